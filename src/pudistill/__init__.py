@@ -1,0 +1,43 @@
+"""Robust classifiers and corrected labels from a noisy data set and a few trusted labels."""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+# Loaded when first used: `import pudistill` itself costs nothing.
+_PUBLIC = {
+    "InputError": "exceptions",
+    "PUDistillClassifier": "classifier",
+    "TieredPUFilter": "pu_filter",
+    "TorchClassifier": "learners.torch_classifier",
+    "TrustedDataset": "data",
+    "TrustedKFold": "model_selection",
+    "TrustedWarning": "exceptions",
+    "corrupt_labels": "noise",
+    "load": "runs",
+    "load_dataset": "data",
+    "trusted_accuracy": "model_selection",
+    "trusted_accuracy_scorer": "model_selection",
+}
+
+__all__ = [*_PUBLIC, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'pudistill' has no attribute {name!r}")
+    try:
+        module = importlib.import_module(f"pudistill.{_PUBLIC[name]}")
+    except ModuleNotFoundError as error:
+        if error.name in {"torch", "accelerate", "safetensors", "PIL"}:
+            raise ModuleNotFoundError(
+                f"pudistill.{name} needs {error.name}: pip install 'pudistill[torch]'.",
+                name=error.name,
+            ) from error
+        raise
+    return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,311 @@
+"""Algorithm 1: a robust classifier from noisy labels and a few trusted ones."""
+
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from joblib import Memory
+from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import _num_samples, check_is_fitted
+
+from pudistill.distillation import average_proba, train_student, train_teachers
+from pudistill.exceptions import InputError
+from pudistill.learners import default_learner, predict_proba
+from pudistill.pseudo_labels import LABEL_TYPES, one_hot
+from pudistill.pu_filter import TieredPUFilter
+from pudistill.report.label_table import label_table
+from pudistill.validation import MISSING, Labels, check_features, check_labels
+
+
+class PUDistillClassifier(ClassifierMixin, BaseEstimator):
+    """Learn from noisy labels with the help of a few trusted ones.
+
+    A tiered positive-unlabeled filter grows a clean set out of the noisy samples without reading
+    their labels, teachers learn from it, and a student learns from all samples with the teachers'
+    pseudo-labels (paper, Algorithm 1).
+
+    Parameters
+    ----------
+    estimator : classifier, default=None
+        Any scikit-learn-compatible classifier, used where the next three say nothing. ``None``:
+        logistic regression on scaled features, a `TorchClassifier` for pictures.
+    filter_estimator, teacher, student : classifier, default=None
+        What the filter's members, the teachers and the student are. ``None``: `estimator`.
+    n_members : int, default=20
+        Members of the filter per class, `N`.
+    max_iter : int, default=10
+        Iterations of the filter, `K`.
+    threshold : float in (0, 1), default=0.9
+        A member votes for a sample from this probability on, `α`.
+    min_votes : int or float, default=0.95
+        Votes that a sample needs, `θ`: a count, or a fraction of `n_members`.
+    min_confidence : float in [0, 1], default=0.7
+        Teachers are listened to from this probability on, `η`.
+    blend : float in [0, 1], default=0.5
+        The teachers' share of a pseudo-label, `λ`.
+    label_type : {"soft_bootstrap", "hard_bootstrap", "hard_label"}, default="soft_bootstrap"
+        The kind of pseudo-label: equations 4 and 5, their hard variant, or equation 6.
+    n_teachers : int or "auto", default="auto"
+        Teachers, `N_t`; "auto": one where the clean set is balanced, else five.
+    tol : float or None, default=0.01
+        Stop the filter for a class when its clean set changes by at most this fraction of its
+        size; ``None`` runs all iterations, as in the paper.
+    n_jobs : int, default=None
+        Members or teachers trained at the same time, as in joblib.
+    memory : str or object with the joblib.Memory interface, default=None
+        Where to keep the filter's results, keyed by all that they are computed from.
+    random_state : int, RandomState instance or None, default=None
+        Decides everything random; an int makes two fits on CPU identical.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    filter_ : TieredPUFilter
+        The filter, with votes, clean set and history.
+    teachers_ : list of fitted estimators
+        Teachers, for classes 0 … C - 1; empty where all samples are trusted.
+    teacher_proba_ : ndarray of shape (n_noisy, n_classes)
+        The teachers' average prediction for the noisy samples, `f_t`.
+    targets_ : ndarray of shape (n_samples, n_classes)
+        What the student learned from: verified labels, and pseudo-labels of all other samples.
+    student_ : fitted estimator
+        The student, which predicts.
+    label_table_ : DataFrame
+        A row per sample: ``given``, ``trusted``, ``label`` (the corrected one), ``changed``,
+        ``source`` ("trusted", "filter", "teacher" or "given"), ``confidence`` (the teachers'
+        probability of `label`; 1 where trusted) and ``votes`` (of the filter's members for
+        `label`; missing where voting stopped early).
+    n_iter_ : int
+        Iterations of the class for which the filter took most; 1 if there was nothing to filter.
+    n_features_in_ : int
+        Number of features.
+
+    See Also
+    --------
+    TieredPUFilter : Lines 1-10 alone.
+
+    References
+    ----------
+    J. Xu, T. Q. S. Quek, K. F. E. Chong, "Training Classifiers that are Universally Robust to All
+    Label Noise Levels", IJCNN 2021.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_wine
+    >>> from pudistill import PUDistillClassifier
+    >>> X, y = load_wine(return_X_y=True)
+    >>> trusted = np.arange(178) % 10 == 0
+    >>> given = np.where(trusted, y, (y + (np.arange(178) % 2)) % 3)  # every second one is wrong
+    >>> classifier = PUDistillClassifier(threshold=0.7, blend=0.9, random_state=0)
+    >>> classifier.fit(X, given, trusted=trusted).score(X, y) > 0.9
+    True
+    """
+
+    _parameter_constraints: dict = {
+        **TieredPUFilter._parameter_constraints,
+        "filter_estimator": [HasMethods(["fit"]), None],
+        "teacher": [HasMethods(["fit"]), None],
+        "student": [HasMethods(["fit"]), None],
+        "min_confidence": [Interval(Real, 0, 1, closed="both")],
+        "blend": [Interval(Real, 0, 1, closed="both")],
+        "label_type": [StrOptions(set(LABEL_TYPES))],
+        "n_teachers": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+    }
+    __metadata_request__fit = {"trusted": True}
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        filter_estimator: Any = None,
+        teacher: Any = None,
+        student: Any = None,
+        n_members: int = 20,
+        max_iter: int = 10,
+        threshold: float = 0.9,
+        min_votes: float = 0.95,
+        min_confidence: float = 0.7,
+        blend: float = 0.5,
+        label_type: str = "soft_bootstrap",
+        n_teachers: int | str = "auto",
+        tol: float | None = 0.01,
+        n_jobs: int | None = None,
+        memory: str | Memory | None = None,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.estimator = estimator
+        self.filter_estimator = filter_estimator
+        self.teacher = teacher
+        self.student = student
+        self.n_members = n_members
+        self.max_iter = max_iter
+        self.threshold = threshold
+        self.min_votes = min_votes
+        self.min_confidence = min_confidence
+        self.blend = blend
+        self.label_type = label_type
+        self.n_teachers = n_teachers
+        self.tol = tol
+        self.n_jobs = n_jobs
+        self.memory = memory
+        self.random_state = random_state
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: Any, y: Any, trusted: Any = None) -> "PUDistillClassifier":
+        """Run Algorithm 1.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, data frame} of shape (n_samples, n_features), or pictures \
+                of shape (n_samples, height, width[, channels])
+            Samples of `D`.
+        y : array-like of shape (n_samples,)
+            Given labels; a missing value (NaN, None, NA) where a sample has none.
+        trusted : array-like of shape (n_samples,), default=None
+            Which labels are known to be right: a boolean mask, or the verified labels with a
+            missing value for samples that nobody verified. ``None``: all, with a warning.
+
+        Returns
+        -------
+        self : PUDistillClassifier
+            The fitted classifier.
+
+        Raises
+        ------
+        InputError
+            If no sample is trusted, a class has no trusted sample, or `trusted` is ambiguous.
+        """
+        return self.fit_teachers(X, y, trusted).fit_student(X, y, trusted)
+
+    def fit_teachers(self, X: Any, y: Any, trusted: Any = None) -> "PUDistillClassifier":
+        """Run lines 1-12 of Algorithm 1: grow the clean set, train the teachers.
+
+        Nothing here reads the given label of a noisy sample, so the result serves any number of
+        calls of `fit_student` with other given labels. Parameters and result are those of `fit`.
+        """
+        X, labels = self._check(X, y, trusted, reset=True)
+        seed = check_random_state(self.random_state).randint(2**31 - 1, size=3)
+        self._student_seed = int(seed[2])
+        self.filter_ = TieredPUFilter(
+            self._learner("filter_estimator", X),
+            n_members=self.n_members,
+            max_iter=self.max_iter,
+            threshold=self.threshold,
+            min_votes=self.min_votes,
+            tol=self.tol,
+            n_jobs=self.n_jobs,
+            memory=self.memory,
+            random_state=int(seed[0]),
+        )._fit_checked(X, labels.classes, labels.verified)
+        self.classes_ = labels.classes
+        self.n_iter_ = max(1, self.filter_.n_iter_.max())
+        self._verified = labels.verified
+        noisy = np.flatnonzero(~labels.trusted)
+        if len(noisy) == 0:  # there is nobody to teach: P = D_c = D
+            self.teachers_, self.teacher_proba_ = [], np.zeros((0, labels.n_classes))
+            return self
+        self.teachers_ = train_teachers(
+            self._learner("teacher", X),
+            X,
+            self.filter_.clean_labels_,
+            labels.n_classes,
+            n_teachers=self.n_teachers,
+            n_jobs=self.n_jobs,
+            seed=int(seed[1]),
+        )
+        self.teacher_proba_ = average_proba(self.teachers_, X, labels.n_classes, noisy)
+        return self
+
+    def fit_student(self, X: Any, y: Any, trusted: Any = None) -> "PUDistillClassifier":
+        """Run lines 13-14 of Algorithm 1, with the teachers of the last `fit_teachers`.
+
+        Parameters and result are those of `fit`; samples and verified labels must be those that
+        the teachers were fitted with, given labels of noisy samples may differ.
+        """
+        check_is_fitted(self, "teachers_")
+        X, labels = self._check(X, y, trusted, reset=False)
+        clean_labels = self.filter_.clean_labels_
+        corrected = np.where(clean_labels == MISSING, labels.given, clean_labels)
+        self.targets_ = one_hot(labels.verified, labels.n_classes)
+        self.targets_[~labels.trusted] = LABEL_TYPES[self.label_type](  # line 13
+            self.teacher_proba_,
+            corrected[~labels.trusted],
+            min_confidence=self.min_confidence,
+            blend=self.blend,
+        )
+        self.student_ = train_student(  # line 14
+            self._learner("student", X), X, self.targets_, seed=self._student_seed
+        )
+        self.label_table_ = label_table(
+            labels,
+            clean_labels,
+            self.filter_.votes_,
+            self.teacher_proba_,
+            self.min_confidence,
+            index=getattr(X, "index", None),
+        )
+        return self
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Predict class probabilities with the student.
+
+        Parameters
+        ----------
+        X : samples as in `fit`
+            Samples.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_classes)
+            Probabilities; columns in the order of `classes_`.
+        """
+        check_is_fitted(self, "student_")
+        X = check_features(self, X, self._learners(), reset=False)
+        return predict_proba(self.student_, X, len(self.classes_))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict classes with the student.
+
+        Parameters
+        ----------
+        X : samples as in `fit`
+            Samples.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+            Class labels.
+        """
+        proba = self.predict_proba(X)
+        return self.classes_[proba.argmax(axis=1)]
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    def _check(self, X: Any, y: Any, trusted: Any, *, reset: bool) -> tuple[Any, Labels]:
+        X = check_features(self, X, self._learners(), reset=reset)
+        labels = check_labels(y, trusted)
+        if len(labels.given) != _num_samples(X):
+            raise InputError(
+                f"X has {_num_samples(X)} samples, y has {len(labels.given)} labels: they must "
+                "agree."
+            )
+        return X, labels
+
+    def _learners(self) -> tuple:
+        """Learners that the user chose for the three roles."""
+        own = (self.filter_estimator, self.teacher, self.student)
+        chosen = (self.estimator if learner is None else learner for learner in own)
+        return tuple(learner for learner in chosen if learner is not None)
+
+    def _learner(self, role: str, X: Any) -> Any:
+        for learner in (getattr(self, role), self.estimator):
+            if learner is not None:
+                return learner
+        return default_learner(X)

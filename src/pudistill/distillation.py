@@ -1,0 +1,122 @@
+"""Knowledge distillation: lines 11-14 of Algorithm 1 (paper, section III-B)."""
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils import _safe_indexing
+
+from pudistill.learners import Training, continues_training, predict_proba, train, train_all
+from pudistill.progress import stage
+from pudistill.pseudo_labels import one_hot
+
+N_TEACHERS_UNBALANCED = 5
+# The largest class may outnumber the smallest one by this factor before `P` counts as unbalanced:
+# five teachers on bootstrap subsets mend nothing when the subsets are nearly all of `P`.
+BALANCE_TOLERANCE = 1.1
+
+
+def train_teachers(
+    estimator: Any,
+    X: Any,
+    clean_labels: np.ndarray,
+    n_classes: int,
+    *,
+    n_teachers: int | str = "auto",
+    n_jobs: int | None = None,
+    seed: int,
+) -> list:
+    """Train teachers on balanced bootstrap subsets of the augmented clean set (lines 11-12).
+
+    Parameters
+    ----------
+    estimator : classifier
+        What the teachers are. A network draws its subset anew in every epoch, unless it was told
+        whether to (``balanced_bootstrap``); any other classifier draws once.
+    X : array-like, sparse matrix or data frame of shape (n_samples, ...)
+        Samples.
+    clean_labels : ndarray of shape (n_samples,), int
+        Classes of the samples in `P`, -1 elsewhere.
+    n_classes : int
+        Number of classes.
+    n_teachers : int or "auto", default="auto"
+        `N_t`; "auto": one, on all of `P`, where `P` is balanced, else five.
+    n_jobs : int, default=None
+        Teachers trained at the same time.
+    seed : int
+        Decides the subsets and the training.
+
+    Returns
+    -------
+    teachers : list of fitted estimators
+        Teachers.
+    """
+    clean = np.flatnonzero(clean_labels >= 0)
+    sizes = np.bincount(clean_labels[clean], minlength=n_classes)
+    balanced = sizes.max() <= BALANCE_TOLERANCE * sizes.min()
+    if n_teachers == "auto":
+        n_teachers = 1 if balanced else N_TEACHERS_UNBALANCED
+
+    def subset(rng: np.random.Generator) -> np.ndarray:
+        if balanced or continues_training(estimator):
+            return clean
+        per_class = (clean[clean_labels[clean] == c] for c in range(n_classes))
+        drawn = [rng.choice(rows, sizes.min(), replace=False) for rows in per_class]
+        return np.sort(np.concatenate(drawn))
+
+    def tasks() -> Any:
+        for n in range(int(n_teachers)):
+            rng = np.random.default_rng([seed, n])
+            rows = subset(rng)
+            yield Training(
+                estimator,
+                _safe_indexing(X, rows),
+                one_hot(clean_labels[rows], n_classes),
+                role="teacher",
+                seed=int(rng.integers(2**31)),
+                params={"balanced_bootstrap": not balanced},
+            )
+
+    teachers = []
+    with stage("teachers", int(n_teachers)) as advance:
+        for teacher in train_all(tasks(), n_jobs):
+            teachers.append(teacher)
+            advance(1, detail=f"teacher {len(teachers)} of {n_teachers}")
+    return teachers
+
+
+def average_proba(
+    teachers: list, X: Any, n_classes: int, rows: np.ndarray | None = None
+) -> np.ndarray:
+    """Average the teachers' predictions for some `rows` of `X`, all by default.
+
+    Returns
+    -------
+    proba : ndarray of shape (n_rows, n_classes)
+        `f_t` of equation 4.
+    """
+    return np.mean([predict_proba(teacher, X, n_classes, rows) for teacher in teachers], axis=0)
+
+
+def train_student(estimator: Any, X: Any, targets: np.ndarray, *, seed: int) -> Any:
+    """Train the student on all samples with their pseudo-labels (line 14).
+
+    Parameters
+    ----------
+    estimator : classifier
+        What the student is; its weights are fresh.
+    X : array-like, sparse matrix or data frame of shape (n_samples, ...)
+        All samples of `D`.
+    targets : ndarray of shape (n_samples, n_classes)
+        Verified labels of trusted samples, pseudo-labels of all others.
+    seed : int
+        Decides the training.
+
+    Returns
+    -------
+    student : fitted estimator
+        The student.
+    """
+    with stage("student", 1) as advance:
+        student = train(Training(estimator, X, targets, role="student", seed=seed))
+        advance(1)
+    return student

@@ -1,0 +1,256 @@
+"""The seam to "any classifier": one way to train a learner on targets, one way to score samples.
+
+Inside the package classes are codes 0 … C - 1 and labels are *targets*, rows that sum to 1. A
+learner that knows soft targets (``accepts_soft_targets``, as `TorchClassifier`) gets them as they
+are; any other classifier gets weighted copies, which is the same cross-entropy.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed
+from sklearn import config_context
+from sklearn.base import BaseEstimator, clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import MaxAbsScaler, StandardScaler
+from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import _num_samples, has_fit_parameter
+
+from pudistill.exceptions import InputError
+from pudistill.validation import is_pictures
+
+# A copy that would carry less than this share of a sample's weight is left out: it costs a row in
+# the learner's fit and changes the sample's cross-entropy by less than the share.
+SMALLEST_SHARE = 1e-3
+# Rows scored at once: bounds the copy of X that indexing makes.
+BLOCK_SIZE = 16_384
+CALIBRATION_FOLDS = 3
+
+
+@dataclass(frozen=True)
+class Training:
+    """One learner to be trained.
+
+    Attributes
+    ----------
+    estimator : estimator
+        A template, which is cloned; or a network to be trained further if `continued`.
+    X : array-like, sparse matrix or data frame of shape (n_samples, ...)
+        Samples.
+    targets : ndarray of shape (n_samples, n_classes)
+        Rows that sum to 1.
+    role : {"member", "teacher", "student"}
+        Which recipe a network trains with.
+    seed : int
+        Decides everything random in the training.
+    sample_weight : ndarray of shape (n_samples,), default=None
+        Weights.
+    params : dict, default=None
+        Further parameters to set where the learner has them.
+    continued : bool, default=False
+        Train on from the weights of `estimator`.
+    """
+
+    estimator: Any
+    X: Any
+    targets: np.ndarray
+    role: str
+    seed: int
+    sample_weight: np.ndarray | None = None
+    params: dict[str, Any] | None = None
+    continued: bool = False
+
+
+def default_learner(X: Any) -> BaseEstimator:
+    """Choose a learner for the data: logistic regression, or a small network for pictures."""
+    if is_pictures(X):
+        from pudistill.learners.torch_classifier import TorchClassifier
+
+        return TorchClassifier()
+    # Scaling a sparse matrix must not fill it.
+    scaler = StandardScaler() if isinstance(X, np.ndarray) or hasattr(X, "columns") else None
+    return make_pipeline(scaler or MaxAbsScaler(), LogisticRegression(max_iter=1000))
+
+
+def train(task: Training) -> Any:
+    """Train one learner.
+
+    Parameters
+    ----------
+    task : Training
+        What to train, on what, as what.
+
+    Returns
+    -------
+    learner : fitted estimator
+        Its classes are codes, and it has ``predict_proba``: one that has only a
+        ``decision_function`` comes back calibrated.
+    """
+    learner = task.estimator if task.continued else clone(task.estimator)
+    final = _final_step(learner)
+    _set_params(learner, final, task)
+    if getattr(final, "accepts_soft_targets", False):
+        return _fit(learner, task.X, task.targets, _fit_params(learner, task.sample_weight))
+
+    rows, labels, weights = weighted_copies(task.targets, task.sample_weight)
+    if not has_fit_parameter(final, "sample_weight") and (weights != weights[0]).any():
+        rows, labels = _draw_labels(task.targets, np.random.default_rng(task.seed))
+        weights = np.ones(len(rows))
+    learner = _with_probabilities(learner, rows, labels, task.seed)
+    X = task.X if len(rows) == _num_samples(task.X) else _safe_indexing(task.X, rows)
+    uniform = (weights == weights[0]).all()
+    return _fit(learner, X, labels, {} if uniform else _fit_params(learner, weights))
+
+
+def train_all(tasks: Iterable[Training], n_jobs: int | None) -> Iterator[Any]:
+    """Train independent learners, in parallel where joblib's configuration says so, in order.
+
+    `tasks` is drawn from lazily: only what the workers need next is alive.
+    """
+    return Parallel(n_jobs=n_jobs, return_as="generator")(delayed(train)(task) for task in tasks)
+
+
+def continues_training(estimator: Any) -> bool:
+    """Whether a learner is a network, which trains on from its weights when fitted again."""
+    return getattr(_final_step(estimator), "continues_training", False)
+
+
+def predict_proba(learner: Any, X: Any, n_classes: int, rows: np.ndarray | None = None) -> Any:
+    """Score samples in blocks.
+
+    Parameters
+    ----------
+    learner : fitted estimator
+        As returned by `train`.
+    X : array-like, sparse matrix or data frame of shape (n_samples, ...)
+        Samples.
+    n_classes : int
+        Number of classes; one that the learner never saw gets probability 0.
+    rows : ndarray of shape (n_rows,), int, default=None
+        Which samples to score; all by default.
+
+    Returns
+    -------
+    proba : ndarray of shape (n_rows, n_classes)
+        Probabilities.
+    """
+    n_rows = _num_samples(X) if rows is None else len(rows)
+    proba = np.zeros((n_rows, n_classes))
+    for start in range(0, n_rows, BLOCK_SIZE):
+        block = slice(start, min(start + BLOCK_SIZE, n_rows))
+        X_block = _safe_indexing(X, block if rows is None else rows[block])
+        proba[block, learner.classes_] = learner.predict_proba(X_block)
+    return proba
+
+
+def weighted_copies(
+    targets: np.ndarray, sample_weight: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Write soft targets as weighted samples with hard labels.
+
+    Parameters
+    ----------
+    targets : ndarray of shape (n_samples, n_classes)
+        Rows that sum to 1.
+    sample_weight : ndarray of shape (n_samples,), default=None
+        Weights of the samples.
+
+    Returns
+    -------
+    rows, labels : ndarrays of shape (n_copies,), int
+        Which sample and which class each copy stands for.
+    weights : ndarray of shape (n_copies,)
+        Weights; those of one sample's copies add up to the sample's.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill.learners import weighted_copies
+    >>> rows, labels, weights = weighted_copies(np.array([[0.0, 1.0], [0.75, 0.25]]))
+    >>> rows.tolist(), labels.tolist(), weights.tolist()
+    ([0, 1, 1], [1, 0, 1], [1.0, 0.75, 0.25])
+    """
+    kept = np.where(targets >= SMALLEST_SHARE, targets, 0.0)
+    kept /= kept.sum(axis=1, keepdims=True)
+    if sample_weight is not None:
+        kept *= sample_weight[:, None]
+    rows, labels = np.nonzero(kept)
+    return rows, labels, kept[rows, labels]
+
+
+def _draw_labels(targets: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """For a learner that takes no weights: one label a sample, drawn from its target."""
+    cumulated = targets.cumsum(axis=1)
+    drawn = (rng.random(len(targets))[:, None] * cumulated[:, -1:] >= cumulated).sum(axis=1)
+    return np.arange(len(targets)), np.minimum(drawn, targets.shape[1] - 1)
+
+
+def _final_step(estimator: Any) -> Any:
+    return _final_step(estimator.steps[-1][1]) if isinstance(estimator, Pipeline) else estimator
+
+
+def _set_params(learner: Any, final: Any, task: Training) -> None:
+    """Seed every random part of the learner, and tell a network which recipe to follow."""
+    random_states = (name for name in learner.get_params() if name.endswith("random_state"))
+    learner.set_params(**dict.fromkeys(random_states, task.seed))
+    wanted = {"role": task.role} | (task.params or {})
+    if continues_training(final):
+        wanted["warm_start"] = task.continued
+    unset = {name for name, value in final.get_params(deep=False).items() if value is None}
+    final.set_params(
+        **{name: value for name, value in wanted.items() if name in unset | {"warm_start"}}
+    )
+
+
+def _with_probabilities(learner: Any, rows: np.ndarray, labels: np.ndarray, seed: int) -> Any:
+    """Calibrate a classifier that has only a ``decision_function`` by cross-validation."""
+    if isinstance(learner, Pipeline):
+        name, final = learner.steps[-1]
+        final = _with_probabilities(final, rows, labels, seed)
+        return Pipeline([*learner.steps[:-1], (name, final)], memory=learner.memory)
+    if hasattr(learner, "predict_proba"):
+        return learner
+    if not hasattr(learner, "decision_function"):
+        raise InputError(
+            f"{type(learner).__name__} has neither predict_proba nor decision_function: use a "
+            "classifier that gives scores."
+        )
+    samples, first_copy = np.unique(rows, return_index=True)
+    fewest = np.bincount(labels[first_copy])
+    fewest = fewest[fewest > 0].min()
+    if fewest < 2:
+        raise InputError(
+            f"{type(learner).__name__} gives no probabilities, and a class has one sample only, "
+            "too few to calibrate on: verify one more of it, or use a learner with predict_proba."
+        )
+    folds = StratifiedKFold(min(CALIBRATION_FOLDS, fewest), shuffle=True, random_state=seed)
+    # Copies of one sample stay in one fold, or the learner would be judged on what it has seen.
+    held_out = np.empty(rows.max() + 1, dtype=int)
+    for fold, (_, test) in enumerate(folds.split(samples, labels[first_copy])):
+        held_out[samples[test]] = fold
+    splits = [
+        (np.flatnonzero(held_out[rows] != fold), np.flatnonzero(held_out[rows] == fold))
+        for fold in range(folds.n_splits)
+    ]
+    return CalibratedClassifierCV(learner, cv=splits, ensemble=False)
+
+
+def _fit_params(learner: Any, sample_weight: np.ndarray | None) -> dict[str, np.ndarray]:
+    if sample_weight is None or not has_fit_parameter(_final_step(learner), "sample_weight"):
+        return {}
+    prefix = ""
+    while isinstance(learner, Pipeline):
+        name, learner = learner.steps[-1]
+        prefix += f"{name}__"
+    return {f"{prefix}sample_weight": sample_weight}
+
+
+def _fit(learner: Any, X: Any, y: np.ndarray, fit_params: dict[str, np.ndarray]) -> Any:
+    # A user's metadata routing is about calls to our ``fit``, not about how we call a learner.
+    with config_context(enable_metadata_routing=False):
+        return learner.fit(X, y, **fit_params)

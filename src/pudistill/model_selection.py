@@ -1,0 +1,170 @@
+"""Model selection that counts verified labels only: scores against noisy labels mislead."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import accuracy_score, make_scorer
+from sklearn.model_selection import BaseCrossValidator, StratifiedKFold
+from sklearn.utils.validation import _num_samples
+
+from pudistill.exceptions import InputError
+from pudistill.validation import check_labels
+
+
+class TrustedKFold(BaseCrossValidator):
+    """Cross-validation folds that are stratified by class and by trust.
+
+    Every training fold has trusted samples of each class, and every test fold verified labels to
+    score against. `trusted` arrives by metadata routing, which this splitter requests.
+
+    Parameters
+    ----------
+    n_splits : int, default=5
+        Number of folds; each class needs as many trusted samples.
+    shuffle : bool, default=True
+        Whether to shuffle before splitting.
+    random_state : int, RandomState instance or None, default=None
+        Decides the shuffling.
+
+    See Also
+    --------
+    trusted_accuracy_scorer : Accuracy on verified labels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn import config_context
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.model_selection import cross_val_score
+    >>> from pudistill import PUDistillClassifier, TrustedKFold, trusted_accuracy_scorer
+    >>> X, y = load_iris(return_X_y=True)
+    >>> trusted = np.arange(150) % 5 == 0
+    >>> with config_context(enable_metadata_routing=True):
+    ...     scores = cross_val_score(
+    ...         PUDistillClassifier(n_members=5, threshold=0.7, random_state=0),
+    ...         X,
+    ...         y,
+    ...         cv=TrustedKFold(3, random_state=0),
+    ...         scoring=trusted_accuracy_scorer(),
+    ...         params={"trusted": trusted},
+    ...     )
+    >>> len(scores)
+    3
+    """
+
+    __metadata_request__split = {"trusted": True}
+
+    def __init__(
+        self,
+        n_splits: int = 5,
+        *,
+        shuffle: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.n_splits = n_splits
+        self.shuffle = shuffle
+        self.random_state = random_state
+
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
+        """Return the number of folds; all arguments are ignored."""
+        del X, y, groups
+        return self.n_splits
+
+    def split(
+        self, X: Any, y: Any, groups: Any = None, *, trusted: Any = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield training and test rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Samples; only their number is read.
+        y : array-like of shape (n_samples,)
+            Given labels.
+        groups : object
+            Ignored.
+        trusted : array-like of shape (n_samples,), default=None
+            Mask or verified labels, as for ``fit``.
+
+        Yields
+        ------
+        train, test : ndarrays, int
+            Rows.
+
+        Raises
+        ------
+        InputError
+            If a class has fewer than `n_splits` trusted samples.
+        """
+        del groups
+        labels = check_labels(y, trusted)
+        counts = np.bincount(labels.verified[labels.trusted], minlength=labels.n_classes)
+        if counts.min() < self.n_splits:
+            name = labels.classes.tolist()[counts.argmin()]
+            raise InputError(
+                f"Class {name!r} has {counts.min()} trusted samples, too few for {self.n_splits} "
+                "folds: verify more of it, or lower n_splits."
+            )
+        random_state = self.random_state if self.shuffle else None
+        folds = StratifiedKFold(self.n_splits, shuffle=self.shuffle, random_state=random_state)
+        in_fold = np.empty(_num_samples(X), dtype=int)
+        for rows, classes in (
+            (np.flatnonzero(labels.trusted), labels.verified),
+            (np.flatnonzero(~labels.trusted), labels.given),
+        ):
+            in_fold[rows] = _spread(folds, classes[rows])
+        for fold in range(self.n_splits):
+            yield np.flatnonzero(in_fold != fold), np.flatnonzero(in_fold == fold)
+
+
+def _spread(folds: StratifiedKFold, classes: np.ndarray) -> np.ndarray:
+    """Give each sample a fold; classes with fewer samples than folds are spread as one."""
+    rare = np.isin(classes, np.flatnonzero(np.bincount(classes + 1) < folds.n_splits) - 1)
+    strata = np.where(rare, classes.max(initial=0) + 1, classes)
+    if len(strata) < folds.n_splits or np.unique(strata, return_counts=True)[1].min() < 2:
+        strata = np.zeros_like(strata)
+    if len(strata) < folds.n_splits:
+        return np.arange(len(strata))
+    in_fold = np.empty(len(strata), dtype=int)
+    for fold, (_, test) in enumerate(folds.split(strata, strata)):
+        in_fold[test] = fold
+    return in_fold
+
+
+def trusted_accuracy(y: Any, prediction: Any, trusted: Any = None) -> float:
+    """Share of right predictions among samples whose label is verified.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+        Given labels.
+    prediction : array-like of shape (n_samples,)
+        Predicted labels.
+    trusted : array-like of shape (n_samples,), default=None
+        Mask or verified labels, as for ``fit``.
+
+    Returns
+    -------
+    accuracy : float in [0, 1]
+        Accuracy on the trusted samples.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill import trusted_accuracy
+    >>> trusted_accuracy([0, 1, 1], [0, 1, 0], np.array([True, True, False]))
+    1.0
+    """
+    labels = check_labels(y, trusted)
+    mask = labels.trusted
+    verified = labels.classes[labels.verified[mask]]
+    return float(accuracy_score(verified, np.asarray(prediction)[mask]))
+
+
+def trusted_accuracy_scorer() -> Any:
+    """Make a scorer from `trusted_accuracy`, which requests `trusted` by metadata routing.
+
+    To be called inside ``config_context(enable_metadata_routing=True)``; see `TrustedKFold`.
+    """
+    return make_scorer(trusted_accuracy).set_score_request(trusted=True)

@@ -1,0 +1,68 @@
+"""Progress of long work, shown where somebody is watching and silent everywhere else.
+
+Long loops announce themselves with :func:`stage`. Nothing is shown until a caller, normally the
+command line, installs a display with :func:`display`.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from typing import Protocol
+
+Advance = Callable[..., None]
+
+
+class Display(Protocol):
+    """Anything that can show one bar per stage."""
+
+    def task(self, name: str, total: int) -> AbstractContextManager[Advance]:
+        """Show a bar for `total` steps; the result is called as ``advance(steps, detail="")``."""
+        ...
+
+
+_display: ContextVar[Display | None] = ContextVar("pudistill_display", default=None)
+
+
+def _ignore(steps: int = 1, detail: str = "") -> None:
+    """Advance nothing: nobody is watching."""
+
+
+@contextmanager
+def stage(name: str, total: int) -> Iterator[Advance]:
+    """Announce `total` steps of work.
+
+    Parameters
+    ----------
+    name : str
+        What is being done, for example ``"filter"``.
+    total : int
+        How many steps it takes.
+
+    Yields
+    ------
+    advance : callable
+        ``advance(steps=1, detail="")``, to be called as the work goes on.
+
+    Examples
+    --------
+    >>> from pudistill.progress import stage
+    >>> with stage("teachers", total=5) as advance:
+    ...     for n in range(5):
+    ...         advance(1, detail=f"teacher {n + 1}")
+    """
+    current = _display.get()
+    if current is None:
+        yield _ignore
+    else:
+        with current.task(name, total) as advance:
+            yield advance
+
+
+@contextmanager
+def display(shown: Display) -> Iterator[None]:
+    """Show the stages of everything that runs inside the ``with`` block on `shown`."""
+    token = _display.set(shown)
+    try:
+        yield
+    finally:
+        _display.reset(token)

@@ -1,0 +1,132 @@
+"""Pseudo-labels: what the student is told about a noisy sample (paper, section III-B).
+
+Pure functions on arrays. Labels are codes 0 … C - 1; the "given" label is the one already corrected
+by the augmented clean set, and -1 says that there is none: then the teacher is followed.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+PseudoLabels = Callable[..., np.ndarray]
+
+
+def one_hot(labels: np.ndarray, n_classes: int) -> np.ndarray:
+    """Turn codes into one-hot rows.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n_samples,), int
+        Codes 0 … `n_classes` - 1; -1 gives a row of zeros.
+    n_classes : int
+        Number of classes.
+
+    Returns
+    -------
+    rows : ndarray of shape (n_samples, n_classes), float64
+        One-hot rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill.pseudo_labels import one_hot
+    >>> one_hot(np.array([1, -1]), 3).tolist()
+    [[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
+    """
+    return np.vstack([np.eye(n_classes), np.zeros(n_classes)])[labels]
+
+
+def soft_bootstrap(
+    teacher_proba: np.ndarray, given: np.ndarray, *, min_confidence: float, blend: float
+) -> np.ndarray:
+    r"""Blend the teacher's prediction with the given label where the teacher is confident.
+
+    :math:`\hat y_j = \lambda(x_j) f_t(x_j) + (1 - \lambda(x_j)) y_j`, with
+    :math:`\lambda(x_j) = \lambda` where :math:`\max f_t(x_j) \ge \eta`, else 0 (paper, equations 4
+    and 5).
+
+    Parameters
+    ----------
+    teacher_proba : ndarray of shape (n_samples, n_classes)
+        The teachers' average prediction, :math:`f_t`.
+    given : ndarray of shape (n_samples,), int
+        Given labels, corrected by the augmented clean set; -1 for none.
+    min_confidence : float in [0, 1]
+        :math:`\eta`.
+    blend : float in [0, 1]
+        :math:`\lambda`.
+
+    Returns
+    -------
+    pseudo_labels : ndarray of shape (n_samples, n_classes), float64
+        Rows that sum to 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill.pseudo_labels import soft_bootstrap
+    >>> proba = np.array([[0.8, 0.2], [0.6, 0.4]])
+    >>> soft_bootstrap(proba, np.array([1, 1]), min_confidence=0.7, blend=0.5).tolist()
+    [[0.4, 0.6], [0.0, 1.0]]
+    """
+    return _bootstrap(teacher_proba, teacher_proba, given, min_confidence, blend)
+
+
+def hard_bootstrap(
+    teacher_proba: np.ndarray, given: np.ndarray, *, min_confidence: float, blend: float
+) -> np.ndarray:
+    """Blend as in `soft_bootstrap`, with the one-hot vector of the teacher's prediction.
+
+    Parameters and result are those of `soft_bootstrap` (paper, section III-B, second kind).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill.pseudo_labels import hard_bootstrap
+    >>> proba = np.array([[0.8, 0.2]])
+    >>> hard_bootstrap(proba, np.array([1]), min_confidence=0.7, blend=0.5).tolist()
+    [[0.5, 0.5]]
+    """
+    n_classes = teacher_proba.shape[1]
+    prediction = one_hot(teacher_proba.argmax(axis=1), n_classes)
+    return _bootstrap(prediction, teacher_proba, given, min_confidence, blend)
+
+
+def hard_label(
+    teacher_proba: np.ndarray, given: np.ndarray, *, min_confidence: float, blend: float = 1.0
+) -> np.ndarray:
+    """Take the teacher's prediction where it is confident, else the given label (equation 6).
+
+    Parameters and result are those of `soft_bootstrap`; `blend` has no part in equation 6 and is
+    ignored, so that the three kinds can be exchanged.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill.pseudo_labels import hard_label
+    >>> proba = np.array([[0.8, 0.2], [0.6, 0.4]])
+    >>> hard_label(proba, np.array([1, 1]), min_confidence=0.7).tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
+    del blend
+    return hard_bootstrap(teacher_proba, given, min_confidence=min_confidence, blend=1.0)
+
+
+def _bootstrap(
+    prediction: np.ndarray,
+    teacher_proba: np.ndarray,
+    given: np.ndarray,
+    min_confidence: float,
+    blend: float,
+) -> np.ndarray:
+    weight = np.where(teacher_proba.max(axis=1) >= min_confidence, blend, 0.0)
+    weight[given < 0] = 1.0  # without a given label only the teacher can say something
+    y = one_hot(given, teacher_proba.shape[1])
+    return weight[:, None] * prediction + (1 - weight[:, None]) * y
+
+
+LABEL_TYPES: dict[str, PseudoLabels] = {
+    "soft_bootstrap": soft_bootstrap,
+    "hard_bootstrap": hard_bootstrap,
+    "hard_label": hard_label,
+}

@@ -1,0 +1,514 @@
+"""The tiered positive-unlabeled filter: lines 1-10 of Algorithm 1 (paper, section III-A)."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
+from numbers import Integral, Real
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from joblib import Memory
+from sklearn.base import BaseEstimator, _fit_context
+from sklearn.utils import _safe_indexing, check_random_state
+from sklearn.utils._param_validation import HasMethods, Interval
+from sklearn.utils.validation import _num_samples, check_memory
+
+from pudistill import learners
+from pudistill.exceptions import InputError
+from pudistill.progress import stage
+from pudistill.pseudo_labels import one_hot
+from pudistill.validation import MISSING, check_features, check_labels
+
+STOPPED_EARLY = -1
+
+
+class TieredPUFilter(BaseEstimator):
+    """Grow a clean set out of samples whose labels are not read.
+
+    For each class, `n_members` binary classifiers learn the trusted samples of the class, and
+    samples already found, against as many trusted samples of other classes and unlabeled ones; a
+    sample joins the augmented clean set of the class when at least `min_votes` members give it a
+    probability of at least `threshold`. This repeats `max_iter` times (paper, Algorithm 1, lines
+    1-10, and equation 3). Given labels of noisy samples are never read.
+
+    Parameters
+    ----------
+    estimator : classifier, default=None
+        What the members are. ``None``: logistic regression for features, a `TorchClassifier` for
+        pictures. Networks continue from their weights of the previous iteration, other estimators
+        are fitted anew.
+    n_members : int, default=20
+        Members per class, `N`.
+    max_iter : int, default=10
+        Iterations, `K`.
+    threshold : float in (0, 1), default=0.9
+        A member votes for a sample from this probability on, `α`.
+    min_votes : int or float, default=0.95
+        Votes that a sample needs, `θ`: a count, or a fraction of `n_members`.
+    tol : float or None, default=0.01
+        Stop a class when its clean set changes by at most this fraction of its size; ``None`` runs
+        all iterations.
+    n_jobs : int, default=None
+        Members fitted at the same time, as in joblib.
+    memory : str or object with the joblib.Memory interface, default=None
+        Where to keep the result of each class, keyed by all that it is computed from.
+    random_state : int, RandomState instance or None, default=None
+        Decides the members' samples and their training.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    clean_labels_ : ndarray of shape (n_samples,), int
+        For each sample of the augmented clean set `P`, trusted ones included, the index of its
+        class in `classes_`; -1 for all others.
+    votes_ : ndarray of shape (n_samples, n_classes), int16
+        Votes of the last iteration; -1 where voting stopped early, and for trusted samples.
+    n_conflicts_ : int
+        Samples claimed by more than one class. They go to the class with the highest mean member
+        probability; exact ties are dropped.
+    history_ : DataFrame
+        For each class and iteration: ``class_name``, ``iteration``, ``n_positives`` (trusted
+        samples plus `m_k`), ``n_negatives`` (about half of them trusted: `m'_k`), ``n_clean``
+        (size of the clean set), ``n_eval`` (the same in `eval_set`) and ``seconds``.
+    eval_labels_ : ndarray of shape (n_eval,), int
+        As `clean_labels_`, for `eval_set`.
+    n_iter_ : ndarray of shape (n_classes,), int
+        Iterations that each class took.
+    n_features_in_ : int
+        Number of features.
+
+    See Also
+    --------
+    PUDistillClassifier : The whole of Algorithm 1.
+
+    References
+    ----------
+    J. Xu, T. Q. S. Quek, K. F. E. Chong, "Training Classifiers that are Universally Robust to All
+    Label Noise Levels", IJCNN 2021.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_iris
+    >>> from pudistill import TieredPUFilter
+    >>> X, y = load_iris(return_X_y=True)
+    >>> trusted = np.arange(150) % 5 == 0
+    >>> pu_filter = TieredPUFilter(n_members=5, threshold=0.7, random_state=0).fit(X, y, trusted)
+    >>> found = (pu_filter.clean_labels_ >= 0) & ~trusted
+    >>> bool((pu_filter.clean_labels_[found] == y[found]).mean() > 0.9)
+    True
+    """
+
+    _parameter_constraints: dict = {
+        "estimator": [HasMethods(["fit"]), None],
+        "n_members": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "threshold": [Interval(Real, 0, 1, closed="neither")],
+        "min_votes": [
+            Interval(Integral, 1, None, closed="left"),
+            Interval(Real, 0, 1, closed="right"),
+        ],
+        "tol": [Interval(Real, 0, None, closed="left"), None],
+        "n_jobs": [Integral, None],
+        "memory": [str, HasMethods(["cache"]), None],
+        "random_state": ["random_state"],
+    }
+    __metadata_request__fit = {"trusted": True}
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        n_members: int = 20,
+        max_iter: int = 10,
+        threshold: float = 0.9,
+        min_votes: float = 0.95,
+        tol: float | None = 0.01,
+        n_jobs: int | None = None,
+        memory: str | Memory | None = None,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.estimator = estimator
+        self.n_members = n_members
+        self.max_iter = max_iter
+        self.threshold = threshold
+        self.min_votes = min_votes
+        self.tol = tol
+        self.n_jobs = n_jobs
+        self.memory = memory
+        self.random_state = random_state
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        tags.input_tags.sparse = True
+        return tags
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: Any, y: Any, trusted: Any = None, *, eval_set: Any = None) -> "TieredPUFilter":
+        """Find clean samples.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, data frame} of shape (n_samples, n_features), or pictures \
+                of shape (n_samples, height, width[, channels])
+            Samples.
+        y : array-like of shape (n_samples,)
+            Given labels. Only those of trusted samples are read, and the set of classes.
+        trusted : array-like of shape (n_samples,), default=None
+            A boolean mask, or verified labels with a missing value elsewhere. ``None``: all labels
+            are trusted and there is nothing to find.
+        eval_set : samples as `X`, default=None
+            Further samples for the members of each iteration to vote on, which are not kept.
+
+        Returns
+        -------
+        self : TieredPUFilter
+            The fitted filter.
+
+        Raises
+        ------
+        InputError
+            If a class has no trusted sample, or more votes are asked for than there are members.
+        """
+        labels = check_labels(y, trusted)
+        X = check_features(self, X, () if self.estimator is None else (self.estimator,))
+        eval_set = None if eval_set is None else check_features(self, eval_set, reset=False)
+        return self._fit_checked(X, labels.classes, labels.verified, eval_set)
+
+    def _fit_checked(
+        self, X: Any, classes: np.ndarray, verified: np.ndarray, eval_set: Any = None
+    ) -> "TieredPUFilter":
+        """Filter on checked samples; `verified` holds codes, -1 for noisy samples."""
+        noisy = np.flatnonzero(verified == MISSING)
+        settings = _Settings(
+            n_members=self.n_members,
+            max_iter=self.max_iter if len(noisy) else 0,
+            threshold=self.threshold,
+            min_votes=self._resolved_min_votes(),
+            tol=self.tol,
+            seed=int(check_random_state(self.random_state).randint(2**31 - 1)),
+        )
+        estimator = learners.default_learner(X) if self.estimator is None else self.estimator
+        filter_class = check_memory(self.memory).cache(_filter_class, ignore=["n_jobs", "advance"])
+
+        n_steps = len(classes) * settings.max_iter * settings.n_members
+        with stage("filter", n_steps) as advance:
+            found = [  # line 1
+                filter_class(X, verified, c, estimator, settings, eval_set, self.n_jobs, advance)
+                for c in range(len(classes))
+            ]
+
+        self.classes_ = classes
+        self.votes_ = np.full((len(verified), len(classes)), STOPPED_EARLY, dtype=np.int16)
+        self.votes_[noisy] = np.column_stack([one.votes for one in found])
+        self.clean_labels_ = verified.copy()
+        self.clean_labels_[noisy], self.n_conflicts_ = settle_conflicts(
+            np.column_stack([one.mean_proba for one in found])
+        )
+        if eval_set is not None:
+            eval_proba = np.column_stack([one.eval_mean_proba for one in found])
+            self.eval_labels_, _ = settle_conflicts(eval_proba)
+        records = pd.DataFrame(np.concatenate([one.history for one in found]), columns=HISTORY)
+        records = records.astype(dict.fromkeys(HISTORY[:-1], int))
+        self.n_iter_ = np.array([len(one.history) for one in found])
+        records.insert(0, "class_name", np.repeat(classes, self.n_iter_))
+        self.history_ = records
+        return self
+
+    def _resolved_min_votes(self) -> int:
+        if isinstance(self.min_votes, Integral):
+            if self.min_votes > self.n_members:
+                raise InputError(
+                    f"min_votes={self.min_votes} can never be reached with n_members="
+                    f"{self.n_members}: ask for at most {self.n_members} votes, or add members."
+                )
+            return int(self.min_votes)
+        return max(1, math.ceil(self.min_votes * self.n_members - 1e-9))
+
+
+HISTORY = ["iteration", "n_positives", "n_negatives", "n_clean", "n_eval", "seconds"]
+
+
+class _Settings(NamedTuple):
+    n_members: int
+    max_iter: int
+    threshold: float
+    min_votes: int
+    tol: float | None
+    seed: int
+
+
+class ClassResult(NamedTuple):
+    """What the filter found for one class, over the noisy samples; arrays only, to be stored."""
+
+    votes: np.ndarray  # (n_noisy,) int16, -1 where voting stopped early
+    mean_proba: np.ndarray  # (n_noisy,) of members; NaN outside the clean set
+    eval_mean_proba: np.ndarray  # (n_eval,) the same
+    history: np.ndarray  # (n_iter, len(HISTORY))
+
+
+def _filter_class(
+    X: Any,
+    verified: np.ndarray,
+    c: int,
+    estimator: Any,
+    settings: _Settings,
+    eval_set: Any,
+    n_jobs: int | None,
+    advance: Callable,
+) -> ClassResult:
+    """Run lines 2-9 of Algorithm 1 for class `c`."""
+    noisy = np.flatnonzero(verified == MISSING)
+    positives = np.flatnonzero(verified == c)  # D_c^(i)
+    negatives = np.flatnonzero((verified != c) & (verified != MISSING))
+    eval_rows = np.arange(0 if eval_set is None else _num_samples(eval_set))
+    tally = _no_votes(len(noisy))
+    eval_tally = _no_votes(len(eval_rows))
+    members: Sequence = ()
+    history = []
+
+    for k in range(settings.max_iter):  # line 3
+        start = time.perf_counter()
+        is_clean = ~np.isnan(tally.mean_proba)
+        draws = [
+            draw_training_set(rng, positives, noisy[is_clean], negatives, noisy[~is_clean])
+            for rng in _generators(settings, c, k)
+        ]  # lines 4-6
+        members = _train_members(X, estimator, draws, members, settings, c, k, n_jobs, advance)
+        previous = is_clean
+        tally = _vote(members, X, noisy, settings)  # line 8
+        eval_tally = _vote(members, eval_set, eval_rows, settings)
+        is_clean = ~np.isnan(tally.mean_proba)
+
+        n_positives, n_negatives = len(draws[0].positives), len(draws[0].negatives)
+        sizes = (is_clean.sum(), (~np.isnan(eval_tally.mean_proba)).sum())
+        history.append((k + 1, n_positives, n_negatives, *sizes, time.perf_counter() - start))
+        settled = (is_clean != previous).sum() <= (settings.tol or 0) * is_clean.sum()
+        if k > 0 and settings.tol is not None and settled:
+            advance((settings.max_iter - k - 1) * settings.n_members)
+            break
+
+    return ClassResult(
+        tally.votes,
+        tally.mean_proba,
+        eval_tally.mean_proba,
+        np.array(history, dtype=float).reshape(-1, len(HISTORY)),
+    )
+
+
+class TrainingSet(NamedTuple):
+    """Rows that one member learns from, and the weight of each negative."""
+
+    positives: np.ndarray
+    negatives: np.ndarray
+    negative_weight: float
+
+
+def draw_training_set(
+    rng: np.random.Generator,
+    trusted_positives: np.ndarray,
+    clean: np.ndarray,
+    trusted_negatives: np.ndarray,
+    unlabeled: np.ndarray,
+) -> TrainingSet:
+    """Draw one member's training set (Algorithm 1, lines 4, 6 and 7).
+
+    Parameters
+    ----------
+    rng : Generator
+        Source of randomness.
+    trusted_positives, clean, trusted_negatives, unlabeled : ndarrays, int
+        The pools: rows of `D_c` of the class, of its clean set so far, of `D_c` of other classes,
+        and of the rest of `D_n`.
+
+    Returns
+    -------
+    training_set : TrainingSet
+        All trusted positives and `m_k` clean ones against as many negatives, half of them
+        trusted. Where one pool of negatives is too small the other one fills up; where both
+        together are, negatives weigh more, so that the sides still balance. Nothing is drawn twice.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill.pu_filter import draw_training_set
+    >>> rng = np.random.default_rng(0)
+    >>> pools = np.arange(4), np.arange(10, 12), np.arange(20, 40), np.arange(50, 90)
+    >>> positives, negatives, weight = draw_training_set(rng, *pools)
+    >>> len(positives), (negatives < 50).sum().item(), (negatives >= 50).sum().item(), weight
+    (6, 3, 3, 1.0)
+    """
+    n_clean = min(len(trusted_positives), len(clean))  # m_k
+    positives = np.concatenate([trusted_positives, rng.choice(clean, n_clean, replace=False)])
+    n_trusted = len(positives) // 2  # m'_k
+    n_unlabeled = len(positives) - n_trusted
+    missing_trusted = max(0, n_trusted - len(trusted_negatives))
+    missing_unlabeled = max(0, n_unlabeled - len(unlabeled))
+    n_trusted = min(n_trusted + missing_unlabeled, len(trusted_negatives))
+    n_unlabeled = min(n_unlabeled + missing_trusted, len(unlabeled))
+    negatives = np.concatenate(
+        [
+            rng.choice(trusted_negatives, n_trusted, replace=False),  # N''
+            rng.choice(unlabeled, n_unlabeled, replace=False),  # N'
+        ]
+    )
+    return TrainingSet(positives, negatives, len(positives) / len(negatives))
+
+
+def _generators(settings: _Settings, c: int, k: int) -> Iterator[np.random.Generator]:
+    """One generator a member, the same whatever else runs before or beside it."""
+    return (np.random.default_rng([settings.seed, c, k, n]) for n in range(settings.n_members))
+
+
+def _train_members(
+    X: Any,
+    estimator: Any,
+    draws: Sequence[TrainingSet],
+    previous: Sequence,
+    settings: _Settings,
+    c: int,
+    k: int,
+    n_jobs: int | None,
+    advance: Callable,
+) -> list:
+    """Train the members of one iteration (lines 5 and 7); networks go on from their weights."""
+    continued = bool(previous) and learners.continues_training(estimator)
+    seeds = np.random.SeedSequence([settings.seed, c, k]).generate_state(settings.n_members)
+    tasks = (
+        learners.Training(
+            start,
+            _safe_indexing(X, np.concatenate([draw.positives, draw.negatives])),
+            one_hot(np.repeat([1, 0], [len(draw.positives), len(draw.negatives)]), 2),
+            role="member",
+            seed=int(seed) % 2**31,
+            sample_weight=_weights(draw),
+            continued=continued,
+        )
+        for start, draw, seed in zip(
+            previous if continued else repeat(estimator), draws, seeds, strict=False
+        )
+    )
+    members = []
+    for member in learners.train_all(tasks, n_jobs):
+        members.append(member)
+        advance(1, detail=f"class {c + 1}, iteration {k + 1}, member {len(members)}")
+    return members
+
+
+def _weights(draw: TrainingSet) -> np.ndarray | None:
+    if draw.negative_weight == 1:
+        return None
+    return np.repeat([1.0, draw.negative_weight], [len(draw.positives), len(draw.negatives)])
+
+
+class Tally(NamedTuple):
+    """The result of a vote: votes (-1 where stopped early), mean probability of the elected."""
+
+    votes: np.ndarray
+    mean_proba: np.ndarray
+
+
+def _no_votes(n_samples: int) -> Tally:
+    return Tally(np.full(n_samples, STOPPED_EARLY, np.int16), np.full(n_samples, np.nan))
+
+
+def _vote(members: Sequence, X: Any, rows: np.ndarray, settings: _Settings) -> Tally:
+    def score(member: Any, subset: np.ndarray) -> np.ndarray:
+        return learners.predict_proba(member, X, 2, rows[subset])[:, 1]
+
+    return cascade_vote(members, score, len(rows), settings.threshold, settings.min_votes)
+
+
+def cascade_vote(
+    members: Sequence,
+    score: Callable[[Any, np.ndarray], np.ndarray],
+    n_samples: int,
+    threshold: float,
+    min_votes: int,
+) -> Tally:
+    """Let members vote on samples, leaving out those that can no longer win.
+
+    After `n_members - min_votes + 1` members have failed to vote for it a sample is out and is not
+    scored again; who is elected is exactly what full voting gives (paper, equation 3).
+
+    Parameters
+    ----------
+    members : sequence of length n_members
+        Voters.
+    score : callable
+        ``score(member, rows)`` gives an array of shape (len(rows),): the member's probabilities.
+    n_samples : int
+        Number of samples.
+    threshold : float
+        A member votes for a sample from this probability on, `α`.
+    min_votes : int
+        Votes that elect a sample, `θ`.
+
+    Returns
+    -------
+    tally : Tally
+        ``votes`` of shape (n_samples,), int16, -1 where voting stopped early, and ``mean_proba`` of
+        shape (n_samples,), NaN for samples that are not elected.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill.pu_filter import cascade_vote
+    >>> proba = np.array([[0.9, 0.2], [0.8, 0.9], [0.9, 0.9]])  # 3 members, 2 samples
+    >>> cascade_vote([0, 1, 2], lambda n, rows: proba[n, rows], 2, 0.85, 2).votes.tolist()
+    [2, 2]
+    >>> cascade_vote([0, 1, 2], lambda n, rows: proba[n, rows], 2, 0.85, 3).votes.tolist()
+    [-1, -1]
+    """
+    votes = np.zeros(n_samples, dtype=np.int16)
+    total = np.zeros(n_samples)
+    alive = np.arange(n_samples)
+    for n, member in enumerate(members, start=1):
+        proba = score(member, alive)
+        votes[alive] += proba >= threshold
+        total[alive] += proba
+        out = n - votes[alive] > len(members) - min_votes
+        if n < len(members):
+            votes[alive[out]] = STOPPED_EARLY
+        alive = alive[~out]
+    mean_proba = np.full(n_samples, np.nan)
+    mean_proba[alive] = total[alive] / len(members)
+    return Tally(votes, mean_proba)
+
+
+def settle_conflicts(mean_proba: np.ndarray) -> tuple[np.ndarray, int]:
+    """Give each sample to one class (Algorithm 1, line 10).
+
+    Parameters
+    ----------
+    mean_proba : ndarray of shape (n_samples, n_classes)
+        Mean member probability where a class elected a sample, NaN elsewhere.
+
+    Returns
+    -------
+    labels : ndarray of shape (n_samples,), int
+        The class with the highest mean; -1 where none claims the sample or two tie.
+    n_conflicts : int
+        Samples that more than one class had claimed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill.pu_filter import settle_conflicts
+    >>> nan = np.nan
+    >>> labels, n_conflicts = settle_conflicts(
+    ...     np.array([[0.9, nan], [0.9, 0.95], [0.9, 0.9], [nan, nan]])
+    ... )
+    >>> labels.tolist(), n_conflicts
+    ([0, 1, -1, -1], 2)
+    """
+    claimed = ~np.isnan(mean_proba)
+    strength = np.where(claimed, mean_proba, -np.inf)
+    best = strength.max(axis=1, initial=-np.inf)
+    unique = (claimed & (strength == best[:, None])).sum(axis=1) == 1
+    labels = np.where(unique, strength.argmax(axis=1), MISSING)
+    return labels, int((claimed.sum(axis=1) > 1).sum())

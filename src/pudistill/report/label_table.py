@@ -1,0 +1,80 @@
+"""The label table: what every sample was called, what it is called now, and why."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pudistill.validation import MISSING, Labels
+
+
+def label_table(
+    labels: Labels,
+    clean_labels: np.ndarray,
+    votes: np.ndarray,
+    teacher_proba: np.ndarray,
+    min_confidence: float,
+    index: Any = None,
+) -> pd.DataFrame:
+    """Say for each sample which label it ends up with and where that label comes from.
+
+    A sample of the clean set has the filter's label, one that the teachers are sure of has theirs
+    (paper, equation 6), all others keep the given one.
+
+    Parameters
+    ----------
+    labels : Labels
+        Given and verified labels.
+    clean_labels : ndarray of shape (n_samples,), int
+        Classes of the augmented clean set, -1 elsewhere.
+    votes : ndarray of shape (n_samples, n_classes), int
+        Members' votes; -1 where voting stopped early.
+    teacher_proba : ndarray of shape (n_noisy, n_classes)
+        The teachers' average prediction for the samples that are not trusted.
+    min_confidence : float
+        The teachers are sure from this probability on, `η`.
+    index : array-like of shape (n_samples,), default=None
+        Index of the table; row numbers by default.
+
+    Returns
+    -------
+    table : DataFrame
+        Columns ``given``, ``trusted``, ``label``, ``changed``, ``source``, ``confidence``,
+        ``votes``; see `PUDistillClassifier`.
+    """
+    n_samples, n_classes = votes.shape
+    proba = np.zeros((n_samples, n_classes))
+    proba[~labels.trusted] = teacher_proba
+    prediction = proba.argmax(axis=1)
+    sure = ~labels.trusted & ((proba.max(axis=1) >= min_confidence) | (labels.given == MISSING))
+
+    by_filter = ~labels.trusted & (clean_labels != MISSING)
+    source = np.select(
+        [labels.trusted, by_filter, sure], ["trusted", "filter", "teacher"], default="given"
+    )
+    label = np.select(
+        [labels.trusted, by_filter, sure],
+        [labels.verified, clean_labels, prediction],
+        default=labels.given,
+    )
+    rows = np.arange(n_samples)
+    own_votes = pd.array(votes[rows, label], dtype="Int16")
+    own_votes[votes[rows, label] < 0] = pd.NA
+    return pd.DataFrame(
+        {
+            "given": _names(labels.classes, labels.given),
+            "trusted": labels.trusted,
+            "label": labels.classes[label],
+            "changed": (label != labels.given) & (labels.given != MISSING),
+            "source": source,
+            "confidence": np.where(labels.trusted, 1.0, proba[rows, label]),
+            "votes": own_votes,
+        },
+        index=index,
+    )
+
+
+def _names(classes: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    if (codes != MISSING).all():
+        return classes[codes]
+    return np.array([*classes.tolist(), None], dtype=object)[codes]

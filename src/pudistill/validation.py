@@ -1,0 +1,236 @@
+"""Checks of what a user passes to ``fit``: features, given labels, trusted samples."""
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator
+from sklearn.utils import get_tags
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _num_samples, check_array, column_or_1d, validate_data
+
+from pudistill.exceptions import InputError, TrustedWarning
+
+MISSING = -1
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What is known about the labels, as codes into `classes`.
+
+    Attributes
+    ----------
+    classes : ndarray of shape (n_classes,)
+        All classes, sorted.
+    given : ndarray of shape (n_samples,), int
+        The given labels; -1 where there is none.
+    trusted : ndarray of shape (n_samples,), bool
+        The samples of `D_c`.
+    verified : ndarray of shape (n_samples,), int
+        The verified labels of the trusted samples; -1 elsewhere.
+    """
+
+    classes: np.ndarray
+    given: np.ndarray
+    trusted: np.ndarray
+    verified: np.ndarray
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes `C`."""
+        return len(self.classes)
+
+
+def check_labels(y: Any, trusted: Any = None) -> Labels:
+    """Read given labels and trusted samples in any of the forms that ``fit`` accepts.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+        Given labels. NaN, None or NA (and -1 among integers, unless a trusted sample has that
+        class) mean that a sample has none.
+    trusted : array-like of shape (n_samples,), default=None
+        A boolean mask (these given labels are verified), or verified labels with NaN, None or NA
+        for samples that nobody verified. ``None``: all labels are trusted.
+
+    Returns
+    -------
+    labels : Labels
+        Labels as codes.
+
+    Raises
+    ------
+    InputError
+        If no sample is trusted, a class has no trusted sample, there are fewer than two classes,
+        a trusted sample has no label, or `trusted` can be read in two ways.
+
+    Examples
+    --------
+    >>> from pudistill.validation import check_labels
+    >>> labels = check_labels(["cat", "cat", "dog"], [None, "dog", "cat"])
+    >>> labels.trusted.tolist(), labels.classes[labels.verified[1:]].tolist()
+    ([False, True, True], ['dog', 'cat'])
+    """
+    y = column_or_1d(y, warn=True)
+    if y.dtype.kind == "f" and np.isinf(y).any():
+        raise InputError("Input y contains infinity or a value too large for its type.")
+    has_label = ~pd.isna(y)
+    if not has_label.any():
+        raise InputError("Input y contains NaN only: no sample has a given label.")
+    check_classification_targets(y[has_label])
+
+    mask, verified_values = _read_trusted(y, has_label, trusted)
+    if y.dtype.kind == "i" and not (verified_values[mask] == -1).any():
+        has_label &= y != -1
+    if not mask.any():
+        raise InputError(
+            "No sample is trusted: verify some labels of each class and pass them as `trusted`."
+        )
+
+    classes = _sorted_classes(y[has_label], verified_values[mask])
+    if len(classes) < 2:
+        raise InputError(
+            f"There is one class only, {_show(classes[0])}: a classifier needs two classes or more."
+        )
+    given = _encode(y, has_label, classes)
+    verified = _encode(verified_values, mask, classes)
+    _check_every_class_is_trusted(classes, verified)
+    return Labels(classes, given, mask, verified)
+
+
+def _read_trusted(y: np.ndarray, has_label: np.ndarray, trusted: Any) -> tuple:
+    """Return the mask of trusted samples and an array that holds their verified labels."""
+    if trusted is None:
+        warnings.warn(
+            "No `trusted` was given: all given labels are taken as right.",
+            TrustedWarning,
+            stacklevel=4,
+        )
+        if not has_label.all():
+            raise InputError(
+                f"Input y contains NaN: sample {np.flatnonzero(~has_label)[0]} has no label, so it "
+                "cannot be trusted; say which samples are with `trusted`."
+            )
+        return has_label, y
+    values = column_or_1d(np.asarray(trusted))
+    if len(values) != len(y):
+        raise InputError(
+            f"`trusted` has {len(values)} entries for {len(y)} samples: pass one for each sample."
+        )
+    if values.dtype == bool:
+        if (values & ~has_label).any():
+            raise InputError(
+                f"Sample {np.flatnonzero(values & ~has_label)[0]} is trusted but has no label: "
+                "give it one, or take it out of `trusted`."
+            )
+        return values, y
+
+    mask = ~np.asarray(pd.isna(values))
+    if mask.all() and set(values.tolist()) <= {0, 1}:
+        raise InputError(
+            "`trusted` holds 0 and 1 only, which may be a mask or verified labels: pass "
+            "`trusted.astype(bool)` for a mask, or leave unverified samples NaN."
+        )
+    return mask, _as_labels_like(y[has_label], values, mask)
+
+
+def _as_labels_like(y: np.ndarray, values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Give verified labels the type of the given ones (NaN beside integers made them floats)."""
+    verified = np.empty(len(values), dtype=object)
+    numeric = all(isinstance(label, int | float | np.number) for label in y.tolist())
+    for i in np.flatnonzero(mask):
+        value = values[i].item() if isinstance(values[i], np.generic) else values[i]
+        if isinstance(value, int | float) != numeric:
+            raise InputError(
+                f"The verified label {_show(value)} of sample {i} is not of the same type as the "
+                f"given labels (such as {_show(y[0])}): write both the same way."
+            )
+        verified[i] = int(value) if isinstance(value, float) and value.is_integer() else value
+    return verified
+
+
+def _sorted_classes(given: np.ndarray, verified: np.ndarray) -> np.ndarray:
+    if verified.dtype == given.dtype:
+        return np.unique(np.concatenate([given, verified]))
+    classes = sorted(set(given.tolist()) | set(verified.tolist()))
+    return np.array(classes, dtype=object if given.dtype == object else None)
+
+
+def _encode(values: np.ndarray, known: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    codes = np.full(len(values), MISSING)
+    lookup = {label: code for code, label in enumerate(classes.tolist())}
+    codes[known] = [lookup[label] for label in values[known].tolist()]
+    return codes
+
+
+def _check_every_class_is_trusted(classes: np.ndarray, verified: np.ndarray) -> None:
+    untrusted = np.setdiff1d(np.arange(len(classes)), verified)
+    if len(untrusted):
+        names = ", ".join(_show(name) for name in classes[untrusted][:5])
+        more = f" and {len(untrusted) - 5} more" if len(untrusted) > 5 else ""
+        raise InputError(
+            f"No trusted sample has class {names}{more}: verify some of its samples, merge it into "
+            "another class, or drop it."
+        )
+
+
+def _show(label: Any) -> str:
+    return repr(label.item() if isinstance(label, np.generic) else label)
+
+
+def check_features(
+    estimator: BaseEstimator, X: Any, learners: tuple = (), *, reset: bool = True
+) -> Any:
+    """Check samples without changing what a learner may need, such as a data frame's columns.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Whose ``n_features_in_`` and ``feature_names_in_`` are set, or compared with.
+    X : {array-like, sparse matrix, data frame} of shape (n_samples, n_features), or pictures of \
+            shape (n_samples, height, width) or (n_samples, height, width, channels)
+        Samples.
+    learners : tuple of estimators
+        NaN passes where all of them take it.
+    reset : bool, default=True
+        Whether this is the ``fit`` that decides what ``predict`` must look like.
+
+    Returns
+    -------
+    X : ndarray, sparse matrix or data frame
+        The samples; a data frame stays one.
+    """
+    nan_allowed = learners and all(get_tags(learner).input_tags.allow_nan for learner in learners)
+    checks: dict[str, Any] = {
+        "accept_sparse": "csr",
+        "dtype": None,
+        "allow_nd": True,
+        "ensure_all_finite": "allow-nan" if nan_allowed else True,
+    }
+    if not hasattr(X, "columns"):
+        X = validate_data(estimator, X, reset=reset, **checks)
+        if X.dtype.kind in "OUS":
+            X = check_array(X, **(checks | {"dtype": "numeric"}))
+    else:
+        validate_data(estimator, X, reset=reset, skip_check_array=True)
+        numeric = X.select_dtypes("number")
+        if numeric.shape[1]:
+            check_array(numeric, **(checks | {"ensure_min_samples": 1}))
+    if _num_samples(X) == 0:
+        raise InputError("There are 0 samples: pass at least one.")
+    if not hasattr(X, "columns") and X.ndim > 2:
+        if not reset and X.shape[1:] != estimator._picture_shape:
+            raise InputError(
+                f"Each sample has shape {X.shape[1:]}, but {type(estimator).__name__} was fitted "
+                f"on samples of shape {estimator._picture_shape}."
+            )
+        if reset:
+            estimator._picture_shape = X.shape[1:]
+    return X
+
+
+def is_pictures(X: Any) -> bool:
+    """Whether samples are pictures: arrays of shape (n, height, width[, channels])."""
+    return getattr(X, "ndim", 2) > 2
