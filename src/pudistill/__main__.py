@@ -1,0 +1,5 @@
+"""``python -m pudistill``."""
+
+from pudistill.cli import main
+
+main()

@@ -1,0 +1,365 @@
+"""The command line: parse, call, print."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from pudistill.exceptions import InputError
+
+if TYPE_CHECKING:
+    from pudistill.runs import Run
+
+app = typer.Typer(
+    help="Learn from noisy labels with a few trusted ones; get a classifier and corrected labels.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+# Progress goes to stderr, so that stdout can be piped.
+messages = Console(stderr=True, highlight=False)
+output_console = Console(highlight=False)
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="An image folder, .parquet, .csv, .jsonl or .npz file, CIFAR-10 batches, IDX images, "
+        "or a scikit-learn set (digits, breast_cancer, wine, iris).",
+    ),
+]
+Output = Annotated[Path, typer.Option(help="Folder to write the run to; it must not exist yet.")]
+Seed = Annotated[int, typer.Option(help="Decides everything random.")]
+SkipBad = Annotated[bool, typer.Option(help="Leave unreadable pictures out, and list them.")]
+OptionalName = Annotated[str | None, typer.Option(help="Column of a table.")]
+
+
+def main() -> None:
+    """Run the command line; an error that is meant for the user ends it with code 2."""
+    try:
+        app()
+    except InputError as error:
+        messages.print(f"[bold red]Error:[/] {_escaped(str(error))}", soft_wrap=True)
+        sys.exit(2)
+
+
+@app.command(epilog="Example: pudistill demo --noise symmetric --level 0.9")
+def demo(
+    noise: Annotated[
+        str, typer.Option(help="symmetric, asymmetric (cyclic), pair or instance.")
+    ] = "asymmetric",
+    level: Annotated[float, typer.Option(help="Noise level of the whole data set.")] = 0.5,
+    trusted: Annotated[float, typer.Option(help="Share of each class that is trusted.")] = 0.05,
+    seed: Seed = 0,
+    output: Annotated[
+        Path | None, typer.Option(help="Run folder.", show_default="pudistill-demo")
+    ] = None,
+) -> None:
+    """Corrupt scikit-learn's digits and see what can be saved."""
+    from pudistill.workflow import DEMO, Settings, fit_run
+
+    chosen = {"noise": noise, "level": level, "trusted_fraction": trusted, "seed": seed}
+    folder = _first_free("pudistill-demo") if output is None else output
+    with _progress():
+        run = fit_run(Settings.read(DEMO | chosen), folder)
+    _print_accuracy(run)
+    _print_outputs(run)
+
+
+@app.command(
+    epilog="Example: pudistill fit photos/ --trusted checked.csv --output run --image-size 64"
+)
+def fit(
+    ctx: typer.Context,
+    data: Annotated[str | None, typer.Argument(metavar="DATA", help="See below.")] = None,
+    output: Output = ...,  # type: ignore[assignment]
+    trusted: Annotated[
+        str | None,
+        typer.Option(help="Table with the ids of verified samples and, optionally, their labels."),
+    ] = None,
+    image_column: OptionalName = None,
+    label_column: OptionalName = None,
+    id_column: OptionalName = None,
+    trusted_column: Annotated[
+        str | None, typer.Option(help="Boolean column that marks verified samples.")
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Resize and crop pictures to this many pixels, squared.")
+    ] = None,
+    skip_bad: SkipBad = False,
+    test_data: Annotated[
+        str | None, typer.Option(help="Samples with right labels to measure the accuracy on.")
+    ] = None,
+    test_fraction: Annotated[
+        float | None, typer.Option(help="Hold out this share of the trusted samples for testing.")
+    ] = None,
+    learner: Annotated[
+        str,
+        typer.Option(
+            help="auto, logistic_regression, kernel_logistic_regression, mlp, small_cnn, "
+            "preact_resnet18, or module:Class (as sklearn.svm:SVC)."
+        ),
+    ] = "auto",
+    recipe: Annotated[str, typer.Option(help="How networks are trained: fast or paper.")] = "fast",
+    n_members: Annotated[int, typer.Option(help="Filter members per class, N.")] = 20,
+    max_iter: Annotated[int, typer.Option(help="Filter iterations, K.")] = 10,
+    threshold: Annotated[
+        float, typer.Option(help="A member votes from this probability on, α.")
+    ] = 0.9,
+    min_votes: Annotated[
+        str, typer.Option(help="Votes needed, θ: a count (19) or a fraction (0.95).")
+    ] = "0.95",
+    min_confidence: Annotated[
+        float, typer.Option(help="Teachers are listened to from this probability on, η.")
+    ] = 0.7,
+    blend: Annotated[float, typer.Option(help="Teachers' share of a pseudo-label, λ.")] = 0.5,
+    label_type: Annotated[
+        str, typer.Option(help="soft_bootstrap, hard_bootstrap or hard_label.")
+    ] = "soft_bootstrap",
+    n_teachers: Annotated[str, typer.Option(help="Number of teachers, or auto.")] = "auto",
+    tol: Annotated[
+        float, typer.Option(help="Stop a class when its clean set changes by less than this.")
+    ] = 0.01,
+    all_iterations: Annotated[
+        bool, typer.Option(help="Run all filter iterations, as the paper does.")
+    ] = False,
+    n_jobs: Annotated[
+        int | None, typer.Option(help="Learners trained at the same time; -1: one a core.")
+    ] = None,
+    compare: Annotated[
+        bool, typer.Option(help="With test data: also train on given and on trusted labels alone.")
+    ] = True,
+    seed: Seed = 0,
+    config: Annotated[
+        Path | None, typer.Option(help="A run's config.toml to repeat; options go before it.")
+    ] = None,
+) -> None:
+    """Fit on noisy data with a few trusted labels.
+
+    DATA is an image folder (DIR/label/file), a .parquet, .csv, .jsonl or .npz file, CIFAR-10
+    batches, IDX images, or a scikit-learn set (digits, breast_cancer, wine, iris).
+    """
+    from pudistill.workflow import Settings, fit_run
+
+    values = {name: ctx.params[name] for name in Settings.model_fields if name in ctx.params}
+    if config is not None:
+        values = {name: value for name, value in values.items() if _was_given(ctx, name)}
+        values = _read_toml(config) | values
+    if values.get("data") is None:
+        raise InputError("No data: name them, as in `pudistill fit DATA --output RUN`.")
+    with _progress():
+        run = fit_run(Settings.read(values), output)
+    _print_accuracy(run)
+    _print_outputs(run)
+
+
+@app.command(epilog="Example: pudistill predict run new-photos/ --output predictions.csv")
+def predict(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")],
+    data: Data,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="CSV file to write, which must not exist yet.", show_default="print"),
+    ] = None,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Predict the classes of new samples."""
+    from pudistill.runs import Run, write_atomic
+    from pudistill.workflow import predict_run
+
+    if output is not None and output.exists():
+        raise InputError(f"{output} already exists: choose another --output.")
+    if output is not None and not output.parent.is_dir():
+        raise InputError(f"{output.parent} is no folder: make it, or choose another --output.")
+    predictions = predict_run(Run.open(run), data, skip_bad=skip_bad)
+    if output is None:
+        sys.stdout.write(predictions.to_csv(index=False))
+    else:
+        write_atomic(output, predictions.to_csv(index=False).encode())
+        messages.print(f"{len(predictions):,} predictions written to {output}.")
+
+
+@app.command(
+    epilog="Example: pudistill corrupt digits --noise symmetric --level 0.6 --output noisy.csv"
+)
+def corrupt(
+    data: Data,
+    output: Annotated[Path, typer.Option(help="File to write: .parquet, .csv or .npz.")],
+    noise: Annotated[
+        str, typer.Option(help="symmetric, asymmetric, pair or instance.")
+    ] = "symmetric",
+    level: Annotated[float, typer.Option(help="Noise level of the whole data set.")] = 0.5,
+    trusted: Annotated[float, typer.Option(help="Share of each class that is trusted.")] = 0.1,
+    image_column: OptionalName = None,
+    label_column: OptionalName = None,
+    id_column: OptionalName = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Resize and crop pictures to this many pixels, squared.")
+    ] = None,
+    skip_bad: SkipBad = False,
+    seed: Seed = 0,
+) -> None:
+    """Put label noise into data whose labels are right, to experiment with.
+
+    The copy has the columns label (noisy), trusted, verified_label and true_label; nothing that
+    `fit` decides reads the last one.
+    """
+    from pudistill.data import load_dataset, write_table
+    from pudistill.workflow import Settings, with_noise
+
+    Settings.read(
+        {"data": data, "noise": noise, "level": level, "trusted_fraction": trusted, "seed": seed}
+    )
+    dataset = load_dataset(
+        data,
+        image_column=image_column,
+        label_column=label_column,
+        id_column=id_column,
+        image_size=image_size,
+        skip_bad=skip_bad,
+    )
+    noisy = with_noise(dataset, noise, level, trusted, seed)
+    write_table(noisy, output)
+    wrong = (noisy.y != noisy.true_labels)[~noisy.trusted].mean()
+    messages.print(
+        f"{len(noisy):,} samples written to {output}: {noisy.trusted.sum():,} are trusted, "
+        f"{wrong:.1%} of the others have a wrong label."
+    )
+
+
+@app.command(epilog="Example: pudistill report run")
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")],
+) -> None:
+    """Write the HTML report of a run again."""
+    from pudistill.runs import Run
+    from pudistill.workflow import write_report
+
+    messages.print(f"Report: {write_report(Run.open(run))}")
+
+
+def _was_given(ctx: typer.Context, name: str) -> bool:
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        return tomllib.loads(path.read_text())
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read ({error}): name a run's config.toml.") from error
+
+
+def _first_free(name: str) -> Path:
+    n = 1
+    while (path := Path(name if n == 1 else f"{name}-{n}")).exists():
+        n += 1
+    return path
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+@contextmanager
+def _progress() -> Iterator[None]:
+    """Show a bar with a time estimate per stage, where somebody is watching."""
+    if not messages.is_terminal:
+        yield
+        return
+    from pudistill import progress
+
+    with _Bars() as bars, progress.display(bars):
+        yield
+
+
+class _Bars:
+    """Rich progress bars, one a stage."""
+
+    def __init__(self) -> None:
+        from rich import progress
+
+        self._bars = progress.Progress(
+            progress.TextColumn("{task.description:>12}"),
+            progress.BarColumn(),
+            progress.TaskProgressColumn(),
+            progress.TimeElapsedColumn(),
+            progress.TextColumn("left"),
+            progress.TimeRemainingColumn(),
+            progress.TextColumn("[dim]{task.fields[detail]}"),
+            console=messages,
+        )
+
+    def __enter__(self) -> "_Bars":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    @contextmanager
+    def task(self, name: str, total: int) -> Iterator[Any]:
+        """Show one bar."""
+        bar = self._bars.add_task(name, total=total, detail="")
+
+        def advance(steps: int = 1, detail: str = "") -> None:
+            self._bars.update(bar, advance=steps, detail=detail)
+
+        yield advance
+        self._bars.update(bar, detail="")
+
+
+NAMES = {
+    "given_labels": "trained on the given labels",
+    "trusted_only": "trained on the trusted samples only",
+    "pudistill": "pudistill",
+    "true_labels": "trained on the true labels (the ceiling)",
+}
+
+
+def _print_accuracy(run: "Run") -> None:
+    """Print what the labels were, what they are, and the test accuracies."""
+    from rich.table import Table
+
+    metrics = run.read_json("metrics.json")
+    untrusted = metrics["n_samples"] - metrics["n_trusted"]
+    output_console.print(
+        f"\n{metrics['n_samples']:,} samples, {metrics['n_trusted']:,} of them trusted; "
+        f"{metrics['n_changed']:,} given labels were changed."
+    )
+    if right := metrics.get("label_accuracy"):
+        output_console.print(
+            f"Of the {untrusted:,} other labels {right['given']:.1%} were right as given, "
+            f"{right['corrected']:.1%} are right as corrected."
+        )
+    if accuracy := metrics.get("test_accuracy"):
+        table = Table(title=f"Accuracy on {metrics['n_test']:,} test samples", title_justify="left")
+        table.add_column("")
+        table.add_column("name in metrics.json", style="dim")
+        table.add_column("accuracy", justify="right")
+        for name, value in accuracy.items():
+            style = "bold" if name == "pudistill" else ""
+            table.add_row(NAMES[name], name, f"{value:.1%}", style=style)
+        output_console.print(table)
+
+
+def _print_outputs(run: "Run") -> None:
+    output_console.print(
+        f"Corrected labels: {run.path / 'labels.csv'}\n"
+        f"Report:           {run.path / 'report.html'}\n"
+        f"New samples:      pudistill predict {run.path} DATA",
+        soft_wrap=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""NumPy archives: `.npz` with arrays `X`, `y` and whatever else is known."""
+
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pudistill.data.dataset import TrustedDataset
+from pudistill.data.labels import (
+    complete_trust,
+    no_labels,
+    object_array,
+    row_numbers,
+    whole_number,
+)
+from pudistill.data.pictures import resize_pictures
+from pudistill.exceptions import InputError
+
+if TYPE_CHECKING:
+    from pudistill.data.loading import ReadOptions
+
+_PARTS = ("X", "y", "trusted", "verified", "ids", "true_labels", "feature_names")
+
+
+def accepts(path: Path) -> bool:
+    """Whether `path` is a NumPy archive."""
+    return path.is_file() and path.suffix.lower() == ".npz"
+
+
+def read(path: Path, options: "ReadOptions") -> TrustedDataset:
+    """Read an archive; a missing label is an empty string or NaN."""
+    arrays = _load(path)
+    needed = ("X", "y") if options.labels_required else ("X",)
+    for part in needed:
+        if part not in arrays:
+            found = ", ".join(arrays) or "none of the known ones"
+            raise InputError(f"{path}: there is no array {part!r} (found: {found}): add it.")
+    X = _samples(path, arrays["X"])
+    if X.ndim > 2 and options.image_size is not None:
+        X = resize_pictures(X, options.image_size)
+    labels = {
+        part: _as_labels(path, part, arrays[part])
+        for part in ("y", "verified", "true_labels")
+        if part in arrays
+    }
+    y = labels.get("y", no_labels(len(X)))
+    trusted, verified = _trusted(path, y, arrays.get("trusted"), labels.get("verified"))
+    ids = row_numbers(len(X))
+    if "ids" in arrays:
+        ids = _as_labels(path, "ids", arrays["ids"])
+        if None in ids:
+            row = list(ids).index(None)
+            raise InputError(f"{path}: entry {row} of 'ids' is missing: name every sample.")
+    names = arrays.get("feature_names")
+    if names is not None and (X.ndim > 2 or len(names) != X.shape[1]):
+        raise InputError(f"{path}: 'feature_names' does not name the columns of 'X' one by one.")
+    return TrustedDataset(
+        X=X,
+        y=y,
+        trusted=trusted,
+        verified=verified,
+        ids=ids,
+        true_labels=labels.get("true_labels"),
+        feature_names=None if names is None else tuple(map(str, names)),
+        name=path.stem,
+    )
+
+
+def _as_labels(path: Path, part: str, values: np.ndarray) -> np.ndarray:
+    """Turn a vector of names or whole numbers into an object array of str, None where missing."""
+    if values.ndim != 1:
+        raise InputError(f"{path}: {part!r} has shape {values.shape}: make it one-dimensional.")
+    if values.dtype.kind == "U":
+        return object_array(value or None for value in values.tolist())
+    if values.dtype.kind in "iub":
+        return object_array(str(value) for value in values.tolist())
+    if values.dtype.kind == "f":
+        return object_array(whole_number(path, part, value) for value in values.tolist())
+    raise InputError(
+        f"{path}: {part!r} is of type {values.dtype}: save class names (str) or whole numbers."
+    )
+
+
+def _load(path: Path) -> dict[str, np.ndarray]:
+    arrays = {}
+    part = ""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            for part in _PARTS:
+                if part in archive:
+                    arrays[part] = archive[part]
+    except ValueError as error:
+        if "pickle" not in str(error):
+            raise InputError(f"{path}: array {part!r} cannot be read ({error}).") from error
+        raise InputError(
+            f"{path}: array {part!r} holds Python objects: save text with .astype(str) and "
+            "numbers with a numeric dtype."
+        ) from error
+    except (OSError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: cannot be read as a NumPy archive ({error}).") from error
+    return arrays
+
+
+def _samples(path: Path, X: np.ndarray) -> np.ndarray:
+    """Return features as floats and pictures without a superfluous axis."""
+    if X.dtype == np.uint8 and X.ndim in (3, 4):
+        if X.ndim == 4 and X.shape[3] == 1:
+            X = X[..., 0]
+        if X.ndim == 3 or X.shape[3] == 3:
+            return X
+    if X.ndim != 2:
+        raise InputError(
+            f"{path}: 'X' has shape {X.shape} and type {X.dtype}: give features of shape "
+            "(samples, features) or uint8 pictures of shape (samples, height, width) or "
+            "(samples, height, width, 3)."
+        )
+    if X.dtype.kind not in "fiub":
+        raise InputError(f"{path}: 'X' is of type {X.dtype}: give numbers.")
+    return X.astype(np.float32 if X.dtype in (np.float16, np.float32) else np.float64, copy=False)
+
+
+def _trusted(
+    path: Path, y: np.ndarray, trusted: np.ndarray | None, verified: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    if trusted is not None and (trusted.dtype != bool or trusted.shape != y.shape):
+        raise InputError(
+            f"{path}: 'trusted' is of type {trusted.dtype} and shape {trusted.shape}: save a "
+            f"boolean mask of shape {y.shape}."
+        )
+    return complete_trust(path, y, trusted, verified)

@@ -1,0 +1,343 @@
+"""The one form in which data travel through the project."""
+
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from sklearn.utils import check_random_state
+
+from pudistill.data.labels import listed, sort_names
+from pudistill.exceptions import InputError, TrustedWarning
+
+_ROWS_CHECKED_AT_ONCE = 65_536
+
+
+@dataclass(frozen=True, eq=False)
+class TrustedDataset:
+    """Samples with given labels, some of which a person has verified.
+
+    Parameters
+    ----------
+    X : ndarray
+        Numeric features, float32 or float64 of shape (n_samples, n_features); or pictures, uint8
+        of shape (n_samples, height, width) when grey and (n_samples, height, width, 3) in RGB.
+    y : ndarray of object, shape (n_samples,)
+        The given labels as class names (str), None where there is none.
+    trusted : ndarray of bool, shape (n_samples,)
+        Which samples were verified.
+    verified : ndarray of object, shape (n_samples,)
+        The verified labels (str) where `trusted`, None elsewhere.
+    ids : ndarray of object, shape (n_samples,)
+        A unique name (str) for each sample.
+    true_labels : ndarray of object, shape (n_samples,), optional
+        The true labels, known in experiments only. Nothing is ever decided by them.
+    feature_names : tuple of str, optional
+        Names of the columns of a two-dimensional `X`.
+    name : str
+        What the data set is called.
+    skipped : tuple of (id, reason)
+        Pictures that could not be read and were left out.
+
+    Examples
+    --------
+    >>> from pudistill.data import load_dataset
+    >>> iris = load_dataset("iris")
+    >>> len(iris), iris.classes
+    (150, ('setosa', 'versicolor', 'virginica'))
+    >>> iris.with_trusted(["0", "77"], ["setosa", "virginica"]).trusted.sum()
+    np.int64(2)
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    trusted: np.ndarray
+    verified: np.ndarray
+    ids: np.ndarray
+    true_labels: np.ndarray | None = None
+    feature_names: tuple[str, ...] | None = None
+    name: str = ""
+    skipped: tuple[tuple[str, str], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def is_pictures(self) -> bool:
+        """Whether `X` holds pictures rather than features."""
+        return self.X.ndim > 2
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Sorted names of all given and verified labels; whole numbers sort by value."""
+        return sort_names({*self.y, *self.verified} - {None})
+
+    def take(self, indices: Any) -> "TrustedDataset":
+        """Return the samples at `indices` (positions or a boolean mask), in that order."""
+        indices = np.asarray(indices)
+        if indices.size == 0:
+            indices = indices.astype(np.intp)
+        return replace(
+            self,
+            X=self.X[indices],
+            y=self.y[indices],
+            trusted=self.trusted[indices],
+            verified=self.verified[indices],
+            ids=self.ids[indices],
+            true_labels=None if self.true_labels is None else self.true_labels[indices],
+        )
+
+    def holdout(
+        self, fraction: float, random_state: Any = None
+    ) -> "tuple[TrustedDataset, TrustedDataset]":
+        """Split off a test set whose labels can be relied on.
+
+        Parameters
+        ----------
+        fraction : float in (0, 1)
+            The share of each class that is held out. Where there are trusted samples it is a
+            share of these, since test labels must be right; otherwise of all labelled samples.
+        random_state : int, RandomState or None
+            What draws the test samples.
+
+        Returns
+        -------
+        train, test : TrustedDataset
+            Both have at least one sample (a trusted one, where there are any) of each class.
+            The labels `test.y` are the verified ones where there are trusted samples.
+
+        Raises
+        ------
+        InputError
+            If `fraction` is out of range or a class has a single sample to draw from.
+
+        Examples
+        --------
+        >>> from pudistill.data import load_dataset
+        >>> train, test = load_dataset("iris").holdout(0.2, random_state=0)
+        >>> len(train), len(test)
+        (120, 30)
+        """
+        if not 0 < fraction < 1:
+            raise InputError(f"The test fraction must lie between 0 and 1, not {fraction}.")
+        any_trusted = bool(self.trusted.any())
+        labels = self.verified if any_trusted else self.y
+        kind = "trusted" if any_trusted else "labelled"
+        members: dict[str, list[int]] = {}
+        for row, label in enumerate(labels):
+            if label is not None:
+                members.setdefault(label, []).append(row)
+        lonely = sort_names(label for label, rows in members.items() if len(rows) < 2)
+        if lonely:
+            raise InputError(
+                f"Holding out a test set needs two {kind} samples of each class, one to train and "
+                f"one to test, but there is only one of {listed(lonely)}: verify more samples or "
+                "give test data of their own."
+            )
+        rng = check_random_state(random_state)
+        held_out = np.zeros(len(self), dtype=bool)
+        for label in sort_names(members):
+            rows = members[label]
+            n_test = min(max(round(fraction * len(rows)), 1), len(rows) - 1)
+            held_out[rng.permutation(rows)[:n_test]] = True
+        test = self.take(held_out)
+        if any_trusted:
+            test = replace(test, y=test.verified.copy())
+        return self.take(~held_out), test
+
+    def with_trusted(
+        self, ids: Iterable[str], labels: Iterable[str | None] | None = None
+    ) -> "TrustedDataset":
+        """Mark more samples as trusted.
+
+        Parameters
+        ----------
+        ids : iterable of str
+            The samples that were verified. Those of pictures that were skipped are passed over.
+        labels : iterable of str, optional
+            Their verified labels; the given labels stay in `y` beside them. Without it the
+            labels that the samples have are the verified ones.
+
+        Returns
+        -------
+        TrustedDataset
+
+        Raises
+        ------
+        InputError
+            If an id is unknown or comes twice, a label is missing, or it contradicts a label
+            that was verified before.
+        """
+        ids = list(ids)
+        rows = self._rows_of(ids)
+        if labels is None:
+            known = np.where(self.trusted, self.verified, self.y)
+            labels = [None if row is None else known[row] for row in rows]
+        else:
+            labels = list(labels)
+            if len(labels) != len(ids):
+                raise InputError(
+                    f"There are {len(ids)} trusted ids but {len(labels)} verified labels: give "
+                    "one label for each."
+                )
+        _refuse_repeated(ids, labels)
+        trusted, verified = self.trusted.copy(), self.verified.copy()
+        for name, row, label in zip(ids, rows, labels, strict=True):
+            if row is None:
+                continue
+            if label is None:
+                raise _trusted_without_label(name)
+            if verified[row] not in (None, label):
+                raise InputError(
+                    f"Trusted sample {name!r} is labelled {verified[row]!r} in the data but "
+                    f"{label!r} among the trusted labels: keep the right one."
+                )
+            trusted[row], verified[row] = True, label
+        unheard = sort_names({*verified} - {*self.y, None})
+        if unheard:
+            warnings.warn(
+                f"The verified label {listed(unheard)} occurs nowhere among the given labels; "
+                "check its spelling unless it is a class that they missed.",
+                TrustedWarning,
+                stacklevel=2,
+            )
+        return replace(self, trusted=trusted, verified=verified)
+
+    def require_trusted(self) -> None:
+        """Raise `InputError` unless there is a trusted sample of every given class."""
+        if not self.trusted.any():
+            raise InputError(
+                f"{self.name}: there is no trusted sample at all: verify a few samples of each "
+                "class and name them in a trusted column or file."
+            )
+        missing = sort_names({*self.y} - {*self.verified, None})
+        if missing:
+            raise InputError(
+                f"{self.name}: there is no trusted sample of class {listed(missing)}: verify "
+                "some samples of it, merge it into another class, or drop it."
+            )
+
+    def _rows_of(self, ids: Sequence[str]) -> list[int | None]:
+        """Find samples by id; None for a picture that was skipped."""
+        row_of: dict[str, int | None] = {name: None for name, _ in self.skipped}
+        row_of |= {name: row for row, name in enumerate(self.ids)}
+        unknown = [name for name in ids if name not in row_of]
+        if unknown:
+            example = f" (ids look like {self.ids[0]!r})" if len(self) else ""
+            raise InputError(
+                f"{len(unknown)} of {len(ids)} trusted ids do not exist in {self.name}{example}, "
+                f"the first is {unknown[0]!r}: correct or remove them."
+            )
+        return [row_of[name] for name in ids]
+
+
+def validate(dataset: TrustedDataset, labels_required: bool = True) -> TrustedDataset:
+    """Return `dataset` if nothing is wrong with it.
+
+    Parameters
+    ----------
+    dataset : TrustedDataset
+        What a reader made.
+    labels_required : bool
+        Whether given labels of at least two classes are needed, as they are for fitting.
+
+    Raises
+    ------
+    InputError
+        Naming the sample, class, column or value that is wrong, and what to do.
+    """
+    name = dataset.name
+    n_samples = len(dataset)
+    if n_samples == 0:
+        left_out = f" ({len(dataset.skipped)} were skipped)" if dataset.skipped else ""
+        raise InputError(f"{name}: there are no samples{left_out}: give data that has some.")
+    parts = {
+        "X": dataset.X,
+        "y": dataset.y,
+        "trusted": dataset.trusted,
+        "verified": dataset.verified,
+        "true_labels": dataset.true_labels,
+    }
+    for part, values in parts.items():
+        if values is not None and len(values) != n_samples:
+            raise InputError(
+                f"{name}: there are {n_samples} samples but {len(values)} entries in {part}: "
+                "give one for each."
+            )
+    sample, count = Counter(dataset.ids).most_common(1)[0]
+    if count > 1:
+        raise InputError(f"{name}: id {sample!r} comes {count} times: give each sample its own.")
+    for sample, label in zip(
+        dataset.ids[dataset.trusted], dataset.verified[dataset.trusted], strict=True
+    ):
+        if label is None:
+            raise _trusted_without_label(sample)
+    if labels_required:
+        _validate_labels(dataset)
+    if not dataset.is_pictures:
+        _validate_features(dataset)
+    return dataset
+
+
+def _validate_labels(dataset: TrustedDataset) -> None:
+    if all(label is None for label in dataset.y):
+        raise InputError(
+            f"{dataset.name}: the labels are empty throughout: give the labels that the samples "
+            "have, right or wrong."
+        )
+    if len(dataset.classes) < 2:
+        raise InputError(
+            f"{dataset.name}: there is one class only, {dataset.classes[0]!r}: a classifier needs "
+            "at least two."
+        )
+
+
+def _validate_features(dataset: TrustedDataset) -> None:
+    if dataset.X.shape[1] == 0:
+        raise InputError(
+            f"{dataset.name}: there is no feature and no picture: give numeric columns, or name "
+            "the column of the pictures with --image-column."
+        )
+    for start in range(0, len(dataset), _ROWS_CHECKED_AT_ONCE):
+        finite = np.isfinite(dataset.X[start : start + _ROWS_CHECKED_AT_ONCE])
+        if finite.all():
+            continue
+        row, column = np.argwhere(~finite)[0]
+        row += start
+        names = dataset.feature_names
+        raise InputError(
+            f"{dataset.name}: row with id {dataset.ids[row]!r}, column "
+            f"{names[column] if names else int(column)!r} holds {dataset.X[row, column]}: fill in "
+            "missing values, or drop the row or the column."
+        )
+
+
+def _refuse_repeated(ids: Sequence[str], labels: Sequence[str | None]) -> None:
+    counts = Counter(ids)
+    repeated = [name for name, count in counts.items() if count > 1]
+    if not repeated:
+        return
+    labels_of: dict[str, set[str | None]] = {name: set() for name in repeated}
+    for name, label in zip(ids, labels, strict=True):
+        if name in labels_of:
+            labels_of[name].add(label)
+    for name in repeated:
+        if len(labels_of[name]) > 1:
+            found = ", ".join(sorted(map(repr, labels_of[name])))
+            raise InputError(
+                f"Trusted id {name!r} comes {counts[name]} times with contradictory labels "
+                f"({found}): keep the right one."
+            )
+    raise InputError(
+        f"Trusted id {repeated[0]!r} comes {counts[repeated[0]]} times ({len(repeated)} ids come "
+        "more than once): name each sample once."
+    )
+
+
+def _trusted_without_label(name: str) -> InputError:
+    return InputError(
+        f"Trusted sample {name!r} has no label: give its verified label or do not trust it."
+    )

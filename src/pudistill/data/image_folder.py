@@ -1,0 +1,100 @@
+"""Image folders: `DIR/<label>/<file>`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pudistill.data.dataset import TrustedDataset
+from pudistill.data.labels import no_labels, object_array
+from pudistill.data.pictures import SUFFIXES, decode_pictures
+from pudistill.exceptions import InputError
+
+if TYPE_CHECKING:
+    from pudistill.data.loading import ReadOptions
+
+_LITTER = {"thumbs.db", "desktop.ini"}
+
+
+def read(folder: Path, options: "ReadOptions") -> TrustedDataset:
+    """Read the pictures of a folder; a flat one will do where no labels are required."""
+    entries = _entries(folder)
+    pictures = [path for path in entries if _is_picture(path)]
+    label_folders = [path for path in entries if path.is_dir()]
+    if not pictures and not any(map(_entries, label_folders)):
+        raise InputError(f"{folder}: there is no picture in this folder: expected <label>/<file>.")
+    labels: list[str | None]
+    skipped: list[tuple[str, str]] = []
+    if label_folders:
+        if pictures:
+            raise InputError(
+                f"{pictures[0]}: this picture lies beside the folders of the labels: move it into "
+                "the folder of its label."
+            )
+        for label_folder in label_folders:
+            pictures += _pictures_of_label(folder, label_folder, options, skipped)
+        labels = [path.parent.name for path in pictures]
+    elif options.labels_required:
+        raise InputError(
+            f"{pictures[0]}: this picture has no label: put it into a folder that is named after "
+            f"its label, {folder}/<label>/{pictures[0].name}."
+        )
+    else:
+        labels = [None] * len(pictures)
+    ids = [path.relative_to(folder).as_posix() for path in pictures]
+    decoded = decode_pictures(
+        folder, ids, pictures, image_size=options.image_size, skip_bad=options.skip_bad
+    )
+    n_samples = len(decoded.rows)
+    return TrustedDataset(
+        X=decoded.X,
+        y=object_array(labels)[decoded.rows],
+        trusted=np.zeros(n_samples, dtype=bool),
+        verified=no_labels(n_samples),
+        ids=object_array(ids)[decoded.rows],
+        name=folder.resolve().name,
+        skipped=(*skipped, *decoded.skipped),
+    )
+
+
+def _pictures_of_label(
+    folder: Path, label_folder: Path, options: "ReadOptions", skipped: list[tuple[str, str]]
+) -> list[Path]:
+    pictures = []
+    for path in _entries(label_folder):
+        if path.is_dir():
+            raise InputError(
+                f"{path}: this folder lies too deep: pictures are expected at "
+                f"{folder}/<label>/<file>; move them up, or name {label_folder} as the data."
+            )
+        if _is_picture(path):
+            pictures.append(path)
+        elif options.skip_bad:
+            skipped.append((path.relative_to(folder).as_posix(), "not a picture"))
+        else:
+            raise InputError(
+                f"{path}: this file is not a picture: remove it, or leave such files out with "
+                "--skip-bad."
+            )
+    return pictures
+
+
+def _entries(folder: Path) -> list[Path]:
+    """List a folder in a fixed order, without hidden files and what file managers leave behind."""
+    names = sorted(
+        name
+        for name in (path.name for path in folder.iterdir())
+        if not name.startswith(".") and name.lower() not in _LITTER
+    )
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise InputError(
+                f"{folder}: the file name {name!r} is not valid UTF-8: rename the file."
+            ) from None
+    return [folder / name for name in names]
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and path.is_file()

@@ -1,0 +1,68 @@
+"""Columns of labels, ids and trust, as the readers share them."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pudistill.exceptions import InputError
+
+
+def object_array(values: Iterable[Any]) -> np.ndarray:
+    """Return a one-dimensional object array, whatever the values are."""
+    values = list(values)
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
+
+
+def no_labels(n_samples: int) -> np.ndarray:
+    """Return a column of missing labels."""
+    return np.full(n_samples, None, dtype=object)
+
+
+def row_numbers(n_samples: int) -> np.ndarray:
+    """Return the ids of samples that bring none: their positions."""
+    return object_array(str(row) for row in range(n_samples))
+
+
+def sort_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Sort class names: by value if all are whole numbers, else as text."""
+    names = list(names)
+    if all(re.fullmatch(r"[+-]?[0-9]+", name) for name in names):
+        return tuple(sorted(names, key=lambda name: (int(name), name)))
+    return tuple(sorted(names))
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names as a message quotes them."""
+    return ", ".join(map(repr, names))
+
+
+def whole_number(path: Path, part: str, value: float | None) -> str | None:
+    """Return the name of a class that is stored as a float, as a column with gaps is."""
+    if value is None or value != value:
+        return None
+    if not float(value).is_integer():
+        raise InputError(
+            f"{path}: {part!r} holds {value}, which is no class: give names or whole numbers."
+        )
+    return str(int(value))
+
+
+def complete_trust(
+    path: Path, y: np.ndarray, trusted: np.ndarray | None, verified: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mask of trusted samples and their verified labels, given one, both or neither."""
+    if verified is None:
+        mask = np.zeros(len(y), dtype=bool) if trusted is None else trusted
+        return mask, np.where(mask, y, no_labels(len(y)))
+    known = np.array([label is not None for label in verified], dtype=bool)
+    if trusted is not None and not np.array_equal(known, trusted):
+        raise InputError(
+            f"{path}: the trusted samples are not those with a verified label: make the two agree "
+            "or leave the mask out."
+        )
+    return known, verified

@@ -1,0 +1,138 @@
+"""Finds out what a source is and has it read."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from pudistill.data import bundled
+from pudistill.data.dataset import TrustedDataset, validate
+from pudistill.exceptions import InputError
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What the user may say about a source; see `load_dataset`."""
+
+    image_column: str | None = None
+    label_column: str | None = None
+    id_column: str | None = None
+    trusted_column: str | None = None
+    image_size: int | None = None
+    skip_bad: bool = False
+    labels_required: bool = True
+
+
+def load_dataset(
+    source: str | os.PathLike[str],
+    *,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    id_column: str | None = None,
+    trusted_column: str | None = None,
+    trusted: str | os.PathLike[str] | None = None,
+    image_size: int | None = None,
+    skip_bad: bool = False,
+    labels_required: bool = True,
+) -> TrustedDataset:
+    """Read a data set.
+
+    Parameters
+    ----------
+    source : str or path
+        One of
+
+        - an image folder ``DIR/<label>/<file>``; ids are the paths below DIR;
+        - a table, ``.parquet`` (or a folder of its shards), ``.csv``, ``.tsv`` or ``.jsonl``, with
+          a column of pictures (bytes, Hugging Face's ``{bytes, path}``, or paths relative to the
+          table) or with numeric feature columns. A column ``true_label`` is kept for experiments
+          and ``verified_label`` holds labels of trusted samples; neither is a feature;
+        - ``.npz`` with arrays ``X``, ``y`` and optionally ``trusted``, ``verified``, ``ids``,
+          ``true_labels``, ``feature_names``;
+        - the folder ``cifar-10-batches-py`` (its training batches) or one batch of it;
+        - an IDX file of images, as MNIST's and Fashion-MNIST's, beside its file of labels, or the
+          folder that holds them (the training pair);
+        - a set that scikit-learn brings: digits, breast_cancer, wine, iris.
+    image_column, label_column, id_column, trusted_column : str, optional
+        Columns of a table. By default image, img, picture, photo or file_name; label, labels, y,
+        target or class; id (row numbers without one); trusted.
+    trusted : str or path, optional
+        A table with a column ``id`` and optionally ``label``: the samples that were verified, and
+        their verified labels. The labels given before stay in `y`.
+    image_size : int, optional
+        Resize the shorter side of each picture to this many pixels and crop the middle square.
+    skip_bad : bool
+        Leave unreadable pictures out and list them in `skipped` instead of stopping.
+    labels_required : bool
+        Whether labels of at least two classes must be there. Without, they may be absent.
+
+    Returns
+    -------
+    TrustedDataset
+
+    Raises
+    ------
+    InputError
+        Naming the file, row, class or value that is wrong, and what to do.
+
+    Examples
+    --------
+    >>> from pudistill.data import load_dataset
+    >>> digits = load_dataset("digits")
+    >>> digits.X.shape, digits.classes[:3]
+    ((1797, 64), ('0', '1', '2'))
+    """
+    if image_size is not None and image_size < 1:
+        raise InputError(f"The image size must be at least 1 pixel, not {image_size}.")
+    options = ReadOptions(
+        image_column=image_column,
+        label_column=label_column,
+        id_column=id_column,
+        trusted_column=trusted_column,
+        image_size=image_size,
+        skip_bad=skip_bad,
+        labels_required=labels_required,
+    )
+    dataset = _read(source, options)
+    if image_size is not None and not dataset.is_pictures:
+        raise InputError(f"{source} holds features, not pictures: leave --image-size out.")
+    if trusted is not None:
+        from pudistill.data.tables import read_trusted
+
+        # Ids must be unique before anything can be looked up by them.
+        validate(dataset, labels_required)
+        dataset = dataset.with_trusted(*read_trusted(Path(trusted)))
+    return validate(dataset, labels_required)
+
+
+def _read(source: str | os.PathLike[str], options: ReadOptions) -> TrustedDataset:
+    path = Path(source)
+    if not path.exists():
+        if str(source) in bundled.NAMES:
+            _refuse_columns(source, options)
+            return bundled.read(str(source))
+        raise InputError(
+            f"{source}: there is no such file or folder, nor is it one of the bundled data sets "
+            f"({', '.join(bundled.NAMES)})."
+        )
+    # The formats below bring pyarrow or Pillow along, which take a while to load.
+    from pudistill.data import arrays, cifar, idx, image_folder, table_files, tables
+
+    if table_files.accepts(path):
+        return tables.read(path, options)
+    _refuse_columns(source, options)
+    for reader in (arrays, cifar, idx):
+        if reader.accepts(path):
+            return reader.read(path, options)
+    if path.is_dir():
+        return image_folder.read(path, options)
+    raise InputError(
+        f"{path}: this is not a known kind of data: give an image folder, .parquet, .csv, .tsv, "
+        ".jsonl, .npz, CIFAR-10 batches or IDX images."
+    )
+
+
+def _refuse_columns(source: str | os.PathLike[str], options: ReadOptions) -> None:
+    for option in ("image_column", "label_column", "id_column", "trusted_column"):
+        if getattr(options, option) is not None:
+            flag = "--" + option.replace("_", "-")
+            raise InputError(f"{source} is not a table and has no columns: leave {flag} out.")

@@ -1,0 +1,177 @@
+"""The formats that tables come in: parquet, CSV and JSONL."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from pudistill.data.labels import listed
+from pudistill.exceptions import InputError
+
+_PARQUET_SUFFIXES = (".parquet", ".pq")
+_JSON_SUFFIXES = (".jsonl", ".ndjson")
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_SHARD = re.compile(r"(?P<split>.+)-\d{5}-of-(?P<count>\d{5})")
+_PICTURES_AT_ONCE = 64
+
+
+def accepts(path: Path) -> bool:
+    """Whether `path` is a table, or a folder that holds the shards of one."""
+    if path.is_dir():
+        return any(path.glob("*.parquet"))
+    return path.suffix.lower() in (*_PARQUET_SUFFIXES, *_JSON_SUFFIXES, *_DELIMITERS)
+
+
+class Table(Protocol):
+    """A table on disk."""
+
+    schema: pa.Schema
+
+    def read(self, names: list[str], as_text: Iterable[str]) -> pa.Table:
+        """Return some columns; where the format knows no types, `as_text` are read as text."""
+        ...
+
+    def batches(self, name: str) -> Iterator[list[Any]]:
+        """Yield the values of one column a few at a time."""
+        ...
+
+
+class _Parquet:
+    def __init__(self, files: list[Path]) -> None:
+        self.files = files
+        self.schema = pa.parquet.read_schema(files[0])
+
+    def read(self, names: list[str], as_text: Iterable[str]) -> pa.Table:  # noqa: ARG002
+        # Without partitioning=None a folder called "a=b" would add a column.
+        return pa.parquet.read_table(self.files, columns=names, partitioning=None)
+
+    def batches(self, name: str) -> Iterator[list[Any]]:
+        for file in self.files:
+            with pa.parquet.ParquetFile(file, memory_map=True) as shard:
+                for batch in shard.iter_batches(_PICTURES_AT_ONCE, columns=[name]):
+                    yield batch.column(name).to_pylist()
+
+
+class _Csv:
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        # One thread: only then a message about a bad line tells which.
+        self.reading = pa.csv.ReadOptions(use_threads=False)
+        self.parsing = pa.csv.ParseOptions(
+            delimiter=_DELIMITERS[file.suffix.lower()], newlines_in_values=True
+        )
+        with pa.csv.open_csv(file, self.reading, self.parsing) as reader:
+            self.schema = reader.schema
+
+    def read(self, names: list[str], as_text: Iterable[str]) -> pa.Table:
+        converting = pa.csv.ConvertOptions(
+            column_types={name: pa.string() for name in as_text}, include_columns=names
+        )
+        return pa.csv.read_csv(self.file, self.reading, self.parsing, converting)
+
+    def batches(self, name: str) -> Iterator[list[Any]]:
+        yield self.read([name], as_text=[name])[name].to_pylist()
+
+
+class _JsonLines:
+    def __init__(self, file: Path) -> None:
+        rows = []
+        with file.open(encoding="utf-8-sig") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    rows.append(self._row(file, number, line))
+        columns = {}
+        for name in dict.fromkeys(name for row in rows for name in row):
+            try:
+                columns[name] = pa.array([row.get(name) for row in rows])
+            except pa.ArrowException as error:
+                raise InputError(
+                    f"{file}: column {name!r} mixes values of different kinds ({error}): give all "
+                    "rows the same kind."
+                ) from error
+        self.table = pa.table(columns)
+        self.schema = self.table.schema
+
+    @staticmethod
+    def _row(file: Path, number: int, line: str) -> dict[str, Any]:
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{file}, line {number}: this is not JSON ({error.msg}).") from error
+        if not isinstance(row, dict):
+            raise InputError(f"{file}, line {number}: this is not a JSON object: give one a line.")
+        return row
+
+    def read(self, names: list[str], as_text: Iterable[str]) -> pa.Table:  # noqa: ARG002
+        return self.table.select(names)
+
+    def batches(self, name: str) -> Iterator[list[Any]]:
+        yield self.table[name].to_pylist()
+
+
+def open_table(path: Path) -> Table:
+    """Open a table, whatever its format."""
+    suffix = path.suffix.lower()
+    with naming(path):
+        table: Table
+        if path.is_dir():
+            table = _Parquet(_shards(path))
+        elif suffix in _PARQUET_SUFFIXES:
+            table = _Parquet([path])
+        elif suffix in _JSON_SUFFIXES:
+            table = _JsonLines(path)
+        else:
+            table = _Csv(path)
+    names = table.schema.names
+    if not names:
+        raise InputError(f"{path}: the table is empty: give one with columns and rows.")
+    repeated = [name for name in names if names.count(name) > 1]
+    if repeated:
+        raise InputError(f"{path}: there are several columns {repeated[0]!r}: rename them.")
+    return table
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Say in which table the reading library stumbled."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (pa.ArrowException, OSError, UnicodeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"{path}: cannot be read as a table ({reason}): correct the file or write it anew."
+        ) from error
+
+
+def _shards(folder: Path) -> list[Path]:
+    """Find the files of one split, the training split if there are several."""
+    files = sorted(folder.glob("*.parquet"))
+    if len(files) == 1 and _SHARD.fullmatch(files[0].stem) is None:
+        return files
+    splits: dict[tuple[str, int], list[Path]] = {}
+    for file in files:
+        shard = _SHARD.fullmatch(file.stem)
+        if shard is None:
+            raise InputError(f"{folder}: there are several tables in it: name one, such as {file}.")
+        splits.setdefault((shard["split"], int(shard["count"])), []).append(file)
+    chosen = [key for key in splits if key[0] == "train"] or list(splits)
+    if len(chosen) > 1:
+        raise InputError(
+            f"{folder}: there are several splits in it ({listed(name for name, _ in chosen)}): "
+            "name a file of one, or leave one split in the folder."
+        )
+    split, count = chosen[0]
+    if len(splits[chosen[0]]) != count:
+        raise InputError(
+            f"{folder}: split {split!r} has {len(splits[chosen[0]])} of its {count} files: fetch "
+            "the others."
+        )
+    return splits[chosen[0]]

@@ -1,0 +1,174 @@
+"""Writes a `TrustedDataset` as a file that `load_dataset` reads back."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from pudistill.data.dataset import TrustedDataset
+from pudistill.data.pictures import encode_picture
+from pudistill.exceptions import InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_ROWS_AT_ONCE = 1024
+
+
+def write_table(dataset: TrustedDataset, path: str | os.PathLike[str]) -> None:
+    """Write a data set as `.parquet`, `.csv` (features only) or `.npz`.
+
+    A table has the columns ``id``, ``label``, ``trusted``, where they say something new
+    ``verified_label`` and ``true_label``, and then the features or, as PNG in Hugging Face's
+    layout, the pictures in ``image``. Features without names are called x0, x1, ... in a table.
+    The file appears only when it is complete.
+
+    Parameters
+    ----------
+    dataset : TrustedDataset
+        What to write.
+    path : str or path
+        Where to. Nothing may be there yet; the suffix chooses the format.
+
+    Raises
+    ------
+    InputError
+        If there is nothing to write, the path exists, its suffix is unknown, or the format cannot
+        hold the data.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pudistill.data import load_dataset, write_table
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_table(load_dataset("wine"), f"{folder}/wine.csv")
+    ...     load_dataset(f"{folder}/wine.csv").X.shape
+    (178, 13)
+    """
+    path = Path(path)
+    writers = {".parquet": _write_parquet, ".csv": _write_csv, ".npz": _write_npz}
+    write = writers.get(path.suffix.lower())
+    if write is None:
+        raise InputError(f"{path}: name a file that ends in {', '.join(writers)}.")
+    if path.exists():
+        raise InputError(f"{path}: there is something already: name a new file.")
+    if len(dataset) == 0:
+        raise InputError(f"{path}: there are no samples to write.")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: there is no folder {path.parent}: create it first.")
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(dataset, file, path)
+            file.flush()
+            os.fsync(file.fileno())
+        # A temporary file is for its owner's eyes only; a data set has no reason to be.
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_parquet(dataset: TrustedDataset, file: IO[bytes], path: Path) -> None:
+    import pyarrow.parquet
+
+    batches = _batches(dataset, path)
+    first = next(batches)
+    with pyarrow.parquet.ParquetWriter(file, first.schema) as writer:
+        writer.write_batch(first)
+        for batch in batches:
+            writer.write_batch(batch)
+
+
+def _write_csv(dataset: TrustedDataset, file: IO[bytes], path: Path) -> None:
+    import pyarrow.csv
+
+    if dataset.is_pictures:
+        raise InputError(f"{path}: CSV cannot hold pictures: write .parquet or .npz.")
+    batches = _batches(dataset, path)
+    first = next(batches)
+    with pyarrow.csv.CSVWriter(file, first.schema) as writer:
+        writer.write_batch(first)
+        for batch in batches:
+            writer.write_batch(batch)
+
+
+def _write_npz(dataset: TrustedDataset, file: IO[bytes], path: Path) -> None:
+    arrays = {"X": dataset.X, "trusted": dataset.trusted, "ids": _unicode(dataset.ids, path)}
+    for part, labels in _label_columns(dataset).items():
+        arrays[{"label": "y", "true_label": "true_labels"}.get(part, "verified")] = _unicode(
+            labels, path
+        )
+    if dataset.feature_names is not None:
+        arrays["feature_names"] = np.array(dataset.feature_names, dtype=str)
+    np.savez(file, allow_pickle=False, **arrays)
+
+
+def _unicode(texts: np.ndarray, path: Path) -> np.ndarray:
+    values = ["" if text is None else text for text in texts]
+    array = np.array(values, dtype=str)
+    if array.tolist() != values:
+        raise InputError(f"{path}: .npz cannot hold text that ends in NUL: write .parquet.")
+    return array
+
+
+def _label_columns(dataset: TrustedDataset) -> dict[str, np.ndarray]:
+    """Return the columns of labels that say something new."""
+    columns = {"label": dataset.y}
+    if not np.array_equal(dataset.verified[dataset.trusted], dataset.y[dataset.trusted]):
+        columns["verified_label"] = dataset.verified
+    if dataset.true_labels is not None:
+        columns["true_label"] = dataset.true_labels
+    return columns
+
+
+def _batches(dataset: TrustedDataset, path: Path) -> "Iterator[pa.RecordBatch]":
+    """Yield the table a few rows at a time."""
+    import pyarrow as pa
+
+    labels = _label_columns(dataset)
+    names = _feature_names(dataset, path)
+    metadata = {"huggingface": _hugging_face(labels)} if dataset.is_pictures else None
+    for start in range(0, len(dataset), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        columns: dict[str, Any] = {"id": pa.array(dataset.ids[rows], pa.string())}
+        for name, values in labels.items():
+            columns[name] = pa.array(values[rows], pa.string())
+        columns["trusted"] = pa.array(dataset.trusted[rows])
+        if dataset.is_pictures:
+            encoded = [{"bytes": encode_picture(picture)} for picture in dataset.X[rows]]
+            kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+            columns["image"] = pa.array(encoded, kind)
+        else:
+            for index, name in enumerate(names):
+                columns[name] = pa.array(dataset.X[rows, index])
+        yield pa.RecordBatch.from_pydict(columns, metadata=metadata)
+
+
+def _feature_names(dataset: TrustedDataset, path: Path) -> tuple[str, ...]:
+    if dataset.is_pictures:
+        return ()
+    names = dataset.feature_names or tuple(f"x{index}" for index in range(dataset.X.shape[1]))
+    # These would be taken for something else when the table is read.
+    for name in ("id", "label", "labels", "trusted", "verified_label", "true_label"):
+        if name in names:
+            raise InputError(f"{path}: a feature is called {name!r}: rename that column first.")
+    return names
+
+
+def _hugging_face(labels: dict[str, np.ndarray]) -> str:
+    """Return what makes Hugging Face's `datasets` show the pictures as pictures."""
+    texts = {name: {"dtype": "string", "_type": "Value"} for name in ("id", *labels)}
+    features = {
+        **texts,
+        "trusted": {"dtype": "bool", "_type": "Value"},
+        "image": {"_type": "Image"},
+    }
+    return json.dumps({"info": {"features": features}})

@@ -1,0 +1,221 @@
+"""The networks: the paper's PreAct ResNet-18, a small one for a CPU, and one for feature tables.
+
+Every factory is called as ``factory(in_shape, n_classes)``, where `in_shape` is
+``(channels, height, width)`` for pictures and ``(n_features,)`` for feature tables, and returns a
+module that maps a batch to logits of shape ``(n, n_classes)``.
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import max_pool2d, relu
+
+from pudistill.exceptions import InputError
+
+NetworkFactory = Callable[[tuple[int, ...], int], nn.Module]
+
+
+def _convolution(
+    in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1
+) -> nn.Conv2d:
+    return nn.Conv2d(
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride=stride,
+        padding=kernel_size // 2,
+        bias=False,  # the batch normalisation that follows has one
+    )
+
+
+def _initialise(network: nn.Module) -> nn.Module:
+    """He initialisation for layers before a ReLU, zero biases."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    return network
+
+
+class PreActBlock(nn.Module):
+    """Two 3x3 convolutions, each after batch normalisation and ReLU, and a way around them."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(in_channels)
+        self.conv1 = _convolution(in_channels, out_channels, stride=stride)
+        self.norm2 = nn.BatchNorm2d(out_channels)
+        self.conv2 = _convolution(out_channels, out_channels)
+        changes_shape = stride != 1 or in_channels != out_channels
+        self.shortcut = (
+            _convolution(in_channels, out_channels, kernel_size=1, stride=stride)
+            if changes_shape
+            else None
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(n, in_channels, H, W)`` to ``(n, out_channels, H / stride, W / stride)``."""
+        activated = relu(self.norm1(x))
+        # Where the shape changes, the shortcut starts after the activation, as in the original.
+        skipped = x if self.shortcut is None else self.shortcut(activated)
+        return skipped + self.conv2(relu(self.norm2(self.conv1(activated))))
+
+
+class PreActResNet18(nn.Module):
+    """Pre-activation ResNet-18 for small pictures; see :func:`preact_resnet18`."""
+
+    def __init__(self, in_channels: int, n_classes: int) -> None:
+        super().__init__()
+        self.stem = _convolution(in_channels, 64)
+        self.blocks = nn.Sequential(
+            PreActBlock(64, 64, stride=1),
+            PreActBlock(64, 64, stride=1),
+            PreActBlock(64, 128, stride=2),
+            PreActBlock(128, 128, stride=1),
+            PreActBlock(128, 256, stride=2),
+            PreActBlock(256, 256, stride=1),
+            PreActBlock(256, 512, stride=2),
+            PreActBlock(512, 512, stride=1),
+        )
+        self.norm = nn.BatchNorm2d(512)
+        self.classifier = nn.Linear(512, n_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map pictures ``(n, channels, H, W)`` to logits ``(n, n_classes)``."""
+        x = relu(self.norm(self.blocks(self.stem(x))))
+        return self.classifier(x.mean(dim=(2, 3)))
+
+
+def preact_resnet18(in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
+    """Build the paper's network for CIFAR-10: a pre-activation ResNet-18 [1]_.
+
+    A 3x3 stem without pooling, four stages of two blocks with 64, 128, 256 and 512 channels, a last
+    batch normalisation and ReLU, the average over all positions, one linear layer. With 3x32x32
+    inputs and 10 classes it has 11,172,170 parameters: all weights and biases that are trained,
+    the scale and shift of every batch normalisation among them, its running statistics not.
+
+    Parameters
+    ----------
+    in_shape : tuple of int
+        ``(channels, height, width)``.
+    n_classes : int
+        Number of logits.
+
+    References
+    ----------
+    .. [1] K. He, X. Zhang, S. Ren, J. Sun, "Identity Mappings in Deep Residual Networks", 2016.
+
+    Examples
+    --------
+    >>> from pudistill.learners.networks import preact_resnet18
+    >>> sum(p.numel() for p in preact_resnet18((3, 32, 32), n_classes=10).parameters())
+    11172170
+    """
+    return _initialise(PreActResNet18(_channels(in_shape, "preact_resnet18"), n_classes))
+
+
+class SmallCNN(nn.Module):
+    """Four 3x3 convolutions with batch normalisation and ReLU; see :func:`small_cnn`."""
+
+    WIDTHS = (16, 32, 64, 128)
+
+    def __init__(self, in_channels: int, n_classes: int) -> None:
+        super().__init__()
+        channels = (in_channels, *self.WIDTHS)
+        self.stages = nn.ModuleList(
+            nn.Sequential(
+                _convolution(channels[i], channels[i + 1]),
+                nn.BatchNorm2d(channels[i + 1]),
+                nn.ReLU(inplace=True),
+            )
+            for i in range(len(self.WIDTHS))
+        )
+        self.classifier = nn.Linear(self.WIDTHS[-1], n_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map pictures ``(n, channels, H, W)`` to logits ``(n, n_classes)``."""
+        for number, stage in enumerate(self.stages):
+            # Tiny pictures are not halved below 2x2: a batch of a few would leave the batch
+            # normalisation next to nothing to take its statistics over.
+            if number > 0 and min(x.shape[2:]) >= 4:
+                x = max_pool2d(x, 2)
+            x = stage(x)
+        return self.classifier(x.mean(dim=(2, 3)))
+
+
+def small_cnn(in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
+    """Build a network that one CPU core trains in minutes.
+
+    Four 3x3 convolutions with 16, 32, 64 and 128 channels, each with batch normalisation and ReLU
+    and, but for the first, after 2x2 pooling; the average over all positions; one linear layer.
+    About 100,000 parameters; pictures of any size from 2x2, grey or colour.
+
+    Parameters
+    ----------
+    in_shape : tuple of int
+        ``(channels, height, width)``.
+    n_classes : int
+        Number of logits.
+
+    Examples
+    --------
+    >>> from pudistill.learners.networks import small_cnn
+    >>> sum(p.numel() for p in small_cnn((1, 28, 28), n_classes=10).parameters())
+    98682
+    """
+    return _initialise(SmallCNN(_channels(in_shape, "small_cnn"), n_classes))
+
+
+def mlp(in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
+    """Build a network of two hidden layers of 128 for feature tables.
+
+    It normalises nothing and drops nothing, so that a sample's part in the loss does not depend on
+    the others in its batch, and a weight of 2 means the same as two copies. Its last layer starts
+    at zero: before training, all classes are equally likely.
+
+    Parameters
+    ----------
+    in_shape : tuple of int
+        ``(n_features,)``; pictures are flattened.
+    n_classes : int
+        Number of logits.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pudistill.learners.networks import mlp
+    >>> mlp((4,), n_classes=3)(torch.ones(2, 4)).shape
+    torch.Size([2, 3])
+    """
+    n_hidden = 128
+    n_inputs = int(torch.Size(in_shape).numel())
+    last = nn.Linear(n_hidden, n_classes)
+    network = _initialise(
+        nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(n_inputs, n_hidden),
+            nn.ReLU(),
+            nn.Linear(n_hidden, n_hidden),
+            nn.ReLU(),
+            last,
+        )
+    )
+    nn.init.zeros_(last.weight)
+    return network
+
+
+def _channels(in_shape: tuple[int, ...], network: str) -> int:
+    if len(in_shape) != 3:
+        raise InputError(
+            f"{network} needs pictures, but the samples have the shape {in_shape}: "
+            'use module="mlp" for feature tables.'
+        )
+    return in_shape[0]
+
+
+NETWORKS: Mapping[str, NetworkFactory] = MappingProxyType(
+    {"small_cnn": small_cnn, "preact_resnet18": preact_resnet18, "mlp": mlp}
+)

@@ -1,0 +1,229 @@
+"""How networks are trained, as data: the paper's recipes and fast ones for a CPU."""
+
+import math
+from dataclasses import dataclass, replace
+from numbers import Integral
+from typing import Any, Literal, get_args
+
+from pudistill.exceptions import InputError
+
+Role = Literal["member", "teacher", "student"]
+Schedule = Literal["step", "one_cycle"]
+AUGMENTATIONS = ("flip", "crop")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides how a network is trained, apart from the network and the data.
+
+    The optimiser is stochastic gradient descent with momentum.
+
+    Parameters
+    ----------
+    epochs : int
+        Passes over the training data, at least 1.
+    learning_rate : float
+        Largest learning rate of the schedule, positive.
+    schedule : {"step", "one_cycle"}, default="step"
+        ``"step"`` multiplies the rate by `factor` at every milestone; ``"one_cycle"`` rises
+        linearly over the first `warm_up` of all steps and falls linearly to zero over the rest.
+    milestones : tuple of float, default=()
+        Number of epochs after which the step schedule lowers the rate.
+    factor : float, default=0.1
+        What the rate is multiplied by at a milestone.
+    warm_up : float, default=0.25
+        Share of the steps, in (0, 1), in which the one-cycle schedule rises.
+    batch_size : int, default=128
+        Largest number of samples in a step; see :func:`pudistill.learners.training.split_batches`.
+    momentum, weight_decay : float, default=0.9, 1e-4
+        As in :class:`torch.optim.SGD`.
+    mixup : float, default=0.0
+        The paper's μ: pairs are mixed by β ~ Beta(μ, μ), section II-B. 0 switches mixup off.
+    entropy_weight : float, default=0.0
+        Weight of the entropy regularisation, equation (2). 0 switches it off.
+    augment : tuple of {"flip", "crop"}, default=()
+        Random changes of training pictures: horizontal flip, crop after padding.
+    centre_crop : int or None, default=None
+        Pictures larger than this many pixels are cut to a centred square of that side, in training
+        and in prediction.
+    min_steps : int, default=0
+        Small data sets are passed over more often than `epochs`, until the network has taken this
+        many steps.
+
+    Examples
+    --------
+    >>> from pudistill.learners.recipes import RECIPES
+    >>> member = RECIPES["paper"]["member"]
+    >>> member.rate(19), round(member.rate(20), 6)
+    (0.01, 0.001)
+    """
+
+    epochs: int
+    learning_rate: float
+    schedule: Schedule = "step"
+    milestones: tuple[float, ...] = ()
+    factor: float = 0.1
+    warm_up: float = 0.25
+    batch_size: int = 128
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    mixup: float = 0.0
+    entropy_weight: float = 0.0
+    augment: tuple[str, ...] = ()
+    centre_crop: int | None = None
+    min_steps: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            value = getattr(self, name)
+            if not (isinstance(value, Integral) and int(value) >= 1):
+                raise InputError(f"{name}={value!r} must be a whole number of at least 1.")
+        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
+            raise InputError(f"learning_rate={self.learning_rate!r} must be a positive number.")
+        for name in ("mixup", "entropy_weight", "momentum", "weight_decay"):
+            value = getattr(self, name)
+            if not (value >= 0 and math.isfinite(value)):
+                raise InputError(f"{name}={value!r} must be a number of at least 0.")
+        if self.schedule not in get_args(Schedule):
+            raise InputError(
+                f"schedule={self.schedule!r} is unknown: choose one of {get_args(Schedule)}."
+            )
+        for name in self.augment:
+            if name not in AUGMENTATIONS:
+                raise InputError(f"augment={name!r} is unknown: choose from {AUGMENTATIONS}.")
+
+    def rate(self, epoch: float) -> float:
+        """Learning rate after `epoch` epochs; a fraction is a point within an epoch."""
+        if self.schedule == "step":
+            passed = sum(epoch >= milestone for milestone in self.milestones)
+            return self.learning_rate * self.factor**passed
+        progress = epoch / self.epochs
+        if progress < self.warm_up:
+            return self.learning_rate * progress / self.warm_up
+        return self.learning_rate * (1 - progress) / (1 - self.warm_up)
+
+    def lasting(self, epochs: int) -> "Recipe":
+        """Return the recipe stretched or shortened to `epochs`, its milestones with it."""
+        stretch = epochs / self.epochs
+        milestones = tuple(milestone * stretch for milestone in self.milestones)
+        return replace(self, epochs=epochs, milestones=milestones, min_steps=0)
+
+    def fitted_to(self, n_samples: int) -> "Recipe":
+        """Return the recipe with enough epochs for `min_steps` on `n_samples` an epoch."""
+        steps_per_epoch = math.ceil(n_samples / self.batch_size)
+        return self.lasting(max(self.epochs, math.ceil(self.min_steps / steps_per_epoch)))
+
+    def changed(self, *, epochs: int | None = None, **changes: Any) -> "Recipe":
+        """Return the recipe with every change that is not None; `epochs` moves the milestones."""
+        recipe = replace(
+            self, **{name: value for name, value in changes.items() if value is not None}
+        )
+        # Built first, so that a senseless number of epochs is refused before it divides anything.
+        return recipe if epochs is None else recipe.lasting(replace(self, epochs=epochs).epochs)
+
+
+# The paper's settings, section IV-C. Teachers and student also use mixup and entropy
+# regularisation; the paper gives μ = 2 and no entropy weight: 0.8 is from the authors' code.
+_paper_member = Recipe(
+    epochs=30,
+    learning_rate=0.01,
+    milestones=(20,),
+    batch_size=128,
+    augment=("flip", "crop"),
+)
+_paper_distillation = replace(
+    _paper_member,
+    epochs=100,
+    learning_rate=0.05,
+    milestones=(30, 50, 80),
+    mixup=2.0,
+    entropy_weight=0.8,
+)
+_clothing1m_member = Recipe(
+    epochs=20,
+    learning_rate=0.03,
+    milestones=(10, 15),
+    batch_size=32,
+    augment=("flip",),
+    centre_crop=224,
+)
+_clothing1m_distillation = replace(
+    _clothing1m_member,
+    epochs=5,
+    learning_rate=0.001,
+    milestones=(3,),
+    mixup=2.0,
+    entropy_weight=0.8,
+)
+_fast_member = Recipe(
+    epochs=10,
+    learning_rate=0.1,
+    schedule="one_cycle",
+    batch_size=64,
+    augment=("flip", "crop"),
+    min_steps=100,
+)
+_fast_distillation = replace(
+    _fast_member,
+    epochs=20,
+    batch_size=128,
+    min_steps=400,
+    mixup=2.0,
+    entropy_weight=0.8,
+)
+_fast_table = Recipe(
+    epochs=20,
+    learning_rate=0.1,
+    schedule="one_cycle",
+    batch_size=128,
+    weight_decay=5e-3,
+    min_steps=100,
+)
+
+RECIPES: dict[str, dict[Role, Recipe]] = {
+    "paper": {
+        "member": _paper_member,
+        "teacher": _paper_distillation,
+        "student": _paper_distillation,
+    },
+    "clothing1m": {
+        "member": _clothing1m_member,
+        "teacher": _clothing1m_distillation,
+        "student": _clothing1m_distillation,
+    },
+    "fast": {
+        "member": _fast_member,
+        "teacher": _fast_distillation,
+        "student": _fast_distillation,
+    },
+    "fast_table": {"member": _fast_table, "teacher": _fast_table, "student": _fast_table},
+}
+
+
+def find_recipe(recipe: str | Recipe, role: Role | None, *, pictures: bool) -> Recipe:
+    """Look a recipe up.
+
+    Parameters
+    ----------
+    recipe : str or Recipe
+        A name in `RECIPES`, or the recipe itself. ``"fast"`` means ``"fast_table"`` for feature
+        tables.
+    role : {"member", "teacher", "student"} or None
+        What the network is for; None means ``"student"``.
+    pictures : bool
+        Whether the samples are pictures. Where they are not, nothing is augmented.
+
+    Returns
+    -------
+    recipe : Recipe
+    """
+    if isinstance(recipe, Recipe):
+        found = recipe
+    else:
+        if recipe not in RECIPES:
+            raise InputError(f"recipe={recipe!r} is unknown: choose one of {sorted(RECIPES)}.")
+        if role is not None and role not in get_args(Role):
+            raise InputError(f"role={role!r} is unknown: choose one of {get_args(Role)}.")
+        name = "fast_table" if recipe == "fast" and not pictures else recipe
+        found = RECIPES[name][role or "student"]
+    return found if pictures else replace(found, augment=(), centre_crop=None)

@@ -1,0 +1,590 @@
+"""A neural network that behaves like any scikit-learn classifier."""
+
+import copy
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_array, check_consistent_length, check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    assert_all_finite,
+    check_is_fitted,
+    column_or_1d,
+    validate_data,
+)
+from torch import nn
+
+from pudistill.exceptions import InputError
+from pudistill.learners.networks import NETWORKS, NetworkFactory
+from pudistill.learners.recipes import AUGMENTATIONS, Recipe, Role, find_recipe
+from pudistill.learners.training import (
+    Hardware,
+    Normalisation,
+    Precision,
+    choose_hardware,
+    predict_probabilities,
+    seeded,
+    train,
+)
+from pudistill.progress import stage
+
+
+class TorchClassifier(ClassifierMixin, BaseEstimator):
+    """A neural network that behaves like any scikit-learn classifier.
+
+    It takes feature tables and pictures, hard labels and soft targets, and trains by a recipe.
+
+    Parameters
+    ----------
+    module : str or callable, default="auto"
+        The network: a name in :data:`pudistill.learners.networks.NETWORKS`, a callable
+        ``module(in_shape, n_classes)`` that returns an ``nn.Module`` giving logits of shape
+        ``(n, n_classes)``, where `in_shape` is ``(channels, height, width)`` or ``(n_features,)``,
+        or ``"auto"``: ``"small_cnn"`` for pictures, ``"mlp"`` for feature tables.
+    recipe : str or Recipe, default="fast"
+        A name in :data:`pudistill.learners.recipes.RECIPES`, or a recipe.
+    role : {"member", "teacher", "student"} or None, default=None
+        Which of a named recipe's roles the network plays; None means ``"student"``.
+    epochs : int or None, default=None
+        Passes over the training data. For this and the next six, None means the recipe's value.
+        The schedule's milestones move with it.
+    learning_rate : float or None, default=None
+        Largest learning rate of the schedule.
+    batch_size : int or None, default=None
+        Largest number of samples in a step; an epoch is split into batches of equal size.
+    mixup : float or None, default=None
+        The paper's μ; 0 switches mixup off.
+    entropy_weight : float or None, default=None
+        Weight of the entropy regularisation, equation (2) of the paper; 0 switches it off.
+    augment : bool, tuple of {"flip", "crop"} or None, default=None
+        Random changes of training pictures; True means both.
+    balanced_bootstrap : bool or None, default=None
+        Whether each epoch trains on as many samples of each class as the rarest has, drawn anew;
+        None means False. The class of a soft target is its most likely one.
+    warm_start : bool, default=False
+        Whether a second `fit` continues from the weights of the first, with a fresh optimiser and
+        schedule. Classes and shape of the samples must be the same.
+    device : str or torch.device, default="auto"
+        Where to compute; ``"auto"`` leaves the choice to `accelerate`.
+    precision : {"auto", "fp32", "bf16"}, default="auto"
+        Arithmetic; see :func:`pudistill.learners.training.choose_hardware`.
+    random_state : int, RandomState or None, default=None
+        Decides initial weights, dropout, order of the samples, augmentation and mixup. On a CPU the
+        same state gives the same network; PyTorch's own random state is left as it is.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels; ``arange(n_classes)`` for soft targets.
+    n_features_in_ : int
+        Number of features. Only for feature tables.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns. Only for feature tables whose columns all have string names.
+    in_shape_ : tuple of int
+        What the network takes: ``(channels, height, width)`` or ``(n_features,)``.
+    module_ : nn.Module
+        The network.
+    normalisation_ : Normalisation
+        Mean and scale of each channel or feature, from the first `fit`.
+    recipe_ : Recipe
+        The recipe with all changes, as it was carried out.
+    loss_curve_ : list of float
+        Mean training loss of each epoch of the last `fit`.
+    n_iter_ : int
+        Epochs of the last `fit`.
+
+    Notes
+    -----
+    Samples of weight zero are left out, the others' weights multiply their part of the loss. With
+    ``module="mlp"`` on a CPU and no more samples than `batch_size`, a weight of 2 gives exactly
+    what two copies give.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from pudistill.learners.torch_classifier import TorchClassifier
+    >>> digits = load_digits()
+    >>> network = TorchClassifier(recipe="fast", random_state=0)
+    >>> bool(network.fit(digits.data, digits.target).score(digits.data, digits.target) > 0.95)
+    True
+    """
+
+    accepts_soft_targets: ClassVar[bool] = True
+    continues_training: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        module: str | NetworkFactory = "auto",
+        *,
+        recipe: str | Recipe = "fast",
+        role: Role | None = None,
+        epochs: int | None = None,
+        learning_rate: float | None = None,
+        batch_size: int | None = None,
+        mixup: float | None = None,
+        entropy_weight: float | None = None,
+        augment: bool | tuple[str, ...] | None = None,
+        balanced_bootstrap: bool | None = None,
+        warm_start: bool = False,
+        device: str | torch.device = "auto",
+        precision: Precision = "auto",
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.module = module
+        self.recipe = recipe
+        self.role = role
+        self.epochs = epochs
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.mixup = mixup
+        self.entropy_weight = entropy_weight
+        self.augment = augment
+        self.balanced_bootstrap = balanced_bootstrap
+        self.warm_start = warm_start
+        self.device = device
+        self.precision = precision
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train the network.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features), (n, height, width) or (n, height, width, channels)
+            A feature table, or pictures: uint8, or of any numeric dtype.
+        y : array-like of shape (n,), or of shape (n, n_classes) with n_classes >= 2
+            Labels of any kind, or soft targets: floats whose rows sum to 1.
+        sample_weight : array-like of shape (n,) or None, default=None
+            Non-negative weights.
+
+        Returns
+        -------
+        self : TorchClassifier
+
+        Raises
+        ------
+        InputError
+            If data or settings are unusable, or the loss stops being finite.
+        """
+        continues = self.warm_start and hasattr(self, "module_")
+        pictures = _are_pictures(X)
+        recipe = self._find_recipe(pictures)
+        inputs = self._check_inputs(X, recipe, fitted=continues)
+        weights = _check_weights(sample_weight, inputs)
+        y = _check_target_values(y, inputs)
+        used = weights > 0
+        if not used.all():
+            inputs, y, weights = inputs[used], y[used], weights[used]
+        classes, targets = _as_targets(y)
+
+        in_shape = _in_shape(inputs)
+        hardware = choose_hardware(self.device, self.precision, pictures=pictures)
+        rng = check_random_state(self.random_state)
+        seed = rng.randint(2**31 - 1)
+        if continues:
+            self._check_continuation(classes)
+        else:
+            self.classes_, self.in_shape_ = classes, in_shape
+            self.normalisation_ = Normalisation.of(inputs, weights)
+            with seeded(seed, hardware.device):
+                self.module_ = self._factory()(in_shape, len(classes))
+        self.recipe_ = recipe.fitted_to(self._samples_per_epoch(targets))
+
+        # Networks of our own draw nothing while they train; others may have dropout.
+        randomness = seeded(seed, hardware.device) if callable(self.module) else nullcontext()
+        progress = (
+            stage(f"{self.role or 'network'}: epochs", self.recipe_.epochs)
+            if self.role != "member"  # of which there are thousands: their owner shows progress
+            else nullcontext(lambda *_, **__: None)
+        )
+        self.loss_curve_: list[float] = []
+        with randomness, progress as advance:
+            for loss in train(
+                self._module_on(hardware),
+                inputs,
+                targets * (weights / weights.mean())[:, None],
+                self.normalisation_,
+                self.recipe_,
+                hardware,
+                rng,
+                balanced=bool(self.balanced_bootstrap),
+            ):
+                self.loss_curve_.append(loss)
+                advance(1, detail=f"loss {loss:.3f}")
+        self.n_iter_ = len(self.loss_curve_)
+        self.module_.eval()
+        return self
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probability of each class, in evaluation mode and without augmentation.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features), (n, height, width) or (n, height, width, channels)
+            Samples of the kind and shape that the network was trained on.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n, n_classes), float64
+            Rows sum to 1; columns in the order of `classes_`.
+        """
+        check_is_fitted(self)
+        inputs = self._check_inputs(X, self.recipe_, fitted=True)
+        hardware = choose_hardware(self.device, self.precision, pictures=inputs.ndim == 4)
+        return predict_probabilities(
+            self._module_on(hardware), inputs, self.normalisation_, hardware
+        )
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Most likely class of each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features), (n, height, width) or (n, height, width, channels)
+            Samples of the kind and shape that the network was trained on.
+
+        Returns
+        -------
+        labels : ndarray of shape (n,)
+            Values of `classes_`.
+        """
+        probabilities = self.predict_proba(X)
+        return self.classes_[probabilities.argmax(axis=1)]
+
+    def to_state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Take the fitted estimator apart, for storage without pickle.
+
+        Returns
+        -------
+        arrays : dict of str to ndarray
+            Weights, buffers and normalisation.
+        meta : dict
+            Everything else, fit for JSON. A `random_state` that is no number is stored as None.
+
+        Raises
+        ------
+        InputError
+            If the network could not be told to whoever loads it; see :func:`check_storable`.
+        """
+        check_is_fitted(self)
+        check_storable(self)
+        arrays = {
+            f"module.{name}": tensor.numpy(force=True).copy()
+            for name, tensor in self.module_.state_dict().items()
+        }
+        arrays["normalisation.mean"] = self.normalisation_.mean
+        arrays["normalisation.scale"] = self.normalisation_.scale
+        params = {name: _as_json(value) for name, value in self.get_params(deep=False).items()}
+        meta = {
+            "params": params,
+            "classes": {"dtype": self.classes_.dtype.str, "values": self.classes_.tolist()},
+            "in_shape": list(self.in_shape_),
+            "recipe": asdict(self.recipe_),
+            "loss_curve": self.loss_curve_,
+        }
+        if hasattr(self, "feature_names_in_"):
+            meta["feature_names_in"] = self.feature_names_in_.tolist()
+        return arrays, meta
+
+    @classmethod
+    def from_state(
+        cls,
+        arrays: dict[str, np.ndarray],
+        meta: dict[str, Any],
+        *,
+        module: NetworkFactory | None = None,
+    ) -> Self:
+        """Put an estimator together that :meth:`to_state` took apart.
+
+        Parameters
+        ----------
+        arrays : dict of str to ndarray
+            As from :meth:`to_state`.
+        meta : dict
+            As from :meth:`to_state`, or read back from JSON.
+        module : callable or None, default=None
+            The callable that was passed as `module`, if it was one: nothing that a file names is
+            ever imported.
+
+        Returns
+        -------
+        estimator : TorchClassifier
+            Fitted.
+        """
+        params = dict(meta["params"])
+        if isinstance(params["module"], dict):
+            if module is None:
+                raise InputError(
+                    f"The network was built by {params['module']['callable']}: pass that callable "
+                    "as module= to load it."
+                )
+            params["module"] = module
+        if isinstance(params["recipe"], dict):
+            params["recipe"] = _recipe_from_json(params["recipe"])
+        if isinstance(params["augment"], list):
+            params["augment"] = tuple(params["augment"])
+        estimator = cls(**params)
+        estimator.classes_ = np.array(meta["classes"]["values"], np.dtype(meta["classes"]["dtype"]))
+        estimator.in_shape_ = tuple(meta["in_shape"])
+        estimator.recipe_ = _recipe_from_json(meta["recipe"])
+        estimator.loss_curve_ = list(meta["loss_curve"])
+        estimator.n_iter_ = len(estimator.loss_curve_)
+        estimator.normalisation_ = Normalisation(
+            arrays["normalisation.mean"], arrays["normalisation.scale"]
+        )
+        if len(estimator.in_shape_) == 1:
+            estimator.n_features_in_ = estimator.in_shape_[0]
+        if "feature_names_in" in meta:
+            estimator.feature_names_in_ = np.array(meta["feature_names_in"], dtype=object)
+        weights = {
+            name.removeprefix("module."): torch.tensor(array)
+            for name, array in arrays.items()
+            if name.startswith("module.")
+        }
+        with seeded(0, torch.device("cpu")):
+            network = estimator._factory()(estimator.in_shape_, len(estimator.classes_))
+        try:
+            # `assign` keeps the stored precision.
+            network.load_state_dict(weights, assign=True)
+        except RuntimeError as error:
+            raise InputError(
+                f"The stored weights do not fit the network {params['module']}: load them with the "
+                "module they were trained with."
+            ) from error
+        estimator.module_ = network.eval()
+        return estimator
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        module = state.get("module_")
+        if module is not None and any(p.device.type != "cpu" for p in module.parameters()):
+            # So that a network trained on a GPU can be unpickled without one.
+            state["module_"] = copy.deepcopy(module).cpu()
+        return state
+
+    def _find_recipe(self, pictures: bool) -> Recipe:
+        """Return the recipe with the estimator's own settings in it."""
+        if self.augment and not pictures:
+            raise InputError(
+                f"augment={self.augment!r} is for pictures, but X is a feature table: leave it out."
+            )
+        augment = self.augment
+        if isinstance(augment, bool):
+            augment = AUGMENTATIONS if augment else ()
+        return find_recipe(self.recipe, self.role, pictures=pictures).changed(
+            epochs=self.epochs,
+            learning_rate=self.learning_rate,
+            batch_size=self.batch_size,
+            mixup=self.mixup,
+            entropy_weight=self.entropy_weight,
+            augment=None if augment is None else tuple(augment),
+        )
+
+    def _check_inputs(self, X: Any, recipe: Recipe, *, fitted: bool) -> np.ndarray:
+        """Return X as ``(n, n_features)`` or ``(n, height, width, channels)``."""
+        if fitted and _are_pictures(X) != (len(self.in_shape_) == 3):
+            known = "pictures" if len(self.in_shape_) == 3 else "a feature table"
+            raise InputError(
+                f"X has the shape {_shape(X)}, but this {type(self).__name__} was trained on "
+                f"{known}. Reshape your data to samples of the shape {self.in_shape_}."
+            )
+        try:
+            if not _are_pictures(X):
+                return validate_data(
+                    self,
+                    X,
+                    dtype=[np.float64, np.float32],
+                    reset=not fitted,
+                    ensure_min_samples=1 if fitted else 2,
+                )
+            pictures = check_array(X, allow_nd=True, estimator=self, input_name="X")
+        except InputError:
+            raise
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        pictures = _as_pictures(pictures, recipe.centre_crop)
+        if fitted and _in_shape(pictures) != self.in_shape_:
+            raise InputError(
+                f"The pictures have the shape {_in_shape(pictures)} (channels, height, width), but "
+                f"the network was trained on {self.in_shape_}: resize or convert them."
+            )
+        return pictures
+
+    def _check_continuation(self, classes: np.ndarray) -> None:
+        if not np.array_equal(classes, self.classes_):
+            raise InputError(
+                f"warm_start=True needs the classes of the first fit, {self.classes_.tolist()}, "
+                f"but y has {classes.tolist()}: pass the same classes, or set warm_start=False."
+            )
+
+    def _samples_per_epoch(self, targets: np.ndarray) -> int:
+        if not self.balanced_bootstrap:
+            return len(targets)
+        sizes = np.unique(targets.argmax(axis=1), return_counts=True)[1]
+        return len(sizes) * int(sizes.min())
+
+    def _factory(self) -> NetworkFactory:
+        if callable(self.module):
+            return self.module
+        default = "small_cnn" if len(self.in_shape_) == 3 else "mlp"
+        name = default if self.module == "auto" else self.module
+        if name not in NETWORKS:
+            raise InputError(
+                f"module={name!r} is unknown: choose one of {sorted(NETWORKS)} or pass a callable."
+            )
+        return NETWORKS[name]
+
+    def _module_on(self, hardware: Hardware) -> nn.Module:
+        """Move the network to where it shall compute; it stays there."""
+        self.module_.to(device=hardware.device, dtype=hardware.dtype)
+        if len(self.in_shape_) == 3:
+            self.module_.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return self.module_
+
+
+def check_storable(estimator: TorchClassifier) -> None:
+    """Make sure that a network can be stored by its state and named to whoever loads it.
+
+    A network of the project is stored by name, a callable by its import path. Nothing imports that:
+    it tells the reader which callable to pass to :meth:`TorchClassifier.from_state`.
+
+    Parameters
+    ----------
+    estimator : TorchClassifier
+        Fitted or not.
+
+    Raises
+    ------
+    InputError
+        If `module` is a callable without an import path, like a lambda, or an unknown name.
+
+    Examples
+    --------
+    >>> from pudistill.learners.torch_classifier import TorchClassifier, check_storable
+    >>> check_storable(TorchClassifier("small_cnn"))
+    """
+    if callable(estimator.module) and _import_path(estimator.module) is None:
+        raise InputError(
+            f"module={estimator.module!r} has no name by which it could be imported: define it "
+            "with def or class at the top level of a module."
+        )
+
+
+def _shape(X: Any) -> tuple[int, ...]:
+    """Return the shape of anything like an array, without copying what has one."""
+    return tuple(X.shape) if hasattr(X, "shape") else np.asarray(X).shape
+
+
+def _are_pictures(X: Any) -> bool:
+    return len(_shape(X)) > 2
+
+
+def _as_pictures(X: np.ndarray, centre_crop: int | None) -> np.ndarray:
+    """Return pictures as ``(n, height, width, channels)``, uint8 or float32."""
+    if X.ndim == 3:
+        X = X[..., None]
+    if X.ndim != 4:
+        raise InputError(
+            f"X has the shape {X.shape}: pictures have the shape (n, height, width) or "
+            "(n, height, width, channels)."
+        )
+    if X.shape[-1] > 4 and X.shape[1] <= 4:
+        raise InputError(
+            f"X has the shape {X.shape}, with the channels in front: move them to the end with "
+            "numpy.moveaxis(X, 1, -1)."
+        )
+    if centre_crop is not None:
+        top, left = (max(0, size - centre_crop) // 2 for size in X.shape[1:3])
+        X = X[:, top : top + centre_crop, left : left + centre_crop]
+    return X if X.dtype == np.uint8 else X.astype(np.float32, copy=False)
+
+
+def _in_shape(inputs: np.ndarray) -> tuple[int, ...]:
+    """Return the shape of a sample as networks know it, channels first."""
+    return (inputs.shape[-1], *inputs.shape[1:-1])
+
+
+def _check_weights(sample_weight: Any, inputs: np.ndarray) -> np.ndarray:
+    weights = _check_sample_weight(sample_weight, inputs, dtype=np.float64)
+    if weights.min() < 0:
+        raise InputError(
+            f"sample_weight of sample {weights.argmin()} is {weights.min():g}: weights must not be "
+            "negative."
+        )
+    if not weights.any():
+        raise InputError("sample_weight is zero for every sample: give some a positive weight.")
+    return weights
+
+
+def _check_target_values(y: Any, inputs: np.ndarray) -> np.ndarray:
+    """Return y as labels of shape (n,), or as soft targets of shape (n, n_classes)."""
+    if y is None:
+        raise InputError(
+            "This TorchClassifier estimator requires y to be passed, but the target y is None."
+        )
+    if len(_shape(y)) != 2 or _shape(y)[1] < 2:
+        y = column_or_1d(y, warn=True)
+        check_consistent_length(inputs, y)
+        assert_all_finite(y, input_name="y")
+        check_classification_targets(y)
+        return y
+    check_consistent_length(inputs, y)
+    targets = np.asarray(y)
+    if targets.dtype.kind != "f":
+        raise InputError(
+            f"y has the shape {targets.shape} and the dtype {targets.dtype}: pass labels of shape "
+            "(n,), or soft targets as floats."
+        )
+    wrong = ~((targets >= 0).all(axis=1) & np.isclose(targets.sum(axis=1), 1, rtol=0, atol=1e-4))
+    if wrong.any():
+        row = wrong.argmax()
+        raise InputError(
+            f"Soft targets must be non-negative and sum to 1, but row {row} of y is "
+            f"{targets[row].tolist()}."
+        )
+    return targets.astype(np.float64)
+
+
+def _as_targets(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return classes and target probabilities."""
+    if y.ndim == 2:
+        return np.arange(y.shape[1]), y
+    classes, codes = np.unique(y, return_inverse=True)
+    if len(classes) < 2:
+        raise InputError(
+            f"y has only one class, {classes[0]!r}: a classifier needs samples of at least two."
+        )
+    return classes, np.eye(len(classes))[codes]
+
+
+def _import_path(factory: Callable) -> str | None:
+    """Return ``package.module:name``, or None for what has no such name."""
+    name, home = getattr(factory, "__qualname__", "<"), getattr(factory, "__module__", None)
+    return None if "<" in name or home is None else f"{home}:{name}"
+
+
+def _as_json(value: Any) -> Any:
+    """Return a parameter as what JSON knows."""
+    if isinstance(value, np.random.RandomState):
+        return None
+    if isinstance(value, Recipe):
+        return asdict(value)
+    if isinstance(value, torch.device):
+        return str(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    return {"callable": _import_path(value)} if callable(value) else value
+
+
+def _recipe_from_json(fields: dict[str, Any]) -> Recipe:
+    """Return a recipe whose tuples JSON has turned to lists."""
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
+    }
+    return Recipe(**values)

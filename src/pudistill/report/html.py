@@ -1,0 +1,322 @@
+"""The report of a run: one self-contained HTML file that opens offline."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from pudistill.report import plots
+
+ACCURACY_NAMES = {
+    "given_labels": "trained on the given labels",
+    "trusted_only": "trained on the trusted labels only",
+    "pudistill": "pudistill",
+    "true_labels": "trained with all labels right",
+}
+"""The classifiers that are compared, and what the report calls them."""
+
+LABEL_COLUMNS = {
+    "id": "Which sample: its id in the data, or its file name or row number.",
+    "given": "The label that it came with.",
+    "trusted": "Whether its label was verified beforehand; the verified label stands.",
+    "label": "The corrected label: the one to use.",
+    "changed": "Whether label differs from given.",
+    "source": "Who decided: trusted (it was verified), filter (enough members of the filter voted "
+    "for it), teacher (the teachers were sure enough), given (nobody was, so it stays as it came).",
+    "confidence": "Probability of the label according to the teachers, 0 to 1; 1 if trusted.",
+    "votes": "How many members of the filter voted for the label; empty if voting stopped early.",
+}
+
+HISTORY_COLUMNS = ["class_name", "iteration", "n_positives", "n_clean", "seconds"]
+MAX_CLASSES_IN_HEAT_MAP = 50
+MAX_FLIPS = 12
+SUREST, LEAST_SURE = 32, 16
+SMALL_PICTURE = 64  # px; drawn with hard pixels, as blowing it up would blur it
+MAX_TABLE_ROWS = 1000
+MAX_LISTED = 12
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a report tells.
+
+    Attributes
+    ----------
+    title : str
+        Name of the data or the run.
+    labels : DataFrame of n rows
+        The label table: ``id``, ``given``, ``trusted`` (bool), ``label``, ``changed`` (bool),
+        ``source`` ("trusted", "filter", "teacher" or "given"), ``confidence`` (in [0, 1]) and
+        ``votes`` (nullable int).
+    history : DataFrame
+        One row per class and iteration of the filter: ``class_name``, ``iteration`` (from 1),
+        ``n_positives``, ``n_clean`` (size of the clean set) and ``seconds``. Empty if the filter
+        did not run.
+    metrics : dict
+        Whatever was measured; shown by name. ``test_accuracy`` (a dict with any of
+        ``given_labels``, ``trusted_only``, ``pudistill``, ``true_labels``, in [0, 1]) and
+        ``versions`` (a dict of package and version) have places of their own.
+    settings : dict
+        The run's settings, flat.
+    classes : list of str
+        Class names, in the order in which figures show them.
+    pictures : dict of str to ndarray of shape (H, W) or (H, W, 3), uint8
+        Pictures by id, for the gallery of changed samples. May be empty: then it is a table.
+    notes : list of str
+        Warnings that a reader must see.
+    """
+
+    title: str
+    labels: pd.DataFrame
+    history: pd.DataFrame
+    metrics: dict[str, Any]
+    settings: dict[str, object]
+    classes: list[str]
+    pictures: dict[str, np.ndarray]
+    notes: list[str]
+
+
+def render(summary: RunSummary) -> str:
+    """Write the report of a run.
+
+    Parameters
+    ----------
+    summary : RunSummary
+        What to tell.
+
+    Returns
+    -------
+    str
+        HTML document without any external resource or script; text from the data is escaped.
+
+    Raises
+    ------
+    InputError
+        If a picture is not uint8 of shape (H, W) or (H, W, 3).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from pudistill.report.html import RunSummary, render
+    >>> labels = pd.DataFrame(
+    ...     {"id": ["a.png", "b.png"], "given": ["cat", "cat"], "trusted": [True, False],
+    ...      "label": ["cat", "dog"], "changed": [False, True], "source": ["trusted", "filter"],
+    ...      "confidence": [1.0, 0.93], "votes": pd.array([None, 20], dtype="Int64")}
+    ... )
+    >>> page = render(RunSummary("pets", labels, pd.DataFrame(), {}, {}, ["cat", "dog"], {}, []))
+    >>> "1 of 2 given labels was changed (50&nbsp;%)" in page
+    True
+    """
+    labels = summary.labels.reindex(columns=list(LABEL_COLUMNS))
+    history = summary.history.reindex(columns=HISTORY_COLUMNS).dropna(subset=["n_clean"])
+    changed = labels[_is_true(labels["changed"])]
+    surest = changed.sort_values("confidence", ascending=False, kind="stable")
+    flips = _count_flips(changed)
+    matrix = _flip_matrix(labels, flips, summary.classes)
+    confident = labels.dropna(subset=["source", "confidence"])
+    versions = summary.metrics.get("versions") or {}
+    numbers = {
+        name: value
+        for name, value in summary.metrics.items()
+        if name not in ("test_accuracy", "versions")
+    }
+
+    accuracy = _accuracies(summary.metrics.get("test_accuracy") or {})
+
+    page = _environment().get_template("report.html")
+    text = page.render(
+        title=summary.title,
+        headline=_headline(labels, len(changed)),
+        n_samples=len(labels),
+        n_trusted=int(_is_true(labels["trusted"]).sum()),
+        n_classes=len(summary.classes),
+        sources=_source_counts(labels, changed),
+        accuracy=accuracy,
+        accuracy_names=ACCURACY_NAMES,
+        comparison=_comparison(accuracy),
+        notes=summary.notes,
+        n_changed=len(changed),
+        flips=flips.head(MAX_FLIPS).to_dict("records"),
+        n_flips=len(flips),
+        heat_map=Markup(plots.flip_heat_map(matrix)) if len(changed) else None,
+        wide=len(matrix) > 12,
+        n_classes_drawn=len(matrix),
+        growth=Markup(plots.growth_lines(history)) if len(history) else None,
+        clean_sets=_clean_sets(history).head(MAX_TABLE_ROWS).to_dict("records"),
+        histograms=Markup(plots.confidence_histograms(confident)) if len(confident) else None,
+        galleries=_galleries(surest, summary.pictures),
+        columns=LABEL_COLUMNS,
+        settings=dict(_flatten(summary.settings)),
+        numbers=dict(_flatten(numbers)),
+        versions=dict(_flatten(versions)),
+    )
+    # A file name may hold bytes that are no text; they could not be written to a file as UTF-8.
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("pudistill.report", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {"percent": _percent, "value": _value, "integer": _integer}
+    return environment
+
+
+def _headline(labels: pd.DataFrame, n_changed: int) -> Markup:
+    n_given = int(labels["given"].notna().sum())
+    if not len(labels):
+        return Markup("There are no labels to report")
+    if not n_changed:
+        return Markup("None of the {} given labels was changed").format(_integer(n_given))
+    share, verb = _percent(n_changed / max(n_given, 1)), "was" if n_changed == 1 else "were"
+    return Markup("{} of {} given labels {} changed ({})").format(
+        _integer(n_changed), _integer(n_given), verb, share
+    )
+
+
+def _source_counts(labels: pd.DataFrame, changed: pd.DataFrame) -> list[dict[str, Any]]:
+    """Count the labels that each source decided, and how many of them changed."""
+    decided, altered = labels["source"].value_counts(), changed["source"].value_counts()
+    return [
+        {"name": name, "count": int(decided[name]), "changed": int(altered.get(name, 0))}
+        for name in plots.SOURCES
+        if name in decided
+    ]
+
+
+def _accuracies(test_accuracy: Mapping[str, float]) -> dict[str, float]:
+    """List the known test accuracies in the order of the comparison."""
+    return {
+        name: float(test_accuracy[name])
+        for name in ACCURACY_NAMES
+        if test_accuracy.get(name) is not None and np.isfinite(test_accuracy[name])
+    }
+
+
+def _comparison(accuracy: Mapping[str, float]) -> str | None:
+    """Say in words how far pudistill is from the others, whichever way that goes."""
+    others = {name: value for name, value in accuracy.items() if name != "pudistill"}
+    if not others or len(others) == len(accuracy):
+        return None
+    ours = accuracy["pudistill"]
+    parts = []
+    for name, value in others.items():
+        points = f"{abs(100 * (ours - value)):.1f} points {'above' if ours > value else 'below'}"
+        distance = "level with" if points.startswith("0.0") else points
+        parts.append(f"{distance} one {ACCURACY_NAMES[name]}")
+    listed = " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
+    return f"The classifier of pudistill is {listed}."
+
+
+def _count_flips(changed: pd.DataFrame) -> pd.DataFrame:
+    """Count each pair of given and new label, the most frequent first."""
+    pairs = changed[["given", "label"]].astype(str)
+    counted = pairs.groupby(["given", "label"]).size().reset_index(name="count")
+    return counted.sort_values("count", ascending=False, kind="stable")
+
+
+def _flip_matrix(labels: pd.DataFrame, flips: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
+    """Cross given with new labels; of many classes, those in the most frequent flips."""
+    pairs = labels.dropna(subset=["given", "label"])[["given", "label"]].astype(str)
+    found = pd.unique(pd.concat([pairs["given"], pairs["label"]]))
+    names = list(dict.fromkeys([*map(str, classes), *found]))
+    if len(names) > MAX_CLASSES_IN_HEAT_MAP:
+        by_frequency = dict.fromkeys(flips[["given", "label"]].to_numpy().ravel())
+        drawn = set(list(by_frequency)[:MAX_CLASSES_IN_HEAT_MAP])
+        names = [name for name in names if name in drawn]
+    counts = pairs.groupby(["given", "label"]).size().unstack(fill_value=0)
+    return counts.reindex(index=names, columns=names, fill_value=0)
+
+
+def _clean_sets(history: pd.DataFrame) -> pd.DataFrame:
+    """Sum up each class's way through the filter."""
+    return (
+        history.sort_values("iteration")
+        .groupby("class_name", sort=False, observed=True)
+        .agg(
+            iterations=("iteration", "max"),
+            n_positives=("n_positives", "last"),
+            n_clean=("n_clean", "last"),
+            seconds=("seconds", "sum"),
+        )
+        .reset_index()
+    )
+
+
+def _galleries(surest: pd.DataFrame, pictures: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Choose the changed samples to show: those with a picture, if there are any."""
+    if pictures:
+        surest = surest[surest["id"].astype(str).isin(pictures)]
+    if surest.empty:
+        return []
+    rest = surest.iloc[SUREST:]
+    parts = {"The surest changes": surest.head(SUREST)}
+    if len(rest):
+        parts["The least sure changes"] = rest.tail(LEAST_SURE).iloc[::-1]
+    return [
+        {"title": title, "samples": [_sample(row, pictures) for row in rows.to_dict("records")]}
+        for title, rows in parts.items()
+    ]
+
+
+def _sample(row: Mapping[Any, Any], pictures: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    picture = pictures.get(str(row["id"]))
+    if picture is None:
+        return {**row, "picture": None}
+    is_small = max(picture.shape[:2]) <= SMALL_PICTURE
+    return {**row, "picture": plots.picture_uri(picture), "is_small": is_small}
+
+
+def _flatten(settings: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _is_true(column: pd.Series) -> pd.Series:
+    """Tell where a column is true; a missing value is not."""
+    return column.eq(True).fillna(False).astype(bool)
+
+
+def _percent(share: float, digits: int | None = None) -> Markup:
+    """Write a share as a percentage, whole unless it is close to 0 or 100 without being it."""
+    percentage = 100 * share
+    if pd.isna(percentage):
+        return Markup("–")
+    if digits is None:
+        digits = 1 if 0 < percentage < 1 or 99 < percentage < 100 else 0
+        if 0 < percentage < 0.05:
+            return Markup("&lt;0.1&nbsp;%")
+        if 99.95 <= percentage < 100:
+            return Markup("&gt;99.9&nbsp;%")
+    return Markup("{}&nbsp;%").format(f"{percentage:.{digits}f}")
+
+
+def _integer(number: float) -> str:
+    return "–" if pd.isna(number) else f"{int(number):,}"
+
+
+def _value(value: Any) -> str:
+    """Write a setting or a measurement as a reader would."""
+    if value is None or (isinstance(value, Sequence) and not len(value)):
+        return "none"
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if isinstance(value, int | np.integer):
+        return str(value)
+    if isinstance(value, float | np.floating):
+        return "–" if np.isnan(value) else f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        more = f", … ({len(value):,} in all)" if len(value) > MAX_LISTED else ""
+        return ", ".join(map(_value, value[:MAX_LISTED])) + more
+    return str(value)

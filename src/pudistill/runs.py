@@ -1,0 +1,362 @@
+"""Run folders: everything that a command leaves behind, each piece written whole or not at all.
+
+A run folder holds ``labels.csv`` and ``labels.parquet``, ``model/``, ``metrics.json``,
+``config.toml``, ``history.csv`` and ``report.html``, and in ``units/`` finished stages under keys
+that say what they were computed from, so that they need not be computed again.
+"""
+
+import inspect
+import io
+import json
+import os
+import shutil
+import tempfile
+import tomllib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import joblib
+import numpy as np
+import pandas as pd
+import tomli_w
+
+from pudistill.exceptions import InputError
+
+FORMAT = 1
+
+# What a stored scikit-learn learner may be made of besides what skops trusts on its own. These
+# classes hold numbers and other learners; building one runs nothing that the file chose.
+STORABLE_TYPES = [
+    "numpy.dtype",
+    "sklearn._loss.link.Interval",
+    "sklearn._loss.link.LogitLink",
+    "sklearn._loss.link.MultinomialLogit",
+    "sklearn._loss.loss.HalfBinomialLoss",
+    "sklearn._loss.loss.HalfMultinomialLoss",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.ensemble._hist_gradient_boosting.binning._BinMapper",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.metrics._dist_metrics.EuclideanDistance64",
+    "sklearn.neighbors._kd_tree.KDTree",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+]
+
+
+class Run:
+    """A run folder.
+
+    Parameters
+    ----------
+    path : Path
+        The folder, which exists; see `create` and `open`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from pudistill.runs import Run
+    >>> run = Run.create(Path(tempfile.mkdtemp()) / "run")
+    >>> run.write_json("metrics.json", {"test_accuracy": {"pudistill": 0.97}})
+    >>> run.read_json("metrics.json")["test_accuracy"]
+    {'pudistill': 0.97}
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def check_free(cls, path: Path) -> None:
+        """Refuse a path at which something exists already."""
+        if path.is_dir() and (path / "run.json").exists():
+            raise InputError(f"{path} already holds a run: choose another --output folder.")
+        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+            raise InputError(f"{path} already exists and is not empty: choose another --output.")
+
+    @classmethod
+    def create(cls, path: Path) -> "Run":
+        """Make a new run folder; an `InputError` says so where something is in the way."""
+        cls.check_free(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            run = cls(path)
+            run.write_json("run.json", {"format": FORMAT})
+        except OSError as error:
+            raise InputError(f"Cannot write to {path}: {error.strerror}.") from error
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> "Run":
+        """Open a finished run folder; an `InputError` says why where it is none."""
+        run = cls(Path(path))
+        if not (run.path / "run.json").is_file():
+            raise InputError(f"{path} holds no run: name a folder that `pudistill fit` wrote.")
+        version = run.read_json("run.json").get("format")
+        if version != FORMAT:
+            raise InputError(
+                f"{path} was written in format {version}, this version reads format {FORMAT}: "
+                "install the version of pudistill that wrote it."
+            )
+        if not (run.path / "metrics.json").is_file():
+            raise InputError(f"The run in {path} did not finish: fit again into a new folder.")
+        return run
+
+    def discard(self) -> None:
+        """Remove a run that could not be finished."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    @property
+    def units(self) -> "Units":
+        """Where finished stages are kept."""
+        return Units(self.path / "units")
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Write a file of the run."""
+        write_atomic(self.path / name, content)
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Write a JSON file of the run."""
+        self.write_bytes(name, json.dumps(content, indent=2).encode())
+
+    def write_toml(self, name: str, content: dict) -> None:
+        """Write a TOML file of the run."""
+        self.write_bytes(name, tomli_w.dumps(content).encode())
+
+    def write_table(self, stem: str, table: pd.DataFrame) -> None:
+        """Write a table of the run as CSV and as parquet."""
+        self.write_bytes(f"{stem}.csv", table.to_csv(index=False).encode())
+        buffer = io.BytesIO()
+        table.to_parquet(buffer, index=False)
+        self.write_bytes(f"{stem}.parquet", buffer.getvalue())
+
+    def write_arrays(self, name: str, arrays: dict[str, np.ndarray]) -> None:
+        """Write arrays of the run."""
+        self.write_bytes(name, _npz(arrays))
+
+    def read_json(self, name: str) -> Any:
+        """Read a JSON file of the run."""
+        return self._read(name, lambda path: json.loads(path.read_bytes()))
+
+    def read_toml(self, name: str) -> dict:
+        """Read a TOML file of the run."""
+        return self._read(name, lambda path: tomllib.loads(path.read_text()))
+
+    def read_table(self, stem: str) -> pd.DataFrame:
+        """Read a table of the run."""
+        return self._read(f"{stem}.parquet", pd.read_parquet)
+
+    def read_arrays(self, name: str) -> dict[str, np.ndarray]:
+        """Read arrays of the run."""
+        return self._read(name, _load_npz)
+
+    def _read(self, name: str, read: Callable[[Path], Any]) -> Any:
+        path = self.path / name
+        try:
+            return read(path)
+        except Exception as error:  # whatever a damaged file makes a reader raise
+            raise InputError(f"{path} is missing or damaged ({error}): fit again.") from error
+
+    def write_model(self, classifier: Any) -> None:
+        """Store what predicting needs: networks as safetensors, other learners by skops."""
+        folder = Path(tempfile.mkdtemp(prefix=".model-", dir=self.path))
+        student = classifier.student_
+        meta = {
+            "classes": classifier.classes_.tolist(),
+            "n_features_in": getattr(classifier, "n_features_in_", None),
+            "feature_names_in": getattr(classifier, "feature_names_in_", np.array([])).tolist(),
+            "picture_shape": getattr(classifier, "_picture_shape", None),
+        }
+        if _is_network(student):
+            import safetensors.numpy
+
+            arrays, meta["network"] = student.to_state()
+            content = safetensors.numpy.save(arrays)
+            write_atomic(folder / "student.safetensors", content)
+        else:
+            import skops.io
+
+            write_atomic(folder / "student.skops", skops.io.dumps(student))
+        write_atomic(folder / "model.json", json.dumps(meta, indent=2).encode())
+        folder.chmod(0o755)
+        folder.rename(self.path / "model")
+
+    def read_model(self, module: Any = None) -> Any:
+        """Load the classifier; see `load`."""
+        from pudistill.classifier import PUDistillClassifier
+
+        meta = self.read_json("model/model.json")
+        classifier = PUDistillClassifier()
+        if meta.get("network"):
+            classifier.student_ = self._read_network(meta["network"], module)
+        else:
+            classifier.student_ = self._read("model/student.skops", _load_skops)
+        classifier.classes_ = np.array(meta["classes"])
+        for name in ("n_features_in", "feature_names_in"):
+            if meta[name]:
+                setattr(classifier, f"{name}_", np.array(meta[name])[()])
+        if meta["picture_shape"]:
+            classifier._picture_shape = tuple(meta["picture_shape"])
+        return classifier
+
+    def _read_network(self, meta: dict, module: Any) -> Any:
+        import safetensors.numpy
+
+        from pudistill.learners.torch_classifier import TorchClassifier
+
+        arrays = self._read("model/student.safetensors", safetensors.numpy.load_file)
+        return TorchClassifier.from_state(arrays, meta, module=module)
+
+
+def load(path: str | Path, *, module: Any = None) -> Any:
+    """Load the classifier of a finished run.
+
+    Parameters
+    ----------
+    path : str or Path
+        A run folder, as written by ``pudistill fit``.
+    module : callable, default=None
+        The network's factory, where the run was made with one of your own: code is never
+        imported because a file names it.
+
+    Returns
+    -------
+    classifier : PUDistillClassifier
+        Fitted, with `label_table_` as in ``labels.parquet``.
+
+    Raises
+    ------
+    InputError
+        If the folder holds no finished run or one of its files is damaged.
+    """
+    run = Run.open(Path(path))
+    classifier = run.read_model(module)
+    classifier.label_table_ = run.read_table("labels")
+    return classifier
+
+
+def check_storable(learner: Any, X: Any, codes: np.ndarray) -> None:
+    """Refuse a learner that cannot be stored, before hours are spent on it.
+
+    Parameters
+    ----------
+    learner : classifier
+        The student.
+    X : samples
+        Some samples to fit a copy on, a few of each class.
+    codes : ndarray of shape (n_samples,), int
+        Their classes.
+
+    Raises
+    ------
+    InputError
+        If neither safetensors nor skops can hold it; the message names the type.
+    """
+    if _is_network(learner):
+        return
+    import skops.io
+
+    from pudistill.learners import Training, train
+    from pudistill.pseudo_labels import one_hot
+
+    targets = one_hot(codes, int(codes.max()) + 1)
+    fitted = train(Training(learner, X, targets, role="student", seed=0))
+    try:
+        content = skops.io.dumps(fitted)
+        unknown = skops.io.get_untrusted_types(data=content)
+    except Exception as error:  # skops raises whatever the object's own state makes it raise
+        raise InputError(
+            f"{type(learner).__name__} cannot be stored by skops ({error}): choose another learner."
+        ) from error
+    unknown = sorted(set(unknown) - set(STORABLE_TYPES))
+    if unknown:
+        raise InputError(
+            f"{type(learner).__name__} cannot be stored safely, because it holds "
+            f"{', '.join(unknown[:3])}: choose another learner."
+        )
+
+
+def _is_network(learner: Any) -> bool:
+    return hasattr(learner, "to_state")
+
+
+def _load_skops(path: Path) -> Any:
+    import skops.io
+
+    return skops.io.load(path, trusted=STORABLE_TYPES)
+
+
+class Units:
+    """Finished stages, kept as arrays under a hash of everything they were computed from.
+
+    It has joblib.Memory's interface, as far as an estimator's `memory` needs it, without pickles.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the files are.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def cache(self, func: Callable, ignore: Sequence[str] = ()) -> Callable:
+        """Wrap a function that returns a NamedTuple of arrays, so that it runs once per input.
+
+        Parameters
+        ----------
+        func : callable
+            Its return annotation is the NamedTuple.
+        ignore : sequence of str
+            Parameters that do not change the result.
+
+        Returns
+        -------
+        cached : callable
+            The same function.
+        """
+        signature = inspect.signature(func)
+        result_type = get_type_hints(func)["return"]
+
+        def cached(*args: Any, **kwargs: Any) -> Any:
+            inputs = signature.bind(*args, **kwargs).arguments
+            for name in ignore:
+                inputs.pop(name, None)
+            key = joblib.hash((func.__module__, func.__qualname__, inputs))
+            path = self.folder / f"{func.__name__.strip('_')}-{key}.npz"
+            try:
+                return result_type(**_load_npz(path))
+            except Exception:  # missing or damaged: it is computed, again
+                result = func(*args, **kwargs)
+                self.folder.mkdir(exist_ok=True)
+                write_atomic(path, _npz(result._asdict()))
+                return result
+
+        return cached
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all, whatever happens meanwhile."""
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # noqa: PTH101
+        os.replace(temporary, path)  # noqa: PTH105
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _npz(arrays: dict[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def _load_npz(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)

@@ -1,0 +1,565 @@
+"""What the commands do: data in, a run folder out.
+
+The command line parses and prints; everything in between is here, so that Python code can do the
+same with `fit_run` and `Settings`.
+"""
+
+import importlib
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from sklearn.base import BaseEstimator
+from sklearn.pipeline import make_pipeline
+from sklearn.utils import _safe_indexing
+
+from pudistill.classifier import PUDistillClassifier
+from pudistill.data import TrustedDataset, load_dataset
+from pudistill.exceptions import InputError
+from pudistill.learners import Training, default_learner, predict_proba, train
+from pudistill.learners.recipes import RECIPES
+from pudistill.noise import corrupt_labels
+from pudistill.progress import stage
+from pudistill.pseudo_labels import LABEL_TYPES, one_hot
+from pudistill.report.html import RunSummary, render
+from pudistill.runs import Run, check_storable
+from pudistill.validation import MISSING, Labels, check_labels
+
+NETWORKS = ("mlp", "small_cnn", "preact_resnet18")
+GALLERY_SIZE = 48
+# The demo's settings, chosen once on seeds 1-3 for symmetric and cyclic noise of 50 and 90 %
+# (the default seed is another), and the same for every noise.
+DEMO: dict[str, Any] = {
+    "data": "digits",
+    "test_fraction": 0.25,
+    "learner": "kernel_logistic_regression",
+    "threshold": 0.6,
+    "min_votes": 0.9,
+    "min_confidence": 0.5,
+    "blend": 0.9,
+}
+
+
+class Settings(BaseModel):
+    """Everything that decides what a run computes; ``config.toml`` holds just this.
+
+    Names are those of `load_dataset`, `PUDistillClassifier` and the command line's options.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    data: str
+    trusted: str | None = None
+    image_column: str | None = None
+    label_column: str | None = None
+    id_column: str | None = None
+    trusted_column: str | None = None
+    image_size: int | None = Field(None, ge=1)
+    skip_bad: bool = False
+    test_data: str | None = None
+    test_fraction: float | None = Field(None, gt=0, lt=1)
+
+    noise: Literal["symmetric", "asymmetric", "pair", "instance"] | None = None
+    level: float = Field(0.5, ge=0, le=1)
+    trusted_fraction: float = Field(0.05, gt=0, lt=1)
+
+    learner: str = "auto"
+    recipe: str = "fast"
+    n_members: int = 20
+    max_iter: int = 10
+    threshold: float = 0.9
+    min_votes: int | float = 0.95
+    min_confidence: float = 0.7
+    blend: float = 0.5
+    label_type: str = "soft_bootstrap"
+    n_teachers: int | Literal["auto"] = "auto"
+    tol: float = 0.01
+    all_iterations: bool = False
+    n_jobs: int | None = None
+
+    compare: bool = True
+    seed: int = Field(0, ge=0, lt=2**31)
+
+    @classmethod
+    def read(cls, values: dict[str, Any]) -> "Settings":
+        """Check settings; an `InputError` names the first one that is wrong and what is allowed."""
+        try:
+            settings = cls(**values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(str(part) for part in first["loc"][:1])
+            raise InputError(
+                f"The setting {name} cannot be {first.get('input')!r}: "
+                f"{first['msg'][0].lower()}{first['msg'][1:]}."
+            ) from error
+        for name, allowed in (("recipe", RECIPES), ("label_type", LABEL_TYPES)):
+            if getattr(settings, name) not in allowed:
+                raise InputError(
+                    f"The setting {name} cannot be {getattr(settings, name)!r}: choose one of "
+                    f"{', '.join(allowed)}."
+                )
+        return settings
+
+    def classifier(self, X: np.ndarray) -> PUDistillClassifier:
+        """Build the classifier that the settings describe."""
+        same_name = set(PUDistillClassifier().get_params(deep=False)) & set(type(self).model_fields)
+        params = {name: getattr(self, name) for name in same_name}
+        params["tol"] = None if self.all_iterations else self.tol
+        learner = make_learner(self.learner, self.recipe, X)
+        return PUDistillClassifier(learner, random_state=self.seed, **params)
+
+
+def make_learner(name: str, recipe: str, X: np.ndarray) -> BaseEstimator:
+    """Build a learner from its name.
+
+    Parameters
+    ----------
+    name : str
+        "auto", "logistic_regression", "kernel_logistic_regression", a network ("mlp", "small_cnn",
+        "preact_resnet18"), or ``package.module:Class`` for any scikit-learn-compatible classifier.
+    recipe : str
+        How networks are trained.
+    X : ndarray
+        Samples, which decide what "auto" is.
+
+    Returns
+    -------
+    learner : classifier
+        The learner.
+    """
+    if name in NETWORKS or (name == "auto" and X.ndim > 2):
+        from pudistill.learners.torch_classifier import TorchClassifier
+
+        return TorchClassifier("auto" if name == "auto" else name, recipe=recipe)
+    if X.ndim > 2:
+        raise InputError(
+            f"The learner {name} takes feature tables, not pictures: choose one of "
+            f"{', '.join(NETWORKS[1:])}."
+        )
+    if name in ("auto", "logistic_regression"):
+        return default_learner(X)
+    if name == "kernel_logistic_regression":
+        from sklearn.kernel_approximation import Nystroem
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.preprocessing import MinMaxScaler
+
+        kernel = Nystroem(gamma=4 / X.shape[1], n_components=300)
+        return make_pipeline(MinMaxScaler(), kernel, LogisticRegression(C=100, max_iter=1000))
+    module_name, separator, class_name = name.partition(":")
+    try:
+        if not separator:
+            raise AttributeError("there is no learner of that name")
+        return getattr(importlib.import_module(module_name), class_name)()
+    except (ImportError, AttributeError, TypeError) as error:
+        known = "auto, logistic_regression, kernel_logistic_regression, " + ", ".join(NETWORKS)
+        raise InputError(
+            f"The learner {name!r} cannot be used ({error}): choose one of {known}, or name a "
+            "class as in sklearn.svm:SVC."
+        ) from error
+
+
+def samples(dataset: TrustedDataset) -> Any:
+    """Return the samples as learners take them: features as a data frame where they have names."""
+    if dataset.feature_names is None:
+        return dataset.X
+    return pd.DataFrame(dataset.X, columns=list(dataset.feature_names))
+
+
+def load_data(settings: Settings) -> tuple[TrustedDataset, TrustedDataset | None]:
+    """Read training and test data, with noise put in where the settings ask for it."""
+    columns = ("image_column", "label_column", "id_column", "trusted_column")
+    options: dict[str, Any] = {name: getattr(settings, name) for name in columns}
+    options |= {"image_size": settings.image_size, "skip_bad": settings.skip_bad}
+    dataset = load_dataset(settings.data, trusted=settings.trusted, **options)
+    test = None
+    if settings.test_data is not None:
+        test = load_dataset(settings.test_data, **options)
+    elif settings.test_fraction is not None:
+        dataset, test = dataset.holdout(settings.test_fraction, settings.seed)
+    if settings.noise is not None:
+        dataset = with_noise(
+            dataset, settings.noise, settings.level, settings.trusted_fraction, settings.seed
+        )
+    dataset.require_trusted()
+    if test is not None:
+        test = _labelled(test)
+        _check_same_kind(test, dataset.X.shape[1:], dataset.feature_names, dataset.classes)
+    return dataset, test
+
+
+def _labelled(test: TrustedDataset) -> TrustedDataset:
+    """Keep test samples that have a label; a verified one counts, where there is one."""
+    test = replace(test, y=np.where(test.trusted, test.verified, test.y))
+    return test.take(np.array([label is not None for label in test.y]))
+
+
+def with_noise(
+    dataset: TrustedDataset, kind: str, level: float, trusted_fraction: float, seed: int
+) -> TrustedDataset:
+    """Draw trusted samples from a data set with right labels, and corrupt the others' labels.
+
+    What trusted samples would have been called is kept as their given label, as it is where
+    somebody has verified a part of a noisy data set.
+    """
+    right = dataset.y if dataset.true_labels is None else dataset.true_labels
+    rng = np.random.default_rng([seed, 0])
+    trusted = np.zeros(len(dataset), dtype=bool)
+    for name in dataset.classes:
+        rows = np.flatnonzero(right == name)
+        n_trusted = max(1, round(trusted_fraction * len(rows)))
+        trusted[rng.choice(rows, n_trusted, replace=False)] = True
+    corrupted = corrupt_labels(
+        right,
+        kind,
+        level,
+        trusted=trusted,
+        X=dataset.X if kind == "instance" else None,
+        random_state=seed,
+    )
+    verified = np.where(trusted, right, None)
+    return replace(
+        dataset, y=corrupted.would_be, trusted=trusted, verified=verified, true_labels=right
+    )
+
+
+def fit_run(settings: Settings, output: Path) -> Run:
+    """Fit on noisy data and leave a run folder behind.
+
+    Parameters
+    ----------
+    settings : Settings
+        What to do.
+    output : Path
+        The run folder, which must not exist yet.
+
+    Returns
+    -------
+    run : Run
+        The finished run.
+
+    Raises
+    ------
+    InputError
+        If something in the data or the settings is wrong; then no folder is left.
+    """
+    Run.check_free(output)
+    dataset, test = load_data(settings)
+    classifier = settings.classifier(dataset.X)
+    labels = check_labels(dataset.y, dataset.verified)
+    few = _few_of_each_class(labels)
+    check_storable(classifier.estimator, dataset.X[few], labels.verified[few])
+    run = Run.create(output)
+    try:
+        _fit_into(run, settings, classifier, dataset, test, labels)
+    except ValueError as error:  # ours or a learner's: the input is wrong
+        run.discard()
+        raise InputError(str(error)) from error
+    return run
+
+
+def _fit_into(
+    run: Run,
+    settings: Settings,
+    classifier: PUDistillClassifier,
+    dataset: TrustedDataset,
+    test: TrustedDataset | None,
+    labels: Labels,
+) -> None:
+    seconds: dict[str, float] = {}
+    config = settings.model_dump(exclude_none=True)
+    for name in ("data", "trusted", "test_data"):  # readable from wherever the run is repeated
+        if name in config and Path(config[name]).exists():
+            config[name] = str(Path(config[name]).resolve())
+    run.write_toml("config.toml", config)
+
+    X = samples(dataset)
+    classifier.set_params(memory=run.units)
+    with _timed(seconds, "filter_and_teachers"):
+        classifier.fit_teachers(X, dataset.y, dataset.verified)
+    with _timed(seconds, "student"):
+        classifier.fit_student(X, dataset.y, dataset.verified)
+    table = classifier.label_table_
+    table.insert(0, "id", dataset.ids)
+
+    metrics = _metrics(classifier, dataset, labels)
+    if test is not None:
+        with _timed(seconds, "comparison"):
+            metrics["n_test"] = len(test)
+            metrics["test_accuracy"] = _test_accuracy(
+                run, settings, classifier, dataset, test, labels
+            )
+    metrics["seconds"] = {name: round(value, 3) for name, value in seconds.items()}
+    metrics["versions"] = _versions()
+
+    run.write_table("labels", table)
+    run.write_table("history", classifier.filter_.history_)
+    run.write_arrays("gallery.npz", _gallery(dataset, table))
+    run.write_model(classifier)
+    run.write_json("metrics.json", metrics)
+    write_report(run)
+
+
+def _few_of_each_class(labels: Labels, n_each: int = 6) -> np.ndarray:
+    """Pick some trusted rows of each class."""
+    per_class = (np.flatnonzero(labels.verified == c)[:n_each] for c in range(labels.n_classes))
+    return np.concatenate(list(per_class))
+
+
+def _metrics(
+    classifier: PUDistillClassifier, dataset: TrustedDataset, labels: Labels
+) -> dict[str, Any]:
+    table = classifier.label_table_
+    metrics: dict[str, Any] = {
+        "n_samples": len(table),
+        "n_trusted": int(table["trusted"].sum()),
+        "n_classes": labels.n_classes,
+        "n_changed": int(table["changed"].sum()),
+        "n_conflicts": classifier.filter_.n_conflicts_,
+        "sources": table["source"].value_counts().to_dict(),
+        "classes": list(dataset.classes),
+        "skipped": [f"{name}: {reason}" for name, reason in dataset.skipped],
+    }
+    if dataset.true_labels is not None:
+        noisy = ~labels.trusted
+        found = (table["source"] == "filter").to_numpy()
+        right = (table["label"] == dataset.true_labels).to_numpy()
+        metrics["label_accuracy"] = {
+            "given": float((table["given"] == dataset.true_labels)[noisy].mean()),
+            "corrected": float(right[noisy].mean()),
+        }
+        metrics["clean_set"] = {
+            "size": int(found.sum()),
+            "precision": float(right[found].mean()) if found.any() else None,
+        }
+    return metrics
+
+
+class Accuracy(NamedTuple):
+    """A test accuracy, as `Units` stores it."""
+
+    accuracy: np.ndarray
+
+
+def reference_accuracy(
+    learner: Any, X: Any, targets: np.ndarray, X_test: Any, y_test: np.ndarray, seed: int
+) -> Accuracy:
+    """Train the student's learner on other targets, and test it.
+
+    Parameters
+    ----------
+    learner : classifier
+        The learner.
+    X, X_test : samples
+        Training and test samples.
+    targets : ndarray of shape (n_samples, n_classes)
+        Rows that sum to 1.
+    y_test : ndarray of shape (n_test,), int
+        Classes of the test samples.
+    seed : int
+        Decides the training.
+
+    Returns
+    -------
+    accuracy : Accuracy
+        Share of right predictions, after the last epoch.
+    """
+    fitted = train(Training(learner, X, targets, role="student", seed=seed))
+    prediction = predict_proba(fitted, X_test, targets.shape[1]).argmax(axis=1)
+    return Accuracy(np.mean(prediction == y_test))
+
+
+def _test_accuracy(
+    run: Run,
+    settings: Settings,
+    classifier: PUDistillClassifier,
+    dataset: TrustedDataset,
+    test: TrustedDataset,
+    labels: Labels,
+) -> dict[str, float]:
+    """Compare with what the user could have had: the same learner on other labels."""
+    codes = {name: code for code, name in enumerate(labels.classes)}
+    y_test = np.array([codes[name] for name in test.y])
+    corrected = np.where(labels.trusted, labels.verified, labels.given)
+    candidates = {
+        "given_labels": corrected,
+        "trusted_only": labels.verified,
+    }
+    if dataset.true_labels is not None:
+        candidates["true_labels"] = np.array([codes[name] for name in dataset.true_labels])
+    X, X_test = samples(dataset), samples(test)
+    reference = run.units.cache(reference_accuracy)
+    accuracy: dict[str, float] = {}
+    with stage("comparison", len(candidates) if settings.compare else 0) as advance:
+        for name, y in candidates.items() if settings.compare else ():
+            known = np.flatnonzero(y != MISSING)
+            targets = one_hot(y[known], labels.n_classes)
+            result = reference(
+                classifier.estimator,
+                _safe_indexing(X, known),
+                targets,
+                X_test,
+                y_test,
+                settings.seed,
+            )
+            accuracy[name] = float(result.accuracy)
+            advance(1, detail=name.replace("_", " "))
+    accuracy["pudistill"] = float(np.mean(classifier.predict(X_test) == test.y))
+    return {name: accuracy[name] for name in METHODS if name in accuracy}
+
+
+METHODS = ("given_labels", "trusted_only", "pudistill", "true_labels")
+
+
+def _gallery(dataset: TrustedDataset, table: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Pick pictures of changed samples, the surest first, alternating between changes."""
+    pictures = _pictures(dataset)
+    changed = table[table["changed"] & ~table["trusted"]]
+    if pictures is None or changed.empty:
+        return {}
+    surest = changed.sort_values("confidence", ascending=False, kind="stable")
+    turn = surest.groupby(["given", "label"]).cumcount()
+    chosen = turn.sort_values(kind="stable").index[:GALLERY_SIZE]
+    rows = table.index.get_indexer(chosen)
+    return {"ids": dataset.ids[rows].astype(str), "pictures": pictures[rows]}
+
+
+def _pictures(dataset: TrustedDataset) -> np.ndarray | None:
+    """Pictures, or what features called ``pixel_<row>_<column>`` show, as scikit-learn's digits."""
+    if dataset.is_pictures:
+        return dataset.X
+    names = dataset.feature_names or ()
+    if not names or not all(name.startswith("pixel_") for name in names):
+        return None
+    height, width = (int(part) + 1 for part in names[-1].split("_")[1:])
+    return (255 / dataset.X.max() * dataset.X).astype(np.uint8).reshape(-1, height, width)
+
+
+def write_report(run: Run) -> Path:
+    """Write ``report.html`` of a run from what the run folder holds.
+
+    Parameters
+    ----------
+    run : Run
+        A run with its tables and metrics.
+
+    Returns
+    -------
+    path : Path
+        The report.
+    """
+    metrics = run.read_json("metrics.json")
+    settings = run.read_toml("config.toml")
+    gallery = run.read_arrays("gallery.npz")
+    history = run.read_table("history")
+    last = history.groupby("class_name")["n_clean"].last()
+    notes = [f"Skipped {line}." for line in metrics["skipped"]]
+    notes += [
+        f"The filter found no further sample of class {name}: its trusted samples are all that "
+        "the teachers saw of it."
+        for name in last.index[last == 0]
+    ]
+    summary = RunSummary(
+        title=f"pudistill: {Path(settings['data']).name}",
+        labels=run.read_table("labels"),
+        history=history,
+        metrics=metrics,
+        settings=settings,
+        classes=metrics["classes"],
+        pictures=dict(zip(gallery.get("ids", ()), gallery.get("pictures", ()), strict=True)),
+        notes=notes,
+    )
+    run.write_bytes("report.html", render(summary).encode())
+    return run.path / "report.html"
+
+
+def predict_run(run: Run, source: str, *, skip_bad: bool = False) -> pd.DataFrame:
+    """Predict the classes of new samples with the model of a run.
+
+    Parameters
+    ----------
+    run : Run
+        A finished run.
+    source : str
+        Samples in any form that `load_dataset` reads; labels are not needed.
+    skip_bad : bool, default=False
+        Leave out unreadable pictures.
+
+    Returns
+    -------
+    predictions : DataFrame
+        Columns ``id``, ``label`` and ``confidence``.
+
+    Raises
+    ------
+    InputError
+        If the samples' shape, features or classes are not those that the run was fitted on.
+    """
+    settings = Settings.read(run.read_toml("config.toml"))
+    classifier = run.read_model()
+    columns = ("image_column", "id_column")
+    dataset = load_dataset(
+        source,
+        image_size=settings.image_size,
+        skip_bad=skip_bad,
+        labels_required=False,
+        **{name: getattr(settings, name) for name in columns},
+    )
+    shape = getattr(classifier, "_picture_shape", None)
+    if shape is not None and len(shape) == 3 and dataset.X.ndim == 3:
+        dataset = replace(dataset, X=np.repeat(dataset.X[..., None], shape[2], axis=3))
+    names = getattr(classifier, "feature_names_in_", None)
+    _check_same_kind(
+        dataset, shape or (classifier.n_features_in_,), names, classifier.classes_.tolist()
+    )
+    proba = classifier.predict_proba(samples(dataset))
+    return pd.DataFrame(
+        {
+            "id": dataset.ids,
+            "label": classifier.classes_[proba.argmax(axis=1)],
+            "confidence": proba.max(axis=1),
+        }
+    )
+
+
+def _check_same_kind(dataset: TrustedDataset, shape: Any, names: Any, classes: Any) -> None:
+    """Refuse samples that a model of other samples cannot be asked about."""
+    if dataset.X.shape[1:] != tuple(shape):
+        raise InputError(
+            f"Each sample of {dataset.name} has shape {dataset.X.shape[1:]}, but the training "
+            f"data's have {tuple(shape)}: give samples of the same kind."
+        )
+    if names is not None and dataset.feature_names is not None:
+        for own, expected in zip(dataset.feature_names, names, strict=True):
+            if own != expected:
+                raise InputError(
+                    f"{dataset.name} has a column {own!r} where the training data have "
+                    f"{expected!r}: give the same columns in the same order."
+                )
+    unknown = sorted(set(dataset.classes) - set(classes))
+    if unknown:
+        raise InputError(
+            f"{dataset.name} has labels of class {unknown[0]!r}, which is none of the training "
+            "data's: correct or remove them."
+        )
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - start
+
+
+def _versions() -> dict[str, str]:
+    used = [name for name in ("pudistill", "numpy", "sklearn", "torch") if name in sys.modules]
+    return {"python": platform.python_version()} | {
+        name: sys.modules[name].__version__ for name in used
+    }

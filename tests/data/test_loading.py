@@ -1,0 +1,50 @@
+"""The front door: what a source may be, and the bundled sets."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn import datasets
+
+from pudistill.data import load_dataset
+from pudistill.exceptions import InputError
+
+
+@pytest.mark.parametrize("name", ["digits", "breast_cancer", "wine", "iris"])
+def test_bundled_sets(name):
+    bunch = getattr(datasets, f"load_{name}")()
+    data = load_dataset(name)
+    np.testing.assert_array_equal(data.X, bunch.data)
+    assert list(data.y) == [str(bunch.target_names[target]) for target in bunch.target]
+    assert list(data.true_labels) == list(data.y)
+    assert len(data.feature_names) == data.X.shape[1]
+    assert not data.trusted.any()
+    assert data.name == name
+
+
+def test_a_path_goes_before_a_bundled_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "iris").mkdir()
+    with pytest.raises(InputError, match="no picture in this folder"):
+        load_dataset("iris")
+
+
+def test_unknown_sources(tmp_path):
+    with pytest.raises(InputError, match=r"nowhere: there is no such file .*digits"):
+        load_dataset("nowhere")
+    text = tmp_path / "data.txt"
+    text.write_text("hello")
+    with pytest.raises(InputError, match=r"data\.txt: this is not a known kind .*\.parquet"):
+        load_dataset(text)
+    with pytest.raises(InputError, match=r"iris is not a table .*leave --id-column out"):
+        load_dataset("iris", id_column="id")
+    with pytest.raises(InputError, match="at least 1 pixel, not 0"):
+        load_dataset("iris", image_size=0)
+
+
+def test_pillow_is_loaded_only_for_pictures():
+    code = (
+        "import sys, pudistill.data as d; d.load_dataset('iris'); assert 'PIL' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

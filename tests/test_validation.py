@@ -1,0 +1,68 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from pudistill import InputError, TrustedWarning
+from pudistill.validation import check_labels
+
+
+def test_a_mask_says_which_given_labels_are_right():
+    labels = check_labels(["b", "a", "b"], np.array([True, True, False]))
+    assert labels.classes.tolist() == ["a", "b"]
+    assert labels.given.tolist() == [1, 0, 1]
+    assert labels.verified.tolist() == [1, 0, -1]
+
+
+@pytest.mark.parametrize(
+    ("y", "trusted"),
+    [
+        ([0, 1, 1], [np.nan, 0, 1]),
+        (["0", "1", "1"], [None, "0", "1"]),
+        (pd.Series([0, 1, 1]), pd.Series([pd.NA, 0, 1], dtype="Int64")),
+        (pd.Series(["0", "1", "1"]), pd.Series([pd.NA, "0", "1"], dtype="string")),
+    ],
+)
+def test_verified_labels_are_kept_beside_the_given_ones(y, trusted):
+    labels = check_labels(y, trusted)
+    assert labels.trusted.tolist() == [False, True, True]
+    assert labels.given.tolist() == [0, 1, 1]
+    assert labels.verified.tolist() == [-1, 0, 1]
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
+def test_samples_may_lack_a_given_label(missing):
+    y = np.array(["a", missing, "b", "a"], dtype=object)
+    labels = check_labels(y, np.array([True, False, True, False]))
+    assert labels.given.tolist() == [0, -1, 1, 0]
+
+
+def test_minus_one_is_a_missing_label_unless_it_is_a_class():
+    trusted = np.array([True, False, True])
+    assert check_labels([0, -1, 1], trusted).classes.tolist() == [0, 1]
+    assert check_labels([-1, -1, 1], trusted).classes.tolist() == [-1, 1]
+
+
+def test_no_trusted_argument_trusts_all_and_warns():
+    with pytest.warns(TrustedWarning, match="all given labels are taken as right"):
+        assert check_labels([0, 1]).trusted.all()
+
+
+@pytest.mark.parametrize(
+    ("y", "trusted", "message"),
+    [
+        ([0, 1, 1], [False] * 3, "No sample is trusted"),
+        ([0, 1, 2], [True, True, False], "No trusted sample has class 2"),
+        (["a", "b", "b"], [True, False, False], "No trusted sample has class 'b'"),
+        ([1, 1, 1], [True] * 3, "one class only, 1"),
+        ([0, 1, 1], [1, 0, 1], "mask or verified labels"),
+        ([0, 1, 1], [1.0, 0.0, 1.0], "mask or verified labels"),
+        ([0, 1, 1], [True, True], "2 entries for 3 samples"),
+        (["a", None, "b"], [True, True, True], "Sample 1 is trusted but has no label"),
+        ([np.nan, np.nan], [True, False], "no sample has a given label"),
+        ([0, 1, 1], ["0", None, "1"], "verified label '0' of sample 0 is not of the same type"),
+        (["0", "1", "1"], [0, np.nan, 1], "verified label 0.0 of sample 0 is not of the same type"),
+    ],
+)
+def test_bad_labels_are_named(y, trusted, message):
+    with pytest.raises(InputError, match=message):
+        check_labels(np.array(y), np.array(trusted))
