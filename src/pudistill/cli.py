@@ -101,8 +101,8 @@ def fit(
     learner: Annotated[
         str,
         typer.Option(
-            help="auto, logistic_regression, kernel_logistic_regression, mlp, small_cnn, "
-            "preact_resnet18, or module:Class (as sklearn.svm:SVC)."
+            help="auto, logistic_regression, svm, mlp, small_cnn, preact_resnet18, or module:Class "
+            "(as sklearn.ensemble:RandomForestClassifier)."
         ),
     ] = "auto",
     recipe: Annotated[str, typer.Option(help="How networks are trained: fast or paper.")] = "fast",

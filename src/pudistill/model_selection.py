@@ -66,9 +66,11 @@ class TrustedKFold(BaseCrossValidator):
         self.shuffle = shuffle
         self.random_state = random_state
 
-    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
+    def get_n_splits(
+        self, X: Any = None, y: Any = None, groups: Any = None, *, trusted: Any = None
+    ) -> int:
         """Return the number of folds; all arguments are ignored."""
-        del X, y, groups
+        del X, y, groups, trusted
         return self.n_splits
 
     def split(
@@ -156,7 +158,7 @@ def trusted_accuracy(y: Any, prediction: Any, trusted: Any = None) -> float:
     >>> trusted_accuracy([0, 1, 1], [0, 1, 0], np.array([True, True, False]))
     1.0
     """
-    labels = check_labels(y, trusted)
+    labels = check_labels(y, trusted, for_fit=False)
     mask = labels.trusted
     verified = labels.classes[labels.verified[mask]]
     return float(accuracy_score(verified, np.asarray(prediction)[mask]))

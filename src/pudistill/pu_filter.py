@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import repeat
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import _num_samples, check_memory
+from threadpoolctl import threadpool_limits
 
 from pudistill import learners
 from pudistill.exceptions import InputError
@@ -195,8 +195,9 @@ class TieredPUFilter(BaseEstimator):
         estimator = learners.default_learner(X) if self.estimator is None else self.estimator
         filter_class = check_memory(self.memory).cache(_filter_class, ignore=["n_jobs", "advance"])
 
+        # Members are small problems: threads of a BLAS cost them more than they give.
         n_steps = len(classes) * settings.max_iter * settings.n_members
-        with stage("filter", n_steps) as advance:
+        with stage("filter", n_steps) as advance, threadpool_limits(1, user_api="blas"):
             found = [  # line 1
                 filter_class(X, verified, c, estimator, settings, eval_set, self.n_jobs, advance)
                 for c in range(len(classes))
@@ -230,6 +231,8 @@ class TieredPUFilter(BaseEstimator):
         return max(1, math.ceil(self.min_votes * self.n_members - 1e-9))
 
 
+# Training sets on which members without probabilities are calibrated, all members together.
+CALIBRATION_SETS = 3
 HISTORY = ["iteration", "n_positives", "n_negatives", "n_clean", "n_eval", "seconds"]
 
 
@@ -378,25 +381,25 @@ def _train_members(
     """Train the members of one iteration (lines 5 and 7); networks go on from their weights."""
     continued = bool(previous) and learners.continues_training(estimator)
     seeds = np.random.SeedSequence([settings.seed, c, k]).generate_state(settings.n_members)
-    tasks = (
-        learners.Training(
-            start,
-            _safe_indexing(X, np.concatenate([draw.positives, draw.negatives])),
-            one_hot(np.repeat([1, 0], [len(draw.positives), len(draw.negatives)]), 2),
+
+    def task(n: int) -> learners.Training:
+        sizes = [len(draws[n].positives), len(draws[n].negatives)]
+        return learners.Training(
+            previous[n] if continued else estimator,
+            _safe_indexing(X, np.concatenate([draws[n].positives, draws[n].negatives])),
+            one_hot(np.repeat([1, 0], sizes), 2),
             role="member",
-            seed=int(seed) % 2**31,
-            sample_weight=_weights(draw),
+            seed=int(seeds[n]) % 2**31,
+            sample_weight=_weights(draws[n]),
             continued=continued,
         )
-        for start, draw, seed in zip(
-            previous if continued else repeat(estimator), draws, seeds, strict=False
-        )
-    )
+
     members = []
-    for member in learners.train_all(tasks, n_jobs):
+    for member in learners.train_all(map(task, range(settings.n_members)), n_jobs):
         members.append(member)
         advance(1, detail=f"class {c + 1}, iteration {k + 1}, member {len(members)}")
-    return members
+    some = map(task, range(min(CALIBRATION_SETS, settings.n_members)))
+    return learners.calibrate_together(members, some)
 
 
 def _weights(draw: TrainingSet) -> np.ndarray | None:

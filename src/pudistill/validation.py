@@ -43,7 +43,7 @@ class Labels:
         return len(self.classes)
 
 
-def check_labels(y: Any, trusted: Any = None) -> Labels:
+def check_labels(y: Any, trusted: Any = None, *, for_fit: bool = True) -> Labels:
     """Read given labels and trusted samples in any of the forms that ``fit`` accepts.
 
     Parameters
@@ -54,6 +54,8 @@ def check_labels(y: Any, trusted: Any = None) -> Labels:
     trusted : array-like of shape (n_samples,), default=None
         A boolean mask (these given labels are verified), or verified labels with NaN, None or NA
         for samples that nobody verified. ``None``: all labels are trusted.
+    for_fit : bool, default=True
+        Whether there must be two classes or more, and trusted samples of each.
 
     Returns
     -------
@@ -90,13 +92,14 @@ def check_labels(y: Any, trusted: Any = None) -> Labels:
         )
 
     classes = _sorted_classes(y[has_label], verified_values[mask])
-    if len(classes) < 2:
+    if for_fit and len(classes) < 2:
         raise InputError(
             f"There is one class only, {_show(classes[0])}: a classifier needs two classes or more."
         )
     given = _encode(y, has_label, classes)
     verified = _encode(verified_values, mask, classes)
-    _check_every_class_is_trusted(classes, verified)
+    if for_fit:
+        _check_every_class_is_trusted(classes, verified)
     return Labels(classes, given, mask, verified)
 
 

@@ -19,6 +19,8 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler
+from sklearn.svm import SVC
 from sklearn.utils import _safe_indexing
 
 from pudistill.classifier import PUDistillClassifier
@@ -40,7 +42,7 @@ GALLERY_SIZE = 48
 DEMO: dict[str, Any] = {
     "data": "digits",
     "test_fraction": 0.25,
-    "learner": "kernel_logistic_regression",
+    "learner": "svm",
     "threshold": 0.6,
     "min_votes": 0.9,
     "min_confidence": 0.5,
@@ -123,7 +125,7 @@ def make_learner(name: str, recipe: str, X: np.ndarray) -> BaseEstimator:
     Parameters
     ----------
     name : str
-        "auto", "logistic_regression", "kernel_logistic_regression", a network ("mlp", "small_cnn",
+        "auto", "logistic_regression", "svm", a network ("mlp", "small_cnn",
         "preact_resnet18"), or ``package.module:Class`` for any scikit-learn-compatible classifier.
     recipe : str
         How networks are trained.
@@ -146,20 +148,15 @@ def make_learner(name: str, recipe: str, X: np.ndarray) -> BaseEstimator:
         )
     if name in ("auto", "logistic_regression"):
         return default_learner(X)
-    if name == "kernel_logistic_regression":
-        from sklearn.kernel_approximation import Nystroem
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.preprocessing import MinMaxScaler
-
-        kernel = Nystroem(gamma=4 / X.shape[1], n_components=300)
-        return make_pipeline(MinMaxScaler(), kernel, LogisticRegression(C=100, max_iter=1000))
+    if name == "svm":
+        return make_pipeline(MinMaxScaler(), SVC(C=5))
     module_name, separator, class_name = name.partition(":")
     try:
         if not separator:
             raise AttributeError("there is no learner of that name")
         return getattr(importlib.import_module(module_name), class_name)()
     except (ImportError, AttributeError, TypeError) as error:
-        known = "auto, logistic_regression, kernel_logistic_regression, " + ", ".join(NETWORKS)
+        known = "auto, logistic_regression, svm, " + ", ".join(NETWORKS)
         raise InputError(
             f"The learner {name!r} cannot be used ({error}): choose one of {known}, or name a "
             "class as in sklearn.svm:SVC."
@@ -216,10 +213,14 @@ def with_noise(
         rows = np.flatnonzero(right == name)
         n_trusted = max(1, round(trusted_fraction * len(rows)))
         trusted[rng.choice(rows, n_trusted, replace=False)] = True
+    # Whole samples of each class add up to a little more or less than the fraction; what was asked
+    # for is what counts, or 90 % noise beside 10 % trusted samples could not be had.
+    possible = level + trusted_fraction <= 1
     corrupted = corrupt_labels(
         right,
         kind,
-        level,
+        min(1, level / (1 - trusted_fraction)) if possible else level,
+        share_of="noisy" if possible else "all",
         trusted=trusted,
         X=dataset.X if kind == "instance" else None,
         random_state=seed,

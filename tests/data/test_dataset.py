@@ -32,6 +32,8 @@ def test_classes_are_given_and_verified_names_in_order():
     assert make(["b", None, "a"]).classes == ("a", "b")
     assert make(["10", "9", "-1"]).classes == ("-1", "9", "10")
     assert make(["10", "9", "x"]).classes == ("10", "9", "x")
+    assert make(["9" * 5_000, "x"]).classes == ("9" * 5_000, "x")
+    assert make(["9" * 5_000, "1"]).classes == ("1", "9" * 5_000)
     with pytest.warns(TrustedWarning, match="'c' occurs nowhere"):
         assert make(["b", "a"]).with_trusted(["s0"], ["c"]).classes == ("a", "b", "c")
 
@@ -132,7 +134,7 @@ class TestRequireTrusted:
             make(["a", "b"]).require_trusted()
 
     def test_names_all_classes_without_any(self):
-        with pytest.raises(InputError, match="'b', 'c': verify some .* merge .* or drop it"):
+        with pytest.raises(InputError, match=r"'b', 'c': verify some .* merge .* or drop it"):
             make(["a", "b", "c"], trusted=[0]).require_trusted()
 
 

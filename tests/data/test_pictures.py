@@ -62,6 +62,7 @@ def test_transparent_pixels_become_white():
 def test_palettes_bilevel_and_cmyk_are_converted():
     palette = Image.fromarray(COLOUR).quantize(8)
     np.testing.assert_array_equal(decode(saved(palette)).X[0], np.asarray(palette.convert("RGB")))
+    np.testing.assert_array_equal(decode(saved(GREY, "GIF")).X[0], GREY)
     bilevel = Image.fromarray(GREY).convert("1")
     assert set(np.unique(decode(saved(bilevel)).X)) == {0, 255}
     assert decode(saved(Image.fromarray(COLOUR).convert("CMYK"), "JPEG")).X.shape == (1, 6, 4, 3)
@@ -94,7 +95,7 @@ def bomb():
 BROKEN = {
     "no picture": (b"hello", "no known picture format"),
     "truncated JPEG": (saved(np.tile(COLOUR, (20, 20, 1)), "JPEG")[:-900], "truncated"),
-    "truncated PNG": (saved(np.tile(COLOUR, (20, 20, 1)))[:-700], "truncated|broken"),
+    "truncated PNG": (saved(np.tile(COLOUR, (20, 20, 1)))[:-200], "truncated|broken"),
     "empty": (b"", "no known picture format"),
     "missing": (None, "missing"),
     "bomb": (bomb(), "decompression bombs"),
@@ -124,7 +125,7 @@ def test_sizes_must_agree():
 def test_image_size_scales_the_shorter_side_and_crops_the_middle():
     wide = np.zeros((8, 24), np.uint8)
     wide[:, 8:16] = 200
-    assert (decode(saved(wide), image_size=4).X == 200).mean() > 0.4
+    assert (decode(saved(wide), image_size=4).X > 180).all()
     decoded = decode(saved(wide), saved(wide.T.copy()), saved(COLOUR), image_size=8)
     assert decoded.X.shape == (3, 8, 8, 3)
     assert (decoded.X[:2] == 200).all()

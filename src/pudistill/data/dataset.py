@@ -234,7 +234,9 @@ class TrustedDataset:
         return [row_of[name] for name in ids]
 
 
-def validate(dataset: TrustedDataset, labels_required: bool = True) -> TrustedDataset:
+def validate(
+    dataset: TrustedDataset, labels_required: bool = True, source: str = ""
+) -> TrustedDataset:
     """Return `dataset` if nothing is wrong with it.
 
     Parameters
@@ -243,17 +245,19 @@ def validate(dataset: TrustedDataset, labels_required: bool = True) -> TrustedDa
         What a reader made.
     labels_required : bool
         Whether given labels of at least two classes are needed, as they are for fitting.
+    source : str
+        Where it was read from, for messages; by default its name.
 
     Raises
     ------
     InputError
         Naming the sample, class, column or value that is wrong, and what to do.
     """
-    name = dataset.name
+    source = source or dataset.name
     n_samples = len(dataset)
     if n_samples == 0:
         left_out = f" ({len(dataset.skipped)} were skipped)" if dataset.skipped else ""
-        raise InputError(f"{name}: there are no samples{left_out}: give data that has some.")
+        raise InputError(f"{source}: there are no samples{left_out}: give data that has some.")
     parts = {
         "X": dataset.X,
         "y": dataset.y,
@@ -264,41 +268,41 @@ def validate(dataset: TrustedDataset, labels_required: bool = True) -> TrustedDa
     for part, values in parts.items():
         if values is not None and len(values) != n_samples:
             raise InputError(
-                f"{name}: there are {n_samples} samples but {len(values)} entries in {part}: "
+                f"{source}: there are {n_samples} samples but {len(values)} entries in {part}: "
                 "give one for each."
             )
     sample, count = Counter(dataset.ids).most_common(1)[0]
     if count > 1:
-        raise InputError(f"{name}: id {sample!r} comes {count} times: give each sample its own.")
+        raise InputError(f"{source}: id {sample!r} comes {count} times: give each sample its own.")
     for sample, label in zip(
         dataset.ids[dataset.trusted], dataset.verified[dataset.trusted], strict=True
     ):
         if label is None:
             raise _trusted_without_label(sample)
     if labels_required:
-        _validate_labels(dataset)
+        _validate_labels(dataset, source)
     if not dataset.is_pictures:
-        _validate_features(dataset)
+        _validate_features(dataset, source)
     return dataset
 
 
-def _validate_labels(dataset: TrustedDataset) -> None:
+def _validate_labels(dataset: TrustedDataset, source: str) -> None:
     if all(label is None for label in dataset.y):
         raise InputError(
-            f"{dataset.name}: the labels are empty throughout: give the labels that the samples "
+            f"{source}: the labels are empty throughout: give the labels that the samples "
             "have, right or wrong."
         )
     if len(dataset.classes) < 2:
         raise InputError(
-            f"{dataset.name}: there is one class only, {dataset.classes[0]!r}: a classifier needs "
+            f"{source}: there is one class only, {dataset.classes[0]!r}: a classifier needs "
             "at least two."
         )
 
 
-def _validate_features(dataset: TrustedDataset) -> None:
+def _validate_features(dataset: TrustedDataset, source: str) -> None:
     if dataset.X.shape[1] == 0:
         raise InputError(
-            f"{dataset.name}: there is no feature and no picture: give numeric columns, or name "
+            f"{source}: there is no feature and no picture: give numeric columns, or name "
             "the column of the pictures with --image-column."
         )
     for start in range(0, len(dataset), _ROWS_CHECKED_AT_ONCE):
@@ -309,7 +313,7 @@ def _validate_features(dataset: TrustedDataset) -> None:
         row += start
         names = dataset.feature_names
         raise InputError(
-            f"{dataset.name}: row with id {dataset.ids[row]!r}, column "
+            f"{source}: row with id {dataset.ids[row]!r}, column "
             f"{names[column] if names else int(column)!r} holds {dataset.X[row, column]}: fill in "
             "missing values, or drop the row or the column."
         )

@@ -31,7 +31,7 @@ def row_numbers(n_samples: int) -> np.ndarray:
 def sort_names(names: Iterable[str]) -> tuple[str, ...]:
     """Sort class names: by value if all are whole numbers, else as text."""
     names = list(names)
-    if all(re.fullmatch(r"[+-]?[0-9]+", name) for name in names):
+    if all(re.fullmatch(r"[+-]?[0-9]{1,18}", name) for name in names):
         return tuple(sorted(names, key=lambda name: (int(name), name)))
     return tuple(sorted(names))
 

@@ -99,9 +99,9 @@ def load_dataset(
         from pudistill.data.tables import read_trusted
 
         # Ids must be unique before anything can be looked up by them.
-        validate(dataset, labels_required)
+        validate(dataset, labels_required, str(source))
         dataset = dataset.with_trusted(*read_trusted(Path(trusted)))
-    return validate(dataset, labels_required)
+    return validate(dataset, labels_required, str(source))
 
 
 def _read(source: str | os.PathLike[str], options: ReadOptions) -> TrustedDataset:

@@ -65,7 +65,12 @@ def decode_pictures(
     InputError
         If a picture cannot be read, or has another size than the first one.
     """
-    from PIL import Image
+    try:
+        from PIL import Image
+    except ImportError:
+        raise InputError(
+            f"{origin}: reading pictures needs Pillow: pip install 'pudistill[torch]'."
+        ) from None
 
     X: np.ndarray | None = None
     first = ""
@@ -154,13 +159,20 @@ def _grey_or_rgb(picture: "Image") -> "Image":
         if values.min() < 0 or values.max() > 65_535:
             raise ValueError("its pixels have more than 16 bits")
         return Image.fromarray(((values + 128) // 257).astype(np.uint8))
-    grey = picture.mode in ("1", "L", "LA")
+    grey = picture.mode in ("1", "L", "LA") or _has_grey_palette(picture)
     if picture.has_transparency_data:
         # What colour lies under a transparent pixel is an accident of the program that wrote it.
         paper = Image.new("RGBA", picture.size, "white")
         paper.alpha_composite(picture.convert("RGBA"))
         picture = paper
     return picture.convert("L" if grey else "RGB")
+
+
+def _has_grey_palette(picture: "Image") -> bool:
+    if picture.mode != "P":
+        return False
+    palette = np.array(picture.getpalette("RGB")).reshape(-1, 3)
+    return bool((palette == palette[:, :1]).all())
 
 
 def _middle_square(picture: "Image", image_size: int) -> "Image":

@@ -29,6 +29,8 @@ TRUE_LABEL = "true_label"
 VERIFIED_LABEL = "verified_label"
 _LABEL_COLUMNS = ("label", "labels", "y", "target", "class")
 _IMAGE_COLUMNS = ("image", "img", "picture", "photo", "file_name")
+# The nameless ones are what pandas makes of the row numbers of a data frame.
+_SUSPICIOUS_FEATURES = ("label", "labels", "id", "trusted", "", "Unnamed: 0")
 _TRUST = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 
 
@@ -193,13 +195,20 @@ def _assign_roles(path: Path, schema: pa.Schema, options: "ReadOptions") -> _Rol
         )
     sample_id, trusted = find(options.id_column, "id"), find(options.trusted_column, "trusted")
     features = () if image else tuple(name for name in schema.names if name not in taken)
+    features = tuple(name for name in features if name not in _pandas_index(schema))
     for name in features:
-        if name in _LABEL_COLUMNS[:2]:
+        if name in _SUSPICIOUS_FEATURES:
             raise InputError(
-                f"{path}: column {name!r} would become a feature although it looks like labels: "
-                "drop or rename it."
+                f"{path}: column {name!r} would become a feature although it looks like labels, "
+                "ids or row numbers: drop or rename it."
             )
     return _Roles(label, sample_id, trusted, image, true_label, verified_label, features)
+
+
+def _pandas_index(schema: pa.Schema) -> list[str]:
+    """Return the columns that are a data frame's index, which says nothing about a sample."""
+    index = (schema.pandas_metadata or {}).get("index_columns", [])
+    return [column for column in index if isinstance(column, str)]
 
 
 def _is_numeric(kind: pa.DataType) -> bool:

@@ -4,6 +4,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -92,7 +93,8 @@ def _write_csv(dataset: TrustedDataset, file: IO[bytes], path: Path) -> None:
 
     if dataset.is_pictures:
         raise InputError(f"{path}: CSV cannot hold pictures: write .parquet or .npz.")
-    batches = _batches(dataset, path)
+    # The shortest digits of a float32 are those of another float64, which is how CSV is read.
+    batches = _batches(replace(dataset, X=dataset.X.astype(np.float64)), path)
     first = next(batches)
     with pyarrow.csv.CSVWriter(file, first.schema) as writer:
         writer.write_batch(first)
@@ -157,7 +159,8 @@ def _feature_names(dataset: TrustedDataset, path: Path) -> tuple[str, ...]:
         return ()
     names = dataset.feature_names or tuple(f"x{index}" for index in range(dataset.X.shape[1]))
     # These would be taken for something else when the table is read.
-    for name in ("id", "label", "labels", "trusted", "verified_label", "true_label"):
+    reserved = ("id", "label", "labels", "trusted", "verified_label", "true_label", "")
+    for name in reserved:
         if name in names:
             raise InputError(f"{path}: a feature is called {name!r}: rename that column first.")
     return names

@@ -98,9 +98,9 @@ class Recipe:
             passed = sum(epoch >= milestone for milestone in self.milestones)
             return self.learning_rate * self.factor**passed
         progress = epoch / self.epochs
-        if progress < self.warm_up:
-            return self.learning_rate * progress / self.warm_up
-        return self.learning_rate * (1 - progress) / (1 - self.warm_up)
+        return self.learning_rate * min(
+            progress / self.warm_up, (1 - progress) / (1 - self.warm_up)
+        )
 
     def lasting(self, epochs: int) -> "Recipe":
         """Return the recipe stretched or shortened to `epochs`, its milestones with it."""

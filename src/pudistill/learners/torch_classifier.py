@@ -1,8 +1,8 @@
 """A neural network that behaves like any scikit-learn classifier."""
 
 import copy
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from typing import Any, ClassVar, Self
 
@@ -394,7 +394,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
                 f"X has the shape {_shape(X)}, but this {type(self).__name__} was trained on "
                 f"{known}. Reshape your data to samples of the shape {self.in_shape_}."
             )
-        try:
+        with _as_input_error():
             if not _are_pictures(X):
                 return validate_data(
                     self,
@@ -404,10 +404,6 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
                     ensure_min_samples=1 if fitted else 2,
                 )
             pictures = check_array(X, allow_nd=True, estimator=self, input_name="X")
-        except InputError:
-            raise
-        except ValueError as error:
-            raise InputError(str(error)) from error
         pictures = _as_pictures(pictures, recipe.centre_crop)
         if fitted and _in_shape(pictures) != self.in_shape_:
             raise InputError(
@@ -476,6 +472,15 @@ def check_storable(estimator: TorchClassifier) -> None:
         )
 
 
+@contextmanager
+def _as_input_error() -> Iterator[None]:
+    """Say what scikit-learn's validation finds as an error in the input."""
+    try:
+        yield
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
 def _shape(X: Any) -> tuple[int, ...]:
     """Return the shape of anything like an array, without copying what has one."""
     return tuple(X.shape) if hasattr(X, "shape") else np.asarray(X).shape
@@ -511,7 +516,8 @@ def _in_shape(inputs: np.ndarray) -> tuple[int, ...]:
 
 
 def _check_weights(sample_weight: Any, inputs: np.ndarray) -> np.ndarray:
-    weights = _check_sample_weight(sample_weight, inputs, dtype=np.float64)
+    with _as_input_error():
+        weights = _check_sample_weight(sample_weight, inputs, dtype=np.float64)
     if weights.min() < 0:
         raise InputError(
             f"sample_weight of sample {weights.argmin()} is {weights.min():g}: weights must not be "
@@ -529,12 +535,14 @@ def _check_target_values(y: Any, inputs: np.ndarray) -> np.ndarray:
             "This TorchClassifier estimator requires y to be passed, but the target y is None."
         )
     if len(_shape(y)) != 2 or _shape(y)[1] < 2:
-        y = column_or_1d(y, warn=True)
-        check_consistent_length(inputs, y)
-        assert_all_finite(y, input_name="y")
-        check_classification_targets(y)
+        with _as_input_error():
+            y = column_or_1d(y, warn=True)
+            check_consistent_length(inputs, y)
+            assert_all_finite(y, input_name="y")
+            check_classification_targets(y)
         return y
-    check_consistent_length(inputs, y)
+    with _as_input_error():
+        check_consistent_length(inputs, y)
     targets = np.asarray(y)
     if targets.dtype.kind != "f":
         raise InputError(

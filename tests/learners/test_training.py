@@ -1,0 +1,240 @@
+"""The training loop's arithmetic against hand-computed numbers and a plain loop."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from pudistill.exceptions import InputError
+from pudistill.learners.networks import mlp, small_cnn
+from pudistill.learners.recipes import Recipe
+from pudistill.learners.training import (
+    Hardware,
+    Normalisation,
+    balanced_order,
+    choose_hardware,
+    network_input,
+    predict_probabilities,
+    seeded,
+    soft_loss,
+    split_batches,
+    train,
+)
+
+CPU = Hardware(torch.device("cpu"), torch.float32, bf16=False)
+EXACT = Hardware(torch.device("cpu"), torch.float64, bf16=False)
+
+
+def test_soft_cross_entropy_by_hand():
+    logits = torch.tensor([[math.log(1), math.log(3)], [0.0, 0.0]])
+    targets = torch.tensor([[0.2, 0.8], [1.0, 0.0]])
+    expected = (-0.2 * math.log(1 / 4) - 0.8 * math.log(3 / 4) + math.log(2)) / 2
+    assert soft_loss(logits, targets).item() == pytest.approx(expected)
+
+
+def test_entropy_by_hand():
+    logits = torch.tensor([[math.log(1), math.log(3)], [0.0, 0.0]])
+    targets = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    entropies = -0.25 * math.log(0.25) - 0.75 * math.log(0.75), math.log(2)
+    added = soft_loss(logits, targets, 0.8) - soft_loss(logits, targets)
+    assert added.item() == pytest.approx(0.8 * sum(entropies) / 2)
+
+
+@given(st.integers(1, 9), st.integers(2, 6), st.integers(0, 2**31))
+def test_without_entropy_it_is_pytorchs_cross_entropy(n, n_classes, seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(n, n_classes, generator=generator, dtype=torch.float64)
+    targets = torch.rand(n, n_classes, generator=generator, dtype=torch.float64)
+    torch.testing.assert_close(soft_loss(logits, targets), cross_entropy(logits, targets))
+
+
+def test_weight_two_is_two_copies_in_the_whole_loss():
+    logits, targets = torch.randn(3, 4), torch.eye(4)[:3]
+    weights = torch.tensor([2.0, 1.0, 1.0])
+    weighted = soft_loss(logits, targets * (weights / weights.mean())[:, None], 0.8)
+    copied = [0, 0, 1, 2]
+    torch.testing.assert_close(weighted, soft_loss(logits[copied], targets[copied], 0.8))
+
+
+@given(st.integers(1, 2000), st.integers(1, 300))
+def test_batches_are_equal_and_complete(n, batch_size):
+    batches = split_batches(torch.arange(n), batch_size)
+    sizes = [len(batch) for batch in batches]
+    assert torch.equal(torch.cat(batches), torch.arange(n))
+    assert max(sizes) <= batch_size
+    assert max(sizes) - min(sizes) <= 1
+    assert len(sizes) == math.ceil(n / batch_size)
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=60), st.integers(0, 2**31))
+def test_balanced_order_balances_without_replacement(labels, seed):
+    labels = torch.tensor(labels)
+    order = balanced_order(labels, torch.Generator().manual_seed(seed))
+    present, counts = labels.unique(return_counts=True)
+    drawn, drawn_counts = labels[order].unique(return_counts=True)
+    assert torch.equal(drawn, present)
+    assert drawn_counts.eq(counts.min()).all()
+    assert len(order.unique()) == len(order)
+
+
+def test_balanced_order_changes_and_leaves_nobody_out():
+    labels = torch.tensor([0] * 90 + [1] * 10)
+    generator = torch.Generator().manual_seed(0)
+    draws = [set(balanced_order(labels, generator).tolist()) for _ in range(60)]
+    assert draws[0] != draws[1]
+    assert set().union(*draws) == set(range(100))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_normalisation_of_pictures(dtype):
+    pictures = np.random.default_rng(0).integers(0, 256, (1500, 4, 5, 3)).astype(dtype)
+    measured = Normalisation.of(pictures, np.ones(1500))
+    np.testing.assert_allclose(measured.mean, pictures.astype(float).mean((0, 1, 2)))
+    np.testing.assert_allclose(measured.scale, pictures.astype(float).std((0, 1, 2)))
+    batch = network_input(torch.tensor(pictures), *measured.on(CPU))
+    assert batch.shape == (1500, 3, 4, 5)
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(batch.mean((0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
+
+
+def test_normalisation_counts_weights_and_spares_constants():
+    table = np.array([[1.0, 1e6], [4.0, 1e6]])
+    measured = Normalisation.of(table, np.array([2.0, 1.0]))
+    np.testing.assert_allclose(measured.mean, [2, 1e6])
+    np.testing.assert_allclose(measured.scale, [math.sqrt(2), 1])
+
+
+def test_training_is_the_plain_loop():
+    rng = np.random.RandomState(0)
+    table, targets = rng.randn(40, 6), np.eye(3)[rng.randint(3, size=40)]
+    recipe = Recipe(epochs=4, learning_rate=0.1, milestones=(2,), batch_size=40, weight_decay=0.01)
+    torch.manual_seed(0)
+    ours, plain = mlp((6,), 3).double(), mlp((6,), 3).double()
+    plain.load_state_dict(ours.state_dict())
+    normalisation = Normalisation.of(table, np.ones(40))
+
+    losses = list(train(ours, table, targets, normalisation, recipe, EXACT, rng))
+
+    x = torch.tensor((table - table.mean(0)) / table.std(0))
+    optimiser = torch.optim.SGD(plain.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimiser, [2])
+    expected = []
+    for _ in range(4):
+        loss = cross_entropy(plain(x), torch.tensor(targets))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        scheduler.step()
+        expected.append(loss.item())
+    np.testing.assert_allclose(losses, expected)
+    for a, b in zip(ours.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+class Recorder(nn.Module):
+    """Remembers its batches."""
+
+    def __init__(self):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(2))
+        self.batches = []
+
+    def forward(self, x):
+        self.batches.append(x.detach().clone())
+        return self.bias.expand(len(x), 2)
+
+
+def test_every_epoch_is_a_new_order_of_all_samples():
+    recorder, table = Recorder(), np.arange(10.0)[:, None]
+    identity = Normalisation(np.zeros(1), np.ones(1))
+    recipe = Recipe(epochs=2, learning_rate=0.1, batch_size=4)
+    list(
+        train(
+            recorder, table, np.eye(2)[[0, 1] * 5], identity, recipe, CPU, np.random.RandomState(0)
+        )
+    )
+    assert [len(batch) for batch in recorder.batches] == [4, 3, 3] * 2
+    first, second = (torch.cat(recorder.batches[part]).ravel() for part in (slice(3), slice(3, 6)))
+    assert first.sort().values.tolist() == second.sort().values.tolist() == list(range(10))
+    assert first.tolist() != second.tolist()
+
+
+def test_one_beta_a_batch_from_the_beta_distribution():
+    recorder, table = Recorder(), np.eye(64)
+    identity = Normalisation(np.zeros(64), np.ones(64))
+    recipe = Recipe(epochs=400, learning_rate=0.1, batch_size=64, mixup=2.0)
+    list(
+        train(
+            recorder, table, np.eye(2)[[0, 1] * 32], identity, recipe, CPU, np.random.RandomState(0)
+        )
+    )
+    # A mixed row holds β and 1 - β and nothing else.
+    shares = torch.stack([batch.sort(dim=1).values[:, -1] for batch in recorder.batches])
+    torch.testing.assert_close(shares, shares[:, :1].expand_as(shares))
+    larger = shares[:, 0].numpy()
+    assert larger.min() >= 0.5
+    draws = np.random.RandomState(1).beta(2, 2, 100_000)
+    assert larger.mean() == pytest.approx(np.maximum(draws, 1 - draws).mean(), abs=0.02)
+
+
+def test_a_loss_that_explodes_names_the_learning_rate():
+    recipe = Recipe(epochs=30, learning_rate=1e18, batch_size=8)
+    table = np.random.RandomState(0).randn(16, 3)
+    normalisation = Normalisation.of(table, np.ones(16))
+    with pytest.raises(InputError, match="lower learning_rate, which is 1e"):
+        list(
+            train(
+                mlp((3,), 2),
+                table,
+                np.eye(2)[[0, 1] * 8],
+                normalisation,
+                recipe,
+                CPU,
+                np.random.RandomState(0),
+            )
+        )
+
+
+def test_probabilities_do_not_depend_on_the_batch(monkeypatch):
+    pictures = np.random.default_rng(0).integers(0, 256, (50, 8, 8, 1), dtype=np.uint8)
+    normalisation = Normalisation.of(pictures, np.ones(50))
+    network = small_cnn((1, 8, 8), 3).to(memory_format=torch.channels_last)
+    at_once = predict_probabilities(network, pictures, normalisation, CPU)
+    monkeypatch.setattr(
+        "pudistill.learners.training.PREDICTION_VALUES", {"cpu": 7 * 64, "accelerator": 1}
+    )
+    in_parts = predict_probabilities(network, pictures, normalisation, CPU)
+    np.testing.assert_allclose(in_parts, at_once, atol=1e-6)
+    np.testing.assert_allclose(at_once.sum(1), 1, atol=1e-12)
+
+
+def test_seeding_puts_pytorchs_state_back():
+    before = torch.get_rng_state()
+    with seeded(7, torch.device("cpu")):
+        first = torch.rand(3)
+    with seeded(7, torch.device("cpu")):
+        assert torch.equal(first, torch.rand(3))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_hardware_with_different_precision_lives_side_by_side():
+    accelerate = pytest.importorskip("accelerate")
+    host = accelerate.Accelerator(cpu=True, mixed_precision="no")
+    assert choose_hardware("auto", "bf16", pictures=True).bf16
+    assert not choose_hardware("auto", "fp32", pictures=True).bf16
+    assert choose_hardware("cpu", "auto", pictures=False).dtype == torch.float64
+    assert host.mixed_precision == "no"
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "named"),
+    [("gpu", "auto", "gpu"), ("cuda:97", "auto", "cuda:97"), ("cpu", "fp16", "fp16")],
+)
+def test_impossible_hardware_is_named(device, precision, named):
+    with pytest.raises(InputError, match=named):
+        choose_hardware(device, precision, pictures=True)
