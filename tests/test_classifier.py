@@ -100,6 +100,8 @@ def test_teachers_serve_any_number_of_students(blobs):
         shared = classifier.fit_student(X, labels, trusted).predict_proba(X)
         alone = PUDistillClassifier(**FAST).fit(X, labels, trusted).predict_proba(X)
         np.testing.assert_array_equal(shared, alone)
+    with pytest.raises(InputError, match="not those that the teachers were fitted with"):
+        classifier.fit_student(X, y, np.arange(400) % 9 == 0)
 
 
 def test_verified_labels_do_as_well_as_a_mask(blobs):
@@ -151,7 +153,7 @@ def test_any_classifier_serves(blobs, learner, label_type):
 
 
 def test_each_role_may_have_its_own_learner(blobs):
-    X, y, noisy, trusted = blobs
+    X, _, noisy, trusted = blobs
     classifier = PUDistillClassifier(
         LogisticRegression(),
         teacher=RandomForestClassifier(10),

@@ -53,7 +53,9 @@ def test_blend_and_confidence_at_their_ends():
 @pytest.mark.parametrize("label_type", LABEL_TYPES)
 @settings(max_examples=50, deadline=None)
 @given(
-    logits=hnp.arrays(float, st.tuples(st.integers(1, 20), st.integers(2, 6)), elements=st.floats(-5, 5)),
+    logits=hnp.arrays(
+        float, st.tuples(st.integers(1, 20), st.integers(2, 6)), elements=st.floats(-5, 5)
+    ),
     seed=st.integers(0, 1000),
     min_confidence=st.floats(0, 1),
     blend=st.floats(0, 1),

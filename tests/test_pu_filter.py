@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -74,7 +76,7 @@ def test_cascade_selects_exactly_what_full_voting_selects(
 )
 def test_training_sets_balance_and_draw_nothing_twice(sizes, seed):
     bounds = np.cumsum([0, *sizes])
-    pools = [np.arange(*pair) for pair in zip(bounds[:-1], bounds[1:], strict=True)]
+    pools = [np.arange(*pair) for pair in pairwise(bounds)]
     trusted_positives, clean, trusted_negatives, unlabeled = pools
     positives, negatives, weight = draw_training_set(np.random.default_rng(seed), *pools)
 

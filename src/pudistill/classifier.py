@@ -154,7 +154,6 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
         self.memory = memory
         self.random_state = random_state
 
-    @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any, trusted: Any = None) -> "PUDistillClassifier":
         """Run Algorithm 1.
 
@@ -181,11 +180,15 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
         """
         return self.fit_teachers(X, y, trusted).fit_student(X, y, trusted)
 
-    def fit_teachers(self, X: Any, y: Any, trusted: Any = None) -> "PUDistillClassifier":
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit_teachers(
+        self, X: Any, y: Any, trusted: Any = None, *, eval_set: Any = None
+    ) -> "PUDistillClassifier":
         """Run lines 1-12 of Algorithm 1: grow the clean set, train the teachers.
 
         Nothing here reads the given label of a noisy sample, so the result serves any number of
-        calls of `fit_student` with other given labels. Parameters and result are those of `fit`.
+        calls of `fit_student` with other given labels. Parameters and result are those of `fit`;
+        `eval_set` is that of `TieredPUFilter.fit`.
         """
         X, labels = self._check(X, y, trusted, reset=True)
         seed = check_random_state(self.random_state).randint(2**31 - 1, size=3)
@@ -200,7 +203,7 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
             n_jobs=self.n_jobs,
             memory=self.memory,
             random_state=int(seed[0]),
-        )._fit_checked(X, labels.classes, labels.verified)
+        )._fit_checked(X, labels.classes, labels.verified, eval_set)
         self.classes_ = labels.classes
         self.n_iter_ = max(1, self.filter_.n_iter_.max())
         self._verified = labels.verified
@@ -220,6 +223,7 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
         self.teacher_proba_ = average_proba(self.teachers_, X, labels.n_classes, noisy)
         return self
 
+    @_fit_context(prefer_skip_nested_validation=False)
     def fit_student(self, X: Any, y: Any, trusted: Any = None) -> "PUDistillClassifier":
         """Run lines 13-14 of Algorithm 1, with the teachers of the last `fit_teachers`.
 
@@ -228,27 +232,52 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self, "teachers_")
         X, labels = self._check(X, y, trusted, reset=False)
-        clean_labels = self.filter_.clean_labels_
-        corrected = np.where(clean_labels == MISSING, labels.given, clean_labels)
-        self.targets_ = one_hot(labels.verified, labels.n_classes)
-        self.targets_[~labels.trusted] = LABEL_TYPES[self.label_type](  # line 13
-            self.teacher_proba_,
-            corrected[~labels.trusted],
-            min_confidence=self.min_confidence,
-            blend=self.blend,
-        )
+        self.targets_ = self._pseudo_labels(labels)  # line 13
         self.student_ = train_student(  # line 14
             self._learner("student", X), X, self.targets_, seed=self._student_seed
         )
         self.label_table_ = label_table(
             labels,
-            clean_labels,
+            self.filter_.clean_labels_,
             self.filter_.votes_,
             self.teacher_proba_,
             self.min_confidence,
             index=getattr(X, "index", None),
         )
         return self
+
+    def pseudo_labels(self, y: Any, trusted: Any = None) -> np.ndarray:
+        """Run line 13 of Algorithm 1: say what a student would learn from these given labels.
+
+        Parameters
+        ----------
+        y, trusted : array-like of shape (n_samples,)
+            As in `fit_student`.
+
+        Returns
+        -------
+        targets : ndarray of shape (n_samples, n_classes)
+            Verified labels, and pseudo-labels of all other samples.
+        """
+        check_is_fitted(self, "teachers_")
+        return self._pseudo_labels(check_labels(y, trusted))
+
+    def _pseudo_labels(self, labels: Labels) -> np.ndarray:
+        if not np.array_equal(labels.verified, self._verified):
+            raise InputError(
+                "The trusted samples are not those that the teachers were fitted with: call "
+                "fit_teachers, or fit, again."
+            )
+        clean_labels = self.filter_.clean_labels_
+        corrected = np.where(clean_labels == MISSING, labels.given, clean_labels)
+        targets = one_hot(labels.verified, labels.n_classes)
+        targets[~labels.trusted] = LABEL_TYPES[self.label_type](
+            self.teacher_proba_,
+            corrected[~labels.trusted],
+            min_confidence=self.min_confidence,
+            blend=self.blend,
+        )
+        return targets
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Predict class probabilities with the student.
@@ -265,6 +294,8 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self, "student_")
         X = check_features(self, X, self._learners(), reset=False)
+        if hasattr(X, "columns") and not hasattr(self.student_, "feature_names_in_"):
+            X = X.to_numpy()  # a run's model knows the columns, its learner saw an array
         return predict_proba(self.student_, X, len(self.classes_))
 
     def predict(self, X: Any) -> np.ndarray:

@@ -326,7 +326,7 @@ def _chosen_fraction(level: float, share_of: ShareOf, trusted: np.ndarray) -> fl
         largest = np.floor(1e4 * n_noisy / trusted.size) / 1e4
         raise InputError(
             f"Noise level {level:g} of the whole data set is out of reach with "
-            f"{trusted.mean():.4g} of it trusted: use at most {largest:g}, or share_of='noisy'."
+            f"{trusted.mean():.4g} of it trusted: the largest possible is {largest:g}."
         )
     return min(1.0, level * trusted.size / n_noisy) if n_noisy else 0.0
 

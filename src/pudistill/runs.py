@@ -42,6 +42,7 @@ STORABLE_TYPES = [
     "sklearn.neighbors._kd_tree.KDTree",
     "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
     "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+    "sklearn.tree._tree.Tree",
 ]
 
 
@@ -158,14 +159,14 @@ class Run:
         except Exception as error:  # whatever a damaged file makes a reader raise
             raise InputError(f"{path} is missing or damaged ({error}): fit again.") from error
 
-    def write_model(self, classifier: Any) -> None:
+    def write_model(self, classifier: Any, feature_names: Sequence[str] | None = None) -> None:
         """Store what predicting needs: networks as safetensors, other learners by skops."""
         folder = Path(tempfile.mkdtemp(prefix=".model-", dir=self.path))
         student = classifier.student_
         meta = {
             "classes": classifier.classes_.tolist(),
             "n_features_in": getattr(classifier, "n_features_in_", None),
-            "feature_names_in": getattr(classifier, "feature_names_in_", np.array([])).tolist(),
+            "feature_names_in": list(getattr(classifier, "feature_names_in_", feature_names or [])),
             "picture_shape": getattr(classifier, "_picture_shape", None),
         }
         if _is_network(student):
@@ -192,12 +193,13 @@ class Run:
             classifier.student_ = self._read_network(meta["network"], module)
         else:
             classifier.student_ = self._read("model/student.skops", _load_skops)
-        classifier.classes_ = np.array(meta["classes"])
-        for name in ("n_features_in", "feature_names_in"):
-            if meta[name]:
-                setattr(classifier, f"{name}_", np.array(meta[name])[()])
-        if meta["picture_shape"]:
-            classifier._picture_shape = tuple(meta["picture_shape"])
+        names = all(isinstance(label, str) for label in meta["classes"])
+        classifier.classes_ = np.array(meta["classes"], dtype=object if names else None)
+        if meta["n_features_in"]:
+            classifier.n_features_in_ = meta["n_features_in"]
+        if meta["feature_names_in"]:
+            classifier.feature_names_in_ = np.array(meta["feature_names_in"], dtype=object)
+        classifier._picture_shape = meta["picture_shape"] and tuple(meta["picture_shape"])
         return classifier
 
     def _read_network(self, meta: dict, module: Any) -> Any:

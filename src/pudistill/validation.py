@@ -212,6 +212,12 @@ def check_features(
         "allow_nd": True,
         "ensure_all_finite": "allow-nan" if nan_allowed else True,
     }
+    expected = getattr(estimator, "_picture_shape", None)
+    if not reset and expected is not None and np.shape(X)[1:] != expected:
+        raise InputError(
+            f"Each sample has shape {np.shape(X)[1:]}, but {type(estimator).__name__} was fitted "
+            f"on samples of shape {expected}."
+        )
     if not hasattr(X, "columns"):
         X = validate_data(estimator, X, reset=reset, **checks)
         if X.dtype.kind in "OUS":
@@ -223,14 +229,8 @@ def check_features(
             check_array(numeric, **(checks | {"ensure_min_samples": 1}))
     if _num_samples(X) == 0:
         raise InputError("There are 0 samples: pass at least one.")
-    if not hasattr(X, "columns") and X.ndim > 2:
-        if not reset and X.shape[1:] != estimator._picture_shape:
-            raise InputError(
-                f"Each sample has shape {X.shape[1:]}, but {type(estimator).__name__} was fitted "
-                f"on samples of shape {estimator._picture_shape}."
-            )
-        if reset:
-            estimator._picture_shape = X.shape[1:]
+    if reset:
+        estimator._picture_shape = X.shape[1:] if is_pictures(X) else None
     return X
 
 

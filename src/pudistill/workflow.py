@@ -8,7 +8,7 @@ import importlib
 import platform
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,6 @@ from sklearn.base import BaseEstimator
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.svm import SVC
-from sklearn.utils import _safe_indexing
 
 from pudistill.classifier import PUDistillClassifier
 from pudistill.data import TrustedDataset, load_dataset
@@ -163,13 +162,6 @@ def make_learner(name: str, recipe: str, X: np.ndarray) -> BaseEstimator:
         ) from error
 
 
-def samples(dataset: TrustedDataset) -> Any:
-    """Return the samples as learners take them: features as a data frame where they have names."""
-    if dataset.feature_names is None:
-        return dataset.X
-    return pd.DataFrame(dataset.X, columns=list(dataset.feature_names))
-
-
 def load_data(settings: Settings) -> tuple[TrustedDataset, TrustedDataset | None]:
     """Read training and test data, with noise put in where the settings ask for it."""
     columns = ("image_column", "label_column", "id_column", "trusted_column")
@@ -199,7 +191,7 @@ def _labelled(test: TrustedDataset) -> TrustedDataset:
 
 
 def with_noise(
-    dataset: TrustedDataset, kind: str, level: float, trusted_fraction: float, seed: int
+    dataset: TrustedDataset, kind: Any, level: float, trusted_fraction: float, seed: int
 ) -> TrustedDataset:
     """Draw trusted samples from a data set with right labels, and corrupt the others' labels.
 
@@ -225,7 +217,8 @@ def with_noise(
         X=dataset.X if kind == "instance" else None,
         random_state=seed,
     )
-    verified = np.where(trusted, right, None)
+    verified = np.full(len(dataset), None, dtype=object)
+    verified[trusted] = right[trusted]
     return replace(
         dataset, y=corrupted.would_be, trusted=trusted, verified=verified, true_labels=right
     )
@@ -281,12 +274,11 @@ def _fit_into(
             config[name] = str(Path(config[name]).resolve())
     run.write_toml("config.toml", config)
 
-    X = samples(dataset)
     classifier.set_params(memory=run.units)
     with _timed(seconds, "filter_and_teachers"):
-        classifier.fit_teachers(X, dataset.y, dataset.verified)
+        classifier.fit_teachers(dataset.X, dataset.y, dataset.verified)
     with _timed(seconds, "student"):
-        classifier.fit_student(X, dataset.y, dataset.verified)
+        classifier.fit_student(dataset.X, dataset.y, dataset.verified)
     table = classifier.label_table_
     table.insert(0, "id", dataset.ids)
 
@@ -303,7 +295,7 @@ def _fit_into(
     run.write_table("labels", table)
     run.write_table("history", classifier.filter_.history_)
     run.write_arrays("gallery.npz", _gallery(dataset, table))
-    run.write_model(classifier)
+    run.write_model(classifier, dataset.feature_names)
     run.write_json("metrics.json", metrics)
     write_report(run)
 
@@ -395,7 +387,6 @@ def _test_accuracy(
     }
     if dataset.true_labels is not None:
         candidates["true_labels"] = np.array([codes[name] for name in dataset.true_labels])
-    X, X_test = samples(dataset), samples(test)
     reference = run.units.cache(reference_accuracy)
     accuracy: dict[str, float] = {}
     with stage("comparison", len(candidates) if settings.compare else 0) as advance:
@@ -404,15 +395,15 @@ def _test_accuracy(
             targets = one_hot(y[known], labels.n_classes)
             result = reference(
                 classifier.estimator,
-                _safe_indexing(X, known),
+                dataset.X[known],
                 targets,
-                X_test,
+                test.X,
                 y_test,
                 settings.seed,
             )
             accuracy[name] = float(result.accuracy)
             advance(1, detail=name.replace("_", " "))
-    accuracy["pudistill"] = float(np.mean(classifier.predict(X_test) == test.y))
+    accuracy["pudistill"] = float(np.mean(classifier.predict(test.X) == test.y))
     return {name: accuracy[name] for name in METHODS if name in accuracy}
 
 
@@ -516,11 +507,16 @@ def predict_run(run: Run, source: str, *, skip_bad: bool = False) -> pd.DataFram
     shape = getattr(classifier, "_picture_shape", None)
     if shape is not None and len(shape) == 3 and dataset.X.ndim == 3:
         dataset = replace(dataset, X=np.repeat(dataset.X[..., None], shape[2], axis=3))
-    names = getattr(classifier, "feature_names_in_", None)
     _check_same_kind(
-        dataset, shape or (classifier.n_features_in_,), names, classifier.classes_.tolist()
+        dataset,
+        shape or (classifier.n_features_in_,),
+        getattr(classifier, "feature_names_in_", None),
+        classifier.classes_,
     )
-    proba = classifier.predict_proba(samples(dataset))
+    X: Any = dataset.X
+    if hasattr(classifier, "feature_names_in_") and dataset.feature_names is not None:
+        X = pd.DataFrame(X, columns=list(dataset.feature_names))
+    proba = classifier.predict_proba(X)
     return pd.DataFrame(
         {
             "id": dataset.ids,
@@ -530,20 +526,24 @@ def predict_run(run: Run, source: str, *, skip_bad: bool = False) -> pd.DataFram
     )
 
 
-def _check_same_kind(dataset: TrustedDataset, shape: Any, names: Any, classes: Any) -> None:
+def _check_same_kind(
+    dataset: TrustedDataset, shape: Sequence[int], names: Sequence[str] | None, classes: Any
+) -> None:
     """Refuse samples that a model of other samples cannot be asked about."""
+    if names is not None and dataset.feature_names is not None:
+        differing = [name for name in names if name not in dataset.feature_names]
+        differing += [name for name in dataset.feature_names if name not in names]
+        if differing or tuple(names) != dataset.feature_names:
+            named = f"column {differing[0]!r} is" if differing else "the order of columns is"
+            raise InputError(
+                f"{dataset.name} has not the columns of the training data ({named} different): "
+                "give the same ones in the same order."
+            )
     if dataset.X.shape[1:] != tuple(shape):
         raise InputError(
-            f"Each sample of {dataset.name} has shape {dataset.X.shape[1:]}, but the training "
-            f"data's have {tuple(shape)}: give samples of the same kind."
+            f"Each sample of {dataset.name} has shape {dataset.X.shape[1:]}, but those of the "
+            f"training data have {tuple(shape)}: give samples of the same kind."
         )
-    if names is not None and dataset.feature_names is not None:
-        for own, expected in zip(dataset.feature_names, names, strict=True):
-            if own != expected:
-                raise InputError(
-                    f"{dataset.name} has a column {own!r} where the training data have "
-                    f"{expected!r}: give the same columns in the same order."
-                )
     unknown = sorted(set(dataset.classes) - set(classes))
     if unknown:
         raise InputError(

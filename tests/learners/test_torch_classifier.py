@@ -332,7 +332,7 @@ def test_bad_settings(few, settings, named):
         (lambda X, y: (X, np.full((len(y), 3), 0.5)), "row 0"),
         (lambda X, y: (X, np.ones((len(y), 3), dtype=int)), "soft targets as floats"),
         (lambda _, y: (np.zeros((len(y), 3, 32, 32)), y), "moveaxis"),
-        (lambda X, y: (np.where(X > 250, np.nan, X), y), "NaN"),
+        (lambda X, y: (np.where(X > 200, np.nan, X), y), "NaN"),
         (lambda X, y: (X[:, :, :, None, None], y), "shape"),
         (lambda X, y: (X[:-1], y), "inconsistent"),
     ],
@@ -340,6 +340,15 @@ def test_bad_settings(few, settings, named):
 def test_bad_data(few, spoil, named):
     with pytest.raises(ValueError, match=named):
         TorchClassifier(**QUICK).fit(*spoil(*few))
+
+
+def test_what_failed_to_train_does_not_predict(few):
+    network = TorchClassifier(warm_start=True, **QUICK).fit(*few)
+    with pytest.raises(InputError, match="lower learning_rate"):
+        network.set_params(learning_rate=1e30).fit(*few)
+    with pytest.raises(NotFittedError):
+        network.predict(few[0])
+    assert network.set_params(learning_rate=0.1).fit(*few).predict(few[0]).shape == (150,)
 
 
 def test_bad_weights(few):

@@ -155,22 +155,25 @@ _clothing1m_distillation = replace(
     mixup=2.0,
     entropy_weight=0.8,
 )
+# For `small_cnn` on a CPU. Without mixup: with few epochs and a small network it cost 3 points of
+# test accuracy on Fashion-MNIST (20,000 pictures, 15 epochs: 90.0 without, 87.4 with; half of the
+# labels replaced at random: 86.1, 82.8; 2,000 pictures, 25 epochs: 83.6, 80.2; one run each).
 _fast_member = Recipe(
     epochs=10,
     learning_rate=0.1,
     schedule="one_cycle",
-    batch_size=64,
+    batch_size=32,
     augment=("flip", "crop"),
-    min_steps=100,
+    min_steps=150,
 )
 _fast_distillation = replace(
     _fast_member,
     epochs=20,
-    batch_size=128,
-    min_steps=400,
-    mixup=2.0,
+    batch_size=64,
     entropy_weight=0.8,
+    min_steps=800,
 )
+# For `mlp`. Tables are small: an epoch may be a single step.
 _fast_table = Recipe(
     epochs=20,
     learning_rate=0.1,

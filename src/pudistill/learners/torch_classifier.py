@@ -172,7 +172,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         InputError
             If data or settings are unusable, or the loss stops being finite.
         """
-        continues = self.warm_start and hasattr(self, "module_")
+        continues = self.warm_start and self.__sklearn_is_fitted__()
         pictures = _are_pictures(X)
         recipe = self._find_recipe(pictures)
         inputs = self._check_inputs(X, recipe, fitted=continues)
@@ -194,6 +194,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
             self.normalisation_ = Normalisation.of(inputs, weights)
             with seeded(seed, hardware.device):
                 self.module_ = self._factory()(in_shape, len(classes))
+        self.n_iter_ = 0  # not fitted, should the training fail
         self.recipe_ = recipe.fitted_to(self._samples_per_epoch(targets))
 
         # Networks of our own draw nothing while they train; others may have dropout.
@@ -359,6 +360,9 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
             ) from error
         estimator.module_ = network.eval()
         return estimator
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return getattr(self, "n_iter_", 0) > 0
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())

@@ -1,0 +1,49 @@
+# On a machine that has only Python >= 3.11, pip and make:
+#   make demo   see what the program does
+#   make test   run the tests
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# One thread a process: two worker processes of the tests share two cores.
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+.PHONY: demo test test-slow lint format bench clean
+
+demo: .venv/.installed
+	$(BIN)/pudistill demo
+
+test: .venv/.installed-dev
+	$(TEST) -n 2 -m "not slow"
+
+test-slow: .venv/.installed-dev
+	$(TEST) -m slow
+
+lint: .venv/.installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: .venv/.installed-dev
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: .venv/.installed-dev
+	$(BIN)/python benchmarks/training_overhead.py
+
+clean:
+	rm -rf .venv build dist src/*.egg-info
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "pudistill needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/.installed: .venv/bin/python pyproject.toml constraints.txt
+	@echo "Installing pudistill into .venv ..."
+	$(PIP) -e .
+	@touch $@
+
+.venv/.installed-dev: .venv/bin/python pyproject.toml constraints.txt
+	@echo "Installing pudistill and what its tests need into .venv ..."
+	$(PIP) -e '.[torch,dev]'
+	@touch $@ .venv/.installed

@@ -1,0 +1,341 @@
+"""Whole runs through the command line, and what it says about bad input."""
+
+import json
+import sys
+import tomllib
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits, load_wine
+
+import pudistill
+from pudistill import cli
+from pudistill.data import load_dataset
+
+QUICK = ["--n-members", "3", "--max-iter", "2", "--threshold", "0.7", "--min-confidence", "0.5"]
+RUN_FILES = {
+    *("config.toml", "gallery.npz", "history.csv", "history.parquet", "labels.csv"),
+    *("labels.parquet", "metrics.json", "model", "report.html", "run.json", "units"),
+}
+
+
+@pytest.fixture
+def command(monkeypatch, capsys, tmp_path):
+    """Run a command as a user would: ``command("fit", ...)`` gives exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args):
+        monkeypatch.setattr(sys, "argv", ["pudistill", *map(str, args)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        out, err = capsys.readouterr()
+        return end.value.code or 0, out, err
+
+    return run
+
+
+@pytest.fixture
+def wine():
+    """Wine as a table; a tenth is trusted, every third other label is wrong."""
+    X, y = load_wine(return_X_y=True, as_frame=True)
+    order = np.random.default_rng(0).permutation(len(X))
+    X, y = X.iloc[order].reset_index(drop=True), y.to_numpy()[order]
+    names = np.array(["barbera", "barolo", "grignolino"])
+    table = X.round(3)
+    table.insert(0, "id", [f"w{i:03}" for i in range(len(X))])
+    table["trusted"] = np.arange(len(X)) % 10 == 0
+    wrong = ~table["trusted"] & (np.arange(len(X)) % 3 == 1)
+    table["label"] = names[np.where(wrong, (y + 1) % 3, y)]
+    return table.assign(true_label=names[y])
+
+
+def test_demo_tells_what_it_did(command, tmp_path):
+    code, out, _ = command("demo", "--trusted", "0.1")
+    assert code == 0
+    run = tmp_path / "pudistill-demo"
+    assert {path.name for path in run.iterdir()} == RUN_FILES
+    metrics = json.loads((run / "metrics.json").read_text())
+    accuracy = metrics["test_accuracy"]
+    assert list(accuracy) == ["given_labels", "trusted_only", "pudistill", "true_labels"]
+    assert accuracy["pudistill"] > accuracy["given_labels"] + 0.3
+    for value in accuracy.values():
+        assert f"{value:.1%}" in out
+    assert metrics["label_accuracy"]["corrected"] > metrics["label_accuracy"]["given"] + 0.3
+
+
+def test_fit_a_table_then_predict_new_rows(command, wine, tmp_path):
+    train, new = wine.iloc[:140], wine.iloc[140:]
+    train.drop(columns="true_label").to_csv("noisy.csv", index=False)
+    new.drop(columns=["label", "trusted", "true_label"]).to_csv("new.csv", index=False)
+    code, _, err = command("fit", "noisy.csv", "--output", "run", "--seed", "1", *QUICK)
+    assert (code, err) == (0, "")
+
+    labels = pd.read_csv("run/labels.csv")
+    assert labels.columns.tolist() == [
+        *("id", "given", "trusted", "label", "changed", "source", "confidence", "votes")
+    ]
+    assert labels["id"].tolist() == train["id"].tolist()
+    assert (labels["label"] == train["true_label"]).mean() > 0.9
+    pd.testing.assert_frame_equal(
+        pd.read_parquet("run/labels.parquet")[labels.columns[:5]], labels[labels.columns[:5]]
+    )
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert "test_accuracy" not in metrics
+
+    code, out, _ = command("predict", "run", "new.csv")
+    assert code == 0
+    rows = [line.split(",") for line in out.splitlines()]
+    assert rows[0] == ["id", "label", "confidence"]
+    assert [row[0] for row in rows[1:]] == new["id"].tolist()
+    assert np.mean([row[1] for row in rows[1:]] == new["true_label"]) > 0.9
+
+    code, _, _ = command("predict", "run", "new.csv", "--output", "predictions.csv")
+    assert code == 0
+    assert (tmp_path / "predictions.csv").read_text() == out
+
+    classifier = pudistill.load("run")
+    features = new.drop(columns=["id", "label", "trusted", "true_label"])
+    assert classifier.predict(features).tolist() == [row[1] for row in rows[1:]]
+    assert len(classifier.label_table_) == 140
+
+
+def test_a_config_repeats_a_run(command, wine, tmp_path):
+    wine.to_csv("noisy.csv", index=False)
+    options = ["--test-fraction", "0.4", "--seed", "3", *QUICK]
+    assert command("fit", "noisy.csv", "--output", "one", *options)[0] == 0
+    config = tomllib.loads((tmp_path / "one" / "config.toml").read_text())
+    assert (config["seed"], config["n_members"], config["threshold"]) == (3, 3, 0.7)
+    assert command("fit", "--config", "one/config.toml", "--output", "two")[0] == 0
+    for name in ("labels.csv", "model/student.skops", "config.toml"):
+        if name.endswith("skops"):
+            same = pudistill.load("one").predict_proba(wine.iloc[:, 1:14]) == pudistill.load(
+                "two"
+            ).predict_proba(wine.iloc[:, 1:14])
+            assert same.all()
+        else:
+            assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    command("fit", "--config", "one/config.toml", "--output", "three", "--seed", "4")
+    assert tomllib.loads((tmp_path / "three" / "config.toml").read_text())["seed"] == 4
+
+
+def test_fit_an_image_folder_with_a_trusted_file_then_predict(command, tmp_path):
+    X, y = load_digits(n_class=3, return_X_y=True)
+    rng = np.random.default_rng(0)
+    names = np.array(["zero", "one", "two"])
+    trusted = []
+    for i in range(240):
+        given = names[y[i]] if rng.random() < 0.6 else names[(y[i] + 1) % 3]
+        path = tmp_path / "pictures" / given / f"{i:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((X[i].reshape(8, 8) * 15).astype(np.uint8)).save(path)
+        if i % 6 == 0:
+            trusted.append({"id": f"{given}/{i:03}.png", "label": names[y[i]]})
+    pd.DataFrame(trusted).to_csv("checked.csv", index=False)
+    (tmp_path / "new").mkdir()
+    for i in range(240, 300):
+        picture = Image.fromarray((X[i].reshape(8, 8) * 15).astype(np.uint8))
+        picture.save(tmp_path / "new" / f"{i}.png")
+
+    options = ["--trusted", "checked.csv", "--test-fraction", "0.25", *QUICK]
+    code, _, _ = command("fit", "pictures", "--output", "run", *options)
+    assert code == 0
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["n_test"] == 10
+    assert set(metrics["test_accuracy"]) == {"given_labels", "trusted_only", "pudistill"}
+    assert {path.name for path in (tmp_path / "run" / "model").iterdir()} == {
+        *("model.json", "student.safetensors")
+    }
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert report.count("data:image/png;base64") > 5
+    code, out, _ = command("predict", "run", "new")
+    assert code == 0
+    predicted = [line.split(",")[1] for line in out.splitlines()[1:]]
+    assert np.mean(predicted == names[y[240:300]]) > 0.8
+
+
+def test_corrupt_writes_what_fit_reads(command, tmp_path):
+    code, _, err = command(
+        *(
+            "corrupt",
+            "digits",
+            "--noise",
+            "symmetric",
+            "--level",
+            "0.6",
+            "--output",
+            "noisy.parquet",
+        )
+    )
+    assert code == 0
+    noisy = load_dataset("noisy.parquet")
+    untrusted = ~noisy.trusted
+    assert noisy.trusted.mean() == pytest.approx(0.1, abs=0.005)
+    # 0.6 / 0.9 of the noisy set gets a uniform label, a tenth of which is right by chance
+    wrong = (noisy.y != noisy.true_labels)[untrusted].mean()
+    assert wrong == pytest.approx(0.6, abs=0.02)
+    assert f"{wrong:.1%}" in err
+    assert (noisy.verified == noisy.true_labels)[noisy.trusted].all()
+    before = (tmp_path / "noisy.parquet").read_bytes()
+    assert command("corrupt", "wine", "--output", "noisy.parquet")[0] == 2
+    assert (tmp_path / "noisy.parquet").read_bytes() == before
+
+
+def test_the_papers_ninety_percent_beside_ten_percent_trusted(command):
+    for noise in ("symmetric", "asymmetric"):
+        options = ["--noise", noise, "--level", "0.9", "--trusted", "0.1"]
+        assert command("corrupt", "digits", "--output", f"{noise}.csv", *options)[0] == 0
+
+
+def test_report_can_be_written_again(command, wine, tmp_path):
+    wine.to_csv("noisy.csv", index=False)
+    command("fit", "noisy.csv", "--output", "run", *QUICK)
+    report = tmp_path / "run" / "report.html"
+    before = report.read_text()
+    report.unlink()
+    assert command("report", "run")[0] == 0
+    assert report.read_text() == before
+
+
+def test_class_names_are_text_in_the_report(command, wine, tmp_path):
+    evil = "<script>alert(1)</script>"
+    wine.replace("barolo", evil).to_csv("noisy.csv", index=False)
+    assert command("fit", "noisy.csv", "--output", "run", *QUICK)[0] == 0
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert evil not in report
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in report
+
+
+@pytest.mark.parametrize("name", ["demo", "fit", "predict", "corrupt", "report"])
+def test_help_shows_an_example(command, name):
+    code, out, _ = command(name, "--help")
+    assert code == 0
+    assert f"Example: pudistill {name}" in " ".join(out.split())
+
+
+# Bad input ----------------------------------------------------------------------------------
+
+
+def refuse(command, tmp_path, *args, says):
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    code, out, err = command(*args)
+    text = " ".join(err.split())
+    assert code == 2, text
+    assert says in text
+    assert "Traceback" not in text
+    assert out == ""
+    assert text.startswith("Error: ")
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def change(table, column, rows, value):
+    table = table.astype({column: object})
+    table.loc[rows, column] = value
+    return table
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (lambda t: t.assign(trusted=False), "no trusted sample at all"),
+        (lambda t: t.drop(columns="trusted"), "no trusted sample at all"),
+        (
+            lambda t: t[~(t["trusted"] & (t["label"] == "barolo"))],
+            "no trusted sample of class 'barolo'",
+        ),
+        (lambda t: t.assign(label="barolo"), "one class only, 'barolo'"),
+        (lambda t: t.assign(label=None, trusted=False), "the labels are empty throughout"),
+        (lambda t: change(t, "label", 10, None), "Trusted sample 'w010' has no label"),
+        (lambda t: change(t, "alcohol", 7, np.nan), "row with id 'w007', column 'alcohol'"),
+        (lambda t: change(t, "alcohol", 7, np.inf), "row with id 'w007', column 'alcohol'"),
+        (lambda t: change(t, "trusted", 7, "perhaps"), "perhaps"),
+        (lambda t: t.assign(colour="red"), "'colour'"),
+        (lambda t: t.assign(id="same"), "id 'same' comes 178 times"),
+        (lambda t: t.iloc[:0], "there are no samples"),
+    ],
+)
+def test_bad_tables_are_named(command, wine, tmp_path, edit, says):
+    edit(wine.drop(columns="true_label")).to_csv("noisy.csv", index=False)
+    refuse(command, tmp_path, "fit", "noisy.csv", "--output", "run", says=says)
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ("id,label\nw001,barolo\nw999,barolo\n", "'w999'"),
+        ("id,label\nw001,barolo\nw001,barolo\n", "Trusted id 'w001' comes 2 times"),
+        ("id,label\nw001,barolo\nw001,barbera\n", "contradictory labels ('barbera', 'barolo')"),
+        ("id,label\nw001,\n", "'w001' has no label"),
+        ("name\nw001\n", "id"),
+    ],
+)
+def test_bad_trusted_files_are_named(command, wine, tmp_path, rows, says):
+    wine.drop(columns=["true_label"]).to_csv("noisy.csv", index=False)
+    (tmp_path / "checked.csv").write_text(rows)
+    args = ["fit", "noisy.csv", "--trusted", "checked.csv", "--output", "run"]
+    refuse(command, tmp_path, *args, says=says)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--min-votes", "21"], "min_votes=21 can never be reached with n_members=20"),
+        (["--threshold", "1.5"], "'threshold'"),
+        (["--threshold", "0"], "'threshold'"),
+        (["--label-column", "labels"], "there is no column 'labels'"),
+        (["--recipe", "slow"], "choose one of"),
+        (["--learner", "guess"], "The learner 'guess' cannot be used"),
+        (["--learner", "small_cnn"], "small_cnn"),
+        (["--test-fraction", "1.5"], "test_fraction"),
+        (["--seed", "-1"], "seed"),
+        (["--learner", "sklearn.gaussian_process:GaussianProcessClassifier"], "cannot be stored"),
+        (["--test-data", "missing.csv"], "missing.csv"),
+        (["--config", "missing.toml"], "missing.toml cannot be read"),
+    ],
+)
+def test_bad_options_are_named(command, wine, tmp_path, options, says):
+    wine.to_csv("noisy.csv", index=False)
+    refuse(command, tmp_path, "fit", "noisy.csv", "--output", "run", *options, says=says)
+
+
+def test_bad_noise_is_named(command, tmp_path):
+    refuse(command, tmp_path, "demo", "--noise", "pink", says="noise")
+    args = ["demo", "--level", "0.99"]
+    refuse(command, tmp_path, *args, says="largest")
+
+
+def test_bad_pictures_are_named(command, tmp_path):
+    for name, size in (("cat/a.png", 8), ("cat/b.png", 8), ("dog/c.png", 8), ("dog/d.png", 8)):
+        (tmp_path / "pictures" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((size, size), np.uint8)).save(tmp_path / "pictures" / name)
+    fit = ["fit", "pictures", "--output", "run"]
+    refuse(command, tmp_path, *fit, says="no trusted sample at all")
+    whole = (tmp_path / "pictures/dog/d.png").read_bytes()
+    (tmp_path / "pictures/dog/d.png").write_bytes(whole[:40])
+    refuse(command, tmp_path, *fit, says="dog/d.png")
+    (tmp_path / "pictures/dog/d.png").unlink()
+    Image.fromarray(np.zeros((9, 8), np.uint8)).save(tmp_path / "pictures/dog/d.png")
+    refuse(command, tmp_path, *fit, says="--image-size")
+    (tmp_path / "empty").mkdir()
+    refuse(command, tmp_path, "fit", "empty", "--output", "run", says="empty")
+
+
+def test_runs_and_files_are_never_overwritten(command, wine, tmp_path):
+    wine.to_csv("noisy.csv", index=False)
+    assert command("fit", "noisy.csv", "--output", "run", *QUICK)[0] == 0
+    refuse(command, tmp_path, "fit", "noisy.csv", "--output", "run", says="already holds a run")
+    refuse(command, tmp_path, "fit", "noisy.csv", "--output", "noisy.csv", says="already exists")
+    args = ["predict", "run", "noisy.csv", "--output", "noisy.csv"]
+    refuse(command, tmp_path, *args, says="already exists")
+
+
+def test_predict_refuses_what_does_not_fit_the_run(command, wine, tmp_path):
+    wine.to_csv("noisy.csv", index=False)
+    assert command("fit", "noisy.csv", "--output", "run", *QUICK)[0] == 0
+    wine.drop(columns="alcohol").to_csv("narrow.csv", index=False)
+    refuse(command, tmp_path, "predict", "run", "narrow.csv", says="column 'alcohol'")
+    wine.replace("barolo", "rioja").to_csv("others.csv", index=False)
+    refuse(command, tmp_path, "predict", "run", "others.csv", says="'rioja'")
+    refuse(command, tmp_path, "predict", "run", "digits", says="training data")
+    refuse(command, tmp_path, "predict", "nothing", "noisy.csv", says="holds no run")

@@ -1,0 +1,165 @@
+import json
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.datasets import load_digits, load_wine
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+)
+from sklearn.linear_model import LogisticRegression, RidgeClassifier, SGDClassifier
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+from pudistill import InputError, PUDistillClassifier, TorchClassifier, load
+from pudistill.runs import Run, Units, check_storable, write_atomic
+
+LEARNERS = [
+    LogisticRegression(max_iter=1000),
+    make_pipeline(StandardScaler(), SVC()),
+    RandomForestClassifier(10),
+    ExtraTreesClassifier(10),
+    HistGradientBoostingClassifier(max_iter=5),
+    GradientBoostingClassifier(n_estimators=5),
+    KNeighborsClassifier(),
+    GaussianNB(),
+    MLPClassifier(max_iter=20),
+    RidgeClassifier(),
+    SGDClassifier(),
+    CalibratedClassifierCV(cv=2),
+    TorchClassifier(epochs=2),
+]
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Run.create(tmp_path / "run")
+
+
+@pytest.mark.parametrize("learner", LEARNERS, ids=lambda learner: type(learner).__name__)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_every_common_learner_can_be_stored(run, learner):
+    X, y = load_wine(return_X_y=True)
+    y = np.array(["barbera", "grignolino", "barolo"], dtype=object)[y]
+    check_storable(learner, X, np.unique(y, return_inverse=True)[1])
+    classifier = PUDistillClassifier(learner, random_state=0)
+    classifier.fit(X, y, trusted=np.ones(len(y), dtype=bool))
+    run.write_model(classifier)
+    stored = run.read_model()
+    assert stored.classes_.tolist() == classifier.classes_.tolist()
+    np.testing.assert_array_equal(stored.predict_proba(X), classifier.predict_proba(X))
+
+
+def test_a_network_for_pictures_is_stored_without_pickle(run):
+    X, y = load_digits(n_class=3, return_X_y=True)
+    X = (X * 15).astype(np.uint8).reshape(-1, 8, 8)
+    classifier = PUDistillClassifier(TorchClassifier(epochs=1), random_state=0)
+    classifier.fit(X, y, trusted=np.ones(len(y), dtype=bool))
+    run.write_model(classifier)
+    names = {path.name for path in (run.path / "model").iterdir()}
+    assert names == {"model.json", "student.safetensors"}
+    stored = run.read_model()
+    np.testing.assert_array_equal(stored.predict(X), classifier.predict(X))
+    with pytest.raises(InputError, match="shape"):
+        stored.predict(X[:, :6])
+
+
+class Homemade(ClassifierMixin, BaseEstimator):
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict_proba(self, X):
+        return np.full((len(X), len(self.classes_)), 1 / len(self.classes_))
+
+
+def test_a_learner_that_cannot_be_stored_is_named():
+    X, y = load_wine(return_X_y=True)
+    with pytest.raises(InputError, match=r"Homemade cannot be stored safely.*test_runs.Homemade"):
+        check_storable(Homemade(), X, y)
+
+
+class Squares(NamedTuple):
+    squares: np.ndarray
+
+
+def test_units_are_computed_once_for_each_input(tmp_path):
+    calls = []
+
+    def square(x: np.ndarray, workers: int) -> Squares:
+        calls.append(workers)
+        return Squares(x**2)
+
+    cached = Units(tmp_path / "units").cache(square, ignore=["workers"])
+    for workers in (1, 2):
+        np.testing.assert_array_equal(cached(np.arange(3), workers).squares, [0, 1, 4])
+    assert calls == [1]
+    cached(np.arange(4), workers=1)
+    assert calls == [1, 1]
+    for path in (tmp_path / "units").iterdir():  # a damaged unit is computed again
+        path.write_bytes(path.read_bytes()[:20])
+    np.testing.assert_array_equal(cached(np.arange(3), 1).squares, [0, 1, 4])
+    assert len(calls) == 3
+
+
+def test_the_filter_picks_up_finished_classes(tmp_path):
+    X, y = load_wine(return_X_y=True)
+    trusted = np.arange(len(y)) % 10 == 0
+    units = Units(tmp_path / "units")
+    classifier = PUDistillClassifier(n_members=3, max_iter=2, memory=units, random_state=0)
+    first = classifier.fit(X, y, trusted=trusted)
+    table, stored = first.label_table_, sorted((tmp_path / "units").iterdir())
+    assert len(stored) == 3
+    again = classifier.fit(X, y, trusted=trusted)
+    pd.testing.assert_frame_equal(again.label_table_, table)
+    # Given labels are not among the inputs of the filter.
+    classifier.fit(X, np.where(trusted, y, (y + 1) % 3), trusted=trusted)
+    assert sorted((tmp_path / "units").iterdir()) == stored
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    write_atomic(path, b"before")
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_atomic(path, b"after")
+    assert path.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_nothing_is_overwritten(run, tmp_path):
+    with pytest.raises(InputError, match="already holds a run"):
+        Run.create(run.path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="is not empty"):
+        Run.create(tmp_path / "mine")
+    with pytest.raises(InputError, match="is not empty"):
+        Run.create(tmp_path / "mine" / "notes.txt")
+
+
+def test_folders_that_are_no_finished_run_are_refused(run, tmp_path):
+    with pytest.raises(InputError, match="holds no run"):
+        load(tmp_path)
+    with pytest.raises(InputError, match="did not finish"):
+        load(run.path)
+    (run.path / "run.json").write_text(json.dumps({"format": 99}))
+    with pytest.raises(InputError, match="written in format 99"):
+        load(run.path)
+    (run.path / "run.json").write_text("{")
+    with pytest.raises(InputError, match=r"run.json is missing or damaged"):
+        load(run.path)
