@@ -122,7 +122,7 @@ def render(summary: RunSummary) -> str:
     numbers = {
         name: value
         for name, value in summary.metrics.items()
-        if name not in ("test_accuracy", "versions")
+        if name not in ("test_accuracy", "versions", "classes")
     }
 
     accuracy = _accuracies(summary.metrics.get("test_accuracy") or {})
