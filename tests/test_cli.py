@@ -120,6 +120,31 @@ def test_a_config_repeats_a_run(command, wine, tmp_path):
     assert tomllib.loads((tmp_path / "three" / "config.toml").read_text())["seed"] == 4
 
 
+def test_an_interrupted_run_goes_on_where_it_stopped(command, wine, tmp_path, monkeypatch):
+    wine.to_csv("noisy.csv", index=False)
+    fit = ["fit", "noisy.csv", *QUICK, "--output"]
+    assert command(*fit, "whole")[0] == 0
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pudistill.classifier.train_teachers", interrupt)
+        assert command(*fit, "run")[0] not in (0, 2)
+    filtered = sorted((tmp_path / "run" / "units").iterdir())
+    assert len(filtered) == 3
+    code, _, err = command("report", "run")
+    assert code == 2
+    assert "did not finish: give the same command again" in " ".join(err.split())
+    assert command(*fit, "run", "--seed", "5")[0] == 2  # another run
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pudistill.pu_filter._train_members", interrupt)
+        assert command(*fit, "run")[0] == 0
+    for name in ("labels.csv", "config.toml"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
 def test_fit_an_image_folder_with_a_trusted_file_then_predict(command, tmp_path):
     X, y = load_digits(n_class=3, return_X_y=True)
     rng = np.random.default_rng(0)

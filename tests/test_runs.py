@@ -43,7 +43,7 @@ LEARNERS = [
 
 @pytest.fixture
 def run(tmp_path):
-    return Run.create(tmp_path / "run")
+    return Run.create(tmp_path / "run", {"seed": 0})
 
 
 @pytest.mark.parametrize("learner", LEARNERS, ids=lambda learner: type(learner).__name__)
@@ -143,13 +143,13 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
 def test_nothing_is_overwritten(run, tmp_path):
     with pytest.raises(InputError, match="already holds a run"):
-        Run.create(run.path)
+        Run.create(run.path, {"seed": 1})
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="is not empty"):
-        Run.create(tmp_path / "mine")
+        Run.create(tmp_path / "mine", {})
     with pytest.raises(InputError, match="is not empty"):
-        Run.create(tmp_path / "mine" / "notes.txt")
+        Run.create(tmp_path / "mine" / "notes.txt", {})
 
 
 def test_folders_that_are_no_finished_run_are_refused(run, tmp_path):

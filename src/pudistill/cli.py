@@ -129,7 +129,11 @@ def fit(
         bool, typer.Option(help="Run all filter iterations, as the paper does.")
     ] = False,
     n_jobs: Annotated[
-        int | None, typer.Option(help="Learners trained at the same time; -1: one a core.")
+        int | None,
+        typer.Option(
+            help="Learners trained at the same time; -1: one a core.",
+            show_default="-1 for networks on a CPU, else 1",
+        ),
     ] = None,
     compare: Annotated[
         bool, typer.Option(help="With test data: also train on given and on trusted labels alone.")

@@ -59,7 +59,7 @@ class Run:
     >>> import tempfile
     >>> from pathlib import Path
     >>> from pudistill.runs import Run
-    >>> run = Run.create(Path(tempfile.mkdtemp()) / "run")
+    >>> run = Run.create(Path(tempfile.mkdtemp()) / "run", {"seed": 0})
     >>> run.write_json("metrics.json", {"test_accuracy": {"pudistill": 0.97}})
     >>> run.read_json("metrics.json")["test_accuracy"]
     {'pudistill': 0.97}
@@ -69,24 +69,54 @@ class Run:
         self.path = path
 
     @classmethod
-    def check_free(cls, path: Path) -> None:
-        """Refuse a path at which something exists already."""
-        if path.is_dir() and (path / "run.json").exists():
+    def check_free(cls, path: Path, config: dict[str, Any]) -> None:
+        """Refuse a path at which something exists, unless it is the same run, interrupted."""
+        if not path.exists() or cls(path)._is_interrupted(config):
+            return
+        if (path / "run.json").exists():
             raise InputError(f"{path} already holds a run: choose another --output folder.")
-        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        if not path.is_dir() or any(path.iterdir()):
             raise InputError(f"{path} already exists and is not empty: choose another --output.")
 
     @classmethod
-    def create(cls, path: Path) -> "Run":
-        """Make a new run folder; an `InputError` says so where something is in the way."""
-        cls.check_free(path)
+    def create(cls, path: Path, config: dict[str, Any]) -> "Run":
+        """Make a new run folder, or go on in that of the same run if it was interrupted.
+
+        Parameters
+        ----------
+        path : Path
+            The folder.
+        config : dict
+            What ``config.toml`` is to hold.
+
+        Returns
+        -------
+        run : Run
+            The run.
+
+        Raises
+        ------
+        InputError
+            If something else is in the way, or the folder cannot be written to.
+        """
+        cls.check_free(path, config)
+        run = cls(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            run = cls(path)
             run.write_json("run.json", {"format": FORMAT})
+            run.write_toml("config.toml", config)
         except OSError as error:
             raise InputError(f"Cannot write to {path}: {error.strerror}.") from error
         return run
+
+    def _is_interrupted(self, config: dict[str, Any]) -> bool:
+        names = ("run.json", "config.toml")
+        if not all((self.path / name).is_file() for name in names) or self._is_finished():
+            return False
+        return self.read_toml("config.toml") == config
+
+    def _is_finished(self) -> bool:
+        return (self.path / "metrics.json").is_file()
 
     @classmethod
     def open(cls, path: Path) -> "Run":
@@ -100,8 +130,8 @@ class Run:
                 f"{path} was written in format {version}, this version reads format {FORMAT}: "
                 "install the version of pudistill that wrote it."
             )
-        if not (run.path / "metrics.json").is_file():
-            raise InputError(f"The run in {path} did not finish: fit again into a new folder.")
+        if not run._is_finished():
+            raise InputError(f"The run in {path} did not finish: give the same command again.")
         return run
 
     def discard(self) -> None:
@@ -181,6 +211,7 @@ class Run:
             write_atomic(folder / "student.skops", skops.io.dumps(student))
         write_atomic(folder / "model.json", json.dumps(meta, indent=2).encode())
         folder.chmod(0o755)
+        shutil.rmtree(self.path / "model", ignore_errors=True)  # of the same run, interrupted
         folder.rename(self.path / "model")
 
     def read_model(self, module: Any = None) -> Any:
@@ -256,6 +287,9 @@ def check_storable(learner: Any, X: Any, codes: np.ndarray) -> None:
         If neither safetensors nor skops can hold it; the message names the type.
     """
     if _is_network(learner):
+        from pudistill.learners import torch_classifier
+
+        torch_classifier.check_storable(learner)
         return
     import skops.io
 

@@ -25,7 +25,13 @@ from sklearn.svm import SVC
 from pudistill.classifier import PUDistillClassifier
 from pudistill.data import TrustedDataset, load_dataset
 from pudistill.exceptions import InputError
-from pudistill.learners import Training, default_learner, predict_proba, train
+from pudistill.learners import (
+    Training,
+    continues_training,
+    default_learner,
+    predict_proba,
+    train,
+)
 from pudistill.learners.recipes import RECIPES
 from pudistill.noise import corrupt_labels
 from pudistill.progress import stage
@@ -109,13 +115,30 @@ class Settings(BaseModel):
                 )
         return settings
 
+    def to_config(self) -> dict[str, Any]:
+        """Return the settings as ``config.toml`` holds them, to be repeated from anywhere."""
+        config = self.model_dump(exclude_none=True)
+        for name in ("data", "trusted", "test_data"):
+            if name in config and Path(config[name]).exists():
+                config[name] = str(Path(config[name]).resolve())
+        return config
+
     def classifier(self, X: np.ndarray) -> PUDistillClassifier:
         """Build the classifier that the settings describe."""
         same_name = set(PUDistillClassifier().get_params(deep=False)) & set(type(self).model_fields)
         params = {name: getattr(self, name) for name in same_name}
         params["tol"] = None if self.all_iterations else self.tol
         learner = make_learner(self.learner, self.recipe, X)
+        if self.n_jobs is None and continues_training(learner):
+            params["n_jobs"] = _networks_at_once()
         return PUDistillClassifier(learner, random_state=self.seed, **params)
+
+
+def _networks_at_once() -> int | None:
+    """Decide on joblib's `n_jobs`: one network a core on a CPU, one after another elsewhere."""
+    from pudistill.learners.training import choose_hardware
+
+    return -1 if choose_hardware("auto", "auto", pictures=True).device.type == "cpu" else None
 
 
 def make_learner(name: str, recipe: str, X: np.ndarray) -> BaseEstimator:
@@ -232,7 +255,8 @@ def fit_run(settings: Settings, output: Path) -> Run:
     settings : Settings
         What to do.
     output : Path
-        The run folder, which must not exist yet.
+        The run folder, which must not exist yet; or that of the same run, interrupted, which
+        then goes on.
 
     Returns
     -------
@@ -244,13 +268,14 @@ def fit_run(settings: Settings, output: Path) -> Run:
     InputError
         If something in the data or the settings is wrong; then no folder is left.
     """
-    Run.check_free(output)
+    config = settings.to_config()
+    Run.check_free(output, config)
     dataset, test = load_data(settings)
     classifier = settings.classifier(dataset.X)
     labels = check_labels(dataset.y, dataset.verified)
     few = _few_of_each_class(labels)
     check_storable(classifier.estimator, dataset.X[few], labels.verified[few])
-    run = Run.create(output)
+    run = Run.create(output, config)
     try:
         _fit_into(run, settings, classifier, dataset, test, labels)
     except ValueError as error:  # ours or a learner's: the input is wrong
@@ -268,12 +293,6 @@ def _fit_into(
     labels: Labels,
 ) -> None:
     seconds: dict[str, float] = {}
-    config = settings.model_dump(exclude_none=True)
-    for name in ("data", "trusted", "test_data"):  # readable from wherever the run is repeated
-        if name in config and Path(config[name]).exists():
-            config[name] = str(Path(config[name]).resolve())
-    run.write_toml("config.toml", config)
-
     classifier.set_params(memory=run.units)
     with _timed(seconds, "filter_and_teachers"):
         classifier.fit_teachers(dataset.X, dataset.y, dataset.verified)
@@ -296,8 +315,8 @@ def _fit_into(
     run.write_table("history", classifier.filter_.history_)
     run.write_arrays("gallery.npz", _gallery(dataset, table))
     run.write_model(classifier, dataset.feature_names)
-    run.write_json("metrics.json", metrics)
-    write_report(run)
+    run.write_bytes("report.html", render(summarise(run, metrics)).encode())
+    run.write_json("metrics.json", metrics)  # last: it says that the run is finished
 
 
 def _few_of_each_class(labels: Labels, n_each: int = 6) -> np.ndarray:
@@ -435,19 +454,26 @@ def _pictures(dataset: TrustedDataset) -> np.ndarray | None:
 
 
 def write_report(run: Run) -> Path:
-    """Write ``report.html`` of a run from what the run folder holds.
+    """Write ``report.html`` of a finished run again, and return its path."""
+    run.write_bytes("report.html", render(summarise(run, run.read_json("metrics.json"))).encode())
+    return run.path / "report.html"
+
+
+def summarise(run: Run, metrics: dict[str, Any]) -> RunSummary:
+    """Collect what the report tells from the files of a run.
 
     Parameters
     ----------
     run : Run
-        A run with its tables and metrics.
+        A run with its tables.
+    metrics : dict
+        What ``metrics.json`` holds, or will hold.
 
     Returns
     -------
-    path : Path
-        The report.
+    summary : RunSummary
+        The summary.
     """
-    metrics = run.read_json("metrics.json")
     settings = run.read_toml("config.toml")
     gallery = run.read_arrays("gallery.npz")
     history = run.read_table("history")
@@ -458,7 +484,7 @@ def write_report(run: Run) -> Path:
         "the teachers saw of it."
         for name in last.index[last == 0]
     ]
-    summary = RunSummary(
+    return RunSummary(
         title=f"pudistill: {Path(settings['data']).name}",
         labels=run.read_table("labels"),
         history=history,
@@ -468,8 +494,6 @@ def write_report(run: Run) -> Path:
         pictures=dict(zip(gallery.get("ids", ()), gallery.get("pictures", ()), strict=True)),
         notes=notes,
     )
-    run.write_bytes("report.html", render(summary).encode())
-    return run.path / "report.html"
 
 
 def predict_run(run: Run, source: str, *, skip_bad: bool = False) -> pd.DataFrame:
