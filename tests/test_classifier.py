@@ -6,13 +6,15 @@ import pytest
 from scipy import sparse
 from sklearn import config_context
 from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_digits, make_blobs
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import SVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -207,6 +209,40 @@ def test_bad_parameters_are_named(blobs, params, message):
     X, _, noisy, trusted = blobs
     with pytest.raises(ValueError, match=message):
         PUDistillClassifier(**(FAST | params)).fit(X, noisy, trusted=trusted)
+
+
+def test_a_pipeline_may_mend_missing_features(blobs):
+    X, y, noisy, trusted = blobs
+    X = np.where(np.random.default_rng(0).random(X.shape) < 0.02, np.nan, X)
+    mended = make_pipeline(SimpleImputer(), LogisticRegression())
+    classifier = PUDistillClassifier(mended, **FAST).fit(X, noisy, trusted=trusted)
+    assert classifier.score(X, y) > 0.9
+    with pytest.raises(ValueError, match="contains NaN"):
+        PUDistillClassifier(LogisticRegression(), **FAST).fit(X, noisy, trusted=trusted)
+
+
+def test_a_pipeline_may_choose_columns_by_name(blobs):
+    X, y, noisy, trusted = blobs
+    frame = pd.DataFrame({"a": X[:, 0], "b": X[:, 1], "shop": np.where(X[:, 0] > 3, "x", "y")})
+    chosen = ColumnTransformer(
+        [("numbers", StandardScaler(), ["a", "b"]), ("names", OneHotEncoder(), ["shop"])]
+    )
+    classifier = PUDistillClassifier(make_pipeline(chosen, LogisticRegression()), **FAST)
+    assert classifier.fit(frame, noisy, trusted=trusted).score(frame, y) > 0.95
+
+
+def test_a_search_is_a_learner_too(blobs):
+    X, y, noisy, trusted = blobs
+    search = GridSearchCV(LogisticRegression(), {"C": [0.1, 10]}, cv=2)
+    classifier = PUDistillClassifier(student=search, **FAST)
+    assert classifier.fit(X, noisy, trusted=trusted).score(X, y) > 0.95
+
+
+def test_learners_without_probabilities_are_seeded_too(blobs):
+    X, _, noisy, trusted = blobs
+    classifier = PUDistillClassifier(SGDClassifier(), **FAST)
+    one, other = (clone(classifier).fit(X, noisy, trusted=trusted) for _ in range(2))
+    np.testing.assert_array_equal(one.predict_proba(X), other.predict_proba(X))
 
 
 def test_lengths_must_agree(blobs):

@@ -223,6 +223,25 @@ def test_report_can_be_written_again(command, wine, tmp_path):
     assert report.read_text() == before
 
 
+@pytest.mark.parametrize(
+    "columns",
+    [
+        [f"pixel_{i}_{j}" for i in range(8) for j in range(8)],
+        [f"pixel_{i}" for i in range(64)],
+        [f"pixel_{i}_{j}" for i in range(1, 9) for j in range(1, 9)],
+    ],
+)
+def test_features_that_are_pixels_are_shown_where_they_make_a_picture(command, columns, tmp_path):
+    X, y = load_digits(n_class=2, return_X_y=True)
+    table = pd.DataFrame(X, columns=columns)
+    table["label"] = np.where(np.arange(len(y)) % 4 == 1, "zero", np.where(y == 0, "zero", "one"))
+    table["trusted"] = np.arange(len(y)) % 4 == 0
+    table.to_csv("pixels.csv", index=False)
+    assert command("fit", "pixels.csv", "--output", "run", *QUICK)[0] == 0
+    shown = (tmp_path / "run" / "report.html").read_text().count("data:image/png")
+    assert (shown > 0) == (columns[0] == "pixel_0_0")
+
+
 def test_class_names_are_text_in_the_report(command, wine, tmp_path):
     evil = "<script>alert(1)</script>"
     wine.replace("barolo", evil).to_csv("noisy.csv", index=False)
@@ -315,6 +334,12 @@ def test_bad_trusted_files_are_named(command, wine, tmp_path, rows, says):
         (["--test-fraction", "1.5"], "test_fraction"),
         (["--seed", "-1"], "seed"),
         (["--learner", "sklearn.gaussian_process:GaussianProcessClassifier"], "cannot be stored"),
+        (["--learner", "builtins:dict"], "'builtins:dict' cannot be used"),
+        (["--learner", "sklearn.svm:SVR"], "SVR is no scikit-learn classifier"),
+        (
+            ["--learner", "sklearn.discriminant_analysis:QuadraticDiscriminantAnalysis"],
+            "QuadraticDiscriminantAnalysis cannot be fitted",
+        ),
         (["--test-data", "missing.csv"], "missing.csv"),
         (["--config", "missing.toml"], "missing.toml cannot be read"),
     ],

@@ -61,8 +61,24 @@ def test_no_trusted_argument_trusts_all_and_warns():
         ([np.nan, np.nan], [True, False], "no sample has a given label"),
         ([0, 1, 1], ["0", None, "1"], "verified label '0' of sample 0 is not of the same type"),
         (["0", "1", "1"], [0, np.nan, 1], "verified label 0.0 of sample 0 is not of the same type"),
+        (
+            [0, 1, 1],
+            np.array([True, False, None], dtype=object),
+            "fill the missing ones with False",
+        ),
+        (["a", "b", "b"], ["a", "b", ""], "the text ''"),
+        (["a", "b", "b"], np.array(["a", "b", np.nan]), "the text 'nan'"),
     ],
 )
 def test_bad_labels_are_named(y, trusted, message):
     with pytest.raises(InputError, match=message):
         check_labels(np.array(y), np.array(trusted))
+
+
+def test_whole_numbers_stay_whole_beside_missing_values():
+    trusted = np.array([True, False, True])
+    for y in (np.array([0, None, 2], dtype=object), pd.Series([0, pd.NA, 2], dtype="Int64")):
+        labels = check_labels(y, trusted)
+        assert labels.classes.dtype.kind == "i"
+        assert labels.classes.tolist() == [0, 2]
+        assert labels.given.tolist() == [0, -1, 1]

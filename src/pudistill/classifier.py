@@ -4,11 +4,12 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from joblib import Memory
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.validation import _num_samples, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
 from pudistill.distillation import average_proba, train_student, train_teachers
 from pudistill.exceptions import InputError
@@ -16,7 +17,9 @@ from pudistill.learners import default_learner, predict_proba
 from pudistill.pseudo_labels import LABEL_TYPES, one_hot
 from pudistill.pu_filter import TieredPUFilter
 from pudistill.report.label_table import label_table
-from pudistill.validation import MISSING, Labels, check_features, check_labels
+from pudistill.validation import MISSING, Labels, check_features, check_labels, check_samples
+
+FILTER, TEACHER, STUDENT = range(3)
 
 
 class PUDistillClassifier(ClassifierMixin, BaseEstimator):
@@ -30,7 +33,8 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
     ----------
     estimator : classifier, default=None
         Any scikit-learn-compatible classifier, used where the next three say nothing. ``None``:
-        logistic regression on scaled features, a `TorchClassifier` for pictures.
+        logistic regression on scaled features, a `TorchClassifier` for pictures. One that takes no
+        sample weights learns one label a sample, drawn from its pseudo-label.
     filter_estimator, teacher, student : classifier, default=None
         What the filter's members, the teachers and the student are. ``None``: `estimator`.
     n_members : int, default=20
@@ -154,6 +158,7 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
         self.memory = memory
         self.random_state = random_state
 
+    @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any, trusted: Any = None) -> "PUDistillClassifier":
         """Run Algorithm 1.
 
@@ -178,7 +183,8 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
         InputError
             If no sample is trusted, a class has no trusted sample, or `trusted` is ambiguous.
         """
-        return self.fit_teachers(X, y, trusted).fit_student(X, y, trusted)
+        X, labels = check_samples(self, X, y, trusted, self._learners())
+        return self._fit_teachers(X, labels)._fit_student(X, labels)
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit_teachers(
@@ -190,11 +196,30 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
         calls of `fit_student` with other given labels. Parameters and result are those of `fit`;
         `eval_set` is that of `TieredPUFilter.fit`.
         """
-        X, labels = self._check(X, y, trusted, reset=True)
+        X, labels = check_samples(self, X, y, trusted, self._learners())
+        if eval_set is not None:
+            eval_set = check_features(self, eval_set, self._learners(), reset=False)
+        return self._fit_teachers(X, labels, eval_set)
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit_student(self, X: Any, y: Any, trusted: Any = None) -> "PUDistillClassifier":
+        """Run lines 13-14 of Algorithm 1, with the teachers of the last `fit_teachers`.
+
+        Parameters and result are those of `fit`; samples and verified labels must be those that
+        the teachers were fitted with, given labels of noisy samples may differ.
+        """
+        check_is_fitted(self, "teachers_")
+        X, labels = check_samples(self, X, y, trusted, self._learners(), reset=False)
+        return self._fit_student(X, labels)
+
+    def _fit_teachers(self, X: Any, labels: Labels, eval_set: Any = None) -> "PUDistillClassifier":
+        for name in ("student_", "targets_", "label_table_"):  # of an earlier fit
+            self.__dict__.pop(name, None)
+        self._fitted_on_frame = isinstance(X, pd.DataFrame)
         seed = check_random_state(self.random_state).randint(2**31 - 1, size=3)
         self._student_seed = int(seed[2])
         self.filter_ = TieredPUFilter(
-            self._learner("filter_estimator", X),
+            self._learner(FILTER, X),
             n_members=self.n_members,
             max_iter=self.max_iter,
             threshold=self.threshold,
@@ -212,7 +237,7 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
             self.teachers_, self.teacher_proba_ = [], np.zeros((0, labels.n_classes))
             return self
         self.teachers_ = train_teachers(
-            self._learner("teacher", X),
+            self._learner(TEACHER, X),
             X,
             self.filter_.clean_labels_,
             labels.n_classes,
@@ -223,18 +248,10 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
         self.teacher_proba_ = average_proba(self.teachers_, X, labels.n_classes, noisy)
         return self
 
-    @_fit_context(prefer_skip_nested_validation=False)
-    def fit_student(self, X: Any, y: Any, trusted: Any = None) -> "PUDistillClassifier":
-        """Run lines 13-14 of Algorithm 1, with the teachers of the last `fit_teachers`.
-
-        Parameters and result are those of `fit`; samples and verified labels must be those that
-        the teachers were fitted with, given labels of noisy samples may differ.
-        """
-        check_is_fitted(self, "teachers_")
-        X, labels = self._check(X, y, trusted, reset=False)
+    def _fit_student(self, X: Any, labels: Labels) -> "PUDistillClassifier":
         self.targets_ = self._pseudo_labels(labels)  # line 13
         self.student_ = train_student(  # line 14
-            self._learner("student", X), X, self.targets_, seed=self._student_seed
+            self._learner(STUDENT, X), X, self.targets_, seed=self._student_seed
         )
         self.label_table_ = label_table(
             labels,
@@ -263,10 +280,11 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
         return self._pseudo_labels(check_labels(y, trusted))
 
     def _pseudo_labels(self, labels: Labels) -> np.ndarray:
-        if not np.array_equal(labels.verified, self._verified):
+        same_classes = labels.classes.tolist() == self.classes_.tolist()
+        if not (same_classes and np.array_equal(labels.verified, self._verified)):
             raise InputError(
-                "The trusted samples are not those that the teachers were fitted with: call "
-                "fit_teachers, or fit, again."
+                "The trusted samples or the classes are not those that the teachers were fitted "
+                "with: call fit_teachers, or fit, again."
             )
         clean_labels = self.filter_.clean_labels_
         corrected = np.where(clean_labels == MISSING, labels.given, clean_labels)
@@ -294,7 +312,7 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self, "student_")
         X = check_features(self, X, self._learners(), reset=False)
-        if hasattr(X, "columns") and not hasattr(self.student_, "feature_names_in_"):
+        if isinstance(X, pd.DataFrame) and not self._fitted_on_frame:
             X = X.to_numpy()  # a run's model knows the columns, its learner saw an array
         return predict_proba(self.student_, X, len(self.classes_))
 
@@ -319,24 +337,11 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
         tags.input_tags.sparse = True
         return tags
 
-    def _check(self, X: Any, y: Any, trusted: Any, *, reset: bool) -> tuple[Any, Labels]:
-        X = check_features(self, X, self._learners(), reset=reset)
-        labels = check_labels(y, trusted)
-        if len(labels.given) != _num_samples(X):
-            raise InputError(
-                f"X has {_num_samples(X)} samples, y has {len(labels.given)} labels: they must "
-                "agree."
-            )
-        return X, labels
-
-    def _learners(self) -> tuple:
-        """Learners that the user chose for the three roles."""
+    def _learners(self) -> list:
+        """Learners for filter, teachers and student; None where the data decide."""
         own = (self.filter_estimator, self.teacher, self.student)
-        chosen = (self.estimator if learner is None else learner for learner in own)
-        return tuple(learner for learner in chosen if learner is not None)
+        return [self.estimator if learner is None else learner for learner in own]
 
-    def _learner(self, role: str, X: Any) -> Any:
-        for learner in (getattr(self, role), self.estimator):
-            if learner is not None:
-                return learner
-        return default_learner(X)
+    def _learner(self, role: int, X: Any) -> Any:
+        learner = self._learners()[role]
+        return default_learner(X) if learner is None else learner

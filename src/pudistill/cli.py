@@ -140,7 +140,8 @@ def fit(
     ] = True,
     seed: Seed = 0,
     config: Annotated[
-        Path | None, typer.Option(help="A run's config.toml to repeat; options go before it.")
+        Path | None,
+        typer.Option(help="A run's config.toml to repeat; options given beside it win."),
     ] = None,
 ) -> None:
     """Fit on noisy data with a few trusted labels.
@@ -315,8 +316,11 @@ class _Bars:
         """Show one bar."""
         bar = self._bars.add_task(name, total=total, detail="")
 
-        def advance(steps: int = 1, detail: str = "") -> None:
-            self._bars.update(bar, advance=steps, detail=detail)
+        def advance(steps: int = 1, detail: str = "", *, to: int | None = None) -> None:
+            if to is None:
+                self._bars.update(bar, advance=steps, detail=detail)
+            else:
+                self._bars.update(bar, completed=to, detail=detail)
 
         yield advance
         self._bars.update(bar, detail="")

@@ -39,7 +39,8 @@ def train_teachers(
     n_classes : int
         Number of classes.
     n_teachers : int or "auto", default="auto"
-        `N_t`; "auto": one, on all of `P`, where `P` is balanced, else five.
+        `N_t`; "auto": one, on all of `P`, where `P` is balanced (the largest class has at most a
+        tenth more than the smallest), else five.
     n_jobs : int, default=None
         Teachers trained at the same time.
     seed : int

@@ -16,14 +16,14 @@ class Display(Protocol):
     """Anything that can show one bar per stage."""
 
     def task(self, name: str, total: int) -> AbstractContextManager[Advance]:
-        """Show a bar for `total` steps; the result is called as ``advance(steps, detail="")``."""
+        """Show a bar for `total` steps; for the result see `stage`."""
         ...
 
 
 _display: ContextVar[Display | None] = ContextVar("pudistill_display", default=None)
 
 
-def _ignore(steps: int = 1, detail: str = "") -> None:
+def _ignore(steps: int = 1, detail: str = "", *, to: int | None = None) -> None:
     """Advance nothing: nobody is watching."""
 
 
@@ -41,7 +41,8 @@ def stage(name: str, total: int) -> Iterator[Advance]:
     Yields
     ------
     advance : callable
-        ``advance(steps=1, detail="")``, to be called as the work goes on.
+        ``advance(steps=1, detail="", *, to=None)``, to be called as the work goes on; `to` says
+        how many steps are done in all, where some were spared.
 
     Examples
     --------

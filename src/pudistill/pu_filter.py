@@ -19,7 +19,7 @@ from pudistill import learners
 from pudistill.exceptions import InputError
 from pudistill.progress import stage
 from pudistill.pseudo_labels import one_hot
-from pudistill.validation import MISSING, check_features, check_labels
+from pudistill.validation import MISSING, check_features, check_samples
 
 STOPPED_EARLY = -1
 
@@ -174,9 +174,9 @@ class TieredPUFilter(BaseEstimator):
         InputError
             If a class has no trusted sample, or more votes are asked for than there are members.
         """
-        labels = check_labels(y, trusted)
-        X = check_features(self, X, () if self.estimator is None else (self.estimator,))
-        eval_set = None if eval_set is None else check_features(self, eval_set, reset=False)
+        X, labels = check_samples(self, X, y, trusted, [self.estimator])
+        if eval_set is not None:
+            eval_set = check_features(self, eval_set, [self.estimator], reset=False)
         return self._fit_checked(X, labels.classes, labels.verified, eval_set)
 
     def _fit_checked(
@@ -198,11 +198,11 @@ class TieredPUFilter(BaseEstimator):
         # Members are small problems: threads of a BLAS cost them more than they give.
         n_steps = len(classes) * settings.max_iter * settings.n_members
         with stage("filter", n_steps) as advance, threadpool_limits(1, user_api="blas"):
-            found = [  # line 1
-                filter_class(X, verified, c, estimator, settings, eval_set, self.n_jobs, advance)
-                for c in range(len(classes))
-            ]
-
+            found = []
+            for c in range(len(classes)):  # line 1
+                inputs = (X, verified, c, estimator, settings, eval_set)
+                found.append(filter_class(*inputs, self.n_jobs, advance))
+                advance(to=(c + 1) * settings.max_iter * settings.n_members)
         self.classes_ = classes
         self.votes_ = np.full((len(verified), len(classes)), STOPPED_EARLY, dtype=np.int16)
         self.votes_[noisy] = np.column_stack([one.votes for one in found])
@@ -292,7 +292,6 @@ def _filter_class(
         history.append((k + 1, n_positives, n_negatives, *sizes, time.perf_counter() - start))
         settled = (is_clean != previous).sum() <= (settings.tol or 0) * is_clean.sum()
         if k > 0 and settings.tol is not None and settled:
-            advance((settings.max_iter - k - 1) * settings.n_members)
             break
 
     return ClassResult(

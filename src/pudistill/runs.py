@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import tomli_w
 
+from pudistill import __version__
 from pudistill.exceptions import InputError
 
 FORMAT = 1
@@ -193,7 +194,9 @@ class Run:
         """Store what predicting needs: networks as safetensors, other learners by skops."""
         folder = Path(tempfile.mkdtemp(prefix=".model-", dir=self.path))
         student = classifier.student_
+        params = classifier.get_params(deep=False)
         meta = {
+            "params": {name: params[name] for name in params if _is_scalar(params[name])},
             "classes": classifier.classes_.tolist(),
             "n_features_in": getattr(classifier, "n_features_in_", None),
             "feature_names_in": list(getattr(classifier, "feature_names_in_", feature_names or [])),
@@ -219,7 +222,7 @@ class Run:
         from pudistill.classifier import PUDistillClassifier
 
         meta = self.read_json("model/model.json")
-        classifier = PUDistillClassifier()
+        classifier = PUDistillClassifier(**meta["params"])
         if meta.get("network"):
             classifier.student_ = self._read_network(meta["network"], module)
         else:
@@ -230,6 +233,7 @@ class Run:
             classifier.n_features_in_ = meta["n_features_in"]
         if meta["feature_names_in"]:
             classifier.feature_names_in_ = np.array(meta["feature_names_in"], dtype=object)
+        classifier._fitted_on_frame = False
         classifier._picture_shape = meta["picture_shape"] and tuple(meta["picture_shape"])
         return classifier
 
@@ -277,7 +281,7 @@ def check_storable(learner: Any, X: Any, codes: np.ndarray) -> None:
     learner : classifier
         The student.
     X : samples
-        Some samples to fit a copy on, a few of each class.
+        Samples to fit a copy on.
     codes : ndarray of shape (n_samples,), int
         Their classes.
 
@@ -296,21 +300,31 @@ def check_storable(learner: Any, X: Any, codes: np.ndarray) -> None:
     from pudistill.learners import Training, train
     from pudistill.pseudo_labels import one_hot
 
+    name = type(learner).__name__
     targets = one_hot(codes, int(codes.max()) + 1)
-    fitted = train(Training(learner, X, targets, role="student", seed=0))
+    try:
+        fitted = train(Training(learner, X, targets, role="student", seed=0))
+    except Exception as error:  # whatever a learner of the user's choice raises
+        raise InputError(
+            f"{name} cannot be fitted on the trusted samples ({error}): choose another learner."
+        ) from error
     try:
         content = skops.io.dumps(fitted)
         unknown = skops.io.get_untrusted_types(data=content)
     except Exception as error:  # skops raises whatever the object's own state makes it raise
         raise InputError(
-            f"{type(learner).__name__} cannot be stored by skops ({error}): choose another learner."
+            f"{name} cannot be stored by skops ({error}): choose another learner."
         ) from error
     unknown = sorted(set(unknown) - set(STORABLE_TYPES))
     if unknown:
         raise InputError(
-            f"{type(learner).__name__} cannot be stored safely, because it holds "
+            f"{name} cannot be stored safely, because it holds "
             f"{', '.join(unknown[:3])}: choose another learner."
         )
+
+
+def _is_scalar(value: Any) -> bool:
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def _is_network(learner: Any) -> bool:
@@ -359,7 +373,7 @@ class Units:
             inputs = signature.bind(*args, **kwargs).arguments
             for name in ignore:
                 inputs.pop(name, None)
-            key = joblib.hash((func.__module__, func.__qualname__, inputs))
+            key = joblib.hash((__version__, func.__module__, func.__qualname__, inputs))
             path = self.folder / f"{func.__name__.strip('_')}-{key}.npz"
             try:
                 return result_type(**_load_npz(path))

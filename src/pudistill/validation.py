@@ -1,12 +1,14 @@
 """Checks of what a user passes to ``fit``: features, given labels, trusted samples."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator
+from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _num_samples, check_array, column_or_1d, validate_data
@@ -75,15 +77,19 @@ def check_labels(y: Any, trusted: Any = None, *, for_fit: bool = True) -> Labels
     >>> labels.trusted.tolist(), labels.classes[labels.verified[1:]].tolist()
     ([False, True, True], ['dog', 'cat'])
     """
-    y = column_or_1d(y, warn=True)
+    y = column_or_1d(_without_extension_dtype(y), warn=True)
     if y.dtype.kind == "f" and np.isinf(y).any():
         raise InputError("Input y contains infinity or a value too large for its type.")
     has_label = ~pd.isna(y)
     if not has_label.any():
         raise InputError("Input y contains NaN only: no sample has a given label.")
-    check_classification_targets(y[has_label])
+    if y.dtype == object:  # integers beside None are an array of objects; they stay integers
+        known = np.array(y[has_label].tolist())
+        check_classification_targets(known)
+    else:
+        check_classification_targets(y[has_label])
 
-    mask, verified_values = _read_trusted(y, has_label, trusted)
+    mask, verified_values = _read_trusted(y, has_label, trusted, for_fit)
     if y.dtype.kind == "i" and not (verified_values[mask] == -1).any():
         has_label &= y != -1
     if not mask.any():
@@ -103,7 +109,14 @@ def check_labels(y: Any, trusted: Any = None, *, for_fit: bool = True) -> Labels
     return Labels(classes, given, mask, verified)
 
 
-def _read_trusted(y: np.ndarray, has_label: np.ndarray, trusted: Any) -> tuple:
+def _without_extension_dtype(values: Any) -> Any:
+    """Turn pandas' nullable types into arrays in which whole numbers stay whole."""
+    if isinstance(getattr(values, "dtype", None), pd.api.extensions.ExtensionDtype):
+        return np.array(values.tolist(), dtype=object) if pd.isna(values).any() else values
+    return values
+
+
+def _read_trusted(y: np.ndarray, has_label: np.ndarray, trusted: Any, for_fit: bool) -> tuple:
     """Return the mask of trusted samples and an array that holds their verified labels."""
     if trusted is None:
         warnings.warn(
@@ -131,7 +144,19 @@ def _read_trusted(y: np.ndarray, has_label: np.ndarray, trusted: Any) -> tuple:
         return values, y
 
     mask = ~np.asarray(pd.isna(values))
-    if mask.all() and set(values.tolist()) <= {0, 1}:
+    known = values[mask].tolist()
+    if known and all(isinstance(value, bool) for value in known) and y.dtype != bool:
+        raise InputError(
+            "`trusted` holds True and False beside missing values, which is no mask: fill the "
+            "missing ones with False and pass an array of dtype bool."
+        )
+    empty = {"", "nan", "None"} & {value for value in known if isinstance(value, str)}
+    if empty and not empty & set(y[has_label].tolist()):
+        raise InputError(
+            f"`trusted` holds the text {min(empty)!r}, which is no label: write None for samples "
+            "that nobody verified, in an array of dtype object."
+        )
+    if for_fit and mask.all() and set(known) <= {0, 1}:
         raise InputError(
             "`trusted` holds 0 and 1 only, which may be a mask or verified labels: pass "
             "`trusted.astype(bool)` for a mask, or leave unverified samples NaN."
@@ -155,10 +180,11 @@ def _as_labels_like(y: np.ndarray, values: np.ndarray, mask: np.ndarray) -> np.n
 
 
 def _sorted_classes(given: np.ndarray, verified: np.ndarray) -> np.ndarray:
-    if verified.dtype == given.dtype:
+    if verified.dtype == given.dtype != object:
         return np.unique(np.concatenate([given, verified]))
     classes = sorted(set(given.tolist()) | set(verified.tolist()))
-    return np.array(classes, dtype=object if given.dtype == object else None)
+    keep_object = given.dtype == object and any(isinstance(name, str) for name in classes)
+    return np.array(classes, dtype=object if keep_object else None)
 
 
 def _encode(values: np.ndarray, known: np.ndarray, classes: np.ndarray) -> np.ndarray:
@@ -184,7 +210,7 @@ def _show(label: Any) -> str:
 
 
 def check_features(
-    estimator: BaseEstimator, X: Any, learners: tuple = (), *, reset: bool = True
+    estimator: BaseEstimator, X: Any, learners: Sequence[Any], *, reset: bool = True
 ) -> Any:
     """Check samples without changing what a learner may need, such as a data frame's columns.
 
@@ -195,43 +221,70 @@ def check_features(
     X : {array-like, sparse matrix, data frame} of shape (n_samples, n_features), or pictures of \
             shape (n_samples, height, width) or (n_samples, height, width, channels)
         Samples.
-    learners : tuple of estimators
-        NaN passes where all of them take it.
+    learners : sequence of estimators or None
+        NaN passes where all of them may take it; ``None`` is the default learner, which does not.
     reset : bool, default=True
         Whether this is the ``fit`` that decides what ``predict`` must look like.
 
     Returns
     -------
     X : ndarray, sparse matrix or data frame
-        The samples; a data frame stays one.
+        The samples; a pandas data frame stays one.
     """
-    nan_allowed = learners and all(get_tags(learner).input_tags.allow_nan for learner in learners)
-    checks: dict[str, Any] = {
-        "accept_sparse": "csr",
-        "dtype": None,
-        "allow_nd": True,
-        "ensure_all_finite": "allow-nan" if nan_allowed else True,
-    }
     expected = getattr(estimator, "_picture_shape", None)
     if not reset and expected is not None and np.shape(X)[1:] != expected:
         raise InputError(
             f"Each sample has shape {np.shape(X)[1:]}, but {type(estimator).__name__} was fitted "
             f"on samples of shape {expected}."
         )
-    if not hasattr(X, "columns"):
+    nan_allowed = all(_may_take_nan(learner) for learner in learners)
+    checks: dict[str, Any] = {
+        "accept_sparse": "csr",
+        "dtype": None,
+        "allow_nd": True,
+        "ensure_all_finite": "allow-nan" if nan_allowed else True,
+    }
+    if isinstance(X, pd.DataFrame):
+        validate_data(estimator, X, reset=reset, skip_check_array=True)
+        numeric = X.select_dtypes("number")
+        if numeric.shape[1] and len(X):
+            check_array(numeric, **checks)
+    else:
         X = validate_data(estimator, X, reset=reset, **checks)
         if X.dtype.kind in "OUS":
             X = check_array(X, **(checks | {"dtype": "numeric"}))
-    else:
-        validate_data(estimator, X, reset=reset, skip_check_array=True)
-        numeric = X.select_dtypes("number")
-        if numeric.shape[1]:
-            check_array(numeric, **(checks | {"ensure_min_samples": 1}))
     if _num_samples(X) == 0:
         raise InputError("There are 0 samples: pass at least one.")
     if reset:
         estimator._picture_shape = X.shape[1:] if is_pictures(X) else None
     return X
+
+
+def check_samples(
+    estimator: BaseEstimator,
+    X: Any,
+    y: Any,
+    trusted: Any,
+    learners: Sequence[Any],
+    *,
+    reset: bool = True,
+) -> tuple[Any, Labels]:
+    """Check samples and labels together; parameters as in `check_features`, `check_labels`."""
+    X = check_features(estimator, X, learners, reset=reset)
+    labels = check_labels(y, trusted)
+    if len(labels.given) != _num_samples(X):
+        raise InputError(
+            f"X has {_num_samples(X)} samples, y has {len(labels.given)} labels: they must agree."
+        )
+    return X, labels
+
+
+def _may_take_nan(learner: Any) -> bool:
+    """Guess generously: what a pipeline or a meta-estimator does with NaN only itself knows."""
+    if learner is None or not hasattr(learner, "__sklearn_tags__"):
+        return False
+    wraps = isinstance(learner, Pipeline) or hasattr(learner, "estimator")
+    return wraps or get_tags(learner).input_tags.allow_nan
 
 
 def is_pictures(X: Any) -> bool:

@@ -6,6 +6,7 @@ same with `fit_run` and `Settings`.
 
 import importlib
 import platform
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, is_classifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.svm import SVC
@@ -176,7 +177,10 @@ def make_learner(name: str, recipe: str, X: np.ndarray) -> BaseEstimator:
     try:
         if not separator:
             raise AttributeError("there is no learner of that name")
-        return getattr(importlib.import_module(module_name), class_name)()
+        learner = getattr(importlib.import_module(module_name), class_name)()
+        if not is_classifier(learner):
+            raise TypeError(f"{class_name} is no scikit-learn classifier")
+        return learner
     except (ImportError, AttributeError, TypeError) as error:
         known = "auto, logistic_regression, svm, " + ", ".join(NETWORKS)
         raise InputError(
@@ -273,14 +277,16 @@ def fit_run(settings: Settings, output: Path) -> Run:
     dataset, test = load_data(settings)
     classifier = settings.classifier(dataset.X)
     labels = check_labels(dataset.y, dataset.verified)
-    few = _few_of_each_class(labels)
-    check_storable(classifier.estimator, dataset.X[few], labels.verified[few])
+    trusted = labels.trusted
+    check_storable(classifier.estimator, dataset.X[trusted], labels.verified[trusted])
+    is_new = not (output / "run.json").exists()
     run = Run.create(output, config)
     try:
         _fit_into(run, settings, classifier, dataset, test, labels)
-    except ValueError as error:  # ours or a learner's: the input is wrong
-        run.discard()
-        raise InputError(str(error)) from error
+    except InputError:
+        if is_new:
+            run.discard()
+        raise
     return run
 
 
@@ -294,16 +300,16 @@ def _fit_into(
 ) -> None:
     seconds: dict[str, float] = {}
     classifier.set_params(memory=run.units)
-    with _timed(seconds, "filter_and_teachers"):
+    with _timed(seconds, "filter_and_teachers"), _learner_errors():
         classifier.fit_teachers(dataset.X, dataset.y, dataset.verified)
-    with _timed(seconds, "student"):
+    with _timed(seconds, "student"), _learner_errors():
         classifier.fit_student(dataset.X, dataset.y, dataset.verified)
     table = classifier.label_table_
     table.insert(0, "id", dataset.ids)
 
     metrics = _metrics(classifier, dataset, labels)
     if test is not None:
-        with _timed(seconds, "comparison"):
+        with _timed(seconds, "comparison"), _learner_errors():
             metrics["n_test"] = len(test)
             metrics["test_accuracy"] = _test_accuracy(
                 run, settings, classifier, dataset, test, labels
@@ -317,12 +323,6 @@ def _fit_into(
     run.write_model(classifier, dataset.feature_names)
     run.write_bytes("report.html", render(summarise(run, metrics)).encode())
     run.write_json("metrics.json", metrics)  # last: it says that the run is finished
-
-
-def _few_of_each_class(labels: Labels, n_each: int = 6) -> np.ndarray:
-    """Pick some trusted rows of each class."""
-    per_class = (np.flatnonzero(labels.verified == c)[:n_each] for c in range(labels.n_classes))
-    return np.concatenate(list(per_class))
 
 
 def _metrics(
@@ -446,11 +446,18 @@ def _pictures(dataset: TrustedDataset) -> np.ndarray | None:
     """Pictures, or what features called ``pixel_<row>_<column>`` show, as scikit-learn's digits."""
     if dataset.is_pictures:
         return dataset.X
-    names = dataset.feature_names or ()
-    if not names or not all(name.startswith("pixel_") for name in names):
+    names = [f"pixel_{i}_{j}" for i, j in np.ndindex(*_grid(dataset.feature_names))]
+    if not names or tuple(names) != dataset.feature_names:
         return None
-    height, width = (int(part) + 1 for part in names[-1].split("_")[1:])
-    return (255 / dataset.X.max() * dataset.X).astype(np.uint8).reshape(-1, height, width)
+    brightest = max(float(dataset.X.max()), 1e-9)
+    grey = (255 / brightest * np.clip(dataset.X, 0, None)).astype(np.uint8)
+    return grey.reshape(-1, *_grid(dataset.feature_names))
+
+
+def _grid(names: Sequence[str] | None) -> tuple[int, int]:
+    """Height and width, if the last feature is a picture's last pixel."""
+    last = re.fullmatch(r"pixel_(\d{1,4})_(\d{1,4})", names[-1]) if names else None
+    return (int(last[1]) + 1, int(last[2]) + 1) if last else (0, 0)
 
 
 def write_report(run: Run) -> Path:
@@ -574,6 +581,15 @@ def _check_same_kind(
             f"{dataset.name} has labels of class {unknown[0]!r}, which is none of the training "
             "data's: correct or remove them."
         )
+
+
+@contextmanager
+def _learner_errors() -> Iterator[None]:
+    """Pass on what scikit-learn or a learner says about settings or data as an `InputError`."""
+    try:
+        yield
+    except ValueError as error:
+        raise InputError(str(error)) from error
 
 
 @contextmanager

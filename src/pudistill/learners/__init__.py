@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
+from joblib.parallel import get_active_backend
 from scipy.sparse import issparse
 from sklearn import config_context
 from sklearn.base import BaseEstimator, clone
@@ -25,8 +26,8 @@ from sklearn.utils.validation import _num_samples, has_fit_parameter
 from pudistill.exceptions import InputError
 from pudistill.validation import is_pictures
 
-# A copy that would carry less than this share of a sample's weight is left out: it costs a row in
-# the learner's fit and changes the sample's cross-entropy by less than the share.
+# A copy with less than this share of the weight of the sample's heaviest one is left out: it costs
+# a row in the learner's fit and hardly changes the sample's cross-entropy.
 SMALLEST_SHARE = 1e-3
 # Rows scored at once: bounds the copy of X that indexing makes.
 BLOCK_SIZE = 16_384
@@ -89,7 +90,8 @@ def train(task: Training) -> Any:
     -------
     learner : fitted estimator
         Its classes are codes, and it has ``predict_proba``: one that has only a
-        ``decision_function`` comes back calibrated, members excepted.
+        ``decision_function`` comes back calibrated, members excepted. One that takes no sample
+        weights learns one label a sample, drawn from its target.
     """
     learner = task.estimator if task.continued else clone(task.estimator)
     final = _final_step(learner)
@@ -98,14 +100,17 @@ def train(task: Training) -> Any:
         return _fit(learner, task.X, task.targets, _fit_params(learner, task.sample_weight))
 
     rows, labels, weights = weighted_copies(task.targets, task.sample_weight)
-    if not has_fit_parameter(final, "sample_weight") and (weights != weights[0]).any():
-        rows, labels = _draw_labels(task.targets, np.random.default_rng(task.seed))
-        weights = np.ones(len(rows))
-    if task.role != "member":  # members share a calibration, see `calibrate_together`
-        learner = _with_probabilities(learner, rows, labels, task.seed)
-    X = task.X if len(rows) == _num_samples(task.X) else _safe_indexing(task.X, rows)
     uniform = (weights == weights[0]).all()
-    return _fit(learner, X, labels, {} if uniform else _fit_params(learner, weights))
+    if not uniform and not _takes_weights(final):
+        rows, labels = _draw_labels(task.targets, np.random.default_rng(task.seed))
+        uniform = True
+    if task.role != "member":  # members share a calibration, see `calibrate_together`
+        learner = _with_probabilities(learner, rows, task.targets.argmax(axis=1), task.seed)
+    X = task.X if len(rows) == _num_samples(task.X) else _safe_indexing(task.X, rows)
+    learner = _fit(learner, X, labels, {} if uniform else _fit_params(learner, weights))
+    if task.role != "member":
+        _require(learner, "predict_proba")
+    return learner
 
 
 def train_all(tasks: Iterable[Training], n_jobs: int | None) -> Iterator[Any]:
@@ -113,7 +118,9 @@ def train_all(tasks: Iterable[Training], n_jobs: int | None) -> Iterator[Any]:
 
     `tasks` is drawn from lazily: only what the workers need next is alive.
     """
-    return Parallel(n_jobs=n_jobs, return_as="generator")(delayed(train)(task) for task in tasks)
+    generator = get_active_backend()[0].supports_return_generator
+    parallel = Parallel(n_jobs=n_jobs, return_as="generator" if generator else "list")
+    return iter(parallel(delayed(train)(task) for task in tasks))
 
 
 def calibrate_together(members: list, tasks: Iterable[Training]) -> list:
@@ -136,7 +143,7 @@ def calibrate_together(members: list, tasks: Iterable[Training]) -> list:
     """
     if hasattr(members[0], "predict_proba"):
         return members
-    _require_scores(members[0])
+    _require(members[0], _DECISION)
     decisions, labels = [], []
     for task in tasks:
         y = task.targets.argmax(axis=1)
@@ -144,6 +151,7 @@ def calibrate_together(members: list, tasks: Iterable[Training]) -> list:
             min(CALIBRATION_FOLDS, _fewest(members[0], y)), shuffle=True, random_state=task.seed
         )
         learner = clone(task.estimator)
+        _set_params(learner, _final_step(learner), task)
         decisions.append(cross_val_predict(learner, task.X, y, cv=folds, method=_DECISION))
         labels.append(y)
     y = np.concatenate(labels)
@@ -236,7 +244,8 @@ def weighted_copies(
     >>> rows.tolist(), labels.tolist(), weights.tolist()
     ([0, 1, 1], [1, 0, 1], [1.0, 0.75, 0.25])
     """
-    kept = np.where(targets >= SMALLEST_SHARE, targets, 0.0)
+    heaviest = targets.max(axis=1, keepdims=True)
+    kept = np.where(targets >= SMALLEST_SHARE * heaviest, targets, 0.0)
     kept /= kept.sum(axis=1, keepdims=True)
     if sample_weight is not None:
         kept *= sample_weight[:, None]
@@ -269,20 +278,22 @@ def _set_params(learner: Any, final: Any, task: Training) -> None:
 
 
 def _with_probabilities(learner: Any, rows: np.ndarray, labels: np.ndarray, seed: int) -> Any:
-    """Calibrate a classifier that has only a ``decision_function`` by cross-validation."""
+    """Calibrate a classifier that has only a ``decision_function`` by cross-validation.
+
+    `rows` says which sample each row to be fitted is a copy of, `labels` the samples' main class.
+    """
     if isinstance(learner, Pipeline):
         name, final = learner.steps[-1]
         final = _with_probabilities(final, rows, labels, seed)
         return Pipeline([*learner.steps[:-1], (name, final)], memory=learner.memory)
-    if hasattr(learner, "predict_proba"):
+    if hasattr(learner, "predict_proba") or not hasattr(learner, _DECISION):
         return learner
-    _require_scores(learner)
-    samples, first_copy = np.unique(rows, return_index=True)
-    n_folds = min(CALIBRATION_FOLDS, _fewest(learner, labels[first_copy]))
+    samples = np.unique(rows)
+    n_folds = min(CALIBRATION_FOLDS, _fewest(learner, labels[samples]))
     folds = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
     # Copies of one sample stay in one fold, or the learner would be judged on what it has seen.
     held_out = np.empty(rows.max() + 1, dtype=int)
-    for fold, (_, test) in enumerate(folds.split(samples, labels[first_copy])):
+    for fold, (_, test) in enumerate(folds.split(samples, labels[samples])):
         held_out[samples[test]] = fold
     splits = [
         (np.flatnonzero(held_out[rows] != fold), np.flatnonzero(held_out[rows] == fold))
@@ -291,12 +302,20 @@ def _with_probabilities(learner: Any, rows: np.ndarray, labels: np.ndarray, seed
     return CalibratedClassifierCV(learner, cv=splits, ensemble=False)
 
 
-def _require_scores(learner: Any) -> None:
-    if not hasattr(learner, _DECISION):
+def _require(learner: Any, method: str) -> None:
+    if not hasattr(learner, method):
         raise InputError(
             f"{type(learner).__name__} has neither predict_proba nor decision_function: use a "
             "classifier that gives scores."
         )
+
+
+def _takes_weights(learner: Any) -> bool:
+    """Whether ``fit`` takes sample weights, itself or for the learner that it searches over."""
+    if has_fit_parameter(learner, "sample_weight"):
+        return True
+    inner = getattr(learner, "estimator", None)
+    return inner is not None and has_fit_parameter(inner, "sample_weight")
 
 
 def _fewest(learner: Any, labels: np.ndarray) -> int:
@@ -312,7 +331,7 @@ def _fewest(learner: Any, labels: np.ndarray) -> int:
 
 
 def _fit_params(learner: Any, sample_weight: np.ndarray | None) -> dict[str, np.ndarray]:
-    if sample_weight is None or not has_fit_parameter(_final_step(learner), "sample_weight"):
+    if sample_weight is None or not _takes_weights(_final_step(learner)):
         return {}
     prefix = ""
     while isinstance(learner, Pipeline):
