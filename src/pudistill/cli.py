@@ -186,7 +186,7 @@ def predict(
         sys.stdout.write(predictions.to_csv(index=False))
     else:
         write_atomic(output, predictions.to_csv(index=False).encode())
-        messages.print(f"{len(predictions):,} predictions written to {output}.")
+        messages.print(f"{len(predictions):,} predictions written to {output}.", soft_wrap=True)
 
 
 @app.command(
@@ -233,7 +233,8 @@ def corrupt(
     wrong = (noisy.y != noisy.true_labels)[~noisy.trusted].mean()
     messages.print(
         f"{len(noisy):,} samples written to {output}: {noisy.trusted.sum():,} are trusted, "
-        f"{wrong:.1%} of the others have a wrong label."
+        f"{wrong:.1%} of the others have a wrong label.",
+        soft_wrap=True,
     )
 
 
@@ -245,7 +246,7 @@ def report(
     from pudistill.runs import Run
     from pudistill.workflow import write_report
 
-    messages.print(f"Report: {write_report(Run.open(run))}")
+    messages.print(f"Report: {write_report(Run.open(run))}", soft_wrap=True)
 
 
 def _was_given(ctx: typer.Context, name: str) -> bool:
@@ -342,12 +343,14 @@ def _print_accuracy(run: "Run") -> None:
     untrusted = metrics["n_samples"] - metrics["n_trusted"]
     output_console.print(
         f"\n{metrics['n_samples']:,} samples, {metrics['n_trusted']:,} of them trusted; "
-        f"{metrics['n_changed']:,} given labels were changed."
+        f"{metrics['n_changed']:,} given labels were changed.",
+        soft_wrap=True,
     )
     if right := metrics.get("label_accuracy"):
         output_console.print(
             f"Of the {untrusted:,} other labels {right['given']:.1%} were right as given, "
-            f"{right['corrected']:.1%} are right as corrected."
+            f"{right['corrected']:.1%} are right as corrected.",
+            soft_wrap=True,
         )
     if accuracy := metrics.get("test_accuracy"):
         table = Table(title=f"Accuracy on {metrics['n_test']:,} test samples", title_justify="left")
