@@ -1,5 +1,6 @@
 """The command line: parse, call, print."""
 
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -364,10 +365,11 @@ def _print_accuracy(run: "Run") -> None:
 
 
 def _print_outputs(run: "Run") -> None:
+    program = "pudistill" if shutil.which("pudistill") else sys.argv[0]
     output_console.print(
         f"Corrected labels: {run.path / 'labels.csv'}\n"
         f"Report:           {run.path / 'report.html'}\n"
-        f"New samples:      pudistill predict {run.path} DATA",
+        f"New samples:      {program} predict {run.path} DATA",
         soft_wrap=True,
     )
 
