@@ -24,6 +24,7 @@ from joblib import Parallel, delayed
 
 from pudistill import PUDistillClassifier, TorchClassifier, corrupt_labels, load_dataset
 from pudistill.distillation import average_proba
+from pudistill.learners import Training, predict_proba, train
 from pudistill.pseudo_labels import one_hot
 from pudistill.runs import Units
 from pudistill.workflow import reference_accuracy
@@ -55,13 +56,13 @@ def main() -> None:
     options = parser.parse_args()
     units = Units(options.output.with_suffix(".units"))
 
-    train = load_dataset(options.data)
+    data = load_dataset(options.data)
     test = load_dataset(next(options.data.glob("t10k-images*")))
-    classes = np.array(train.classes)
+    classes = np.array(data.classes)
     rng = np.random.default_rng(options.seed)
-    train = train.take(np.sort(rng.choice(len(train), options.n_train, replace=False)))
-    y, y_test = (np.searchsorted(classes, part.y.astype(str)) for part in (train, test))
-    trusted = np.zeros(len(train), dtype=bool)
+    data = data.take(np.sort(rng.choice(len(data), options.n_train, replace=False)))
+    y, y_test = (np.searchsorted(classes, part.y.astype(str)) for part in (data, test))
+    trusted = np.zeros(len(data), dtype=bool)
     for c in range(len(classes)):
         rows = np.flatnonzero(y == c)
         trusted[rng.choice(rows, round(options.trusted * len(rows)), replace=False)] = True
@@ -79,13 +80,13 @@ def main() -> None:
         random_state=options.seed,
     )
     start = time.perf_counter()
-    classifier.fit_teachers(train.X, y, trusted, eval_set=test.X)
+    classifier.fit_teachers(data.X, y, trusted, eval_set=test.X)
     seconds = {"filter": float(classifier.filter_.history_["seconds"].sum())}
     seconds["filter and teachers, this run"] = time.perf_counter() - start
     print(clean_set_table(classifier, y, y_test, trusted, classes).to_string(), flush=True)
 
-    jobs = {("trusted_only", "any"): (train.X[trusted], one_hot(y[trusted], 10))}
-    jobs["true_labels", "any"] = (train.X, one_hot(y, 10))
+    jobs = {("trusted_only", "any"): (data.X[trusted], one_hot(y[trusted], 10))}
+    jobs["true_labels", "any"] = (data.X, one_hot(y, 10))
     for kind, level in NOISES:
         class_map = {"class_map": CLASS_MAP} if kind == "asymmetric" else {}
         names = corrupt_labels(
@@ -93,10 +94,10 @@ def main() -> None:
         ).y
         noisy = np.searchsorted(classes, names.astype(str))
         noise = f"{kind} {level:.0%}"
-        jobs["given_labels", noise] = (train.X, one_hot(noisy, 10))
+        jobs["given_labels", noise] = (data.X, one_hot(noisy, 10))
         for name, (blend, min_confidence) in STUDENTS.items():
             classifier.set_params(blend=blend, min_confidence=min_confidence)
-            jobs[name, noise] = (train.X, classifier.pseudo_labels(noisy, trusted))
+            jobs[name, noise] = (data.X, classifier.pseudo_labels(noisy, trusted))
     start = time.perf_counter()
     train_and_test = units.cache(reference_accuracy)
     accuracies = Parallel(n_jobs=2)(
@@ -113,11 +114,14 @@ def main() -> None:
         {"method": "teacher", "noise": "any", "test_accuracy": float((teacher == y_test).mean())}
     )
     print(pd.DataFrame(accuracy).to_string(), flush=True)
+    gap = explain_teacher(classifier, data.X, y, trusted, test.X, y_test, options.seed)
+    print(pd.DataFrame(gap).to_string(), flush=True)
 
     result = {
         "settings": {name: str(value) for name, value in vars(options).items() if name != "output"},
         "clean_set": clean_set_table(classifier, y, y_test, trusted, classes).to_dict("records"),
         "test_accuracy": accuracy,
+        "one_teacher_on_other_data": gap,
         "seconds": seconds,
         "peak_memory_mib": peak_memory(),
         "device": f"CPU, {os.cpu_count()} cores",
@@ -127,6 +131,48 @@ def main() -> None:
         ).stdout.strip(),
     }
     options.output.write_text(json.dumps(result, indent=2))
+
+
+def explain_teacher(
+    classifier: PUDistillClassifier,
+    X: np.ndarray,
+    y: np.ndarray,
+    trusted: np.ndarray,
+    X_test: np.ndarray,
+    y_test: np.ndarray,
+    seed: int,
+) -> list[dict]:
+    """Take apart what a teacher loses: by wrong labels in P, by easy samples, by the bootstrap."""
+    labels = classifier.filter_.clean_labels_
+    P, D_c = np.flatnonzero(labels >= 0), np.flatnonzero(trusted)
+    found = np.setdiff1d(P, D_c)
+    rng = np.random.default_rng(seed)
+    as_large = np.concatenate(
+        [D_c, rng.choice(np.flatnonzero(~trusted), len(found), replace=False)]
+    )
+    often = np.concatenate([np.repeat(D_c, 5), found])
+    bootstrap = {"balanced_bootstrap": True}
+    network, mixed = TorchClassifier("small_cnn"), TorchClassifier("small_cnn", mixup=2.0)
+    cases = {
+        "trusted samples only": (network, D_c, y, None),
+        "P, balanced bootstrap (the algorithm's teacher)": (network, P, labels, bootstrap),
+        "P, balanced bootstrap, mixup": (mixed, P, labels, bootstrap),
+        "P, no bootstrap": (network, P, labels, None),
+        "P with its wrong labels mended, no bootstrap": (network, P, y, None),
+        "random samples, as many, right labels": (network, as_large, y, None),
+        "P with trusted samples five times, no bootstrap": (network, often, labels, None),
+    }
+
+    def accuracy(estimator, rows, targets, params, n):
+        task = Training(estimator, X[rows], one_hot(targets[rows], 10), "teacher", n, params=params)
+        prediction = predict_proba(train(task), X_test, 10).argmax(axis=1)
+        return float((prediction == y_test).mean())
+
+    seeds = (seed, seed + 1)
+    results = iter(
+        Parallel(n_jobs=2)(delayed(accuracy)(*case, n) for case in cases.values() for n in seeds)
+    )
+    return [{"data": name, "test_accuracy": [next(results) for _ in seeds]} for name in cases]
 
 
 def clean_set_table(
