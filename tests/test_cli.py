@@ -371,6 +371,26 @@ def test_bad_pictures_are_named(command, tmp_path):
     refuse(command, tmp_path, "fit", "empty", "--output", "run", says="empty")
 
 
+def test_bad_pictures_can_be_left_out_and_are_listed(command, tmp_path):
+    X, y = load_digits(n_class=2, return_X_y=True)
+    for i in range(60):
+        path = tmp_path / "pictures" / str(y[i]) / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((X[i].reshape(8, 8) * 15).astype(np.uint8)).save(path)
+    broken = tmp_path / "pictures" / "0" / "broken.png"
+    broken.write_bytes(b"no picture")
+    pd.DataFrame({"id": [f"{y[i]}/{i}.png" for i in range(20)]}).to_csv("checked.csv", index=False)
+    fit = ["fit", "pictures", "--trusted", "checked.csv", "--output", "run"]
+    refuse(command, tmp_path, *fit, says="--skip-bad")
+    fast = ["--skip-bad", "--n-members", "2", "--max-iter", "1", "--threshold", "0.6"]
+    assert command(*fit, *fast, "--n-teachers", "1", "--n-jobs", "1")[0] == 0
+    assert (
+        "0/broken.png" in json.loads((tmp_path / "run" / "metrics.json").read_text())["skipped"][0]
+    )
+    assert "0/broken.png" in (tmp_path / "run" / "report.html").read_text()
+    assert "0/broken.png" not in (tmp_path / "run" / "labels.csv").read_text()
+
+
 def test_runs_and_files_are_never_overwritten(command, wine, tmp_path):
     wine.to_csv("noisy.csv", index=False)
     assert command("fit", "noisy.csv", "--output", "run", *QUICK)[0] == 0
