@@ -117,13 +117,17 @@ def main() -> None:
     gap = explain_teacher(classifier, data.X, y, trusted, test.X, y_test, options.seed)
     print(pd.DataFrame(gap).to_string(), flush=True)
 
+    own_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    numbers = {
+        name: value for name, value in vars(options).items() if name not in ("data", "output")
+    }
     result = {
-        "settings": {name: str(value) for name, value in vars(options).items() if name != "output"},
+        "settings": numbers,
         "clean_set": clean_set_table(classifier, y, y_test, trusted, classes).to_dict("records"),
         "test_accuracy": accuracy,
         "one_teacher_on_other_data": gap,
         "seconds": seconds,
-        "peak_memory_mib": peak_memory(),
+        "peak_memory_mib_without_workers": own_peak // 1024,
         "device": f"CPU, {os.cpu_count()} cores",
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "commit": subprocess.run(
@@ -198,12 +202,6 @@ def clean_set_table(
             row[f"{where}_size"] = int(chosen.sum())
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def peak_memory() -> int:
-    """Peak of this process and of its largest worker, in MiB."""
-    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    return sum(resource.getrusage(kind).ru_maxrss for kind in kinds) // 1024
 
 
 if __name__ == "__main__":
