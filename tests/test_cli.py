@@ -130,7 +130,9 @@ def test_an_interrupted_run_goes_on_where_it_stopped(command, wine, tmp_path, mo
 
     with monkeypatch.context() as patch:
         patch.setattr("pudistill.classifier.train_teachers", interrupt)
-        assert command(*fit, "run")[0] not in (0, 2)
+        code, _, err = command(*fit, "run")
+    assert code == 130
+    assert "Finished stages are kept in run" in " ".join(err.split())
     filtered = sorted((tmp_path / "run" / "units").iterdir())
     assert len(filtered) == 3
     code, _, err = command("report", "run")
@@ -328,7 +330,10 @@ def test_bad_trusted_files_are_named(command, wine, tmp_path, rows, says):
         (["--threshold", "1.5"], "'threshold'"),
         (["--threshold", "0"], "'threshold'"),
         (["--label-column", "labels"], "there is no column 'labels'"),
-        (["--recipe", "slow"], "choose one of"),
+        (["--recipe", "slow"], "'fast', 'paper' or 'clothing1m'"),
+        (["--min-votes", "x"], "should be a whole number, or a fraction"),
+        (["--test-data", "noisy.csv"], "are the training data"),
+        (["--test-data", "noisy.csv", "--test-fraction", "0.2"], "both given"),
         (["--learner", "guess"], "The learner 'guess' cannot be used"),
         (["--learner", "small_cnn"], "small_cnn"),
         (["--test-fraction", "1.5"], "test_fraction"),
@@ -391,6 +396,46 @@ def test_bad_pictures_can_be_left_out_and_are_listed(command, tmp_path):
     assert "0/broken.png" not in (tmp_path / "run" / "labels.csv").read_text()
 
 
+def test_columns_of_the_run_may_lack_or_stand_elsewhere_in_new_files(command, wine, tmp_path):
+    table = wine.drop(columns=["id", "true_label"])
+    table = table.rename(columns={"label": "grade", "trusted": "checked"})
+    table.to_csv("noisy.csv", sep=";")  # with row numbers in a nameless column
+    right = wine.assign(grade=wine["true_label"]).drop(columns=["true_label", "label", "trusted"])
+    right.to_csv("right.csv", index=False)
+    names = ["--label-column", "grade", "--trusted-column", "checked"]
+    fit = ["fit", "noisy.csv", "--output", "run", "--test-data", "right.csv", *names, *QUICK]
+    assert command(*fit)[0] == 0
+    assert pd.read_csv("run/labels.csv")["id"].tolist() == list(range(len(wine)))
+    code, with_labels, _ = command("predict", "run", "right.csv")
+    assert code == 0
+    right[right.columns[::-1]].drop(columns="grade").to_csv("shuffled.csv", index=False)
+    assert command("predict", "run", "shuffled.csv")[:2] == (0, with_labels)
+
+
+def test_names_are_no_markup(command, wine, tmp_path):
+    wine.to_csv("noisy.csv", index=False)
+    code, out, _ = command("fit", "noisy.csv", "--output", "run[red] [", *QUICK)
+    assert code == 0
+    assert "Corrected labels: run[red] [/labels.csv" in out
+    assert "predict 'run[red] [' DATA" in out
+    assert command("report", "run[red] [")[0] == 0
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(command, tmp_path, monkeypatch):
+    def refuse_to_write(*_, **__):
+        raise PermissionError(13, "Permission denied", "locked/noisy.csv")
+
+    monkeypatch.setattr("tempfile.mkstemp", refuse_to_write)
+    monkeypatch.setattr("pudistill.data.writing.write_table", refuse_to_write)
+    monkeypatch.setattr("pudistill.data.write_table", refuse_to_write)
+    args = ["corrupt", "wine", "--output", "noisy.csv"]
+    refuse(command, tmp_path, *args, says="locked/noisy.csv: Permission denied.")
+
+
+def test_version(command):
+    assert command("--version")[:2] == (0, f"pudistill {pudistill.__version__}\n")
+
+
 def test_runs_and_files_are_never_overwritten(command, wine, tmp_path):
     wine.to_csv("noisy.csv", index=False)
     assert command("fit", "noisy.csv", "--output", "run", *QUICK)[0] == 0
@@ -404,7 +449,9 @@ def test_predict_refuses_what_does_not_fit_the_run(command, wine, tmp_path):
     wine.to_csv("noisy.csv", index=False)
     assert command("fit", "noisy.csv", "--output", "run", *QUICK)[0] == 0
     wine.drop(columns="alcohol").to_csv("narrow.csv", index=False)
-    refuse(command, tmp_path, "predict", "run", "narrow.csv", says="column 'alcohol'")
+    refuse(command, tmp_path, "predict", "run", "narrow.csv", says="lacks the column 'alcohol'")
+    wine.assign(price=1).to_csv("wide.csv", index=False)
+    refuse(command, tmp_path, "predict", "run", "wide.csv", says="has the column 'price'")
     wine.replace("barolo", "rioja").to_csv("others.csv", index=False)
     refuse(command, tmp_path, "predict", "run", "others.csv", says="'rioja'")
     refuse(command, tmp_path, "predict", "run", "digits", says="training data")

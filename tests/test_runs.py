@@ -142,8 +142,11 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
 
 def test_nothing_is_overwritten(run, tmp_path):
-    with pytest.raises(InputError, match="already holds a run"):
+    with pytest.raises(InputError, match="already holds an unfinished run with other settings"):
         Run.create(run.path, {"seed": 1})
+    run.write_json("metrics.json", {})
+    with pytest.raises(InputError, match="already holds a run"):
+        Run.create(run.path, {"seed": 0})
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="is not empty"):

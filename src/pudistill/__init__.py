@@ -27,16 +27,12 @@ __all__ = [*_PUBLIC, "__version__"]
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'pudistill' has no attribute {name!r}")
-    try:
-        module = importlib.import_module(f"pudistill.{_PUBLIC[name]}")
-    except ModuleNotFoundError as error:
-        if error.name in {"torch", "accelerate", "safetensors", "PIL"}:
-            raise ModuleNotFoundError(
-                f"pudistill.{name} needs {error.name}: pip install 'pudistill[torch]'.",
-                name=error.name,
-            ) from error
-        raise
-    return getattr(module, name)
+    if name == "TorchClassifier":
+        from pudistill.exceptions import torch_extra
+
+        with torch_extra():
+            return importlib.import_module(f"pudistill.{_PUBLIC[name]}").TorchClassifier
+    return getattr(importlib.import_module(f"pudistill.{_PUBLIC[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -1,7 +1,10 @@
 """The command line: parse, call, print."""
 
+import io
+import shlex
 import shutil
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,44 +12,87 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
+from pudistill import __version__
 from pudistill.exceptions import InputError
 
 if TYPE_CHECKING:
     from pudistill.runs import Run
+    from pudistill.workflow import Settings
 
 app = typer.Typer(
-    help="Learn from noisy labels with a few trusted ones; get a classifier and corrected labels.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-# Progress goes to stderr, so that stdout can be piped.
-messages = Console(stderr=True, highlight=False)
-output_console = Console(highlight=False)
+# Progress goes to stderr, so that stdout can be piped. Paths and class names are no markup.
+messages = Console(stderr=True, highlight=False, markup=False)
+output_console = Console(highlight=False, markup=False)
 
-Data = Annotated[
-    str,
-    typer.Argument(
-        metavar="DATA",
-        help="An image folder, .parquet, .csv, .jsonl or .npz file, CIFAR-10 batches, IDX images, "
-        "or a scikit-learn set (digits, breast_cancer, wine, iris).",
-    ),
-]
+DATA_HELP = (
+    "An image folder (DIR/label/file), a .parquet, .csv, .jsonl or .npz file, CIFAR-10 batches, "
+    "IDX images, or a scikit-learn set (digits, breast_cancer, wine, iris)."
+)
+Data = Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP)]
 Output = Annotated[Path, typer.Option(help="Folder to write the run to; it must not exist yet.")]
 Seed = Annotated[int, typer.Option(help="Decides everything random.")]
 SkipBad = Annotated[bool, typer.Option(help="Leave unreadable pictures out, and list them.")]
-OptionalName = Annotated[str | None, typer.Option(help="Column of a table.")]
+ImageColumn = Annotated[
+    str | None, typer.Option(help="Column of pictures.", show_default="image, img, picture, ...")
+]
+LabelColumn = Annotated[
+    str | None, typer.Option(help="Column of given labels.", show_default="label, y, target, ...")
+]
+IdColumn = Annotated[
+    str | None, typer.Option(help="Column of unique names.", show_default="id, else row numbers")
+]
+ImageSize = Annotated[
+    int | None, typer.Option(help="Resize and crop pictures to a square of this many pixels.")
+]
 
 
 def main() -> None:
     """Run the command line; an error that is meant for the user ends it with code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8")  # whatever the locale: labels are any text
+    warnings.showwarning = _show_warning
     try:
         app()
     except InputError as error:
-        messages.print(f"[bold red]Error:[/] {_escaped(str(error))}", soft_wrap=True)
+        _complain("Error:", "bold red", str(error))
         sys.exit(2)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _complain("Error:", "bold red", f"{where}{error.strerror}.")
+        sys.exit(2)
+
+
+def _complain(kind: str, style: str, message: str) -> None:
+    messages.print(Text.assemble((kind, style), " ", message), soft_wrap=True)
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """Show a warning without the line of code that it comes from."""
+    _complain("Warning:", "bold yellow", str(message))
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        output_console.print(f"pudistill {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Learn from noisy labels with a few trusted ones; get a classifier and corrected labels."""
 
 
 @app.command(epilog="Example: pudistill demo --noise symmetric --level 0.9")
@@ -62,14 +108,11 @@ def demo(
     ] = None,
 ) -> None:
     """Corrupt scikit-learn's digits and see what can be saved."""
-    from pudistill.workflow import DEMO, Settings, fit_run
+    from pudistill.workflow import DEMO, Settings
 
     chosen = {"noise": noise, "level": level, "trusted_fraction": trusted, "seed": seed}
     folder = _first_free("pudistill-demo") if output is None else output
-    with _progress():
-        run = fit_run(Settings.read(DEMO | chosen), folder)
-    _print_accuracy(run)
-    _print_outputs(run)
+    _fit_and_tell(Settings.read(DEMO | chosen), folder)
 
 
 @app.command(
@@ -77,21 +120,20 @@ def demo(
 )
 def fit(
     ctx: typer.Context,
-    data: Annotated[str | None, typer.Argument(metavar="DATA", help="See below.")] = None,
+    data: Annotated[str | None, typer.Argument(metavar="DATA", help=DATA_HELP)] = None,
     output: Output = ...,  # type: ignore[assignment]
     trusted: Annotated[
         str | None,
         typer.Option(help="Table with the ids of verified samples and, optionally, their labels."),
     ] = None,
-    image_column: OptionalName = None,
-    label_column: OptionalName = None,
-    id_column: OptionalName = None,
+    image_column: ImageColumn = None,
+    label_column: LabelColumn = None,
+    id_column: IdColumn = None,
     trusted_column: Annotated[
-        str | None, typer.Option(help="Boolean column that marks verified samples.")
+        str | None,
+        typer.Option(help="Boolean column that marks verified samples.", show_default="trusted"),
     ] = None,
-    image_size: Annotated[
-        int | None, typer.Option(help="Resize and crop pictures to this many pixels, squared.")
-    ] = None,
+    image_size: ImageSize = None,
     skip_bad: SkipBad = False,
     test_data: Annotated[
         str | None, typer.Option(help="Samples with right labels to measure the accuracy on.")
@@ -106,7 +148,9 @@ def fit(
             "(as sklearn.ensemble:RandomForestClassifier)."
         ),
     ] = "auto",
-    recipe: Annotated[str, typer.Option(help="How networks are trained: fast or paper.")] = "fast",
+    recipe: Annotated[
+        str, typer.Option(help="How networks are trained: fast, paper or clothing1m.")
+    ] = "fast",
     n_members: Annotated[int, typer.Option(help="Filter members per class, N.")] = 20,
     max_iter: Annotated[int, typer.Option(help="Filter iterations, K.")] = 10,
     threshold: Annotated[
@@ -145,12 +189,8 @@ def fit(
         typer.Option(help="A run's config.toml to repeat; options given beside it win."),
     ] = None,
 ) -> None:
-    """Fit on noisy data with a few trusted labels.
-
-    DATA is an image folder (DIR/label/file), a .parquet, .csv, .jsonl or .npz file, CIFAR-10
-    batches, IDX images, or a scikit-learn set (digits, breast_cancer, wine, iris).
-    """
-    from pudistill.workflow import Settings, fit_run
+    """Fit on noisy data with a few trusted labels."""
+    from pudistill.workflow import Settings
 
     values = {name: ctx.params[name] for name in Settings.model_fields if name in ctx.params}
     if config is not None:
@@ -158,10 +198,7 @@ def fit(
         values = _read_toml(config) | values
     if values.get("data") is None:
         raise InputError("No data: name them, as in `pudistill fit DATA --output RUN`.")
-    with _progress():
-        run = fit_run(Settings.read(values), output)
-    _print_accuracy(run)
-    _print_outputs(run)
+    _fit_and_tell(Settings.read(values), output)
 
 
 @app.command(epilog="Example: pudistill predict run new-photos/ --output predictions.csv")
@@ -201,19 +238,16 @@ def corrupt(
     ] = "symmetric",
     level: Annotated[float, typer.Option(help="Noise level of the whole data set.")] = 0.5,
     trusted: Annotated[float, typer.Option(help="Share of each class that is trusted.")] = 0.1,
-    image_column: OptionalName = None,
-    label_column: OptionalName = None,
-    id_column: OptionalName = None,
-    image_size: Annotated[
-        int | None, typer.Option(help="Resize and crop pictures to this many pixels, squared.")
-    ] = None,
+    image_column: ImageColumn = None,
+    label_column: LabelColumn = None,
+    id_column: IdColumn = None,
+    image_size: ImageSize = None,
     skip_bad: SkipBad = False,
     seed: Seed = 0,
 ) -> None:
     """Put label noise into data whose labels are right, to experiment with.
 
-    The copy has the columns label (noisy), trusted, verified_label and true_label; nothing that
-    `fit` decides reads the last one.
+    Beside the noisy `label`, the copy has the columns `trusted`, `verified_label` and `true_label`.
     """
     from pudistill.data import load_dataset, write_table
     from pudistill.workflow import Settings, with_noise
@@ -271,10 +305,21 @@ def _first_free(name: str) -> Path:
     return path
 
 
-def _escaped(text: str) -> str:
-    from rich.markup import escape
+def _fit_and_tell(settings: "Settings", folder: Path) -> None:
+    from pudistill.workflow import fit_run
 
-    return escape(text)
+    try:
+        with _progress():
+            run = fit_run(settings, folder)
+    except KeyboardInterrupt:
+        messages.print(
+            f"Interrupted. Finished stages are kept in {folder}: the same command with --output "
+            f"{shlex.quote(str(folder))} goes on from there.",
+            soft_wrap=True,
+        )
+        raise typer.Exit(130) from None
+    _print_accuracy(run)
+    _print_outputs(run)
 
 
 @contextmanager
@@ -294,15 +339,21 @@ class _Bars:
 
     def __init__(self) -> None:
         from rich import progress
+        from rich.table import Column
 
         self._bars = progress.Progress(
-            progress.TextColumn("{task.description:>12}"),
-            progress.BarColumn(),
+            progress.TextColumn("{task.description:>16}"),
+            progress.BarColumn(bar_width=20),
             progress.TaskProgressColumn(),
             progress.TimeElapsedColumn(),
             progress.TextColumn("left"),
             progress.TimeRemainingColumn(),
-            progress.TextColumn("[dim]{task.fields[detail]}"),
+            # Whatever room is left: the estimate matters more than the detail.
+            progress.TextColumn(
+                "{task.fields[detail]}",
+                style="dim",
+                table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
+            ),
             console=messages,
         )
 
@@ -369,7 +420,7 @@ def _print_outputs(run: "Run") -> None:
     output_console.print(
         f"Corrected labels: {run.path / 'labels.csv'}\n"
         f"Report:           {run.path / 'report.html'}\n"
-        f"New samples:      {program} predict {run.path} DATA",
+        f"New samples:      {shlex.quote(program)} predict {shlex.quote(str(run.path))} DATA",
         soft_wrap=True,
     )
 

@@ -117,7 +117,10 @@ def train_student(estimator: Any, X: Any, targets: np.ndarray, *, seed: int) -> 
     student : fitted estimator
         The student.
     """
+    task = Training(estimator, X, targets, role="student", seed=seed)
+    if continues_training(estimator):  # a network announces its epochs itself
+        return train(task)
     with stage("student", 1) as advance:
-        student = train(Training(estimator, X, targets, role="student", seed=seed))
+        student = train(task)
         advance(1)
     return student

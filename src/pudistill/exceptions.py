@@ -1,5 +1,8 @@
 """The errors and warnings that are meant for the person at the keyboard."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class InputError(ValueError):
     """Something in the user's data, files or settings is wrong.
@@ -11,3 +14,16 @@ class InputError(ValueError):
 
 class TrustedWarning(UserWarning):
     """What was said, or not said, about trusted samples deserves a second look."""
+
+
+@contextmanager
+def torch_extra() -> Iterator[None]:
+    """Say what to install where an import of the extra ``torch`` fails."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"Networks and pictures need {error.name}, which is not installed: pip install "
+            "-c constraints.txt '.[torch]' in pudistill's folder, or pip install "
+            "'pudistill[torch]'."
+        ) from error

@@ -22,7 +22,7 @@ import pandas as pd
 import tomli_w
 
 from pudistill import __version__
-from pudistill.exceptions import InputError
+from pudistill.exceptions import InputError, torch_extra
 
 FORMAT = 1
 
@@ -75,7 +75,8 @@ class Run:
         if not path.exists() or cls(path)._is_interrupted(config):
             return
         if (path / "run.json").exists():
-            raise InputError(f"{path} already holds a run: choose another --output folder.")
+            kind = "a run" if cls(path)._is_finished() else "an unfinished run with other settings"
+            raise InputError(f"{path} already holds {kind}: choose another --output folder.")
         if not path.is_dir() or any(path.iterdir()):
             raise InputError(f"{path} already exists and is not empty: choose another --output.")
 
@@ -203,7 +204,8 @@ class Run:
             "picture_shape": getattr(classifier, "_picture_shape", None),
         }
         if _is_network(student):
-            import safetensors.numpy
+            with torch_extra():
+                import safetensors.numpy
 
             arrays, meta["network"] = student.to_state()
             content = safetensors.numpy.save(arrays)
@@ -238,9 +240,10 @@ class Run:
         return classifier
 
     def _read_network(self, meta: dict, module: Any) -> Any:
-        import safetensors.numpy
+        with torch_extra():
+            import safetensors.numpy
 
-        from pudistill.learners.torch_classifier import TorchClassifier
+            from pudistill.learners.torch_classifier import TorchClassifier
 
         arrays = self._read("model/student.safetensors", safetensors.numpy.load_file)
         return TorchClassifier.from_state(arrays, meta, module=module)

@@ -130,7 +130,11 @@ def _read_trusted(y: np.ndarray, has_label: np.ndarray, trusted: Any, for_fit: b
                 "cannot be trusted; say which samples are with `trusted`."
             )
         return has_label, y
-    values = column_or_1d(np.asarray(trusted))
+    values = np.asarray(trusted)
+    if values.ndim != 1:
+        raise InputError(
+            f"`trusted` has shape {values.shape}: pass one entry for each sample, in one dimension."
+        )
     if len(values) != len(y):
         raise InputError(
             f"`trusted` has {len(values)} entries for {len(y)} samples: pass one for each sample."

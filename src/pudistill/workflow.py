@@ -25,6 +25,7 @@ from sklearn.svm import SVC
 
 from pudistill.classifier import PUDistillClassifier
 from pudistill.data import TrustedDataset, load_dataset
+from pudistill.data.loading import COLUMN_OPTIONS
 from pudistill.exceptions import InputError
 from pudistill.learners import (
     Training,
@@ -33,10 +34,9 @@ from pudistill.learners import (
     predict_proba,
     train,
 )
-from pudistill.learners.recipes import RECIPES
 from pudistill.noise import corrupt_labels
 from pudistill.progress import stage
-from pudistill.pseudo_labels import LABEL_TYPES, one_hot
+from pudistill.pseudo_labels import one_hot
 from pudistill.report.html import RunSummary, render
 from pudistill.runs import Run, check_storable
 from pudistill.validation import MISSING, Labels, check_labels
@@ -81,15 +81,15 @@ class Settings(BaseModel):
     trusted_fraction: float = Field(0.05, gt=0, lt=1)
 
     learner: str = "auto"
-    recipe: str = "fast"
+    recipe: Literal["fast", "paper", "clothing1m"] = "fast"
     n_members: int = 20
     max_iter: int = 10
     threshold: float = 0.9
-    min_votes: int | float = 0.95
+    min_votes: int | float = Field(0.95, description="a whole number, or a fraction up to 1.0")
     min_confidence: float = 0.7
     blend: float = 0.5
-    label_type: str = "soft_bootstrap"
-    n_teachers: int | Literal["auto"] = "auto"
+    label_type: Literal["soft_bootstrap", "hard_bootstrap", "hard_label"] = "soft_bootstrap"
+    n_teachers: int | Literal["auto"] = Field("auto", description="a whole number, or auto")
     tol: float = 0.01
     all_iterations: bool = False
     n_jobs: int | None = None
@@ -104,22 +104,29 @@ class Settings(BaseModel):
             settings = cls(**values)
         except ValidationError as error:
             first = error.errors()[0]
-            name = ".".join(str(part) for part in first["loc"][:1])
+            name = str(first["loc"][0])
+            if name not in cls.model_fields:
+                raise InputError(f"There is no setting {name!r}: correct or remove it.") from error
+            expected = cls.model_fields[name].description
+            says = f"it should be {expected}" if expected else first["msg"]
             raise InputError(
-                f"The setting {name} cannot be {first.get('input')!r}: "
-                f"{first['msg'][0].lower()}{first['msg'][1:]}."
+                f"The setting {name} cannot be {first.get('input')!r}: {says[0].lower()}{says[1:]}."
             ) from error
-        for name, allowed in (("recipe", RECIPES), ("label_type", LABEL_TYPES)):
-            if getattr(settings, name) not in allowed:
-                raise InputError(
-                    f"The setting {name} cannot be {getattr(settings, name)!r}: choose one of "
-                    f"{', '.join(allowed)}."
-                )
+        if settings.test_data is not None and settings.test_fraction is not None:
+            raise InputError(
+                "test_data and test_fraction were both given: either name test data, or hold out a "
+                "part of the trusted samples."
+            )
+        if settings.test_data is not None and settings.test_data == settings.data:
+            raise InputError(
+                "The test data are the training data: name samples that are not trained on."
+            )
         return settings
 
     def to_config(self) -> dict[str, Any]:
         """Return the settings as ``config.toml`` holds them, to be repeated from anywhere."""
-        config = self.model_dump(exclude_none=True)
+        unused = set() if self.noise else {"level", "trusted_fraction"}
+        config = self.model_dump(exclude_none=True, exclude=unused)
         for name in ("data", "trusted", "test_data"):
             if name in config and Path(config[name]).exists():
                 config[name] = str(Path(config[name]).resolve())
@@ -162,7 +169,7 @@ def make_learner(name: str, recipe: str, X: np.ndarray) -> BaseEstimator:
         The learner.
     """
     if name in NETWORKS or (name == "auto" and X.ndim > 2):
-        from pudistill.learners.torch_classifier import TorchClassifier
+        from pudistill import TorchClassifier
 
         return TorchClassifier("auto" if name == "auto" else name, recipe=recipe)
     if X.ndim > 2:
@@ -192,13 +199,12 @@ def make_learner(name: str, recipe: str, X: np.ndarray) -> BaseEstimator:
 
 def load_data(settings: Settings) -> tuple[TrustedDataset, TrustedDataset | None]:
     """Read training and test data, with noise put in where the settings ask for it."""
-    columns = ("image_column", "label_column", "id_column", "trusted_column")
-    options: dict[str, Any] = {name: getattr(settings, name) for name in columns}
+    options: dict[str, Any] = {name: getattr(settings, name) for name in COLUMN_OPTIONS}
     options |= {"image_size": settings.image_size, "skip_bad": settings.skip_bad}
     dataset = load_dataset(settings.data, trusted=settings.trusted, **options)
     test = None
     if settings.test_data is not None:
-        test = load_dataset(settings.test_data, **options)
+        test = load_dataset(settings.test_data, columns_required=False, **options)
     elif settings.test_fraction is not None:
         dataset, test = dataset.holdout(settings.test_fraction, settings.seed)
     if settings.noise is not None:
@@ -207,8 +213,9 @@ def load_data(settings: Settings) -> tuple[TrustedDataset, TrustedDataset | None
         )
     dataset.require_trusted()
     if test is not None:
-        test = _labelled(test)
-        _check_same_kind(test, dataset.X.shape[1:], dataset.feature_names, dataset.classes)
+        test = _like_training_data(
+            _labelled(test), dataset.X.shape[1:], dataset.feature_names, dataset.classes
+        )
     return dataset, test
 
 
@@ -530,18 +537,18 @@ def predict_run(run: Run, source: str, *, skip_bad: bool = False) -> pd.DataFram
     """
     settings = Settings.read(run.read_toml("config.toml"))
     classifier = run.read_model()
-    columns = ("image_column", "id_column")
     dataset = load_dataset(
         source,
         image_size=settings.image_size,
         skip_bad=skip_bad,
         labels_required=False,
-        **{name: getattr(settings, name) for name in columns},
+        columns_required=False,
+        **{name: getattr(settings, name) for name in COLUMN_OPTIONS},
     )
     shape = getattr(classifier, "_picture_shape", None)
     if shape is not None and len(shape) == 3 and dataset.X.ndim == 3:
         dataset = replace(dataset, X=np.repeat(dataset.X[..., None], shape[2], axis=3))
-    _check_same_kind(
+    dataset = _like_training_data(
         dataset,
         shape or (classifier.n_features_in_,),
         getattr(classifier, "feature_names_in_", None),
@@ -560,19 +567,25 @@ def predict_run(run: Run, source: str, *, skip_bad: bool = False) -> pd.DataFram
     )
 
 
-def _check_same_kind(
+def _like_training_data(
     dataset: TrustedDataset, shape: Sequence[int], names: Sequence[str] | None, classes: Any
-) -> None:
-    """Refuse samples that a model of other samples cannot be asked about."""
+) -> TrustedDataset:
+    """Put columns in the order of the training data's; refuse samples of another kind."""
     if names is not None and dataset.feature_names is not None:
-        differing = [name for name in names if name not in dataset.feature_names]
-        differing += [name for name in dataset.feature_names if name not in names]
-        if differing or tuple(names) != dataset.feature_names:
-            named = f"column {differing[0]!r} is" if differing else "the order of columns is"
+        missing = [name for name in names if name not in dataset.feature_names]
+        if missing:
             raise InputError(
-                f"{dataset.name} has not the columns of the training data ({named} different): "
-                "give the same ones in the same order."
+                f"{dataset.name} lacks the column {missing[0]!r}, which the training data have: "
+                "add it."
             )
+        surplus = [name for name in dataset.feature_names if name not in names]
+        if surplus:
+            raise InputError(
+                f"{dataset.name} has the column {surplus[0]!r}, which the training data have not: "
+                "remove it."
+            )
+        order = [dataset.feature_names.index(name) for name in names]
+        dataset = replace(dataset, X=dataset.X[:, order], feature_names=tuple(names))
     if dataset.X.shape[1:] != tuple(shape):
         raise InputError(
             f"Each sample of {dataset.name} has shape {dataset.X.shape[1:]}, but those of the "
@@ -584,6 +597,7 @@ def _check_same_kind(
             f"{dataset.name} has labels of class {unknown[0]!r}, which is none of the training "
             "data's: correct or remove them."
         )
+    return dataset
 
 
 @contextmanager

@@ -260,7 +260,7 @@ class TestShards:
             "column 'u' is of type string, not numeric: drop it, or encode",
         ),
         ("u,label,c\n1,3,a\n2,4,b\n", {"label_column": "c"}, "'label' would become a feature"),
-        (",u,label\n0,1,a\n1,2,b\n", {}, "column '' would become a feature"),
+        ("id,,label\n0,1,a\n1,2,b\n", {}, "column '' would become a feature"),
         ("key,id,u,label\n0,1,1,a\n1,2,2,b\n", {"id_column": "key"}, "column 'id' would become"),
         ("u,label\n1,a\n,b\n", {}, "id '1', column 'u' holds nan"),
         ("u,label\n1,a\ninf,b\n", {}, "id '1', column 'u' holds inf"),

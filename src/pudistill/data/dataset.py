@@ -16,7 +16,7 @@ from pudistill.exceptions import InputError, TrustedWarning
 _ROWS_CHECKED_AT_ONCE = 65_536
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TrustedDataset:
     """Samples with given labels, some of which a person has verified.
 
@@ -64,6 +64,14 @@ class TrustedDataset:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def __repr__(self) -> str:
+        kind = "pictures" if self.is_pictures else "features"
+        shape = " x ".join(map(str, self.X.shape[1:]))
+        return (
+            f"<TrustedDataset {self.name!r}: {len(self)} samples ({shape} {kind}), "
+            f"{len(self.classes)} classes, {int(self.trusted.sum())} trusted>"
+        )
 
     @property
     def is_pictures(self) -> bool:

@@ -1,12 +1,15 @@
 """Finds out what a source is and has it read."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pudistill.data import bundled
 from pudistill.data.dataset import TrustedDataset, validate
 from pudistill.exceptions import InputError
+
+COLUMN_OPTIONS = ("image_column", "label_column", "id_column", "trusted_column")
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,13 @@ class ReadOptions:
     image_size: int | None = None
     skip_bad: bool = False
     labels_required: bool = True
+    columns_required: bool = True
+
+    def without_columns(self, present: set[str]) -> "ReadOptions":
+        """Return the options without the columns that are not `present`."""
+        absent = [name for name in COLUMN_OPTIONS if getattr(self, name) not in present]
+        changes: dict[str, Any] = dict.fromkeys(absent)
+        return replace(self, **changes)
 
 
 def load_dataset(
@@ -33,6 +43,7 @@ def load_dataset(
     image_size: int | None = None,
     skip_bad: bool = False,
     labels_required: bool = True,
+    columns_required: bool = True,
 ) -> TrustedDataset:
     """Read a data set.
 
@@ -64,6 +75,8 @@ def load_dataset(
         Leave unreadable pictures out and list them in `skipped` instead of stopping.
     labels_required : bool
         Whether labels of at least two classes must be there. Without, they may be absent.
+    columns_required : bool
+        Whether the named columns must be there. Without, those that are not are passed over.
 
     Returns
     -------
@@ -91,6 +104,7 @@ def load_dataset(
         image_size=image_size,
         skip_bad=skip_bad,
         labels_required=labels_required,
+        columns_required=columns_required,
     )
     dataset = _read(source, options)
     if image_size is not None and not dataset.is_pictures:
@@ -132,7 +146,9 @@ def _read(source: str | os.PathLike[str], options: ReadOptions) -> TrustedDatase
 
 
 def _refuse_columns(source: str | os.PathLike[str], options: ReadOptions) -> None:
-    for option in ("image_column", "label_column", "id_column", "trusted_column"):
+    if not options.columns_required:
+        return
+    for option in COLUMN_OPTIONS:
         if getattr(options, option) is not None:
             flag = "--" + option.replace("_", "-")
             raise InputError(f"{source} is not a table and has no columns: leave {flag} out.")

@@ -63,10 +63,15 @@ class _Csv:
         self.file = file
         # One thread: only then a message about a bad line tells which.
         self.reading = pa.csv.ReadOptions(use_threads=False)
-        self.parsing = pa.csv.ParseOptions(
-            delimiter=_DELIMITERS[file.suffix.lower()], newlines_in_values=True
-        )
-        with pa.csv.open_csv(file, self.reading, self.parsing) as reader:
+        self._open(_DELIMITERS[file.suffix.lower()])
+        header = self.schema.names[0]
+        for delimiter in (";", "\t"):  # what some spreadsheets call comma-separated
+            if len(self.schema.names) == 1 and delimiter in header:
+                self._open(delimiter)
+
+    def _open(self, delimiter: str) -> None:
+        self.parsing = pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
+        with pa.csv.open_csv(self.file, self.reading, self.parsing) as reader:
             self.schema = reader.schema
 
     def read(self, names: list[str], as_text: Iterable[str]) -> pa.Table:

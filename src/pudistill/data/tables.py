@@ -31,7 +31,9 @@ _LABEL_COLUMNS = ("label", "labels", "y", "target", "class")
 _IMAGE_COLUMNS = ("image", "img", "picture", "photo", "file_name")
 # The nameless ones are what pandas makes of the row numbers of a data frame.
 _SUSPICIOUS_FEATURES = ("label", "labels", "id", "trusted", "", "Unnamed: 0")
-_TRUST = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+_TRUST = dict.fromkeys(("true", "yes", "1", "1.0"), True) | dict.fromkeys(
+    ("false", "no", "0", "0.0"), False
+)
 
 
 def read(path: Path, options: "ReadOptions") -> TrustedDataset:
@@ -147,6 +149,8 @@ class _Roles:
 
 
 def _assign_roles(path: Path, schema: pa.Schema, options: "ReadOptions") -> _Roles:
+    if not options.columns_required:
+        options = options.without_columns(set(schema.names))
     chosen = {
         "--label-column": options.label_column,
         "--id-column": options.id_column,
@@ -193,7 +197,9 @@ def _assign_roles(path: Path, schema: pa.Schema, options: "ReadOptions") -> _Rol
             f"{path}: column {image!r} is of type {schema.field(image).type}, not pictures: give "
             "their bytes or their paths."
         )
-    sample_id, trusted = find(options.id_column, "id"), find(options.trusted_column, "trusted")
+    # A data frame that was written with its row numbers has them in a nameless first column.
+    sample_id = find(options.id_column, "id", "", "Unnamed: 0")
+    trusted = find(options.trusted_column, "trusted")
     features = () if image else tuple(name for name in schema.names if name not in taken)
     features = tuple(name for name in features if name not in _pandas_index(schema))
     for name in features:

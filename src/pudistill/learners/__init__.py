@@ -71,7 +71,7 @@ class Training:
 def default_learner(X: Any) -> BaseEstimator:
     """Choose a learner for the data: logistic regression, or a small network for pictures."""
     if is_pictures(X):
-        from pudistill.learners.torch_classifier import TorchClassifier
+        from pudistill import TorchClassifier
 
         return TorchClassifier()
     scaler = StandardScaler(with_mean=not issparse(X))  # centring would fill a sparse matrix

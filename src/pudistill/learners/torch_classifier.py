@@ -200,7 +200,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         # Networks of our own draw nothing while they train; others may have dropout.
         randomness = seeded(seed, hardware.device) if callable(self.module) else nullcontext()
         progress = (
-            stage(f"{self.role or 'network'}: epochs", self.recipe_.epochs)
+            stage(f"{self.role or 'network'} epochs", self.recipe_.epochs)
             if self.role != "member"  # of which there are thousands: their owner shows progress
             else nullcontext(lambda *_, **__: None)
         )
