@@ -83,6 +83,14 @@ class Homemade(ClassifierMixin, BaseEstimator):
         return np.full((len(X), len(self.classes_)), 1 / len(self.classes_))
 
 
+@pytest.mark.parametrize("content", ["{}", "[]", '{"params": {"n_member": 3}}', '{"params": 1}'])
+def test_a_damaged_model_is_named(run, content):
+    (run.path / "model").mkdir()
+    (run.path / "model" / "model.json").write_text(content)
+    with pytest.raises(InputError, match=r"model.json is damaged"):
+        run.read_model()
+
+
 def test_a_learner_that_cannot_be_stored_is_named():
     X, y = load_wine(return_X_y=True)
     with pytest.raises(InputError, match=r"Homemade cannot be stored safely.*test_runs.Homemade"):

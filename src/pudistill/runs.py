@@ -221,9 +221,16 @@ class Run:
 
     def read_model(self, module: Any = None) -> Any:
         """Load the classifier; see `load`."""
+        try:
+            return self._build_classifier(self.read_json("model/model.json"), module)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{self.path / 'model' / 'model.json'} is damaged ({error!r}): fit again."
+            ) from error
+
+    def _build_classifier(self, meta: dict[str, Any], module: Any) -> Any:
         from pudistill.classifier import PUDistillClassifier
 
-        meta = self.read_json("model/model.json")
         classifier = PUDistillClassifier(**meta["params"])
         if meta.get("network"):
             classifier.student_ = self._read_network(meta["network"], module)
