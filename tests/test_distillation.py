@@ -5,6 +5,7 @@ from sklearn.datasets import make_blobs
 from sklearn.linear_model import LogisticRegression
 
 from pudistill.distillation import average_proba, train_student, train_teachers
+from pudistill.learners import Training, train
 
 
 class Recorder(ClassifierMixin, BaseEstimator):
@@ -78,6 +79,15 @@ def test_a_learner_without_sample_weights_gets_labels_drawn_from_the_targets():
     student = train_student(Unweighted(), samples(targets), targets, seed=0)
     assert len(student.y_) == 4000
     assert student.y_.mean() == pytest.approx(0.75, abs=0.03)
+
+
+def test_samples_without_weight_are_left_out():
+    targets = np.array([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]])
+    task = Training(Recorder(), samples(targets), targets, "student", 0, np.array([0.0, 1.0, 2.0]))
+    learner = train(task)
+    assert learner.rows_.tolist() == [1, 1, 2]
+    assert learner.y_.tolist() == [0, 1, 1]
+    assert learner.sample_weight_.tolist() == [0.5, 0.5, 2.0]
 
 
 def test_a_class_that_no_target_names_gets_no_probability():

@@ -242,7 +242,7 @@ def with_noise(
         trusted[rng.choice(rows, n_trusted, replace=False)] = True
     # Whole samples of each class add up to a little more or less than the fraction; what was asked
     # for is what counts, or 90 % noise beside 10 % trusted samples could not be had.
-    possible = level + trusted_fraction <= 1
+    possible = level + trusted_fraction <= 1 + 1e-9
     corrupted = corrupt_labels(
         right,
         kind,

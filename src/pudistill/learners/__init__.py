@@ -32,6 +32,7 @@ SMALLEST_SHARE = 1e-3
 # Rows scored at once: bounds the copy of X that indexing makes.
 BLOCK_SIZE = 16_384
 CALIBRATION_FOLDS = 3
+_DECISION = "decision_function"
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,8 @@ def train(task: Training) -> Any:
         uniform = True
     if task.role != "member":  # members share a calibration, see `calibrate_together`
         learner = _with_probabilities(learner, rows, task.targets.argmax(axis=1), task.seed)
-    X = task.X if len(rows) == _num_samples(task.X) else _safe_indexing(task.X, rows)
+    unchanged = np.array_equal(rows, np.arange(len(task.targets)))
+    X = task.X if unchanged else _safe_indexing(task.X, rows)
     learner = _fit(learner, X, labels, {} if uniform else _fit_params(learner, weights))
     if task.role != "member":
         _require(learner, "predict_proba")
@@ -162,9 +164,6 @@ def calibrate_together(members: list, tasks: Iterable[Training]) -> list:
     decision = np.concatenate(decisions)[:, None]
     sigmoid = LogisticRegression(C=np.inf).fit(decision[rows], codes, sample_weight=weights)
     return [SharedSigmoid(member, sigmoid) for member in members]
-
-
-_DECISION = "decision_function"
 
 
 @dataclass(frozen=True)
