@@ -21,6 +21,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from pudistill import (
     InputError,
     PUDistillClassifier,
+    TorchClassifier,
     TrustedKFold,
     corrupt_labels,
     trusted_accuracy_scorer,
@@ -258,3 +259,23 @@ def test_a_learner_that_cannot_be_calibrated_is_named(blobs):
     right = np.where(few, y, noisy)
     with pytest.raises(InputError, match="SVC gives no probabilities"):
         PUDistillClassifier(SVC(), **FAST).fit(X, right, trusted=few)
+
+
+def test_a_networks_settings_are_those_of_its_role():
+    X, y = load_digits(n_class=2, return_X_y=True)
+    X, y = (X[:80] * 15).astype(np.uint8).reshape(-1, 8, 8), y[:80]
+    classifier = PUDistillClassifier(
+        filter_estimator=TorchClassifier(epochs=1),
+        teacher=TorchClassifier(epochs=2, mixup=2.0, balanced_bootstrap=False),
+        student=TorchClassifier(epochs=3, entropy_weight=0.0),
+        n_members=2,
+        max_iter=1,
+        n_teachers=1,
+        random_state=0,
+    ).fit(X, y, trusted=np.arange(80) % 4 == 0)
+    (teacher,), student = classifier.teachers_, classifier.student_
+    assert (teacher.role, student.role) == ("teacher", "student")
+    assert (teacher.recipe_.mixup, student.recipe_.mixup) == (2.0, 0.0)
+    assert (teacher.recipe_.entropy_weight, student.recipe_.entropy_weight) == (0.8, 0.0)
+    assert teacher.balanced_bootstrap is False
+    assert (teacher.n_iter_, student.n_iter_) == (2, 3)
