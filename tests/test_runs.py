@@ -22,7 +22,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from pudistill import InputError, PUDistillClassifier, TorchClassifier, load
-from pudistill.runs import Run, Units, check_storable, write_atomic
+from pudistill.atomic import write_atomic
+from pudistill.runs import Run, Units, check_storable
 
 LEARNERS = [
     LogisticRegression(max_iter=1000),

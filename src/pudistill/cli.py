@@ -212,7 +212,8 @@ def predict(
     skip_bad: SkipBad = False,
 ) -> None:
     """Predict the classes of new samples."""
-    from pudistill.runs import Run, write_atomic
+    from pudistill.atomic import write_atomic
+    from pudistill.runs import Run
     from pudistill.workflow import predict_run
 
     if output is not None and output.exists():

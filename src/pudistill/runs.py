@@ -8,7 +8,6 @@ that say what they were computed from, so that they need not be computed again.
 import inspect
 import io
 import json
-import os
 import shutil
 import tempfile
 import tomllib
@@ -22,6 +21,7 @@ import pandas as pd
 import tomli_w
 
 from pudistill import __version__
+from pudistill.atomic import write_atomic
 from pudistill.exceptions import InputError, torch_extra
 
 FORMAT = 1
@@ -394,21 +394,6 @@ class Units:
                 return result
 
         return cached
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all, whatever happens meanwhile."""
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # noqa: PTH101
-        os.replace(temporary, path)  # noqa: PTH105
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _npz(arrays: dict[str, Any]) -> bytes:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from pudistill.atomic import open_atomic
 from pudistill.data.dataset import TrustedDataset
 from pudistill.data.pictures import encode_picture
 from pudistill.exceptions import InputError
@@ -61,20 +61,8 @@ def write_table(dataset: TrustedDataset, path: str | os.PathLike[str]) -> None:
         raise InputError(f"{path}: there are no samples to write.")
     if not path.parent.is_dir():
         raise InputError(f"{path}: there is no folder {path.parent}: create it first.")
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(dataset, file, path)
-            file.flush()
-            os.fsync(file.fileno())
-        # A temporary file is for its owner's eyes only; a data set has no reason to be.
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with open_atomic(path) as file:
+        write(dataset, file, path)
 
 
 def _write_parquet(dataset: TrustedDataset, file: IO[bytes], path: Path) -> None:
