@@ -426,8 +426,6 @@ def test_a_folder_that_cannot_be_written_to_is_named(command, tmp_path, monkeypa
         raise PermissionError(13, "Permission denied", "locked/noisy.csv")
 
     monkeypatch.setattr("tempfile.mkstemp", refuse_to_write)
-    monkeypatch.setattr("pudistill.data.writing.write_table", refuse_to_write)
-    monkeypatch.setattr("pudistill.data.write_table", refuse_to_write)
     args = ["corrupt", "wine", "--output", "noisy.csv"]
     refuse(command, tmp_path, *args, says="locked/noisy.csv: Permission denied.")
 

@@ -120,8 +120,8 @@ def demo(
 )
 def fit(
     ctx: typer.Context,
+    output: Output,
     data: Annotated[str | None, typer.Argument(metavar="DATA", help=DATA_HELP)] = None,
-    output: Output = ...,  # type: ignore[assignment]
     trusted: Annotated[
         str | None,
         typer.Option(help="Table with the ids of verified samples and, optionally, their labels."),

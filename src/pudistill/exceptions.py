@@ -27,3 +27,12 @@ def torch_extra() -> Iterator[None]:
             "-c constraints.txt '.[torch]' in pudistill's folder, or pip install "
             "'pudistill[torch]'."
         ) from error
+
+
+@contextmanager
+def as_input_error() -> Iterator[None]:
+    """Pass on what scikit-learn or a learner says about settings or data as an `InputError`."""
+    try:
+        yield
+    except ValueError as error:
+        raise InputError(str(error)) from error

@@ -26,7 +26,7 @@ from sklearn.svm import SVC
 from pudistill.classifier import PUDistillClassifier
 from pudistill.data import TrustedDataset, load_dataset
 from pudistill.data.loading import COLUMN_OPTIONS
-from pudistill.exceptions import InputError
+from pudistill.exceptions import InputError, as_input_error
 from pudistill.learners import (
     Training,
     continues_training,
@@ -37,7 +37,7 @@ from pudistill.learners import (
 from pudistill.noise import corrupt_labels
 from pudistill.progress import stage
 from pudistill.pseudo_labels import one_hot
-from pudistill.report.html import RunSummary, render
+from pudistill.report.html import ACCURACY_NAMES, RunSummary, render
 from pudistill.runs import Run, check_storable
 from pudistill.validation import MISSING, Labels, check_labels
 
@@ -308,16 +308,16 @@ def _fit_into(
 ) -> None:
     seconds: dict[str, float] = {}
     classifier.set_params(memory=run.units)
-    with _timed(seconds, "filter_and_teachers"), _learner_errors():
+    with _timed(seconds, "filter_and_teachers"), as_input_error():
         classifier.fit_teachers(dataset.X, dataset.y, dataset.verified)
-    with _timed(seconds, "student"), _learner_errors():
+    with _timed(seconds, "student"), as_input_error():
         classifier.fit_student(dataset.X, dataset.y, dataset.verified)
     table = classifier.label_table_
     table.insert(0, "id", dataset.ids)
 
     metrics = _metrics(classifier, dataset, labels)
     if test is not None:
-        with _timed(seconds, "comparison"), _learner_errors():
+        with _timed(seconds, "comparison"), as_input_error():
             metrics["n_test"] = len(test)
             metrics["test_accuracy"] = _test_accuracy(
                 run, settings, classifier, dataset, test, labels
@@ -431,10 +431,7 @@ def _test_accuracy(
             accuracy[name] = float(result.accuracy)
             advance(1, detail=name.replace("_", " "))
     accuracy["pudistill"] = float(np.mean(classifier.predict(test.X) == test.y))
-    return {name: accuracy[name] for name in METHODS if name in accuracy}
-
-
-METHODS = ("given_labels", "trusted_only", "pudistill", "true_labels")
+    return {name: accuracy[name] for name in ACCURACY_NAMES if name in accuracy}
 
 
 def _gallery(dataset: TrustedDataset, table: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -456,12 +453,13 @@ def _pictures(dataset: TrustedDataset) -> np.ndarray | None:
     """Pictures, or what features called ``pixel_<row>_<column>`` show, as scikit-learn's digits."""
     if dataset.is_pictures:
         return dataset.X
-    names = [f"pixel_{i}_{j}" for i, j in np.ndindex(*_grid(dataset.feature_names))]
+    grid = _grid(dataset.feature_names)
+    names = [f"pixel_{i}_{j}" for i, j in np.ndindex(*grid)]
     if not names or tuple(names) != dataset.feature_names:
         return None
     brightest = max(float(dataset.X.max()), 1e-9)
     grey = (255 / brightest * np.clip(dataset.X, 0, None)).astype(np.uint8)
-    return grey.reshape(-1, *_grid(dataset.feature_names))
+    return grey.reshape(-1, *grid)
 
 
 def _grid(names: Sequence[str] | None) -> tuple[int, int]:
@@ -545,7 +543,7 @@ def predict_run(run: Run, source: str, *, skip_bad: bool = False) -> pd.DataFram
         columns_required=False,
         **{name: getattr(settings, name) for name in COLUMN_OPTIONS},
     )
-    shape = getattr(classifier, "_picture_shape", None)
+    shape = classifier._picture_shape
     if shape is not None and len(shape) == 3 and dataset.X.ndim == 3:
         dataset = replace(dataset, X=np.repeat(dataset.X[..., None], shape[2], axis=3))
     dataset = _like_training_data(
@@ -598,15 +596,6 @@ def _like_training_data(
             "data's: correct or remove them."
         )
     return dataset
-
-
-@contextmanager
-def _learner_errors() -> Iterator[None]:
-    """Pass on what scikit-learn or a learner says about settings or data as an `InputError`."""
-    try:
-        yield
-    except ValueError as error:
-        raise InputError(str(error)) from error
 
 
 @contextmanager

@@ -2,8 +2,9 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -68,12 +69,7 @@ def write_table(dataset: TrustedDataset, path: str | os.PathLike[str]) -> None:
 def _write_parquet(dataset: TrustedDataset, file: IO[bytes], path: Path) -> None:
     import pyarrow.parquet
 
-    batches = _batches(dataset, path)
-    first = next(batches)
-    with pyarrow.parquet.ParquetWriter(file, first.schema) as writer:
-        writer.write_batch(first)
-        for batch in batches:
-            writer.write_batch(batch)
+    _write_batches(pyarrow.parquet.ParquetWriter, file, _batches(dataset, path))
 
 
 def _write_csv(dataset: TrustedDataset, file: IO[bytes], path: Path) -> None:
@@ -82,11 +78,16 @@ def _write_csv(dataset: TrustedDataset, file: IO[bytes], path: Path) -> None:
     if dataset.is_pictures:
         raise InputError(f"{path}: CSV cannot hold pictures: write .parquet or .npz.")
     # The shortest digits of a float32 are those of another float64, which is how CSV is read.
-    batches = _batches(replace(dataset, X=dataset.X.astype(np.float64)), path)
-    first = next(batches)
-    with pyarrow.csv.CSVWriter(file, first.schema) as writer:
-        writer.write_batch(first)
-        for batch in batches:
+    dataset = replace(dataset, X=dataset.X.astype(np.float64))
+    _write_batches(pyarrow.csv.CSVWriter, file, _batches(dataset, path))
+
+
+def _write_batches(
+    open_writer: Callable[..., Any], file: IO[bytes], batches: Iterator["pa.RecordBatch"]
+) -> None:
+    first = next(batches)  # which has the schema
+    with open_writer(file, first.schema) as writer:
+        for batch in chain([first], batches):
             writer.write_batch(batch)
 
 

@@ -1,8 +1,8 @@
 """A neural network that behaves like any scikit-learn classifier."""
 
 import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any, ClassVar, Self
 
@@ -20,7 +20,7 @@ from sklearn.utils.validation import (
 )
 from torch import nn
 
-from pudistill.exceptions import InputError
+from pudistill.exceptions import InputError, as_input_error
 from pudistill.learners.networks import NETWORKS, NetworkFactory
 from pudistill.learners.recipes import AUGMENTATIONS, Recipe, Role, find_recipe
 from pudistill.learners.training import (
@@ -398,7 +398,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
                 f"X has the shape {_shape(X)}, but this {type(self).__name__} was trained on "
                 f"{known}. Reshape your data to samples of the shape {self.in_shape_}."
             )
-        with _as_input_error():
+        with as_input_error():
             if not _are_pictures(X):
                 return validate_data(
                     self,
@@ -476,15 +476,6 @@ def check_storable(estimator: TorchClassifier) -> None:
         )
 
 
-@contextmanager
-def _as_input_error() -> Iterator[None]:
-    """Say what scikit-learn's validation finds as an error in the input."""
-    try:
-        yield
-    except ValueError as error:
-        raise InputError(str(error)) from error
-
-
 def _shape(X: Any) -> tuple[int, ...]:
     """Return the shape of anything like an array, without copying what has one."""
     return tuple(X.shape) if hasattr(X, "shape") else np.asarray(X).shape
@@ -520,7 +511,7 @@ def _in_shape(inputs: np.ndarray) -> tuple[int, ...]:
 
 
 def _check_weights(sample_weight: Any, inputs: np.ndarray) -> np.ndarray:
-    with _as_input_error():
+    with as_input_error():
         weights = _check_sample_weight(sample_weight, inputs, dtype=np.float64)
     if weights.min() < 0:
         raise InputError(
@@ -539,13 +530,13 @@ def _check_target_values(y: Any, inputs: np.ndarray) -> np.ndarray:
             "This TorchClassifier estimator requires y to be passed, but the target y is None."
         )
     if len(_shape(y)) != 2 or _shape(y)[1] < 2:
-        with _as_input_error():
+        with as_input_error():
             y = column_or_1d(y, warn=True)
             check_consistent_length(inputs, y)
             assert_all_finite(y, input_name="y")
             check_classification_targets(y)
         return y
-    with _as_input_error():
+    with as_input_error():
         check_consistent_length(inputs, y)
     targets = np.asarray(y)
     if targets.dtype.kind != "f":
