@@ -11,7 +11,7 @@ import pandas as pd
 from joblib import Memory
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils import _safe_indexing, check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _num_samples, check_memory
 from threadpoolctl import threadpool_limits
 
@@ -22,6 +22,11 @@ from pudistill.pseudo_labels import one_hot
 from pudistill.validation import MISSING, check_features, check_samples
 
 STOPPED_EARLY = -1
+DEFAULT_THRESHOLD, DEFAULT_MIN_VOTES = 0.9, 0.95  # the paper's, section IV-C
+# What "auto" chooses from: `α`, and `θ` as a share of a team.
+THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
+VOTE_SHARES = (0.5, 0.75, 1.0)
+N_TEAMS = 5
 
 
 class TieredPUFilter(BaseEstimator):
@@ -43,10 +48,15 @@ class TieredPUFilter(BaseEstimator):
         Members per class, `N`.
     max_iter : int, default=10
         Iterations, `K`.
-    threshold : float in (0, 1), default=0.9
-        A member votes for a sample from this probability on, `α`.
-    min_votes : int or float, default=0.95
-        Votes that a sample needs, `θ`: a count, or a fraction of `n_members`.
+    threshold : float in (0, 1) or "auto", default=0.9
+        A member votes for a sample from this probability on, `α`. "auto": chosen for each class, so
+        that `target_precision` is reached with as many samples as possible; see Notes.
+    min_votes : int, float or "auto", default=0.95
+        Votes that a sample needs, `θ`: a count, or a fraction of the members. "auto": chosen with
+        `threshold`.
+    target_precision : float in (0, 1), default=0.95
+        Share of right labels that the clean set of each class is to have, where `threshold` or
+        `min_votes` is "auto". A class that cannot reach it adds no samples.
     tol : float or None, default=0.01
         Stop a class when its clean set changes by at most this fraction of its size; ``None`` runs
         all iterations.
@@ -77,8 +87,26 @@ class TieredPUFilter(BaseEstimator):
         As `clean_labels_`, for `eval_set`.
     n_iter_ : ndarray of shape (n_classes,), int
         Iterations that each class took.
+    settings_ : DataFrame
+        For each class: ``class_name``, ``threshold`` and ``min_votes`` as they were used in the
+        last iteration, ``n_members`` that these votes are out of, ``precision`` (measured on
+        trusted samples; NaN where nothing was chosen, or no rule reached the target) and
+        ``n_clean``.
+    folds_ : ndarray of shape (n_samples,), int
+        Which team of members each trusted sample was hidden from; -1 for all others.
+    team_labels_ : ndarray of shape (n_teams, n_samples), int
+        As `clean_labels_`, found by one team alone. Nothing in row `b` depends on the labels of the
+        trusted samples of fold `b`, which are -1 there (but for the choice of `threshold` and
+        `min_votes`).
     n_features_in_ : int
         Number of features.
+
+    Notes
+    -----
+    Where settings are "auto" the members form teams, each blind to one fold of the trusted samples.
+    Their votes on that fold say which precision and recall every `α` and `θ` would have, class by
+    class. A sample belongs to the clean set if more than half of the teams elect it. With fewer
+    than two members there are no teams, and the defaults hold.
 
     See Also
     --------
@@ -106,11 +134,13 @@ class TieredPUFilter(BaseEstimator):
         "estimator": [HasMethods(["fit"]), None],
         "n_members": [Interval(Integral, 1, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "threshold": [Interval(Real, 0, 1, closed="neither")],
+        "threshold": [Interval(Real, 0, 1, closed="neither"), StrOptions({"auto"})],
         "min_votes": [
             Interval(Integral, 1, None, closed="left"),
             Interval(Real, 0, 1, closed="right"),
+            StrOptions({"auto"}),
         ],
+        "target_precision": [Interval(Real, 0, 1, closed="neither")],
         "tol": [Interval(Real, 0, None, closed="left"), None],
         "n_jobs": [Integral, None],
         "memory": [str, HasMethods(["cache"]), None],
@@ -124,8 +154,9 @@ class TieredPUFilter(BaseEstimator):
         *,
         n_members: int = 20,
         max_iter: int = 10,
-        threshold: float = 0.9,
-        min_votes: float = 0.95,
+        threshold: float | str = DEFAULT_THRESHOLD,
+        min_votes: float | str = DEFAULT_MIN_VOTES,
+        target_precision: float = 0.95,
         tol: float | None = 0.01,
         n_jobs: int | None = None,
         memory: str | Memory | None = None,
@@ -136,6 +167,7 @@ class TieredPUFilter(BaseEstimator):
         self.max_iter = max_iter
         self.threshold = threshold
         self.min_votes = min_votes
+        self.target_precision = target_precision
         self.tol = tol
         self.n_jobs = n_jobs
         self.memory = memory
@@ -184,14 +216,9 @@ class TieredPUFilter(BaseEstimator):
     ) -> "TieredPUFilter":
         """Filter on checked samples; `verified` holds codes, -1 for noisy samples."""
         noisy = np.flatnonzero(verified == MISSING)
-        settings = _Settings(
-            n_members=self.n_members,
-            max_iter=self.max_iter if len(noisy) else 0,
-            threshold=self.threshold,
-            min_votes=self._resolved_min_votes(),
-            tol=self.tol,
-            seed=int(check_random_state(self.random_state).randint(2**31 - 1)),
-        )
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        settings = self._settings(seed, max_iter=self.max_iter if len(noisy) else 0)
+        self.folds_ = trusted_folds(verified, settings.n_teams, seed)
         estimator = learners.default_learner(X) if self.estimator is None else self.estimator
         filter_class = check_memory(self.memory).cache(_filter_class, ignore=["n_jobs", "advance"])
 
@@ -200,7 +227,7 @@ class TieredPUFilter(BaseEstimator):
         with stage("filter", n_steps) as advance, threadpool_limits(1, user_api="blas"):
             found = []
             for c in range(len(classes)):  # line 1
-                inputs = (X, verified, c, estimator, settings, eval_set)
+                inputs = (X, verified, self.folds_, c, estimator, settings, eval_set)
                 found.append(filter_class(*inputs, self.n_jobs, advance))
                 advance(to=(c + 1) * settings.max_iter * settings.n_members)
         self.classes_ = classes
@@ -210,6 +237,12 @@ class TieredPUFilter(BaseEstimator):
         self.clean_labels_[noisy], self.n_conflicts_ = settle_conflicts(
             np.column_stack([one.mean_proba for one in found])
         )
+        self.team_labels_ = np.tile(verified, (settings.n_teams, 1))
+        for team, labels in enumerate(self.team_labels_):
+            labels[self.folds_ == team] = MISSING
+            labels[noisy], _ = settle_conflicts(
+                np.column_stack([one.team_mean_proba[team] for one in found])
+            )
         if eval_set is not None:
             eval_proba = np.column_stack([one.eval_mean_proba for one in found])
             self.eval_labels_, _ = settle_conflicts(eval_proba)
@@ -218,17 +251,46 @@ class TieredPUFilter(BaseEstimator):
         self.n_iter_ = np.array([len(one.history) for one in found])
         records.insert(0, "class_name", np.repeat(classes, self.n_iter_))
         self.history_ = records
+        self.settings_ = pd.DataFrame(
+            {
+                "class_name": classes,
+                "threshold": [float(one.rule[0]) for one in found],
+                "min_votes": [int(one.rule[1]) for one in found],
+                "n_members": len(settings.teams[0]),
+                "precision": [float(one.rule[2]) for one in found],
+                "n_clean": np.bincount(self.clean_labels_[noisy] + 1, minlength=len(classes) + 1)[
+                    1:
+                ],
+            }
+        )
         return self
 
-    def _resolved_min_votes(self) -> int:
-        if isinstance(self.min_votes, Integral):
-            if self.min_votes > self.n_members:
-                raise InputError(
-                    f"min_votes={self.min_votes} can never be reached with n_members="
-                    f"{self.n_members}: ask for at most {self.n_members} votes, or add members."
-                )
-            return int(self.min_votes)
-        return max(1, math.ceil(self.min_votes * self.n_members - 1e-9))
+    def _settings(self, seed: int, max_iter: int) -> "_Settings":
+        """Resolve what votes are needed, or what is to be chosen from."""
+        threshold, min_votes = self.threshold, self.min_votes
+        n_teams = 1
+        if "auto" in (threshold, min_votes):
+            n_teams = min(N_TEAMS, self.n_members)
+        if n_teams == 1:  # nobody is left to be blind to anything
+            threshold = DEFAULT_THRESHOLD if threshold == "auto" else threshold
+            min_votes = DEFAULT_MIN_VOTES if min_votes == "auto" else min_votes
+        if isinstance(min_votes, Integral) and min_votes > self.n_members:
+            raise InputError(
+                f"min_votes={min_votes} can never be reached with n_members="
+                f"{self.n_members}: ask for at most {self.n_members} votes, or add members."
+            )
+        if isinstance(min_votes, Integral):
+            min_votes = int(min_votes) / self.n_members
+        return _Settings(
+            n_members=self.n_members,
+            n_teams=n_teams,
+            max_iter=max_iter,
+            thresholds=THRESHOLDS if threshold == "auto" else (threshold,),
+            vote_shares=VOTE_SHARES if min_votes == "auto" else (min_votes,),
+            target_precision=self.target_precision,
+            tol=self.tol,
+            seed=seed,
+        )
 
 
 # Training sets on which members without probabilities are calibrated, all members together.
@@ -238,11 +300,26 @@ HISTORY = ["iteration", "n_positives", "n_negatives", "n_clean", "n_eval", "seco
 
 class _Settings(NamedTuple):
     n_members: int
+    n_teams: int
     max_iter: int
-    threshold: float
-    min_votes: int
+    thresholds: tuple
+    vote_shares: tuple
+    target_precision: float
     tol: float | None
     seed: int
+
+    @property
+    def teams(self) -> list[range]:
+        """Members of each team; a fixed rule needs one team only, which is blind to nothing."""
+        return [range(team, self.n_members, self.n_teams) for team in range(self.n_teams)]
+
+
+class Rule(NamedTuple):
+    """What elects a sample: `α`, `θ` in a team, and the precision that this had on trusted ones."""
+
+    threshold: float
+    min_votes: int
+    precision: float
 
 
 class ClassResult(NamedTuple):
@@ -250,13 +327,55 @@ class ClassResult(NamedTuple):
 
     votes: np.ndarray  # (n_noisy,) int16, -1 where voting stopped early
     mean_proba: np.ndarray  # (n_noisy,) of members; NaN outside the clean set
-    eval_mean_proba: np.ndarray  # (n_eval,) the same
+    team_mean_proba: np.ndarray  # (n_teams, n_noisy) the same, of each team's clean set
+    eval_mean_proba: np.ndarray  # (n_eval,) the same as mean_proba
+    rule: np.ndarray  # a Rule
     history: np.ndarray  # (n_iter, len(HISTORY))
+
+
+def trusted_folds(verified: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
+    """Deal the trusted samples of each class out to folds.
+
+    Parameters
+    ----------
+    verified : ndarray of shape (n_samples,), int
+        Codes of the trusted samples, -1 elsewhere.
+    n_folds : int
+        Number of folds; with one there are none.
+    seed : int
+        Decides who comes where.
+
+    Returns
+    -------
+    folds : ndarray of shape (n_samples,), int
+        Fold of each trusted sample; -1 for noisy samples, and for the only trusted sample of a
+        class, which cannot be spared.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill.pu_filter import trusted_folds
+    >>> folds = trusted_folds(np.array([0, 0, 0, 0, 1, 1, 2, -1]), n_folds=2, seed=0)
+    >>> sorted(folds[:4].tolist()), sorted(folds[4:6].tolist()), folds[6:].tolist()
+    ([0, 0, 1, 1], [0, 1], [-1, -1])
+    """
+    folds = np.full(len(verified), MISSING)
+    if n_folds == 1:
+        return folds
+    rng = np.random.default_rng(seed)
+    dealt = 0  # goes on from class to class, so that folds are of equal size
+    for c in range(verified.max(initial=-1) + 1):
+        rows = rng.permutation(np.flatnonzero(verified == c))
+        if len(rows) > 1:
+            folds[rows] = (dealt + np.arange(len(rows))) % n_folds
+            dealt += len(rows)
+    return folds
 
 
 def _filter_class(
     X: Any,
     verified: np.ndarray,
+    folds: np.ndarray,
     c: int,
     estimator: Any,
     settings: _Settings,
@@ -269,37 +388,119 @@ def _filter_class(
     positives = np.flatnonzero(verified == c)  # D_c^(i)
     negatives = np.flatnonzero((verified != c) & (verified != MISSING))
     eval_rows = np.arange(0 if eval_set is None else _num_samples(eval_set))
-    tally = _no_votes(len(noisy))
-    eval_tally = _no_votes(len(eval_rows))
+    tallies = [_no_votes(len(noisy)) for _ in settings.teams]
+    eval_tallies = [_no_votes(len(eval_rows)) for _ in settings.teams]
+    is_clean = _elected(tallies)
+    rule = Rule(settings.thresholds[0], len(settings.teams[0]), np.nan)
     members: Sequence = ()
     history = []
 
     for k in range(settings.max_iter):  # line 3
         start = time.perf_counter()
-        is_clean = ~np.isnan(tally.mean_proba)
-        draws = [
-            draw_training_set(rng, positives, noisy[is_clean], negatives, noisy[~is_clean])
-            for rng in _generators(settings, c, k)
-        ]  # lines 4-6
+        draws = []
+        for n, rng in enumerate(_generators(settings, c, k)):  # lines 4-6
+            team = n % settings.n_teams
+            seen = folds != team
+            pools = positives[seen[positives]], negatives[seen[negatives]]
+            found = is_clean[team]
+            draws.append(draw_training_set(rng, pools[0], noisy[found], pools[1], noisy[~found]))
         members = _train_members(X, estimator, draws, members, settings, c, k, n_jobs, advance)
+        rule = _choose_rule(members, X, folds, verified == c, settings)
         previous = is_clean
-        tally = _vote(members, X, noisy, settings)  # line 8
-        eval_tally = _vote(members, eval_set, eval_rows, settings)
-        is_clean = ~np.isnan(tally.mean_proba)
+        tallies = _vote(members, X, noisy, rule, settings)  # line 8
+        eval_tallies = _vote(members, eval_set, eval_rows, rule, settings)
+        is_clean = _elected(tallies)
 
         n_positives, n_negatives = len(draws[0].positives), len(draws[0].negatives)
-        sizes = (is_clean.sum(), (~np.isnan(eval_tally.mean_proba)).sum())
+        sizes = [
+            np.count_nonzero(~np.isnan(_merge(some).mean_proba)) for some in (tallies, eval_tallies)
+        ]
         history.append((k + 1, n_positives, n_negatives, *sizes, time.perf_counter() - start))
         settled = (is_clean != previous).sum() <= (settings.tol or 0) * is_clean.sum()
         if k > 0 and settings.tol is not None and settled:
             break
 
+    merged = _merge(tallies)
     return ClassResult(
-        tally.votes,
-        tally.mean_proba,
-        eval_tally.mean_proba,
+        merged.votes,
+        merged.mean_proba,
+        np.array([tally.mean_proba for tally in tallies]),
+        _merge(eval_tallies).mean_proba,
+        np.array(rule),
         np.array(history, dtype=float).reshape(-1, len(HISTORY)),
     )
+
+
+def _choose_rule(
+    members: Sequence, X: Any, folds: np.ndarray, is_class: np.ndarray, settings: _Settings
+) -> Rule:
+    """Choose `α` and `θ` by what the members make of trusted samples that were hidden from them."""
+    size = len(settings.teams[0])
+    if settings.n_teams == 1:
+        min_votes = max(1, math.ceil(settings.vote_shares[0] * size - 1e-9))
+        return Rule(settings.thresholds[0], min_votes, np.nan)
+    scores, positive = [], []
+    for number, team in enumerate(settings.teams):
+        rows = np.flatnonzero(folds == number)
+        proba = [learners.predict_proba(members[n], X, 2, rows)[:, 1] for n in team]
+        # A smaller team's last member votes twice, so that all teams are of one size.
+        scores.append(np.array(proba + proba[-1:] * (size - len(team))))
+        positive.append(is_class[rows])
+    return choose_rule(
+        np.hstack(scores),
+        np.concatenate(positive),
+        settings.thresholds,
+        settings.vote_shares,
+        settings.target_precision,
+    )
+
+
+def choose_rule(
+    scores: np.ndarray,
+    positive: np.ndarray,
+    thresholds: Sequence[float],
+    vote_shares: Sequence[float],
+    target_precision: float,
+) -> Rule:
+    """Find the rule that elects most samples of a class with the precision that is asked for.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_members, n_samples)
+        Probabilities that members give to trusted samples which they have not learned from.
+    positive : ndarray of shape (n_samples,), bool
+        Which of the samples are of the class.
+    thresholds, vote_shares : sequence of float
+        Values of `α`, and of `θ` as a share of the members, to choose from.
+    target_precision : float
+        Precision that is asked for.
+
+    Returns
+    -------
+    rule : Rule
+        Among equals the strictest. Where no rule reaches the target, one that elects nobody: more
+        votes than there are members, and a precision of NaN.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill.pu_filter import choose_rule
+    >>> scores = np.array([[0.95, 0.7, 0.75, 0.1], [0.9, 0.8, 0.4, 0.2]])
+    >>> positive = np.array([True, True, False, False])
+    >>> tuple(choose_rule(scores, positive, [0.5, 0.7, 0.9], [0.5, 1.0], 0.9))
+    (0.7, 2, 1.0)
+    """
+    n_members = len(scores)
+    best, most = Rule(max(thresholds), n_members + 1, np.nan), 0
+    for threshold in sorted(thresholds, reverse=True):
+        votes = (scores >= threshold).sum(axis=0)
+        for share in sorted(vote_shares, reverse=True):
+            min_votes = max(1, math.ceil(share * n_members - 1e-9))
+            elected = votes >= min_votes
+            n_right = int((elected & positive).sum())
+            if n_right > most and n_right >= target_precision * elected.sum():
+                best, most = Rule(threshold, min_votes, n_right / int(elected.sum())), n_right
+    return best
 
 
 class TrainingSet(NamedTuple):
@@ -418,11 +619,40 @@ def _no_votes(n_samples: int) -> Tally:
     return Tally(np.full(n_samples, STOPPED_EARLY, np.int16), np.full(n_samples, np.nan))
 
 
-def _vote(members: Sequence, X: Any, rows: np.ndarray, settings: _Settings) -> Tally:
-    def score(member: Any, subset: np.ndarray) -> np.ndarray:
-        return learners.predict_proba(member, X, 2, rows[subset])[:, 1]
+def _vote(
+    members: Sequence, X: Any, rows: np.ndarray, rule: Rule, settings: _Settings
+) -> list[Tally]:
+    """Let each team vote on its own."""
 
-    return cascade_vote(members, score, len(rows), settings.threshold, settings.min_votes)
+    def score(n: int, subset: np.ndarray) -> np.ndarray:
+        return learners.predict_proba(members[n], X, 2, rows[subset])[:, 1]
+
+    if rule.min_votes > len(settings.teams[0]):  # nobody can be elected
+        return [_no_votes(len(rows)) for _ in settings.teams]
+    return [
+        cascade_vote(team, score, len(rows), rule.threshold, min(rule.min_votes, len(team)))
+        for team in settings.teams
+    ]
+
+
+def _elected(tallies: Sequence[Tally]) -> np.ndarray:
+    """Say whom each team elected: (n_teams, n_samples), bool."""
+    return np.array([~np.isnan(tally.mean_proba) for tally in tallies])
+
+
+def _merge(tallies: Sequence[Tally]) -> Tally:
+    """Elect whom more than half of the teams elect; votes are those of the electing teams."""
+    if len(tallies) == 1:
+        return tallies[0]
+    elected = _elected(tallies)
+    votes = np.where(elected, [tally.votes for tally in tallies], 0).sum(axis=0)
+    proba = np.where(elected, [tally.mean_proba for tally in tallies], 0).sum(axis=0)
+    n_teams = elected.sum(axis=0)
+    enough = n_teams > len(tallies) / 2
+    return Tally(
+        np.where(enough, votes, STOPPED_EARLY).astype(np.int16),
+        np.where(enough, proba / np.maximum(n_teams, 1), np.nan),
+    )
 
 
 def cascade_vote(

@@ -1,50 +1,17 @@
 """The report says what happened, opens offline, and survives whatever a run can be."""
 
 import dataclasses
-import html.parser
 import re
 
 import numpy as np
 import pandas as pd
 import pytest
+from html_page import Page
 
 from pudistill.exceptions import InputError
 from pudistill.report.html import RunSummary, render
 
 NASTY = "<script>alert(1)</script>"
-VOID = {"meta", "br", "img", "hr", "link", "input"}
-
-
-class Page(html.parser.HTMLParser):
-    """Tags, attributes and visible text of a page, checked for balance."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.attributes, self.texts, self.open = [], [], [], []
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "style" not in self.open:
-            self.texts.append(data)
-
-    @property
-    def text(self):
-        return " ".join(" ".join(self.texts).split())
 
 
 def label_table(given, label, *, source="filter", confidence=0.9, trusted=False, ids=None):

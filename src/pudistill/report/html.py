@@ -1,19 +1,23 @@
 """The report of a run: one self-contained HTML file that opens offline."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import jinja2
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
 from pudistill.report import plots
+from pudistill.report.formats import flatten, integer, listed, percent
+from pudistill.report.pages import fill
+from pudistill.report.sections import expectation_section, filter_section, noise_section
 
 ACCURACY_NAMES = {
     "given_labels": "trained on the given labels",
     "trusted_only": "trained on the trusted labels only",
+    "gold_loss_correction": "Gold Loss Correction",
+    "paper": "the paper's method",
     "pudistill": "pudistill",
     "true_labels": "trained with all labels right",
 }
@@ -31,13 +35,21 @@ LABEL_COLUMNS = {
     "votes": "How many members of the filter voted for the label; empty if voting stopped early.",
 }
 
+# Metrics that the report shows elsewhere than among the numbers.
+OWN_PLACE = {
+    "classes",
+    "comparison",
+    "expected_accuracy",
+    "filter_settings",
+    "noise",
+    "test_accuracy",
+    "versions",
+}
 HISTORY_COLUMNS = ["class_name", "iteration", "n_positives", "n_clean", "seconds"]
-MAX_CLASSES_IN_HEAT_MAP = 50
 MAX_FLIPS = 12
 SUREST, LEAST_SURE = 32, 16
 SMALL_PICTURE = 64  # px; drawn with hard pixels, as blowing it up would blur it
 MAX_TABLE_ROWS = 1000
-MAX_LISTED = 12
 
 
 @dataclass(frozen=True)
@@ -57,9 +69,21 @@ class RunSummary:
         ``n_positives``, ``n_clean`` (size of the clean set) and ``seconds``. Empty if the filter
         did not run.
     metrics : dict
-        Whatever was measured; shown by name. ``test_accuracy`` (a dict with any of
-        ``given_labels``, ``trusted_only``, ``pudistill``, ``true_labels``, in [0, 1]) and
-        ``versions`` (a dict of package and version) have places of their own.
+        Whatever was measured; shown by name. These have places of their own, where present:
+
+        - ``test_accuracy``: any of the names in `ACCURACY_NAMES`, each with its accuracy in [0, 1].
+        - ``expected_accuracy``: ``value``, ``interval`` ([low, high]) and ``n``, the number of
+          trusted samples that it was measured on.
+        - ``comparison``: ``candidates`` (each with ``name``, ``accuracy`` and ``log_loss``),
+          ``shipped`` (the name of the one that was kept), ``why`` (a sentence), ``target`` and
+          ``n`` (what, and how many, they were compared on).
+        - ``noise``: ``rate``, ``rate_interval`` ([low, high]); by class, in the order of `classes`:
+          ``class_rate``, ``class_rate_interval`` and ``class_prior``; ``transition_matrix`` (row:
+          true class, column: given label) and ``transition_interval`` ([low, high], each a matrix);
+          ``sources`` (what the estimate rests on, with weights that sum to 1), ``warnings``.
+        - ``filter_settings``: a dict a class, with ``class_name``, ``threshold``, ``min_votes``,
+          ``n_members``, ``precision`` (or None) and ``n_clean``.
+        - ``versions``: package and version.
     settings : dict
         The run's settings, flat.
     classes : list of str
@@ -119,16 +143,12 @@ def render(summary: RunSummary) -> str:
     matrix = _flip_matrix(labels, flips, summary.classes)
     confident = labels.dropna(subset=["source", "confidence"])
     versions = summary.metrics.get("versions") or {}
-    numbers = {
-        name: value
-        for name, value in summary.metrics.items()
-        if name not in ("test_accuracy", "versions", "classes")
-    }
+    numbers = {name: value for name, value in summary.metrics.items() if name not in OWN_PLACE}
 
     accuracy = _accuracies(summary.metrics.get("test_accuracy") or {})
 
-    page = _environment().get_template("report.html")
-    text = page.render(
+    return fill(
+        "report.html",
         title=summary.title,
         headline=_headline(labels, len(changed)),
         n_samples=len(labels),
@@ -139,6 +159,11 @@ def render(summary: RunSummary) -> str:
         accuracy_names=ACCURACY_NAMES,
         comparison=_comparison(accuracy),
         notes=summary.notes,
+        expectation=expectation_section(
+            summary.metrics.get("expected_accuracy"), summary.metrics.get("comparison")
+        ),
+        noise=noise_section(summary.metrics.get("noise"), summary.classes),
+        filter=filter_section(summary.metrics.get("filter_settings")),
         n_changed=len(changed),
         flips=flips.head(MAX_FLIPS).to_dict("records"),
         n_flips=len(flips),
@@ -150,24 +175,10 @@ def render(summary: RunSummary) -> str:
         histograms=Markup(plots.confidence_histograms(confident)) if len(confident) else None,
         galleries=_galleries(surest, summary.pictures),
         columns=LABEL_COLUMNS,
-        settings=dict(_flatten(summary.settings)),
-        numbers=dict(_flatten(numbers)),
-        versions=dict(_flatten(versions)),
+        settings=dict(flatten(summary.settings)),
+        numbers=dict(flatten(numbers)),
+        versions=dict(flatten(versions)),
     )
-    # A file name may hold bytes that are no text; they could not be written to a file as UTF-8.
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pudistill.report", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= {"percent": _percent, "value": _value, "integer": _integer}
-    return environment
 
 
 def _headline(labels: pd.DataFrame, n_changed: int) -> Markup:
@@ -175,10 +186,10 @@ def _headline(labels: pd.DataFrame, n_changed: int) -> Markup:
     if not len(labels):
         return Markup("There are no labels to report")
     if not n_changed:
-        return Markup("None of the {} given labels was changed").format(_integer(n_given))
-    share, verb = _percent(n_changed / max(n_given, 1)), "was" if n_changed == 1 else "were"
+        return Markup("None of the {} given labels was changed").format(integer(n_given))
+    share, verb = percent(n_changed / max(n_given, 1)), "was" if n_changed == 1 else "were"
     return Markup("{} of {} given labels {} changed ({})").format(
-        _integer(n_changed), _integer(n_given), verb, share
+        integer(n_changed), integer(n_given), verb, share
     )
 
 
@@ -201,7 +212,7 @@ def _accuracies(test_accuracy: Mapping[str, float]) -> dict[str, float]:
     }
 
 
-def _comparison(accuracy: Mapping[str, float]) -> str | None:
+def _comparison(accuracy: Mapping[str, float]) -> Markup | None:
     """Say in words how far pudistill is from the others, whichever way that goes."""
     others = {name: value for name, value in accuracy.items() if name != "pudistill"}
     if not others or len(others) == len(accuracy):
@@ -211,9 +222,9 @@ def _comparison(accuracy: Mapping[str, float]) -> str | None:
     for name, value in others.items():
         points = f"{abs(100 * (ours - value)):.1f} points {'above' if ours > value else 'below'}"
         distance = "level with" if points.startswith("0.0") else points
-        parts.append(f"{distance} one {ACCURACY_NAMES[name]}")
-    listed = " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
-    return f"The classifier of pudistill is {listed}."
+        method = ACCURACY_NAMES[name]
+        parts.append(f"{distance} {'one ' if method.startswith('trained') else ''}{method}")
+    return Markup("The classifier of pudistill is {}.").format(listed(parts))
 
 
 def _count_flips(changed: pd.DataFrame) -> pd.DataFrame:
@@ -228,10 +239,7 @@ def _flip_matrix(labels: pd.DataFrame, flips: pd.DataFrame, classes: list[str]) 
     pairs = labels.dropna(subset=["given", "label"])[["given", "label"]].astype(str)
     found = pd.unique(pd.concat([pairs["given"], pairs["label"]]))
     names = list(dict.fromkeys([*map(str, classes), *found]))
-    if len(names) > MAX_CLASSES_IN_HEAT_MAP:
-        by_frequency = dict.fromkeys(flips[["given", "label"]].to_numpy().ravel())
-        drawn = set(list(by_frequency)[:MAX_CLASSES_IN_HEAT_MAP])
-        names = [name for name in names if name in drawn]
+    names = plots.most_involved(names, flips[["given", "label"]].to_numpy())
     counts = pairs.groupby(["given", "label"]).size().unstack(fill_value=0)
     return counts.reindex(index=names, columns=names, fill_value=0)
 
@@ -275,48 +283,6 @@ def _sample(row: Mapping[Any, Any], pictures: Mapping[str, np.ndarray]) -> dict[
     return {**row, "picture": plots.picture_uri(picture), "is_small": is_small}
 
 
-def _flatten(settings: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
 def _is_true(column: pd.Series) -> pd.Series:
     """Tell where a column is true; a missing value is not."""
     return column.eq(True).fillna(False).astype(bool)
-
-
-def _percent(share: float, digits: int | None = None) -> Markup:
-    """Write a share as a percentage, whole unless it is close to 0 or 100 without being it."""
-    percentage = 100 * share
-    if pd.isna(percentage):
-        return Markup("–")
-    if digits is None:
-        digits = 1 if 0 < percentage < 1 or 99 < percentage < 100 else 0
-        if 0 < percentage < 0.05:
-            return Markup("&lt;0.1&nbsp;%")
-        if 99.95 <= percentage < 100:
-            return Markup("&gt;99.9&nbsp;%")
-    return Markup("{}&nbsp;%").format(f"{percentage:.{digits}f}")
-
-
-def _integer(number: float) -> str:
-    return "–" if pd.isna(number) else f"{int(number):,}"
-
-
-def _value(value: Any) -> str:
-    """Write a setting or a measurement as a reader would."""
-    if value is None or (isinstance(value, Sequence) and not len(value)):
-        return "none"
-    if isinstance(value, bool | np.bool_):
-        return "yes" if value else "no"
-    if isinstance(value, int | np.integer):
-        return str(value)
-    if isinstance(value, float | np.floating):
-        return "–" if np.isnan(value) else f"{value:.4g}"
-    if isinstance(value, list | tuple):
-        more = f", … ({len(value):,} in all)" if len(value) > MAX_LISTED else ""
-        return ", ".join(map(_value, value[:MAX_LISTED])) + more
-    return str(value)

@@ -7,7 +7,7 @@ import base64
 import io
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -21,6 +21,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from pudistill.exceptions import InputError
+from pudistill.report.palette import FONT, LIGHT
 
 SOURCES = {"trusted": "--trusted", "filter": "--filter", "teacher": "--teacher", "given": "--given"}
 """Where a label can come from, and the CSS variable that holds its colour."""
@@ -59,10 +60,25 @@ _STYLE: dict[Any, Any] = {
     "figure.dpi": 72,  # one unit of the figure is one CSS pixel
 }
 
-CHARACTER = 6.6  # average width of a character in px at 12 px
+CHARACTER, CAPITAL = 6.6, 8.2  # average width of a character in px at 12 px
 PAGE_WIDTH = 940
-CORNER = "given ↓  new →"
 MAX_NAMED_LINES = len(SERIES)
+MAX_METHOD_NAME = 24
+MAX_CLASSES_IN_HEAT_MAP = 50
+LEAST_DRAWN_SHARE = 0.005  # less is written as 0 %
+
+# A method's name at the end of its line, and its colour.
+METHODS = {
+    "given_labels": ("given labels", "--series-0"),
+    "trusted_only": ("trusted labels only", "--series-2"),
+    "gold_loss_correction": ("Gold Loss Correction", "--series-3"),
+    "paper": ("the paper's method", "--series-4"),
+    "pudistill": ("pudistill", "--accent"),
+    "true_labels": ("all labels right", "--muted"),
+}
+_OTHER_COLOURS = ["--series-5", "--series-6", "--series-7", "--series-8", "--series-9"]
+NOISE_FREE = ("trusted_only", "true_labels")
+"""Methods that read no noisy label: one accuracy, whatever the noise."""
 
 
 def picture_uri(picture: np.ndarray, max_size: int = 192) -> str:
@@ -121,17 +137,85 @@ def flip_heat_map(counts: pd.DataFrame) -> str:
         SVG element.
     """
     values = counts.to_numpy()
+    most = max(values[~np.eye(len(values), dtype=bool)].max(initial=0), 1)
+    in_full = values.max(initial=0) < 100_000
+    return _heat_map(
+        counts,
+        strength=values / most,
+        write=lambda count, is_roomy: f"{count:,}" if is_roomy and in_full else compact(count),
+        corner="given ↓  new →",
+        title="Heat map of given and new labels",
+    )
+
+
+def transition_heat_map(matrix: pd.DataFrame) -> str:
+    """Draw how large a share of each true class (row) is given each label (column).
+
+    Parameters
+    ----------
+    matrix : DataFrame of shape (C, C)
+        Shares in [0, 1]; index and columns are the same class names in the same order. The diagonal
+        holds right labels, which are shown, but not coloured. Shares below 0.5 % are left out.
+
+    Returns
+    -------
+    str
+        SVG element.
+    """
+    drawn = matrix.where(matrix >= LEAST_DRAWN_SHARE, 0.0)
+    return _heat_map(
+        drawn,
+        strength=drawn.to_numpy(),
+        write=lambda share, is_roomy: f"{100 * share:.0f}" + (" %" if is_roomy else ""),
+        corner="true ↓  given →",
+        title="Heat map of true and given labels",
+    )
+
+
+def most_involved(names: Sequence[str], pairs: np.ndarray) -> list[str]:
+    """Choose the classes that a heat map can show: all, or of many those in the first pairs.
+
+    Parameters
+    ----------
+    names : sequence of str
+        All classes, in the order in which they are drawn.
+    pairs : ndarray of shape (n, 2)
+        Names of the classes of each confusion, the most important first.
+
+    Returns
+    -------
+    list of str
+        At most 50 of `names`, in their order.
+    """
+    if len(names) <= MAX_CLASSES_IN_HEAT_MAP:
+        return list(names)
+    by_importance = dict.fromkeys(pairs.ravel())
+    chosen = set(list(by_importance)[:MAX_CLASSES_IN_HEAT_MAP])
+    return [name for name in names if name in chosen]
+
+
+def _heat_map(
+    table: pd.DataFrame,
+    *,
+    strength: np.ndarray,
+    write: Callable[[Any, bool], str],
+    corner: str,
+    title: str,
+) -> str:
+    """Draw a square table of confusions, coloured by `strength` off its diagonal.
+
+    `write` turns a value into text, given whether there is room for a long one.
+    """
+    values = table.to_numpy()
     n = len(values)
-    names = [shorten(name) for name in counts.index]
-    name_width = max(map(len, names), default=0) * CHARACTER
-    left = max(name_width, len(CORNER) * CHARACTER) + 8
+    names = [shorten(name) for name in table.index]
+    name_width = max(map(_width, names), default=0)
+    left = max(name_width, _width(corner)) + 8
     cell = float(np.clip((PAGE_WIDTH - left) / max(n, 1), 15, 46))
     name_size = min(12, cell * 0.7)
     upright = name_width > cell - 4
     top = name_width + 12 if upright else 24
-    is_roomy = cell > 40 and values.max(initial=0) < 100_000
     is_kept = np.eye(n, dtype=bool)
-    most = max(values[~is_kept].max(initial=0), 1)
 
     with mpl.rc_context(_STYLE):
         figure = _figure(left + n * cell + 4, top + n * cell + 4)
@@ -144,30 +228,30 @@ def flip_heat_map(counts: pd.DataFrame) -> str:
         axes.set_xticks(centres, names, rotation=90 if upright else 0)
         axes.set_yticks(centres, names)
         axes.annotate(
-            CORNER, (0, 0), (-4, 5), textcoords="offset points", ha="right", color=MUTED, size=11
+            corner, (0, 0), (-4, 5), textcoords="offset points", ha="right", color=MUTED, size=11
         )
         is_flip = (values > 0) & ~is_kept
         # Square root: a few flips remain visible beside the most frequent ones.
-        strength = np.where(is_flip, 0.08 + 0.92 * np.sqrt(values / most), 0)
+        opacity = np.where(is_kept, 1.0, 0.45)
+        opacity[is_flip] = 0.08 + 0.92 * np.sqrt(strength[is_flip])
         colours = np.where(is_flip[..., None], to_rgb(ACCENT), to_rgb(QUIET))
-        opacity = np.where(is_flip, strength, np.where(is_kept, 1.0, 0.45))
         rows, columns = np.indices((n, n))
-        corner = np.stack([columns, rows], axis=-1).reshape(-1, 1, 2)
-        squares = corner + np.array([[0.03, 0.03], [0.97, 0.03], [0.97, 0.97], [0.03, 0.97]])
+        corners = np.stack([columns, rows], axis=-1).reshape(-1, 1, 2)
+        squares = corners + np.array([[0.03, 0.03], [0.97, 0.03], [0.97, 0.97], [0.03, 0.97]])
         fills = np.dstack([colours, opacity]).reshape(-1, 4)
         axes.add_collection(PolyCollection(squares, facecolors=fills, linewidths=0), autolim=False)
         for row, column in np.argwhere(values):
-            kept, strong = is_kept[row, column], strength[row, column] > 0.6
+            is_strong = is_flip[row, column] and opacity[row, column] > 0.6
             axes.text(
                 column + 0.5,
                 row + 0.53,
-                f"{values[row, column]:,}" if is_roomy else compact(values[row, column]),
+                write(values[row, column], cell > 40),
                 fontsize=min(12.0, cell * 0.42),
-                color=MUTED if kept else ON_ACCENT if strong else INK,
+                color=MUTED if is_kept[row, column] else ON_ACCENT if is_strong else INK,
                 ha="center",
                 va="center",
             )
-        return _to_svg(figure, "Heat map of given and new labels")
+        return _to_svg(figure, title)
 
 
 def growth_lines(history: pd.DataFrame) -> str:
@@ -196,7 +280,7 @@ def growth_lines(history: pd.DataFrame) -> str:
     last = max(line[-1, 0] for line in lines.values())
 
     most = max(line[:, 1].max() for line in lines.values())
-    name_width = max(len(shorten(name, 14)) for name in named) * CHARACTER
+    name_width = max(_width(shorten(name, 14)) for name in named)
     with mpl.rc_context(_STYLE):
         figure = _figure(440, 300)
         axes = _axes(figure, left=44, right=name_width + 14, bottom=44, top=10)
@@ -266,6 +350,139 @@ def confidence_histograms(labels: pd.DataFrame) -> str:
         return _to_svg(figure, "Histograms of confidence by source")
 
 
+def accuracy_curve(results: pd.DataFrame) -> str:
+    """Draw test accuracy against the share of wrong labels, one panel a kind of noise.
+
+    Parameters
+    ----------
+    results : DataFrame
+        One row per method and noise setting: ``noise`` (its kind), ``overall_level`` (share of
+        wrong labels in the whole data set, in [0, 1]), ``method`` and ``accuracy`` (in [0, 1]).
+        Methods that read no noisy label (``trusted_only``, ``true_labels``) become horizontal
+        lines.
+
+    Returns
+    -------
+    str
+        SVG element; `standalone` makes a file of it.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from pudistill.report.plots import accuracy_curve
+    >>> results = pd.DataFrame(
+    ...     {"noise": "symmetric", "overall_level": [0.3, 0.6], "method": "pudistill",
+    ...      "accuracy": [0.95, 0.94]}
+    ... )
+    >>> accuracy_curve(results)[:4]
+    '<svg'
+    """
+    looks = _method_looks(list(results["method"].unique()))
+    kinds = list(results["noise"].unique())
+    names = {method: shorten(name, MAX_METHOD_NAME) for method, (name, _) in looks.items()}
+    left, top, bottom, gap, height = 44, 30, 50, 28, 300
+    right = max(map(_width, names.values())) + 18
+    panel = np.clip((PAGE_WIDTH - left - right + gap) / len(kinds) - gap, 260, 520)
+    width = left + len(kinds) * (panel + gap) - gap + right
+    lowest = results["accuracy"].min()
+    span = max(results["accuracy"].max() - lowest, 0.05)
+    with mpl.rc_context(_STYLE):
+        figure = _figure(width, top + height + bottom)
+        for position, kind in enumerate(kinds):
+            start = left + position * (panel + gap)
+            axes = _axes(figure, left=start, right=width - start - panel, bottom=bottom, top=top)
+            axes.set_ylim(lowest - 0.06 * span, lowest + 1.06 * span)
+            ends = _draw_curves(axes, results[results["noise"] == kind], looks)
+            axes.set_title(f"{kind} noise", loc="left", fontsize=12, color=INK, pad=12)
+            axes.tick_params(labelleft=position == 0)
+        _label_ends(
+            axes,
+            {names[method]: end for method, end in ends.items()},
+            {names[method]: looks[method][1] for method in ends},
+            length=MAX_METHOD_NAME,
+        )
+        return _to_svg(figure, "Line chart of test accuracy by share of wrong labels")
+
+
+def _method_looks(methods: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Choose each method's name and colour, the known ones in the order of `METHODS`."""
+    others = [method for method in methods if method not in METHODS]
+    looks = {method: METHODS[method] for method in METHODS if method in methods}
+    for n, method in enumerate(others):
+        looks[method] = (method.replace("_", " "), _OTHER_COLOURS[n % len(_OTHER_COLOURS)])
+    return {method: (name, _PLACEHOLDER[variable]) for method, (name, variable) in looks.items()}
+
+
+def _draw_curves(
+    axes: Axes, results: pd.DataFrame, looks: Mapping[str, tuple[str, str]]
+) -> dict[str, float]:
+    """Draw one line a method, and return the accuracy at which each one ends."""
+    ends = {}
+    axes.grid(axis="y")
+    axes.xaxis.set_major_locator(MaxNLocator(7))
+    axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
+    axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
+    axes.set_xlabel("wrong labels in the whole data set")
+    levels = results["overall_level"]
+    margin = 0.02 * max(levels.max() - levels.min(), 0.05)
+    axes.set_xlim(levels.min() - margin, levels.max() + margin)
+    for method, (_, colour) in looks.items():
+        line = results.loc[results["method"] == method, ["overall_level", "accuracy"]]
+        if line.empty:
+            continue
+        level, accuracy = line.groupby("overall_level").mean().reset_index().to_numpy().T
+        if method in NOISE_FREE:
+            ends[method] = accuracy.mean()
+            axes.axhline(ends[method], color=colour, linewidth=1.5, linestyle=(0, (4, 3)))
+        else:
+            ends[method] = accuracy[-1]
+            is_ours = method == "pudistill"
+            axes.plot(
+                level,
+                accuracy,
+                color=colour,
+                linewidth=2.6 if is_ours else 1.8,
+                marker="o",
+                markersize=6 if is_ours else 4.5,
+                markeredgewidth=0,
+                clip_on=False,
+                zorder=3 if is_ours else 2,
+            )
+    return ends
+
+
+def standalone(svg: str) -> str:
+    """Make a file of a page's figure: with colours, a font, a size and a background of its own.
+
+    Parameters
+    ----------
+    svg : str
+        SVG element, as the other functions return it.
+
+    Returns
+    -------
+    str
+        SVG document, in the colours of a light page.
+
+    Examples
+    --------
+    >>> from pudistill.report.plots import standalone
+    >>> page_figure = '<svg viewBox="0 0 9 6" style="width: 9px"><path fill="var(--ink)"/></svg>'
+    >>> "var(" in standalone(page_figure)
+    False
+    """
+    opening, rest = svg.split(">", 1)
+    width, height = re.findall(r"[\d.]+", opening.split("viewBox=")[1])[2:4]
+    opening = re.sub(
+        r' style="[^"]*"',
+        f' width="{width}" height="{height}" style="font-family: {FONT}"',
+        opening,
+    )
+    background = '<rect width="100%" height="100%" fill="var(--page)"/>'
+    document = f'<?xml version="1.0" encoding="utf-8"?>\n{opening}>{background}{rest}\n'
+    return re.sub(r"var\(--([\w-]+)\)", lambda match: LIGHT[match[1]], document)
+
+
 def shorten(name: object, length: int = 18) -> str:
     """Cut a name that is too long for a figure, and keep it on one line."""
     text = " ".join(str(name).split()) or "(empty)"
@@ -278,6 +495,12 @@ def compact(count: float) -> str:
         if count >= size * 0.9995:
             return f"{count / size:.{int(count < 9.95 * size)}f}".removesuffix(".0") + unit
     return f"{count:.0f}"
+
+
+def _width(text: str) -> float:
+    """Estimate the width of text in px at 12 px; browsers' fonts differ."""
+    n_capitals = sum(map(str.isupper, text))
+    return n_capitals * CAPITAL + (len(text) - n_capitals) * CHARACTER
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -298,7 +521,9 @@ def _axes(figure: Figure, *, left: float, right: float, bottom: float, top: floa
     )
 
 
-def _label_ends(axes: Axes, ends: Mapping[Any, float], colour: Mapping[Any, str]) -> None:
+def _label_ends(
+    axes: Axes, ends: Mapping[Any, float], colour: Mapping[Any, str], length: int = 14
+) -> None:
     """Write each line's name at its end, moved apart where names would overlap."""
     low, high = axes.get_ylim()
     line_height = 14.5 / axes.get_window_extent().height
@@ -312,7 +537,7 @@ def _label_ends(axes: Axes, ends: Mapping[Any, float], colour: Mapping[Any, str]
         place[n] = min(place[n], place[n + 1] - line_height)
     for name, height in zip(names, place, strict=True):
         axes.annotate(
-            shorten(name, 14),
+            shorten(name, length),
             (1, height),
             (10, 0),
             xycoords="axes fraction",

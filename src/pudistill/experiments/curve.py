@@ -1,0 +1,412 @@
+"""Accuracy against noise level: figure 3 of the paper, on any data whose labels are right.
+
+One trusted split serves every noise setting, so all that reads no noisy label (the filter and the
+teachers, the classifier trained on trusted samples, the one trained on true labels) is computed
+once, and a setting costs a student.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import joblib
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from pudistill.data import TrustedDataset
+from pudistill.exceptions import InputError, as_input_error
+from pudistill.progress import stage
+from pudistill.pseudo_labels import one_hot
+from pudistill.report import plots
+from pudistill.report.curve_page import CurveSummary, render_curve
+from pudistill.runs import Run, Units
+from pudistill.validation import MISSING, check_labels
+from pudistill.workflow import (
+    Accuracy,
+    Settings,
+    _versions,
+    load_data,
+    reference_accuracy,
+    with_noise,
+)
+
+Noise = Literal["symmetric", "asymmetric", "pair", "instance"]
+NOISES: tuple[Noise, ...] = ("symmetric", "asymmetric")
+LEVELS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+COLUMNS = ["noise", "level", "overall_level", "method", "accuracy"]
+
+
+class CurveSettings(Settings):
+    """Everything that decides what a sweep computes; ``config.toml`` holds just this.
+
+    Beside the settings of `Settings`, of which ``noise`` and ``level`` have no meaning here.
+
+    Attributes
+    ----------
+    noises : list of {"symmetric", "asymmetric", "pair", "instance"}
+        Kinds of noise.
+    levels : list of float in [0, 1]
+        Noise levels of the whole data set; those that the share of trusted samples does not leave
+        room for are left out.
+    methods : list of str
+        What is compared, names of `METHODS`.
+    """
+
+    noises: list[Noise] = Field(
+        list(NOISES), min_length=1, description="some of symmetric, asymmetric, pair and instance"
+    )
+    levels: list[float] = Field(
+        list(LEVELS), min_length=1, description="a list of noise levels from 0 to 1"
+    )
+    methods: list[str] = Field(default_factory=lambda: list(METHODS), min_length=1)
+
+    def to_config(self) -> dict[str, Any]:
+        """Return the settings as ``config.toml`` holds them, to be repeated from anywhere."""
+        return super().to_config() | {"trusted_fraction": self.trusted_fraction}
+
+    def split(self) -> tuple[list[float], list[float]]:
+        """Return the levels that the share of trusted samples leaves room for, and the others."""
+        levels = sorted(set(self.levels))
+        n_possible = sum(level + self.trusted_fraction <= 1 + 1e-9 for level in levels)
+        return levels[:n_possible], levels[n_possible:]
+
+    def check(self) -> None:
+        """Raise `InputError` where the settings describe no sweep."""
+        if self.noise is not None:
+            raise InputError(
+                "A curve goes through kinds and levels of noise: give `noises` and `levels`, and "
+                "leave `noise` out."
+            )
+        if self.test_data is None and self.test_fraction is None:
+            raise InputError(
+                "A curve needs samples to test on: name `test_data`, or hold out a "
+                "`test_fraction` such as 0.2."
+            )
+        unknown = [method for method in self.methods if method not in METHODS]
+        if unknown:
+            raise InputError(
+                f"There is no method {unknown[0]!r}: choose some of {', '.join(METHODS)}."
+            )
+        if not all(0 <= level <= 1 for level in self.levels):
+            raise InputError(f"The levels {self.levels} are no shares: give numbers from 0 to 1.")
+        if not self.split()[0]:
+            raise InputError(
+                f"With a trusted share of {self.trusted_fraction:g} no level can be more than "
+                f"{1 - self.trusted_fraction:g}: give lower levels, or trust less."
+            )
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all methods of a sweep have in common.
+
+    Attributes
+    ----------
+    settings : Settings
+        How to learn.
+    clean : TrustedDataset
+        The training samples before any noise: `true_labels`, and which samples are trusted.
+    test : TrustedDataset
+        Test samples with right labels.
+    units : Units or None
+        Where finished stages are kept.
+    """
+
+    settings: Settings
+    clean: TrustedDataset
+    test: TrustedDataset
+    units: Units | None = None
+
+    def reference(self, labels: np.ndarray) -> float:
+        """Train the student's learner on labels as they are (None: left out), and test it."""
+        codes = self._codes(labels)
+        known = np.flatnonzero(codes != MISSING)
+        result = reference_accuracy(
+            self.settings.classifier(self.clean.X).estimator,
+            self.clean.X[known],
+            one_hot(codes[known], len(self.clean.classes)),
+            self.test.X,
+            self._codes(self.test.y),
+            self.settings.seed,
+        )
+        return float(result.accuracy)
+
+    def _codes(self, labels: np.ndarray) -> np.ndarray:
+        code = {name: n for n, name in enumerate(self.clean.classes)} | {None: MISSING}
+        return np.array([code[name] for name in labels])
+
+    def fingerprint(self) -> str:
+        """Hash everything that an accuracy depends on, but the method and the given labels."""
+        settings = self.settings.model_dump(exclude={"noises", "levels", "methods", "n_jobs"})
+        data = (self.clean.X, self.clean.true_labels, self.clean.verified)
+        return joblib.hash((settings, data, self.test.X, self.test.y))
+
+
+Score = Callable[[TrustedDataset], float]
+"""Test accuracy of a method that learned from a data set with noisy labels."""
+
+
+def given_labels(bench: Bench) -> Score:
+    """Prepare the student's learner, trained on all labels as given; trusted ones are right."""
+
+    def score(noisy: TrustedDataset) -> float:
+        return bench.reference(_known_labels(noisy))
+
+    return score
+
+
+def trusted_only(bench: Bench) -> Score:
+    """Train the student's learner on the trusted samples; no noise reaches it."""
+    accuracy = bench.reference(bench.clean.verified)
+    return lambda noisy: accuracy  # noqa: ARG005
+
+
+def pudistill(bench: Bench) -> Score:
+    """Grow the clean set and train the teachers, for a student per noise setting."""
+    return distilled(bench, bench.settings)
+
+
+def true_labels(bench: Bench) -> Score:
+    """Train the student's learner on all true labels: the ceiling."""
+    assert bench.clean.true_labels is not None
+    accuracy = bench.reference(bench.clean.true_labels)
+    return lambda noisy: accuracy  # noqa: ARG005
+
+
+def distilled(bench: Bench, settings: Settings) -> Score:
+    """Fit the classifier's teachers once, for a student per noise setting.
+
+    Parameters
+    ----------
+    bench : Bench
+        What all methods have in common.
+    settings : Settings
+        Which classifier; often those of `bench`, or a copy with one changed.
+
+    Returns
+    -------
+    score : callable
+        Takes a `TrustedDataset` with noisy labels, returns the student's test accuracy.
+    """
+    clean, test = bench.clean, bench.test
+    classifier = settings.classifier(clean.X).set_params(memory=bench.units)
+    classifier.fit_teachers(clean.X, clean.y, clean.verified)
+
+    def score(noisy: TrustedDataset) -> float:
+        classifier.fit_student(noisy.X, noisy.y, noisy.verified)
+        return float(np.mean(classifier.predict(test.X) == test.y))
+
+    return score
+
+
+METHODS: dict[str, Callable[[Bench], Score]] = {
+    "given_labels": given_labels,
+    "trusted_only": trusted_only,
+    "pudistill": pudistill,
+    "true_labels": true_labels,
+}
+"""What is compared. Each method does at once what reads no noisy label, and returns the rest."""
+
+
+def accuracy_curve(
+    dataset: TrustedDataset,
+    test: TrustedDataset,
+    settings: CurveSettings,
+    *,
+    units: Units | None = None,
+) -> pd.DataFrame:
+    """Measure how accurate each method is at each kind and level of noise.
+
+    Parameters
+    ----------
+    dataset : TrustedDataset
+        Training samples, with `true_labels` or given labels that are all right. The trusted ones
+        are drawn anew, a share of `settings.trusted_fraction` of each class.
+    test : TrustedDataset
+        Test samples with right labels, of the same kind.
+    settings : CurveSettings
+        Kinds and levels of noise, methods, and how to learn.
+    units : Units, default=None
+        Where to keep finished stages, so that an interrupted sweep goes on.
+
+    Returns
+    -------
+    results : DataFrame
+        A row per kind, level and method: ``noise``, ``level`` (the level asked for),
+        ``overall_level`` (the share of labels of the whole data set that are wrong), ``method`` and
+        ``accuracy`` (on the test samples, after the last epoch).
+
+    Raises
+    ------
+    InputError
+        If the settings describe no sweep, or data and settings do not fit.
+
+    Examples
+    --------
+    >>> from pudistill.data import load_dataset
+    >>> from pudistill.experiments.curve import CurveSettings, accuracy_curve
+    >>> train, test = load_dataset("iris").holdout(0.3, random_state=0)
+    >>> settings = CurveSettings.read(
+    ...     {"data": "iris", "test_fraction": 0.3, "trusted_fraction": 0.2, "levels": [0.6],
+    ...      "methods": ["given_labels", "true_labels"]}
+    ... )
+    >>> results = accuracy_curve(train, test, settings)
+    >>> results[["noise", "level", "method"]].drop_duplicates().shape
+    (4, 3)
+    """
+    settings.check()
+    levels, _ = settings.split()
+    bench = Bench(settings, _with_noise(dataset, settings, "symmetric", 0.0), test, units)
+    noisy_sets = [
+        NoisySet(noise, level, _with_noise(dataset, settings, noise, level))
+        for noise in settings.noises
+        for level in levels
+    ]
+    rows = []
+    with stage("curve", len(settings.methods) * len(noisy_sets)) as advance, as_input_error():
+        fingerprint = bench.fingerprint()
+        for method in settings.methods:
+            score = _remembered(method, bench, fingerprint)
+            for noisy in noisy_sets:
+                rows.append((*noisy[:2], noisy.overall_level, method, score(noisy.dataset)))
+                advance(1, detail=f"{method}, {noisy.noise} {noisy.level:.0%}".replace("_", " "))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+class NoisySet(NamedTuple):
+    """The training samples with noise of a kind and level."""
+
+    noise: str
+    level: float
+    dataset: TrustedDataset
+
+    @property
+    def overall_level(self) -> float:
+        """Share of the labels that are wrong; trusted ones are right."""
+        return float(np.mean(_known_labels(self.dataset) != self.dataset.true_labels))
+
+
+def _with_noise(
+    dataset: TrustedDataset, settings: Settings, noise: str, level: float
+) -> TrustedDataset:
+    """Corrupt labels; which samples are trusted is the same for every noise."""
+    return with_noise(dataset, noise, level, settings.trusted_fraction, settings.seed)
+
+
+def _known_labels(dataset: TrustedDataset) -> np.ndarray:
+    return np.where(dataset.trusted, dataset.verified, dataset.y)
+
+
+def _remembered(method: str, bench: Bench, fingerprint: str) -> Score:
+    """Wrap a method so that it starts to work only if something is not yet known."""
+    prepared = cache(lambda: METHODS[method](bench))
+    cell = curve_cell if bench.units is None else bench.units.cache(curve_cell, ignore=["score"])
+
+    def score(noisy: TrustedDataset) -> float:
+        # A method without noise has one accuracy, whatever the given labels are.
+        is_noise_free = method in plots.NOISE_FREE
+        given = None if is_noise_free else check_labels(noisy.y, noisy.verified).given
+        return float(cell(fingerprint, method, given, lambda: prepared()(noisy)).accuracy)
+
+    return score
+
+
+def curve_cell(
+    fingerprint: str,  # noqa: ARG001
+    method: str,  # noqa: ARG001
+    given: np.ndarray | None,  # noqa: ARG001
+    score: Callable[[], float],
+) -> Accuracy:
+    """Compute one accuracy; the other parameters are the key under which `Units` keeps it."""
+    return Accuracy(np.asarray(score()))
+
+
+def curve_run(settings: CurveSettings, output: Path) -> Run:
+    """Measure a curve and leave a run folder behind.
+
+    It holds ``config.toml``, ``curve.csv`` and ``curve.parquet`` (see `accuracy_curve`),
+    ``curve.svg``, ``report.html`` and, at last, ``metrics.json``.
+
+    Parameters
+    ----------
+    settings : CurveSettings
+        What to do.
+    output : Path
+        The run folder, which must not exist yet; or that of the same sweep, interrupted, which
+        then goes on.
+
+    Returns
+    -------
+    run : Run
+        The finished run.
+
+    Raises
+    ------
+    InputError
+        If something in the data or the settings is wrong; then no folder is left.
+    """
+    settings.check()
+    config = settings.to_config()
+    Run.check_free(output, config)
+    dataset, test = load_data(settings.model_copy(update={"noise": "symmetric", "level": 0.0}))
+    assert test is not None  # the settings name one
+    is_new = not (output / "run.json").exists()
+    run = Run.create(output, config)
+    try:
+        start = time.perf_counter()
+        results = accuracy_curve(dataset, test, settings, units=run.units)
+        seconds = time.perf_counter() - start
+    except InputError:
+        if is_new:
+            run.discard()
+        raise
+    metrics = {
+        "n_samples": len(dataset),
+        "n_trusted": int(dataset.trusted.sum()),
+        "n_classes": len(dataset.classes),
+        "n_test": len(test),
+        "seconds": round(seconds, 3),
+        "versions": _versions(),
+    }
+    run.write_table("curve", results)
+    _write_pictures(run, results, metrics)
+    run.write_json("metrics.json", metrics)  # last: it says that the run is finished
+    return run
+
+
+def write_curve_report(run: Run) -> Path:
+    """Write ``report.html``, whose path is returned, and ``curve.svg`` of a sweep again."""
+    _write_pictures(run, run.read_table("curve"), run.read_json("metrics.json"))
+    return run.path / "report.html"
+
+
+def is_curve(run: Run) -> bool:
+    """Tell whether a run folder holds a sweep."""
+    return (run.path / "curve.parquet").is_file()
+
+
+def _write_pictures(run: Run, results: pd.DataFrame, metrics: dict[str, Any]) -> None:
+    settings = run.read_toml("config.toml")
+    summary = CurveSummary(
+        title=f"pudistill: {Path(settings['data']).name}",
+        results=results,
+        metrics=metrics,
+        settings=settings,
+        notes=_notes(CurveSettings.model_validate(settings)),
+    )
+    run.write_bytes("report.html", render_curve(summary).encode())
+    run.write_bytes("curve.svg", plots.standalone(plots.accuracy_curve(results)).encode())
+
+
+def _notes(settings: CurveSettings) -> list[str]:
+    _, left_out = settings.split()
+    if not left_out:
+        return []
+    return [
+        f"Left out: a noise level of {' and '.join(f'{level:g}' for level in left_out)}, because a "
+        f"share of {settings.trusted_fraction:g} of the samples is trusted."
+    ]

@@ -1,0 +1,127 @@
+"""The page of a sweep: how accurate each method is at each noise level."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+
+from pudistill.report import plots
+from pudistill.report.formats import flatten, percent, percent_range
+from pudistill.report.html import ACCURACY_NAMES
+from pudistill.report.pages import fill
+
+OWN_PLACE = {"n_samples", "n_trusted", "n_classes", "n_test", "versions"}
+
+
+@dataclass(frozen=True)
+class CurveSummary:
+    """What the page of a sweep tells.
+
+    Attributes
+    ----------
+    title : str
+        Name of the data.
+    results : DataFrame
+        One row per noise setting and method: ``noise`` (its kind), ``level`` (as it was asked
+        for), ``overall_level`` (share of wrong labels in the whole data set), ``method`` and
+        ``accuracy``; the last three as `plots.accuracy_curve` takes them.
+    metrics : dict
+        ``n_samples``, ``n_trusted``, ``n_classes``, ``n_test``, ``versions``; and whatever else was
+        measured, shown by name.
+    settings : dict
+        The run's settings.
+    notes : list of str
+        Warnings that a reader must see.
+    """
+
+    title: str
+    results: pd.DataFrame
+    metrics: dict[str, Any]
+    settings: dict[str, Any]
+    notes: list[str]
+
+
+def render_curve(summary: CurveSummary) -> str:
+    """Write the page of a sweep.
+
+    Parameters
+    ----------
+    summary : CurveSummary
+        What to tell.
+
+    Returns
+    -------
+    str
+        HTML document without any external resource or script; text from the data is escaped.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from pudistill.report.curve_page import CurveSummary, render_curve
+    >>> results = pd.DataFrame(
+    ...     {"noise": "symmetric", "level": [0.3, 0.6], "overall_level": [0.27, 0.54],
+    ...      "method": "pudistill", "accuracy": [0.95, 0.94]}
+    ... )
+    >>> metrics = {"n_samples": 100, "n_trusted": 10, "n_classes": 10, "n_test": 50}
+    >>> "94.0&nbsp;%" in render_curve(CurveSummary("digits", results, metrics, {}, []))
+    True
+    """
+    metrics = summary.metrics
+    numbers = {name: metrics[name] for name in metrics if name not in OWN_PLACE}
+    return fill(
+        "curve.html",
+        title=summary.title,
+        headline=_headline(summary.results),
+        counts={name: metrics[name] for name in ("n_samples", "n_trusted", "n_classes", "n_test")},
+        notes=summary.notes,
+        figure=Markup(plots.accuracy_curve(summary.results)),
+        tables=[
+            _table(kind, results)
+            for kind, results in summary.results.groupby("noise", sort=False, observed=True)
+        ],
+        settings=dict(flatten(summary.settings)),
+        numbers=dict(flatten(numbers)),
+        versions=dict(flatten(metrics.get("versions") or {})),
+    )
+
+
+def _headline(results: pd.DataFrame) -> Markup:
+    """Say between which accuracies ours stays over all noise settings."""
+    ours = results[results["method"] == "pudistill"]
+    if ours.empty:
+        return Markup("Accuracy against noise level")
+    accuracy, level = ours["accuracy"], ours["overall_level"]
+    return Markup("{} accuracy with {} of the labels wrong").format(
+        percent_range(accuracy.min(), accuracy.max(), 1), percent_range(level.min(), level.max())
+    )
+
+
+def _table(kind: Any, results: pd.DataFrame) -> dict[str, Any]:
+    """Prepare the table of a kind of noise: a column a level, a row a method."""
+    overall = results.groupby("level")["overall_level"].mean()
+    accuracy = results.pivot_table(index="method", columns="level", values="accuracy")
+    known = [method for method in ACCURACY_NAMES if method in accuracy.index]
+    others = [method for method in accuracy.index if method not in ACCURACY_NAMES]
+    accuracy = accuracy.loc[known + others]
+    best = accuracy.drop(index="true_labels", errors="ignore").max()
+    return {
+        "kind": kind,
+        "levels": [percent(level) for level in overall.index],
+        "overall": [percent(share) for share in overall],
+        "rows": [_row(str(method), values, best) for method, values in accuracy.iterrows()],
+    }
+
+
+def _row(method: str, accuracy: "pd.Series[float]", best: "pd.Series[float]") -> Mapping[str, Any]:
+    cells = [
+        {"accuracy": percent(value, 1), "is_best": value == best.get(level)}
+        for level, value in accuracy.items()
+    ]
+    is_ceiling = method == "true_labels"
+    return {
+        "name": ACCURACY_NAMES.get(method, method.replace("_", " ")),
+        "is_ours": method == "pudistill",
+        "cells": [{**cell, "is_best": cell["is_best"] and not is_ceiling} for cell in cells],
+    }

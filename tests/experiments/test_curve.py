@@ -1,0 +1,242 @@
+"""A sweep measures each method at each noise, does nothing twice, and goes on where it stopped."""
+
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pudistill.classifier import PUDistillClassifier
+from pudistill.data import load_dataset
+from pudistill.exceptions import InputError
+from pudistill.experiments import curve
+from pudistill.experiments.curve import (
+    CurveSettings,
+    accuracy_curve,
+    curve_run,
+    is_curve,
+    write_curve_report,
+)
+from pudistill.runs import Run
+
+QUICK = {
+    "data": "wine",
+    "test_fraction": 0.3,
+    "trusted_fraction": 0.2,
+    "levels": [0.3, 0.7],
+    "n_members": 3,
+    "max_iter": 1,
+    "threshold": 0.6,
+    "min_votes": 2,
+    "n_teachers": 1,
+}
+
+
+def settings_of(**changes):
+    return CurveSettings.read(QUICK | changes)
+
+
+@pytest.fixture
+def wine():
+    return load_dataset("wine").holdout(0.3, random_state=0)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Count what is done; only real work passes through these."""
+    done = []
+
+    def counted(owner, name):
+        original = getattr(owner, name)
+
+        def count(*args, **kwargs):
+            done.append(name)
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, count)
+
+    counted(PUDistillClassifier, "fit_teachers")
+    counted(PUDistillClassifier, "fit_student")
+    counted(curve, "reference_accuracy")
+    return done
+
+
+def test_each_method_is_measured_at_each_noise(wine):
+    results = accuracy_curve(*wine, settings_of())
+    assert list(results) == ["noise", "level", "overall_level", "method", "accuracy"]
+    assert len(results) == 2 * 2 * 4
+    assert not results.duplicated(["noise", "level", "method"]).any()
+    assert set(results["method"]) == {"given_labels", "trusted_only", "pudistill", "true_labels"}
+    assert results["accuracy"].between(0, 1).all()
+
+
+def test_levels_are_those_of_the_whole_data_set(wine):
+    results = accuracy_curve(*wine, settings_of(methods=["true_labels"]))
+    overall = results.set_index(["noise", "level"])["overall_level"]
+    # Every class is mistaken for another one: what is chosen is wrong.
+    assert overall["asymmetric", 0.3] == pytest.approx(0.3, abs=0.02)
+    assert overall["asymmetric", 0.7] == pytest.approx(0.7, abs=0.02)
+    # One label in three that are drawn at random is right.
+    assert overall["symmetric", 0.7] == pytest.approx(0.7 * 2 / 3, abs=0.08)
+
+
+def test_noise_hurts_only_what_reads_noisy_labels(wine):
+    results = accuracy_curve(*wine, settings_of())
+    accuracy = results.pivot_table(index="method", columns=["noise", "level"], values="accuracy")
+    for method in ("trusted_only", "true_labels"):
+        assert accuracy.loc[method].nunique() == 1
+    assert accuracy.loc["given_labels", ("asymmetric", 0.7)] < 0.5
+    assert accuracy.loc["true_labels"].min() > 0.9
+
+
+def test_what_reads_no_noisy_label_is_done_once(wine, calls):
+    accuracy_curve(*wine, settings_of())
+    n_noises = 4
+    assert calls.count("fit_teachers") == 1
+    assert calls.count("fit_student") == n_noises
+    assert calls.count("reference_accuracy") == n_noises + 2  # trusted_only, true_labels
+
+
+def test_a_method_is_prepared_only_where_it_is_asked_for(wine, calls):
+    accuracy_curve(*wine, settings_of(methods=["trusted_only"]))
+    assert calls == ["reference_accuracy"]
+
+
+def test_the_accuracies_are_those_of_the_classifier(wine):
+    train, test = wine
+    settings = settings_of(levels=[0.5], noises=["pair"], methods=["pudistill"])
+    (accuracy,) = accuracy_curve(train, test, settings)["accuracy"]
+    noisy = curve.with_noise(train, "pair", 0.5, settings.trusted_fraction, settings.seed)
+    classifier = settings.classifier(train.X).fit(noisy.X, noisy.y, noisy.verified)
+    assert accuracy == np.mean(classifier.predict(test.X) == test.y)
+
+
+def test_given_labels_do_not_matter_where_the_true_ones_are_known(wine):
+    train, test = wine
+    spoilt = curve.with_noise(train, "pair", 0.6, 0.1, 7)
+    settings = settings_of(methods=["given_labels", "true_labels"])
+    pd.testing.assert_frame_equal(
+        accuracy_curve(spoilt, test, settings), accuracy_curve(train, test, settings)
+    )
+
+
+def test_methods_can_be_added(wine, monkeypatch):
+    def majority(bench):
+        names, counts = np.unique(bench.clean.true_labels, return_counts=True)
+        return lambda noisy: np.mean(bench.test.y == names[counts.argmax()])
+
+    monkeypatch.setitem(curve.METHODS, "majority", majority)
+    results = accuracy_curve(*wine, settings_of(methods=["majority"]))
+    assert results["accuracy"].nunique() == 1
+    assert "majority" in settings_of().methods
+
+
+# The run folder
+
+
+def test_a_run_leaves_everything_behind(tmp_path):
+    run = curve_run(settings_of(levels=[0.3, 0.5, 0.9]), tmp_path / "run")
+    assert Run.open(run.path).path == run.path
+    assert is_curve(run)
+    table = run.read_table("curve")
+    pd.testing.assert_frame_equal(pd.read_csv(run.path / "curve.csv"), table)
+    assert sorted(set(table["level"])) == [0.3, 0.5]  # 90 % do not fit beside 20 % trusted
+    metrics = run.read_json("metrics.json")
+    assert metrics["n_samples"] + metrics["n_test"] == 178
+    assert metrics["n_trusted"] == pytest.approx(0.2 * metrics["n_samples"], abs=2)
+    assert "numpy" in metrics["versions"]
+    ElementTree.fromstring((run.path / "curve.svg").read_text())
+    page = (run.path / "report.html").read_text()
+    assert "Left out: a noise level of 0.9" in page
+    assert "trusted_fraction" in page
+
+
+def test_the_config_repeats_the_run(tmp_path):
+    first = curve_run(settings_of(), tmp_path / "first")
+    settings = CurveSettings.read(first.read_toml("config.toml"))
+    second = curve_run(settings, tmp_path / "second")
+    assert second.read_toml("config.toml") == first.read_toml("config.toml")
+    pd.testing.assert_frame_equal(second.read_table("curve"), first.read_table("curve"))
+
+
+def test_an_interrupted_run_goes_on(tmp_path, monkeypatch, calls):
+    score = PUDistillClassifier.predict
+
+    def interrupt(*args):
+        if calls.count("fit_student") == 3:
+            raise KeyboardInterrupt
+        return score(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PUDistillClassifier, "predict", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            curve_run(settings_of(), tmp_path / "run")
+    calls.clear()
+    run = curve_run(settings_of(), tmp_path / "run")
+    assert calls.count("fit_student") == 2  # two of four were finished
+    assert calls.count("reference_accuracy") == 1  # the ceiling, which comes last
+    again = curve_run(settings_of(), tmp_path / "whole")
+    pd.testing.assert_frame_equal(run.read_table("curve"), again.read_table("curve"))
+
+
+def test_nothing_is_computed_for_a_run_that_lost_only_its_end(tmp_path, calls):
+    run = curve_run(settings_of(), tmp_path / "run")
+    (run.path / "metrics.json").unlink()
+    calls.clear()
+    curve_run(settings_of(), tmp_path / "run")
+    assert calls == []
+
+
+def test_the_report_can_be_written_again(tmp_path):
+    run = curve_run(settings_of(methods=["trusted_only"]), tmp_path / "run")
+    page, figure = ((run.path / name).read_bytes() for name in ("report.html", "curve.svg"))
+    (run.path / "report.html").unlink()
+    (run.path / "curve.svg").write_text("damaged")
+    assert write_curve_report(run).read_bytes() == page
+    assert (run.path / "curve.svg").read_bytes() == figure
+
+
+def test_a_folder_in_use_is_left_alone(tmp_path):
+    curve_run(settings_of(methods=["trusted_only"]), tmp_path / "run")
+    with pytest.raises(InputError, match="already holds a run"):
+        curve_run(settings_of(), tmp_path / "run")
+
+
+# What can be wrong
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"noise": "pair"}, "give `noises` and `levels`"),
+        ({"test_fraction": None}, "needs samples to test on"),
+        ({"methods": ["magic"]}, "no method 'magic': choose some of given_labels"),
+        ({"levels": [-0.1]}, "from 0 to 1"),
+        ({"levels": [0.9]}, "no level can be more than 0.8"),
+        ({"n_members": 0}, "n_members"),
+    ],
+)
+def test_wrong_settings_are_named_and_leave_no_folder(tmp_path, changes, message):
+    with pytest.raises(InputError, match=message):
+        curve_run(settings_of(**changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"noises": ["white"]}, "noises .*some of symmetric, asymmetric"),
+        ({"noises": []}, "noises"),
+        ({"levels": "high"}, "levels .*a list of noise levels"),
+    ],
+)
+def test_settings_of_the_wrong_type_are_named(changes, message):
+    with pytest.raises(InputError, match=message):
+        settings_of(**changes)
+
+
+def test_torch_is_not_needed():
+    code = "import sys, pudistill.experiments.curve; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
