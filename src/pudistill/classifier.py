@@ -14,20 +14,36 @@ from sklearn.utils.validation import check_is_fitted
 from pudistill.distillation import average_proba, train_student, train_teachers
 from pudistill.exceptions import InputError
 from pudistill.learners import default_learner, predict_proba
-from pudistill.pseudo_labels import LABEL_TYPES, one_hot
-from pudistill.pu_filter import TieredPUFilter
-from pudistill.report.label_table import label_table
+from pudistill.noise_aware import learn_and_compare, prepare
+from pudistill.pseudo_labels import LABEL_TYPES, SMALLEST_PROBA, one_hot
+from pudistill.pu_filter import (
+    DEFAULT_MIN_VOTES,
+    DEFAULT_THRESHOLD,
+    N_TEAMS,
+    TieredPUFilter,
+    trusted_folds,
+)
+from pudistill.report.label_table import label_table, paper_label_table
 from pudistill.validation import MISSING, Labels, check_features, check_labels, check_samples
 
 FILTER, TEACHER, STUDENT = range(3)
+LEARNED_BY_STUDENT = (
+    "student_",
+    "targets_",
+    "label_table_",
+    "noise_",
+    "comparison_",
+    "shipped_",
+    "expected_accuracy_",
+)
 
 
 class PUDistillClassifier(ClassifierMixin, BaseEstimator):
     """Learn from noisy labels with the help of a few trusted ones.
 
     A tiered positive-unlabeled filter grows a clean set out of the noisy samples without reading
-    their labels, teachers learn from it, and a student learns from all samples with the teachers'
-    pseudo-labels (paper, Algorithm 1).
+    their labels, teachers learn from it, and a student learns from all samples (paper, Algorithm
+    1). How the student is told about a noisy sample is what the two methods differ in; see Notes.
 
     Parameters
     ----------
@@ -37,22 +53,37 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
         sample weights learns one label a sample, drawn from its pseudo-label.
     filter_estimator, teacher, student : classifier, default=None
         What the filter's members, the teachers and the student are. ``None``: `estimator`.
+    method : {"default", "paper"}, default="default"
+        ``"paper"``: Algorithm 1 as it is written, with `min_confidence`, `blend` and `label_type`.
+        ``"default"``: one setting for every noise level, which needs none of the three.
     n_members : int, default=20
         Members of the filter per class, `N`.
     max_iter : int, default=10
         Iterations of the filter, `K`.
-    threshold : float in (0, 1), default=0.9
-        A member votes for a sample from this probability on, `α`.
-    min_votes : int or float, default=0.95
-        Votes that a sample needs, `θ`: a count, or a fraction of `n_members`.
+    threshold : float in (0, 1) or "auto", default="auto"
+        A member votes for a sample from this probability on, `α`. "auto": 0.9 for the paper's
+        method, else chosen for each class, see `TieredPUFilter`.
+    min_votes : int, float or "auto", default="auto"
+        Votes that a sample needs, `θ`: a count, or a fraction of `n_members`. "auto": 0.95 for the
+        paper's method, else chosen for each class.
+    target_precision : float in (0, 1), default=0.95
+        Share of right labels that each class's clean set is to have, where the filter chooses.
     min_confidence : float in [0, 1], default=0.7
-        Teachers are listened to from this probability on, `η`.
+        Teachers are listened to from this probability on, `η`. The paper's method only, as the
+        next two.
     blend : float in [0, 1], default=0.5
         The teachers' share of a pseudo-label, `λ`.
     label_type : {"soft_bootstrap", "hard_bootstrap", "hard_label"}, default="soft_bootstrap"
         The kind of pseudo-label: equations 4 and 5, their hard variant, or equation 6.
     n_teachers : int or "auto", default="auto"
-        Teachers, `N_t`; "auto": one where the clean set is balanced, else five.
+        Teachers, `N_t`; "auto": one on all of the clean set, or by the paper's method five on
+        balanced subsets of it where it is not balanced.
+    transition_matrix : array-like of shape (n_classes, n_classes), default=None
+        ``T[c, j] = P(given = j | true = c)``, for the rare case that it is known. Default method
+        only, as the next one.
+    compare : bool, default=True
+        Whether to hold trusted samples out, in turn, to judge the student and what the user had
+        without it, ship the best and say how good it is. It takes several times as long as not to.
     tol : float or None, default=0.01
         Stop the filter for a class when its clean set changes by at most this fraction of its
         size; ``None`` runs all iterations, as in the paper.
@@ -76,16 +107,33 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
     targets_ : ndarray of shape (n_samples, n_classes)
         What the student learned from: verified labels, and pseudo-labels of all other samples.
     student_ : fitted estimator
-        The student, which predicts.
+        The student, or what is shipped in its place; it predicts.
+    noise_ : NoiseEstimate
+        How noisy the given labels are: ``transition_matrix``, ``rate``, ``class_rate`` and their
+        intervals. Default method only, as the next three.
+    comparison_ : Comparison
+        How the candidates did on held-out trusted samples, what is shipped, and why.
+    shipped_ : {"student", "teacher", "trusted_only", "given_labels"}
+        Which candidate `student_` is.
+    expected_accuracy_ : ExpectedAccuracy or None
+        ``value``, ``interval`` (95 %) and ``n``; None without `compare`.
     label_table_ : DataFrame
         A row per sample: ``given``, ``trusted``, ``label`` (the corrected one), ``changed``,
-        ``source`` ("trusted", "filter", "teacher" or "given"), ``confidence`` (the teachers'
-        probability of `label`; 1 where trusted) and ``votes`` (of the filter's members for
-        `label`; missing where voting stopped early).
+        ``source`` ("trusted", "filter", "teacher", "student" or "given"), ``confidence`` (the
+        probability of `label` according to teachers or student; 1 where trusted) and ``votes`` (of
+        the filter's members for `label`; missing where voting stopped early).
     n_iter_ : int
         Iterations of the class for which the filter took most; 1 if there was nothing to filter.
     n_features_in_ : int
         Number of features.
+
+    Notes
+    -----
+    The default method estimates the transition matrix `T` by maximum likelihood under calibrated
+    predictions, combines given labels and predictions by Bayes' rule, trains a student on the
+    result, and repeats this with the student's cross-fitted predictions. A network does the same in
+    one training, whose loss is the likelihood of the given label. What no noisy label is read for
+    (filter, teachers, a model of the trusted samples) only makes the first guess.
 
     See Also
     --------
@@ -104,13 +152,14 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
     >>> X, y = load_wine(return_X_y=True)
     >>> trusted = np.arange(178) % 10 == 0
     >>> given = np.where(trusted, y, (y + (np.arange(178) % 2)) % 3)  # every second one is wrong
-    >>> classifier = PUDistillClassifier(threshold=0.7, blend=0.9, random_state=0)
-    >>> classifier.fit(X, given, trusted=trusted).score(X, y) > 0.9
-    True
+    >>> classifier = PUDistillClassifier(random_state=0).fit(X, given, trusted=trusted)
+    >>> classifier.score(X, y) > 0.9, classifier.noise_.rate > 0.3
+    (True, True)
     """
 
     _parameter_constraints: dict = {
         **TieredPUFilter._parameter_constraints,
+        "method": [StrOptions({"default", "paper"})],
         "filter_estimator": [HasMethods(["fit"]), None],
         "teacher": [HasMethods(["fit"]), None],
         "student": [HasMethods(["fit"]), None],
@@ -118,6 +167,8 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
         "blend": [Interval(Real, 0, 1, closed="both")],
         "label_type": [StrOptions(set(LABEL_TYPES))],
         "n_teachers": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "transition_matrix": ["array-like", None],
+        "compare": ["boolean"],
     }
     __metadata_request__fit = {"trusted": True}
 
@@ -128,14 +179,18 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
         filter_estimator: Any = None,
         teacher: Any = None,
         student: Any = None,
+        method: str = "default",
         n_members: int = 20,
         max_iter: int = 10,
-        threshold: float = 0.9,
-        min_votes: float = 0.95,
+        threshold: float | str = "auto",
+        min_votes: float | str = "auto",
+        target_precision: float = 0.95,
         min_confidence: float = 0.7,
         blend: float = 0.5,
         label_type: str = "soft_bootstrap",
         n_teachers: int | str = "auto",
+        transition_matrix: Any = None,
+        compare: bool = True,
         tol: float | None = 0.01,
         n_jobs: int | None = None,
         memory: str | Memory | None = None,
@@ -145,14 +200,18 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
         self.filter_estimator = filter_estimator
         self.teacher = teacher
         self.student = student
+        self.method = method
         self.n_members = n_members
         self.max_iter = max_iter
         self.threshold = threshold
         self.min_votes = min_votes
+        self.target_precision = target_precision
         self.min_confidence = min_confidence
         self.blend = blend
         self.label_type = label_type
         self.n_teachers = n_teachers
+        self.transition_matrix = transition_matrix
+        self.compare = compare
         self.tol = tol
         self.n_jobs = n_jobs
         self.memory = memory
@@ -213,7 +272,7 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
         return self._fit_student(X, labels)
 
     def _fit_teachers(self, X: Any, labels: Labels, eval_set: Any = None) -> "PUDistillClassifier":
-        for name in ("student_", "targets_", "label_table_"):  # of an earlier fit
+        for name in LEARNED_BY_STUDENT:  # of an earlier fit
             self.__dict__.pop(name, None)
         self._fitted_on_frame = isinstance(X, pd.DataFrame)
         seed = check_random_state(self.random_state).randint(2**31 - 1, size=3)
@@ -222,8 +281,9 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
             self._learner(FILTER, X),
             n_members=self.n_members,
             max_iter=self.max_iter,
-            threshold=self.threshold,
-            min_votes=self.min_votes,
+            threshold=self._for_filter("threshold", DEFAULT_THRESHOLD),
+            min_votes=self._for_filter("min_votes", DEFAULT_MIN_VOTES),
+            target_precision=self.target_precision,
             tol=self.tol,
             n_jobs=self.n_jobs,
             memory=self.memory,
@@ -235,6 +295,10 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
         noisy = np.flatnonzero(~labels.trusted)
         if len(noisy) == 0:  # there is nobody to teach: P = D_c = D
             self.teachers_, self.teacher_proba_ = [], np.zeros((0, labels.n_classes))
+            return self
+        if self.method == "default":
+            self._prepare(X, labels, int(seed[1]))
+            self.teacher_proba_ = self._ready.guides[0].teacher_proba[noisy]
             return self
         self.teachers_ = train_teachers(
             self._learner(TEACHER, X),
@@ -248,12 +312,41 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
         self.teacher_proba_ = average_proba(self.teachers_, X, labels.n_classes, noisy)
         return self
 
+    def _for_filter(self, name: str, default: float) -> Any:
+        value = getattr(self, name)
+        return default if self.method == "paper" and value == "auto" else value
+
+    def _prepare(self, X: Any, labels: Labels, seed: int) -> None:
+        """Train all that reads no noisy label, with and without folds of trusted samples."""
+        folds, team_labels = self.filter_.folds_, self.filter_.team_labels_
+        if folds.max() < 0:  # a rule that was given needs no teams: a held-out fold has no filter
+            folds = trusted_folds(labels.verified, N_TEAMS, seed)
+            team_labels = np.tile(labels.verified, (N_TEAMS, 1))
+            team_labels[folds == np.arange(N_TEAMS)[:, None]] = MISSING
+        self._ready = prepare(
+            X,
+            labels,
+            self.filter_.clean_labels_,
+            team_labels,
+            folds,
+            self._learner(TEACHER, X),
+            self._learner(STUDENT, X),
+            n_teachers=self.n_teachers,
+            compare=self.compare,
+            n_jobs=self.n_jobs,
+            seed=seed,
+        )
+        self.teachers_ = self._ready.guides[0].teachers
+
     def _fit_student(self, X: Any, labels: Labels) -> "PUDistillClassifier":
+        self._check_same_trusted(labels)
+        if self.method == "default" and not labels.trusted.all():
+            return self._fit_noise_aware(X, labels)
         self.targets_ = self._pseudo_labels(labels)  # line 13
         self.student_ = train_student(  # line 14
             self._learner(STUDENT, X), X, self.targets_, seed=self._student_seed
         )
-        self.label_table_ = label_table(
+        self.label_table_ = paper_label_table(
             labels,
             self.filter_.clean_labels_,
             self.filter_.votes_,
@@ -263,8 +356,41 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
         )
         return self
 
+    def _fit_noise_aware(self, X: Any, labels: Labels) -> "PUDistillClassifier":
+        outcome = learn_and_compare(
+            X,
+            labels,
+            self._ready,
+            self._learner(STUDENT, X),
+            transition_matrix=self._checked_transition_matrix(labels),
+            n_jobs=self.n_jobs,
+            seed=self._student_seed,
+        )
+        self.targets_ = outcome.lesson.targets
+        self.student_ = outcome.model
+        self.noise_ = outcome.noise
+        self.comparison_ = outcome.comparison
+        self.shipped_ = outcome.comparison.shipped
+        self.expected_accuracy_ = outcome.comparison.expected_accuracy
+        self.label_table_ = label_table(
+            labels, self.targets_, self.filter_.votes_, index=getattr(X, "index", None)
+        )
+        return self
+
+    def _checked_transition_matrix(self, labels: Labels) -> np.ndarray | None:
+        if self.transition_matrix is None:
+            return None
+        T = np.asarray(self.transition_matrix, dtype=float)
+        shape = (labels.n_classes, labels.n_classes)
+        if T.shape != shape or not (T >= 0).all() or not np.allclose(T.sum(axis=1), 1):
+            raise InputError(
+                f"transition_matrix has shape {T.shape}: it must have shape {shape}, no negative "
+                "entry, and rows that sum to 1."
+            )
+        return np.maximum(T, SMALLEST_PROBA)
+
     def pseudo_labels(self, y: Any, trusted: Any = None) -> np.ndarray:
-        """Run line 13 of Algorithm 1: say what a student would learn from these given labels.
+        """Run line 13 of Algorithm 1: say what the paper's student would learn from given labels.
 
         Parameters
         ----------
@@ -279,13 +405,16 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self, "teachers_")
         return self._pseudo_labels(check_labels(y, trusted))
 
-    def _pseudo_labels(self, labels: Labels) -> np.ndarray:
+    def _check_same_trusted(self, labels: Labels) -> None:
         same_classes = labels.classes.tolist() == self.classes_.tolist()
         if not (same_classes and np.array_equal(labels.verified, self._verified)):
             raise InputError(
                 "The trusted samples or the classes are not those that the teachers were fitted "
                 "with: call fit_teachers, or fit, again."
             )
+
+    def _pseudo_labels(self, labels: Labels) -> np.ndarray:
+        self._check_same_trusted(labels)
         clean_labels = self.filter_.clean_labels_
         corrected = np.where(clean_labels == MISSING, labels.given, clean_labels)
         targets = one_hot(labels.verified, labels.n_classes)

@@ -22,6 +22,7 @@ def train_teachers(
     n_classes: int,
     *,
     n_teachers: int | str = "auto",
+    sample_weight: np.ndarray | None = None,
     n_jobs: int | None = None,
     seed: int,
 ) -> list:
@@ -41,6 +42,8 @@ def train_teachers(
     n_teachers : int or "auto", default="auto"
         `N_t`; "auto": one, on all of `P`, where `P` is balanced (the largest class has at most a
         tenth more than the smallest), else five.
+    sample_weight : ndarray of shape (n_samples,), default=None
+        Weights. Where they are given, teachers learn from all of `P`, instead of balanced subsets.
     n_jobs : int, default=None
         Teachers trained at the same time.
     seed : int
@@ -53,7 +56,7 @@ def train_teachers(
     """
     clean = np.flatnonzero(clean_labels >= 0)
     sizes = np.bincount(clean_labels[clean], minlength=n_classes)
-    balanced = sizes.max() <= BALANCE_TOLERANCE * sizes.min()
+    balanced = sample_weight is not None or sizes.max() <= BALANCE_TOLERANCE * sizes.min()
     if n_teachers == "auto":
         n_teachers = 1 if balanced else N_TEACHERS_UNBALANCED
 
@@ -74,6 +77,7 @@ def train_teachers(
                 one_hot(clean_labels[rows], n_classes),
                 role="teacher",
                 seed=int(rng.integers(2**31)),
+                sample_weight=None if sample_weight is None else sample_weight[rows],
                 params={"balanced_bootstrap": not balanced},
             )
 
@@ -83,6 +87,26 @@ def train_teachers(
             teachers.append(teacher)
             advance(1, detail=f"teacher {len(teachers)} of {n_teachers}")
     return teachers
+
+
+class Average:
+    """Teachers that predict as one: the mean of their probabilities.
+
+    Parameters
+    ----------
+    members : list of fitted estimators
+        Teachers, for classes 0 … C - 1.
+    n_classes : int
+        Number of classes.
+    """
+
+    def __init__(self, members: list, n_classes: int) -> None:
+        self.members = members
+        self.classes_ = np.arange(n_classes)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Predict probabilities of shape (n_samples, n_classes)."""
+        return average_proba(self.members, X, len(self.classes_))
 
 
 def average_proba(

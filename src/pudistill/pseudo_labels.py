@@ -10,6 +10,9 @@ import numpy as np
 
 PseudoLabels = Callable[..., np.ndarray]
 
+# Added to predictions before Bayes' rule, so that no class is impossible: a verified label wins.
+SMALLEST_PROBA = 1e-9
+
 
 def one_hot(labels: np.ndarray, n_classes: int) -> np.ndarray:
     """Turn codes into one-hot rows.
@@ -110,6 +113,70 @@ def hard_label(
     """
     del blend
     return hard_bootstrap(teacher_proba, given, min_confidence=min_confidence, blend=1.0)
+
+
+def likelihood(
+    transition_matrix: np.ndarray, given: np.ndarray, verified: np.ndarray | None = None
+) -> np.ndarray:
+    """Say how likely what is known of each label is, for every true class that there could be.
+
+    Parameters
+    ----------
+    transition_matrix : ndarray of shape (n_classes, n_classes)
+        `T[c, j] = P(given = j | true = c)`.
+    given : ndarray of shape (n_samples,), int
+        Given labels; -1 for none, which is equally likely for all classes.
+    verified : ndarray of shape (n_samples,), int, default=None
+        Verified labels, which leave one class; -1 elsewhere.
+
+    Returns
+    -------
+    likelihood : ndarray of shape (n_samples, n_classes), float64
+        `P(given | true = c)`: columns of `T`, ones, or one-hot rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill.pseudo_labels import likelihood
+    >>> T = np.array([[0.9, 0.1], [0.4, 0.6]])
+    >>> likelihood(T, np.array([1, -1, 1]), np.array([-1, -1, 0])).tolist()
+    [[0.1, 0.6], [1.0, 1.0], [1.0, 0.0]]
+    """
+    rows = np.vstack([transition_matrix.T, np.ones(len(transition_matrix))])[given]
+    if verified is not None:
+        known = verified >= 0
+        rows[known] = one_hot(verified[known], len(transition_matrix))
+    return rows
+
+
+def posterior(proba: np.ndarray, likelihood: np.ndarray) -> np.ndarray:
+    r"""Combine a prediction with what is known of the label, by Bayes' rule.
+
+    :math:`\hat y \propto f(x) \odot T_{:, \tilde y}`: where noise is low the given label decides,
+    where it is high the prediction does, and labels that are always wrong in the same way are as
+    good as right ones. It needs calibrated predictions, and neither λ nor η.
+
+    Parameters
+    ----------
+    proba : ndarray of shape (n_samples, n_classes)
+        Predictions that have not learned from the sample's own label.
+    likelihood : ndarray of shape (n_samples, n_classes)
+        As from `likelihood`.
+
+    Returns
+    -------
+    pseudo_labels : ndarray of shape (n_samples, n_classes), float64
+        Rows that sum to 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill.pseudo_labels import posterior
+    >>> posterior(np.array([[0.8, 0.2]]), np.array([[0.1, 0.4]])).round(6).tolist()
+    [[0.5, 0.5]]
+    """
+    joint = (proba + SMALLEST_PROBA) * likelihood
+    return joint / joint.sum(axis=1, keepdims=True)
 
 
 def _bootstrap(

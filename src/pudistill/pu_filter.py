@@ -27,6 +27,9 @@ DEFAULT_THRESHOLD, DEFAULT_MIN_VOTES = 0.9, 0.95  # the paper's, section IV-C
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 VOTE_SHARES = (0.5, 0.75, 1.0)
 N_TEAMS = 5
+# What is known of a rule's precision before any sample was seen: as if from so many samples. With
+# a few trusted samples a class one mistake is no proof; with hundreds the samples decide.
+PRIOR_PRECISION, PRIOR_SAMPLES = 0.99, 20
 
 
 class TieredPUFilter(BaseEstimator):
@@ -462,7 +465,10 @@ def choose_rule(
     vote_shares: Sequence[float],
     target_precision: float,
 ) -> Rule:
-    """Find the rule that elects most samples of a class with the precision that is asked for.
+    """Find the rule that gains most: right samples elected, less what wrong ones cost.
+
+    A wrong sample costs as much as at the target precision right ones make up for. Precisions are
+    shrunk towards `PRIOR_PRECISION`, as if `PRIOR_SAMPLES` samples more had been seen.
 
     Parameters
     ----------
@@ -487,19 +493,21 @@ def choose_rule(
     >>> from pudistill.pu_filter import choose_rule
     >>> scores = np.array([[0.95, 0.7, 0.75, 0.1], [0.9, 0.8, 0.4, 0.2]])
     >>> positive = np.array([True, True, False, False])
-    >>> tuple(choose_rule(scores, positive, [0.5, 0.7, 0.9], [0.5, 1.0], 0.9))
-    (0.7, 2, 1.0)
+    >>> choose_rule(scores, positive, [0.5, 0.7, 0.9], [0.5, 1.0], 0.9)[:2]
+    (0.7, 2)
     """
     n_members = len(scores)
-    best, most = Rule(max(thresholds), n_members + 1, np.nan), 0
+    best, most = Rule(max(thresholds), n_members + 1, np.nan), 0.0
     for threshold in sorted(thresholds, reverse=True):
         votes = (scores >= threshold).sum(axis=0)
         for share in sorted(vote_shares, reverse=True):
             min_votes = max(1, math.ceil(share * n_members - 1e-9))
             elected = votes >= min_votes
-            n_right = int((elected & positive).sum())
-            if n_right > most and n_right >= target_precision * elected.sum():
-                best, most = Rule(threshold, min_votes, n_right / int(elected.sum())), n_right
+            n_right, n_elected = int((elected & positive).sum()), int(elected.sum())
+            precision = (n_right + PRIOR_SAMPLES * PRIOR_PRECISION) / (n_elected + PRIOR_SAMPLES)
+            gain = n_elected * (precision - target_precision)
+            if gain > most or gain == most == 0:  # where nobody was elected the laxest may grow
+                best, most = Rule(threshold, min_votes, precision), gain
     return best
 
 

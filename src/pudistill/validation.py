@@ -32,12 +32,16 @@ class Labels:
         The samples of `D_c`.
     verified : ndarray of shape (n_samples,), int
         The verified labels of the trusted samples; -1 elsewhere.
+    from_mask : bool
+        Whether a mask said which given labels are right: then nobody knows what the trusted samples
+        were called before.
     """
 
     classes: np.ndarray
     given: np.ndarray
     trusted: np.ndarray
     verified: np.ndarray
+    from_mask: bool = False
 
     @property
     def n_classes(self) -> int:
@@ -106,7 +110,8 @@ def check_labels(y: Any, trusted: Any = None, *, for_fit: bool = True) -> Labels
     verified = _encode(verified_values, mask, classes)
     if for_fit:
         _check_every_class_is_trusted(classes, verified)
-    return Labels(classes, given, mask, verified)
+    from_mask = trusted is None or np.asarray(trusted).dtype == bool
+    return Labels(classes, given, mask, verified, from_mask)
 
 
 def _without_extension_dtype(values: Any) -> Any:

@@ -5,7 +5,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pudistill.learners.augmentation import mixup, random_crop, random_flip
+from pudistill.learners.augmentation import (
+    LARGEST_CHANGE_OF_LIGHT,
+    LARGEST_ZOOM,
+    mixup,
+    random_affine,
+    random_crop,
+    random_cutout,
+    random_flip,
+    random_light,
+    strong_augment,
+)
 
 
 def seeded(seed=0):
@@ -60,6 +70,71 @@ def test_augmentation_is_decided_by_the_generator():
     assert torch.equal(random_crop(pictures(9), seeded(1)), random_crop(pictures(9), seeded(1)))
     assert not torch.equal(random_crop(pictures(9), seeded(1)), random_crop(pictures(9), seeded(2)))
     assert torch.equal(state, torch.get_rng_state())
+
+
+@given(
+    st.integers(2, 40),
+    st.integers(2, 40),
+    st.sampled_from([1, 3]),
+    st.sampled_from([torch.uint8, torch.float32, torch.float64]),
+)
+def test_strong_augmentation_keeps_shape_dtype_and_layout(height, width, channels, dtype):
+    before = pictures(3, height, width, channels, dtype)
+    original = before.clone()
+    after = strong_augment(before, seeded())
+    assert (after.shape, after.dtype) == (before.shape, before.dtype)
+    assert after.is_contiguous()
+    assert torch.equal(before, original), "the weak view is still needed"
+    assert torch.isfinite(after.float()).all()
+
+
+def test_strong_augmentation_is_decided_by_the_generator():
+    state = torch.get_rng_state()
+    first, again, other = (strong_augment(pictures(9), seeded(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("change", [random_affine, random_light, random_cutout, strong_augment])
+def test_every_picture_is_changed_differently(change):
+    same = pictures(1, dtype=torch.float32).expand(20, -1, -1, -1)
+    changed = change(same, seeded())
+    assert len({tuple(picture.ravel().tolist()) for picture in changed}) > 15
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (48, 96)])
+def test_affine_turns_about_the_centre_and_stays_recognisable(height, width):
+    dots = torch.zeros(500, height, width, 1)
+    dots[:, height // 2 - 2 : height // 2 + 2, width // 2 - 2 : width // 2 + 2] = 1
+    turned = random_affine(dots, seeded())
+    rows, columns = torch.arange(height) - (height - 1) / 2, torch.arange(width) - (width - 1) / 2
+    mass = turned.sum((1, 2, 3))
+    assert ((turned.sum((2, 3)) @ rows) / mass).abs().max() < 0.2
+    assert ((turned.sum((1, 3)) @ columns) / mass).abs().max() < 0.2
+    # Areas change by the two zooms only, in pixels, whatever the aspect ratio.
+    largest = LARGEST_ZOOM**2
+    assert 16 / largest * 0.95 < mass.min() < 16 / largest**0.6
+    assert 16 * largest**0.6 < mass.max() < 16 * largest * 1.05
+
+
+def test_light_changes_brightness_and_contrast_within_bounds():
+    before = pictures(300, dtype=torch.float64)
+    after = random_light(before, seeded())
+    for measure in (torch.mean, torch.std):
+        ratio = measure(after, (1, 2, 3)) / measure(before, (1, 2, 3))
+        assert 0 <= ratio.min() - (1 - LARGEST_CHANGE_OF_LIGHT) < 0.02
+        assert 0 <= (1 + LARGEST_CHANGE_OF_LIGHT) - ratio.max() < 0.02
+
+
+def test_cutout_hides_a_rectangle_of_at_most_half_a_side():
+    hidden = random_cutout(torch.ones(400, 16, 16, 2), seeded())[..., 0] == 0
+    rows, columns = hidden.any(2).sum(1), hidden.any(1).sum(1)
+    assert torch.equal(hidden.sum((1, 2)), rows * columns), "rectangles"
+    assert rows.max() <= 9
+    assert columns.max() <= 9
+    assert hidden.any(0).all(), "anywhere"
+    assert 0.02 < hidden.float().mean() < 0.15
 
 
 def test_mixup_by_hand():

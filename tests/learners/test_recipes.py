@@ -2,13 +2,14 @@
 
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pudistill.exceptions import InputError
-from pudistill.learners.recipes import RECIPES, Recipe, find_recipe
+from pudistill.learners.recipes import RECIPES, Recipe, Role, find_recipe
 
 
 def rates(recipe):
@@ -57,7 +58,19 @@ def test_small_data_get_the_least_number_of_steps():
     assert recipe.changed(epochs=3).fitted_to(65).epochs == 3, "asked for explicitly"
 
 
-@given(st.sampled_from(sorted(RECIPES)), st.sampled_from(["member", "teacher", "student"]))
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_noise_aware_students_mix_nothing(name):
+    recipe = RECIPES[name]["noise_aware"]
+    assert (recipe.mixup, recipe.entropy_weight) == (0, 0)
+
+
+def test_tables_have_no_consistency_term():
+    assert find_recipe("fast", "noise_aware", pictures=True).consistency_weight > 0
+    for recipe in ("fast", "paper", RECIPES["fast"]["noise_aware"]):
+        assert find_recipe(recipe, "noise_aware", pictures=False).consistency_weight == 0
+
+
+@given(st.sampled_from(sorted(RECIPES)), st.sampled_from(get_args(Role)))
 def test_rates_stay_within_the_largest(name, role):
     recipe = RECIPES[name][role]
     assert all(
@@ -82,6 +95,10 @@ def test_find_recipe():
         {"mixup": -1.0},
         {"schedule": "cosine"},
         {"augment": ("rotate",)},
+        {"consistency_weight": -1.0},
+        {"consistency_threshold": 0.0},
+        {"consistency_threshold": 1.5},
+        {"trusted_share": 1.0},
     ],
 )
 def test_senseless_values_are_named(wrong):

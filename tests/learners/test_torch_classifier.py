@@ -1,6 +1,7 @@
 """TorchClassifier as a scikit-learn estimator, and on real pictures."""
 
 import copy
+import dataclasses
 import gzip
 import json
 import pickle
@@ -122,6 +123,106 @@ def test_soft_targets_are_approached():
     targets = np.full((200, 3), [0.2, 0.5, 0.3])
     network = TorchClassifier(random_state=0).fit(X, targets)
     np.testing.assert_allclose(network.predict_proba(X).mean(0), [0.2, 0.5, 0.3], atol=0.02)
+
+
+LIKELIHOOD = QUICK | {"loss": "likelihood", "role": "noise_aware"}
+
+
+def likelihoods(y, trusted, matrix):
+    """Rows of the noise matrix for given labels, one-hot ones for trusted labels."""
+    rows = matrix[:, y].T.copy()
+    rows[trusted] = np.eye(len(matrix))[y[trusted]]
+    return rows
+
+
+def test_certain_likelihoods_are_labels(few):
+    X, y = few
+    hard = TorchClassifier(precision="fp32", **QUICK | {"role": "noise_aware"}).fit(X, y)
+    certain = TorchClassifier(precision="fp32", **LIKELIHOOD).fit(X, 5.0 * np.eye(10)[y])
+    np.testing.assert_allclose(certain.predict_proba(X), hard.predict_proba(X), atol=1e-4)
+    np.testing.assert_array_equal(certain.classes_, np.arange(10))
+
+
+def test_the_likelihood_undoes_a_known_flip(digits):
+    # Nine labels of ten are wrong, all in the same way.
+    train, test, y_train, y_test = train_test_split(*digits, random_state=0)
+    trusted = np.arange(len(y_train)) < 50
+    flipped = np.random.RandomState(0).rand(len(y_train)) < 0.9
+    given = np.where(flipped & ~trusted, (y_train + 1) % 10, y_train)
+    matrix = 0.1 * np.eye(10) + 0.9 * np.eye(10)[(np.arange(10) + 1) % 10]
+    settings = {"role": "noise_aware", "augment": ("crop",), "epochs": 8, "random_state": 0}
+    naive = TorchClassifier(**settings).fit(train, given)
+    aware = TorchClassifier(loss="likelihood", **settings)
+    aware.fit(train, likelihoods(given, trusted, matrix))
+    assert naive.score(test, y_test) < 0.5
+    assert aware.score(test, y_test) > 0.9
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_likelihoods_train_reproducibly(few, precision):
+    X, y = few
+    matrix = np.full((10, 10), 0.05) + 0.5 * np.eye(10)
+    rows = likelihoods(y, np.arange(len(y)) < 10, matrix)
+    weight = np.random.RandomState(0).rand(len(y))
+
+    def fit(factor, **settings):
+        network = TorchClassifier(precision=precision, **LIKELIHOOD | settings)
+        return network.fit(X, rows * factor, sample_weight=weight).predict_proba(X)
+
+    first = fit(1.0)
+    np.testing.assert_array_equal(first, fit(1.0))
+    assert np.isfinite(first).all()
+    scales = 2.0 ** (np.arange(len(y)) - 70)
+    np.testing.assert_array_equal(first, fit(scales[:, None]), "a row's scale means nothing")
+    assert not np.array_equal(first, fit(1.0, random_state=1))
+
+
+def test_without_consistency_its_threshold_does_not_matter(few):
+    recipes = [
+        Recipe(epochs=2, learning_rate=0.1, augment=("flip", "crop"), consistency_threshold=t)
+        for t in (0.5, 1.0)
+    ]
+    networks = [TorchClassifier(recipe=recipe, random_state=0).fit(*few) for recipe in recipes]
+    assert same_weights(*map(weights, networks))
+
+
+def test_consistency_with_labels_and_mixup(few):
+    recipe = dataclasses.replace(RECIPES["fast"]["noise_aware"], epochs=2, mixup=2.0, min_steps=0)
+    network = TorchClassifier(recipe=recipe, random_state=0).fit(*few)
+    assert np.isfinite(network.loss_curve_).all()
+    with pytest.raises(InputError, match="mixup=2"):
+        TorchClassifier(recipe=recipe, loss="likelihood").fit(few[0], np.eye(10)[few[1]])
+
+
+@pytest.mark.parametrize(
+    ("row", "named"),
+    [
+        (0.0, "row 3"),
+        ([-1.0] + [1.0] * 9, "row 3"),
+        ([np.nan] * 10, "row 3"),
+        ([np.inf] * 10, "row 3"),
+    ],
+)
+def test_bad_likelihoods_are_named(few, row, named):
+    rows = np.ones((150, 10))
+    rows[3] = row
+    with pytest.raises(InputError, match=named):
+        TorchClassifier(**LIKELIHOOD).fit(few[0], rows)
+
+
+def test_likelihoods_are_needed_and_unbalanced(few):
+    X, y = few
+    for labels in (y, y[:, None], None, "label"):
+        with pytest.raises(InputError, match="n_classes"):
+            TorchClassifier(**LIKELIHOOD).fit(X, labels)
+    with pytest.raises(ValueError, match="inconsistent"):
+        TorchClassifier(**LIKELIHOOD).fit(X, np.ones((149, 10)))
+    rows = np.eye(10)[y]
+    balanced = TorchClassifier(balanced_bootstrap=True, **LIKELIHOOD)
+    assert balanced.fit(X, rows).n_iter_ == 2
+    rows[7] = 1
+    with pytest.raises(InputError, match="row 7"):
+        balanced.fit(X, rows)
 
 
 def test_any_labels(few):
@@ -317,6 +418,7 @@ def test_under_loky_and_in_a_grid_search():
         ({"learning_rate": -1.0}, "learning_rate"),
         ({"augment": ("rotate",)}, "rotate"),
         ({"precision": "fp16"}, "fp16"),
+        ({"loss": "mse"}, "mse"),
         ({"module": one_logit}, "logits"),
     ],
 )

@@ -16,11 +16,16 @@ from pudistill.learners.recipes import Recipe
 from pudistill.learners.training import (
     Hardware,
     Normalisation,
+    are_certain,
     balanced_order,
     choose_hardware,
+    consistency_loss,
+    likelihood_loss,
     network_input,
+    posterior,
     predict_probabilities,
     seeded,
+    shared_batches,
     soft_loss,
     split_batches,
     train,
@@ -59,6 +64,110 @@ def test_weight_two_is_two_copies_in_the_whole_loss():
     weighted = soft_loss(logits, targets * (weights / weights.mean())[:, None], 0.8)
     copied = [0, 0, 1, 2]
     torch.testing.assert_close(weighted, soft_loss(logits[copied], targets[copied], 0.8))
+
+
+def random_likelihoods(n, n_classes, seed):
+    """Logits, log-likelihoods with impossible classes in them, weights."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(n, n_classes, generator=generator, dtype=torch.float64)
+    likelihood = torch.rand(n, n_classes, generator=generator, dtype=torch.float64)
+    possible = torch.rand(n, n_classes, generator=generator) < 0.7
+    possible[:, seed % n_classes] = True
+    weights = torch.rand(n, generator=generator, dtype=torch.float64)
+    return logits.requires_grad_(), (likelihood * possible).log(), weights
+
+
+RANDOM_LIKELIHOODS = (st.integers(1, 9), st.integers(2, 6), st.integers(0, 2**31))
+
+
+def test_likelihood_by_hand():
+    logits = torch.tensor([[math.log(1), math.log(3)], [0.0, 0.0]])
+    likelihood = torch.tensor([[0.9, 0.2], [0.0, 0.4]])
+    expected = (2 * -math.log(0.25 * 0.9 + 0.75 * 0.2) + 0.5 * -math.log(0.5 * 0.4)) / 2
+    loss = likelihood_loss(logits, likelihood.log(), torch.tensor([2.0, 0.5]))
+    assert loss.item() == pytest.approx(expected)
+
+
+@given(*RANDOM_LIKELIHOODS)
+def test_likelihood_of_a_certain_class_is_cross_entropy(n, n_classes, seed):
+    logits, _, weights = random_likelihoods(n, n_classes, seed)
+    targets = torch.eye(n_classes, dtype=torch.float64)[torch.arange(n) % n_classes]
+    torch.testing.assert_close(
+        likelihood_loss(logits, targets.log(), weights, entropy_weight=0.8),
+        soft_loss(logits, targets * weights[:, None], entropy_weight=0.8),
+    )
+
+
+@given(*RANDOM_LIKELIHOODS)
+def test_its_gradient_is_that_of_cross_entropy_to_the_posterior(n, n_classes, seed):
+    logits, log_likelihood, weights = random_likelihoods(n, n_classes, seed)
+    (ours,) = torch.autograd.grad(likelihood_loss(logits, log_likelihood, weights), logits)
+    targets = posterior(logits, log_likelihood)
+    assert not targets.requires_grad
+    torch.testing.assert_close(targets.sum(1), torch.ones(n, dtype=torch.float64))
+    expected = torch.autograd.grad(soft_loss(logits, targets * weights[:, None]), logits)
+    torch.testing.assert_close(ours, *expected)
+
+
+@given(*RANDOM_LIKELIHOODS, st.floats(-300, 300))
+def test_the_scale_of_a_likelihood_is_nothing_to_learn_from(n, n_classes, seed, shift):
+    logits, log_likelihood, weights = random_likelihoods(n, n_classes, seed)
+    gradients = [
+        torch.autograd.grad(likelihood_loss(logits, log_likelihood + c, weights), logits)[0]
+        for c in (0, shift)
+    ]
+    torch.testing.assert_close(*gradients)
+
+
+def test_nothing_known_is_nothing_to_learn_from():
+    logits = torch.randn(5, 4, requires_grad=True)
+    loss = likelihood_loss(logits, torch.zeros(5, 4), torch.ones(5))
+    loss.backward()
+    torch.testing.assert_close(loss.detach(), torch.tensor(0.0))
+    torch.testing.assert_close(logits.grad, torch.zeros(5, 4))
+
+
+def test_extreme_logits_keep_likelihood_and_gradient_finite():
+    logits = torch.tensor([[1e4, -1e4, 0.0]], requires_grad=True)
+    likelihood = torch.tensor([[0.0, 1.0, 0.0]])
+    loss = likelihood_loss(logits, likelihood.log(), torch.ones(1))
+    loss.backward()
+    assert loss.item() == pytest.approx(2e4)
+    assert logits.grad.tolist() == [[1.0, -1.0, 0.0]]
+
+
+def test_consistency_by_hand():
+    logits = torch.tensor([[0.0, math.log(3)], [0.0, 0.0], [5.0, 0.0]], requires_grad=True)
+    sure = torch.tensor([[0.05, 0.95], [1.0, 0.0], [0.9, 0.1]])
+    weights = torch.tensor([1.0, 2.0, 4.0])
+    loss = consistency_loss(logits, sure, weights, threshold=0.95)
+    assert loss.item() == pytest.approx((-math.log(0.75) + 2 * math.log(2)) / 3)
+    loss.backward()
+    assert logits.grad[2].tolist() == [0, 0], "not sure enough"
+
+
+@given(
+    st.integers(1, 30), st.integers(1, 300), st.floats(0.02, 0.9), st.integers(1, 80), st.integers()
+)
+def test_every_batch_has_its_share_of_certain_samples(n_certain, n_others, share, size, seed):
+    certain = torch.zeros(n_certain + n_others, dtype=torch.bool)
+    certain[:n_certain] = True
+    generator = torch.Generator().manual_seed(seed % 2**31)
+    batches = shared_batches(certain, share, size, generator)
+    others = torch.cat([batch[~certain[batch]] for batch in batches])
+    assert others.sort().values.tolist() == list(range(n_certain, n_certain + n_others))
+    drawn = torch.cat([batch[certain[batch]] for batch in batches]).bincount(minlength=n_certain)
+    assert drawn.max() - drawn[:n_certain].min() <= 1, "gone through in turn"
+    for batch in batches:
+        n_sure = int(certain[batch].sum())
+        assert n_sure < len(batch) <= size + 1
+        # Rounded twice: how many of a batch are certain, and how many are not.
+        assert n_sure == 1 or abs(n_sure - share * len(batch)) <= 1.5
+
+
+def test_certain_rows():
+    targets = np.array([[0.0, 2.0], [0.5, 0.5], [1.0, 1e-9]])
+    assert are_certain(targets).tolist() == [True, False, False]
 
 
 @given(st.integers(1, 2000), st.integers(1, 300))
@@ -162,6 +271,51 @@ def test_every_epoch_is_a_new_order_of_all_samples():
     first, second = (torch.cat(recorder.batches[part]).ravel() for part in (slice(3), slice(3, 6)))
     assert first.sort().values.tolist() == second.sort().values.tolist() == list(range(10))
     assert first.tolist() != second.tolist()
+
+
+def test_a_share_of_each_batch_is_certain():
+    recorder, table = Recorder(), np.arange(100.0)[:, None]
+    likelihoods = np.ones((100, 2))
+    likelihoods[:3] = [1.0, 0.0]
+    identity = Normalisation(np.zeros(1), np.ones(1))
+    recipe = Recipe(epochs=2, learning_rate=0.1, batch_size=8, trusted_share=0.25)
+    rng = np.random.RandomState(0)
+    list(train(recorder, table, likelihoods, identity, recipe, CPU, rng, loss="likelihood"))
+    assert {int((batch < 3).sum()) for batch in recorder.batches} == {2}
+    assert len(recorder.batches) == 2 * math.ceil(97 / 6)
+
+    recorder.batches.clear()
+    enough = Recipe(epochs=1, learning_rate=0.1, batch_size=8, trusted_share=0.02)
+    list(train(recorder, table, likelihoods, identity, enough, CPU, rng, loss="likelihood"))
+    assert torch.cat(recorder.batches).ravel().sort().values.tolist() == list(range(100))
+
+
+def test_consistency_sees_every_picture_twice_and_learns_from_certain_ones():
+    class Views(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight, self.batches = nn.Parameter(torch.zeros(2)), []
+
+        def forward(self, x):
+            self.batches.append(x.detach().clone())
+            return self.weight.expand(len(x), 2)
+
+    pictures = np.random.default_rng(0).integers(1, 256, (12, 8, 8, 1), dtype=np.uint8)
+    identity = Normalisation(np.zeros(1), np.ones(1))
+    likelihoods = np.ones((12, 2))
+    likelihoods[:3] = [0.0, 7.0]
+    recipe = Recipe(epochs=1, learning_rate=0.1, batch_size=12, consistency_weight=0.5)
+    views = Views()
+    (loss,) = train(
+        views, pictures, likelihoods, identity, recipe, CPU, np.random.RandomState(0),
+        loss="likelihood",
+    )  # fmt: skip
+    (batch,) = views.batches
+    weak, strong = batch.chunk(2)
+    assert sorted(map(torch.sum, weak)) == sorted(map(torch.sum, torch.tensor(pictures).float()))
+    assert not any(torch.equal(*pair) for pair in zip(weak, strong, strict=True))
+    # p = 1/2 everywhere: only the three of certain class are sure, and count in both terms.
+    assert loss == pytest.approx((3 + 0.5 * 3) * math.log(2) / 12)
 
 
 def test_one_beta_a_batch_from_the_beta_distribution():

@@ -17,7 +17,7 @@ from sklearn import config_context
 from sklearn.base import BaseEstimator, clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.model_selection import KFold, StratifiedKFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import _safe_indexing
@@ -47,7 +47,7 @@ class Training:
         Samples.
     targets : ndarray of shape (n_samples, n_classes)
         Rows that sum to 1.
-    role : {"member", "teacher", "student"}
+    role : {"member", "teacher", "student", "noise_aware"}
         Which recipe a network trains with.
     seed : int
         Decides everything random in the training.
@@ -183,6 +183,83 @@ class SharedSigmoid:
         return self.sigmoid.predict_proba(self.member.decision_function(X)[:, None])
 
 
+def cross_fit_proba(
+    estimator: Any,
+    X: Any,
+    targets: np.ndarray,
+    strata: np.ndarray,
+    *,
+    n_folds: int,
+    n_jobs: int | None = None,
+    seed: int,
+) -> np.ndarray:
+    """Predict each sample by a learner that has not seen its target.
+
+    Parameters
+    ----------
+    estimator : classifier
+        A template. One that has only a ``decision_function`` is calibrated once, on the held-out
+        decisions for all samples, instead of once a fold.
+    X : array-like, sparse matrix or data frame of shape (n_samples, ...)
+        Samples.
+    targets : ndarray of shape (n_samples, n_classes)
+        Rows that sum to 1.
+    strata : ndarray of shape (n_samples,), int
+        What the folds are to have equal shares of.
+    n_folds : int
+        Number of folds.
+    n_jobs : int, default=None
+        Learners trained at the same time.
+    seed : int
+        Decides the folds and the training.
+
+    Returns
+    -------
+    proba : ndarray of shape (n_samples, n_classes)
+        Probabilities.
+    """
+    n_classes = targets.shape[1]
+    splits = list(KFold(n_folds, shuffle=True, random_state=seed).split(strata))
+    if np.bincount(strata)[np.unique(strata)].min() >= n_folds:
+        folds = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
+        splits = list(folds.split(strata, strata))
+    tasks = (
+        Training(estimator, _safe_indexing(X, seen), targets[seen], role="member", seed=seed)
+        for seen, _ in splits
+    )
+    proba = np.zeros((len(targets), n_classes))
+    decision = np.zeros((len(targets), n_classes))
+    only_decides = False
+    for learner, (_, left_out) in zip(train_all(tasks, n_jobs), splits, strict=True):
+        only_decides = not hasattr(learner, "predict_proba")
+        if only_decides:
+            _require(learner, _DECISION)
+            decision[left_out] = _decisions(learner, X, left_out, n_classes)
+        else:
+            proba[left_out] = predict_proba(learner, X, n_classes, left_out)
+    return _calibrate(decision, targets) if only_decides else proba
+
+
+def _decisions(learner: Any, X: Any, rows: np.ndarray, n_classes: int) -> np.ndarray:
+    """Score classes; one that the learner never saw scores as low as the lowest."""
+    found = learner.decision_function(_safe_indexing(X, rows))
+    if found.ndim == 1:  # of two classes, the score of the second
+        found = np.column_stack([-found, found])
+    scores = np.full((len(rows), n_classes), found.min())
+    scores[:, learner.classes_] = found
+    return scores
+
+
+def _calibrate(decision: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Turn held-out decisions into probabilities by a multinomial sigmoid."""
+    rows, labels, weights = weighted_copies(targets)
+    scores = StandardScaler().fit_transform(decision)
+    sigmoid = LogisticRegression(max_iter=300).fit(scores[rows], labels, sample_weight=weights)
+    proba = np.zeros_like(targets)
+    proba[:, sigmoid.classes_] = sigmoid.predict_proba(scores)
+    return proba
+
+
 def continues_training(estimator: Any) -> bool:
     """Whether a learner is a network, which trains on from its weights when fitted again."""
     return getattr(_final_step(estimator), "continues_training", False)
@@ -272,7 +349,7 @@ def _set_params(learner: Any, final: Any, task: Training) -> None:
         wanted["warm_start"] = task.continued
     unset = {name for name, value in final.get_params(deep=False).items() if value is None}
     final.set_params(
-        **{name: value for name, value in wanted.items() if name in unset | {"warm_start"}}
+        **{name: value for name, value in wanted.items() if name in unset | {"warm_start", "loss"}}
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from pudistill.exceptions import InputError
 
-Role = Literal["member", "teacher", "student"]
+Role = Literal["member", "teacher", "student", "noise_aware"]
 Schedule = Literal["step", "one_cycle"]
 AUGMENTATIONS = ("flip", "crop")
 
@@ -43,6 +43,18 @@ class Recipe:
         Weight of the entropy regularisation, equation (2). 0 switches it off.
     augment : tuple of {"flip", "crop"}, default=()
         Random changes of training pictures: horizontal flip, crop after padding.
+    consistency_weight : float, default=0.0
+        Weight of the consistency term on pictures: where the network, together with what is known
+        of a label, is sure of a picture's class, it is trained to find that class in a strongly
+        augmented view of the picture too. 0 switches it off. See
+        :func:`pudistill.learners.training.consistency_loss`.
+    consistency_threshold : float, default=0.95
+        Probability, in (0, 1], from which on it is sure.
+    trusted_share : float, default=0.0
+        Share of every batch, in [0, 1), that is drawn from the samples of certain class (whose
+        target or likelihood is positive for one class only), however few they are. It does nothing
+        where they make up that share already. See
+        :func:`pudistill.learners.training.shared_batches`.
     centre_crop : int or None, default=None
         Pictures larger than this many pixels are cut to a centred square of that side, in training
         and in prediction.
@@ -70,6 +82,9 @@ class Recipe:
     mixup: float = 0.0
     entropy_weight: float = 0.0
     augment: tuple[str, ...] = ()
+    consistency_weight: float = 0.0
+    consistency_threshold: float = 0.95
+    trusted_share: float = 0.0
     centre_crop: int | None = None
     min_steps: int = 0
 
@@ -80,10 +95,17 @@ class Recipe:
                 raise InputError(f"{name}={value!r} must be a whole number of at least 1.")
         if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
             raise InputError(f"learning_rate={self.learning_rate!r} must be a positive number.")
-        for name in ("mixup", "entropy_weight", "momentum", "weight_decay"):
+        at_least_0 = ("mixup", "entropy_weight", "consistency_weight", "momentum", "weight_decay")
+        for name in at_least_0:
             value = getattr(self, name)
             if not (value >= 0 and math.isfinite(value)):
                 raise InputError(f"{name}={value!r} must be a number of at least 0.")
+        if not 0 < self.consistency_threshold <= 1:
+            raise InputError(
+                f"consistency_threshold={self.consistency_threshold!r} must be in (0, 1]."
+            )
+        if not 0 <= self.trusted_share < 1:
+            raise InputError(f"trusted_share={self.trusted_share!r} must be in [0, 1).")
         if self.schedule not in get_args(Schedule):
             raise InputError(
                 f"schedule={self.schedule!r} is unknown: choose one of {get_args(Schedule)}."
@@ -183,23 +205,45 @@ _fast_table = Recipe(
     min_steps=100,
 )
 
+
+def _noise_aware(student: Recipe) -> Recipe:
+    """Return a student's recipe for training on likelihoods.
+
+    A quarter of each batch is trusted: with 400 trusted of 20,000 pictures of Fashion-MNIST and
+    symmetric noise of 90 %, `small_cnn` reached 82.4 % of test accuracy in 10 epochs, and 80.8 %
+    with a half in 7 epochs (as many steps). Under a stronger augmentation it was 73.4 % without a
+    share, 79.5 % with an eighth and 81.2 % with a quarter. One run each.
+    """
+    return replace(
+        student, mixup=0.0, entropy_weight=0.0, consistency_weight=1.0, trusted_share=0.25
+    )
+
+
 RECIPES: dict[str, dict[Role, Recipe]] = {
     "paper": {
         "member": _paper_member,
         "teacher": _paper_distillation,
         "student": _paper_distillation,
+        "noise_aware": _noise_aware(_paper_distillation),
     },
     "clothing1m": {
         "member": _clothing1m_member,
         "teacher": _clothing1m_distillation,
         "student": _clothing1m_distillation,
+        "noise_aware": _noise_aware(_clothing1m_distillation),
     },
     "fast": {
         "member": _fast_member,
         "teacher": _fast_distillation,
         "student": _fast_distillation,
+        "noise_aware": _noise_aware(_fast_distillation),
     },
-    "fast_table": {"member": _fast_table, "teacher": _fast_table, "student": _fast_table},
+    "fast_table": {
+        "member": _fast_table,
+        "teacher": _fast_table,
+        "student": _fast_table,
+        "noise_aware": _noise_aware(_fast_table),
+    },
 }
 
 
@@ -211,10 +255,12 @@ def find_recipe(recipe: str | Recipe, role: Role | None, *, pictures: bool) -> R
     recipe : str or Recipe
         A name in `RECIPES`, or the recipe itself. ``"fast"`` means ``"fast_table"`` for feature
         tables.
-    role : {"member", "teacher", "student"} or None
-        What the network is for; None means ``"student"``.
+    role : {"member", "teacher", "student", "noise_aware"} or None
+        What the network is for; None means ``"student"``. ``"noise_aware"`` is a student trained on
+        likelihoods.
     pictures : bool
-        Whether the samples are pictures. Where they are not, nothing is augmented.
+        Whether the samples are pictures. Where they are not, nothing is augmented, and there is no
+        consistency term.
 
     Returns
     -------
@@ -229,4 +275,6 @@ def find_recipe(recipe: str | Recipe, role: Role | None, *, pictures: bool) -> R
             raise InputError(f"role={role!r} is unknown: choose one of {get_args(Role)}.")
         name = "fast_table" if recipe == "fast" and not pictures else recipe
         found = RECIPES[name][role or "student"]
-    return found if pictures else replace(found, augment=(), centre_crop=None)
+    if pictures:
+        return found
+    return replace(found, augment=(), centre_crop=None, consistency_weight=0.0)

@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, get_args
 
 import numpy as np
 import torch
@@ -25,8 +25,10 @@ from pudistill.learners.networks import NETWORKS, NetworkFactory
 from pudistill.learners.recipes import AUGMENTATIONS, Recipe, Role, find_recipe
 from pudistill.learners.training import (
     Hardware,
+    Loss,
     Normalisation,
     Precision,
+    are_certain,
     choose_hardware,
     predict_probabilities,
     seeded,
@@ -49,8 +51,14 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         or ``"auto"``: ``"small_cnn"`` for pictures, ``"mlp"`` for feature tables.
     recipe : str or Recipe, default="fast"
         A name in :data:`pudistill.learners.recipes.RECIPES`, or a recipe.
-    role : {"member", "teacher", "student"} or None, default=None
+    role : {"member", "teacher", "student", "noise_aware"} or None, default=None
         Which of a named recipe's roles the network plays; None means ``"student"``.
+        ``"noise_aware"`` goes with ``loss="likelihood"``.
+    loss : {"cross_entropy", "likelihood"}, default="cross_entropy"
+        What `y` says and what is made small. ``"cross_entropy"``: labels or soft targets, and the
+        cross-entropy to them. ``"likelihood"``: how likely is what is known of a sample's label if
+        the sample is of class c, for every c, and ``-log sum_c p(c | x) y[i, c]``, which uses wrong
+        labels by what they tell, see Notes.
     epochs : int or None, default=None
         Passes over the training data. For this and the next six, None means the recipe's value.
         The schedule's milestones move with it.
@@ -81,7 +89,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        The labels; ``arange(n_classes)`` for soft targets.
+        The labels; ``arange(n_classes)`` for soft targets and likelihoods.
     n_features_in_ : int
         Number of features. Only for feature tables.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -105,6 +113,12 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
     ``module="mlp"`` on a CPU and no more samples than `batch_size`, a weight of 2 gives exactly
     what two copies give.
 
+    With ``loss="likelihood"`` and a noise matrix T, ``T[c, j] = P(given label j | class c)``, the
+    row of `y` is ``T[:, j]`` for a sample whose given label j may be wrong, a one-hot row for a
+    sample whose label is verified, and a row of ones where nothing is known. Multiplying a row by a
+    number changes nothing in the training. Neither mixup nor, unless all rows are one-hot, the
+    balanced bootstrap can be used: before training, no one knows which class to mix or to count.
+
     Examples
     --------
     >>> from sklearn.datasets import load_digits
@@ -124,6 +138,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         *,
         recipe: str | Recipe = "fast",
         role: Role | None = None,
+        loss: Loss = "cross_entropy",
         epochs: int | None = None,
         learning_rate: float | None = None,
         batch_size: int | None = None,
@@ -139,6 +154,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         self.module = module
         self.recipe = recipe
         self.role = role
+        self.loss = loss
         self.epochs = epochs
         self.learning_rate = learning_rate
         self.batch_size = batch_size
@@ -159,7 +175,9 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         X : array-like of shape (n, n_features), (n, height, width) or (n, height, width, channels)
             A feature table, or pictures: uint8, or of any numeric dtype.
         y : array-like of shape (n,), or of shape (n, n_classes) with n_classes >= 2
-            Labels of any kind, or soft targets: floats whose rows sum to 1.
+            Labels of any kind, or soft targets: floats whose rows sum to 1. With
+            ``loss="likelihood"``, likelihoods of shape (n, n_classes): non-negative numbers, at
+            least one of a row positive.
         sample_weight : array-like of shape (n,) or None, default=None
             Non-negative weights.
 
@@ -177,7 +195,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         recipe = self._find_recipe(pictures)
         inputs = self._check_inputs(X, recipe, fitted=continues)
         weights = _check_weights(sample_weight, inputs)
-        y = _check_target_values(y, inputs)
+        y = self._check_y(y, inputs, recipe)
         used = weights > 0
         if not used.all():
             inputs, y, weights = inputs[used], y[used], weights[used]
@@ -209,11 +227,13 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
             for loss in train(
                 self._module_on(hardware),
                 inputs,
-                targets * (weights / weights.mean())[:, None],
+                targets,
                 self.normalisation_,
                 self.recipe_,
                 hardware,
                 rng,
+                weights=weights / weights.mean(),
+                loss=self.loss,
                 balanced=bool(self.balanced_bootstrap),
             ):
                 self.loss_curve_.append(loss)
@@ -416,6 +436,26 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
             )
         return pictures
 
+    def _check_y(self, y: Any, inputs: np.ndarray, recipe: Recipe) -> np.ndarray:
+        """Return y as labels, soft targets or likelihoods, whichever `loss` is about."""
+        if self.loss not in get_args(Loss):
+            raise InputError(f"loss={self.loss!r} is unknown: choose one of {get_args(Loss)}.")
+        if self.loss == "cross_entropy":
+            return _check_target_values(y, inputs)
+        if recipe.mixup:
+            raise InputError(
+                f'loss="likelihood" cannot be used with mixup={recipe.mixup:g}: set mixup=0, or '
+                'role="noise_aware".'
+            )
+        likelihoods = _check_likelihoods(y, inputs)
+        if self.balanced_bootstrap and not are_certain(likelihoods).all():
+            row = (~are_certain(likelihoods)).argmax()
+            raise InputError(
+                "balanced_bootstrap=True needs to know every sample's class, but row "
+                f"{row} of y allows several: set balanced_bootstrap=False."
+            )
+        return likelihoods
+
     def _check_continuation(self, classes: np.ndarray) -> None:
         if not np.array_equal(classes, self.classes_):
             raise InputError(
@@ -552,6 +592,28 @@ def _check_target_values(y: Any, inputs: np.ndarray) -> np.ndarray:
             f"{targets[row].tolist()}."
         )
     return targets.astype(np.float64)
+
+
+def _check_likelihoods(y: Any, inputs: np.ndarray) -> np.ndarray:
+    """Return y as likelihoods of shape (n, n_classes)."""
+    shape = () if y is None else _shape(y)
+    if len(shape) != 2 or shape[1] < 2:
+        raise InputError(
+            f'loss="likelihood" takes y of shape (n, n_classes), but y has the shape {shape}: pass '
+            "a row of likelihoods for each sample, one-hot where its label is certain."
+        )
+    with as_input_error():
+        check_consistent_length(inputs, y)
+        likelihoods = np.asarray(y).astype(np.float64)
+    wrong = ~(np.isfinite(likelihoods) & (likelihoods >= 0)).all(axis=1)
+    wrong |= ~(likelihoods > 0).any(axis=1)
+    if wrong.any():
+        row = wrong.argmax()
+        raise InputError(
+            "Likelihoods must be finite and non-negative, and positive for at least one class, but "
+            f"row {row} of y is {likelihoods[row].tolist()}."
+        )
+    return likelihoods
 
 
 def _as_targets(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

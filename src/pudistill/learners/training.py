@@ -15,12 +15,14 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from pudistill.exceptions import InputError
-from pudistill.learners.augmentation import AUGMENT, mixup
+from pudistill.learners.augmentation import AUGMENT, mixup, strong_augment
 from pudistill.learners.recipes import Recipe
 
 Precision = Literal["auto", "fp32", "bf16"]
+Loss = Literal["cross_entropy", "likelihood"]
 
 # Values of input in a batch of prediction: enough to keep the device busy, and few enough for the
 # activations, some fifty times as large, to stay in a CPU's cache or a small GPU's memory.
@@ -229,6 +231,54 @@ def balanced_order(labels: Tensor, generator: Generator) -> Tensor:
     return chosen[shuffled(len(chosen))]
 
 
+def are_certain(targets: np.ndarray) -> np.ndarray:
+    """Tell which rows of targets or likelihoods allow one class only."""
+    return (targets > 0).sum(axis=1) == 1
+
+
+def shared_batches(
+    certain: Tensor, share: float, batch_size: int, generator: Generator
+) -> tuple[Tensor, ...]:
+    """Split an epoch into batches of which certain samples make up a fixed share.
+
+    In a large pool with a few trusted samples most batches would hold none or one of them, and
+    the network would fit what it is unsure of long before it has learnt what it can be sure of.
+    FixMatch, too, draws labelled and unlabelled samples separately.
+
+    Parameters
+    ----------
+    certain : Tensor of shape (n,), bool
+        Which samples are of certain class. There must be some of either kind.
+    share : float in (0, 1)
+        Share of a batch; at least one sample of either kind is in it.
+    batch_size : int
+        Number of samples in a batch, more or less by one.
+    generator : torch.Generator
+        Source of randomness, on the device of `certain`.
+
+    Returns
+    -------
+    batches : tuple of Tensor
+        Indices, each batch in random order. Every other sample is in one batch; the certain ones
+        are gone through again and again, each time in a new order.
+    """
+
+    def shuffled(n: int) -> Tensor:
+        return torch.randperm(n, generator=generator, device=certain.device)
+
+    sure, others = certain.nonzero().ravel(), (~certain).nonzero().ravel()
+    parts = split_batches(others[shuffled(len(others))], max(1, round((1 - share) * batch_size)))
+    # Of the largest part, so that small data, which fill no batch, get their share as well.
+    n_sure = round(share / (1 - share) * len(parts[0]))
+    n_sure = max(1, min(n_sure, batch_size - len(parts[0])))
+    n_rounds = -(-n_sure * len(parts) // len(sure))
+    drawn = torch.cat([sure[shuffled(len(sure))] for _ in range(n_rounds)])
+    batches = (
+        torch.cat([drawn[i * n_sure : (i + 1) * n_sure], part]) for i, part in enumerate(parts)
+    )
+    return tuple(batch[shuffled(len(batch))] for batch in batches)
+
+
 def soft_loss(logits: Tensor, targets: Tensor, entropy_weight: float = 0.0) -> Tensor:
     """Cross-entropy with soft targets, plus the entropy of the predictions, paper equation (2).
 
@@ -249,9 +299,98 @@ def soft_loss(logits: Tensor, targets: Tensor, entropy_weight: float = 0.0) -> T
     log_probabilities = logits.log_softmax(dim=1)
     loss = -(targets * log_probabilities).sum(dim=1)
     if entropy_weight:
-        entropy = -(log_probabilities.exp() * log_probabilities).sum(dim=1)
-        loss = loss + entropy_weight * targets.sum(dim=1) * entropy
+        loss = loss + entropy_weight * targets.sum(dim=1) * _entropy(log_probabilities)
     return loss.mean()
+
+
+def likelihood_loss(
+    logits: Tensor, log_likelihood: Tensor, weights: Tensor, entropy_weight: float = 0.0
+) -> Tensor:
+    r"""Negative log-likelihood of what is known of the labels: the corrected likelihood.
+
+    A sample's loss is :math:`-\log \sum_c p(c \mid x) L_c`, where :math:`L_c` is the probability of
+    what is known of its label if it were of class c. Where L is positive for one class only, that
+    is the cross-entropy, up to a constant; where nothing is known, all :math:`L_c` are the same and
+    the sample teaches nothing. Its gradient is that of the cross-entropy with the `posterior` as
+    the target: every step is one of expectation-maximisation, with the network as its own teacher.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n, n_classes)
+        What the network answers.
+    log_likelihood : Tensor of shape (n, n_classes)
+        log L, which may be minus infinity, but not for all of a row.
+    weights : Tensor of shape (n,)
+        Sample weights.
+    entropy_weight : float, default=0.0
+        Weight of the entropy regularisation.
+
+    Returns
+    -------
+    loss : Tensor of shape ()
+        Mean over the batch.
+    """
+    log_probabilities = logits.log_softmax(dim=1)
+    loss = -(log_probabilities + log_likelihood).logsumexp(dim=1)
+    if entropy_weight:
+        loss = loss + entropy_weight * _entropy(log_probabilities)
+    return (weights * loss).mean()
+
+
+def posterior(logits: Tensor, log_likelihood: Tensor) -> Tensor:
+    """Class probabilities given the sample and what is known of its label, ∝ p(c | x) L_c.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n, n_classes)
+        What the network answers. No gradient flows back to it.
+    log_likelihood : Tensor of shape (n, n_classes)
+        As for `likelihood_loss`.
+
+    Returns
+    -------
+    posterior : Tensor of shape (n, n_classes)
+        Rows sum to 1.
+    """
+    return (logits.detach().log_softmax(dim=1) + log_likelihood).softmax(dim=1)
+
+
+def consistency_loss(
+    logits: Tensor, posterior: Tensor, weights: Tensor, threshold: float
+) -> Tensor:
+    """Cross-entropy of strongly augmented views to the class that the weak views are sure of.
+
+    FixMatch's scheme [1]_ with the posterior in place of the prediction. Where nothing is known of
+    any label but the trusted ones, it is FixMatch.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n, n_classes)
+        What the network answers to the strongly augmented views.
+    posterior : Tensor of shape (n, n_classes)
+        Class probabilities of the same samples by their weakly augmented views.
+    weights : Tensor of shape (n,)
+        Sample weights.
+    threshold : float
+        Samples count whose largest posterior is at least this.
+
+    Returns
+    -------
+    loss : Tensor of shape ()
+        Sum over the samples that count, divided by the number of all.
+
+    References
+    ----------
+    .. [1] K. Sohn et al., "FixMatch: Simplifying semi-supervised learning with consistency and
+       confidence", NeurIPS 2020.
+    """
+    confidence, label = posterior.max(dim=1)
+    counts = weights * (confidence >= threshold)
+    return (counts * cross_entropy(logits, label, reduction="none")).mean()
+
+
+def _entropy(log_probabilities: Tensor) -> Tensor:
+    return -(log_probabilities.exp() * log_probabilities).sum(dim=1)
 
 
 def network_input(batch: Tensor, mean: Tensor, inverse_scale: Tensor) -> Tensor:
@@ -269,6 +408,8 @@ def train(
     hardware: Hardware,
     rng: np.random.RandomState,
     *,
+    weights: np.ndarray | None = None,
+    loss: Loss = "cross_entropy",
     balanced: bool = False,
 ) -> Iterator[float]:
     """Train `module` in place, one epoch for each loss that is asked for.
@@ -280,22 +421,27 @@ def train(
     inputs : ndarray of shape (n, height, width, channels) or (n, n_features)
         Raw pictures or features.
     targets : ndarray of shape (n, n_classes)
-        Target probabilities times sample weight; the weights have the mean 1.
+        Target probabilities, or likelihoods.
     normalisation : Normalisation
         Applied to every batch after the augmentation.
     recipe : Recipe
-        How to train.
+        How to train. Likelihoods cannot be mixed: they need ``mixup=0``.
     hardware : Hardware
         Where, and in which precision.
     rng : RandomState
         Source of all randomness, but for what the network itself draws (dropout).
+    weights : ndarray of shape (n,), default=None
+        Sample weights with the mean 1; None: all are 1.
+    loss : {"cross_entropy", "likelihood"}, default="cross_entropy"
+        What `targets` are, and so which loss they are trained with: `soft_loss` or
+        `likelihood_loss`.
     balanced : bool, default=False
         Whether each epoch is a balanced bootstrap by the targets' most likely class.
 
     Yields
     ------
     loss : float
-        Mean training loss of the epoch.
+        Mean training loss of the epoch; that of likelihoods scaled to a largest value of 1.
 
     Raises
     ------
@@ -305,9 +451,20 @@ def train(
     """
     device = hardware.device
     generator = torch.Generator(device).manual_seed(int(rng.randint(2**31 - 1)))
+
+    def on_device(array: np.ndarray) -> Tensor:
+        return torch.tensor(array, dtype=hardware.dtype, device=device)
+
     data = torch.tensor(inputs, device=device)
-    data_targets = torch.tensor(targets, dtype=hardware.dtype, device=device)
-    labels = data_targets.argmax(dim=1)
+    epochs = _epochs(targets, recipe, generator, balanced=balanced)
+    if loss == "likelihood":
+        # Scaled to a largest value of 1, which changes no gradient: a row's scale is rounded away
+        # here and not in the network's precision, where what is tiny might be zero, too.
+        with np.errstate(divide="ignore"):
+            known = on_device(np.log(targets / targets.max(axis=1, keepdims=True)))
+    else:
+        known = on_device(targets)
+    sample_weights = on_device(np.ones(len(inputs)) if weights is None else weights)
     mean, inverse_scale = normalisation.on(hardware)
     augmentations = [AUGMENT[name] for name in recipe.augment]
     optimiser = torch.optim.SGD(
@@ -318,47 +475,83 @@ def train(
         fused=device.type in ("cpu", "cuda"),
     )
 
-    def step(chosen: Tensor, rate: float) -> Tensor:
+    def answer(batch: Tensor) -> Tensor:
+        with hardware.autocast():
+            logits = module(batch)
+        expected = (len(batch), known.shape[1])
+        if logits.shape != expected:
+            raise InputError(
+                f"The module answers a batch with the shape {tuple(logits.shape)}: it must return "
+                f"logits of shape (n, n_classes), here {expected}."
+            )
+        return logits.to(known.dtype)
+
+    def batch_loss(chosen: Tensor) -> Tensor:
         batch = data.index_select(0, chosen)
         for augment in augmentations:
             batch = augment(batch, generator)
-        batch = network_input(batch, mean, inverse_scale)
-        wanted = data_targets.index_select(0, chosen)
+        label, weight = known.index_select(0, chosen), sample_weights.index_select(0, chosen)
+        view, wanted = network_input(batch, mean, inverse_scale), label
+        if loss == "cross_entropy":
+            wanted = label * weight[:, None]
         if recipe.mixup:
-            batch, wanted = mixup(batch, wanted, rng.beta(recipe.mixup, recipe.mixup))
-        with hardware.autocast():
-            logits = module(batch)
-        if logits.shape != wanted.shape:
-            raise InputError(
-                f"The module answers a batch with the shape {tuple(logits.shape)}: it must return "
-                f"logits of shape (n, n_classes), here {tuple(wanted.shape)}."
-            )
-        loss = soft_loss(logits.to(wanted.dtype), wanted, recipe.entropy_weight)
+            view, wanted = mixup(view, wanted, rng.beta(recipe.mixup, recipe.mixup))
+        if recipe.consistency_weight:
+            strong = network_input(strong_augment(batch, generator), mean, inverse_scale)
+            # In one pass: both views are normalised by the same statistics.
+            logits, strong_logits = answer(torch.cat([view, strong])).chunk(2)
+        else:
+            logits = answer(view)
+        if loss == "likelihood":
+            total = likelihood_loss(logits, wanted, weight, recipe.entropy_weight)
+        else:
+            total = soft_loss(logits, wanted, recipe.entropy_weight)
+        if recipe.consistency_weight:
+            q = posterior(logits, label) if loss == "likelihood" else label
+            agreement = consistency_loss(strong_logits, q, weight, recipe.consistency_threshold)
+            total = total + recipe.consistency_weight * agreement
+        return total
+
+    def step(chosen: Tensor, rate: float) -> Tensor:
         optimiser.param_groups[0]["lr"] = rate
         optimiser.zero_grad()
-        loss.backward()
+        batch_mean = batch_loss(chosen)
+        batch_mean.backward()
         optimiser.step()
-        return loss.detach()
+        return batch_mean.detach()
 
     for epoch in range(recipe.epochs):
         module.train()
-        if balanced:
-            order = balanced_order(labels, generator)
-        else:
-            order = torch.randperm(len(data), generator=generator, device=device)
-        batches = split_batches(order, recipe.batch_size)
+        batches = next(epochs)
         total = torch.zeros((), device=device)
         for number, chosen in enumerate(batches):
-            loss = step(chosen, recipe.rate(epoch + number / len(batches)))
-            total += loss * len(chosen)
+            total += step(chosen, recipe.rate(epoch + number / len(batches))) * len(chosen)
         # Read once an epoch: whoever asks a GPU for a number waits for all it has to do before.
-        mean_loss = total.item() / len(order)
+        mean_loss = total.item() / sum(map(len, batches))
         if not math.isfinite(mean_loss):
             raise InputError(
                 f"The training loss became {mean_loss} in epoch {epoch + 1}: lower learning_rate, "
                 f"which is {recipe.learning_rate:g}."
             )
         yield mean_loss
+
+
+def _epochs(
+    targets: np.ndarray, recipe: Recipe, generator: Generator, *, balanced: bool
+) -> Iterator[tuple[Tensor, ...]]:
+    """Draw the batches of one epoch after the other."""
+    device, batch_size, share = generator.device, recipe.batch_size, recipe.trusted_share
+    labels = torch.tensor(targets.argmax(axis=1), device=device)
+    certain = torch.tensor(are_certain(targets), device=device)
+    too_few = 0 < int(certain.sum()) < share * len(targets)
+    while True:
+        if balanced:
+            yield split_batches(balanced_order(labels, generator), batch_size)
+        elif too_few:
+            yield shared_batches(certain, share, batch_size, generator)
+        else:
+            order = torch.randperm(len(targets), generator=generator, device=device)
+            yield split_batches(order, batch_size)
 
 
 @torch.inference_mode()

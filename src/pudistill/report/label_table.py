@@ -8,7 +8,7 @@ import pandas as pd
 from pudistill.validation import MISSING, Labels
 
 
-def label_table(
+def paper_label_table(
     labels: Labels,
     clean_labels: np.ndarray,
     votes: np.ndarray,
@@ -57,7 +57,46 @@ def label_table(
         [labels.verified, clean_labels, prediction],
         default=labels.given,
     )
-    rows = np.arange(n_samples)
+    return _table(labels, label, source, proba, votes, index)
+
+
+def label_table(
+    labels: Labels, targets: np.ndarray, votes: np.ndarray, index: Any = None
+) -> pd.DataFrame:
+    """Give each sample the label that is likeliest by all that is known of it.
+
+    Parameters
+    ----------
+    labels : Labels
+        Given and verified labels.
+    targets : ndarray of shape (n_samples, n_classes)
+        Posterior labels.
+    votes : ndarray of shape (n_samples, n_classes), int
+        Members' votes; -1 where voting stopped early.
+    index : array-like of shape (n_samples,), default=None
+        Index of the table; row numbers by default.
+
+    Returns
+    -------
+    table : DataFrame
+        As from `paper_label_table`; who changed a label is the student.
+    """
+    label = targets.argmax(axis=1)
+    source = np.select(
+        [labels.trusted, label == labels.given], ["trusted", "given"], default="student"
+    )
+    return _table(labels, label, source, targets, votes, index)
+
+
+def _table(
+    labels: Labels,
+    label: np.ndarray,
+    source: np.ndarray,
+    proba: np.ndarray,
+    votes: np.ndarray,
+    index: Any,
+) -> pd.DataFrame:
+    rows = np.arange(len(label))
     own_votes = pd.array(votes[rows, label], dtype="Int16")
     own_votes[votes[rows, label] < 0] = pd.NA
     return pd.DataFrame(

@@ -1,0 +1,165 @@
+"""Never lose: compare what could be shipped on trusted samples that it was not trained on."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import norm
+
+# What is shipped unless another candidate is better beyond doubt.
+FAVOURITE = "student"
+# Another candidate must lead by so many standard errors of the difference.
+LEAD = 1.0
+N_BOOTSTRAP = 500
+LEVEL = 0.95
+WORDS = {
+    "student": "the student",
+    "teacher": "the teacher",
+    "trusted_only": "training on the trusted samples only",
+    "given_labels": "training on the given labels",
+}
+
+
+@dataclass(frozen=True)
+class ExpectedAccuracy:
+    """Accuracy to expect on new samples.
+
+    Attributes
+    ----------
+    value : float in [0, 1]
+        Estimate, corrected for having chosen the best of several candidates on the same samples.
+    interval : tuple of two floats
+        95 % interval.
+    n : int
+        Trusted samples that it was measured on, none of which was trained on.
+    """
+
+    value: float
+    interval: tuple[float, float]
+    n: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Which candidate is shipped, and why.
+
+    Attributes
+    ----------
+    shipped : str
+        Name of the candidate.
+    why : str
+        A sentence.
+    candidates : list of dict
+        ``name``, ``accuracy`` and ``log_loss`` of each, on the held-out samples.
+    expected_accuracy : ExpectedAccuracy or None
+        Of the candidate that is shipped; None if nothing was held out.
+    """
+
+    shipped: str
+    why: str
+    candidates: list[dict[str, Any]]
+    expected_accuracy: ExpectedAccuracy | None
+
+
+def compare(proba: dict[str, np.ndarray], labels: np.ndarray, *, seed: int) -> Comparison:
+    """Choose among candidates by what they predict for held-out trusted samples.
+
+    The student is shipped unless another one is more accurate by more than one standard error of
+    the paired difference: a handful of trusted samples must not decide by chance.
+
+    Parameters
+    ----------
+    proba : dict of str to ndarray of shape (n_held_out, n_classes)
+        Predictions of each candidate, made by models that the samples were held out from.
+    labels : ndarray of shape (n_held_out,), int
+        Verified labels.
+    seed : int
+        Decides the bootstrap.
+
+    Returns
+    -------
+    comparison : Comparison
+        The decision.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill.comparison import compare
+    >>> labels = np.repeat([0, 1], 50)
+    >>> right, constant = np.eye(2)[labels], np.tile([0.9, 0.1], (100, 1))
+    >>> compare({"student": constant, "given_labels": right}, labels, seed=0).shipped
+    'given_labels'
+    """
+    if len(labels) == 0:
+        return Comparison(FAVOURITE, "No trusted sample could be held out to compare.", [], None)
+    correct = {name: p.argmax(axis=1) == labels for name, p in proba.items()}
+    rows = np.arange(len(labels))
+    candidates = [
+        {
+            "name": name,
+            "accuracy": float(correct[name].mean()),
+            "log_loss": float(-np.log(proba[name][rows, labels] + 1e-12).mean()),
+        }
+        for name in proba
+    ]
+    shipped = choose(correct)
+    value = _corrected_accuracy(correct, np.random.default_rng(seed))
+    expected = ExpectedAccuracy(value, wilson_interval(value, len(labels)), len(labels))
+    return Comparison(shipped, _why(shipped, correct), candidates, expected)
+
+
+def choose(correct: dict[str, np.ndarray]) -> str:
+    """Name the candidate to ship; `correct` says which held-out samples each gets right."""
+    best = max(correct, key=lambda name: correct[name].mean())
+    lead = correct[best].astype(float) - correct[FAVOURITE]
+    return best if lead.sum() > LEAD * np.sqrt((lead**2).sum()) else FAVOURITE
+
+
+def _corrected_accuracy(correct: dict[str, np.ndarray], rng: np.random.Generator) -> float:
+    """Estimate the accuracy of whom `choose` chooses, on samples that did not choose.
+
+    I. Tsamardinos, E. Greasidou, G. Borboudakis, "Bootstrapping the out-of-sample predictions for
+    efficient and accurate cross-validation", Machine Learning 107 (2018).
+    """
+    n = len(correct[FAVOURITE])
+    values = []
+    for _ in range(N_BOOTSTRAP):
+        drawn = rng.integers(n, size=n)
+        left = np.setdiff1d(np.arange(n), drawn)
+        if len(left):
+            chosen = choose({name: hits[drawn] for name, hits in correct.items()})
+            values.append(correct[chosen][left].mean())
+    return float(np.mean(values)) if values else float(correct[choose(correct)].mean())
+
+
+def wilson_interval(share: float, n: int) -> tuple[float, float]:
+    """Return Wilson's 95 % interval for a share that was measured on `n` samples.
+
+    Examples
+    --------
+    >>> from pudistill.comparison import wilson_interval
+    >>> [round(end, 3) for end in wilson_interval(0.9, 100)]
+    [0.826, 0.945]
+    """
+    z = norm.ppf((1 + LEVEL) / 2)
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return float(centre - half), float(centre + half)
+
+
+def _why(shipped: str, correct: dict[str, np.ndarray]) -> str:
+    accuracy = {name: hits.mean() for name, hits in correct.items()}
+    others = {name: value for name, value in accuracy.items() if name != shipped}
+    if not others:
+        return f"There was nothing to compare {WORDS[shipped]} with."
+    best = max(others, key=lambda name: others[name])
+    told = (
+        f"{WORDS[shipped]} got {accuracy[shipped]:.1%} of the held-out trusted samples right, "
+        f"{WORDS[best]} {others[best]:.1%}"
+    )
+    told = told[0].upper() + told[1:]
+    if others[best] > accuracy[shipped]:
+        return f"{told}, which is too small a lead to be more than chance."
+    if others[best] == accuracy[shipped]:
+        return f"{told}: no difference, so that the one that uses all labels is taken."
+    return f"{told}."

@@ -1,0 +1,316 @@
+"""How noisy the given labels are: the transition matrix, with intervals.
+
+The estimate maximises the likelihood of the given labels under *calibrated* predictions of the true
+ones. Unlike counting in the augmented clean set it needs no sample whose class is certain, so that it
+is not misled by a clean set that holds the easy samples and fills unevenly by class. Where trusted
+samples still have the label that they were once given, these count too: they are unbiased under any
+noise.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.stats import binom
+
+from pudistill.calibration import Temperature
+from pudistill.validation import MISSING
+
+# One sample's worth of doubt a row, spread evenly: no label is ever impossible.
+SMOOTHING = 1.0
+# What calibration may be off by, whatever the number of samples: without it a million noisy labels would
+# silence the few trusted ones that are certain.
+SYSTEMATIC_ERROR = 0.02
+N_BOOTSTRAP = 200
+# Rows that a bootstrap draws; the spread is scaled to all of them.
+BOOTSTRAP_ROWS = 4000
+BOOTSTRAP_STEPS = 15
+MIN_CLASS_SIZE = 10
+# All originals right, and this improbable under the other estimate: they were overwritten.
+IMPLAUSIBLE = 1e-3
+QUANTILES = (0.025, 0.975)
+
+
+@dataclass(frozen=True)
+class NoiseEstimate:
+    """An estimate of the noise in the given labels of the samples that are not trusted.
+
+    Attributes
+    ----------
+    classes : ndarray of shape (n_classes,)
+        Class labels, the order of all that follows.
+    transition_matrix : ndarray of shape (n_classes, n_classes)
+        `T[c, j] = P(given = j | true = c)`; rows sum to 1.
+    transition_interval : ndarray of shape (2, n_classes, n_classes)
+        Lower and upper ends of its 95 % intervals.
+    rate : float in [0, 1]
+        Share of wrong labels.
+    rate_interval : tuple of two floats
+        Its 95 % interval.
+    class_rate : ndarray of shape (n_classes,)
+        Share of each true class whose label is wrong.
+    class_rate_interval : ndarray of shape (n_classes, 2)
+        Their 95 % intervals.
+    class_prior : ndarray of shape (n_classes,)
+        How frequent each true class is.
+    sources : dict of str to float
+        What the estimate rests on, as shares: "trusted originals" and "model of the given labels".
+    warnings : list of str
+        What a reader must know before believing it.
+    """
+
+    classes: np.ndarray
+    transition_matrix: np.ndarray
+    transition_interval: np.ndarray
+    rate: float
+    rate_interval: tuple[float, float]
+    class_rate: np.ndarray
+    class_rate_interval: np.ndarray
+    class_prior: np.ndarray
+    sources: dict[str, float]
+    warnings: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the estimate as JSON can hold it, without the class labels."""
+        values = {name: value for name, value in vars(self).items() if name != "classes"}
+        return {
+            name: value.tolist() if isinstance(value, np.ndarray) else value
+            for name, value in values.items()
+        }
+
+
+class Originals(NamedTuple):
+    """What trusted samples are, and what they were called before somebody verified them."""
+
+    verified: np.ndarray
+    given: np.ndarray
+
+
+def fit_transition_matrix(
+    proba: np.ndarray,
+    given: np.ndarray,
+    *,
+    start: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
+    max_iter: int = 300,
+    tol: float = 1e-4,
+) -> np.ndarray:
+    r"""Maximise the likelihood of the given labels over all transition matrices.
+
+    :math:`\sum_i \log \sum_c p(c \mid x_i) \, T_{c, \tilde y_i}` is concave in `T`; expectation-
+    maximisation climbs it.
+
+    Parameters
+    ----------
+    proba : ndarray of shape (n_samples, n_classes)
+        Calibrated predictions of the true classes.
+    given : ndarray of shape (n_samples,), int
+        Given labels, none missing.
+    start : ndarray of shape (n_classes, n_classes), default=None
+        Where to start; by default at a matrix without any information.
+    weights : ndarray of shape (n_samples,), default=None
+        Weights of the samples.
+    max_iter, tol : int, float
+        When to stop: after so many steps, or when no entry changes by more than `tol`.
+
+    Returns
+    -------
+    transition_matrix : ndarray of shape (n_classes, n_classes)
+        `T[c, j] = P(given = j | true = c)`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill.noise_estimation import fit_transition_matrix
+    >>> proba = np.repeat(np.eye(2), 500, axis=0)  # all is known: then it counts
+    >>> given = np.tile([0, 0, 1, 1, 1], 200)
+    >>> fit_transition_matrix(proba, given).round(2).tolist()
+    [[0.4, 0.6], [0.4, 0.6]]
+    """
+    n_classes = proba.shape[1]
+    T = np.full((n_classes, n_classes), 1 / n_classes) if start is None else start
+    weighted = proba if weights is None else proba * weights[:, None]
+    order = np.argsort(given, kind="stable")
+    ends = np.searchsorted(given[order], np.arange(n_classes + 1))
+    by_label = [order[ends[j] : ends[j + 1]] for j in range(n_classes)]
+    parts = [(proba[rows], weighted[rows]) for rows in by_label]
+    for _ in range(max_iter):
+        previous = T
+        counts = np.empty_like(T)
+        for j, (p, w) in enumerate(parts):
+            evidence = p @ T[:, j] + 1e-300
+            counts[:, j] = T[:, j] * (w.T @ (1 / evidence))
+        counts += SMOOTHING / n_classes
+        T = counts / counts.sum(axis=1, keepdims=True)
+        if np.abs(T - previous).max() < tol:
+            break
+    return T
+
+
+def known_originals(
+    verified: np.ndarray, given: np.ndarray, rate: float, *, from_mask: bool
+) -> tuple[Originals | None, str | None]:
+    """Find out whether trusted samples still have the labels that they were given.
+
+    Parameters
+    ----------
+    verified, given : ndarray of shape (n_trusted,), int
+        Codes of the trusted samples.
+    rate : float
+        Share of wrong labels according to the noisy samples.
+    from_mask : bool
+        Whether they were said to be right as given: then nobody knows what they were called before.
+
+    Returns
+    -------
+    originals : Originals or None
+        None if there are none.
+    warning : str or None
+        What to tell the user.
+    """
+    has_label = given != MISSING
+    if from_mask or not has_label.any():
+        return None, None
+    originals = Originals(verified[has_label], given[has_label])
+    n_wrong = int((originals.verified != originals.given).sum())
+    n = len(originals.verified)
+    if n_wrong == 0 and binom.cdf(0, n, rate) < IMPLAUSIBLE:
+        return None, (
+            f"The given labels of all {n} trusted samples are right, which cannot be where about "
+            f"{rate:.0%} of the others are wrong: they seem to have been overwritten when they were "
+            "verified, so they were not counted as a sample of the noise."
+        )
+    return originals, None
+
+
+def combine(
+    T: np.ndarray, spread: np.ndarray, originals: Originals | None
+) -> tuple[np.ndarray, float]:
+    """Weigh the two sources by how many samples each is worth.
+
+    Parameters
+    ----------
+    T : ndarray of shape (n_classes, n_classes)
+        Estimate from the noisy samples.
+    spread : ndarray of shape (n_classes, n_classes)
+        Its standard error.
+    originals : Originals or None
+        Certain pairs of true and given label.
+
+    Returns
+    -------
+    T : ndarray of shape (n_classes, n_classes)
+        The combination, row by row.
+    share : float in [0, 1]
+        The originals' share in it.
+    """
+    if originals is None:
+        return T, 0.0
+    n_classes = len(T)
+    counts = np.zeros((n_classes, n_classes))
+    np.add.at(counts, (originals.verified, originals.given), 1)
+    n = counts.sum(axis=1)
+    # A multinomial's variance is T (1 - T) / n: as many certain samples would say as much.
+    variance = (T * (1 - T)).sum(axis=1)
+    worth = variance / ((spread**2).sum(axis=1) + SYSTEMATIC_ERROR**2)
+    worth = np.maximum(worth, 1.0)
+    return (counts + worth[:, None] * T) / (n + worth)[:, None], float((n / (n + worth)).mean())
+
+
+def estimate_noise(
+    classes: np.ndarray,
+    proba: np.ndarray,
+    given: np.ndarray,
+    transition_matrix: np.ndarray,
+    originals: Originals | None,
+    temperature: Temperature,
+    *,
+    notes: tuple[str, ...] = (),
+    seed: int,
+) -> NoiseEstimate:
+    """Estimate the noise and how sure that is.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (n_classes,)
+        Class labels.
+    proba : ndarray of shape (n_noisy, n_classes)
+        Calibrated predictions for the noisy samples that have a given label.
+    given : ndarray of shape (n_noisy,), int
+        Their given labels.
+    transition_matrix : ndarray of shape (n_classes, n_classes)
+        What the likelihood of `proba` is largest for.
+    originals : Originals or None
+        Trusted samples whose given label is known.
+    temperature : Temperature
+        What calibrated `proba`; how sure that was enters the intervals.
+    notes : tuple of str
+        Warnings to begin with.
+    seed : int
+        Decides the bootstrap.
+
+    Returns
+    -------
+    estimate : NoiseEstimate
+        The estimate.
+    """
+    rng = np.random.default_rng(seed)
+    n_classes = len(classes)
+    size = min(len(given), BOOTSTRAP_ROWS)
+    draws = []
+    for _ in range(N_BOOTSTRAP if len(given) else 0):
+        rows = rng.integers(len(given), size=size)
+        p = temperature.residual(rng).apply(proba[rows])
+        T = fit_transition_matrix(
+            p, given[rows], start=transition_matrix, max_iter=BOOTSTRAP_STEPS, tol=1e-3
+        )
+        draws.append(T)
+    samples = np.array(draws) if draws else transition_matrix[None]
+    centre = samples.mean(axis=0)
+    # Fewer rows than there are scatter more; what is left is moved onto the estimate itself.
+    samples = transition_matrix + (samples - centre) * np.sqrt(size / max(len(given), 1))
+    spread = samples.std(axis=0)
+    samples = samples + rng.normal(0, SYSTEMATIC_ERROR / 2, samples.shape) * np.sqrt(
+        4 * transition_matrix * (1 - transition_matrix)
+    )
+
+    T, share = combine(transition_matrix, spread, originals)
+    drawn = np.array(
+        [combine(one, spread, _resampled(originals, rng))[0] for one in np.clip(samples, 0, 1)]
+    )
+    drawn /= drawn.sum(axis=2, keepdims=True)
+    responsibility = proba * T[:, given].T
+    responsibility /= responsibility.sum(axis=1, keepdims=True) + 1e-300
+    prior = responsibility.mean(axis=0) if len(given) else np.full(n_classes, 1 / n_classes)
+    wrong = 1 - np.diagonal(drawn, axis1=1, axis2=2)
+    class_rate = 1 - np.diagonal(T)
+    low, high = np.quantile(wrong @ prior, QUANTILES)
+    rate = float(class_rate @ prior)
+    return NoiseEstimate(
+        classes=classes,
+        transition_matrix=T,
+        transition_interval=np.quantile(drawn, QUANTILES, axis=0),
+        rate=rate,
+        rate_interval=(float(min(low, rate)), float(max(high, rate))),
+        class_rate=class_rate,
+        class_rate_interval=np.quantile(wrong, QUANTILES, axis=0).T,
+        class_prior=prior,
+        sources={"trusted originals": share, "model of the given labels": 1 - share},
+        warnings=[*notes, *_thin_classes(classes, prior * len(given))],
+    )
+
+
+def _resampled(originals: Originals | None, rng: np.random.Generator) -> Originals | None:
+    if originals is None:
+        return None
+    rows = rng.integers(len(originals.given), size=len(originals.given))
+    return Originals(originals.verified[rows], originals.given[rows])
+
+
+def _thin_classes(classes: np.ndarray, sizes: np.ndarray) -> list[str]:
+    return [
+        f"Only about {size:.0f} of the samples that are not trusted seem to be of class {name}: "
+        "too few to say how noisy its labels are."
+        for name, size in zip(classes.tolist(), sizes, strict=True)
+        if size < MIN_CLASS_SIZE
+    ]
