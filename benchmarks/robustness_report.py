@@ -95,21 +95,27 @@ def margins(table: pd.DataFrame) -> pd.DataFrame:
 
 def ceiling_margin(cell: pd.DataFrame) -> dict[str, Any]:
     """Margin against 92 % of the ceiling; where trusted_only is far below, against half a gap."""
-    if {"true_labels", "trusted_only"} - {*cell.dropna(axis=1, how="all")}:
+    trusted, ceiling = shared(cell, "trusted_only", "true_labels")
+    if trusted.empty:
         return {}
-    ours, ceiling = cell[OURS], cell["true_labels"]
-    if cell["trusted_only"].mean() >= TRUSTED_SHARE * ceiling.mean():
-        share = ours.mean() / ceiling.mean()
-        return {"against": f"92 % of ceiling ({share:.1%})"} | margin(
-            ours - CEILING_SHARE * ceiling
+    if trusted.mean() >= TRUSTED_SHARE * ceiling.mean():
+        share = cell.loc[ceiling.index, OURS].mean() / ceiling.mean()
+        return {"against": f"{CEILING_SHARE:.0%} of ceiling ({share:.1%})"} | margin(
+            cell[OURS] - CEILING_SHARE * ceiling
         )
-    if {GLC, "true_matrix"} - {*cell.dropna(axis=1, how="all")}:
+    low, high = shared(cell, GLC, "true_matrix")
+    if low.empty:
         return {}
-    low, high = cell[GLC], cell["true_matrix"]
-    gap = high.mean() - low.mean()
-    closed = f"{(ours.mean() - low.mean()) / gap:.0%}" if gap > TOLERANCE else "there is none"
+    gain, gap = (cell.loc[low.index, OURS] - low).mean(), (high - low).mean()
+    closed = f"{gain / gap:.0%} closed" if gap > TOLERANCE else "there is none"
     target = low + GAP_SHARE * (high - low) if gap > 0 else low
-    return {"against": f"half of gap {100 * gap:+.1f} ({closed})"} | margin(ours - target)
+    return {"against": f"half of gap {100 * gap:+.1f} ({closed})"} | margin(cell[OURS] - target)
+
+
+def shared(cell: pd.DataFrame, *methods: str) -> tuple[pd.Series, ...]:
+    """Accuracies of methods on the seeds that all of them, and ours, were run on."""
+    found = cell.reindex(columns=[OURS, *methods]).dropna()
+    return tuple(found[name] for name in methods)
 
 
 # Goals

@@ -1,15 +1,16 @@
-"""Calibration of predictions by a temperature, fitted on held-out trusted samples."""
+"""Calibration of predictions: a temperature, and the weights of a mixture, by likelihood."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 
 # Standard deviation of the logarithm of a temperature, before any sample was seen.
 PRIOR_SPREAD = 0.5
 LARGEST = 3.0
 SMALLEST_PROBA = 1e-12
+MIXTURE_STEPS = 100
 
 
 @dataclass(frozen=True)
@@ -40,22 +41,22 @@ class Temperature:
     spread: float = PRIOR_SPREAD
 
     @classmethod
-    def fit(cls, proba: np.ndarray, labels: np.ndarray) -> "Temperature":
+    def fit(cls, proba: np.ndarray, known: np.ndarray) -> "Temperature":
         """Fit by maximum likelihood, held near 1 where there are few samples.
 
         Parameters
         ----------
         proba : ndarray of shape (n_samples, n_classes)
             Predictions for samples that were not trained on.
-        labels : ndarray of shape (n_samples,), int
-            Their true classes.
+        known : ndarray of shape (n_samples, n_classes)
+            Likelihood of what is known of their labels, as from `pseudo_labels.likelihood`: one-hot
+            rows where that is the class.
         """
         log_proba = np.log(proba + SMALLEST_PROBA)
-        rows = np.arange(len(labels))
 
         def loss(log_sharpness: float) -> float:
-            fitted = log_softmax(np.exp(log_sharpness) * log_proba, axis=1)
-            return -fitted[rows, labels].sum() + 0.5 * (log_sharpness / PRIOR_SPREAD) ** 2
+            fitted = softmax(np.exp(log_sharpness) * log_proba, axis=1)
+            return -log_likelihood(fitted, known).sum() + 0.5 * (log_sharpness / PRIOR_SPREAD) ** 2
 
         best = minimize_scalar(loss, bounds=(-LARGEST, LARGEST), method="bounded").x
         step = 0.05
@@ -69,3 +70,42 @@ class Temperature:
     def residual(self, rng: np.random.Generator) -> "Temperature":
         """Draw a temperature by which calibrated predictions may still be off."""
         return Temperature(float(np.exp(rng.normal(0, self.spread))), self.spread)
+
+
+def mixture_weight(first: np.ndarray, second: np.ndarray, known: np.ndarray) -> float:
+    """Find how much to believe the second of two predictions.
+
+    The weight maximises the likelihood of what is known, as if one sample more had spoken for
+    either.
+
+    Parameters
+    ----------
+    first, second : ndarray of shape (n_samples, n_classes)
+        Calibrated predictions for samples that were not trained on.
+    known : ndarray of shape (n_samples, n_classes)
+        As for `Temperature.fit`.
+
+    Returns
+    -------
+    weight : float in (0, 1)
+        The share of `second` in the best mixture.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill.calibration import mixture_weight
+    >>> right, wrong = np.tile([0.9, 0.1], (98, 1)), np.tile([0.1, 0.9], (98, 1))
+    >>> round(mixture_weight(wrong, right, np.tile([1.0, 0.0], (98, 1))), 2)
+    0.99
+    """
+    p, q = ((proba * known).sum(axis=1) + SMALLEST_PROBA for proba in (first, second))
+    weight = 0.5
+    for _ in range(MIXTURE_STEPS):
+        share = weight * q / (weight * q + (1 - weight) * p)
+        weight = (share.sum() + 1) / (len(share) + 2)
+    return float(weight)
+
+
+def log_likelihood(proba: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Log-likelihood of what is known of each label under predictions: shape (n_samples,)."""
+    return np.log((proba * known).sum(axis=1) + SMALLEST_PROBA)

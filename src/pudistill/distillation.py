@@ -89,26 +89,6 @@ def train_teachers(
     return teachers
 
 
-class Average:
-    """Teachers that predict as one: the mean of their probabilities.
-
-    Parameters
-    ----------
-    members : list of fitted estimators
-        Teachers, for classes 0 … C - 1.
-    n_classes : int
-        Number of classes.
-    """
-
-    def __init__(self, members: list, n_classes: int) -> None:
-        self.members = members
-        self.classes_ = np.arange(n_classes)
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Predict probabilities of shape (n_samples, n_classes)."""
-        return average_proba(self.members, X, len(self.classes_))
-
-
 def average_proba(
     teachers: list, X: Any, n_classes: int, rows: np.ndarray | None = None
 ) -> np.ndarray:

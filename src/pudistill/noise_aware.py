@@ -7,6 +7,7 @@ does the same within one training, as a loss. At last candidates are compared on
 samples (`learn_and_compare`).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -14,10 +15,11 @@ import numpy as np
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
-from pudistill.calibration import Temperature
+from pudistill.calibration import Temperature, log_likelihood, mixture_weight
 from pudistill.comparison import Comparison, compare
-from pudistill.distillation import Average, average_proba, train_teachers
+from pudistill.distillation import average_proba, train_teachers
 from pudistill.learners import (
+    Mixture,
     Training,
     continues_training,
     cross_fit_proba,
@@ -41,13 +43,16 @@ MAX_ROUNDS = 6
 SETTLED = 0.01
 # A class with less than this share of the likeliest one's posterior is left out of it: it costs
 # a weighted copy of the sample in every fit, and says next to nothing.
-NEGLIGIBLE = float(__import__("os").environ.get("NEG", 0.03))
+NEGLIGIBLE = 0.1
 # Samples up to which predictions are cross-fitted in so many folds: the fewer samples, the more a
 # model misses those that are left out.
 FOLDS_BY_SIZE = ((5_000, 5), (20_000, 3), (np.inf, 2))
 # Enough held-out trusted samples to tell candidates apart; more cost time and tell little more.
-ENOUGH_HELD_OUT = 500
-CANDIDATES = ("trusted_only", "given_labels", "teacher", "student")
+ENOUGH_HELD_OUT = 400
+# A student that is believed more than this is not mixed with its guides.
+STUDENT_ALONE = 0.95
+# Folds in views with samples held out, which judge the way and not the result.
+HELD_OUT_FOLDS = 2
 
 
 @dataclass(frozen=True)
@@ -223,30 +228,16 @@ class Blend:
     weight: float
 
     @classmethod
-    def fit(cls, trusted: np.ndarray, teacher: np.ndarray, labels: np.ndarray) -> "Blend":
-        """Fit on predictions of shape (n_held_out, n_classes) for samples of known `labels`.
-
-        The weight maximises the likelihood, as if one sample more had spoken for either guide.
-        """
-        if len(labels) == 0:
-            return UNKNOWN_BLEND
-        blend = cls(Temperature.fit(trusted, labels), Temperature.fit(teacher, labels), 0.5)
-        rows = np.arange(len(labels))
-        p = blend.trusted.apply(trusted)[rows, labels]
-        q = blend.teacher.apply(teacher)[rows, labels]
-        weight = 0.5
-        for _ in range(50):
-            share = weight * q / (weight * q + (1 - weight) * p + 1e-12)
-            weight = (share.sum() + 1) / (len(share) + 2)
-        return replace(blend, weight=float(weight))
+    def fit(cls, trusted: np.ndarray, teacher: np.ndarray, known: np.ndarray) -> "Blend":
+        """Fit on predictions of shape (n_held_out, n_classes); see `Temperature.fit`."""
+        first, second = Temperature.fit(trusted, known), Temperature.fit(teacher, known)
+        weight = mixture_weight(first.apply(trusted), second.apply(teacher), known)
+        return cls(first, second, weight)
 
     def guess(self, guides: Guides) -> np.ndarray:
         """Blend the guides' predictions to probabilities of shape (n_samples, n_classes)."""
         teacher = self.teacher.apply(guides.teacher_proba)
         return self.weight * teacher + (1 - self.weight) * self.trusted.apply(guides.trusted_proba)
-
-
-UNKNOWN_BLEND = Blend(Temperature(), Temperature(), 0.5)
 
 
 class Lesson(NamedTuple):
@@ -260,13 +251,17 @@ class Lesson(NamedTuple):
         Calibrated predictions, of models that have not seen the sample's own label where the
         student was cross-fitted.
     targets : ndarray of shape (n_samples, n_classes)
-        Posterior labels: the last guess combined with what is known of each label.
+        Posterior labels: those predictions combined with what is known of each label.
     transition_matrix : ndarray of shape (n_classes, n_classes)
         `T` that they were combined with.
     temperature : Temperature
         What calibrated `proba`.
     n_rounds : int
         Rounds that it took.
+    share : float in [0, 1]
+        How far the student is believed beside the first guess.
+    held_out : ndarray of shape (n_held_out, n_classes)
+        Calibrated predictions of students for the samples that each further view holds out.
     """
 
     student: Any
@@ -275,18 +270,19 @@ class Lesson(NamedTuple):
     transition_matrix: np.ndarray
     temperature: Temperature
     n_rounds: int
+    share: float
+    held_out: np.ndarray
 
 
 def learn(
     estimator: Any,
     X: Any,
-    view: View,
-    guess: np.ndarray,
+    views: list[View],
+    guesses: list[np.ndarray],
     *,
     transition_matrix: np.ndarray | None = None,
     originals: Originals | None = None,
     consistency: bool = True,
-    n_folds: int | None = None,
     n_jobs: int | None = None,
     seed: int,
 ) -> Lesson:
@@ -298,10 +294,11 @@ def learn(
         What the student is.
     X : samples of shape (n_samples, ...)
         Samples.
-    view : View
-        What is known of their labels.
-    guess : ndarray of shape (n_samples, n_classes)
-        A first, calibrated guess that has read no noisy label.
+    views : list of View
+        What is known of their labels; and the same with some trusted samples held out, on which
+        students that go the same way are calibrated and judged.
+    guesses : list of ndarray of shape (n_samples, n_classes)
+        For each view a first, calibrated guess that has read no noisy label.
     transition_matrix : ndarray of shape (n_classes, n_classes), default=None
         `T`, if it is known; estimated by default.
     originals : Originals, default=None
@@ -309,8 +306,6 @@ def learn(
     consistency : bool, default=True
         Whether a network of pictures also learns to see through strong augmentation, where its
         recipe says so.
-    n_folds : int, default=None
-        Folds in which predictions are cross-fitted; by default from the number of samples.
     n_jobs : int, default=None
         Models trained at the same time.
     seed : int
@@ -319,88 +314,201 @@ def learn(
     Returns
     -------
     lesson : Lesson
-        The student and what it learned from.
+        The student of the first view and what it learned from.
     """
+
+    def estimated(view: View, proba: np.ndarray, start: np.ndarray | None = None) -> np.ndarray:
+        if transition_matrix is not None:
+            return transition_matrix
+        T = fit_transition_matrix(proba[view.labelled], view.given[view.labelled], start=start)
+        return combine(T, np.zeros_like(T), originals)[0]
+
     if continues_training(estimator):
         params = {"loss": "likelihood"} | ({} if consistency else {"consistency_weight": 0.0})
-        return _learn_by_likelihood(
-            estimator, X, view, guess, transition_matrix, originals, params, seed
-        )
-    return _learn_in_rounds(
-        estimator, X, view, guess, transition_matrix, originals, n_folds, n_jobs, seed
-    )
+        return _learn_by_likelihood(estimator, X, views, guesses, estimated, params, seed)
+    return _learn_in_rounds(estimator, X, views, guesses, estimated, n_jobs, seed)
+
+
+class Round(NamedTuple):
+    """Where a round of `_learn_in_rounds` ended.
+
+    Attributes
+    ----------
+    learned_from : ndarray of shape (n_samples, n_classes)
+        Posterior labels that its students learned.
+    proba : ndarray of shape (n_samples, n_classes)
+        What they, with the first guess, say of the samples.
+    temperature : Temperature
+        What calibrated them.
+    share : float in [0, 1]
+        How far they are believed beside the guess.
+    held_out : ndarray of shape (n_held_out, n_classes)
+        What they alone say of held-out samples.
+    """
+
+    learned_from: np.ndarray
+    proba: np.ndarray
+    temperature: Temperature
+    share: float
+    held_out: np.ndarray
 
 
 def _learn_in_rounds(
     estimator: Any,
     X: Any,
-    view: View,
-    guess: np.ndarray,
-    transition_matrix: np.ndarray | None,
-    originals: Originals | None,
-    n_folds: int | None,
+    views: list[View],
+    guesses: list[np.ndarray],
+    estimated: Callable[..., np.ndarray],
     n_jobs: int | None,
     seed: int,
 ) -> Lesson:
-    """Run expectation-maximisation, for any learner: label, cross-fit, calibrate, estimate `T`."""
-    n_classes = guess.shape[1]
-    trusted, labelled = view.trusted, view.labelled
-    folds = n_folds or folds_for(len(guess))
-    temperature = Temperature()
-    # Folds are stratified by what is known for certain.
-    strata = np.where(view.verified == MISSING, n_classes, view.verified)
-    proba, T, targets = guess, transition_matrix, None
+    """Run expectation-maximisation, for any learner: label, cross-fit, calibrate, estimate `T`.
+
+    All views go through the rounds together. Their held-out samples calibrate each round's
+    predictions, and say which round's students were best.
+    """
+    n_classes = guesses[0].shape[1]
+    whole, truth = views[0], _held_out_truth(views, n_classes)
+    folds = [folds_for(len(whole.given)), *[HELD_OUT_FOLDS] * (len(views) - 1)]
+    T: np.ndarray | None = None
+    probas, targets = guesses, [np.zeros(0)] * len(views)
+    rounds: list[Round] = []
     with stage("student", MAX_ROUNDS) as advance:
-        for n_rounds in range(1, MAX_ROUNDS + 1):
-            if transition_matrix is None:
-                T = _estimate(proba[labelled], view.given[labelled], originals, start=T)
-            assert T is not None
-            previous = targets
-            targets = _essential(posterior(proba, likelihood(T, view.given, view.verified)))
-            if previous is not None and _distance(targets, previous, view) < SETTLED:
-                break
-            proba = cross_fit_proba(
-                estimator, X, targets, strata, n_folds=folds, n_jobs=n_jobs, seed=seed
+        for n in range(1, MAX_ROUNDS + 1):
+            T = estimated(whole, probas[0], T)
+            previous, targets = (
+                targets,
+                [
+                    _essential(posterior(proba, likelihood(T, view.given, view.verified)))
+                    for view, proba in zip(views, probas, strict=True)
+                ],
             )
-            temperature = Temperature.fit(proba[trusted], view.verified[trusted])
-            proba = temperature.apply(proba)
-            advance(1, detail=f"round {n_rounds}")
+            if rounds and _distance(targets[0], previous[0], whole) < SETTLED:
+                break
+            raw = [
+                cross_fit_proba(
+                    estimator,
+                    X,
+                    learned,
+                    np.where(view.verified == MISSING, n_classes, view.verified),
+                    n_folds=n_folds,
+                    n_jobs=n_jobs,
+                    seed=seed,
+                )
+                for view, learned, n_folds in zip(views, targets, folds, strict=True)
+            ]
+            temperature, share = _calibrate(raw, guesses, views, truth)
+            calibrated = [temperature.apply(proba) for proba in raw]
+            probas = [
+                share * proba + (1 - share) * guess
+                for proba, guess in zip(calibrated, guesses, strict=True)
+            ]
+            held_out = _held_out(calibrated, views)
+            rounds.append(Round(targets[0], probas[0], temperature, share, held_out))
+            advance(1, detail=f"round {n}")
         advance(to=MAX_ROUNDS)
-    if transition_matrix is None:
-        T = _estimate(proba[labelled], view.given[labelled], originals, start=T)
-    targets = _essential(posterior(proba, likelihood(T, view.given, view.verified)))
-    student = train(Training(estimator, X, targets, role="student", seed=seed))
-    return Lesson(student, proba, targets, T, temperature, n_rounds)
+    n_rounds = best_round([one.held_out for one in rounds], truth)
+    best = rounds[n_rounds - 1]
+    T = estimated(whole, best.proba, T)
+    return Lesson(
+        train(Training(estimator, X, best.learned_from, role="student", seed=seed)),
+        best.proba,
+        posterior(best.proba, likelihood(T, whole.given, whole.verified)),
+        T,
+        best.temperature,
+        n_rounds,
+        best.share,
+        best.held_out,
+    )
+
+
+def _calibrate(
+    raw: list[np.ndarray], guesses: list[np.ndarray], views: list[View], truth: np.ndarray
+) -> tuple[Temperature, float]:
+    """Say how sure students may be, and how far they are believed beside the first guess.
+
+    Held-out samples decide. Without any, trusted samples calibrate, and the guess is forgotten.
+    """
+    if len(truth) == 0:
+        whole = views[0]
+        known = one_hot(whole.verified[whole.trusted], raw[0].shape[1])
+        return Temperature.fit(raw[0][whole.trusted], known), 1.0
+    student = _held_out(raw, views)
+    temperature = Temperature.fit(student, truth)
+    return temperature, mixture_weight(_held_out(guesses, views), temperature.apply(student), truth)
+
+
+def best_round(held_out: list[np.ndarray], truth: np.ndarray) -> int:
+    """Choose the round to stop at: the last that is as good as the best, by what can be told.
+
+    Where noise depends on more than the class, later rounds may explain wrong labels by wrong
+    classes.
+
+    Parameters
+    ----------
+    held_out : list of ndarray of shape (n_held_out, n_classes)
+        Each round's predictions for held-out samples.
+    truth : ndarray of shape (n_held_out, n_classes)
+        Their verified labels, one-hot.
+
+    Returns
+    -------
+    n_rounds : int
+        From 1. A round is worse than another if its log-likelihood is by more than one standard
+        error of the difference.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill.noise_aware import best_round
+    >>> truth = np.eye(2)[np.arange(100) % 2]
+    >>> best_round([0.8 * truth + 0.1, 0.6 * truth + 0.2], truth)
+    1
+    """
+    if len(truth) == 0:
+        return len(held_out)
+    scores = np.array([log_likelihood(proba, truth) for proba in held_out])
+    loss = scores[scores.mean(axis=1).argmax()] - scores
+    as_good = loss.mean(axis=1) <= loss.std(axis=1) / np.sqrt(len(truth))
+    return int(np.flatnonzero(as_good)[-1]) + 1
+
+
+def _held_out(predictions: list[np.ndarray], views: list[View]) -> np.ndarray:
+    """Collect what the model of each further view says of the samples that it holds out."""
+    parts = [proba[view.held_out] for proba, view in zip(predictions, views, strict=True)]
+    return np.concatenate(parts)
+
+
+def _held_out_truth(views: list[View], n_classes: int) -> np.ndarray:
+    codes = np.concatenate([views[0].verified[view.held_out] for view in views])
+    return one_hot(codes, n_classes)
 
 
 def _learn_by_likelihood(
     estimator: Any,
     X: Any,
-    view: View,
-    guess: np.ndarray,
-    transition_matrix: np.ndarray | None,
-    originals: Originals | None,
+    views: list[View],
+    guesses: list[np.ndarray],
+    estimated: Callable[..., np.ndarray],
     params: dict[str, Any],
     seed: int,
 ) -> Lesson:
     """Train a network on the likelihood of what is known: it is its own teacher, batch by batch."""
-    n_classes = guess.shape[1]
-    labelled = view.labelled
-    T = transition_matrix
-    if T is None:
-        T = _estimate(guess[labelled], view.given[labelled], originals, start=None)
-    known = likelihood(T, view.given, view.verified)
-    task = Training(estimator, X, known, role="noise_aware", seed=seed, params=params)
-    student = train(task)
-    proba = predict_proba(student, X, n_classes)
-    return Lesson(student, proba, posterior(proba, known), T, Temperature(), 1)
-
-
-def _estimate(
-    proba: np.ndarray, given: np.ndarray, originals: Originals | None, start: np.ndarray | None
-) -> np.ndarray:
-    T = fit_transition_matrix(proba, given, start=start)
-    return combine(T, np.zeros_like(T), originals)[0]
+    n_classes = guesses[0].shape[1]
+    T = estimated(views[0], guesses[0])
+    students, predictions = [], []
+    for view in views:
+        known = likelihood(T, view.given, view.verified)
+        task = Training(estimator, X, known, role="noise_aware", seed=seed, params=params)
+        students.append(train(task))
+        predictions.append(predict_proba(students[-1], X, n_classes))
+    truth, temperature, share = _held_out_truth(views, n_classes), Temperature(), 1.0
+    if len(truth):
+        temperature, share = _calibrate(predictions, guesses, views, truth)
+    proba = temperature.apply(predictions[0])
+    known = likelihood(T, views[0].given, views[0].verified)
+    held_out = temperature.apply(_held_out(predictions, views))
+    return Lesson(students[0], proba, posterior(proba, known), T, temperature, 1, share, held_out)
 
 
 def find_originals(
@@ -482,27 +590,6 @@ class Preparation:
     guides: list[Guides]
     blend: Blend
 
-    def held_out(self, predictions: list[np.ndarray]) -> np.ndarray:
-        """Collect what each view's model says of its held-out samples.
-
-        Parameters
-        ----------
-        predictions : list of ndarray of shape (n_samples, n_classes)
-            One for each view but the whole.
-
-        Returns
-        -------
-        proba : ndarray of shape (n_held_out, n_classes)
-            Predictions in the order of the views.
-        """
-        parts = [p[view.held_out] for view, p in zip(self.views[1:], predictions, strict=True)]
-        return np.concatenate(parts) if parts else np.zeros((0, 0))
-
-    def labels(self) -> np.ndarray:
-        """Verified labels of the held-out samples, in the same order."""
-        whole = self.views[0].verified
-        return np.concatenate([np.arange(0), *(whole[view.held_out] for view in self.views[1:])])
-
 
 def prepare(
     X: Any,
@@ -569,12 +656,11 @@ def prepare(
                 )
             )
             advance(1)
-    ready = Preparation(views, guides, UNKNOWN_BLEND)
-    if not held_out:
-        return ready
-    trusted = ready.held_out([one.trusted_proba for one in guides[1:]])
-    teachers = ready.held_out([one.teacher_proba for one in guides[1:]])
-    return replace(ready, blend=Blend.fit(trusted, teachers, ready.labels()))
+    trusted = _held_out([one.trusted_proba for one in guides], views)
+    teachers = _held_out([one.teacher_proba for one in guides], views)
+    return Preparation(
+        views, guides, Blend.fit(trusted, teachers, _held_out_truth(views, labels.n_classes))
+    )
 
 
 class Outcome(NamedTuple):
@@ -631,45 +717,41 @@ def learn_and_compare(
         The student, the noise and the decision.
     """
     whole = whole_view(labels)
-    guess = ready.blend.guess(ready.guides[0])
-    originals, warning = find_originals(labels, whole, guess)
+    guesses = [ready.blend.guess(guides) for guides in ready.guides]
+    originals, warning = find_originals(labels, whole, guesses[0])
+    views = [whole] + [
+        whole.holding_out(view.held_out, labels.given if originals else None)
+        for view in ready.views[1:]
+    ]
     lesson = learn(
         student,
         X,
-        whole,
-        guess,
+        views,
+        guesses,
         transition_matrix=transition_matrix,
         originals=originals,
         n_jobs=n_jobs,
         seed=seed,
     )
-    predictions: dict[str, list[np.ndarray]] = {name: [] for name in CANDIDATES}
-    n_views = len(ready.views) - 1
-    with stage("comparison", n_views) as advance:
-        for held_out, guides in zip(ready.views[1:], ready.guides[1:], strict=True):
-            view = whole.holding_out(held_out.held_out, labels.given if originals else None)
-            again = learn(
-                student,
-                X,
-                view,
-                ready.blend.guess(guides),
-                transition_matrix=lesson.transition_matrix,
-                n_folds=max(2, folds_for(len(guess)) - 2),
-                n_jobs=n_jobs,
-                seed=seed,
-            )
-            given = given_labels_model(student, X, view, labels.n_classes, seed=seed)
-            predictions["trusted_only"].append(guides.trusted_proba)
-            predictions["teacher"].append(guides.teacher_proba)
-            for name, model in (("given_labels", given), ("student", again.student)):
-                proba = np.zeros_like(guess)
-                rows = view.held_out
-                proba[rows] = predict_proba(model, X, labels.n_classes, rows)
-                predictions[name].append(proba)
+    given = []
+    with stage("comparison", len(views) - 1) as advance:
+        for view in views[1:]:
+            model = given_labels_model(student, X, view, labels.n_classes, seed=seed)
+            given.append(predict_proba(model, X, labels.n_classes, view.held_out))
             advance(1)
+    mixture = {}
+    if lesson.share < STUDENT_ALONE:
+        guess = _held_out(guesses, views)
+        mixture["mixture"] = lesson.share * lesson.held_out + (1 - lesson.share) * guess
     comparison = compare(
-        {name: ready.held_out(predictions[name]) for name in CANDIDATES},
-        ready.labels(),
+        {
+            "trusted_only": _held_out([one.trusted_proba for one in ready.guides], views),
+            "given_labels": np.concatenate([lesson.held_out[:0], *given]),
+            "teacher": _held_out([one.teacher_proba for one in ready.guides], views),
+            "student": lesson.held_out,
+        }
+        | mixture,
+        _held_out_truth(views, labels.n_classes).argmax(axis=1),
         seed=seed,
     )
     rows = whole.labelled
@@ -683,12 +765,8 @@ def learn_and_compare(
         notes=() if warning is None else (warning,),
         seed=seed,
     )
-    return Outcome(
-        lesson,
-        noise,
-        comparison,
-        _shipped(comparison, X, whole, ready, lesson, student, labels, seed),
-    )
+    model = _shipped(comparison, X, whole, ready, lesson, student, labels, seed)
+    return Outcome(lesson, noise, comparison, model)
 
 
 def _shipped(
@@ -703,7 +781,25 @@ def _shipped(
 ) -> Any:
     if comparison.shipped == "given_labels":
         return given_labels_model(student, X, whole, labels.n_classes, seed=seed)
-    guides = ready.guides[0]
+    guides, blend = ready.guides[0], ready.blend
+    if comparison.shipped == "student":
+        return lesson.student
+    if comparison.shipped == "mixture":
+        return _mixture(lesson, guides, blend, labels.n_classes)
     if comparison.shipped == "teacher" and guides.teachers:
-        return Average(guides.teachers, labels.n_classes)
-    return guides.trusted_only if comparison.shipped != "student" else lesson.student
+        return _mixture(None, guides, replace(blend, weight=1.0), labels.n_classes)
+    return guides.trusted_only
+
+
+def _mixture(lesson: Lesson | None, guides: Guides, blend: Blend, n_classes: int) -> Mixture:
+    """Mix student and guides as far as each is believed; who counts for nothing is left out."""
+    share = 0.0 if lesson is None else lesson.share
+    teachers = guides.teachers or [guides.trusted_only]
+    parts = [
+        (teacher, (1 - share) * blend.weight / len(teachers), blend.teacher) for teacher in teachers
+    ]
+    parts.append((guides.trusted_only, (1 - share) * (1 - blend.weight), blend.trusted))
+    if lesson is not None:
+        parts.append((lesson.student, share, lesson.temperature))
+    members, weights, temperatures = zip(*(part for part in parts if part[1] > 0), strict=True)
+    return Mixture(list(members), list(weights), list(temperatures), n_classes)

@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import gammaln
 from scipy.stats import binom
 
 from pudistill.calibration import Temperature
 from pudistill.validation import MISSING
 
-# One sample's worth of doubt a row, spread evenly: no label is ever impossible.
+# One sample's worth of doubt, spread evenly: no label is ever impossible.
 SMOOTHING = 1.0
+# How many samples' worth a class's row may lean on the other rows.
+STRENGTHS = np.geomspace(0.1, 1e4, 21)
 # What calibration may be off by, whatever the number of samples: without it a million noisy labels would
 # silence the few trusted ones that are certain.
 SYSTEMATIC_ERROR = 0.02
@@ -26,8 +29,9 @@ N_BOOTSTRAP = 200
 BOOTSTRAP_ROWS = 4000
 BOOTSTRAP_STEPS = 15
 MIN_CLASS_SIZE = 10
-# All originals right, and this improbable under the other estimate: they were overwritten.
-IMPLAUSIBLE = 1e-3
+# All originals right, and this improbable where so much less than the other estimate is wrong: they
+# were overwritten.
+IMPLAUSIBLE, DOUBT = 1e-3, 0.05
 QUANTILES = (0.025, 0.975)
 
 
@@ -140,11 +144,65 @@ def fit_transition_matrix(
         for j, (p, w) in enumerate(parts):
             evidence = p @ T[:, j] + 1e-300
             counts[:, j] = T[:, j] * (w.T @ (1 / evidence))
-        counts += SMOOTHING / n_classes
-        T = counts / counts.sum(axis=1, keepdims=True)
+        T = smoothed(counts)
         if np.abs(T - previous).max() < tol:
             break
     return T
+
+
+def smoothed(counts: np.ndarray) -> np.ndarray:
+    """Turn counts into a transition matrix, rows leaning on each other as far as they are alike.
+
+    Wrong labels of a class lean towards those of all classes, and its rate of right ones towards
+    the mean rate; how far is what makes the counts likeliest (empirical Bayes, with Dirichlet
+    priors). So evenly spread noise is estimated from all rows together, and a flip that is a
+    class's own is left alone.
+
+    Parameters
+    ----------
+    counts : ndarray of shape (n_classes, n_classes)
+        Samples of each true class by given label; not whole numbers where classes are uncertain.
+
+    Returns
+    -------
+    transition_matrix : ndarray of shape (n_classes, n_classes)
+        Rows that sum to 1, no entry of which is 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill.noise_estimation import smoothed
+    >>> smoothed(np.array([[70, 17, 13], [15, 68, 17], [13, 15, 72]])).round(2).tolist()
+    [[0.7, 0.16, 0.14], [0.14, 0.7, 0.16], [0.14, 0.16, 0.7]]
+    """
+    n_classes = len(counts)
+    counts = counts + SMOOTHING / n_classes**2
+    right = np.diag(counts)
+    wrong = counts - np.diag(right)
+    n_wrong = wrong.sum(axis=1)
+    pairs = np.column_stack([right, n_wrong])
+    rates = _lean(pairs, np.tile(pairs.sum(axis=0), (n_classes, 1)))[:, 0]
+    if n_classes == 2:
+        kinds = 1 - np.eye(2)
+    else:
+        popular = (1 - np.eye(n_classes)) * wrong.sum(axis=0)
+        kinds = _lean(wrong, popular)
+    return np.diag(rates) + (1 - rates)[:, None] * kinds
+
+
+def _lean(counts: np.ndarray, popular: np.ndarray) -> np.ndarray:
+    """Mix rows of counts with what is popular, as strongly as is likeliest; zeros stay zeros."""
+    base = popular / popular.sum(axis=1, keepdims=True)
+    used = base > 0
+    n = counts.sum(axis=1)
+
+    def evidence(strength: float) -> float:
+        prior = np.where(used, strength * base, 1.0)
+        entries = np.where(used, gammaln(prior + counts) - gammaln(prior), 0.0)
+        return entries.sum() + (gammaln(strength) - gammaln(strength + n)).sum()
+
+    strength = max(STRENGTHS, key=evidence)
+    return (counts + strength * base) / (n + strength)[:, None]
 
 
 def known_originals(
@@ -174,7 +232,7 @@ def known_originals(
     originals = Originals(verified[has_label], given[has_label])
     n_wrong = int((originals.verified != originals.given).sum())
     n = len(originals.verified)
-    if n_wrong == 0 and binom.cdf(0, n, rate) < IMPLAUSIBLE:
+    if n_wrong == 0 and binom.cdf(0, n, max(0.0, rate - DOUBT)) < IMPLAUSIBLE:
         return None, (
             f"The given labels of all {n} trusted samples are right, which cannot be where about "
             f"{rate:.0%} of the others are wrong: they seem to have been overwritten when they were "

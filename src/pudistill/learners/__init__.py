@@ -23,6 +23,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples, has_fit_parameter
 
+from pudistill.calibration import Temperature
 from pudistill.exceptions import InputError
 from pudistill.validation import is_pictures
 
@@ -258,6 +259,42 @@ def _calibrate(decision: np.ndarray, targets: np.ndarray) -> np.ndarray:
     proba = np.zeros_like(targets)
     proba[:, sigmoid.classes_] = sigmoid.predict_proba(scores)
     return proba
+
+
+class Mixture:
+    """Fitted learners that predict as one: a weighted mean of their calibrated probabilities.
+
+    Parameters
+    ----------
+    members : list of fitted estimators
+        Learners for classes 0 … C - 1.
+    weights : list of float
+        Their shares, which sum to 1.
+    temperatures : list of Temperature
+        What calibrates each of them.
+    n_classes : int
+        Number of classes.
+    """
+
+    def __init__(
+        self,
+        members: list,
+        weights: list[float],
+        temperatures: list[Temperature],
+        n_classes: int,
+    ) -> None:
+        self.members = members
+        self.weights = weights
+        self.temperatures = temperatures
+        self.classes_ = np.arange(n_classes)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Predict probabilities of shape (n_samples, n_classes)."""
+        parts = zip(self.members, self.weights, self.temperatures, strict=True)
+        return sum(
+            weight * temperature.apply(predict_proba(member, X, len(self.classes_)))
+            for member, weight, temperature in parts
+        )
 
 
 def continues_training(estimator: Any) -> bool:

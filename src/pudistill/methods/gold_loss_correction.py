@@ -23,8 +23,8 @@ from pudistill.validation import check_features, check_samples
 class GoldLossCorrectionClassifier(ClassifierMixin, BaseEstimator):
     """Learn from noisy labels with a transition matrix measured on trusted samples.
 
-    A model of the *noisy* labels predicts the trusted samples; its mean prediction for each class is
-    that class's row of the transition matrix. The classifier then learns from all samples with the
+    A model of the *noisy* labels predicts the trusted samples; its mean prediction for each class
+    is that class's row of the transition matrix. The classifier then learns from all samples with the
     corrected likelihood, which is plain cross-entropy for trusted ones.
 
     Parameters
@@ -131,8 +131,8 @@ class GoldLossCorrectionClassifier(ClassifierMixin, BaseEstimator):
         self.model_ = learn(
             estimator,
             X,
-            view,
-            guess,
+            [view],
+            [guess],
             transition_matrix=self.transition_matrix_,
             consistency=False,
             n_jobs=self.n_jobs,

@@ -1,0 +1,75 @@
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+report = pytest.importorskip("robustness_report")
+robustness = pytest.importorskip("robustness")
+
+
+def cell(**accuracies):
+    return pd.DataFrame(accuracies)
+
+
+def test_margin_is_paired_and_knows_its_error():
+    found = report.margin(pd.Series([0.04, 0.0, np.nan]))
+    assert found["margin"] == pytest.approx(0.02)
+    assert found["tolerance"] == pytest.approx(0.02)
+    assert report.margin(pd.Series([0.1]))["tolerance"] == report.TOLERANCE
+
+
+def test_smallest_margin_compares_on_shared_seeds():
+    frame = cell(pudistill=[0.9, 0.5], cleanlab=[0.89, np.nan], self_training=[0.8, 0.45])
+    found = report.smallest_margin(frame, ["cleanlab", "self_training", "consistency"])
+    assert found["against"] == "cleanlab"
+    assert found["margin"] == pytest.approx(0.01)
+
+
+def test_ceiling_counts_where_trusted_only_is_near_it():
+    frame = cell(pudistill=[0.93], trusted_only=[0.9], true_labels=[1.0])
+    assert report.ceiling_margin(frame)["margin"] == pytest.approx(0.01)
+
+
+def test_gap_counts_elsewhere():
+    frame = cell(
+        pudistill=[0.76],
+        trusted_only=[0.6],
+        true_labels=[1.0],
+        gold_loss_correction=[0.7],
+        true_matrix=[0.8],
+    )
+    found = report.ceiling_margin(frame)
+    assert found["margin"] == pytest.approx(0.01)
+    assert "60% closed" in found["against"]
+    assert report.ceiling_margin(frame.drop(columns="true_matrix")) == {}
+
+
+def test_accuracies_carries_noise_free_methods_to_all_cells():
+    rows = pd.DataFrame(
+        [
+            ("digits", "any", 0, 0, "trusted_only", 0.5),
+            ("digits", "symmetric", 0.3, 0, "pudistill", 0.7),
+            ("digits", "symmetric", 0.6, 0, "pudistill", 0.6),
+        ],
+        columns=report.COLUMNS,
+    )
+    assert report.accuracies(rows)["trusted_only"].tolist() == [0.5, 0.5]
+
+
+def test_flips_found():
+    T = np.array([[0.1, 0.9, 0.0], [0.2, 0.1, 0.7], [0.0, 0.0, 1.0]])
+    assert robustness.flips_found(T, {0: 1, 1: 2}) == 1.0
+    assert robustness.flips_found(T, {0: 2, 1: 2}) == 0.5
+
+
+def test_every_cell_has_a_file_of_its_own():
+    cells = [
+        cell
+        for problem in robustness.PROBLEMS
+        for seed in range(problem.seeds)
+        for cell in problem.cells(seed)
+    ]
+    assert len({cell.path for cell in cells}) == len(cells)
