@@ -106,13 +106,65 @@ def demo(
     output: Annotated[
         Path | None, typer.Option(help="Run folder.", show_default="pudistill-demo")
     ] = None,
+    sweep: Annotated[
+        bool,
+        typer.Option("--sweep", help="Symmetric and asymmetric noise of 30 to 90 %, as a curve."),
+    ] = False,
 ) -> None:
     """Corrupt scikit-learn's digits and see what can be saved."""
     from pudistill.workflow import DEMO, Settings
 
-    chosen = {"noise": noise, "level": level, "trusted_fraction": trusted, "seed": seed}
     folder = _first_free("pudistill-demo") if output is None else output
-    _fit_and_tell(Settings.read(DEMO | chosen), folder)
+    chosen = DEMO | {"trusted_fraction": trusted, "seed": seed}
+    if sweep:
+        _sweep_and_tell(chosen, folder)
+    else:
+        _fit_and_tell(Settings.read(chosen | {"noise": noise, "level": level}), folder)
+
+
+@app.command(epilog="Example: pudistill sweep digits --learner svm --test-fraction 0.25 --output c")
+def sweep(
+    data: Data,
+    output: Output,
+    noises: Annotated[
+        str, typer.Option(help="Kinds of noise: symmetric, asymmetric, pair, instance.")
+    ] = "symmetric,asymmetric",
+    levels: Annotated[
+        str, typer.Option(help="Noise levels of the whole data set.")
+    ] = "0.3,0.4,0.5,0.6,0.7,0.8,0.9",
+    methods: Annotated[
+        str | None, typer.Option(help="What is compared.", show_default="all there are")
+    ] = None,
+    trusted: Annotated[float, typer.Option(help="Share of each class that is trusted.")] = 0.1,
+    test_data: Annotated[
+        str | None, typer.Option(help="Samples with right labels to measure the accuracy on.")
+    ] = None,
+    test_fraction: Annotated[
+        float | None, typer.Option(help="Or hold out this share of the samples for testing.")
+    ] = None,
+    image_column: ImageColumn = None,
+    label_column: LabelColumn = None,
+    image_size: ImageSize = None,
+    learner: Annotated[str, typer.Option(help="As for `pudistill fit`.")] = "auto",
+    seed: Seed = 0,
+) -> None:
+    """Draw accuracy against noise level for data whose labels are right, for every method."""
+    values: dict[str, Any] = {
+        "data": data,
+        "noises": noises.split(","),
+        "levels": levels.split(","),
+        "trusted_fraction": trusted,
+        "test_data": test_data,
+        "test_fraction": test_fraction,
+        "image_column": image_column,
+        "label_column": label_column,
+        "image_size": image_size,
+        "learner": learner,
+        "seed": seed,
+    }
+    if methods is not None:
+        values["methods"] = methods.split(",")
+    _sweep_and_tell(values, output)
 
 
 @app.command(
@@ -148,23 +200,31 @@ def fit(
             "(as sklearn.ensemble:RandomForestClassifier)."
         ),
     ] = "auto",
+    method: Annotated[
+        str, typer.Option(help="default: one setting for every noise; or paper: Algorithm 1 as is.")
+    ] = "default",
     recipe: Annotated[
         str, typer.Option(help="How networks are trained: fast, paper or clothing1m.")
     ] = "fast",
     n_members: Annotated[int, typer.Option(help="Filter members per class, N.")] = 20,
     max_iter: Annotated[int, typer.Option(help="Filter iterations, K.")] = 10,
     threshold: Annotated[
-        float, typer.Option(help="A member votes from this probability on, α.")
-    ] = 0.9,
+        str, typer.Option(help="A member votes from this probability on, α; auto: by class.")
+    ] = "auto",
     min_votes: Annotated[
-        str, typer.Option(help="Votes needed, θ: a count (19) or a fraction (0.95).")
-    ] = "0.95",
+        str, typer.Option(help="Votes needed, θ: a count (19), a fraction (0.95), or auto.")
+    ] = "auto",
+    target_precision: Annotated[
+        float, typer.Option(help="Precision that auto aims at in each class.")
+    ] = 0.95,
     min_confidence: Annotated[
-        float, typer.Option(help="Teachers are listened to from this probability on, η.")
+        float, typer.Option(help="Paper: teachers are listened to from this probability on, η.")
     ] = 0.7,
-    blend: Annotated[float, typer.Option(help="Teachers' share of a pseudo-label, λ.")] = 0.5,
+    blend: Annotated[
+        float, typer.Option(help="Paper: teachers' share of a pseudo-label, λ.")
+    ] = 0.5,
     label_type: Annotated[
-        str, typer.Option(help="soft_bootstrap, hard_bootstrap or hard_label.")
+        str, typer.Option(help="Paper: soft_bootstrap, hard_bootstrap or hard_label.")
     ] = "soft_bootstrap",
     n_teachers: Annotated[str, typer.Option(help="Number of teachers, or auto.")] = "auto",
     tol: Annotated[
@@ -181,7 +241,11 @@ def fit(
         ),
     ] = None,
     compare: Annotated[
-        bool, typer.Option(help="With test data: also train on given and on trusted labels alone.")
+        bool,
+        typer.Option(
+            help="Judge candidates on trusted samples that are held out in turn, and with test "
+            "data also test what training on given or trusted labels alone would have given."
+        ),
     ] = True,
     seed: Seed = 0,
     config: Annotated[
@@ -279,10 +343,13 @@ def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")],
 ) -> None:
     """Write the HTML report of a run again."""
+    from pudistill.experiments.curve import is_curve, write_curve_report
     from pudistill.runs import Run
     from pudistill.workflow import write_report
 
-    messages.print(f"Report: {write_report(Run.open(run))}", soft_wrap=True)
+    finished = Run.open(run)
+    path = write_curve_report(finished) if is_curve(finished) else write_report(finished)
+    messages.print(f"Report: {path}", soft_wrap=True)
 
 
 def _was_given(ctx: typer.Context, name: str) -> bool:
@@ -309,9 +376,25 @@ def _first_free(name: str) -> Path:
 def _fit_and_tell(settings: "Settings", folder: Path) -> None:
     from pudistill.workflow import fit_run
 
+    with _interruptible(folder), _progress():
+        run = fit_run(settings, folder)
+    _print_accuracy(run)
+    _print_outputs(run)
+
+
+def _sweep_and_tell(values: dict[str, Any], folder: Path) -> None:
+    from pudistill.experiments.curve import CurveSettings, curve_run
+
+    settings = CurveSettings.read(values)
+    with _interruptible(folder), _progress():
+        run = curve_run(settings, folder)
+    _print_curve(run)
+
+
+@contextmanager
+def _interruptible(folder: Path) -> Iterator[None]:
     try:
-        with _progress():
-            run = fit_run(settings, folder)
+        yield
     except KeyboardInterrupt:
         messages.print(
             f"Interrupted. Finished stages are kept in {folder}: the same command with --output "
@@ -319,8 +402,6 @@ def _fit_and_tell(settings: "Settings", folder: Path) -> None:
             soft_wrap=True,
         )
         raise typer.Exit(130) from None
-    _print_accuracy(run)
-    _print_outputs(run)
 
 
 @contextmanager
@@ -383,6 +464,8 @@ class _Bars:
 NAMES = {
     "given_labels": "trained on the given labels",
     "trusted_only": "trained on the trusted samples only",
+    "gold_loss_correction": "Gold Loss Correction",
+    "paper": "the paper's method",
     "pudistill": "pudistill",
     "true_labels": "trained on the true labels (the ceiling)",
 }
@@ -399,6 +482,21 @@ def _print_accuracy(run: "Run") -> None:
         f"{metrics['n_changed']:,} given labels were changed.",
         soft_wrap=True,
     )
+    if noise := metrics.get("noise"):
+        low, high = noise["rate_interval"]
+        output_console.print(
+            f"About {noise['rate']:.0%} of the given labels are wrong (95 % interval: {low:.0%} to "
+            f"{high:.0%}).",
+            soft_wrap=True,
+        )
+    if expected := metrics.get("expected_accuracy"):
+        low, high = expected["interval"]
+        output_console.print(
+            f"Expected accuracy on new samples: {expected['value']:.1%} (95 % interval: {low:.1%} "
+            f"to {high:.1%}), from {expected['n']:,} trusted samples held out in turn.\n"
+            f"{metrics['comparison']['why']}",
+            soft_wrap=True,
+        )
     if right := metrics.get("label_accuracy"):
         output_console.print(
             f"Of the {untrusted:,} other labels {right['given']:.1%} were right as given, "
@@ -414,6 +512,29 @@ def _print_accuracy(run: "Run") -> None:
             style = "bold" if name == "pudistill" else ""
             table.add_row(NAMES[name], name, f"{value:.1%}", style=style)
         output_console.print(table)
+
+
+def _print_curve(run: "Run") -> None:
+    """Print accuracies, a table for each kind of noise."""
+    from rich.table import Table
+
+    results = run.read_table("curve")
+    for noise, part in results.groupby("noise", sort=False):
+        shown = part.pivot_table(index="method", columns="level", values="accuracy", sort=False)
+        table = Table(title=f"Accuracy, {noise} noise of", title_justify="left")
+        table.add_column("")
+        for level in shown.columns:
+            table.add_column(f"{level:.0%}", justify="right")
+        for method, row in shown.iterrows():
+            style = "bold" if method == "pudistill" else ""
+            name = NAMES.get(str(method), str(method))
+            table.add_row(name, *(f"{value:.1%}" for value in row), style=style)
+        output_console.print(table)
+    output_console.print(
+        f"Table:  {run.path / 'curve.csv'}\nCurve:  {run.path / 'curve.svg'}\n"
+        f"Report: {run.path / 'report.html'}",
+        soft_wrap=True,
+    )
 
 
 def _print_outputs(run: "Run") -> None:

@@ -66,8 +66,9 @@ class Comparison:
 def compare(proba: dict[str, np.ndarray], labels: np.ndarray, *, seed: int) -> Comparison:
     """Choose among candidates by what they predict for held-out trusted samples.
 
-    The student, or its mixture with its guides, is shipped unless another one is more accurate by more than two standard errors
-    of the paired difference: a handful of trusted samples must not decide by chance.
+    The student, or its mixture with its guides, is shipped unless another one is more accurate by
+    more than two standard errors of the paired difference: a handful of trusted samples must not
+    decide by chance.
 
     Parameters
     ----------

@@ -282,7 +282,6 @@ def learn(
     *,
     transition_matrix: np.ndarray | None = None,
     originals: Originals | None = None,
-    consistency: bool = True,
     n_jobs: int | None = None,
     seed: int,
 ) -> Lesson:
@@ -303,9 +302,6 @@ def learn(
         `T`, if it is known; estimated by default.
     originals : Originals, default=None
         What trusted samples were called before they were verified.
-    consistency : bool, default=True
-        Whether a network of pictures also learns to see through strong augmentation, where its
-        recipe says so.
     n_jobs : int, default=None
         Models trained at the same time.
     seed : int
@@ -324,8 +320,7 @@ def learn(
         return combine(T, np.zeros_like(T), originals)[0]
 
     if continues_training(estimator):
-        params = {"loss": "likelihood"} | ({} if consistency else {"consistency_weight": 0.0})
-        return _learn_by_likelihood(estimator, X, views, guesses, estimated, params, seed)
+        return _learn_by_likelihood(estimator, X, views, guesses, estimated, seed)
     return _learn_in_rounds(estimator, X, views, guesses, estimated, n_jobs, seed)
 
 
@@ -490,7 +485,6 @@ def _learn_by_likelihood(
     views: list[View],
     guesses: list[np.ndarray],
     estimated: Callable[..., np.ndarray],
-    params: dict[str, Any],
     seed: int,
 ) -> Lesson:
     """Train a network on the likelihood of what is known: it is its own teacher, batch by batch."""
@@ -499,7 +493,9 @@ def _learn_by_likelihood(
     students, predictions = [], []
     for view in views:
         known = likelihood(T, view.given, view.verified)
-        task = Training(estimator, X, known, role="noise_aware", seed=seed, params=params)
+        task = Training(
+            estimator, X, known, role="noise_aware", seed=seed, params={"loss": "likelihood"}
+        )
         students.append(train(task))
         predictions.append(predict_proba(students[-1], X, n_classes))
     truth, temperature, share = _held_out_truth(views, n_classes), Temperature(), 1.0
@@ -637,7 +633,7 @@ def prepare(
     # Networks take long enough to train for one fold.
     at_most = 1 if continues_training(student) else None
     held_out = held_out_rows(folds, at_most=at_most) if compare else []
-    # Before the noise is known nobody can say whether originals are to be believed: see `learn_all`.
+    # Whether originals are to be believed is found out when given labels are read.
     views = [whole, *(whole.holding_out(rows, None) for rows in held_out)]
     with stage("guides", len(views)) as advance:
         guides = []
@@ -759,7 +755,6 @@ def learn_and_compare(
         labels.classes,
         lesson.proba[rows],
         whole.given[rows],
-        lesson.transition_matrix,
         originals,
         lesson.temperature,
         notes=() if warning is None else (warning,),

@@ -1,10 +1,10 @@
 """How noisy the given labels are: the transition matrix, with intervals.
 
 The estimate maximises the likelihood of the given labels under *calibrated* predictions of the true
-ones. Unlike counting in the augmented clean set it needs no sample whose class is certain, so that it
-is not misled by a clean set that holds the easy samples and fills unevenly by class. Where trusted
-samples still have the label that they were once given, these count too: they are unbiased under any
-noise.
+ones. Unlike counting in the augmented clean set it needs no sample whose class is certain, so that
+it is not misled by a clean set that holds the easy samples and fills unevenly by class. Where
+trusted samples still have the label that they were once given, these count too: they are unbiased
+under any noise.
 """
 
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ from pudistill.validation import MISSING
 SMOOTHING = 1.0
 # How many samples' worth a class's row may lean on the other rows.
 STRENGTHS = np.geomspace(0.1, 1e4, 21)
-# What calibration may be off by, whatever the number of samples: without it a million noisy labels would
-# silence the few trusted ones that are certain.
+# What calibration may be off by, whatever the number of samples: without it a million noisy labels
+# would silence the few trusted ones that are certain.
 SYSTEMATIC_ERROR = 0.02
 N_BOOTSTRAP = 200
 # Rows that a bootstrap draws; the spread is scaled to all of them.
@@ -235,8 +235,8 @@ def known_originals(
     if n_wrong == 0 and binom.cdf(0, n, max(0.0, rate - DOUBT)) < IMPLAUSIBLE:
         return None, (
             f"The given labels of all {n} trusted samples are right, which cannot be where about "
-            f"{rate:.0%} of the others are wrong: they seem to have been overwritten when they were "
-            "verified, so they were not counted as a sample of the noise."
+            f"{rate:.0%} of the others are wrong: they seem to have been overwritten when they "
+            "were verified, so they were not counted as a sample of the noise."
         )
     return originals, None
 
@@ -279,7 +279,6 @@ def estimate_noise(
     classes: np.ndarray,
     proba: np.ndarray,
     given: np.ndarray,
-    transition_matrix: np.ndarray,
     originals: Originals | None,
     temperature: Temperature,
     *,
@@ -296,8 +295,6 @@ def estimate_noise(
         Calibrated predictions for the noisy samples that have a given label.
     given : ndarray of shape (n_noisy,), int
         Their given labels.
-    transition_matrix : ndarray of shape (n_classes, n_classes)
-        What the likelihood of `proba` is largest for.
     originals : Originals or None
         Trusted samples whose given label is known.
     temperature : Temperature
@@ -314,6 +311,7 @@ def estimate_noise(
     """
     rng = np.random.default_rng(seed)
     n_classes = len(classes)
+    transition_matrix = fit_transition_matrix(proba, given)
     size = min(len(given), BOOTSTRAP_ROWS)
     draws = []
     for _ in range(N_BOOTSTRAP if len(given) else 0):
@@ -328,9 +326,8 @@ def estimate_noise(
     # Fewer rows than there are scatter more; what is left is moved onto the estimate itself.
     samples = transition_matrix + (samples - centre) * np.sqrt(size / max(len(given), 1))
     spread = samples.std(axis=0)
-    samples = samples + rng.normal(0, SYSTEMATIC_ERROR / 2, samples.shape) * np.sqrt(
-        4 * transition_matrix * (1 - transition_matrix)
-    )
+    certainty = 2 * np.sqrt(transition_matrix * (1 - transition_matrix))
+    samples = samples + rng.normal(0, SYSTEMATIC_ERROR / 2, samples.shape) * certainty
 
     T, share = combine(transition_matrix, spread, originals)
     drawn = np.array(

@@ -22,9 +22,11 @@ import tomli_w
 
 from pudistill import __version__
 from pudistill.atomic import write_atomic
+from pudistill.calibration import Temperature
 from pudistill.exceptions import InputError, torch_extra
+from pudistill.learners import Mixture
 
-FORMAT = 1
+FORMAT = 2
 
 # What a stored scikit-learn learner may be made of besides what skops trusts on its own. These
 # classes hold numbers and other learners; building one runs nothing that the file chose.
@@ -195,6 +197,7 @@ class Run:
         """Store what predicting needs: networks as safetensors, other learners by skops."""
         folder = Path(tempfile.mkdtemp(prefix=".model-", dir=self.path))
         student = classifier.student_
+        members = student.members if isinstance(student, Mixture) else [student]
         params = classifier.get_params(deep=False)
         meta = {
             "params": {name: params[name] for name in params if _is_scalar(params[name])},
@@ -202,18 +205,11 @@ class Run:
             "n_features_in": getattr(classifier, "n_features_in_", None),
             "feature_names_in": list(getattr(classifier, "feature_names_in_", feature_names or [])),
             "picture_shape": getattr(classifier, "_picture_shape", None),
+            "learners": [_write_learner(folder, n, member) for n, member in enumerate(members)],
         }
-        if _is_network(student):
-            with torch_extra():
-                import safetensors.numpy
-
-            arrays, meta["network"] = student.to_state()
-            content = safetensors.numpy.save(arrays)
-            write_atomic(folder / "student.safetensors", content)
-        else:
-            import skops.io
-
-            write_atomic(folder / "student.skops", skops.io.dumps(student))
+        if isinstance(student, Mixture):
+            sharpness = [temperature.sharpness for temperature in student.temperatures]
+            meta["mixture"] = {"weights": student.weights, "sharpness": sharpness}
         write_atomic(folder / "model.json", json.dumps(meta, indent=2).encode())
         folder.chmod(0o755)
         shutil.rmtree(self.path / "model", ignore_errors=True)  # of the same run, interrupted
@@ -232,10 +228,15 @@ class Run:
         from pudistill.classifier import PUDistillClassifier
 
         classifier = PUDistillClassifier(**meta["params"])
-        if meta.get("network"):
-            classifier.student_ = self._read_network(meta["network"], module)
-        else:
-            classifier.student_ = self._read("model/student.skops", _load_skops)
+        learners = [
+            self._read_learner(n, learner, module) for n, learner in enumerate(meta["learners"])
+        ]
+        classifier.student_ = learners[0]
+        if mixture := meta.get("mixture"):
+            temperatures = [Temperature(sharpness) for sharpness in mixture["sharpness"]]
+            classifier.student_ = Mixture(
+                learners, mixture["weights"], temperatures, len(meta["classes"])
+            )
         names = all(isinstance(label, str) for label in meta["classes"])
         classifier.classes_ = np.array(meta["classes"], dtype=object if names else None)
         if meta["n_features_in"]:
@@ -246,14 +247,16 @@ class Run:
         classifier._picture_shape = meta["picture_shape"] and tuple(meta["picture_shape"])
         return classifier
 
-    def _read_network(self, meta: dict, module: Any) -> Any:
+    def _read_learner(self, n: int, network: dict | None, module: Any) -> Any:
+        if network is None:
+            return self._read(f"model/learner-{n}.skops", _load_skops)
         with torch_extra():
             import safetensors.numpy
 
             from pudistill.learners.torch_classifier import TorchClassifier
 
-        arrays = self._read("model/student.safetensors", safetensors.numpy.load_file)
-        return TorchClassifier.from_state(arrays, meta, module=module)
+        arrays = self._read(f"model/learner-{n}.safetensors", safetensors.numpy.load_file)
+        return TorchClassifier.from_state(arrays, network, module=module)
 
 
 def load(path: str | Path, *, module: Any = None) -> Any:
@@ -331,6 +334,21 @@ def check_storable(learner: Any, X: Any, codes: np.ndarray) -> None:
             f"{name} cannot be stored safely, because it holds "
             f"{', '.join(unknown[:3])}: choose another learner."
         )
+
+
+def _write_learner(folder: Path, n: int, learner: Any) -> dict | None:
+    """Store one learner; what else a network needs to be built again is returned."""
+    if not _is_network(learner):
+        import skops.io
+
+        write_atomic(folder / f"learner-{n}.skops", skops.io.dumps(learner))
+        return None
+    with torch_extra():
+        import safetensors.numpy
+
+    arrays, network = learner.to_state()
+    write_atomic(folder / f"learner-{n}.safetensors", safetensors.numpy.save(arrays))
+    return network
 
 
 def _is_scalar(value: Any) -> bool:

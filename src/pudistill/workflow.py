@@ -11,9 +11,9 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -44,17 +44,7 @@ from pudistill.validation import MISSING, Labels, check_labels
 NETWORKS = ("mlp", "small_cnn", "preact_resnet18")
 # Pictures in the report: the surest changes, kind of change by kind of change, and the least sure.
 GALLERY_SUREST, GALLERY_LEAST_SURE = 32, 16
-# The demo's settings, chosen once on seeds 1-3 for symmetric and cyclic noise of 50 and 90 %
-# (the default seed is another), and the same for every noise.
-DEMO: dict[str, Any] = {
-    "data": "digits",
-    "test_fraction": 0.25,
-    "learner": "svm",
-    "threshold": 0.6,
-    "min_votes": 0.9,
-    "min_confidence": 0.5,
-    "blend": 0.9,
-}
+DEMO: dict[str, Any] = {"data": "digits", "test_fraction": 0.25, "learner": "svm"}
 
 
 class Settings(BaseModel):
@@ -82,10 +72,14 @@ class Settings(BaseModel):
 
     learner: str = "auto"
     recipe: Literal["fast", "paper", "clothing1m"] = "fast"
+    method: Literal["default", "paper"] = "default"
     n_members: int = 20
     max_iter: int = 10
-    threshold: float = 0.9
-    min_votes: int | float = Field(0.95, description="a whole number, or a fraction up to 1.0")
+    threshold: float | Literal["auto"] = Field("auto", description="a number, or auto")
+    min_votes: int | float | Literal["auto"] = Field(
+        "auto", description="a whole number, a fraction up to 1.0, or auto"
+    )
+    target_precision: float = 0.95
     min_confidence: float = 0.7
     blend: float = 0.5
     label_type: Literal["soft_bootstrap", "hard_bootstrap", "hard_label"] = "soft_bootstrap"
@@ -98,7 +92,7 @@ class Settings(BaseModel):
     seed: int = Field(0, ge=0, lt=2**31)
 
     @classmethod
-    def read(cls, values: dict[str, Any]) -> "Settings":
+    def read(cls, values: dict[str, Any]) -> Self:
         """Check settings; an `InputError` names the first one that is wrong and what is allowed."""
         try:
             settings = cls(**values)
@@ -323,7 +317,7 @@ def _fit_into(
                 run, settings, classifier, dataset, test, labels
             )
     metrics["seconds"] = {name: round(value, 3) for name, value in seconds.items()}
-    metrics["versions"] = _versions()
+    metrics["versions"] = versions()
 
     run.write_table("labels", table)
     run.write_table("history", classifier.filter_.history_)
@@ -343,23 +337,48 @@ def _metrics(
         "n_classes": labels.n_classes,
         "n_changed": int(table["changed"].sum()),
         "n_conflicts": classifier.filter_.n_conflicts_,
+        "filter_settings": _filter_settings(classifier),
         "sources": table["source"].value_counts().to_dict(),
         "classes": list(dataset.classes),
         "skipped": [f"{name}: {reason}" for name, reason in dataset.skipped],
     }
+    if hasattr(classifier, "noise_"):
+        comparison, expected = classifier.comparison_, classifier.expected_accuracy_
+        metrics["noise"] = classifier.noise_.to_dict()
+        metrics["comparison"] = {
+            "shipped": comparison.shipped,
+            "why": comparison.why,
+            "target": "held-out trusted samples",
+            "n": 0 if expected is None else expected.n,
+            "candidates": comparison.candidates,
+        }
+        if expected is not None:
+            metrics["expected_accuracy"] = asdict(expected)
     if dataset.true_labels is not None:
         noisy = ~labels.trusted
-        found = (table["source"] == "filter").to_numpy()
+        clean = classifier.filter_.clean_labels_
+        found = noisy & (clean != MISSING)
         right = (table["label"] == dataset.true_labels).to_numpy()
+        well_found = labels.classes[clean] == dataset.true_labels
         metrics["label_accuracy"] = {
             "given": float((table["given"] == dataset.true_labels)[noisy].mean()),
             "corrected": float(right[noisy].mean()),
         }
         metrics["clean_set"] = {
             "size": int(found.sum()),
-            "precision": float(right[found].mean()) if found.any() else None,
+            "precision": float(well_found[found].mean()) if found.any() else None,
         }
     return metrics
+
+
+def _filter_settings(classifier: PUDistillClassifier) -> list[dict[str, Any]]:
+    settings = classifier.filter_.settings_
+    records = settings.astype(object).where(settings.notna(), None).to_dict("records")
+    return [
+        {str(name): value for name, value in record.items()}
+        | {"class_name": str(record["class_name"])}
+        for record in records
+    ]
 
 
 class Accuracy(NamedTuple):
@@ -498,6 +517,7 @@ def summarise(run: Run, metrics: dict[str, Any]) -> RunSummary:
         f"The filter found no further sample of class {name}: its trusted samples are all that "
         "the teachers saw of it."
         for name in last.index[last == 0]
+        if "filter_settings" not in metrics
     ]
     return RunSummary(
         title=f"pudistill: {Path(settings['data']).name}",
@@ -605,7 +625,8 @@ def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
     seconds[name] = time.perf_counter() - start
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that results depend on."""
     used = [name for name in ("pudistill", "numpy", "sklearn", "torch") if name in sys.modules]
     return {"python": platform.python_version()} | {
         name: sys.modules[name].__version__ for name in used

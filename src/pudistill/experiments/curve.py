@@ -19,6 +19,7 @@ from pydantic import Field
 
 from pudistill.data import TrustedDataset
 from pudistill.exceptions import InputError, as_input_error
+from pudistill.methods import GoldLossCorrectionClassifier
 from pudistill.progress import stage
 from pudistill.pseudo_labels import one_hot
 from pudistill.report import plots
@@ -28,9 +29,9 @@ from pudistill.validation import MISSING, check_labels
 from pudistill.workflow import (
     Accuracy,
     Settings,
-    _versions,
     load_data,
     reference_accuracy,
+    versions,
     with_noise,
 )
 
@@ -203,9 +204,29 @@ def distilled(bench: Bench, settings: Settings) -> Score:
     return score
 
 
+def gold_loss_correction(bench: Bench) -> Score:
+    """Prepare Gold Loss Correction with the student's learner."""
+    clean, test = bench.clean, bench.test
+    learner = bench.settings.classifier(clean.X).estimator
+
+    def score(noisy: TrustedDataset) -> float:
+        method = GoldLossCorrectionClassifier(learner, random_state=bench.settings.seed)
+        method.fit(noisy.X, noisy.y, noisy.verified)
+        return float(np.mean(method.predict(test.X) == test.y))
+
+    return score
+
+
+def paper(bench: Bench) -> Score:
+    """Fit the paper's method, with one λ and η for all levels."""
+    return distilled(bench, bench.settings.model_copy(update={"method": "paper"}))
+
+
 METHODS: dict[str, Callable[[Bench], Score]] = {
     "given_labels": given_labels,
     "trusted_only": trusted_only,
+    "gold_loss_correction": gold_loss_correction,
+    "paper": paper,
     "pudistill": pudistill,
     "true_labels": true_labels,
 }
@@ -370,7 +391,7 @@ def curve_run(settings: CurveSettings, output: Path) -> Run:
         "n_classes": len(dataset.classes),
         "n_test": len(test),
         "seconds": round(seconds, 3),
-        "versions": _versions(),
+        "versions": versions(),
     }
     run.write_table("curve", results)
     _write_pictures(run, results, metrics)

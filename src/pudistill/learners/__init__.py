@@ -290,11 +290,13 @@ class Mixture:
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Predict probabilities of shape (n_samples, n_classes)."""
-        parts = zip(self.members, self.weights, self.temperatures, strict=True)
-        return sum(
+        parts = [
             weight * temperature.apply(predict_proba(member, X, len(self.classes_)))
-            for member, weight, temperature in parts
-        )
+            for member, weight, temperature in zip(
+                self.members, self.weights, self.temperatures, strict=True
+            )
+        ]
+        return np.sum(parts, axis=0)
 
 
 def continues_training(estimator: Any) -> bool:

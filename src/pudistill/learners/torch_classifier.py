@@ -60,7 +60,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         the sample is of class c, for every c, and ``-log sum_c p(c | x) y[i, c]``, which uses wrong
         labels by what they tell, see Notes.
     epochs : int or None, default=None
-        Passes over the training data. For this and the next six, None means the recipe's value.
+        Passes over the training data. For this and the next seven, None means the recipe's value.
         The schedule's milestones move with it.
     learning_rate : float or None, default=None
         Largest learning rate of the schedule.
@@ -70,6 +70,9 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         The paper's μ; 0 switches mixup off.
     entropy_weight : float or None, default=None
         Weight of the entropy regularisation, equation (2) of the paper; 0 switches it off.
+    consistency_weight : float or None, default=None
+        Weight of learning to see through strong augmentation what is clear without it, for
+        pictures; 0 switches it off.
     augment : bool, tuple of {"flip", "crop"} or None, default=None
         Random changes of training pictures; True means both.
     balanced_bootstrap : bool or None, default=None
@@ -144,6 +147,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         batch_size: int | None = None,
         mixup: float | None = None,
         entropy_weight: float | None = None,
+        consistency_weight: float | None = None,
         augment: bool | tuple[str, ...] | None = None,
         balanced_bootstrap: bool | None = None,
         warm_start: bool = False,
@@ -160,6 +164,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         self.batch_size = batch_size
         self.mixup = mixup
         self.entropy_weight = entropy_weight
+        self.consistency_weight = consistency_weight
         self.augment = augment
         self.balanced_bootstrap = balanced_bootstrap
         self.warm_start = warm_start
@@ -407,6 +412,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
             batch_size=self.batch_size,
             mixup=self.mixup,
             entropy_weight=self.entropy_weight,
+            consistency_weight=self.consistency_weight,
             augment=None if augment is None else tuple(augment),
         )
 

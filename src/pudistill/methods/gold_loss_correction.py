@@ -24,8 +24,8 @@ class GoldLossCorrectionClassifier(ClassifierMixin, BaseEstimator):
     """Learn from noisy labels with a transition matrix measured on trusted samples.
 
     A model of the *noisy* labels predicts the trusted samples; its mean prediction for each class
-    is that class's row of the transition matrix. The classifier then learns from all samples with the
-    corrected likelihood, which is plain cross-entropy for trusted ones.
+    is that class's row of the transition matrix. The classifier then learns from all samples with
+    the corrected likelihood, which is plain cross-entropy for trusted ones.
 
     Parameters
     ----------
@@ -62,7 +62,8 @@ class GoldLossCorrectionClassifier(ClassifierMixin, BaseEstimator):
     >>> X, y = load_wine(return_X_y=True)
     >>> trusted = np.arange(178) % 10 == 0
     >>> given = np.where(trusted, y, (y + (np.arange(178) % 2)) % 3)  # every second one is wrong
-    >>> GoldLossCorrectionClassifier(random_state=0).fit(X, given, trusted=trusted).score(X, y) > 0.9
+    >>> classifier = GoldLossCorrectionClassifier(random_state=0).fit(X, given, trusted=trusted)
+    >>> classifier.score(X, y) > 0.9
     True
     """
 
@@ -134,7 +135,6 @@ class GoldLossCorrectionClassifier(ClassifierMixin, BaseEstimator):
             [view],
             [guess],
             transition_matrix=self.transition_matrix_,
-            consistency=False,
             n_jobs=self.n_jobs,
             seed=seed,
         ).student

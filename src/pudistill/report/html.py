@@ -30,8 +30,9 @@ LABEL_COLUMNS = {
     "label": "The corrected label: the one to use.",
     "changed": "Whether label differs from given.",
     "source": "Who decided: trusted (it was verified), filter (enough members of the filter voted "
-    "for it), teacher (the teachers were sure enough), given (nobody was, so it stays as it came).",
-    "confidence": "Probability of the label according to the teachers, 0 to 1; 1 if trusted.",
+    "for it), teacher (the teachers were sure enough), student (all that is known of the sample "
+    "speaks for another label than the given one), given (it stays as it came).",
+    "confidence": "Probability of the label, 0 to 1; 1 if trusted.",
     "votes": "How many members of the filter voted for the label; empty if voting stopped early.",
 }
 
@@ -62,8 +63,8 @@ class RunSummary:
         Name of the data or the run.
     labels : DataFrame of n rows
         The label table: ``id``, ``given``, ``trusted`` (bool), ``label``, ``changed`` (bool),
-        ``source`` ("trusted", "filter", "teacher" or "given"), ``confidence`` (in [0, 1]) and
-        ``votes`` (nullable int).
+        ``source`` ("trusted", "filter", "teacher", "student" or "given"), ``confidence`` (in
+        [0, 1]) and ``votes`` (nullable int).
     history : DataFrame
         One row per class and iteration of the filter: ``class_name``, ``iteration`` (from 1),
         ``n_positives``, ``n_clean`` (size of the clean set) and ``seconds``. Empty if the filter

@@ -23,7 +23,13 @@ from PIL import Image
 from pudistill.exceptions import InputError
 from pudistill.report.palette import FONT, LIGHT
 
-SOURCES = {"trusted": "--trusted", "filter": "--filter", "teacher": "--teacher", "given": "--given"}
+SOURCES = {
+    "trusted": "--trusted",
+    "filter": "--filter",
+    "teacher": "--teacher",
+    "student": "--student",
+    "given": "--given",
+}
 """Where a label can come from, and the CSS variable that holds its colour."""
 
 SERIES = [f"--series-{n}" for n in range(10)]

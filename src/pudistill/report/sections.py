@@ -19,6 +19,7 @@ CANDIDATE_NAMES = {
     "trusted_only": "trained on the trusted labels only",
     "teacher": "the teachers",
     "student": "the student",
+    "mixture": "the student mixed with its guides",
 }
 """The classifiers of which the best is kept, and what the report calls them."""
 
