@@ -35,6 +35,7 @@ LEARNED_BY_STUDENT = (
     "comparison_",
     "shipped_",
     "expected_accuracy_",
+    "adapted_",
 )
 
 
@@ -110,13 +111,16 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
         The student, or what is shipped in its place; it predicts.
     noise_ : NoiseEstimate
         How noisy the given labels are: ``transition_matrix``, ``rate``, ``class_rate`` and their
-        intervals. Default method only, as the next three.
+        intervals. Default method only, as the next four.
     comparison_ : Comparison
         How the candidates did on held-out trusted samples, what is shipped, and why.
     shipped_ : {"student", "teacher", "trusted_only", "given_labels"}
         Which candidate `student_` is.
     expected_accuracy_ : ExpectedAccuracy or None
         ``value``, ``interval`` (95 %) and ``n``; None without `compare`.
+    adapted_ : dict of str to float
+        What became of quantities that adapt to the data: rounds, how far the student is believed
+        beside its guides, and how much each had to be sharpened.
     label_table_ : DataFrame
         A row per sample: ``given``, ``trusted``, ``label`` (the corrected one), ``changed``,
         ``source`` ("trusted", "filter", "teacher", "student" or "given"), ``confidence`` (the
@@ -372,6 +376,7 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
         self.comparison_ = outcome.comparison
         self.shipped_ = outcome.comparison.shipped
         self.expected_accuracy_ = outcome.comparison.expected_accuracy
+        self.adapted_ = outcome.adapted
         self.label_table_ = label_table(
             labels, self.targets_, self.filter_.votes_, index=getattr(X, "index", None)
         )

@@ -160,7 +160,11 @@ def wilson_interval(share: float, n: int) -> tuple[float, float]:
 
 def _why(shipped: str, correct: dict[str, np.ndarray]) -> str:
     accuracy = {name: hits.mean() for name, hits in correct.items()}
-    others = {name: value for name, value in accuracy.items() if name != shipped}
+    others = {
+        name: value
+        for name, value in accuracy.items()
+        if name != shipped and not {name, shipped} <= set(FAVOURITES)
+    }
     if not others:
         return f"There was nothing to compare {WORDS[shipped]} with."
     best = max(others, key=lambda name: others[name])
@@ -172,5 +176,5 @@ def _why(shipped: str, correct: dict[str, np.ndarray]) -> str:
     if others[best] > accuracy[shipped]:
         return f"{told}, which is too small a lead to be more than chance."
     if others[best] == accuracy[shipped]:
-        return f"{told}: no difference, so that the one that uses all labels is taken."
+        return f"{told}: no difference."
     return f"{told}."

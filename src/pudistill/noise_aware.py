@@ -672,12 +672,15 @@ class Outcome(NamedTuple):
         Which candidate is best.
     model : fitted estimator
         The one that is shipped.
+    adapted : dict of str to float
+        What became of the quantities that adapt to the data.
     """
 
     lesson: Lesson
     noise: NoiseEstimate
     comparison: Comparison
     model: Any
+    adapted: dict[str, float]
 
 
 def learn_and_compare(
@@ -761,7 +764,17 @@ def learn_and_compare(
         seed=seed,
     )
     model = _shipped(comparison, X, whole, ready, lesson, student, labels, seed)
-    return Outcome(lesson, noise, comparison, model)
+    blend = ready.blend
+    adapted = {
+        "rounds": lesson.n_rounds,
+        "student_share": lesson.share,
+        "teacher_share_of_guess": blend.weight,
+        "sharpness_of_student": lesson.temperature.sharpness,
+        "sharpness_of_teacher": blend.teacher.sharpness,
+        "sharpness_of_trusted_only": blend.trusted.sharpness,
+        "held_out_trusted_samples": sum(len(view.held_out) for view in views),
+    }
+    return Outcome(lesson, noise, comparison, model, adapted)
 
 
 def _shipped(

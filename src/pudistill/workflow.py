@@ -345,6 +345,7 @@ def _metrics(
     if hasattr(classifier, "noise_"):
         comparison, expected = classifier.comparison_, classifier.expected_accuracy_
         metrics["noise"] = classifier.noise_.to_dict()
+        metrics["adapted"] = {name: round(value, 3) for name, value in classifier.adapted_.items()}
         metrics["comparison"] = {
             "shipped": comparison.shipped,
             "why": comparison.why,

@@ -13,6 +13,7 @@ from pudistill.data import load_dataset
 from pudistill.exceptions import InputError
 from pudistill.experiments import curve
 from pudistill.experiments.curve import (
+    METHODS,
     CurveSettings,
     accuracy_curve,
     curve_run,
@@ -31,6 +32,8 @@ QUICK = {
     "threshold": 0.6,
     "min_votes": 2,
     "n_teachers": 1,
+    "n_jobs": 1,
+    "methods": ["given_labels", "trusted_only", "pudistill", "true_labels"],
 }
 
 
@@ -70,6 +73,14 @@ def test_each_method_is_measured_at_each_noise(wine):
     assert not results.duplicated(["noise", "level", "method"]).any()
     assert set(results["method"]) == {"given_labels", "trusted_only", "pudistill", "true_labels"}
     assert results["accuracy"].between(0, 1).all()
+
+
+def test_every_method_can_be_measured_in_parallel(wine):
+    settings = settings_of(methods=list(METHODS), levels=[0.5], n_jobs=2)
+    results = accuracy_curve(*wine, settings)
+    assert set(results["method"]) == set(METHODS)
+    alone = accuracy_curve(*wine, settings.model_copy(update={"n_jobs": 1}))
+    pd.testing.assert_frame_equal(results, alone)
 
 
 def test_levels_are_those_of_the_whole_data_set(wine):
@@ -130,7 +141,7 @@ def test_methods_can_be_added(wine, monkeypatch):
     monkeypatch.setitem(curve.METHODS, "majority", majority)
     results = accuracy_curve(*wine, settings_of(methods=["majority"]))
     assert results["accuracy"].nunique() == 1
-    assert "majority" in settings_of().methods
+    assert "majority" in CurveSettings.read({"data": "wine"}).methods
 
 
 # The run folder

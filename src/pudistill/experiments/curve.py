@@ -6,9 +6,8 @@ once, and a setting costs a student.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -19,6 +18,7 @@ from pydantic import Field
 
 from pudistill.data import TrustedDataset
 from pudistill.exceptions import InputError, as_input_error
+from pudistill.learners import continues_training
 from pudistill.methods import GoldLossCorrectionClassifier
 from pudistill.progress import stage
 from pudistill.pseudo_labels import one_hot
@@ -121,6 +121,13 @@ class Bench:
     clean: TrustedDataset
     test: TrustedDataset
     units: Units | None = None
+
+    @property
+    def n_jobs(self) -> int:
+        """Noise settings scored at once: one a core, but for networks, which use all cores."""
+        if self.settings.n_jobs is not None:
+            return self.settings.n_jobs
+        return 1 if continues_training(self.settings.classifier(self.clean.X).estimator) else -1
 
     def reference(self, labels: np.ndarray) -> float:
         """Train the student's learner on labels as they are (None: left out), and test it."""
@@ -291,9 +298,9 @@ def accuracy_curve(
     with stage("curve", len(settings.methods) * len(noisy_sets)) as advance, as_input_error():
         fingerprint = bench.fingerprint()
         for method in settings.methods:
-            score = _remembered(method, bench, fingerprint)
-            for noisy in noisy_sets:
-                rows.append((*noisy[:2], noisy.overall_level, method, score(noisy.dataset)))
+            scores = _scores(method, bench, noisy_sets, fingerprint)
+            for noisy, accuracy in zip(noisy_sets, scores, strict=True):
+                rows.append((*noisy[:2], noisy.overall_level, method, accuracy))
                 advance(1, detail=f"{method}, {noisy.noise} {noisy.level:.0%}".replace("_", " "))
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -322,18 +329,41 @@ def _known_labels(dataset: TrustedDataset) -> np.ndarray:
     return np.where(dataset.trusted, dataset.verified, dataset.y)
 
 
-def _remembered(method: str, bench: Bench, fingerprint: str) -> Score:
-    """Wrap a method so that it starts to work only if something is not yet known."""
-    prepared = cache(lambda: METHODS[method](bench))
+class _UnknownError(Exception):
+    """An accuracy was measured by no earlier run."""
+
+
+def _scores(
+    method: str, bench: Bench, noisy_sets: list[NoisySet], fingerprint: str
+) -> Iterator[float]:
+    """Yield a method's accuracies; it starts to work only if one of them is not yet known."""
     cell = curve_cell if bench.units is None else bench.units.cache(curve_cell, ignore=["score"])
+    keys: list[np.ndarray | None] = [
+        check_labels(part.dataset.y, part.dataset.verified).given for part in noisy_sets
+    ]
+    if method in plots.NOISE_FREE:
+        keys = [None]  # one accuracy for all
 
-    def score(noisy: TrustedDataset) -> float:
-        # A method without noise has one accuracy, whatever the given labels are.
-        is_noise_free = method in plots.NOISE_FREE
-        given = None if is_noise_free else check_labels(noisy.y, noisy.verified).given
-        return float(cell(fingerprint, method, given, lambda: prepared()(noisy)).accuracy)
+    def unknown() -> float:
+        raise _UnknownError
 
-    return score
+    def accuracy(key: np.ndarray | None, score: Callable[[], float]) -> float:
+        return float(cell(fingerprint, method, key, score).accuracy)
+
+    missing = []
+    for n, key in enumerate(keys):
+        try:
+            accuracy(key, unknown)
+        except _UnknownError:
+            missing.append(n)
+    found: Iterator[float] = iter(())
+    if missing:
+        score = METHODS[method](bench)
+        parallel = joblib.Parallel(bench.n_jobs, return_as="generator")
+        found = parallel(joblib.delayed(score)(noisy_sets[n].dataset) for n in missing)
+    for key in keys:
+        value = accuracy(key, lambda: next(found))
+        yield from [value] * (len(noisy_sets) // len(keys))
 
 
 def curve_cell(

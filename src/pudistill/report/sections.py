@@ -26,7 +26,7 @@ CANDIDATE_NAMES = {
 SOURCE_NAMES = {
     "trusted originals": "what trusted samples were called before",
     "clean set": "given labels of the clean set",
-    "model of the given labels": "a model of the given labels, on trusted samples",
+    "model of the given labels": "given labels beside calibrated predictions",
 }
 
 NOTABLE_SHARE = 0.2  # of a class, called the same other class
