@@ -15,7 +15,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from sklearn.svm import SVC
+from sklearn.svm import SVC, LinearSVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from pudistill import (
@@ -26,12 +26,26 @@ from pudistill import (
     corrupt_labels,
     trusted_accuracy_scorer,
 )
+from pudistill.learners import default_learner
 from pudistill.pseudo_labels import one_hot
 
-FAST = {"n_members": 5, "max_iter": 3, "threshold": 0.7, "blend": 0.9, "random_state": 0}
+QUICK = {"n_members": 5, "max_iter": 2, "random_state": 0}
+PAPER = {
+    "method": "paper",
+    "n_members": 5,
+    "max_iter": 3,
+    "threshold": 0.7,
+    "blend": 0.9,
+    "random_state": 0,
+}
 
 
-@parametrize_with_checks([PUDistillClassifier()])
+@parametrize_with_checks(
+    [
+        PUDistillClassifier(n_members=3, max_iter=2),
+        PUDistillClassifier(n_members=3, max_iter=2, method="paper"),
+    ]
+)
 @pytest.mark.filterwarnings("ignore::pudistill.TrustedWarning")
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
@@ -46,10 +60,25 @@ def blobs():
     return X, y, noisy, trusted
 
 
-def test_beats_training_on_the_given_labels(blobs):
+@pytest.fixture(scope="module")
+def fitted(blobs):
+    X, _, noisy, trusted = blobs
+    return PUDistillClassifier(**QUICK).fit(X, noisy, trusted=trusted)
+
+
+@pytest.fixture(params=["default", "paper"])
+def quick(request):
+    """Settings of either method."""
+    return QUICK if request.param == "default" else PAPER
+
+
+def test_beats_training_on_the_given_labels(blobs, quick):
     X, y, noisy, trusted = blobs
-    ours = PUDistillClassifier(**FAST).fit(X, noisy, trusted=trusted).score(X, y)
+    ours = PUDistillClassifier(**quick).fit(X, noisy, trusted=trusted).score(X, y)
     assert ours > 0.97 > 0.5 > LogisticRegression().fit(X, noisy).score(X, y)
+
+
+# The paper's method
 
 
 @pytest.mark.parametrize(("kind", "level"), [("symmetric", 0.9), ("asymmetric", 0.8)])
@@ -58,14 +87,14 @@ def test_recovers_real_data_from_heavy_noise(kind, level):
     trusted = np.arange(len(y)) % 10 == 0
     noisy = corrupt_labels(y, kind, level, trusted=trusted, random_state=0).y
     learner = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    ours = PUDistillClassifier(learner, min_confidence=0.5, **FAST)
+    ours = PUDistillClassifier(learner, min_confidence=0.5, **PAPER)
     alone = clone(learner).fit(X, noisy).score(X, y)
     assert ours.fit(X, noisy, trusted=trusted).score(X, y) > max(0.9, alone + 0.1)
 
 
 def test_the_label_table_tells_where_each_label_comes_from(blobs):
     X, y, noisy, trusted = blobs
-    classifier = PUDistillClassifier(**FAST).fit(X, noisy, trusted=trusted)
+    classifier = PUDistillClassifier(**PAPER).fit(X, noisy, trusted=trusted)
     table = classifier.label_table_
     assert (table["label"] == y).mean() > 0.97
     assert (table["changed"] == (table["label"] != table["given"])).all()
@@ -85,7 +114,7 @@ def test_the_label_table_tells_where_each_label_comes_from(blobs):
 
 def test_targets_are_verified_labels_and_equation_4(blobs):
     X, _, noisy, trusted = blobs
-    classifier = PUDistillClassifier(**FAST).fit(X, noisy, trusted=trusted)
+    classifier = PUDistillClassifier(**PAPER).fit(X, noisy, trusted=trusted)
     np.testing.assert_array_equal(classifier.targets_[trusted], one_hot(noisy[trusted], 3))
     clean = classifier.filter_.clean_labels_
     corrected = one_hot(np.where(clean >= 0, clean, noisy), 3)[~trusted]
@@ -95,13 +124,13 @@ def test_targets_are_verified_labels_and_equation_4(blobs):
     np.testing.assert_allclose(classifier.targets_[~trusted], expected)
 
 
-def test_teachers_serve_any_number_of_students(blobs):
+def test_teachers_serve_any_number_of_students(blobs, quick):
     X, y, noisy, trusted = blobs
-    classifier = PUDistillClassifier(**FAST).fit_teachers(X, noisy, trusted)
+    classifier = PUDistillClassifier(**quick).fit_teachers(X, noisy, trusted)
     other = corrupt_labels(y, "symmetric", 0.5, trusted=trusted, random_state=1).y
     for labels in (noisy, other):
         shared = classifier.fit_student(X, labels, trusted).predict_proba(X)
-        alone = PUDistillClassifier(**FAST).fit(X, labels, trusted).predict_proba(X)
+        alone = PUDistillClassifier(**quick).fit(X, labels, trusted).predict_proba(X)
         np.testing.assert_array_equal(shared, alone)
     with pytest.raises(InputError, match="not those that the teachers were fitted with"):
         classifier.fit_student(X, y, np.arange(400) % 9 == 0)
@@ -112,19 +141,19 @@ def test_verified_labels_do_as_well_as_a_mask(blobs):
     given = noisy.copy()
     given[trusted] = (y[trusted] + 1) % 3  # what they were called before somebody looked
     verified = np.where(trusted, y, np.nan)
-    by_mask = PUDistillClassifier(**FAST).fit(X, noisy, trusted=trusted)
-    by_label = PUDistillClassifier(**FAST).fit(X, given, trusted=verified)
+    by_mask = PUDistillClassifier(**PAPER).fit(X, noisy, trusted=trusted)
+    by_label = PUDistillClassifier(**PAPER).fit(X, given, trusted=verified)
     np.testing.assert_array_equal(by_label.predict_proba(X), by_mask.predict_proba(X))
     assert by_label.label_table_.loc[trusted, "changed"].all()
 
 
-def test_string_labels_missing_labels_and_data_frames(blobs):
+def test_string_labels_missing_labels_and_data_frames(blobs, quick):
     X, y, noisy, trusted = blobs
     names = np.array(["cat", "dog", "eel"], dtype=object)
     given = pd.Series(names[noisy], index=[f"row {i}" for i in range(400)])
     given.iloc[np.flatnonzero(~trusted)[:50]] = None
     frame = pd.DataFrame(X, columns=["a", "b"], index=given.index)
-    classifier = PUDistillClassifier(**FAST).fit(frame, given, trusted=trusted)
+    classifier = PUDistillClassifier(**quick).fit(frame, given, trusted=trusted)
     assert classifier.classes_.tolist() == ["cat", "dog", "eel"]
     assert (classifier.predict(frame) == names[y]).mean() > 0.97
     table = classifier.label_table_
@@ -133,9 +162,9 @@ def test_string_labels_missing_labels_and_data_frames(blobs):
     assert table["label"].notna().all()
 
 
-def test_sparse_features(blobs):
+def test_sparse_features(blobs, quick):
     X, y, noisy, trusted = blobs
-    classifier = PUDistillClassifier(**FAST).fit(sparse.csr_matrix(X), noisy, trusted=trusted)
+    classifier = PUDistillClassifier(**quick).fit(sparse.csr_matrix(X), noisy, trusted=trusted)
     assert classifier.score(sparse.csr_matrix(X), y) > 0.95
 
 
@@ -143,15 +172,20 @@ def test_sparse_features(blobs):
     "learner",
     [
         SVC(),  # no probabilities
+        LinearSVC(),
         KNeighborsClassifier(),  # no sample weights
         RandomForestClassifier(20),  # has a length, which an unfitted one cannot tell
         make_pipeline(StandardScaler(), SVC(kernel="linear")),
     ],
 )
-@pytest.mark.parametrize("label_type", ["soft_bootstrap", "hard_label"])
-def test_any_classifier_serves(blobs, learner, label_type):
+@pytest.mark.parametrize(
+    "settings",
+    [QUICK, PAPER | {"label_type": "soft_bootstrap"}, PAPER | {"label_type": "hard_label"}],
+    ids=["default", "soft_bootstrap", "hard_label"],
+)
+def test_any_classifier_serves(blobs, learner, settings):
     X, y, noisy, trusted = blobs
-    classifier = PUDistillClassifier(learner, label_type=label_type, **FAST)
+    classifier = PUDistillClassifier(learner, **settings)
     assert classifier.fit(X, noisy, trusted=trusted).score(X, y) > 0.95
 
 
@@ -161,15 +195,15 @@ def test_each_role_may_have_its_own_learner(blobs):
         LogisticRegression(),
         teacher=RandomForestClassifier(10),
         student=KNeighborsClassifier(),
-        **FAST,
+        **PAPER,
     ).fit(X, noisy, trusted=trusted)
     assert isinstance(classifier.teachers_[0], RandomForestClassifier)
     assert isinstance(classifier.student_, KNeighborsClassifier)
 
 
-def test_runs_with_one_seed_are_identical_and_survive_pickling(blobs):
+def test_runs_with_one_seed_are_identical_and_survive_pickling(blobs, quick):
     X, _, noisy, trusted = blobs
-    classifier = PUDistillClassifier(RandomForestClassifier(10), **FAST)
+    classifier = PUDistillClassifier(RandomForestClassifier(10), **quick)
     one = classifier.fit(X, noisy, trusted=trusted)
     other = clone(classifier).fit(X, noisy, trusted=trusted)
     pd.testing.assert_frame_equal(one.label_table_, other.label_table_)
@@ -181,7 +215,7 @@ def test_runs_with_one_seed_are_identical_and_survive_pickling(blobs):
 def test_works_in_pipelines_cross_validation_and_grid_search(blobs):
     X, _, noisy, trusted = blobs
     with config_context(enable_metadata_routing=True):
-        pipeline = make_pipeline(StandardScaler(), PUDistillClassifier(**FAST))
+        pipeline = make_pipeline(StandardScaler(), PUDistillClassifier(**PAPER))
         routed = {
             "cv": TrustedKFold(3, random_state=0),
             "scoring": trusted_accuracy_scorer(),
@@ -204,44 +238,45 @@ def test_works_in_pipelines_cross_validation_and_grid_search(blobs):
         ({"min_votes": 6}, "min_votes=6 can never be reached with n_members=5"),
         ({"label_type": "medium"}, "'label_type' parameter"),
         ({"blend": 1.5}, "'blend' parameter"),
+        ({"method": "robust"}, "'method' parameter"),
     ],
 )
 def test_bad_parameters_are_named(blobs, params, message):
     X, _, noisy, trusted = blobs
     with pytest.raises(ValueError, match=message):
-        PUDistillClassifier(**(FAST | params)).fit(X, noisy, trusted=trusted)
+        PUDistillClassifier(**(PAPER | params)).fit(X, noisy, trusted=trusted)
 
 
-def test_a_pipeline_may_mend_missing_features(blobs):
+def test_a_pipeline_may_mend_missing_features(blobs, quick):
     X, y, noisy, trusted = blobs
     X = np.where(np.random.default_rng(0).random(X.shape) < 0.02, np.nan, X)
     mended = make_pipeline(SimpleImputer(), LogisticRegression())
-    classifier = PUDistillClassifier(mended, **FAST).fit(X, noisy, trusted=trusted)
+    classifier = PUDistillClassifier(mended, **quick).fit(X, noisy, trusted=trusted)
     assert classifier.score(X, y) > 0.9
     with pytest.raises(ValueError, match="contains NaN"):
-        PUDistillClassifier(LogisticRegression(), **FAST).fit(X, noisy, trusted=trusted)
+        PUDistillClassifier(LogisticRegression(), **quick).fit(X, noisy, trusted=trusted)
 
 
-def test_a_pipeline_may_choose_columns_by_name(blobs):
+def test_a_pipeline_may_choose_columns_by_name(blobs, quick):
     X, y, noisy, trusted = blobs
     frame = pd.DataFrame({"a": X[:, 0], "b": X[:, 1], "shop": np.where(X[:, 0] > 3, "x", "y")})
     chosen = ColumnTransformer(
         [("numbers", StandardScaler(), ["a", "b"]), ("names", OneHotEncoder(), ["shop"])]
     )
-    classifier = PUDistillClassifier(make_pipeline(chosen, LogisticRegression()), **FAST)
+    classifier = PUDistillClassifier(make_pipeline(chosen, LogisticRegression()), **quick)
     assert classifier.fit(frame, noisy, trusted=trusted).score(frame, y) > 0.95
 
 
-def test_a_search_is_a_learner_too(blobs):
+def test_a_search_is_a_learner_too(blobs, quick):
     X, y, noisy, trusted = blobs
     search = GridSearchCV(LogisticRegression(), {"C": [0.1, 10]}, cv=2)
-    classifier = PUDistillClassifier(student=search, **FAST)
+    classifier = PUDistillClassifier(student=search, **quick)
     assert classifier.fit(X, noisy, trusted=trusted).score(X, y) > 0.95
 
 
-def test_learners_without_probabilities_are_seeded_too(blobs):
+def test_learners_without_probabilities_are_seeded_too(blobs, quick):
     X, _, noisy, trusted = blobs
-    classifier = PUDistillClassifier(SGDClassifier(), **FAST)
+    classifier = PUDistillClassifier(SGDClassifier(), **quick)
     one, other = (clone(classifier).fit(X, noisy, trusted=trusted) for _ in range(2))
     np.testing.assert_array_equal(one.predict_proba(X), other.predict_proba(X))
 
@@ -252,13 +287,13 @@ def test_lengths_must_agree(blobs):
         PUDistillClassifier().fit(X[:-1], noisy, trusted=trusted)
 
 
-def test_a_learner_that_cannot_be_calibrated_is_named(blobs):
+def test_a_learner_that_cannot_be_calibrated_is_named(blobs, quick):
     X, y, noisy, _ = blobs
     few = np.zeros(400, dtype=bool)
     few[[np.flatnonzero(y == c)[0] for c in range(3)]] = True
     right = np.where(few, y, noisy)
     with pytest.raises(InputError, match="SVC gives no probabilities"):
-        PUDistillClassifier(SVC(), **FAST).fit(X, right, trusted=few)
+        PUDistillClassifier(SVC(), **quick).fit(X, right, trusted=few)
 
 
 def test_a_networks_settings_are_those_of_its_role():
@@ -271,6 +306,7 @@ def test_a_networks_settings_are_those_of_its_role():
         n_members=2,
         max_iter=1,
         n_teachers=1,
+        method="paper",
         random_state=0,
     ).fit(X, y, trusted=np.arange(80) % 4 == 0)
     (teacher,), student = classifier.teachers_, classifier.student_
@@ -279,3 +315,284 @@ def test_a_networks_settings_are_those_of_its_role():
     assert (teacher.recipe_.entropy_weight, student.recipe_.entropy_weight) == (0.8, 0.0)
     assert teacher.balanced_bootstrap is False
     assert (teacher.n_iter_, student.n_iter_) == (2, 3)
+
+
+# The default method
+
+
+def digits(n=900, n_trusted=90, seed=0):
+    """Train and test samples of digits, ten classes, a tenth of the former trusted."""
+    X, y = load_digits(return_X_y=True)
+    order = np.random.default_rng(seed).permutation(len(y))
+    X, y = X[order], y[order]
+    return X[:n], y[:n], np.arange(n) < n_trusted, X[n:], y[n:]
+
+
+def references(X, given, trusted, X_test, y_test):
+    """Accuracy of what a user has without us: trusted samples alone, and the labels as given."""
+    learner = default_learner(X)
+    return [
+        clone(learner).fit(X[rows], given[rows]).score(X_test, y_test)
+        for rows in (trusted, np.ones(len(X), dtype=bool))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "level", "gain"), [("symmetric", 0.6, 0.02), ("asymmetric", 0.9, 0.02)]
+)
+def test_gains_from_noisy_labels_at_one_setting(kind, level, gain):
+    X, y, trusted, X_test, y_test = digits()
+    noisy = corrupt_labels(y, kind, level, trusted=trusted, random_state=0).y
+    classifier = PUDistillClassifier(**QUICK).fit(X, noisy, trusted=trusted)
+    best = max(references(X, noisy, trusted, X_test, y_test))
+    assert classifier.score(X_test, y_test) > best + gain
+    assert classifier.noise_.rate == pytest.approx((noisy != y)[~trusted].mean(), abs=0.06)
+
+
+@pytest.mark.parametrize("labels", ["all flipped", "all random"])
+def test_never_loses_where_no_label_is_right(labels):
+    X, y, trusted, X_test, y_test = digits(700)
+    noisy = np.random.default_rng(1).integers(10, size=len(y))
+    if labels == "all flipped":
+        noisy = (y + 1) % 10
+    given = np.where(trusted, y, noisy)
+    classifier = PUDistillClassifier(**QUICK).fit(X, given, trusted=trusted)
+    alone, _ = references(X, given, trusted, X_test, y_test)
+    assert classifier.score(X_test, y_test) > alone - 0.02
+    assert classifier.noise_.rate > 0.8
+
+
+def test_loses_nothing_where_all_labels_are_right():
+    lost = []
+    for seed in range(4):
+        X, y, trusted, X_test, y_test = digits(600, seed=seed)
+        classifier = PUDistillClassifier(**QUICK).fit(X, y, trusted=trusted)
+        plain = default_learner(X).fit(X, y).score(X_test, y_test)
+        lost.append(plain - classifier.score(X_test, y_test))
+        assert classifier.noise_.rate < 0.05
+        assert (classifier.label_table_["label"] == y).mean() > 0.98
+    assert np.mean(lost) < 0.01
+
+
+def test_the_noise_is_found(blobs, fitted):
+    _, y, noisy, trusted = blobs
+    noise = fitted.noise_
+    assert noise.classes.tolist() == fitted.classes_.tolist()
+    assert noise.rate == pytest.approx((noisy != y)[~trusted].mean(), abs=0.05)
+    np.testing.assert_array_equal(
+        noise.transition_matrix.argmax(axis=1), [1, 2, 0]
+    )  # most labels are wrong, and in the same way
+    assert noise.warnings == []
+
+
+def test_the_comparison_is_told_and_the_accuracy_to_expect_is_met(blobs, fitted):
+    trusted = blobs[3]
+    X, y = make_blobs(2000, centers=[[0, 0], [6, 0], [0, 6]], random_state=1)
+    expected = fitted.expected_accuracy_
+    low, high = expected.interval
+    assert low <= fitted.score(X, y) <= high
+    assert expected.n == trusted.sum()  # each was held out once
+    names = [candidate["name"] for candidate in fitted.comparison_.candidates]
+    assert names[:4] == ["trusted_only", "given_labels", "teacher", "student"]
+    assert fitted.shipped_ == fitted.comparison_.shipped
+    assert fitted.comparison_.why.endswith(".")
+
+
+def test_right_labels_are_used_where_trusted_samples_say_little():
+    # One line divides a single cloud: no structure for the filter to find.
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(800, 30))
+    y = (X[:, :3].sum(axis=1) > 0).astype(int)
+    trusted = np.arange(800) < 40
+    classifier = PUDistillClassifier(**QUICK).fit(X, y, trusted=trusted)
+    _, plain = references(X, y, trusted, X, y)
+    assert classifier.score(X, y) > plain - 0.03
+
+
+def test_every_label_of_the_table_has_a_source(blobs, fitted):
+    _, y, noisy, trusted = blobs
+    table = fitted.label_table_
+    assert list(table) == [
+        "given", "trusted", "label", "changed", "source", "confidence", "votes"
+    ]  # fmt: skip
+    assert set(table["source"]) == {"trusted", "given", "student"}
+    np.testing.assert_array_equal(table["source"] == "trusted", trusted)
+    np.testing.assert_array_equal(table["trusted"], trusted)
+    assert (table.loc[trusted, "label"] == y[trusted]).all()
+    assert (table.loc[trusted, "confidence"] == 1).all()
+    kept = (table["source"] == "given").to_numpy()
+    np.testing.assert_array_equal(kept, (table["label"] == noisy) & ~trusted)
+    np.testing.assert_array_equal(table["changed"], table["label"] != noisy)
+    others = fitted.targets_[~trusted]
+    np.testing.assert_array_equal(table["label"][~trusted], others.argmax(axis=1))
+    np.testing.assert_allclose(table["confidence"][~trusted], others.max(axis=1))
+    assert (table["label"] == y).mean() > 0.97
+
+
+def test_targets_are_verified_labels_and_posteriors(blobs, fitted):
+    _, _, noisy, trusted = blobs
+    np.testing.assert_array_equal(fitted.targets_[trusted], one_hot(noisy[trusted], 3))
+    np.testing.assert_allclose(fitted.targets_.sum(axis=1), 1)
+
+
+def test_nothing_before_the_student_reads_the_label_of_a_noisy_sample(blobs, quick):
+    X, y, noisy, trusted = blobs
+    random = np.where(trusted, y, np.random.default_rng(0).integers(3, size=400))
+    one, other = (
+        PUDistillClassifier(**quick).fit_teachers(X, labels, trusted) for labels in (noisy, random)
+    )
+    np.testing.assert_array_equal(one.teacher_proba_, other.teacher_proba_)
+    np.testing.assert_array_equal(one.filter_.clean_labels_, other.filter_.clean_labels_)
+
+
+def test_verified_labels_tell_more_than_a_mask(blobs):
+    X, y, noisy, trusted = blobs
+    given = np.where(trusted & (np.arange(400) % 20 == 0), (y + 1) % 3, noisy)  # half of them
+    by_mask = PUDistillClassifier(**QUICK).fit(X, noisy, trusted=trusted)
+    by_label = PUDistillClassifier(**QUICK).fit(X, given, trusted=np.where(trusted, y, np.nan))
+    assert by_mask.noise_.sources["trusted originals"] == 0
+    assert by_label.noise_.sources["trusted originals"] > 0.01
+    assert by_label.score(X, y) > 0.97
+    changed = by_label.label_table_.loc[trusted, "changed"]
+    np.testing.assert_array_equal(changed, (given != y)[trusted])
+
+
+def test_verified_labels_that_overwrote_the_given_ones_are_noticed(blobs):
+    X, y, noisy, trusted = blobs
+    classifier = PUDistillClassifier(**QUICK).fit(X, noisy, trusted=np.where(trusted, y, np.nan))
+    (warning,) = classifier.noise_.warnings
+    assert "seem to have been overwritten" in warning
+    assert classifier.noise_.sources["trusted originals"] == 0
+
+
+@pytest.mark.parametrize("missing", [np.nan, None, -1])
+def test_samples_without_a_given_label_get_one(blobs, quick, missing):
+    X, y, noisy, trusted = blobs
+    given = noisy.astype(float if missing is np.nan else object if missing is None else int)
+    without = ~trusted & (np.arange(400) % 3 == 0)
+    given[without] = missing
+    classifier = PUDistillClassifier(**quick).fit(X, given, trusted=trusted)
+    table = classifier.label_table_
+    assert table.loc[without, "given"].isna().all()
+    assert (table["label"].to_numpy() == y)[without].mean() > 0.95
+    assert not table.loc[without, "changed"].any()
+    assert set(table.loc[without, "source"]) <= {"filter", "teacher", "student"}
+    assert classifier.score(X, y) > 0.95
+
+
+def test_without_any_given_label_it_is_semi_supervised(blobs):
+    X, y, _, trusted = blobs
+    classifier = PUDistillClassifier(**QUICK).fit(X, np.where(trusted, y, -1), trusted=trusted)
+    assert classifier.score(X, y) > 0.97
+    assert len(classifier.noise_.warnings) == 3
+
+
+def test_a_known_matrix_is_used(blobs):
+    X, y, noisy, trusted = blobs
+    T = 0.4 * np.eye(3) + 0.6 * np.roll(np.eye(3), 1, axis=1)
+    right = PUDistillClassifier(transition_matrix=T, **QUICK).fit(X, noisy, trusted=trusted)
+    assert right.score(X, y) > 0.97
+    # Labels that are said to be right are believed, unless that is found to do harm.
+    believed = PUDistillClassifier(transition_matrix=np.eye(3), **QUICK)
+    believed.fit(X, noisy, trusted=trusted)
+    labels = believed.label_table_.loc[~trusted, "label"]
+    assert (labels == noisy[~trusted]).mean() > 0.97
+    assert believed.shipped_ in ("trusted_only", "teacher", "mixture")
+    assert believed.score(X, y) > 0.9
+
+
+@pytest.mark.parametrize(
+    "T", [np.eye(2), np.full((3, 3), 0.5), [[1.1, -0.1, 0], [0, 1, 0], [0, 0, 1]], [1, 0, 0]]
+)
+def test_a_matrix_that_is_none_is_refused(blobs, T):
+    X, _, noisy, trusted = blobs
+    classifier = PUDistillClassifier(transition_matrix=T, n_members=1, max_iter=1)
+    with pytest.raises(InputError, match=r"it must have shape \(3, 3\), no negative entry"):
+        classifier.fit(X, noisy, trusted=trusted)
+
+
+def test_without_comparing_the_student_is_shipped_unmeasured(blobs):
+    X, y, noisy, trusted = blobs
+    classifier = PUDistillClassifier(compare=False, **QUICK).fit(X, noisy, trusted=trusted)
+    assert classifier.shipped_ == "student"
+    assert classifier.expected_accuracy_ is None
+    assert classifier.comparison_.candidates == []
+    assert classifier.score(X, y) > 0.97
+
+
+@pytest.mark.filterwarnings("ignore::pudistill.TrustedWarning")
+def test_where_all_samples_are_trusted_it_is_plain_training(blobs):
+    X, y, _, _ = blobs
+    classifier = PUDistillClassifier(LogisticRegression(), **QUICK).fit(X, y)
+    plain = LogisticRegression().fit(X, y)
+    np.testing.assert_allclose(classifier.predict_proba(X), plain.predict_proba(X), atol=1e-3)
+    assert (classifier.label_table_["source"] == "trusted").all()
+
+
+def test_a_second_fit_forgets_the_first(blobs, fitted):
+    X, _, noisy, trusted = blobs
+    classifier = clone(fitted).fit(X, noisy, trusted=trusted)
+    classifier.fit_teachers(X, noisy, trusted)
+    assert not hasattr(classifier, "noise_")
+    classifier.set_params(method="paper").fit(X, noisy, trusted=trusted)
+    assert not hasattr(classifier, "expected_accuracy_")
+
+
+def test_two_classes(blobs):
+    X, y, _, trusted = blobs
+    y = (y == 2).astype(int)
+    noisy = corrupt_labels(y, "symmetric", 0.6, trusted=trusted, random_state=0).y
+    classifier = PUDistillClassifier(**QUICK).fit(X, noisy, trusted=trusted)
+    assert classifier.score(X, y) > 0.97
+    assert classifier.noise_.transition_matrix.shape == (2, 2)
+
+
+@pytest.mark.parametrize("rule", [{}, {"threshold": 0.7, "min_votes": 3}])
+def test_a_class_may_have_a_single_trusted_sample(blobs, rule):
+    X, y, noisy, trusted = blobs
+    trusted = trusted & (y < 2)
+    trusted[np.flatnonzero(y == 2)[0]] = True
+    given = np.where(trusted, y, noisy)
+    classifier = PUDistillClassifier(**QUICK, **rule).fit(X, given, trusted=trusted)
+    assert classifier.score(X, y) > max(references(X, given, trusted, X, y))
+    assert classifier.expected_accuracy_.n == trusted.sum() - 1  # it cannot be spared
+
+
+def test_one_trusted_sample_of_each_class_is_enough_to_learn(blobs):
+    X, y, noisy, _ = blobs
+    trusted = np.zeros(400, dtype=bool)
+    trusted[[np.flatnonzero(y == c)[0] for c in range(3)]] = True
+    given = np.where(trusted, y, noisy)
+    classifier = PUDistillClassifier(**QUICK).fit(X, given, trusted=trusted)
+    assert classifier.expected_accuracy_ is None  # nobody could be held out
+    assert classifier.score(X, y) > 0.9
+
+
+def test_a_class_without_trusted_samples_is_named_with_the_ways_out(blobs, quick):
+    X, y, noisy, trusted = blobs
+    message = "No trusted sample has class 2: verify some of its samples, merge it into another "
+    with pytest.raises(InputError, match=message + "class, or drop it"):
+        PUDistillClassifier(**quick).fit(X, noisy, trusted=trusted & (y < 2))
+
+
+def test_of_two_classes_one_may_be_rare():
+    rng = np.random.default_rng(0)
+    y = (np.arange(300) < 1).astype(int)
+    X = rng.normal(size=(300, 2)) + 8 * y[:, None]
+    classifier = PUDistillClassifier(**QUICK).fit(X, y, trusted=np.arange(300) < 20)
+    assert classifier.score(X, y) > 0.99
+
+
+def test_four_samples_are_enough():
+    X, y = np.array([[0.0], [9], [0.1], [9.1]]), np.array([0, 1, 0, 1])
+    classifier = PUDistillClassifier(**QUICK).fit(X, y, trusted=np.array([1, 1, 0, 0], bool))
+    assert classifier.score(X, y) == 1
+
+
+def test_two_trusted_samples_of_each_class_calibrate_a_learner_without_probabilities(blobs):
+    X, y, noisy, _ = blobs
+    trusted = np.zeros(400, dtype=bool)
+    trusted[np.concatenate([np.flatnonzero(y == c)[:2] for c in range(3)])] = True
+    given = np.where(trusted, y, noisy)
+    assert PUDistillClassifier(SVC(), **PAPER).fit(X, given, trusted=trusted).score(X, y) > 0.9
+    assert PUDistillClassifier(SVC(), **QUICK).fit(X, given, trusted=trusted).score(X, y) > 0.9

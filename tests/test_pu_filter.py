@@ -10,10 +10,21 @@ from sklearn.datasets import load_digits, make_blobs
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import LinearSVC
+from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from pudistill import InputError, TieredPUFilter
-from pudistill.pu_filter import cascade_vote, draw_training_set, settle_conflicts
+from pudistill.pu_filter import (
+    PRIOR_PRECISION,
+    PRIOR_SAMPLES,
+    THRESHOLDS,
+    VOTE_SHARES,
+    cascade_vote,
+    choose_rule,
+    deal_folds,
+    draw_training_set,
+    settle_conflicts,
+)
 
 
 @parametrize_with_checks([TieredPUFilter(n_members=3)])
@@ -248,3 +259,269 @@ def test_threshold_outside_its_range_is_refused(blobs, threshold):
     X, y, trusted = blobs
     with pytest.raises(ValueError, match="'threshold' parameter"):
         TieredPUFilter(threshold=threshold).fit(X, y, trusted)
+
+
+# Settings that set themselves: folds ----------------------------------------------------------
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 12), min_size=1, max_size=5),
+    n_noisy=st.integers(0, 20),
+    n_folds=st.integers(2, 6),
+    seed=st.integers(0, 10_000),
+)
+def test_folds_spread_each_class_and_spare_rare_ones(sizes, n_noisy, n_folds, seed):
+    rng = np.random.default_rng(seed)
+    verified = np.repeat([-1, *range(len(sizes))], [n_noisy, *sizes])
+    verified = rng.permutation(verified)
+    folds = deal_folds(verified, n_folds, seed)
+    assert (folds[verified == -1] == -1).all()
+    assert folds.max() < n_folds
+    for c, size in enumerate(sizes):
+        own = folds[verified == c]
+        if size <= 2:  # any learner needs two
+            assert own.tolist() == [-1] * size
+        else:
+            counts = np.bincount(own, minlength=n_folds)
+            assert counts.sum() == size
+            assert np.ptp(counts) <= 1
+            assert size - counts.max() >= 1  # no team is blind to all of a class
+    dealt = np.bincount(folds[folds >= 0], minlength=n_folds)
+    assert np.ptp(dealt) <= 1
+    np.testing.assert_array_equal(folds, deal_folds(verified, n_folds, seed))
+
+
+def test_one_fold_is_none():
+    assert deal_folds(np.array([0, 0, 1, -1]), 1, 0).tolist() == [-1] * 4
+
+
+# Settings that set themselves: rules ----------------------------------------------------------
+
+
+def shrunk(n_right, n_elected):
+    return (n_right + PRIOR_SAMPLES * PRIOR_PRECISION) / (n_elected + PRIOR_SAMPLES)
+
+
+def test_a_rule_elects_as_many_as_it_may():
+    # One member. At 0.8 forty are right; at 0.5 forty more, and one in ten of those is wrong.
+    scores = np.repeat([0.8, 0.5, 0.5], [40, 36, 4])[None]
+    positive = np.repeat([True, True, False], [40, 36, 4])
+    lax = choose_rule(scores, positive, [0.5, 0.8], [1.0], 0.9)
+    assert lax[:2] == (0.5, 1)
+    assert lax.precision == pytest.approx(shrunk(76, 80))
+    strict = choose_rule(scores, positive, [0.5, 0.8], [1.0], 0.95)
+    assert strict[:2] == (0.8, 1)
+    assert strict.precision == pytest.approx(shrunk(40, 40))
+
+
+def test_votes_are_chosen_like_thresholds():
+    # Of four members two are taken in by the wrong samples.
+    scores = np.array([[0.9] * 60, [0.9] * 60, [0.9] * 30 + [0.1] * 30, [0.9] * 30 + [0.1] * 30])
+    positive = np.repeat([True, False], 30)
+    assert choose_rule(scores, positive, [0.7], VOTE_SHARES, 0.95)[:2] == (0.7, 4)
+    assert choose_rule(scores, np.ones(60, bool), [0.7], VOTE_SHARES, 0.95)[:2] == (0.7, 2)
+
+
+@pytest.mark.parametrize(("n", "elects"), [(6, True), (200, False)])
+def test_one_mistake_in_six_is_no_proof_but_many_are(n, elects):
+    wrong = n // 6
+    scores = np.full((3, n), 0.9)
+    positive = np.arange(n) >= wrong
+    rule = choose_rule(scores, positive, [0.8], [1.0], 0.94)
+    assert (rule.min_votes == 3) == elects
+    assert shrunk(n - wrong, n) > 0.94 if elects else shrunk(n - wrong, n) < 0.94
+
+
+def test_where_the_target_is_out_of_reach_nobody_is_elected():
+    scores = np.full((4, 300), 0.999)  # right and wrong ones look the same
+    rule = choose_rule(scores, np.arange(300) < 150, THRESHOLDS, VOTE_SHARES, 0.95)
+    assert rule.min_votes == 5  # of four
+    assert np.isnan(rule.precision)
+
+
+def test_of_equals_the_strictest_rule_is_chosen():
+    scores = np.repeat([0.995, 0.001], [20, 20])[None].repeat(4, axis=0)
+    rule = choose_rule(scores, np.arange(40) < 20, THRESHOLDS, VOTE_SHARES, 0.95)
+    assert rule[:2] == (max(THRESHOLDS), 4)
+
+
+def test_where_nobody_reached_any_rule_the_laxest_may_grow():
+    rule = choose_rule(np.full((4, 10), 0.1), np.ones(10, bool), THRESHOLDS, VOTE_SHARES, 0.95)
+    assert rule[:2] == (min(THRESHOLDS), 2)
+    assert np.isnan(rule.precision)  # of nobody there is nothing to measure
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    n_members=st.integers(1, 5),
+    n_samples=st.integers(0, 120),
+    target=st.floats(0.5, 0.99),
+    seed=st.integers(0, 10_000),
+)
+def test_a_chosen_rule_reaches_the_target_and_no_other_gains_more(
+    n_members, n_samples, target, seed
+):
+    rng = np.random.default_rng(seed)
+    positive = rng.random(n_samples) < 0.5
+    scores = np.clip(rng.normal(0.3 + 0.4 * positive, 0.3, (n_members, n_samples)), 0, 1)
+
+    def gain(threshold, min_votes):
+        elected = (scores >= threshold).sum(axis=0) >= min_votes
+        n = elected.sum()
+        return n * (shrunk((elected & positive).sum(), n) - target)
+
+    rule = choose_rule(scores, positive, THRESHOLDS, VOTE_SHARES, target)
+    counts = {max(1, int(np.ceil(share * n_members))) for share in VOTE_SHARES}
+    gains = [gain(threshold, votes) for threshold in THRESHOLDS for votes in counts]
+    if rule.min_votes > n_members:
+        assert np.isnan(rule.precision)
+        assert max(gains) < 0 or (max(gains) == 0 and n_samples > 0)
+    else:
+        assert rule.precision >= target or not gain(*rule[:2])
+        assert gain(*rule[:2]) == pytest.approx(max(gains))
+
+
+# Settings that set themselves: the filter -----------------------------------------------------
+
+AUTO = {"threshold": "auto", "min_votes": "auto", "n_members": 10, "max_iter": 3}
+
+
+@pytest.fixture(scope="module")
+def overlapping():
+    """Two classes that overlap and one apart, a sixth of them trusted."""
+    X, y = make_blobs(600, centers=[[0, 0], [2, 0], [0, 9]], random_state=0)
+    return X, y, np.arange(600) % 6 == 0
+
+
+@pytest.fixture(scope="module")
+def auto(overlapping):
+    return TieredPUFilter(random_state=0, **AUTO).fit(*overlapping)
+
+
+def precision(pu_filter, y, trusted):
+    found = (pu_filter.clean_labels_ >= 0) & ~trusted
+    return (pu_filter.clean_labels_[found] == y[found]).mean()
+
+
+def test_chosen_rules_are_more_precise_than_a_lax_one(overlapping, auto):
+    X, y, trusted = overlapping
+    lax = TieredPUFilter(
+        n_members=10, max_iter=3, threshold=0.5, min_votes=0.5, random_state=0
+    ).fit(X, y, trusted)
+    assert precision(lax, y, trusted) < 0.93 < precision(auto, y, trusted)
+    assert ((auto.clean_labels_ >= 0) & ~trusted).sum() > 150
+    # Nothing is uncertain about the third class: all of it is found.
+    assert (auto.clean_labels_[(y == 2) & ~trusted] == 2).mean() > 0.9
+
+
+def test_what_the_settings_became_is_told(auto, overlapping):
+    _, _, trusted = overlapping
+    table = auto.settings_
+    assert list(table) == [
+        "class_name", "threshold", "min_votes", "n_members", "precision", "n_clean"
+    ]  # fmt: skip
+    assert table["class_name"].tolist() == [0, 1, 2]
+    assert table["threshold"].isin(THRESHOLDS).all()
+    assert (table["n_members"] == 2).all()  # ten, in five teams
+    sizes = np.bincount(auto.clean_labels_[~trusted] + 1, minlength=4)[1:]
+    np.testing.assert_array_equal(table["n_clean"], sizes)
+    assert table.loc[2, "precision"] > 0.97
+
+
+def test_a_class_that_cannot_reach_the_target_adds_nothing():
+    rng = np.random.default_rng(0)
+    X, y = make_blobs(900, centers=[[0, 0], [0, 0], [0, 9]], random_state=0)
+    trusted = rng.random(900) < 0.3
+    # A tree is always sure, so that no threshold keeps it from being wrong half the time.
+    pu_filter = TieredPUFilter(DecisionTreeClassifier(), random_state=0, **AUTO)
+    found = pu_filter.fit(X, y, trusted).clean_labels_[~trusted]
+    table = pu_filter.settings_.set_index("class_name")
+    assert (found == 2).any()
+    assert not np.isin(found, [0, 1]).any()  # nobody can tell these two apart
+    assert table.loc[[0, 1], "precision"].isna().all()
+    assert (table.loc[[0, 1], "n_clean"] == 0).all()
+    assert table.loc[2, "precision"] > 0.95
+
+
+def test_teams_are_blind_to_their_fold_and_find_much_the_same(overlapping, auto):
+    _, y, trusted = overlapping
+    assert auto.team_labels_.shape == (5, 600)
+    assert (auto.folds_[~trusted] == -1).all()
+    assert set(auto.folds_[trusted]) == set(range(5))
+    for team, labels in enumerate(auto.team_labels_):
+        hidden = auto.folds_ == team
+        assert (labels[hidden] == -1).all()
+        np.testing.assert_array_equal(labels[trusted & ~hidden], y[trusted & ~hidden])
+        found = (labels >= 0) & ~trusted
+        assert found.sum() > 100
+        assert (labels[found] == y[found]).mean() > 0.9
+
+
+def test_a_team_learns_nothing_from_the_labels_of_its_fold(overlapping, monkeypatch):
+    X, y, trusted = overlapping
+    # One rule to choose from: what is left of a fold's labels would be in the members themselves.
+    monkeypatch.setattr("pudistill.pu_filter.THRESHOLDS", (0.6,))
+    monkeypatch.setattr("pudistill.pu_filter.VOTE_SHARES", (0.5,))
+    pu_filter = TieredPUFilter(random_state=0, target_precision=0.01, **AUTO)
+    before = pu_filter.fit(X, y, trusted)
+    folds, team_labels = before.folds_, before.team_labels_
+    swapped = np.where(folds == 3, (y + 1) % 3, y)
+    monkeypatch.setattr("pudistill.pu_filter.deal_folds", lambda *args: folds)
+    after = pu_filter.fit(X, swapped, trusted).team_labels_
+    np.testing.assert_array_equal(after[3], team_labels[3])
+    assert (after[2] != team_labels[2])[~trusted].any()
+
+
+def test_more_than_half_of_the_teams_must_agree(auto, overlapping):
+    _, _, trusted = overlapping
+    claims = (auto.team_labels_[:, ~trusted] >= 0).sum(axis=0)
+    found = auto.clean_labels_[~trusted] >= 0
+    assert (claims[found] >= 3).all()
+    assert not found[claims == 0].any()
+
+
+def test_a_filter_that_chooses_never_reads_the_label_of_a_noisy_sample(overlapping, auto):
+    X, y, trusted = overlapping
+    shuffled = y.copy()
+    shuffled[~trusted] = np.random.default_rng(0).permutation(shuffled[~trusted])
+    other = TieredPUFilter(random_state=0, **AUTO).fit(X, shuffled, trusted)
+    np.testing.assert_array_equal(other.team_labels_, auto.team_labels_)
+    pd.testing.assert_frame_equal(other.settings_, auto.settings_)
+
+
+def test_one_of_the_two_may_be_given(overlapping):
+    X, y, trusted = overlapping
+    found = TieredPUFilter(random_state=0, **(AUTO | {"threshold": 0.8})).fit(X, y, trusted)
+    assert (found.settings_["threshold"] == 0.8).all()
+    found = TieredPUFilter(random_state=0, **(AUTO | {"min_votes": 1.0})).fit(X, y, trusted)
+    assert (found.settings_["min_votes"].isin([2, 3])).all()  # all of a team, or nobody
+
+
+def test_a_given_rule_needs_no_teams(blobs):
+    X, y, trusted = blobs
+    faithful = TieredPUFilter(threshold=0.9, min_votes=0.95, random_state=0).fit(X, y, trusted)
+    assert (faithful.folds_ == -1).all()
+    assert faithful.team_labels_.shape == (1, 300)
+    np.testing.assert_array_equal(faithful.team_labels_[0], faithful.clean_labels_)
+    table = faithful.settings_
+    assert (table["threshold"] == 0.9).all()
+    assert (table["min_votes"] == 19).all()  # 0.95 of 20
+    assert (table["n_members"] == 20).all()
+    assert table["precision"].isna().all()
+    by_default = TieredPUFilter(random_state=0).fit(X, y, trusted)
+    np.testing.assert_array_equal(by_default.votes_, faithful.votes_)
+
+
+def test_a_single_member_has_nobody_to_be_blind_and_keeps_the_papers_rule(blobs):
+    found = TieredPUFilter(random_state=0, **(AUTO | {"n_members": 1})).fit(*blobs)
+    assert (found.folds_ == -1).all()
+    assert (found.settings_["threshold"] == 0.9).all()
+
+
+def test_a_class_of_one_trusted_sample_may_choose_too(blobs):
+    X, y, trusted = blobs
+    trusted = trusted & (y < 2)
+    trusted[np.flatnonzero(y == 2)[0]] = True
+    found = TieredPUFilter(random_state=0, **AUTO).fit(X, y, trusted)
+    assert precision(found, y, trusted) > 0.95

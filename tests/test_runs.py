@@ -68,7 +68,7 @@ def test_a_network_for_pictures_is_stored_without_pickle(run):
     classifier.fit(X, y, trusted=np.ones(len(y), dtype=bool))
     run.write_model(classifier)
     names = {path.name for path in (run.path / "model").iterdir()}
-    assert names == {"model.json", "student.safetensors"}
+    assert names == {"model.json", "learner-0.safetensors"}
     stored = run.read_model()
     np.testing.assert_array_equal(stored.predict(X), classifier.predict(X))
     with pytest.raises(InputError, match="shape"):

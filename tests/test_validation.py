@@ -82,3 +82,34 @@ def test_whole_numbers_stay_whole_beside_missing_values():
         assert labels.classes.dtype.kind == "i"
         assert labels.classes.tolist() == [0, 2]
         assert labels.given.tolist() == [0, -1, 1]
+
+
+def test_a_mask_is_told_from_verified_labels():
+    mask = np.array([True, True, False])
+    assert check_labels([0, 1, 1], mask).from_mask
+    assert not check_labels([0, 1, 1], [0, 1, np.nan]).from_mask
+    with pytest.warns(TrustedWarning):
+        assert check_labels([0, 1, 1]).from_mask
+
+
+def test_a_verified_label_may_be_minus_one_only_as_a_class():
+    verified = [-1, 1, np.nan]
+    labels = check_labels([1, 1, -1], verified)
+    assert labels.classes.tolist() == [-1, 1]
+    assert labels.given.tolist() == [1, 1, 0]
+
+
+def test_a_trusted_sample_may_lack_a_given_label_where_it_has_a_verified_one():
+    labels = check_labels([-1, 1, 0, -1], [0, 1, np.nan, np.nan])
+    assert labels.given.tolist() == [-1, 1, 0, -1]
+    assert labels.verified.tolist() == [0, 1, -1, -1]
+
+
+def test_classes_without_trusted_samples_are_named_with_the_three_ways_out():
+    y = np.arange(9)
+    with pytest.raises(InputError) as error:
+        check_labels(y, y < 2)
+    assert str(error.value) == (
+        "No trusted sample has class 2, 3, 4, 5, 6 and 2 more: verify some of its samples, merge "
+        "it into another class, or drop it."
+    )

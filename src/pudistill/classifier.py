@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from pudistill.distillation import average_proba, train_student, train_teachers
 from pudistill.exceptions import InputError
 from pudistill.learners import default_learner, predict_proba
+from pudistill.model_selection import deal_folds
 from pudistill.noise_aware import learn_and_compare, prepare
 from pudistill.pseudo_labels import LABEL_TYPES, SMALLEST_PROBA, one_hot
 from pudistill.pu_filter import (
@@ -21,7 +22,6 @@ from pudistill.pu_filter import (
     DEFAULT_THRESHOLD,
     N_TEAMS,
     TieredPUFilter,
-    trusted_folds,
 )
 from pudistill.report.label_table import label_table, paper_label_table
 from pudistill.validation import MISSING, Labels, check_features, check_labels, check_samples
@@ -114,8 +114,8 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
         intervals. Default method only, as the next four.
     comparison_ : Comparison
         How the candidates did on held-out trusted samples, what is shipped, and why.
-    shipped_ : {"student", "teacher", "trusted_only", "given_labels"}
-        Which candidate `student_` is.
+    shipped_ : {"mixture", "student", "teacher", "trusted_only", "given_labels"}
+        Which candidate `student_` is; a mixture is that of the student and its guides.
     expected_accuracy_ : ExpectedAccuracy or None
         ``value``, ``interval`` (95 %) and ``n``; None without `compare`.
     adapted_ : dict of str to float
@@ -324,7 +324,7 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
         """Train all that reads no noisy label, with and without folds of trusted samples."""
         folds, team_labels = self.filter_.folds_, self.filter_.team_labels_
         if folds.max() < 0:  # a rule that was given needs no teams: a held-out fold has no filter
-            folds = trusted_folds(labels.verified, N_TEAMS, seed)
+            folds = deal_folds(labels.verified, N_TEAMS, seed)
             team_labels = np.tile(labels.verified, (N_TEAMS, 1))
             team_labels[folds == np.arange(N_TEAMS)[:, None]] = MISSING
         self._ready = prepare(

@@ -9,7 +9,7 @@ from sklearn.model_selection import BaseCrossValidator, StratifiedKFold
 from sklearn.utils.validation import _num_samples
 
 from pudistill.exceptions import InputError
-from pudistill.validation import check_labels
+from pudistill.validation import MISSING, check_labels
 
 
 class TrustedKFold(BaseCrossValidator):
@@ -118,6 +118,45 @@ class TrustedKFold(BaseCrossValidator):
             in_fold[rows] = _spread(folds, classes[rows])
         for fold in range(self.n_splits):
             yield np.flatnonzero(in_fold != fold), np.flatnonzero(in_fold == fold)
+
+
+def deal_folds(labels: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
+    """Deal the samples of each class out to folds.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n_samples,), int
+        Codes; -1 for samples that belong to no fold.
+    n_folds : int
+        Number of folds; with one there are none.
+    seed : int
+        Decides who comes where.
+
+    Returns
+    -------
+    folds : ndarray of shape (n_samples,), int
+        Fold of each sample. -1 for those that cannot be spared: any learner needs two samples of a
+        class, so that one with fewer than three stays together.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill.model_selection import deal_folds
+    >>> folds = deal_folds(np.array([0, 0, 0, 0, 1, 1, 2, -1]), n_folds=2, seed=0)
+    >>> sorted(folds[:4].tolist()), folds[4:].tolist()
+    ([0, 0, 1, 1], [-1, -1, -1, -1])
+    """
+    folds = np.full(len(labels), MISSING)
+    if n_folds == 1:
+        return folds
+    rng = np.random.default_rng(seed)
+    dealt = 0  # goes on from class to class, so that folds are of equal size
+    for c in range(labels.max(initial=-1) + 1):
+        rows = rng.permutation(np.flatnonzero(labels == c))
+        if len(rows) > 2:
+            folds[rows] = (dealt + np.arange(len(rows))) % n_folds
+            dealt += len(rows)
+    return folds
 
 
 def _spread(folds: StratifiedKFold, classes: np.ndarray) -> np.ndarray:

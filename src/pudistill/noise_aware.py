@@ -316,8 +316,10 @@ def learn(
     def estimated(view: View, proba: np.ndarray, start: np.ndarray | None = None) -> np.ndarray:
         if transition_matrix is not None:
             return transition_matrix
-        T = fit_transition_matrix(proba[view.labelled], view.given[view.labelled], start=start)
-        return combine(T, np.zeros_like(T), originals)[0]
+        rows = view.labelled
+        T = fit_transition_matrix(proba[rows], view.given[rows], start=start)
+        # About the standard error, if the classes of the samples were known.
+        return combine(T, np.sqrt(T * (1 - T) * len(T) / max(len(rows), 1)), originals)[0]
 
     if continues_training(estimator):
         return _learn_by_likelihood(estimator, X, views, guesses, estimated, seed)
@@ -385,12 +387,11 @@ def _learn_in_rounds(
                     estimator,
                     X,
                     learned,
-                    np.where(view.verified == MISSING, n_classes, view.verified),
                     n_folds=n_folds,
                     n_jobs=n_jobs,
                     seed=seed,
                 )
-                for view, learned, n_folds in zip(views, targets, folds, strict=True)
+                for learned, n_folds in zip(targets, folds, strict=True)
             ]
             temperature, share = _calibrate(raw, guesses, views, truth)
             calibrated = [temperature.apply(proba) for proba in raw]

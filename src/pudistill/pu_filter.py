@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from pudistill import learners
 from pudistill.exceptions import InputError
+from pudistill.model_selection import deal_folds
 from pudistill.progress import stage
 from pudistill.pseudo_labels import one_hot
 from pudistill.validation import MISSING, check_features, check_samples
@@ -93,8 +94,8 @@ class TieredPUFilter(BaseEstimator):
     settings_ : DataFrame
         For each class: ``class_name``, ``threshold`` and ``min_votes`` as they were used in the
         last iteration, ``n_members`` that these votes are out of, ``precision`` (measured on
-        trusted samples; NaN where nothing was chosen, or no rule reached the target) and
-        ``n_clean``.
+        trusted samples; NaN where nothing was chosen, no rule reached the target, or the rule
+        elected none of them) and ``n_clean``.
     folds_ : ndarray of shape (n_samples,), int
         Which team of members each trusted sample was hidden from; -1 for all others.
     team_labels_ : ndarray of shape (n_teams, n_samples), int
@@ -221,7 +222,7 @@ class TieredPUFilter(BaseEstimator):
         noisy = np.flatnonzero(verified == MISSING)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         settings = self._settings(seed, max_iter=self.max_iter if len(noisy) else 0)
-        self.folds_ = trusted_folds(verified, settings.n_teams, seed)
+        self.folds_ = deal_folds(verified, settings.n_teams, seed)
         estimator = learners.default_learner(X) if self.estimator is None else self.estimator
         filter_class = check_memory(self.memory).cache(_filter_class, ignore=["n_jobs", "advance"])
 
@@ -334,45 +335,6 @@ class ClassResult(NamedTuple):
     eval_mean_proba: np.ndarray  # (n_eval,) the same as mean_proba
     rule: np.ndarray  # a Rule
     history: np.ndarray  # (n_iter, len(HISTORY))
-
-
-def trusted_folds(verified: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
-    """Deal the trusted samples of each class out to folds.
-
-    Parameters
-    ----------
-    verified : ndarray of shape (n_samples,), int
-        Codes of the trusted samples, -1 elsewhere.
-    n_folds : int
-        Number of folds; with one there are none.
-    seed : int
-        Decides who comes where.
-
-    Returns
-    -------
-    folds : ndarray of shape (n_samples,), int
-        Fold of each trusted sample; -1 for noisy samples, and for the only trusted sample of a
-        class, which cannot be spared.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from pudistill.pu_filter import trusted_folds
-    >>> folds = trusted_folds(np.array([0, 0, 0, 0, 1, 1, 2, -1]), n_folds=2, seed=0)
-    >>> sorted(folds[:4].tolist()), sorted(folds[4:6].tolist()), folds[6:].tolist()
-    ([0, 0, 1, 1], [0, 1], [-1, -1])
-    """
-    folds = np.full(len(verified), MISSING)
-    if n_folds == 1:
-        return folds
-    rng = np.random.default_rng(seed)
-    dealt = 0  # goes on from class to class, so that folds are of equal size
-    for c in range(verified.max(initial=-1) + 1):
-        rows = rng.permutation(np.flatnonzero(verified == c))
-        if len(rows) > 1:
-            folds[rows] = (dealt + np.arange(len(rows))) % n_folds
-            dealt += len(rows)
-    return folds
 
 
 def _filter_class(
@@ -507,7 +469,8 @@ def choose_rule(
             precision = (n_right + PRIOR_SAMPLES * PRIOR_PRECISION) / (n_elected + PRIOR_SAMPLES)
             gain = n_elected * (precision - target_precision)
             if gain > most or gain == most == 0:  # where nobody was elected the laxest may grow
-                best, most = Rule(threshold, min_votes, precision), gain
+                measured = precision if n_elected else np.nan
+                best, most = Rule(threshold, min_votes, measured), gain
     return best
 
 

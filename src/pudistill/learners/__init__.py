@@ -17,7 +17,7 @@ from sklearn import config_context
 from sklearn.base import BaseEstimator, clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import KFold, StratifiedKFold, cross_val_predict
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import _safe_indexing
@@ -25,6 +25,7 @@ from sklearn.utils.validation import _num_samples, has_fit_parameter
 
 from pudistill.calibration import Temperature
 from pudistill.exceptions import InputError
+from pudistill.model_selection import deal_folds
 from pudistill.validation import is_pictures
 
 # A copy with less than this share of the weight of the sample's heaviest one is left out: it costs
@@ -188,7 +189,6 @@ def cross_fit_proba(
     estimator: Any,
     X: Any,
     targets: np.ndarray,
-    strata: np.ndarray,
     *,
     n_folds: int,
     n_jobs: int | None = None,
@@ -205,10 +205,8 @@ def cross_fit_proba(
         Samples.
     targets : ndarray of shape (n_samples, n_classes)
         Rows that sum to 1.
-    strata : ndarray of shape (n_samples,), int
-        What the folds are to have equal shares of.
     n_folds : int
-        Number of folds.
+        Number of folds, which have equal shares of each class.
     n_jobs : int, default=None
         Learners trained at the same time.
     seed : int
@@ -217,28 +215,30 @@ def cross_fit_proba(
     Returns
     -------
     proba : ndarray of shape (n_samples, n_classes)
-        Probabilities.
+        Probabilities; the same for all classes where a sample is one of two of its class at most,
+        which no fold can do without.
     """
     n_classes = targets.shape[1]
-    splits = list(KFold(n_folds, shuffle=True, random_state=seed).split(strata))
-    if np.bincount(strata)[np.unique(strata)].min() >= n_folds:
-        folds = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
-        splits = list(folds.split(strata, strata))
+    folds = deal_folds(targets.argmax(axis=1), n_folds, seed)
+    splits = [np.flatnonzero(folds == fold) for fold in range(folds.max(initial=-1) + 1)]
     tasks = (
         Training(estimator, _safe_indexing(X, seen), targets[seen], role="member", seed=seed)
-        for seen, _ in splits
+        for seen in (np.flatnonzero(folds != fold) for fold in range(len(splits)))
     )
-    proba = np.zeros((len(targets), n_classes))
+    proba = np.full((len(targets), n_classes), 1 / n_classes)
     decision = np.zeros((len(targets), n_classes))
     only_decides = False
-    for learner, (_, left_out) in zip(train_all(tasks, n_jobs), splits, strict=True):
+    for learner, left_out in zip(train_all(tasks, n_jobs), splits, strict=True):
         only_decides = not hasattr(learner, "predict_proba")
         if only_decides:
             _require(learner, _DECISION)
             decision[left_out] = _decisions(learner, X, left_out, n_classes)
         else:
             proba[left_out] = predict_proba(learner, X, n_classes, left_out)
-    return _calibrate(decision, targets) if only_decides else proba
+    if only_decides:
+        held_out = folds != -1
+        proba[held_out] = _calibrate(decision[held_out], targets[held_out])
+    return proba
 
 
 def _decisions(learner: Any, X: Any, rows: np.ndarray, n_classes: int) -> np.ndarray:
