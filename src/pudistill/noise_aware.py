@@ -25,6 +25,7 @@ from pudistill.learners import (
     cross_fit_proba,
     predict_proba,
     train,
+    train_all,
 )
 from pudistill.noise_estimation import (
     NoiseEstimate,
@@ -255,7 +256,7 @@ class Lesson(NamedTuple):
     transition_matrix : ndarray of shape (n_classes, n_classes)
         `T` that they were combined with.
     temperature : Temperature
-        What calibrated `proba`.
+        What calibrates the student.
     n_rounds : int
         Rounds that it took.
     share : float in [0, 1]
@@ -331,8 +332,8 @@ class Round(NamedTuple):
 
     Attributes
     ----------
-    learned_from : ndarray of shape (n_samples, n_classes)
-        Posterior labels that its students learned.
+    learned_from : list of ndarray of shape (n_samples, n_classes), float32
+        Posterior labels that its students learned, view by view.
     proba : ndarray of shape (n_samples, n_classes)
         What they, with the first guess, say of the samples.
     temperature : Temperature
@@ -343,7 +344,7 @@ class Round(NamedTuple):
         What they alone say of held-out samples.
     """
 
-    learned_from: np.ndarray
+    learned_from: list[np.ndarray]
     proba: np.ndarray
     temperature: Temperature
     share: float
@@ -393,45 +394,55 @@ def _learn_in_rounds(
                 )
                 for learned, n_folds in zip(targets, folds, strict=True)
             ]
-            temperature, share = _calibrate(raw, guesses, views, truth)
+            if len(truth):
+                guess = _held_out(guesses, views)
+                temperature, share = _calibrate(_held_out(raw, views), guess, truth)
+            else:  # trusted samples calibrate, and the guess is forgotten
+                known = one_hot(whole.verified[whole.trusted], n_classes)
+                temperature, share = Temperature.fit(raw[0][whole.trusted], known), 1.0
             calibrated = [temperature.apply(proba) for proba in raw]
             probas = [
                 share * proba + (1 - share) * guess
                 for proba, guess in zip(calibrated, guesses, strict=True)
             ]
             held_out = _held_out(calibrated, views)
-            rounds.append(Round(targets[0], probas[0], temperature, share, held_out))
+            learned_from = [learned.astype(np.float32) for learned in targets]
+            rounds.append(Round(learned_from, probas[0], temperature, share, held_out))
             advance(1, detail=f"round {n}")
         advance(to=MAX_ROUNDS)
     n_rounds = best_round([one.held_out for one in rounds], truth)
     best = rounds[n_rounds - 1]
     T = estimated(whole, best.proba, T)
+    tasks = (
+        Training(estimator, X, learned.astype(float), role="student", seed=seed)
+        for learned in best.learned_from
+    )
+    students = list(train_all(tasks, n_jobs))
+    judged = [best.held_out[:0]]  # by students of all samples, as the one that is shipped
+    for student, view in zip(students[1:], views[1:], strict=True):
+        judged.append(predict_proba(student, X, n_classes, view.held_out))
+    held_out = np.concatenate(judged)
+    temperature, share = best.temperature, best.share
+    if len(truth):  # a learner may give other probabilities than its cross-fitted copies
+        temperature, share = _calibrate(held_out, _held_out(guesses, views), truth)
     return Lesson(
-        train(Training(estimator, X, best.learned_from, role="student", seed=seed)),
+        students[0],
         best.proba,
         posterior(best.proba, likelihood(T, whole.given, whole.verified)),
         T,
-        best.temperature,
+        temperature,
         n_rounds,
-        best.share,
-        best.held_out,
+        share,
+        temperature.apply(held_out),
     )
 
 
 def _calibrate(
-    raw: list[np.ndarray], guesses: list[np.ndarray], views: list[View], truth: np.ndarray
+    student: np.ndarray, guess: np.ndarray, truth: np.ndarray
 ) -> tuple[Temperature, float]:
-    """Say how sure students may be, and how far they are believed beside the first guess.
-
-    Held-out samples decide. Without any, trusted samples calibrate, and the guess is forgotten.
-    """
-    if len(truth) == 0:
-        whole = views[0]
-        known = one_hot(whole.verified[whole.trusted], raw[0].shape[1])
-        return Temperature.fit(raw[0][whole.trusted], known), 1.0
-    student = _held_out(raw, views)
+    """Say how sure a student may be, and how far it is believed beside the first guess."""
     temperature = Temperature.fit(student, truth)
-    return temperature, mixture_weight(_held_out(guesses, views), temperature.apply(student), truth)
+    return temperature, mixture_weight(guess, temperature.apply(student), truth)
 
 
 def best_round(held_out: list[np.ndarray], truth: np.ndarray) -> int:
@@ -501,7 +512,8 @@ def _learn_by_likelihood(
         predictions.append(predict_proba(students[-1], X, n_classes))
     truth, temperature, share = _held_out_truth(views, n_classes), Temperature(), 1.0
     if len(truth):
-        temperature, share = _calibrate(predictions, guesses, views, truth)
+        guess = _held_out(guesses, views)
+        temperature, share = _calibrate(_held_out(predictions, views), guess, truth)
     proba = temperature.apply(predictions[0])
     known = likelihood(T, views[0].given, views[0].verified)
     held_out = temperature.apply(_held_out(predictions, views))
