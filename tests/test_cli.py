@@ -117,6 +117,25 @@ def test_a_config_repeats_a_run(command, wine, tmp_path):
     assert tomllib.loads((tmp_path / "three" / "config.toml").read_text())["seed"] == 4
 
 
+def test_a_sweep_draws_the_curve_and_its_report_can_be_written_again(command, tmp_path):
+    options = ["--test-fraction", "0.3", "--trusted", "0.2", "--levels", "0.5,0.9"]
+    options += ["--methods", "given_labels,gold_loss_correction,true_labels"]
+    code, out, _ = command("sweep", "wine", *options, "--output", "curve")
+    assert code == 0
+    assert "Accuracy, symmetric noise of" in out
+    assert "Gold Loss Correction" in out
+    assert "50%" in out  # 90 % beside a fifth of trusted samples is out of reach
+    assert "90%" not in out
+    names = {path.name for path in (tmp_path / "curve").iterdir()}
+    assert names >= {"curve.csv", "curve.parquet", "curve.svg", "report.html", "config.toml"}
+    (tmp_path / "curve" / "report.html").unlink()
+    assert command("report", "curve")[0] == 0
+    assert "symmetric" in (tmp_path / "curve" / "report.html").read_text()
+    code, _, err = command("sweep", "wine", *options, "--output", "curve")
+    assert code == 2
+    assert "already holds a run" in " ".join(err.split())
+
+
 def test_an_interrupted_run_goes_on_where_it_stopped(command, wine, tmp_path, monkeypatch):
     wine.to_csv("noisy.csv", index=False)
     fit = ["fit", "noisy.csv", *QUICK, "--output"]

@@ -113,6 +113,11 @@ class TestWithTrusted:
         [
             (["s0", "x1", "x2"], None, "2 of 3 .* not exist in toy .*'s0'.*the first is 'x1'"),
             (["s0", "s1", "s0"], None, "'s0' comes 2 times"),
+            (
+                ["s0", "s0", "s1", "s1"],
+                ["a", "b", "b", "a"],
+                r"2 trusted ids .*contradictory labels: 's0' \('a', 'b'\), 's1' \('a', 'b'\): keep",
+            ),
             (["s0", "s0"], ["a", "b"], r"'s0' comes 2 times .*contradictory labels \('a', 'b'\)"),
             (["s2"], None, "'s2' has no label"),
             (["s0"], [None], "'s0' has no label"),

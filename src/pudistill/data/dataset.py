@@ -14,6 +14,7 @@ from pudistill.data.labels import listed, sort_names
 from pudistill.exceptions import InputError, TrustedWarning
 
 _ROWS_CHECKED_AT_ONCE = 65_536
+_MAX_LISTED = 20
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -336,13 +337,21 @@ def _refuse_repeated(ids: Sequence[str], labels: Sequence[str | None]) -> None:
     for name, label in zip(ids, labels, strict=True):
         if name in labels_of:
             labels_of[name].add(label)
-    for name in repeated:
-        if len(labels_of[name]) > 1:
-            found = ", ".join(sorted(map(repr, labels_of[name])))
-            raise InputError(
-                f"Trusted id {name!r} comes {counts[name]} times with contradictory labels "
-                f"({found}): keep the right one."
-            )
+    found = {name: ", ".join(sorted(map(repr, labels_of[name]))) for name in repeated}
+    contradictory = [name for name in repeated if len(labels_of[name]) > 1]
+    if len(contradictory) == 1:
+        name = contradictory[0]
+        raise InputError(
+            f"Trusted id {name!r} comes {counts[name]} times with contradictory labels "
+            f"({found[name]}): keep the right one."
+        )
+    if contradictory:
+        shown = ", ".join(f"{name!r} ({found[name]})" for name in contradictory[:_MAX_LISTED])
+        more = len(contradictory) - _MAX_LISTED
+        raise InputError(
+            f"{len(contradictory)} trusted ids come with contradictory labels: {shown}"
+            f"{f' and {more} more' if more > 0 else ''}: keep the right one of each."
+        )
     raise InputError(
         f"Trusted id {repeated[0]!r} comes {counts[repeated[0]]} times ({len(repeated)} ids come "
         "more than once): name each sample once."
