@@ -11,7 +11,8 @@ import json
 import shutil
 import tempfile
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -112,6 +113,19 @@ class Run:
         except OSError as error:
             raise InputError(f"Cannot write to {path}: {error.strerror}.") from error
         return run
+
+    @classmethod
+    @contextmanager
+    def begin(cls, path: Path, config: dict[str, Any]) -> Iterator["Run"]:
+        """Create a run; if the user's data or settings turn out wrong, a new one leaves no trace."""
+        is_new = not (path / "run.json").exists()
+        run = cls.create(path, config)
+        try:
+            yield run
+        except InputError:
+            if is_new:
+                run.discard()
+            raise
 
     def _is_interrupted(self, config: dict[str, Any]) -> bool:
         names = ("run.json", "config.toml")

@@ -281,14 +281,8 @@ def fit_run(settings: Settings, output: Path) -> Run:
     labels = check_labels(dataset.y, dataset.verified)
     trusted = labels.trusted
     check_storable(classifier.estimator, dataset.X[trusted], labels.verified[trusted])
-    is_new = not (output / "run.json").exists()
-    run = Run.create(output, config)
-    try:
+    with Run.begin(output, config) as run:
         _fit_into(run, settings, classifier, dataset, test, labels)
-    except InputError:
-        if is_new:
-            run.discard()
-        raise
     return run
 
 

@@ -405,16 +405,10 @@ def curve_run(settings: CurveSettings, output: Path) -> Run:
     Run.check_free(output, config)
     dataset, test = load_data(settings.model_copy(update={"noise": "symmetric", "level": 0.0}))
     assert test is not None  # the settings name one
-    is_new = not (output / "run.json").exists()
-    run = Run.create(output, config)
-    try:
+    with Run.begin(output, config) as run:
         start = time.perf_counter()
         results = accuracy_curve(dataset, test, settings, units=run.units)
         seconds = time.perf_counter() - start
-    except InputError:
-        if is_new:
-            run.discard()
-        raise
     metrics = {
         "n_samples": len(dataset),
         "n_trusted": int(dataset.trusted.sum()),
