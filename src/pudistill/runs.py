@@ -117,7 +117,7 @@ class Run:
     @classmethod
     @contextmanager
     def begin(cls, path: Path, config: dict[str, Any]) -> Iterator["Run"]:
-        """Create a run; if the user's data or settings turn out wrong, a new one leaves no trace."""
+        """Create a run; if the data or settings turn out wrong, a new one leaves no trace."""
         is_new = not (path / "run.json").exists()
         run = cls.create(path, config)
         try:
