@@ -44,6 +44,7 @@ def main() -> None:
     student = LogisticRegression(C=3, max_iter=1000)
     classifier = PUDistillClassifier(
         student,
+        method="paper",
         filter_estimator=LogisticRegression(C=1, max_iter=1000),
         max_iter=5,
         tol=None,

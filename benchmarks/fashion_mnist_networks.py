@@ -70,6 +70,7 @@ def main() -> None:
     network = TorchClassifier("small_cnn")
     classifier = PUDistillClassifier(
         network,
+        method="paper",
         n_members=options.members,
         max_iter=options.iterations,
         min_votes=options.min_votes,
