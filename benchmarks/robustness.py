@@ -8,7 +8,7 @@ DATA is the folder with ``cifar10-features/`` and ``fashion-mnist/``; cleanlab i
 
 A cell is one method on one problem, noise and seed. Its result is a small JSON file, written when
 it is done, and a cell that has a file is not computed again: an interrupted command goes on where
-it stopped. After a change to a method, delete its files and the same command computes them anew
+it stopped, or, in a new clone, from the committed results. After a change to a method, delete its files and the same command computes them anew
 (``rm benchmarks/results/robustness.units/*/*/pudistill*``). What reads no noisy label (split,
 filter, teachers, trusted-only and true-label training, self-training) is computed once for all
 noises of a problem and seed.
@@ -557,6 +557,15 @@ def run(todo: list[tuple[Problem, int, list[Cell]]], place: dict, rest: dict) ->
     return failures
 
 
+def take_up(output: Path, units: Path) -> None:
+    """Go on from results that were measured elsewhere: make a unit of each."""
+    for row in json.loads(output.read_bytes())["rows"]:
+        noise = Noise(row["kind"], row["level"])
+        path = units / Cell(row["problem"], row["seed"], noise, row["method"]).path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, json.dumps(row, indent=1).encode())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     data = Path(os.environ.get("PUDISTILL_DATA", "../shared/data"))
@@ -570,6 +579,8 @@ def main() -> None:
     parser.add_argument("--summary", action="store_true", help="from the finished cells")
     options = parser.parse_args()
     units = options.output.with_suffix(".units")
+    if not units.exists() and options.output.exists():
+        take_up(options.output, units)
     units.mkdir(parents=True, exist_ok=True)
 
     todo, failures = [], 0
