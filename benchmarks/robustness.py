@@ -8,10 +8,11 @@ DATA is the folder with ``cifar10-features/`` and ``fashion-mnist/``; cleanlab i
 
 A cell is one method on one problem, noise and seed. Its result is a small JSON file, written when
 it is done, and a cell that has a file is not computed again: an interrupted command goes on where
-it stopped, or, in a new clone, from the committed results. After a change to a method, delete its files and the same command computes them anew
-(``rm benchmarks/results/robustness.units/*/*/pudistill*``). What reads no noisy label (split,
-filter, teachers, trusted-only and true-label training, self-training) is computed once for all
-noises of a problem and seed.
+it stopped, or, in a new clone, from the committed results. After a change to a method, delete its
+files and the same command computes them anew (``rm
+benchmarks/results/robustness.units/*/*/pudistill*``). What reads no noisy label (split, filter,
+teachers, trusted-only and true-label training, self-training) is computed once for all noises of a
+problem and seed.
 """
 
 import argparse
