@@ -127,14 +127,19 @@ class Bench:
         """Noise settings scored at once: one a core, but for networks, which use all cores."""
         if self.settings.n_jobs is not None:
             return self.settings.n_jobs
-        return 1 if continues_training(self.settings.classifier(self.clean.X).estimator) else -1
+        return 1 if continues_training(self.learner) else -1
+
+    @property
+    def learner(self) -> Any:
+        """What all methods learn with."""
+        return self.settings.classifier(self.clean.X).estimator
 
     def reference(self, labels: np.ndarray) -> float:
         """Train the student's learner on labels as they are (None: left out), and test it."""
         codes = self._codes(labels)
         known = np.flatnonzero(codes != MISSING)
         result = reference_accuracy(
-            self.settings.classifier(self.clean.X).estimator,
+            self.learner,
             self.clean.X[known],
             one_hot(codes[known], len(self.clean.classes)),
             self.test.X,
@@ -213,13 +218,11 @@ def distilled(bench: Bench, settings: Settings) -> Score:
 
 def gold_loss_correction(bench: Bench) -> Score:
     """Prepare Gold Loss Correction with the student's learner."""
-    clean, test = bench.clean, bench.test
-    learner = bench.settings.classifier(clean.X).estimator
 
     def score(noisy: TrustedDataset) -> float:
-        method = GoldLossCorrectionClassifier(learner, random_state=bench.settings.seed)
+        method = GoldLossCorrectionClassifier(bench.learner, random_state=bench.settings.seed)
         method.fit(noisy.X, noisy.y, noisy.verified)
-        return float(np.mean(method.predict(test.X) == test.y))
+        return float(np.mean(method.predict(bench.test.X) == bench.test.y))
 
     return score
 
