@@ -2,126 +2,158 @@
 
     python benchmarks/ablation.py --data ../shared/data
 
-Digits and Fashion-MNIST as a table, as in robustness.py, two seeds; mean test accuracy in %.
+Breast cancer, digits and Fashion-MNIST as a table, as in robustness.py, two seeds; mean test
+accuracy in %. Cells go on where they stopped (see cells.py).
 """
 
-import argparse
-import json
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from copy import copy
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import pandas as pd
-from joblib import Parallel, delayed
 
+from cells import Cell, Method, compute_missing, options_parser, read_units, units_of
+from facts import described, markdown, run_facts, write_results
+from problems import PROBLEMS, Group, Noise
 from pudistill import noise_aware
-from pudistill.classifier import PUDistillClassifier
+from pudistill.atomic import write_atomic
+from pudistill.noise import CorruptedLabels
 from pudistill.noise_estimation import fit_transition_matrix
-from robustness import PROBLEMS, RESULTS, Group, Noise
 
-GRID = [Noise(kind, level) for kind in ("symmetric", "asymmetric") for level in (0.3, 0.6, 0.9)]
-GRID += [Noise("instance", level) for level in (0.3, 0.6, 0.9)]
-Variant = Callable[[Group, PUDistillClassifier], Any]
-
-
-@contextmanager
-def guess_of(classifier: PUDistillClassifier, teacher_share: float | None) -> Iterator[None]:
-    """Let the first guess come from the teachers alone, the trusted samples alone, or both."""
-    ready = classifier._ready
-    if teacher_share is not None:
-        blend = replace(ready.blend, weight=teacher_share)
-        classifier._ready = replace(ready, blend=blend)
-    yield
-    classifier._ready = ready
+KINDS, LEVELS = ("symmetric", "asymmetric", "instance"), (0.3, 0.6, 0.9)
+ON = ("breast_cancer", "digits", "fashion-mnist table")
+DEFAULT = "default: rounds, blended guess, mixture"
 
 
-def once() -> Any:
+def once() -> AbstractContextManager:
     return patch.object(noise_aware, "MAX_ROUNDS", 1)
 
 
-def student_alone() -> Any:
+def always_to_the_end() -> AbstractContextManager:
+    return patch.object(noise_aware, "best_round", lambda held_out, _: len(held_out))
+
+
+def student_alone() -> AbstractContextManager:
     return patch.object(noise_aware, "STUDENT_ALONE", 0.0)
 
 
-def calibration_off() -> Any:
+def calibration_off() -> AbstractContextManager:
     identity = noise_aware.Temperature()
     return patch.object(noise_aware.Temperature, "fit", lambda *_: identity)
 
 
-# Name: teachers' share of the guess (None: as found), and what is switched off.
-VARIANTS: dict[str, tuple[float | None, list[Callable[[], Any]]]] = {
-    "one round, guess from the trusted samples": (0.0, [once, student_alone]),
-    "one round, guess from the teachers": (1.0, [once, student_alone]),
-    "one round, blended guess": (None, [once, student_alone]),
-    "rounds, guess from the trusted samples": (0.0, [student_alone]),
-    "rounds, guess from the teachers": (1.0, [student_alone]),
-    "rounds, blended guess": (None, [student_alone]),
-    "rounds, blended guess, mixture (default)": (None, []),
-    "default without calibration": (None, [calibration_off]),
+def variant(
+    *switched: Callable[[], AbstractContextManager],
+    teacher_share: float | None = None,
+    first_matrix: bool = False,
+    **params: Any,
+) -> Method:
+    """Make a method of ours with parts switched off.
+
+    `teacher_share` is that of the first guess: 0 for the trusted samples alone, 1 for the teachers
+    alone, None for what was found. With `first_matrix` the first guess's `T` is kept.
+    """
+    return Method(
+        partial(measure, switched, teacher_share, first_matrix, params),
+        needs=partial(fitted, params),
+    )
+
+
+def fitted(params: dict[str, Any], group: Group) -> Any:
+    return group.with_teachers(**params)
+
+
+def measure(
+    switched: Sequence[Callable[[], AbstractContextManager]],
+    teacher_share: float | None,
+    first_matrix: bool,
+    params: dict[str, Any],
+    group: Group,
+    _: Noise,
+    noisy: CorruptedLabels,
+) -> dict[str, Any]:
+    classifier = group.with_teachers(**params)
+    ready = classifier._ready
+    if teacher_share is not None:
+        ready = replace(ready, blend=replace(ready.blend, weight=teacher_share))
+        classifier._ready = ready
+    if first_matrix:
+        guess = ready.blend.guess(ready.guides[0])[~group.trusted]
+        T = fit_transition_matrix(guess, noisy.y[~group.trusted])
+        classifier.set_params(transition_matrix=T)
+    with ExitStack() as stack:
+        for switch in switched:
+            stack.enter_context(switch())
+        classifier.fit_student(group.X, noisy.y, group.trusted)
+    return group.scored(classifier.predict(group.X_test))
+
+
+VARIANTS = {
+    "one round, guess of the trusted samples": variant(once, student_alone, teacher_share=0.0),
+    "one round, guess of the teachers": variant(once, student_alone, teacher_share=1.0),
+    "one round, blended guess": variant(once, student_alone),
+    "rounds, guess of the trusted samples": variant(student_alone, teacher_share=0.0),
+    "rounds, guess of the teachers": variant(student_alone, teacher_share=1.0),
+    "rounds, blended guess": variant(student_alone),
+    DEFAULT: variant(),
+    "default, but all rounds": variant(always_to_the_end),
+    "default, but not calibrated": variant(calibration_off),
+    "default, but T of the first guess": variant(first_matrix=True),
+    "default, but nothing held out": variant(compare=False),
+    "default, but α = 0.9, θ = 19 in the filter": variant(threshold=0.9, min_votes=0.95),
 }
 
 
-def group_rows(problem: Any, seed: int, data: Path) -> list[dict]:
-    group = Group(problem, seed, data, RESULTS / "ablation.units")
-    adaptive = group.ours()
-    faithful = PUDistillClassifier(
-        group.learner, threshold=0.9, min_votes=0.95, random_state=seed
-    ).fit_teachers(group.X, group.y, group.trusted)
-    alone = PUDistillClassifier(group.learner, compare=False, random_state=seed)
-    alone.fit_teachers(group.X, group.y, group.trusted)
-    rows = []
-    for noise in GRID:
-        given = group.corrupt(noise).y
+def summarise(units: Path, output: Path) -> None:
+    """Write the rows and the table."""
+    rows = read_units(units)
+    run = run_facts(units, rows, "python benchmarks/ablation.py --data ../shared/data")
+    write_results(rows, run, output)
+    table = rows.assign(accuracy=100 * rows["test_accuracy"])
+    parts = ["# What each part adds\n", described(run)]
+    parts += ["Mean test accuracy in %, two seeds; the last column is the mean over the levels.\n"]
+    overall = table.pivot_table(index="method", columns="problem", values="accuracy")
+    overall["mean"] = overall.mean(axis=1)
+    parts += ["## All noises\n", shown(overall)]
+    for problem, part in table.groupby("problem"):
+        by_noise = part.pivot_table(index="method", columns=["kind", "level"], values="accuracy")
+        by_noise.columns = [f"{kind} {level:.0%}" for kind, level in by_noise]
+        parts += [f"## {problem}\n", shown(by_noise)]
+    text = "\n".join(parts)
+    write_atomic(output.with_suffix(".md"), text.encode())
+    print(text)
 
-        def record(variant: str, classifier: PUDistillClassifier) -> None:
-            classifier.fit_student(group.X, given, group.trusted)  # noqa: B023
-            accuracy = group.scored(classifier.predict(group.X_test))["test_accuracy"]
-            row = {"problem": problem.name, "seed": seed, "variant": variant}
-            rows.append(row | noise._asdict() | {"accuracy": accuracy})  # noqa: B023
 
-        for name, (share, switched) in VARIANTS.items():
-            classifier = copy(adaptive)
-            first, second = [*(switch() for switch in switched), nullcontext(), nullcontext()][:2]
-            with guess_of(classifier, share), first, second:
-                record(name, classifier)
-        record("default with the faithful filter (α = 0.9, θ = 19)", faithful)
-        record("default without held-out samples", alone)
-        noisy = ~group.trusted
-        guess = adaptive._ready.blend.guess(adaptive._ready.guides[0])
-        T = fit_transition_matrix(guess[noisy], given[noisy])
-        record("default, T of the first guess", copy(adaptive).set_params(transition_matrix=T))
-    return rows
+def shown(table: pd.DataFrame) -> str:
+    table = table.reindex([name for name in VARIANTS if name in table.index])
+    return markdown(table.map("{:.1f}".format).rename_axis("variant").reset_index())
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--only", default="", help="beginning of a problem's name")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--output", type=Path, default=RESULTS / "ablation.json")
-    options = parser.parse_args()
-    names = [n for n in ("digits", "fashion-mnist table") if n.startswith(options.only)]
-    problems = [problem for problem in PROBLEMS if problem.name in names]
-    start = time.perf_counter()
-    groups = Parallel(n_jobs=2)(
-        delayed(group_rows)(problem, seed, options.data)
-        for problem in problems
+    options = options_parser(__doc__, "ablation.json", range(2)).parse_args()
+    units = units_of(options.output)
+    work = [
+        (
+            problem,
+            [
+                Cell(problem.name, seed, Noise(kind, level), name)
+                for kind in KINDS
+                for level in LEVELS
+                for name in VARIANTS
+            ],
+        )
+        for problem in PROBLEMS
+        if problem.name in ON and problem.name.startswith(tuple(options.only))
         for seed in options.seeds
-    )
-    rows = [row for group in groups for row in group]
-    seconds = round(time.perf_counter() - start)
-    options.output.write_text(json.dumps({"rows": rows, "seconds": seconds}, indent=1) + "\n")
-    table = pd.DataFrame(rows).assign(accuracy=lambda rows: 100 * rows["accuracy"])
-    shown = table.pivot_table(
-        index="variant", columns=["problem", "kind", "level"], values="accuracy", sort=False
-    )
-    shown["mean"] = shown.mean(axis=1)
-    print(shown.round(1).to_string())
+    ]
+    failures = 0 if options.summary else compute_missing(work, VARIANTS, units, options)
+    summarise(units, options.output)
+    sys.exit(1 if failures else 0)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,7 @@ A *margin* is a difference of test accuracies, paired over seeds. It counts as n
 tolerance: half a point or one standard error over seeds, whichever is larger.
 """
 
-import json
-import os
-import platform
-import subprocess
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +14,16 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from cells import read_units
+from facts import described, markdown, run_facts, teacher_seconds, write_results
+from problems import KNOWN
 from pudistill.atomic import write_atomic
 
-OURS, KNOWN, GLC = "pudistill", "pudistill (originals known)", "gold_loss_correction"
+OURS, GLC = "pudistill", "gold_loss_correction"
 BASELINES = ("given_labels", "trusted_only")
 OTHER_PEERS = ("self_training", "cleanlab", "consistency", "paper_per_level", "paper_fixed")
 PEERS = (*BASELINES, GLC, *OTHER_PEERS)
 METHODS = (*PEERS, OURS, KNOWN, "true_matrix", "true_labels")
-COLUMNS = ["problem", "kind", "level", "seed", "method", "test_accuracy"]
 CELL = ["problem", "kind", "level"]
 EXTREMES = ("none", "all wrong", "all random")
 CLASS_DEPENDENT = ("symmetric", "asymmetric")
@@ -186,7 +183,7 @@ def with_errors(rows: pd.DataFrame) -> pd.DataFrame:
     runs = rows[rows["method"].isin([OURS, KNOWN])].reindex(columns=[*rows, *expected])
     runs = runs.loc[:, ~runs.columns.duplicated()].copy()
     runs["error"] = (runs["noise_rate_estimate"] - runs["noise_rate"]).abs()
-    low, high = (runs["interval"].str[bound].astype(float) for bound in (0, 1))
+    low, high = (runs["interval"].astype(object).str[bound].astype(float) for bound in (0, 1))
     accuracy = runs["test_accuracy"].astype(float)
     runs["inside"] = accuracy.between(low, high).where(low.notna())
     runs["width"] = high - low
@@ -244,9 +241,8 @@ def summarise(units: Path, output: Path) -> None:
         print("No cell is finished yet.")
         return
     table = accuracies(rows)
-    facts = run_facts(units, rows)
-    content = {"run": facts, "rows": [tidy(row) for row in rows.to_dict("records")]}
-    write_atomic(output, compact_json(content).encode())
+    facts = run_facts(units, rows, "python benchmarks/robustness.py --data ../shared/data")
+    write_results(rows, facts, output)
     summary = markdown_summary(rows, table, facts)
     write_atomic(output.with_suffix(".md"), summary.encode())
     picture(table, output.with_suffix(".svg"))
@@ -254,19 +250,11 @@ def summarise(units: Path, output: Path) -> None:
     print(f"Tables: {output.with_suffix('.md')}")
 
 
-def read_units(units: Path) -> pd.DataFrame:
-    """Read all finished cells."""
-    rows = pd.DataFrame([json.loads(path.read_bytes()) for path in units.glob("*/*/*.json")])
-    return rows.sort_values(COLUMNS[:-1], ignore_index=True) if len(rows) else rows
-
-
 def markdown_summary(rows: pd.DataFrame, table: pd.DataFrame, facts: dict) -> str:
     """Everything measured, for people."""
     parts = [
         "# Robustness\n",
-        f"`{facts['command']}`, {facts['device']}, {facts['cores']} cores, commit "
-        f"{', '.join(facts['commits'])}; {facts['wall_minutes']} minutes in all runs together. "
-        "Versions: " + ", ".join(f"{k} {v}" for k, v in facts["versions"].items()) + ".\n",
+        described(facts),
         "Written by `benchmarks/robustness.py --summary`. Levels are shares of the whole data set. "
         "*Not below*: the mean difference, paired over seeds, is at least minus half a point or "
         "minus one standard error, whichever is larger. Peers: " + ", ".join(PEERS) + ".\n",
@@ -321,16 +309,6 @@ def seconds_table(rows: pd.DataFrame) -> pd.DataFrame:
     return shown.rename_axis("method").reset_index()
 
 
-def teacher_seconds(rows: pd.DataFrame) -> dict[str, pd.Series]:
-    """Seconds of filters and teachers, by problem and seed."""
-    if "teacher_seconds" not in rows:
-        return {}
-    known = rows.dropna(subset="teacher_seconds")
-    split = pd.DataFrame(known["teacher_seconds"].tolist(), index=known.index)
-    by_group = split.groupby([known["problem"], known["seed"]]).max()
-    return {str(name): by_group[name].dropna() for name in by_group}
-
-
 def in_points(cells: pd.DataFrame) -> pd.DataFrame:
     """Margins to be read."""
     return pd.DataFrame(
@@ -346,15 +324,6 @@ def in_points(cells: pd.DataFrame) -> pd.DataFrame:
 
 def cell_name(cell: Any) -> str:
     return f"{cell['problem']}, {cell['kind']} {cell['level']:.0%}"
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """Write a data frame as a Markdown table."""
-    if table.empty:
-        return "None.\n"
-    lines = [[str(name) for name in table.columns], ["---"] * table.shape[1]]
-    lines += [[str(value) for value in row] for row in table.itertuples(index=False)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def picture(table: pd.DataFrame, path: Path) -> None:
@@ -392,78 +361,3 @@ def picture(table: pd.DataFrame, path: Path) -> None:
             axes.set_xlabel("noise level")
         figure.legend(handles=lines.values(), loc="outside lower center", ncols=5, frameon=False)
         figure.savefig(path, metadata={"Date": None})
-
-
-# Facts about the runs
-
-
-def commit() -> str:
-    """Name the commit that is checked out, and whether files of the package differ from it."""
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", *arguments],
-            cwd=Path(__file__).parent.parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-
-    changed = git("status", "--porcelain", "--", "src")
-    return git("rev-parse", "--short", "HEAD") + ("+changes" if changed else "")
-
-
-def log_run(units: Path, command: str, seconds: float, of_commit: str) -> None:
-    """Remember how long a command took, beside the cells."""
-    path = units / "runs.json"
-    runs = json.loads(path.read_bytes()) if path.exists() else []
-    runs.append({"command": command, "seconds": round(seconds), "commit": of_commit})
-    write_atomic(path, json.dumps(runs, indent=1).encode())
-
-
-def run_facts(units: Path, rows: pd.DataFrame) -> dict[str, Any]:
-    """Say where, with what and how long everything was computed."""
-    path = units / "runs.json"
-    runs = json.loads(path.read_bytes()) if path.exists() else []
-    cpu = [line for line in cpu_info() if line.startswith("model name")]
-    teachers = sum(float(per_group.sum()) for per_group in teacher_seconds(rows).values())
-    return {
-        "command": "python benchmarks/robustness.py --data ../shared/data",
-        "device": cpu[0].split(":")[1].strip() if cpu else platform.processor(),
-        "cores": os.cpu_count(),
-        "commits": sorted(rows["commit"].unique()),
-        "wall_minutes": round(sum(run["seconds"] for run in runs) / 60),
-        "core_minutes_of_cells": round((rows["seconds"].sum() + teachers) / 60),
-        "versions": {"python": platform.python_version()} | installed(),
-        "runs": runs,
-    }
-
-
-def cpu_info() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []
-
-
-def installed() -> dict[str, str]:
-    found = {}
-    for name in ("pudistill", "numpy", "scikit-learn", "cleanlab", "torch"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def tidy(row: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what a row does not have."""
-    return {
-        name: value
-        for name, value in row.items()
-        if isinstance(value, list | dict) or not pd.isna(value)
-    }
-
-
-def compact_json(content: dict[str, Any]) -> str:
-    """Write a row a line."""
-    rows = ",\n".join(json.dumps(row) for row in content["rows"])
-    return f'{{"run": {json.dumps(content["run"], indent=1)},\n"rows": [\n{rows}\n]}}\n'

@@ -8,6 +8,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 report = pytest.importorskip("robustness_report")
 robustness = pytest.importorskip("robustness")
+cells = pytest.importorskip("cells")
 
 
 def cell(**accuracies):
@@ -54,7 +55,7 @@ def test_accuracies_carries_noise_free_methods_to_all_cells():
             ("digits", "symmetric", 0.3, 0, "pudistill", 0.7),
             ("digits", "symmetric", 0.6, 0, "pudistill", 0.6),
         ],
-        columns=report.COLUMNS,
+        columns=["problem", "kind", "level", "seed", "method", "test_accuracy"],
     )
     assert report.accuracies(rows)["trusted_only"].tolist() == [0.5, 0.5]
 
@@ -70,6 +71,24 @@ def test_every_cell_has_a_file_of_its_own():
         cell
         for problem in robustness.PROBLEMS
         for seed in range(problem.seeds)
-        for cell in problem.cells(seed)
+        for cell in robustness.cells_of(problem, seed)
     ]
     assert len({cell.path for cell in cells}) == len(cells)
+
+
+def test_a_cell_is_computed_once_and_goes_on_from_committed_results(tmp_path):
+    options = cells.options_parser("Test.", "test.json", [0]).parse_args(
+        ["--output", str(tmp_path / "test.json")]
+    )
+    problem = next(one for one in robustness.PROBLEMS if one.name == "breast_cancer")
+    cell = cells.Cell(problem.name, 0, robustness.ANY, "trusted_only")
+    units = cells.units_of(options.output)
+    for _ in range(2):
+        failed = cells.compute_missing([(problem, [cell])], robustness.METHODS, units, options)
+        assert failed == 0
+    rows = cells.read_units(units)
+    assert rows["test_accuracy"].between(0.8, 1).tolist() == [True]
+    report.summarise(units, options.output)
+    units.rename(tmp_path / "elsewhere")
+    again = cells.read_units(cells.units_of(options.output))
+    pd.testing.assert_frame_equal(again, rows)

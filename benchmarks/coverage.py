@@ -1,0 +1,73 @@
+"""How often the 95 % interval of `expected_accuracy_` holds the test accuracy, on many splits.
+
+    python benchmarks/coverage.py --data ../shared/data
+
+robustness.py has five splits a data set, whose noises share their held-out samples. Here every run
+has a split of its own. Splits and data sets were used for nothing else.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from cells import Cell, Method, compute_missing, options_parser, read_units, units_of
+from facts import described, markdown, run_facts, write_results
+from problems import PROBLEMS, Group, Noise
+from pudistill.atomic import write_atomic
+from robustness import pudistill
+from robustness_report import with_errors
+
+# Splits of digits take longer.
+ON = {"breast_cancer": 100, "digits": 30}
+FIRST_SEED = 100
+NOISE = Noise("symmetric", 0.5)
+
+
+def summarise(units: Path, output: Path) -> None:
+    """Write the rows and the table."""
+    rows = read_units(units)
+    run = run_facts(units, rows, "python benchmarks/coverage.py --data ../shared/data")
+    write_results(rows, run, output)
+    runs = with_errors(rows)
+    off = 100 * (runs["expected_accuracy"] - runs["test_accuracy"])
+    lines = runs.assign(off=off, absolute=off.abs()).groupby("problem", as_index=False)
+    table = lines.agg(
+        splits=("seed", "size"),
+        inside=("inside", "mean"),
+        width=("width", "mean"),
+        off=("off", "mean"),
+        absolute=("absolute", "mean"),
+    )
+    table["inside"] = table["inside"].map("{:.0%}".format)
+    table["width"] = (100 * table["width"]).map("{:.1f}".format)
+    table["off"], table["absolute"] = (
+        table[name].map("{:+.1f}".format) for name in ("off", "absolute")
+    )
+    table.columns = [
+        *("data set", "splits", "test accuracy inside the 95 % interval", "its width, points"),
+        *("expected − test accuracy, points", "absolute"),
+    ]
+    text = "\n".join(["# Intervals of the expected accuracy\n", described(run), markdown(table)])
+    write_atomic(output.with_suffix(".md"), text.encode())
+    print(text)
+
+
+def main() -> None:
+    options = options_parser(__doc__, "coverage.json", np.arange(100)).parse_args()
+    units = units_of(options.output)
+    work = [
+        (problem, [Cell(problem.name, FIRST_SEED + seed, NOISE, "pudistill")])
+        for problem in PROBLEMS
+        if problem.name in ON and problem.name.startswith(tuple(options.only))
+        for seed in options.seeds
+        if seed < ON[problem.name]
+    ]
+    methods = {"pudistill": Method(pudistill, needs=Group.ours)}
+    failures = 0 if options.summary else compute_missing(work, methods, units, options)
+    summarise(units, options.output)
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""Where, with what and how long a benchmark ran, and how its results are stored."""
+
+import json
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pudistill.atomic import write_atomic
+
+
+def commit() -> str:
+    """Name the commit that is checked out, and whether files of the package differ from it."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments],
+            cwd=Path(__file__).parent.parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+
+    changed = git("status", "--porcelain", "--", "src")
+    return git("rev-parse", "--short", "HEAD") + ("+changes" if changed else "")
+
+
+def log_run(units: Path, command: str, seconds: float, of_commit: str) -> None:
+    """Remember how long a command took, beside the cells."""
+    path = units / "runs.json"
+    runs = json.loads(path.read_bytes()) if path.exists() else []
+    runs.append({"command": command, "seconds": round(seconds), "commit": of_commit})
+    write_atomic(path, json.dumps(runs, indent=1).encode())
+
+
+def run_facts(units: Path, rows: pd.DataFrame, command: str) -> dict[str, Any]:
+    """Say where, with what and how long everything was computed."""
+    path = units / "runs.json"
+    runs = json.loads(path.read_bytes()) if path.exists() else []
+    cpu = [line for line in cpu_info() if line.startswith("model name")]
+    teachers = sum(float(per_group.sum()) for per_group in teacher_seconds(rows).values())
+    return {
+        "command": command,
+        "device": cpu[0].split(":")[1].strip() if cpu else platform.processor(),
+        "cores": os.cpu_count(),
+        "commits": sorted(rows["commit"].unique()),
+        "wall_minutes": round(sum(run["seconds"] for run in runs) / 60),
+        "core_minutes_of_cells": round((rows["seconds"].sum() + teachers) / 60),
+        "versions": {"python": platform.python_version()} | installed(),
+        "runs": runs,
+    }
+
+
+def cpu_info() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def installed() -> dict[str, str]:
+    found = {}
+    for name in ("pudistill", "numpy", "scikit-learn", "cleanlab", "torch"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def teacher_seconds(rows: pd.DataFrame) -> dict[str, pd.Series]:
+    """Seconds of filters and teachers, by problem and seed."""
+    if "teacher_seconds" not in rows:
+        return {}
+    known = rows.dropna(subset="teacher_seconds")
+    split = pd.DataFrame(known["teacher_seconds"].tolist(), index=known.index)
+    by_group = split.groupby([known["problem"], known["seed"]]).max()
+    return {str(name): by_group[name].dropna() for name in by_group}
+
+
+def write_results(rows: pd.DataFrame, run: dict[str, Any], output: Path) -> None:
+    """Write a row a line."""
+    lines = ",\n".join(json.dumps(_tidy(row)) for row in rows.to_dict("records"))
+    text = f'{{"run": {json.dumps(run, indent=1)},\n"rows": [\n{lines}\n]}}\n'
+    write_atomic(output, text.encode())
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """Write a data frame as a Markdown table."""
+    if table.empty:
+        return "None.\n"
+    lines = [[str(name) for name in table.columns], ["---"] * table.shape[1]]
+    lines += [[str(value) for value in row] for row in table.itertuples(index=False)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def described(run: dict[str, Any]) -> str:
+    """Say it in a sentence, for the head of a table."""
+    return (
+        f"`{run['command']}`, {run['device']}, {run['cores']} cores, commit "
+        f"{', '.join(run['commits'])}; {run['wall_minutes']} minutes in all runs together. "
+        "Versions: " + ", ".join(f"{k} {v}" for k, v in run["versions"].items()) + ".\n"
+    )
+
+
+def _tidy(row: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what a row does not have."""
+    return {
+        name: value
+        for name, value in row.items()
+        if isinstance(value, list | dict) or not pd.isna(value)
+    }
