@@ -23,7 +23,7 @@ class Display(Protocol):
 _display: ContextVar[Display | None] = ContextVar("pudistill_display", default=None)
 
 
-def _ignore(steps: int = 1, detail: str = "", *, to: int | None = None) -> None:
+def ignore(steps: int = 1, detail: str = "", *, to: int | None = None) -> None:
     """Advance nothing: nobody is watching."""
 
 
@@ -53,7 +53,7 @@ def stage(name: str, total: int) -> Iterator[Advance]:
     """
     current = _display.get()
     if current is None:
-        yield _ignore
+        yield ignore
     else:
         with current.task(name, total) as advance:
             yield advance

@@ -3,12 +3,13 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from joblib import Memory
+from joblib import Memory, delayed, effective_n_jobs
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
@@ -18,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from pudistill import learners
 from pudistill.exceptions import InputError
 from pudistill.model_selection import deal_folds
-from pudistill.progress import stage
+from pudistill.progress import Advance, ignore, stage
 from pudistill.pseudo_labels import one_hot
 from pudistill.validation import MISSING, check_features, check_samples
 
@@ -65,7 +66,8 @@ class TieredPUFilter(BaseEstimator):
         Stop a class when its clean set changes by at most this fraction of its size; ``None`` runs
         all iterations.
     n_jobs : int, default=None
-        Members fitted at the same time, as in joblib.
+        Classes filtered at the same time, or members fitted where there are fewer classes; as in
+        joblib. The result does not depend on it.
     memory : str or object with the joblib.Memory interface, default=None
         Where to keep the result of each class, keyed by all that it is computed from.
     random_state : int, RandomState instance or None, default=None
@@ -224,16 +226,8 @@ class TieredPUFilter(BaseEstimator):
         settings = self._settings(seed, max_iter=self.max_iter if len(noisy) else 0)
         self.folds_ = deal_folds(verified, settings.n_teams, seed)
         estimator = learners.default_learner(X) if self.estimator is None else self.estimator
-        filter_class = check_memory(self.memory).cache(_filter_class, ignore=["n_jobs", "advance"])
-
-        # Members are small problems: threads of a BLAS cost them more than they give.
-        n_steps = len(classes) * settings.max_iter * settings.n_members
-        with stage("filter", n_steps) as advance, threadpool_limits(1, user_api="blas"):
-            found = []
-            for c in range(len(classes)):  # line 1
-                inputs = (X, verified, self.folds_, c, estimator, settings, eval_set)
-                found.append(filter_class(*inputs, self.n_jobs, advance))
-                advance(to=(c + 1) * settings.max_iter * settings.n_members)
+        inputs = (X, verified, self.folds_, estimator, settings, eval_set)
+        found = self._filter_classes(len(classes), settings, inputs)
         self.classes_ = classes
         self.votes_ = np.full((len(verified), len(classes)), STOPPED_EARLY, dtype=np.int16)
         self.votes_[noisy] = np.column_stack([one.votes for one in found])
@@ -268,6 +262,27 @@ class TieredPUFilter(BaseEstimator):
             }
         )
         return self
+
+    def _filter_classes(
+        self, n_classes: int, settings: "_Settings", inputs: tuple
+    ) -> list["ClassResult"]:
+        """Filter one class after the other, or several at a time (line 1)."""
+        cache = check_memory(self.memory).cache
+        filter_class = partial(_with_one_thread, cache(_filter_class, ignore=["n_jobs", "advance"]))
+        n_steps = settings.max_iter * settings.n_members
+        found = []
+        with stage("filter", n_classes * n_steps) as advance:
+            # Where there are classes for all workers, nobody waits for the slowest member.
+            if 1 < effective_n_jobs(self.n_jobs) <= n_classes:
+                tasks = (delayed(filter_class)(c, *inputs) for c in range(n_classes))
+                results = learners.in_order(tasks, self.n_jobs)
+            else:
+                shared = (*inputs, self.n_jobs, advance)
+                results = (filter_class(c, *shared) for c in range(n_classes))
+            for result in results:
+                found.append(result)
+                advance(to=len(found) * n_steps)
+        return found
 
     def _settings(self, seed: int, max_iter: int) -> "_Settings":
         """Resolve what votes are needed, or what is to be chosen from."""
@@ -337,16 +352,22 @@ class ClassResult(NamedTuple):
     history: np.ndarray  # (n_iter, len(HISTORY))
 
 
+def _with_one_thread(function: Callable, *inputs: Any) -> Any:
+    """Members are small problems: threads of a BLAS cost them more than they give."""
+    with threadpool_limits(1, user_api="blas"):
+        return function(*inputs)
+
+
 def _filter_class(
+    c: int,
     X: Any,
     verified: np.ndarray,
     folds: np.ndarray,
-    c: int,
     estimator: Any,
     settings: _Settings,
     eval_set: Any,
-    n_jobs: int | None,
-    advance: Callable,
+    n_jobs: int | None = None,
+    advance: Advance = ignore,
 ) -> ClassResult:
     """Run lines 2-9 of Algorithm 1 for class `c`."""
     noisy = np.flatnonzero(verified == MISSING)
@@ -547,7 +568,7 @@ def _train_members(
     c: int,
     k: int,
     n_jobs: int | None,
-    advance: Callable,
+    advance: Advance,
 ) -> list:
     """Train the members of one iteration (lines 5 and 7); networks go on from their weights."""
     continued = bool(previous) and learners.continues_training(estimator)

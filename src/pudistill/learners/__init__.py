@@ -118,13 +118,17 @@ def train(task: Training) -> Any:
 
 
 def train_all(tasks: Iterable[Training], n_jobs: int | None) -> Iterator[Any]:
-    """Train independent learners, in parallel where joblib's configuration says so, in order.
+    """Train independent learners, in parallel where joblib's configuration says so, in order."""
+    return in_order((delayed(train)(task) for task in tasks), n_jobs)
+
+
+def in_order(tasks: Iterable[tuple], n_jobs: int | None) -> Iterator[Any]:
+    """Call what `joblib.delayed` has put off, several at a time, and yield the results in order.
 
     `tasks` is drawn from lazily: only what the workers need next is alive.
     """
     generator = get_active_backend()[0].supports_return_generator
-    parallel = Parallel(n_jobs=n_jobs, return_as="generator" if generator else "list")
-    return iter(parallel(delayed(train)(task) for task in tasks))
+    return iter(Parallel(n_jobs=n_jobs, return_as="generator" if generator else "list")(tasks))
 
 
 def calibrate_together(members: list, tasks: Iterable[Training]) -> list:
