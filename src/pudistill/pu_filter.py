@@ -66,8 +66,8 @@ class TieredPUFilter(BaseEstimator):
         Stop a class when its clean set changes by at most this fraction of its size; ``None`` runs
         all iterations.
     n_jobs : int, default=None
-        Classes filtered at the same time, or members fitted where there are fewer classes; as in
-        joblib. The result does not depend on it.
+        Classes filtered at the same time, or, where these are fewer and with networks, members
+        fitted; as in joblib. The result does not depend on it.
     memory : str or object with the joblib.Memory interface, default=None
         Where to keep the result of each class, keyed by all that it is computed from.
     random_state : int, RandomState instance or None, default=None
@@ -227,7 +227,9 @@ class TieredPUFilter(BaseEstimator):
         self.folds_ = deal_folds(verified, settings.n_teams, seed)
         estimator = learners.default_learner(X) if self.estimator is None else self.estimator
         inputs = (X, verified, self.folds_, estimator, settings, eval_set)
-        found = self._filter_classes(len(classes), settings, inputs)
+        # A class of networks takes so long that its progress is to be seen.
+        apart = not learners.continues_training(estimator)
+        found = self._filter_classes(len(classes), settings, inputs, apart=apart)
         self.classes_ = classes
         self.votes_ = np.full((len(verified), len(classes)), STOPPED_EARLY, dtype=np.int16)
         self.votes_[noisy] = np.column_stack([one.votes for one in found])
@@ -264,16 +266,16 @@ class TieredPUFilter(BaseEstimator):
         return self
 
     def _filter_classes(
-        self, n_classes: int, settings: "_Settings", inputs: tuple
+        self, n_classes: int, settings: "_Settings", inputs: tuple, *, apart: bool
     ) -> list["ClassResult"]:
-        """Filter one class after the other, or several at a time (line 1)."""
+        """Filter one class after the other, or side by side if they may be apart (line 1)."""
         cache = check_memory(self.memory).cache
         filter_class = partial(_with_one_thread, cache(_filter_class, ignore=["n_jobs", "advance"]))
         n_steps = settings.max_iter * settings.n_members
         found = []
         with stage("filter", n_classes * n_steps) as advance:
             # Where there are classes for all workers, nobody waits for the slowest member.
-            if 1 < effective_n_jobs(self.n_jobs) <= n_classes:
+            if apart and 1 < effective_n_jobs(self.n_jobs) <= n_classes:
                 tasks = (delayed(filter_class)(c, *inputs) for c in range(n_classes))
                 results = learners.in_order(tasks, self.n_jobs)
             else:
