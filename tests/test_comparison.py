@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from pudistill import comparison
-from pudistill.comparison import choose, compare, favourite, exact_interval
+from pudistill.comparison import choose, compare, exact_interval, favourite
 
 
 def hits(n, *right):

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.base import BaseEstimator, ClassifierMixin
+from joblib import parallel_config
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.datasets import load_digits, make_blobs
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
@@ -181,11 +182,17 @@ def test_eval_set_of_the_noisy_samples_themselves_gives_the_same_clean_set(blobs
     np.testing.assert_array_equal(pu_filter.eval_labels_, pu_filter.clean_labels_[~trusted])
 
 
-def test_workers_do_not_change_the_result(blobs):
+@pytest.mark.parametrize("backend", ["loky", "threading"])
+@pytest.mark.parametrize("n_jobs", [2, 4])  # of three classes: side by side, or one by one
+def test_workers_do_not_change_the_result(blobs, n_jobs, backend):
     X, y, trusted = blobs
-    pu_filter = TieredPUFilter(n_members=4, max_iter=2, random_state=0)
-    alone = pu_filter.fit(X, y, trusted).votes_
-    np.testing.assert_array_equal(pu_filter.set_params(n_jobs=2).fit(X, y, trusted).votes_, alone)
+    pu_filter = TieredPUFilter(n_members=4, max_iter=2, threshold="auto", random_state=0)
+    alone = pu_filter.fit(X, y, trusted)
+    with parallel_config(backend, n_jobs=n_jobs):
+        together = clone(pu_filter).fit(X, y, trusted)
+    np.testing.assert_array_equal(together.votes_, alone.votes_)
+    np.testing.assert_array_equal(together.team_labels_, alone.team_labels_)
+    assert together.settings_.equals(alone.settings_)
 
 
 @pytest.mark.parametrize("learner", [LinearSVC(), KNeighborsClassifier()])
