@@ -776,7 +776,10 @@ def learn_and_compare(
         notes=() if warning is None else (warning,),
         seed=seed,
     )
-    model = _shipped(comparison, X, whole, ready, lesson, student, labels, seed)
+    if comparison.shipped == "given_labels":
+        model = given_labels_model(student, X, whole, labels.n_classes, seed=seed)
+    else:
+        model = _candidate(comparison.shipped, ready, lesson)
     blend = ready.blend
     adapted = {
         "rounds": lesson.n_rounds,
@@ -790,29 +793,18 @@ def learn_and_compare(
     return Outcome(lesson, noise, comparison, model, adapted)
 
 
-def _shipped(
-    comparison: Comparison,
-    X: Any,
-    whole: View,
-    ready: Preparation,
-    lesson: Lesson,
-    student: Any,
-    labels: Labels,
-    seed: int,
-) -> Any:
-    if comparison.shipped == "given_labels":
-        return given_labels_model(student, X, whole, labels.n_classes, seed=seed)
+def _candidate(name: str, ready: Preparation, lesson: Lesson) -> Any:
     guides, blend = ready.guides[0], ready.blend
-    if comparison.shipped == "student":
+    if name == "student":
         return lesson.student
-    if comparison.shipped == "mixture":
-        return _mixture(lesson, guides, blend, labels.n_classes)
-    if comparison.shipped == "teacher" and guides.teachers:
-        return _mixture(None, guides, replace(blend, weight=1.0), labels.n_classes)
+    if name == "mixture":
+        return _mixture(lesson, guides, blend)
+    if name == "teacher" and guides.teachers:
+        return _mixture(None, guides, replace(blend, weight=1.0))
     return guides.trusted_only
 
 
-def _mixture(lesson: Lesson | None, guides: Guides, blend: Blend, n_classes: int) -> Mixture:
+def _mixture(lesson: Lesson | None, guides: Guides, blend: Blend) -> Mixture:
     """Mix student and guides as far as each is believed; who counts for nothing is left out."""
     share = 0.0 if lesson is None else lesson.share
     teachers = guides.teachers or [guides.trusted_only]
@@ -823,4 +815,5 @@ def _mixture(lesson: Lesson | None, guides: Guides, blend: Blend, n_classes: int
     if lesson is not None:
         parts.append((lesson.student, share, lesson.temperature))
     members, weights, temperatures = zip(*(part for part in parts if part[1] > 0), strict=True)
+    n_classes = guides.trusted_proba.shape[1]
     return Mixture(list(members), list(weights), list(temperatures), n_classes)
