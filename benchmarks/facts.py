@@ -41,27 +41,29 @@ def run_facts(units: Path, rows: pd.DataFrame, command: str) -> dict[str, Any]:
     """Say where, with what and how long everything was computed."""
     path = units / "runs.json"
     runs = json.loads(path.read_bytes()) if path.exists() else []
-    cpu = [line for line in cpu_info() if line.startswith("model name")]
     teachers = sum(float(per_group.sum()) for per_group in teacher_seconds(rows).values())
     return {
         "command": command,
-        "device": cpu[0].split(":")[1].strip() if cpu else platform.processor(),
-        "cores": os.cpu_count(),
+        **machine(),
         "commits": sorted(rows["commit"].unique()),
         "wall_minutes": round(sum(run["seconds"] for run in runs) / 60),
         "core_minutes_of_cells": round((rows["seconds"].sum() + teachers) / 60),
-        "versions": {"python": platform.python_version()} | installed(),
+        "versions": installed(),
         "runs": runs,
     }
 
 
-def cpu_info() -> list[str]:
+def machine() -> dict[str, Any]:
+    """Name the processor."""
     path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return {"device": names[0] if names else platform.processor(), "cores": os.cpu_count()}
 
 
 def installed() -> dict[str, str]:
-    found = {}
+    """Return versions of what decides results and speed."""
+    found = {"python": platform.python_version()}
     for name in ("pudistill", "numpy", "scikit-learn", "cleanlab", "torch"):
         try:
             found[name] = version(name)
