@@ -511,6 +511,16 @@ def test_a_matrix_that_is_none_is_refused(blobs, T):
         classifier.fit(X, noisy, trusted=trusted)
 
 
+@pytest.mark.parametrize("compare", [True, False])  # views, or the folds of the only one
+def test_workers_do_not_change_what_is_learned(blobs, compare):
+    X, _, noisy, trusted = blobs
+    alone = PUDistillClassifier(compare=compare, **QUICK).fit(X, noisy, trusted=trusted)
+    together = clone(alone).set_params(n_jobs=2).fit(X, noisy, trusted=trusted)
+    np.testing.assert_array_equal(together.targets_, alone.targets_)
+    np.testing.assert_array_equal(together.predict_proba(X), alone.predict_proba(X))
+    assert together.adapted_ == alone.adapted_
+
+
 def test_without_comparing_the_student_is_shipped_unmeasured(blobs):
     X, y, noisy, trusted = blobs
     classifier = PUDistillClassifier(compare=False, **QUICK).fit(X, noisy, trusted=trusted)

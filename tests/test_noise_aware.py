@@ -94,7 +94,7 @@ def test_guides_learn_from_verified_labels_and_the_clean_set_alone(blobs):
     for given_labels in (noisy, np.where(trusted, y, rng.integers(3, size=400))):
         view = whole_view(check_labels(given_labels, trusted))
         clean = np.where(trusted | (np.arange(400) % 3 == 0), y, -1)
-        args = {"n_teachers": "auto", "n_jobs": None, "seed": 0}
+        args = {"n_teachers": "auto", "seed": 0}
         learner = LogisticRegression()
         guides.append(train_guides(X, view, clean, 3, learner, learner, **args))
     for name in ("trusted_proba", "teacher_proba"):
@@ -108,7 +108,7 @@ def test_where_the_filter_found_nothing_there_are_no_teachers(blobs):
     view = whole_view(check_labels(noisy, trusted))
     learner = LogisticRegression()
     clean = np.where(trusted, y, -1)
-    args = {"n_teachers": "auto", "n_jobs": None, "seed": 0}
+    args = {"n_teachers": "auto", "seed": 0}
     guides = train_guides(X, view, clean, 3, learner, learner, **args)
     assert guides.teachers == []
     np.testing.assert_array_equal(guides.teacher_proba, guides.trusted_proba)
@@ -130,7 +130,7 @@ def test_a_clean_set_that_fills_unevenly_is_weighted_back(blobs):
     X, y, noisy, trusted = blobs
     view = whole_view(check_labels(noisy, trusted))
     clean = np.where(trusted | (y == 0), y, -1)  # all of class 0, and nothing else
-    args = {"n_teachers": 1, "n_jobs": None, "seed": 0}
+    args = {"n_teachers": 1, "seed": 0}
     guides = train_guides(X, view, clean, 3, Shares(), Shares(), **args)
     np.testing.assert_allclose(guides.teacher_proba[0], guides.trusted_proba[0])
 

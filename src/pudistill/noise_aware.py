@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
+from joblib import delayed
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
@@ -23,6 +24,7 @@ from pudistill.learners import (
     Training,
     continues_training,
     cross_fit_proba,
+    in_order,
     predict_proba,
     train,
     train_all,
@@ -147,7 +149,6 @@ def train_guides(
     student: Any,
     *,
     n_teachers: int | str,
-    n_jobs: int | None,
     seed: int,
 ) -> Guides:
     """Train a model of the trusted samples, and teachers on the augmented clean set.
@@ -166,7 +167,7 @@ def train_guides(
         What teachers are; what the model of the trusted samples is, as the student.
     n_teachers : int or "auto"
         Teachers, each on the whole clean set, classes weighted alike; "auto": one.
-    n_jobs, seed : int
+    seed : int
         As for `train_teachers`.
 
     Returns
@@ -194,7 +195,6 @@ def train_guides(
         n_classes,
         n_teachers=1 if n_teachers == "auto" else n_teachers,
         sample_weight=_evening_weights(view.verified, clean_labels, n_classes),
-        n_jobs=n_jobs,
         seed=seed,
     )
     return Guides(trusted_only, teachers, trusted_proba, average_proba(teachers, X, n_classes))
@@ -383,17 +383,7 @@ def _learn_in_rounds(
             )
             if rounds and _distance(targets[0], previous[0], whole) < SETTLED:
                 break
-            raw = [
-                cross_fit_proba(
-                    estimator,
-                    X,
-                    learned,
-                    n_folds=n_folds,
-                    n_jobs=n_jobs,
-                    seed=seed,
-                )
-                for learned, n_folds in zip(targets, folds, strict=True)
-            ]
+            raw = _cross_fit(estimator, X, targets, folds, n_jobs, seed)
             if len(truth):
                 guess = _held_out(guesses, views)
                 temperature, share = _calibrate(_held_out(raw, views), guess, truth)
@@ -435,6 +425,23 @@ def _learn_in_rounds(
         share,
         temperature.apply(held_out),
     )
+
+
+def _cross_fit(
+    estimator: Any,
+    X: Any,
+    targets: list[np.ndarray],
+    folds: list[int],
+    n_jobs: int | None,
+    seed: int,
+) -> list[np.ndarray]:
+    """Cross-fit every view: side by side, or, where there is one only, its folds."""
+    outer, inner = (1, n_jobs) if len(targets) == 1 else (n_jobs, 1)
+    tasks = (
+        delayed(cross_fit_proba)(estimator, X, learned, n_folds=n_folds, n_jobs=inner, seed=seed)
+        for learned, n_folds in zip(targets, folds, strict=True)
+    )
+    return list(in_order(tasks, outer))
 
 
 def _calibrate(
@@ -649,21 +656,22 @@ def prepare(
     # Whether originals are to be believed is found out when given labels are read.
     views = [whole, *(whole.holding_out(rows, None) for rows in held_out)]
     with stage("guides", len(views)) as advance:
-        guides = []
-        for view, clean in zip(views, [clean_labels, *team_labels], strict=False):
-            guides.append(
-                train_guides(
-                    X,
-                    view,
-                    clean,
-                    labels.n_classes,
-                    teacher,
-                    student,
-                    n_teachers=n_teachers,
-                    n_jobs=n_jobs,
-                    seed=seed,
-                )
+        tasks = (
+            delayed(train_guides)(
+                X,
+                view,
+                clean,
+                labels.n_classes,
+                teacher,
+                student,
+                n_teachers=n_teachers,
+                seed=seed,
             )
+            for view, clean in zip(views, [clean_labels, *team_labels], strict=False)
+        )
+        guides = []
+        for guide in in_order(tasks, n_jobs):
+            guides.append(guide)
             advance(1)
     trusted = _held_out([one.trusted_proba for one in guides], views)
     teachers = _held_out([one.teacher_proba for one in guides], views)
@@ -745,10 +753,13 @@ def learn_and_compare(
         n_jobs=n_jobs,
         seed=seed,
     )
+    models = (
+        delayed(given_labels_model)(student, X, view, labels.n_classes, seed=seed)
+        for view in views[1:]
+    )
     given = []
     with stage("comparison", len(views) - 1) as advance:
-        for view in views[1:]:
-            model = given_labels_model(student, X, view, labels.n_classes, seed=seed)
+        for view, model in zip(views[1:], in_order(models, n_jobs), strict=True):
             given.append(predict_proba(model, X, labels.n_classes, view.held_out))
             advance(1)
     mixture = {}

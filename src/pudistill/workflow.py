@@ -132,13 +132,15 @@ class Settings(BaseModel):
         params = {name: getattr(self, name) for name in same_name}
         params["tol"] = None if self.all_iterations else self.tol
         learner = make_learner(self.learner, self.recipe, X)
-        if self.n_jobs is None and continues_training(learner):
-            params["n_jobs"] = _networks_at_once()
+        if self.n_jobs is None:
+            params["n_jobs"] = _learners_at_once(learner)
         return PUDistillClassifier(learner, random_state=self.seed, **params)
 
 
-def _networks_at_once() -> int | None:
-    """Decide on joblib's `n_jobs`: one network a core on a CPU, one after another elsewhere."""
+def _learners_at_once(learner: Any) -> int | None:
+    """Decide on joblib's `n_jobs`: one learner a core, but networks on a GPU one by one."""
+    if not continues_training(learner):
+        return -1
     from pudistill.learners.training import choose_hardware
 
     return -1 if choose_hardware("auto", "auto", pictures=True).device.type == "cpu" else None

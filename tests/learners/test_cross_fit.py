@@ -1,9 +1,11 @@
 """Cross-fitted predictions have not seen the label of the sample; mixtures predict as one."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
-from joblib import parallel_config
+from joblib import delayed, parallel_config
 from scipy import sparse
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.datasets import make_blobs
@@ -14,7 +16,7 @@ from sklearn.svm import SVC, LinearSVC
 
 from pudistill import InputError
 from pudistill.calibration import Temperature
-from pudistill.learners import Mixture, cross_fit_proba
+from pudistill.learners import Mixture, cross_fit_proba, in_order
 
 
 @pytest.fixture(scope="module")
@@ -187,3 +189,19 @@ def test_a_mixture_of_one_is_that_one(blobs):
     member = LogisticRegression().fit(X, y)
     mixture = Mixture([member], [1.0], [Temperature()], 3)
     np.testing.assert_allclose(mixture.predict_proba(X), member.predict_proba(X), atol=1e-9)
+
+
+def warn_of(number):
+    warnings.warn(f"number {number} is odd", RuntimeWarning, stacklevel=1)
+    return number
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_warnings_of_workers_are_given_where_the_users_filters_are(n_jobs):
+    with pytest.warns(RuntimeWarning) as caught:
+        assert list(in_order(map(delayed(warn_of), (1, 3)), n_jobs)) == [1, 3]
+    assert [str(one.message) for one in caught] == ["number 1 is odd", "number 3 is odd"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        with pytest.raises(RuntimeWarning):
+            list(in_order([delayed(warn_of)(1)], n_jobs))

@@ -208,6 +208,8 @@ def distilled(bench: Bench, settings: Settings) -> Score:
     clean, test = bench.clean, bench.test
     classifier = settings.classifier(clean.X).set_params(memory=bench.units)
     classifier.fit_teachers(clean.X, clean.y, clean.verified)
+    if bench.n_jobs != 1:  # noise settings run side by side
+        classifier.set_params(n_jobs=None)
 
     def score(noisy: TrustedDataset) -> float:
         classifier.fit_student(noisy.X, noisy.y, noisy.verified)

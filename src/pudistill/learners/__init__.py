@@ -5,7 +5,9 @@ learner that knows soft targets (``accepts_soft_targets``, as `TorchClassifier`)
 are; any other classifier gets weighted copies, which is the same cross-entropy.
 """
 
-from collections.abc import Iterable, Iterator
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,10 +127,26 @@ def train_all(tasks: Iterable[Training], n_jobs: int | None) -> Iterator[Any]:
 def in_order(tasks: Iterable[tuple], n_jobs: int | None) -> Iterator[Any]:
     """Call what `joblib.delayed` has put off, several at a time, and yield the results in order.
 
-    `tasks` is drawn from lazily: only what the workers need next is alive.
+    `tasks` is drawn from lazily: only what the workers need next is alive. Warnings of workers are
+    given here, where the user's filters are.
     """
     generator = get_active_backend()[0].supports_return_generator
-    return iter(Parallel(n_jobs=n_jobs, return_as="generator" if generator else "list")(tasks))
+    parallel = Parallel(n_jobs=n_jobs, return_as="generator" if generator else "list")
+    recorded = (delayed(_recording)(call, args, kwargs) for call, args, kwargs in tasks)
+    for result, caught in parallel(recorded):
+        for warning in caught:
+            warnings.warn_explicit(*warning)
+        yield result
+
+
+def _recording(call: Callable, args: tuple, kwargs: dict) -> tuple[Any, list[tuple]]:
+    """Call, and take down warnings; but not in a thread, as filters are those of the process."""
+    if threading.current_thread() is not threading.main_thread():
+        return call(*args, **kwargs), []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        result = call(*args, **kwargs)
+    return result, [(one.message, one.category, one.filename, one.lineno) for one in caught]
 
 
 def calibrate_together(members: list, tasks: Iterable[Training]) -> list:
