@@ -323,7 +323,7 @@ def learn(
         return combine(T, np.sqrt(T * (1 - T) * len(T) / max(len(rows), 1)), originals)[0]
 
     if continues_training(estimator):
-        return _learn_by_likelihood(estimator, X, views, guesses, estimated, seed)
+        return _learn_by_likelihood(estimator, X, views, guesses, estimated, n_jobs, seed)
     return _learn_in_rounds(estimator, X, views, guesses, estimated, n_jobs, seed)
 
 
@@ -404,8 +404,8 @@ def _learn_in_rounds(
     best = rounds[n_rounds - 1]
     T = estimated(whole, best.proba, T)
     tasks = (
-        Training(estimator, X, learned.astype(float), role="student", seed=seed)
-        for learned in best.learned_from
+        _without_held_out(estimator, X, view, learned.astype(float), seed)
+        for view, learned in zip(views, best.learned_from, strict=True)
     )
     students = list(train_all(tasks, n_jobs))
     judged = [best.held_out[:0]]  # by students of all samples, as the one that is shipped
@@ -425,6 +425,16 @@ def _learn_in_rounds(
         share,
         temperature.apply(held_out),
     )
+
+
+def _without_held_out(
+    estimator: Any, X: Any, view: View, targets: np.ndarray, seed: int
+) -> Training:
+    """Say what the student of a view learns: nothing about those that it is judged on."""
+    if len(view.held_out):
+        rows = np.setdiff1d(np.arange(len(targets)), view.held_out)
+        X, targets = _safe_indexing(X, rows), targets[rows]
+    return Training(estimator, X, targets, role="student", seed=seed)
 
 
 def _cross_fit(
@@ -504,27 +514,63 @@ def _learn_by_likelihood(
     views: list[View],
     guesses: list[np.ndarray],
     estimated: Callable[..., np.ndarray],
+    n_jobs: int | None,
     seed: int,
 ) -> Lesson:
-    """Train a network on the likelihood of what is known: it is its own teacher, batch by batch."""
-    n_classes = guesses[0].shape[1]
-    T = estimated(views[0], guesses[0])
-    students, predictions = [], []
-    for view in views:
-        known = likelihood(T, view.given, view.verified)
-        task = Training(
-            estimator, X, known, role="noise_aware", seed=seed, params={"loss": "likelihood"}
-        )
-        students.append(train(task))
-        predictions.append(predict_proba(students[-1], X, n_classes))
-    truth, temperature, share = _held_out_truth(views, n_classes), Temperature(), 1.0
-    if len(truth):
-        guess = _held_out(guesses, views)
-        temperature, share = _calibrate(_held_out(predictions, views), guess, truth)
-    proba = temperature.apply(predictions[0])
-    known = likelihood(T, views[0].given, views[0].verified)
-    held_out = temperature.apply(_held_out(predictions, views))
-    return Lesson(students[0], proba, posterior(proba, known), T, temperature, 1, share, held_out)
+    """Train a network on the likelihood of what is known: it is its own teacher, batch by batch.
+
+    A first pair of networks, each blind to the given labels of one half of the samples, says what
+    these are with no regard to how they are labelled; from that comes the final one's `T`.
+    """
+    whole, n_classes = views[0], guesses[0].shape[1]
+    T = estimated(whole, guesses[0])
+    half = np.random.default_rng(seed).integers(2, size=len(whole.given))
+    hidden = [np.flatnonzero((half == n) & (whole.verified == MISSING)) for n in range(2)]
+    scouts = [*(whole.holding_out(rows, None) for rows in hidden), *views[1:]]
+    with stage("student", len(scouts) + 1) as advance:
+        tasks = (likelihood_training(estimator, X, view, T, seed) for view in scouts)
+        predictions = []
+        for network in train_all(tasks, n_jobs):
+            predictions.append(predict_proba(network, X, n_classes))
+            advance(1)
+        blind = np.where(half[:, None] == 0, *predictions[:2])
+        truth, temperature, share = _held_out_truth(views, n_classes), Temperature(), 1.0
+        held_out = _held_out([blind, *predictions[2:]], views)
+        if len(truth):
+            temperature, share = _calibrate(held_out, _held_out(guesses, views), truth)
+        proba = share * temperature.apply(blind) + (1 - share) * guesses[0]
+        T = estimated(whole, proba, T)
+        student = train(likelihood_training(estimator, X, whole, T, seed))
+        advance(1)
+    targets = posterior(proba, likelihood(T, whole.given, whole.verified))
+    return Lesson(student, proba, targets, T, temperature, 1, share, temperature.apply(held_out))
+
+
+def likelihood_training(estimator: Any, X: Any, view: View, T: np.ndarray, seed: int) -> Training:
+    """Say what a network learns: how likely what is known of each label is in each class.
+
+    Parameters
+    ----------
+    estimator : network
+        As `TorchClassifier`.
+    X : samples of shape (n_samples, ...)
+        Samples.
+    view : View
+        What is known of their labels; of those that it holds out, nothing.
+    T : ndarray of shape (n_classes, n_classes)
+        Transition matrix.
+    seed : int
+        Decides the training.
+
+    Returns
+    -------
+    training : Training
+        What to train.
+    """
+    known = likelihood(T, view.given, view.verified)
+    known[view.held_out] = 1.0
+    params = {"loss": "likelihood", "mixup": 0.0}
+    return Training(estimator, X, known, role="noise_aware", seed=seed, params=params)
 
 
 def find_originals(
@@ -753,8 +799,11 @@ def learn_and_compare(
         n_jobs=n_jobs,
         seed=seed,
     )
+    # Without the given labels of held-out samples, which new samples do not have either.
     models = (
-        delayed(given_labels_model)(student, X, view, labels.n_classes, seed=seed)
+        delayed(given_labels_model)(
+            student, X, whole.holding_out(view.held_out, None), labels.n_classes, seed=seed
+        )
         for view in views[1:]
     )
     given = []

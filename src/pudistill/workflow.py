@@ -251,7 +251,12 @@ def with_noise(
     verified = np.full(len(dataset), None, dtype=object)
     verified[trusted] = right[trusted]
     return replace(
-        dataset, y=corrupted.would_be, trusted=trusted, verified=verified, true_labels=right
+        dataset,
+        y=corrupted.would_be,
+        trusted=trusted,
+        verified=verified,
+        true_labels=right,
+        marked=None,
     )
 
 
@@ -280,7 +285,7 @@ def fit_run(settings: Settings, output: Path) -> Run:
     Run.check_free(output, config)
     dataset, test = load_data(settings)
     classifier = settings.classifier(dataset.X)
-    labels = check_labels(dataset.y, dataset.verified)
+    labels = check_labels(*dataset.for_fit())
     trusted = labels.trusted
     check_storable(classifier.estimator, dataset.X[trusted], labels.verified[trusted])
     with Run.begin(output, config) as run:
@@ -299,10 +304,12 @@ def _fit_into(
     seconds: dict[str, float] = {}
     classifier.set_params(memory=run.units)
     with _timed(seconds, "filter_and_teachers"), as_input_error():
-        classifier.fit_teachers(dataset.X, dataset.y, dataset.verified)
+        classifier.fit_teachers(dataset.X, *dataset.for_fit())
     with _timed(seconds, "student"), as_input_error():
-        classifier.fit_student(dataset.X, dataset.y, dataset.verified)
+        classifier.fit_student(dataset.X, *dataset.for_fit())
     table = classifier.label_table_
+    if dataset.marked is not None:  # as given, whether or not it was learned from as such
+        table.loc[dataset.marked, "given"] = dataset.y[dataset.marked]
     table.insert(0, "id", dataset.ids)
 
     metrics = _metrics(classifier, dataset, labels)

@@ -45,7 +45,7 @@ def read(path: Path, options: "ReadOptions") -> TrustedDataset:
         if part in arrays
     }
     y = labels.get("y", no_labels(len(X)))
-    trusted, verified = _trusted(path, y, arrays.get("trusted"), labels.get("verified"))
+    trusted, verified, marked = _trusted(path, y, arrays.get("trusted"), labels.get("verified"))
     ids = row_numbers(len(X))
     if "ids" in arrays:
         ids = _as_labels(path, "ids", arrays["ids"])
@@ -64,6 +64,7 @@ def read(path: Path, options: "ReadOptions") -> TrustedDataset:
         true_labels=labels.get("true_labels"),
         feature_names=None if names is None else tuple(map(str, names)),
         name=path.stem,
+        marked=marked,
     )
 
 
@@ -122,7 +123,7 @@ def _samples(path: Path, X: np.ndarray) -> np.ndarray:
 
 def _trusted(
     path: Path, y: np.ndarray, trusted: np.ndarray | None, verified: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if trusted is not None and (trusted.dtype != bool or trusted.shape != y.shape):
         raise InputError(
             f"{path}: 'trusted' is of type {trusted.dtype} and shape {trusted.shape}: save a "

@@ -42,6 +42,9 @@ class TrustedDataset:
         What the data set is called.
     skipped : tuple of (id, reason)
         Pictures that could not be read and were left out.
+    marked : ndarray of bool, shape (n_samples,), optional
+        Trusted samples that were marked as right as given. Nobody knows what they were called
+        before somebody looked, so they say nothing about the noise; the others do.
 
     Examples
     --------
@@ -62,6 +65,7 @@ class TrustedDataset:
     feature_names: tuple[str, ...] | None = None
     name: str = ""
     skipped: tuple[tuple[str, str], ...] = ()
+    marked: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -97,7 +101,34 @@ class TrustedDataset:
             verified=self.verified[indices],
             ids=self.ids[indices],
             true_labels=None if self.true_labels is None else self.true_labels[indices],
+            marked=None if self.marked is None else self.marked[indices],
         )
+
+    def for_fit(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return `y` and `trusted` as ``PUDistillClassifier.fit`` takes them.
+
+        Returns
+        -------
+        y : ndarray of object, shape (n_samples,)
+            Given labels; those of marked samples are left out where others were verified apart, as
+            they would count as samples of the noise.
+        trusted : ndarray of shape (n_samples,)
+            Verified labels, or a mask if all trusted samples are marked.
+
+        Examples
+        --------
+        >>> from pudistill.data import load_dataset
+        >>> y, trusted = load_dataset("iris").with_trusted(["0", "77"]).for_fit()
+        >>> trusted.dtype, trusted.sum()
+        (dtype('bool'), np.int64(2))
+        """
+        if self.marked is None:
+            return self.y, self.verified
+        if (self.marked | ~self.trusted).all():
+            return self.y, self.trusted
+        y = self.y.copy()
+        y[self.marked] = None
+        return y, self.verified
 
     def holdout(
         self, fraction: float, random_state: Any = None
@@ -182,6 +213,7 @@ class TrustedDataset:
         """
         ids = list(ids)
         rows = self._rows_of(ids)
+        as_given = labels is None
         if labels is None:
             known = np.where(self.trusted, self.verified, self.y)
             labels = [None if row is None else known[row] for row in rows]
@@ -194,6 +226,7 @@ class TrustedDataset:
                 )
         _refuse_repeated(ids, labels)
         trusted, verified = self.trusted.copy(), self.verified.copy()
+        marked = np.zeros(len(self), dtype=bool) if self.marked is None else self.marked.copy()
         for name, row, label in zip(ids, rows, labels, strict=True):
             if row is None:
                 continue
@@ -204,7 +237,7 @@ class TrustedDataset:
                     f"Trusted sample {name!r} is labelled {verified[row]!r} in the data but "
                     f"{label!r} among the trusted labels: keep the right one."
                 )
-            trusted[row], verified[row] = True, label
+            trusted[row], verified[row], marked[row] = True, label, as_given
         unheard = sort_names({*verified} - {*self.y, None})
         if unheard:
             warnings.warn(
@@ -213,7 +246,7 @@ class TrustedDataset:
                 TrustedWarning,
                 stacklevel=2,
             )
-        return replace(self, trusted=trusted, verified=verified)
+        return replace(self, trusted=trusted, verified=verified, marked=marked)
 
     def require_trusted(self) -> None:
         """Raise `InputError` unless there is a trusted sample of every given class."""

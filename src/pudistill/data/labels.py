@@ -54,15 +54,18 @@ def whole_number(path: Path, part: str, value: float | None) -> str | None:
 
 def complete_trust(
     path: Path, y: np.ndarray, trusted: np.ndarray | None, verified: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mask of trusted samples and their verified labels, given one, both or neither."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return who is trusted, with what label, and who was marked only, given one, both or neither.
+
+    See `TrustedDataset`.
+    """
     if verified is None:
         mask = np.zeros(len(y), dtype=bool) if trusted is None else trusted
-        return mask, np.where(mask, y, no_labels(len(y)))
+        return mask, np.where(mask, y, no_labels(len(y))), mask
     known = np.array([label is not None for label in verified], dtype=bool)
     if trusted is not None and not np.array_equal(known, trusted):
         raise InputError(
             f"{path}: the trusted samples are not those with a verified label: make the two agree "
             "or leave the mask out."
         )
-    return known, verified
+    return known, verified, np.zeros(len(y), dtype=bool)

@@ -51,7 +51,7 @@ def read(path: Path, options: "ReadOptions") -> TrustedDataset:
     if y is None:
         y = no_labels(len(ids))
     mask = None if roles.trusted is None else _mask(path, roles.trusted, columns, ids)
-    trusted, verified = complete_trust(path, y, mask, texts(roles.verified_label))
+    trusted, verified, marked = complete_trust(path, y, mask, texts(roles.verified_label))
     true_labels = texts(roles.true_label)
     if roles.image is None:
         return TrustedDataset(
@@ -63,6 +63,7 @@ def read(path: Path, options: "ReadOptions") -> TrustedDataset:
             true_labels=true_labels,
             feature_names=roles.features,
             name=path.resolve().stem,
+            marked=marked,
         )
     with naming(path):
         decoded = decode_pictures(
@@ -82,6 +83,7 @@ def read(path: Path, options: "ReadOptions") -> TrustedDataset:
         true_labels=None if true_labels is None else true_labels[rows],
         name=path.resolve().stem,
         skipped=decoded.skipped,
+        marked=marked[rows],
     )
 
 

@@ -113,7 +113,8 @@ def _unicode(texts: np.ndarray, path: Path) -> np.ndarray:
 def _label_columns(dataset: TrustedDataset) -> dict[str, np.ndarray]:
     """Return the columns of labels that say something new."""
     columns = {"label": dataset.y}
-    if not np.array_equal(dataset.verified[dataset.trusted], dataset.y[dataset.trusted]):
+    marked = dataset.marked if dataset.marked is not None else np.zeros(len(dataset), dtype=bool)
+    if (dataset.trusted & ~marked).any():
         columns["verified_label"] = dataset.verified
     if dataset.true_labels is not None:
         columns["true_label"] = dataset.true_labels

@@ -36,6 +36,7 @@ SMALLEST_SHARE = 1e-3
 # Rows scored at once: bounds the copy of X that indexing makes.
 BLOCK_SIZE = 16_384
 CALIBRATION_FOLDS = 3
+TASK_DECIDES = ("warm_start", "loss", "mixup")
 _DECISION = "decision_function"
 
 
@@ -408,10 +409,10 @@ def _set_params(learner: Any, final: Any, task: Training) -> None:
     wanted = {"role": task.role} | (task.params or {})
     if continues_training(final):
         wanted["warm_start"] = task.continued
-    unset = {name for name, value in final.get_params(deep=False).items() if value is None}
-    final.set_params(
-        **{name: value for name, value in wanted.items() if name in unset | {"warm_start", "loss"}}
-    )
+    params = final.get_params(deep=False)
+    # The user's own settings stay, but for what the task could not be done with.
+    ours = {name for name, value in params.items() if value is None or name in TASK_DECIDES}
+    final.set_params(**{name: value for name, value in wanted.items() if name in ours})
 
 
 def _with_probabilities(learner: Any, rows: np.ndarray, labels: np.ndarray, seed: int) -> Any:

@@ -8,6 +8,7 @@ from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted
 
+from pudistill.calibration import SMALLEST_PROBA
 from pudistill.learners import (
     Training,
     continues_training,
@@ -15,7 +16,7 @@ from pudistill.learners import (
     predict_proba,
     train,
 )
-from pudistill.noise_aware import learn, whole_view
+from pudistill.noise_aware import learn, likelihood_training, whole_view
 from pudistill.pseudo_labels import one_hot
 from pudistill.validation import check_features, check_samples
 
@@ -125,18 +126,13 @@ class GoldLossCorrectionClassifier(ClassifierMixin, BaseEstimator):
             self.transition_matrix_ = np.array(
                 [prediction[true == c].mean(axis=0) for c in range(n_classes)]
             )
-        network = continues_training(estimator)  # it needs no first guess
-        guess = np.full((len(labels.given), n_classes), 1 / n_classes)
-        if not network:
-            guess = predict_proba(model_of(view.trusted, view.verified), X, n_classes)
+        T = np.maximum(self.transition_matrix_, SMALLEST_PROBA)
+        if continues_training(estimator):
+            self.model_ = train(likelihood_training(estimator, X, view, T, seed))
+            return self
+        guess = predict_proba(model_of(view.trusted, view.verified), X, n_classes)
         self.model_ = learn(
-            estimator,
-            X,
-            [view],
-            [guess],
-            transition_matrix=self.transition_matrix_,
-            n_jobs=self.n_jobs,
-            seed=seed,
+            estimator, X, [view], [guess], transition_matrix=T, n_jobs=self.n_jobs, seed=seed
         ).student
         return self
 
