@@ -1,5 +1,6 @@
 """Calibration of predictions: a temperature, and the weights of a mixture, by likelihood."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,38 +73,39 @@ class Temperature:
         return Temperature(float(np.exp(rng.normal(0, self.spread))), self.spread)
 
 
-def mixture_weight(first: np.ndarray, second: np.ndarray, known: np.ndarray) -> float:
-    """Find how much to believe the second of two predictions.
+def mixture_weights(predictions: Sequence[np.ndarray], known: np.ndarray) -> np.ndarray:
+    """Find how much to believe each of several predictions.
 
-    The weight maximises the likelihood of what is known, as if one sample more had spoken for
-    either.
+    The weights maximise the likelihood of what is known, as if one sample more had spoken for each
+    prediction.
 
     Parameters
     ----------
-    first, second : ndarray of shape (n_samples, n_classes)
+    predictions : sequence of ndarray of shape (n_samples, n_classes)
         Calibrated predictions for samples that were not trained on.
     known : ndarray of shape (n_samples, n_classes)
         As for `Temperature.fit`.
 
     Returns
     -------
-    weight : float in (0, 1)
-        The share of `second` in the best mixture.
+    weights : ndarray of shape (n_predictions,)
+        Their shares in the best mixture, which are positive and sum to 1.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from pudistill.calibration import mixture_weight
+    >>> from pudistill.calibration import mixture_weights
     >>> right, wrong = np.tile([0.9, 0.1], (98, 1)), np.tile([0.1, 0.9], (98, 1))
-    >>> round(mixture_weight(wrong, right, np.tile([1.0, 0.0], (98, 1))), 2)
-    0.99
+    >>> mixture_weights([wrong, right], np.tile([1.0, 0.0], (98, 1))).round(2).tolist()
+    [0.01, 0.99]
     """
-    p, q = ((proba * known).sum(axis=1) + SMALLEST_PROBA for proba in (first, second))
-    weight = 0.5
+    likelihoods = np.array([(proba * known).sum(axis=1) for proba in predictions]) + SMALLEST_PROBA
+    weights = np.full(len(predictions), 1 / len(predictions))
     for _ in range(MIXTURE_STEPS):
-        share = weight * q / (weight * q + (1 - weight) * p)
-        weight = (share.sum() + 1) / (len(share) + 2)
-    return float(weight)
+        shares = weights[:, None] * likelihoods
+        shares /= shares.sum(axis=0)
+        weights = (shares.sum(axis=1) + 1) / (len(known) + len(predictions))
+    return weights
 
 
 def log_likelihood(proba: np.ndarray, known: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from joblib import delayed
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
-from pudistill.calibration import Temperature, log_likelihood, mixture_weight
+from pudistill.calibration import Temperature, log_likelihood, mixture_weights
 from pudistill.comparison import Comparison, compare
 from pudistill.distillation import average_proba, train_teachers
 from pudistill.learners import (
@@ -52,8 +52,8 @@ NEGLIGIBLE = 0.1
 FOLDS_BY_SIZE = ((5_000, 5), (20_000, 3), (np.inf, 2))
 # Enough held-out trusted samples to tell candidates apart; more cost time and tell little more.
 ENOUGH_HELD_OUT = 400
-# A student that is believed more than this is not mixed with its guides.
-STUDENT_ALONE = 0.95
+# Who is believed less than this is left out of the mixture.
+SMALLEST_SHARE = 0.05
 # Folds in views with samples held out, which judge the way and not the result.
 HELD_OUT_FOLDS = 2
 
@@ -232,7 +232,7 @@ class Blend:
     def fit(cls, trusted: np.ndarray, teacher: np.ndarray, known: np.ndarray) -> "Blend":
         """Fit on predictions of shape (n_held_out, n_classes); see `Temperature.fit`."""
         first, second = Temperature.fit(trusted, known), Temperature.fit(teacher, known)
-        weight = mixture_weight(first.apply(trusted), second.apply(teacher), known)
+        weight = mixture_weights([first.apply(trusted), second.apply(teacher)], known)[1]
         return cls(first, second, weight)
 
     def guess(self, guides: Guides) -> np.ndarray:
@@ -459,7 +459,7 @@ def _calibrate(
 ) -> tuple[Temperature, float]:
     """Say how sure a student may be, and how far it is believed beside the first guess."""
     temperature = Temperature.fit(student, truth)
-    return temperature, mixture_weight(guess, temperature.apply(student), truth)
+    return temperature, mixture_weights([guess, temperature.apply(student)], truth)[1]
 
 
 def best_round(held_out: list[np.ndarray], truth: np.ndarray) -> int:
@@ -726,6 +726,42 @@ def prepare(
     )
 
 
+@dataclass(frozen=True)
+class Shares:
+    """How far each prediction is believed in the mixture, found on held-out trusted samples.
+
+    Attributes
+    ----------
+    guess, student, given_labels : float in [0, 1]
+        Shares of the first guess, the student and training on the given labels; they sum to 1.
+    given_temperature : Temperature
+        Calibrates the last one.
+    """
+
+    guess: float
+    student: float
+    given_labels: float
+    given_temperature: Temperature
+
+    @classmethod
+    def fit(
+        cls, guess: np.ndarray, student: np.ndarray, given: np.ndarray, truth: np.ndarray
+    ) -> "Shares":
+        """Fit on predictions of shape (n_held_out, n_classes), the first two calibrated."""
+        if len(truth) == 0:
+            return cls(0.0, 1.0, 0.0, Temperature())
+        temperature = Temperature.fit(given, truth)
+        weights = mixture_weights([guess, student, temperature.apply(given)], truth)
+        weights = np.where(weights < SMALLEST_SHARE, 0.0, weights)
+        of_guess, of_student, of_given = (weights / weights.sum()).tolist()
+        return cls(of_guess, of_student, of_given, temperature)
+
+    def mix(self, guess: np.ndarray, student: np.ndarray, given: np.ndarray) -> np.ndarray:
+        """Mix predictions of shape (n_samples, n_classes)."""
+        given = self.given_temperature.apply(given)
+        return self.guess * guess + self.student * student + self.given_labels * given
+
+
 class Outcome(NamedTuple):
     """What a student learned, how noisy the labels are, and what is shipped.
 
@@ -806,26 +842,23 @@ def learn_and_compare(
         )
         for view in views[1:]
     )
-    given = []
+    parts = [lesson.held_out[:0]]
     with stage("comparison", len(views) - 1) as advance:
         for view, model in zip(views[1:], in_order(models, n_jobs), strict=True):
-            given.append(predict_proba(model, X, labels.n_classes, view.held_out))
+            parts.append(predict_proba(model, X, labels.n_classes, view.held_out))
             advance(1)
-    mixture = {}
-    if lesson.share < STUDENT_ALONE:
-        guess = _held_out(guesses, views)
-        mixture["mixture"] = lesson.share * lesson.held_out + (1 - lesson.share) * guess
-    comparison = compare(
-        {
-            "trusted_only": _held_out([one.trusted_proba for one in ready.guides], views),
-            "given_labels": np.concatenate([lesson.held_out[:0], *given]),
-            "teacher": _held_out([one.teacher_proba for one in ready.guides], views),
-            "student": lesson.held_out,
-        }
-        | mixture,
-        _held_out_truth(views, labels.n_classes).argmax(axis=1),
-        seed=seed,
-    )
+    truth = _held_out_truth(views, labels.n_classes)
+    given = np.concatenate(parts)
+    shares = Shares.fit(_held_out(guesses, views), lesson.held_out, given, truth)
+    candidates = {
+        "trusted_only": _held_out([one.trusted_proba for one in ready.guides], views),
+        "given_labels": given,
+        "teacher": _held_out([one.teacher_proba for one in ready.guides], views),
+        "student": lesson.held_out,
+    }
+    if shares.student < 1:
+        candidates["mixture"] = shares.mix(_held_out(guesses, views), lesson.held_out, given)
+    comparison = compare(candidates, truth.argmax(axis=1), seed=seed)
     rows = whole.labelled
     noise = estimate_noise(
         labels.classes,
@@ -836,14 +869,17 @@ def learn_and_compare(
         notes=() if warning is None else (warning,),
         seed=seed,
     )
-    if comparison.shipped == "given_labels":
-        model = given_labels_model(student, X, whole, labels.n_classes, seed=seed)
-    else:
-        model = _candidate(comparison.shipped, ready, lesson)
+    given_model = None
+    if comparison.shipped == "given_labels" or (
+        comparison.shipped == "mixture" and shares.given_labels
+    ):
+        given_model = given_labels_model(student, X, whole, labels.n_classes, seed=seed)
+    model = _candidate(comparison.shipped, ready, lesson, shares, given_model)
     blend = ready.blend
     adapted = {
         "rounds": lesson.n_rounds,
-        "student_share": lesson.share,
+        "student_share": shares.student,
+        "given_labels_share": shares.given_labels,
         "teacher_share_of_guess": blend.weight,
         "sharpness_of_student": lesson.temperature.sharpness,
         "sharpness_of_teacher": blend.teacher.sharpness,
@@ -853,27 +889,32 @@ def learn_and_compare(
     return Outcome(lesson, noise, comparison, model, adapted)
 
 
-def _candidate(name: str, ready: Preparation, lesson: Lesson) -> Any:
-    guides, blend = ready.guides[0], ready.blend
+def _candidate(
+    name: str, ready: Preparation, lesson: Lesson, shares: Shares, given_model: Any
+) -> Any:
     if name == "student":
         return lesson.student
+    if name == "given_labels":
+        return given_model
+    guides, blend = ready.guides[0], ready.blend
     if name == "mixture":
-        return _mixture(lesson, guides, blend)
-    if name == "teacher" and guides.teachers:
-        return _mixture(None, guides, replace(blend, weight=1.0))
-    return guides.trusted_only
-
-
-def _mixture(lesson: Lesson | None, guides: Guides, blend: Blend) -> Mixture:
-    """Mix student and guides as far as each is believed; who counts for nothing is left out."""
-    share = 0.0 if lesson is None else lesson.share
-    teachers = guides.teachers or [guides.trusted_only]
-    parts = [
-        (teacher, (1 - share) * blend.weight / len(teachers), blend.teacher) for teacher in teachers
-    ]
-    parts.append((guides.trusted_only, (1 - share) * (1 - blend.weight), blend.trusted))
-    if lesson is not None:
-        parts.append((lesson.student, share, lesson.temperature))
+        parts = [
+            *_parts(guides, blend, shares.guess),
+            (lesson.student, shares.student, lesson.temperature),
+            (given_model, shares.given_labels, shares.given_temperature),
+        ]
+    elif name == "teacher" and guides.teachers:
+        parts = _parts(guides, replace(blend, weight=1.0), 1.0)
+    else:
+        return guides.trusted_only
     members, weights, temperatures = zip(*(part for part in parts if part[1] > 0), strict=True)
     n_classes = guides.trusted_proba.shape[1]
     return Mixture(list(members), list(weights), list(temperatures), n_classes)
+
+
+def _parts(guides: Guides, blend: Blend, share: float) -> list[tuple[Any, float, Temperature]]:
+    """List the guides' members, each with its weight in a mixture and what calibrates it."""
+    teachers = guides.teachers or [guides.trusted_only]
+    weight = share * blend.weight / len(teachers)
+    parts = [(teacher, weight, blend.teacher) for teacher in teachers]
+    return [*parts, (guides.trusted_only, share * (1 - blend.weight), blend.trusted)]
