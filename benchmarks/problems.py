@@ -283,7 +283,6 @@ PROBLEMS = (
             "paper_fixed",
             "pudistill",
             "true_labels",
-            "true_matrix",
         ),
         cells_apart=True,
     ),

@@ -140,10 +140,6 @@ def our_result(
     result["held_out"] = {
         candidate["name"]: candidate["accuracy"] for candidate in classifier.comparison_.candidates
     }
-    result["candidates"] = {
-        name: group.score(candidate)["test_accuracy"]
-        for name, candidate in getattr(classifier, "candidates_", {}).items()
-    }
     return result
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 
-from pudistill.calibration import PRIOR_SPREAD, Temperature, log_likelihood, mixture_weight
+from pudistill.calibration import PRIOR_SPREAD, Temperature, log_likelihood, mixture_weights
 
 
 def calibrated(n, n_classes=4, seed=0):
@@ -94,35 +94,36 @@ def test_residual_temperatures_scatter_as_widely_as_the_temperature_is_uncertain
 # Mixtures
 
 
-def test_without_samples_both_are_believed_alike():
-    assert mixture_weight(np.zeros((0, 2)), np.zeros((0, 2)), np.zeros((0, 2))) == 0.5
+def test_without_samples_all_are_believed_alike():
+    nothing = np.zeros((0, 2))
+    assert mixture_weights([nothing] * 4, nothing).tolist() == [0.25] * 4
 
 
 @pytest.mark.parametrize("n", [1, 8, 500])
 def test_equal_predictions_are_believed_alike(n):
     proba, known = calibrated(n)
-    assert mixture_weight(proba, proba, known) == pytest.approx(0.5)
+    assert mixture_weights([proba] * 3, known) == pytest.approx([1 / 3] * 3)
 
 
 @pytest.mark.parametrize("n", [1, 8, 98])
 def test_the_only_one_that_is_right_has_all_samples_but_one(n):
     known = np.tile([1.0, 0.0], (n, 1))
     right, wrong = known, 1 - known
-    assert mixture_weight(wrong, right, known) == pytest.approx((n + 1) / (n + 2))
-    assert mixture_weight(right, wrong, known) == pytest.approx(1 / (n + 2))
+    assert mixture_weights([wrong, right], known)[1] == pytest.approx((n + 1) / (n + 2))
+    assert mixture_weights([right, wrong], known)[1] == pytest.approx(1 / (n + 2))
 
 
 def test_two_that_know_different_things_share():
     known = np.tile([1.0, 0.0], (100, 1))
     first = np.where(np.arange(100)[:, None] < 25, known, 1 - known)
-    assert mixture_weight(first, 1 - first, known) == pytest.approx((75 + 1) / (100 + 2))
+    assert mixture_weights([first, 1 - first], known)[1] == pytest.approx((75 + 1) / (100 + 2))
 
 
 def test_the_weight_is_the_likeliest_one():
     proba, known = calibrated(300)
     noise = np.random.default_rng(1).normal(size=proba.shape)
     first, second = sharpened(proba, 0.3), softmax(np.log(proba) + noise, axis=1)
-    weight = mixture_weight(first, second, known)
+    weight = mixture_weights([first, second], known)[1]
     grid = np.linspace(0.01, 0.99, 99)
     # As if each had been right once more, beside the other being wrong.
     score = [
@@ -130,7 +131,14 @@ def test_the_weight_is_the_likeliest_one():
         for w in grid
     ]
     assert weight == pytest.approx(grid[np.argmax(score)], abs=0.015)
-    assert weight == pytest.approx(1 - mixture_weight(second, first, known), abs=0.01)
+    assert weight == pytest.approx(1 - mixture_weights([second, first], known)[1], abs=0.01)
+
+
+def test_of_several_who_adds_nothing_has_one_sample():
+    known = np.tile([1.0, 0.0], (100, 1))
+    first = np.where(np.arange(100)[:, None] < 25, known, 1 - known)
+    weights = mixture_weights([first, 1 - first, 1 - known], known)
+    assert weights == pytest.approx(np.array([26, 76, 1]) / 103)
 
 
 def test_log_likelihood_is_that_of_what_is_known():

@@ -292,7 +292,9 @@ def test_a_learner_that_cannot_be_calibrated_is_named(blobs, quick):
     few = np.zeros(400, dtype=bool)
     few[[np.flatnonzero(y == c)[0] for c in range(3)]] = True
     right = np.where(few, y, noisy)
-    with pytest.raises(InputError, match="SVC gives no probabilities"):
+    with pytest.raises(
+        InputError, match="Class 0 has one trusted sample, too few to turn the scores of SVC"
+    ):
         PUDistillClassifier(SVC(), **quick).fit(X, right, trusted=few)
 
 
@@ -537,6 +539,8 @@ def test_where_all_samples_are_trusted_it_is_plain_training(blobs):
     plain = LogisticRegression().fit(X, y)
     np.testing.assert_allclose(classifier.predict_proba(X), plain.predict_proba(X), atol=1e-3)
     assert (classifier.label_table_["source"] == "trusted").all()
+    assert classifier.noise_ is None
+    assert classifier.comparison_ is None
 
 
 def test_a_second_fit_forgets_the_first(blobs, fitted):
@@ -545,7 +549,9 @@ def test_a_second_fit_forgets_the_first(blobs, fitted):
     classifier.fit_teachers(X, noisy, trusted)
     assert not hasattr(classifier, "noise_")
     classifier.set_params(method="paper").fit(X, noisy, trusted=trusted)
-    assert not hasattr(classifier, "expected_accuracy_")
+    assert classifier.expected_accuracy_ is None
+    with pytest.raises(InputError, match="call fit_teachers again"):
+        classifier.set_params(method="default").fit_student(X, noisy, trusted)
 
 
 def test_two_classes(blobs):

@@ -11,11 +11,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from pudistill.comparison import Comparison, ExpectedAccuracy
 from pudistill.distillation import average_proba, train_student, train_teachers
 from pudistill.exceptions import InputError
-from pudistill.learners import default_learner, predict_proba
+from pudistill.learners import default_learner, needs_calibration, predict_proba
 from pudistill.model_selection import deal_folds
-from pudistill.noise_aware import learn_and_compare, prepare
+from pudistill.noise_aware import Preparation, learn_and_compare, prepare
+from pudistill.noise_estimation import NoiseEstimate
 from pudistill.pseudo_labels import LABEL_TYPES, SMALLEST_PROBA, one_hot
 from pudistill.pu_filter import (
     DEFAULT_MIN_VOTES,
@@ -109,16 +111,19 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
         What the student learned from: verified labels, and pseudo-labels of all other samples.
     student_ : fitted estimator
         The student, or what is shipped in its place; it predicts.
-    noise_ : NoiseEstimate
+    noise_ : NoiseEstimate or None
         How noisy the given labels are: ``transition_matrix``, ``rate``, ``class_rate`` and their
-        intervals. Default method only, as the next four.
-    comparison_ : Comparison
+        intervals. This and the next four are of the default method, and None where `method` is
+        "paper" or all samples are trusted.
+    comparison_ : Comparison or None
         How the candidates did on held-out trusted samples, what is shipped, and why.
-    shipped_ : {"mixture", "student", "teacher", "trusted_only", "given_labels"}
-        Which candidate `student_` is; a mixture is that of the student and its guides.
+    shipped_ : {"mixture", "student", "teacher", "trusted_only", "given_labels"} \
+            or None
+        Which candidate `student_` is; a mixture is that of the student, its guides and training on
+        the given labels.
     expected_accuracy_ : ExpectedAccuracy or None
         ``value``, ``interval`` (95 %) and ``n``; None without `compare`.
-    adapted_ : dict of str to float
+    adapted_ : dict of str to float, or None
         What became of quantities that adapt to the data: rounds, how far the student is believed
         beside its guides, and how much each had to be sharpened.
     label_table_ : DataFrame
@@ -279,6 +284,8 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
         for name in LEARNED_BY_STUDENT:  # of an earlier fit
             self.__dict__.pop(name, None)
         self._fitted_on_frame = isinstance(X, pd.DataFrame)
+        self._ready: Preparation | None = None
+        self._check_calibration(X, labels)
         seed = check_random_state(self.random_state).randint(2**31 - 1, size=3)
         self._student_seed = int(seed[2])
         self.filter_ = TieredPUFilter(
@@ -301,8 +308,9 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
             self.teachers_, self.teacher_proba_ = [], np.zeros((0, labels.n_classes))
             return self
         if self.method == "default":
-            self._prepare(X, labels, int(seed[1]))
-            self.teacher_proba_ = self._ready.guides[0].teacher_proba[noisy]
+            self._ready = self._prepared(X, labels, int(seed[1]))
+            guides = self._ready.guides[0]
+            self.teachers_, self.teacher_proba_ = guides.teachers, guides.teacher_proba[noisy]
             return self
         self.teachers_ = train_teachers(
             self._learner(TEACHER, X),
@@ -320,14 +328,14 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
         value = getattr(self, name)
         return default if self.method == "paper" and value == "auto" else value
 
-    def _prepare(self, X: Any, labels: Labels, seed: int) -> None:
+    def _prepared(self, X: Any, labels: Labels, seed: int) -> Preparation:
         """Train all that reads no noisy label, with and without folds of trusted samples."""
         folds, team_labels = self.filter_.folds_, self.filter_.team_labels_
         if folds.max() < 0:  # a rule that was given needs no teams: a held-out fold has no filter
             folds = deal_folds(labels.verified, N_TEAMS, seed)
             team_labels = np.tile(labels.verified, (N_TEAMS, 1))
             team_labels[folds == np.arange(N_TEAMS)[:, None]] = MISSING
-        self._ready = prepare(
+        return prepare(
             X,
             labels,
             self.filter_.clean_labels_,
@@ -340,12 +348,16 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
             n_jobs=self.n_jobs,
             seed=seed,
         )
-        self.teachers_ = self._ready.guides[0].teachers
 
     def _fit_student(self, X: Any, labels: Labels) -> "PUDistillClassifier":
         self._check_same_trusted(labels)
         if self.method == "default" and not labels.trusted.all():
             return self._fit_noise_aware(X, labels)
+        self.noise_: NoiseEstimate | None = None
+        self.comparison_: Comparison | None = None
+        self.shipped_: str | None = None
+        self.expected_accuracy_: ExpectedAccuracy | None = None
+        self.adapted_: dict[str, float] | None = None
         self.targets_ = self._pseudo_labels(labels)  # line 13
         self.student_ = train_student(  # line 14
             self._learner(STUDENT, X), X, self.targets_, seed=self._student_seed
@@ -360,7 +372,24 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
         )
         return self
 
+    def _check_calibration(self, X: Any, labels: Labels) -> None:
+        """Refuse a class of one sample early, where scores are to be made probabilities."""
+        sizes = np.bincount(labels.verified[labels.trusted], minlength=labels.n_classes)
+        for role in (FILTER, TEACHER, STUDENT):
+            learner = self._learner(role, X)
+            if sizes.min() < 2 and needs_calibration(learner):
+                raise InputError(
+                    f"Class {labels.classes.tolist()[sizes.argmin()]!r} has one trusted sample, "
+                    f"too few to turn the scores of {type(learner).__name__} into probabilities: "
+                    "verify one more, or use a learner with predict_proba."
+                )
+
     def _fit_noise_aware(self, X: Any, labels: Labels) -> "PUDistillClassifier":
+        if self._ready is None:
+            raise InputError(
+                'The teachers were fitted with method="paper": call fit_teachers again for '
+                'method="default".'
+            )
         outcome = learn_and_compare(
             X,
             labels,

@@ -97,6 +97,7 @@ def options(
 
 @app.command(epilog="Example: pudistill demo --noise symmetric --level 0.9")
 def demo(
+    ctx: typer.Context,
     noise: Annotated[
         str, typer.Option(help="symmetric, asymmetric (cyclic), pair or instance.")
     ] = "asymmetric",
@@ -117,6 +118,12 @@ def demo(
     folder = _first_free("pudistill-demo") if output is None else output
     chosen = DEMO | {"trusted_fraction": trusted, "seed": seed}
     if sweep:
+        for name in ("noise", "level"):
+            if _was_given(ctx, name):
+                raise InputError(
+                    f"--sweep runs through all levels of two kinds of noise: leave --{name} out, "
+                    "or choose with pudistill sweep digits --noises ... --levels ..."
+                )
         _sweep_and_tell(chosen, folder)
     else:
         _fit_and_tell(Settings.read(chosen | {"noise": noise, "level": level}), folder)
@@ -151,7 +158,7 @@ def sweep(
     """Draw accuracy against noise level for data whose labels are right, for every method."""
     values: dict[str, Any] = {
         "data": data,
-        "noises": noises.split(","),
+        "noises": [name.strip() for name in noises.split(",")],
         "levels": levels.split(","),
         "trusted_fraction": trusted,
         "test_data": test_data,

@@ -113,6 +113,31 @@ def compare(proba: dict[str, np.ndarray], labels: np.ndarray, *, seed: int) -> C
     return Comparison(shipped, _why(shipped, correct), candidates, expected)
 
 
+def unjudged(classes: np.ndarray, held_out: np.ndarray) -> str | None:
+    """Say which classes no held-out sample speaks for.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (n_classes,)
+        Class labels.
+    held_out : ndarray of shape (n_held_out,), int
+        Codes of the held-out samples.
+
+    Returns
+    -------
+    sentence : str or None
+        None if there is none, or if nothing was held out at all.
+    """
+    names = np.delete(classes, np.unique(held_out)).tolist()
+    if len(held_out) == 0 or not names:
+        return None
+    listed = ", ".join(map(repr, names[:5])) + (" and others" if len(names) > 5 else "")
+    return (
+        f"No trusted sample of class {listed} could be held out: the expected accuracy says "
+        "nothing about it. Verify more of its samples, at least three."
+    )
+
+
 def favourite(candidates: Iterable[str]) -> str:
     """Name the candidate that needs no proof."""
     return next(name for name in FAVOURITES if name in candidates)

@@ -7,6 +7,7 @@ does the same within one training, as a loss. At last candidates are compared on
 samples (`learn_and_compare`).
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -17,8 +18,9 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
 from pudistill.calibration import Temperature, log_likelihood, mixture_weights
-from pudistill.comparison import Comparison, compare
+from pudistill.comparison import Comparison, compare, unjudged
 from pudistill.distillation import average_proba, train_teachers
+from pudistill.exceptions import TrustedWarning
 from pudistill.learners import (
     Mixture,
     Training,
@@ -36,6 +38,7 @@ from pudistill.noise_estimation import (
     estimate_noise,
     fit_transition_matrix,
     known_originals,
+    shifted,
 )
 from pudistill.progress import stage
 from pudistill.pseudo_labels import likelihood, one_hot, posterior
@@ -859,6 +862,9 @@ def learn_and_compare(
     if shares.student < 1:
         candidates["mixture"] = shares.mix(_held_out(guesses, views), lesson.held_out, given)
     comparison = compare(candidates, truth.argmax(axis=1), seed=seed)
+    if silent := unjudged(labels.classes, truth.argmax(axis=1)):
+        warnings.warn(silent, TrustedWarning, stacklevel=6)
+        comparison = replace(comparison, why=f"{comparison.why} {silent}")
     rows = whole.labelled
     noise = estimate_noise(
         labels.classes,
@@ -866,7 +872,11 @@ def learn_and_compare(
         whole.given[rows],
         originals,
         lesson.temperature,
-        notes=() if warning is None else (warning,),
+        notes=[
+            note
+            for note in (warning, shifted(labels.classes, guesses[0][rows], whole.verified))
+            if note is not None
+        ],
         seed=seed,
     )
     given_model = None

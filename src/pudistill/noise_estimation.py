@@ -7,12 +7,13 @@ trusted samples still have the label that they were once given, these count too:
 under any noise.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import gammaln
-from scipy.stats import binom
+from scipy.stats import binom, chi2
 
 from pudistill.calibration import Temperature
 from pudistill.validation import MISSING
@@ -33,6 +34,9 @@ MIN_CLASS_SIZE = 10
 # were overwritten.
 IMPLAUSIBLE, DOUBT = 1e-3, 0.05
 QUANTILES = (0.025, 0.975)
+# Classes may have this other shares among trusted samples, in total variation, before it is told.
+LARGE_SHIFT = 0.1
+PRIOR_STEPS = 50
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class NoiseEstimate:
     transition_interval : ndarray of shape (2, n_classes, n_classes)
         Lower and upper ends of its 95 % intervals.
     rate : float in [0, 1]
-        Share of wrong labels.
+        Share of wrong labels; NaN where there are none to be wrong.
     rate_interval : tuple of two floats
         Its 95 % interval.
     class_rate : ndarray of shape (n_classes,)
@@ -241,6 +245,59 @@ def known_originals(
     return originals, None
 
 
+def shifted(classes: np.ndarray, guess: np.ndarray, verified: np.ndarray) -> str | None:
+    """Find out whether classes have other shares among the trusted samples than elsewhere.
+
+    The shares elsewhere are those that make a classifier's predictions likeliest: M. Saerens,
+    P. Latinne, C. Decaestecker, "Adjusting the outputs of a classifier to new a priori
+    probabilities", Neural Computation 14 (2002).
+
+    Parameters
+    ----------
+    classes : ndarray of shape (n_classes,)
+        Class labels.
+    guess : ndarray of shape (n_noisy, n_classes)
+        Calibrated predictions, learned from the trusted samples, for others.
+    verified : ndarray of shape (n_samples,), int
+        Codes of the trusted samples, -1 elsewhere.
+
+    Returns
+    -------
+    warning : str or None
+        What to tell the user, if the shares differ by more than can be chance, and by much.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill.noise_estimation import shifted
+    >>> rare = np.repeat([[0.95, 0.05], [0.05, 0.95]], [950, 50], axis=0)
+    >>> verified = np.repeat([0, 1, -1], [20, 20, 1000])
+    >>> shifted(np.array(["common", "rare"]), rare, verified).split(":")[0]
+    "50% of the trusted samples are of class 'rare', but only about 0% of the others"
+    """
+    if len(guess) == 0:
+        return None
+    trusted = np.bincount(verified[verified != MISSING], minlength=len(classes))
+    shares = trusted / trusted.sum()
+    ratios = guess / shares
+    prior = shares
+    for _ in range(PRIOR_STEPS):
+        evidence = ratios * prior
+        prior = (evidence / evidence.sum(axis=1, keepdims=True)).mean(axis=0)
+    # Whether trusted samples may have been drawn with those shares: the likelihood ratio test.
+    surprise = 2 * (trusted * np.log(shares / np.maximum(prior, 1 / len(guess)))).sum()
+    chance = chi2.ppf(1 - IMPLAUSIBLE, len(classes) - 1)
+    if surprise < chance or np.abs(prior - shares).sum() / 2 < LARGE_SHIFT:
+        return None
+    most = int(np.argmax(shares - prior))
+    name = classes.tolist()[most]
+    return (
+        f"{shares[most]:.0%} of the trusted samples are of class {name!r}, but only about "
+        f"{prior[most]:.0%} of the others: results lean towards that class, and so does what is "
+        "said about them. Verify samples that are drawn at random."
+    )
+
+
 def combine(
     T: np.ndarray, spread: np.ndarray, originals: Originals | None
 ) -> tuple[np.ndarray, float]:
@@ -282,7 +339,7 @@ def estimate_noise(
     originals: Originals | None,
     temperature: Temperature,
     *,
-    notes: tuple[str, ...] = (),
+    notes: Sequence[str] = (),
     seed: int,
 ) -> NoiseEstimate:
     """Estimate the noise and how sure that is.
@@ -299,7 +356,7 @@ def estimate_noise(
         Trusted samples whose given label is known.
     temperature : Temperature
         What calibrated `proba`; how sure that was enters the intervals.
-    notes : tuple of str
+    notes : sequence of str
         Warnings to begin with.
     seed : int
         Decides the bootstrap.
@@ -341,12 +398,14 @@ def estimate_noise(
     class_rate = 1 - np.diagonal(T)
     low, high = np.quantile(wrong @ prior, QUANTILES)
     rate = float(class_rate @ prior)
+    if len(given) == 0 and originals is None:
+        rate, low, high = np.nan, 0.0, 1.0
     return NoiseEstimate(
         classes=classes,
         transition_matrix=T,
         transition_interval=np.quantile(drawn, QUANTILES, axis=0),
         rate=rate,
-        rate_interval=(float(min(low, rate)), float(max(high, rate))),
+        rate_interval=(float(np.fmin(low, rate)), float(np.fmax(high, rate))),
         class_rate=class_rate,
         class_rate_interval=np.quantile(wrong, QUANTILES, axis=0).T,
         class_prior=prior,

@@ -469,8 +469,9 @@ def choose_rule(
     Returns
     -------
     rule : Rule
-        Among equals the strictest. Where no rule reaches the target, one that elects nobody: more
-        votes than there are members, and a precision of NaN.
+        Among equals the strictest, but while no rule elects anybody the laxest: then the clean set
+        may still grow. Where no rule reaches the target, one that elects nobody: more votes than
+        there are members, and a precision of NaN. Where no sample is positive, the paper's.
 
     Examples
     --------
@@ -482,6 +483,8 @@ def choose_rule(
     (0.7, 2)
     """
     n_members = len(scores)
+    if not positive.any():  # too few trusted samples to hide any
+        return Rule(DEFAULT_THRESHOLD, math.ceil(DEFAULT_MIN_VOTES * n_members - 1e-9), np.nan)
     best, most = Rule(max(thresholds), n_members + 1, np.nan), 0.0
     for threshold in sorted(thresholds, reverse=True):
         votes = (scores >= threshold).sum(axis=0)

@@ -391,7 +391,7 @@ class Units:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder = folder.absolute()  # workers may have another working directory
 
     def cache(self, func: Callable, ignore: Sequence[str] = ()) -> Callable:
         """Wrap a function that returns a NamedTuple of arrays, so that it runs once per input.

@@ -85,7 +85,7 @@ def check_labels(y: Any, trusted: Any = None, *, for_fit: bool = True) -> Labels
     if y.dtype.kind == "f" and np.isinf(y).any():
         raise InputError("Input y contains infinity or a value too large for its type.")
     has_label = ~pd.isna(y)
-    if not has_label.any():
+    if not has_label.any() and (trusted is None or np.asarray(trusted).dtype == bool):
         raise InputError("Input y contains NaN only: no sample has a given label.")
     if y.dtype == object:  # integers beside None are an array of objects; they stay integers
         known = np.array(y[has_label].tolist())
@@ -94,8 +94,8 @@ def check_labels(y: Any, trusted: Any = None, *, for_fit: bool = True) -> Labels
         check_classification_targets(y[has_label])
 
     mask, verified_values = _read_trusted(y, has_label, trusted, for_fit)
-    if y.dtype.kind == "i" and not (verified_values[mask] == -1).any():
-        has_label &= y != -1
+    if _whole_numbers(y[has_label]) and not (verified_values[mask] == -1).any():
+        has_label[has_label] = y[has_label] != -1
     if not mask.any():
         raise InputError(
             "No sample is trusted: verify some labels of each class and pass them as `trusted`."
@@ -112,6 +112,14 @@ def check_labels(y: Any, trusted: Any = None, *, for_fit: bool = True) -> Labels
         _check_every_class_is_trusted(classes, verified)
     from_mask = trusted is None or np.asarray(trusted).dtype == bool
     return Labels(classes, given, mask, verified, from_mask)
+
+
+def _whole_numbers(values: np.ndarray) -> bool:
+    if values.dtype == object:
+        return all(isinstance(value, int) and not isinstance(value, bool) for value in values)
+    return values.dtype.kind in "iu" or (
+        values.dtype.kind == "f" and bool((values == np.round(values)).all())
+    )
 
 
 def _without_extension_dtype(values: Any) -> Any:
@@ -154,6 +162,11 @@ def _read_trusted(y: np.ndarray, has_label: np.ndarray, trusted: Any, for_fit: b
 
     mask = ~np.asarray(pd.isna(values))
     known = values[mask].tolist()
+    if mask.all() and -1 in known and -1 not in y[has_label].tolist():
+        raise InputError(
+            "`trusted` holds -1, which is no given label, and no missing value: write NaN or None "
+            "for samples that nobody verified."
+        )
     if known and all(isinstance(value, bool) for value in known) and y.dtype != bool:
         raise InputError(
             "`trusted` holds True and False beside missing values, which is no mask: fill the "

@@ -345,9 +345,10 @@ def _metrics(
         "classes": list(dataset.classes),
         "skipped": [f"{name}: {reason}" for name, reason in dataset.skipped],
     }
-    if hasattr(classifier, "noise_"):
+    if classifier.noise_ is not None and classifier.comparison_ and classifier.adapted_:
         comparison, expected = classifier.comparison_, classifier.expected_accuracy_
-        metrics["noise"] = classifier.noise_.to_dict()
+        if np.isfinite(classifier.noise_.rate):  # else there is no given label to speak of
+            metrics["noise"] = classifier.noise_.to_dict()
         metrics["adapted"] = {name: round(value, 3) for name, value in classifier.adapted_.items()}
         metrics["comparison"] = {
             "shipped": comparison.shipped,
@@ -515,14 +516,7 @@ def summarise(run: Run, metrics: dict[str, Any]) -> RunSummary:
     settings = run.read_toml("config.toml")
     gallery = run.read_arrays("gallery.npz")
     history = run.read_table("history")
-    last = history.groupby("class_name")["n_clean"].last()
     notes = [f"Skipped {line}." for line in metrics["skipped"]]
-    notes += [
-        f"The filter found no further sample of class {name}: its trusted samples are all that "
-        "the teachers saw of it."
-        for name in last.index[last == 0]
-        if "filter_settings" not in metrics
-    ]
     return RunSummary(
         title=f"pudistill: {Path(settings['data']).name}",
         labels=run.read_table("labels"),

@@ -104,6 +104,15 @@ class TrustedDataset:
             marked=None if self.marked is None else self.marked[indices],
         )
 
+    def without_minus_one(self) -> "TrustedDataset":
+        """Take -1 for no label where labels are whole numbers and no trusted sample has it."""
+        known = {*self.y, *self.verified} - {None}
+        if "-1" not in known or "-1" in self.verified or not all(map(_is_whole, known)):
+            return self
+        y = self.y.copy()
+        y[y == "-1"] = None
+        return replace(self, y=y)
+
     def for_fit(self) -> tuple[np.ndarray, np.ndarray]:
         """Return `y` and `trusted` as ``PUDistillClassifier.fit`` takes them.
 
@@ -389,6 +398,10 @@ def _refuse_repeated(ids: Sequence[str], labels: Sequence[str | None]) -> None:
         f"Trusted id {repeated[0]!r} comes {counts[repeated[0]]} times ({len(repeated)} ids come "
         "more than once): name each sample once."
     )
+
+
+def _is_whole(name: str) -> bool:
+    return name.removeprefix("-").isdecimal()
 
 
 def _trusted_without_label(name: str) -> InputError:

@@ -115,7 +115,7 @@ def load_dataset(
         # Ids must be unique before anything can be looked up by them.
         validate(dataset, labels_required, str(source))
         dataset = dataset.with_trusted(*read_trusted(Path(trusted)))
-    return validate(dataset, labels_required, str(source))
+    return validate(dataset.without_minus_one(), labels_required, str(source))
 
 
 def _read(source: str | os.PathLike[str], options: ReadOptions) -> TrustedDataset:

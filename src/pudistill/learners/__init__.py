@@ -327,6 +327,11 @@ def continues_training(estimator: Any) -> bool:
     return getattr(_final_step(estimator), "continues_training", False)
 
 
+def needs_calibration(estimator: Any) -> bool:
+    """Whether a learner has scores, but no probabilities."""
+    return not hasattr(estimator, "predict_proba") and hasattr(estimator, _DECISION)
+
+
 def predict_proba(learner: Any, X: Any, n_classes: int, rows: np.ndarray | None = None) -> Any:
     """Score samples in blocks.
 
@@ -424,7 +429,7 @@ def _with_probabilities(learner: Any, rows: np.ndarray, labels: np.ndarray, seed
         name, final = learner.steps[-1]
         final = _with_probabilities(final, rows, labels, seed)
         return Pipeline([*learner.steps[:-1], (name, final)], memory=learner.memory)
-    if hasattr(learner, "predict_proba") or not hasattr(learner, _DECISION):
+    if not needs_calibration(learner):
         return learner
     samples = np.unique(rows)
     n_folds = min(CALIBRATION_FOLDS, _fewest(learner, labels[samples]))

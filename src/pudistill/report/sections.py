@@ -25,7 +25,6 @@ CANDIDATE_NAMES = {
 
 SOURCE_NAMES = {
     "trusted originals": "what trusted samples were called before",
-    "clean set": "given labels of the clean set",
     "model of the given labels": "given labels beside calibrated predictions",
 }
 
@@ -211,16 +210,16 @@ def filter_section(settings: Sequence[Mapping[str, Any]] | None) -> dict | None:
     """
     if not settings:
         return None
-    empty = [
-        Markup("{}{}").format(class_word(str(row["class_name"])), _at_best(row["precision"]))
-        for row in settings
-        if row["n_clean"] == 0
+    refused = [row for row in settings if row["min_votes"] > row["n_members"]]
+    vain = [row for row in settings if row["n_clean"] == 0 and row not in refused]
+    told = [
+        Markup(sentence).format(listed([class_word(str(row["class_name"])) for row in rows]))
+        for sentence, rows in (
+            ("No setting was precise enough for {}.", refused),
+            ("The filter found no further sample of {}.", vain),
+        )
+        if rows
     ]
-    sentence = Markup(
-        "No setting was precise enough for {}: there the teachers learn from trusted samples only."
-    )
-    return {"rows": list(settings), "empty": sentence.format(listed(empty)) if empty else None}
-
-
-def _at_best(precision: float | None) -> Markup:
-    return Markup(" ({} at best)").format(percent(precision)) if precision is not None else Markup()
+    if told:
+        told.append(Markup("There the teachers learn from trusted samples only."))
+    return {"rows": list(settings), "empty": Markup(" ").join(told) or None}
