@@ -496,6 +496,8 @@ def _print_accuracy(run: "Run") -> None:
             f"{high:.0%}).",
             soft_wrap=True,
         )
+        for warning in noise["warnings"][:3]:  # the report has all
+            _complain("Warning:", "bold yellow", warning)
     if expected := metrics.get("expected_accuracy"):
         low, high = expected["interval"]
         output_console.print(

@@ -14,7 +14,7 @@ LEAD = 2.0
 N_BOOTSTRAP = 500
 LEVEL = 0.95
 WORDS = {
-    "mixture": "the student mixed with its guides",
+    "mixture": "the student in a mixture",
     "student": "the student",
     "teacher": "the teacher",
     "trusted_only": "training on the trusted samples only",

@@ -19,7 +19,7 @@ CANDIDATE_NAMES = {
     "trusted_only": "trained on the trusted labels only",
     "teacher": "the teachers",
     "student": "the student",
-    "mixture": "the student mixed with its guides",
+    "mixture": "the student in a mixture",
 }
 """The classifiers of which the best is kept, and what the report calls them."""
 
