@@ -7,7 +7,7 @@ from scipy import sparse
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
-from sklearn.datasets import load_digits, make_blobs
+from sklearn.datasets import load_digits, make_blobs, make_classification
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, SGDClassifier
@@ -16,6 +16,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import SVC, LinearSVC
+from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from pudistill import (
@@ -612,3 +613,32 @@ def test_two_trusted_samples_of_each_class_calibrate_a_learner_without_probabili
     given = np.where(trusted, y, noisy)
     assert PUDistillClassifier(SVC(), **PAPER).fit(X, given, trusted=trusted).score(X, y) > 0.9
     assert PUDistillClassifier(SVC(), **QUICK).fit(X, given, trusted=trusted).score(X, y) > 0.9
+
+
+@pytest.mark.parametrize("learner", [KNeighborsClassifier(1), DecisionTreeClassifier()])
+@pytest.mark.parametrize("originals", [True, False])
+def test_who_memorises_is_not_judged_on_what_it_has_seen(learner, originals):
+    # Half of the labels cannot be predicted, so that a memory of them shows.
+    X, y = make_classification(1600, n_informative=5, n_redundant=0, flip_y=0.5, random_state=1)
+    X_test, y_test, X, y = X[400:], y[400:], X[:400], y[:400]
+    trusted = np.random.default_rng(0).random(400) < 0.4
+    noise = corrupt_labels(y, "pair", 0.05, trusted=trusted, random_state=0)
+    given, verified = noise.y, trusted
+    if originals:
+        given, verified = noise.would_be, np.where(trusted, y, np.nan)
+    classifier = PUDistillClassifier(learner, **QUICK).fit(X, given, trusted=verified)
+    expected = classifier.expected_accuracy_
+    assert expected.value == pytest.approx(classifier.score(X_test, y_test), abs=0.1)
+    held_out = {one["name"]: one["accuracy"] for one in classifier.comparison_.candidates}
+    assert held_out["given_labels"] < 0.75
+
+
+def test_without_any_given_label_nothing_is_said_of_noise(blobs):
+    X, y, _, trusted = blobs
+    labels = np.where(trusted, y, np.nan)
+    classifier = PUDistillClassifier(**QUICK).fit(X, labels, trusted=trusted)
+    assert np.isnan(classifier.noise_.rate)
+    assert classifier.noise_.rate_interval == (0, 1)
+    assert classifier.score(X, y) > 0.95
+    nothing_given = clone(classifier).fit(X, np.full(400, np.nan), trusted=labels)
+    assert nothing_given.score(X, y) > 0.95

@@ -136,6 +136,20 @@ def test_a_sweep_draws_the_curve_and_its_report_can_be_written_again(command, tm
     assert "already holds a run" in " ".join(err.split())
 
 
+def test_a_sweep_has_all_levels(command):
+    code, _, err = command("demo", "--sweep", "--level", "0.5")
+    assert code == 2
+    assert "leave --level out" in " ".join(err.split())
+
+
+def test_labels_that_were_marked_as_right_are_no_sample_of_the_noise(command, wine, tmp_path):
+    wine.drop(columns="true_label").to_csv("noisy.csv", index=False)
+    assert command("fit", "noisy.csv", *QUICK, "--output", "run")[0] == 0
+    noise = json.loads((tmp_path / "run" / "metrics.json").read_text())["noise"]
+    assert noise["sources"]["trusted originals"] == 0
+    assert not any("overwritten" in warning for warning in noise["warnings"])
+
+
 def test_an_interrupted_run_goes_on_where_it_stopped(command, wine, tmp_path, monkeypatch):
     wine.to_csv("noisy.csv", index=False)
     fit = ["fit", "noisy.csv", *QUICK, "--output"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from pudistill import comparison
-from pudistill.comparison import choose, compare, exact_interval, favourite
+from pudistill.comparison import choose, compare, exact_interval, favourite, unjudged
 
 
 def hits(n, *right):
@@ -202,3 +202,10 @@ def test_one_seed_gives_one_result():
     proba = {"student": predictions(hits(30, (0, 22)), labels)}
     one, other = (compare(proba, labels, seed=3) for _ in range(2))
     assert one == other
+
+
+def test_classes_that_nothing_speaks_for_are_named():
+    classes = np.array(["cat", "dog", "eel"])
+    assert unjudged(classes, np.array([0, 1, 2])) is None
+    assert unjudged(classes, np.zeros(0, dtype=int)) is None
+    assert "class 'cat', 'eel' could be held out" in unjudged(classes, np.array([1, 1]))

@@ -247,6 +247,25 @@ def test_a_network_learns_the_likelihood_of_what_is_known(blobs):
     np.testing.assert_allclose(network.known_[~trusted], T[:, noisy[~trusted]].T)
 
 
+class Memory(Network):
+    """Predicts what it was told of a sample, where that says anything, else its x."""
+
+    def predict_proba(self, X):
+        if len(X) != len(self.known_):
+            return self.model_.predict_proba(X)
+        told = self.known_ / self.known_.sum(axis=1, keepdims=True)
+        says_nothing = (self.known_ == self.known_[:, :1]).all(axis=1)
+        return np.where(says_nothing[:, None], self.model_.predict_proba(X), told)
+
+
+def test_what_a_network_says_of_a_label_has_not_learned_it(blobs):
+    _, y, noisy, trusted = blobs
+    found, _ = lesson(blobs, learner=Memory(), transition_matrix=0.2 + 0.4 * np.eye(3))
+    right = found.proba.argmax(axis=1) == y
+    told = found.proba.argmax(axis=1) == noisy
+    assert right[~trusted].mean() > told[~trusted].mean()
+
+
 def test_given_labels_are_the_users_own(blobs):
     X, y, _, trusted = blobs
     given_labels = np.where(np.arange(400) % 3 == 0, (y + 1) % 3, y)  # and trusted ones, before

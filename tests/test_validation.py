@@ -113,3 +113,24 @@ def test_classes_without_trusted_samples_are_named_with_the_three_ways_out():
         "No trusted sample has class 2, 3, 4, 5, 6 and 2 more: verify some of its samples, merge "
         "it into another class, or drop it."
     )
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        np.array([0, 1, -1, 1, 0]),
+        np.array([0.0, 1.0, -1.0, 1.0, 0.0]),
+        np.array([0, 1, -1, 1, 0], dtype=object),
+        pd.Series([0, 1, -1, 1, 0], dtype="Int64"),
+    ],
+)
+def test_minus_one_is_no_label_wherever_labels_are_whole_numbers(y):
+    trusted = np.array([True, True, False, False, False])
+    labels = check_labels(y, trusted)
+    assert labels.classes.tolist() == [0, 1]
+    assert labels.given.tolist() == [0, 1, -1, 1, 0]
+
+
+def test_minus_one_for_samples_that_nobody_verified_is_noticed():
+    with pytest.raises(InputError, match="write NaN or None for samples that nobody verified"):
+        check_labels([0, 1, 1, 0], [0, 1, -1, -1])

@@ -38,7 +38,6 @@ from pudistill.noise_estimation import (
     estimate_noise,
     fit_transition_matrix,
     known_originals,
-    shifted,
 )
 from pudistill.progress import stage
 from pudistill.pseudo_labels import likelihood, one_hot, posterior
@@ -872,11 +871,7 @@ def learn_and_compare(
         whole.given[rows],
         originals,
         lesson.temperature,
-        notes=[
-            note
-            for note in (warning, shifted(labels.classes, guesses[0][rows], whole.verified))
-            if note is not None
-        ],
+        notes=[] if warning is None else [warning],
         seed=seed,
     )
     given_model = None

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import gammaln
-from scipy.stats import binom, chi2
+from scipy.stats import binom
 
 from pudistill.calibration import Temperature
 from pudistill.validation import MISSING
@@ -34,9 +34,6 @@ MIN_CLASS_SIZE = 10
 # were overwritten.
 IMPLAUSIBLE, DOUBT = 1e-3, 0.05
 QUANTILES = (0.025, 0.975)
-# Classes may have this other shares among trusted samples, in total variation, before it is told.
-LARGE_SHIFT = 0.1
-PRIOR_STEPS = 50
 
 
 @dataclass(frozen=True)
@@ -243,59 +240,6 @@ def known_originals(
             "were verified, so they were not counted as a sample of the noise."
         )
     return originals, None
-
-
-def shifted(classes: np.ndarray, guess: np.ndarray, verified: np.ndarray) -> str | None:
-    """Find out whether classes have other shares among the trusted samples than elsewhere.
-
-    The shares elsewhere are those that make a classifier's predictions likeliest: M. Saerens,
-    P. Latinne, C. Decaestecker, "Adjusting the outputs of a classifier to new a priori
-    probabilities", Neural Computation 14 (2002).
-
-    Parameters
-    ----------
-    classes : ndarray of shape (n_classes,)
-        Class labels.
-    guess : ndarray of shape (n_noisy, n_classes)
-        Calibrated predictions, learned from the trusted samples, for others.
-    verified : ndarray of shape (n_samples,), int
-        Codes of the trusted samples, -1 elsewhere.
-
-    Returns
-    -------
-    warning : str or None
-        What to tell the user, if the shares differ by more than can be chance, and by much.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from pudistill.noise_estimation import shifted
-    >>> rare = np.repeat([[0.95, 0.05], [0.05, 0.95]], [950, 50], axis=0)
-    >>> verified = np.repeat([0, 1, -1], [20, 20, 1000])
-    >>> shifted(np.array(["common", "rare"]), rare, verified).split(":")[0]
-    "50% of the trusted samples are of class 'rare', but only about 0% of the others"
-    """
-    if len(guess) == 0:
-        return None
-    trusted = np.bincount(verified[verified != MISSING], minlength=len(classes))
-    shares = trusted / trusted.sum()
-    ratios = guess / shares
-    prior = shares
-    for _ in range(PRIOR_STEPS):
-        evidence = ratios * prior
-        prior = (evidence / evidence.sum(axis=1, keepdims=True)).mean(axis=0)
-    # Whether trusted samples may have been drawn with those shares: the likelihood ratio test.
-    surprise = 2 * (trusted * np.log(shares / np.maximum(prior, 1 / len(guess)))).sum()
-    chance = chi2.ppf(1 - IMPLAUSIBLE, len(classes) - 1)
-    if surprise < chance or np.abs(prior - shares).sum() / 2 < LARGE_SHIFT:
-        return None
-    most = int(np.argmax(shares - prior))
-    name = classes.tolist()[most]
-    return (
-        f"{shares[most]:.0%} of the trusted samples are of class {name!r}, but only about "
-        f"{prior[most]:.0%} of the others: results lean towards that class, and so does what is "
-        "said about them. Verify samples that are drawn at random."
-    )
 
 
 def combine(

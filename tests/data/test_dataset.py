@@ -176,3 +176,28 @@ def test_a_broken_value_far_down_is_found():
     with pytest.raises(InputError, match="'s69999'"):
         validate(make(labels, X=X))
     assert validate(replace(make(labels), X=np.zeros((70_000, 1)))) is not None
+
+
+class TestForFit:
+    def test_marked_samples_are_a_mask(self):
+        y, trusted = make(["a", "b", "a"]).with_trusted(["s0", "s1"]).for_fit()
+        assert trusted.tolist() == [True, True, False]
+        assert y.tolist() == ["a", "b", "a"]
+
+    def test_what_was_verified_apart_stays_beside_what_was_given(self):
+        y, trusted = make(["a", "b", "a"]).with_trusted(["s0", "s1"], ["b", "b"]).for_fit()
+        assert trusted.tolist() == ["b", "b", None]
+        assert y.tolist() == ["a", "b", "a"]
+
+    def test_beside_those_a_marked_sample_is_no_sample_of_the_noise(self):
+        data = make(["a", "b", "a"]).with_trusted(["s0"]).with_trusted(["s1"], ["a"])
+        y, trusted = data.for_fit()
+        assert trusted.tolist() == ["a", "a", None]
+        assert y.tolist() == [None, "b", "a"]
+
+
+def test_minus_one_is_no_label_among_whole_numbers():
+    assert list(make(["0", "-1", "1"]).without_minus_one().y) == ["0", None, "1"]
+    assert list(make(["a", "-1", "1"]).without_minus_one().y) == ["a", "-1", "1"]
+    as_class = make(["0", "-1", "1"]).with_trusted(["s1"])
+    assert list(as_class.without_minus_one().y) == ["0", "-1", "1"]

@@ -5,6 +5,7 @@ from sklearn.datasets import load_digits, make_blobs
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import LinearSVC
+from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from pudistill import InputError, TrustedWarning, corrupt_labels
@@ -105,3 +106,12 @@ def test_of_two_classes_one_may_be_rare():
     X = rng.normal(size=(300, 2)) + 8 * y[:, None]
     found = GoldLossCorrectionClassifier(random_state=0).fit(X, y, trusted=np.arange(300) < 20)
     assert found.score(X, y) > 0.99
+
+
+def test_a_class_that_is_never_predicted_is_no_division_by_zero():
+    X, y = make_blobs(150, centers=[[0, 0], [9, 0], [0, 9]], random_state=0)
+    trusted = np.arange(150) % 5 == 0
+    given = np.where(trusted, y, np.where(np.arange(150) % 2, 0, 1))
+    given[np.flatnonzero(~trusted)[0]] = 2
+    classifier = GoldLossCorrectionClassifier(DecisionTreeClassifier(max_depth=1), random_state=0)
+    assert np.isfinite(classifier.fit(X, given, trusted=trusted).predict_proba(X)).all()
