@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from joblib import Parallel, delayed
 
-from facts import commit, log_run
+from facts import commit, log_run, write_runs
 from problems import N_JOBS, Group, Noise, Problem
 from pudistill.atomic import write_atomic
 from pudistill.noise import CorruptedLabels
@@ -73,11 +73,13 @@ def options_parser(description: str, output: str, seeds: Sequence[int]) -> argpa
 def units_of(output: Path) -> Path:
     """Find the folder of finished cells; it starts from `output` if that was measured elsewhere."""
     units = output.with_suffix(".units")
-    if not units.exists() and output.exists():
-        for row in json.loads(output.read_bytes())["rows"]:
-            noise = Noise(row["kind"], row["level"])
-            store(units, Cell(row["problem"], row["seed"], noise, row["method"]), row)
+    known = json.loads(output.read_bytes()) if output.exists() and not units.exists() else {}
     units.mkdir(parents=True, exist_ok=True)
+    for row in known.get("rows", []):
+        noise = Noise(row["kind"], row["level"])
+        store(units, Cell(row["problem"], row["seed"], noise, row["method"]), row)
+    if known:
+        write_runs(units, known["run"]["runs"])
     return units
 
 

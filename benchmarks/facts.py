@@ -31,16 +31,24 @@ def commit() -> str:
 
 def log_run(units: Path, command: str, seconds: float, of_commit: str) -> None:
     """Remember how long a command took, beside the cells."""
+    run = {"command": command, "seconds": round(seconds), "commit": of_commit}
+    write_runs(units, [*read_runs(units), run])
+
+
+def read_runs(units: Path) -> list[dict[str, Any]]:
+    """Read what was logged."""
     path = units / "runs.json"
-    runs = json.loads(path.read_bytes()) if path.exists() else []
-    runs.append({"command": command, "seconds": round(seconds), "commit": of_commit})
-    write_atomic(path, json.dumps(runs, indent=1).encode())
+    return json.loads(path.read_bytes()) if path.exists() else []
+
+
+def write_runs(units: Path, runs: list[dict[str, Any]]) -> None:
+    """Write what was logged."""
+    write_atomic(units / "runs.json", json.dumps(runs, indent=1).encode())
 
 
 def run_facts(units: Path, rows: pd.DataFrame, command: str) -> dict[str, Any]:
     """Say where, with what and how long everything was computed."""
-    path = units / "runs.json"
-    runs = json.loads(path.read_bytes()) if path.exists() else []
+    runs = read_runs(units)
     teachers = sum(float(per_group.sum()) for per_group in teacher_seconds(rows).values())
     return {
         "command": command,
