@@ -753,7 +753,13 @@ class Shares:
         if len(truth) == 0:
             return cls(0.0, 1.0, 0.0, Temperature())
         temperature = Temperature.fit(given, truth)
-        weights = mixture_weights([guess, student, temperature.apply(given)], truth)
+        predictions = [guess, student, temperature.apply(given)]
+        lead = log_likelihood(predictions[1], truth) - log_likelihood(predictions[2], truth)
+        if lead.mean() > lead.std() / np.sqrt(len(truth)):
+            # A student that is clearly better has learned all that the given labels can tell.
+            weights = np.append(mixture_weights(predictions[:2], truth), 0.0)
+        else:
+            weights = mixture_weights(predictions, truth)
         weights = np.where(weights < SMALLEST_SHARE, 0.0, weights)
         of_guess, of_student, of_given = (weights / weights.sum()).tolist()
         return cls(of_guess, of_student, of_given, temperature)
