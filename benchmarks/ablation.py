@@ -23,11 +23,12 @@ from problems import PROBLEMS, Group, Noise
 from pudistill import noise_aware
 from pudistill.atomic import write_atomic
 from pudistill.noise import CorruptedLabels
+from pudistill.noise_aware import Blend, _held_out_truth, _of_guides
 from pudistill.noise_estimation import fit_transition_matrix
 
 KINDS, LEVELS = ("symmetric", "asymmetric", "instance"), (0.3, 0.6, 0.9)
 ON = ("breast_cancer", "digits", "fashion-mnist table")
-DEFAULT = "default: rounds, blended guess, mixture"
+DEFAULT = "default: rounds, guess of all, mixture"
 
 
 def once() -> AbstractContextManager:
@@ -39,7 +40,17 @@ def always_to_the_end() -> AbstractContextManager:
 
 
 def student_alone() -> AbstractContextManager:
-    return patch.object(noise_aware, "STUDENT_ALONE", 0.0)
+    alone = noise_aware.Shares(0.0, 1.0, 0.0, noise_aware.Temperature())
+    return patch.object(noise_aware.Shares, "fit", lambda *_: alone)
+
+
+def given_labels_out() -> AbstractContextManager:
+    fit = noise_aware.Shares.fit
+
+    def without(guess: Any, student: Any, _: Any, truth: Any) -> noise_aware.Shares:
+        return fit(guess, student, 1 - truth, truth)  # as if they were all wrong
+
+    return patch.object(noise_aware.Shares, "fit", without)
 
 
 def calibration_off() -> AbstractContextManager:
@@ -49,17 +60,17 @@ def calibration_off() -> AbstractContextManager:
 
 def variant(
     *switched: Callable[[], AbstractContextManager],
-    teacher_share: float | None = None,
+    guides: Sequence[str] = (),
     first_matrix: bool = False,
     **params: Any,
 ) -> Method:
     """Make a method of ours with parts switched off.
 
-    `teacher_share` is that of the first guess: 0 for the trusted samples alone, 1 for the teachers
-    alone, None for what was found. With `first_matrix` the first guess's `T` is kept.
+    The first guess is that of `guides`, all of them by default. With `first_matrix` its `T` is
+    kept.
     """
     return Method(
-        partial(measure, switched, teacher_share, first_matrix, params),
+        partial(measure, switched, guides, first_matrix, params),
         needs=partial(fitted, params),
     )
 
@@ -70,7 +81,7 @@ def fitted(params: dict[str, Any], group: Group) -> Any:
 
 def measure(
     switched: Sequence[Callable[[], AbstractContextManager]],
-    teacher_share: float | None,
+    guides: Sequence[str],
     first_matrix: bool,
     params: dict[str, Any],
     group: Group,
@@ -79,9 +90,10 @@ def measure(
 ) -> dict[str, Any]:
     classifier = group.with_teachers(**params)
     ready = classifier._ready
-    if teacher_share is not None:
-        ready = replace(ready, blend=replace(ready.blend, weight=teacher_share))
-        classifier._ready = ready
+    if guides:
+        held_out = {name: _of_guides(name, ready.guides, ready.views) for name in guides}
+        truth = _held_out_truth(ready.views, group.n_classes)
+        classifier._ready = ready = replace(ready, blend=Blend.fit(held_out, truth))
     if first_matrix:
         guess = ready.blend.guess(ready.guides[0])[~group.trusted]
         T = fit_transition_matrix(guess, noisy.y[~group.trusted])
@@ -93,14 +105,20 @@ def measure(
     return group.scored(classifier.predict(group.X_test))
 
 
+TRUSTED, TEACHER = ("trusted_only",), ("teacher",)
+PAPERS_GUIDES = ("trusted_only", "teacher")
 VARIANTS = {
-    "one round, guess of the trusted samples": variant(once, student_alone, teacher_share=0.0),
-    "one round, guess of the teachers": variant(once, student_alone, teacher_share=1.0),
-    "one round, blended guess": variant(once, student_alone),
-    "rounds, guess of the trusted samples": variant(student_alone, teacher_share=0.0),
-    "rounds, guess of the teachers": variant(student_alone, teacher_share=1.0),
-    "rounds, blended guess": variant(student_alone),
+    "one round, guess of the trusted samples": variant(once, student_alone, guides=TRUSTED),
+    "one round, guess of the teachers": variant(once, student_alone, guides=TEACHER),
+    "one round, guess of both": variant(once, student_alone, guides=PAPERS_GUIDES),
+    "one round, guess of all, self-trained too": variant(once, student_alone),
+    "rounds, guess of the trusted samples": variant(student_alone, guides=TRUSTED),
+    "rounds, guess of the teachers": variant(student_alone, guides=TEACHER),
+    "rounds, guess of both": variant(student_alone, guides=PAPERS_GUIDES),
+    "rounds, guess of all, self-trained too": variant(student_alone),
     DEFAULT: variant(),
+    "default, but nothing self-trained": variant(guides=PAPERS_GUIDES),
+    "default, but given labels not in the mixture": variant(given_labels_out),
     "default, but all rounds": variant(always_to_the_end),
     "default, but not calibrated": variant(calibration_off),
     "default, but T of the first guess": variant(first_matrix=True),

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.datasets import make_blobs
 from sklearn.linear_model import LogisticRegression
+from sklearn.semi_supervised import SelfTrainingClassifier
 
 from pudistill import corrupt_labels
 from pudistill.calibration import Temperature
@@ -20,6 +21,7 @@ from pudistill.noise_aware import (
     given_labels_model,
     held_out_rows,
     learn,
+    self_train,
     train_guides,
     whole_view,
 )
@@ -97,10 +99,12 @@ def test_guides_learn_from_verified_labels_and_the_clean_set_alone(blobs):
         args = {"n_teachers": "auto", "seed": 0}
         learner = LogisticRegression()
         guides.append(train_guides(X, view, clean, 3, learner, learner, **args))
-    for name in ("trusted_proba", "teacher_proba"):
-        one, other = (getattr(one, name) for one in guides)
-        np.testing.assert_array_equal(one, other)
-        assert (one.argmax(axis=1) == y).mean() > 0.93
+    assert list(guides[0].models) == [
+        *("trusted_only", "teacher", "self_trained", "self_trained_teacher")
+    ]
+    for name, proba in guides[0].proba.items():
+        np.testing.assert_array_equal(proba, guides[1].proba[name])
+        assert (proba.argmax(axis=1) == y).mean() > 0.93
 
 
 def test_where_the_filter_found_nothing_there_are_no_teachers(blobs):
@@ -110,8 +114,17 @@ def test_where_the_filter_found_nothing_there_are_no_teachers(blobs):
     clean = np.where(trusted, y, -1)
     args = {"n_teachers": "auto", "seed": 0}
     guides = train_guides(X, view, clean, 3, learner, learner, **args)
-    assert guides.teachers == []
-    np.testing.assert_array_equal(guides.teacher_proba, guides.trusted_proba)
+    assert list(guides.models) == ["trusted_only", "self_trained"]
+    assert guides.of("teacher") == "trusted_only"
+    assert guides.of("self_trained_teacher") == "self_trained"
+
+
+def test_self_training_is_scikit_learns(blobs):
+    X, y, _, trusted = blobs
+    labels = np.where(trusted, y, -1)
+    ours = self_train(LogisticRegression(), X, labels, 3, seed=0)
+    theirs = SelfTrainingClassifier(LogisticRegression()).fit(X, labels)
+    np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), atol=1e-6)
 
 
 def test_a_clean_set_that_fills_unevenly_is_weighted_back(blobs):
@@ -132,19 +145,25 @@ def test_a_clean_set_that_fills_unevenly_is_weighted_back(blobs):
     clean = np.where(trusted | (y == 0), y, -1)  # all of class 0, and nothing else
     args = {"n_teachers": 1, "seed": 0}
     guides = train_guides(X, view, clean, 3, Shares(), Shares(), **args)
-    np.testing.assert_allclose(guides.teacher_proba[0], guides.trusted_proba[0])
+    np.testing.assert_allclose(guides.proba["teacher"][0], guides.proba["trusted_only"][0])
 
 
 def test_guides_are_blended_as_far_as_each_is_right():
     rng = np.random.default_rng(0)
     known = np.eye(3)[rng.integers(3, size=200)]
     good, random = 0.7 * known + 0.1, rng.dirichlet(np.ones(3), 200)
-    assert Blend.fit(random, good, known).weight > 0.9
-    assert Blend.fit(good, random, known).weight < 0.1
-    blend = Blend(Temperature(2.0), Temperature(), 0.25)
-    first, second = np.array([[0.75, 0.25]]), np.array([[0.2, 0.8]])
-    guess = blend.guess(Guides(None, [], first, second))
-    np.testing.assert_allclose(guess, [[0.25 * 0.2 + 0.75 * 0.9, 0.25 * 0.8 + 0.75 * 0.1]])
+    found = Blend.fit({"trusted_only": random, "teacher": good}, known).weights
+    assert found["teacher"] > 0.9
+    assert sum(found.values()) == pytest.approx(1)
+    temperatures = {"trusted_only": Temperature(2.0), "teacher": Temperature()}
+    blend = Blend(temperatures, {"trusted_only": 0.75, "teacher": 0.25})
+    proba = {"trusted_only": np.array([[0.75, 0.25]]), "teacher": np.array([[0.2, 0.8]])}
+    guides = Guides({"trusted_only": ["a"], "teacher": ["b", "c"]}, proba)
+    expected = [[0.25 * 0.2 + 0.75 * 0.9, 0.25 * 0.8 + 0.75 * 0.1]]
+    np.testing.assert_allclose(blend.guess(guides), expected)
+    assert [(model, share) for model, share, _ in blend.parts(guides)] == [
+        *(("a", 0.75), ("b", 0.125), ("c", 0.125))
+    ]
 
 
 # Rounds

@@ -310,7 +310,8 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
         if self.method == "default":
             self._ready = self._prepared(X, labels, int(seed[1]))
             guides = self._ready.guides[0]
-            self.teachers_, self.teacher_proba_ = guides.teachers, guides.teacher_proba[noisy]
+            self.teachers_ = guides.models.get("teacher", [])
+            self.teacher_proba_ = guides.proba[guides.of("teacher")][noisy]
             return self
         self.teachers_ = train_teachers(
             self._learner(TEACHER, X),

@@ -54,8 +54,11 @@ NEGLIGIBLE = 0.1
 FOLDS_BY_SIZE = ((5_000, 5), (20_000, 3), (np.inf, 2))
 # Enough held-out trusted samples to tell candidates apart; more cost time and tell little more.
 ENOUGH_HELD_OUT = 400
-# Who is believed less than this is left out of the mixture.
+# Who is believed less than this is left out of a mixture.
 SMALLEST_SHARE = 0.05
+# Self-training takes predictions from this probability on for labels, so many times at most: the
+# defaults of scikit-learn.
+CONFIDENT, SELF_TRAININGS = 0.75, 10
 # Folds in views with samples held out, which judge the way and not the result.
 HELD_OUT_FOLDS = 2
 
@@ -128,18 +131,22 @@ class Guides:
 
     Attributes
     ----------
-    trusted_only : fitted estimator
-        Learned from the trusted samples.
-    teachers : list of fitted estimators
-        Learned from the augmented clean set; empty if that holds nothing but the trusted samples.
-    trusted_proba, teacher_proba : ndarray of shape (n_samples, n_classes)
+    models : dict of str to list of fitted estimators
+        ``trusted_only``, learned from the trusted samples; the ``teacher``, of one or several,
+        learned from the augmented clean set; and, but for networks, what learns on from either
+        one's own confident predictions, ``self_trained`` and ``self_trained_teacher``. If the
+        filter found nothing, there is no teacher.
+    proba : dict of str to ndarray of shape (n_samples, n_classes)
         Their predictions, not calibrated.
     """
 
-    trusted_only: Any
-    teachers: list
-    trusted_proba: np.ndarray
-    teacher_proba: np.ndarray
+    models: dict[str, list]
+    proba: dict[str, np.ndarray]
+
+    def of(self, name: str) -> str:
+        """Name who stands in for a guide that there may not be."""
+        instead = {"teacher": "trusted_only", "self_trained_teacher": "self_trained"}
+        return name if name in self.models else instead[name]
 
 
 def train_guides(
@@ -153,7 +160,7 @@ def train_guides(
     n_teachers: int | str,
     seed: int,
 ) -> Guides:
-    """Train a model of the trusted samples, and teachers on the augmented clean set.
+    """Train all that reads no noisy label; see `Guides`.
 
     Parameters
     ----------
@@ -166,7 +173,7 @@ def train_guides(
     n_classes : int
         Number of classes.
     teacher, student : classifier
-        What teachers are; what the model of the trusted samples is, as the student.
+        What teachers are; what all other guides are, as the student.
     n_teachers : int or "auto"
         Teachers, each on the whole clean set, classes weighted alike; "auto": one.
     seed : int
@@ -177,29 +184,68 @@ def train_guides(
     guides : Guides
         The models and their predictions.
     """
-    rows = view.trusted
-    trusted_only = train(
-        Training(
-            student,
-            _safe_indexing(X, rows),
-            one_hot(view.verified[rows], n_classes),
-            role="student",
+    models = {"trusted_only": [_plain(student, X, view.verified, n_classes, seed)]}
+    found_more = (clean_labels != MISSING).sum() > len(view.trusted)
+    if found_more:
+        models["teacher"] = train_teachers(
+            teacher,
+            X,
+            clean_labels,
+            n_classes,
+            n_teachers=1 if n_teachers == "auto" else n_teachers,
+            sample_weight=_evening_weights(view.verified, clean_labels, n_classes),
             seed=seed,
         )
-    )
-    trusted_proba = predict_proba(trusted_only, X, n_classes)
-    if (clean_labels != MISSING).sum() == len(rows):  # the filter found nothing
-        return Guides(trusted_only, [], trusted_proba, trusted_proba)
-    teachers = train_teachers(
-        teacher,
-        X,
-        clean_labels,
-        n_classes,
-        n_teachers=1 if n_teachers == "auto" else n_teachers,
-        sample_weight=_evening_weights(view.verified, clean_labels, n_classes),
-        seed=seed,
-    )
-    return Guides(trusted_only, teachers, trusted_proba, average_proba(teachers, X, n_classes))
+    if not continues_training(student):
+        models["self_trained"] = [self_train(student, X, view.verified, n_classes, seed=seed)]
+        if found_more:
+            learned = self_train(student, X, clean_labels, n_classes, seed=seed)
+            models["self_trained_teacher"] = [learned]
+    return Guides(models, {name: average_proba(of, X, n_classes) for name, of in models.items()})
+
+
+def _plain(estimator: Any, X: Any, labels: np.ndarray, n_classes: int, seed: int) -> Any:
+    """Train on the samples that have a label."""
+    rows = np.flatnonzero(labels != MISSING)
+    known = X if len(rows) == _num_samples(X) else _safe_indexing(X, rows)
+    targets = one_hot(labels[rows], n_classes)
+    return train(Training(estimator, known, targets, role="student", seed=seed))
+
+
+def self_train(estimator: Any, X: Any, labels: np.ndarray, n_classes: int, *, seed: int) -> Any:
+    """Learn labels, then those of the confident predictions too, and so on.
+
+    scikit-learn's ``SelfTrainingClassifier`` does the same, but takes no data frames and no
+    classifiers without ``predict_proba``.
+
+    Parameters
+    ----------
+    estimator : classifier
+        The learner.
+    X : samples of shape (n_samples, ...)
+        Samples.
+    labels : ndarray of shape (n_samples,), int
+        Labels to begin with, -1 for none.
+    n_classes : int
+        Number of classes.
+    seed : int
+        Decides the training.
+
+    Returns
+    -------
+    model : fitted estimator
+        The last one.
+    """
+    labels = labels.copy()
+    for _ in range(SELF_TRAININGS):
+        model = _plain(estimator, X, labels, n_classes, seed)
+        rest = np.flatnonzero(labels == MISSING)
+        proba = predict_proba(model, X, n_classes, rest)
+        sure = proba.max(axis=1, initial=0) >= CONFIDENT
+        if not sure.any():
+            break
+        labels[rest[sure]] = proba[sure].argmax(axis=1)
+    return model
 
 
 def _evening_weights(verified: np.ndarray, clean_labels: np.ndarray, n_classes: int) -> np.ndarray:
@@ -220,27 +266,45 @@ class Blend:
 
     Attributes
     ----------
-    trusted, teacher : Temperature
+    temperatures : dict of str to Temperature
         Calibrate the guides.
-    weight : float in [0, 1]
-        The teachers' share.
+    weights : dict of str to float
+        Their shares, which sum to 1; a guide that is hardly believed is left out.
     """
 
-    trusted: Temperature
-    teacher: Temperature
-    weight: float
+    temperatures: dict[str, Temperature]
+    weights: dict[str, float]
 
     @classmethod
-    def fit(cls, trusted: np.ndarray, teacher: np.ndarray, known: np.ndarray) -> "Blend":
+    def fit(cls, proba: dict[str, np.ndarray], known: np.ndarray) -> "Blend":
         """Fit on predictions of shape (n_held_out, n_classes); see `Temperature.fit`."""
-        first, second = Temperature.fit(trusted, known), Temperature.fit(teacher, known)
-        weight = mixture_weights([first.apply(trusted), second.apply(teacher)], known)[1]
-        return cls(first, second, weight)
+        temperatures = {name: Temperature.fit(of, known) for name, of in proba.items()}
+        calibrated = [temperatures[name].apply(of) for name, of in proba.items()]
+        weights = without_small(mixture_weights(calibrated, known)).tolist()
+        return cls(temperatures, dict(zip(proba, weights, strict=True)))
 
     def guess(self, guides: Guides) -> np.ndarray:
         """Blend the guides' predictions to probabilities of shape (n_samples, n_classes)."""
-        teacher = self.teacher.apply(guides.teacher_proba)
-        return self.weight * teacher + (1 - self.weight) * self.trusted.apply(guides.trusted_proba)
+        parts = [
+            weight * self.temperatures[name].apply(guides.proba[guides.of(name)])
+            for name, weight in self.weights.items()
+            if weight > 0
+        ]
+        return np.sum(parts, axis=0)
+
+    def parts(self, guides: Guides) -> list[tuple[Any, float, Temperature]]:
+        """List the guides' members, each with its share and what calibrates it."""
+        return [
+            (model, weight / len(guides.models[guides.of(name)]), self.temperatures[name])
+            for name, weight in self.weights.items()
+            for model in guides.models[guides.of(name)]
+        ]
+
+
+def without_small(weights: np.ndarray) -> np.ndarray:
+    """Leave out who is hardly believed."""
+    kept = np.where(weights < SMALLEST_SHARE, 0.0, weights)
+    return kept / kept.sum()
 
 
 class Lesson(NamedTuple):
@@ -629,11 +693,7 @@ def given_labels_model(estimator: Any, X: Any, view: View, n_classes: int, *, se
         The model.
     """
     labels = np.where(view.verified == MISSING, view.given, view.verified)
-    rows = np.flatnonzero(labels != MISSING)
-    X_known = X if len(rows) == _num_samples(X) else _safe_indexing(X, rows)
-    return train(
-        Training(estimator, X_known, one_hot(labels[rows], n_classes), role="student", seed=seed)
-    )
+    return _plain(estimator, X, labels, n_classes, seed)
 
 
 @dataclass(frozen=True)
@@ -721,11 +781,14 @@ def prepare(
         for guide in in_order(tasks, n_jobs):
             guides.append(guide)
             advance(1)
-    trusted = _held_out([one.trusted_proba for one in guides], views)
-    teachers = _held_out([one.teacher_proba for one in guides], views)
-    return Preparation(
-        views, guides, Blend.fit(trusted, teachers, _held_out_truth(views, labels.n_classes))
-    )
+    truth = _held_out_truth(views, labels.n_classes)
+    judged = {name: _of_guides(name, guides, views) for name in guides[0].models}
+    return Preparation(views, guides, Blend.fit(judged, truth))
+
+
+def _of_guides(name: str, guides: list[Guides], views: list[View]) -> np.ndarray:
+    """Collect what a guide says of the samples that its view holds out."""
+    return _held_out([one.proba[one.of(name)] for one in guides], views)
 
 
 @dataclass(frozen=True)
@@ -760,8 +823,7 @@ class Shares:
             weights = np.append(mixture_weights(predictions[:2], truth), 0.0)
         else:
             weights = mixture_weights(predictions, truth)
-        weights = np.where(weights < SMALLEST_SHARE, 0.0, weights)
-        of_guess, of_student, of_given = (weights / weights.sum()).tolist()
+        of_guess, of_student, of_given = without_small(weights).tolist()
         return cls(of_guess, of_student, of_given, temperature)
 
     def mix(self, guess: np.ndarray, student: np.ndarray, given: np.ndarray) -> np.ndarray:
@@ -859,9 +921,9 @@ def learn_and_compare(
     given = np.concatenate(parts)
     shares = Shares.fit(_held_out(guesses, views), lesson.held_out, given, truth)
     candidates = {
-        "trusted_only": _held_out([one.trusted_proba for one in ready.guides], views),
+        "trusted_only": _of_guides("trusted_only", ready.guides, views),
         "given_labels": given,
-        "teacher": _held_out([one.teacher_proba for one in ready.guides], views),
+        "teacher": _of_guides("teacher", ready.guides, views),
         "student": lesson.held_out,
     }
     if shares.student < 1:
@@ -891,10 +953,9 @@ def learn_and_compare(
         "rounds": lesson.n_rounds,
         "student_share": shares.student,
         "given_labels_share": shares.given_labels,
-        "teacher_share_of_guess": blend.weight,
+        **{f"{name}_share_of_guess": weight for name, weight in blend.weights.items()},
         "sharpness_of_student": lesson.temperature.sharpness,
-        "sharpness_of_teacher": blend.teacher.sharpness,
-        "sharpness_of_trusted_only": blend.trusted.sharpness,
+        **{f"sharpness_of_{name}": found.sharpness for name, found in blend.temperatures.items()},
         "held_out_trusted_samples": sum(len(view.held_out) for view in views),
     }
     return Outcome(lesson, noise, comparison, model, adapted)
@@ -907,25 +968,18 @@ def _candidate(
         return lesson.student
     if name == "given_labels":
         return given_model
-    guides, blend = ready.guides[0], ready.blend
-    if name == "mixture":
+    guides = ready.guides[0]
+    if name == "trusted_only" or (name == "teacher" and "teacher" not in guides.models):
+        return guides.models["trusted_only"][0]
+    if name == "teacher":
+        temperature = ready.blend.temperatures["teacher"]
+        parts = Blend({"teacher": temperature}, {"teacher": 1.0}).parts(guides)
+    else:
         parts = [
-            *_parts(guides, blend, shares.guess),
+            *((model, shares.guess * share, t) for model, share, t in ready.blend.parts(guides)),
             (lesson.student, shares.student, lesson.temperature),
             (given_model, shares.given_labels, shares.given_temperature),
         ]
-    elif name == "teacher" and guides.teachers:
-        parts = _parts(guides, replace(blend, weight=1.0), 1.0)
-    else:
-        return guides.trusted_only
     members, weights, temperatures = zip(*(part for part in parts if part[1] > 0), strict=True)
-    n_classes = guides.trusted_proba.shape[1]
+    n_classes = guides.proba["trusted_only"].shape[1]
     return Mixture(list(members), list(weights), list(temperatures), n_classes)
-
-
-def _parts(guides: Guides, blend: Blend, share: float) -> list[tuple[Any, float, Temperature]]:
-    """List the guides' members, each with its weight in a mixture and what calibrates it."""
-    teachers = guides.teachers or [guides.trusted_only]
-    weight = share * blend.weight / len(teachers)
-    parts = [(teacher, weight, blend.teacher) for teacher in teachers]
-    return [*parts, (guides.trusted_only, share * (1 - blend.weight), blend.trusted)]
