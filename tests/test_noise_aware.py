@@ -15,6 +15,7 @@ from pudistill.noise_aware import (
     ENOUGH_HELD_OUT,
     Blend,
     Guides,
+    Shares,
     best_round,
     find_originals,
     folds_for,
@@ -128,7 +129,7 @@ def test_self_training_is_scikit_learns(blobs):
 
 
 def test_a_clean_set_that_fills_unevenly_is_weighted_back(blobs):
-    class Shares(ClassifierMixin, BaseEstimator):
+    class Proportions(ClassifierMixin, BaseEstimator):
         """Predicts the weighted shares of the classes."""
 
         def fit(self, X, y, sample_weight=None):
@@ -144,7 +145,7 @@ def test_a_clean_set_that_fills_unevenly_is_weighted_back(blobs):
     view = whole_view(check_labels(noisy, trusted))
     clean = np.where(trusted | (y == 0), y, -1)  # all of class 0, and nothing else
     args = {"n_teachers": 1, "seed": 0}
-    guides = train_guides(X, view, clean, 3, Shares(), Shares(), **args)
+    guides = train_guides(X, view, clean, 3, Proportions(), Proportions(), **args)
     np.testing.assert_allclose(guides.proba["teacher"][0], guides.proba["trusted_only"][0])
 
 
@@ -164,6 +165,39 @@ def test_guides_are_blended_as_far_as_each_is_right():
     assert [(model, share) for model, share, _ in blend.parts(guides)] == [
         *(("a", 0.75), ("b", 0.125), ("c", 0.125))
     ]
+
+
+def predictions_of(n, accuracy, rng):
+    """Right and wrong predictions of 80 % confidence."""
+    truth = np.eye(2)[rng.integers(2, size=n)]
+    right = rng.random(n)[:, None] < accuracy
+    return truth, np.where(right, 0.6 * truth + 0.2, 0.8 - 0.6 * truth)
+
+
+def test_given_labels_have_no_share_beside_a_student_that_is_clearly_better():
+    rng = np.random.default_rng(0)
+    truth, student = predictions_of(200, 0.95, rng)
+    given_labels = np.where(rng.random(200)[:, None] < 0.6, truth, 1 - truth) * 0.6 + 0.2
+    shares = Shares.fit(np.full((200, 2), 0.5), student, given_labels, truth)
+    assert shares.given_labels == 0
+    assert shares.student > 0.9
+
+
+def test_given_labels_have_a_share_where_the_student_is_not_better():
+    rng = np.random.default_rng(0)
+    truth, student = predictions_of(60, 0.6, rng)
+    given_labels = 0.6 * truth + 0.2
+    shares = Shares.fit(np.full((60, 2), 0.5), student, given_labels, truth)
+    assert shares.given_labels > 0.5
+    mixed = shares.mix(np.full((60, 2), 0.5), student, given_labels)
+    np.testing.assert_allclose(mixed.sum(axis=1), 1)
+    assert (mixed.argmax(axis=1) == truth.argmax(axis=1)).mean() > 0.9
+
+
+def test_with_nothing_held_out_the_student_has_all_shares():
+    nothing = np.zeros((0, 2))
+    shares = Shares.fit(nothing, nothing, nothing, nothing)
+    assert (shares.guess, shares.student, shares.given_labels) == (0, 1, 0)
 
 
 # Rounds

@@ -73,11 +73,13 @@ class Temperature:
         return Temperature(float(np.exp(rng.normal(0, self.spread))), self.spread)
 
 
-def mixture_weights(predictions: Sequence[np.ndarray], known: np.ndarray) -> np.ndarray:
+def mixture_weights(
+    predictions: Sequence[np.ndarray], known: np.ndarray, prior: Sequence[float] | float = 1.0
+) -> np.ndarray:
     """Find how much to believe each of several predictions.
 
-    The weights maximise the likelihood of what is known, as if one sample more had spoken for each
-    prediction.
+    The weights maximise the likelihood of what is known, as if a few samples more had spoken for
+    each prediction.
 
     Parameters
     ----------
@@ -85,6 +87,8 @@ def mixture_weights(predictions: Sequence[np.ndarray], known: np.ndarray) -> np.
         Calibrated predictions for samples that were not trained on.
     known : ndarray of shape (n_samples, n_classes)
         As for `Temperature.fit`.
+    prior : float or sequence of float of length n_predictions, default=1.0
+        How many samples speak for each beforehand.
 
     Returns
     -------
@@ -100,11 +104,12 @@ def mixture_weights(predictions: Sequence[np.ndarray], known: np.ndarray) -> np.
     [0.01, 0.99]
     """
     likelihoods = np.array([(proba * known).sum(axis=1) for proba in predictions]) + SMALLEST_PROBA
-    weights = np.full(len(predictions), 1 / len(predictions))
+    spoken = np.broadcast_to(np.asarray(prior, dtype=float), len(predictions))
+    weights = spoken / spoken.sum()
     for _ in range(MIXTURE_STEPS):
         shares = weights[:, None] * likelihoods
         shares /= shares.sum(axis=0)
-        weights = (shares.sum(axis=1) + 1) / (len(known) + len(predictions))
+        weights = (shares.sum(axis=1) + spoken) / (len(known) + spoken.sum())
     return weights
 
 

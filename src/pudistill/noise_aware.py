@@ -56,6 +56,10 @@ FOLDS_BY_SIZE = ((5_000, 5), (20_000, 3), (np.inf, 2))
 ENOUGH_HELD_OUT = 400
 # Who is believed less than this is left out of a mixture.
 SMALLEST_SHARE = 0.05
+# Samples that speak beforehand for the guess, the student and the given labels. The student has
+# learned from all that the others know: where it is worse than training on given labels, the
+# transition matrix went wrong, which is rare.
+PRIOR_OF_MIXTURE = (1.0, 3.0, 1.0)
 # Self-training takes predictions from this probability on for labels, so many times at most: the
 # defaults of scikit-learn.
 CONFIDENT, SELF_TRAININGS = 0.75, 10
@@ -822,7 +826,7 @@ class Shares:
             # A student that is clearly better has learned all that the given labels can tell.
             weights = np.append(mixture_weights(predictions[:2], truth), 0.0)
         else:
-            weights = mixture_weights(predictions, truth)
+            weights = mixture_weights(predictions, truth, PRIOR_OF_MIXTURE)
         of_guess, of_student, of_given = without_small(weights).tolist()
         return cls(of_guess, of_student, of_given, temperature)
 
