@@ -231,3 +231,28 @@ def test_names_and_sentences_are_escaped():
     assert not {"script", "img"} & set(read.tags)
     assert NASTY in read.text
     assert "&amp;lt;" not in page  # nor twice
+
+
+# What adapted
+
+ADAPTED = {
+    "rounds": 3,
+    "student_share": 0.9,
+    "given_labels_share": 0.0,
+    "trusted_only_share_of_guess": 0.25,
+    "teacher_share_of_guess": 0.75,
+    "sharpness_of_student": 1.1,
+    "sharpness_of_trusted_only": 0.5,
+    "sharpness_of_teacher": 0.375,
+    "held_out_trusted_samples": 1069,
+}
+
+
+def test_what_adapted_is_told_in_words():
+    text = text_of(adapted=ADAPTED)
+    assert "rounds of learning 3" in text
+    assert "share of the student in the mixture 90 %" in text
+    assert "trusted samples held out in turn 1,069" in text
+    assert "the teachers 75 % 0.38" in text
+    assert "adapted.rounds" not in text
+    assert "What adapted" not in text_of()

@@ -11,7 +11,12 @@ from markupsafe import Markup
 from pudistill.report import plots
 from pudistill.report.formats import flatten, integer, listed, percent
 from pudistill.report.pages import fill
-from pudistill.report.sections import expectation_section, filter_section, noise_section
+from pudistill.report.sections import (
+    adapted_section,
+    expectation_section,
+    filter_section,
+    noise_section,
+)
 
 ACCURACY_NAMES = {
     "given_labels": "trained on the given labels",
@@ -38,6 +43,7 @@ LABEL_COLUMNS = {
 
 # Metrics that the report shows elsewhere than among the numbers.
 OWN_PLACE = {
+    "adapted",
     "classes",
     "comparison",
     "expected_accuracy",
@@ -82,6 +88,7 @@ class RunSummary:
           ``class_rate``, ``class_rate_interval`` and ``class_prior``; ``transition_matrix`` (row:
           true class, column: given label) and ``transition_interval`` ([low, high], each a matrix);
           ``sources`` (what the estimate rests on, with weights that sum to 1), ``warnings``.
+        - ``adapted``: what became of quantities that adapt, see ``PUDistillClassifier.adapted_``.
         - ``filter_settings``: a dict a class, with ``class_name``, ``threshold``, ``min_votes``,
           ``n_members``, ``precision`` (or None) and ``n_clean``.
         - ``versions``: package and version.
@@ -165,6 +172,7 @@ def render(summary: RunSummary) -> str:
         ),
         noise=noise_section(summary.metrics.get("noise"), summary.classes),
         filter=filter_section(summary.metrics.get("filter_settings")),
+        adapted=adapted_section(summary.metrics.get("adapted")),
         n_changed=len(changed),
         flips=flips.head(MAX_FLIPS).to_dict("records"),
         n_flips=len(flips),

@@ -1,4 +1,4 @@
-"""What the report says of noise, of the filter's settings and of what to expect.
+"""What the report says of noise, of settings that adapted and of what to expect.
 
 Each function takes a part of ``metrics.json`` and prepares what the template shows; it returns None
 where a run has no such part.
@@ -223,3 +223,46 @@ def filter_section(settings: Sequence[Mapping[str, Any]] | None) -> dict | None:
     if told:
         told.append(Markup("There the teachers learn from trusted samples only."))
     return {"rows": list(settings), "empty": Markup(" ").join(told) or None}
+
+
+GUIDE_NAMES = {
+    "trusted_only": "training on the trusted labels only",
+    "teacher": "the teachers",
+    "self_trained": "self-training from the trusted labels",
+    "self_trained_teacher": "self-training from the clean set",
+}
+
+
+def adapted_section(adapted: Mapping[str, float] | None) -> dict | None:
+    """Prepare what became of quantities that adapt to the data.
+
+    Parameters
+    ----------
+    adapted : mapping of str to float, or None
+        ``metrics["adapted"]``, see `RunSummary`.
+
+    Returns
+    -------
+    dict or None
+        ``facts``: pairs of a quantity and its value; ``guides``: for each model that read no noisy
+        label, who it is, its share of the first guess and its sharpness.
+    """
+    if not adapted:
+        return None
+    shares = {"student_share": "the student", "given_labels_share": "training on the given labels"}
+    facts = [
+        ("rounds of learning", integer(adapted["rounds"])),
+        ("trusted samples held out in turn", integer(adapted["held_out_trusted_samples"])),
+        *((f"share of {who} in the mixture", percent(adapted[key])) for key, who in shares.items()),
+        ("sharpness of the student", f"{adapted['sharpness_of_student']:.2f}"),
+    ]
+    guides = [
+        {
+            "name": GUIDE_NAMES[name],
+            "share": percent(adapted[f"{name}_share_of_guess"]),
+            "sharpness": f"{adapted[f'sharpness_of_{name}']:.2f}",
+        }
+        for name in GUIDE_NAMES
+        if f"{name}_share_of_guess" in adapted
+    ]
+    return {"facts": facts, "guides": guides}
