@@ -316,6 +316,8 @@ class TieredPUFilter(BaseEstimator):
 
 # Training sets on which members without probabilities are calibrated, all members together.
 CALIBRATION_SETS = 3
+# Samples that networks vote on at once: enough to be worth sending to a worker.
+NETWORKS_BLOCK = 2048
 HISTORY = ["iteration", "n_positives", "n_negatives", "n_clean", "n_eval", "seconds"]
 
 
@@ -395,8 +397,8 @@ def _filter_class(
         members = _train_members(X, estimator, draws, members, settings, c, k, n_jobs, advance)
         rule = _choose_rule(members, X, folds, verified == c, settings)
         previous = is_clean
-        tallies = _vote(members, X, noisy, rule, settings)  # line 8
-        eval_tallies = _vote(members, eval_set, eval_rows, rule, settings)
+        tallies = _vote(members, X, noisy, rule, settings, n_jobs)  # line 8
+        eval_tallies = _vote(members, eval_set, eval_rows, rule, settings, n_jobs)
         is_clean = _elected(tallies)
 
         n_positives, n_negatives = len(draws[0].positives), len(draws[0].negatives)
@@ -617,15 +619,32 @@ def _no_votes(n_samples: int) -> Tally:
 
 
 def _vote(
+    members: Sequence,
+    X: Any,
+    rows: np.ndarray,
+    rule: Rule,
+    settings: _Settings,
+    n_jobs: int | None,
+) -> list[Tally]:
+    """Let each team vote on its own, block by block; networks vote on several blocks at a time."""
+    if rule.min_votes > len(settings.teams[0]) or len(rows) == 0:  # nobody can be elected
+        return [_no_votes(len(rows)) for _ in settings.teams]
+    networks = learners.continues_training(members[0])
+    # The same whatever the number of workers, as results are, to the last digit.
+    size = NETWORKS_BLOCK if networks else learners.BLOCK_SIZE
+    blocks = [rows[start : start + size] for start in range(0, len(rows), size)]
+    tasks = (delayed(_vote_on)(members, X, block, rule, settings) for block in blocks)
+    at_once = n_jobs if networks and len(blocks) > 1 else 1
+    by_team = zip(*learners.in_order(tasks, at_once), strict=True)
+    return [Tally(*map(np.concatenate, zip(*parts, strict=True))) for parts in by_team]
+
+
+def _vote_on(
     members: Sequence, X: Any, rows: np.ndarray, rule: Rule, settings: _Settings
 ) -> list[Tally]:
-    """Let each team vote on its own."""
-
     def score(n: int, subset: np.ndarray) -> np.ndarray:
         return learners.predict_proba(members[n], X, 2, rows[subset])[:, 1]
 
-    if rule.min_votes > len(settings.teams[0]):  # nobody can be elected
-        return [_no_votes(len(rows)) for _ in settings.teams]
     return [
         cascade_vote(team, score, len(rows), rule.threshold, min(rule.min_votes, len(team)))
         for team in settings.teams
