@@ -24,6 +24,7 @@ from pudistill import (
     PUDistillClassifier,
     TorchClassifier,
     TrustedKFold,
+    TrustedWarning,
     corrupt_labels,
     trusted_accuracy_scorer,
 )
@@ -570,9 +571,11 @@ def test_a_class_may_have_a_single_trusted_sample(blobs, rule):
     trusted = trusted & (y < 2)
     trusted[np.flatnonzero(y == 2)[0]] = True
     given = np.where(trusted, y, noisy)
-    classifier = PUDistillClassifier(**QUICK, **rule).fit(X, given, trusted=trusted)
+    with pytest.warns(TrustedWarning, match="No trusted sample of class 2 could be held out"):
+        classifier = PUDistillClassifier(**QUICK, **rule).fit(X, given, trusted=trusted)
     assert classifier.score(X, y) > max(references(X, given, trusted, X, y))
     assert classifier.expected_accuracy_.n == trusted.sum() - 1  # it cannot be spared
+    assert "says nothing about it" in classifier.comparison_.why
 
 
 def test_one_trusted_sample_of_each_class_is_enough_to_learn(blobs):
@@ -596,7 +599,8 @@ def test_of_two_classes_one_may_be_rare():
     rng = np.random.default_rng(0)
     y = (np.arange(300) < 1).astype(int)
     X = rng.normal(size=(300, 2)) + 8 * y[:, None]
-    classifier = PUDistillClassifier(**QUICK).fit(X, y, trusted=np.arange(300) < 20)
+    with pytest.warns(TrustedWarning, match="No trusted sample of class 1 could be held out"):
+        classifier = PUDistillClassifier(**QUICK).fit(X, y, trusted=np.arange(300) < 20)
     assert classifier.score(X, y) > 0.99
 
 
