@@ -188,7 +188,8 @@ def train_guides(
     guides : Guides
         The models and their predictions.
     """
-    models = {"trusted_only": [_plain(student, X, view.verified, n_classes, seed)]}
+    trusted_only = _plain(student, X, view.verified, n_classes, seed)
+    models = {"trusted_only": [trusted_only]}
     found_more = (clean_labels != MISSING).sum() > len(view.trusted)
     if found_more:
         models["teacher"] = train_teachers(
@@ -201,7 +202,8 @@ def train_guides(
             seed=seed,
         )
     if not continues_training(student):
-        models["self_trained"] = [self_train(student, X, view.verified, n_classes, seed=seed)]
+        learned = self_train(student, X, view.verified, n_classes, first=trusted_only, seed=seed)
+        models["self_trained"] = [learned]
         if found_more:
             learned = self_train(student, X, clean_labels, n_classes, seed=seed)
             models["self_trained_teacher"] = [learned]
@@ -216,7 +218,9 @@ def _plain(estimator: Any, X: Any, labels: np.ndarray, n_classes: int, seed: int
     return train(Training(estimator, known, targets, role="student", seed=seed))
 
 
-def self_train(estimator: Any, X: Any, labels: np.ndarray, n_classes: int, *, seed: int) -> Any:
+def self_train(
+    estimator: Any, X: Any, labels: np.ndarray, n_classes: int, *, first: Any = None, seed: int
+) -> Any:
     """Learn labels, then those of the confident predictions too, and so on.
 
     scikit-learn's ``SelfTrainingClassifier`` does the same, but takes no data frames and no
@@ -232,6 +236,8 @@ def self_train(estimator: Any, X: Any, labels: np.ndarray, n_classes: int, *, se
         Labels to begin with, -1 for none.
     n_classes : int
         Number of classes.
+    first : fitted estimator, default=None
+        What has learned those labels, if it is there already.
     seed : int
         Decides the training.
 
@@ -240,9 +246,10 @@ def self_train(estimator: Any, X: Any, labels: np.ndarray, n_classes: int, *, se
     model : fitted estimator
         The last one.
     """
-    labels = labels.copy()
-    for _ in range(SELF_TRAININGS):
-        model = _plain(estimator, X, labels, n_classes, seed)
+    labels, model = labels.copy(), first
+    for n in range(SELF_TRAININGS):
+        if n > 0 or model is None:
+            model = _plain(estimator, X, labels, n_classes, seed)
         rest = np.flatnonzero(labels == MISSING)
         proba = predict_proba(model, X, n_classes, rest)
         sure = proba.max(axis=1, initial=0) >= CONFIDENT
@@ -440,6 +447,7 @@ def _learn_in_rounds(
     folds = [folds_for(len(whole.given)), *[HELD_OUT_FOLDS] * (len(views) - 1)]
     T: np.ndarray | None = None
     probas, targets = guesses, [np.zeros(0)] * len(views)
+    guessed = _held_out(guesses, views)
     rounds: list[Round] = []
     with stage("student", MAX_ROUNDS) as advance:
         for n in range(1, MAX_ROUNDS + 1):
@@ -455,8 +463,7 @@ def _learn_in_rounds(
                 break
             raw = _cross_fit(estimator, X, targets, folds, n_jobs, seed)
             if len(truth):
-                guess = _held_out(guesses, views)
-                temperature, share = _calibrate(_held_out(raw, views), guess, truth)
+                temperature, share = _calibrate(_held_out(raw, views), guessed, truth)
             else:  # trusted samples calibrate, and the guess is forgotten
                 known = one_hot(whole.verified[whole.trusted], n_classes)
                 temperature, share = Temperature.fit(raw[0][whole.trusted], known), 1.0
@@ -484,7 +491,7 @@ def _learn_in_rounds(
     held_out = np.concatenate(judged)
     temperature, share = best.temperature, best.share
     if len(truth):  # a learner may give other probabilities than its cross-fitted copies
-        temperature, share = _calibrate(held_out, _held_out(guesses, views), truth)
+        temperature, share = _calibrate(held_out, guessed, truth)
     return Lesson(
         students[0],
         best.proba,
@@ -921,9 +928,9 @@ def learn_and_compare(
         for view, model in zip(views[1:], in_order(models, n_jobs), strict=True):
             parts.append(predict_proba(model, X, labels.n_classes, view.held_out))
             advance(1)
-    truth = _held_out_truth(views, labels.n_classes)
+    truth, guessed = _held_out_truth(views, labels.n_classes), _held_out(guesses, views)
     given = np.concatenate(parts)
-    shares = Shares.fit(_held_out(guesses, views), lesson.held_out, given, truth)
+    shares = Shares.fit(guessed, lesson.held_out, given, truth)
     candidates = {
         "trusted_only": _of_guides("trusted_only", ready.guides, views),
         "given_labels": given,
@@ -931,7 +938,7 @@ def learn_and_compare(
         "student": lesson.held_out,
     }
     if shares.student < 1:
-        candidates["mixture"] = shares.mix(_held_out(guesses, views), lesson.held_out, given)
+        candidates["mixture"] = shares.mix(guessed, lesson.held_out, given)
     comparison = compare(candidates, truth.argmax(axis=1), seed=seed)
     if silent := unjudged(labels.classes, truth.argmax(axis=1)):
         warnings.warn(silent, TrustedWarning, stacklevel=6)

@@ -427,8 +427,7 @@ def _choose_rule(
     """Choose `α` and `θ` by what the members make of trusted samples that were hidden from them."""
     size = len(settings.teams[0])
     if settings.n_teams == 1:
-        min_votes = max(1, math.ceil(settings.vote_shares[0] * size - 1e-9))
-        return Rule(settings.thresholds[0], min_votes, np.nan)
+        return Rule(settings.thresholds[0], _votes(settings.vote_shares[0], size), np.nan)
     scores, positive = [], []
     for number, team in enumerate(settings.teams):
         rows = np.flatnonzero(folds == number)
@@ -486,12 +485,12 @@ def choose_rule(
     """
     n_members = len(scores)
     if not positive.any():  # too few trusted samples to hide any
-        return Rule(DEFAULT_THRESHOLD, math.ceil(DEFAULT_MIN_VOTES * n_members - 1e-9), np.nan)
+        return Rule(DEFAULT_THRESHOLD, _votes(DEFAULT_MIN_VOTES, n_members), np.nan)
     best, most = Rule(max(thresholds), n_members + 1, np.nan), 0.0
     for threshold in sorted(thresholds, reverse=True):
         votes = (scores >= threshold).sum(axis=0)
         for share in sorted(vote_shares, reverse=True):
-            min_votes = max(1, math.ceil(share * n_members - 1e-9))
+            min_votes = _votes(share, n_members)
             elected = votes >= min_votes
             n_right, n_elected = int((elected & positive).sum()), int(elected.sum())
             precision = (n_right + PRIOR_SAMPLES * PRIOR_PRECISION) / (n_elected + PRIOR_SAMPLES)
@@ -500,6 +499,11 @@ def choose_rule(
                 measured = precision if n_elected else np.nan
                 best, most = Rule(threshold, min_votes, measured), gain
     return best
+
+
+def _votes(share: float, n_members: int) -> int:
+    """Count the votes that are at least a share of the members."""
+    return max(1, math.ceil(share * n_members - 1e-9))
 
 
 class TrainingSet(NamedTuple):

@@ -302,11 +302,12 @@ def _fit_into(
     labels: Labels,
 ) -> None:
     seconds: dict[str, float] = {}
+    y, trusted = dataset.for_fit()
     classifier.set_params(memory=run.units)
     with _timed(seconds, "filter_and_teachers"), as_input_error():
-        classifier.fit_teachers(dataset.X, *dataset.for_fit())
+        classifier.fit_teachers(dataset.X, y, trusted)
     with _timed(seconds, "student"), as_input_error():
-        classifier.fit_student(dataset.X, *dataset.for_fit())
+        classifier.fit_student(dataset.X, y, trusted)
     table = classifier.label_table_
     if dataset.marked is not None:  # as given, whether or not it was learned from as such
         table.loc[dataset.marked, "given"] = dataset.y[dataset.marked]
