@@ -188,7 +188,7 @@ def train_guides(
     guides : Guides
         The models and their predictions.
     """
-    trusted_only = _plain(student, X, view.verified, n_classes, seed)
+    trusted_only = train_on_labels(student, X, view.verified, n_classes, seed)
     models = {"trusted_only": [trusted_only]}
     found_more = (clean_labels != MISSING).sum() > len(view.trusted)
     if found_more:
@@ -210,8 +210,8 @@ def train_guides(
     return Guides(models, {name: average_proba(of, X, n_classes) for name, of in models.items()})
 
 
-def _plain(estimator: Any, X: Any, labels: np.ndarray, n_classes: int, seed: int) -> Any:
-    """Train on the samples that have a label."""
+def train_on_labels(estimator: Any, X: Any, labels: np.ndarray, n_classes: int, seed: int) -> Any:
+    """Train as a student on the samples that have a label; -1 means that one has none."""
     rows = np.flatnonzero(labels != MISSING)
     known = X if len(rows) == _num_samples(X) else _safe_indexing(X, rows)
     targets = one_hot(labels[rows], n_classes)
@@ -249,7 +249,7 @@ def self_train(
     labels, model = labels.copy(), first
     for n in range(SELF_TRAININGS):
         if n > 0 or model is None:
-            model = _plain(estimator, X, labels, n_classes, seed)
+            model = train_on_labels(estimator, X, labels, n_classes, seed)
         rest = np.flatnonzero(labels == MISSING)
         proba = predict_proba(model, X, n_classes, rest)
         sure = proba.max(axis=1, initial=0) >= CONFIDENT
@@ -704,7 +704,7 @@ def given_labels_model(estimator: Any, X: Any, view: View, n_classes: int, *, se
         The model.
     """
     labels = np.where(view.verified == MISSING, view.given, view.verified)
-    return _plain(estimator, X, labels, n_classes, seed)
+    return train_on_labels(estimator, X, labels, n_classes, seed)
 
 
 @dataclass(frozen=True)

@@ -4,20 +4,18 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
-from sklearn.utils import _safe_indexing, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted
 
 from pudistill.calibration import SMALLEST_PROBA
 from pudistill.learners import (
-    Training,
     continues_training,
     default_learner,
     predict_proba,
     train,
 )
-from pudistill.noise_aware import learn, likelihood_training, whole_view
-from pudistill.pseudo_labels import one_hot
+from pudistill.noise_aware import learn, likelihood_training, train_on_labels, whole_view
 from pudistill.validation import check_features, check_samples
 
 
@@ -112,15 +110,10 @@ class GoldLossCorrectionClassifier(ClassifierMixin, BaseEstimator):
         self.classes_ = labels.classes
         n_classes, view = labels.n_classes, whole_view(labels)
 
-        def model_of(rows: np.ndarray, codes: np.ndarray) -> Any:
-            targets = one_hot(codes[rows], n_classes)
-            part = _safe_indexing(X, rows)
-            return train(Training(estimator, part, targets, role="student", seed=seed))
-
         if len(view.labelled) == 0 or len(np.unique(view.given[view.labelled])) == 1:
             self.transition_matrix_ = np.full((n_classes, n_classes), 1 / n_classes)
         else:
-            noisy = model_of(view.labelled, view.given)
+            noisy = train_on_labels(estimator, X, view.given, n_classes, seed)
             prediction = predict_proba(noisy, X, n_classes, view.trusted)
             true = view.verified[view.trusted]
             self.transition_matrix_ = np.array(
@@ -130,7 +123,8 @@ class GoldLossCorrectionClassifier(ClassifierMixin, BaseEstimator):
         if continues_training(estimator):
             self.model_ = train(likelihood_training(estimator, X, view, T, seed))
             return self
-        guess = predict_proba(model_of(view.trusted, view.verified), X, n_classes)
+        model = train_on_labels(estimator, X, view.verified, n_classes, seed)
+        guess = predict_proba(model, X, n_classes)
         self.model_ = learn(
             estimator, X, [view], [guess], transition_matrix=T, n_jobs=self.n_jobs, seed=seed
         ).student
