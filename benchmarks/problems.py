@@ -282,6 +282,7 @@ PROBLEMS = (
             "gold_loss_correction",
             "paper_fixed",
             "pudistill",
+            "true_matrix",
             "true_labels",
         ),
         cells_apart=True,
