@@ -1,6 +1,8 @@
 """The training loop's arithmetic against hand-computed numbers and a plain loop."""
 
+import copy
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,28 +13,34 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from pudistill.exceptions import InputError
-from pudistill.learners.networks import mlp, small_cnn
+from pudistill.learners import training
+from pudistill.learners.losses import consistency_loss, likelihood_loss, posterior, soft_loss
+from pudistill.learners.networks import mlp, preact_resnet18, small_cnn
 from pudistill.learners.recipes import Recipe
 from pudistill.learners.training import (
     Hardware,
+    Job,
     Normalisation,
     are_certain,
     balanced_order,
     choose_hardware,
-    consistency_loss,
-    likelihood_loss,
+    embed,
     network_input,
-    posterior,
     predict_probabilities,
     seeded,
     shared_batches,
-    soft_loss,
     split_batches,
+    stacking_pays,
     train,
 )
 
 CPU = Hardware(torch.device("cpu"), torch.float32, bf16=False)
 EXACT = Hardware(torch.device("cpu"), torch.float64, bf16=False)
+
+
+def trained(*job, **options):
+    """Train one network; return the loss of each epoch."""
+    return [loss for (loss,) in train([Job(*job, **options)])]
 
 
 def test_soft_cross_entropy_by_hand():
@@ -227,7 +235,7 @@ def test_training_is_the_plain_loop():
     plain.load_state_dict(ours.state_dict())
     normalisation = Normalisation.of(table, np.ones(40))
 
-    losses = list(train(ours, table, targets, normalisation, recipe, EXACT, rng))
+    losses = trained(ours, table, targets, normalisation, recipe, EXACT, rng)
 
     x = torch.tensor((table - table.mean(0)) / table.std(0))
     optimiser = torch.optim.SGD(plain.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
@@ -262,11 +270,7 @@ def test_every_epoch_is_a_new_order_of_all_samples():
     recorder, table = Recorder(), np.arange(10.0)[:, None]
     identity = Normalisation(np.zeros(1), np.ones(1))
     recipe = Recipe(epochs=2, learning_rate=0.1, batch_size=4)
-    list(
-        train(
-            recorder, table, np.eye(2)[[0, 1] * 5], identity, recipe, CPU, np.random.RandomState(0)
-        )
-    )
+    trained(recorder, table, np.eye(2)[[0, 1] * 5], identity, recipe, CPU, np.random.RandomState(0))
     assert [len(batch) for batch in recorder.batches] == [4, 3, 3] * 2
     first, second = (torch.cat(recorder.batches[part]).ravel() for part in (slice(3), slice(3, 6)))
     assert first.sort().values.tolist() == second.sort().values.tolist() == list(range(10))
@@ -280,13 +284,13 @@ def test_a_share_of_each_batch_is_certain():
     identity = Normalisation(np.zeros(1), np.ones(1))
     recipe = Recipe(epochs=2, learning_rate=0.1, batch_size=8, trusted_share=0.25)
     rng = np.random.RandomState(0)
-    list(train(recorder, table, likelihoods, identity, recipe, CPU, rng, loss="likelihood"))
+    trained(recorder, table, likelihoods, identity, recipe, CPU, rng, loss="likelihood")
     assert {int((batch < 3).sum()) for batch in recorder.batches} == {2}
     assert len(recorder.batches) == 2 * math.ceil(97 / 6)
 
     recorder.batches.clear()
     enough = Recipe(epochs=1, learning_rate=0.1, batch_size=8, trusted_share=0.02)
-    list(train(recorder, table, likelihoods, identity, enough, CPU, rng, loss="likelihood"))
+    trained(recorder, table, likelihoods, identity, enough, CPU, rng, loss="likelihood")
     assert torch.cat(recorder.batches).ravel().sort().values.tolist() == list(range(100))
 
 
@@ -306,7 +310,7 @@ def test_consistency_sees_every_picture_twice_and_learns_from_certain_ones():
     likelihoods[:3] = [0.0, 7.0]
     recipe = Recipe(epochs=1, learning_rate=0.1, batch_size=12, consistency_weight=0.5)
     views = Views()
-    (loss,) = train(
+    (loss,) = trained(
         views, pictures, likelihoods, identity, recipe, CPU, np.random.RandomState(0),
         loss="likelihood",
     )  # fmt: skip
@@ -322,10 +326,8 @@ def test_one_beta_a_batch_from_the_beta_distribution():
     recorder, table = Recorder(), np.eye(64)
     identity = Normalisation(np.zeros(64), np.ones(64))
     recipe = Recipe(epochs=400, learning_rate=0.1, batch_size=64, mixup=2.0)
-    list(
-        train(
-            recorder, table, np.eye(2)[[0, 1] * 32], identity, recipe, CPU, np.random.RandomState(0)
-        )
+    trained(
+        recorder, table, np.eye(2)[[0, 1] * 32], identity, recipe, CPU, np.random.RandomState(0)
     )
     # A mixed row holds β and 1 - β and nothing else.
     shares = torch.stack([batch.sort(dim=1).values[:, -1] for batch in recorder.batches])
@@ -341,17 +343,116 @@ def test_a_loss_that_explodes_names_the_learning_rate():
     table = np.random.RandomState(0).randn(16, 3)
     normalisation = Normalisation.of(table, np.ones(16))
     with pytest.raises(InputError, match="lower learning_rate, which is 1e"):
-        list(
-            train(
-                mlp((3,), 2),
-                table,
-                np.eye(2)[[0, 1] * 8],
-                normalisation,
-                recipe,
-                CPU,
-                np.random.RandomState(0),
-            )
+        trained(
+            mlp((3,), 2),
+            table,
+            np.eye(2)[[0, 1] * 8],
+            normalisation,
+            recipe,
+            CPU,
+            np.random.RandomState(0),
         )
+
+
+def jobs_of(factory, shape, recipe, n_jobs=3, loss="cross_entropy", hardware=CPU):
+    """Networks with weights, samples and random numbers of their own."""
+    jobs = []
+    for seed in range(n_jobs):
+        rng = np.random.RandomState(seed)
+        inputs = rng.randint(0, 256, (20, *shape), dtype=np.uint8)
+        with seeded(seed, CPU.device):
+            network = factory((shape[-1], *shape[:-1]), 3).to(hardware.dtype)
+        job = Job(
+            network,
+            inputs,
+            np.eye(3)[rng.randint(3, size=20)] if loss == "cross_entropy" else rng.rand(20, 3),
+            Normalisation.of(inputs, np.ones(20)),
+            recipe,
+            hardware,
+            rng,
+            weights=rng.uniform(0.5, 1.5, 20),
+            loss=loss,
+        )
+        jobs.append(job)
+    return jobs
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "likelihood"])
+@pytest.mark.parametrize(
+    ("factory", "hardware", "tolerance"),
+    # In float32 the rounding errors of a deep network grow fast, which float64 shows to be all.
+    [(small_cnn, CPU, 1e-4), (small_cnn, EXACT, 1e-10), (preact_resnet18, EXACT, 1e-10)],
+)
+def test_a_stack_takes_the_steps_that_its_networks_take_alone(factory, hardware, tolerance, loss):
+    recipe = Recipe(
+        epochs=5,
+        learning_rate=0.01,
+        batch_size=10,
+        augment=("flip", "crop"),
+        mixup=2.0 if loss == "cross_entropy" else 0.0,
+        entropy_weight=0.8,
+        consistency_weight=0.5,
+        consistency_threshold=0.4,
+    )
+    alone, together = (
+        jobs_of(factory, (8, 8, 3), recipe, loss=loss, hardware=hardware) for _ in range(2)
+    )
+    assert all(job.fits_beside(alone[0]) for job in alone)
+    losses = [[loss for (loss,) in train([job])] for job in alone]  # ten steps each
+    stacked = list(zip(*train(together), strict=True))
+    np.testing.assert_allclose(stacked, losses, rtol=tolerance)
+    for first, second in zip(alone, together, strict=True):
+        for name, value in first.module.state_dict().items():
+            found = second.module.state_dict()[name]
+            # Statistics of the batches are no weights; theirs are of the size of activations.
+            atol = 10 * tolerance if "running" in name else tolerance
+            torch.testing.assert_close(found, value, atol=atol, rtol=0, msg=name)
+
+
+def test_what_does_not_step_alike_is_no_stack():
+    recipe = Recipe(epochs=1, learning_rate=0.1)
+    first, second = jobs_of(small_cnn, (8, 8, 1), recipe, n_jobs=2)
+    assert first.fits_beside(second)
+    assert not first.fits_beside(replace(second, balanced=True))
+    assert not first.fits_beside(replace(second, recipe=replace(recipe, epochs=2)))
+    assert not first.fits_beside(
+        replace(second, inputs=second.inputs[:9], targets=second.targets[:9])
+    )
+    assert not stacking_pays([first, second])  # on a CPU
+
+
+def test_samples_in_a_file_are_streamed_and_teach_the_same(tmp_path):
+    recipe = Recipe(epochs=2, learning_rate=0.1, batch_size=4, augment=("crop",))
+    in_memory, in_file = jobs_of(small_cnn, (8, 8, 1), recipe, n_jobs=1) * 2
+    np.save(tmp_path / "pictures.npy", in_memory.inputs)
+    mapped = np.load(tmp_path / "pictures.npy", mmap_mode="r")
+    in_file = replace(
+        in_file,
+        inputs=np.asarray(mapped),
+        module=copy.deepcopy(in_memory.module),
+        rng=copy.deepcopy(in_memory.rng),
+    )
+    assert training._streams(in_file.inputs, CPU.device)
+    assert not training._streams(in_memory.inputs, CPU.device)
+    assert list(train([in_memory])) == list(train([in_file]))
+
+
+def test_an_embedding_is_what_the_last_layer_is_given():
+    pictures = np.random.default_rng(0).integers(0, 256, (50, 8, 8, 1), dtype=np.uint8)
+    normalisation = Normalisation.of(pictures, np.ones(50))
+    network = small_cnn((1, 8, 8), 3)
+    embedding = embed(network, pictures, normalisation, CPU)
+    assert embedding.shape == (50, 128)
+    assert embedding.dtype == np.float32
+    with torch.inference_mode():
+        logits = network.classifier(torch.tensor(embedding))
+    np.testing.assert_allclose(
+        logits.double().softmax(dim=1),
+        predict_probabilities(network, pictures, normalisation, CPU),
+        rtol=1e-5,
+    )
+    with pytest.raises(InputError, match="no linear layer"):
+        embed(nn.Flatten(), pictures, normalisation, CPU)
 
 
 def test_probabilities_do_not_depend_on_the_batch(monkeypatch):

@@ -7,8 +7,9 @@ are; any other classifier gets weighted copies, which is the same cross-entropy.
 
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ SMALLEST_SHARE = 1e-3
 # Rows scored at once: bounds the copy of X that indexing makes.
 BLOCK_SIZE = 16_384
 CALIBRATION_FOLDS = 3
+STACK_SIZE = 20  # networks that train as one: the paper's members of a class
 TASK_DECIDES = ("warm_start", "loss", "mixup")
 _DECISION = "decision_function"
 
@@ -99,9 +101,8 @@ def train(task: Training) -> Any:
         ``decision_function`` comes back calibrated, members excepted. One that takes no sample
         weights learns one label a sample, drawn from its target.
     """
-    learner = task.estimator if task.continued else clone(task.estimator)
+    learner = _prepared(task)
     final = _final_step(learner)
-    _set_params(learner, final, task)
     if getattr(final, "accepts_soft_targets", False):
         return _fit(learner, task.X, task.targets, _fit_params(learner, task.sample_weight))
 
@@ -121,8 +122,34 @@ def train(task: Training) -> Any:
 
 
 def train_all(tasks: Iterable[Training], n_jobs: int | None) -> Iterator[Any]:
-    """Train independent learners, in parallel where joblib's configuration says so, in order."""
-    return in_order((delayed(train)(task) for task in tasks), n_jobs)
+    """Train independent learners, in parallel where joblib's configuration says so, in order.
+
+    Networks on an accelerator train as stacks where that is faster.
+    """
+    tasks = iter(tasks)
+    some = list(islice(tasks, 1))
+    if not some or not getattr(some[0].estimator, "can_be_stacked", False):
+        yield from in_order((delayed(train)(task) for task in chain(some, tasks)), n_jobs)
+        return
+    while some := some + list(islice(tasks, STACK_SIZE - len(some))):
+        yield from _train_together(some)
+        some = []
+
+
+def _train_together(tasks: Sequence[Training]) -> list:
+    """Train networks as a stack."""
+    from pudistill.learners.torch_classifier import fit_together
+
+    networks = [_prepared(task) for task in tasks]
+    fit_together(networks, [(task.X, task.targets, task.sample_weight) for task in tasks])
+    return networks
+
+
+def _prepared(task: Training) -> Any:
+    """Make the learner of a task, not fitted yet."""
+    learner = task.estimator if task.continued else clone(task.estimator)
+    _set_params(learner, _final_step(learner), task)
+    return learner
 
 
 def in_order(tasks: Iterable[tuple], n_jobs: int | None) -> Iterator[Any]:
@@ -177,8 +204,7 @@ def calibrate_together(members: list, tasks: Iterable[Training]) -> list:
         folds = StratifiedKFold(
             min(CALIBRATION_FOLDS, _fewest(members[0], y)), shuffle=True, random_state=task.seed
         )
-        learner = clone(task.estimator)
-        _set_params(learner, _final_step(learner), task)
+        learner = _prepared(task)
         decisions.append(cross_val_predict(learner, task.X, y, cv=folds, method=_DECISION))
         labels.append(y)
     y = np.concatenate(labels)

@@ -47,7 +47,7 @@ class Recipe:
         Weight of the consistency term on pictures: where the network, together with what is known
         of a label, is sure of a picture's class, it is trained to find that class in a strongly
         augmented view of the picture too. 0 switches it off. See
-        :func:`pudistill.learners.training.consistency_loss`.
+        :func:`pudistill.learners.losses.consistency_loss`.
     consistency_threshold : float, default=0.95
         Probability, in (0, 1], from which on it is sure.
     trusted_share : float, default=0.0

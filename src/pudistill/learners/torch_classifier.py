@@ -1,7 +1,7 @@
 """A neural network that behaves like any scikit-learn classifier."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any, ClassVar, Self, get_args
@@ -25,13 +25,16 @@ from pudistill.learners.networks import NETWORKS, NetworkFactory
 from pudistill.learners.recipes import AUGMENTATIONS, Recipe, Role, find_recipe
 from pudistill.learners.training import (
     Hardware,
+    Job,
     Loss,
     Normalisation,
     Precision,
     are_certain,
     choose_hardware,
+    embed,
     predict_probabilities,
     seeded,
+    stacking_pays,
     train,
 )
 from pudistill.progress import stage
@@ -135,6 +138,13 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
     accepts_soft_targets: ClassVar[bool] = True
     continues_training: ClassVar[bool] = True
 
+    @property
+    def can_be_stacked(self) -> bool:
+        """Whether several of these may train as one: the project's networks, off the CPU."""
+        if callable(self.module):
+            return False
+        return choose_hardware(self.device, "fp32", pictures=True).device.type != "cpu"
+
     def __init__(
         self,
         module: str | NetworkFactory = "auto",
@@ -195,6 +205,23 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         InputError
             If data or settings are unusable, or the loss stops being finite.
         """
+        job, seed = self._start(X, y, sample_weight)
+        # Networks of our own draw nothing while they train; others may have dropout.
+        randomness = seeded(seed, job.hardware.device) if callable(self.module) else nullcontext()
+        progress = (
+            stage(f"{self.role or 'network'} epochs", self.recipe_.epochs)
+            if self.role != "member"  # of which there are thousands: their owner shows progress
+            else nullcontext(lambda *_, **__: None)
+        )
+        losses: list[float] = []
+        with randomness, progress as advance:
+            for (loss,) in train([job]):
+                losses.append(loss)
+                advance(1, detail=f"loss {loss:.3f}")
+        return self._finish(losses)
+
+    def _start(self, X: Any, y: Any, sample_weight: Any) -> tuple[Job, int]:
+        """Check everything and build the network; return its training and the seed of dropout."""
         continues = self.warm_start and self.__sklearn_is_fitted__()
         pictures = _are_pictures(X)
         recipe = self._find_recipe(pictures)
@@ -219,31 +246,24 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
                 self.module_ = self._factory()(in_shape, len(classes))
         self.n_iter_ = 0  # not fitted, should the training fail
         self.recipe_ = recipe.fitted_to(self._samples_per_epoch(targets))
-
-        # Networks of our own draw nothing while they train; others may have dropout.
-        randomness = seeded(seed, hardware.device) if callable(self.module) else nullcontext()
-        progress = (
-            stage(f"{self.role or 'network'} epochs", self.recipe_.epochs)
-            if self.role != "member"  # of which there are thousands: their owner shows progress
-            else nullcontext(lambda *_, **__: None)
+        job = Job(
+            self._module_on(hardware),
+            inputs,
+            targets,
+            self.normalisation_,
+            self.recipe_,
+            hardware,
+            rng,
+            weights=weights / weights.mean(),
+            loss=self.loss,
+            balanced=bool(self.balanced_bootstrap),
         )
-        self.loss_curve_: list[float] = []
-        with randomness, progress as advance:
-            for loss in train(
-                self._module_on(hardware),
-                inputs,
-                targets,
-                self.normalisation_,
-                self.recipe_,
-                hardware,
-                rng,
-                weights=weights / weights.mean(),
-                loss=self.loss,
-                balanced=bool(self.balanced_bootstrap),
-            ):
-                self.loss_curve_.append(loss)
-                advance(1, detail=f"loss {loss:.3f}")
-        self.n_iter_ = len(self.loss_curve_)
+        return job, seed
+
+    def _finish(self, losses: list[float]) -> Self:
+        """Become fitted."""
+        self.loss_curve_ = losses
+        self.n_iter_ = len(losses)
         self.module_.eval()
         return self
 
@@ -260,12 +280,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         probabilities : ndarray of shape (n, n_classes), float64
             Rows sum to 1; columns in the order of `classes_`.
         """
-        check_is_fitted(self)
-        inputs = self._check_inputs(X, self.recipe_, fitted=True)
-        hardware = choose_hardware(self.device, self.precision, pictures=inputs.ndim == 4)
-        return predict_probabilities(
-            self._module_on(hardware), inputs, self.normalisation_, hardware
-        )
+        return self._apply(predict_probabilities, X)
 
     def predict(self, X: Any) -> np.ndarray:
         """Most likely class of each sample.
@@ -282,6 +297,28 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         """
         probabilities = self.predict_proba(X)
         return self.classes_[probabilities.argmax(axis=1)]
+
+    def embed(self, X: Any) -> np.ndarray:
+        """Take the activations that the network's last linear layer is given.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features), (n, height, width) or (n, height, width, channels)
+            Samples of the kind and shape that the network was trained on.
+
+        Returns
+        -------
+        embedding : ndarray of shape (n, n_hidden), float32
+            One row a sample.
+        """
+        return self._apply(embed, X)
+
+    def _apply(self, function: Callable[..., np.ndarray], X: Any) -> np.ndarray:
+        """Call a function of network, inputs, normalisation and hardware."""
+        check_is_fitted(self)
+        inputs = self._check_inputs(X, self.recipe_, fitted=True)
+        hardware = choose_hardware(self.device, self.precision, pictures=inputs.ndim == 4)
+        return function(self._module_on(hardware), inputs, self.normalisation_, hardware)
 
     def to_state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Take the fitted estimator apart, for storage without pickle.
@@ -492,6 +529,46 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         if len(self.in_shape_) == 3:
             self.module_.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return self.module_
+
+
+def fit_together(
+    networks: Sequence[TorchClassifier],
+    samples: Sequence[tuple[Any, Any, Any]],
+    *,
+    stack: Callable[[Sequence[Job]], bool] = stacking_pays,
+) -> None:
+    """Fit networks, as stacks where that is faster: the same, within rounding, as one by one.
+
+    Parameters
+    ----------
+    networks : sequence of TorchClassifier
+        Of the project's architectures: one of the user's may do what no stack can.
+    samples : sequence of tuple of (X, y, sample_weight)
+        What each is fitted on.
+    stack : callable, default=stacking_pays
+        Given jobs that could be one stack, says whether they shall.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from pudistill.learners.torch_classifier import TorchClassifier, fit_together
+    >>> X, y = load_iris(return_X_y=True)
+    >>> networks = [TorchClassifier(random_state=seed) for seed in range(3)]
+    >>> fit_together(networks, [(X, y, None)] * 3)
+    >>> [network.n_iter_ for network in networks] == [networks[0].n_iter_] * 3
+    True
+    """
+    started = [(one, one._start(*some)[0]) for one, some in zip(networks, samples, strict=True)]
+    while started:
+        first = started[0][1]
+        group = [pair for pair in started if pair[1] is first or pair[1].fits_beside(first)]
+        started = [pair for pair in started if not any(pair is one for one in group)]
+        jobs = [job for _, job in group]
+        together = len(jobs) > 1 and stack(jobs)
+        for pairs in [group] if together else [[pair] for pair in group]:
+            epochs = list(train([job for _, job in pairs]))
+            for (network, _), losses in zip(pairs, zip(*epochs, strict=True), strict=True):
+                network._finish(list(losses))
 
 
 def check_storable(estimator: TorchClassifier) -> None:

@@ -5,20 +5,26 @@ tables as floats. An epoch is a permutation of their indices; a batch is gathere
 normalised and mixed there, without a data loader and without Python per sample.
 """
 
+import copy
 import math
 import threading
-from collections.abc import Iterator
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from mmap import mmap
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.func import functional_call, stack_module_state, vmap
 
 from pudistill.exceptions import InputError
 from pudistill.learners.augmentation import AUGMENT, mixup, strong_augment
+from pudistill.learners.losses import consistency_loss, likelihood_loss, posterior, soft_loss
 from pudistill.learners.recipes import Recipe
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -27,6 +33,12 @@ Loss = Literal["cross_entropy", "likelihood"]
 # Values of input in a batch of prediction: enough to keep the device busy, and few enough for the
 # activations, some fifty times as large, to stay in a CPU's cache or a small GPU's memory.
 PREDICTION_VALUES = {"cpu": 2**18, "accelerator": 2**22}
+# Samples of more than this share of an accelerator's free memory stay outside.
+LARGEST_SHARE = 0.5
+# Batches that are gathered ahead where samples come from outside the device.
+N_AHEAD = 4
+# Steps by which a stack of networks is compared with the networks in turn.
+TRIAL_STEPS = 5
 
 
 @dataclass(frozen=True)
@@ -279,145 +291,20 @@ def shared_batches(
     return tuple(batch[shuffled(len(batch))] for batch in batches)
 
 
-def soft_loss(logits: Tensor, targets: Tensor, entropy_weight: float = 0.0) -> Tensor:
-    """Cross-entropy with soft targets, plus the entropy of the predictions, paper equation (2).
-
-    Parameters
-    ----------
-    logits : Tensor of shape (n, n_classes)
-        What the network answers.
-    targets : Tensor of shape (n, n_classes)
-        Target probabilities, each row multiplied by the sample's weight.
-    entropy_weight : float, default=0.0
-        Weight of the entropy regularisation.
-
-    Returns
-    -------
-    loss : Tensor of shape ()
-        Mean over the batch.
-    """
-    log_probabilities = logits.log_softmax(dim=1)
-    loss = -(targets * log_probabilities).sum(dim=1)
-    if entropy_weight:
-        loss = loss + entropy_weight * targets.sum(dim=1) * _entropy(log_probabilities)
-    return loss.mean()
-
-
-def likelihood_loss(
-    logits: Tensor, log_likelihood: Tensor, weights: Tensor, entropy_weight: float = 0.0
-) -> Tensor:
-    r"""Negative log-likelihood of what is known of the labels: the corrected likelihood.
-
-    A sample's loss is :math:`-\log \sum_c p(c \mid x) L_c`, where :math:`L_c` is the probability of
-    what is known of its label if it were of class c. Where L is positive for one class only, that
-    is the cross-entropy, up to a constant; where nothing is known, all :math:`L_c` are the same and
-    the sample teaches nothing. Its gradient is that of the cross-entropy with the `posterior` as
-    the target: every step is one of expectation-maximisation, with the network as its own teacher.
-
-    Parameters
-    ----------
-    logits : Tensor of shape (n, n_classes)
-        What the network answers.
-    log_likelihood : Tensor of shape (n, n_classes)
-        log L, which may be minus infinity, but not for all of a row.
-    weights : Tensor of shape (n,)
-        Sample weights.
-    entropy_weight : float, default=0.0
-        Weight of the entropy regularisation.
-
-    Returns
-    -------
-    loss : Tensor of shape ()
-        Mean over the batch.
-    """
-    log_probabilities = logits.log_softmax(dim=1)
-    loss = -(log_probabilities + log_likelihood).logsumexp(dim=1)
-    if entropy_weight:
-        loss = loss + entropy_weight * _entropy(log_probabilities)
-    return (weights * loss).mean()
-
-
-def posterior(logits: Tensor, log_likelihood: Tensor) -> Tensor:
-    """Class probabilities given the sample and what is known of its label, ∝ p(c | x) L_c.
-
-    Parameters
-    ----------
-    logits : Tensor of shape (n, n_classes)
-        What the network answers. No gradient flows back to it.
-    log_likelihood : Tensor of shape (n, n_classes)
-        As for `likelihood_loss`.
-
-    Returns
-    -------
-    posterior : Tensor of shape (n, n_classes)
-        Rows sum to 1.
-    """
-    return (logits.detach().log_softmax(dim=1) + log_likelihood).softmax(dim=1)
-
-
-def consistency_loss(
-    logits: Tensor, posterior: Tensor, weights: Tensor, threshold: float
-) -> Tensor:
-    """Cross-entropy of strongly augmented views to the class that the weak views are sure of.
-
-    FixMatch's scheme [1]_ with the posterior in place of the prediction. Where nothing is known of
-    any label but the trusted ones, it is FixMatch.
-
-    Parameters
-    ----------
-    logits : Tensor of shape (n, n_classes)
-        What the network answers to the strongly augmented views.
-    posterior : Tensor of shape (n, n_classes)
-        Class probabilities of the same samples by their weakly augmented views.
-    weights : Tensor of shape (n,)
-        Sample weights.
-    threshold : float
-        Samples count whose largest posterior is at least this.
-
-    Returns
-    -------
-    loss : Tensor of shape ()
-        Sum over the samples that count, divided by the number of all.
-
-    References
-    ----------
-    .. [1] K. Sohn et al., "FixMatch: Simplifying semi-supervised learning with consistency and
-       confidence", NeurIPS 2020.
-    """
-    confidence, label = posterior.max(dim=1)
-    counts = weights * (confidence >= threshold)
-    return (counts * cross_entropy(logits, label, reduction="none")).mean()
-
-
-def _entropy(log_probabilities: Tensor) -> Tensor:
-    return -(log_probabilities.exp() * log_probabilities).sum(dim=1)
-
-
 def network_input(batch: Tensor, mean: Tensor, inverse_scale: Tensor) -> Tensor:
     """Normalise a batch; present pictures as ``(n, channels, height, width)`` in channels_last."""
     normalised = (batch.to(mean.dtype) - mean) * inverse_scale
     return normalised.permute(0, 3, 1, 2) if normalised.ndim == 4 else normalised
 
 
-def train(
-    module: nn.Module,
-    inputs: np.ndarray,
-    targets: np.ndarray,
-    normalisation: Normalisation,
-    recipe: Recipe,
-    hardware: Hardware,
-    rng: np.random.RandomState,
-    *,
-    weights: np.ndarray | None = None,
-    loss: Loss = "cross_entropy",
-    balanced: bool = False,
-) -> Iterator[float]:
-    """Train `module` in place, one epoch for each loss that is asked for.
+@dataclass(frozen=True)
+class Job:
+    """A network to be trained, and all that decides how.
 
     Parameters
     ----------
     module : nn.Module
-        A network on ``hardware.device``. Between epochs it may be used for prediction.
+        A network on ``hardware.device``. It is trained in place.
     inputs : ndarray of shape (n, height, width, channels) or (n, n_features)
         Raw pictures or features.
     targets : ndarray of shape (n, n_classes)
@@ -437,103 +324,324 @@ def train(
         `likelihood_loss`.
     balanced : bool, default=False
         Whether each epoch is a balanced bootstrap by the targets' most likely class.
+    """
+
+    module: nn.Module
+    inputs: np.ndarray
+    targets: np.ndarray
+    normalisation: Normalisation
+    recipe: Recipe
+    hardware: Hardware
+    rng: np.random.RandomState
+    weights: np.ndarray | None = None
+    loss: Loss = "cross_entropy"
+    balanced: bool = False
+
+    def fits_beside(self, other: "Job") -> bool:
+        """Whether both take the same steps with batches of the same sizes."""
+        return (
+            self.inputs.shape == other.inputs.shape
+            and self.targets.shape == other.targets.shape
+            and (self.recipe, self.hardware, self.loss)
+            == (other.recipe, other.hardware, other.loss)
+            and not self.balanced
+            and not other.balanced
+            and not self.recipe.trusted_share
+        )
+
+
+def train(jobs: Sequence[Job]) -> Iterator[list[float]]:
+    """Train networks in lockstep, one epoch for each answer that is asked for.
+
+    Several networks make every step together, as one stack; each draws its own random numbers, so
+    that all end up with the weights, within rounding, that they would have got alone.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        One, or several networks of one architecture whose jobs fit beside each other. Between
+        epochs the networks may be used for prediction.
 
     Yields
     ------
-    loss : float
+    losses : list of float, one a job
         Mean training loss of the epoch; that of likelihoods scaled to a largest value of 1.
 
     Raises
     ------
     InputError
-        If the loss is no longer a finite number, or the network does not answer with one logit for
-        each class.
+        If a loss is no longer a finite number, or a network does not answer with one logit for each
+        class.
     """
-    device = hardware.device
-    generator = torch.Generator(device).manual_seed(int(rng.randint(2**31 - 1)))
-
-    def on_device(array: np.ndarray) -> Tensor:
-        return torch.tensor(array, dtype=hardware.dtype, device=device)
-
-    data = torch.tensor(inputs, device=device)
-    epochs = _epochs(targets, recipe, generator, balanced=balanced)
-    if loss == "likelihood":
-        # Scaled to a largest value of 1, which changes no gradient: a row's scale is rounded away
-        # here and not in the network's precision, where what is tiny might be zero, too.
-        with np.errstate(divide="ignore"):
-            known = on_device(np.log(targets / targets.max(axis=1, keepdims=True)))
-    else:
-        known = on_device(targets)
-    sample_weights = on_device(np.ones(len(inputs)) if weights is None else weights)
-    mean, inverse_scale = normalisation.on(hardware)
-    augmentations = [AUGMENT[name] for name in recipe.augment]
+    recipe, hardware = jobs[0].recipe, jobs[0].hardware
+    feeds = [_Feed(job) for job in jobs]
+    network = Stack([job.module for job in jobs]) if len(jobs) > 1 else _Alone(jobs[0].module)
     optimiser = torch.optim.SGD(
-        module.parameters(),
+        network.parameters(),
         lr=recipe.learning_rate,
         momentum=recipe.momentum,
         weight_decay=recipe.weight_decay,
-        fused=device.type in ("cpu", "cuda"),
+        fused=hardware.device.type in ("cpu", "cuda"),
     )
 
-    def answer(batch: Tensor) -> Tensor:
+    def step(drawn: Sequence[tuple[Tensor, Tensor]], rate: float) -> Tensor:
+        optimiser.param_groups[0]["lr"] = rate
+        optimiser.zero_grad()
+        batches = [feed.batch(*one) for feed, one in zip(feeds, drawn, strict=True)]
         with hardware.autocast():
-            logits = module(batch)
-        expected = (len(batch), known.shape[1])
+            answers = network([batch.inputs for batch in batches])
+        losses = torch.stack(
+            [batch.loss(logits, recipe) for batch, logits in zip(batches, answers, strict=True)]
+        )
+        losses.sum().backward()  # no network has a part in another's loss
+        optimiser.step()
+        return losses.detach()
+
+    for epoch in range(recipe.epochs):
+        for job in jobs:
+            job.module.train()
+        n_batches, epochs = zip(*(feed.epoch() for feed in feeds), strict=True)
+        total = torch.zeros(len(jobs), device=hardware.device)
+        n_samples = 0
+        for number, drawn in enumerate(zip(*epochs, strict=True)):
+            n_drawn = len(drawn[0][0])
+            total += step(drawn, recipe.rate(epoch + number / n_batches[0])) * n_drawn
+            n_samples += n_drawn
+        network.write_back()
+        # Read once an epoch: whoever asks a GPU for a number waits for all it has to do before.
+        mean_losses = (total / n_samples).tolist()
+        for mean_loss in mean_losses:
+            if not math.isfinite(mean_loss):
+                raise InputError(
+                    f"The training loss became {mean_loss} in epoch {epoch + 1}: lower "
+                    f"learning_rate, which is {recipe.learning_rate:g}."
+                )
+        yield mean_losses
+
+
+class _Alone:
+    """A network by itself, with the interface of a stack."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def parameters(self) -> Iterable[Tensor]:
+        return self.module.parameters()
+
+    def __call__(self, batches: Sequence[Tensor]) -> list[Tensor]:
+        return [self.module(batches[0])]
+
+    def write_back(self) -> None:
+        pass
+
+
+class Stack:
+    """Networks of one architecture that compute together: their weights have a first dimension.
+
+    Parameters
+    ----------
+    modules : sequence of nn.Module
+        The networks, all in training or all in evaluation mode.
+    """
+
+    def __init__(self, modules: Sequence[nn.Module]) -> None:
+        self.modules = modules
+        self.weights, self.buffers = stack_module_state(list(modules))
+        self._call = vmap(self._answer, randomness="different")
+
+    def parameters(self) -> Iterable[Tensor]:
+        """Return all weights, stacked."""
+        return self.weights.values()
+
+    def __call__(self, batches: Sequence[Tensor]) -> list[Tensor]:
+        """Give each network its batch; all batches are of one shape."""
+        return list(self._call(self.weights, self.buffers, torch.stack(list(batches))).unbind())
+
+    def _answer(self, weights: dict, buffers: dict, batch: Tensor) -> Tensor:
+        return functional_call(self.modules[0], (weights, buffers), (batch,))
+
+    @torch.no_grad()
+    def write_back(self) -> None:
+        """Give the networks their weights."""
+        for stacked in (self.weights, self.buffers):
+            for number, module in enumerate(self.modules):
+                state = module.state_dict(keep_vars=True)
+                for name, values in stacked.items():
+                    state[name].copy_(values[number])
+
+
+_pays: dict[tuple, bool] = {}
+
+
+def stacking_pays(jobs: Sequence[Job]) -> bool:
+    """Find out, by a few steps of either, whether a stack is faster than its networks in turn.
+
+    On a CPU it is not, which is known without a trial: convolutions of several networks at once
+    are grouped convolutions, which take two to five times as long as the same ones in turn.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        Networks of one architecture whose jobs fit beside each other.
+
+    Returns
+    -------
+    pays : bool
+        The answer is remembered for this number of networks of this kind.
+    """
+    first = jobs[0]
+    device = first.hardware.device
+    if len(jobs) == 1 or device.type == "cpu":
+        return False
+    key = (type(first.module), first.inputs.shape[1:], len(jobs), first.recipe, first.hardware)
+    if key not in _pays:
+        n = TRIAL_STEPS * first.recipe.batch_size
+
+        def trial() -> list[Job]:
+            return [
+                replace(
+                    job,
+                    module=copy.deepcopy(job.module),
+                    inputs=job.inputs[:n],
+                    targets=job.targets[:n],
+                    weights=None,
+                    recipe=first.recipe.lasting(1),
+                    rng=np.random.RandomState(0),
+                )
+                for job in jobs
+            ]
+
+        def seconds(groups: list[list[Job]]) -> float:
+            start = time.perf_counter()
+            for group in groups:
+                list(train(group))  # which reads the loss, and so waits for the device
+            return time.perf_counter() - start
+
+        for _ in range(2):  # the first time warms up
+            in_turn = seconds([[job] for job in trial()])
+            together = seconds([trial()])
+        _pays[key] = together < in_turn
+    return _pays[key]
+
+
+class _Batch(NamedTuple):
+    """What a network is to learn in a step."""
+
+    inputs: Tensor  # of both views where there is a consistency term
+    label: Tensor  # target probabilities or log-likelihoods
+    wanted: Tensor  # the same, weighted or mixed
+    weight: Tensor
+    kind: Loss
+
+    def loss(self, logits: Tensor, recipe: Recipe) -> Tensor:
+        """Compute the mean loss."""
+        expected = (len(self.inputs), self.label.shape[1])
         if logits.shape != expected:
             raise InputError(
                 f"The module answers a batch with the shape {tuple(logits.shape)}: it must return "
                 f"logits of shape (n, n_classes), here {expected}."
             )
-        return logits.to(known.dtype)
-
-    def batch_loss(chosen: Tensor) -> Tensor:
-        batch = data.index_select(0, chosen)
-        for augment in augmentations:
-            batch = augment(batch, generator)
-        label, weight = known.index_select(0, chosen), sample_weights.index_select(0, chosen)
-        view, wanted = network_input(batch, mean, inverse_scale), label
-        if loss == "cross_entropy":
-            wanted = label * weight[:, None]
-        if recipe.mixup:
-            view, wanted = mixup(view, wanted, rng.beta(recipe.mixup, recipe.mixup))
+        logits = logits.to(self.label.dtype)
         if recipe.consistency_weight:
-            strong = network_input(strong_augment(batch, generator), mean, inverse_scale)
-            # In one pass: both views are normalised by the same statistics.
-            logits, strong_logits = answer(torch.cat([view, strong])).chunk(2)
+            logits, strong_logits = logits.chunk(2)
+        if self.kind == "likelihood":
+            total = likelihood_loss(logits, self.wanted, self.weight, recipe.entropy_weight)
         else:
-            logits = answer(view)
-        if loss == "likelihood":
-            total = likelihood_loss(logits, wanted, weight, recipe.entropy_weight)
-        else:
-            total = soft_loss(logits, wanted, recipe.entropy_weight)
+            total = soft_loss(logits, self.wanted, recipe.entropy_weight)
         if recipe.consistency_weight:
-            q = posterior(logits, label) if loss == "likelihood" else label
-            agreement = consistency_loss(strong_logits, q, weight, recipe.consistency_threshold)
+            q = posterior(logits, self.label) if self.kind == "likelihood" else self.label
+            agreement = consistency_loss(
+                strong_logits, q, self.weight, recipe.consistency_threshold
+            )
             total = total + recipe.consistency_weight * agreement
         return total
 
-    def step(chosen: Tensor, rate: float) -> Tensor:
-        optimiser.param_groups[0]["lr"] = rate
-        optimiser.zero_grad()
-        batch_mean = batch_loss(chosen)
-        batch_mean.backward()
-        optimiser.step()
-        return batch_mean.detach()
 
-    for epoch in range(recipe.epochs):
-        module.train()
-        batches = next(epochs)
-        total = torch.zeros((), device=device)
-        for number, chosen in enumerate(batches):
-            total += step(chosen, recipe.rate(epoch + number / len(batches))) * len(chosen)
-        # Read once an epoch: whoever asks a GPU for a number waits for all it has to do before.
-        mean_loss = total.item() / sum(map(len, batches))
-        if not math.isfinite(mean_loss):
-            raise InputError(
-                f"The training loss became {mean_loss} in epoch {epoch + 1}: lower learning_rate, "
-                f"which is {recipe.learning_rate:g}."
-            )
-        yield mean_loss
+class _Feed:
+    """The data of a job, on the device if they have room there, and its batches."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        device = job.hardware.device
+        self.generator = Generator(device).manual_seed(int(job.rng.randint(2**31 - 1)))
+
+        def on_device(array: np.ndarray) -> Tensor:
+            return torch.tensor(array, dtype=job.hardware.dtype, device=device)
+
+        known = job.targets
+        if job.loss == "likelihood":
+            # Scaled to a largest value of 1, which changes no gradient: a row's scale is rounded
+            # away here and not in the network's precision, where what is tiny might be zero, too.
+            with np.errstate(divide="ignore"):
+                known = np.log(known / known.max(axis=1, keepdims=True))
+        self.known = on_device(known)
+        n = len(job.inputs)
+        self.weights = on_device(np.ones(n) if job.weights is None else job.weights)
+        self.mean, self.inverse_scale = job.normalisation.on(job.hardware)
+        self.augmentations = [AUGMENT[name] for name in job.recipe.augment]
+        self.data = None if _streams(job.inputs, device) else _on_device(job.inputs, device)
+        self.epochs = _epochs(job.targets, job.recipe, self.generator, balanced=job.balanced)
+
+    def epoch(self) -> tuple[int, Iterator[tuple[Tensor, Tensor]]]:
+        """Draw an epoch: the number of its batches, and for each the samples and their inputs."""
+        batches = next(self.epochs)
+        if self.data is None:
+            return len(batches), _streamed(self.job.inputs, batches, self.generator.device)
+        return len(batches), ((chosen, self.data.index_select(0, chosen)) for chosen in batches)
+
+    def batch(self, chosen: Tensor, raw: Tensor) -> _Batch:
+        """Augment, normalise and mix."""
+        recipe, kind = self.job.recipe, self.job.loss
+        for augment in self.augmentations:
+            raw = augment(raw, self.generator)
+        label, weight = self.known.index_select(0, chosen), self.weights.index_select(0, chosen)
+        view, wanted = network_input(raw, self.mean, self.inverse_scale), label
+        if kind == "cross_entropy":
+            wanted = label * weight[:, None]
+        if recipe.mixup:
+            view, wanted = mixup(view, wanted, self.job.rng.beta(recipe.mixup, recipe.mixup))
+        if recipe.consistency_weight:
+            strong = strong_augment(raw, self.generator)
+            # In one pass: both views are normalised by the same statistics.
+            view = torch.cat([view, network_input(strong, self.mean, self.inverse_scale)])
+        return _Batch(view, label, wanted, weight, kind)
+
+
+def _streams(inputs: np.ndarray, device: torch.device) -> bool:
+    """Whether samples come batch by batch: from a mapped file, or to a device they overfill."""
+    if device.type == "cuda":
+        return inputs.nbytes > LARGEST_SHARE * torch.cuda.mem_get_info(device)[0]
+    array: Any = inputs
+    while array is not None and not isinstance(array, mmap):
+        array = getattr(array, "base", None)
+    return array is not None
+
+
+def _on_device(inputs: np.ndarray, device: torch.device) -> Tensor:
+    """Move samples to the device; on a CPU they are shared, not copied, where that is possible."""
+    if device.type == "cpu" and inputs.flags.writeable and min(inputs.strides) >= 0:
+        return torch.from_numpy(inputs)
+    return torch.tensor(inputs, device=device)
+
+
+def _streamed(
+    inputs: np.ndarray, batches: Sequence[Tensor], device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Gather batches in threads, some ahead of the device, which computes meanwhile."""
+
+    def load(chosen: Tensor) -> Tensor:
+        rows = torch.from_numpy(inputs[chosen.numpy(force=True)])
+        return rows.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else rows
+
+    with ThreadPoolExecutor(N_AHEAD) as pool:
+        loading: deque[tuple[Tensor, Future]] = deque()
+        for chosen in batches:
+            loading.append((chosen, pool.submit(load, chosen)))
+            if len(loading) > N_AHEAD:
+                ready, rows = loading.popleft()
+                yield ready, rows.result()
+        for ready, rows in loading:
+            yield ready, rows.result()
 
 
 def _epochs(
@@ -554,7 +662,6 @@ def _epochs(
             yield split_batches(order, batch_size)
 
 
-@torch.inference_mode()
 def predict_probabilities(
     module: nn.Module, inputs: np.ndarray, normalisation: Normalisation, hardware: Hardware
 ) -> np.ndarray:
@@ -576,6 +683,55 @@ def predict_probabilities(
     probabilities : ndarray of shape (n, n_classes), float64
         Rows sum to 1.
     """
+    logits = _answers(module, module, inputs, normalisation, hardware)
+    return logits.double().softmax(dim=1).numpy()
+
+
+def embed(
+    module: nn.Module, inputs: np.ndarray, normalisation: Normalisation, hardware: Hardware
+) -> np.ndarray:
+    """Return what the last linear layer is given, in evaluation mode, without augmentation.
+
+    Parameters are those of `predict_probabilities`.
+
+    Returns
+    -------
+    embedding : ndarray of shape (n, n_hidden), float32
+        One row a sample.
+
+    Raises
+    ------
+    InputError
+        If the network has no linear layer.
+    """
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+    if not layers:
+        raise InputError(
+            f"{type(module).__name__} has no linear layer, whose input would be the embedding of a "
+            "sample: use another network, or share_trunk=False."
+        )
+    given: list[Tensor] = []
+    hook = layers[-1].register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+
+    def hidden(batch: Tensor) -> Tensor:
+        module(batch)
+        return given.pop()
+
+    try:
+        return _answers(module, hidden, inputs, normalisation, hardware).float().numpy()
+    finally:
+        hook.remove()
+
+
+@torch.inference_mode()
+def _answers(
+    module: nn.Module,
+    answer: Callable[[Tensor], Tensor],
+    inputs: np.ndarray,
+    normalisation: Normalisation,
+    hardware: Hardware,
+) -> Tensor:
+    """Give all samples to `module` in evaluation mode, and gather what `answer` makes of them."""
     module.eval()
     mean, inverse_scale = normalisation.on(hardware)
     values = PREDICTION_VALUES["cpu" if hardware.device.type == "cpu" else "accelerator"]
@@ -585,6 +741,6 @@ def predict_probabilities(
         # Copied batch by batch: `inputs` may be a read-only map of a file larger than memory.
         batch = torch.tensor(inputs[start : start + batch_size], device=hardware.device)
         with hardware.autocast():
-            logits = module(network_input(batch, mean, inverse_scale))
-        parts.append(logits.cpu())
-    return torch.cat(parts).double().softmax(dim=1).numpy()
+            answers = answer(network_input(batch, mean, inverse_scale))
+        parts.append(answers.cpu())
+    return torch.cat(parts)
