@@ -9,11 +9,13 @@ import inspect
 import io
 import json
 import shutil
+import sys
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any, get_type_hints
 
 import joblib
@@ -322,11 +324,10 @@ def check_storable(learner: Any, X: Any, codes: np.ndarray) -> None:
 
         torch_classifier.check_storable(learner)
         return
-    import skops.io
-
     from pudistill.learners import Training, train
     from pudistill.pseudo_labels import one_hot
 
+    skops_io = _skops_io()
     name = type(learner).__name__
     targets = one_hot(codes, int(codes.max()) + 1)
     try:
@@ -336,8 +337,8 @@ def check_storable(learner: Any, X: Any, codes: np.ndarray) -> None:
             f"{name} cannot be fitted on the trusted samples ({error}): choose another learner."
         ) from error
     try:
-        content = skops.io.dumps(fitted)
-        unknown = skops.io.get_untrusted_types(data=content)
+        content = skops_io.dumps(fitted)
+        unknown = skops_io.get_untrusted_types(data=content)
     except Exception as error:  # skops raises whatever the object's own state makes it raise
         raise InputError(
             f"{name} cannot be stored by skops ({error}): choose another learner."
@@ -353,9 +354,7 @@ def check_storable(learner: Any, X: Any, codes: np.ndarray) -> None:
 def _write_learner(folder: Path, n: int, learner: Any) -> dict | None:
     """Store one learner; what else a network needs to be built again is returned."""
     if not _is_network(learner):
-        import skops.io
-
-        write_atomic(folder / f"learner-{n}.skops", skops.io.dumps(learner))
+        write_atomic(folder / f"learner-{n}.skops", _skops_io().dumps(learner))
         return None
     with torch_extra():
         import safetensors.numpy
@@ -374,9 +373,24 @@ def _is_network(learner: Any) -> bool:
 
 
 def _load_skops(path: Path) -> Any:
-    import skops.io
+    return _skops_io().load(path, trusted=STORABLE_TYPES)
 
-    return skops.io.load(path, trusted=STORABLE_TYPES)
+
+def _skops_io() -> ModuleType:
+    """Import skops, but not PyTorch with it.
+
+    skops walks through all of scikit-learn, whose bridge to PyTorch it imports on the way where
+    PyTorch is installed: three quarters of the time, for nothing.
+    """
+    hides = "torch" not in sys.modules
+    if hides:
+        sys.modules["torch"] = None  # type: ignore[assignment]  # so that importing it fails
+    try:
+        import skops.io
+    finally:
+        if hides:
+            del sys.modules["torch"]
+    return skops.io
 
 
 class Units:
