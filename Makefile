@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 # One thread a process: two worker processes of the tests share two cores.
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test test-slow lint format bench clean
+.PHONY: demo test test-slow lint format bench bench-full clean
 
 demo: .venv/.installed
 	$(BIN)/pudistill demo
@@ -27,8 +27,14 @@ format: .venv/.installed-dev
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+# Speed; DATA is the folder that holds cifar10-features/ and fashion-mnist/.
+DATA ?= ../shared/data
+
 bench: .venv/.installed-dev
-	$(BIN)/python benchmarks/training_overhead.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/speed.py --data $(DATA)
+
+bench-full: .venv/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/speed.py --data $(DATA) --kinds short long
 
 clean:
 	rm -rf .venv build dist src/*.egg-info

@@ -62,11 +62,19 @@ def run_facts(units: Path, rows: pd.DataFrame, command: str) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """Name the processor."""
+    """Name the processor, and the accelerator if there is one."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return {"device": names[0] if names else platform.processor(), "cores": os.cpu_count()}
+    device = names[0] if names else platform.processor()
+    try:
+        import torch
+
+        if torch.cuda.is_available():
+            device = f"{torch.cuda.get_device_name()} and {device}"
+    except ImportError:
+        pass
+    return {"device": device, "cores": os.cpu_count()}
 
 
 def installed() -> dict[str, str]:

@@ -471,10 +471,11 @@ def test_teams_are_blind_to_their_fold_and_find_much_the_same(overlapping, auto)
 
 def test_a_team_learns_nothing_from_the_labels_of_its_fold(overlapping, monkeypatch):
     X, y, trusted = overlapping
-    # One rule to choose from: what is left of a fold's labels would be in the members themselves.
+    # One rule to choose from, and all iterations: what is left of a fold's labels would be in the
+    # members themselves.
     monkeypatch.setattr("pudistill.pu_filter.THRESHOLDS", (0.6,))
     monkeypatch.setattr("pudistill.pu_filter.VOTE_SHARES", (0.5,))
-    pu_filter = TieredPUFilter(random_state=0, target_precision=0.01, **AUTO)
+    pu_filter = TieredPUFilter(random_state=0, target_precision=0.01, tol=None, **AUTO)
     before = pu_filter.fit(X, y, trusted)
     folds, team_labels = before.folds_, before.team_labels_
     swapped = np.where(folds == 3, (y + 1) % 3, y)
@@ -546,3 +547,76 @@ def test_votes_do_not_depend_on_the_blocks(blobs, monkeypatch):
     in_blocks = clone(pu_filter).fit(X, y, trusted, eval_set=X)
     for name in ("votes_", "team_labels_", "eval_labels_"):
         np.testing.assert_array_equal(getattr(in_blocks, name), getattr(at_once, name))
+
+
+@pytest.fixture(scope="module")
+def network():
+    pytest.importorskip("torch")
+    from pudistill import TorchClassifier
+
+    return TorchClassifier("mlp", epochs=10, device="cpu")
+
+
+def test_members_that_share_a_trunk_find_clean_samples(overlapping, network):
+    X, y, trusted = overlapping
+    shared = TieredPUFilter(network, share_trunk=True, random_state=0, **AUTO)
+    shared.fit(X, y, trusted, eval_set=X)
+    assert precision(shared, y, trusted) > 0.95
+    assert ((shared.clean_labels_ >= 0) & ~trusted).sum() > 100
+    assert (shared.eval_labels_ == y)[shared.eval_labels_ >= 0].mean() > 0.95
+    two = clone(shared).set_params(n_jobs=2).fit(X, y, trusted)
+    np.testing.assert_array_equal(shared.votes_, two.votes_)
+    pd.testing.assert_frame_equal(shared.settings_, two.settings_)
+
+
+def test_a_trunk_learns_nothing_from_the_labels_of_its_teams_fold(
+    overlapping, network, monkeypatch
+):
+    X, y, trusted = overlapping
+    monkeypatch.setattr("pudistill.pu_filter.THRESHOLDS", (0.6,))
+    monkeypatch.setattr("pudistill.pu_filter.VOTE_SHARES", (0.5,))
+    pu_filter = TieredPUFilter(
+        network, share_trunk=True, random_state=0, target_precision=0.01, tol=None, **AUTO
+    )
+    before = pu_filter.fit(X, y, trusted)
+    folds, team_labels = before.folds_, before.team_labels_
+    swapped = np.where(folds == 3, (y + 1) % 3, y)
+    monkeypatch.setattr("pudistill.pu_filter.deal_folds", lambda *args: folds)
+    after = pu_filter.fit(X, swapped, trusted).team_labels_
+    np.testing.assert_array_equal(after[3], team_labels[3])
+
+
+def test_other_learners_have_no_trunk_to_share(overlapping):
+    votes = [
+        TieredPUFilter(share_trunk=share_trunk, random_state=0, **AUTO).fit(*overlapping).votes_
+        for share_trunk in (False, True)
+    ]
+    np.testing.assert_array_equal(*votes)
+
+
+@pytest.mark.parametrize("rule", [{"threshold": 0.6, "min_votes": 3}, {"threshold": "auto"}])
+def test_stacked_members_find_what_members_one_by_one_find(rule, monkeypatch):
+    pytest.importorskip("torch")
+    from pudistill.learners import torch_classifier
+
+    X, y = load_digits(return_X_y=True)
+    X, y = X[y < 3].reshape(-1, 8, 8, 1).astype(np.uint8), y[y < 3]
+    trusted = np.arange(len(y)) % 5 == 0
+    network = torch_classifier.TorchClassifier("small_cnn", epochs=30, precision="fp32")
+    settings = {"n_members": 5, "max_iter": 2, "tol": None, "random_state": 0} | rule
+    found = []
+    stacks = []
+    together = torch_classifier.fit_together
+
+    def stack(*args):
+        stacks.append(len(args[0]))
+        return together(*args, stack=lambda _: True)
+
+    for can_be_stacked in (False, True):
+        monkeypatch.setattr(torch_classifier.TorchClassifier, "can_be_stacked", can_be_stacked)
+        monkeypatch.setattr(torch_classifier, "fit_together", stack)
+        found.append(TieredPUFilter(network, **settings).fit(X, y, trusted).clean_labels_ >= 0)
+    assert stacks == [5] * 6
+    alone, together_found = found
+    assert alone[~trusted].any()
+    assert (alone & together_found).sum() >= 0.98 * (alone | together_found).sum()

@@ -89,7 +89,11 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
         without it, ship the best and say how good it is. It takes several times as long as not to.
     tol : float or None, default=0.01
         Stop the filter for a class when its clean set changes by at most this fraction of its
-        size; ``None`` runs all iterations, as in the paper.
+        size, or, where the rule is "auto", grows by no more; ``None`` runs all iterations, as in
+        the paper.
+    share_trunk : bool or "auto", default="auto"
+        Whether members of the filter that are networks share their layers, as
+        :class:`TieredPUFilter` explains. "auto": with the default method.
     n_jobs : int, default=None
         Members or teachers trained at the same time, as in joblib.
     memory : str or object with the joblib.Memory interface, default=None
@@ -178,6 +182,7 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
         "n_teachers": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "transition_matrix": ["array-like", None],
         "compare": ["boolean"],
+        "share_trunk": ["boolean", StrOptions({"auto"})],
     }
     __metadata_request__fit = {"trusted": True}
 
@@ -201,6 +206,7 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
         transition_matrix: Any = None,
         compare: bool = True,
         tol: float | None = 0.01,
+        share_trunk: bool | str = "auto",
         n_jobs: int | None = None,
         memory: str | Memory | None = None,
         random_state: int | np.random.RandomState | None = None,
@@ -222,6 +228,7 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
         self.transition_matrix = transition_matrix
         self.compare = compare
         self.tol = tol
+        self.share_trunk = share_trunk
         self.n_jobs = n_jobs
         self.memory = memory
         self.random_state = random_state
@@ -296,6 +303,7 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
             min_votes=self._for_filter("min_votes", DEFAULT_MIN_VOTES),
             target_precision=self.target_precision,
             tol=self.tol,
+            share_trunk=bool(self._for_filter("share_trunk", False)),
             n_jobs=self.n_jobs,
             memory=self.memory,
             random_state=int(seed[0]),

@@ -203,8 +203,8 @@ def fit(
     learner: Annotated[
         str,
         typer.Option(
-            help="auto, logistic_regression, svm, mlp, small_cnn, preact_resnet18, or module:Class "
-            "(as sklearn.ensemble:RandomForestClassifier)."
+            help="auto, logistic_regression, svm, mlp, small_cnn, airbench, preact_resnet18, or "
+            "module:Class (as sklearn.ensemble:RandomForestClassifier)."
         ),
     ] = "auto",
     method: Annotated[
@@ -240,6 +240,13 @@ def fit(
     all_iterations: Annotated[
         bool, typer.Option(help="Run all filter iterations, as the paper does.")
     ] = False,
+    share_trunk: Annotated[
+        str,
+        typer.Option(
+            help="Whether networks of the filter share layers: yes, no, or auto "
+            "(with the default method)."
+        ),
+    ] = "auto",
     n_jobs: Annotated[
         int | None,
         typer.Option(

@@ -63,8 +63,13 @@ class TieredPUFilter(BaseEstimator):
         Share of right labels that the clean set of each class is to have, where `threshold` or
         `min_votes` is "auto". A class that cannot reach it adds no samples.
     tol : float or None, default=0.01
-        Stop a class when its clean set changes by at most this fraction of its size; ``None`` runs
-        all iterations.
+        Stop a class when its clean set changes by at most this fraction of its size, or, where the
+        rule is "auto", grows by no more; ``None`` runs all iterations.
+    share_trunk : bool, default=False
+        Whether members that are networks share their layers: each team trains one network to tell
+        the classes of the trusted samples it may see, and its members are logistic regressions on
+        what that network's last layer is given. Much faster, and no less precise
+        (docs/speed.md). Other learners are what they are.
     n_jobs : int, default=None
         Classes filtered at the same time, or, where these are fewer and with networks, members
         fitted; as in joblib. The result does not depend on it.
@@ -102,8 +107,8 @@ class TieredPUFilter(BaseEstimator):
         Which team of members each trusted sample was hidden from; -1 for all others.
     team_labels_ : ndarray of shape (n_teams, n_samples), int
         As `clean_labels_`, found by one team alone. Nothing in row `b` depends on the labels of the
-        trusted samples of fold `b`, which are -1 there (but for the choice of `threshold` and
-        `min_votes`).
+        trusted samples of fold `b`, which are -1 there (but for the choice of `threshold`,
+        `min_votes` and the number of iterations).
     n_features_in_ : int
         Number of features.
 
@@ -148,6 +153,7 @@ class TieredPUFilter(BaseEstimator):
         ],
         "target_precision": [Interval(Real, 0, 1, closed="neither")],
         "tol": [Interval(Real, 0, None, closed="left"), None],
+        "share_trunk": ["boolean"],
         "n_jobs": [Integral, None],
         "memory": [str, HasMethods(["cache"]), None],
         "random_state": ["random_state"],
@@ -164,6 +170,7 @@ class TieredPUFilter(BaseEstimator):
         min_votes: float | str = DEFAULT_MIN_VOTES,
         target_precision: float = 0.95,
         tol: float | None = 0.01,
+        share_trunk: bool = False,
         n_jobs: int | None = None,
         memory: str | Memory | None = None,
         random_state: int | np.random.RandomState | None = None,
@@ -175,6 +182,7 @@ class TieredPUFilter(BaseEstimator):
         self.min_votes = min_votes
         self.target_precision = target_precision
         self.tol = tol
+        self.share_trunk = share_trunk
         self.n_jobs = n_jobs
         self.memory = memory
         self.random_state = random_state
@@ -226,7 +234,15 @@ class TieredPUFilter(BaseEstimator):
         settings = self._settings(seed, max_iter=self.max_iter if len(noisy) else 0)
         self.folds_ = deal_folds(verified, settings.n_teams, seed)
         estimator = learners.default_learner(X) if self.estimator is None else self.estimator
-        inputs = (X, verified, self.folds_, estimator, settings, eval_set)
+        views, eval_views = [X], [] if eval_set is None else [eval_set]
+        if self.share_trunk and learners.continues_training(estimator):
+            trunks = self._train_trunks(X, verified, estimator, settings)
+            views, eval_views = (
+                [trunk.embed(one) for trunk in trunks for one in some]
+                for some in (views, eval_views)
+            )
+            estimator = learners.default_learner(views[0])
+        inputs = (views, verified, self.folds_, estimator, settings, eval_views)
         # A class of networks takes so long that its progress is to be seen.
         apart = not learners.continues_training(estimator)
         found = self._filter_classes(len(classes), settings, inputs, apart=apart)
@@ -264,6 +280,27 @@ class TieredPUFilter(BaseEstimator):
             }
         )
         return self
+
+    def _train_trunks(
+        self, X: Any, verified: np.ndarray, estimator: Any, settings: "_Settings"
+    ) -> list:
+        """Train a network for each team to tell the classes of the trusted samples it may see."""
+        targets = one_hot(verified, verified.max() + 1)
+        rows = [
+            np.flatnonzero((verified != MISSING) & (self.folds_ != team))
+            for team in range(settings.n_teams)
+        ]
+        tasks = (
+            learners.Training(
+                estimator,
+                _safe_indexing(X, some),
+                targets[some],
+                role="teacher",
+                seed=settings.seed,
+            )
+            for some in rows
+        )
+        return list(learners.train_all(tasks, self.n_jobs))
 
     def _filter_classes(
         self, n_classes: int, settings: "_Settings", inputs: tuple, *, apart: bool
@@ -364,20 +401,20 @@ def _with_one_thread(function: Callable, *inputs: Any) -> Any:
 
 def _filter_class(
     c: int,
-    X: Any,
+    views: Sequence,
     verified: np.ndarray,
     folds: np.ndarray,
     estimator: Any,
     settings: _Settings,
-    eval_set: Any,
+    eval_views: Sequence,
     n_jobs: int | None = None,
     advance: Advance = ignore,
 ) -> ClassResult:
-    """Run lines 2-9 of Algorithm 1 for class `c`."""
+    """Run lines 2-9 of Algorithm 1 for class `c`; `views` are what each team, or all, see of X."""
     noisy = np.flatnonzero(verified == MISSING)
     positives = np.flatnonzero(verified == c)  # D_c^(i)
     negatives = np.flatnonzero((verified != c) & (verified != MISSING))
-    eval_rows = np.arange(0 if eval_set is None else _num_samples(eval_set))
+    eval_rows = np.arange(_num_samples(eval_views[0]) if eval_views else 0)
     tallies = [_no_votes(len(noisy)) for _ in settings.teams]
     eval_tallies = [_no_votes(len(eval_rows)) for _ in settings.teams]
     is_clean = _elected(tallies)
@@ -394,11 +431,11 @@ def _filter_class(
             pools = positives[seen[positives]], negatives[seen[negatives]]
             found = is_clean[team]
             draws.append(draw_training_set(rng, pools[0], noisy[found], pools[1], noisy[~found]))
-        members = _train_members(X, estimator, draws, members, settings, c, k, n_jobs, advance)
-        rule = _choose_rule(members, X, folds, verified == c, settings)
+        members = _train_members(views, estimator, draws, members, settings, c, k, n_jobs, advance)
+        rule = _choose_rule(members, views, folds, verified == c, settings)
         previous = is_clean
-        tallies = _vote(members, X, noisy, rule, settings, n_jobs)  # line 8
-        eval_tallies = _vote(members, eval_set, eval_rows, rule, settings, n_jobs)
+        tallies = _vote(members, views, noisy, rule, settings, n_jobs)  # line 8
+        eval_tallies = _vote(members, eval_views, eval_rows, rule, settings, n_jobs)
         is_clean = _elected(tallies)
 
         n_positives, n_negatives = len(draws[0].positives), len(draws[0].negatives)
@@ -406,8 +443,7 @@ def _filter_class(
             np.count_nonzero(~np.isnan(_merge(some).mean_proba)) for some in (tallies, eval_tallies)
         ]
         history.append((k + 1, n_positives, n_negatives, *sizes, time.perf_counter() - start))
-        settled = (is_clean != previous).sum() <= (settings.tol or 0) * is_clean.sum()
-        if k > 0 and settings.tol is not None and settled:
+        if k > 0 and settings.tol is not None and _settled(previous, is_clean, settings):
             break
 
     merged = _merge(tallies)
@@ -421,8 +457,20 @@ def _filter_class(
     )
 
 
+def _settled(previous: np.ndarray, is_clean: np.ndarray, settings: _Settings) -> bool:
+    """Whether another iteration would not be worth its time."""
+    if settings.n_teams == 1:
+        return (is_clean != previous).sum() <= (settings.tol or 0) * is_clean.sum()
+    # A rule that is chosen anew elects now more, now fewer: all that counts is growth.
+    return is_clean.sum() <= (1 + (settings.tol or 0)) * previous.sum()
+
+
 def _choose_rule(
-    members: Sequence, X: Any, folds: np.ndarray, is_class: np.ndarray, settings: _Settings
+    members: Sequence,
+    views: Sequence,
+    folds: np.ndarray,
+    is_class: np.ndarray,
+    settings: _Settings,
 ) -> Rule:
     """Choose `α` and `θ` by what the members make of trusted samples that were hidden from them."""
     size = len(settings.teams[0])
@@ -431,7 +479,7 @@ def _choose_rule(
     scores, positive = [], []
     for number, team in enumerate(settings.teams):
         rows = np.flatnonzero(folds == number)
-        proba = [learners.predict_proba(members[n], X, 2, rows)[:, 1] for n in team]
+        proba = [_score(members, views, n, rows, settings) for n in team]
         # A smaller team's last member votes twice, so that all teams are of one size.
         scores.append(np.array(proba + proba[-1:] * (size - len(team))))
         positive.append(is_class[rows])
@@ -571,7 +619,7 @@ def _generators(settings: _Settings, c: int, k: int) -> Iterator[np.random.Gener
 
 
 def _train_members(
-    X: Any,
+    views: Sequence,
     estimator: Any,
     draws: Sequence[TrainingSet],
     previous: Sequence,
@@ -589,7 +637,10 @@ def _train_members(
         sizes = [len(draws[n].positives), len(draws[n].negatives)]
         return learners.Training(
             previous[n] if continued else estimator,
-            _safe_indexing(X, np.concatenate([draws[n].positives, draws[n].negatives])),
+            _safe_indexing(
+                _view(views, n, settings),
+                np.concatenate([draws[n].positives, draws[n].negatives]),
+            ),
             one_hot(np.repeat([1, 0], sizes), 2),
             role="member",
             seed=int(seeds[n]) % 2**31,
@@ -624,7 +675,7 @@ def _no_votes(n_samples: int) -> Tally:
 
 def _vote(
     members: Sequence,
-    X: Any,
+    views: Sequence,
     rows: np.ndarray,
     rule: Rule,
     settings: _Settings,
@@ -637,22 +688,33 @@ def _vote(
     # The same whatever the number of workers, as results are, to the last digit.
     size = NETWORKS_BLOCK if networks else learners.BLOCK_SIZE
     blocks = [rows[start : start + size] for start in range(0, len(rows), size)]
-    tasks = (delayed(_vote_on)(members, X, block, rule, settings) for block in blocks)
+    tasks = (delayed(_vote_on)(members, views, block, rule, settings) for block in blocks)
     at_once = n_jobs if networks and len(blocks) > 1 else 1
     by_team = zip(*learners.in_order(tasks, at_once), strict=True)
     return [Tally(*map(np.concatenate, zip(*parts, strict=True))) for parts in by_team]
 
 
 def _vote_on(
-    members: Sequence, X: Any, rows: np.ndarray, rule: Rule, settings: _Settings
+    members: Sequence, views: Sequence, rows: np.ndarray, rule: Rule, settings: _Settings
 ) -> list[Tally]:
     def score(n: int, subset: np.ndarray) -> np.ndarray:
-        return learners.predict_proba(members[n], X, 2, rows[subset])[:, 1]
+        return _score(members, views, n, rows[subset], settings)
 
     return [
         cascade_vote(team, score, len(rows), rule.threshold, min(rule.min_votes, len(team)))
         for team in settings.teams
     ]
+
+
+def _view(views: Sequence, n: int, settings: _Settings) -> Any:
+    """Return the samples as member `n` sees them."""
+    return views[n % settings.n_teams % len(views)]
+
+
+def _score(
+    members: Sequence, views: Sequence, n: int, rows: np.ndarray, settings: _Settings
+) -> np.ndarray:
+    return learners.predict_proba(members[n], _view(views, n, settings), 2, rows)[:, 1]
 
 
 def _elected(tallies: Sequence[Tally]) -> np.ndarray:

@@ -41,7 +41,7 @@ from pudistill.report.html import ACCURACY_NAMES, RunSummary, render
 from pudistill.runs import Run, check_storable
 from pudistill.validation import MISSING, Labels, check_labels
 
-NETWORKS = ("mlp", "small_cnn", "preact_resnet18")
+NETWORKS = ("mlp", "small_cnn", "airbench", "preact_resnet18")
 # Pictures in the report: the surest changes, kind of change by kind of change, and the least sure.
 GALLERY_SUREST, GALLERY_LEAST_SURE = 32, 16
 DEMO: dict[str, Any] = {"data": "digits", "test_fraction": 0.25, "learner": "svm"}
@@ -86,6 +86,7 @@ class Settings(BaseModel):
     n_teachers: int | Literal["auto"] = Field("auto", description="a whole number, or auto")
     tol: float = 0.01
     all_iterations: bool = False
+    share_trunk: bool | Literal["auto"] = Field("auto", description="yes, no, or auto")
     n_jobs: int | None = None
 
     compare: bool = True
@@ -153,7 +154,8 @@ def make_learner(name: str, recipe: str, X: np.ndarray) -> BaseEstimator:
     ----------
     name : str
         "auto", "logistic_regression", "svm", a network ("mlp", "small_cnn",
-        "preact_resnet18"), or ``package.module:Class`` for any scikit-learn-compatible classifier.
+        "airbench", "preact_resnet18"), or ``package.module:Class`` for any scikit-learn-compatible
+        classifier.
     recipe : str
         How networks are trained.
     X : ndarray

@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import batch_norm, conv2d, linear, relu
 
 from pudistill.exceptions import InputError
-from pudistill.learners.networks import NETWORKS, mlp, preact_resnet18, small_cnn
+from pudistill.learners.networks import NETWORKS, airbench, mlp, preact_resnet18, small_cnn
 
 
 def n_parameters(network):
@@ -82,7 +82,20 @@ def test_mlp_treats_each_sample_alone():
     torch.testing.assert_close(network(rows)[:2], network(rows[:2]))
 
 
-@pytest.mark.parametrize("name", ["small_cnn", "preact_resnet18"])
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (1, 8, 8), (4, 64, 64)])
+def test_airbench_takes_pictures_of_many_sizes(shape):
+    network = airbench(shape, 7)
+    assert network(torch.randn(3, *shape)).shape == (3, 7)
+
+
+def test_airbench_has_the_size_of_airbench94():
+    by_hand = 3 * 24 * 4 + 24  # the first convolution
+    for n_in, n_out in ((24, 64), (64, 256), (256, 256)):
+        by_hand += 9 * n_in * n_out + 9 * n_out * n_out + 2 * 2 * n_out
+    assert n_parameters(airbench((3, 32, 32), 10)) == by_hand + 256 * 10 == 1_972_792
+
+
+@pytest.mark.parametrize("name", ["small_cnn", "airbench", "preact_resnet18"])
 def test_tables_are_refused_by_picture_networks(name):
     with pytest.raises(InputError, match="mlp"):
         NETWORKS[name]((12,), 2)
