@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from joblib import delayed
 
 from problems import PROBLEMS, Group, Noise, Problem, Split, fashion_mnist, small_cnn
@@ -477,6 +478,37 @@ def shared_trunk(data: Path) -> Figures:
         figures[f"{name}, s"] = time.perf_counter() - start
         for figure, value in found_by(pu_filter, group).items():
             figures[f"{name}, {figure}"] = value
+    return figures
+
+
+@row("filter that stops when its clean sets stop growing, and all ten iterations", kind="long")
+def early_stop(data: Path) -> Figures:
+    figures: Figures = {}
+    noises = [Noise("symmetric", 0.6), Noise("symmetric", 0.9), Noise("asymmetric", 0.6)]
+    for name in ("breast_cancer", "digits", "fashion-mnist table"):
+        problem = next(one for one in PROBLEMS if one.name == name)
+        found = []
+        for seed in range(2):
+            group = Group(problem, seed, data, Path())
+            for way, params in (("stops", {}), ("all", {"tol": None})):
+                classifier = group.with_teachers(**params)
+                accuracies = []
+                for noise in noises:
+                    student = group.with_teachers(**params)
+                    student.fit_student(group.X, group.corrupt(noise).y, group.trusted)
+                    accuracies.append(group.scored(student.predict(group.X_test)))
+                found.append(
+                    {
+                        "way": way,
+                        "s": float(classifier.filter_.history_["seconds"].sum()),
+                        "iterations": float(classifier.filter_.n_iter_.mean()),
+                        "accuracy": np.mean([one["test_accuracy"] for one in accuracies]),
+                        **found_by(classifier.filter_, group),
+                    }
+                )
+        means = pd.DataFrame(found).groupby("way").mean()
+        for way, row_of_way in means.iterrows():
+            figures |= {f"{name}, {way}, {what}": value for what, value in row_of_way.items()}
     return figures
 
 
