@@ -421,6 +421,15 @@ def test_what_does_not_step_alike_is_no_stack():
     assert not stacking_pays([first, second])  # on a CPU
 
 
+def test_the_trial_of_a_stack_leaves_its_networks_as_they_were():
+    jobs = jobs_of(small_cnn, (8, 8, 1), Recipe(epochs=3, learning_rate=0.1, batch_size=4))
+    before = copy.deepcopy([(job.module.state_dict(), job.rng.get_state()[1]) for job in jobs])
+    assert training._faster_as_stack(jobs) in (True, False)
+    for job, (weights, random_numbers) in zip(jobs, before, strict=True):
+        torch.testing.assert_close(job.module.state_dict(), weights, rtol=0, atol=0)
+        np.testing.assert_array_equal(job.rng.get_state()[1], random_numbers)
+
+
 def test_samples_in_a_file_are_streamed_and_teach_the_same(tmp_path):
     recipe = Recipe(epochs=2, learning_rate=0.1, batch_size=4, augment=("crop",))
     in_memory, in_file = jobs_of(small_cnn, (8, 8, 1), recipe, n_jobs=1) * 2

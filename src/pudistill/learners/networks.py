@@ -6,6 +6,7 @@ module that maps a batch to logits of shape ``(n, n_classes)``.
 """
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise, starmap
 from types import MappingProxyType
 
 import torch
@@ -169,6 +170,25 @@ def small_cnn(in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
     return _initialise(SmallCNN(_channels(in_shape, "small_cnn"), n_classes))
 
 
+class AirbenchGroup(nn.Module):
+    """A 3x3 convolution, pooling and another one, each with batch normalisation and GELU."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv1 = _convolution(in_channels, out_channels)
+        self.norm1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = _convolution(out_channels, out_channels)
+        self.norm2 = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(n, in_channels, H, W)`` to ``(n, out_channels, H / 2, W / 2)``."""
+        x = self.conv1(x)
+        if min(x.shape[2:]) >= 4:  # as in SmallCNN
+            x = max_pool2d(x, 2)
+        x = gelu(self.norm1(x))
+        return gelu(self.norm2(self.conv2(x)))
+
+
 class Airbench(nn.Module):
     """Three groups of two wide convolutions; see :func:`airbench`."""
 
@@ -179,29 +199,12 @@ class Airbench(nn.Module):
     def __init__(self, in_channels: int, n_classes: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(in_channels, self.N_FIRST, kernel_size=2)
-        channels = (self.N_FIRST, *self.WIDTHS)
-        self.groups = nn.ModuleList(
-            nn.ModuleDict(
-                {
-                    "conv1": _convolution(channels[i], channels[i + 1]),
-                    "norm1": nn.BatchNorm2d(channels[i + 1]),
-                    "conv2": _convolution(channels[i + 1], channels[i + 1]),
-                    "norm2": nn.BatchNorm2d(channels[i + 1]),
-                }
-            )
-            for i in range(len(self.WIDTHS))
-        )
+        self.groups = nn.Sequential(*starmap(AirbenchGroup, pairwise((self.N_FIRST, *self.WIDTHS))))
         self.classifier = nn.Linear(self.WIDTHS[-1], n_classes, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map pictures ``(n, channels, H, W)`` to logits ``(n, n_classes)``."""
-        x = gelu(self.first(x))
-        for group in self.groups:
-            x = group["conv1"](x)
-            if min(x.shape[2:]) >= 4:  # as in SmallCNN
-                x = max_pool2d(x, 2)
-            x = gelu(group["norm1"](x))
-            x = gelu(group["norm2"](group["conv2"](x)))
+        x = self.groups(gelu(self.first(x)))
         return self.classifier(x.amax(dim=(2, 3))) * self.SCALE
 
 

@@ -495,33 +495,39 @@ def stacking_pays(jobs: Sequence[Job]) -> bool:
         return False
     key = (type(first.module), first.inputs.shape[1:], len(jobs), first.recipe, first.hardware)
     if key not in _pays:
-        n = TRIAL_STEPS * first.recipe.batch_size
-
-        def trial() -> list[Job]:
-            return [
-                replace(
-                    job,
-                    module=copy.deepcopy(job.module),
-                    inputs=job.inputs[:n],
-                    targets=job.targets[:n],
-                    weights=None,
-                    recipe=first.recipe.lasting(1),
-                    rng=np.random.RandomState(0),
-                )
-                for job in jobs
-            ]
-
-        def seconds(groups: list[list[Job]]) -> float:
-            start = time.perf_counter()
-            for group in groups:
-                list(train(group))  # which reads the loss, and so waits for the device
-            return time.perf_counter() - start
-
-        for _ in range(2):  # the first time warms up
-            in_turn = seconds([[job] for job in trial()])
-            together = seconds([trial()])
-        _pays[key] = together < in_turn
+        _pays[key] = _faster_as_stack(jobs)
     return _pays[key]
+
+
+def _faster_as_stack(jobs: Sequence[Job]) -> bool:
+    """Time a few steps of copies of the networks, in turn and as a stack."""
+    recipe = jobs[0].recipe.lasting(1)
+    n = TRIAL_STEPS * recipe.batch_size
+
+    def copies() -> list[Job]:
+        return [
+            replace(
+                job,
+                module=copy.deepcopy(job.module),
+                inputs=job.inputs[:n],
+                targets=job.targets[:n],
+                weights=None,
+                recipe=recipe,
+                rng=np.random.RandomState(0),
+            )
+            for job in jobs
+        ]
+
+    def seconds(groups: list[list[Job]]) -> float:
+        start = time.perf_counter()
+        for group in groups:
+            list(train(group))  # which reads the loss, and so waits for the device
+        return time.perf_counter() - start
+
+    for _ in range(2):  # the first time warms up
+        in_turn = seconds([[job] for job in copies()])
+        together = seconds([copies()])
+    return together < in_turn
 
 
 class _Batch(NamedTuple):
