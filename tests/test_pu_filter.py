@@ -11,6 +11,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.datasets import load_digits, make_blobs
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -586,12 +588,31 @@ def test_a_trunk_learns_nothing_from_the_labels_of_its_teams_fold(
     np.testing.assert_array_equal(after[3], team_labels[3])
 
 
-def test_other_learners_have_no_trunk_to_share(overlapping):
+def test_a_trunk_may_be_the_end_of_a_pipeline(overlapping, network):
+    X, y, trusted = overlapping
+    pipeline = make_pipeline(StandardScaler(), network)
+    shared = TieredPUFilter(pipeline, share_trunk=True, random_state=0, **AUTO)
+    assert precision(shared.fit(X, y, trusted), y, trusted) > 0.95
+
+
+@pytest.mark.parametrize("rule", [{}, {"threshold": 0.7, "min_votes": 0.5}])
+def test_other_learners_and_given_rules_share_no_trunk(overlapping, network, rule):
+    estimator = clone(network).set_params(epochs=1) if rule else None
     votes = [
-        TieredPUFilter(share_trunk=share_trunk, random_state=0, **AUTO).fit(*overlapping).votes_
+        TieredPUFilter(estimator, share_trunk=share_trunk, random_state=0, **AUTO | rule)
+        .fit(*overlapping)
+        .votes_
         for share_trunk in (False, True)
     ]
     np.testing.assert_array_equal(*votes)
+
+
+def test_trunks_are_kept_with_the_votes(overlapping, network, tmp_path, monkeypatch):
+    settings = {"share_trunk": True, "random_state": 0, **AUTO}
+    first = TieredPUFilter(network, memory=str(tmp_path), **settings).fit(*overlapping)
+    monkeypatch.setattr("pudistill.learners.train", None)  # what is kept is not trained again
+    again = TieredPUFilter(network, memory=str(tmp_path), **settings).fit(*overlapping)
+    np.testing.assert_array_equal(first.votes_, again.votes_)
 
 
 @pytest.mark.parametrize("rule", [{"threshold": 0.6, "min_votes": 3}, {"threshold": "auto"}])
@@ -613,7 +634,7 @@ def test_stacked_members_find_what_members_one_by_one_find(rule, monkeypatch):
         return together(*args, stack=lambda _: True)
 
     for can_be_stacked in (False, True):
-        monkeypatch.setattr(torch_classifier.TorchClassifier, "can_be_stacked", can_be_stacked)
+        monkeypatch.setattr(learners, "_can_be_stacked", lambda _, can=can_be_stacked: can)
         monkeypatch.setattr(torch_classifier, "fit_together", stack)
         found.append(TieredPUFilter(network, **settings).fit(X, y, trusted).clean_labels_ >= 0)
     assert stacks == [5] * 6

@@ -66,10 +66,11 @@ class TieredPUFilter(BaseEstimator):
         Stop a class when its clean set changes by at most this fraction of its size, or, where the
         rule is "auto", grows by no more; ``None`` runs all iterations.
     share_trunk : bool, default=False
-        Whether members that are networks share their layers: each team trains one network to tell
-        the classes of the trusted samples it may see, and its members are logistic regressions on
-        what that network's last layer is given. Much faster, and no less precise
-        (docs/speed.md). Other learners are what they are.
+        Whether members that are networks of the project share their layers: each team trains one
+        network to tell the classes of the trusted samples it may see, and its members are logistic
+        regressions on what that network's last layer is given. Much faster, and no less precise
+        (docs/speed.md). It changes nothing for other learners, and where the rule is given: there
+        are no teams, and members would tell samples that their trunk has learned from others.
     n_jobs : int, default=None
         Classes filtered at the same time, or, where these are fewer and with networks, members
         fitted; as in joblib. The result does not depend on it.
@@ -235,12 +236,12 @@ class TieredPUFilter(BaseEstimator):
         self.folds_ = deal_folds(verified, settings.n_teams, seed)
         estimator = learners.default_learner(X) if self.estimator is None else self.estimator
         views, eval_views = [X], [] if eval_set is None else [eval_set]
-        if self.share_trunk and learners.continues_training(estimator):
-            trunks = self._train_trunks(X, verified, estimator, settings)
-            views, eval_views = (
-                [trunk.embed(one) for trunk in trunks for one in some]
-                for some in (views, eval_views)
-            )
+        shared = self.share_trunk and settings.n_teams > 1 and learners.has_trunk(estimator)
+        if shared and len(noisy):
+            embed = check_memory(self.memory).cache(_embed, ignore=["n_jobs"])
+            embeddings = embed(X, verified, self.folds_, estimator, settings, eval_set, self.n_jobs)
+            views = list(embeddings.samples)
+            eval_views = [] if eval_set is None else list(embeddings.eval_samples)
             estimator = learners.default_learner(views[0])
         inputs = (views, verified, self.folds_, estimator, settings, eval_views)
         # A class of networks takes so long that its progress is to be seen.
@@ -280,27 +281,6 @@ class TieredPUFilter(BaseEstimator):
             }
         )
         return self
-
-    def _train_trunks(
-        self, X: Any, verified: np.ndarray, estimator: Any, settings: "_Settings"
-    ) -> list:
-        """Train a network for each team to tell the classes of the trusted samples it may see."""
-        targets = one_hot(verified, verified.max() + 1)
-        rows = [
-            np.flatnonzero((verified != MISSING) & (self.folds_ != team))
-            for team in range(settings.n_teams)
-        ]
-        tasks = (
-            learners.Training(
-                estimator,
-                _safe_indexing(X, some),
-                targets[some],
-                role="teacher",
-                seed=settings.seed,
-            )
-            for some in rows
-        )
-        return list(learners.train_all(tasks, self.n_jobs))
 
     def _filter_classes(
         self, n_classes: int, settings: "_Settings", inputs: tuple, *, apart: bool
@@ -393,6 +373,43 @@ class ClassResult(NamedTuple):
     history: np.ndarray  # (n_iter, len(HISTORY))
 
 
+class Embeddings(NamedTuple):
+    """What the trunk of each team makes of all samples."""
+
+    samples: np.ndarray  # (n_teams, n_samples, n_hidden), float32
+    eval_samples: np.ndarray  # (n_teams, n_eval, n_hidden)
+
+
+def _embed(
+    X: Any,
+    verified: np.ndarray,
+    folds: np.ndarray,
+    estimator: Any,
+    settings: _Settings,
+    eval_set: Any,
+    n_jobs: int | None = None,
+) -> Embeddings:
+    """Train a network for each team, to tell the classes of the trusted samples it may see."""
+    targets = one_hot(verified, verified.max() + 1)
+    rows = [
+        np.flatnonzero((verified != MISSING) & (folds != team)) for team in range(settings.n_teams)
+    ]
+    tasks = (
+        learners.Training(
+            estimator, _safe_indexing(X, some), targets[some], role="teacher", seed=settings.seed
+        )
+        for some in rows
+    )
+    samples, eval_samples = [], []
+    with stage("trunks", len(rows)) as advance:
+        for trunk in learners.train_all(tasks, n_jobs):
+            samples.append(learners.embed(trunk, X))
+            if eval_set is not None:
+                eval_samples.append(learners.embed(trunk, eval_set))
+            advance(1)
+    return Embeddings(np.array(samples), np.array(eval_samples))
+
+
 def _with_one_thread(function: Callable, *inputs: Any) -> Any:
     """Members are small problems: threads of a BLAS cost them more than they give."""
     with threadpool_limits(1, user_api="blas"):
@@ -443,8 +460,12 @@ def _filter_class(
             np.count_nonzero(~np.isnan(_merge(some).mean_proba)) for some in (tallies, eval_tallies)
         ]
         history.append((k + 1, n_positives, n_negatives, *sizes, time.perf_counter() - start))
-        if k > 0 and settings.tol is not None and _settled(previous, is_clean, settings):
-            break
+        if k > 0 and settings.tol is not None:
+            # A rule that is chosen anew elects now more, now fewer: all that counts is growth.
+            chosen = settings.n_teams > 1
+            change = is_clean.sum() - previous.sum() if chosen else (is_clean != previous).sum()
+            if change <= settings.tol * previous.sum():
+                break
 
     merged = _merge(tallies)
     return ClassResult(
@@ -455,14 +476,6 @@ def _filter_class(
         np.array(rule),
         np.array(history, dtype=float).reshape(-1, len(HISTORY)),
     )
-
-
-def _settled(previous: np.ndarray, is_clean: np.ndarray, settings: _Settings) -> bool:
-    """Whether another iteration would not be worth its time."""
-    if settings.n_teams == 1:
-        return (is_clean != previous).sum() <= (settings.tol or 0) * is_clean.sum()
-    # A rule that is chosen anew elects now more, now fewer: all that counts is growth.
-    return is_clean.sum() <= (1 + (settings.tol or 0)) * previous.sum()
 
 
 def _choose_rule(
@@ -708,7 +721,7 @@ def _vote_on(
 
 def _view(views: Sequence, n: int, settings: _Settings) -> Any:
     """Return the samples as member `n` sees them."""
-    return views[n % settings.n_teams % len(views)]
+    return views[n % settings.n_teams] if len(views) > 1 else views[0]
 
 
 def _score(

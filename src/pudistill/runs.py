@@ -382,7 +382,7 @@ def _skops_io() -> ModuleType:
     skops walks through all of scikit-learn, whose bridge to PyTorch it imports on the way where
     PyTorch is installed: three quarters of the time, for nothing.
     """
-    hides = "torch" not in sys.modules
+    hides = "torch" not in sys.modules and "skops.io" not in sys.modules
     if hides:
         sys.modules["torch"] = None  # type: ignore[assignment]  # so that importing it fails
     try:

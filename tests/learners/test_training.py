@@ -415,6 +415,7 @@ def test_what_does_not_step_alike_is_no_stack():
     assert first.fits_beside(second)
     assert not first.fits_beside(replace(second, balanced=True))
     assert not first.fits_beside(replace(second, recipe=replace(recipe, epochs=2)))
+    assert not first.fits_beside(replace(second, module=preact_resnet18((1, 8, 8), 3)))
     assert not first.fits_beside(
         replace(second, inputs=second.inputs[:9], targets=second.targets[:9])
     )
@@ -430,7 +431,7 @@ def test_the_trial_of_a_stack_leaves_its_networks_as_they_were():
         np.testing.assert_array_equal(job.rng.get_state()[1], random_numbers)
 
 
-def test_samples_in_a_file_are_streamed_and_teach_the_same(tmp_path):
+def test_samples_in_a_file_are_streamed_and_teach_the_same(tmp_path, monkeypatch):
     recipe = Recipe(epochs=2, learning_rate=0.1, batch_size=4, augment=("crop",))
     in_memory, in_file = jobs_of(small_cnn, (8, 8, 1), recipe, n_jobs=1) * 2
     np.save(tmp_path / "pictures.npy", in_memory.inputs)
@@ -441,9 +442,18 @@ def test_samples_in_a_file_are_streamed_and_teach_the_same(tmp_path):
         module=copy.deepcopy(in_memory.module),
         rng=copy.deepcopy(in_memory.rng),
     )
-    assert training._streams(in_file.inputs, CPU.device)
-    assert not training._streams(in_memory.inputs, CPU.device)
+    assert training._on_device([mapped], CPU.device)[0] is not None  # there is room
+    monkeypatch.setattr(training, "LARGEST_SHARE", 0)
+    assert training._on_device([in_file.inputs], CPU.device) == [None]
+    assert training._on_device([in_memory.inputs], CPU.device)[0] is not None
     assert list(train([in_memory])) == list(train([in_file]))
+
+
+def test_samples_that_jobs_share_are_moved_once():
+    inputs = np.zeros((4, 2))
+    first, second, third = training._on_device([inputs, inputs, inputs.copy()], CPU.device)
+    assert first is second
+    assert first is not third
 
 
 def test_an_embedding_is_what_the_last_layer_is_given():

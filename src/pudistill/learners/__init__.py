@@ -128,12 +128,25 @@ def train_all(tasks: Iterable[Training], n_jobs: int | None) -> Iterator[Any]:
     """
     tasks = iter(tasks)
     some = list(islice(tasks, 1))
-    if not some or not getattr(some[0].estimator, "can_be_stacked", False):
+    if not (some and _can_be_stacked(some[0])):
         yield from in_order((delayed(train)(task) for task in chain(some, tasks)), n_jobs)
         return
     while some := some + list(islice(tasks, STACK_SIZE - len(some))):
         yield from _train_together(some)
         some = []
+
+
+def _can_be_stacked(task: Training) -> bool:
+    """Whether several such networks may train as one: members, off the CPU."""
+    if task.role != "member" or not has_trunk(task.estimator):
+        return False
+    from pudistill.learners.torch_classifier import TorchClassifier
+    from pudistill.learners.training import choose_hardware
+
+    learner = task.estimator
+    if not isinstance(learner, TorchClassifier):  # at the end of a pipeline
+        return False
+    return choose_hardware(learner.device, "fp32", pictures=True).device.type != "cpu"
 
 
 def _train_together(tasks: Sequence[Training]) -> list:
@@ -351,6 +364,39 @@ class Mixture:
 def continues_training(estimator: Any) -> bool:
     """Whether a learner is a network, which trains on from its weights when fitted again."""
     return getattr(_final_step(estimator), "continues_training", False)
+
+
+def has_trunk(estimator: Any) -> bool:
+    """Whether a learner is one of the project's networks, whose layers could be shared."""
+    final = _final_step(estimator)
+    return hasattr(final, "embed") and isinstance(final.module, str)
+
+
+def embed(learner: Any, X: Any) -> np.ndarray:
+    """Embed samples, in blocks, by a network, which may be the end of a pipeline.
+
+    Parameters
+    ----------
+    learner : fitted estimator
+        One that `has_trunk`.
+    X : array-like of shape (n_samples, ...)
+        Samples.
+
+    Returns
+    -------
+    embedding : ndarray of shape (n_samples, n_hidden), float32
+        What the network's last layer is given.
+    """
+    parts = []
+    for start in range(0, _num_samples(X), BLOCK_SIZE):
+        part = _safe_indexing(X, slice(start, start + BLOCK_SIZE))
+        network = learner
+        while isinstance(network, Pipeline):
+            if len(network) > 1:
+                part = network[:-1].transform(part)
+            network = network.steps[-1][1]
+        parts.append(network.embed(part))
+    return np.concatenate(parts)
 
 
 def needs_calibration(estimator: Any) -> bool:

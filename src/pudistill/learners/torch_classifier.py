@@ -138,13 +138,6 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
     accepts_soft_targets: ClassVar[bool] = True
     continues_training: ClassVar[bool] = True
 
-    @property
-    def can_be_stacked(self) -> bool:
-        """Whether several of these may train as one: the project's networks, off the CPU."""
-        if callable(self.module):
-            return False
-        return choose_hardware(self.device, "fp32", pictures=True).device.type != "cpu"
-
     def __init__(
         self,
         module: str | NetworkFactory = "auto",
@@ -299,7 +292,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         return self.classes_[probabilities.argmax(axis=1)]
 
     def embed(self, X: Any) -> np.ndarray:
-        """Take the activations that the network's last linear layer is given.
+        """Take the activations that the last linear layer of the network is given.
 
         Parameters
         ----------

@@ -7,11 +7,13 @@ normalised and mixed there, without a data loader and without Python per sample.
 
 import copy
 import math
+import os
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from mmap import mmap
@@ -33,7 +35,8 @@ Loss = Literal["cross_entropy", "likelihood"]
 # Values of input in a batch of prediction: enough to keep the device busy, and few enough for the
 # activations, some fifty times as large, to stay in a CPU's cache or a small GPU's memory.
 PREDICTION_VALUES = {"cpu": 2**18, "accelerator": 2**22}
-# Samples of more than this share of an accelerator's free memory stay outside.
+# Samples of more than this share of an accelerator's free memory stay outside, and a mapped file of
+# more than this share of the memory stays a file.
 LARGEST_SHARE = 0.5
 # Batches that are gathered ahead where samples come from outside the device.
 N_AHEAD = 4
@@ -340,14 +343,17 @@ class Job:
     def fits_beside(self, other: "Job") -> bool:
         """Whether both take the same steps with batches of the same sizes."""
         return (
-            self.inputs.shape == other.inputs.shape
-            and self.targets.shape == other.targets.shape
-            and (self.recipe, self.hardware, self.loss)
-            == (other.recipe, other.hardware, other.loss)
-            and not self.balanced
-            and not other.balanced
+            self._kind == other._kind
+            and not (self.balanced or other.balanced)
             and not self.recipe.trusted_share
         )
+
+    @property
+    def _kind(self) -> tuple:
+        """What must be the same for networks to take the same steps."""
+        weights = [(name, value.shape) for name, value in self.module.state_dict().items()]
+        shapes = (self.inputs.shape, self.targets.shape)
+        return (type(self.module), weights, shapes, self.recipe, self.hardware, self.loss)
 
 
 def train(jobs: Sequence[Job]) -> Iterator[list[float]]:
@@ -374,7 +380,8 @@ def train(jobs: Sequence[Job]) -> Iterator[list[float]]:
         class.
     """
     recipe, hardware = jobs[0].recipe, jobs[0].hardware
-    feeds = [_Feed(job) for job in jobs]
+    data = _on_device([job.inputs for job in jobs], hardware.device)
+    feeds = [_Feed(job, samples) for job, samples in zip(jobs, data, strict=True)]
     network = Stack([job.module for job in jobs]) if len(jobs) > 1 else _Alone(jobs[0].module)
     optimiser = torch.optim.SGD(
         network.parameters(),
@@ -463,11 +470,10 @@ class Stack:
     @torch.no_grad()
     def write_back(self) -> None:
         """Give the networks their weights."""
-        for stacked in (self.weights, self.buffers):
-            for number, module in enumerate(self.modules):
-                state = module.state_dict(keep_vars=True)
-                for name, values in stacked.items():
-                    state[name].copy_(values[number])
+        stacked = self.weights | self.buffers
+        for number, module in enumerate(self.modules):
+            for name, value in module.state_dict(keep_vars=True).items():
+                value.copy_(stacked[name][number])
 
 
 _pays: dict[tuple, bool] = {}
@@ -493,24 +499,29 @@ def stacking_pays(jobs: Sequence[Job]) -> bool:
     device = first.hardware.device
     if len(jobs) == 1 or device.type == "cpu":
         return False
-    key = (type(first.module), first.inputs.shape[1:], len(jobs), first.recipe, first.hardware)
+    recipe = first.recipe.lasting(1)
+    key = (type(first.module), first.inputs.shape[1:], len(jobs), recipe, first.hardware)
     if key not in _pays:
         _pays[key] = _faster_as_stack(jobs)
     return _pays[key]
 
 
 def _faster_as_stack(jobs: Sequence[Job]) -> bool:
-    """Time a few steps of copies of the networks, in turn and as a stack."""
+    """Time a few steps of copies of the networks, in turn and as a stack.
+
+    A stack that does not work here, for want of memory or because what it needs has not been
+    written for this device and precision, is not faster.
+    """
     recipe = jobs[0].recipe.lasting(1)
-    n = TRIAL_STEPS * recipe.batch_size
+    stride = max(1, len(jobs[0].inputs) // (TRIAL_STEPS * recipe.batch_size))
 
     def copies() -> list[Job]:
         return [
             replace(
                 job,
                 module=copy.deepcopy(job.module),
-                inputs=job.inputs[:n],
-                targets=job.targets[:n],
+                inputs=job.inputs[::stride],
+                targets=job.targets[::stride],
                 weights=None,
                 recipe=recipe,
                 rng=np.random.RandomState(0),
@@ -524,9 +535,12 @@ def _faster_as_stack(jobs: Sequence[Job]) -> bool:
             list(train(group))  # which reads the loss, and so waits for the device
         return time.perf_counter() - start
 
-    for _ in range(2):  # the first time warms up
-        in_turn = seconds([[job] for job in copies()])
-        together = seconds([copies()])
+    try:
+        for _ in range(2):  # the first time warms up
+            in_turn = seconds([[job] for job in copies()])
+            together = seconds([copies()])
+    except (RuntimeError, InputError):
+        return False
     return together < in_turn
 
 
@@ -564,10 +578,11 @@ class _Batch(NamedTuple):
 
 
 class _Feed:
-    """The data of a job, on the device if they have room there, and its batches."""
+    """The data of a job and its batches; `data` are the samples if the device has room for them."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, data: Tensor | None) -> None:
         self.job = job
+        self.data = data
         device = job.hardware.device
         self.generator = Generator(device).manual_seed(int(job.rng.randint(2**31 - 1)))
 
@@ -585,7 +600,6 @@ class _Feed:
         self.weights = on_device(np.ones(n) if job.weights is None else job.weights)
         self.mean, self.inverse_scale = job.normalisation.on(job.hardware)
         self.augmentations = [AUGMENT[name] for name in job.recipe.augment]
-        self.data = None if _streams(job.inputs, device) else _on_device(job.inputs, device)
         self.epochs = _epochs(job.targets, job.recipe, self.generator, balanced=job.balanced)
 
     def epoch(self) -> tuple[int, Iterator[tuple[Tensor, Tensor]]]:
@@ -613,21 +627,33 @@ class _Feed:
         return _Batch(view, label, wanted, weight, kind)
 
 
-def _streams(inputs: np.ndarray, device: torch.device) -> bool:
-    """Whether samples come batch by batch: from a mapped file, or to a device they overfill."""
+def _on_device(inputs: Sequence[np.ndarray], device: torch.device) -> list[Tensor | None]:
+    """Move samples to the device, once if they are the same; None if they are to be streamed.
+
+    On a CPU they are shared and not copied; a mapped file that fills the memory is streamed.
+    """
+    distinct = {id(one): one for one in inputs}
+    size = sum(one.nbytes for one in distinct.values())
     if device.type == "cuda":
-        return inputs.nbytes > LARGEST_SHARE * torch.cuda.mem_get_info(device)[0]
-    array: Any = inputs
+        free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+        streams = size > LARGEST_SHARE * (free - torch.cuda.memory_allocated(device))
+    else:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        streams = any(map(_is_mapped, distinct.values())) and size > LARGEST_SHARE * memory
+    if streams:
+        return [None] * len(inputs)
+    with warnings.catch_warnings():
+        # Nothing writes to them.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        moved = {key: torch.from_numpy(one).to(device) for key, one in distinct.items()}
+    return [moved[id(one)] for one in inputs]
+
+
+def _is_mapped(array: Any) -> bool:
+    """Whether an array is a view of a file."""
     while array is not None and not isinstance(array, mmap):
         array = getattr(array, "base", None)
     return array is not None
-
-
-def _on_device(inputs: np.ndarray, device: torch.device) -> Tensor:
-    """Move samples to the device; on a CPU they are shared, not copied, where that is possible."""
-    if device.type == "cpu" and inputs.flags.writeable and min(inputs.strides) >= 0:
-        return torch.from_numpy(inputs)
-    return torch.tensor(inputs, device=device)
 
 
 def _streamed(
@@ -635,19 +661,18 @@ def _streamed(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Gather batches in threads, some ahead of the device, which computes meanwhile."""
 
-    def load(chosen: Tensor) -> Tensor:
-        rows = torch.from_numpy(inputs[chosen.numpy(force=True)])
-        return rows.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else rows
+    def load(rows: np.ndarray) -> Tensor:
+        batch = torch.from_numpy(inputs[rows])
+        return batch.pin_memory() if device.type == "cuda" else batch
 
+    order = [chosen.numpy(force=True) for chosen in batches]  # one wait for the device, not many
     with ThreadPoolExecutor(N_AHEAD) as pool:
-        loading: deque[tuple[Tensor, Future]] = deque()
-        for chosen in batches:
-            loading.append((chosen, pool.submit(load, chosen)))
-            if len(loading) > N_AHEAD:
-                ready, rows = loading.popleft()
-                yield ready, rows.result()
-        for ready, rows in loading:
-            yield ready, rows.result()
+        loading = deque(pool.submit(load, rows) for rows in order[:N_AHEAD])
+        for number, chosen in enumerate(batches):
+            batch = loading.popleft().result()
+            if number + N_AHEAD < len(order):
+                loading.append(pool.submit(load, order[number + N_AHEAD]))
+            yield chosen, batch.to(device, non_blocking=True)
 
 
 def _epochs(
@@ -714,14 +739,17 @@ def embed(
     if not layers:
         raise InputError(
             f"{type(module).__name__} has no linear layer, whose input would be the embedding of a "
-            "sample: use another network, or share_trunk=False."
+            "sample: use another network."
         )
     given: list[Tensor] = []
     hook = layers[-1].register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
 
     def hidden(batch: Tensor) -> Tensor:
+        given.clear()
         module(batch)
-        return given.pop()
+        if not given:
+            raise InputError(f"{type(module).__name__} does not use its last linear layer.")
+        return given[-1].flatten(1)
 
     try:
         return _answers(module, hidden, inputs, normalisation, hardware).float().numpy()
