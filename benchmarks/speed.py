@@ -12,9 +12,13 @@ is made from them.
 import argparse
 import json
 import os
+import shlex
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -27,22 +31,32 @@ from pudistill.atomic import write_atomic
 from speed_rows import PEAK, PICTURES, ROWS, Goal
 
 
-def measured(name: str, options: Any) -> dict[str, Any]:
-    """Run a row in a process of its own."""
+def measured(name: str, options: Any) -> dict[str, Any] | None:
+    """Run a row in a process of its own; None if it fails."""
     command = [sys.executable, __file__, "--data", str(options.data), "--child", name]
     if options.pictures:
         command += ["--pictures", str(options.pictures)]
+    of_commit = commit()
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
     peaks = [0.0]
-    watcher = Thread(target=watch_memory, args=(process, peaks), daemon=True)
-    watcher.start()
-    output, _ = process.communicate()
-    seconds = time.perf_counter() - start
+    Thread(target=watch_memory, args=(process, peaks), daemon=True).start()
+    try:
+        output, _ = process.communicate()
+    finally:  # also where this command is interrupted
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     if process.returncode:
-        raise SystemExit(f"{name} failed.")
-    figures = json.loads(output.splitlines()[-1]) | {PEAK: round(max(peaks))}
-    return {"row": name, "seconds": seconds, "commit": commit(), "figures": figures}
+        return None
+    return {
+        "row": name,
+        "seconds": time.perf_counter() - start,
+        "commit": of_commit,
+        "command": shlex.join(["python", "benchmarks/speed.py", *sys.argv[1:]]),
+        **machine(),
+        "versions": installed(),
+        "figures": json.loads(output.splitlines()[-1]) | {PEAK: round(max(peaks))},
+    }
 
 
 def watch_memory(process: subprocess.Popen, peaks: list[float]) -> None:
@@ -62,18 +76,19 @@ def watch_memory(process: subprocess.Popen, peaks: list[float]) -> None:
 
 def summarise(results: dict[str, dict], output: Path) -> None:
     """Write results and table."""
-    run = {
-        "command": "OMP_NUM_THREADS=1 python benchmarks/speed.py --data ../shared/data",
-        **machine(),
-        "commits": sorted({result["commit"] for result in results.values()}),
-        "wall_minutes": round(sum(result["seconds"] for result in results.values()) / 60),
-        "versions": installed(),
-    }
     rows = [results[name] for name in ROWS if name in results]
-    text = json.dumps({"run": run, "rows": rows}, indent=1)
-    write_atomic(output, text.encode() + b"\n")
+    write_atomic(output, json.dumps({"rows": rows}, indent=1).encode() + b"\n")
     table = pd.DataFrame([told for name in ROWS for told in lines(name, results.get(name))])
-    parts = ["# Speed\n", described(run), markdown(table)]
+    parts = ["# Speed\n"]
+    for _, some in groupby(rows, key=lambda row: (row["device"], row["cores"])):
+        of_place = list(some)
+        run = of_place[0] | {
+            "command": "benchmarks/speed.py",
+            "commits": sorted({row["commit"] for row in of_place}),
+            "wall_minutes": round(sum(row["seconds"] for row in of_place) / 60),
+        }
+        parts.append(described(run))
+    parts.append(markdown(table))
     write_atomic(output.with_suffix(".md"), "\n".join(parts).encode())
 
 
@@ -130,12 +145,19 @@ def main() -> None:
     chosen = options.rows or [name for name, row in ROWS.items() if row.kind in options.kinds]
     if options.missing:
         chosen = [name for name in chosen if name not in results]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the row's process ends too
+    failed = []
     for name in [] if options.summary else chosen:
         print(f"{name} ...", file=sys.stderr, flush=True)
-        results[name] = measured(name, options)
+        if (result := measured(name, options)) is None:
+            failed.append(name)
+            continue
+        results[name] = result
         summarise(results, options.output)  # after each: the next one may be interrupted
     summarise(results, options.output)
     print(options.output.with_suffix(".md").read_text())
+    if failed:
+        raise SystemExit(f"Failed: {', '.join(failed)}.")
 
 
 if __name__ == "__main__":

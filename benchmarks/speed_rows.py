@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from joblib import delayed
+from sklearn.base import clone
 
 from problems import PROBLEMS, Group, Noise, Problem, Split, fashion_mnist, small_cnn
 
@@ -267,14 +268,16 @@ def binary_pictures(n: int, n_positives: int) -> tuple[np.ndarray, np.ndarray]:
     return pictures, positive
 
 
-def member_trainings(network: str, n_members: int, per_class: int = 40) -> list[Any]:
+def member_trainings(
+    network: str, n_members: int, per_class: int = 40, precision: str = "auto"
+) -> list[Any]:
     from pudistill import TorchClassifier
     from pudistill.learners import Training
     from pudistill.pseudo_labels import one_hot
 
     pictures, positive = binary_pictures(2 * per_class, per_class)
     targets = one_hot(positive.astype(int), 2)
-    learner = TorchClassifier(network)
+    learner = TorchClassifier(network, precision=precision)
     return [
         Training(learner, pictures, targets, role="member", seed=seed) for seed in range(n_members)
     ]
@@ -288,9 +291,10 @@ def ensemble(network: str, n_members: int, **params: Any) -> Figures:
     tasks = member_trainings(network, n_members, **params)
 
     def stack() -> None:
-        networks = [task.estimator.__class__(network, random_state=task.seed) for task in tasks]
-        for one in networks:
-            one.set_params(role="member")
+        networks = [
+            clone(task.estimator).set_params(role="member", random_state=task.seed)
+            for task in tasks
+        ]
         samples = [(task.X, task.targets, None) for task in tasks]
         fit_together(networks, samples, stack=lambda _: True)
 
@@ -315,7 +319,7 @@ def ensemble(network: str, n_members: int, **params: Any) -> Figures:
 
 @row("8 members of small_cnn")
 def members(_: Path) -> Figures:
-    return ensemble("small_cnn", 8)
+    return ensemble("small_cnn", 8, precision="fp32")
 
 
 @row("20 members of preact_resnet18, batch 128", {"the best against one by one": Goal(3)}, "gpu")
@@ -634,8 +638,9 @@ def growth(run: Callable[[int], None], sizes: Sequence[int]) -> Figures:
     found = []
     for size in sizes:
         receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=timed, args=(run, size, sizes[0], sender))
+        process = context.Process(target=timed, args=(run, size, sizes[0] // 4, sender))
         process.start()
+        sender.close()  # so that the receiver notices if the process dies
         found.append(receiver.recv())
         process.join()
     seconds, added = zip(*found, strict=True)

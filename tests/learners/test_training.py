@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from pudistill import TorchClassifier
 from pudistill.exceptions import InputError
 from pudistill.learners import training
 from pudistill.learners.losses import consistency_loss, likelihood_loss, posterior, soft_loss
@@ -454,6 +455,8 @@ def test_samples_that_jobs_share_are_moved_once():
     first, second, third = training._on_device([inputs, inputs, inputs.copy()], CPU.device)
     assert first is second
     assert first is not third
+    mirrored = np.arange(6.0).reshape(2, 3)[:, ::-1]
+    assert training._on_device([mirrored], CPU.device)[0].tolist() == mirrored.tolist()
 
 
 def test_an_embedding_is_what_the_last_layer_is_given():
@@ -472,6 +475,16 @@ def test_an_embedding_is_what_the_last_layer_is_given():
     )
     with pytest.raises(InputError, match="no linear layer"):
         embed(nn.Flatten(), pictures, normalisation, CPU)
+
+
+def test_mirrored_pictures_are_pictures():
+    pictures = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), dtype=np.uint8)
+    network = TorchClassifier("small_cnn", epochs=1, random_state=0)
+    found = [
+        network.fit(some, np.arange(20) % 2).predict_proba(some)
+        for some in (pictures[:, :, ::-1], pictures[:, :, ::-1].copy())
+    ]
+    np.testing.assert_array_equal(*found)
 
 
 def test_probabilities_do_not_depend_on_the_batch(monkeypatch):

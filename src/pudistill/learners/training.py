@@ -632,7 +632,8 @@ def _on_device(inputs: Sequence[np.ndarray], device: torch.device) -> list[Tenso
 
     On a CPU they are shared and not copied; a mapped file that fills the memory is streamed.
     """
-    distinct = {id(one): one for one in inputs}
+    # PyTorch knows no negative strides, such as mirrored pictures have.
+    distinct = {id(one): one.copy() if min(one.strides, default=0) < 0 else one for one in inputs}
     size = sum(one.nbytes for one in distinct.values())
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
@@ -773,7 +774,8 @@ def _answers(
     parts = []
     for start in range(0, len(inputs), batch_size):
         # Copied batch by batch: `inputs` may be a read-only map of a file larger than memory.
-        batch = torch.tensor(inputs[start : start + batch_size], device=hardware.device)
+        part = np.ascontiguousarray(inputs[start : start + batch_size])
+        batch = torch.tensor(part, device=hardware.device)
         with hardware.autocast():
             answers = answer(network_input(batch, mean, inverse_scale))
         parts.append(answers.cpu())
