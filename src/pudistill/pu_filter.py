@@ -464,7 +464,7 @@ def _filter_class(
             # A rule that is chosen anew elects now more, now fewer: all that counts is growth.
             chosen = settings.n_teams > 1
             change = is_clean.sum() - previous.sum() if chosen else (is_clean != previous).sum()
-            if change <= settings.tol * previous.sum():
+            if change <= settings.tol * is_clean.sum():
                 break
 
     merged = _merge(tallies)
