@@ -134,7 +134,9 @@ def summarise(units: Path, output: Path) -> None:
     write_results(rows, run, output)
     table = rows.assign(accuracy=100 * rows["test_accuracy"])
     parts = ["# What each part adds\n", described(run)]
-    parts += ["Mean test accuracy in %, two seeds; the last column is the mean over the data sets.\n"]
+    parts += [
+        "Mean test accuracy in %, two seeds; the last column is the mean over the data sets.\n"
+    ]
     overall = table.pivot_table(index="method", columns="problem", values="accuracy")
     overall["mean"] = overall.mean(axis=1)
     parts += ["## All noises\n", shown(overall)]

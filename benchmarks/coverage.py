@@ -9,8 +9,6 @@ has a split of its own. Splits and data sets were used for nothing else.
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from cells import Cell, Method, compute_missing, options_parser, read_units, units_of
 from facts import described, markdown, run_facts, write_results
 from problems import PROBLEMS, Group, Noise
@@ -54,7 +52,7 @@ def summarise(units: Path, output: Path) -> None:
 
 
 def main() -> None:
-    options = options_parser(__doc__, "coverage.json", np.arange(100)).parse_args()
+    options = options_parser(__doc__, "coverage.json", range(100)).parse_args()
     units = units_of(options.output)
     work = [
         (problem, [Cell(problem.name, FIRST_SEED + seed, NOISE, "pudistill")])
