@@ -33,17 +33,20 @@ def summarise(units: Path, output: Path) -> None:
     table = lines.agg(
         splits=("seed", "size"),
         inside=("inside", "mean"),
+        of_both=("inside_of_both", "mean"),
         width=("width", "mean"),
         off=("off", "mean"),
         absolute=("absolute", "mean"),
     )
-    table["inside"] = table["inside"].map("{:.0%}".format)
+    for name in ("inside", "of_both"):
+        table[name] = table[name].astype(float).map("{:.0%}".format)
     table["width"] = (100 * table["width"]).map("{:.1f}".format)
     table["off"], table["absolute"] = (
         table[name].map("{:+.1f}".format) for name in ("off", "absolute")
     )
     table.columns = [
-        *("data set", "splits", "test accuracy inside the 95 % interval", "its width, points"),
+        *("data set", "splits", "test accuracy inside the 95 % interval"),
+        *("the same, with the test sample's own error", "its width, points"),
         *("expected − test accuracy, points", "absolute"),
     ]
     text = "\n".join(["# Intervals of the expected accuracy\n", described(run), markdown(table)])
