@@ -119,7 +119,9 @@ def told_value(value: float | None, goal: Goal) -> str:
 def shown(figure: Any) -> str:
     if isinstance(figure, list | tuple):
         return ", ".join(map(shown, figure))
-    return f"{figure:.3g}" if isinstance(figure, float) and figure < 1000 else f"{figure}"
+    if isinstance(figure, str):
+        return figure
+    return f"{figure:.3g}" if abs(figure) < 1000 else f"{figure:,.0f}"
 
 
 def main() -> None:

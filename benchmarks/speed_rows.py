@@ -247,7 +247,7 @@ def training_small_cnn(_: Path) -> Figures:
 
 @row("training of preact_resnet18, 32 x 32", TRAINING_GOALS)
 def training_preact_resnet18(_: Path) -> Figures:
-    return training("preact_resnet18", (32, 32, 3), 256, n_trials=5)
+    return training("preact_resnet18", (32, 32, 3), 256, n_trials=2)
 
 
 @row("training of preact_resnet18 on a GPU", TRAINING_GOALS, "gpu")
