@@ -68,9 +68,9 @@ class TieredPUFilter(BaseEstimator):
     share_trunk : bool, default=False
         Whether members that are networks of the project share their layers: each team trains one
         network to tell the classes of the trusted samples it may see, and its members are logistic
-        regressions on what that network's last layer is given. Much faster, and no less precise
-        (docs/speed.md). It changes nothing for other learners, and where the rule is given: there
-        are no teams, and members would tell samples that their trunk has learned from others.
+        regressions on what that network's last layer is given. Much faster. It changes nothing for
+        other learners, and where the rule is given: there are no teams, and members would tell
+        samples that their trunk has learned from others.
     n_jobs : int, default=None
         Classes filtered at the same time, or, where these are fewer and with networks, members
         fitted; as in joblib. The result does not depend on it.
