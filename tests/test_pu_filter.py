@@ -471,13 +471,31 @@ def test_teams_are_blind_to_their_fold_and_find_much_the_same(overlapping, auto)
         assert (labels[found] == y[found]).mean() > 0.9
 
 
-def test_a_team_learns_nothing_from_the_labels_of_its_fold(overlapping, monkeypatch):
+@pytest.fixture(scope="module")
+def network():
+    pytest.importorskip("torch")
+    from pudistill import TorchClassifier
+
+    return TorchClassifier("mlp", epochs=10, device="cpu")
+
+
+@pytest.mark.parametrize("share_trunk", [False, True])
+def test_a_team_learns_nothing_from_the_labels_of_its_fold(
+    overlapping, request, monkeypatch, share_trunk
+):
     X, y, trusted = overlapping
     # One rule to choose from, and all iterations: what is left of a fold's labels would be in the
     # members themselves.
     monkeypatch.setattr("pudistill.pu_filter.THRESHOLDS", (0.6,))
     monkeypatch.setattr("pudistill.pu_filter.VOTE_SHARES", (0.5,))
-    pu_filter = TieredPUFilter(random_state=0, target_precision=0.01, tol=None, **AUTO)
+    pu_filter = TieredPUFilter(
+        request.getfixturevalue("network") if share_trunk else None,
+        share_trunk=share_trunk,
+        random_state=0,
+        target_precision=0.01,
+        tol=None,
+        **AUTO,
+    )
     before = pu_filter.fit(X, y, trusted)
     folds, team_labels = before.folds_, before.team_labels_
     swapped = np.where(folds == 3, (y + 1) % 3, y)
@@ -551,14 +569,6 @@ def test_votes_do_not_depend_on_the_blocks(blobs, monkeypatch):
         np.testing.assert_array_equal(getattr(in_blocks, name), getattr(at_once, name))
 
 
-@pytest.fixture(scope="module")
-def network():
-    pytest.importorskip("torch")
-    from pudistill import TorchClassifier
-
-    return TorchClassifier("mlp", epochs=10, device="cpu")
-
-
 def test_members_that_share_a_trunk_find_clean_samples(overlapping, network):
     X, y, trusted = overlapping
     shared = TieredPUFilter(network, share_trunk=True, random_state=0, **AUTO)
@@ -569,23 +579,6 @@ def test_members_that_share_a_trunk_find_clean_samples(overlapping, network):
     two = clone(shared).set_params(n_jobs=2).fit(X, y, trusted)
     np.testing.assert_array_equal(shared.votes_, two.votes_)
     pd.testing.assert_frame_equal(shared.settings_, two.settings_)
-
-
-def test_a_trunk_learns_nothing_from_the_labels_of_its_teams_fold(
-    overlapping, network, monkeypatch
-):
-    X, y, trusted = overlapping
-    monkeypatch.setattr("pudistill.pu_filter.THRESHOLDS", (0.6,))
-    monkeypatch.setattr("pudistill.pu_filter.VOTE_SHARES", (0.5,))
-    pu_filter = TieredPUFilter(
-        network, share_trunk=True, random_state=0, target_precision=0.01, tol=None, **AUTO
-    )
-    before = pu_filter.fit(X, y, trusted)
-    folds, team_labels = before.folds_, before.team_labels_
-    swapped = np.where(folds == 3, (y + 1) % 3, y)
-    monkeypatch.setattr("pudistill.pu_filter.deal_folds", lambda *args: folds)
-    after = pu_filter.fit(X, swapped, trusted).team_labels_
-    np.testing.assert_array_equal(after[3], team_labels[3])
 
 
 def test_a_trunk_may_be_the_end_of_a_pipeline(overlapping, network):

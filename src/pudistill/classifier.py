@@ -303,7 +303,9 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
             min_votes=self._for_filter("min_votes", DEFAULT_MIN_VOTES),
             target_precision=self.target_precision,
             tol=self.tol,
-            share_trunk=bool(self._for_filter("share_trunk", False)),
+            share_trunk=(
+                self.method == "default" if self.share_trunk == "auto" else self.share_trunk
+            ),
             n_jobs=self.n_jobs,
             memory=self.memory,
             random_state=int(seed[0]),

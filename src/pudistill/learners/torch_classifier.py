@@ -554,8 +554,9 @@ def fit_together(
     started = [(one, one._start(*some)[0]) for one, some in zip(networks, samples, strict=True)]
     while started:
         first = started[0][1]
-        group = [pair for pair in started if pair[1] is first or pair[1].fits_beside(first)]
-        started = [pair for pair in started if not any(pair is one for one in group)]
+        fits = [job is first or job.fits_beside(first) for _, job in started]
+        group = [pair for pair, beside in zip(started, fits, strict=True) if beside]
+        started = [pair for pair, beside in zip(started, fits, strict=True) if not beside]
         jobs = [job for _, job in group]
         together = len(jobs) > 1 and stack(jobs)
         for pairs in [group] if together else [[pair] for pair in group]:
