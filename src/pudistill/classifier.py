@@ -304,7 +304,7 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
             target_precision=self.target_precision,
             tol=self.tol,
             share_trunk=(
-                self.method == "default" if self.share_trunk == "auto" else self.share_trunk
+                self.method == "default" if self.share_trunk == "auto" else bool(self.share_trunk)
             ),
             n_jobs=self.n_jobs,
             memory=self.memory,
