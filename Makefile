@@ -31,10 +31,10 @@ format: .venv/.installed-dev
 DATA ?= ../shared/data
 
 bench: .venv/.installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/speed.py --data $(DATA)
+	$(BIN)/python benchmarks/speed.py --data $(DATA)
 
 bench-full: .venv/.installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/speed.py --data $(DATA) --kinds short long
+	$(BIN)/python benchmarks/speed.py --data $(DATA) --kinds short long
 
 clean:
 	rm -rf .venv build dist src/*.egg-info
