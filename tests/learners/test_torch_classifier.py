@@ -344,7 +344,7 @@ def test_precisions_live_side_by_side(few):
     fp32 = TorchClassifier(precision="fp32", **QUICK).fit(X, y)
     assert {p.dtype for p in bf16.module_.parameters()} == {torch.float32}
     difference = np.abs(bf16.predict_proba(X) - fp32.predict_proba(X)).max()
-    assert 0 < difference < 0.1
+    assert 0 < difference < 0.2
 
 
 @pytest.mark.parametrize("module", ["small_cnn", "mlp", dropout_network])

@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 from pudistill import TorchClassifier
 from pudistill.exceptions import InputError
 from pudistill.learners import training
+from pudistill.learners.lessons import CROSS_ENTROPY, LIKELIHOOD
 from pudistill.learners.losses import consistency_loss, likelihood_loss, posterior, soft_loss
 from pudistill.learners.networks import mlp, preact_resnet18, small_cnn
 from pudistill.learners.recipes import Recipe
@@ -285,13 +286,13 @@ def test_a_share_of_each_batch_is_certain():
     identity = Normalisation(np.zeros(1), np.ones(1))
     recipe = Recipe(epochs=2, learning_rate=0.1, batch_size=8, trusted_share=0.25)
     rng = np.random.RandomState(0)
-    trained(recorder, table, likelihoods, identity, recipe, CPU, rng, loss="likelihood")
+    trained(recorder, table, likelihoods, identity, recipe, CPU, rng, lesson=LIKELIHOOD)
     assert {int((batch < 3).sum()) for batch in recorder.batches} == {2}
     assert len(recorder.batches) == 2 * math.ceil(97 / 6)
 
     recorder.batches.clear()
     enough = Recipe(epochs=1, learning_rate=0.1, batch_size=8, trusted_share=0.02)
-    trained(recorder, table, likelihoods, identity, enough, CPU, rng, loss="likelihood")
+    trained(recorder, table, likelihoods, identity, enough, CPU, rng, lesson=LIKELIHOOD)
     assert torch.cat(recorder.batches).ravel().sort().values.tolist() == list(range(100))
 
 
@@ -313,7 +314,7 @@ def test_consistency_sees_every_picture_twice_and_learns_from_certain_ones():
     views = Views()
     (loss,) = trained(
         views, pictures, likelihoods, identity, recipe, CPU, np.random.RandomState(0),
-        loss="likelihood",
+        lesson=LIKELIHOOD,
     )  # fmt: skip
     (batch,) = views.batches
     weak, strong = batch.chunk(2)
@@ -355,7 +356,7 @@ def test_a_loss_that_explodes_names_the_learning_rate():
         )
 
 
-def jobs_of(factory, shape, recipe, n_jobs=3, loss="cross_entropy", hardware=CPU):
+def jobs_of(factory, shape, recipe, n_jobs=3, lesson=CROSS_ENTROPY, hardware=CPU):
     """Networks with weights, samples and random numbers of their own."""
     jobs = []
     for seed in range(n_jobs):
@@ -366,37 +367,37 @@ def jobs_of(factory, shape, recipe, n_jobs=3, loss="cross_entropy", hardware=CPU
         job = Job(
             network,
             inputs,
-            np.eye(3)[rng.randint(3, size=20)] if loss == "cross_entropy" else rng.rand(20, 3),
+            np.eye(3)[rng.randint(3, size=20)] if lesson == CROSS_ENTROPY else rng.rand(20, 3),
             Normalisation.of(inputs, np.ones(20)),
             recipe,
             hardware,
             rng,
             weights=rng.uniform(0.5, 1.5, 20),
-            loss=loss,
+            lesson=lesson,
         )
         jobs.append(job)
     return jobs
 
 
-@pytest.mark.parametrize("loss", ["cross_entropy", "likelihood"])
+@pytest.mark.parametrize("lesson", [CROSS_ENTROPY, LIKELIHOOD])
 @pytest.mark.parametrize(
     ("factory", "hardware", "tolerance"),
     # In float32 the rounding errors of a deep network grow fast, which float64 shows to be all.
     [(small_cnn, CPU, 1e-4), (small_cnn, EXACT, 1e-10), (preact_resnet18, EXACT, 1e-10)],
 )
-def test_a_stack_takes_the_steps_that_its_networks_take_alone(factory, hardware, tolerance, loss):
+def test_a_stack_takes_the_steps_that_its_networks_take_alone(factory, hardware, tolerance, lesson):
     recipe = Recipe(
         epochs=5 if factory is small_cnn else 1,  # of two steps each
         learning_rate=0.01,
         batch_size=10,
         augment=("flip", "crop"),
-        mixup=2.0 if loss == "cross_entropy" else 0.0,
+        mixup=2.0 if lesson == CROSS_ENTROPY else 0.0,
         entropy_weight=0.8,
         consistency_weight=0.5,
         consistency_threshold=0.4,
     )
     alone, together = (
-        jobs_of(factory, (8, 8, 3), recipe, loss=loss, hardware=hardware) for _ in range(2)
+        jobs_of(factory, (8, 8, 3), recipe, lesson=lesson, hardware=hardware) for _ in range(2)
     )
     assert all(job.fits_beside(alone[0]) for job in alone)
     losses = [[loss for (loss,) in train([job])] for job in alone]

@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
-from typing import Any, ClassVar, Self, get_args
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -21,12 +21,12 @@ from sklearn.utils.validation import (
 from torch import nn
 
 from pudistill.exceptions import InputError, as_input_error
+from pudistill.learners.lessons import LESSONS, Loss
 from pudistill.learners.networks import NETWORKS, NetworkFactory
 from pudistill.learners.recipes import AUGMENTATIONS, Recipe, Role, find_recipe
 from pudistill.learners.training import (
     Hardware,
     Job,
-    Loss,
     Normalisation,
     Precision,
     are_certain,
@@ -248,7 +248,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
             hardware,
             rng,
             weights=weights / weights.mean(),
-            loss=self.loss,
+            lesson=LESSONS[self.loss],
             balanced=bool(self.balanced_bootstrap),
         )
         return job, seed
@@ -474,8 +474,8 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
 
     def _check_y(self, y: Any, inputs: np.ndarray, recipe: Recipe) -> np.ndarray:
         """Return y as labels, soft targets or likelihoods, whichever `loss` is about."""
-        if self.loss not in get_args(Loss):
-            raise InputError(f"loss={self.loss!r} is unknown: choose one of {get_args(Loss)}.")
+        if self.loss not in LESSONS:
+            raise InputError(f"loss={self.loss!r} is unknown: choose one of {tuple(LESSONS)}.")
         if self.loss == "cross_entropy":
             return _check_target_values(y, inputs)
         if recipe.mixup:

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from mmap import mmap
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,12 +25,10 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from pudistill.exceptions import InputError
-from pudistill.learners.augmentation import AUGMENT, mixup, strong_augment
-from pudistill.learners.losses import consistency_loss, likelihood_loss, posterior, soft_loss
+from pudistill.learners.lessons import CROSS_ENTROPY, Batch, Lesson, network_input
 from pudistill.learners.recipes import Recipe
 
 Precision = Literal["auto", "fp32", "bf16"]
-Loss = Literal["cross_entropy", "likelihood"]
 
 # Values of input in a batch of prediction: enough to keep the device busy, and few enough for the
 # activations, some fifty times as large, to stay in a CPU's cache or a small GPU's memory.
@@ -294,12 +292,6 @@ def shared_batches(
     return tuple(batch[shuffled(len(batch))] for batch in batches)
 
 
-def network_input(batch: Tensor, mean: Tensor, inverse_scale: Tensor) -> Tensor:
-    """Normalise a batch; present pictures as ``(n, channels, height, width)`` in channels_last."""
-    normalised = (batch.to(mean.dtype) - mean) * inverse_scale
-    return normalised.permute(0, 3, 1, 2) if normalised.ndim == 4 else normalised
-
-
 @dataclass(frozen=True)
 class Job:
     """A network to be trained, and all that decides how.
@@ -322,9 +314,8 @@ class Job:
         Source of all randomness, but for what the network itself draws (dropout).
     weights : ndarray of shape (n,), default=None
         Sample weights with the mean 1; None: all are 1.
-    loss : {"cross_entropy", "likelihood"}, default="cross_entropy"
-        What `targets` are, and so which loss they are trained with: `soft_loss` or
-        `likelihood_loss`.
+    lesson : Lesson, default=CROSS_ENTROPY
+        What the network learns from a batch, and so what `targets` are.
     balanced : bool, default=False
         Whether each epoch is a balanced bootstrap by the targets' most likely class.
     """
@@ -337,7 +328,7 @@ class Job:
     hardware: Hardware
     rng: np.random.RandomState
     weights: np.ndarray | None = None
-    loss: Loss = "cross_entropy"
+    lesson: Lesson = CROSS_ENTROPY
     balanced: bool = False
 
     def fits_beside(self, other: "Job") -> bool:
@@ -353,7 +344,7 @@ class Job:
         """What must be the same for networks to take the same steps."""
         weights = [(name, value.shape) for name, value in self.module.state_dict().items()]
         shapes = (self.inputs.shape, self.targets.shape)
-        return (type(self.module), weights, shapes, self.recipe, self.hardware, self.loss)
+        return (type(self.module), weights, shapes, self.recipe, self.hardware, self.lesson)
 
 
 def train(jobs: Sequence[Job]) -> Iterator[list[float]]:
@@ -394,11 +385,16 @@ def train(jobs: Sequence[Job]) -> Iterator[list[float]]:
     def step(drawn: Sequence[tuple[Tensor, Tensor]], rate: float) -> Tensor:
         optimiser.param_groups[0]["lr"] = rate
         optimiser.zero_grad()
-        batches = [feed.batch(*one) for feed, one in zip(feeds, drawn, strict=True)]
+        batches = (feed.batch(*one) for feed, one in zip(feeds, drawn, strict=True))
+        lessons = [job.lesson(batch) for job, batch in zip(jobs, batches, strict=True)]
+        shown, prices = zip(*lessons, strict=True)
         with hardware.autocast():
-            answers = network([batch.inputs for batch in batches])
+            answers = network(shown)
         losses = torch.stack(
-            [batch.loss(logits, recipe) for batch, logits in zip(batches, answers, strict=True)]
+            [
+                price(_checked(logits, inputs, job).to(hardware.dtype))
+                for price, logits, inputs, job in zip(prices, answers, shown, jobs, strict=True)
+            ]
         )
         losses.sum().backward()  # no network has a part in another's loss
         optimiser.step()
@@ -406,6 +402,7 @@ def train(jobs: Sequence[Job]) -> Iterator[list[float]]:
 
     for epoch in range(recipe.epochs):
         for job in jobs:
+            job.lesson.begin_epoch(epoch)
             job.module.train()
         n_batches, epochs = zip(*(feed.epoch() for feed in feeds), strict=True)
         total = torch.zeros(len(jobs), device=hardware.device)
@@ -424,6 +421,16 @@ def train(jobs: Sequence[Job]) -> Iterator[list[float]]:
                     f"learning_rate, which is {recipe.learning_rate:g}."
                 )
         yield mean_losses
+
+
+def _checked(logits: Tensor, inputs: Tensor, job: Job) -> Tensor:
+    expected = (len(inputs), job.targets.shape[1])
+    if logits.shape[-2:] != expected:
+        raise InputError(
+            f"The module answers a batch with the shape {tuple(logits.shape)}: it must return "
+            f"logits of shape (n, n_classes), here {expected}."
+        )
+    return logits
 
 
 class _Alone:
@@ -544,39 +551,6 @@ def _faster_as_stack(jobs: Sequence[Job]) -> bool:
     return together < in_turn
 
 
-class _Batch(NamedTuple):
-    """What a network is to learn in a step."""
-
-    inputs: Tensor  # of both views where there is a consistency term
-    label: Tensor  # target probabilities or log-likelihoods
-    wanted: Tensor  # the same, weighted or mixed
-    weight: Tensor
-    kind: Loss
-
-    def loss(self, logits: Tensor, recipe: Recipe) -> Tensor:
-        """Compute the mean loss."""
-        expected = (len(self.inputs), self.label.shape[1])
-        if logits.shape != expected:
-            raise InputError(
-                f"The module answers a batch with the shape {tuple(logits.shape)}: it must return "
-                f"logits of shape (n, n_classes), here {expected}."
-            )
-        logits = logits.to(self.label.dtype)
-        if recipe.consistency_weight:
-            logits, strong_logits = logits.chunk(2)
-        if self.kind == "likelihood":
-            total = likelihood_loss(logits, self.wanted, self.weight, recipe.entropy_weight)
-        else:
-            total = soft_loss(logits, self.wanted, recipe.entropy_weight)
-        if recipe.consistency_weight:
-            q = posterior(logits, self.label) if self.kind == "likelihood" else self.label
-            agreement = consistency_loss(
-                strong_logits, q, self.weight, recipe.consistency_threshold
-            )
-            total = total + recipe.consistency_weight * agreement
-        return total
-
-
 class _Feed:
     """The data of a job and its batches; `data` are the samples if the device has room for them."""
 
@@ -589,42 +563,35 @@ class _Feed:
         def on_device(array: np.ndarray) -> Tensor:
             return torch.tensor(array, dtype=job.hardware.dtype, device=device)
 
-        known = job.targets
-        if job.loss == "likelihood":
-            # Scaled to a largest value of 1, which changes no gradient: a row's scale is rounded
-            # away here and not in the network's precision, where what is tiny might be zero, too.
-            with np.errstate(divide="ignore"):
-                known = np.log(known / known.max(axis=1, keepdims=True))
-        self.known = on_device(known)
+        self.known = on_device(job.lesson.known(job.targets))
         n = len(job.inputs)
         self.weights = on_device(np.ones(n) if job.weights is None else job.weights)
         self.mean, self.inverse_scale = job.normalisation.on(job.hardware)
-        self.augmentations = [AUGMENT[name] for name in job.recipe.augment]
         self.epochs = _epochs(job.targets, job.recipe, self.generator, balanced=job.balanced)
 
     def epoch(self) -> tuple[int, Iterator[tuple[Tensor, Tensor]]]:
         """Draw an epoch: the number of its batches, and for each the samples and their inputs."""
-        batches = next(self.epochs)
+        batches = self.job.lesson.batches(self.generator)
+        if batches is None:
+            batches = next(self.epochs)
         if self.data is None:
             return len(batches), _streamed(self.job.inputs, batches, self.generator.device)
         return len(batches), ((chosen, self.data.index_select(0, chosen)) for chosen in batches)
 
-    def batch(self, chosen: Tensor, raw: Tensor) -> _Batch:
-        """Augment, normalise and mix."""
-        recipe, kind = self.job.recipe, self.job.loss
-        for augment in self.augmentations:
-            raw = augment(raw, self.generator)
-        label, weight = self.known.index_select(0, chosen), self.weights.index_select(0, chosen)
-        view, wanted = network_input(raw, self.mean, self.inverse_scale), label
-        if kind == "cross_entropy":
-            wanted = label * weight[:, None]
-        if recipe.mixup:
-            view, wanted = mixup(view, wanted, self.job.rng.beta(recipe.mixup, recipe.mixup))
-        if recipe.consistency_weight:
-            strong = strong_augment(raw, self.generator)
-            # In one pass: both views are normalised by the same statistics.
-            view = torch.cat([view, network_input(strong, self.mean, self.inverse_scale)])
-        return _Batch(view, label, wanted, weight, kind)
+    def batch(self, rows: Tensor, raw: Tensor) -> Batch:
+        """Gather what belongs to the samples."""
+        return Batch(
+            rows,
+            raw,
+            self.known.index_select(0, rows),
+            self.weights.index_select(0, rows),
+            self.job.recipe,
+            self.mean,
+            self.inverse_scale,
+            self.job.hardware,
+            self.generator,
+            self.job.rng,
+        )
 
 
 def _on_device(inputs: Sequence[np.ndarray], device: torch.device) -> list[Tensor | None]:
