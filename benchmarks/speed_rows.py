@@ -665,7 +665,7 @@ def growth(run: Callable[[int], None], sizes: Sequence[int]) -> Figures:
     found = []
     for size in sizes:
         receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=timed, args=(run, size, sizes[0] // 4, sender))
+        process = context.Process(target=timed, args=(run, size, max(2, sizes[0] // 4), sender))
         process.start()
         sender.close()  # so that the receiver notices if the process dies
         found.append(receiver.recv())
@@ -706,7 +706,7 @@ def growth_of_filter(_: Path) -> Figures:
 
 @row("whole run, growth with the number of samples", LINEAR)
 def growth_of_run(_: Path) -> Figures:
-    return growth(run_all, (10_000, 20_000, 40_000, 80_000))
+    return growth(run_all, (5_000, 10_000, 20_000, 40_000))
 
 
 @row("filter, growth with N")

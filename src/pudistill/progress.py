@@ -1,13 +1,14 @@
 """Progress of long work, shown where somebody is watching and silent everywhere else.
 
 Long loops announce themselves with :func:`stage`. Nothing is shown until a caller, normally the
-command line, installs a display with :func:`display`.
+command line, installs a display with :func:`display`. Whoever wants to see what networks know after
+each epoch, as an experiment does, installs :func:`watching`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from typing import Protocol
+from typing import Any, Protocol
 
 Advance = Callable[..., None]
 
@@ -21,6 +22,12 @@ class Display(Protocol):
 
 
 _display: ContextVar[Display | None] = ContextVar("pudistill_display", default=None)
+
+
+Watch = Callable[[int, Sequence[Any]], None]
+"""Takes the number of epochs that networks have been trained for, from 1, and the networks."""
+
+_watch: ContextVar[Watch | None] = ContextVar("pudistill_watch", default=None)
 
 
 def ignore(steps: int = 1, detail: str = "", *, to: int | None = None) -> None:
@@ -67,3 +74,19 @@ def display(shown: Display) -> Iterator[None]:
         yield
     finally:
         _display.reset(token)
+
+
+@contextmanager
+def watching(watch: Watch) -> Iterator[None]:
+    """Call `watch` after each epoch of all networks, but members, that train in this block."""
+    token = _watch.set(watch)
+    try:
+        yield
+    finally:
+        _watch.reset(token)
+
+
+def epoch_ended(epoch: int, networks: Sequence[Any]) -> None:
+    """Tell whoever is watching that networks have been trained for another epoch."""
+    if (watch := _watch.get()) is not None:
+        watch(epoch, networks)

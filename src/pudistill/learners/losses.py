@@ -1,7 +1,10 @@
 """What makes a network learn: losses on logits."""
 
+import math
+
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from torch.special import xlogy
 
 
 def soft_loss(logits: Tensor, targets: Tensor, entropy_weight: float = 0.0) -> Tensor:
@@ -112,6 +115,32 @@ def consistency_loss(
     confidence, label = posterior.max(dim=1)
     counts = weights * (confidence >= threshold)
     return (counts * cross_entropy(logits, label, reduction="none")).mean()
+
+
+def prior_loss(logits: Tensor, prior: Tensor) -> Tensor:
+    """Divergence of the mean prediction of a batch from the classes' shares, KL(prior || mean).
+
+    Keeps a network that learns from its own predictions from finding one class everywhere.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n, n_classes)
+        What the network answers.
+    prior : Tensor of shape (n_classes,)
+        Shares of the classes, which sum to 1.
+
+    Returns
+    -------
+    loss : Tensor of shape ()
+        At least 0.
+
+    References
+    ----------
+    D. Tanaka, D. Ikami, T. Yamasaki, K. Aizawa, "Joint Optimization Framework for Learning with
+    Noisy Labels", CVPR 2018, equation 7.
+    """
+    log_mean = logits.log_softmax(dim=1).logsumexp(dim=0) - math.log(len(logits))
+    return (xlogy(prior, prior) - prior * log_mean).sum()
 
 
 def _entropy(log_probabilities: Tensor) -> Tensor:

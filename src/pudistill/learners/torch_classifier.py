@@ -37,7 +37,7 @@ from pudistill.learners.training import (
     stacking_pays,
     train,
 )
-from pudistill.progress import stage
+from pudistill.progress import epoch_ended, stage
 
 
 class TorchClassifier(ClassifierMixin, BaseEstimator):
@@ -199,19 +199,23 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
             If data or settings are unusable, or the loss stops being finite.
         """
         job, seed = self._start(X, y, sample_weight)
-        # Networks of our own draw nothing while they train; others may have dropout.
-        randomness = seeded(seed, job.hardware.device) if callable(self.module) else nullcontext()
-        progress = (
-            stage(f"{self.role or 'network'} epochs", self.recipe_.epochs)
-            if self.role != "member"  # of which there are thousands: their owner shows progress
-            else nullcontext(lambda *_, **__: None)
-        )
-        losses: list[float] = []
-        with randomness, progress as advance:
-            for (loss,) in train([job]):
-                losses.append(loss)
-                advance(1, detail=f"loss {loss:.3f}")
-        return self._finish(losses)
+        teach([self], [job], seed)
+        return self
+
+    def start(self, X: Any, targets: np.ndarray) -> Job:
+        """Begin what `teach` ends: a training by another lesson than the estimator's own.
+
+        Parameters
+        ----------
+        X, targets : array-like
+            As `X` and `y` of `fit`.
+
+        Returns
+        -------
+        job : Job
+            The training of the estimator's network, whose lesson may be replaced.
+        """
+        return self._start(X, targets, None)[0]
 
     def _start(self, X: Any, y: Any, sample_weight: Any) -> tuple[Job, int]:
         """Check everything and build the network; return its training and the seed of dropout."""
@@ -253,9 +257,9 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         )
         return job, seed
 
-    def _finish(self, losses: list[float]) -> Self:
-        """Become fitted."""
-        self.loss_curve_ = losses
+    def _finish(self, losses: Sequence[float]) -> Self:
+        """Become fitted, for now or for good."""
+        self.loss_curve_ = list(losses)
         self.n_iter_ = len(losses)
         self.module_.eval()
         return self
@@ -524,6 +528,44 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         return self.module_
 
 
+def teach(networks: Sequence[TorchClassifier], jobs: Sequence[Job], seed: int) -> None:
+    """Train networks by jobs that take turns, an epoch each; then the networks are fitted.
+
+    Parameters
+    ----------
+    networks : sequence of TorchClassifier
+        Whose modules the jobs train, alone or several as one.
+    jobs : sequence of Job
+        One or more with the same number of epochs.
+    seed : int
+        Decides what modules of the user's draw while they train.
+    """
+    first = networks[0]
+    # Networks of our own draw nothing while they train; others may have dropout.
+    own = not callable(first.module)
+    randomness = nullcontext() if own else seeded(seed, jobs[0].hardware.device)
+    epochs = jobs[0].recipe.epochs
+    progress = (
+        stage(f"{first.role or 'network'} epochs", epochs)
+        if first.role != "member"  # of which there are thousands: their owner shows progress
+        else nullcontext(lambda *_, **__: None)
+    )
+    losses: list[float] = []
+    try:
+        with randomness, progress as advance:
+            for of_jobs in zip(*(train([job]) for job in jobs), strict=True):
+                losses.append(float(np.mean(of_jobs)))
+                for network in networks:
+                    network._finish(losses)
+                advance(1, detail=f"loss {losses[-1]:.3f}")
+                if first.role != "member":
+                    epoch_ended(len(losses), networks)
+    except BaseException:
+        for network in networks:
+            network.n_iter_ = 0  # not fitted
+        raise
+
+
 def fit_together(
     networks: Sequence[TorchClassifier],
     samples: Sequence[tuple[Any, Any, Any]],
@@ -562,7 +604,7 @@ def fit_together(
         for pairs in [group] if together else [[pair] for pair in group]:
             epochs = list(train([job for _, job in pairs]))
             for (network, _), losses in zip(pairs, zip(*epochs, strict=True), strict=True):
-                network._finish(list(losses))
+                network._finish(losses)
 
 
 def check_storable(estimator: TorchClassifier) -> None:

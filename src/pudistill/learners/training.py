@@ -331,6 +331,10 @@ class Job:
     lesson: Lesson = CROSS_ENTROPY
     balanced: bool = False
 
+    def predict(self) -> np.ndarray:
+        """Predict the samples as they are, of shape (n, n_classes), by the network as it is."""
+        return predict_probabilities(self.module, self.inputs, self.normalisation, self.hardware)
+
     def fits_beside(self, other: "Job") -> bool:
         """Whether both take the same steps with batches of the same sizes."""
         return (

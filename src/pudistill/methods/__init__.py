@@ -1,5 +1,35 @@
 """Other methods, each with ours' interface: ``fit(X, y, trusted=...)``."""
 
-from pudistill.methods.gold_loss_correction import GoldLossCorrectionClassifier
+import importlib
+from typing import Any
 
-__all__ = ["GoldLossCorrectionClassifier"]
+from pudistill.exceptions import torch_extra
+
+# By the names that settings and tables know them by; loaded when first used.
+METHODS = {
+    "cross_entropy": "CrossEntropyClassifier",
+    "mixup": "MixupClassifier",
+    "joint_optimization": "JointOptimizationClassifier",
+    "co_teaching": "CoTeachingClassifier",
+    "loss_correction": "LossCorrectionClassifier",
+    "jocor": "JoCoRClassifier",
+    "dividemix": "DivideMixClassifier",
+    "forward_correction": "ForwardCorrectionClassifier",
+    "l_dmi": "LDMIClassifier",
+    "gold_loss_correction": "GoldLossCorrectionClassifier",
+    "label_distillation": "LabelDistillationClassifier",
+}
+_MODULES = {class_name: name for name, class_name in METHODS.items()}
+
+__all__ = sorted(_MODULES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'pudistill.methods' has no attribute {name!r}")
+    with torch_extra():
+        return getattr(importlib.import_module(f"pudistill.methods.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "METHODS"]

@@ -1,0 +1,184 @@
+"""What all methods have in common: the interface, and how trusted samples are used."""
+
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
+from sklearn.utils import _safe_indexing, check_random_state
+from sklearn.utils._param_validation import HasMethods
+from sklearn.utils.validation import check_is_fitted
+
+from pudistill.calibration import Temperature
+from pudistill.exceptions import InputError, torch_extra
+from pudistill.learners import Mixture, predict_proba
+from pudistill.validation import MISSING, check_features, check_samples
+
+
+class Given(NamedTuple):
+    """What a method learns from: samples that have a label."""
+
+    X: Any
+    labels: np.ndarray  # (n,) codes; verified ones where `trusted`
+    trusted: np.ndarray  # (n,) bool: their labels are known to be right
+    n_classes: int
+
+    @property
+    def targets(self) -> np.ndarray:
+        """Labels as one-hot rows, (n, n_classes)."""
+        return np.eye(self.n_classes)[self.labels]
+
+    def take(self, rows: np.ndarray) -> "Given":
+        """Return some of the samples."""
+        return Given(
+            _safe_indexing(self.X, rows), self.labels[rows], self.trusted[rows], self.n_classes
+        )
+
+
+class Method(ClassifierMixin, BaseEstimator):
+    """A method that learns from noisy labels; each has `_learn`.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    model_ : fitted estimator
+        The classifier, for classes 0 … C - 1.
+    n_features_in_ : int
+        Number of features.
+    """
+
+    _parameter_constraints: dict = {
+        "estimator": [HasMethods(["fit"]), None],
+        "random_state": ["random_state"],
+    }
+    __metadata_request__fit = {"trusted": True}
+
+    estimator: Any
+    random_state: Any
+    use_trusted: bool = True  # not all methods can do without trusted samples
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: Any, y: Any, trusted: Any = None) -> Self:
+        """Learn.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, data frame} of shape (n_samples, n_features), or pictures \
+                of shape (n_samples, height, width[, channels])
+            Samples.
+        y : array-like of shape (n_samples,)
+            Given labels. Samples with a missing value (NaN, None, NA) that are not trusted are left
+            out.
+        trusted : array-like of shape (n_samples,), default=None
+            A boolean mask, or verified labels with a missing value elsewhere. ``None``: all labels
+            are trusted, with a warning.
+
+        Returns
+        -------
+        self : Method
+            The fitted classifier.
+
+        Raises
+        ------
+        InputError
+            If no sample is trusted, a class has no trusted sample, or `trusted` is ambiguous.
+        """
+        X, labels = check_samples(self, X, y, trusted, [self.estimator])
+        self.classes_ = labels.classes
+        codes, is_trusted = labels.given, np.zeros(len(labels.given), dtype=bool)
+        if self.use_trusted:
+            codes = np.where(labels.trusted, labels.verified, labels.given)
+            is_trusted = labels.trusted
+        known = np.flatnonzero(codes != MISSING)
+        given = Given(X, codes, is_trusted, labels.n_classes)
+        if len(known) < len(codes):
+            given = given.take(known)
+        if len(np.unique(given.labels)) < 2:
+            raise InputError(
+                "All given labels are of one class: there is nothing to learn without the trusted "
+                "samples' labels; set use_trusted=True."
+            )
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        self.model_ = self._learn(given, seed)
+        return self
+
+    def _learn(self, given: Given, seed: int) -> Any:
+        """Learn; return a fitted estimator for classes 0 … C - 1."""
+        raise NotImplementedError
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Predict class probabilities.
+
+        Parameters
+        ----------
+        X : samples as in `fit`
+            Samples.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_classes)
+            Probabilities; columns in the order of `classes_`.
+        """
+        check_is_fitted(self, "model_")
+        X = check_features(self, X, [self.estimator], reset=False)
+        return predict_proba(self.model_, X, len(self.classes_))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict classes.
+
+        Parameters
+        ----------
+        X : samples as in `fit`
+            Samples.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+            Class labels.
+        """
+        proba = self.predict_proba(X)
+        return self.classes_[proba.argmax(axis=1)]
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+
+class NetworkMethod(Method):
+    """A method whose loss is its own, so that it can train networks only."""
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = False
+        return tags
+
+    def _fitted(self, given: Given, seed: int) -> Any:
+        """Train a network on labels as they are."""
+        return self._network(seed).fit(given.X, given.targets)
+
+    def _network(self, seed: int, **params: Any) -> Any:
+        """Make a network that trains as a student, but without what the recipe adds to the loss."""
+        with torch_extra():
+            from pudistill.learners.torch_classifier import TorchClassifier
+        network = TorchClassifier() if self.estimator is None else clone(self.estimator)
+        if not isinstance(network, TorchClassifier):
+            raise InputError(
+                f"{type(self).__name__} has a loss of its own, which {type(network).__name__} "
+                "cannot learn by: pass a TorchClassifier."
+            )
+        plain = {"role": "student", "mixup": 0, "entropy_weight": 0, "consistency_weight": 0}
+        fresh = {"loss": "cross_entropy", "warm_start": False, "random_state": seed}
+        return network.set_params(**plain | fresh | params)
+
+
+def seeds(seed: int, n: int) -> list[int]:
+    """Derive seeds."""
+    return [int(one) % 2**31 for one in np.random.SeedSequence(seed).generate_state(n)]
+
+
+def average(networks: list, n_classes: int) -> Mixture:
+    """Let networks predict as one: the mean of their probabilities."""
+    return Mixture(
+        networks, [1 / len(networks)] * len(networks), [Temperature(1.0)] * len(networks), n_classes
+    )

@@ -1,0 +1,109 @@
+"""Co-teaching: two networks choose each other's samples (reference [39])."""
+
+from functools import partial
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from sklearn.utils._param_validation import Interval
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from pudistill.learners.lessons import Batch
+from pudistill.methods.base import Given, NetworkMethod, seeds
+from pudistill.methods.noise_level import estimate_noise_level
+from pudistill.methods.small_loss import SmallLoss, teach_pair
+
+
+class CoTeachingClassifier(NetworkMethod):
+    """Train two networks, each on the samples of a batch that have a small loss in the other one.
+
+    The share of samples that is left out rises from 0 to the noise rate. The authors are told that
+    rate; here it is estimated. They use Adam and 200 epochs, of which the share rises in 10; here
+    optimiser and epochs are those of the recipe. Both networks predict together.
+
+    Parameters
+    ----------
+    estimator : TorchClassifier, default=None
+        The network and its recipe; ``None``: one that fits the data.
+    noise_rate : float in [0, 1] or None, default=None
+        Share of wrong labels among all samples, `τ`. ``None``: estimated. The truth, where
+        somebody knows it, is what the authors use.
+    warm_up : float in [0, 1], default=0.05
+        Share of the epochs in which the share left out rises, `T_k`.
+    use_trusted : bool, default=True
+        Whether the labels of trusted samples are their verified ones, and their loss counts
+        whatever it is. False: the paper's protocol, in which only its own method knows them.
+    random_state : int, RandomState instance or None, default=None
+        Decides everything random.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    noise_rate_ : float
+        The rate that was used.
+    model_ : Mixture
+        Both networks, for classes 0 … C - 1.
+    n_features_in_ : int
+        Number of features.
+
+    References
+    ----------
+    B. Han et al., "Co-teaching: Robust Training of Deep Neural Networks with Extremely Noisy
+    Labels", NeurIPS 2018, algorithm 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_wine
+    >>> from pudistill.methods import CoTeachingClassifier
+    >>> X, y = load_wine(return_X_y=True)
+    >>> trusted = np.arange(178) % 10 == 0
+    >>> CoTeachingClassifier(random_state=0).fit(X, y, trusted=trusted).score(X, y) > 0.9
+    True
+    """
+
+    _parameter_constraints: dict = {
+        **NetworkMethod._parameter_constraints,
+        "noise_rate": [Interval(Real, 0, 1, closed="both"), None],
+        "warm_up": [Interval(Real, 0, 1, closed="both")],
+        "use_trusted": ["boolean"],
+    }
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        noise_rate: float | None = None,
+        warm_up: float = 0.05,
+        use_trusted: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.estimator = estimator
+        self.noise_rate = noise_rate
+        self.warm_up = warm_up
+        self.use_trusted = use_trusted
+        self.random_state = random_state
+
+    def _learn(self, given: Given, seed: int) -> Any:
+        of_noise, of_pair = seeds(seed, 2)
+        if self.noise_rate is None:
+            level = estimate_noise_level(partial(self._fitted, seed=of_noise), given)
+        self.noise_rate_ = level.rate if self.noise_rate is None else float(self.noise_rate)
+        return teach_pair(self._network, given, self._lesson, of_pair)
+
+    def _lesson(self, job: Any, trusted: Tensor) -> SmallLoss:
+        return CoTeaching(self.noise_rate_, job.recipe.epochs, self.warm_up, trusted)
+
+
+class CoTeaching(SmallLoss):
+    """Each network learns from the samples that the other one finds easy."""
+
+    def price(self, logits: Tensor, batch: Batch) -> Tensor:
+        """See `SmallLoss`."""
+        labels = batch.label.argmax(dim=1)
+        first, second = (cross_entropy(one, labels, reduction="none") for one in logits)
+        return (
+            first[self.smallest(second, batch)].mean() + second[self.smallest(first, batch)].mean()
+        )

@@ -1,0 +1,64 @@
+"""Plain training on the labels as they are given: what all others are compared with."""
+
+from typing import Any
+
+import numpy as np
+
+from pudistill.learners import Training, default_learner, train
+from pudistill.methods.base import Given, Method
+
+
+class CrossEntropyClassifier(Method):
+    """Train on the given labels as if they were right; those of trusted samples are.
+
+    Parameters
+    ----------
+    estimator : classifier, default=None
+        Any scikit-learn-compatible classifier; ``None``: logistic regression on scaled features, a
+        `TorchClassifier` for pictures.
+    use_trusted : bool, default=True
+        Whether the labels of trusted samples are their verified ones. False: the paper's protocol,
+        in which only its own method knows them.
+    random_state : int, RandomState instance or None, default=None
+        Decides everything random.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    model_ : fitted estimator
+        The classifier, for classes 0 … C - 1.
+    n_features_in_ : int
+        Number of features.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_wine
+    >>> from pudistill.methods import CrossEntropyClassifier
+    >>> X, y = load_wine(return_X_y=True)
+    >>> trusted = np.arange(178) % 10 == 0
+    >>> classifier = CrossEntropyClassifier(random_state=0).fit(X, y, trusted=trusted)
+    >>> classifier.score(X, y) > 0.9
+    True
+    """
+
+    _parameter_constraints: dict = {**Method._parameter_constraints, "use_trusted": ["boolean"]}
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        use_trusted: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.estimator = estimator
+        self.use_trusted = use_trusted
+        self.random_state = random_state
+
+    def _learn(self, given: Given, seed: int) -> Any:
+        learner = default_learner(given.X) if self.estimator is None else self.estimator
+        plain = {"mixup": 0.0, "entropy_weight": 0.0}
+        return train(
+            Training(learner, given.X, given.targets, role="student", seed=seed, params=plain)
+        )

@@ -1,0 +1,143 @@
+"""JoCoR: two networks that agree, trained on samples of small joint loss (reference [40])."""
+
+from functools import partial
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from sklearn.utils._param_validation import Interval
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from pudistill.learners.lessons import Batch
+from pudistill.methods.base import Given, NetworkMethod, seeds
+from pudistill.methods.noise_level import estimate_noise_level
+from pudistill.methods.small_loss import SmallLoss, teach_pair
+
+
+class JoCoRClassifier(NetworkMethod):
+    """Train two networks with one loss, of which their disagreement is a part.
+
+    A sample's loss is `(1 - λ)` of both cross-entropies plus `λ` of both Kullback-Leibler
+    divergences between the networks; samples of large loss are left out. The authors are told the
+    noise rate; here it is estimated. They use Adam and 200 epochs, of which the share of samples
+    left out rises in 10; here optimiser and epochs are those of the recipe. Both networks predict
+    together.
+
+    Parameters
+    ----------
+    estimator : TorchClassifier, default=None
+        The network and its recipe; ``None``: one that fits the data.
+    noise_rate : float in [0, 1] or None, default=None
+        Share of wrong labels among all samples, `τ`. ``None``: estimated. The truth, where
+        somebody knows it, is what the authors use.
+    agreement : float in [0, 1], default=0.5
+        `λ`. The authors' 0.9 (0.65 for symmetric noise of 80 %) goes with Adam, whose steps do not
+        depend on the scale of a loss; by gradient descent the cross-entropies would have a tenth of
+        the recipe's learning rate.
+    warm_up : float in [0, 1], default=0.05
+        Share of the epochs in which the share left out rises, `T_k`.
+    use_trusted : bool, default=True
+        Whether the labels of trusted samples are their verified ones, and their loss counts
+        whatever it is. False: the paper's protocol, in which only its own method knows them.
+    random_state : int, RandomState instance or None, default=None
+        Decides everything random.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    noise_rate_ : float
+        The rate that was used.
+    model_ : Mixture
+        Both networks, for classes 0 … C - 1.
+    n_features_in_ : int
+        Number of features.
+
+    References
+    ----------
+    H. Wei, L. Feng, X. Chen, B. An, "Combating Noisy Labels by Agreement: A Joint Training Method
+    with Co-Regularization", CVPR 2020; equations 1 to 5, algorithm 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_wine
+    >>> from pudistill.methods import JoCoRClassifier
+    >>> X, y = load_wine(return_X_y=True)
+    >>> trusted = np.arange(178) % 10 == 0
+    >>> JoCoRClassifier(random_state=0).fit(X, y, trusted=trusted).score(X, y) > 0.9
+    True
+    """
+
+    _parameter_constraints: dict = {
+        **NetworkMethod._parameter_constraints,
+        "noise_rate": [Interval(Real, 0, 1, closed="both"), None],
+        "agreement": [Interval(Real, 0, 1, closed="both")],
+        "warm_up": [Interval(Real, 0, 1, closed="both")],
+        "use_trusted": ["boolean"],
+    }
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        noise_rate: float | None = None,
+        agreement: float = 0.5,
+        warm_up: float = 0.05,
+        use_trusted: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.estimator = estimator
+        self.noise_rate = noise_rate
+        self.agreement = agreement
+        self.warm_up = warm_up
+        self.use_trusted = use_trusted
+        self.random_state = random_state
+
+    def _learn(self, given: Given, seed: int) -> Any:
+        of_noise, of_pair = seeds(seed, 2)
+        if self.noise_rate is None:
+            level = estimate_noise_level(partial(self._fitted, seed=of_noise), given)
+        self.noise_rate_ = level.rate if self.noise_rate is None else float(self.noise_rate)
+        return teach_pair(self._network, given, self._lesson, of_pair)
+
+    def _lesson(self, job: Any, trusted: Tensor) -> SmallLoss:
+        lesson = JoCoR(self.noise_rate_, job.recipe.epochs, self.warm_up, trusted)
+        lesson.agreement = self.agreement
+        return lesson
+
+
+class JoCoR(SmallLoss):
+    """Both networks learn from the samples of small joint loss."""
+
+    agreement: float
+
+    def price(self, logits: Tensor, batch: Batch) -> Tensor:
+        """See `SmallLoss`."""
+        joint = joint_loss(logits, batch.label.argmax(dim=1), self.agreement)
+        return joint[self.smallest(joint, batch)].mean()
+
+
+def joint_loss(logits: Tensor, labels: Tensor, agreement: float) -> Tensor:
+    """Compute each sample's joint loss (equation 1).
+
+    Parameters
+    ----------
+    logits : Tensor of shape (2, n, n_classes)
+        What two networks answer.
+    labels : Tensor of shape (n,), int64
+        Given labels.
+    agreement : float in [0, 1]
+        `λ`.
+
+    Returns
+    -------
+    loss : Tensor of shape (n,)
+        Losses.
+    """
+    log_p, log_q = logits.log_softmax(dim=2)
+    # KL(p || q) + KL(q || p)
+    disagreement = ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(dim=1)
+    supervised = sum(cross_entropy(one, labels, reduction="none") for one in logits)
+    return (1 - agreement) * supervised + agreement * disagreement

@@ -1,0 +1,143 @@
+"""L_DMI: the determinant of a joint distribution, a loss that noise only shifts (ref. [12])."""
+
+from dataclasses import replace
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils._param_validation import Interval
+from torch import Tensor
+
+from pudistill.learners.lessons import Batch, Lesson, Price
+from pudistill.learners.recipes import find_recipe
+from pudistill.learners.torch_classifier import teach
+from pudistill.methods.base import Given, NetworkMethod, seeds
+from pudistill.validation import is_pictures
+
+
+class LDMIClassifier(NetworkMethod):
+    """Train with cross-entropy, then with minus the log-determinant of predictions and labels.
+
+    The loss is `-log |det U|`, where `U[c, j]` is the joint distribution of prediction and given
+    label in a batch. Noise that depends on the class only multiplies the determinant by that of the
+    transition matrix, so that the best classifier is the same with and without.
+
+    The loss leaves a network that has memorised wrong labels where it is: the first training is
+    short, where the authors take the epoch that is best on validation data. A batch of 128 says
+    little about a matrix of ten classes squared: those of the second training are larger than the
+    authors'. A batch whose matrix is singular, as where a class is missing, teaches nothing; the
+    authors add 0.001 before the logarithm. The second training has the recipe's epochs.
+
+    Parameters
+    ----------
+    estimator : TorchClassifier, default=None
+        The network and its recipe; ``None``: one that fits the data.
+    warm_up : float in (0, 1], default=0.2
+        Share of the recipe's epochs that the first training takes.
+    learning_rate_share : float, default=0.03
+        Learning rate of the second training, as a share of the recipe's largest one; constant.
+    batch_size : int, default=1024
+        Largest number of samples in a step of the second training.
+    use_trusted : bool, default=True
+        Whether the labels of trusted samples are their verified ones. False: the paper's protocol,
+        in which only its own method knows them.
+    random_state : int, RandomState instance or None, default=None
+        Decides everything random.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    model_ : TorchClassifier
+        The network, for classes 0 … C - 1.
+    n_features_in_ : int
+        Number of features.
+
+    References
+    ----------
+    Y. Xu, P. Cao, Y. Kong, Y. Wang, "L_DMI: A Novel Information-theoretic Loss Function for
+    Training Deep Nets Robust to Label Noise", NeurIPS 2019; equations 4 and 6, theorem 4.1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_wine
+    >>> from pudistill.methods import LDMIClassifier
+    >>> X, y = load_wine(return_X_y=True)
+    >>> trusted = np.arange(178) % 10 == 0
+    >>> LDMIClassifier(random_state=0).fit(X, y, trusted=trusted).score(X, y) > 0.9
+    True
+    """
+
+    _parameter_constraints: dict = {
+        **NetworkMethod._parameter_constraints,
+        "warm_up": [Interval(Real, 0, 1, closed="right")],
+        "learning_rate_share": [Interval(Real, 0, None, closed="neither")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "use_trusted": ["boolean"],
+    }
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        warm_up: float = 0.2,
+        learning_rate_share: float = 0.03,
+        batch_size: int = 1024,
+        use_trusted: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.estimator = estimator
+        self.warm_up = warm_up
+        self.learning_rate_share = learning_rate_share
+        self.batch_size = batch_size
+        self.use_trusted = use_trusted
+        self.random_state = random_state
+
+    def _learn(self, given: Given, seed: int) -> Any:
+        first, second = seeds(seed, 2)
+        network = self._network(first)
+        job = network.start(given.X, given.targets)
+        epochs = max(1, round(self.warm_up * job.recipe.epochs))
+        teach([network], [replace(job, recipe=job.recipe.lasting(epochs))], first)
+        recipe = replace(
+            find_recipe(network.recipe, "student", pictures=is_pictures(given.X)),
+            learning_rate=job.recipe.learning_rate * self.learning_rate_share,
+            schedule="step",
+            milestones=(),
+            batch_size=self.batch_size,
+        )
+        again = {"warm_start": True, "learning_rate": None, "batch_size": None}
+        network.set_params(recipe=recipe, random_state=second, **again)
+        job = network.start(given.X, given.targets)
+        teach([network], [replace(job, lesson=Determinant())], second)
+        return network
+
+
+class Determinant(Lesson):
+    """The second training's lesson."""
+
+    def __call__(self, batch: Batch) -> tuple[Tensor, Price]:
+        """See `Lesson`."""
+        return batch.view(), lambda logits: determinant_loss(logits, batch.label)
+
+
+def determinant_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Compute `-log |det U|` of a batch, 0 where `U` is singular.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n, n_classes)
+        What the network answers.
+    targets : Tensor of shape (n, n_classes)
+        One-hot given labels.
+
+    Returns
+    -------
+    loss : Tensor of shape ()
+        Loss.
+    """
+    joint = logits.softmax(dim=1).T @ targets / len(targets)
+    log_determinant = torch.linalg.slogdet(joint).logabsdet
+    return -log_determinant if torch.isfinite(log_determinant) else logits.sum() * 0

@@ -1,0 +1,132 @@
+"""Distillation of labels: given labels and an auxiliary model's, blended (reference [25])."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from pudistill.learners import (
+    Training,
+    cross_fit_proba,
+    default_learner,
+    predict_proba,
+    train,
+)
+from pudistill.methods.base import Given, Method, seeds
+from pudistill.methods.noise_level import estimate_noise_level
+
+N_FOLDS = 5
+
+
+class LabelDistillationClassifier(Method):
+    """Learn from a blend of given labels and of what a model of the trusted samples predicts.
+
+    The pseudo-label of a noisy sample is `λ y + (1 - λ) f(x)`, with one `λ` for all samples. The
+    best one is `R_f / (R_f + R_y)`, where `R` is the expected squared distance to the right label.
+    The authors choose it on validation data and by the noise that they put in; here `R_f` is
+    measured by cross-fitting on the trusted samples and `R_y` is twice the estimated noise rate.
+    Their knowledge graph, which needs relations between labels, is left out, and so is the
+    temperature of `f`.
+
+    Parameters
+    ----------
+    estimator : classifier, default=None
+        Any scikit-learn-compatible classifier; ``None``: logistic regression on scaled features, a
+        `TorchClassifier` for pictures.
+    n_jobs : int, default=None
+        Models trained at the same time, as in joblib.
+    random_state : int, RandomState instance or None, default=None
+        Decides everything random.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    blend_ : float in [0, 1]
+        `λ`, the share of the given label.
+    model_ : fitted estimator
+        The classifier, for classes 0 … C - 1.
+    n_features_in_ : int
+        Number of features.
+
+    References
+    ----------
+    Y. Li, J. Yang, Y. Song, L. Cao, J. Luo, L.-J. Li, "Learning from Noisy Labels with
+    Distillation", ICCV 2017; equations 3 and 4 and the theorem that follows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_wine
+    >>> from pudistill.methods import LabelDistillationClassifier
+    >>> X, y = load_wine(return_X_y=True)
+    >>> trusted = np.arange(178) % 10 == 0
+    >>> given = np.where(trusted, y, (y + (np.arange(178) % 2)) % 3)  # every second one is wrong
+    >>> classifier = LabelDistillationClassifier(random_state=0).fit(X, given, trusted=trusted)
+    >>> classifier.score(X, y) > 0.9, classifier.blend_ < 0.5
+    (True, True)
+    """
+
+    _parameter_constraints: dict = {**Method._parameter_constraints, "n_jobs": [int, None]}
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.estimator = estimator
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+
+    def _learn(self, given: Given, seed: int) -> Any:
+        learner = default_learner(given.X) if self.estimator is None else self.estimator
+        of_noise, of_model = seeds(seed, 2)
+        noisy = np.flatnonzero(~given.trusted)
+        trusted = given.take(np.flatnonzero(given.trusted))
+        targets = given.targets
+        auxiliary = _train(trusted, learner, of_model)
+        if len(noisy) == 0:
+            self.blend_ = 1.0
+            return auxiliary
+        held_out = cross_fit_proba(
+            learner, trusted.X, trusted.targets, n_folds=N_FOLDS, n_jobs=self.n_jobs, seed=of_model
+        )
+        risk_of_model = float(((held_out - trusted.targets) ** 2).sum(axis=1).mean())
+        level = estimate_noise_level(partial(_train, learner=learner, seed=of_noise), given)
+        risk_of_label = 2 * level.rate * len(given.labels) / len(noisy)
+        self.blend_ = best_blend(risk_of_model, risk_of_label)
+        proba = predict_proba(auxiliary, given.X, given.n_classes, noisy)
+        targets[noisy] = self.blend_ * targets[noisy] + (1 - self.blend_) * proba
+        return train(Training(learner, given.X, targets, role="student", seed=of_model))
+
+
+def _train(given: Given, learner: Any, seed: int) -> Any:
+    return train(Training(learner, given.X, given.targets, role="student", seed=seed))
+
+
+def best_blend(risk_of_model: float, risk_of_label: float) -> float:
+    """Return the given label's share that makes the blend's risk smallest.
+
+    The errors of label and model are taken as independent: the risk is
+    ``λ² R_y + (1 - λ)² R_f``.
+
+    Parameters
+    ----------
+    risk_of_model, risk_of_label : float
+        Expected squared distances to the right label, `R_f` and `R_y`.
+
+    Returns
+    -------
+    blend : float in [0, 1]
+        `λ`; 1 where both risks are zero.
+
+    Examples
+    --------
+    >>> from pudistill.methods.label_distillation import best_blend
+    >>> best_blend(0.2, 0.6)
+    0.25
+    """
+    total = risk_of_model + risk_of_label
+    return risk_of_model / total if total > 0 else 1.0

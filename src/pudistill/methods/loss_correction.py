@@ -1,0 +1,238 @@
+"""Loss Correction: a beta mixture of losses says whose label to believe (reference [9])."""
+
+from dataclasses import dataclass, replace
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import beta
+from sklearn.utils._param_validation import Interval
+from torch import Tensor
+
+from pudistill.learners.augmentation import mixup
+from pudistill.learners.lessons import Batch, Lesson, Price
+from pudistill.learners.losses import prior_loss, soft_loss
+from pudistill.learners.torch_classifier import teach
+from pudistill.learners.training import Job
+from pudistill.methods.base import Given, NetworkMethod
+
+# Losses outside these percentiles count as if they were at them, as in the authors' code.
+PERCENTILES = (5, 95)
+SMALLEST = 1e-4  # distance of a loss, scaled to (0, 1), from the ends
+EM_STEPS = 10
+
+
+class LossCorrectionClassifier(NetworkMethod):
+    """Train with mixup on labels of which the network's own prediction takes over a part.
+
+    After a first part of the training, before each epoch, a mixture of two beta distributions is
+    fitted to the losses of all samples. The probability that a sample belongs to the one of large
+    losses is the share `w` that the network's prediction has in its target, `(1 - w) y + w z`: the
+    authors' M-DYR-H.
+
+    Here `w` and `z` are those of the epoch's beginning; the authors' are of each step, at the price
+    of a forward pass more. Their 300 epochs are the recipe's.
+
+    Parameters
+    ----------
+    estimator : TorchClassifier, default=None
+        The network and its recipe; ``None``: one that fits the data.
+    alpha : float, default=32.0
+        Pairs are mixed by β ~ Beta(alpha, alpha).
+    prior_weight : float, default=1.0
+        Weight of the term that spreads predictions over the classes.
+    warm_up : float in [0, 1], default=0.35
+        Share of the epochs with mixup alone: 105 of the authors' 300.
+    use_trusted : bool, default=True
+        Whether the labels of trusted samples are their verified ones, which are believed whatever
+        their loss. False: the paper's protocol, in which only its own method knows them.
+    random_state : int, RandomState instance or None, default=None
+        Decides everything random.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    mixture_ : BetaMixture
+        The last epoch's mixture; its weight of large losses is an estimate of the noise rate.
+    model_ : TorchClassifier
+        The network, for classes 0 … C - 1.
+    n_features_in_ : int
+        Number of features.
+
+    References
+    ----------
+    E. Arazo, D. Ortego, P. Albert, N. O'Connor, K. McGuinness, "Unsupervised Label Noise Modeling
+    and Loss Correction", ICML 2019; equations 2 to 11.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_wine
+    >>> from pudistill.methods import LossCorrectionClassifier
+    >>> X, y = load_wine(return_X_y=True)
+    >>> trusted = np.arange(178) % 10 == 0
+    >>> LossCorrectionClassifier(random_state=0).fit(X, y, trusted=trusted).score(X, y) > 0.9
+    True
+    """
+
+    _parameter_constraints: dict = {
+        **NetworkMethod._parameter_constraints,
+        "alpha": [Interval(Real, 0, None, closed="neither")],
+        "prior_weight": [Interval(Real, 0, None, closed="left")],
+        "warm_up": [Interval(Real, 0, 1, closed="both")],
+        "use_trusted": ["boolean"],
+    }
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        alpha: float = 32.0,
+        prior_weight: float = 1.0,
+        warm_up: float = 0.35,
+        use_trusted: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.estimator = estimator
+        self.alpha = alpha
+        self.prior_weight = prior_weight
+        self.warm_up = warm_up
+        self.use_trusted = use_trusted
+        self.random_state = random_state
+
+    def _learn(self, given: Given, seed: int) -> Any:
+        network = self._network(seed)
+        job = network.start(given.X, given.targets)
+        lesson = DynamicBootstrapping(
+            job,
+            given.trusted,
+            alpha=self.alpha,
+            prior_weight=self.prior_weight,
+            warm_up=round(self.warm_up * job.recipe.epochs),
+        )
+        teach([network], [replace(job, lesson=lesson)], seed)
+        self.mixture_ = lesson.mixture
+        return network
+
+
+class DynamicBootstrapping(Lesson):
+    """The network's lesson; for the parameters see `LossCorrectionClassifier`."""
+
+    def __init__(
+        self, job: Job, trusted: np.ndarray, *, alpha: float, prior_weight: float, warm_up: int
+    ) -> None:
+        self.job, self.trusted = job, trusted
+        self.alpha, self.prior_weight, self.warm_up = alpha, prior_weight, warm_up
+        self.mixture: BetaMixture | None = None
+        self.targets: Tensor | None = None
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Fit the mixture, and let predictions take over where a label is wrong (equation 10)."""
+        if epoch < self.warm_up:
+            return
+        proba = self.job.predict()
+        losses = sample_losses(proba, self.job.targets)
+        low, high = np.percentile(losses, PERCENTILES)
+        scaled = (losses - low) / max(high - low, 1e-12)
+        scaled = np.clip(scaled, SMALLEST, 1 - SMALLEST)
+        self.mixture = BetaMixture.fit(scaled)
+        doubt = np.where(self.trusted, 0, self.mixture.large(scaled))[:, None]
+        predicted = np.eye(proba.shape[1])[proba.argmax(axis=1)]
+        hardware = self.job.hardware
+        self.targets = torch.tensor(
+            (1 - doubt) * self.job.targets + doubt * predicted,
+            dtype=hardware.dtype,
+            device=hardware.device,
+        )
+
+    def __call__(self, batch: Batch) -> tuple[Tensor, Price]:
+        """See `Lesson`."""
+        targets = batch.label if self.targets is None else self.targets[batch.rows]
+        share = batch.rng.beta(self.alpha, self.alpha)
+        mixed, wanted = mixup(batch.view(), targets, share)
+        if self.targets is None:
+            return mixed, lambda logits: soft_loss(logits, wanted)
+        prior = torch.full_like(targets[0], 1 / targets.shape[1])
+        return (
+            mixed,
+            lambda logits: (
+                soft_loss(logits, wanted) + self.prior_weight * prior_loss(logits, prior)
+            ),
+        )
+
+
+def sample_losses(proba: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Compute the cross-entropy of each prediction to a one-hot label, of shape (n_samples,)."""
+    return -np.log(np.maximum((proba * targets).sum(axis=1), np.finfo(float).tiny))
+
+
+@dataclass(frozen=True)
+class BetaMixture:
+    """Two beta distributions, of small losses and of large ones.
+
+    Attributes
+    ----------
+    a, b : ndarray of shape (2,)
+        Parameters of both.
+    weight : ndarray of shape (2,)
+        Shares, which sum to 1; the second is that of large losses.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill.methods.loss_correction import BetaMixture
+    >>> rng = np.random.default_rng(0)
+    >>> losses = np.concatenate([rng.beta(2, 20, 700), rng.beta(20, 2, 300)])
+    >>> BetaMixture.fit(losses).weight.round(1).tolist()
+    [0.7, 0.3]
+    """
+
+    a: np.ndarray
+    b: np.ndarray
+    weight: np.ndarray
+
+    @classmethod
+    def fit(cls, losses: np.ndarray, n_steps: int = EM_STEPS) -> "BetaMixture":
+        """Fit by expectation-maximisation, whose M-step matches weighted moments.
+
+        Parameters
+        ----------
+        losses : ndarray of shape (n_samples,)
+            Numbers in (0, 1).
+        n_steps : int, default=10
+            Steps.
+
+        Returns
+        -------
+        mixture : BetaMixture
+            The second distribution has the larger mean.
+        """
+        mixture = cls(np.array([1.0, 2.0]), np.array([2.0, 1.0]), np.array([0.5, 0.5]))
+        for _ in range(n_steps):
+            share = mixture.posterior(losses)
+            total = share.sum(axis=1) + 1e-12
+            mean = np.clip(share @ losses / total, SMALLEST, 1 - SMALLEST)
+            variance = (share * (losses - mean[:, None]) ** 2).sum(axis=1) / total
+            # Of a beta distribution: a + b = mean (1 - mean) / variance - 1.
+            size = np.maximum(mean * (1 - mean) / np.maximum(variance, 1e-9) - 1, 1e-3)
+            mixture = cls(mean * size, (1 - mean) * size, total / total.sum())
+        order = np.argsort(mixture.a / (mixture.a + mixture.b), kind="stable")
+        return cls(mixture.a[order], mixture.b[order], mixture.weight[order])
+
+    def posterior(self, losses: np.ndarray) -> np.ndarray:
+        """Return the probability of either distribution, of shape (2, n_samples)."""
+        log_joint = beta.logpdf(losses, self.a[:, None], self.b[:, None])
+        log_joint += np.log(np.maximum(self.weight, 1e-12))[:, None]
+        joint = np.exp(log_joint - log_joint.max(axis=0))
+        return joint / joint.sum(axis=0)
+
+    def large(self, losses: np.ndarray) -> np.ndarray:
+        """Return the probability of belonging to the large losses, of shape (n_samples,).
+
+        It never falls as the loss grows: beyond the mean of the large losses it keeps its maximum,
+        and below that of the small ones its minimum, where tails of the densities would cross.
+        """
+        ends = self.a / (self.a + self.b)
+        return self.posterior(np.clip(losses, *ends))[1]
