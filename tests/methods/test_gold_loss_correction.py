@@ -6,17 +6,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from pudistill import InputError, TrustedWarning, corrupt_labels
 from pudistill.learners import default_learner
 from pudistill.methods import GoldLossCorrectionClassifier
-
-
-@parametrize_with_checks([GoldLossCorrectionClassifier()])
-@pytest.mark.filterwarnings("ignore::pudistill.TrustedWarning")
-def test_scikit_learn_checks(estimator, check):
-    check(estimator)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """DivideMix: two networks divide the samples for each other (reference [14])."""
 
+import warnings
 from collections import deque
 from dataclasses import replace
 from functools import partial
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from sklearn.utils._param_validation import Interval
 from torch import Generator, Tensor, nn
@@ -237,7 +239,9 @@ def small_loss_proba(losses: np.ndarray, seed: int = 0) -> np.ndarray:
     if np.ptp(losses) == 0:
         return np.ones(len(losses))
     mixture = GaussianMixture(2, max_iter=10, tol=1e-2, reg_covar=5e-4, random_state=seed)
-    proba = mixture.fit(losses[:, None]).predict_proba(losses[:, None])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # ten steps, as the authors
+        proba = mixture.fit(losses[:, None]).predict_proba(losses[:, None])
     return proba[:, mixture.means_.ravel().argmin()]
 
 

@@ -15,6 +15,8 @@ from pudistill.learners.torch_classifier import teach
 from pudistill.methods.base import Given, NetworkMethod, seeds
 from pudistill.validation import is_pictures
 
+RIDGE = 0.01  # in units of a class's mean share
+
 
 class LDMIClassifier(NetworkMethod):
     """Train with cross-entropy, then with minus the log-determinant of predictions and labels.
@@ -26,8 +28,9 @@ class LDMIClassifier(NetworkMethod):
     The loss leaves a network that has memorised wrong labels where it is: the first training is
     short, where the authors take the epoch that is best on validation data. A batch of 128 says
     little about a matrix of ten classes squared: those of the second training are larger than the
-    authors'. A batch whose matrix is singular, as where a class is missing, teaches nothing; the
-    authors add 0.001 before the logarithm. The second training has the recipe's epochs.
+    authors'. A small ridge, `r = 0.01 / C`, keeps the matrix regular where a class is missing or
+    predictions hardly differ; the authors add 0.001 to the determinant. The second training has the
+    recipe's epochs.
 
     Parameters
     ----------
@@ -124,7 +127,7 @@ class Determinant(Lesson):
 
 
 def determinant_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Compute `-log |det U|` of a batch, 0 where `U` is singular.
+    """Compute `-log |det (U + r I)|` of a batch.
 
     Parameters
     ----------
@@ -139,5 +142,5 @@ def determinant_loss(logits: Tensor, targets: Tensor) -> Tensor:
         Loss.
     """
     joint = logits.softmax(dim=1).T @ targets / len(targets)
-    log_determinant = torch.linalg.slogdet(joint).logabsdet
-    return -log_determinant if torch.isfinite(log_determinant) else logits.sum() * 0
+    ridge = RIDGE / len(joint) * torch.eye(len(joint), dtype=joint.dtype, device=joint.device)
+    return -torch.linalg.slogdet(joint + ridge).logabsdet

@@ -1,0 +1,149 @@
+"""What all methods have in common."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_digits, make_blobs
+from sklearn.linear_model import LogisticRegression
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from pudistill import InputError, TorchClassifier, corrupt_labels, methods
+from pudistill.learners.recipes import RECIPES
+from pudistill.methods.base import NetworkMethod
+
+ALL = {name: getattr(methods, class_name) for name, class_name in methods.METHODS.items()}
+NETWORKS_ONLY = [name for name, cls in ALL.items() if issubclass(cls, NetworkMethod)]
+WITHOUT_TRUSTED = [name for name, cls in ALL.items() if "use_trusted" in cls().get_params()]
+# What a method exists for: some are robust to little else than symmetric noise.
+ROBUST = set(ALL) - {"cross_entropy"}
+
+
+def quick(name, **params):
+    network = TorchClassifier(epochs=3, random_state=0)
+    return ALL[name](network, random_state=0, **params)
+
+
+@parametrize_with_checks([ALL[name]() for name in ALL])
+@pytest.mark.filterwarnings("ignore::pudistill.TrustedWarning")
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """Digits of which half of the labels are drawn anew, and 70 of 1,347 trusted."""
+    X, y = load_digits(return_X_y=True)
+    train, test = np.arange(len(y)) % 4 > 0, np.arange(len(y)) % 4 == 0
+    rng = np.random.default_rng(0)
+    trusted = np.zeros(train.sum(), dtype=bool)
+    for c in range(10):
+        trusted[rng.choice(np.flatnonzero(y[train] == c), 7, replace=False)] = True
+    noisy = corrupt_labels(y[train], "symmetric", 0.5, trusted=trusted, random_state=0).y
+    return X[train], y[train], noisy, trusted, X[test], y[test]
+
+
+@pytest.fixture(scope="module")
+def cross_entropy_accuracy(digits):
+    X, _, noisy, trusted, X_test, y_test = digits
+    plain = ALL["cross_entropy"](TorchClassifier(), random_state=0)
+    return plain.fit(X, noisy, trusted).score(X_test, y_test)
+
+
+@pytest.mark.parametrize("name", sorted(ROBUST))
+def test_learns_noisy_labels_better_than_cross_entropy(name, digits, cross_entropy_accuracy):
+    X, _, noisy, trusted, X_test, y_test = digits
+    method = ALL[name](TorchClassifier(), random_state=0).fit(X, noisy, trusted)
+    assert method.score(X_test, y_test) > cross_entropy_accuracy + 0.05
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    X, y = make_blobs(120, centers=[[0, 0], [9, 0], [0, 9]], random_state=0)
+    return X, y, np.arange(120) % 6 == 0
+
+
+@pytest.mark.parametrize("name", sorted(ALL))
+def test_a_seed_decides_everything(name, blobs):
+    X, y, trusted = blobs
+    one, same, other = (
+        clone(quick(name)).set_params(random_state=seed).fit(X, y, trusted).predict_proba(X)
+        for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(one, same)
+    assert np.abs(one - other).max() > 0
+
+
+@pytest.mark.parametrize("name", sorted(ALL))
+def test_samples_without_any_label_are_left_out(name, blobs):
+    X, y, trusted = blobs
+    given = y.astype(float)
+    given[1::6] = np.nan
+    verified = np.where(trusted, y, np.nan)
+    some = quick(name).fit(X, given, verified)
+    known = ~np.isnan(given)
+    rest = quick(name).fit(X[known], y[known], verified[known])
+    np.testing.assert_allclose(some.predict_proba(X), rest.predict_proba(X))
+
+
+@pytest.mark.parametrize("name", sorted(ALL))
+def test_labels_of_trusted_samples_are_right_whatever_they_were_called(name, blobs):
+    X, y, trusted = blobs
+    verified = np.where(trusted, y, np.nan)
+    called = np.where(trusted, (y + 1) % 3, y)
+    one, other = (quick(name).fit(X, given, verified).predict_proba(X) for given in (y, called))
+    np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("name", sorted(WITHOUT_TRUSTED))
+def test_the_papers_protocol_keeps_verified_labels_from_a_method(name, blobs):
+    X, y, trusted = blobs
+    called = np.where(trusted, (y + 1) % 3, y)
+    blind = quick(name, use_trusted=False)
+    one = clone(blind).fit(X, called, np.where(trusted, y, np.nan))
+    other = clone(blind).fit(X, called, trusted)  # which says that the wrong labels are right
+    np.testing.assert_array_equal(one.predict_proba(X), other.predict_proba(X))
+
+
+def test_only_methods_that_need_trusted_samples_cannot_do_without():
+    assert set(ALL) - set(WITHOUT_TRUSTED) == {"gold_loss_correction", "label_distillation"}
+
+
+@pytest.mark.parametrize("name", NETWORKS_ONLY)
+def test_a_learner_that_is_no_network_is_refused(name, blobs):
+    with pytest.raises(InputError, match=r"LogisticRegression .* pass a TorchClassifier"):
+        ALL[name](LogisticRegression()).fit(*blobs)
+
+
+@pytest.mark.parametrize("name", sorted(ALL))
+def test_pictures(name):
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 2
+    X = rng.integers(0, 100, (60, 8, 8), dtype=np.uint8) + 100 * y[:, None, None].astype(np.uint8)
+    recipe = RECIPES["fast"]["student"].changed(epochs=4, batch_size=16)
+    network = TorchClassifier("small_cnn", recipe=recipe, random_state=0)
+    method = ALL[name](network, random_state=0).fit(X, y, np.arange(60) % 5 < 2)
+    proba = method.predict_proba(X)
+    assert proba.shape == (60, 2)
+    np.testing.assert_allclose(proba.sum(axis=1), 1)
+
+
+@pytest.mark.parametrize("name", sorted(ALL))
+def test_all_labels_right_and_trusted(name, blobs):
+    X, y, _ = blobs
+    method = ALL[name](TorchClassifier(), random_state=0).fit(X, y, np.ones(len(y), dtype=bool))
+    assert method.score(X, y) > 0.95
+
+
+def test_one_class_of_given_labels_says_what_to_do(blobs):
+    X, y, trusted = blobs
+    with pytest.raises(InputError, match="use_trusted=True"):
+        quick("mixup", use_trusted=False).fit(X, np.zeros(120), np.where(trusted, y, np.nan))
+
+
+def test_importing_methods_does_not_import_torch():
+    code = "import sys, pudistill.methods as m; m.CrossEntropyClassifier; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "torch" not in done.stdout.split()
