@@ -102,6 +102,28 @@ def test_fit_a_table_then_predict_new_rows(command, wine, tmp_path):
     assert len(classifier.label_table_) == 140
 
 
+def test_another_method_leaves_the_same_run_folder(command, wine, tmp_path):
+    right = wine.drop(columns=["label", "trusted"]).rename(columns={"true_label": "label"})
+    right.to_csv("test.csv", index=False)
+    options = ("--method", "co_teaching", "--test-data", "test.csv", "--output", "run")
+    wine.drop(columns="true_label").to_csv("wine.csv", index=False)
+    code, out, _ = command("fit", "wine.csv", *options)
+    assert code == 0
+    assert "Co-teaching" in out
+    assert {path.name for path in (tmp_path / "run").iterdir()} == RUN_FILES
+    labels = pd.read_csv("run/labels.csv")
+    assert (labels["label"] == wine["true_label"]).mean() > 0.9
+    assert set(labels["source"]) == {"trusted", "given", "model"}
+    metrics = json.loads(Path("run/metrics.json").read_text())
+    assert metrics["test_accuracy"]["co_teaching"] > 0.9
+    assert 0.2 < metrics["noise_rate"] < 0.5
+    code, out, _ = command("predict", "run", "test.csv")
+    assert (code, len(out.splitlines())) == (0, 1 + len(wine))
+    loaded = pudistill.load("run")
+    assert type(loaded).__name__ == "CoTeachingClassifier"
+    assert Path("run/report.html").read_text().count("Co-teaching") >= 2
+
+
 def test_a_config_repeats_a_run(command, wine, tmp_path):
     wine.to_csv("noisy.csv", index=False)
     options = ["--test-fraction", "0.4", "--seed", "3", *QUICK]

@@ -140,7 +140,12 @@ def sweep(
         str, typer.Option(help="Noise levels of the whole data set.")
     ] = "0.3,0.4,0.5,0.6,0.7,0.8,0.9",
     methods: Annotated[
-        str | None, typer.Option(help="What is compared.", show_default="all there are")
+        str | None,
+        typer.Option(
+            help="What is compared: these, or any --method of `pudistill fit` but default.",
+            show_default="given_labels,trusted_only,gold_loss_correction,paper,pudistill,"
+            "true_labels",
+        ),
     ] = None,
     trusted: Annotated[float, typer.Option(help="Share of each class that is trusted.")] = 0.1,
     test_data: Annotated[
@@ -208,7 +213,12 @@ def fit(
         ),
     ] = "auto",
     method: Annotated[
-        str, typer.Option(help="default: one setting for every noise; or paper: Algorithm 1 as is.")
+        str,
+        typer.Option(
+            help="default: one setting for every noise; paper: Algorithm 1 as is; or another "
+            "system: cross_entropy, mixup, joint_optimization, co_teaching, loss_correction, "
+            "jocor, dividemix, forward_correction, l_dmi, gold_loss_correction, label_distillation."
+        ),
     ] = "default",
     recipe: Annotated[
         str, typer.Option(help="How networks are trained: fast, paper or clothing1m.")
@@ -475,19 +485,11 @@ class _Bars:
         self._bars.update(bar, detail="")
 
 
-NAMES = {
-    "given_labels": "trained on the given labels",
-    "trusted_only": "trained on the trusted samples only",
-    "gold_loss_correction": "Gold Loss Correction",
-    "paper": "the paper's method",
-    "pudistill": "pudistill",
-    "true_labels": "trained on the true labels (the ceiling)",
-}
-
-
 def _print_accuracy(run: "Run") -> None:
     """Print what the labels were, what they are, and the test accuracies."""
     from rich.table import Table
+
+    from pudistill.methods import NAMES
 
     metrics = run.read_json("metrics.json")
     untrusted = metrics["n_samples"] - metrics["n_trusted"]
@@ -524,8 +526,9 @@ def _print_accuracy(run: "Run") -> None:
         table.add_column("")
         table.add_column("name in metrics.json", style="dim")
         table.add_column("accuracy", justify="right")
+        own = run.read_toml("config.toml")["method"]
         for name, value in accuracy.items():
-            style = "bold" if name == "pudistill" else ""
+            style = "bold" if name in (own, "pudistill") else ""
             table.add_row(NAMES[name], name, f"{value:.1%}", style=style)
         output_console.print(table)
 
@@ -533,6 +536,8 @@ def _print_accuracy(run: "Run") -> None:
 def _print_curve(run: "Run") -> None:
     """Print accuracies, a table for each kind of noise."""
     from rich.table import Table
+
+    from pudistill.methods import NAMES
 
     results = run.read_table("curve")
     for noise, part in results.groupby("noise", sort=False):

@@ -29,7 +29,7 @@ from pudistill.calibration import Temperature
 from pudistill.exceptions import InputError, torch_extra
 from pudistill.learners import Mixture
 
-FORMAT = 2
+FORMAT = 3
 
 # What a stored scikit-learn learner may be made of besides what skops trusts on its own. These
 # classes hold numbers and other learners; building one runs nothing that the file chose.
@@ -212,10 +212,11 @@ class Run:
     def write_model(self, classifier: Any, feature_names: Sequence[str] | None = None) -> None:
         """Store what predicting needs: networks as safetensors, other learners by skops."""
         folder = Path(tempfile.mkdtemp(prefix=".model-", dir=self.path))
-        student = classifier.student_
+        student = getattr(classifier, _model_attribute(classifier))
         members = student.members if isinstance(student, Mixture) else [student]
         params = classifier.get_params(deep=False)
         meta = {
+            "class": type(classifier).__name__,
             "params": {name: params[name] for name in params if _is_scalar(params[name])},
             "classes": classifier.classes_.tolist(),
             "n_features_in": getattr(classifier, "n_features_in_", None),
@@ -241,18 +242,15 @@ class Run:
             ) from error
 
     def _build_classifier(self, meta: dict[str, Any], module: Any) -> Any:
-        from pudistill.classifier import PUDistillClassifier
-
-        classifier = PUDistillClassifier(**meta["params"])
+        classifier = _classifier_class(meta["class"])(**meta["params"])
         learners = [
             self._read_learner(n, learner, module) for n, learner in enumerate(meta["learners"])
         ]
-        classifier.student_ = learners[0]
+        model = learners[0]
         if mixture := meta.get("mixture"):
             temperatures = [Temperature(sharpness) for sharpness in mixture["sharpness"]]
-            classifier.student_ = Mixture(
-                learners, mixture["weights"], temperatures, len(meta["classes"])
-            )
+            model = Mixture(learners, mixture["weights"], temperatures, len(meta["classes"]))
+        setattr(classifier, _model_attribute(classifier), model)
         names = all(isinstance(label, str) for label in meta["classes"])
         classifier.classes_ = np.array(meta["classes"], dtype=object if names else None)
         if meta["n_features_in"]:
@@ -362,6 +360,22 @@ def _write_learner(folder: Path, n: int, learner: Any) -> dict | None:
     arrays, network = learner.to_state()
     write_atomic(folder / f"learner-{n}.safetensors", safetensors.numpy.save(arrays))
     return network
+
+
+def _classifier_class(name: str) -> type:
+    """Find a classifier of the package by its name: nothing else that a file names is used."""
+    from pudistill import methods
+    from pudistill.classifier import PUDistillClassifier
+
+    if name == PUDistillClassifier.__name__:
+        return PUDistillClassifier
+    if name not in methods.METHODS.values():
+        raise KeyError(name)
+    return getattr(methods, name)
+
+
+def _model_attribute(classifier: Any) -> str:
+    return "student_" if hasattr(type(classifier), "fit_student") else "model_"
 
 
 def _is_scalar(value: Any) -> bool:

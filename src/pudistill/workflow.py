@@ -23,6 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.svm import SVC
 
+from pudistill import methods
 from pudistill.classifier import PUDistillClassifier
 from pudistill.data import TrustedDataset, load_dataset
 from pudistill.data.loading import COLUMN_OPTIONS
@@ -34,16 +35,21 @@ from pudistill.learners import (
     predict_proba,
     train,
 )
+from pudistill.methods import METHODS, NAMES
+from pudistill.methods.base import Method, NetworkMethod
 from pudistill.noise import corrupt_labels
 from pudistill.progress import stage
 from pudistill.pseudo_labels import one_hot
-from pudistill.report.html import ACCURACY_NAMES, RunSummary, render
+from pudistill.pu_filter import HISTORY
+from pudistill.report.html import RunSummary, render
+from pudistill.report.label_table import model_label_table
 from pudistill.runs import Run, check_storable
 from pudistill.validation import MISSING, Labels, check_labels
 
 NETWORKS = ("mlp", "small_cnn", "airbench", "preact_resnet18")
 # Pictures in the report: the surest changes, kind of change by kind of change, and the least sure.
 GALLERY_SUREST, GALLERY_LEAST_SURE = 32, 16
+ESTIMATED = ("noise_rate", "asymmetric", "blend")  # what other methods find out of the data
 DEMO: dict[str, Any] = {"data": "digits", "test_fraction": 0.25, "learner": "svm"}
 
 
@@ -72,7 +78,7 @@ class Settings(BaseModel):
 
     learner: str = "auto"
     recipe: Literal["fast", "paper", "clothing1m"] = "fast"
-    method: Literal["default", "paper"] = "default"
+    method: str = "default"
     n_members: int = 20
     max_iter: int = 10
     threshold: float | Literal["auto"] = Field("auto", description="a number, or auto")
@@ -107,6 +113,11 @@ class Settings(BaseModel):
             raise InputError(
                 f"The setting {name} cannot be {first.get('input')!r}: {says[0].lower()}{says[1:]}."
             ) from error
+        known = ["default", "paper", *METHODS]
+        if settings.method not in known:
+            raise InputError(
+                f"There is no method {settings.method!r}: choose one of {', '.join(known)}."
+            )
         if settings.test_data is not None and settings.test_fraction is not None:
             raise InputError(
                 "test_data and test_fraction were both given: either name test data, or hold out a "
@@ -127,8 +138,17 @@ class Settings(BaseModel):
                 config[name] = str(Path(config[name]).resolve())
         return config
 
-    def classifier(self, X: np.ndarray) -> PUDistillClassifier:
-        """Build the classifier that the settings describe."""
+    def classifier(self, X: np.ndarray) -> Any:
+        """Build the classifier that the settings describe: ours, or another method's."""
+        if self.method not in METHODS:
+            return self.pudistill(X)
+        method = getattr(methods, METHODS[self.method])
+        needs_network = issubclass(method, NetworkMethod) and self.learner == "auto"
+        name = "mlp" if needs_network and X.ndim == 2 else self.learner
+        return method(make_learner(name, self.recipe, X), random_state=self.seed)
+
+    def pudistill(self, X: np.ndarray) -> PUDistillClassifier:
+        """Build our classifier with these settings."""
         same_name = set(PUDistillClassifier().get_params(deep=False)) & set(type(self).model_fields)
         params = {name: getattr(self, name) for name in same_name}
         params["tol"] = None if self.all_iterations else self.tol
@@ -295,27 +315,30 @@ def fit_run(settings: Settings, output: Path) -> Run:
     return run
 
 
+class Learned(NamedTuple):
+    """What a classifier has learned, for the run folder."""
+
+    table: pd.DataFrame  # of labels
+    history: pd.DataFrame  # of the filter; empty where there is none
+    metrics: dict[str, Any]
+
+
 def _fit_into(
     run: Run,
     settings: Settings,
-    classifier: PUDistillClassifier,
+    classifier: Any,
     dataset: TrustedDataset,
     test: TrustedDataset | None,
     labels: Labels,
 ) -> None:
     seconds: dict[str, float] = {}
-    y, trusted = dataset.for_fit()
-    classifier.set_params(memory=run.units)
-    with _timed(seconds, "filter_and_teachers"), as_input_error():
-        classifier.fit_teachers(dataset.X, y, trusted)
-    with _timed(seconds, "student"), as_input_error():
-        classifier.fit_student(dataset.X, y, trusted)
-    table = classifier.label_table_
+    fit = _fit_ours if isinstance(classifier, PUDistillClassifier) else _fit_other
+    table, history, own_metrics = fit(run, classifier, dataset, labels, seconds)
     if dataset.marked is not None:  # as given, whether or not it was learned from as such
         table.loc[dataset.marked, "given"] = dataset.y[dataset.marked]
     table.insert(0, "id", dataset.ids)
 
-    metrics = _metrics(classifier, dataset, labels)
+    metrics = _metrics(table, dataset, labels) | own_metrics
     if test is not None:
         with _timed(seconds, "comparison"), as_input_error():
             metrics["n_test"] = len(test)
@@ -326,27 +349,75 @@ def _fit_into(
     metrics["versions"] = versions()
 
     run.write_table("labels", table)
-    run.write_table("history", classifier.filter_.history_)
+    run.write_table("history", history)
     run.write_arrays("gallery.npz", _gallery(dataset, table))
     run.write_model(classifier, dataset.feature_names)
     run.write_bytes("report.html", render(summarise(run, metrics)).encode())
     run.write_json("metrics.json", metrics)  # last: it says that the run is finished
 
 
-def _metrics(
-    classifier: PUDistillClassifier, dataset: TrustedDataset, labels: Labels
-) -> dict[str, Any]:
-    table = classifier.label_table_
+def _fit_ours(
+    run: Run,
+    classifier: PUDistillClassifier,
+    dataset: TrustedDataset,
+    labels: Labels,
+    seconds: dict[str, float],
+) -> Learned:
+    y, trusted = dataset.for_fit()
+    classifier.set_params(memory=run.units)
+    with _timed(seconds, "filter_and_teachers"), as_input_error():
+        classifier.fit_teachers(dataset.X, y, trusted)
+    with _timed(seconds, "student"), as_input_error():
+        classifier.fit_student(dataset.X, y, trusted)
+    metrics = _own_metrics(classifier, dataset, labels)
+    return Learned(classifier.label_table_, classifier.filter_.history_, metrics)
+
+
+def _fit_other(
+    _: Run,
+    classifier: Method,
+    dataset: TrustedDataset,
+    labels: Labels,
+    seconds: dict[str, float],
+) -> Learned:
+    """Fit another method than ours; its corrected labels are what it predicts."""
+    y, trusted = dataset.for_fit()
+    with _timed(seconds, "training"), as_input_error():
+        classifier.fit(dataset.X, y, trusted)
+    found = {name: getattr(classifier, f"{name}_", None) for name in ESTIMATED}
+    metrics = {name: value for name, value in found.items() if value is not None}
+    table = model_label_table(labels, classifier.predict_proba(dataset.X))
+    return Learned(table, pd.DataFrame(columns=["class_name", *HISTORY]), metrics)
+
+
+def _metrics(table: pd.DataFrame, dataset: TrustedDataset, labels: Labels) -> dict[str, Any]:
+    """Measure the label table."""
     metrics: dict[str, Any] = {
         "n_samples": len(table),
         "n_trusted": int(table["trusted"].sum()),
         "n_classes": labels.n_classes,
         "n_changed": int(table["changed"].sum()),
-        "n_conflicts": classifier.filter_.n_conflicts_,
-        "filter_settings": _filter_settings(classifier),
         "sources": table["source"].value_counts().to_dict(),
         "classes": list(dataset.classes),
         "skipped": [f"{name}: {reason}" for name, reason in dataset.skipped],
+    }
+    if dataset.true_labels is not None:
+        noisy = ~labels.trusted
+        right = (table["label"] == dataset.true_labels).to_numpy()
+        metrics["label_accuracy"] = {
+            "given": float((table["given"] == dataset.true_labels)[noisy].mean()),
+            "corrected": float(right[noisy].mean()),
+        }
+    return metrics
+
+
+def _own_metrics(
+    classifier: PUDistillClassifier, dataset: TrustedDataset, labels: Labels
+) -> dict[str, Any]:
+    """Tell what only our classifier knows."""
+    metrics: dict[str, Any] = {
+        "n_conflicts": classifier.filter_.n_conflicts_,
+        "filter_settings": _filter_settings(classifier),
     }
     if classifier.noise_ is not None and classifier.comparison_ and classifier.adapted_:
         comparison, expected = classifier.comparison_, classifier.expected_accuracy_
@@ -363,15 +434,9 @@ def _metrics(
         if expected is not None:
             metrics["expected_accuracy"] = asdict(expected)
     if dataset.true_labels is not None:
-        noisy = ~labels.trusted
         clean = classifier.filter_.clean_labels_
-        found = noisy & (clean != MISSING)
-        right = (table["label"] == dataset.true_labels).to_numpy()
+        found = ~labels.trusted & (clean != MISSING)
         well_found = labels.classes[clean] == dataset.true_labels
-        metrics["label_accuracy"] = {
-            "given": float((table["given"] == dataset.true_labels)[noisy].mean()),
-            "corrected": float(right[noisy].mean()),
-        }
         metrics["clean_set"] = {
             "size": int(found.sum()),
             "precision": float(well_found[found].mean()) if found.any() else None,
@@ -426,7 +491,7 @@ def reference_accuracy(
 def _test_accuracy(
     run: Run,
     settings: Settings,
-    classifier: PUDistillClassifier,
+    classifier: Any,
     dataset: TrustedDataset,
     test: TrustedDataset,
     labels: Labels,
@@ -457,8 +522,9 @@ def _test_accuracy(
             )
             accuracy[name] = float(result.accuracy)
             advance(1, detail=name.replace("_", " "))
-    accuracy["pudistill"] = float(np.mean(classifier.predict(test.X) == test.y))
-    return {name: accuracy[name] for name in ACCURACY_NAMES if name in accuracy}
+    own = settings.method if settings.method in METHODS else "pudistill"
+    accuracy[own] = float(np.mean(classifier.predict(test.X) == test.y))
+    return {name: accuracy[name] for name in NAMES if name in accuracy}
 
 
 def _gallery(dataset: TrustedDataset, table: pd.DataFrame) -> dict[str, np.ndarray]:

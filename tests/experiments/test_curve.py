@@ -141,7 +141,6 @@ def test_methods_can_be_added(wine, monkeypatch):
     monkeypatch.setitem(curve.METHODS, "majority", majority)
     results = accuracy_curve(*wine, settings_of(methods=["majority"]))
     assert results["accuracy"].nunique() == 1
-    assert "majority" in CurveSettings.read({"data": "wine"}).methods
 
 
 # The run folder

@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
+from pudistill import methods
 from pudistill.data import TrustedDataset
 from pudistill.exceptions import InputError, as_input_error
 from pudistill.learners import continues_training
-from pudistill.methods import GoldLossCorrectionClassifier
 from pudistill.progress import stage
 from pudistill.pseudo_labels import one_hot
 from pudistill.report import plots
@@ -38,6 +38,14 @@ from pudistill.workflow import (
 Noise = Literal["symmetric", "asymmetric", "pair", "instance"]
 NOISES: tuple[Noise, ...] = ("symmetric", "asymmetric")
 LEVELS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+COMPARED = (
+    "given_labels",
+    "trusted_only",
+    "gold_loss_correction",
+    "paper",
+    "pudistill",
+    "true_labels",
+)
 COLUMNS = ["noise", "level", "overall_level", "method", "accuracy"]
 
 
@@ -63,7 +71,7 @@ class CurveSettings(Settings):
     levels: list[float] = Field(
         list(LEVELS), min_length=1, description="a list of noise levels from 0 to 1"
     )
-    methods: list[str] = Field(default_factory=lambda: list(METHODS), min_length=1)
+    methods: list[str] = Field(list(COMPARED), min_length=1)
 
     def to_config(self) -> dict[str, Any]:
         """Return the settings as ``config.toml`` holds them, to be repeated from anywhere."""
@@ -218,15 +226,20 @@ def distilled(bench: Bench, settings: Settings) -> Score:
     return score
 
 
-def gold_loss_correction(bench: Bench) -> Score:
-    """Prepare Gold Loss Correction with the student's learner."""
+def learned_by(method: str) -> Callable[[Bench], Score]:
+    """Return what prepares another method, by its name in `pudistill.methods.METHODS`."""
 
-    def score(noisy: TrustedDataset) -> float:
-        method = GoldLossCorrectionClassifier(bench.learner, random_state=bench.settings.seed)
-        method.fit(noisy.X, noisy.y, noisy.verified)
-        return float(np.mean(method.predict(bench.test.X) == bench.test.y))
+    def prepare(bench: Bench) -> Score:
+        settings = bench.settings.model_copy(update={"method": method})
 
-    return score
+        def score(noisy: TrustedDataset) -> float:
+            classifier = settings.classifier(noisy.X)
+            classifier.fit(noisy.X, noisy.y, noisy.verified)
+            return float(np.mean(classifier.predict(bench.test.X) == bench.test.y))
+
+        return score
+
+    return prepare
 
 
 def paper(bench: Bench) -> Score:
@@ -237,12 +250,12 @@ def paper(bench: Bench) -> Score:
 METHODS: dict[str, Callable[[Bench], Score]] = {
     "given_labels": given_labels,
     "trusted_only": trusted_only,
-    "gold_loss_correction": gold_loss_correction,
+    **{name: learned_by(name) for name in methods.METHODS},
     "paper": paper,
     "pudistill": pudistill,
     "true_labels": true_labels,
 }
-"""What is compared. Each method does at once what reads no noisy label, and returns the rest."""
+"""What can be compared. Each does at once what reads no noisy label, and returns the rest."""
 
 
 def accuracy_curve(

@@ -19,6 +19,26 @@ METHODS = {
     "gold_loss_correction": "GoldLossCorrectionClassifier",
     "label_distillation": "LabelDistillationClassifier",
 }
+NAMES = {
+    "given_labels": "trained on the given labels",
+    "trusted_only": "trained on the trusted labels only",
+    "cross_entropy": "Cross Entropy",
+    "mixup": "Mixup",
+    "joint_optimization": "Joint Optimization",
+    "co_teaching": "Co-teaching",
+    "loss_correction": "Loss Correction",
+    "jocor": "JoCoR",
+    "dividemix": "DivideMix",
+    "forward_correction": "Forward",
+    "l_dmi": "L_DMI",
+    "gold_loss_correction": "Gold Loss Correction",
+    "label_distillation": "Distillation of labels",
+    "paper": "the paper's method",
+    "pudistill": "pudistill",
+    "true_labels": "trained with all labels right",
+}
+"""What people call all that is compared anywhere, in the order in which it is shown."""
+
 _MODULES = {class_name: name for name, class_name in METHODS.items()}
 
 __all__ = sorted(_MODULES)
@@ -32,4 +52,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "METHODS"]
+    return [*__all__, "METHODS", "NAMES"]

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
 from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils._param_validation import HasMethods
@@ -84,6 +85,7 @@ class Method(ClassifierMixin, BaseEstimator):
             If no sample is trusted, a class has no trusted sample, or `trusted` is ambiguous.
         """
         X, labels = check_samples(self, X, y, trusted, [self.estimator])
+        self._fitted_on_frame = isinstance(X, pd.DataFrame)
         self.classes_ = labels.classes
         codes, is_trusted = labels.given, np.zeros(len(labels.given), dtype=bool)
         if self.use_trusted:
@@ -121,6 +123,8 @@ class Method(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self, "model_")
         X = check_features(self, X, [self.estimator], reset=False)
+        if isinstance(X, pd.DataFrame) and not self._fitted_on_frame:
+            X = X.to_numpy()  # a run's model knows the columns, its learner saw an array
         return predict_proba(self.model_, X, len(self.classes_))
 
     def predict(self, X: Any) -> np.ndarray:

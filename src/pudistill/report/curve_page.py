@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
+from pudistill.methods import NAMES
 from pudistill.report import plots
 from pudistill.report.formats import flatten, percent, percent_range
-from pudistill.report.html import ACCURACY_NAMES
 from pudistill.report.pages import fill
 
 OWN_PLACE = {"n_samples", "n_trusted", "n_classes", "n_test", "versions"}
@@ -102,8 +102,8 @@ def _table(kind: Any, results: pd.DataFrame) -> dict[str, Any]:
     """Prepare the table of a kind of noise: a column a level, a row a method."""
     overall = results.groupby("level")["overall_level"].mean()
     accuracy = results.pivot_table(index="method", columns="level", values="accuracy")
-    known = [method for method in ACCURACY_NAMES if method in accuracy.index]
-    others = [method for method in accuracy.index if method not in ACCURACY_NAMES]
+    known = [method for method in NAMES if method in accuracy.index]
+    others = [method for method in accuracy.index if method not in NAMES]
     accuracy = accuracy.loc[known + others]
     best = accuracy.drop(index="true_labels", errors="ignore").max()
     return {
@@ -121,7 +121,7 @@ def _row(method: str, accuracy: "pd.Series[float]", best: "pd.Series[float]") ->
     ]
     is_ceiling = method == "true_labels"
     return {
-        "name": ACCURACY_NAMES.get(method, method.replace("_", " ")),
+        "name": NAMES.get(method, method.replace("_", " ")),
         "is_ours": method == "pudistill",
         "cells": [{**cell, "is_best": cell["is_best"] and not is_ceiling} for cell in cells],
     }

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from pudistill.methods import METHODS, NAMES
 from pudistill.report import plots
 from pudistill.report.formats import flatten, integer, listed, percent
 from pudistill.report.pages import fill
@@ -18,16 +19,6 @@ from pudistill.report.sections import (
     noise_section,
 )
 
-ACCURACY_NAMES = {
-    "given_labels": "trained on the given labels",
-    "trusted_only": "trained on the trusted labels only",
-    "gold_loss_correction": "Gold Loss Correction",
-    "paper": "the paper's method",
-    "pudistill": "pudistill",
-    "true_labels": "trained with all labels right",
-}
-"""The classifiers that are compared, and what the report calls them."""
-
 LABEL_COLUMNS = {
     "id": "Which sample: its id in the data, or its file name or row number.",
     "given": "The label that it came with.",
@@ -36,7 +27,8 @@ LABEL_COLUMNS = {
     "changed": "Whether label differs from given.",
     "source": "Who decided: trusted (it was verified), filter (enough members of the filter voted "
     "for it), teacher (the teachers were sure enough), student (all that is known of the sample "
-    "speaks for another label than the given one), given (it stays as it came).",
+    "speaks for another label than the given one), model (the classifier of another method "
+    "predicts another label), given (it stays as it came).",
     "confidence": "Probability of the label, 0 to 1; 1 if trusted.",
     "votes": "How many members of the filter voted for the label; empty if voting stopped early.",
 }
@@ -69,8 +61,8 @@ class RunSummary:
         Name of the data or the run.
     labels : DataFrame of n rows
         The label table: ``id``, ``given``, ``trusted`` (bool), ``label``, ``changed`` (bool),
-        ``source`` ("trusted", "filter", "teacher", "student" or "given"), ``confidence`` (in
-        [0, 1]) and ``votes`` (nullable int).
+        ``source`` ("trusted", "filter", "teacher", "student", "model" or "given"),
+        ``confidence`` (in [0, 1]) and ``votes`` (nullable int).
     history : DataFrame
         One row per class and iteration of the filter: ``class_name``, ``iteration`` (from 1),
         ``n_positives``, ``n_clean`` (size of the clean set) and ``seconds``. Empty if the filter
@@ -78,7 +70,7 @@ class RunSummary:
     metrics : dict
         Whatever was measured; shown by name. These have places of their own, where present:
 
-        - ``test_accuracy``: any of the names in `ACCURACY_NAMES`, each with its accuracy in [0, 1].
+        - ``test_accuracy``: any of the names in `NAMES`, each with its accuracy in [0, 1].
         - ``expected_accuracy``: ``value``, ``interval`` ([low, high]) and ``n``, the number of
           trusted samples that it was measured on.
         - ``comparison``: ``candidates`` (each with ``name``, ``accuracy`` and ``log_loss``),
@@ -154,6 +146,8 @@ def render(summary: RunSummary) -> str:
     numbers = {name: value for name, value in summary.metrics.items() if name not in OWN_PLACE}
 
     accuracy = _accuracies(summary.metrics.get("test_accuracy") or {})
+    method = str(summary.settings.get("method"))
+    own = method if method in METHODS else "pudistill"
 
     return fill(
         "report.html",
@@ -164,8 +158,9 @@ def render(summary: RunSummary) -> str:
         n_classes=len(summary.classes),
         sources=_source_counts(labels, changed),
         accuracy=accuracy,
-        accuracy_names=ACCURACY_NAMES,
-        comparison=_comparison(accuracy),
+        accuracy_names=NAMES,
+        own=own,
+        comparison=_comparison(accuracy, own),
         notes=summary.notes,
         expectation=expectation_section(
             summary.metrics.get("expected_accuracy"), summary.metrics.get("comparison")
@@ -216,24 +211,24 @@ def _accuracies(test_accuracy: Mapping[str, float]) -> dict[str, float]:
     """List the known test accuracies in the order of the comparison."""
     return {
         name: float(test_accuracy[name])
-        for name in ACCURACY_NAMES
+        for name in NAMES
         if test_accuracy.get(name) is not None and np.isfinite(test_accuracy[name])
     }
 
 
-def _comparison(accuracy: Mapping[str, float]) -> Markup | None:
-    """Say in words how far pudistill is from the others, whichever way that goes."""
-    others = {name: value for name, value in accuracy.items() if name != "pudistill"}
+def _comparison(accuracy: Mapping[str, float], own: str) -> Markup | None:
+    """Say in words how far the run's classifier is from the others, whichever way that goes."""
+    others = {name: value for name, value in accuracy.items() if name != own}
     if not others or len(others) == len(accuracy):
         return None
-    ours = accuracy["pudistill"]
+    ours = accuracy[own]
     parts = []
     for name, value in others.items():
         points = f"{abs(100 * (ours - value)):.1f} points {'above' if ours > value else 'below'}"
         distance = "level with" if points.startswith("0.0") else points
-        method = ACCURACY_NAMES[name]
+        method = NAMES[name]
         parts.append(f"{distance} {'one ' if method.startswith('trained') else ''}{method}")
-    return Markup("The classifier of pudistill is {}.").format(listed(parts))
+    return Markup("The classifier of {} is {}.").format(NAMES[own], listed(parts))
 
 
 def _count_flips(changed: pd.DataFrame) -> pd.DataFrame:

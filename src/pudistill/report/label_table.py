@@ -88,6 +88,30 @@ def label_table(
     return _table(labels, label, source, targets, votes, index)
 
 
+def model_label_table(labels: Labels, proba: np.ndarray, index: Any = None) -> pd.DataFrame:
+    """Give each sample the label that a classifier predicts; verified ones stand.
+
+    Parameters
+    ----------
+    labels : Labels
+        Given and verified labels.
+    proba : ndarray of shape (n_samples, n_classes)
+        The classifier's predictions.
+    index : array-like of shape (n_samples,), default=None
+        Index of the table; row numbers by default.
+
+    Returns
+    -------
+    table : DataFrame
+        As from `paper_label_table`; who changed a label is the model, and nobody has voted.
+    """
+    label = np.where(labels.trusted, labels.verified, proba.argmax(axis=1))
+    source = np.select(
+        [labels.trusted, label == labels.given], ["trusted", "given"], default="model"
+    )
+    return _table(labels, label, source, proba, np.full(proba.shape, -1), index)
+
+
 def _table(
     labels: Labels,
     label: np.ndarray,

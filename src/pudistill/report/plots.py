@@ -21,6 +21,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from pudistill.exceptions import InputError
+from pudistill.methods import NAMES
 from pudistill.report.palette import FONT, LIGHT
 
 SOURCES = {
@@ -28,6 +29,7 @@ SOURCES = {
     "filter": "--filter",
     "teacher": "--teacher",
     "student": "--student",
+    "model": "--model",
     "given": "--given",
 }
 """Where a label can come from, and the CSS variable that holds its colour."""
@@ -415,7 +417,10 @@ def _method_looks(methods: Sequence[str]) -> dict[str, tuple[str, str]]:
     others = [method for method in methods if method not in METHODS]
     looks = {method: METHODS[method] for method in METHODS if method in methods}
     for n, method in enumerate(others):
-        looks[method] = (method.replace("_", " "), _OTHER_COLOURS[n % len(_OTHER_COLOURS)])
+        looks[method] = (
+            NAMES.get(method, method.replace("_", " ")),
+            _OTHER_COLOURS[n % len(_OTHER_COLOURS)],
+        )
     return {method: (name, _PLACEHOLDER[variable]) for method, (name, variable) in looks.items()}
 
 
