@@ -9,7 +9,7 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -244,7 +244,13 @@ def _labelled(test: TrustedDataset) -> TrustedDataset:
 
 
 def with_noise(
-    dataset: TrustedDataset, kind: Any, level: float, trusted_fraction: float, seed: int
+    dataset: TrustedDataset,
+    kind: Any,
+    level: float,
+    trusted_fraction: float,
+    seed: int,
+    *,
+    class_map: Mapping[Any, Any] | None = None,
 ) -> TrustedDataset:
     """Draw trusted samples from a data set with right labels, and corrupt the others' labels.
 
@@ -268,6 +274,7 @@ def with_noise(
         share_of="noisy" if possible else "all",
         trusted=trusted,
         X=dataset.X if kind == "instance" else None,
+        class_map=class_map if kind == "asymmetric" else None,
         random_state=seed,
     )
     verified = np.full(len(dataset), None, dtype=object)

@@ -6,7 +6,7 @@ once, and a setting costs a student.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -18,16 +18,16 @@ from pydantic import Field
 
 from pudistill import methods
 from pudistill.data import TrustedDataset
+from pudistill.distillation import average_proba
 from pudistill.exceptions import InputError, as_input_error
 from pudistill.learners import continues_training
-from pudistill.progress import stage
+from pudistill.progress import stage, watching
 from pudistill.pseudo_labels import one_hot
 from pudistill.report import plots
 from pudistill.report.curve_page import CurveSummary, render_curve
 from pudistill.runs import Run, Units
 from pudistill.validation import MISSING, check_labels
 from pudistill.workflow import (
-    Accuracy,
     Settings,
     load_data,
     reference_accuracy,
@@ -156,6 +156,11 @@ class Bench:
         )
         return float(result.accuracy)
 
+    def test_accuracy(self, networks: Sequence[Any]) -> float:
+        """Test networks that predict by the mean of their probabilities."""
+        proba = average_proba(list(networks), self.test.X, len(self.clean.classes))
+        return float(np.mean(proba.argmax(axis=1) == self._codes(self.test.y)))
+
     def _codes(self, labels: np.ndarray) -> np.ndarray:
         code = {name: n for n, name in enumerate(self.clean.classes)} | {None: MISSING}
         return np.array([code[name] for name in labels])
@@ -182,8 +187,7 @@ def given_labels(bench: Bench) -> Score:
 
 def trusted_only(bench: Bench) -> Score:
     """Train the student's learner on the trusted samples; no noise reaches it."""
-    accuracy = bench.reference(bench.clean.verified)
-    return lambda noisy: accuracy  # noqa: ARG005
+    return lambda noisy: bench.reference(bench.clean.verified)  # noqa: ARG005
 
 
 def pudistill(bench: Bench) -> Score:
@@ -193,12 +197,12 @@ def pudistill(bench: Bench) -> Score:
 
 def true_labels(bench: Bench) -> Score:
     """Train the student's learner on all true labels: the ceiling."""
-    assert bench.clean.true_labels is not None
-    accuracy = bench.reference(bench.clean.true_labels)
-    return lambda noisy: accuracy  # noqa: ARG005
+    right = bench.clean.true_labels
+    assert right is not None
+    return lambda noisy: bench.reference(right)  # noqa: ARG005
 
 
-def distilled(bench: Bench, settings: Settings) -> Score:
+def distilled(bench: Bench, settings: Settings, **params: Any) -> Score:
     """Fit the classifier's teachers once, for a student per noise setting.
 
     Parameters
@@ -207,6 +211,8 @@ def distilled(bench: Bench, settings: Settings) -> Score:
         What all methods have in common.
     settings : Settings
         Which classifier; often those of `bench`, or a copy with one changed.
+    **params
+        Parameters of the classifier that are no settings.
 
     Returns
     -------
@@ -214,7 +220,7 @@ def distilled(bench: Bench, settings: Settings) -> Score:
         Takes a `TrustedDataset` with noisy labels, returns the student's test accuracy.
     """
     clean, test = bench.clean, bench.test
-    classifier = settings.classifier(clean.X).set_params(memory=bench.units)
+    classifier = settings.pudistill(clean.X).set_params(memory=bench.units, **params)
     classifier.fit_teachers(clean.X, clean.y, clean.verified)
     if bench.n_jobs != 1:  # noise settings run side by side
         classifier.set_params(n_jobs=None)
@@ -305,22 +311,56 @@ def accuracy_curve(
     (4, 3)
     """
     settings.check()
+    prepare = {method: METHODS[method] for method in settings.methods}
+    return measure(dataset, test, settings, prepare, units=units)[COLUMNS]
+
+
+def measure(
+    dataset: TrustedDataset,
+    test: TrustedDataset,
+    settings: CurveSettings,
+    methods: Mapping[str, Callable[[Bench], Score]],
+    *,
+    class_map: Mapping[Any, Any] | None = None,
+    units: Units | None = None,
+) -> pd.DataFrame:
+    """Measure methods at each kind and level of noise, with what only the paper's tables need.
+
+    Parameters
+    ----------
+    dataset, test, settings, units
+        As for `accuracy_curve`.
+    methods : mapping of str to callable
+        What prepares each method, as in `METHODS`.
+    class_map : mapping, default=None
+        What classes are mistaken for under asymmetric noise; each for the next one by default.
+
+    Returns
+    -------
+    results : DataFrame
+        As of `accuracy_curve`, and ``best_over_epochs`` (the largest test accuracy after any epoch
+        of the last network, which no user can know) and ``seconds`` (without what all noise
+        settings share).
+    """
     levels, _ = settings.split()
-    bench = Bench(settings, _with_noise(dataset, settings, "symmetric", 0.0), test, units)
+
+    def noisy(noise: str, level: float) -> TrustedDataset:
+        share, seed = settings.trusted_fraction, settings.seed
+        return with_noise(dataset, noise, level, share, seed, class_map=class_map)
+
+    bench = Bench(settings, noisy("symmetric", 0.0), test, units)
     noisy_sets = [
-        NoisySet(noise, level, _with_noise(dataset, settings, noise, level))
-        for noise in settings.noises
-        for level in levels
+        NoisySet(noise, level, noisy(noise, level)) for noise in settings.noises for level in levels
     ]
     rows = []
-    with stage("curve", len(settings.methods) * len(noisy_sets)) as advance, as_input_error():
+    with stage("curve", len(methods) * len(noisy_sets)) as advance, as_input_error():
         fingerprint = bench.fingerprint()
-        for method in settings.methods:
-            scores = _scores(method, bench, noisy_sets, fingerprint)
-            for noisy, accuracy in zip(noisy_sets, scores, strict=True):
-                rows.append((*noisy[:2], noisy.overall_level, method, accuracy))
-                advance(1, detail=f"{method}, {noisy.noise} {noisy.level:.0%}".replace("_", " "))
-    return pd.DataFrame(rows, columns=COLUMNS)
+        for name, prepare in methods.items():
+            found = _measured(name, prepare, bench, noisy_sets, fingerprint)
+            for one, cell in zip(noisy_sets, found, strict=True):
+                rows.append((*one[:2], one.overall_level, name, *map(float, cell)))
+                advance(1, detail=f"{name}, {one.noise} {one.level:.0%}".replace("_", " "))
+    return pd.DataFrame(rows, columns=[*COLUMNS, "best_over_epochs", "seconds"])
 
 
 class NoisySet(NamedTuple):
@@ -336,13 +376,6 @@ class NoisySet(NamedTuple):
         return float(np.mean(_known_labels(self.dataset) != self.dataset.true_labels))
 
 
-def _with_noise(
-    dataset: TrustedDataset, settings: Settings, noise: str, level: float
-) -> TrustedDataset:
-    """Corrupt labels; which samples are trusted is the same for every noise."""
-    return with_noise(dataset, noise, level, settings.trusted_fraction, settings.seed)
-
-
 def _known_labels(dataset: TrustedDataset) -> np.ndarray:
     return np.where(dataset.trusted, dataset.verified, dataset.y)
 
@@ -351,10 +384,22 @@ class _UnknownError(Exception):
     """An accuracy was measured by no earlier run."""
 
 
-def _scores(
-    method: str, bench: Bench, noisy_sets: list[NoisySet], fingerprint: str
-) -> Iterator[float]:
-    """Yield a method's accuracies; it starts to work only if one of them is not yet known."""
+class Cell(NamedTuple):
+    """What is measured of a method at a noise, as `Units` stores it."""
+
+    accuracy: np.ndarray
+    best_over_epochs: np.ndarray
+    seconds: np.ndarray
+
+
+def _measured(
+    method: str,
+    prepare: Callable[[Bench], Score],
+    bench: Bench,
+    noisy_sets: list[NoisySet],
+    fingerprint: str,
+) -> Iterator[Cell]:
+    """Yield a method's cells; it starts to work only if one of them is not yet known."""
     cell = curve_cell if bench.units is None else bench.units.cache(curve_cell, ignore=["score"])
     keys: list[np.ndarray | None] = [
         check_labels(part.dataset.y, part.dataset.verified).given for part in noisy_sets
@@ -362,36 +407,49 @@ def _scores(
     if method in plots.NOISE_FREE:
         keys = [None]  # one accuracy for all
 
-    def unknown() -> float:
+    def unknown() -> Cell:
         raise _UnknownError
-
-    def accuracy(key: np.ndarray | None, score: Callable[[], float]) -> float:
-        return float(cell(fingerprint, method, key, score).accuracy)
 
     missing = []
     for n, key in enumerate(keys):
         try:
-            accuracy(key, unknown)
+            cell(fingerprint, method, key, unknown)
         except _UnknownError:
             missing.append(n)
-    found: Iterator[float] = iter(())
+    found: Iterator[Cell] = iter(())
     if missing:
-        score = METHODS[method](bench)
+        score = prepare(bench)
         parallel = joblib.Parallel(bench.n_jobs, return_as="generator")
-        found = parallel(joblib.delayed(score)(noisy_sets[n].dataset) for n in missing)
+        found = parallel(joblib.delayed(_watched)(score, bench, noisy_sets[n]) for n in missing)
     for key in keys:
-        value = accuracy(key, lambda: next(found))
+        value = cell(fingerprint, method, key, lambda: next(found))
         yield from [value] * (len(noisy_sets) // len(keys))
+
+
+def _watched(score: Score, bench: Bench, noisy: NoisySet) -> Cell:
+    """Let a method learn and be tested, after each epoch too where it trains networks."""
+    epochs: list[float] = []
+
+    def watch(epoch: int, networks: Sequence[Any]) -> None:
+        if epoch == 1:  # another training: what counts is the last one
+            epochs.clear()
+        epochs.append(bench.test_accuracy(networks))
+
+    start = time.perf_counter()
+    with watching(watch):
+        final = score(noisy.dataset)
+    seconds = time.perf_counter() - start
+    return Cell(*map(np.asarray, (final, max([final, *epochs]), seconds)))
 
 
 def curve_cell(
     fingerprint: str,  # noqa: ARG001
     method: str,  # noqa: ARG001
     given: np.ndarray | None,  # noqa: ARG001
-    score: Callable[[], float],
-) -> Accuracy:
-    """Compute one accuracy; the other parameters are the key under which `Units` keeps it."""
-    return Accuracy(np.asarray(score()))
+    score: Callable[[], Cell],
+) -> Cell:
+    """Compute one cell; the other parameters are the key under which `Units` keeps it."""
+    return score()
 
 
 def curve_run(settings: CurveSettings, output: Path) -> Run:
