@@ -362,6 +362,59 @@ def corrupt(
     )
 
 
+@app.command(epilog="Example: pudistill reproduce table5 --scale smoke --output table5")
+def reproduce(
+    experiment: Annotated[
+        str,
+        typer.Argument(
+            metavar="EXPERIMENT", help="table1 to table6, fig1, fig2 or fig3 of the paper."
+        ),
+    ],
+    output: Output,
+    scale: Annotated[
+        str,
+        typer.Option(help="smoke (digits), cpu (CIFAR-10 features) or full (CIFAR-10, a GPU)."),
+    ] = "smoke",
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder that holds cifar10-features/ or cifar10/; smoke needs none."),
+    ] = None,
+    levels: Annotated[
+        str | None, typer.Option(help="Noise levels.", show_default="the scale's")
+    ] = None,
+    methods: Annotated[
+        str | None, typer.Option(help="What is compared.", show_default="all")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Number of seeds.", show_default="the scale's")
+    ] = None,
+) -> None:
+    """Repeat a table or figure of the paper, ours beside theirs."""
+    from pudistill.experiments.reproduce import reproduce as run_experiment
+
+    with _interruptible(output), _progress():
+        run = run_experiment(
+            experiment,
+            output,
+            scale=scale,
+            data=data,
+            levels=_numbers(levels),
+            compared=methods and [name.strip() for name in methods.split(",")],
+            n_seeds=seeds,
+        )
+    output_console.print((run.path / "table.md").read_text())
+    output_console.print(f"Cells: {run.path / 'cells.csv'}", soft_wrap=True)
+
+
+def _numbers(text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"{text!r} is no list of numbers: write them as in 0.3,0.5.") from None
+
+
 @app.command(epilog="Example: pudistill report run")
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")],

@@ -172,15 +172,28 @@ class Bench:
         return joblib.hash((settings, data, self.test.X, self.test.y))
 
 
-Score = Callable[[TrustedDataset], float]
+class NoisySet(NamedTuple):
+    """The training samples with noise of a kind and level."""
+
+    noise: str
+    level: float
+    dataset: TrustedDataset
+
+    @property
+    def overall_level(self) -> float:
+        """Share of the labels that are wrong; trusted ones are right."""
+        return float(np.mean(_known_labels(self.dataset) != self.dataset.true_labels))
+
+
+Score = Callable[[NoisySet], float]
 """Test accuracy of a method that learned from a data set with noisy labels."""
 
 
 def given_labels(bench: Bench) -> Score:
     """Prepare the student's learner, trained on all labels as given; trusted ones are right."""
 
-    def score(noisy: TrustedDataset) -> float:
-        return bench.reference(_known_labels(noisy))
+    def score(noisy: NoisySet) -> float:
+        return bench.reference(_known_labels(noisy.dataset))
 
     return score
 
@@ -202,7 +215,13 @@ def true_labels(bench: Bench) -> Score:
     return lambda noisy: bench.reference(right)  # noqa: ARG005
 
 
-def distilled(bench: Bench, settings: Settings, **params: Any) -> Score:
+def distilled(
+    bench: Bench,
+    settings: Settings,
+    *,
+    told: Callable[[NoisySet], dict[str, Any]] | None = None,
+    **params: Any,
+) -> Score:
     """Fit the classifier's teachers once, for a student per noise setting.
 
     Parameters
@@ -211,13 +230,15 @@ def distilled(bench: Bench, settings: Settings, **params: Any) -> Score:
         What all methods have in common.
     settings : Settings
         Which classifier; often those of `bench`, or a copy with one changed.
+    told : callable, default=None
+        Gives parameters of the student's training by the noise, where an experiment tells them.
     **params
         Parameters of the classifier that are no settings.
 
     Returns
     -------
     score : callable
-        Takes a `TrustedDataset` with noisy labels, returns the student's test accuracy.
+        Takes noisy labels, returns the student's test accuracy.
     """
     clean, test = bench.clean, bench.test
     classifier = settings.pudistill(clean.X).set_params(memory=bench.units, **params)
@@ -225,8 +246,10 @@ def distilled(bench: Bench, settings: Settings, **params: Any) -> Score:
     if bench.n_jobs != 1:  # noise settings run side by side
         classifier.set_params(n_jobs=None)
 
-    def score(noisy: TrustedDataset) -> float:
-        classifier.fit_student(noisy.X, noisy.y, noisy.verified)
+    def score(noisy: NoisySet) -> float:
+        if told is not None:
+            classifier.set_params(**told(noisy))
+        classifier.fit_student(noisy.dataset.X, noisy.dataset.y, noisy.dataset.verified)
         return float(np.mean(classifier.predict(test.X) == test.y))
 
     return score
@@ -238,9 +261,9 @@ def learned_by(method: str) -> Callable[[Bench], Score]:
     def prepare(bench: Bench) -> Score:
         settings = bench.settings.model_copy(update={"method": method})
 
-        def score(noisy: TrustedDataset) -> float:
-            classifier = settings.classifier(noisy.X)
-            classifier.fit(noisy.X, noisy.y, noisy.verified)
+        def score(noisy: NoisySet) -> float:
+            X, y, verified = noisy.dataset.X, noisy.dataset.y, noisy.dataset.verified
+            classifier = settings.classifier(X).fit(X, y, verified)
             return float(np.mean(classifier.predict(bench.test.X) == bench.test.y))
 
         return score
@@ -363,19 +386,6 @@ def measure(
     return pd.DataFrame(rows, columns=[*COLUMNS, "best_over_epochs", "seconds"])
 
 
-class NoisySet(NamedTuple):
-    """The training samples with noise of a kind and level."""
-
-    noise: str
-    level: float
-    dataset: TrustedDataset
-
-    @property
-    def overall_level(self) -> float:
-        """Share of the labels that are wrong; trusted ones are right."""
-        return float(np.mean(_known_labels(self.dataset) != self.dataset.true_labels))
-
-
 def _known_labels(dataset: TrustedDataset) -> np.ndarray:
     return np.where(dataset.trusted, dataset.verified, dataset.y)
 
@@ -437,7 +447,7 @@ def _watched(score: Score, bench: Bench, noisy: NoisySet) -> Cell:
 
     start = time.perf_counter()
     with watching(watch):
-        final = score(noisy.dataset)
+        final = score(noisy)
     seconds = time.perf_counter() - start
     return Cell(*map(np.asarray, (final, max([final, *epochs]), seconds)))
 

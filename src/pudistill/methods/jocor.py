@@ -31,10 +31,11 @@ class JoCoRClassifier(NetworkMethod):
     noise_rate : float in [0, 1] or None, default=None
         Share of wrong labels among all samples, `τ`. ``None``: estimated. The truth, where
         somebody knows it, is what the authors use.
-    agreement : float in [0, 1], default=0.5
+    agreement : float in [0, 1], default=0.3
         `λ`. The authors' 0.9 (0.65 for symmetric noise of 80 %) goes with Adam, whose steps do not
         depend on the scale of a loss; by gradient descent the cross-entropies would have a tenth of
-        the recipe's learning rate.
+        the recipe's learning rate, and the divergence, whose gradient has no bound, may end in no
+        number at all.
     warm_up : float in [0, 1], default=0.05
         Share of the epochs in which the share left out rises, `T_k`.
     use_trusted : bool, default=True
@@ -83,7 +84,7 @@ class JoCoRClassifier(NetworkMethod):
         estimator: Any = None,
         *,
         noise_rate: float | None = None,
-        agreement: float = 0.5,
+        agreement: float = 0.3,
         warm_up: float = 0.05,
         use_trusted: bool = True,
         random_state: int | np.random.RandomState | None = None,

@@ -1,0 +1,105 @@
+"""The paper's experiments, small: they run, go on where they stopped, and say what is wrong."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pudistill import InputError
+from pudistill.experiments import paper, reproduce
+from pudistill.experiments.reproduce import EXPERIMENTS, SCALES
+
+
+def run(tmp_path, experiment="table5", **options):
+    return reproduce.reproduce(experiment, tmp_path / experiment, **options)
+
+
+def test_methods_are_compared_at_each_level(tmp_path):
+    finished = run(tmp_path, levels=[0.3], compared=["cross_entropy", "co_teaching"])
+    cells = pd.read_csv(finished.path / "cells.csv")
+    assert list(cells["method"]) == ["cross_entropy", "co_teaching"]
+    assert (cells["best"] >= cells["final"]).all()
+    assert (cells["final"] > 70).all()
+    assert cells["paper"].isna().all()  # those numbers are about other data
+    table = (finished.path / "table.md").read_text()
+    assert "| Co-teaching |" in table
+    assert "scikit-learn's digits" in table
+    assert (finished.path / "figure.svg").exists()
+
+
+def test_several_seeds_have_a_spread(tmp_path):
+    finished = run(tmp_path, levels=[0.3], compared=["cross_entropy"], n_seeds=2)
+    (cell,) = pd.read_csv(finished.path / "cells.csv").itertuples()
+    assert cell.seeds == 2
+    assert cell.final_std > 0
+    assert "±" in (finished.path / "table.md").read_text()
+
+
+def test_an_interrupted_experiment_goes_on(tmp_path, monkeypatch):
+    options = {"levels": [0.3], "compared": ["cross_entropy", "mixup"]}
+
+    def stop(_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setitem(reproduce.PREPARE, "mixup", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, **options)
+    units = tmp_path / "table5" / "units"
+    before = {path.name for path in units.iterdir()}
+    assert before
+    finished = run(tmp_path, **options)
+    assert before < {path.name for path in units.iterdir()}
+    assert len(pd.read_csv(finished.path / "cells.csv")) == 2
+
+
+def test_teachers_and_clean_sets_are_measured_on_test_samples(tmp_path):
+    sizes = pd.read_csv(run(tmp_path, "table1").path / "cells.csv").set_index("class_name")["size"]
+    assert sizes["overall"] == sizes.drop("overall").sum()
+    teachers = pd.read_csv(run(tmp_path, "table2").path / "cells.csv")
+    assert list(teachers["min_confidence"]) == list(paper.TABLE_2)
+    assert teachers["size"].is_monotonic_increasing
+    assert teachers["size"].iloc[-1] == 450
+
+
+def test_what_was_not_run_says_so(tmp_path):
+    table = (run(tmp_path, "table3").path / "table.md").read_text()
+    assert table.count("not run: no data") == len(paper.TABLE_3) + 1
+
+
+def test_the_papers_tables_are_complete():
+    assert all(len(row) == len(paper.LEVELS) for row in paper.TABLE_5.values())
+    assert sum(paper.TABLE_1_SIZE) == 4204  # which the paper has as the overall size
+    assert set(paper.TUNED["symmetric"]) == set(paper.TUNED["asymmetric"]) == set(paper.LEVELS)
+    assert set(EXPERIMENTS) == {*(f"table{n}" for n in range(1, 7)), "fig1", "fig2", "fig3"}
+
+
+def test_cifar10_features_are_flipped_as_cifar10(real_data):
+    scale = SCALES["cpu"]
+    train, test = scale.load(real_data("cifar10-features").parent)
+    assert (len(train), len(test)) == (50_000, 10_000)
+    assert scale.class_map["9"] == "1"  # truck, automobile
+    assert scale.class_map["3"] == "5"
+    assert scale.class_map["5"] == "3"
+    assert train.X.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"experiment": "table9"}, "no experiment 'table9'.*table1"),
+        ({"scale": "huge"}, "no scale 'huge'.*smoke"),
+        ({"compared": ["dividemx"]}, "no method 'dividemx'.*dividemix"),
+        ({"levels": [0.35]}, "0.35 is none of the paper's"),
+        ({"scale": "cpu"}, "--data"),
+        ({"scale": "full", "data": "."}, "no folder cifar10"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path, options, says):
+    options = {"experiment": "table5"} | options
+    if "data" in options:
+        options["data"] = Path(tmp_path)
+    with pytest.raises(InputError, match=says):
+        reproduce.reproduce(options.pop("experiment"), tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
