@@ -175,7 +175,7 @@ def sweep(
         "seed": seed,
     }
     if methods is not None:
-        values["methods"] = methods.split(",")
+        values["methods"] = [name.strip() for name in methods.split(",")]
     _sweep_and_tell(values, output)
 
 

@@ -125,7 +125,7 @@ class Run:
         try:
             yield run
         except InputError:
-            if is_new:
+            if is_new and not run.units.folder.exists():  # what was finished is kept
                 run.discard()
             raise
 

@@ -145,7 +145,14 @@ class Settings(BaseModel):
         method = getattr(methods, METHODS[self.method])
         needs_network = issubclass(method, NetworkMethod) and self.learner == "auto"
         name = "mlp" if needs_network and X.ndim == 2 else self.learner
-        return method(make_learner(name, self.recipe, X), random_state=self.seed)
+        learner = make_learner(name, self.recipe, X)
+        if issubclass(method, NetworkMethod) and not continues_training(learner):
+            raise InputError(
+                f"The method {self.method} trains networks, which the learner {self.learner} is "
+                f"not: choose one of {', '.join(NETWORKS)}, or auto."
+            )
+        parallel = {"n_jobs": self.n_jobs} if "n_jobs" in method().get_params() else {}
+        return method(learner, random_state=self.seed, **parallel)
 
     def pudistill(self, X: np.ndarray) -> PUDistillClassifier:
         """Build our classifier with these settings."""

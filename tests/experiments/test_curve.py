@@ -20,7 +20,7 @@ from pudistill.experiments.curve import (
     is_curve,
     write_curve_report,
 )
-from pudistill.runs import Run
+from pudistill.runs import Run, Units
 
 QUICK = {
     "data": "wine",
@@ -250,3 +250,34 @@ def test_settings_of_the_wrong_type_are_named(changes, message):
 def test_torch_is_not_needed():
     code = "import sys, pudistill.experiments.curve; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_noises_that_give_the_same_labels_are_computed_once(wine, tmp_path, calls):
+    """At level 0 all kinds of noise are the same."""
+    train, test = wine
+    settings = settings_of(levels=[0.0, 0.7], methods=["given_labels"])
+    alone = accuracy_curve(train, test, settings)
+    n_before = len(calls)
+    kept = accuracy_curve(train, test, settings, units=Units(tmp_path / "units"))
+    pd.testing.assert_frame_equal(kept, alone)
+    assert len(calls) - n_before == 3
+    again = accuracy_curve(train, test, settings, units=Units(tmp_path / "units"))
+    pd.testing.assert_frame_equal(again, alone)
+
+
+def test_what_was_finished_survives_a_method_that_fails(tmp_path, monkeypatch):
+    def fails(_):
+        raise InputError("The training loss became nan.")
+
+    monkeypatch.setitem(METHODS, "pudistill", fails)
+    with pytest.raises(InputError, match="nan"):
+        curve_run(settings_of(methods=["given_labels", "pudistill"]), tmp_path / "run")
+    assert list((tmp_path / "run" / "units").iterdir())
+
+
+def test_a_learner_that_a_method_cannot_use_is_named_before_any_work(tmp_path, calls):
+    settings = settings_of(learner="svm", methods=["given_labels", "co_teaching"])
+    with pytest.raises(InputError, match=r"co_teaching trains networks.*svm.*small_cnn"):
+        curve_run(settings, tmp_path / "run")
+    assert not calls
+    assert not (tmp_path / "run").exists()

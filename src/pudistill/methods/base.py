@@ -5,14 +5,18 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
+from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted
 
 from pudistill.calibration import Temperature
 from pudistill.exceptions import InputError, torch_extra
-from pudistill.learners import Mixture, predict_proba
+from pudistill.learners import Mixture, Training, continues_training, predict_proba, train
 from pudistill.validation import MISSING, check_features, check_samples
+
+# What a recipe may add to the loss, and other methods' losses have not.
+PLAIN = {"mixup": 0.0, "entropy_weight": 0.0, "consistency_weight": 0.0}
 
 
 class Given(NamedTuple):
@@ -171,9 +175,18 @@ class NetworkMethod(Method):
                 f"{type(self).__name__} has a loss of its own, which {type(network).__name__} "
                 "cannot learn by: pass a TorchClassifier."
             )
-        plain = {"role": "student", "mixup": 0, "entropy_weight": 0, "consistency_weight": 0}
-        fresh = {"loss": "cross_entropy", "warm_start": False, "random_state": seed}
-        return network.set_params(**plain | fresh | params)
+        fresh = {"role": "student", "loss": "cross_entropy", "warm_start": False}
+        return network.set_params(**PLAIN | fresh | {"random_state": seed} | params)
+
+
+def train_plainly(given: Given, learner: Any, seed: int, targets: np.ndarray | None = None) -> Any:
+    """Train any learner on labels, or on `targets`, and a network without further loss terms."""
+    if continues_training(learner):
+        learner = clone(learner)
+        final = learner.steps[-1][1] if isinstance(learner, Pipeline) else learner
+        final.set_params(**{name: PLAIN[name] for name in PLAIN if name in final.get_params()})
+    targets = given.targets if targets is None else targets
+    return train(Training(learner, given.X, targets, role="student", seed=seed))
 
 
 def seeds(seed: int, n: int) -> list[int]:

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from pudistill.learners import Training, default_learner, train
-from pudistill.methods.base import Given, Method
+from pudistill.learners import default_learner
+from pudistill.methods.base import Given, Method, train_plainly
 
 
 class CrossEntropyClassifier(Method):
@@ -58,7 +58,4 @@ class CrossEntropyClassifier(Method):
 
     def _learn(self, given: Given, seed: int) -> Any:
         learner = default_learner(given.X) if self.estimator is None else self.estimator
-        plain = {"mixup": 0.0, "entropy_weight": 0.0}
-        return train(
-            Training(learner, given.X, given.targets, role="student", seed=seed, params=plain)
-        )
+        return train_plainly(given, learner, seed)

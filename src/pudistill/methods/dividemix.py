@@ -22,7 +22,8 @@ from pudistill.methods.base import Given, NetworkMethod, average, seeds
 from pudistill.methods.loss_correction import sample_losses
 from pudistill.methods.noise_level import NoiseLevel, estimate_noise_level
 
-# Weight of the unlabelled samples' loss by noise rate: the authors' table for CIFAR-10.
+# Weight of the unlabelled samples' loss by the share of labels drawn anew: the authors' table for
+# symmetric noise on CIFAR-10. Under asymmetric noise it is 0.
 UNLABELLED_WEIGHT = {0.2: 0.0, 0.5: 25.0, 0.8: 25.0, 0.9: 50.0}
 # From this noise rate on, losses are averaged over so many epochs, as the authors do at 90 %.
 HIGH_NOISE, AVERAGED_EPOCHS = 0.85, 5
@@ -53,8 +54,8 @@ class DivideMixClassifier(NetworkMethod):
     asymmetric : bool or None, default=None
         Whether wrong labels of a class are mostly of one other class. ``None``: estimated.
     unlabelled_weight : float or None, default=None
-        Weight of the unlabelled samples' loss, `λ_u`. ``None``: by the noise rate, between the
-        authors' values for CIFAR-10.
+        Weight of the unlabelled samples' loss, `λ_u`. ``None``: 0 under asymmetric noise, else by
+        the noise rate, between the authors' values for CIFAR-10.
     warm_up : float in [0, 1], default=0.1
         Share of the epochs in which all samples are labelled: the authors' 10, in a recipe of 100.
     threshold : float in (0, 1), default=0.5
@@ -138,17 +139,19 @@ class DivideMixClassifier(NetworkMethod):
     def _learn(self, given: Given, seed: int) -> Any:
         of_noise, of_division, *of_networks = seeds(seed, 4)
         level = self._noise_level(given, of_noise)
+        # The authors count labels that were drawn anew, of which some are right by chance.
+        redrawn = level.rate * given.n_classes / (given.n_classes - 1)
         weight = self.unlabelled_weight
         if weight is None:
             rates, weights = zip(*UNLABELLED_WEIGHT.items(), strict=True)
-            weight = float(np.interp(level.rate, rates, weights))
+            weight = 0.0 if self.asymmetric_ else float(np.interp(redrawn, rates, weights))
         networks = [self._network(one) for one in of_networks]
         jobs = [network.start(given.X, given.targets) for network in networks]
         epochs = jobs[0].recipe.epochs
         division = CoDivision(
             jobs,
             given.trusted,
-            n_averaged=AVERAGED_EPOCHS if level.rate >= HIGH_NOISE else 1,
+            n_averaged=AVERAGED_EPOCHS if redrawn >= HIGH_NOISE else 1,
             seed=of_division,
         )
         lessons = [

@@ -1,13 +1,14 @@
 """Gold Loss Correction: the transition matrix from a model of the noisy labels (reference [6])."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from pudistill.calibration import SMALLEST_PROBA
 from pudistill.learners import continues_training, default_learner, predict_proba, train
-from pudistill.methods.base import Given, Method
-from pudistill.methods.noise_level import gold_matrix
+from pudistill.methods.base import Given, Method, train_plainly
+from pudistill.methods.noise_level import estimate_noise_level
 from pudistill.noise_aware import View, learn, likelihood_training, train_on_labels
 from pudistill.validation import MISSING
 
@@ -83,9 +84,8 @@ class GoldLossCorrectionClassifier(Method):
         if len(view.labelled) == 0 or len(np.unique(view.given[view.labelled])) == 1:
             self.transition_matrix_ = np.full((n_classes, n_classes), 1 / n_classes)
         else:
-            noisy = train_on_labels(estimator, X, view.given, n_classes, seed)
-            prediction = predict_proba(noisy, X, n_classes, view.trusted)
-            self.transition_matrix_ = gold_matrix(prediction, view.verified[view.trusted])
+            learn_labels = partial(train_plainly, learner=estimator, seed=seed)
+            self.transition_matrix_ = estimate_noise_level(learn_labels, given).transition_matrix
         T = np.maximum(self.transition_matrix_, SMALLEST_PROBA)
         if continues_training(estimator):
             return train(likelihood_training(estimator, X, view, T, seed))

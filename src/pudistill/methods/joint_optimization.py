@@ -111,8 +111,8 @@ class JointOptimizationClassifier(NetworkMethod):
         if given.trusted.any():
             prior = given.targets[given.trusted].mean(axis=0)
         lesson = JointOptimization(
-            torch.tensor(given.targets, device=job.hardware.device),
-            torch.tensor(prior, device=job.hardware.device),
+            torch.tensor(given.targets, dtype=job.hardware.dtype, device=job.hardware.device),
+            torch.tensor(prior, dtype=job.hardware.dtype, device=job.hardware.device),
             torch.tensor(given.trusted, device=job.hardware.device),
             prior_weight=self.prior_weight,
             entropy_weight=self.entropy_weight,
@@ -120,7 +120,8 @@ class JointOptimizationClassifier(NetworkMethod):
             n_averaged=max(1, round(self.averaged * job.recipe.epochs)),
         )
         teach([network], [replace(job, lesson=lesson)], first)
-        return self._network(second).fit(given.X, lesson.learned().numpy(force=True))
+        learned = lesson.learned().numpy(force=True).astype(float)
+        return self._network(second).fit(given.X, learned / learned.sum(axis=1, keepdims=True))
 
 
 class JointOptimization(Lesson):
@@ -174,7 +175,6 @@ class JointOptimization(Lesson):
 
     def _average(self) -> Tensor:
         mean = torch.stack(list(self.epochs)).mean(dim=0)
-        mean = mean / mean.sum(dim=1, keepdim=True)
         return torch.where(self.trusted[:, None], self.targets, mean)
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Price]:

@@ -110,8 +110,10 @@ class LDMIClassifier(NetworkMethod):
             schedule="step",
             milestones=(),
             batch_size=self.batch_size,
+            epochs=job.recipe.epochs,
+            min_steps=0,
         )
-        again = {"warm_start": True, "learning_rate": None, "batch_size": None}
+        again = {"warm_start": True, "learning_rate": None, "batch_size": None, "epochs": None}
         network.set_params(recipe=recipe, random_state=second, **again)
         job = network.start(given.X, given.targets)
         teach([network], [replace(job, lesson=Determinant())], second)

@@ -6,13 +6,11 @@ from typing import Any
 import numpy as np
 
 from pudistill.learners import (
-    Training,
     cross_fit_proba,
     default_learner,
     predict_proba,
-    train,
 )
-from pudistill.methods.base import Given, Method, seeds
+from pudistill.methods.base import Given, Method, seeds, train_plainly
 from pudistill.methods.noise_level import estimate_noise_level
 
 N_FOLDS = 5
@@ -86,7 +84,7 @@ class LabelDistillationClassifier(Method):
         noisy = np.flatnonzero(~given.trusted)
         trusted = given.take(np.flatnonzero(given.trusted))
         targets = given.targets
-        auxiliary = _train(trusted, learner, of_model)
+        auxiliary = train_plainly(trusted, learner, of_model)
         if len(noisy) == 0:
             self.blend_ = 1.0
             return auxiliary
@@ -94,16 +92,12 @@ class LabelDistillationClassifier(Method):
             learner, trusted.X, trusted.targets, n_folds=N_FOLDS, n_jobs=self.n_jobs, seed=of_model
         )
         risk_of_model = float(((held_out - trusted.targets) ** 2).sum(axis=1).mean())
-        level = estimate_noise_level(partial(_train, learner=learner, seed=of_noise), given)
+        level = estimate_noise_level(partial(train_plainly, learner=learner, seed=of_noise), given)
         risk_of_label = 2 * level.rate * len(given.labels) / len(noisy)
         self.blend_ = best_blend(risk_of_model, risk_of_label)
         proba = predict_proba(auxiliary, given.X, given.n_classes, noisy)
         targets[noisy] = self.blend_ * targets[noisy] + (1 - self.blend_) * proba
-        return train(Training(learner, given.X, targets, role="student", seed=of_model))
-
-
-def _train(given: Given, learner: Any, seed: int) -> Any:
-    return train(Training(learner, given.X, given.targets, role="student", seed=seed))
+        return train_plainly(given, learner, of_model, targets)
 
 
 def best_blend(risk_of_model: float, risk_of_label: float) -> float:

@@ -18,6 +18,8 @@ from pudistill.methods.base import Given
 # What the authors of Forward correction take on CIFAR-10 in place of the largest probability,
 # which outliers have.
 ANCHOR_QUANTILE = 0.97
+# A typical sample is among this share of its class at least: of ten even classes, the same.
+RARE_SHARE = 0.3
 
 
 class NoiseLevel(NamedTuple):
@@ -127,5 +129,9 @@ def anchor_matrix(proba: np.ndarray, quantile: float = ANCHOR_QUANTILE) -> np.nd
     >>> anchor_matrix(np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]]), quantile=1.0).tolist()
     [[0.9, 0.1], [0.2, 0.8]]
     """
-    typical = np.quantile(proba, quantile, axis=0, method="nearest")
+    # Of a rare class, fewer samples than 1 - quantile may be typical.
+    shares = np.maximum(quantile, 1 - RARE_SHARE * proba.mean(axis=0))
+    typical = [
+        np.quantile(p, share, method="nearest") for p, share in zip(proba.T, shares, strict=True)
+    ]
     return proba[np.abs(proba - typical).argmin(axis=0)]

@@ -64,8 +64,9 @@ class SmallLoss(Lesson):
         chosen : Tensor of shape (n_kept,), int64
             Places in the batch; trusted samples come first, whatever their loss.
         """
-        n_kept = max(1, int(self.kept_share * len(losses)))
-        ranked = losses.detach().masked_fill(self.trusted[batch.rows], -torch.inf)
+        trusted = self.trusted[batch.rows]
+        n_kept = max(1, int(self.kept_share * len(losses)), int(trusted.sum()))
+        ranked = losses.detach().masked_fill(trusted, -torch.inf)
         return ranked.argsort(stable=True)[:n_kept]
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Price]:
