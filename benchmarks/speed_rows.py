@@ -242,12 +242,12 @@ TRAINING_GOALS = {"against the bare loop": Goal(0.95), "against the loader": Goa
 
 @row("training of small_cnn, 28 x 28", TRAINING_GOALS)
 def training_small_cnn(_: Path) -> Figures:
-    return training("small_cnn", (28, 28, 1), 4096, n_trials=5)
+    return training("small_cnn", (28, 28, 1), 4096, n_trials=4)
 
 
 @row("training of preact_resnet18, 32 x 32", TRAINING_GOALS)
 def training_preact_resnet18(_: Path) -> Figures:
-    return training("preact_resnet18", (32, 32, 3), 256, n_trials=2)
+    return training("preact_resnet18", (32, 32, 3), 192, n_trials=2)
 
 
 @row("training of preact_resnet18 on a GPU", TRAINING_GOALS, "gpu")
