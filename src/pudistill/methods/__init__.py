@@ -34,6 +34,7 @@ NAMES = {
     "gold_loss_correction": "Gold Loss Correction",
     "label_distillation": "Distillation of labels",
     "paper": "the paper's method",
+    "paper_told": "the paper's, told the level",
     "pudistill": "pudistill",
     "true_labels": "trained with all labels right",
 }

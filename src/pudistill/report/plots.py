@@ -84,7 +84,7 @@ METHODS = {
     "pudistill": ("pudistill", "--accent"),
     "true_labels": ("all labels right", "--muted"),
 }
-_OTHER_COLOURS = ["--series-5", "--series-6", "--series-7", "--series-8", "--series-9"]
+_OTHER_COLOURS = [f"--series-{n}" for n in (5, 6, 7, 8, 9, 1, 0, 2)]
 NOISE_FREE = ("trusted_only", "true_labels")
 """Methods that read no noisy label: one accuracy, whatever the noise."""
 
