@@ -177,14 +177,19 @@ class Bench:
         return float(np.mean(proba.argmax(axis=1) == self._codes(self.test.y)))
 
     def _codes(self, labels: np.ndarray) -> np.ndarray:
-        code = {name: n for n, name in enumerate(self.clean.classes)} | {None: MISSING}
-        return np.array([code[name] for name in labels])
+        return codes_of(labels, self.clean.classes)
 
     def fingerprint(self) -> str:
         """Hash everything that an accuracy depends on, but the method and the given labels."""
         settings = self.settings.model_dump(exclude={"noises", "levels", "methods", "n_jobs"})
         data = (self.clean.X, self.clean.true_labels, self.clean.verified)
         return joblib.hash((settings, data, self.test.X, self.test.y))
+
+
+def codes_of(labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """Return the classes' positions; -1 for None."""
+    code = {name: n for n, name in enumerate(classes)} | {None: MISSING}
+    return np.array([code[name] for name in labels])
 
 
 class NoisySet(NamedTuple):

@@ -5,7 +5,7 @@ Cells are kept under everything they were computed from, so that an interrupted 
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +18,16 @@ from pudistill.data import TrustedDataset, load_dataset
 from pudistill.distillation import average_proba, train_teachers
 from pudistill.exceptions import InputError
 from pudistill.experiments import paper
-from pudistill.experiments.curve import METHODS, Bench, CurveSettings, Score, distilled, measure
+from pudistill.experiments.curve import (
+    METHODS,
+    OURS,
+    Bench,
+    CurveSettings,
+    Score,
+    codes_of,
+    distilled,
+    measure,
+)
 from pudistill.learners import predict_proba
 from pudistill.noise import CIFAR10_CLASSES, CIFAR10_MAP
 from pudistill.report import plots
@@ -26,7 +35,7 @@ from pudistill.runs import Run, Units
 from pudistill.validation import MISSING
 from pudistill.workflow import make_learner, versions, with_noise
 
-PAPER, TOLD, OURS = "paper", "paper_told", "pudistill"
+PAPER, TOLD = "paper", "paper_told"
 COMPARED = (*methods.METHODS, PAPER, TOLD, OURS)
 NAMES = methods.NAMES | {
     PAPER: "PUDistill (paper)",
@@ -190,10 +199,9 @@ class Setup:
         """Return the training samples, a tenth of them trusted."""
         return with_noise(self.train, "symmetric", 0.0, 0.1, seed)
 
-    def codes(self, labels: np.ndarray) -> np.ndarray:
-        """Return the classes' codes."""
-        code = {name: n for n, name in enumerate(self.train.classes)} | {None: MISSING}
-        return np.array([code[label] for label in labels])
+    def test_codes(self) -> np.ndarray:
+        """Return the right classes of the test samples, as codes."""
+        return codes_of(self.test.y, self.train.classes)
 
 
 def told_the_level(bench: Bench) -> Score:
@@ -344,7 +352,7 @@ def _teachers(setup: Setup, seed: int) -> _Teachers:
 
 def table1(setup: Setup) -> Result:
     """Precision and size of the clean set on test samples, by class."""
-    right = setup.codes(setup.test.y)
+    right = setup.test_codes()
     rows = []
     for seed in setup.seeds:
         found = _teachers(setup, seed).eval_labels
@@ -366,7 +374,7 @@ def table1(setup: Setup) -> Result:
 
 def table2(setup: Setup) -> Result:
     """Accuracy of the teachers on test samples that they are sure of."""
-    right = setup.codes(setup.test.y)
+    right = setup.test_codes()
     rows = []
     probas = [_teachers(setup, seed).test_proba for seed in setup.seeds]
     for proba, (eta, (accuracy, size)) in product(probas, paper.TABLE_2.items()):
@@ -389,7 +397,7 @@ def table3(_: Setup) -> Result:
 
 def table4(setup: Setup) -> Result:
     """Test accuracy of teachers with and without mixup, bootstrap and entropy regularisation."""
-    right = setup.codes(setup.test.y)
+    right = setup.test_codes()
     n_classes = len(setup.train.classes)
     rows = []
     found = {seed: _teachers(setup, seed).clean_labels for seed in setup.seeds}
@@ -484,7 +492,7 @@ def reproduce(
     train, test = size.load(data)
     with Run.begin(output, config) as run:
         setup = Setup(
-            replace(size, levels=tuple(config["levels"])),
+            size,
             train,
             test,
             tuple(config["levels"]),

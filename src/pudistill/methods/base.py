@@ -1,5 +1,6 @@
 """What all methods have in common: the interface, and how trusted samples are used."""
 
+from dataclasses import replace
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -13,7 +14,8 @@ from sklearn.utils.validation import check_is_fitted
 from pudistill.calibration import Temperature
 from pudistill.exceptions import InputError, torch_extra
 from pudistill.learners import Mixture, Training, continues_training, predict_proba, train
-from pudistill.validation import MISSING, check_features, check_samples
+from pudistill.learners.recipes import Recipe, find_recipe
+from pudistill.validation import MISSING, check_features, check_samples, is_pictures
 
 # What a recipe may add to the loss, and other methods' losses have not.
 PLAIN = {"mixup": 0.0, "entropy_weight": 0.0, "consistency_weight": 0.0}
@@ -177,6 +179,12 @@ class NetworkMethod(Method):
             )
         fresh = {"role": "student", "loss": "cross_entropy", "warm_start": False}
         return network.set_params(**PLAIN | fresh | {"random_state": seed} | params)
+
+
+def at_constant_rate(network: Any, X: Any, **changes: Any) -> Recipe:
+    """Return a student's recipe without a schedule: the rate stays at its largest."""
+    recipe = find_recipe(network.recipe, "student", pictures=is_pictures(X))
+    return replace(recipe, schedule="step", milestones=(), **changes)
 
 
 def train_plainly(given: Given, learner: Any, seed: int, targets: np.ndarray | None = None) -> Any:

@@ -1,6 +1,5 @@
 """Co-teaching: two networks choose each other's samples (reference [39])."""
 
-from functools import partial
 from numbers import Real
 from typing import Any
 
@@ -10,12 +9,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from pudistill.learners.lessons import Batch
-from pudistill.methods.base import Given, NetworkMethod, seeds
-from pudistill.methods.noise_level import estimate_noise_level
-from pudistill.methods.small_loss import SmallLoss, teach_pair
+from pudistill.methods.small_loss import SmallLoss, SmallLossMethod
 
 
-class CoTeachingClassifier(NetworkMethod):
+class CoTeachingClassifier(SmallLossMethod):
     """Train two networks, each on the samples of a batch that have a small loss in the other one.
 
     The share of samples that is left out rises from 0 to the noise rate. The authors are told that
@@ -65,7 +62,7 @@ class CoTeachingClassifier(NetworkMethod):
     """
 
     _parameter_constraints: dict = {
-        **NetworkMethod._parameter_constraints,
+        **SmallLossMethod._parameter_constraints,
         "noise_rate": [Interval(Real, 0, 1, closed="both"), None],
         "warm_up": [Interval(Real, 0, 1, closed="both")],
         "use_trusted": ["boolean"],
@@ -86,15 +83,10 @@ class CoTeachingClassifier(NetworkMethod):
         self.use_trusted = use_trusted
         self.random_state = random_state
 
-    def _learn(self, given: Given, seed: int) -> Any:
-        of_noise, of_pair = seeds(seed, 2)
-        if self.noise_rate is None:
-            level = estimate_noise_level(partial(self._fitted, seed=of_noise), given)
-        self.noise_rate_ = level.rate if self.noise_rate is None else float(self.noise_rate)
-        return teach_pair(self._network, given, self._lesson, of_pair)
-
-    def _lesson(self, job: Any, trusted: Tensor) -> SmallLoss:
-        return CoTeaching(self.noise_rate_, job.recipe.epochs, self.warm_up, trusted)
+    def _lesson(
+        self, noise_rate: float, n_epochs: int, warm_up: float, trusted: Tensor
+    ) -> SmallLoss:
+        return CoTeaching(noise_rate, n_epochs, warm_up, trusted)
 
 
 class CoTeaching(SmallLoss):

@@ -80,7 +80,7 @@ class ForwardCorrectionClassifier(NetworkMethod):
         if len(np.unique(noisy.labels)) < 2:
             self.transition_matrix_ = np.full((given.n_classes,) * 2, 1 / given.n_classes)
         else:
-            first = self._network(of_noisy).fit(noisy.X, noisy.targets)
+            first = self._fitted(noisy, of_noisy)
             self.transition_matrix_ = anchor_matrix(first.predict_proba(noisy.X))
         T = np.maximum(self.transition_matrix_, SMALLEST_PROBA)
         known = likelihood(T, given.labels, np.where(given.trusted, given.labels, MISSING))

@@ -1,6 +1,5 @@
 """JoCoR: two networks that agree, trained on samples of small joint loss (reference [40])."""
 
-from functools import partial
 from numbers import Real
 from typing import Any
 
@@ -10,12 +9,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from pudistill.learners.lessons import Batch
-from pudistill.methods.base import Given, NetworkMethod, seeds
-from pudistill.methods.noise_level import estimate_noise_level
-from pudistill.methods.small_loss import SmallLoss, teach_pair
+from pudistill.methods.small_loss import SmallLoss, SmallLossMethod
 
 
-class JoCoRClassifier(NetworkMethod):
+class JoCoRClassifier(SmallLossMethod):
     """Train two networks with one loss, of which their disagreement is a part.
 
     A sample's loss is `(1 - λ)` of both cross-entropies plus `λ` of both Kullback-Leibler
@@ -72,7 +69,7 @@ class JoCoRClassifier(NetworkMethod):
     """
 
     _parameter_constraints: dict = {
-        **NetworkMethod._parameter_constraints,
+        **SmallLossMethod._parameter_constraints,
         "noise_rate": [Interval(Real, 0, 1, closed="both"), None],
         "agreement": [Interval(Real, 0, 1, closed="both")],
         "warm_up": [Interval(Real, 0, 1, closed="both")],
@@ -96,23 +93,18 @@ class JoCoRClassifier(NetworkMethod):
         self.use_trusted = use_trusted
         self.random_state = random_state
 
-    def _learn(self, given: Given, seed: int) -> Any:
-        of_noise, of_pair = seeds(seed, 2)
-        if self.noise_rate is None:
-            level = estimate_noise_level(partial(self._fitted, seed=of_noise), given)
-        self.noise_rate_ = level.rate if self.noise_rate is None else float(self.noise_rate)
-        return teach_pair(self._network, given, self._lesson, of_pair)
-
-    def _lesson(self, job: Any, trusted: Tensor) -> SmallLoss:
-        lesson = JoCoR(self.noise_rate_, job.recipe.epochs, self.warm_up, trusted)
-        lesson.agreement = self.agreement
-        return lesson
+    def _lesson(
+        self, noise_rate: float, n_epochs: int, warm_up: float, trusted: Tensor
+    ) -> SmallLoss:
+        return JoCoR(noise_rate, n_epochs, warm_up, trusted, agreement=self.agreement)
 
 
 class JoCoR(SmallLoss):
     """Both networks learn from the samples of small joint loss."""
 
-    agreement: float
+    def __init__(self, *settings: Any, agreement: float) -> None:
+        super().__init__(*settings)
+        self.agreement = agreement
 
     def price(self, logits: Tensor, batch: Batch) -> Tensor:
         """See `SmallLoss`."""

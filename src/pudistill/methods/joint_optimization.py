@@ -12,10 +12,8 @@ from torch import Tensor
 
 from pudistill.learners.lessons import Batch, Lesson, Price
 from pudistill.learners.losses import prior_loss, soft_loss
-from pudistill.learners.recipes import find_recipe
 from pudistill.learners.torch_classifier import teach
-from pudistill.methods.base import Given, NetworkMethod, seeds
-from pudistill.validation import is_pictures
+from pudistill.methods.base import Given, NetworkMethod, at_constant_rate, seeds
 
 
 class JointOptimizationClassifier(NetworkMethod):
@@ -104,9 +102,8 @@ class JointOptimizationClassifier(NetworkMethod):
     def _learn(self, given: Given, seed: int) -> Any:
         first, second = seeds(seed, 2)
         network = self._network(first)
-        recipe = find_recipe(network.recipe, "student", pictures=is_pictures(given.X))
-        constant = replace(recipe, schedule="step", milestones=())
-        job = network.set_params(recipe=constant).start(given.X, given.targets)
+        network.set_params(recipe=at_constant_rate(network, given.X))
+        job = network.start(given.X, given.targets)
         prior = np.full(given.n_classes, 1 / given.n_classes)
         if given.trusted.any():
             prior = given.targets[given.trusted].mean(axis=0)

@@ -10,10 +10,8 @@ from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
 from pudistill.learners.lessons import Batch, Lesson, Price
-from pudistill.learners.recipes import find_recipe
 from pudistill.learners.torch_classifier import teach
-from pudistill.methods.base import Given, NetworkMethod, seeds
-from pudistill.validation import is_pictures
+from pudistill.methods.base import Given, NetworkMethod, at_constant_rate, seeds
 
 RIDGE = 0.01  # in units of a class's mean share
 
@@ -104,11 +102,10 @@ class LDMIClassifier(NetworkMethod):
         job = network.start(given.X, given.targets)
         epochs = max(1, round(self.warm_up * job.recipe.epochs))
         teach([network], [replace(job, recipe=job.recipe.lasting(epochs))], first)
-        recipe = replace(
-            find_recipe(network.recipe, "student", pictures=is_pictures(given.X)),
+        recipe = at_constant_rate(
+            network,
+            given.X,
             learning_rate=job.recipe.learning_rate * self.learning_rate_share,
-            schedule="step",
-            milestones=(),
             batch_size=self.batch_size,
             epochs=job.recipe.epochs,
             min_steps=0,

@@ -1,6 +1,7 @@
 """What Co-teaching and JoCoR share: two networks that learn from samples of small loss."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor, nn
 from pudistill.learners.lessons import Batch, Lesson, Price
 from pudistill.learners.torch_classifier import TorchClassifier, teach
 from pudistill.learners.training import Job
-from pudistill.methods.base import Given, average, seeds
+from pudistill.methods.base import Given, NetworkMethod, average, seeds
+from pudistill.methods.noise_level import estimate_noise_level
 
 
 class Committee(nn.Module):
@@ -78,32 +80,30 @@ class SmallLoss(Lesson):
         raise NotImplementedError
 
 
-def teach_pair(make_network: Any, given: Given, make_lesson: Any, seed: int) -> Any:
-    """Train two networks on the same batches, and return their average.
+class SmallLossMethod(NetworkMethod):
+    """A method whose two networks learn from the same batches by a `SmallLoss`; they are averaged.
 
-    Parameters
-    ----------
-    make_network : callable
-        Takes a seed, returns a `TorchClassifier`.
-    given : Given
-        Samples and labels.
-    make_lesson : callable
-        Takes the job of the first network and which samples are trusted, returns a `SmallLoss`.
-    seed : int
-        Decides everything random.
-
-    Returns
-    -------
-    model : Mixture
-        Both networks.
+    Subclasses have the parameters `noise_rate` and `warm_up`, and make the lesson.
     """
-    networks: list[TorchClassifier] = [make_network(one) for one in seeds(seed, 2)]
-    jobs: list[Job] = [network.start(given.X, given.targets) for network in networks]
-    trusted = torch.tensor(given.trusted, device=jobs[0].hardware.device)
-    job = replace(
-        jobs[0],
-        module=Committee([job.module for job in jobs]),
-        lesson=make_lesson(jobs[0], trusted),
-    )
-    teach(networks, [job], seed)
-    return average(networks, given.n_classes)
+
+    noise_rate: float | None
+    warm_up: float
+
+    def _learn(self, given: Given, seed: int) -> Any:
+        of_noise, of_pair = seeds(seed, 2)
+        if self.noise_rate is None:
+            level = estimate_noise_level(partial(self._fitted, seed=of_noise), given)
+        self.noise_rate_ = level.rate if self.noise_rate is None else float(self.noise_rate)
+        networks: list[TorchClassifier] = [self._network(one) for one in seeds(of_pair, 2)]
+        jobs: list[Job] = [network.start(given.X, given.targets) for network in networks]
+        trusted = torch.tensor(given.trusted, device=jobs[0].hardware.device)
+        lesson = self._lesson(self.noise_rate_, jobs[0].recipe.epochs, self.warm_up, trusted)
+        both = Committee([job.module for job in jobs])
+        teach(networks, [replace(jobs[0], module=both, lesson=lesson)], of_pair)
+        return average(networks, given.n_classes)
+
+    def _lesson(
+        self, noise_rate: float, n_epochs: int, warm_up: float, trusted: Tensor
+    ) -> SmallLoss:
+        """Make the lesson; parameters are those of `SmallLoss`."""
+        raise NotImplementedError
