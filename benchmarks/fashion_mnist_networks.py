@@ -26,7 +26,7 @@ from pudistill import PUDistillClassifier, TorchClassifier, corrupt_labels, load
 from pudistill.distillation import average_proba
 from pudistill.learners import Training, predict_proba, train
 from pudistill.pseudo_labels import one_hot
-from pudistill.runs import Units
+from pudistill.units import Units
 from pudistill.workflow import reference_accuracy
 
 # Pairs that people would confuse, as CIFAR-10's in the paper.

@@ -19,7 +19,7 @@ from pudistill import PUDistillClassifier, corrupt_labels, load_dataset
 from pudistill.learners import Training, default_learner, predict_proba, train
 from pudistill.noise import CIFAR10_CLASSES, CIFAR10_MAP, CorruptedLabels, cyclic_map
 from pudistill.pseudo_labels import one_hot
-from pudistill.runs import Units
+from pudistill.units import Units
 from pudistill.workflow import make_learner
 
 KNOWN = "pudistill (originals known)"

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.datasets import load_digits, load_wine
+from sklearn.datasets import load_digits, load_iris, load_wine
 from sklearn.ensemble import (
     ExtraTreesClassifier,
     GradientBoostingClassifier,
@@ -20,10 +20,13 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
+from torch import nn
 
 from pudistill import InputError, PUDistillClassifier, TorchClassifier, load
 from pudistill.atomic import write_atomic
-from pudistill.runs import Run, Units, check_storable
+from pudistill.runs import Run
+from pudistill.storage import check_storable
+from pudistill.units import Units
 
 LEARNERS = [
     LogisticRegression(max_iter=1000),
@@ -100,6 +103,44 @@ def test_a_learner_that_cannot_be_stored_is_named():
 
 class Squares(NamedTuple):
     squares: np.ndarray
+
+
+class Taught(NamedTuple):
+    learners: list
+    score: np.ndarray
+
+
+def test_units_hold_fitted_learners(tmp_path):
+    X, y = load_iris(return_X_y=True)
+    calls = []
+
+    def learn(seed: int) -> Taught:
+        calls.append(seed)
+        network = TorchClassifier(epochs=1, random_state=seed).fit(X, y)
+        return Taught([network, GaussianNB().fit(X, y)], np.array(0.5))
+
+    cached = Units(tmp_path / "units").cache(learn)
+    first, again = cached(3), cached(3)
+    assert calls == [3]
+    assert again.score == 0.5
+    for one, other in zip(first.learners, again.learners, strict=True):
+        assert type(one) is type(other)
+        assert np.array_equal(one.predict_proba(X), other.predict_proba(X))
+
+
+def test_what_no_file_can_hold_is_computed_again(tmp_path):
+    calls = []
+
+    def learn() -> Taught:
+        calls.append(1)
+        module = lambda _, n_classes: nn.Linear(4, n_classes)  # noqa: E731
+        X, y = load_iris(return_X_y=True)
+        return Taught([TorchClassifier(module, epochs=1).fit(X, y)], np.array(0.5))
+
+    cached = Units(tmp_path / "units").cache(learn)
+    assert cached().score == cached().score == 0.5
+    assert len(calls) == 2
+    assert not (tmp_path / "units").exists()
 
 
 def test_units_are_computed_once_for_each_input(tmp_path):

@@ -1,11 +1,14 @@
 """Files that are there whole or not at all, whatever happens while they are written."""
 
+import io
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+import numpy as np
 
 
 @contextmanager
@@ -53,3 +56,16 @@ def write_atomic(path: Path, content: bytes) -> None:
     """Write a file in one go; see `open_atomic`."""
     with open_atomic(path) as file:
         file.write(content)
+
+
+def to_npz(arrays: dict[str, Any]) -> bytes:
+    """Put arrays into the bytes of an ``.npz`` file."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def load_npz(path: Path) -> dict[str, np.ndarray]:
+    """Read all arrays of an ``.npz`` file; none of them may be a pickle."""
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)

@@ -6,15 +6,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from joblib import Memory
-from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
+from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, check_memory
 
+from pudistill.base import NoisyLabelClassifier
 from pudistill.comparison import Comparison, ExpectedAccuracy
 from pudistill.distillation import average_proba, train_student, train_teachers
 from pudistill.exceptions import InputError
-from pudistill.learners import default_learner, needs_calibration, predict_proba
+from pudistill.learners import default_learner, needs_calibration, normalised
 from pudistill.model_selection import deal_folds
 from pudistill.noise_aware import Preparation, learn_and_compare, prepare
 from pudistill.noise_estimation import NoiseEstimate
@@ -41,7 +42,7 @@ LEARNED_BY_STUDENT = (
 )
 
 
-class PUDistillClassifier(ClassifierMixin, BaseEstimator):
+class PUDistillClassifier(NoisyLabelClassifier):
     """Learn from noisy labels with the help of a few trusted ones.
 
     A tiered positive-unlabeled filter grows a clean set out of the noisy samples without reading
@@ -185,6 +186,7 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
         "share_trunk": ["boolean", StrOptions({"auto"})],
     }
     __metadata_request__fit = {"trusted": True}
+    _model_name = "student_"
 
     def __init__(
         self,
@@ -323,7 +325,8 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
             self.teachers_ = guides.models.get("teacher", [])
             self.teacher_proba_ = guides.proba[guides.of("teacher")][noisy]
             return self
-        self.teachers_ = train_teachers(
+        teach = check_memory(self.memory).cache(train_teachers, ignore=["n_jobs"])
+        self.teachers_ = teach(
             self._learner(TEACHER, X),
             X,
             self.filter_.clean_labels_,
@@ -331,7 +334,7 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
             n_teachers=self.n_teachers,
             n_jobs=self.n_jobs,
             seed=int(seed[1]),
-        )
+        ).members
         self.teacher_proba_ = average_proba(self.teachers_, X, labels.n_classes, noisy)
         return self
 
@@ -471,46 +474,6 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
         )
         return targets
 
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Predict class probabilities with the student.
-
-        Parameters
-        ----------
-        X : samples as in `fit`
-            Samples.
-
-        Returns
-        -------
-        proba : ndarray of shape (n_samples, n_classes)
-            Probabilities; columns in the order of `classes_`.
-        """
-        check_is_fitted(self, "student_")
-        X = check_features(self, X, self._learners(), reset=False)
-        if isinstance(X, pd.DataFrame) and not self._fitted_on_frame:
-            X = X.to_numpy()  # a run's model knows the columns, its learner saw an array
-        return predict_proba(self.student_, X, len(self.classes_))
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Predict classes with the student.
-
-        Parameters
-        ----------
-        X : samples as in `fit`
-            Samples.
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,)
-            Class labels.
-        """
-        proba = self.predict_proba(X)
-        return self.classes_[proba.argmax(axis=1)]
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        return tags
-
     def _learners(self) -> list:
         """Learners for filter, teachers and student; None where the data decide."""
         own = (self.filter_estimator, self.teacher, self.student)
@@ -518,4 +481,4 @@ class PUDistillClassifier(ClassifierMixin, BaseEstimator):
 
     def _learner(self, role: int, X: Any) -> Any:
         learner = self._learners()[role]
-        return default_learner(X) if learner is None else learner
+        return default_learner(X) if learner is None else normalised(learner, X)

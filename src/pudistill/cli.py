@@ -362,22 +362,28 @@ def corrupt(
     )
 
 
-@app.command(epilog="Example: pudistill reproduce table5 --scale smoke --output table5")
+@app.command(epilog="Example: pudistill reproduce table5 fig3 --scale smoke")
 def reproduce(
-    experiment: Annotated[
-        str,
+    experiments: Annotated[
+        list[str],
         typer.Argument(
-            metavar="EXPERIMENT", help="table1 to table6, fig1, fig2 or fig3 of the paper."
+            metavar="EXPERIMENT...",
+            help="Some of table1 to table6 and fig1 to fig3 of the paper, or all.",
         ),
     ],
-    output: Output,
     scale: Annotated[
         str,
-        typer.Option(help="smoke (digits), cpu (CIFAR-10 features) or full (CIFAR-10, a GPU)."),
+        typer.Option(
+            help="smoke (digits), cpu (CIFAR-10 features), cpu-pictures (Fashion-MNIST) or full "
+            "(CIFAR-10, a GPU)."
+        ),
     ] = "smoke",
     data: Annotated[
         Path | None,
-        typer.Option(help="Folder that holds cifar10-features/ or cifar10/; smoke needs none."),
+        typer.Option(
+            help="Folder that holds cifar10-features/, fashion-mnist/, cifar10/, clothing1m/; "
+            "smoke needs none."
+        ),
     ] = None,
     levels: Annotated[
         str | None, typer.Option(help="Noise levels.", show_default="the scale's")
@@ -388,22 +394,29 @@ def reproduce(
     seeds: Annotated[
         int | None, typer.Option(min=1, help="Number of seeds.", show_default="the scale's")
     ] = None,
+    output: Annotated[
+        Path, typer.Option(help="Folder of all experiments, which share what they compute.")
+    ] = Path("reproduction"),
 ) -> None:
-    """Repeat a table or figure of the paper, ours beside theirs."""
+    """Repeat tables and figures of the paper, ours beside theirs."""
+    from pudistill.experiments.reproduce import EXPERIMENTS, check_names
     from pudistill.experiments.reproduce import reproduce as run_experiment
 
-    with _interruptible(output), _progress():
-        run = run_experiment(
-            experiment,
-            output,
-            scale=scale,
-            data=data,
-            levels=_numbers(levels),
-            compared=methods and [name.strip() for name in methods.split(",")],
-            n_seeds=seeds,
-        )
-    output_console.print((run.path / "table.md").read_text())
-    output_console.print(f"Cells: {run.path / 'cells.csv'}", soft_wrap=True)
+    wanted = list(EXPERIMENTS) if experiments == ["all"] else experiments
+    check_names("experiment", wanted, EXPERIMENTS)
+    for experiment in wanted:
+        with _interruptible(output), _progress():
+            run = run_experiment(
+                experiment,
+                output,
+                scale=scale,
+                data=data,
+                levels=_numbers(levels),
+                compared=methods and [name.strip() for name in methods.split(",")],
+                n_seeds=seeds,
+            )
+        output_console.print((run.path / "table.md").read_text(), soft_wrap=True)
+        messages.print(f"Table and cells: {run.path}", soft_wrap=True)
 
 
 def _numbers(text: str | None) -> list[float] | None:

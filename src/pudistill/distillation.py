@@ -1,6 +1,6 @@
 """Knowledge distillation: lines 11-14 of Algorithm 1 (paper, section III-B)."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.utils import _safe_indexing
@@ -15,6 +15,12 @@ N_TEACHERS_UNBALANCED = 5
 BALANCE_TOLERANCE = 1.1
 
 
+class Teachers(NamedTuple):
+    """Fitted teachers, as they are stored."""
+
+    members: list
+
+
 def train_teachers(
     estimator: Any,
     X: Any,
@@ -25,7 +31,7 @@ def train_teachers(
     sample_weight: np.ndarray | None = None,
     n_jobs: int | None = None,
     seed: int,
-) -> list:
+) -> Teachers:
     """Train teachers on balanced bootstrap subsets of the augmented clean set (lines 11-12).
 
     Parameters
@@ -51,8 +57,8 @@ def train_teachers(
 
     Returns
     -------
-    teachers : list of fitted estimators
-        Teachers.
+    teachers : Teachers
+        A list of them.
     """
     clean = np.flatnonzero(clean_labels >= 0)
     sizes = np.bincount(clean_labels[clean], minlength=n_classes)
@@ -86,7 +92,7 @@ def train_teachers(
         for teacher in train_all(tasks(), n_jobs):
             teachers.append(teacher)
             advance(1, detail=f"teacher {len(teachers)} of {n_teachers}")
-    return teachers
+    return Teachers(teachers)
 
 
 def average_proba(

@@ -12,6 +12,10 @@ class InputError(ValueError):
     """
 
 
+class DivergedError(InputError):
+    """The loss of a training stopped being a finite number."""
+
+
 class TrustedWarning(UserWarning):
     """What was said, or not said, about trusted samples deserves a second look."""
 

@@ -234,7 +234,9 @@ class TieredPUFilter(BaseEstimator):
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         settings = self._settings(seed, max_iter=self.max_iter if len(noisy) else 0)
         self.folds_ = deal_folds(verified, settings.n_teams, seed)
-        estimator = learners.default_learner(X) if self.estimator is None else self.estimator
+        estimator = learners.default_learner(X)
+        if self.estimator is not None:
+            estimator = learners.normalised(self.estimator, X)
         views, eval_views = [X], [] if eval_set is None else [eval_set]
         shared = self.share_trunk and settings.n_teams > 1 and learners.has_trunk(estimator)
         if shared and len(noisy):

@@ -5,51 +5,28 @@ A run folder holds ``labels.csv`` and ``labels.parquet``, ``model/``, ``metrics.
 that say what they were computed from, so that they need not be computed again.
 """
 
-import inspect
 import io
 import json
 import shutil
-import sys
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
-from typing import Any, get_type_hints
+from typing import Any
 
-import joblib
 import numpy as np
 import pandas as pd
 import tomli_w
 
-from pudistill import __version__
-from pudistill.atomic import write_atomic
+from pudistill.atomic import load_npz, to_npz, write_atomic
 from pudistill.calibration import Temperature
-from pudistill.exceptions import InputError, torch_extra
+from pudistill.exceptions import InputError
 from pudistill.learners import Mixture
+from pudistill.storage import Stored, dump, restore
+from pudistill.units import Units
 
 FORMAT = 3
-
-# What a stored scikit-learn learner may be made of besides what skops trusts on its own. These
-# classes hold numbers and other learners; building one runs nothing that the file chose.
-STORABLE_TYPES = [
-    "numpy.dtype",
-    "sklearn._loss.link.Interval",
-    "sklearn._loss.link.LogitLink",
-    "sklearn._loss.link.MultinomialLogit",
-    "sklearn._loss.loss.HalfBinomialLoss",
-    "sklearn._loss.loss.HalfMultinomialLoss",
-    "sklearn.calibration._CalibratedClassifier",
-    "sklearn.calibration._SigmoidCalibration",
-    "sklearn.ensemble._hist_gradient_boosting.binning._BinMapper",
-    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-    "sklearn.metrics._dist_metrics.EuclideanDistance64",
-    "sklearn.neighbors._kd_tree.KDTree",
-    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
-    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
-    "sklearn.tree._tree.Tree",
-]
 
 
 class Run:
@@ -77,10 +54,11 @@ class Run:
     @classmethod
     def check_free(cls, path: Path, config: dict[str, Any]) -> None:
         """Refuse a path at which something exists, unless it is the same run, interrupted."""
-        if not path.exists() or cls(path)._is_interrupted(config):
+        if not path.exists() or cls.is_interrupted(path, config):
             return
         if (path / "run.json").exists():
-            kind = "a run" if cls(path)._is_finished() else "an unfinished run with other settings"
+            finished = (path / "metrics.json").is_file()
+            kind = "a run" if finished else "an unfinished run with other settings"
             raise InputError(f"{path} already holds {kind}: choose another --output folder.")
         if not path.is_dir() or any(path.iterdir()):
             raise InputError(f"{path} already exists and is not empty: choose another --output.")
@@ -129,14 +107,21 @@ class Run:
                 run.discard()
             raise
 
-    def _is_interrupted(self, config: dict[str, Any]) -> bool:
-        names = ("run.json", "config.toml")
-        if not all((self.path / name).is_file() for name in names) or self._is_finished():
-            return False
-        return self.read_toml("config.toml") == config
+    @classmethod
+    def is_interrupted(cls, path: Path, config: dict[str, Any]) -> bool:
+        """Whether a folder holds a run of these settings that was begun and not finished."""
+        return cls._holds(path, config) and not (path / "metrics.json").is_file()
 
-    def _is_finished(self) -> bool:
-        return (self.path / "metrics.json").is_file()
+    @classmethod
+    def is_finished(cls, path: Path, config: dict[str, Any]) -> bool:
+        """Whether a folder holds a finished run of these settings."""
+        return cls._holds(path, config) and (path / "metrics.json").is_file()
+
+    @classmethod
+    def _holds(cls, path: Path, config: dict[str, Any]) -> bool:
+        if not all((path / name).is_file() for name in ("run.json", "config.toml")):
+            return False
+        return cls(path).read_toml("config.toml") == config
 
     @classmethod
     def open(cls, path: Path) -> "Run":
@@ -150,7 +135,7 @@ class Run:
                 f"{path} was written in format {version}, this version reads format {FORMAT}: "
                 "install the version of pudistill that wrote it."
             )
-        if not run._is_finished():
+        if not (run.path / "metrics.json").is_file():
             raise InputError(f"The run in {path} did not finish: give the same command again.")
         return run
 
@@ -159,7 +144,7 @@ class Run:
         shutil.rmtree(self.path, ignore_errors=True)
 
     @property
-    def units(self) -> "Units":
+    def units(self) -> Units:
         """Where finished stages are kept."""
         return Units(self.path / "units")
 
@@ -184,7 +169,7 @@ class Run:
 
     def write_arrays(self, name: str, arrays: dict[str, np.ndarray]) -> None:
         """Write arrays of the run."""
-        self.write_bytes(name, _npz(arrays))
+        self.write_bytes(name, to_npz(arrays))
 
     def read_json(self, name: str) -> Any:
         """Read a JSON file of the run."""
@@ -200,7 +185,7 @@ class Run:
 
     def read_arrays(self, name: str) -> dict[str, np.ndarray]:
         """Read arrays of the run."""
-        return self._read(name, _load_npz)
+        return self._read(name, load_npz)
 
     def _read(self, name: str, read: Callable[[Path], Any]) -> Any:
         path = self.path / name
@@ -212,8 +197,9 @@ class Run:
     def write_model(self, classifier: Any, feature_names: Sequence[str] | None = None) -> None:
         """Store what predicting needs: networks as safetensors, other learners by skops."""
         folder = Path(tempfile.mkdtemp(prefix=".model-", dir=self.path))
-        student = getattr(classifier, _model_attribute(classifier))
-        members = student.members if isinstance(student, Mixture) else [student]
+        model = classifier.fitted_model
+        members = model.members if isinstance(model, Mixture) else [model]
+        stored = [dump(member) for member in members]
         params = classifier.get_params(deep=False)
         meta = {
             "class": type(classifier).__name__,
@@ -222,11 +208,13 @@ class Run:
             "n_features_in": getattr(classifier, "n_features_in_", None),
             "feature_names_in": list(getattr(classifier, "feature_names_in_", feature_names or [])),
             "picture_shape": getattr(classifier, "_picture_shape", None),
-            "learners": [_write_learner(folder, n, member) for n, member in enumerate(members)],
+            "learners": [one.network for one in stored],
         }
-        if isinstance(student, Mixture):
-            sharpness = [temperature.sharpness for temperature in student.temperatures]
-            meta["mixture"] = {"weights": student.weights, "sharpness": sharpness}
+        if isinstance(model, Mixture):
+            sharpness = [temperature.sharpness for temperature in model.temperatures]
+            meta["mixture"] = {"weights": model.weights, "sharpness": sharpness}
+        for n, one in enumerate(stored):
+            write_atomic(folder / f"learner-{n}.{one.suffix}", one.content)
         write_atomic(folder / "model.json", json.dumps(meta, indent=2).encode())
         folder.chmod(0o755)
         shutil.rmtree(self.path / "model", ignore_errors=True)  # of the same run, interrupted
@@ -250,7 +238,7 @@ class Run:
         if mixture := meta.get("mixture"):
             temperatures = [Temperature(sharpness) for sharpness in mixture["sharpness"]]
             model = Mixture(learners, mixture["weights"], temperatures, len(meta["classes"]))
-        setattr(classifier, _model_attribute(classifier), model)
+        classifier.fitted_model = model
         names = all(isinstance(label, str) for label in meta["classes"])
         classifier.classes_ = np.array(meta["classes"], dtype=object if names else None)
         if meta["n_features_in"]:
@@ -262,15 +250,10 @@ class Run:
         return classifier
 
     def _read_learner(self, n: int, network: dict | None, module: Any) -> Any:
-        if network is None:
-            return self._read(f"model/learner-{n}.skops", _load_skops)
-        with torch_extra():
-            import safetensors.numpy
+        def read(path: Path) -> Any:
+            return restore(Stored(path.read_bytes(), network), module=module)
 
-            from pudistill.learners.torch_classifier import TorchClassifier
-
-        arrays = self._read(f"model/learner-{n}.safetensors", safetensors.numpy.load_file)
-        return TorchClassifier.from_state(arrays, network, module=module)
+        return self._read(f"model/learner-{n}.{Stored(b'', network).suffix}", read)
 
 
 def load(path: str | Path, *, module: Any = None) -> Any:
@@ -286,8 +269,8 @@ def load(path: str | Path, *, module: Any = None) -> Any:
 
     Returns
     -------
-    classifier : PUDistillClassifier
-        Fitted, with `label_table_` as in ``labels.parquet``.
+    classifier : PUDistillClassifier, or the method's that was fitted
+        With `label_table_` as in ``labels.parquet``.
 
     Raises
     ------
@@ -298,68 +281,6 @@ def load(path: str | Path, *, module: Any = None) -> Any:
     classifier = run.read_model(module)
     classifier.label_table_ = run.read_table("labels")
     return classifier
-
-
-def check_storable(learner: Any, X: Any, codes: np.ndarray) -> None:
-    """Refuse a learner that cannot be stored, before hours are spent on it.
-
-    Parameters
-    ----------
-    learner : classifier
-        The student.
-    X : samples
-        Samples to fit a copy on.
-    codes : ndarray of shape (n_samples,), int
-        Their classes.
-
-    Raises
-    ------
-    InputError
-        If neither safetensors nor skops can hold it; the message names the type.
-    """
-    if _is_network(learner):
-        from pudistill.learners import torch_classifier
-
-        torch_classifier.check_storable(learner)
-        return
-    from pudistill.learners import Training, train
-    from pudistill.pseudo_labels import one_hot
-
-    skops_io = _skops_io()
-    name = type(learner).__name__
-    targets = one_hot(codes, int(codes.max()) + 1)
-    try:
-        fitted = train(Training(learner, X, targets, role="student", seed=0))
-    except Exception as error:  # whatever a learner of the user's choice raises
-        raise InputError(
-            f"{name} cannot be fitted on the trusted samples ({error}): choose another learner."
-        ) from error
-    try:
-        content = skops_io.dumps(fitted)
-        unknown = skops_io.get_untrusted_types(data=content)
-    except Exception as error:  # skops raises whatever the object's own state makes it raise
-        raise InputError(
-            f"{name} cannot be stored by skops ({error}): choose another learner."
-        ) from error
-    unknown = sorted(set(unknown) - set(STORABLE_TYPES))
-    if unknown:
-        raise InputError(
-            f"{name} cannot be stored safely, because it holds "
-            f"{', '.join(unknown[:3])}: choose another learner."
-        )
-
-
-def _write_learner(folder: Path, n: int, learner: Any) -> dict | None:
-    """Store one learner; what else a network needs to be built again is returned."""
-    if not _is_network(learner):
-        write_atomic(folder / f"learner-{n}.skops", _skops_io().dumps(learner))
-        return None
-    with torch_extra():
-        import safetensors.numpy
-
-    arrays, network = learner.to_state()
-    write_atomic(folder / f"learner-{n}.safetensors", safetensors.numpy.save(arrays))
-    return network
 
 
 def _classifier_class(name: str) -> type:
@@ -374,94 +295,5 @@ def _classifier_class(name: str) -> type:
     return getattr(methods, name)
 
 
-def _model_attribute(classifier: Any) -> str:
-    return "student_" if hasattr(type(classifier), "fit_student") else "model_"
-
-
 def _is_scalar(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | float | str)
-
-
-def _is_network(learner: Any) -> bool:
-    return hasattr(learner, "to_state")
-
-
-def _load_skops(path: Path) -> Any:
-    return _skops_io().load(path, trusted=STORABLE_TYPES)
-
-
-def _skops_io() -> ModuleType:
-    """Import skops, but not PyTorch with it.
-
-    skops walks through all of scikit-learn, whose bridge to PyTorch it imports on the way where
-    PyTorch is installed: three quarters of the time, for nothing.
-    """
-    hides = "torch" not in sys.modules and "skops.io" not in sys.modules
-    if hides:
-        sys.modules["torch"] = None  # type: ignore[assignment]  # so that importing it fails
-    try:
-        import skops.io
-    finally:
-        if hides:
-            del sys.modules["torch"]
-    return skops.io
-
-
-class Units:
-    """Finished stages, kept as arrays under a hash of everything they were computed from.
-
-    It has joblib.Memory's interface, as far as an estimator's `memory` needs it, without pickles.
-
-    Parameters
-    ----------
-    folder : Path
-        Where the files are.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder.absolute()  # workers may have another working directory
-
-    def cache(self, func: Callable, ignore: Sequence[str] = ()) -> Callable:
-        """Wrap a function that returns a NamedTuple of arrays, so that it runs once per input.
-
-        Parameters
-        ----------
-        func : callable
-            Its return annotation is the NamedTuple.
-        ignore : sequence of str
-            Parameters that do not change the result.
-
-        Returns
-        -------
-        cached : callable
-            The same function.
-        """
-        signature = inspect.signature(func)
-        result_type = get_type_hints(func)["return"]
-
-        def cached(*args: Any, **kwargs: Any) -> Any:
-            inputs = signature.bind(*args, **kwargs).arguments
-            for name in ignore:
-                inputs.pop(name, None)
-            key = joblib.hash((__version__, func.__module__, func.__qualname__, inputs))
-            path = self.folder / f"{func.__name__.strip('_')}-{key}.npz"
-            try:
-                return result_type(**_load_npz(path))
-            except Exception:  # missing or damaged: it is computed, again
-                result = func(*args, **kwargs)
-                self.folder.mkdir(exist_ok=True)
-                write_atomic(path, _npz(result._asdict()))
-                return result
-
-        return cached
-
-
-def _npz(arrays: dict[str, Any]) -> bytes:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    return buffer.getvalue()
-
-
-def _load_npz(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as file:
-        return dict(file)

@@ -43,7 +43,8 @@ from pudistill.pseudo_labels import one_hot
 from pudistill.pu_filter import HISTORY
 from pudistill.report.html import RunSummary, render
 from pudistill.report.label_table import model_label_table
-from pudistill.runs import Run, check_storable
+from pudistill.runs import Run
+from pudistill.storage import check_storable
 from pudistill.validation import MISSING, Labels, check_labels
 
 NETWORKS = ("mlp", "small_cnn", "airbench", "preact_resnet18")
@@ -161,11 +162,11 @@ class Settings(BaseModel):
         params["tol"] = None if self.all_iterations else self.tol
         learner = make_learner(self.learner, self.recipe, X)
         if self.n_jobs is None:
-            params["n_jobs"] = _learners_at_once(learner)
+            params["n_jobs"] = learners_at_once(learner)
         return PUDistillClassifier(learner, random_state=self.seed, **params)
 
 
-def _learners_at_once(learner: Any) -> int | None:
+def learners_at_once(learner: Any) -> int | None:
     """Decide on joblib's `n_jobs`: one learner a core, but networks on a GPU one by one."""
     if not continues_training(learner):
         return -1

@@ -20,7 +20,8 @@ from pudistill.experiments.curve import (
     is_curve,
     write_curve_report,
 )
-from pudistill.runs import Run, Units
+from pudistill.runs import Run
+from pudistill.units import Units
 
 QUICK = {
     "data": "wine",

@@ -6,13 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pudistill import InputError
+from pudistill import InputError, methods
 from pudistill.experiments import paper, reproduce
-from pudistill.experiments.reproduce import EXPERIMENTS, SCALES
+from pudistill.experiments.curve import Bench, CurveSettings, NoisySet
+from pudistill.experiments.reproduce import EXPERIMENTS
+from pudistill.experiments.scales import SCALES
+from pudistill.workflow import with_noise
 
 
 def run(tmp_path, experiment="table5", **options):
-    return reproduce.reproduce(experiment, tmp_path / experiment, **options)
+    return reproduce.reproduce(experiment, tmp_path, **options)
 
 
 def test_methods_are_compared_at_each_level(tmp_path):
@@ -26,6 +29,53 @@ def test_methods_are_compared_at_each_level(tmp_path):
     assert "| Co-teaching |" in table
     assert "scikit-learn's digits" in table
     assert (finished.path / "figure.svg").exists()
+
+
+def test_the_same_command_again_computes_nothing(tmp_path, monkeypatch):
+    options = {"levels": [0.3], "compared": ["cross_entropy"]}
+    first = run(tmp_path, **options)
+    monkeypatch.setattr(reproduce, "measure", None)
+    assert run(tmp_path, **options).path == first.path == tmp_path / "table5-smoke"
+
+
+def test_experiments_share_what_they_have_in_common(tmp_path):
+    options = {"levels": [0.3], "compared": ["cross_entropy", "paper"]}
+    run(tmp_path, **options)
+    before = {path.name for path in (tmp_path / "units").iterdir()}
+    run(tmp_path, "table1")
+    assert {path.name for path in (tmp_path / "units").iterdir()} == before
+    other = run(tmp_path, **options | {"levels": [0.7]})  # the first table stays
+    assert other.path == tmp_path / "table5-smoke-2"
+    new = {path.name for path in (tmp_path / "units").iterdir()} - before
+    assert {name.split("-")[0] for name in new} == {"curve_cell"}
+
+
+def test_in_the_papers_protocol_nobody_knows_who_is_trusted(tmp_path, monkeypatch):
+    fitted = []
+
+    def fit(self, X, y, trusted=None):
+        fitted.append((self, y, trusted))
+        self.classes_ = np.unique(y)
+        return self
+
+    monkeypatch.setattr(methods.DivideMixClassifier, "fit", fit)
+    monkeypatch.setattr(methods.DivideMixClassifier, "predict", lambda self, X: np.repeat("0", 450))
+    train, test = SCALES["smoke"].load(None)
+    settings = CurveSettings.read({"data": "digits", "learner": "mlp"})
+    dataset = with_noise(train, "asymmetric", 0.3, 0.1, 0)
+    score = reproduce.as_published("dividemix")(Bench(settings, train, test))
+    score(NoisySet("asymmetric", 0.3, dataset))
+    ((classifier, y, trusted),) = fitted
+    assert not classifier.use_trusted
+    assert classifier.asymmetric
+    assert classifier.noise_rate == pytest.approx(0.3, abs=0.01)
+    known = np.array([label is not None for label in trusted])
+    assert (y[known] == trusted[known]).all()  # the overall level counts them as right
+
+
+def test_the_table_says_who_was_told(tmp_path):
+    finished = run(tmp_path, levels=[0.3], compared=["co_teaching_as_published"])
+    assert "as published, told the noise level" in (finished.path / "table.md").read_text()
 
 
 def test_several_seeds_have_a_spread(tmp_path):
@@ -46,7 +96,7 @@ def test_an_interrupted_experiment_goes_on(tmp_path, monkeypatch):
         patch.setitem(reproduce.PREPARE, "mixup", stop)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path, **options)
-    units = tmp_path / "table5" / "units"
+    units = tmp_path / "units"
     before = {path.name for path in units.iterdir()}
     assert before
     finished = run(tmp_path, **options)

@@ -13,14 +13,15 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris
-from sklearn.exceptions import DataConversionWarning, NotFittedError
+from sklearn.exceptions import ConvergenceWarning, DataConversionWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.utils.estimator_checks import check_estimator
 from torch import nn
 
 from pudistill.exceptions import InputError
 from pudistill.learners.recipes import RECIPES, Recipe
-from pudistill.learners.torch_classifier import TorchClassifier, check_storable
+from pudistill.learners.torch_classifier import TorchClassifier, check_storable, fit_together
+from pudistill.learners.training import Normalisation
 
 QUICK = {"epochs": 2, "batch_size": 32, "device": "cpu", "random_state": 0}
 
@@ -446,11 +447,53 @@ def test_bad_data(few, spoil, named):
 
 def test_what_failed_to_train_does_not_predict(few):
     network = TorchClassifier(warm_start=True, **QUICK).fit(*few)
-    with pytest.raises(InputError, match="lower learning_rate"):
+    with (
+        pytest.warns(ConvergenceWarning, match="once more"),
+        pytest.raises(InputError, match="lower learning_rate"),
+    ):
         network.set_params(learning_rate=1e30).fit(*few)
     with pytest.raises(NotFittedError):
         network.predict(few[0])
     assert network.set_params(learning_rate=0.1).fit(*few).predict(few[0]).shape == (150,)
+
+
+def diverging(rng):
+    """Two samples that hardly differ in one feature, and one far off."""
+    X = rng.normal(size=(60, 2)) * [1, 1e-3]
+    return X + [0, 5e3] * (np.arange(60) == 0)[:, None], np.arange(60) % 2
+
+
+def test_a_training_that_diverged_is_repeated_slower():
+    X, y = diverging(np.random.default_rng(0))
+    steep = TorchClassifier(learning_rate=30, epochs=30, random_state=0)
+    with pytest.warns(ConvergenceWarning, match=r"learning_rate=3:.*became"):
+        network = steep.fit(X, y)
+    assert network.recipe_.learning_rate == 3
+    assert np.isfinite(network.loss_curve_).all()
+    slow = clone(steep).set_params(learning_rate=3).fit(X, y)
+    assert len(slow.loss_curve_) == len(network.loss_curve_)
+
+
+def test_in_a_stack_who_diverges_spoils_nobody():
+    X, y = diverging(np.random.default_rng(0))
+    samples = [(X, y, None), (X[1:], y[1:], None)]
+    networks = [TorchClassifier(learning_rate=30, epochs=30, random_state=0) for _ in samples]
+    with pytest.warns(ConvergenceWarning, match="once more"):
+        fit_together(networks, samples, stack=lambda jobs: True)
+        alone = TorchClassifier(learning_rate=30, epochs=30, random_state=0).fit(*samples[1][:2])
+    assert same_weights(weights(networks[1]), weights(alone))
+
+
+def test_a_scale_can_be_given(few):
+    X, y = few[0].reshape(150, -1), few[1]
+    normalisation = Normalisation(np.full(64, 100.0), np.full(64, 50.0))
+    network = TorchClassifier(normalisation=normalisation, **QUICK).fit(X, y)
+    assert network.normalisation_ is not None
+    assert (network.normalisation_.scale == 50).all()
+    again = TorchClassifier.from_state(*network.to_state())
+    assert np.array_equal(again.predict_proba(X), network.predict_proba(X))
+    with pytest.raises(InputError, match="64 features"):
+        network.fit(X[:, :3], y)
 
 
 def test_bad_weights(few):

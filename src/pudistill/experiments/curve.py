@@ -26,10 +26,12 @@ from pudistill.progress import stage, watching
 from pudistill.pseudo_labels import one_hot
 from pudistill.report import plots
 from pudistill.report.curve_page import CurveSummary, render_curve
-from pudistill.runs import Run, Units
+from pudistill.runs import Run
+from pudistill.units import Units
 from pudistill.validation import MISSING, check_labels
 from pudistill.workflow import (
     Settings,
+    learners_at_once,
     load_data,
     reference_accuracy,
     versions,
@@ -134,7 +136,8 @@ class Bench:
     units : Units or None
         Where finished stages are kept.
     watches : bool
-        Whether networks are tested after each epoch, too.
+        Whether what only the paper's tables need is measured: networks after each epoch, and the
+        paper's filter on test samples.
     """
 
     settings: Settings
@@ -144,13 +147,16 @@ class Bench:
     watches: bool = False
 
     def n_jobs(self, method: str) -> int:
-        """Noise settings scored at once: one a core, but for networks, which use all cores."""
+        """Noise settings scored at once: one a core, but for networks that use all of them."""
         if self.settings.n_jobs is not None:
             return self.settings.n_jobs
         settings = self.settings
         if method in methods.METHODS:
             settings = settings.model_copy(update={"method": method})
-        return 1 if continues_training(settings.classifier(self.clean.X).estimator) else -1
+        learner = settings.classifier(self.clean.X).estimator
+        if self.clean.is_pictures and continues_training(learner):
+            return 1
+        return learners_at_once(learner) or 1
 
     @property
     def learner(self) -> Any:
@@ -200,9 +206,14 @@ class NoisySet(NamedTuple):
     dataset: TrustedDataset
 
     @property
+    def known_labels(self) -> np.ndarray:
+        """Given labels, but the right ones of trusted samples."""
+        return np.where(self.dataset.trusted, self.dataset.verified, self.dataset.y)
+
+    @property
     def overall_level(self) -> float:
         """Share of the labels that are wrong; trusted ones are right."""
-        return float(np.mean(_known_labels(self.dataset) != self.dataset.true_labels))
+        return float(np.mean(self.known_labels != self.dataset.true_labels))
 
 
 Score = Callable[[NoisySet], float]
@@ -213,7 +224,7 @@ def given_labels(bench: Bench) -> Score:
     """Prepare the student's learner, trained on all labels as given; trusted ones are right."""
 
     def score(noisy: NoisySet) -> float:
-        return bench.reference(_known_labels(noisy.dataset))
+        return bench.reference(noisy.known_labels)
 
     return score
 
@@ -262,7 +273,8 @@ def distilled(
     """
     clean, test = bench.clean, bench.test
     classifier = settings.pudistill(clean.X).set_params(memory=bench.units, **params)
-    classifier.fit_teachers(clean.X, clean.y, clean.verified)
+    eval_set = test.X if bench.watches and settings.method == "paper" else None
+    classifier.fit_teachers(clean.X, clean.y, clean.verified, eval_set=eval_set)
     if bench.n_jobs(OURS) != 1:  # noise settings run side by side
         classifier.set_params(n_jobs=None)
 
@@ -407,10 +419,6 @@ def measure(
                 rows.append((*one[:2], one.overall_level, name, *map(float, cell)))
                 advance(1, detail=f"{name}, {one.noise} {one.level:.0%}".replace("_", " "))
     return pd.DataFrame(rows, columns=[*COLUMNS, "best_over_epochs", "seconds"])
-
-
-def _known_labels(dataset: TrustedDataset) -> np.ndarray:
-    return np.where(dataset.trusted, dataset.verified, dataset.y)
 
 
 class _UnknownError(Exception):

@@ -1,12 +1,13 @@
 """The paper's tables and figures, ours beside theirs.
 
-Cells are kept under everything they were computed from, so that an interrupted experiment goes on.
+Stages are kept under everything they were computed from, in one folder for all experiments: what
+two of them have in common is computed once, and an interrupted experiment goes on.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import count, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from pudistill import methods
-from pudistill.data import TrustedDataset, load_dataset
+from pudistill.data import TrustedDataset
 from pudistill.distillation import average_proba, train_teachers
 from pudistill.exceptions import InputError
 from pudistill.experiments import paper
@@ -23,121 +24,41 @@ from pudistill.experiments.curve import (
     OURS,
     Bench,
     CurveSettings,
+    NoisySet,
     Score,
     codes_of,
     distilled,
     measure,
 )
+from pudistill.experiments.scales import SCALES, Scale
+from pudistill.experiments.tables import as_markdown
 from pudistill.learners import predict_proba
-from pudistill.noise import CIFAR10_CLASSES, CIFAR10_MAP
 from pudistill.report import plots
-from pudistill.runs import Run, Units
+from pudistill.runs import Run
+from pudistill.units import Units
 from pudistill.validation import MISSING
 from pudistill.workflow import make_learner, versions, with_noise
 
 PAPER, TOLD = "paper", "paper_told"
-COMPARED = (*methods.METHODS, PAPER, TOLD, OURS)
-NAMES = methods.NAMES | {
-    PAPER: "PUDistill (paper)",
-    TOLD: "PUDistill (paper, told the noise level)",
-    OURS: "PUDistill",
+# The paper's protocol for other methods: nobody says which labels are trusted.
+_PUBLISHED = "_as_published"
+AS_PUBLISHED = {
+    name + _PUBLISHED: name for name in methods.METHODS if name not in methods.NEED_TRUSTED
 }
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How large an experiment is.
-
-    Attributes
-    ----------
-    load : callable
-        Given the folder of data sets, returns training and test samples, all labels right.
-    edition : str
-        What the tables call the data.
-    levels : tuple of float
-        Noise levels, shares of the whole data set.
-    settings : dict
-        Of `CurveSettings`: learner, recipe, size of the filter.
-    class_map : dict or None
-        What classes are mistaken for under asymmetric noise.
-    seeds : int
-        Number of seeds.
-    """
-
-    load: Callable[[Path | None], tuple[TrustedDataset, TrustedDataset]]
-    edition: str
-    levels: tuple[float, ...]
-    settings: dict[str, Any]
-    class_map: Mapping[Any, Any] | None = None
-    seeds: int = 1
-
-
-def _digits(_: Path | None) -> tuple[TrustedDataset, TrustedDataset]:
-    return load_dataset("digits").holdout(0.25, random_state=0)
-
-
-def _cifar10_features(data: Path | None) -> tuple[TrustedDataset, TrustedDataset]:
-    path = _found(data, "cifar10-features") / "features.npz"
-    with np.load(path, allow_pickle=False) as file:
-        parts = [(file["X"], file["y"]), (file["X_test"], file["y_test"])]
-    train, test = (_right(X.astype(np.float32), y) for X, y in parts)
-    return train, test
-
-
-def _right(X: np.ndarray, y: np.ndarray) -> TrustedDataset:
-    n = len(y)
-    return TrustedDataset(
-        X=X,
-        y=y.astype(str).astype(object),
-        trusted=np.zeros(n, dtype=bool),
-        verified=np.full(n, None, dtype=object),
-        ids=np.arange(n).astype(str).astype(object),
-    )
-
-
-def _cifar10(data: Path | None) -> tuple[TrustedDataset, TrustedDataset]:
-    folder = _found(data, "cifar10")
-    if (folder / "batches.meta").exists():
-        return load_dataset(folder), load_dataset(folder / "test_batch")
-    train, test = (next(folder.glob(f"{part}*"), folder / part) for part in ("train", "test"))
-    return load_dataset(train), load_dataset(test)
-
-
-def _found(data: Path | None, name: str) -> Path:
-    if data is None:
-        raise InputError(f"This scale needs data: name the folder that holds {name}/ with --data.")
-    for folder in (data / name, data):
-        if folder.name == name and folder.is_dir():
-            return folder
-    raise InputError(f"There is no folder {name} in {data}: name the one that holds it.")
-
-
-_CODES = {
-    str(CIFAR10_CLASSES.index(name)): str(CIFAR10_CLASSES.index(wrong))
-    for name, wrong in CIFAR10_MAP.items()
-}
-SCALES = {
-    "smoke": Scale(
-        _digits,
-        "scikit-learn's digits",
-        (0.3, 0.7),
-        {"learner": "mlp", "n_members": 5, "max_iter": 2},
-    ),
-    "cpu": Scale(
-        _cifar10_features,
-        "CIFAR-10 (JPEG), features of an ImageNet network",
-        (0.3, 0.5, 0.7, 0.9),
-        {"learner": "mlp"},
-        _CODES,
-    ),
-    "full": Scale(
-        _cifar10,
-        "CIFAR-10",
-        (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
-        {"learner": "preact_resnet18", "recipe": "paper"},
-        CIFAR10_MAP,
-    ),
-}
+COMPARED = (*AS_PUBLISHED, *methods.METHODS, PAPER, TOLD, OURS)
+NAMES = (
+    methods.NAMES
+    | {
+        PAPER: "PUDistill (paper)",
+        TOLD: "PUDistill (paper, told the noise level)",
+        OURS: "PUDistill",
+    }
+    | {
+        name: f"{methods.NAMES[of]} (as published"
+        + (", told the noise level)" if of in methods.CAN_BE_TOLD else ")")
+        for name, of in AS_PUBLISHED.items()
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -171,7 +92,7 @@ class Setup:
     @property
     def is_cifar10(self) -> bool:
         """Whether the paper's numbers on CIFAR-10 are about these data."""
-        return self.scale.class_map is not None
+        return self.scale.is_cifar10
 
     def settings(self, seed: int, **changes: Any) -> CurveSettings:
         """Return the settings of a seed."""
@@ -210,7 +131,31 @@ def told_the_level(bench: Bench) -> Score:
     return distilled(bench, settings, told=lambda noisy: paper.tuned(noisy.noise, noisy.level))
 
 
+def as_published(method: str) -> Callable[[Bench], Score]:
+    """Return what prepares a method by the paper's protocol.
+
+    The trusted samples' labels are right, but it is not told which these are; methods whose authors
+    read the rate and the kind of the noise from its generator are told both.
+    """
+
+    def prepare(bench: Bench) -> Score:
+        settings = bench.settings.model_copy(update={"method": method})
+
+        def score(noisy: NoisySet) -> float:
+            classifier = settings.classifier(noisy.dataset.X)
+            told = {"noise_rate": noisy.overall_level, "asymmetric": noisy.noise != "symmetric"}
+            known = {name: told[name] for name in told if name in classifier.get_params()}
+            classifier.set_params(use_trusted=False, **known)
+            classifier.fit(noisy.dataset.X, noisy.known_labels, noisy.dataset.verified)
+            return float(np.mean(classifier.predict(bench.test.X) == bench.test.y))
+
+        return score
+
+    return prepare
+
+
 PREPARE: dict[str, Callable[[Bench], Score]] = METHODS | {TOLD: told_the_level}
+PREPARE |= {name: as_published(of) for name, of in AS_PUBLISHED.items()}
 
 
 class Result(NamedTuple):
@@ -264,9 +209,11 @@ def fig3(setup: Setup) -> Result:
 
 
 def _methods(setup: Setup, noises: list[str]) -> Result:
+    # The paper's own system was told the level, too.
+    protocol = AS_PUBLISHED | {TOLD: PAPER, PAPER: PAPER}
+
     def reported(row: Any) -> float | None:
-        # Their λ and η were told the level, too.
-        values = paper.TABLE_5.get(PAPER if row.method == TOLD else row.method)
+        values = paper.TABLE_5.get(protocol.get(row.method, ""))
         if values is None or row.noise != "asymmetric" or not setup.is_cifar10:
             return None
         return _at(values, paper.LEVELS, row.level)
@@ -401,12 +348,13 @@ def table4(setup: Setup) -> Result:
     n_classes = len(setup.train.classes)
     rows = []
     found = {seed: _teachers(setup, seed).clean_labels for seed in setup.seeds}
+    teach = setup.units.cache(train_teachers)
     for (seed, labels), (parts, theirs) in product(found.items(), paper.TABLE_4.items()):
         mixup, bootstrap, entropy = parts
         learner = _network(setup, mixup=mixup, entropy=entropy)
         # Without a bootstrap all of the clean set is learned, its classes as uneven as they are.
         weight = None if bootstrap else np.ones(len(labels))
-        (teacher,) = train_teachers(
+        (teacher,) = teach(
             learner,
             setup.train.X,
             labels,
@@ -414,7 +362,7 @@ def table4(setup: Setup) -> Result:
             n_teachers=1,
             sample_weight=weight,
             seed=seed,
-        )
+        ).members
         proba = predict_proba(teacher, setup.test.X, n_classes)
         name = " + ".join(
             word
@@ -444,16 +392,18 @@ def reproduce(
 ) -> Run:
     """Run an experiment of the paper, and leave a folder with its table and figure.
 
-    It holds ``config.toml``, ``cells.csv`` and ``cells.parquet``, ``table.md``, ``figure.svg``
-    where methods or variants are compared and, at last, ``metrics.json``.
+    The folder, ``<experiment>-<scale>`` in `output`, holds ``config.toml``, ``cells.csv`` and
+    ``cells.parquet``, ``table.md``, ``figure.svg`` where methods or variants are compared and, at
+    last, ``metrics.json``. If it is there with other settings, ``<experiment>-<scale>-2`` is made,
+    and so on; with the same settings it is returned as it is, or finished where it was interrupted.
 
     Parameters
     ----------
     experiment : str
         A name in `EXPERIMENTS`.
     output : Path
-        The folder, which must not exist yet; or that of the same experiment, interrupted.
-    scale : {"smoke", "cpu", "full"}, default="smoke"
+        The folder of all experiments, which share finished stages in its ``units``.
+    scale : {"smoke", "cpu", "cpu-pictures", "full"}, default="smoke"
         A name in `SCALES`.
     data : Path, default=None
         The folder that holds the data sets; "smoke" needs none.
@@ -467,16 +417,16 @@ def reproduce(
     Returns
     -------
     run : Run
-        The folder.
+        The experiment's folder.
 
     Raises
     ------
     InputError
         If a name is unknown, or data are missing.
     """
-    _check_names("experiment", [experiment], EXPERIMENTS)
-    _check_names("scale", [scale], SCALES)
-    _check_names("method", compared or (), COMPARED)
+    check_names("experiment", [experiment], EXPERIMENTS)
+    check_names("scale", [scale], SCALES)
+    check_names("method", compared or (), COMPARED)
     size = SCALES[scale]
     config: dict[str, Any] = {
         "experiment": experiment,
@@ -488,9 +438,12 @@ def reproduce(
     unknown = [one for one in config["levels"] if _at(paper.LEVELS, paper.LEVELS, one) is None]
     if unknown:
         raise InputError(f"The level {unknown[0]:g} is none of the paper's: {paper.LEVELS}.")
-    Run.check_free(output, config)
+    name = f"{experiment}-{scale}"
+    path, is_finished = _place(output, name, config)
+    if is_finished:
+        return Run.open(path)
     train, test = size.load(data)
-    with Run.begin(output, config) as run:
+    with Run.begin(path, config) as run:
         setup = Setup(
             size,
             train,
@@ -498,14 +451,15 @@ def reproduce(
             tuple(config["levels"]),
             tuple(config["methods"]),
             tuple(range(config["seeds"])),
-            run.units,
+            Units(output / "units"),
         )
         start = time.perf_counter()
         cells, figure = EXPERIMENTS[experiment](setup)
         seconds = time.perf_counter() - start
     run.write_table("cells", cells)
-    title = EXPERIMENTS[experiment].__doc__ or ""
-    run.write_bytes("table.md", _markdown(experiment, title, size, cells, config).encode())
+    title = f"{experiment}: {EXPERIMENTS[experiment].__doc__}"
+    about = f"{size.edition}; {config['seeds']} seed(s)."
+    run.write_bytes("table.md", as_markdown(title, about, cells, NAMES).encode())
     if figure is not None:
         by = ["noise", "level", "method"]
         shown = figure.groupby(by, sort=False)[["overall_level", "accuracy"]].mean().reset_index()
@@ -514,51 +468,21 @@ def reproduce(
     return run
 
 
-def _check_names(kind: str, names: Sequence[str], known: Any) -> None:
+def _place(output: Path, name: str, config: dict[str, Any]) -> tuple[Path, bool]:
+    """Find the folder of an experiment with these settings, and say whether it is finished."""
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{output} is a file: name a folder with --output.")
+    for n in count(1):
+        path = output / (name if n == 1 else f"{name}-{n}")
+        if Run.is_finished(path, config):
+            return path, True
+        if not path.exists() or Run.is_interrupted(path, config):
+            return path, False
+    raise AssertionError  # there is no end to numbers
+
+
+def check_names(kind: str, names: Sequence[str], known: Any) -> None:
+    """Raise `InputError` for a name that is not known, with a list of those that are."""
     for name in names:
         if name not in known:
             raise InputError(f"There is no {kind} {name!r}: choose one of {', '.join(known)}.")
-
-
-def _name(method: Any) -> str:
-    return NAMES.get(str(method), str(method))
-
-
-def _markdown(
-    experiment: str, title: str, scale: Scale, cells: pd.DataFrame, config: Mapping[str, Any]
-) -> str:
-    """Write the table: for curves a block per kind of noise, each cell ours and the paper's."""
-    parts = [f"# {experiment}: {title}", f"{scale.edition}; {config['seeds']} seed(s)."]
-    if "noise" not in cells:
-        return "\n\n".join([*parts, _rows(cells)]) + "\n"
-    parts.append("Test accuracy in %: final (best over epochs) [the paper's, best over epochs].")
-    for noise, block in cells.groupby("noise", sort=False):
-        text = block.assign(
-            shown=[_cell(row) for row in block.itertuples()],
-            name=[_name(method) for method in block["method"]],
-        )
-        wide = text.pivot_table(
-            index="name", columns="level", values="shown", aggfunc="first", sort=False
-        )
-        wide.columns = [f"{100 * level:.0f} %" for level in wide.columns]
-        parts += [f"## {noise} noise", _rows(wide.rename_axis("method").reset_index())]
-    return "\n\n".join(parts) + "\n"
-
-
-def _cell(row: Any) -> str:
-    spread = f" ± {row.final_std:.1f}" if row.seeds > 1 else ""
-    theirs = f" [{row.paper:.1f}]" if pd.notna(row.paper) else ""
-    return f"{row.final:.1f}{spread} ({row.best:.1f}){theirs}"
-
-
-def _rows(table: pd.DataFrame) -> str:
-    """Write a data frame as a Markdown table."""
-
-    def text(value: Any) -> str:
-        if value is None or (isinstance(value, float) and np.isnan(value)):
-            return ""
-        return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-    lines = [list(map(str, table.columns)), ["---"] * table.shape[1]]
-    lines += [[text(value) for value in row] for row in table.itertuples(index=False)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -37,6 +37,7 @@ SMALLEST_SHARE = 1e-3
 # Rows scored at once: bounds the copy of X that indexing makes.
 BLOCK_SIZE = 16_384
 CALIBRATION_FOLDS = 3
+ENOUGH_TO_SCALE = 10_000  # samples that tell features' means and scales
 STACK_SIZE = 20  # networks that train as one: the paper's members of a class
 TASK_DECIDES = ("warm_start", "loss", "mixup")
 _DECISION = "decision_function"
@@ -84,6 +85,36 @@ def default_learner(X: Any) -> BaseEstimator:
         return TorchClassifier()
     scaler = StandardScaler(with_mean=not issparse(X))  # centring would fill a sparse matrix
     return make_pipeline(scaler, LogisticRegression(max_iter=1000))
+
+
+def normalised(estimator: Any, X: Any) -> Any:
+    """Let a network scale its inputs by all samples, however few of them it will learn from.
+
+    A member learns from a handful. Features that hardly differ among these would be scaled up
+    without bounds, and the other samples with them.
+
+    Parameters
+    ----------
+    estimator : classifier
+        A template.
+    X : samples
+        All samples. The channels of pictures are well known from a few, so that nothing is done.
+
+    Returns
+    -------
+    estimator : classifier
+        A copy, where the template is a network for tables that has no scale of its own.
+    """
+    own = estimator.get_params(deep=False).get("normalisation", estimator)
+    if own is not None or is_pictures(X):
+        return estimator
+    from pudistill.learners.training import Normalisation
+
+    every = -(-_num_samples(X) // ENOUGH_TO_SCALE)
+    some = np.asarray(_safe_indexing(X, slice(None, None, every)))
+    if some.dtype.kind not in "fiub":  # which the network itself will refuse
+        return estimator
+    return clone(estimator).set_params(normalisation=Normalisation.of(some, np.ones(len(some))))
 
 
 def train(task: Training) -> Any:

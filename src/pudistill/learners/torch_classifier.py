@@ -1,14 +1,16 @@
 """A neural network that behaves like any scikit-learn classifier."""
 
 import copy
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, check_consistent_length, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
@@ -20,7 +22,7 @@ from sklearn.utils.validation import (
 )
 from torch import nn
 
-from pudistill.exceptions import InputError, as_input_error
+from pudistill.exceptions import DivergedError, InputError, as_input_error
 from pudistill.learners.lessons import LESSONS, Loss
 from pudistill.learners.networks import NETWORKS, NetworkFactory
 from pudistill.learners.recipes import AUGMENTATIONS, Recipe, Role, find_recipe
@@ -38,6 +40,8 @@ from pudistill.learners.training import (
     train,
 )
 from pudistill.progress import epoch_ended, stage
+
+SMALLER_RATE = 0.1  # of the learning rate, with which a training that diverged is repeated
 
 
 class TorchClassifier(ClassifierMixin, BaseEstimator):
@@ -81,6 +85,8 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
     balanced_bootstrap : bool or None, default=None
         Whether each epoch trains on as many samples of each class as the rarest has, drawn anew;
         None means False. The class of a soft target is its most likely one.
+    normalisation : Normalisation or None, default=None
+        Mean and scale of each channel or feature; None: those of the samples of the first `fit`.
     warm_start : bool, default=False
         Whether a second `fit` continues from the weights of the first, with a fresh optimiser and
         schedule. Classes and shape of the samples must be the same.
@@ -105,7 +111,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
     module_ : nn.Module
         The network.
     normalisation_ : Normalisation
-        Mean and scale of each channel or feature, from the first `fit`.
+        Mean and scale of each channel or feature.
     recipe_ : Recipe
         The recipe with all changes, as it was carried out.
     loss_curve_ : list of float
@@ -153,6 +159,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         consistency_weight: float | None = None,
         augment: bool | tuple[str, ...] | None = None,
         balanced_bootstrap: bool | None = None,
+        normalisation: Normalisation | None = None,
         warm_start: bool = False,
         device: str | torch.device = "auto",
         precision: Precision = "auto",
@@ -170,6 +177,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         self.consistency_weight = consistency_weight
         self.augment = augment
         self.balanced_bootstrap = balanced_bootstrap
+        self.normalisation = normalisation
         self.warm_start = warm_start
         self.device = device
         self.precision = precision
@@ -196,10 +204,11 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         InputError
-            If data or settings are unusable, or the loss stops being finite.
+            If data or settings are unusable, or the loss stops being finite even at a tenth of the
+            learning rate, with which a training that diverged is repeated, with a warning.
         """
         job, seed = self._start(X, y, sample_weight)
-        teach([self], [job], seed)
+        _teach_patiently(self, job, seed)
         return self
 
     def start(self, X: Any, targets: np.ndarray) -> Job:
@@ -238,7 +247,12 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
             self._check_continuation(classes)
         else:
             self.classes_, self.in_shape_ = classes, in_shape
-            self.normalisation_ = Normalisation.of(inputs, weights)
+            self.normalisation_ = self.normalisation or Normalisation.of(inputs, weights)
+            if len(self.normalisation_.mean) != in_shape[0]:
+                raise InputError(
+                    f"The normalisation is one of {len(self.normalisation_.mean)} features or "
+                    f"channels, but X has {in_shape[0]}: pass one of such samples."
+                )
             with seeded(seed, hardware.device):
                 self.module_ = self._factory()(in_shape, len(classes))
         self.n_iter_ = 0  # not fitted, should the training fail
@@ -566,6 +580,23 @@ def teach(networks: Sequence[TorchClassifier], jobs: Sequence[Job], seed: int) -
         raise
 
 
+def _teach_patiently(network: TorchClassifier, job: Job, seed: int) -> None:
+    """Train a network; if that diverges, once more from the same weights and at a smaller rate."""
+    weights = copy.deepcopy(job.module.state_dict())
+    try:
+        teach([network], [job], seed)
+    except DivergedError as error:
+        rate = job.recipe.learning_rate * SMALLER_RATE
+        warnings.warn(
+            f"A network is trained once more, with learning_rate={rate:g}: {error}",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+        job.module.load_state_dict(weights)
+        network.recipe_ = replace(job.recipe, learning_rate=rate)
+        teach([network], [replace(job, recipe=network.recipe_)], seed)
+
+
 def fit_together(
     networks: Sequence[TorchClassifier],
     samples: Sequence[tuple[Any, Any, Any]],
@@ -593,18 +624,32 @@ def fit_together(
     >>> [network.n_iter_ for network in networks] == [networks[0].n_iter_] * 3
     True
     """
-    started = [(one, one._start(*some)[0]) for one, some in zip(networks, samples, strict=True)]
+    started = [(one, *one._start(*some)) for one, some in zip(networks, samples, strict=True)]
     while started:
         first = started[0][1]
-        fits = [job is first or job.fits_beside(first) for _, job in started]
-        group = [pair for pair, beside in zip(started, fits, strict=True) if beside]
-        started = [pair for pair, beside in zip(started, fits, strict=True) if not beside]
-        jobs = [job for _, job in group]
-        together = len(jobs) > 1 and stack(jobs)
-        for pairs in [group] if together else [[pair] for pair in group]:
-            epochs = list(train([job for _, job in pairs]))
-            for (network, _), losses in zip(pairs, zip(*epochs, strict=True), strict=True):
-                network._finish(losses)
+        fits = [job is first or job.fits_beside(first) for _, job, _ in started]
+        group = [one for one, beside in zip(started, fits, strict=True) if beside]
+        started = [one for one, beside in zip(started, fits, strict=True) if not beside]
+        jobs = [job for _, job, _ in group]
+        if len(jobs) > 1 and stack(jobs) and _teach_stack(group):
+            continue
+        for network, job, seed in group:
+            _teach_patiently(network, job, seed)
+
+
+def _teach_stack(group: Sequence[tuple[TorchClassifier, Job, int]]) -> bool:
+    """Train networks as one; if one diverges, return False, and leave all as they were."""
+    jobs = [job for _, job, _ in group]
+    weights = [copy.deepcopy(job.module.state_dict()) for job in jobs]
+    try:
+        epochs = list(train(jobs))
+    except DivergedError:
+        for job, before in zip(jobs, weights, strict=True):
+            job.module.load_state_dict(before)
+        return False
+    for (network, *_), losses in zip(group, zip(*epochs, strict=True), strict=True):
+        network._finish(losses)
+    return True
 
 
 def check_storable(estimator: TorchClassifier) -> None:
@@ -754,8 +799,8 @@ def _import_path(factory: Callable) -> str | None:
 
 
 def _as_json(value: Any) -> Any:
-    """Return a parameter as what JSON knows."""
-    if isinstance(value, np.random.RandomState):
+    """Return a parameter as what JSON knows; what is used of a normalisation is stored apart."""
+    if isinstance(value, np.random.RandomState | Normalisation):
         return None
     if isinstance(value, Recipe):
         return asdict(value)

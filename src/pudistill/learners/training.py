@@ -24,7 +24,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from pudistill.exceptions import InputError
+from pudistill.exceptions import DivergedError, InputError
 from pudistill.learners.lessons import CROSS_ENTROPY, Batch, Lesson, network_input
 from pudistill.learners.recipes import Recipe
 
@@ -420,7 +420,7 @@ def train(jobs: Sequence[Job]) -> Iterator[list[float]]:
         mean_losses = (total / n_samples).tolist()
         for mean_loss in mean_losses:
             if not math.isfinite(mean_loss):
-                raise InputError(
+                raise DivergedError(
                     f"The training loss became {mean_loss} in epoch {epoch + 1}: lower "
                     f"learning_rate, which is {recipe.learning_rate:g}."
                 )

@@ -19,6 +19,9 @@ METHODS = {
     "gold_loss_correction": "GoldLossCorrectionClassifier",
     "label_distillation": "LabelDistillationClassifier",
 }
+# Of these, what cannot do without trusted samples; and what reads the noise where it is told.
+NEED_TRUSTED = ("gold_loss_correction", "label_distillation")
+CAN_BE_TOLD = ("co_teaching", "jocor", "dividemix")
 NAMES = {
     "given_labels": "trained on the given labels",
     "trusted_only": "trained on the trusted labels only",
@@ -53,4 +56,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "METHODS", "NAMES"]
+    return [*__all__, "METHODS", "NAMES", "NEED_TRUSTED", "CAN_BE_TOLD"]

@@ -5,17 +5,17 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
-from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
+from sklearn.base import _fit_context, clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils._param_validation import HasMethods
-from sklearn.utils.validation import check_is_fitted
 
+from pudistill.base import NoisyLabelClassifier
 from pudistill.calibration import Temperature
 from pudistill.exceptions import InputError, torch_extra
-from pudistill.learners import Mixture, Training, continues_training, predict_proba, train
+from pudistill.learners import Mixture, Training, continues_training, train
 from pudistill.learners.recipes import Recipe, find_recipe
-from pudistill.validation import MISSING, check_features, check_samples, is_pictures
+from pudistill.validation import MISSING, check_samples, is_pictures
 
 # What a recipe may add to the loss, and other methods' losses have not.
 PLAIN = {"mixup": 0.0, "entropy_weight": 0.0, "consistency_weight": 0.0}
@@ -41,7 +41,7 @@ class Given(NamedTuple):
         )
 
 
-class Method(ClassifierMixin, BaseEstimator):
+class Method(NoisyLabelClassifier):
     """A method that learns from noisy labels; each has `_learn`.
 
     Attributes
@@ -60,7 +60,6 @@ class Method(ClassifierMixin, BaseEstimator):
     }
     __metadata_request__fit = {"trusted": True}
 
-    estimator: Any
     random_state: Any
     use_trusted: bool = True  # not all methods can do without trusted samples
 
@@ -113,46 +112,6 @@ class Method(ClassifierMixin, BaseEstimator):
     def _learn(self, given: Given, seed: int) -> Any:
         """Learn; return a fitted estimator for classes 0 … C - 1."""
         raise NotImplementedError
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Predict class probabilities.
-
-        Parameters
-        ----------
-        X : samples as in `fit`
-            Samples.
-
-        Returns
-        -------
-        proba : ndarray of shape (n_samples, n_classes)
-            Probabilities; columns in the order of `classes_`.
-        """
-        check_is_fitted(self, "model_")
-        X = check_features(self, X, [self.estimator], reset=False)
-        if isinstance(X, pd.DataFrame) and not self._fitted_on_frame:
-            X = X.to_numpy()  # a run's model knows the columns, its learner saw an array
-        return predict_proba(self.model_, X, len(self.classes_))
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Predict classes.
-
-        Parameters
-        ----------
-        X : samples as in `fit`
-            Samples.
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,)
-            Class labels.
-        """
-        proba = self.predict_proba(X)
-        return self.classes_[proba.argmax(axis=1)]
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        return tags
 
 
 class NetworkMethod(Method):

@@ -1,0 +1,82 @@
+"""What all classifiers of the package have in common: how they predict once they are fitted."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+
+from pudistill.learners import predict_proba
+from pudistill.validation import check_features
+
+
+class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
+    """A classifier that learned from noisy labels, and predicts with one fitted model.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    fitted_model : fitted estimator
+        What predicts, for classes 0 … C - 1; the attribute that subclasses name.
+    """
+
+    classes_: np.ndarray
+    estimator: Any
+    _fitted_on_frame: bool
+    _model_name: ClassVar[str] = "model_"
+
+    @property
+    def fitted_model(self) -> Any:
+        """What predicts, for classes 0 … C - 1."""
+        check_is_fitted(self, self._model_name)
+        return getattr(self, self._model_name)
+
+    @fitted_model.setter
+    def fitted_model(self, model: Any) -> None:
+        setattr(self, self._model_name, model)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Predict class probabilities.
+
+        Parameters
+        ----------
+        X : samples as in `fit`
+            Samples.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_classes)
+            Probabilities; columns in the order of `classes_`.
+        """
+        model = self.fitted_model
+        X = check_features(self, X, self._learners(), reset=False)
+        if isinstance(X, pd.DataFrame) and not self._fitted_on_frame:
+            X = X.to_numpy()  # a run's model knows the columns, its learner saw an array
+        return predict_proba(model, X, len(self.classes_))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict classes.
+
+        Parameters
+        ----------
+        X : samples as in `fit`
+            Samples.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+            Class labels.
+        """
+        proba = self.predict_proba(X)
+        return self.classes_[proba.argmax(axis=1)]
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    def _learners(self) -> list:
+        """List the learners, which decide what samples may be; None where the data decide."""
+        return [self.estimator]

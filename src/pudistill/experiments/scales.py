@@ -1,0 +1,166 @@
+"""How large an experiment is: data, learner and levels, from digits to CIFAR-10 on a GPU."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pudistill.data import TrustedDataset, load_dataset
+from pudistill.exceptions import InputError
+from pudistill.noise import CIFAR10_CLASSES, CIFAR10_MAP
+
+
+class RightData(NamedTuple):
+    """Samples whose labels are all right."""
+
+    train: TrustedDataset
+    test: TrustedDataset
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large an experiment is.
+
+    Attributes
+    ----------
+    load : callable
+        Given the folder of data sets or None, returns `RightData`.
+    edition : str
+        What the tables call the data.
+    levels : tuple of float
+        Noise levels, shares of the whole data set.
+    settings : dict
+        Of `CurveSettings`: learner, recipe, size of the filter.
+    class_map : dict or None
+        What classes are mistaken for under asymmetric noise; ``None``: each for the next one.
+    is_cifar10 : bool
+        Whether the classes are those of CIFAR-10, which the paper's numbers are about.
+    seeds : int
+        Number of seeds.
+    """
+
+    load: Callable[[Path | None], RightData]
+    edition: str
+    levels: tuple[float, ...]
+    settings: dict[str, Any]
+    class_map: Mapping[Any, Any] | None = None
+    is_cifar10: bool = False
+    seeds: int = 1
+
+
+def find_folder(data: Path | None, name: str) -> Path | None:
+    """Find the folder of a data set: `data` itself, or one in it; None where there is none."""
+    if data is None:
+        return None
+    places = [place for place in (data / name, data) if place.name == name and place.is_dir()]
+    return places[0] if places else None
+
+
+def _require_folder(data: Path | None, name: str) -> Path:
+    if data is None:
+        raise InputError(f"This scale needs data: name the folder that holds {name}/ with --data.")
+    folder = find_folder(data, name)
+    if folder is None:
+        raise InputError(f"There is no folder {name} in {data}: name the one that holds it.")
+    return folder
+
+
+def _digits(_: Path | None) -> RightData:
+    return RightData(*load_dataset("digits").holdout(0.25, random_state=0))
+
+
+def _cifar10_features(data: Path | None) -> RightData:
+    path = _require_folder(data, "cifar10-features") / "features.npz"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            parts = [(file["X"], file["y"]), (file["X_test"], file["y_test"])]
+    except (OSError, KeyError, ValueError) as error:
+        raise InputError(
+            f"{path}: the arrays X, y, X_test and y_test cannot be read ({error}): fetch it anew."
+        ) from error
+    return RightData(*(_right(X.astype(np.float32), y) for X, y in parts))
+
+
+def _right(X: np.ndarray, y: np.ndarray) -> TrustedDataset:
+    n = len(y)
+    return TrustedDataset(
+        X=X,
+        y=y.astype(str).astype(object),
+        trusted=np.zeros(n, dtype=bool),
+        verified=np.full(n, None, dtype=object),
+        ids=np.arange(n).astype(str).astype(object),
+    )
+
+
+def _fashion_mnist(data: Path | None) -> RightData:
+    folder = _require_folder(data, "fashion-mnist")
+    paths = [_only(folder, f"{part}-images*") for part in ("train", "t10k")]
+    return RightData(*map(load_dataset, paths))
+
+
+def _cifar10(data: Path | None) -> RightData:
+    """Read the authors' batches, or one parquet file or folder for training and one for test."""
+    folder = _require_folder(data, "cifar10")
+    for batches in (folder, folder / "cifar-10-batches-py"):
+        if (batches / "batches.meta").exists():
+            return RightData(load_dataset(batches), load_dataset(batches / "test_batch"))
+    return RightData(*(load_dataset(_only(folder, f"{part}*")) for part in ("train", "test")))
+
+
+def _only(folder: Path, pattern: str) -> Path:
+    found = sorted(folder.glob(pattern))
+    if not found:
+        raise InputError(f"There is no {pattern} in {folder}: fetch the data set anew.")
+    # Shards are read as one, from the folder that they share with nothing else.
+    if len(found) > 1:
+        raise InputError(
+            f"There are {len(found)} times {pattern} in {folder}: put shards into a folder of "
+            f"their own, {pattern.rstrip('*')}/."
+        )
+    return found[0]
+
+
+_CODES = {
+    str(CIFAR10_CLASSES.index(name)): str(CIFAR10_CLASSES.index(wrong))
+    for name, wrong in CIFAR10_MAP.items()
+}
+_FASHION_MAP = {  # T-shirt/top and Shirt, Pullover for Coat, Sneaker for Ankle boot, Dress, Trouser
+    "T-shirt/top": "Shirt",
+    "Shirt": "T-shirt/top",
+    "Pullover": "Coat",
+    "Sneaker": "Ankle boot",
+    "Dress": "Trouser",
+}
+SCALES = {
+    "smoke": Scale(
+        _digits,
+        "scikit-learn's digits",
+        (0.3, 0.7),
+        {"learner": "mlp", "n_members": 5, "max_iter": 2},
+    ),
+    "cpu": Scale(
+        _cifar10_features,
+        "CIFAR-10 (JPEG), features of an ImageNet network",
+        (0.3, 0.5, 0.7, 0.9),
+        {"learner": "mlp"},
+        _CODES,
+        is_cifar10=True,
+    ),
+    "cpu-pictures": Scale(
+        _fashion_mnist,
+        "Fashion-MNIST",
+        (0.5,),
+        {"learner": "small_cnn", "n_members": 10, "max_iter": 3},
+        _FASHION_MAP,
+    ),
+    "full": Scale(
+        _cifar10,
+        "CIFAR-10",
+        (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+        {"learner": "preact_resnet18", "recipe": "paper"},
+        CIFAR10_MAP,
+        is_cifar10=True,
+    ),
+}

@@ -1,0 +1,60 @@
+"""Results as Markdown tables."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+
+def as_markdown(title: str, about: str, cells: pd.DataFrame, names: Mapping[str, str]) -> str:
+    """Write the table of an experiment.
+
+    Parameters
+    ----------
+    title, about : str
+        What is written above it.
+    cells : DataFrame
+        Numbers as they are; or, with a column ``noise``, a row per method, kind of noise and level,
+        which become a block per kind and a column per level, each cell ours and the paper's.
+    names : mapping of str to str
+        What methods are called.
+
+    Returns
+    -------
+    text : str
+        Markdown.
+    """
+    parts = [f"# {title}", about]
+    if "noise" not in cells:
+        return "\n\n".join([*parts, _rows(cells)]) + "\n"
+    parts.append("Test accuracy in %: final (best over epochs) [the paper's, best over epochs].")
+    for noise, block in cells.groupby("noise", sort=False):
+        text = block.assign(
+            shown=[_cell(row) for row in block.itertuples()],
+            name=[names.get(method, method) for method in block["method"]],
+        )
+        wide = text.pivot_table(
+            index="name", columns="level", values="shown", aggfunc="first", sort=False
+        )
+        wide.columns = [f"{100 * level:.0f} %" for level in wide.columns]
+        wide["seconds a cell"] = text.groupby("name")["seconds"].mean().round(1)
+        parts += [f"## {noise} noise", _rows(wide.rename_axis("method").reset_index())]
+    return "\n\n".join(parts) + "\n"
+
+
+def _cell(row: Any) -> str:
+    spread = f" ± {row.final_std:.1f}" if row.seeds > 1 else ""
+    theirs = f" [{row.paper:.1f}]" if pd.notna(row.paper) else ""
+    return f"{row.final:.1f}{spread} ({row.best:.1f}){theirs}"
+
+
+def _rows(table: pd.DataFrame) -> str:
+    def text(value: Any) -> str:
+        if value is None or (isinstance(value, float) and np.isnan(value)):
+            return ""
+        return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+    lines = [list(map(str, table.columns)), ["---"] * table.shape[1]]
+    lines += [[text(value) for value in row] for row in table.itertuples(index=False)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

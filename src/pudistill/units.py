@@ -1,0 +1,108 @@
+"""Finished stages, kept so that nothing is computed twice."""
+
+import inspect
+import json
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import joblib
+import numpy as np
+
+from pudistill import __version__
+from pudistill.atomic import load_npz, to_npz, write_atomic
+from pudistill.exceptions import InputError
+from pudistill.storage import Stored, dump, restore
+
+
+class Units:
+    """Finished stages, each kept under a hash of everything it was computed from.
+
+    It has joblib.Memory's interface, as far as an estimator's `memory` needs it, without pickles.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the files are.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()  # workers may have another working directory
+
+    def cache(self, func: Callable, ignore: Sequence[str] = ()) -> Callable:
+        """Wrap a function, so that it runs once per input.
+
+        Parameters
+        ----------
+        func : callable
+            Returns a NamedTuple, which is its return annotation, of arrays, fitted learners, and
+            lists or dictionaries of these.
+        ignore : sequence of str
+            Parameters that do not change the result.
+
+        Returns
+        -------
+        cached : callable
+            The same function.
+        """
+        signature = inspect.signature(func)
+        result_type = get_type_hints(func)["return"]
+
+        def cached(*args: Any, **kwargs: Any) -> Any:
+            inputs = signature.bind(*args, **kwargs).arguments
+            for name in ignore:
+                inputs.pop(name, None)
+            key = joblib.hash((__version__, func.__module__, func.__qualname__, inputs))
+            path = self.folder / f"{func.__name__.strip('_')}-{key}.npz"
+            try:
+                return result_type(**_read(path))
+            except Exception:  # missing or damaged: it is computed, again
+                result = func(*args, **kwargs)
+                with suppress(InputError):  # a learner that no file can hold
+                    _write(path, result)
+                return result
+
+        return cached
+
+
+def _pack(value: Any, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Put arrays aside under numbers, return what else a result is made of."""
+
+    def aside(array: Any) -> str:
+        arrays[name := str(len(arrays))] = np.asarray(array)
+        return name
+
+    if isinstance(value, dict):
+        return {"dict": {name: _pack(one, arrays) for name, one in value.items()}}
+    if isinstance(value, list):
+        return {"list": [_pack(one, arrays) for one in value]}
+    if hasattr(value, "predict"):
+        stored = dump(value)
+        content = np.frombuffer(stored.content, np.uint8)
+        return {"learner": aside(content), "network": stored.network}
+    return {"array": aside(value)}
+
+
+def _unpack(packed: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
+    if "dict" in packed:
+        return {name: _unpack(one, arrays) for name, one in packed["dict"].items()}
+    if "list" in packed:
+        return [_unpack(one, arrays) for one in packed["list"]]
+    if "learner" in packed:
+        content = arrays[packed["learner"]].tobytes()
+        return restore(Stored(content, packed["network"]))
+    return arrays[packed["array"]]
+
+
+def _write(path: Path, result: Any) -> None:
+    arrays: dict[str, np.ndarray] = {}
+    packed = _pack(result._asdict(), arrays)
+    arrays["result"] = np.frombuffer(json.dumps(packed).encode(), np.uint8)
+    path.parent.mkdir(exist_ok=True)
+    write_atomic(path, to_npz(arrays))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    arrays = load_npz(path)
+    return _unpack(json.loads(arrays["result"].tobytes()), arrays)
