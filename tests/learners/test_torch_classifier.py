@@ -480,6 +480,7 @@ def test_in_a_stack_who_diverges_spoils_nobody():
     networks = [TorchClassifier(learning_rate=30, epochs=30, random_state=0) for _ in samples]
     with pytest.warns(ConvergenceWarning, match="once more"):
         fit_together(networks, samples, stack=lambda jobs: True)
+    with pytest.warns(ConvergenceWarning, match="once more"):
         alone = TorchClassifier(learning_rate=30, epochs=30, random_state=0).fit(*samples[1][:2])
     assert same_weights(weights(networks[1]), weights(alone))
 
