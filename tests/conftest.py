@@ -3,7 +3,10 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+from sklearn.datasets import load_sample_image
 
 DATA = Path(os.environ.get("PUDISTILL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -19,3 +22,44 @@ def real_data():
         return path
 
     return find
+
+
+@pytest.fixture
+def clothing(tmp_path):
+    """Make a folder in the format of Clothing1M: crops of two photographs and of their mixture."""
+    root = tmp_path / "clothing1m"
+    photographs = [load_sample_image(name).astype(float) for name in ("china.jpg", "flower.jpg")]
+    photographs.append(np.mean(photographs, axis=0))
+    rng = np.random.default_rng(0)
+    lists = {"noisy_train": 24, "clean_train": 12, "clean_val": 9, "clean_test": 12}
+    labels: dict[str, list[str]] = {"noisy": [], "clean": []}
+    for part, n_pictures in lists.items():
+        keys = []
+        for n in range(n_pictures):
+            code = n % 3  # T-Shirt, Shirt, Knitwear
+            key = f"images/{n % 2}/{part}-{n}.jpg"
+            top, left = rng.integers(0, 427 - 64), rng.integers(0, 640 - 48)
+            crop = photographs[code][top : top + 64, left : left + 48]
+            (root / key).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(crop.astype(np.uint8)).save(root / key)
+            keys.append(key)
+            if part != "noisy_train":
+                labels["clean"].append(f"{key} {code}")
+            if part.endswith("train"):
+                labels["noisy"].append(f"{key} {code if n % 4 else (code + 1) % 3}")
+        (root / f"{part}_key_list.txt").write_text("\n".join(keys) + "\n")
+    for kind, lines in labels.items():
+        (root / f"{kind}_label_kv.txt").write_text("\n".join(lines) + "\n")
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_resnet(tmp_path_factory):
+    """Store a small ResNet of random weights as the hub stores one."""
+    transformers = pytest.importorskip("transformers")
+    folder = tmp_path_factory.mktemp("hub") / "resnet-50"
+    config = transformers.ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", num_labels=5
+    )
+    transformers.ResNetForImageClassification(config).save_pretrained(folder)
+    return folder

@@ -33,7 +33,7 @@ output_console = Console(highlight=False, markup=False)
 
 DATA_HELP = (
     "An image folder (DIR/label/file), a .parquet, .csv, .jsonl or .npz file, CIFAR-10 batches, "
-    "IDX images, or a scikit-learn set (digits, breast_cancer, wine, iris)."
+    "Clothing1M, IDX images, or a scikit-learn set (digits, breast_cancer, wine, iris)."
 )
 Data = Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP)]
 Output = Annotated[Path, typer.Option(help="Folder to write the run to; it must not exist yet.")]
@@ -208,7 +208,8 @@ def fit(
     learner: Annotated[
         str,
         typer.Option(
-            help="auto, logistic_regression, svm, mlp, small_cnn, airbench, preact_resnet18, or "
+            help="auto, logistic_regression, svm, mlp, small_cnn, airbench, preact_resnet18, "
+            "transformers:NAME (as transformers:microsoft/resnet-50, or a folder), or "
             "module:Class (as sklearn.ensemble:RandomForestClassifier)."
         ),
     ] = "auto",

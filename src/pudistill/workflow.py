@@ -29,6 +29,7 @@ from pudistill.data import TrustedDataset, load_dataset
 from pudistill.data.loading import COLUMN_OPTIONS
 from pudistill.exceptions import InputError, as_input_error
 from pudistill.learners import (
+    PRETRAINED,
     Training,
     continues_training,
     default_learner,
@@ -137,6 +138,9 @@ class Settings(BaseModel):
         for name in ("data", "trusted", "test_data"):
             if name in config and Path(config[name]).exists():
                 config[name] = str(Path(config[name]).resolve())
+        folder = Path(self.learner.removeprefix(PRETRAINED))
+        if self.learner.startswith(PRETRAINED) and folder.is_dir():
+            config["learner"] = f"{PRETRAINED}{folder.resolve()}"
         return config
 
     def classifier(self, X: np.ndarray) -> Any:
@@ -182,8 +186,8 @@ def make_learner(name: str, recipe: str, X: np.ndarray) -> BaseEstimator:
     ----------
     name : str
         "auto", "logistic_regression", "svm", a network ("mlp", "small_cnn",
-        "airbench", "preact_resnet18"), or ``package.module:Class`` for any scikit-learn-compatible
-        classifier.
+        "airbench", "preact_resnet18", or "transformers:NAME" for one of the hub or a folder), or
+        ``package.module:Class`` for any scikit-learn-compatible classifier.
     recipe : str
         How networks are trained.
     X : ndarray
@@ -194,14 +198,15 @@ def make_learner(name: str, recipe: str, X: np.ndarray) -> BaseEstimator:
     learner : classifier
         The learner.
     """
-    if name in NETWORKS or (name == "auto" and X.ndim > 2):
+    is_network = name in NETWORKS or name.startswith(PRETRAINED)
+    if is_network or (name == "auto" and X.ndim > 2):
         from pudistill import TorchClassifier
 
         return TorchClassifier("auto" if name == "auto" else name, recipe=recipe)
     if X.ndim > 2:
         raise InputError(
             f"The learner {name} takes feature tables, not pictures: choose one of "
-            f"{', '.join(NETWORKS[1:])}."
+            f"{', '.join(NETWORKS[1:])}, or {PRETRAINED}NAME."
         )
     if name in ("auto", "logistic_regression"):
         return default_learner(X)
@@ -216,7 +221,7 @@ def make_learner(name: str, recipe: str, X: np.ndarray) -> BaseEstimator:
             raise TypeError(f"{class_name} is no scikit-learn classifier")
         return learner
     except (ImportError, AttributeError, TypeError) as error:
-        known = "auto, logistic_regression, svm, " + ", ".join(NETWORKS)
+        known = ", ".join(["auto", "logistic_regression", "svm", *NETWORKS, f"{PRETRAINED}NAME"])
         raise InputError(
             f"The learner {name!r} cannot be used ({error}): choose one of {known}, or name a "
             "class as in sklearn.svm:SVC."

@@ -60,6 +60,8 @@ def load_dataset(
         - ``.npz`` with arrays ``X``, ``y`` and optionally ``trusted``, ``verified``, ``ids``,
           ``true_labels``, ``feature_names``;
         - the folder ``cifar-10-batches-py`` (its training batches) or one batch of it;
+        - the folder of Clothing1M (its training data, of which the clean ones are trusted), or one
+          of its lists of clean keys, as ``clean_test_key_list.txt``;
         - an IDX file of images, as MNIST's and Fashion-MNIST's, beside its file of labels, or the
           folder that holds them (the training pair);
         - a set that scikit-learn brings: digits, breast_cancer, wine, iris.
@@ -129,19 +131,19 @@ def _read(source: str | os.PathLike[str], options: ReadOptions) -> TrustedDatase
             f"({', '.join(bundled.NAMES)})."
         )
     # The formats below bring pyarrow or Pillow along, which take a while to load.
-    from pudistill.data import arrays, cifar, idx, image_folder, table_files, tables
+    from pudistill.data import arrays, cifar, clothing1m, idx, image_folder, table_files, tables
 
     if table_files.accepts(path):
         return tables.read(path, options)
     _refuse_columns(source, options)
-    for reader in (arrays, cifar, idx):
+    for reader in (arrays, cifar, clothing1m, idx):
         if reader.accepts(path):
             return reader.read(path, options)
     if path.is_dir():
         return image_folder.read(path, options)
     raise InputError(
         f"{path}: this is not a known kind of data: give an image folder, .parquet, .csv, .tsv, "
-        ".jsonl, .npz, CIFAR-10 batches or IDX images."
+        ".jsonl, .npz, CIFAR-10 batches, Clothing1M or IDX images."
     )
 
 

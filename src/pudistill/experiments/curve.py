@@ -212,7 +212,9 @@ class NoisySet(NamedTuple):
 
     @property
     def overall_level(self) -> float:
-        """Share of the labels that are wrong; trusted ones are right."""
+        """Share of the labels that are wrong; trusted ones are right. NaN where nobody knows."""
+        if self.dataset.true_labels is None:
+            return np.nan
         return float(np.mean(self.known_labels != self.dataset.true_labels))
 
 
@@ -410,6 +412,13 @@ def measure(
     noisy_sets = [
         NoisySet(noise, level, noisy(noise, level)) for noise in settings.noises for level in levels
     ]
+    return measure_on(bench, noisy_sets, methods)
+
+
+def measure_on(
+    bench: Bench, noisy_sets: list[NoisySet], methods: Mapping[str, Callable[[Bench], Score]]
+) -> pd.DataFrame:
+    """Measure methods on samples whose labels are noisy in several ways; see `measure`."""
     rows = []
     with stage("curve", len(methods) * len(noisy_sets)) as advance, as_input_error():
         fingerprint = bench.fingerprint()

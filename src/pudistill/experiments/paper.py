@@ -8,41 +8,85 @@ from typing import Any
 
 LEVELS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
-TABLE_1_PRECISION = (0.92, 0.98, 0.93, 0.80, 0.90, 0.93, 0.96, 0.97, 0.96, 0.97)  # by class
-TABLE_1_SIZE = (413, 586, 281, 219, 306, 368, 462, 456, 575, 538)  # of 1,000 test samples each
-
-# Accuracy of the teachers where they are sure, and how many of 10,000 test samples that is.
-TABLE_2 = {
-    0.9: (99.3, 1313),
-    0.8: (98.0, 4845),
-    0.7: (95.6, 6492),
-    0.6: (93.0, 7561),
-    0.5: (89.8, 8487),
-    0.0: (82.5, 10_000),
+CIFAR10, CLOTHING1M = "CIFAR-10", "Clothing1M"
+# λ, η, α, θ, N and K on Clothing1M.
+ON_CLOTHING1M = {
+    "blend": 0.5,
+    "min_confidence": 0.8,
+    "threshold": 0.95,
+    "min_votes": 10,
+    "n_members": 10,
+    "max_iter": 6,
 }
 
-TABLE_3 = {  # Clothing1M
-    "Cross Entropy": 68.94,
-    "Forward": 69.84,
-    "JoCoR": 70.30,
-    "Loss Correction": 71.00,
-    "Joint Optimization": 72.23,
-    "L_DMI": 72.46,
+# The clean set by class, and over all of them at last: precision; and size, on 10,000 test samples
+# of CIFAR-10 and 14,313 validation samples of Clothing1M.
+TABLE_1: dict[str, tuple[tuple[float, ...], tuple[int, ...]]] = {
+    CIFAR10: (
+        (0.92, 0.98, 0.93, 0.80, 0.90, 0.93, 0.96, 0.97, 0.96, 0.97, 0.94),
+        (413, 586, 281, 219, 306, 368, 462, 456, 575, 538, 4204),
+    ),
+    CLOTHING1M: (
+        (
+            *(0.94, 0.83, 0.46, 0.95, 0.78, 0.93, 0.69, 0.54, 0.93, 0.95, 0.96, 0.58, 0.82, 0.91),
+            0.85,
+        ),
+        (298, 142, 166, 736, 651, 554, 247, 273, 498, 480, 272, 173, 680, 624, 5794),
+    ),
+}
+
+# Accuracy of the teachers where they are sure, by η, and on how many of the same samples they are.
+TABLE_2 = {
+    CIFAR10: {
+        0.9: (99.3, 1313),
+        0.8: (98.0, 4845),
+        0.7: (95.6, 6492),
+        0.6: (93.0, 7561),
+        0.5: (89.8, 8487),
+        0.0: (82.5, 10_000),
+    },
+    CLOTHING1M: {
+        0.9: (94.6, 5635),
+        0.8: (91.3, 8219),
+        0.7: (88.1, 9950),
+        0.6: (85.1, 11_407),
+        0.5: (82.0, 12_808),
+        0.0: (77.7, 14_313),
+    },
+}
+
+TABLE_3 = {  # Clothing1M, by our names of the methods that there are
+    "cross_entropy": 68.94,
+    "forward_correction": 69.84,
+    "jocor": 70.30,
+    "loss_correction": 71.00,
+    "joint_optimization": 72.23,
+    "l_dmi": 72.46,
     "MetaCleaner": 72.50,
     "Meta learning": 73.47,
     "DeepSelf": 74.45,
     "CleanNet": 74.69,
-    "DivideMix": 74.76,
-    "PUDistill (paper)": 77.70,
+    "dividemix": 74.76,
+    "paper": 77.70,
 }
 
 TABLE_4 = {  # teachers; mixup, bootstrap, entropy regularisation
-    (False, False, False): 76.88,
-    (True, False, False): 80.68,
-    (False, True, False): 77.31,
-    (False, True, True): 77.12,
-    (True, True, False): 81.05,
-    (True, True, True): 81.45,
+    CIFAR10: {
+        (False, False, False): 76.88,
+        (True, False, False): 80.68,
+        (False, True, False): 77.31,
+        (False, True, True): 77.12,
+        (True, True, False): 81.05,
+        (True, True, True): 81.45,
+    },
+    CLOTHING1M: {
+        (False, False, False): 77.27,
+        (True, False, False): 77.57,
+        (False, True, False): 76.97,
+        (False, True, True): 77.68,
+        (True, True, False): 77.75,
+        (True, True, True): 77.18,
+    },
 }
 
 TABLE_5 = {  # asymmetric noise, by `LEVELS`

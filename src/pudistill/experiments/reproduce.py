@@ -6,7 +6,7 @@ two of them have in common is computed once, and an interrupted experiment goes 
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ import pandas as pd
 
 from pudistill import methods
 from pudistill.data import TrustedDataset
+from pudistill.data.clothing1m import CLASSES as CLOTHING1M_CLASSES
 from pudistill.distillation import average_proba, train_teachers
 from pudistill.exceptions import InputError
 from pudistill.experiments import paper
@@ -29,8 +30,9 @@ from pudistill.experiments.curve import (
     codes_of,
     distilled,
     measure,
+    measure_on,
 )
-from pudistill.experiments.scales import SCALES, Scale
+from pudistill.experiments.scales import SCALES, Scale, clothing1m
 from pudistill.experiments.tables import as_markdown
 from pudistill.learners import predict_proba
 from pudistill.report import plots
@@ -45,6 +47,7 @@ _PUBLISHED = "_as_published"
 AS_PUBLISHED = {
     name + _PUBLISHED: name for name in methods.METHODS if name not in methods.NEED_TRUSTED
 }
+AS_PUBLISHED_NAMES = {of: name for name, of in AS_PUBLISHED.items()}
 COMPARED = (*AS_PUBLISHED, *methods.METHODS, PAPER, TOLD, OURS)
 NAMES = (
     methods.NAMES
@@ -70,7 +73,9 @@ class Setup:
     scale : Scale
         Data, learner, levels.
     train, test : TrustedDataset
-        Samples whose labels are right.
+        Samples whose labels are right; where the noise is their own, training samples as they are.
+    data : Path or None
+        The folder of data sets.
     levels : tuple of float
         Noise levels.
     methods : tuple of str
@@ -84,6 +89,7 @@ class Setup:
     scale: Scale
     train: TrustedDataset
     test: TrustedDataset
+    data: Path | None
     levels: tuple[float, ...]
     methods: tuple[str, ...]
     seeds: tuple[int, ...]
@@ -92,7 +98,15 @@ class Setup:
     @property
     def is_cifar10(self) -> bool:
         """Whether the paper's numbers on CIFAR-10 are about these data."""
-        return self.scale.is_cifar10
+        return self.scale.reported_as == paper.CIFAR10
+
+    def on_clothing1m(self, held_out: str) -> "Setup | None":
+        """Return the same on Clothing1M, tested on its "val" or "test" samples, if it is there."""
+        scale = clothing1m(self.data, held_out)
+        if scale is None:
+            return None
+        train, test = scale.load(self.data)
+        return replace(self, scale=scale, train=train, test=test)
 
     def settings(self, seed: int, **changes: Any) -> CurveSettings:
         """Return the settings of a seed."""
@@ -117,7 +131,9 @@ class Setup:
         return pd.concat(parts, ignore_index=True)
 
     def trusted(self, seed: int) -> TrustedDataset:
-        """Return the training samples, a tenth of them trusted."""
+        """Return the training samples, a tenth of them trusted; or those that are."""
+        if self.train.trusted.any():
+            return self.train
         return with_noise(self.train, "symmetric", 0.0, 0.1, seed)
 
     def test_codes(self) -> np.ndarray:
@@ -144,6 +160,8 @@ def as_published(method: str) -> Callable[[Bench], Score]:
         def score(noisy: NoisySet) -> float:
             classifier = settings.classifier(noisy.dataset.X)
             told = {"noise_rate": noisy.overall_level, "asymmetric": noisy.noise != "symmetric"}
+            if noisy.dataset.true_labels is None:  # nobody knows
+                told = {}
             known = {name: told[name] for name in told if name in classifier.get_params()}
             classifier.set_params(use_trusted=False, **known)
             classifier.fit(noisy.dataset.X, noisy.known_labels, noisy.dataset.verified)
@@ -288,7 +306,7 @@ class _Teachers(NamedTuple):
 
 def _teachers(setup: Setup, seed: int) -> _Teachers:
     """Fit the paper's method up to its teachers, which have labelled the test samples too."""
-    settings = setup.settings(seed, method="paper")
+    settings = setup.settings(seed, method="paper", **setup.scale.of_paper)
     dataset = setup.trusted(seed)
     classifier = settings.pudistill(dataset.X).set_params(memory=setup.units)
     classifier.fit_teachers(dataset.X, dataset.y, dataset.verified, eval_set=setup.test.X)
@@ -297,82 +315,192 @@ def _teachers(setup: Setup, seed: int) -> _Teachers:
     return _Teachers(pu_filter.clean_labels_, pu_filter.eval_labels_, proba)
 
 
+NOT_RUN = "not run: no data"
+
+
+def _on_both(
+    setup: Setup,
+    key: str,
+    measured: Callable[[Setup], pd.DataFrame],
+    reported: Mapping[str, pd.DataFrame],
+) -> Result:
+    """Put the paper's numbers beside ours, on the scale's data and on Clothing1M.
+
+    Parameters
+    ----------
+    setup : Setup
+        The experiment's.
+    key : str
+        The column that says what a row is about.
+    measured : callable
+        Measures on a setup.
+    reported : mapping of str to DataFrame
+        By data set, the paper's numbers.
+
+    Returns
+    -------
+    result : Result
+        Ours, the paper's, and in the column ``status`` what was not run.
+    """
+    ours = measured(setup)
+    beside = reported.get(setup.scale.reported_as or "")
+    if beside is not None:
+        ours = ours.merge(beside, how="left", on=key)
+    parts = [ours.assign(data=setup.scale.edition, status="")]
+    theirs = reported[paper.CLOTHING1M].assign(data=paper.CLOTHING1M, status=NOT_RUN)
+    clothes = setup.on_clothing1m("val")
+    if clothes is not None:
+        theirs = measured(clothes).merge(theirs.assign(status=""), how="left", on=key)
+    cells = pd.concat([*parts, theirs], ignore_index=True)
+    return Result(
+        cells[["data", *(name for name in cells if name not in ("data", "status")), "status"]]
+    )
+
+
 def table1(setup: Setup) -> Result:
     """Precision and size of the clean set on test samples, by class."""
-    right = setup.test_codes()
-    rows = []
-    for seed in setup.seeds:
-        found = _teachers(setup, seed).eval_labels
-        for code, name in enumerate(setup.train.classes):
-            mine = found == code
-            precision = float((right[mine] == code).mean()) if mine.any() else None
-            rows.append((name, seed, precision, int(mine.sum())))
-        known = found != MISSING
-        precision = float((right == found)[known].mean()) if known.any() else None
-        rows.append(("overall", seed, precision, int(known.sum())))
-    cells = pd.DataFrame(rows, columns=["class_name", "seed", "precision", "size"])
-    cells = cells.groupby("class_name", sort=False)[["precision", "size"]].mean().reset_index()
-    theirs = [(*pair,) for pair in zip(paper.TABLE_1_PRECISION, paper.TABLE_1_SIZE, strict=True)]
-    theirs.append((0.94, 4204))
-    if setup.is_cifar10:
-        cells[["paper_precision", "paper_size"]] = theirs
-    return Result(cells)
+
+    def measured(setup: Setup) -> pd.DataFrame:
+        right = setup.test_codes()
+        rows = []
+        for seed in setup.seeds:
+            found = _teachers(setup, seed).eval_labels
+            for code, name in enumerate(setup.train.classes):
+                mine = found == code
+                precision = float((right[mine] == code).mean()) if mine.any() else None
+                rows.append((name, seed, precision, int(mine.sum())))
+            known = found != MISSING
+            precision = float((right == found)[known].mean()) if known.any() else None
+            rows.append(("overall", seed, precision, int(known.sum())))
+        cells = pd.DataFrame(rows, columns=["class_name", "seed", "precision", "size"])
+        return cells.groupby("class_name", sort=False)[["precision", "size"]].mean().reset_index()
+
+    # CIFAR-10's classes have the same order by number and by name.
+    names = {paper.CIFAR10: setup.train.classes, paper.CLOTHING1M: CLOTHING1M_CLASSES}
+    reported = {
+        data: pd.DataFrame(
+            {
+                "class_name": [*names[data], "overall"],
+                "paper_precision": precision,
+                "paper_size": size,
+            }
+        )
+        for data, (precision, size) in paper.TABLE_1.items()
+        if data != paper.CIFAR10 or setup.is_cifar10
+    }
+    return _on_both(setup, "class_name", measured, reported)
 
 
 def table2(setup: Setup) -> Result:
     """Accuracy of the teachers on test samples that they are sure of."""
-    right = setup.test_codes()
+    thresholds = list(paper.TABLE_2[paper.CIFAR10])
+
+    def measured(setup: Setup) -> pd.DataFrame:
+        right = setup.test_codes()
+        rows = []
+        probas = [_teachers(setup, seed).test_proba for seed in setup.seeds]
+        for proba, eta in product(probas, thresholds):
+            sure = proba.max(axis=1) >= eta
+            hits = (proba.argmax(axis=1) == right)[sure]
+            rows.append((eta, 100 * float(hits.mean()) if len(hits) else np.nan, len(hits)))
+        cells = pd.DataFrame(rows, columns=["min_confidence", "accuracy", "size"])
+        return cells.groupby("min_confidence", sort=False).mean().reset_index()
+
+    reported = {
+        data: pd.DataFrame(
+            [(eta, *pair) for eta, pair in table.items()],
+            columns=["min_confidence", "paper_accuracy", "paper_size"],
+        )
+        for data, table in paper.TABLE_2.items()
+    }
+    return _on_both(setup, "min_confidence", measured, reported)
+
+
+def table3(setup: Setup) -> Result:
+    """Test accuracy on Clothing1M, whose noise is its own."""
+    theirs = {
+        AS_PUBLISHED_NAMES.get(name, name): accuracy for name, accuracy in paper.TABLE_3.items()
+    }
+    found = setup.on_clothing1m("test")
+    results = pd.DataFrame(columns=["final", "best", "seconds", "seeds"])
+    if found is not None:
+        results = _on_own_noise(found)
     rows = []
-    probas = [_teachers(setup, seed).test_proba for seed in setup.seeds]
-    for proba, (eta, (accuracy, size)) in product(probas, paper.TABLE_2.items()):
-        sure = proba.max(axis=1) >= eta
-        hits = (proba.argmax(axis=1) == right)[sure]
-        ours = 100 * float(hits.mean()) if len(hits) else np.nan
-        rows.append((eta, ours, len(hits), accuracy, size))
-    columns = ["min_confidence", "accuracy", "size", "paper_accuracy", "paper_size"]
-    cells = pd.DataFrame(rows, columns=columns)
-    cells = cells.groupby("min_confidence", sort=False).mean().reset_index()
-    return Result(cells if setup.is_cifar10 else cells[columns[:3]])
+    for name in dict.fromkeys([*theirs, *COMPARED]):
+        ours = results.loc[name] if name in results.index else None
+        if ours is None and name not in theirs and name != OURS:
+            continue
+        status = ""
+        if name not in PREPARE:
+            status = "reported only"
+        elif ours is None:
+            status = NOT_RUN if found is None else "not run"
+        measured = [None] * 4 if ours is None else list(ours)
+        called = NAMES.get(name, name).replace(", told the noise level", "")  # nobody knows it
+        rows.append((called, *measured, theirs.get(name), status))
+    return Result(pd.DataFrame(rows, columns=["method", *results.columns, "paper", "status"]))
 
 
-def table3(_: Setup) -> Result:
-    """Clothing1M: the numbers that the paper reports; ours need data that are not at hand."""
-    reported = paper.TABLE_3 | {"PUDistill": np.nan}
-    rows = [(name, "not run: no data", value) for name, value in reported.items()]
-    return Result(pd.DataFrame(rows, columns=["method", "ours", "paper"]))
+def _on_own_noise(setup: Setup) -> pd.DataFrame:
+    """Measure the methods on data whose noise is their own."""
+
+    def authors(bench: Bench) -> Score:
+        changes = {"method": "paper", **setup.scale.of_paper}
+        return distilled(bench, bench.settings.model_copy(update=changes))
+
+    prepare = PREPARE | {PAPER: authors}
+    wanted = {name: prepare[name] for name in setup.methods if name != TOLD}
+    noisy = NoisySet("own", np.nan, setup.train)
+    parts = []
+    for seed in setup.seeds:
+        bench = Bench(setup.settings(seed), setup.train, setup.test, setup.units, watches=True)
+        parts.append(measure_on(bench, [noisy], wanted).assign(seed=seed))
+    results = pd.concat(parts, ignore_index=True)
+    results[["final", "best"]] = 100 * results[["accuracy", "best_over_epochs"]]
+    groups = results.groupby("method", sort=False)
+    averages = groups[["final", "best", "seconds"]].mean()
+    return averages.assign(seeds=groups["seed"].nunique())
 
 
 def table4(setup: Setup) -> Result:
     """Test accuracy of teachers with and without mixup, bootstrap and entropy regularisation."""
-    right = setup.test_codes()
-    n_classes = len(setup.train.classes)
-    rows = []
-    found = {seed: _teachers(setup, seed).clean_labels for seed in setup.seeds}
-    teach = setup.units.cache(train_teachers)
-    for (seed, labels), (parts, theirs) in product(found.items(), paper.TABLE_4.items()):
-        mixup, bootstrap, entropy = parts
-        learner = _network(setup, mixup=mixup, entropy=entropy)
-        # Without a bootstrap all of the clean set is learned, its classes as uneven as they are.
-        weight = None if bootstrap else np.ones(len(labels))
-        (teacher,) = teach(
-            learner,
-            setup.train.X,
-            labels,
-            n_classes,
-            n_teachers=1,
-            sample_weight=weight,
-            seed=seed,
-        ).members
-        proba = predict_proba(teacher, setup.test.X, n_classes)
-        name = " + ".join(
-            word
-            for word, used in zip(("mixup", "bootstrap", "entropy reg."), parts, strict=True)
-            if used
-        )
-        rows.append((name or "standard", 100 * np.mean(proba.argmax(axis=1) == right), theirs))
-    cells = pd.DataFrame(rows, columns=["teacher", "final", "paper"])
-    cells = cells.groupby("teacher", sort=False).mean().reset_index()
-    return Result(cells if setup.is_cifar10 else cells[["teacher", "final"]])
+    variants = list(paper.TABLE_4[paper.CIFAR10])
+    words = ("mixup", "bootstrap", "entropy reg.")
+    names = [
+        " + ".join(word for word, used in zip(words, parts, strict=True) if used) or "standard"
+        for parts in variants
+    ]
+
+    def measured(setup: Setup) -> pd.DataFrame:
+        right = setup.test_codes()
+        n_classes = len(setup.train.classes)
+        teach = setup.units.cache(train_teachers)
+        rows = []
+        found = {seed: _teachers(setup, seed).clean_labels for seed in setup.seeds}
+        for (seed, labels), parts in product(found.items(), variants):
+            mixup, bootstrap, entropy = parts
+            (teacher,) = teach(
+                _network(setup, mixup=mixup, entropy=entropy),
+                setup.train.X,
+                labels,
+                n_classes,
+                n_teachers=1,
+                # Without a bootstrap all of the clean set is learned, its classes as uneven as they
+                # are.
+                sample_weight=None if bootstrap else np.ones(len(labels)),
+                seed=seed,
+            ).members
+            proba = predict_proba(teacher, setup.test.X, n_classes)
+            accuracy = 100 * float(np.mean(proba.argmax(axis=1) == right))
+            rows.append((names[variants.index(parts)], accuracy))
+        cells = pd.DataFrame(rows, columns=["teacher", "final"])
+        return cells.groupby("teacher", sort=False).mean().reset_index()
+
+    reported = {
+        data: pd.DataFrame({"teacher": names, "paper": list(table.values())})
+        for data, table in paper.TABLE_4.items()
+    }
+    return _on_both(setup, "teacher", measured, reported)
 
 
 EXPERIMENTS: dict[str, Callable[[Setup], Result]] = {
@@ -448,6 +576,7 @@ def reproduce(
             size,
             train,
             test,
+            data,
             tuple(config["levels"]),
             tuple(config["methods"]),
             tuple(range(config["seeds"])),
@@ -458,7 +587,8 @@ def reproduce(
         seconds = time.perf_counter() - start
     run.write_table("cells", cells)
     title = f"{experiment}: {EXPERIMENTS[experiment].__doc__}"
-    about = f"{size.edition}; {config['seeds']} seed(s)."
+    edition = paper.CLOTHING1M if experiment == "table3" else size.edition
+    about = f"{edition}; {config['seeds']} seed{'s' if config['seeds'] > 1 else ''}."
     run.write_bytes("table.md", as_markdown(title, about, cells, NAMES).encode())
     if figure is not None:
         by = ["noise", "level", "method"]

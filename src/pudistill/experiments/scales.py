@@ -1,7 +1,7 @@
 """How large an experiment is: data, learner and levels, from digits to CIFAR-10 on a GPU."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,11 +9,13 @@ import numpy as np
 
 from pudistill.data import TrustedDataset, load_dataset
 from pudistill.exceptions import InputError
+from pudistill.experiments import paper
+from pudistill.learners import PRETRAINED
 from pudistill.noise import CIFAR10_CLASSES, CIFAR10_MAP
 
 
 class RightData(NamedTuple):
-    """Samples whose labels are all right."""
+    """Samples whose labels are all right, but for the training samples of Clothing1M."""
 
     train: TrustedDataset
     test: TrustedDataset
@@ -35,8 +37,10 @@ class Scale:
         Of `CurveSettings`: learner, recipe, size of the filter.
     class_map : dict or None
         What classes are mistaken for under asymmetric noise; ``None``: each for the next one.
-    is_cifar10 : bool
-        Whether the classes are those of CIFAR-10, which the paper's numbers are about.
+    of_paper : dict
+        Further settings of the paper's method.
+    reported_as : str or None
+        Which of the paper's data sets it is.
     seeds : int
         Number of seeds.
     """
@@ -46,7 +50,8 @@ class Scale:
     levels: tuple[float, ...]
     settings: dict[str, Any]
     class_map: Mapping[Any, Any] | None = None
-    is_cifar10: bool = False
+    of_paper: Mapping[str, Any] = field(default_factory=dict)
+    reported_as: str | None = None
     seeds: int = 1
 
 
@@ -146,7 +151,7 @@ SCALES = {
         (0.3, 0.5, 0.7, 0.9),
         {"learner": "mlp"},
         _CODES,
-        is_cifar10=True,
+        reported_as=paper.CIFAR10,
     ),
     "cpu-pictures": Scale(
         _fashion_mnist,
@@ -161,6 +166,47 @@ SCALES = {
         (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
         {"learner": "preact_resnet18", "recipe": "paper"},
         CIFAR10_MAP,
-        is_cifar10=True,
+        reported_as=paper.CIFAR10,
     ),
 }
+
+
+CLOTHING1M_SIZE = 256  # of pictures, of which the middle 224 x 224 are learned from
+
+
+def clothing1m(data: Path | None, held_out: str) -> Scale | None:
+    """Find Clothing1M, whose noise is its own.
+
+    Parameters
+    ----------
+    data : Path or None
+        The folder that holds clothing1m/, and perhaps resnet-50/, the network as the hub stores it,
+        which is fetched from there otherwise.
+    held_out : {"val", "test"}
+        Which clean samples to test on.
+
+    Returns
+    -------
+    scale : Scale or None
+        None where the data are not there.
+    """
+    folder = find_folder(data, "clothing1m")
+    if folder is None:
+        return None
+    network = find_folder(data, "resnet-50") or "microsoft/resnet-50"
+
+    def load(_: Path | None) -> RightData:
+        lists = next(folder.glob(f"**/clean_{held_out}_key_list.txt"), None)
+        if lists is None:
+            raise InputError(f"There is no clean_{held_out}_key_list.txt in {folder}: fetch it.")
+        parts = (load_dataset(part, image_size=CLOTHING1M_SIZE) for part in (folder, lists))
+        return RightData(*parts)
+
+    return Scale(
+        load,
+        paper.CLOTHING1M,
+        (),
+        {"learner": f"{PRETRAINED}{network}", "recipe": "clothing1m"},
+        of_paper=paper.ON_CLOTHING1M,
+        reported_as=paper.CLOTHING1M,
+    )

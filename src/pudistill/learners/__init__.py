@@ -38,6 +38,7 @@ SMALLEST_SHARE = 1e-3
 BLOCK_SIZE = 16_384
 CALIBRATION_FOLDS = 3
 ENOUGH_TO_SCALE = 10_000  # samples that tell features' means and scales
+PRETRAINED = "transformers:"  # before the name of a network that others have trained
 STACK_SIZE = 20  # networks that train as one: the paper's members of a class
 TASK_DECIDES = ("warm_start", "loss", "mixup")
 _DECISION = "decision_function"

@@ -23,8 +23,10 @@ from sklearn.utils.validation import (
 from torch import nn
 
 from pudistill.exceptions import DivergedError, InputError, as_input_error
+from pudistill.learners import PRETRAINED, pretrained
 from pudistill.learners.lessons import LESSONS, Loss
 from pudistill.learners.networks import NETWORKS, NetworkFactory
+from pudistill.learners.pretrained import PretrainedNetwork
 from pudistill.learners.recipes import AUGMENTATIONS, Recipe, Role, find_recipe
 from pudistill.learners.training import (
     Hardware,
@@ -52,7 +54,9 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
     Parameters
     ----------
     module : str or callable, default="auto"
-        The network: a name in :data:`pudistill.learners.networks.NETWORKS`, a callable
+        The network: a name in :data:`pudistill.learners.networks.NETWORKS`,
+        ``"transformers:NAME"`` for an image classifier with trained weights from the Hugging Face
+        hub or from a folder (see :mod:`pudistill.learners.pretrained`), a callable
         ``module(in_shape, n_classes)`` that returns an ``nn.Module`` giving logits of shape
         ``(n, n_classes)``, where `in_shape` is ``(channels, height, width)`` or ``(n_features,)``,
         or ``"auto"``: ``"small_cnn"`` for pictures, ``"mlp"`` for feature tables.
@@ -362,6 +366,8 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
             "recipe": asdict(self.recipe_),
             "loss_curve": self.loss_curve_,
         }
+        if isinstance(self.module_, PretrainedNetwork):
+            meta["architecture"] = self.module_.architecture
         if hasattr(self, "feature_names_in_"):
             meta["feature_names_in"] = self.feature_names_in_.tolist()
         return arrays, meta
@@ -422,7 +428,10 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
             if name.startswith("module.")
         }
         with seeded(0, torch.device("cpu")):
-            network = estimator._factory()(estimator.in_shape_, len(estimator.classes_))
+            if "architecture" in meta:
+                network: nn.Module = pretrained.build(meta["architecture"])
+            else:
+                network = estimator._factory()(estimator.in_shape_, len(estimator.classes_))
         try:
             # `assign` keeps the stored precision.
             network.load_state_dict(weights, assign=True)
@@ -528,9 +537,12 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
             return self.module
         default = "small_cnn" if len(self.in_shape_) == 3 else "mlp"
         name = default if self.module == "auto" else self.module
+        if isinstance(name, str) and name.startswith(PRETRAINED):
+            return pretrained.Pretrained(name.removeprefix(PRETRAINED))
         if name not in NETWORKS:
             raise InputError(
-                f"module={name!r} is unknown: choose one of {sorted(NETWORKS)} or pass a callable."
+                f"module={name!r} is unknown: choose one of {sorted(NETWORKS)}, "
+                f"{PRETRAINED}NAME, or pass a callable."
             )
         return NETWORKS[name]
 

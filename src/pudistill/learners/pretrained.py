@@ -1,0 +1,116 @@
+"""Networks with weights that others have trained, through Hugging Face's `transformers`."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from pudistill.exceptions import InputError
+
+
+class PretrainedNetwork(nn.Module):
+    """An image classifier of `transformers` as a network that answers with logits.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        A model for image classification.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """What it takes to build the network again, but for its weights; fit for JSON."""
+        return self.model.config.to_diff_dict() | {"num_labels": self.model.config.num_labels}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map pictures ``(n, channels, H, W)`` to logits ``(n, n_classes)``."""
+        n_channels = getattr(self.model.config, "num_channels", x.shape[1])
+        if x.shape[1] == 1 and n_channels > 1:  # grey pictures, for a network that knows colours
+            x = x.expand(-1, n_channels, -1, -1)
+        return self.model(pixel_values=x).logits
+
+
+class Pretrained:
+    """A factory of networks with trained weights, and a new last layer for the classes.
+
+    Parameters
+    ----------
+    name : str
+        A model for image classification: its name on the hub, such as ``microsoft/resnet-50``, or
+        a folder that holds it.
+
+    Examples
+    --------
+    A network of random weights, stored as the hub stores one:
+
+    >>> import tempfile
+    >>> from transformers import ResNetConfig, ResNetForImageClassification
+    >>> from pudistill.learners.pretrained import Pretrained
+    >>> folder = tempfile.mkdtemp()
+    >>> config = ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[1], layer_type="basic")
+    >>> ResNetForImageClassification(config).save_pretrained(folder)
+    >>> network = Pretrained(folder)((3, 32, 32), n_classes=5)
+    >>> network.architecture["num_labels"]
+    5
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, in_shape: tuple[int, ...], n_classes: int) -> PretrainedNetwork:
+        """Load the network; see the class."""
+        if len(in_shape) != 3:
+            raise InputError(
+                f"{self.name} needs pictures, but the samples have the shape {in_shape}: choose a "
+                "network for tables, such as mlp."
+            )
+        with _transformers() as transformers:
+            try:
+                model = transformers.AutoModelForImageClassification.from_pretrained(
+                    self.name, num_labels=n_classes, ignore_mismatched_sizes=True
+                )
+            except (OSError, ValueError, KeyError) as error:
+                reason = str(error).strip().split("\n")[0]
+                raise InputError(
+                    f"{self.name} cannot be loaded ({reason}): name a model for image "
+                    "classification on the hub, or a folder that holds one."
+                ) from error
+        return PretrainedNetwork(model)
+
+
+def build(architecture: dict[str, Any]) -> PretrainedNetwork:
+    """Build a network without its weights, as `PretrainedNetwork.architecture` says."""
+    with _transformers() as transformers:
+        config = transformers.AutoConfig.for_model(**architecture)
+        return PretrainedNetwork(transformers.AutoModelForImageClassification.from_config(config))
+
+
+@contextmanager
+def _transformers() -> Iterator[Any]:
+    """Import `transformers`, and keep it from talking about layers that we replace on purpose."""
+    try:
+        import transformers
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"Networks from the hub need {error.name}, which is not installed: pip install "
+            "'pudistill[hub]'."
+        ) from error
+    talkative = [logging.getLogger(name) for name in ("transformers", "huggingface_hub")]
+    levels = [logger.level for logger in talkative]
+    bars = transformers.utils.logging.is_progress_bar_enabled()
+    for logger in talkative:
+        logger.setLevel(logging.ERROR)
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        yield transformers
+    finally:
+        for logger, level in zip(talkative, levels, strict=True):
+            logger.setLevel(level)
+        if bars:
+            transformers.utils.logging.enable_progress_bar()
