@@ -506,3 +506,33 @@ def test_predict_refuses_what_does_not_fit_the_run(command, wine, tmp_path):
     refuse(command, tmp_path, "predict", "run", "others.csv", says="'rioja'")
     refuse(command, tmp_path, "predict", "run", "digits", says="training data")
     refuse(command, tmp_path, "predict", "nothing", "noisy.csv", says="holds no run")
+
+
+def test_experiments_are_named_in_one_command(command, tmp_path):
+    code, out, err = command("reproduce", "table3", "table1", "--output", "all")
+    assert code == 0
+    assert "CleanNet" in out
+    assert out.index("table3") < out.index("table1")
+    assert "all/table1-smoke" in err
+    code, _, err = command("reproduce", "table3", "table9", "--output", "other")
+    assert code == 2
+    assert "table9" in err
+    assert not (tmp_path / "other").exists()
+    for args in (["report", "all/table1-smoke"], ["predict", "all/table1-smoke", "digits"]):
+        code, _, err = command(*args)
+        assert code == 2
+        assert "damaged" not in err
+
+
+def test_clothing1m_is_fitted_with_a_network_of_the_hub(command, clothing, tiny_resnet, tmp_path):
+    options = ["--learner", f"transformers:{tiny_resnet}", "--image-size", "32", "--skip-bad"]
+    (clothing / "images/0/noisy_train-0.jpg").unlink()
+    test = clothing / "clean_test_key_list.txt"
+    quick = [*QUICK, "--method", "paper", "--output", "run"]
+    code, _, err = command("fit", clothing, "--test-data", test, *options, *quick)
+    assert code == 0, err
+    labels = pd.read_csv(tmp_path / "run" / "labels.csv")
+    assert len(labels) == 35
+    code, out, err = command("predict", "run", test, "--skip-bad")
+    assert code == 0, err
+    assert len(out.splitlines()) == 13

@@ -309,7 +309,7 @@ def predict(
         raise InputError(f"{output} already exists: choose another --output.")
     if output is not None and not output.parent.is_dir():
         raise InputError(f"{output.parent} is no folder: make it, or choose another --output.")
-    predictions = predict_run(Run.open(run), data, skip_bad=skip_bad)
+    predictions = predict_run(Run.open_fit(run), data, skip_bad=skip_bad)
     if output is None:
         sys.stdout.write(predictions.to_csv(index=False))
     else:
@@ -439,6 +439,11 @@ def report(
     from pudistill.workflow import write_report
 
     finished = Run.open(run)
+    if (finished.path / "cells.parquet").exists():
+        raise InputError(
+            f"{run} holds an experiment of the paper, whose results are {run / 'table.md'} and "
+            "cells.csv: there is no report to write."
+        )
     path = write_curve_report(finished) if is_curve(finished) else write_report(finished)
     messages.print(f"Report: {path}", soft_wrap=True)
 

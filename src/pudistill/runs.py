@@ -139,6 +139,17 @@ class Run:
             raise InputError(f"The run in {path} did not finish: give the same command again.")
         return run
 
+    @classmethod
+    def open_fit(cls, path: Path) -> "Run":
+        """Open a finished run of one classifier; an `InputError` says why where it is none."""
+        run = cls.open(path)
+        if any((run.path / f"{table}.parquet").exists() for table in ("cells", "curve")):
+            raise InputError(
+                f"{path} compares methods and holds no model: name a folder that `pudistill fit` "
+                "wrote."
+            )
+        return run
+
     def discard(self) -> None:
         """Remove a run that could not be finished."""
         shutil.rmtree(self.path, ignore_errors=True)
@@ -277,7 +288,7 @@ def load(path: str | Path, *, module: Any = None) -> Any:
     InputError
         If the folder holds no finished run or one of its files is damaged.
     """
-    run = Run.open(Path(path))
+    run = Run.open_fit(Path(path))
     classifier = run.read_model(module)
     classifier.label_table_ = run.read_table("labels")
     return classifier

@@ -8,6 +8,7 @@ import pytest
 
 from pudistill.data import load_dataset
 from pudistill.exceptions import InputError
+from pudistill.experiments.scales import SCALES
 
 NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
@@ -140,3 +141,11 @@ def test_refuses_damaged_and_missing_files(folder):
     (folder / "data_batch_3").unlink()
     with pytest.raises(InputError, match=r"data_batch_3: this part of CIFAR-10 is missing"):
         load_dataset(folder)
+
+
+def test_experiments_find_it(folder, tmp_path):
+    (tmp_path / "cifar10").mkdir()
+    folder.rename(tmp_path / "cifar10" / folder.name)
+    train, test = SCALES["full"].load(tmp_path)
+    assert (len(train), len(test)) == (20, 4)
+    assert train.X.shape[1:] == (32, 32, 3)
