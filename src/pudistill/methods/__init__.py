@@ -19,8 +19,10 @@ METHODS = {
     "gold_loss_correction": "GoldLossCorrectionClassifier",
     "label_distillation": "LabelDistillationClassifier",
 }
-# Of these, what cannot do without trusted samples; and what reads the noise where it is told.
+# Of these, what cannot do without trusted samples; what does not care which samples are trusted;
+# and what reads the noise where it is told.
 NEED_TRUSTED = ("gold_loss_correction", "label_distillation")
+BLIND_TO_TRUSTED = ("cross_entropy", "mixup")
 CAN_BE_TOLD = ("co_teaching", "jocor", "dividemix")
 NAMES = {
     "given_labels": "trained on the given labels",
@@ -56,4 +58,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "METHODS", "NAMES", "NEED_TRUSTED", "CAN_BE_TOLD"]
+    return [*__all__, "METHODS", "NAMES", "NEED_TRUSTED", "BLIND_TO_TRUSTED", "CAN_BE_TOLD"]
