@@ -1,7 +1,6 @@
 """Where, with what and how long a benchmark ran, and how its results are stored."""
 
 import json
-import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
@@ -11,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from pudistill.atomic import write_atomic
+from pudistill.workflow import machine
 
 
 def commit() -> str:
@@ -59,22 +59,6 @@ def run_facts(units: Path, rows: pd.DataFrame, command: str) -> dict[str, Any]:
         "versions": installed(),
         "runs": runs,
     }
-
-
-def machine() -> dict[str, Any]:
-    """Name the processor, and the accelerator if there is one."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    device = names[0] if names else platform.processor()
-    try:
-        import torch
-
-        if torch.cuda.is_available():
-            device = f"{torch.cuda.get_device_name()} and {device}"
-    except ImportError:
-        pass
-    return {"device": device, "cores": os.cpu_count()}
 
 
 def installed() -> dict[str, str]:

@@ -26,8 +26,9 @@ from typing import Any
 import pandas as pd
 
 from cells import RESULTS
-from facts import commit, described, installed, machine, markdown
+from facts import commit, described, installed, markdown
 from pudistill.atomic import write_atomic
+from pudistill.workflow import machine
 from speed_rows import PEAK, PICTURES, ROWS, Goal
 
 

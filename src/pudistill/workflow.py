@@ -5,6 +5,7 @@ same with `fit_run` and `Settings`.
 """
 
 import importlib
+import os
 import platform
 import re
 import sys
@@ -718,3 +719,15 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {
         name: sys.modules[name].__version__ for name in used
     }
+
+
+def machine() -> dict[str, Any]:
+    """Name the processor, and the accelerator if there is one."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    device = names[0] if names else platform.processor()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        device = f"{torch.cuda.get_device_name()} and {device}"
+    return {"device": device, "cores": os.cpu_count()}

@@ -39,7 +39,7 @@ from pudistill.report import plots
 from pudistill.runs import Run
 from pudistill.units import Units
 from pudistill.validation import MISSING
-from pudistill.workflow import make_learner, versions, with_noise
+from pudistill.workflow import machine, make_learner, versions, with_noise
 
 PAPER, TOLD = "paper", "paper_told"
 # The paper's protocol for other methods: nobody says which labels are trusted.
@@ -596,7 +596,8 @@ def reproduce(
         by = ["noise", "level", "method"]
         shown = figure.groupby(by, sort=False)[["overall_level", "accuracy"]].mean().reset_index()
         run.write_bytes("figure.svg", plots.standalone(plots.accuracy_curve(shown)).encode())
-    run.write_json("metrics.json", {"seconds": round(seconds, 1), "versions": versions()})
+    metrics = {"seconds": round(seconds, 1), **machine(), "versions": versions()}
+    run.write_json("metrics.json", metrics)
     return run
 
 
