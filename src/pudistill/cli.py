@@ -398,6 +398,7 @@ def reproduce(
     output: Annotated[
         Path, typer.Option(help="Folder of all experiments, which share what they compute.")
     ] = Path("reproduction"),
+    skip_bad: SkipBad = False,
 ) -> None:
     """Repeat tables and figures of the paper, ours beside theirs."""
     from pudistill.experiments.reproduce import EXPERIMENTS, check_names
@@ -415,6 +416,7 @@ def reproduce(
                 levels=_numbers(levels),
                 compared=methods and [name.strip() for name in methods.split(",")],
                 n_seeds=seeds,
+                skip_bad=skip_bad,
             )
         output_console.print((run.path / "table.md").read_text(), soft_wrap=True)
         messages.print(f"Table and cells: {run.path}", soft_wrap=True)

@@ -23,7 +23,7 @@ from pudistill.atomic import load_npz, to_npz, write_atomic
 from pudistill.calibration import Temperature
 from pudistill.exceptions import InputError
 from pudistill.learners import Mixture
-from pudistill.storage import Stored, dump, restore
+from pudistill.storage import Stored, dump, restore, suffix_of
 from pudistill.units import Units
 
 FORMAT = 3
@@ -225,7 +225,7 @@ class Run:
             sharpness = [temperature.sharpness for temperature in model.temperatures]
             meta["mixture"] = {"weights": model.weights, "sharpness": sharpness}
         for n, one in enumerate(stored):
-            write_atomic(folder / f"learner-{n}.{one.suffix}", one.content)
+            write_atomic(folder / f"learner-{n}.{suffix_of(one.network)}", one.content)
         write_atomic(folder / "model.json", json.dumps(meta, indent=2).encode())
         folder.chmod(0o755)
         shutil.rmtree(self.path / "model", ignore_errors=True)  # of the same run, interrupted
@@ -264,7 +264,7 @@ class Run:
         def read(path: Path) -> Any:
             return restore(Stored(path.read_bytes(), network), module=module)
 
-        return self._read(f"model/learner-{n}.{Stored(b'', network).suffix}", read)
+        return self._read(f"model/learner-{n}.{suffix_of(network)}", read)
 
 
 def load(path: str | Path, *, module: Any = None) -> Any:

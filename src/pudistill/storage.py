@@ -43,10 +43,10 @@ class Stored(NamedTuple):
     content: bytes
     network: dict[str, Any] | None
 
-    @property
-    def suffix(self) -> str:
-        """Ending of the name of a file of `content`."""
-        return "skops" if self.network is None else "safetensors"
+
+def suffix_of(network: dict[str, Any] | None) -> str:
+    """Return the ending of the name of a file of `Stored.content`."""
+    return "skops" if network is None else "safetensors"
 
 
 def dump(learner: Any) -> Stored:

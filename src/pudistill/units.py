@@ -55,13 +55,13 @@ class Units:
                 inputs.pop(name, None)
             key = joblib.hash((__version__, func.__module__, func.__qualname__, inputs))
             path = self.folder / f"{func.__name__.strip('_')}-{key}.npz"
-            try:
-                return result_type(**_read(path))
-            except Exception:  # missing or damaged: it is computed, again
-                result = func(*args, **kwargs)
-                with suppress(InputError):  # a learner that no file can hold
-                    _write(path, result)
-                return result
+            known = _read(path)
+            if known is not None:
+                return result_type(**known)
+            result = func(*args, **kwargs)
+            with suppress(InputError):  # a learner that no file can hold
+                _write(path, result)
+            return result
 
         return cached
 
@@ -103,6 +103,10 @@ def _write(path: Path, result: Any) -> None:
     write_atomic(path, to_npz(arrays))
 
 
-def _read(path: Path) -> dict[str, Any]:
-    arrays = load_npz(path)
-    return _unpack(json.loads(arrays["result"].tobytes()), arrays)
+def _read(path: Path) -> dict[str, Any] | None:
+    """Read a result; None if it is missing or damaged, and has to be computed again."""
+    try:
+        arrays = load_npz(path)
+        return _unpack(json.loads(arrays["result"].tobytes()), arrays)
+    except Exception:  # whatever a damaged file makes its readers raise
+        return None

@@ -146,6 +146,7 @@ def test_refuses_damaged_and_missing_files(folder):
 def test_experiments_find_it(folder, tmp_path):
     (tmp_path / "cifar10").mkdir()
     folder.rename(tmp_path / "cifar10" / folder.name)
-    train, test = SCALES["full"].load(tmp_path)
+    train, test, edition = SCALES["full"].load(tmp_path, False)
+    assert edition is None
     assert (len(train), len(test)) == (20, 4)
     assert train.X.shape[1:] == (32, 32, 3)

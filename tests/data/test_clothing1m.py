@@ -89,7 +89,27 @@ def test_what_is_wrong_is_named(clothing, name, line, says):
         load_dataset(clothing, image_size=8)
 
 
-def test_a_missing_list_is_named(clothing):
-    (clothing / "clean_label_kv.txt").unlink()
-    with pytest.raises(InputError, match=r"clean_label_kv.txt: this part of Clothing1M is missing"):
+@pytest.mark.parametrize(
+    "name", ["clean_label_kv.txt", "noisy_train_key_list.txt", "noisy_label_kv.txt"]
+)
+def test_a_missing_list_is_named(clothing, name):
+    (clothing / name).unlink()
+    with pytest.raises(InputError, match=f"{name}: this part of Clothing1M is missing"):
+        load_dataset(clothing, image_size=8)
+
+
+def test_from_within_the_folder_of_the_lists(clothing, monkeypatch):
+    (clothing / "annotations").mkdir()
+    for file in clothing.glob("*.txt"):
+        file.rename(clothing / "annotations" / file.name)
+    monkeypatch.chdir(clothing / "annotations")
+    assert len(load_dataset("clean_val_key_list.txt", image_size=8)) == 9
+
+
+def test_pictures_that_no_memory_holds_are_refused(clothing, monkeypatch):
+    def empty(shape, dtype):
+        raise MemoryError
+
+    monkeypatch.setattr(np, "empty", empty)
+    with pytest.raises(InputError, match=r"36 pictures of 8 x 8 .*GiB.*--image-size"):
         load_dataset(clothing, image_size=8)

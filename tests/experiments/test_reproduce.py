@@ -1,5 +1,6 @@
 """The paper's experiments, small: they run, go on where they stopped, and say what is wrong."""
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,8 @@ import pandas as pd
 import pytest
 
 from pudistill import InputError, methods
-from pudistill.experiments import paper, reproduce, scales
+from pudistill.exceptions import DivergedError
+from pudistill.experiments import levels, paper, reproduce, scales, setup
 from pudistill.experiments.curve import Bench, CurveSettings, NoisySet
 from pudistill.experiments.reproduce import EXPERIMENTS
 from pudistill.experiments.scales import SCALES
@@ -28,13 +30,14 @@ def test_methods_are_compared_at_each_level(tmp_path):
     table = (finished.path / "table.md").read_text()
     assert "| Co-teaching |" in table
     assert "scikit-learn's digits" in table
-    assert (finished.path / "figure.svg").exists()
+    assert "Co-teaching" in (finished.path / "figure-trusted.svg").read_text()
+    assert "Co-teaching" not in (finished.path / "figure.svg").read_text()
 
 
 def test_the_same_command_again_computes_nothing(tmp_path, monkeypatch):
     options = {"levels": [0.3], "compared": ["cross_entropy"]}
     first = run(tmp_path, **options)
-    monkeypatch.setattr(reproduce, "measure", None)
+    monkeypatch.setattr(setup, "measure", None)
     assert run(tmp_path, **options).path == first.path == tmp_path / "table5-smoke"
 
 
@@ -60,10 +63,10 @@ def test_in_the_papers_protocol_nobody_knows_who_is_trusted(tmp_path, monkeypatc
 
     monkeypatch.setattr(methods.DivideMixClassifier, "fit", fit)
     monkeypatch.setattr(methods.DivideMixClassifier, "predict", lambda self, X: np.repeat("0", 450))
-    train, test = SCALES["smoke"].load(None)
+    train, test, _ = SCALES["smoke"].load(None, False)
     settings = CurveSettings.read({"data": "digits", "learner": "mlp"})
     dataset = with_noise(train, "asymmetric", 0.3, 0.1, 0)
-    score = reproduce.as_published("dividemix")(Bench(settings, train, test))
+    score = levels.as_published("dividemix")(Bench(settings, train, test))
     score(NoisySet("asymmetric", 0.3, dataset))
     ((classifier, y, trusted),) = fitted
     assert not classifier.use_trusted
@@ -76,6 +79,7 @@ def test_in_the_papers_protocol_nobody_knows_who_is_trusted(tmp_path, monkeypatc
 def test_the_table_says_who_was_told(tmp_path):
     finished = run(tmp_path, levels=[0.3], compared=["co_teaching_as_published"])
     assert "as published, told the noise level" in (finished.path / "table.md").read_text()
+    assert "Co-teaching, told" in (finished.path / "figure.svg").read_text()
 
 
 def test_several_seeds_have_a_spread(tmp_path):
@@ -93,7 +97,7 @@ def test_an_interrupted_experiment_goes_on(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setitem(reproduce.PREPARE, "mixup", stop)
+        patch.setitem(levels.PREPARE, "mixup", stop)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path, **options)
     units = tmp_path / "units"
@@ -113,6 +117,7 @@ def test_teachers_and_clean_sets_are_measured_on_test_samples(tmp_path):
     assert list(teachers["min_confidence"]) == list(paper.TABLE_2["CIFAR-10"])
     assert teachers["size"].is_monotonic_increasing
     assert teachers["size"].iloc[-1] == 450
+    assert "| 11,407 |" in (tmp_path / "table2-smoke" / "table.md").read_text()
 
 
 def test_what_was_not_run_says_so(tmp_path):
@@ -132,7 +137,7 @@ def test_the_papers_tables_are_complete():
 
 def test_cifar10_features_are_flipped_as_cifar10(real_data):
     scale = SCALES["cpu"]
-    train, test = scale.load(real_data("cifar10-features").parent)
+    train, test, _ = scale.load(real_data("cifar10-features").parent, False)
     assert (len(train), len(test)) == (50_000, 10_000)
     assert scale.class_map["9"] == "1"  # truck, automobile
     assert scale.class_map["3"] == "5"
@@ -149,6 +154,9 @@ def test_cifar10_features_are_flipped_as_cifar10(real_data):
         ({"levels": [0.35]}, "0.35 is none of the paper's"),
         ({"scale": "cpu"}, "--data"),
         ({"scale": "full", "data": "."}, "no folder cifar10"),
+        ({"levels": []}, "nothing to compare"),
+        ({"compared": []}, "nothing to compare"),
+        ({"n_seeds": 0}, "at least one seed"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, options, says):
@@ -179,3 +187,63 @@ def test_clothing1m_is_measured_where_it_is(clothing, tiny_resnet, tmp_path, mon
     clothes = by_class[by_class["data"] == "Clothing1M"].set_index("class_name")
     assert clothes.loc["overall", "size"] <= 9
     assert clothes.loc["T-Shirt", "paper_size"] == 298
+
+
+def test_clothing1m_that_comes_later_is_measured(clothing, tmp_path, monkeypatch):
+    without = run(tmp_path / "out", "table3", data=tmp_path / "elsewhere", compared=["paper"])
+    assert "not run: no data" in (without.path / "table.md").read_text()
+    monkeypatch.setattr(scales, "CLOTHING1M_SIZE", 16)
+    (clothing / "images/0/noisy_train-0.jpg").unlink()
+    with pytest.raises(InputError, match=r"1 of 36 pictures are missing.*--skip-bad"):
+        run(tmp_path / "out", "table3", data=tmp_path, compared=["paper"])
+
+
+def test_damaged_features_are_named(tmp_path):
+    folder = tmp_path / "cifar10-features"
+    folder.mkdir()
+    (folder / "features.npz").write_bytes(b"PK\x03\x04 and no more")
+    with pytest.raises(InputError, match=r"features.npz: .*cannot be read"):
+        run(tmp_path / "out", scale="cpu", data=folder)
+
+
+def test_cifar10_from_the_hub_says_that_it_was_compressed_again(real_data):
+    _, test, edition = SCALES["full"].load(real_data("cifar10"), False)
+    assert edition == "CIFAR-10 (JPEG)"
+    assert len(test) == 10_000
+
+
+def test_fashion_mnist_may_be_unpacked_beside_its_archives(real_data, tmp_path):
+    folder = tmp_path / "fashion-mnist"
+    folder.mkdir()
+    for file in real_data("fashion-mnist").iterdir():
+        (folder / file.name).symlink_to(file)
+    for file in list(folder.glob("t10k*")):
+        (folder / file.stem).write_bytes(gzip.decompress(file.read_bytes()))
+    train, test, _ = SCALES["cpu-pictures"].load(folder, False)
+    assert (len(train), len(test)) == (20_000, 10_000)
+
+
+def test_who_can_be_told_is_who_has_a_parameter_for_it():
+    can = {
+        name
+        for name, of in methods.METHODS.items()
+        if "noise_rate" in getattr(methods, of)().get_params()
+    }
+    assert can == set(methods.CAN_BE_TOLD)
+    for name in methods.BLIND_TO_TRUSTED + tuple(levels.AS_PUBLISHED.values()):
+        assert "use_trusted" in getattr(methods, methods.METHODS[name])().get_params()
+
+
+def test_a_cell_that_diverges_spoils_no_other(tmp_path, monkeypatch):
+    def diverges(bench):
+        def score(noisy):
+            raise DivergedError("The training loss became nan.")
+
+        return score
+
+    monkeypatch.setitem(levels.PREPARE, "mixup", diverges)
+    finished = run(tmp_path, levels=[0.3], compared=["cross_entropy", "mixup"])
+    cells = pd.read_csv(finished.path / "cells.csv").set_index("method")
+    assert np.isfinite(cells.loc["cross_entropy", "final"])
+    assert np.isnan(cells.loc["mixup", "final"])
+    assert "| Mixup | diverged |" in (finished.path / "table.md").read_text()

@@ -1,6 +1,7 @@
 """Networks from the hub: one of random weights, stored as the hub stores them."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -47,6 +48,44 @@ def test_the_same_seed_gives_the_same_network(tiny_resnet, pictures):
     ]
     probas = [network.predict_proba(X) for network in networks]
     np.testing.assert_array_equal(*probas)
+
+
+def test_dropout_follows_the_seed(tmp_path, pictures):
+    transformers = pytest.importorskip("transformers")
+    config = transformers.ViTConfig(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        image_size=32,
+        patch_size=16,
+        hidden_dropout_prob=0.3,
+    )
+    transformers.ViTForImageClassification(config).save_pretrained(tmp_path)
+    networks = [
+        TorchClassifier(f"transformers:{tmp_path}", epochs=2, random_state=3).fit(*pictures)
+        for _ in range(2)
+    ]
+    probas = [network.predict_proba(pictures[0]) for network in networks]
+    np.testing.assert_array_equal(*probas)
+
+
+def test_code_that_comes_with_weights_is_not_run(tiny_resnet, tmp_path, pictures):
+    folder = shutil.copytree(tiny_resnet, tmp_path / "evil")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "evil", "auto_map": {"AutoConfig": "evil.EvilConfig"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(InputError, match="cannot be loaded"):
+        TorchClassifier(f"transformers:{folder}").fit(*pictures)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_damaged_weights_are_named(tiny_resnet, tmp_path, pictures):
+    folder = shutil.copytree(tiny_resnet, tmp_path / "damaged")
+    (folder / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(InputError, match="cannot be loaded"):
+        TorchClassifier(f"transformers:{folder}").fit(*pictures)
 
 
 def test_grey_pictures(tiny_resnet, pictures):

@@ -493,6 +493,8 @@ def test_a_scale_can_be_given(few):
     assert (network.normalisation_.scale == 50).all()
     again = TorchClassifier.from_state(*network.to_state())
     assert np.array_equal(again.predict_proba(X), network.predict_proba(X))
+    with pytest.raises(InputError, match="must be a Normalisation"):
+        TorchClassifier(normalisation=5).fit(X, y)
     with pytest.raises(InputError, match="64 features"):
         network.fit(X[:, :3], y)
 

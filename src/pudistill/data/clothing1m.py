@@ -31,13 +31,13 @@ _N_SHOWN = 5
 
 def accepts(path: Path) -> bool:
     """Whether `path` is Clothing1M's folder or one of its lists of clean keys."""
-    return path.name in _CLEAN or (path.is_dir() and _lists_of(path) is not None)
+    return path.name in _CLEAN or (path.is_dir() and _any_of(lists_of(path)))
 
 
 def read(path: Path, options: "ReadOptions") -> TrustedDataset:
     """Read the training data of a folder, or the samples of a list of clean keys."""
-    lists = _lists_of(path) if path.is_dir() else path.parent
-    assert lists is not None  # `accepts` has found it
+    path = path.resolve()
+    lists = lists_of(path) if path.is_dir() else path.parent
     clean_labels = _labels(lists / _CLEAN_LABELS)
     noisy_labels = {}
     if path.is_dir():
@@ -78,15 +78,21 @@ def read(path: Path, options: "ReadOptions") -> TrustedDataset:
         trusted=rows >= len(noisy),
         verified=object_array(verified)[rows],
         ids=object_array(keys)[rows],
-        name=home.resolve().name,
+        name=home.name,
         skipped=(*((key, "missing") for key in missing), *decoded.skipped),
     )
 
 
-def _lists_of(folder: Path) -> Path | None:
-    """Find the folder of the lists: the data set's own, or ``annotations`` in it."""
-    places = (folder, folder / "annotations")
-    return next((place for place in places if (place / _NOISY_TRAIN).is_file()), None)
+def lists_of(folder: Path) -> Path:
+    """Find the folder of the lists: ``annotations`` in the data set's own, or that one."""
+    apart = folder / "annotations"
+    return apart if _any_of(apart) else folder
+
+
+def _any_of(lists: Path) -> bool:
+    """Whether any list is there; the error names those that are not."""
+    names = (_NOISY_TRAIN, *_CLEAN, _NOISY_LABELS, _CLEAN_LABELS)
+    return any((lists / name).is_file() for name in names)
 
 
 def _keys(file: Path) -> list[str]:

@@ -98,7 +98,7 @@ def decode_pictures(
                 skipped.append((sample, reason))
                 continue
             if X is None:
-                X, first = np.empty((len(ids), *picture.shape), np.uint8), where
+                X, first = _room_for(len(ids), picture), where
             elif picture.shape[:2] != X.shape[1:3]:
                 raise InputError(
                     f"The pictures have different sizes, {first} {_size(X[0])} and {where} "
@@ -111,6 +111,17 @@ def decode_pictures(
     if X is None:
         X = np.empty((0, 0, 0), np.uint8)
     return DecodedPictures(X[: len(rows)], np.array(rows, dtype=np.intp), tuple(skipped))
+
+
+def _room_for(n_pictures: int, like: np.ndarray) -> np.ndarray:
+    try:
+        return np.empty((n_pictures, *like.shape), np.uint8)
+    except MemoryError:
+        size = n_pictures * like.nbytes / 2**30
+        raise InputError(
+            f"{n_pictures:,} pictures of {_size(like)} take {size:,.0f} GiB, more memory than "
+            "there is: give a smaller --image-size, or a part of them."
+        ) from None
 
 
 def resize_pictures(X: np.ndarray, image_size: int) -> np.ndarray:

@@ -20,7 +20,7 @@ from pydantic import Field
 from pudistill import methods
 from pudistill.data import TrustedDataset
 from pudistill.distillation import average_proba
-from pudistill.exceptions import InputError, as_input_error
+from pudistill.exceptions import DivergedError, InputError, as_input_error
 from pudistill.learners import continues_training
 from pudistill.progress import stage, watching
 from pudistill.pseudo_labels import one_hot
@@ -500,8 +500,11 @@ def _watched(score: Score, bench: Bench, noisy: NoisySet, watches: bool) -> Cell
         watched += time.perf_counter() - start
 
     start = time.perf_counter()
-    with watching(watch) if watches else nullcontext():
-        final = score(noisy)
+    try:
+        with watching(watch) if watches else nullcontext():
+            final = score(noisy)
+    except DivergedError:  # even at a smaller rate: there is no accuracy, but other cells have one
+        return Cell(*map(np.asarray, (np.nan, np.nan, time.perf_counter() - start)))
     seconds = time.perf_counter() - start - watched
     return Cell(*map(np.asarray, (final, max([final, *epochs]), seconds)))
 

@@ -6,19 +6,22 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from pyarrow.parquet import ParquetFile
 
 from pudistill.data import TrustedDataset, load_dataset
+from pudistill.data.clothing1m import lists_of
 from pudistill.exceptions import InputError
 from pudistill.experiments import paper
 from pudistill.learners import PRETRAINED
 from pudistill.noise import CIFAR10_CLASSES, CIFAR10_MAP
 
 
-class RightData(NamedTuple):
+class TrainAndTest(NamedTuple):
     """Samples whose labels are all right, but for the training samples of Clothing1M."""
 
     train: TrustedDataset
     test: TrustedDataset
+    edition: str | None = None  # what the tables call the data, where the files decide
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,8 @@ class Scale:
     Attributes
     ----------
     load : callable
-        Given the folder of data sets or None, returns `RightData`.
+        Given the folder of data sets or None, and whether to leave bad pictures out, returns
+        `TrainAndTest`.
     edition : str
         What the tables call the data.
     levels : tuple of float
@@ -45,7 +49,7 @@ class Scale:
         Number of seeds.
     """
 
-    load: Callable[[Path | None], RightData]
+    load: Callable[[Path | None, bool], TrainAndTest]
     edition: str
     levels: tuple[float, ...]
     settings: dict[str, Any]
@@ -59,8 +63,8 @@ def find_folder(data: Path | None, name: str) -> Path | None:
     """Find the folder of a data set: `data` itself, or one in it; None where there is none."""
     if data is None:
         return None
-    places = [place for place in (data / name, data) if place.name == name and place.is_dir()]
-    return places[0] if places else None
+    places = (data.resolve() / name, data.resolve())
+    return next((place for place in places if place.name == name and place.is_dir()), None)
 
 
 def _require_folder(data: Path | None, name: str) -> Path:
@@ -72,20 +76,21 @@ def _require_folder(data: Path | None, name: str) -> Path:
     return folder
 
 
-def _digits(_: Path | None) -> RightData:
-    return RightData(*load_dataset("digits").holdout(0.25, random_state=0))
+def _digits(_: Path | None, __: bool) -> TrainAndTest:
+    return TrainAndTest(*load_dataset("digits").holdout(0.25, random_state=0))
 
 
-def _cifar10_features(data: Path | None) -> RightData:
+def _cifar10_features(data: Path | None, _: bool) -> TrainAndTest:
     path = _require_folder(data, "cifar10-features") / "features.npz"
     try:
         with np.load(path, allow_pickle=False) as file:
             parts = [(file["X"], file["y"]), (file["X_test"], file["y_test"])]
-    except (OSError, KeyError, ValueError) as error:
+    except Exception as error:  # a damaged archive raises nearly anything
         raise InputError(
             f"{path}: the arrays X, y, X_test and y_test cannot be read ({error}): fetch it anew."
         ) from error
-    return RightData(*(_right(X.astype(np.float32), y) for X, y in parts))
+    train, test = (_right(X.astype(np.float32), y) for X, y in parts)
+    return TrainAndTest(train, test)
 
 
 def _right(X: np.ndarray, y: np.ndarray) -> TrustedDataset:
@@ -99,32 +104,43 @@ def _right(X: np.ndarray, y: np.ndarray) -> TrustedDataset:
     )
 
 
-def _fashion_mnist(data: Path | None) -> RightData:
+def _fashion_mnist(data: Path | None, _: bool) -> TrainAndTest:
     folder = _require_folder(data, "fashion-mnist")
     train, test = (load_dataset(_only(folder, f"{part}-images*")) for part in ("train", "t10k"))
-    return RightData(train.take(range(_FASHION_SIZE)), test)
+    return TrainAndTest(train.take(range(_FASHION_SIZE)), test)
 
 
-def _cifar10(data: Path | None) -> RightData:
+def _cifar10(data: Path | None, skip_bad: bool) -> TrainAndTest:
     """Read the authors' batches, or one parquet file or folder for training and one for test."""
     folder = _require_folder(data, "cifar10")
     for batches in (folder, folder / "cifar-10-batches-py"):
         if (batches / "batches.meta").exists():
-            return RightData(load_dataset(batches), load_dataset(batches / "test_batch"))
-    return RightData(*(load_dataset(_only(folder, f"{part}*")) for part in ("train", "test")))
+            return TrainAndTest(load_dataset(batches), load_dataset(batches / "test_batch"))
+    paths = [_only(folder, f"{part}*") for part in ("train", "test")]
+    train, test = (load_dataset(path, skip_bad=skip_bad) for path in paths)
+    return TrainAndTest(train, test, "CIFAR-10 (JPEG)" if _holds_jpegs(paths[0]) else None)
+
+
+def _holds_jpegs(table: Path) -> bool:
+    """Whether the pictures of a table have lost something since they were first stored."""
+    file = next(iter(sorted(table.glob("*.parquet"))), table)
+    for batch in ParquetFile(file).iter_batches(1):
+        pictures = [value for value in batch.to_pylist()[0].values() if isinstance(value, dict)]
+        return bool(pictures) and (pictures[0].get("bytes") or b"").startswith(b"\xff\xd8")
+    return False
 
 
 def _only(folder: Path, pattern: str) -> Path:
-    found = sorted(folder.glob(pattern))
+    """Find the one file or folder of that name, compressed or not."""
+    found = {path.name.removesuffix(".gz"): path for path in sorted(folder.glob(pattern))}
     if not found:
         raise InputError(f"There is no {pattern} in {folder}: fetch the data set anew.")
-    # Shards are read as one, from the folder that they share with nothing else.
     if len(found) > 1:
         raise InputError(
             f"There are {len(found)} times {pattern} in {folder}: put shards into a folder of "
             f"their own, {pattern.rstrip('*')}/."
         )
-    return found[0]
+    return next(iter(found.values()))
 
 
 _CODES = {
@@ -196,12 +212,11 @@ def clothing1m(data: Path | None, held_out: str) -> Scale | None:
         return None
     network = find_folder(data, "resnet-50") or "microsoft/resnet-50"
 
-    def load(_: Path | None) -> RightData:
-        lists = next(folder.glob(f"**/clean_{held_out}_key_list.txt"), None)
-        if lists is None:
-            raise InputError(f"There is no clean_{held_out}_key_list.txt in {folder}: fetch it.")
-        parts = (load_dataset(part, image_size=CLOTHING1M_SIZE) for part in (folder, lists))
-        return RightData(*parts)
+    def load(_: Path | None, skip_bad: bool) -> TrainAndTest:
+        parts = (folder, lists_of(folder) / f"clean_{held_out}_key_list.txt")
+        options: dict[str, Any] = {"image_size": CLOTHING1M_SIZE, "skip_bad": skip_bad}
+        train, test = (load_dataset(part, **options) for part in parts)
+        return TrainAndTest(train, test)
 
     return Scale(
         load,

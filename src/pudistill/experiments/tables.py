@@ -28,7 +28,8 @@ def as_markdown(title: str, about: str, cells: pd.DataFrame, names: Mapping[str,
     parts = [f"# {title}", about]
     if "noise" not in cells:
         return "\n\n".join([*parts, _rows(cells)]) + "\n"
-    parts.append("Test accuracy in %: final (best over epochs) [the paper's, best over epochs].")
+    reported = " [the paper's, best over epochs]" if cells["paper"].notna().any() else ""
+    parts.append(f"Test accuracy in %: final (best over epochs){reported}.")
     for noise, block in cells.groupby("noise", sort=False):
         text = block.assign(
             shown=[_cell(row) for row in block.itertuples()],
@@ -40,21 +41,34 @@ def as_markdown(title: str, about: str, cells: pd.DataFrame, names: Mapping[str,
         wide.columns = [f"{100 * level:.0f} %" for level in wide.columns]
         wide["seconds a cell"] = text.groupby("name")["seconds"].mean().round(1)
         parts += [f"## {noise} noise", _rows(wide.rename_axis("method").reset_index())]
+    parts.append(
+        "Seconds are those of a cell alone, beside others at the same time; the filter and the "
+        "teachers, which all cells of PUDistill share, are not among them."
+    )
     return "\n\n".join(parts) + "\n"
 
 
 def _cell(row: Any) -> str:
+    if pd.isna(row.final):
+        return "diverged"
     spread = f" ± {row.final_std:.1f}" if row.seeds > 1 else ""
     theirs = f" [{row.paper:.1f}]" if pd.notna(row.paper) else ""
     return f"{row.final:.1f}{spread} ({row.best:.1f}){theirs}"
 
 
 def _rows(table: pd.DataFrame) -> str:
-    def text(value: Any) -> str:
-        if value is None or (isinstance(value, float) and np.isnan(value)):
-            return ""
-        return f"{value:.4g}" if isinstance(value, float) else str(value)
-
     lines = [list(map(str, table.columns)), ["---"] * table.shape[1]]
-    lines += [[text(value) for value in row] for row in table.itertuples(index=False)]
+    columns = [[_text(name, value) for value in table[name]] for name in table.columns]
+    lines += [list(line) for line in zip(*columns, strict=True)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _text(column: str, value: Any) -> str:
+    """Write a value: counts as such, shares with two digits, percentages with one."""
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return ""
+    if column.endswith(("size", "seeds")):
+        return f"{value:,.0f}"
+    if column.endswith("precision"):
+        return f"{value:.2f}"
+    return f"{value:.1f}" if isinstance(value, float) else str(value)

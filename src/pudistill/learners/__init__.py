@@ -106,8 +106,8 @@ def normalised(estimator: Any, X: Any) -> Any:
     estimator : classifier
         A copy, where the template is a network for tables that has no scale of its own.
     """
-    own = estimator.get_params(deep=False).get("normalisation", estimator)
-    if own is not None or is_pictures(X):
+    params = estimator.get_params(deep=False)
+    if "normalisation" not in params or params["normalisation"] is not None or is_pictures(X):
         return estimator
     from pudistill.learners.training import Normalisation
 
@@ -170,13 +170,13 @@ def train_all(tasks: Iterable[Training], n_jobs: int | None) -> Iterator[Any]:
 
 def _can_be_stacked(task: Training) -> bool:
     """Whether several such networks may train as one: members, off the CPU."""
-    if task.role != "member" or not has_trunk(task.estimator):
+    if task.role != "member" or not is_own(getattr(task.estimator, "module", None)):
         return False
     from pudistill.learners.torch_classifier import TorchClassifier
     from pudistill.learners.training import choose_hardware
 
     learner = task.estimator
-    if not isinstance(learner, TorchClassifier):  # at the end of a pipeline
+    if not isinstance(learner, TorchClassifier):
         return False
     return choose_hardware(learner.device, "fp32", pictures=True).device.type != "cpu"
 
@@ -399,9 +399,14 @@ def continues_training(estimator: Any) -> bool:
 
 
 def has_trunk(estimator: Any) -> bool:
-    """Whether a learner is one of the project's networks, whose layers could be shared."""
+    """Whether a learner is a network with a last linear layer, whose other layers can be shared."""
     final = _final_step(estimator)
     return hasattr(final, "embed") and isinstance(final.module, str)
+
+
+def is_own(module: Any) -> bool:
+    """Whether a network is one of the project's, which draw nothing while they train."""
+    return isinstance(module, str) and not module.startswith(PRETRAINED)
 
 
 def embed(learner: Any, X: Any) -> np.ndarray:

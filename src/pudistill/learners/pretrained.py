@@ -73,9 +73,12 @@ class Pretrained:
         with _transformers() as transformers:
             try:
                 model = transformers.AutoModelForImageClassification.from_pretrained(
-                    self.name, num_labels=n_classes, ignore_mismatched_sizes=True
+                    self.name,
+                    num_labels=n_classes,
+                    ignore_mismatched_sizes=True,
+                    trust_remote_code=False,
                 )
-            except (OSError, ValueError, KeyError) as error:
+            except Exception as error:  # what a damaged or foreign file makes its readers raise
                 reason = str(error).strip().split("\n")[0]
                 raise InputError(
                     f"{self.name} cannot be loaded ({reason}): name a model for image "

@@ -23,7 +23,7 @@ from sklearn.utils.validation import (
 from torch import nn
 
 from pudistill.exceptions import DivergedError, InputError, as_input_error
-from pudistill.learners import PRETRAINED, pretrained
+from pudistill.learners import PRETRAINED, is_own, pretrained
 from pudistill.learners.lessons import LESSONS, Loss
 from pudistill.learners.networks import NETWORKS, NetworkFactory
 from pudistill.learners.pretrained import PretrainedNetwork
@@ -251,12 +251,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
             self._check_continuation(classes)
         else:
             self.classes_, self.in_shape_ = classes, in_shape
-            self.normalisation_ = self.normalisation or Normalisation.of(inputs, weights)
-            if len(self.normalisation_.mean) != in_shape[0]:
-                raise InputError(
-                    f"The normalisation is one of {len(self.normalisation_.mean)} features or "
-                    f"channels, but X has {in_shape[0]}: pass one of such samples."
-                )
+            self.normalisation_ = self._normalisation_of(inputs, weights)
             with seeded(seed, hardware.device):
                 self.module_ = self._factory()(in_shape, len(classes))
         self.n_iter_ = 0  # not fitted, should the training fail
@@ -519,6 +514,20 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
             )
         return likelihoods
 
+    def _normalisation_of(self, inputs: np.ndarray, weights: np.ndarray) -> Normalisation:
+        """Return the scale that was given, or that of the samples."""
+        given = self.normalisation
+        if given is None:
+            return Normalisation.of(inputs, weights)
+        if not isinstance(given, Normalisation):
+            raise InputError(f"normalisation={given!r} must be a Normalisation or None.")
+        if len(given.mean) != inputs.shape[-1]:
+            raise InputError(
+                f"The normalisation is one of {len(given.mean)} features or channels, but X has "
+                f"{inputs.shape[-1]}: pass one of such samples."
+            )
+        return given
+
     def _check_continuation(self, classes: np.ndarray) -> None:
         if not np.array_equal(classes, self.classes_):
             raise InputError(
@@ -567,9 +576,8 @@ def teach(networks: Sequence[TorchClassifier], jobs: Sequence[Job], seed: int) -
         Decides what modules of the user's draw while they train.
     """
     first = networks[0]
-    # Networks of our own draw nothing while they train; others may have dropout.
-    own = not callable(first.module)
-    randomness = nullcontext() if own else seeded(seed, jobs[0].hardware.device)
+    # Others than the project's own may have dropout.
+    randomness = nullcontext() if is_own(first.module) else seeded(seed, jobs[0].hardware.device)
     epochs = jobs[0].recipe.epochs
     progress = (
         stage(f"{first.role or 'network'} epochs", epochs)

@@ -146,7 +146,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Normalisation:
     """Mean and scale of every input channel, or every feature, of the training data.
 

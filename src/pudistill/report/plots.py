@@ -8,7 +8,7 @@ import io
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -359,7 +359,7 @@ def confidence_histograms(labels: pd.DataFrame) -> str:
         return _to_svg(figure, "Histograms of confidence by source")
 
 
-def accuracy_curve(results: pd.DataFrame) -> str:
+def accuracy_curve(results: pd.DataFrame, names: Mapping[str, str] | None = None) -> str:
     """Draw test accuracy against the share of wrong labels, one panel a kind of noise.
 
     Parameters
@@ -369,6 +369,8 @@ def accuracy_curve(results: pd.DataFrame) -> str:
         wrong labels in the whole data set, in [0, 1]), ``method`` and ``accuracy`` (in [0, 1]).
         Methods that read no noisy label (``trusted_only``, ``true_labels``) become horizontal
         lines.
+    names : mapping of str to str, default=None
+        What methods are called, where it is not what they are called elsewhere.
 
     Returns
     -------
@@ -386,11 +388,11 @@ def accuracy_curve(results: pd.DataFrame) -> str:
     >>> accuracy_curve(results)[:4]
     '<svg'
     """
-    looks = _method_looks(list(results["method"].unique()))
+    looks = _method_looks(list(results["method"].unique()), names or {})
     kinds = list(results["noise"].unique())
-    names = {method: shorten(name, MAX_METHOD_NAME) for method, (name, _) in looks.items()}
+    shown = {method: shorten(look.name, MAX_METHOD_NAME) for method, look in looks.items()}
     left, top, bottom, gap, height = 44, 30, 50, 28, 300
-    right = max(map(_width, names.values())) + 18
+    right = max(map(_width, shown.values())) + 18
     panel = np.clip((PAGE_WIDTH - left - right + gap) / len(kinds) - gap, 260, 520)
     width = left + len(kinds) * (panel + gap) - gap + right
     lowest = results["accuracy"].min()
@@ -406,28 +408,36 @@ def accuracy_curve(results: pd.DataFrame) -> str:
             axes.tick_params(labelleft=position == 0)
         _label_ends(
             axes,
-            {names[method]: end for method, end in ends.items()},
-            {names[method]: looks[method][1] for method in ends},
+            {shown[method]: end for method, end in ends.items()},
+            {shown[method]: looks[method].colour for method in ends},
             length=MAX_METHOD_NAME,
         )
         return _to_svg(figure, "Line chart of test accuracy by share of wrong labels")
 
 
-def _method_looks(methods: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Choose each method's name and colour, the known ones in the order of `METHODS`."""
+class _Look(NamedTuple):
+    name: str
+    colour: str
+    dashes: tuple | str
+
+
+def _method_looks(methods: Sequence[str], names: Mapping[str, str]) -> dict[str, _Look]:
+    """Choose each method's name, colour and line, the known ones in the order of `METHODS`."""
+    looks = {
+        method: _Look(names.get(method, name), _PLACEHOLDER[colour], "-")
+        for method, (name, colour) in METHODS.items()
+        if method in methods
+    }
     others = [method for method in methods if method not in METHODS]
-    looks = {method: METHODS[method] for method in METHODS if method in methods}
     for n, method in enumerate(others):
-        looks[method] = (
-            NAMES.get(method, method.replace("_", " ")),
-            _OTHER_COLOURS[n % len(_OTHER_COLOURS)],
-        )
-    return {method: (name, _PLACEHOLDER[variable]) for method, (name, variable) in looks.items()}
+        name = names.get(method, NAMES.get(method, method.replace("_", " ")))
+        colour = _PLACEHOLDER[_OTHER_COLOURS[n % len(_OTHER_COLOURS)]]
+        # Where colours run out, lines differ.
+        looks[method] = _Look(name, colour, "-" if n < len(_OTHER_COLOURS) else (0, (4, 1.5)))
+    return looks
 
 
-def _draw_curves(
-    axes: Axes, results: pd.DataFrame, looks: Mapping[str, tuple[str, str]]
-) -> dict[str, float]:
+def _draw_curves(axes: Axes, results: pd.DataFrame, looks: Mapping[str, _Look]) -> dict[str, float]:
     """Draw one line a method, and return the accuracy at which each one ends."""
     ends = {}
     axes.grid(axis="y")
@@ -438,21 +448,22 @@ def _draw_curves(
     levels = results["overall_level"]
     margin = 0.02 * max(levels.max() - levels.min(), 0.05)
     axes.set_xlim(levels.min() - margin, levels.max() + margin)
-    for method, (_, colour) in looks.items():
+    for method, look in looks.items():
         line = results.loc[results["method"] == method, ["overall_level", "accuracy"]]
         if line.empty:
             continue
         level, accuracy = line.groupby("overall_level").mean().reset_index().to_numpy().T
         if method in NOISE_FREE:
             ends[method] = accuracy.mean()
-            axes.axhline(ends[method], color=colour, linewidth=1.5, linestyle=(0, (4, 3)))
+            axes.axhline(ends[method], color=look.colour, linewidth=1.5, linestyle=(0, (4, 3)))
         else:
             ends[method] = accuracy[-1]
             is_ours = method == "pudistill"
             axes.plot(
                 level,
                 accuracy,
-                color=colour,
+                color=look.colour,
+                linestyle=look.dashes,
                 linewidth=2.6 if is_ours else 1.8,
                 marker="o",
                 markersize=6 if is_ours else 4.5,
