@@ -162,14 +162,16 @@ def test_units_are_computed_once_for_each_input(tmp_path):
     assert len(calls) == 3
 
 
-def test_the_filter_picks_up_finished_classes(tmp_path):
+def test_what_reads_no_given_label_is_picked_up(tmp_path):
     X, y = load_wine(return_X_y=True)
     trusted = np.arange(len(y)) % 10 == 0
     units = Units(tmp_path / "units")
     classifier = PUDistillClassifier(n_members=3, max_iter=2, memory=units, random_state=0)
     first = classifier.fit(X, y, trusted=trusted)
     table, stored = first.label_table_, sorted((tmp_path / "units").iterdir())
-    assert len(stored) == 3
+    kinds = [path.name.split("-")[0] for path in stored]
+    assert kinds.count("filter_class") == 3
+    assert kinds.count("train_guides") == 4  # with each of three folds held out, too
     again = classifier.fit(X, y, trusted=trusted)
     pd.testing.assert_frame_equal(again.label_table_, table)
     # Given labels are not among the inputs of the filter.

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 
 import numpy as np
 
@@ -59,9 +60,16 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 
 def to_npz(arrays: dict[str, Any]) -> bytes:
-    """Put arrays into the bytes of an ``.npz`` file."""
+    """Put arrays into the bytes of an ``.npz`` file, in which only what shrinks is compressed."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    with ZipFile(buffer, "w") as file:
+        for name, value in arrays.items():
+            array = np.asanyarray(value)
+            content = io.BytesIO()
+            np.lib.format.write_array(content, array, allow_pickle=False)
+            # Weights and probabilities do not shrink; labels, votes and masks do.
+            method = ZIP_STORED if array.dtype.kind == "f" else ZIP_DEFLATED
+            file.writestr(ZipInfo(f"{name}.npy"), content.getvalue(), method)
     return buffer.getvalue()
 
 

@@ -359,6 +359,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
             self._learner(STUDENT, X),
             n_teachers=self.n_teachers,
             compare=self.compare,
+            memory=self.memory,
             n_jobs=self.n_jobs,
             seed=seed,
         )
