@@ -99,7 +99,7 @@ def test_guides_learn_from_verified_labels_and_the_clean_set_alone(blobs):
         clean = np.where(trusted | (np.arange(400) % 3 == 0), y, -1)
         args = {"n_teachers": "auto", "seed": 0}
         learner = LogisticRegression()
-        guides.append(train_guides(X, view, clean, 3, learner, learner, **args))
+        guides.append(train_guides(X, view.verified, clean, 3, learner, learner, **args))
     assert list(guides[0].models) == [
         *("trusted_only", "teacher", "self_trained", "self_trained_teacher")
     ]
@@ -114,7 +114,7 @@ def test_where_the_filter_found_nothing_there_are_no_teachers(blobs):
     learner = LogisticRegression()
     clean = np.where(trusted, y, -1)
     args = {"n_teachers": "auto", "seed": 0}
-    guides = train_guides(X, view, clean, 3, learner, learner, **args)
+    guides = train_guides(X, view.verified, clean, 3, learner, learner, **args)
     assert list(guides.models) == ["trusted_only", "self_trained"]
     assert guides.of("teacher") == "trusted_only"
     assert guides.of("self_trained_teacher") == "self_trained"
@@ -145,7 +145,7 @@ def test_a_clean_set_that_fills_unevenly_is_weighted_back(blobs):
     view = whole_view(check_labels(noisy, trusted))
     clean = np.where(trusted | (y == 0), y, -1)  # all of class 0, and nothing else
     args = {"n_teachers": 1, "seed": 0}
-    guides = train_guides(X, view, clean, 3, Proportions(), Proportions(), **args)
+    guides = train_guides(X, view.verified, clean, 3, Proportions(), Proportions(), **args)
     np.testing.assert_allclose(guides.proba["teacher"][0], guides.proba["trusted_only"][0])
 
 

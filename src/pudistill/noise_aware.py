@@ -154,7 +154,7 @@ class Guides(NamedTuple):
 
 def train_guides(
     X: Any,
-    view: View,
+    verified: np.ndarray,
     clean_labels: np.ndarray,
     n_classes: int,
     teacher: Any,
@@ -169,8 +169,8 @@ def train_guides(
     ----------
     X : samples of shape (n_samples, ...)
         Samples.
-    view : View
-        Which samples are trusted.
+    verified : ndarray of shape (n_samples,), int
+        Codes of the trusted samples, -1 elsewhere.
     clean_labels : ndarray of shape (n_samples,), int
         The augmented clean set.
     n_classes : int
@@ -187,9 +187,9 @@ def train_guides(
     guides : Guides
         The models and their predictions.
     """
-    trusted_only = train_on_labels(student, X, view.verified, n_classes, seed)
+    trusted_only = train_on_labels(student, X, verified, n_classes, seed)
     models = {"trusted_only": [trusted_only]}
-    found_more = (clean_labels != MISSING).sum() > len(view.trusted)
+    found_more = (clean_labels != MISSING).sum() > (verified != MISSING).sum()
     if found_more:
         models["teacher"] = train_teachers(
             teacher,
@@ -197,11 +197,11 @@ def train_guides(
             clean_labels,
             n_classes,
             n_teachers=1 if n_teachers == "auto" else n_teachers,
-            sample_weight=_evening_weights(view.verified, clean_labels, n_classes),
+            sample_weight=_evening_weights(verified, clean_labels, n_classes),
             seed=seed,
         ).members
     if not continues_training(student):
-        learned = self_train(student, X, view.verified, n_classes, first=trusted_only, seed=seed)
+        learned = self_train(student, X, verified, n_classes, first=trusted_only, seed=seed)
         models["self_trained"] = [learned]
         if found_more:
             learned = self_train(student, X, clean_labels, n_classes, seed=seed)
@@ -781,7 +781,7 @@ def prepare(
         tasks = (
             delayed(cached)(
                 X,
-                view,
+                view.verified,
                 clean,
                 labels.n_classes,
                 teacher,
