@@ -606,7 +606,7 @@ def paper_distillation(data: Path) -> Figures:
     n = N_CLASSES
     labels = np.where(group.trusted, group.y, -1)
     start = time.perf_counter()
-    teachers = train_teachers(group.learner, group.X, labels, n, n_teachers=5, seed=0).members
+    teachers = train_teachers(group.learner, group.X, labels, n, n_teachers=5, seed=0)
     proba = average_proba(teachers, group.X, n, np.arange(len(group.X)))
     student = train_student(group.learner, group.X, proba, seed=0)
     minutes = (time.perf_counter() - start) / 60

@@ -29,7 +29,7 @@ def samples(labels):
 
 def test_an_unbalanced_clean_set_gets_five_teachers_on_balanced_subsets():
     clean = np.array([0] * 30 + [1] * 10 + [2] * 20 + [-1] * 40)
-    teachers = train_teachers(Recorder(), samples(clean), clean, 3, seed=0).members
+    teachers = train_teachers(Recorder(), samples(clean), clean, 3, seed=0)
     assert len(teachers) == 5
     for teacher in teachers:
         assert teacher.counts_.tolist() == [10, 10, 10]
@@ -40,25 +40,25 @@ def test_an_unbalanced_clean_set_gets_five_teachers_on_balanced_subsets():
 
 def test_a_balanced_clean_set_gets_one_teacher_on_all_of_it():
     clean = np.array([0] * 21 + [1] * 20 + [-1] * 9)
-    (teacher,) = train_teachers(Recorder(), samples(clean), clean, 2, seed=0).members
+    (teacher,) = train_teachers(Recorder(), samples(clean), clean, 2, seed=0)
     assert teacher.counts_.tolist() == [21, 20]
 
 
 def test_the_number_of_teachers_can_be_set():
     clean = np.array([0] * 5 + [1] * 5)
     teachers = train_teachers(Recorder(), samples(clean), clean, 2, n_teachers=3, seed=0)
-    assert len(teachers.members) == 3
+    assert len(teachers) == 3
 
 
 def test_with_weights_teachers_learn_from_all_of_an_unbalanced_clean_set():
     clean = np.array([0] * 30 + [1] * 10 + [-1] * 20)
     weight = np.where(clean == 1, 3.0, 1.0)
     args = {"sample_weight": weight, "seed": 0}
-    (teacher,) = train_teachers(Recorder(), samples(clean), clean, 2, **args).members
+    (teacher,) = train_teachers(Recorder(), samples(clean), clean, 2, **args)
     assert teacher.counts_.tolist() == [30, 10]
     np.testing.assert_array_equal(teacher.sample_weight_, weight[:40])
     teachers = train_teachers(Recorder(), samples(clean), clean, 2, n_teachers=3, **args)
-    assert len(teachers.members) == 3
+    assert len(teachers) == 3
 
 
 def test_teachers_are_averaged():

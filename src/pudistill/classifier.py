@@ -9,7 +9,7 @@ from joblib import Memory
 from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, check_memory
+from sklearn.utils.validation import check_is_fitted
 
 from pudistill.base import NoisyLabelClassifier
 from pudistill.comparison import Comparison, ExpectedAccuracy
@@ -325,16 +325,16 @@ class PUDistillClassifier(NoisyLabelClassifier):
             self.teachers_ = guides.models.get("teacher", [])
             self.teacher_proba_ = guides.proba[guides.of("teacher")][noisy]
             return self
-        teach = check_memory(self.memory).cache(train_teachers, ignore=["n_jobs"])
-        self.teachers_ = teach(
+        self.teachers_ = train_teachers(
             self._learner(TEACHER, X),
             X,
             self.filter_.clean_labels_,
             labels.n_classes,
             n_teachers=self.n_teachers,
+            memory=self.memory,
             n_jobs=self.n_jobs,
             seed=int(seed[1]),
-        ).members
+        )
         self.teacher_proba_ = average_proba(self.teachers_, X, labels.n_classes, noisy)
         return self
 

@@ -1,6 +1,6 @@
 """Knowledge distillation: lines 11-14 of Algorithm 1 (paper, section III-B)."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from sklearn.utils import _safe_indexing
@@ -15,12 +15,6 @@ N_TEACHERS_UNBALANCED = 5
 BALANCE_TOLERANCE = 1.1
 
 
-class Teachers(NamedTuple):
-    """Fitted teachers, as they are stored."""
-
-    members: list
-
-
 def train_teachers(
     estimator: Any,
     X: Any,
@@ -29,9 +23,10 @@ def train_teachers(
     *,
     n_teachers: int | str = "auto",
     sample_weight: np.ndarray | None = None,
+    memory: Any = None,
     n_jobs: int | None = None,
     seed: int,
-) -> Teachers:
+) -> list:
     """Train teachers on balanced bootstrap subsets of the augmented clean set (lines 11-12).
 
     Parameters
@@ -50,6 +45,8 @@ def train_teachers(
         tenth more than the smallest), else five.
     sample_weight : ndarray of shape (n_samples,), default=None
         Weights. Where they are given, teachers learn from all of `P`, instead of balanced subsets.
+    memory : str, Memory or Units, default=None
+        Where each teacher is kept.
     n_jobs : int, default=None
         Teachers trained at the same time.
     seed : int
@@ -57,8 +54,8 @@ def train_teachers(
 
     Returns
     -------
-    teachers : Teachers
-        A list of them.
+    teachers : list of fitted estimators
+        Teachers.
     """
     clean = np.flatnonzero(clean_labels >= 0)
     sizes = np.bincount(clean_labels[clean], minlength=n_classes)
@@ -89,10 +86,10 @@ def train_teachers(
 
     teachers = []
     with stage("teachers", int(n_teachers)) as advance:
-        for teacher in train_all(tasks(), n_jobs):
+        for teacher in train_all(tasks(), n_jobs, memory=memory):
             teachers.append(teacher)
             advance(1, detail=f"teacher {len(teachers)} of {n_teachers}")
-    return Teachers(teachers)
+    return teachers
 
 
 def average_proba(

@@ -199,7 +199,7 @@ def train_guides(
             n_teachers=1 if n_teachers == "auto" else n_teachers,
             sample_weight=_evening_weights(verified, clean_labels, n_classes),
             seed=seed,
-        ).members
+        )
     if not continues_training(student):
         learned = self_train(student, X, verified, n_classes, first=trusted_only, seed=seed)
         models["self_trained"] = [learned]

@@ -86,12 +86,11 @@ def table4(setup: Setup) -> Result:
     def measured(setup: Setup) -> pd.DataFrame:
         right = setup.test_codes()
         n_classes = len(setup.train.classes)
-        teach = setup.units.cache(train_teachers)
         rows = []
         found = {seed: _teachers(setup, seed).clean_labels for seed in setup.seeds}
         for (seed, labels), parts in product(found.items(), variants):
             mixup, bootstrap, entropy = parts
-            (teacher,) = teach(
+            (teacher,) = train_teachers(
                 setup.network(mixup=mixup, entropy=entropy),
                 setup.train.X,
                 labels,
@@ -100,8 +99,9 @@ def table4(setup: Setup) -> Result:
                 # Without a bootstrap all of the clean set is learned, its classes as uneven as they
                 # are.
                 sample_weight=None if bootstrap else np.ones(len(labels)),
+                memory=setup.units,
                 seed=seed,
-            ).members
+            )
             proba = predict_proba(teacher, setup.test.X, n_classes)
             accuracy = 100 * float(np.mean(proba.argmax(axis=1) == right))
             rows.append((names[variants.index(parts)], accuracy))

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -24,7 +24,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import _safe_indexing
-from sklearn.utils.validation import _num_samples, has_fit_parameter
+from sklearn.utils.validation import _num_samples, check_memory, has_fit_parameter
 
 from pudistill.calibration import Temperature
 from pudistill.exceptions import InputError
@@ -153,15 +153,43 @@ def train(task: Training) -> Any:
     return learner
 
 
-def train_all(tasks: Iterable[Training], n_jobs: int | None) -> Iterator[Any]:
+class Trained(NamedTuple):
+    """What `Training` leads to, as it is kept."""
+
+    learner: Any
+
+
+def _train(task: Training) -> Trained:
+    return Trained(train(task))
+
+
+def train_all(
+    tasks: Iterable[Training], n_jobs: int | None, *, memory: Any = None
+) -> Iterator[Any]:
     """Train independent learners, in parallel where joblib's configuration says so, in order.
 
     Networks on an accelerator train as stacks where that is faster.
+
+    Parameters
+    ----------
+    tasks : iterable of Training
+        What to train.
+    n_jobs : int or None
+        Learners trained at the same time.
+    memory : str, Memory or Units, default=None
+        Where to keep learners that train alone.
+
+    Yields
+    ------
+    learner : fitted estimator
+        As from `train`.
     """
     tasks = iter(tasks)
     some = list(islice(tasks, 1))
     if not (some and _can_be_stacked(some[0])):
-        yield from in_order((delayed(train)(task) for task in chain(some, tasks)), n_jobs)
+        cached = check_memory(memory).cache(_train)
+        for trained in in_order((delayed(cached)(task) for task in chain(some, tasks)), n_jobs):
+            yield trained.learner
         return
     while some := some + list(islice(tasks, STACK_SIZE - len(some))):
         yield from _train_together(some)
