@@ -22,7 +22,14 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from torch import nn
 
-from pudistill import InputError, PUDistillClassifier, TorchClassifier, load
+from pudistill import (
+    InputError,
+    PUDistillClassifier,
+    TieredPUFilter,
+    TorchClassifier,
+    load,
+    pu_filter,
+)
 from pudistill.atomic import write_atomic
 from pudistill.runs import Run
 from pudistill.storage import check_storable
@@ -177,6 +184,36 @@ def test_what_reads_no_given_label_is_picked_up(tmp_path):
     # Given labels are not among the inputs of the filter.
     classifier.fit(X, np.where(trusted, y, (y + 1) % 3), trusted=trusted)
     assert sorted((tmp_path / "units").iterdir()) == stored
+
+
+@pytest.mark.parametrize("learner", [None, TorchClassifier(epochs=2)])
+def test_the_filter_goes_on_after_the_last_iteration(tmp_path, monkeypatch, learner):
+    X, y = load_wine(return_X_y=True)
+    X = (X - X.mean(axis=0)) / X.std(axis=0)
+    trusted = np.arange(len(y)) % 6 == 0
+    options = {"n_members": 4, "max_iter": 4, "tol": None, "random_state": 0, "threshold": 0.6}
+    expected = TieredPUFilter(learner, **options).fit(X, y, trusted=trusted)
+    monkeypatch.setattr("pudistill.units.CHECKPOINT_SECONDS", 0.0)
+    vote, calls = pu_filter._vote, []
+
+    def stop(*args):
+        calls.append(1)
+        if len(calls) == 6:  # in the second iteration of the second class
+            raise KeyboardInterrupt
+        return vote(*args)
+
+    units = Units(tmp_path / "units")
+    with monkeypatch.context() as patch:
+        patch.setattr(pu_filter, "_vote", stop)
+        with pytest.raises(KeyboardInterrupt):
+            TieredPUFilter(learner, memory=units, **options).fit(X, y, trusted=trusted)
+    assert len(list(units.folder.glob("*.part.npz"))) == 1
+    again = TieredPUFilter(learner, memory=units, **options).fit(X, y, trusted=trusted)
+    np.testing.assert_array_equal(again.votes_, expected.votes_)
+    np.testing.assert_array_equal(again.clean_labels_, expected.clean_labels_)
+    columns = ["iteration", "n_positives", "n_clean"]
+    assert again.history_[columns].equals(expected.history_[columns])
+    assert not list(units.folder.glob("*.part.npz"))
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):

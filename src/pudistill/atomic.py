@@ -67,8 +67,8 @@ def to_npz(arrays: dict[str, Any]) -> bytes:
             array = np.asanyarray(value)
             content = io.BytesIO()
             np.lib.format.write_array(content, array, allow_pickle=False)
-            # Weights and probabilities do not shrink; labels, votes and masks do.
-            method = ZIP_STORED if array.dtype.kind == "f" else ZIP_DEFLATED
+            # Probabilities and files do not shrink; labels, votes and masks do.
+            method = ZIP_STORED if array.dtype.kind in "fV" else ZIP_DEFLATED
             file.writestr(ZipInfo(f"{name}.npy"), content.getvalue(), method)
     return buffer.getvalue()
 

@@ -21,6 +21,7 @@ from pudistill.exceptions import InputError
 from pudistill.model_selection import deal_folds
 from pudistill.progress import Advance, ignore, stage
 from pudistill.pseudo_labels import one_hot
+from pudistill.units import NOWHERE, Checkpoint
 from pudistill.validation import MISSING, check_features, check_samples
 
 STOPPED_EARLY = -1
@@ -289,7 +290,9 @@ class TieredPUFilter(BaseEstimator):
     ) -> list["ClassResult"]:
         """Filter one class after the other, or side by side if they may be apart (line 1)."""
         cache = check_memory(self.memory).cache
-        filter_class = partial(_with_one_thread, cache(_filter_class, ignore=["n_jobs", "advance"]))
+        filter_class = partial(
+            _with_one_thread, cache(_filter_class, ignore=["n_jobs", "advance", "checkpoint"])
+        )
         n_steps = settings.max_iter * settings.n_members
         found = []
         with stage("filter", n_classes * n_steps) as advance:
@@ -418,6 +421,42 @@ def _with_one_thread(function: Callable, *inputs: Any) -> Any:
         return function(*inputs)
 
 
+class _Progress(NamedTuple):
+    """Where the filter of a class is after some iterations."""
+
+    tallies: list["Tally"]  # of each team, over the noisy samples
+    eval_tallies: list["Tally"]
+    rule: Rule
+    members: Sequence
+    history: list[tuple]
+
+    def keep(self, checkpoint: Checkpoint) -> None:
+        """Keep it, members only if the next iteration starts from their weights."""
+        goes_on = learners.continues_training(self.members[0])
+        checkpoint.save(
+            tallies=[tally._asdict() for tally in self.tallies],
+            eval_tallies=[tally._asdict() for tally in self.eval_tallies],
+            rule=np.array(self.rule),
+            members=list(self.members) if goes_on else [],
+            history=np.array(self.history, dtype=float),
+        )
+
+    @classmethod
+    def kept(cls, checkpoint: Checkpoint) -> "_Progress | None":
+        """Return what was kept last."""
+        parts = checkpoint.load()
+        if parts is None:
+            return None
+        threshold, min_votes, precision = parts["rule"].tolist()
+        return cls(
+            [Tally(**tally) for tally in parts["tallies"]],
+            [Tally(**tally) for tally in parts["eval_tallies"]],
+            Rule(threshold, int(min_votes), precision),
+            parts["members"],
+            [tuple(row) for row in parts["history"]],
+        )
+
+
 def _filter_class(
     c: int,
     views: Sequence,
@@ -428,21 +467,24 @@ def _filter_class(
     eval_views: Sequence,
     n_jobs: int | None = None,
     advance: Advance = ignore,
+    checkpoint: Checkpoint = NOWHERE,
 ) -> ClassResult:
     """Run lines 2-9 of Algorithm 1 for class `c`; `views` are what each team, or all, see of X."""
     noisy = np.flatnonzero(verified == MISSING)
     positives = np.flatnonzero(verified == c)  # D_c^(i)
     negatives = np.flatnonzero((verified != c) & (verified != MISSING))
     eval_rows = np.arange(_num_samples(eval_views[0]) if eval_views else 0)
-    tallies = [_no_votes(len(noisy)) for _ in settings.teams]
-    eval_tallies = [_no_votes(len(eval_rows)) for _ in settings.teams]
-    is_clean = _elected(tallies)
-    rule = Rule(settings.thresholds[0], len(settings.teams[0]), np.nan)
-    members: Sequence = ()
-    history = []
+    now = _Progress.kept(checkpoint) or _Progress(
+        [_no_votes(len(noisy)) for _ in settings.teams],
+        [_no_votes(len(eval_rows)) for _ in settings.teams],
+        Rule(settings.thresholds[0], len(settings.teams[0]), np.nan),
+        (),
+        [],
+    )
 
-    for k in range(settings.max_iter):  # line 3
-        start = time.perf_counter()
+    while len(now.history) < settings.max_iter:  # line 3
+        start, k = time.perf_counter(), len(now.history)
+        is_clean = _elected(now.tallies)
         draws = []
         for n, rng in enumerate(_generators(settings, c, k)):  # lines 4-6
             team = n % settings.n_teams
@@ -450,34 +492,43 @@ def _filter_class(
             pools = positives[seen[positives]], negatives[seen[negatives]]
             found = is_clean[team]
             draws.append(draw_training_set(rng, pools[0], noisy[found], pools[1], noisy[~found]))
-        members = _train_members(views, estimator, draws, members, settings, c, k, n_jobs, advance)
+        members = _train_members(
+            views, estimator, draws, now.members, settings, c, k, n_jobs, advance
+        )
         rule = _choose_rule(members, views, folds, verified == c, settings)
-        previous = is_clean
         tallies = _vote(members, views, noisy, rule, settings, n_jobs)  # line 8
         eval_tallies = _vote(members, eval_views, eval_rows, rule, settings, n_jobs)
-        is_clean = _elected(tallies)
 
         n_positives, n_negatives = len(draws[0].positives), len(draws[0].negatives)
         sizes = [
             np.count_nonzero(~np.isnan(_merge(some).mean_proba)) for some in (tallies, eval_tallies)
         ]
-        history.append((k + 1, n_positives, n_negatives, *sizes, time.perf_counter() - start))
-        if k > 0 and settings.tol is not None:
-            # A rule that is chosen anew elects now more, now fewer: all that counts is growth.
-            chosen = settings.n_teams > 1
-            change = is_clean.sum() - previous.sum() if chosen else (is_clean != previous).sum()
-            if change <= settings.tol * is_clean.sum():
-                break
+        row = (k + 1, n_positives, n_negatives, *sizes, time.perf_counter() - start)
+        now = _Progress(tallies, eval_tallies, rule, members, [*now.history, row])
+        if k > 0 and _has_settled(is_clean, _elected(tallies), settings):
+            break
+        if checkpoint.is_due:
+            now.keep(checkpoint)
 
-    merged = _merge(tallies)
+    merged = _merge(now.tallies)
     return ClassResult(
         merged.votes,
         merged.mean_proba,
-        np.array([tally.mean_proba for tally in tallies]),
-        _merge(eval_tallies).mean_proba,
-        np.array(rule),
-        np.array(history, dtype=float).reshape(-1, len(HISTORY)),
+        np.array([tally.mean_proba for tally in now.tallies]),
+        _merge(now.eval_tallies).mean_proba,
+        np.array(now.rule),
+        np.array(now.history, dtype=float).reshape(-1, len(HISTORY)),
     )
+
+
+def _has_settled(before: np.ndarray, after: np.ndarray, settings: _Settings) -> bool:
+    """Whether another iteration would change little; (n_teams, n_samples), bool."""
+    if settings.tol is None:
+        return False
+    # A rule that is chosen anew elects now more, now fewer: all that counts is growth.
+    chosen = settings.n_teams > 1
+    change = after.sum() - before.sum() if chosen else (after != before).sum()
+    return bool(change <= settings.tol * after.sum())
 
 
 def _choose_rule(

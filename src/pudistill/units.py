@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,47 @@ from pudistill import __version__
 from pudistill.atomic import load_npz, to_npz, write_atomic
 from pudistill.exceptions import InputError
 from pudistill.storage import Stored, dump, restore
+
+# Work that a crash may cost; more often would cost more than it saves.
+CHECKPOINT_SECONDS = 5.0
+
+
+class Checkpoint:
+    """What a stage has done so far, so that it can go on there.
+
+    Parameters
+    ----------
+    path : Path or None, default=None
+        Where it is kept; None: nowhere.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        self._saved = time.monotonic()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether enough has been done since it was last saved."""
+        return self.path is not None and time.monotonic() - self._saved >= CHECKPOINT_SECONDS
+
+    def load(self) -> dict[str, Any] | None:
+        """Return what was saved last; None if there is nothing that can be read."""
+        return None if self.path is None else _read(self.path)
+
+    def save(self, **parts: Any) -> None:
+        """Keep arrays, fitted learners, and lists or dictionaries of these."""
+        if self.path is not None:
+            with suppress(InputError):  # a learner that no file can hold
+                _write(self.path, parts)
+            self._saved = time.monotonic()
+
+    def remove(self) -> None:
+        """Forget it: the stage is finished."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+
+NOWHERE = Checkpoint()
 
 
 class Units:
@@ -37,7 +79,8 @@ class Units:
         ----------
         func : callable
             Returns a NamedTuple, which is its return annotation, of arrays, fitted learners, and
-            lists or dictionaries of these.
+            lists or dictionaries of these. If it has a parameter `checkpoint`, it is passed a
+            `Checkpoint`.
         ignore : sequence of str
             Parameters that do not change the result.
 
@@ -58,9 +101,13 @@ class Units:
             known = _read(path)
             if known is not None:
                 return result_type(**known)
+            checkpoint = Checkpoint(path.with_suffix(".part.npz"))
+            if "checkpoint" in signature.parameters:
+                kwargs["checkpoint"] = checkpoint
             result = func(*args, **kwargs)
             with suppress(InputError):  # a learner that no file can hold
-                _write(path, result)
+                _write(path, result._asdict())
+            checkpoint.remove()
             return result
 
         return cached
@@ -79,7 +126,7 @@ def _pack(value: Any, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
         return {"list": [_pack(one, arrays) for one in value]}
     if hasattr(value, "predict"):
         stored = dump(value)
-        content = np.frombuffer(stored.content, np.uint8)
+        content = np.frombuffer(stored.content, np.void(b" ").dtype)
         return {"learner": aside(content), "network": stored.network}
     return {"array": aside(value)}
 
@@ -95,9 +142,9 @@ def _unpack(packed: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
     return arrays[packed["array"]]
 
 
-def _write(path: Path, result: Any) -> None:
+def _write(path: Path, result: dict[str, Any]) -> None:
     arrays: dict[str, np.ndarray] = {}
-    packed = _pack(result._asdict(), arrays)
+    packed = _pack(result, arrays)
     arrays["result"] = np.frombuffer(json.dumps(packed).encode(), np.uint8)
     path.parent.mkdir(exist_ok=True)
     write_atomic(path, to_npz(arrays))
