@@ -31,9 +31,10 @@ from pudistill import (
     pu_filter,
 )
 from pudistill.atomic import write_atomic
+from pudistill.learners import Training, train
 from pudistill.runs import Run
 from pudistill.storage import check_storable
-from pudistill.units import Units
+from pudistill.units import Units, keeping
 
 LEARNERS = [
     LogisticRegression(max_iter=1000),
@@ -214,6 +215,55 @@ def test_the_filter_goes_on_after_the_last_iteration(tmp_path, monkeypatch, lear
     columns = ["iteration", "n_positives", "n_clean"]
     assert again.history_[columns].equals(expected.history_[columns])
     assert not list(units.folder.glob("*.part.npz"))
+
+
+def dropout_network(in_shape, n_classes):
+    n_inputs = int(np.prod(in_shape))
+    return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(n_inputs, n_classes))
+
+
+@pytest.mark.parametrize(
+    "learner",
+    [
+        TorchClassifier("small_cnn", epochs=6, batch_size=32),
+        TorchClassifier("mlp", epochs=6, mixup=1.0),
+        TorchClassifier(dropout_network, epochs=6),
+    ],
+    ids=["small_cnn", "mlp", "dropout"],
+)
+def test_a_training_goes_on_after_the_last_epoch(tmp_path, monkeypatch, learner):
+    digits = load_digits()
+    X = digits.data if learner.module == "mlp" else digits.images.astype(np.float32)
+    targets = np.eye(10)[digits.target]
+    task = Training(learner, X[:200], targets[:200], role="student", seed=3)
+    expected = train(task)
+    monkeypatch.setattr("pudistill.units.CHECKPOINT_SECONDS", 0.0)
+
+    def stop(epoch, networks):
+        if epoch == 4:
+            raise KeyboardInterrupt
+
+    units = Units(tmp_path / "units")
+    with monkeypatch.context() as patch, keeping(units):
+        patch.setattr("pudistill.learners.torch_classifier.epoch_ended", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(task)
+    (part,) = units.folder.iterdir()
+    assert part.name.endswith(".part.npz")
+    seen = []
+    with monkeypatch.context() as patch, keeping(units):
+        epoch_ended = "pudistill.learners.torch_classifier.epoch_ended"
+        patch.setattr(epoch_ended, lambda epoch, _: seen.append(epoch))
+        again = train(task)
+    assert seen == [4, 5, 6]
+    assert again.loss_curve_ == expected.loss_curve_
+    np.testing.assert_array_equal(again.predict_proba(X), expected.predict_proba(X))
+    (unit,) = units.folder.iterdir()
+    assert not unit.name.endswith(".part.npz")
+    with keeping(units):
+        loaded = train(task)
+    if learner.module is not dropout_network:  # whose factory no file may name
+        np.testing.assert_array_equal(loaded.predict_proba(X), expected.predict_proba(X))
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):

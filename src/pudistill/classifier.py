@@ -27,6 +27,7 @@ from pudistill.pu_filter import (
     TieredPUFilter,
 )
 from pudistill.report.label_table import label_table, paper_label_table
+from pudistill.units import keeping
 from pudistill.validation import MISSING, Labels, check_features, check_labels, check_samples
 
 FILTER, TEACHER, STUDENT = range(3)
@@ -261,7 +262,8 @@ class PUDistillClassifier(NoisyLabelClassifier):
             If no sample is trusted, a class has no trusted sample, or `trusted` is ambiguous.
         """
         X, labels = check_samples(self, X, y, trusted, self._learners())
-        return self._fit_teachers(X, labels)._fit_student(X, labels)
+        with keeping(self.memory):
+            return self._fit_teachers(X, labels)._fit_student(X, labels)
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit_teachers(
@@ -276,7 +278,8 @@ class PUDistillClassifier(NoisyLabelClassifier):
         X, labels = check_samples(self, X, y, trusted, self._learners())
         if eval_set is not None:
             eval_set = check_features(self, eval_set, self._learners(), reset=False)
-        return self._fit_teachers(X, labels, eval_set)
+        with keeping(self.memory):
+            return self._fit_teachers(X, labels, eval_set)
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit_student(self, X: Any, y: Any, trusted: Any = None) -> "PUDistillClassifier":
@@ -287,7 +290,8 @@ class PUDistillClassifier(NoisyLabelClassifier):
         """
         check_is_fitted(self, "teachers_")
         X, labels = check_samples(self, X, y, trusted, self._learners(), reset=False)
-        return self._fit_student(X, labels)
+        with keeping(self.memory):
+            return self._fit_student(X, labels)
 
     def _fit_teachers(self, X: Any, labels: Labels, eval_set: Any = None) -> "PUDistillClassifier":
         for name in LEARNED_BY_STUDENT:  # of an earlier fit
@@ -331,7 +335,6 @@ class PUDistillClassifier(NoisyLabelClassifier):
             self.filter_.clean_labels_,
             labels.n_classes,
             n_teachers=self.n_teachers,
-            memory=self.memory,
             n_jobs=self.n_jobs,
             seed=int(seed[1]),
         )
@@ -359,7 +362,6 @@ class PUDistillClassifier(NoisyLabelClassifier):
             self._learner(STUDENT, X),
             n_teachers=self.n_teachers,
             compare=self.compare,
-            memory=self.memory,
             n_jobs=self.n_jobs,
             seed=seed,
         )

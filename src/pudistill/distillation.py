@@ -23,7 +23,6 @@ def train_teachers(
     *,
     n_teachers: int | str = "auto",
     sample_weight: np.ndarray | None = None,
-    memory: Any = None,
     n_jobs: int | None = None,
     seed: int,
 ) -> list:
@@ -45,8 +44,6 @@ def train_teachers(
         tenth more than the smallest), else five.
     sample_weight : ndarray of shape (n_samples,), default=None
         Weights. Where they are given, teachers learn from all of `P`, instead of balanced subsets.
-    memory : str, Memory or Units, default=None
-        Where each teacher is kept.
     n_jobs : int, default=None
         Teachers trained at the same time.
     seed : int
@@ -86,7 +83,7 @@ def train_teachers(
 
     teachers = []
     with stage("teachers", int(n_teachers)) as advance:
-        for teacher in train_all(tasks(), n_jobs, memory=memory):
+        for teacher in train_all(tasks(), n_jobs):
             teachers.append(teacher)
             advance(1, detail=f"teacher {len(teachers)} of {n_teachers}")
     return teachers

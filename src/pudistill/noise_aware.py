@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from joblib import delayed
 from sklearn.utils import _safe_indexing
-from sklearn.utils.validation import _num_samples, check_memory
+from sklearn.utils.validation import _num_samples
 
 from pudistill.calibration import Temperature, log_likelihood, mixture_weights
 from pudistill.comparison import Comparison, compare, unjudged
@@ -41,6 +41,7 @@ from pudistill.noise_estimation import (
 )
 from pudistill.progress import stage
 from pudistill.pseudo_labels import likelihood, one_hot, posterior
+from pudistill.units import kept
 from pudistill.validation import MISSING, Labels
 
 MAX_ROUNDS = 6
@@ -736,7 +737,6 @@ def prepare(
     *,
     n_teachers: int | str,
     compare: bool,
-    memory: Any = None,
     n_jobs: int | None,
     seed: int,
 ) -> Preparation:
@@ -760,8 +760,6 @@ def prepare(
         Number of teachers.
     compare : bool
         Whether to hold trusted samples out; without, guides are believed alike and uncalibrated.
-    memory : str, Memory or Units, default=None
-        Where guides are kept.
     n_jobs, seed : int
         Models trained at the same time; what decides the training.
 
@@ -776,10 +774,10 @@ def prepare(
     held_out = held_out_rows(folds, at_most=at_most) if compare else []
     # Whether originals are to be believed is found out when given labels are read.
     views = [whole, *(whole.holding_out(rows, None) for rows in held_out)]
-    cached = check_memory(memory).cache(train_guides)
+    guided = kept(train_guides)
     with stage("guides", len(views)) as advance:
         tasks = (
-            delayed(cached)(
+            delayed(guided)(
                 X,
                 view.verified,
                 clean,

@@ -86,6 +86,11 @@ def watching(watch: Watch) -> Iterator[None]:
         _watch.reset(token)
 
 
+def is_watched() -> bool:
+    """Whether somebody wants to see networks after each epoch."""
+    return _watch.get() is not None
+
+
 def epoch_ended(epoch: int, networks: Sequence[Any]) -> None:
     """Tell whoever is watching that networks have been trained for another epoch."""
     if (watch := _watch.get()) is not None:

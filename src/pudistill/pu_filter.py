@@ -13,7 +13,7 @@ from joblib import Memory, delayed, effective_n_jobs
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.validation import _num_samples, check_memory
+from sklearn.utils.validation import _num_samples
 from threadpoolctl import threadpool_limits
 
 from pudistill import learners
@@ -21,7 +21,7 @@ from pudistill.exceptions import InputError
 from pudistill.model_selection import deal_folds
 from pudistill.progress import Advance, ignore, stage
 from pudistill.pseudo_labels import one_hot
-from pudistill.units import NOWHERE, Checkpoint
+from pudistill.units import NOWHERE, Checkpoint, keeping, kept
 from pudistill.validation import MISSING, check_features, check_samples
 
 STOPPED_EARLY = -1
@@ -225,7 +225,8 @@ class TieredPUFilter(BaseEstimator):
         X, labels = check_samples(self, X, y, trusted, [self.estimator])
         if eval_set is not None:
             eval_set = check_features(self, eval_set, [self.estimator], reset=False)
-        return self._fit_checked(X, labels.classes, labels.verified, eval_set)
+        with keeping(self.memory):
+            return self._fit_checked(X, labels.classes, labels.verified, eval_set)
 
     def _fit_checked(
         self, X: Any, classes: np.ndarray, verified: np.ndarray, eval_set: Any = None
@@ -241,7 +242,7 @@ class TieredPUFilter(BaseEstimator):
         views, eval_views = [X], [] if eval_set is None else [eval_set]
         shared = self.share_trunk and settings.n_teams > 1 and learners.has_trunk(estimator)
         if shared and len(noisy):
-            embed = check_memory(self.memory).cache(_embed, ignore=["n_jobs"])
+            embed = kept(_embed, ignore=["n_jobs"])
             embeddings = embed(X, verified, self.folds_, estimator, settings, eval_set, self.n_jobs)
             views = list(embeddings.samples)
             eval_views = [] if eval_set is None else list(embeddings.eval_samples)
@@ -289,10 +290,8 @@ class TieredPUFilter(BaseEstimator):
         self, n_classes: int, settings: "_Settings", inputs: tuple, *, apart: bool
     ) -> list["ClassResult"]:
         """Filter one class after the other, or side by side if they may be apart (line 1)."""
-        cache = check_memory(self.memory).cache
-        filter_class = partial(
-            _with_one_thread, cache(_filter_class, ignore=["n_jobs", "advance", "checkpoint"])
-        )
+        ignored = ["n_jobs", "advance", "checkpoint"]
+        filter_class = partial(_with_one_thread, kept(_filter_class, ignored))
         n_steps = settings.max_iter * settings.n_members
         found = []
         with stage("filter", n_classes * n_steps) as advance:

@@ -1,15 +1,21 @@
-"""Finished stages, kept so that nothing is computed twice."""
+"""Finished stages, kept so that nothing is computed twice.
+
+Whoever has a place for stages installs it with :func:`keeping`; a stage that is worth it asks with
+:func:`kept` for what was computed before, and is computed if there is nothing, or nobody keeps any.
+"""
 
 import inspect
 import json
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import joblib
 import numpy as np
+from sklearn.utils.validation import check_memory
 
 from pudistill import __version__
 from pudistill.atomic import load_npz, to_npz, write_atomic
@@ -111,6 +117,52 @@ class Units:
             return result
 
         return cached
+
+
+_place: ContextVar[Any] = ContextVar("pudistill_place", default=None)
+_checkpoint: ContextVar[Checkpoint] = ContextVar("pudistill_checkpoint", default=NOWHERE)
+
+
+@contextmanager
+def keeping(memory: Any) -> Iterator[None]:
+    """Keep the stages of everything that runs inside the ``with`` block.
+
+    Parameters
+    ----------
+    memory : str, Memory, Units or None
+        Where: as estimators' parameter `memory`. None: nowhere.
+    """
+    token = _place.set(None if memory is None else check_memory(memory))
+    try:
+        yield
+    finally:
+        _place.reset(token)
+
+
+def place() -> Any:
+    """Return where stages are kept here; None: nowhere."""
+    return _place.get()
+
+
+def kept(func: Callable, ignore: Sequence[str] = ()) -> Callable:
+    """Wrap a function so that it is a stage that is kept; see `Units.cache`."""
+    memory = _place.get()
+    return func if memory is None else memory.cache(func, ignore=list(ignore))
+
+
+@contextmanager
+def saving_to(checkpoint: Checkpoint) -> Iterator[None]:
+    """Let the training of a network inside the ``with`` block save how far it is."""
+    token = _checkpoint.set(checkpoint)
+    try:
+        yield
+    finally:
+        _checkpoint.reset(token)
+
+
+def current_checkpoint() -> Checkpoint:
+    """Return where a training shall save how far it is."""
+    return _checkpoint.get()
 
 
 def _pack(value: Any, arrays: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pudistill.distillation import average_proba, train_teachers
 from pudistill.experiments import paper
 from pudistill.experiments.setup import NOT_RUN, Result, Setup
 from pudistill.learners import predict_proba
+from pudistill.units import keeping
 from pudistill.validation import MISSING
 
 
@@ -90,18 +91,18 @@ def table4(setup: Setup) -> Result:
         found = {seed: _teachers(setup, seed).clean_labels for seed in setup.seeds}
         for (seed, labels), parts in product(found.items(), variants):
             mixup, bootstrap, entropy = parts
-            (teacher,) = train_teachers(
-                setup.network(mixup=mixup, entropy=entropy),
-                setup.train.X,
-                labels,
-                n_classes,
-                n_teachers=1,
-                # Without a bootstrap all of the clean set is learned, its classes as uneven as they
-                # are.
-                sample_weight=None if bootstrap else np.ones(len(labels)),
-                memory=setup.units,
-                seed=seed,
-            )
+            with keeping(setup.units):
+                (teacher,) = train_teachers(
+                    setup.network(mixup=mixup, entropy=entropy),
+                    setup.train.X,
+                    labels,
+                    n_classes,
+                    n_teachers=1,
+                    # Without a bootstrap all of the clean set is learned, its classes uneven as
+                    # they are.
+                    sample_weight=None if bootstrap else np.ones(len(labels)),
+                    seed=seed,
+                )
             proba = predict_proba(teacher, setup.test.X, n_classes)
             accuracy = 100 * float(np.mean(proba.argmax(axis=1) == right))
             rows.append((names[variants.index(parts)], accuracy))

@@ -24,11 +24,13 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import _safe_indexing
-from sklearn.utils.validation import _num_samples, check_memory, has_fit_parameter
+from sklearn.utils.validation import _num_samples, has_fit_parameter
 
 from pudistill.calibration import Temperature
 from pudistill.exceptions import InputError
 from pudistill.model_selection import deal_folds
+from pudistill.progress import is_watched
+from pudistill.units import NOWHERE, Checkpoint, keeping, kept, place, saving_to
 from pudistill.validation import is_pictures
 
 # A copy with less than this share of the weight of the sample's heaviest one is left out: it costs
@@ -133,6 +135,13 @@ def train(task: Training) -> Any:
         ``decision_function`` comes back calibrated, members excepted. One that takes no sample
         weights learns one label a sample, drawn from its target.
     """
+    # Others, and the thousands of members, are trained sooner than stored.
+    if task.role == "member" or not continues_training(task.estimator) or is_watched():
+        return _train(task)
+    return kept(_train_network, ["checkpoint"])(task).learner
+
+
+def _train(task: Training) -> Any:
     learner = _prepared(task)
     final = _final_step(learner)
     if getattr(final, "accepts_soft_targets", False):
@@ -159,37 +168,20 @@ class Trained(NamedTuple):
     learner: Any
 
 
-def _train(task: Training) -> Trained:
-    return Trained(train(task))
+def _train_network(task: Training, checkpoint: Checkpoint = NOWHERE) -> Trained:
+    with saving_to(checkpoint):
+        return Trained(_train(task))
 
 
-def train_all(
-    tasks: Iterable[Training], n_jobs: int | None, *, memory: Any = None
-) -> Iterator[Any]:
+def train_all(tasks: Iterable[Training], n_jobs: int | None) -> Iterator[Any]:
     """Train independent learners, in parallel where joblib's configuration says so, in order.
 
     Networks on an accelerator train as stacks where that is faster.
-
-    Parameters
-    ----------
-    tasks : iterable of Training
-        What to train.
-    n_jobs : int or None
-        Learners trained at the same time.
-    memory : str, Memory or Units, default=None
-        Where to keep learners that train alone.
-
-    Yields
-    ------
-    learner : fitted estimator
-        As from `train`.
     """
     tasks = iter(tasks)
     some = list(islice(tasks, 1))
     if not (some and _can_be_stacked(some[0])):
-        cached = check_memory(memory).cache(_train)
-        for trained in in_order((delayed(cached)(task) for task in chain(some, tasks)), n_jobs):
-            yield trained.learner
+        yield from in_order((delayed(train)(task) for task in chain(some, tasks)), n_jobs)
         return
     while some := some + list(islice(tasks, STACK_SIZE - len(some))):
         yield from _train_together(some)
@@ -233,20 +225,21 @@ def in_order(tasks: Iterable[tuple], n_jobs: int | None) -> Iterator[Any]:
     """
     generator = get_active_backend()[0].supports_return_generator
     parallel = Parallel(n_jobs=n_jobs, return_as="generator" if generator else "list")
-    recorded = (delayed(_recording)(call, args, kwargs) for call, args, kwargs in tasks)
+    recorded = (delayed(_recording)(place(), *task) for task in tasks)
     for result, caught in parallel(recorded):
         for warning in caught:
             warnings.warn_explicit(*warning)
         yield result
 
 
-def _recording(call: Callable, args: tuple, kwargs: dict) -> tuple[Any, list[tuple]]:
+def _recording(memory: Any, call: Callable, args: tuple, kwargs: dict) -> tuple[Any, list[tuple]]:
     """Call, and take down warnings; but not in a thread, as filters are those of the process."""
-    if threading.current_thread() is not threading.main_thread():
-        return call(*args, **kwargs), []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("default")
-        result = call(*args, **kwargs)
+    with keeping(memory):
+        if threading.current_thread() is not threading.main_thread():
+            return call(*args, **kwargs), []
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("default")
+            result = call(*args, **kwargs)
     return result, [(one.message, one.category, one.filename, one.lineno) for one in caught]
 
 

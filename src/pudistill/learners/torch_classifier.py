@@ -33,15 +33,19 @@ from pudistill.learners.training import (
     Job,
     Normalisation,
     Precision,
+    Trainer,
     are_certain,
     choose_hardware,
+    drawn_so_far,
     embed,
     predict_probabilities,
     seeded,
+    set_drawn,
     stacking_pays,
     train,
 )
 from pudistill.progress import epoch_ended, stage
+from pudistill.units import NOWHERE, current_checkpoint
 
 SMALLER_RATE = 0.1  # of the learning rate, with which a training that diverged is repeated
 
@@ -587,13 +591,30 @@ def teach(networks: Sequence[TorchClassifier], jobs: Sequence[Job], seed: int) -
     losses: list[float] = []
     try:
         with randomness, progress as advance:
-            for of_jobs in zip(*(train([job]) for job in jobs), strict=True):
+            trainers = [Trainer([job]) for job in jobs]
+            saves = len(trainers) == 1 and trainers[0].can_be_saved
+            checkpoint = current_checkpoint() if saves else NOWHERE
+            done = checkpoint.load()
+            if done is not None and done["learning_rate"] == jobs[0].recipe.learning_rate:
+                trainers[0].restore(done)
+                losses = done["losses"].tolist()
+                advance(len(losses))
+                if not is_own(first.module):
+                    set_drawn(done["drawn"], jobs[0].hardware.device)
+            for of_jobs in zip(*trainers, strict=True):
                 losses.append(float(np.mean(of_jobs)))
                 for network in networks:
                     network._finish(losses)
                 advance(1, detail=f"loss {losses[-1]:.3f}")
                 if first.role != "member":
                     epoch_ended(len(losses), networks)
+                if checkpoint.is_due:
+                    checkpoint.save(
+                        **trainers[0].state(),
+                        losses=np.array(losses),
+                        learning_rate=np.array(jobs[0].recipe.learning_rate),
+                        drawn=drawn_so_far(jobs[0].hardware.device),
+                    )
     except BaseException:
         for network in networks:
             network.n_iter_ = 0  # not fitted
@@ -612,6 +633,7 @@ def _teach_patiently(network: TorchClassifier, job: Job, seed: int) -> None:
             ConvergenceWarning,
             stacklevel=3,
         )
+        current_checkpoint().remove()
         job.module.load_state_dict(weights)
         network.recipe_ = replace(job.recipe, learning_rate=rate)
         teach([network], [replace(job, recipe=network.recipe_)], seed)

@@ -12,7 +12,7 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from pudistill.exceptions import DivergedError, InputError
-from pudistill.learners.lessons import CROSS_ENTROPY, Batch, Lesson, network_input
+from pudistill.learners.lessons import CROSS_ENTROPY, LIKELIHOOD, Batch, Lesson, network_input
 from pudistill.learners.recipes import Recipe
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -144,6 +144,22 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     with _seeding, torch.random.fork_rng(accelerators, device_type=device_type):
         torch.manual_seed(seed)
         yield
+
+
+def drawn_so_far(device: torch.device) -> list[np.ndarray]:
+    """Take down where PyTorch's own generators are: the process's, and that of an accelerator."""
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    return [state.numpy() for state in states]
+
+
+def set_drawn(states: list[np.ndarray], device: torch.device) -> None:
+    """Let PyTorch's own generators go on where they were; to be called within `seeded`."""
+    of_process, *of_accelerator = (torch.tensor(state) for state in states)
+    torch.set_rng_state(of_process)
+    for state in of_accelerator:
+        torch.cuda.set_rng_state(state, device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -352,7 +368,12 @@ class Job:
 
 
 def train(jobs: Sequence[Job]) -> Iterator[list[float]]:
-    """Train networks in lockstep, one epoch for each answer that is asked for.
+    """Train networks in lockstep, one epoch for each answer that is asked for; see `Trainer`."""
+    return iter(Trainer(jobs))
+
+
+class Trainer:
+    """Trains networks in lockstep, an epoch for each answer that is asked for.
 
     Several networks make every step together, as one stack; each draws its own random numbers, so
     that all end up with the weights, within rounding, that they would have got alone.
@@ -370,61 +391,118 @@ def train(jobs: Sequence[Job]) -> Iterator[list[float]]:
 
     Raises
     ------
+    DivergedError
+        If a loss is no longer a finite number.
     InputError
-        If a loss is no longer a finite number, or a network does not answer with one logit for each
-        class.
+        If a network does not answer with one logit for each class.
     """
-    recipe, hardware = jobs[0].recipe, jobs[0].hardware
-    data = _on_device([job.inputs for job in jobs], hardware.device)
-    feeds = [_Feed(job, samples) for job, samples in zip(jobs, data, strict=True)]
-    network = Stack([job.module for job in jobs]) if len(jobs) > 1 else _Alone(jobs[0].module)
-    optimiser = torch.optim.SGD(
-        network.parameters(),
-        lr=recipe.learning_rate,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        fused=hardware.device.type in ("cpu", "cuda"),
-    )
 
-    def step(drawn: Sequence[tuple[Tensor, Tensor]], rate: float) -> Tensor:
-        optimiser.param_groups[0]["lr"] = rate
-        optimiser.zero_grad()
-        batches = (feed.batch(*one) for feed, one in zip(feeds, drawn, strict=True))
-        lessons = [job.lesson(batch) for job, batch in zip(jobs, batches, strict=True)]
-        shown, prices = zip(*lessons, strict=True)
-        with hardware.autocast():
-            answers = network(shown)
-        losses = torch.stack(
-            [
-                price(_checked(logits, inputs, job).to(hardware.dtype))
-                for price, logits, inputs, job in zip(prices, answers, shown, jobs, strict=True)
-            ]
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self.jobs = jobs
+        self.recipe, self.hardware = jobs[0].recipe, jobs[0].hardware
+        data = _on_device([job.inputs for job in jobs], self.hardware.device)
+        self.feeds = [_Feed(job, samples) for job, samples in zip(jobs, data, strict=True)]
+        self.network = (
+            Stack([job.module for job in jobs]) if len(jobs) > 1 else _Alone(jobs[0].module)
         )
-        losses.sum().backward()  # no network has a part in another's loss
-        optimiser.step()
-        return losses.detach()
+        self.optimiser = torch.optim.SGD(
+            self.network.parameters(),
+            lr=self.recipe.learning_rate,
+            momentum=self.recipe.momentum,
+            weight_decay=self.recipe.weight_decay,
+            fused=self.hardware.device.type in ("cpu", "cuda"),
+        )
+        self.epoch = 0  # which comes next
 
-    for epoch in range(recipe.epochs):
-        for job in jobs:
+    def __iter__(self) -> Iterator[list[float]]:
+        while self.epoch < self.recipe.epochs:
+            losses = self._run_epoch(self.epoch)
+            self.epoch += 1
+            yield losses
+
+    def _run_epoch(self, epoch: int) -> list[float]:
+        for job in self.jobs:
             job.lesson.begin_epoch(epoch)
             job.module.train()
-        n_batches, epochs = zip(*(feed.epoch() for feed in feeds), strict=True)
-        total = torch.zeros(len(jobs), device=hardware.device)
+        n_batches, batches = zip(*(feed.epoch() for feed in self.feeds), strict=True)
+        total = torch.zeros(len(self.jobs), device=self.hardware.device)
         n_samples = 0
-        for number, drawn in enumerate(zip(*epochs, strict=True)):
+        for number, drawn in enumerate(zip(*batches, strict=True)):
             n_drawn = len(drawn[0][0])
-            total += step(drawn, recipe.rate(epoch + number / n_batches[0])) * n_drawn
+            rate = self.recipe.rate(epoch + number / n_batches[0])
+            total += self._step(drawn, rate) * n_drawn
             n_samples += n_drawn
-        network.write_back()
+        self.network.write_back()
         # Read once an epoch: whoever asks a GPU for a number waits for all it has to do before.
         mean_losses = (total / n_samples).tolist()
         for mean_loss in mean_losses:
             if not math.isfinite(mean_loss):
                 raise DivergedError(
                     f"The training loss became {mean_loss} in epoch {epoch + 1}: lower "
-                    f"learning_rate, which is {recipe.learning_rate:g}."
+                    f"learning_rate, which is {self.recipe.learning_rate:g}."
                 )
-        yield mean_losses
+        return mean_losses
+
+    def _step(self, drawn: Sequence[tuple[Tensor, Tensor]], rate: float) -> Tensor:
+        self.optimiser.param_groups[0]["lr"] = rate
+        self.optimiser.zero_grad()
+        jobs = self.jobs
+        batches = (feed.batch(*one) for feed, one in zip(self.feeds, drawn, strict=True))
+        lessons = [job.lesson(batch) for job, batch in zip(jobs, batches, strict=True)]
+        shown, prices = zip(*lessons, strict=True)
+        with self.hardware.autocast():
+            answers = self.network(shown)
+        losses = torch.stack(
+            [
+                price(_checked(logits, inputs, job).to(self.hardware.dtype))
+                for price, logits, inputs, job in zip(prices, answers, shown, jobs, strict=True)
+            ]
+        )
+        losses.sum().backward()  # no network has a part in another's loss
+        self.optimiser.step()
+        return losses.detach()
+
+    @property
+    def can_be_saved(self) -> bool:
+        """Whether `state` is all there is to know: lessons of methods remember more."""
+        return len(self.jobs) == 1 and self.jobs[0].lesson in (CROSS_ENTROPY, LIKELIHOOD)
+
+    def state(self) -> dict[str, Any]:
+        """Take down, as arrays, where the training of one network is between two epochs."""
+        (job,), (feed,) = self.jobs, self.feeds
+        _, *rng = job.rng.get_state()
+        return {
+            "epoch": np.array(self.epoch),
+            "weights": _as_arrays(job.module.state_dict()),
+            "momenta": _as_arrays(
+                {str(n): buffer for n, buffer in enumerate(self._momenta()) if buffer is not None}
+            ),
+            "generator": feed.generator.get_state().numpy(),
+            "rng": [np.asarray(part) for part in rng],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on where a training of the same job was; `state` is from `state`."""
+        (job,), (feed,) = self.jobs, self.feeds
+        self.epoch = int(state["epoch"])
+        weights = {name: torch.tensor(value) for name, value in state["weights"].items()}
+        job.module.load_state_dict(weights)
+        for n, weight in enumerate(self.network.parameters()):
+            if str(n) in state["momenta"]:
+                # In the weight's layout, which fused steps take for granted.
+                buffer = torch.empty_like(weight).copy_(torch.tensor(state["momenta"][str(n)]))
+                self.optimiser.state[weight]["momentum_buffer"] = buffer.detach()
+        feed.generator.set_state(torch.tensor(state["generator"]))
+        key, position, has_gauss, cached = state["rng"]
+        job.rng.set_state(("MT19937", key, int(position), int(has_gauss), float(cached)))
+
+    def _momenta(self) -> list[Tensor | None]:
+        known = self.optimiser.state
+        return [known[weight].get("momentum_buffer") for weight in self.network.parameters()]
+
+
+def _as_arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    return {name: tensor.numpy(force=True).copy() for name, tensor in tensors.items()}
 
 
 def _checked(logits: Tensor, inputs: Tensor, job: Job) -> Tensor:
