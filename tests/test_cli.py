@@ -1,6 +1,7 @@
 """Whole runs through the command line, and what it says about bad input."""
 
 import json
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -8,16 +9,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock
 from PIL import Image
 from sklearn.datasets import load_digits, load_wine
 
 import pudistill
 from pudistill import cli
 from pudistill.data import load_dataset
+from pudistill.runs import Run
 
 QUICK = ["--n-members", "3", "--max-iter", "2", "--threshold", "0.7", "--min-confidence", "0.5"]
 RUN_FILES = {
-    *("config.toml", "gallery.npz", "history.csv", "history.parquet", "labels.csv"),
+    *(".lock", "config.toml", "gallery.npz", "history.csv", "history.parquet", "labels.csv"),
     *("labels.parquet", "metrics.json", "model", "report.html", "run.json", "units"),
 }
 
@@ -536,3 +539,68 @@ def test_clothing1m_is_fitted_with_a_network_of_the_hub(command, clothing, tiny_
     code, out, err = command("predict", "run", test, "--skip-bad")
     assert code == 0, err
     assert len(out.splitlines()) == 13
+
+
+@pytest.fixture
+def interrupted(command, monkeypatch):
+    """Run a command until its last file is to be written; then it is interrupted."""
+
+    def run(*args):
+        write = Run.write_json
+
+        def stop(self, name, content):
+            if name == "metrics.json":
+                raise KeyboardInterrupt
+            write(self, name, content)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Run, "write_json", stop)
+            return command(*args)
+
+    return run
+
+
+def test_any_run_is_resumed_by_its_folder(command, interrupted, wine, tmp_path):
+    wine.to_csv("noisy.csv", index=False)
+    sweep = ["--test-fraction", "0.3", "--levels", "0.3", "--methods", "given_labels,true_labels"]
+    runs = {
+        "run": ["fit", "noisy.csv", "--output", "run", *QUICK],
+        "curve": ["sweep", "iris", "--output", "curve", *sweep],
+        "all/table3-smoke": ["reproduce", "table3", "--output", "all", "--methods", "paper"],
+    }
+    for folder, args in runs.items():
+        code, _, err = interrupted(*args)
+        assert code == 130
+        assert ("pudistill resume" in err) == (args[0] != "reproduce")
+        code, _, err = command("predict", folder, "iris")
+        assert code == 2
+        assert f"pudistill resume {folder}" in err or args[0] != "fit"
+        code, _, err = command("resume", folder)
+        assert code == 0, err
+        assert (tmp_path / folder / "metrics.json").exists()
+        code, _, err = command("resume", folder)
+        assert code == 2
+        assert "is finished" in err
+    code, _, err = command("resume", "nowhere")
+    assert code == 2
+    assert "holds no run" in err
+
+
+def test_one_process_works_in_a_run_folder(command, wine, tmp_path):
+    wine.to_csv("noisy.csv", index=False)
+    (tmp_path / "run").mkdir()
+    with FileLock(tmp_path / "run" / ".lock"):
+        code, _, err = command("fit", "noisy.csv", "--output", "run", *QUICK)
+        assert code == 2
+        assert "Another process is at work" in err
+    assert command("fit", "noisy.csv", "--output", "run", *QUICK)[0] == 0
+
+
+def test_the_lock_of_a_dead_process_is_taken_over(command, wine, tmp_path):
+    wine.to_csv("noisy.csv", index=False)
+    (tmp_path / "run").mkdir()
+    lock = str(tmp_path / "run" / ".lock")
+    script = f"import os, filelock; filelock.FileLock({lock!r}).acquire(); os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", script], check=False)
+    assert (tmp_path / "run" / ".lock").exists()
+    assert command("fit", "noisy.csv", "--output", "run", *QUICK)[0] == 0

@@ -402,24 +402,44 @@ def reproduce(
 ) -> None:
     """Repeat tables and figures of the paper, ours beside theirs."""
     from pudistill.experiments.reproduce import EXPERIMENTS, check_names
-    from pudistill.experiments.reproduce import reproduce as run_experiment
 
     wanted = list(EXPERIMENTS) if experiments == ["all"] else experiments
     check_names("experiment", wanted, EXPERIMENTS)
+    options = {
+        "scale": scale,
+        "data": data,
+        "levels": _numbers(levels),
+        "compared": methods and [name.strip() for name in methods.split(",")],
+        "n_seeds": seeds,
+        "skip_bad": skip_bad,
+    }
     for experiment in wanted:
-        with _interruptible(output), _progress():
-            run = run_experiment(
-                experiment,
-                output,
-                scale=scale,
-                data=data,
-                levels=_numbers(levels),
-                compared=methods and [name.strip() for name in methods.split(",")],
-                n_seeds=seeds,
-                skip_bad=skip_bad,
-            )
-        output_console.print((run.path / "table.md").read_text(), soft_wrap=True)
-        messages.print(f"Table and cells: {run.path}", soft_wrap=True)
+        _reproduce_and_tell(experiment, output, options)
+
+
+@app.command(epilog="Example: pudistill resume run")
+def resume(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of an unfinished run.")],
+) -> None:
+    """Go on with a run that was interrupted, whatever command made it."""
+    from pudistill.runs import Run
+    from pudistill.workflow import Settings
+
+    command, config = Run.begun(run)
+    if command == "sweep":
+        _sweep_and_tell(config, run)
+    elif command == "reproduce":
+        options = {
+            "scale": config["scale"],
+            "data": Path(config["data"]) if config["data"] else None,
+            "levels": config.get("levels"),
+            "compared": config.get("methods"),
+            "n_seeds": config["seeds"],
+            "skip_bad": config["skip_bad"],
+        }
+        _reproduce_and_tell(config["experiment"], run.parent, options)
+    else:
+        _fit_and_tell(Settings.read(config), run)
 
 
 def _numbers(text: str | None) -> list[float] | None:
@@ -480,6 +500,15 @@ def _fit_and_tell(settings: "Settings", folder: Path) -> None:
     _print_outputs(run)
 
 
+def _reproduce_and_tell(experiment: str, output: Path, options: dict[str, Any]) -> None:
+    from pudistill.experiments.reproduce import reproduce as run_experiment
+
+    with _interruptible(output), _progress():
+        run = run_experiment(experiment, output, **options)
+    output_console.print((run.path / "table.md").read_text(), soft_wrap=True)
+    messages.print(f"Table and cells: {run.path}", soft_wrap=True)
+
+
 def _sweep_and_tell(values: dict[str, Any], folder: Path) -> None:
     from pudistill.experiments.curve import CurveSettings, curve_run
 
@@ -494,9 +523,11 @@ def _interruptible(folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
+        place = shlex.quote(str(folder))
+        is_run = (folder / "run.json").exists()
+        again = f"pudistill resume {place}" if is_run else f"the same command with --output {place}"
         messages.print(
-            f"Interrupted. Finished stages are kept in {folder}: the same command with --output "
-            f"{shlex.quote(str(folder))} goes on from there.",
+            f"Interrupted. Finished stages are kept in {folder}: {again} goes on from there.",
             soft_wrap=True,
         )
         raise typer.Exit(130) from None

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import tomli_w
+from filelock import FileLock, Timeout
 
 from pudistill.atomic import load_npz, to_npz, write_atomic
 from pudistill.calibration import Temperature
@@ -27,6 +28,7 @@ from pudistill.storage import Stored, dump, restore, suffix_of
 from pudistill.units import Units
 
 FORMAT = 3
+LOCK = ".lock"
 
 
 class Run:
@@ -60,11 +62,11 @@ class Run:
             finished = (path / "metrics.json").is_file()
             kind = "a run" if finished else "an unfinished run with other settings"
             raise InputError(f"{path} already holds {kind}: choose another --output folder.")
-        if not path.is_dir() or any(path.iterdir()):
+        if not path.is_dir() or any(file.name != LOCK for file in path.iterdir()):
             raise InputError(f"{path} already exists and is not empty: choose another --output.")
 
     @classmethod
-    def create(cls, path: Path, config: dict[str, Any]) -> "Run":
+    def create(cls, path: Path, config: dict[str, Any], command: str = "fit") -> "Run":
         """Make a new run folder, or go on in that of the same run if it was interrupted.
 
         Parameters
@@ -73,6 +75,8 @@ class Run:
             The folder.
         config : dict
             What ``config.toml`` is to hold.
+        command : {"fit", "sweep", "reproduce"}, default="fit"
+            What makes the run.
 
         Returns
         -------
@@ -88,7 +92,7 @@ class Run:
         run = cls(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            run.write_json("run.json", {"format": FORMAT})
+            run.write_json("run.json", {"format": FORMAT, "command": command})
             run.write_toml("config.toml", config)
         except OSError as error:
             raise InputError(f"Cannot write to {path}: {error.strerror}.") from error
@@ -96,16 +100,21 @@ class Run:
 
     @classmethod
     @contextmanager
-    def begin(cls, path: Path, config: dict[str, Any]) -> Iterator["Run"]:
-        """Create a run; if the data or settings turn out wrong, a new one leaves no trace."""
+    def begin(cls, path: Path, config: dict[str, Any], command: str = "fit") -> Iterator["Run"]:
+        """Create a run, or go on with it, as the only process that works in its folder.
+
+        If the data or settings turn out wrong, a new run leaves no trace.
+        """
+        cls.check_free(path, config)
         is_new = not (path / "run.json").exists()
-        run = cls.create(path, config)
-        try:
-            yield run
-        except InputError:
-            if is_new and not run.units.folder.exists():  # what was finished is kept
-                run.discard()
-            raise
+        with _locked(path):
+            run = cls.create(path, config, command)
+            try:
+                yield run
+            except InputError:
+                if is_new and not run.units.folder.exists():  # what was finished is kept
+                    run.discard()
+                raise
 
     @classmethod
     def is_interrupted(cls, path: Path, config: dict[str, Any]) -> bool:
@@ -124,19 +133,34 @@ class Run:
         return cls(path).read_toml("config.toml") == config
 
     @classmethod
+    def begun(cls, path: Path) -> tuple[str, dict[str, Any]]:
+        """Return the command and the settings of a run that was interrupted."""
+        run = cls(path)
+        if not all((path / name).is_file() for name in ("run.json", "config.toml")):
+            raise InputError(f"{path} holds no run: name a folder that a command has written to.")
+        run.check_format()
+        if (path / "metrics.json").is_file():
+            raise InputError(f"The run in {path} is finished: there is nothing to go on with.")
+        return run.read_json("run.json").get("command", "fit"), run.read_toml("config.toml")
+
+    def check_format(self) -> None:
+        """Raise `InputError` if another version of pudistill has to read the run."""
+        version = self.read_json("run.json").get("format")
+        if version != FORMAT:
+            raise InputError(
+                f"{self.path} was written in format {version}, this version reads format {FORMAT}: "
+                "install the version of pudistill that wrote it."
+            )
+
+    @classmethod
     def open(cls, path: Path) -> "Run":
         """Open a finished run folder; an `InputError` says why where it is none."""
         run = cls(Path(path))
         if not (run.path / "run.json").is_file():
             raise InputError(f"{path} holds no run: name a folder that `pudistill fit` wrote.")
-        version = run.read_json("run.json").get("format")
-        if version != FORMAT:
-            raise InputError(
-                f"{path} was written in format {version}, this version reads format {FORMAT}: "
-                "install the version of pudistill that wrote it."
-            )
+        run.check_format()
         if not (run.path / "metrics.json").is_file():
-            raise InputError(f"The run in {path} did not finish: give the same command again.")
+            raise InputError(f"The run in {path} did not finish: `pudistill resume {path}`.")
         return run
 
     @classmethod
@@ -292,6 +316,25 @@ def load(path: str | Path, *, module: Any = None) -> Any:
     classifier = run.read_model(module)
     classifier.label_table_ = run.read_table("labels")
     return classifier
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Keep other processes out of a run folder; a process that dies leaves it free."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path / LOCK, timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise InputError(
+            f"Another process is at work in {path}: wait until it has finished, or stop it."
+        ) from None
+    except OSError as error:
+        raise InputError(f"Cannot write to {path}: {error.strerror}.") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _classifier_class(name: str) -> type:

@@ -549,21 +549,21 @@ def curve_run(settings: CurveSettings, output: Path) -> Run:
     dataset, test = load_data(settings.model_copy(update={"noise": "symmetric", "level": 0.0}))
     assert test is not None  # the settings name one
     settings.check_classifiers(dataset.X)
-    with Run.begin(output, config) as run:
+    with Run.begin(output, config, "sweep") as run:
         start = time.perf_counter()
         results = accuracy_curve(dataset, test, settings, units=run.units)
         seconds = time.perf_counter() - start
-    metrics = {
-        "n_samples": len(dataset),
-        "n_trusted": int(dataset.trusted.sum()),
-        "n_classes": len(dataset.classes),
-        "n_test": len(test),
-        "seconds": round(seconds, 3),
-        "versions": versions(),
-    }
-    run.write_table("curve", results)
-    _write_pictures(run, results, metrics)
-    run.write_json("metrics.json", metrics)  # last: it says that the run is finished
+        metrics = {
+            "n_samples": len(dataset),
+            "n_trusted": int(dataset.trusted.sum()),
+            "n_classes": len(dataset.classes),
+            "n_test": len(test),
+            "seconds": round(seconds, 3),
+            "versions": versions(),
+        }
+        run.write_table("curve", results)
+        _write_pictures(run, results, metrics)
+        run.write_json("metrics.json", metrics)  # last: it says that the run is finished
     return run
 
 

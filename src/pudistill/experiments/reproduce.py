@@ -136,14 +136,14 @@ def reproduce(
     )
     # Read before a folder is made.
     edition = setup.edition if what.on_scale else paper.CLOTHING1M
-    with Run.begin(path, config) as run:
+    with Run.begin(path, config, "reproduce") as run:
         start = time.perf_counter()
         result = what.run(setup)
         seconds = time.perf_counter() - start
-    about = f"{edition}; {seeds} seed{'s' if seeds > 1 else ''}."
-    _write(run, f"{experiment}: {what.run.__doc__}", about, result)
-    metrics = {"seconds_of_last_go": round(seconds, 1), **machine(), "versions": versions()}
-    run.write_json("metrics.json", metrics)
+        about = f"{edition}; {seeds} seed{'s' if seeds > 1 else ''}."
+        _write(run, f"{experiment}: {what.run.__doc__}", about, result)
+        metrics = {"seconds_of_last_go": round(seconds, 1), **machine(), "versions": versions()}
+        run.write_json("metrics.json", metrics)
     return run
 
 
