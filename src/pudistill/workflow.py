@@ -47,6 +47,7 @@ from pudistill.report.html import RunSummary, render
 from pudistill.report.label_table import model_label_table
 from pudistill.runs import Run
 from pudistill.storage import check_storable
+from pudistill.units import keeping
 from pudistill.validation import MISSING, Labels, check_labels
 
 NETWORKS = ("mlp", "small_cnn", "airbench", "preact_resnet18")
@@ -395,7 +396,7 @@ def _fit_ours(
 
 
 def _fit_other(
-    _: Run,
+    run: Run,
     classifier: Method,
     dataset: TrustedDataset,
     labels: Labels,
@@ -403,7 +404,7 @@ def _fit_other(
 ) -> Learned:
     """Fit another method than ours; its corrected labels are what it predicts."""
     y, trusted = dataset.for_fit()
-    with _timed(seconds, "training"), as_input_error():
+    with _timed(seconds, "training"), as_input_error(), keeping(run.units):
         classifier.fit(dataset.X, y, trusted)
     found = {name: getattr(classifier, f"{name}_", None) for name in ESTIMATED}
     metrics = {name: value for name, value in found.items() if value is not None}
