@@ -101,7 +101,7 @@ def _methods(setup: Setup, noises: list[str]) -> Result:
         name: methods.NAMES[of] + (", told" if of in methods.CAN_BE_TOLD else "")
         for name, of in AS_PUBLISHED.items()
     }
-    return Result(_summary(results, reported), curves, methods.NAMES | short)
+    return Result(_summary(results, reported), curves, short)
 
 
 def fig1(setup: Setup) -> Result:
