@@ -192,7 +192,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(command, wine, tmp_path, mo
     assert len(filtered) == 3
     code, _, err = command("report", "run")
     assert code == 2
-    assert "did not finish: give the same command again" in " ".join(err.split())
+    assert "did not finish: `pudistill resume run`" in " ".join(err.split())
     assert command(*fit, "run", "--seed", "5")[0] == 2  # another run
 
     with monkeypatch.context() as patch:
