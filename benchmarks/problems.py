@@ -17,7 +17,13 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from pudistill import PUDistillClassifier, corrupt_labels, load_dataset
 from pudistill.learners import Training, default_learner, predict_proba, train
-from pudistill.noise import CIFAR10_CLASSES, CIFAR10_MAP, CorruptedLabels, cyclic_map
+from pudistill.noise import (
+    CIFAR10_CLASSES,
+    CIFAR10_MAP,
+    FASHION_MNIST_MAP,
+    CorruptedLabels,
+    cyclic_map,
+)
 from pudistill.pseudo_labels import one_hot
 from pudistill.units import Units
 from pudistill.workflow import make_learner
@@ -111,14 +117,6 @@ FASHION_CLASSES = [
     *("Ankle boot", "Bag", "Coat", "Dress", "Pullover"),
     *("Sandal", "Shirt", "Sneaker", "T-shirt/top", "Trouser"),
 ]
-# Pairs that people would confuse, as in fashion_mnist_networks.py.
-FASHION_MAP = {
-    "T-shirt/top": "Shirt",
-    "Shirt": "T-shirt/top",
-    "Pullover": "Coat",
-    "Sneaker": "Ankle boot",
-    "Dress": "Trouser",
-}
 
 
 def in_codes(class_map: dict[str, str], classes: list[str]) -> dict[int, int]:
@@ -272,7 +270,7 @@ PROBLEMS = (
         levels=(0.6, 0.9),
         kinds=("symmetric", "asymmetric"),
         extremes=(),
-        class_map=in_codes(FASHION_MAP, FASHION_CLASSES),
+        class_map=in_codes(FASHION_MNIST_MAP, FASHION_CLASSES),
         filter={"n_members": 10, "max_iter": 3},
         paper={"min_votes": 9},
         methods=(

@@ -30,6 +30,15 @@ CIFAR10_MAP = {
 }
 """CIFAR-10's true classes and what they are mistaken for, from section IV-A1 of the paper."""
 
+FASHION_MNIST_MAP = {
+    "T-shirt/top": "Shirt",
+    "Shirt": "T-shirt/top",
+    "Pullover": "Coat",
+    "Sneaker": "Ankle boot",
+    "Dress": "Trouser",
+}
+"""Fashion-MNIST's classes that people would confuse, in the manner of :data:`CIFAR10_MAP`."""
+
 CIFAR10_CLASSES = sorted({*CIFAR10_MAP, *CIFAR10_MAP.values(), "frog", "ship"})
 
 FLIP_RATE_STD = 0.1

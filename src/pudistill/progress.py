@@ -10,6 +10,8 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol
 
+from pudistill.context import installed
+
 Advance = Callable[..., None]
 
 
@@ -69,21 +71,15 @@ def stage(name: str, total: int) -> Iterator[Advance]:
 @contextmanager
 def display(shown: Display) -> Iterator[None]:
     """Show the stages of everything that runs inside the ``with`` block on `shown`."""
-    token = _display.set(shown)
-    try:
+    with installed(_display, shown):
         yield
-    finally:
-        _display.reset(token)
 
 
 @contextmanager
 def watching(watch: Watch) -> Iterator[None]:
     """Call `watch` after each epoch of all networks, but members, that train in this block."""
-    token = _watch.set(watch)
-    try:
+    with installed(_watch, watch):
         yield
-    finally:
-        _watch.reset(token)
 
 
 def is_watched() -> bool:

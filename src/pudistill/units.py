@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_memory
 
 from pudistill import __version__
 from pudistill.atomic import load_npz, to_npz, write_atomic
+from pudistill.context import installed
 from pudistill.exceptions import InputError
 from pudistill.storage import Stored, dump, restore
 
@@ -132,11 +133,8 @@ def keeping(memory: Any) -> Iterator[None]:
     memory : str, Memory, Units or None
         Where: as estimators' parameter `memory`. None: nowhere.
     """
-    token = _place.set(None if memory is None else check_memory(memory))
-    try:
+    with installed(_place, None if memory is None else check_memory(memory)):
         yield
-    finally:
-        _place.reset(token)
 
 
 def place() -> Any:
@@ -153,11 +151,8 @@ def kept(func: Callable, ignore: Sequence[str] = ()) -> Callable:
 @contextmanager
 def saving_to(checkpoint: Checkpoint) -> Iterator[None]:
     """Let the training of a network inside the ``with`` block save how far it is."""
-    token = _checkpoint.set(checkpoint)
-    try:
+    with installed(_checkpoint, checkpoint):
         yield
-    finally:
-        _checkpoint.reset(token)
 
 
 def current_checkpoint() -> Checkpoint:

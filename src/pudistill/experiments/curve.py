@@ -150,9 +150,7 @@ class Bench:
         """Noise settings scored at once: one a core, but for networks that use all of them."""
         if self.settings.n_jobs is not None:
             return self.settings.n_jobs
-        settings = self.settings
-        if method in methods.METHODS:
-            settings = settings.model_copy(update={"method": method})
+        settings = self.settings_of(method) if method in methods.METHODS else self.settings
         learner = settings.classifier(self.clean.X).estimator
         if self.clean.is_pictures and continues_training(learner):
             return 1
@@ -176,6 +174,14 @@ class Bench:
             self.settings.seed,
         )
         return float(result.accuracy)
+
+    def settings_of(self, method: str, **changes: Any) -> Settings:
+        """Return the settings for another method."""
+        return self.settings.model_copy(update={"method": method, **changes})
+
+    def accuracy_of(self, classifier: Any) -> float:
+        """Test a fitted classifier."""
+        return float(np.mean(classifier.predict(self.test.X) == self.test.y))
 
     def test_accuracy(self, networks: Sequence[Any]) -> float:
         """Test networks that predict by the mean of their probabilities."""
@@ -273,9 +279,9 @@ def distilled(
     score : callable
         Takes noisy labels, returns the student's test accuracy.
     """
-    clean, test = bench.clean, bench.test
+    clean = bench.clean
     classifier = settings.pudistill(clean.X).set_params(memory=bench.units, **params)
-    eval_set = test.X if bench.watches and settings.method == "paper" else None
+    eval_set = bench.test.X if bench.watches and settings.method == "paper" else None
     classifier.fit_teachers(clean.X, clean.y, clean.verified, eval_set=eval_set)
     if bench.n_jobs(OURS) != 1:  # noise settings run side by side
         classifier.set_params(n_jobs=None)
@@ -284,7 +290,7 @@ def distilled(
         if told is not None:
             classifier.set_params(**told(noisy))
         classifier.fit_student(noisy.dataset.X, noisy.dataset.y, noisy.dataset.verified)
-        return float(np.mean(classifier.predict(test.X) == test.y))
+        return bench.accuracy_of(classifier)
 
     return score
 
@@ -293,12 +299,11 @@ def learned_by(method: str) -> Callable[[Bench], Score]:
     """Return what prepares another method, by its name in `pudistill.methods.METHODS`."""
 
     def prepare(bench: Bench) -> Score:
-        settings = bench.settings.model_copy(update={"method": method})
+        settings = bench.settings_of(method)
 
         def score(noisy: NoisySet) -> float:
             X, y, verified = noisy.dataset.X, noisy.dataset.y, noisy.dataset.verified
-            classifier = settings.classifier(X).fit(X, y, verified)
-            return float(np.mean(classifier.predict(bench.test.X) == bench.test.y))
+            return bench.accuracy_of(settings.classifier(X).fit(X, y, verified))
 
         return score
 
@@ -307,7 +312,7 @@ def learned_by(method: str) -> Callable[[Bench], Score]:
 
 def paper(bench: Bench) -> Score:
     """Fit the paper's method, with one λ and η for all levels."""
-    return distilled(bench, bench.settings.model_copy(update={"method": "paper"}))
+    return distilled(bench, bench.settings_of("paper"))
 
 
 METHODS: dict[str, Callable[[Bench], Score]] = {

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from pudistill import methods
@@ -42,7 +41,7 @@ NAMES = (
 
 def told_the_level(bench: Bench) -> Score:
     """Fit the paper's method with the authors' λ and η for the noise's true kind and level."""
-    settings = bench.settings.model_copy(update={"method": "paper"})
+    settings = bench.settings_of("paper")
     return distilled(bench, settings, told=lambda noisy: paper.tuned(noisy.noise, noisy.level))
 
 
@@ -54,7 +53,7 @@ def as_published(method: str) -> Callable[[Bench], Score]:
     """
 
     def prepare(bench: Bench) -> Score:
-        settings = bench.settings.model_copy(update={"method": method})
+        settings = bench.settings_of(method)
 
         def score(noisy: NoisySet) -> float:
             classifier = settings.classifier(noisy.dataset.X)
@@ -64,7 +63,7 @@ def as_published(method: str) -> Callable[[Bench], Score]:
             known = {name: told[name] for name in told if name in classifier.get_params()}
             classifier.set_params(use_trusted=False, **known)
             classifier.fit(noisy.dataset.X, noisy.known_labels, noisy.dataset.verified)
-            return float(np.mean(classifier.predict(bench.test.X) == bench.test.y))
+            return bench.accuracy_of(classifier)
 
         return score
 
@@ -139,9 +138,8 @@ def table6(setup: Setup) -> Result:
 
     def student(mixup: bool, entropy: bool) -> Callable[[Bench], Score]:
         def prepare(bench: Bench) -> Score:
-            settings = bench.settings.model_copy(update={"method": "paper"})
             learner = setup.network(mixup=mixup, entropy=entropy)
-            return distilled(bench, settings, student=learner)
+            return distilled(bench, bench.settings_of("paper"), student=learner)
 
         return prepare
 

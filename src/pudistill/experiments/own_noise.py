@@ -37,8 +37,7 @@ def _on_own_noise(setup: Setup) -> pd.DataFrame:
     """Measure the methods on data whose noise is their own."""
 
     def authors(bench: Bench) -> Score:
-        changes = {"method": "paper", **setup.scale.of_paper}
-        return distilled(bench, bench.settings.model_copy(update=changes))
+        return distilled(bench, bench.settings_of("paper", **setup.scale.of_paper))
 
     prepare = PREPARE | {PAPER: authors}
     wanted = {name: prepare[name] for name in setup.methods if name != TOLD}

@@ -13,7 +13,7 @@ from pudistill.data.clothing1m import lists_of
 from pudistill.exceptions import InputError
 from pudistill.experiments import paper
 from pudistill.learners import PRETRAINED
-from pudistill.noise import CIFAR10_CLASSES, CIFAR10_MAP
+from pudistill.noise import CIFAR10_CLASSES, CIFAR10_MAP, FASHION_MNIST_MAP
 
 
 class TrainAndTest(NamedTuple):
@@ -148,13 +148,6 @@ _CODES = {
     for name, wrong in CIFAR10_MAP.items()
 }
 _FASHION_SIZE = 20_000  # pictures that two cores learn from by every method within an hour or two
-_FASHION_MAP = {  # T-shirt/top and Shirt, Pullover for Coat, Sneaker for Ankle boot, Dress, Trouser
-    "T-shirt/top": "Shirt",
-    "Shirt": "T-shirt/top",
-    "Pullover": "Coat",
-    "Sneaker": "Ankle boot",
-    "Dress": "Trouser",
-}
 SCALES = {
     "smoke": Scale(
         _digits,
@@ -175,7 +168,7 @@ SCALES = {
         f"Fashion-MNIST, the first {_FASHION_SIZE:,} training pictures",
         (0.5,),
         {"learner": "small_cnn", "n_members": 10, "max_iter": 3},
-        _FASHION_MAP,
+        FASHION_MNIST_MAP,
     ),
     "full": Scale(
         _cifar10,
