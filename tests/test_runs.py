@@ -100,7 +100,7 @@ def test_a_damaged_model_is_named(run, content):
     (run.path / "model").mkdir()
     (run.path / "model" / "model.json").write_text(content)
     with pytest.raises(InputError, match=r"model.json is damaged"):
-        run.read_model()
+        Run(run.path).read_model()
 
 
 def test_a_learner_that_cannot_be_stored_is_named():
@@ -283,7 +283,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 def test_nothing_is_overwritten(run, tmp_path):
     with pytest.raises(InputError, match="already holds an unfinished run with other settings"):
         Run.create(run.path, {"seed": 1})
-    run.write_json("metrics.json", {})
+    run.finish({})
     with pytest.raises(InputError, match="already holds a run"):
         Run.create(run.path, {"seed": 0})
     (tmp_path / "mine").mkdir()

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from typing import IO, Any
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 
 import numpy as np
+
+TEMPORARY = ".writing"  # ends the name of a file that is not complete
 
 
 @contextmanager
@@ -26,6 +29,11 @@ def open_atomic(path: Path) -> Iterator[IO[bytes]]:
     file : binary file
         A temporary file in the same folder.
 
+    Raises
+    ------
+    OSError
+        Naming the file, if it cannot be written.
+
     Examples
     --------
     >>> import tempfile
@@ -37,20 +45,41 @@ def open_atomic(path: Path) -> Iterator[IO[bytes]]:
     >>> path.read_bytes()
     b'whole'
     """
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    temporary = Path(name)
+    with _naming(path):
+        descriptor, name = tempfile.mkstemp(TEMPORARY, f".{path.name}-", path.parent)
+        temporary = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            # A temporary file is for its owner's eyes only; what we write has no reason to be.
+            mask = os.umask(0)
+            os.umask(mask)
+            temporary.chmod(0o666 & ~mask)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Name the file in an error of the system's, which knows a file number or a temporary name."""
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        # A temporary file is for its owner's eyes only; what we write has no reason to be.
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a process that was killed left of files that it was writing."""
+    for temporary in folder.glob(f".*{TEMPORARY}"):
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -73,7 +102,7 @@ def to_npz(arrays: dict[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def load_npz(path: Path) -> dict[str, np.ndarray]:
-    """Read all arrays of an ``.npz`` file; none of them may be a pickle."""
-    with np.load(path, allow_pickle=False) as file:
+def from_npz(content: bytes) -> dict[str, np.ndarray]:
+    """Read all arrays out of the bytes of an ``.npz`` file; none of them may be a pickle."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
         return dict(file)

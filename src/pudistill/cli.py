@@ -1,8 +1,10 @@
 """The command line: parse, call, print."""
 
+import errno
 import io
 import shlex
 import shutil
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from pudistill import __version__
-from pudistill.exceptions import InputError
+from pudistill.exceptions import InputError, readable
 
 if TYPE_CHECKING:
     from pudistill.runs import Run
@@ -65,13 +67,18 @@ def main() -> None:
         _complain("Error:", "bold red", str(error))
         sys.exit(2)
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        _complain("Error:", "bold red", f"{where}{error.strerror}.")
+        _complain("Error:", "bold red", _described(error))
         sys.exit(2)
 
 
+def _described(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    what = f"{where}{error.strerror or error}."
+    return f"{what} Make room on the disk." if error.errno == errno.ENOSPC else what
+
+
 def _complain(kind: str, style: str, message: str) -> None:
-    messages.print(Text.assemble((kind, style), " ", message), soft_wrap=True)
+    messages.print(Text.assemble((kind, style), " ", readable(message)), soft_wrap=True)
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
@@ -302,7 +309,7 @@ def predict(
 ) -> None:
     """Predict the classes of new samples."""
     from pudistill.atomic import write_atomic
-    from pudistill.runs import Run
+    from pudistill.runs import Run, to_csv
     from pudistill.workflow import predict_run
 
     if output is not None and output.exists():
@@ -311,9 +318,9 @@ def predict(
         raise InputError(f"{output.parent} is no folder: make it, or choose another --output.")
     predictions = predict_run(Run.open_fit(run), data, skip_bad=skip_bad)
     if output is None:
-        sys.stdout.write(predictions.to_csv(index=False))
+        sys.stdout.write(to_csv(predictions))
     else:
-        write_atomic(output, predictions.to_csv(index=False).encode())
+        write_atomic(output, to_csv(predictions).encode())
         messages.print(f"{len(predictions):,} predictions written to {output}.", soft_wrap=True)
 
 
@@ -520,17 +527,29 @@ def _sweep_and_tell(values: dict[str, Any], folder: Path) -> None:
 
 @contextmanager
 def _interruptible(folder: Path) -> Iterator[None]:
+    """Say how to go on, should a run be interrupted, as batch systems also do, or the disk fail."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     except KeyboardInterrupt:
-        place = shlex.quote(str(folder))
-        is_run = (folder / "run.json").exists()
-        again = f"pudistill resume {place}" if is_run else f"the same command with --output {place}"
-        messages.print(
-            f"Interrupted. Finished stages are kept in {folder}: {again} goes on from there.",
-            soft_wrap=True,
-        )
+        messages.print(f"Interrupted. {_how_to_go_on(folder)}", soft_wrap=True)
         raise typer.Exit(130) from None
+    except OSError as error:
+        _complain("Error:", "bold red", f"{_described(error)} {_how_to_go_on(folder)}")
+        raise typer.Exit(2) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _how_to_go_on(folder: Path) -> str:
+    place = shlex.quote(str(folder))
+    is_run = (folder / "run.json").exists()
+    again = f"pudistill resume {place}" if is_run else f"the same command with --output {place}"
+    return f"Finished stages are kept in {folder}: {again} goes on from there."
 
 
 @contextmanager

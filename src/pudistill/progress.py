@@ -5,6 +5,8 @@ command line, installs a display with :func:`display`. Whoever wants to see what
 each epoch, as an experiment does, installs :func:`watching`.
 """
 
+import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
@@ -12,6 +14,7 @@ from typing import Any, Protocol
 
 from pudistill.context import installed
 
+log = logging.getLogger(__name__)
 Advance = Callable[..., None]
 
 
@@ -60,12 +63,15 @@ def stage(name: str, total: int) -> Iterator[Advance]:
     ...     for n in range(5):
     ...         advance(1, detail=f"teacher {n + 1}")
     """
-    current = _display.get()
+    current, start = _display.get(), time.perf_counter()
+    log.info("begins", extra={"stage": name, "steps": total})
     if current is None:
         yield ignore
     else:
         with current.task(name, total) as advance:
             yield advance
+    seconds = round(time.perf_counter() - start, 3)
+    log.info("ends", extra={"stage": name, "seconds": seconds})
 
 
 @contextmanager

@@ -1,7 +1,9 @@
 """The tiered positive-unlabeled filter: lines 1-10 of Algorithm 1 (paper, section III-A)."""
 
+import copy
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from numbers import Integral, Real
@@ -17,7 +19,7 @@ from sklearn.utils.validation import _num_samples
 from threadpoolctl import threadpool_limits
 
 from pudistill import learners
-from pudistill.exceptions import InputError
+from pudistill.exceptions import InputError, RecoveredWarning
 from pudistill.model_selection import deal_folds
 from pudistill.progress import Advance, ignore, stage
 from pudistill.pseudo_labels import one_hot
@@ -337,6 +339,8 @@ class TieredPUFilter(BaseEstimator):
 
 # Training sets on which members without probabilities are calibrated, all members together.
 CALIBRATION_SETS = 3
+# Positives, and negatives, of a member's training set by which it is checked.
+PROBE_SIZE = 32
 # Samples that networks vote on at once: enough to be worth sending to a worker.
 NETWORKS_BLOCK = 2048
 HISTORY = ["iteration", "n_positives", "n_negatives", "n_clean", "n_eval", "seconds"]
@@ -431,12 +435,12 @@ class _Progress(NamedTuple):
 
     def keep(self, checkpoint: Checkpoint) -> None:
         """Keep it, members only if the next iteration starts from their weights."""
-        goes_on = learners.continues_training(self.members[0])
+        networks = [one if learners.continues_training(one) else [] for one in self.members]
         checkpoint.save(
             tallies=[tally._asdict() for tally in self.tallies],
             eval_tallies=[tally._asdict() for tally in self.eval_tallies],
             rule=np.array(self.rule),
-            members=list(self.members) if goes_on else [],
+            members=networks,
             history=np.array(self.history, dtype=float),
         )
 
@@ -695,13 +699,13 @@ def _train_members(
     advance: Advance,
 ) -> list:
     """Train the members of one iteration (lines 5 and 7); networks go on from their weights."""
-    continued = bool(previous) and learners.continues_training(estimator)
     seeds = np.random.SeedSequence([settings.seed, c, k]).generate_state(settings.n_members)
 
     def task(n: int) -> learners.Training:
         sizes = [len(draws[n].positives), len(draws[n].negatives)]
+        goes_on = bool(previous) and learners.continues_training(previous[n])
         return learners.Training(
-            previous[n] if continued else estimator,
+            previous[n] if goes_on else estimator,
             _safe_indexing(
                 _view(views, n, settings),
                 np.concatenate([draws[n].positives, draws[n].negatives]),
@@ -710,7 +714,8 @@ def _train_members(
             role="member",
             seed=int(seeds[n]) % 2**31,
             sample_weight=_weights(draws[n]),
-            continued=continued,
+            continued=goes_on,
+            expendable=True,
         )
 
     members = []
@@ -718,7 +723,47 @@ def _train_members(
         members.append(member)
         advance(1, detail=f"class {c + 1}, iteration {k + 1}, member {len(members)}")
     some = map(task, range(min(CALIBRATION_SETS, settings.n_members)))
-    return learners.calibrate_together(members, some)
+    members = learners.calibrate_together(members, some)
+    flaws = [_flaw(member, _view(views, n, settings), draws[n]) for n, member in enumerate(members)]
+    return _with_substitutes(members, flaws, settings, f"class {c + 1}, iteration {k + 1}")
+
+
+def _flaw(member: Any, view: Any, draw: TrainingSet) -> str | None:
+    """Say what is wrong with a member that cannot tell even its own training samples apart."""
+    rows = np.concatenate([some[:PROBE_SIZE] for some in (draw.positives, draw.negatives)])
+    scores = learners.predict_proba(member, view, 2, rows)[:, 1]
+    if not np.isfinite(scores).all():
+        return "knows nothing, as its training diverged"
+    if (scores >= 0.5).all():
+        return "votes for everything"
+    return "votes for nothing" if (scores < 0.5).all() else None
+
+
+def _with_substitutes(
+    members: list, flaws: Sequence[str | None], settings: _Settings, when: str
+) -> list:
+    """Let the next good member of its team vote in place of one that would spoil the vote.
+
+    Where a whole team is alike, nobody is better, and its votes on hidden trusted samples tell what
+    it is worth; only who knows nothing at all then abstains.
+    """
+    voters = list(members)
+    for team in settings.teams:
+        good = [n for n in team if flaws[n] is None]
+        for n in team:
+            if flaws[n] is None or not (good or isinstance(members[n], learners.Silent)):
+                continue
+            substitute = next((other for other in good if other > n), good[0] if good else None)
+            votes = "it abstains" if substitute is None else f"member {substitute + 1} votes for it"
+            warnings.warn(
+                f"In the filter, {when}, member {n + 1} {flaws[n]}: {votes}.",
+                RecoveredWarning,
+                stacklevel=2,
+            )
+            if substitute is not None:
+                # A copy, as both will go on learning.
+                voters[n] = copy.deepcopy(members[substitute])
+    return voters
 
 
 def _weights(draw: TrainingSet) -> np.ndarray | None:
@@ -749,7 +794,7 @@ def _vote(
     """Let each team vote on its own, block by block; networks vote on several blocks at a time."""
     if rule.min_votes > len(settings.teams[0]) or len(rows) == 0:  # nobody can be elected
         return [_no_votes(len(rows)) for _ in settings.teams]
-    networks = learners.continues_training(members[0])
+    networks = any(map(learners.continues_training, members))
     # The same whatever the number of workers, as results are, to the last digit.
     size = NETWORKS_BLOCK if networks else learners.BLOCK_SIZE
     blocks = [rows[start : start + size] for start in range(0, len(rows), size)]

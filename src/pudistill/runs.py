@@ -1,17 +1,23 @@
 """Run folders: everything that a command leaves behind, each piece written whole or not at all.
 
 A run folder holds ``labels.csv`` and ``labels.parquet``, ``model/``, ``metrics.json``,
-``config.toml``, ``history.csv`` and ``report.html``, and in ``units/`` finished stages under keys
-that say what they were computed from, so that they need not be computed again.
+``config.toml``, ``history.csv`` and ``report.html``; in ``units/`` finished stages under keys that
+say what they were computed from, so that they need not be computed again; in ``log.jsonl`` what
+happened; and at last ``SHA256SUMS``, as ``sha256sum --check`` reads it, which says that the run is
+finished and by which every file that is read again is checked.
 """
 
+import hashlib
 import io
 import json
+import logging
 import shutil
 import tempfile
 import tomllib
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +26,18 @@ import pandas as pd
 import tomli_w
 from filelock import FileLock, Timeout
 
-from pudistill.atomic import load_npz, to_npz, write_atomic
+from pudistill.atomic import TEMPORARY, from_npz, remove_leftovers, to_npz, write_atomic
 from pudistill.calibration import Temperature
-from pudistill.exceptions import InputError
+from pudistill.exceptions import DamagedWarning, InputError
 from pudistill.learners import Mixture
+from pudistill.run_log import logged_to, warnings_in
 from pudistill.storage import Stored, dump, restore, suffix_of
 from pudistill.units import Units
 
-FORMAT = 3
-LOCK = ".lock"
+FORMAT = 4
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+LOCK, SUMS = ".lock", "SHA256SUMS"
+log = logging.getLogger(__name__)
 
 
 class Run:
@@ -45,7 +54,7 @@ class Run:
     >>> from pathlib import Path
     >>> from pudistill.runs import Run
     >>> run = Run.create(Path(tempfile.mkdtemp()) / "run", {"seed": 0})
-    >>> run.write_json("metrics.json", {"test_accuracy": {"pudistill": 0.97}})
+    >>> run.finish({"test_accuracy": {"pudistill": 0.97}})
     >>> run.read_json("metrics.json")["test_accuracy"]
     {'pudistill': 0.97}
     """
@@ -59,7 +68,7 @@ class Run:
         if not path.exists() or cls.is_interrupted(path, config):
             return
         if (path / "run.json").exists():
-            finished = (path / "metrics.json").is_file()
+            finished = (path / SUMS).is_file()
             kind = "a run" if finished else "an unfinished run with other settings"
             raise InputError(f"{path} already holds {kind}: choose another --output folder.")
         if not path.is_dir() or any(file.name != LOCK for file in path.iterdir()):
@@ -109,8 +118,17 @@ class Run:
         is_new = not (path / "run.json").exists()
         with _locked(path):
             run = cls.create(path, config, command)
+            for folder in (path, run.units.folder):
+                remove_leftovers(folder)
             try:
-                yield run
+                with logged_to(path):
+                    log.info("begins" if is_new else "goes on", extra={"command": command})
+                    try:
+                        yield run
+                    except BaseException as error:
+                        log.error("stops", extra={"reason": f"{type(error).__name__}: {error}"})
+                        raise
+                    log.info("ends")
             except InputError:
                 if is_new and not run.units.folder.exists():  # what was finished is kept
                     run.discard()
@@ -119,38 +137,64 @@ class Run:
     @classmethod
     def is_interrupted(cls, path: Path, config: dict[str, Any]) -> bool:
         """Whether a folder holds a run of these settings that was begun and not finished."""
-        return cls._holds(path, config) and not (path / "metrics.json").is_file()
+        return cls._holds(path, config) and not (path / SUMS).is_file()
 
     @classmethod
     def is_finished(cls, path: Path, config: dict[str, Any]) -> bool:
         """Whether a folder holds a finished run of these settings."""
-        return cls._holds(path, config) and (path / "metrics.json").is_file()
+        return cls._holds(path, config) and (path / SUMS).is_file()
 
     @classmethod
     def _holds(cls, path: Path, config: dict[str, Any]) -> bool:
-        if not all((path / name).is_file() for name in ("run.json", "config.toml")):
+        if not (path / "run.json").is_file():
             return False
-        return cls(path).read_toml("config.toml") == config
+        try:
+            return cls(path).read_toml("config.toml") == config
+        except InputError as error:
+            if (path / SUMS).is_file():
+                raise
+            # Finished stages are kept under what they read, so that they fit whatever it said.
+            message = f"{error} It is written anew."
+            warnings.warn(message, DamagedWarning, stacklevel=2)
+            return True
 
     @classmethod
     def begun(cls, path: Path) -> tuple[str, dict[str, Any]]:
-        """Return the command and the settings of a run that was interrupted."""
+        """Return the command and the settings of a run that was interrupted, or is damaged."""
         run = cls(path)
-        if not all((path / name).is_file() for name in ("run.json", "config.toml")):
+        if not (path / "run.json").is_file():
             raise InputError(f"{path} holds no run: name a folder that a command has written to.")
-        run.check_format()
-        if (path / "metrics.json").is_file():
-            raise InputError(f"The run in {path} is finished: there is nothing to go on with.")
-        return run.read_json("run.json").get("command", "fit"), run.read_toml("config.toml")
+        about, config = run.check_format(), run.read_toml("config.toml")
+        if (path / SUMS).is_file():
+            run._reopen()
+        return about.get("command", "fit"), config
 
-    def check_format(self) -> None:
-        """Raise `InputError` if another version of pudistill has to read the run."""
-        version = self.read_json("run.json").get("format")
+    def _reopen(self) -> None:
+        """Let a finished run be gone on with if files of it are damaged, which are put aside."""
+        damaged = [name for name in self._sums if not self._is_whole(name)]
+        if not damaged:
+            raise InputError(f"The run in {self.path} is finished: there is nothing to go on with.")
+        for path in (self.path / name for name in damaged):
+            aside = path.with_name(f"{path.name}.damaged")
+            if path.exists():
+                path.rename(aside)
+            warnings.warn(f"{path} is missing or damaged: it is written anew.", DamagedWarning, 3)
+        (self.path / SUMS).unlink()
+
+    def _is_whole(self, name: str) -> bool:
+        path = self.path / name
+        return path.is_file() and _checksum(path.read_bytes()) == self._sums[name]
+
+    def check_format(self) -> dict[str, Any]:
+        """Return ``run.json``; an `InputError` says if another version has to read the run."""
+        about = self.read_json("run.json")
+        version = about.get("format") if isinstance(about, dict) else None
         if version != FORMAT:
             raise InputError(
                 f"{self.path} was written in format {version}, this version reads format {FORMAT}: "
                 "install the version of pudistill that wrote it."
             )
+        return about
 
     @classmethod
     def open(cls, path: Path) -> "Run":
@@ -159,7 +203,7 @@ class Run:
         if not (run.path / "run.json").is_file():
             raise InputError(f"{path} holds no run: name a folder that `pudistill fit` wrote.")
         run.check_format()
-        if not (run.path / "metrics.json").is_file():
+        if not (run.path / SUMS).is_file():
             raise InputError(f"The run in {path} did not finish: `pudistill resume {path}`.")
         return run
 
@@ -183,9 +227,36 @@ class Run:
         """Where finished stages are kept."""
         return Units(self.path / "units")
 
+    def finish(self, metrics: dict[str, Any]) -> None:
+        """Write what was measured and, last of all, the checksums: the run is finished."""
+        self.write_json("metrics.json", metrics)
+        self._write_sums()
+
+    def _write_sums(self) -> None:
+        lines = [f"{checksum}  {name}\n" for name, checksum in sorted(self._sums.items())]
+        write_atomic(self.path / SUMS, "".join(lines).encode())
+
+    @cached_property
+    def _sums(self) -> dict[str, str]:
+        """Checksums by name of file; those of a run that is not finished, as it is written."""
+        path = self.path / SUMS
+        if not path.is_file():
+            return {}
+        lines = path.read_text(errors="replace").splitlines()
+        sums = {name: checksum for checksum, _, name in (line.partition("  ") for line in lines)}
+        # Whoever wrote the file, it is about this folder.
+        return {name: sums[name] for name in sums if ".." not in name and not name.startswith("/")}
+
+    def warnings(self) -> list[str]:
+        """Return what went wrong, or deserves a second look, since the run was begun."""
+        return warnings_in(self.path)
+
     def write_bytes(self, name: str, content: bytes) -> None:
-        """Write a file of the run."""
+        """Write a file of the run; in one that is finished, a new version of it."""
         write_atomic(self.path / name, content)
+        self._sums[name] = _checksum(content)
+        if (self.path / SUMS).is_file():
+            self._write_sums()
 
     def write_json(self, name: str, content: Any) -> None:
         """Write a JSON file of the run."""
@@ -197,7 +268,7 @@ class Run:
 
     def write_table(self, stem: str, table: pd.DataFrame) -> None:
         """Write a table of the run as CSV and as parquet."""
-        self.write_bytes(f"{stem}.csv", table.to_csv(index=False).encode())
+        self.write_bytes(f"{stem}.csv", to_csv(table).encode())
         buffer = io.BytesIO()
         table.to_parquet(buffer, index=False)
         self.write_bytes(f"{stem}.parquet", buffer.getvalue())
@@ -208,30 +279,42 @@ class Run:
 
     def read_json(self, name: str) -> Any:
         """Read a JSON file of the run."""
-        return self._read(name, lambda path: json.loads(path.read_bytes()))
+        return self._read(name, json.loads)
 
     def read_toml(self, name: str) -> dict:
         """Read a TOML file of the run."""
-        return self._read(name, lambda path: tomllib.loads(path.read_text()))
+        return self._read(name, lambda content: tomllib.loads(content.decode()))
 
     def read_table(self, stem: str) -> pd.DataFrame:
         """Read a table of the run."""
-        return self._read(f"{stem}.parquet", pd.read_parquet)
+        return self._read(f"{stem}.parquet", lambda content: pd.read_parquet(io.BytesIO(content)))
 
     def read_arrays(self, name: str) -> dict[str, np.ndarray]:
         """Read arrays of the run."""
-        return self._read(name, load_npz)
+        return self._read(name, from_npz)
 
-    def _read(self, name: str, read: Callable[[Path], Any]) -> Any:
+    def _read(self, name: str, read: Callable[[bytes], Any]) -> Any:
         path = self.path / name
         try:
-            return read(path)
+            content = path.read_bytes()
+            if self._sums and self._sums.get(name) != _checksum(content):
+                raise ValueError(f"its checksum is not the one in {SUMS}")
+            return read(content)
         except Exception as error:  # whatever a damaged file makes a reader raise
-            raise InputError(f"{path} is missing or damaged ({error}): fit again.") from error
+            raise InputError(
+                f"{path} is missing or damaged ({error}): {self._remedy(name)}."
+            ) from error
+
+    def _remedy(self, name: str) -> str:
+        if not (self.path / SUMS).is_file():
+            return "repeat the command that wrote it"
+        if name in ("run.json", "config.toml"):
+            return "bring back a copy of it, or repeat the command with another --output"
+        return f"`pudistill resume {self.path}` writes it anew"
 
     def write_model(self, classifier: Any, feature_names: Sequence[str] | None = None) -> None:
         """Store what predicting needs: networks as safetensors, other learners by skops."""
-        folder = Path(tempfile.mkdtemp(prefix=".model-", dir=self.path))
+        folder = Path(tempfile.mkdtemp(TEMPORARY, ".model-", self.path))
         model = classifier.fitted_model
         members = model.members if isinstance(model, Mixture) else [model]
         stored = [dump(member) for member in members]
@@ -248,9 +331,13 @@ class Run:
         if isinstance(model, Mixture):
             sharpness = [temperature.sharpness for temperature in model.temperatures]
             meta["mixture"] = {"weights": model.weights, "sharpness": sharpness}
-        for n, one in enumerate(stored):
-            write_atomic(folder / f"learner-{n}.{suffix_of(one.network)}", one.content)
-        write_atomic(folder / "model.json", json.dumps(meta, indent=2).encode())
+        files = {
+            f"learner-{n}.{suffix_of(one.network)}": one.content for n, one in enumerate(stored)
+        }
+        files["model.json"] = json.dumps(meta, indent=2).encode()
+        for name, content in files.items():
+            write_atomic(folder / name, content)
+            self._sums[f"model/{name}"] = _checksum(content)
         folder.chmod(0o755)
         shutil.rmtree(self.path / "model", ignore_errors=True)  # of the same run, interrupted
         folder.rename(self.path / "model")
@@ -261,7 +348,8 @@ class Run:
             return self._build_classifier(self.read_json("model/model.json"), module)
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(
-                f"{self.path / 'model' / 'model.json'} is damaged ({error!r}): fit again."
+                f"{self.path / 'model' / 'model.json'} is damaged ({error!r}): "
+                f"{self._remedy('model/model.json')}."
             ) from error
 
     def _build_classifier(self, meta: dict[str, Any], module: Any) -> Any:
@@ -285,8 +373,8 @@ class Run:
         return classifier
 
     def _read_learner(self, n: int, network: dict | None, module: Any) -> Any:
-        def read(path: Path) -> Any:
-            return restore(Stored(path.read_bytes(), network), module=module)
+        def read(content: bytes) -> Any:
+            return restore(Stored(content, network), module=module)
 
         return self._read(f"model/learner-{n}.{suffix_of(network)}", read)
 
@@ -318,6 +406,36 @@ def load(path: str | Path, *, module: Any = None) -> Any:
     return classifier
 
 
+def to_csv(table: pd.DataFrame) -> str:
+    """Write a table as CSV; what a spreadsheet would run as a formula gets an apostrophe in front.
+
+    Parameters
+    ----------
+    table : DataFrame
+        A table; its index is not written.
+
+    Returns
+    -------
+    csv : str
+        Its lines.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from pudistill.runs import to_csv
+    >>> to_csv(pd.DataFrame({"label": ["cat", "=cmd()", "-1"]})).split()
+    ['label', 'cat', "'=cmd()", '-1']
+    """
+    shown = table.copy()
+    for name in shown.columns[[not pd.api.types.is_numeric_dtype(kind) for kind in shown.dtypes]]:
+        column = shown[name]
+        live = column.astype(str).str.startswith(FORMULA_STARTS)
+        live &= pd.to_numeric(column, errors="coerce").isna()
+        if live.any():
+            shown.loc[live, name] = "'" + column[live].astype(str)
+    return shown.to_csv(index=False)
+
+
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Keep other processes out of a run folder; a process that dies leaves it free."""
@@ -347,6 +465,10 @@ def _classifier_class(name: str) -> type:
     if name not in methods.METHODS.values():
         raise KeyError(name)
     return getattr(methods, name)
+
+
+def _checksum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _is_scalar(value: Any) -> bool:

@@ -43,6 +43,11 @@ class Stored(NamedTuple):
     content: bytes
     network: dict[str, Any] | None
 
+    @property
+    def needs_module(self) -> bool:
+        """Whether the network's factory is the user's, which no file may name."""
+        return self.network is not None and isinstance(self.network["params"]["module"], dict)
+
 
 def suffix_of(network: dict[str, Any] | None) -> str:
     """Return the ending of the name of a file of `Stored.content`."""

@@ -4,27 +4,33 @@ Whoever has a place for stages installs it with :func:`keeping`; a stage that is
 :func:`kept` for what was computed before, and is computed if there is nothing, or nobody keeps any.
 """
 
+import hashlib
 import inspect
 import json
+import logging
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 import joblib
 import numpy as np
 from sklearn.utils.validation import check_memory
 
 from pudistill import __version__
-from pudistill.atomic import load_npz, to_npz, write_atomic
+from pudistill.atomic import from_npz, to_npz, write_atomic
 from pudistill.context import installed
-from pudistill.exceptions import InputError
+from pudistill.exceptions import DamagedWarning, InputError
+from pudistill.recording import Told, listening, tell_again
 from pudistill.storage import Stored, dump, restore
 
 # Work that a crash may cost; more often would cost more than it saves.
 CHECKPOINT_SECONDS = 5.0
+CHECKSUM_BYTES = 16
+log = logging.getLogger(__name__)
 
 
 class Checkpoint:
@@ -34,10 +40,16 @@ class Checkpoint:
     ----------
     path : Path or None, default=None
         Where it is kept; None: nowhere.
+
+    Attributes
+    ----------
+    told : list of Told
+        Warnings that the stage has given so far.
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
+        self.told: list[Told] = []
         self._saved = time.monotonic()
 
     @property
@@ -45,15 +57,25 @@ class Checkpoint:
         """Whether enough has been done since it was last saved."""
         return self.path is not None and time.monotonic() - self._saved >= CHECKPOINT_SECONDS
 
+    def hear(self, one: Told) -> None:
+        """Take down a warning, but of files: the next process may find them whole."""
+        if one.category != DamagedWarning.__name__:
+            self.told.append(one)
+
     def load(self) -> dict[str, Any] | None:
         """Return what was saved last; None if there is nothing that can be read."""
-        return None if self.path is None else _read(self.path)
+        kept = None if self.path is None else _read(self.path)
+        if kept is None:
+            return None
+        tell_again(kept.told)
+        log.info("goes on", extra={"file": str(self.path)})
+        return kept.parts
 
     def save(self, **parts: Any) -> None:
         """Keep arrays, fitted learners, and lists or dictionaries of these."""
         if self.path is not None:
             with suppress(InputError):  # a learner that no file can hold
-                _write(self.path, parts)
+                _write(self.path, _Kept(parts, self.told))
             self._saved = time.monotonic()
 
     def remove(self) -> None:
@@ -68,7 +90,8 @@ NOWHERE = Checkpoint()
 class Units:
     """Finished stages, each kept under a hash of everything it was computed from.
 
-    It has joblib.Memory's interface, as far as an estimator's `memory` needs it, without pickles.
+    A stage that is read instead of computed gives the warnings again that it gave then. It has
+    joblib.Memory's interface, as far as an estimator's `memory` needs it, without pickles.
 
     Parameters
     ----------
@@ -107,14 +130,20 @@ class Units:
             path = self.folder / f"{func.__name__.strip('_')}-{key}.npz"
             known = _read(path)
             if known is not None:
-                return result_type(**known)
+                tell_again(known.told)
+                log.info("known", extra={"file": str(path)})
+                return result_type(**known.parts)
+            start = time.perf_counter()
             checkpoint = Checkpoint(path.with_suffix(".part.npz"))
             if "checkpoint" in signature.parameters:
                 kwargs["checkpoint"] = checkpoint
-            result = func(*args, **kwargs)
+            with listening(checkpoint.hear):
+                result = func(*args, **kwargs)
             with suppress(InputError):  # a learner that no file can hold
-                _write(path, result._asdict())
+                _write(path, _Kept(result._asdict(), checkpoint.told))
             checkpoint.remove()
+            seconds = round(time.perf_counter() - start, 3)
+            log.info("computed", extra={"file": str(path), "seconds": seconds})
             return result
 
         return cached
@@ -173,6 +202,8 @@ def _pack(value: Any, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
         return {"list": [_pack(one, arrays) for one in value]}
     if hasattr(value, "predict"):
         stored = dump(value)
+        if stored.needs_module:
+            raise InputError("A network of the user's cannot be built without its factory.")
         content = np.frombuffer(stored.content, np.void(b" ").dtype)
         return {"learner": aside(content), "network": stored.network}
     return {"array": aside(value)}
@@ -189,18 +220,41 @@ def _unpack(packed: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
     return arrays[packed["array"]]
 
 
-def _write(path: Path, result: dict[str, Any]) -> None:
+class _Kept(NamedTuple):
+    parts: dict[str, Any]
+    told: list[Told]
+
+
+def _write(path: Path, kept: _Kept) -> None:
+    """Write a result, and a checksum behind it."""
     arrays: dict[str, np.ndarray] = {}
-    packed = _pack(result, arrays)
-    arrays["result"] = np.frombuffer(json.dumps(packed).encode(), np.uint8)
+    about = {"result": _pack(kept.parts, arrays), "told": kept.told}
+    arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
+    content = to_npz(arrays)
     path.parent.mkdir(exist_ok=True)
-    write_atomic(path, to_npz(arrays))
+    write_atomic(path, content + _checksum(content))
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path) -> _Kept | None:
     """Read a result; None if it is missing or damaged, and has to be computed again."""
     try:
-        arrays = load_npz(path)
-        return _unpack(json.loads(arrays["result"].tobytes()), arrays)
-    except Exception:  # whatever a damaged file makes its readers raise
+        file = path.read_bytes()
+        content, checksum = file[:-CHECKSUM_BYTES], file[-CHECKSUM_BYTES:]
+        if _checksum(content) != checksum:
+            raise ValueError("its checksum is wrong")
+        arrays = from_npz(content)
+        about = json.loads(arrays["about"].tobytes())
+        return _Kept(_unpack(about["result"], arrays), [Told(*one) for one in about["told"]])
+    except FileNotFoundError:
         return None
+    except Exception as error:  # whatever a damaged file makes its readers raise
+        warnings.warn(
+            f"{path} is damaged ({error}): what it held is computed again.",
+            DamagedWarning,
+            stacklevel=2,
+        )
+        return None
+
+
+def _checksum(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=CHECKSUM_BYTES).digest()

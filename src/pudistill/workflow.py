@@ -369,13 +369,14 @@ def _fit_into(
             )
     metrics["seconds"] = {name: round(value, 3) for name, value in seconds.items()}
     metrics["versions"] = versions()
+    metrics["warnings"] = run.warnings()
 
     run.write_table("labels", table)
     run.write_table("history", history)
     run.write_arrays("gallery.npz", _gallery(dataset, table))
     run.write_model(classifier, dataset.feature_names)
     run.write_bytes("report.html", render(summarise(run, metrics)).encode())
-    run.write_json("metrics.json", metrics)  # last: it says that the run is finished
+    run.finish(metrics)
 
 
 def _fit_ours(
@@ -607,7 +608,7 @@ def summarise(run: Run, metrics: dict[str, Any]) -> RunSummary:
     settings = run.read_toml("config.toml")
     gallery = run.read_arrays("gallery.npz")
     history = run.read_table("history")
-    notes = [f"Skipped {line}." for line in metrics["skipped"]]
+    notes = [*metrics["warnings"], *(f"Skipped {line}." for line in metrics["skipped"])]
     return RunSummary(
         title=f"pudistill: {Path(settings['data']).name}",
         labels=run.read_table("labels"),

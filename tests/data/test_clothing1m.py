@@ -1,5 +1,7 @@
 """Clothing1M's own format, on real pictures."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -107,9 +109,7 @@ def test_from_within_the_folder_of_the_lists(clothing, monkeypatch):
 
 
 def test_pictures_that_no_memory_holds_are_refused(clothing, monkeypatch):
-    def empty(shape, dtype):
-        raise MemoryError
-
-    monkeypatch.setattr(np, "empty", empty)
+    memory = SimpleNamespace(available=36 * 8 * 8 * 3 - 1)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: memory)
     with pytest.raises(InputError, match=r"36 pictures of 8 x 8 .*GiB.*--image-size"):
         load_dataset(clothing, image_size=8)

@@ -194,7 +194,7 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch, calls):
 
 def test_nothing_is_computed_for_a_run_that_lost_only_its_end(tmp_path, calls):
     run = curve_run(settings_of(), tmp_path / "run")
-    (run.path / "metrics.json").unlink()
+    (run.path / "SHA256SUMS").unlink()
     calls.clear()
     curve_run(settings_of(), tmp_path / "run")
     assert calls == []

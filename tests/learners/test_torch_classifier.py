@@ -13,12 +13,12 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris
-from sklearn.exceptions import ConvergenceWarning, DataConversionWarning, NotFittedError
+from sklearn.exceptions import DataConversionWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.utils.estimator_checks import check_estimator
 from torch import nn
 
-from pudistill.exceptions import InputError
+from pudistill.exceptions import InputError, RecoveredWarning
 from pudistill.learners.recipes import RECIPES, Recipe
 from pudistill.learners.torch_classifier import TorchClassifier, check_storable, fit_together
 from pudistill.learners.training import Normalisation
@@ -448,7 +448,7 @@ def test_bad_data(few, spoil, named):
 def test_what_failed_to_train_does_not_predict(few):
     network = TorchClassifier(warm_start=True, **QUICK).fit(*few)
     with (
-        pytest.warns(ConvergenceWarning, match="once more"),
+        pytest.warns(RecoveredWarning, match="once more"),
         pytest.raises(InputError, match="lower learning_rate"),
     ):
         network.set_params(learning_rate=1e30).fit(*few)
@@ -466,7 +466,7 @@ def diverging(rng):
 def test_a_training_that_diverged_is_repeated_slower():
     X, y = diverging(np.random.default_rng(0))
     steep = TorchClassifier(learning_rate=30, epochs=30, random_state=0)
-    with pytest.warns(ConvergenceWarning, match=r"learning_rate=3:.*became"):
+    with pytest.warns(RecoveredWarning, match=r"learning_rate=3:.*became"):
         network = steep.fit(X, y)
     assert network.recipe_.learning_rate == 3
     assert np.isfinite(network.loss_curve_).all()
@@ -478,9 +478,9 @@ def test_in_a_stack_who_diverges_spoils_nobody():
     X, y = diverging(np.random.default_rng(0))
     samples = [(X, y, None), (X[1:], y[1:], None)]
     networks = [TorchClassifier(learning_rate=30, epochs=30, random_state=0) for _ in samples]
-    with pytest.warns(ConvergenceWarning, match="once more"):
+    with pytest.warns(RecoveredWarning, match="once more"):
         fit_together(networks, samples, stack=lambda jobs: True)
-    with pytest.warns(ConvergenceWarning, match="once more"):
+    with pytest.warns(RecoveredWarning, match="once more"):
         alone = TorchClassifier(learning_rate=30, epochs=30, random_state=0).fit(*samples[1][:2])
     assert same_weights(weights(networks[1]), weights(alone))
 

@@ -1,6 +1,5 @@
 """NumPy archives: `.npz` with arrays `X`, `y` and whatever else is known."""
 
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from pudistill.data.labels import (
     row_numbers,
     whole_number,
 )
+from pudistill.data.memory import require_memory
 from pudistill.data.pictures import resize_pictures
 from pudistill.exceptions import InputError
 
@@ -88,18 +88,20 @@ def _load(path: Path) -> dict[str, np.ndarray]:
     part = ""
     try:
         with np.load(path, allow_pickle=False) as archive:
+            require_memory(path, sum(one.file_size for one in archive.zip.infolist()), "its arrays")
             for part in _PARTS:
                 if part in archive:
                     arrays[part] = archive[part]
-    except ValueError as error:
-        if "pickle" not in str(error):
-            raise InputError(f"{path}: array {part!r} cannot be read ({error}).") from error
-        raise InputError(
-            f"{path}: array {part!r} holds Python objects: save text with .astype(str) and "
-            "numbers with a numeric dtype."
-        ) from error
-    except (OSError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: cannot be read as a NumPy archive ({error}).") from error
+    except InputError:
+        raise
+    except Exception as error:  # a damaged archive raises nearly anything
+        if "pickle" in str(error) and part:
+            raise InputError(
+                f"{path}: array {part!r} holds Python objects: save text with .astype(str) and "
+                "numbers with a numeric dtype."
+            ) from error
+        what = f"array {part!r} cannot be read" if part else "cannot be read as a NumPy archive"
+        raise InputError(f"{path}: {what} ({error}): save it anew.") from error
     return arrays
 
 

@@ -322,6 +322,8 @@ def validate(
                 f"{source}: there are {n_samples} samples but {len(values)} entries in {part}: "
                 "give one for each."
             )
+    for part in ("ids", "y", "verified", "true_labels"):
+        _validate_text(getattr(dataset, part), part, source)
     sample, count = Counter(dataset.ids).most_common(1)[0]
     if count > 1:
         raise InputError(f"{source}: id {sample!r} comes {count} times: give each sample its own.")
@@ -335,6 +337,17 @@ def validate(
     if not dataset.is_pictures:
         _validate_features(dataset, source)
     return dataset
+
+
+def _validate_text(values: np.ndarray | None, part: str, source: str) -> None:
+    """Refuse halves of characters, which no file can hold."""
+    for text in {*(() if values is None else values)} - {None}:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise InputError(
+                f"{source}: {text!r} among the {part} is no valid text: correct it."
+            ) from None
 
 
 def _validate_labels(dataset: TrustedDataset, source: str) -> None:

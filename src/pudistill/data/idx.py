@@ -3,6 +3,7 @@
 import gzip
 import math
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from pudistill.data.dataset import TrustedDataset
 from pudistill.data.labels import no_labels, object_array, row_numbers
+from pudistill.data.memory import require_memory
 from pudistill.data.pictures import resize_pictures
 from pudistill.exceptions import InputError
 
@@ -95,17 +97,27 @@ def _read_array(path: Path) -> np.ndarray:
     """Read one IDX file of unsigned bytes."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            content = file.read()
+            shape = _read_shape(path, file.read)
+            n_bytes = math.prod(shape)
+            require_memory(path, n_bytes, "its data")
+            content = file.read(n_bytes + 1)  # no more than that, whatever it unpacks to
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot be read ({error}): fetch the file anew.") from error
-    n_axes = content[3] if len(content) >= 4 else 0
-    header = 4 + 4 * n_axes
-    if content[:3] != bytes([0, 0, _UNSIGNED_BYTE]) or n_axes == 0 or len(content) < header:
-        raise InputError(f"{path}: this is not an IDX file of bytes.")
-    shape = tuple(int(length) for length in np.frombuffer(content, ">u4", n_axes, offset=4))
-    if len(content) - header != math.prod(shape):
+    if len(content) != n_bytes:
+        found = f"more than {n_bytes}" if len(content) > n_bytes else len(content)
         raise InputError(
-            f"{path}: there are {len(content) - header} bytes of data where its header says "
-            f"{math.prod(shape)}: fetch the file anew."
+            f"{path}: there are {found} bytes of data where its header says {n_bytes}: fetch the "
+            "file anew."
         )
-    return np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy()
+    return np.frombuffer(content, np.uint8).reshape(shape).copy()
+
+
+def _read_shape(path: Path, read: Callable[[int], bytes]) -> tuple[int, ...]:
+    start = read(4)
+    n_axes = start[3] if len(start) == 4 else 0
+    lengths = read(4 * n_axes)
+    if start[:3] != bytes([0, 0, _UNSIGNED_BYTE]) or len(lengths) < 4 * n_axes:
+        raise InputError(f"{path}: this is not an IDX file of bytes.")
+    if n_axes not in (1, 3):
+        raise InputError(f"{path}: its data have {n_axes} axes: give images (3) or labels (1).")
+    return tuple(int(length) for length in np.frombuffer(lengths, ">u4"))

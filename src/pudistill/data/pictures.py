@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from pudistill.data.memory import require_memory
 from pudistill.exceptions import InputError
 from pudistill.progress import stage
 
@@ -98,13 +99,15 @@ def decode_pictures(
                 skipped.append((sample, reason))
                 continue
             if X is None:
-                X, first = _room_for(len(ids), picture), where
+                _require_room(origin, len(ids), picture)
+                X, first = np.empty((len(ids), *picture.shape), np.uint8), where
             elif picture.shape[:2] != X.shape[1:3]:
                 raise InputError(
                     f"The pictures have different sizes, {first} {_size(X[0])} and {where} "
                     f"{_size(picture)}: give --image-size N to resize and crop all to N x N."
                 )
             if picture.ndim > X.ndim - 1:
+                _require_room(origin, len(ids), picture)
                 X = _in_colour(X, n_filled=len(rows))
             X[len(rows)] = picture if picture.ndim == X.ndim - 1 else picture[..., None]
             rows.append(row)
@@ -113,15 +116,10 @@ def decode_pictures(
     return DecodedPictures(X[: len(rows)], np.array(rows, dtype=np.intp), tuple(skipped))
 
 
-def _room_for(n_pictures: int, like: np.ndarray) -> np.ndarray:
-    try:
-        return np.empty((n_pictures, *like.shape), np.uint8)
-    except MemoryError:
-        size = n_pictures * like.nbytes / 2**30
-        raise InputError(
-            f"{n_pictures:,} pictures of {_size(like)} take {size:,.0f} GiB, more memory than "
-            "there is: give a smaller --image-size, or a part of them."
-        ) from None
+def _require_room(origin: Path, n_pictures: int, like: np.ndarray) -> None:
+    what = f"{n_pictures:,} pictures of {_size(like)}"
+    remedy = "give a smaller --image-size, or a part of them"
+    require_memory(origin, n_pictures * like.nbytes, what, remedy)
 
 
 def resize_pictures(X: np.ndarray, image_size: int) -> np.ndarray:
@@ -148,6 +146,8 @@ def _decode(content: Encoded, image_size: int | None) -> np.ndarray:
 
     if content is None:
         raise ValueError("it is missing")
+    if isinstance(content, Path) and content.exists() and not content.is_file():
+        raise ValueError("it is no file")  # but a folder, or a pipe that nobody may write to
     file = content if isinstance(content, Path) else io.BytesIO(content)
     with Image.open(file, formats=_FORMATS) as opened:
         opened.load()

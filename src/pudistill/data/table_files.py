@@ -12,6 +12,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from pudistill.data.labels import listed
+from pudistill.data.memory import require_memory
 from pudistill.exceptions import InputError
 
 _PARQUET_SUFFIXES = (".parquet", ".pq")
@@ -19,6 +20,7 @@ _JSON_SUFFIXES = (".jsonl", ".ndjson")
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _SHARD = re.compile(r"(?P<split>.+)-\d{5}-of-(?P<count>\d{5})")
 _PICTURES_AT_ONCE = 64
+_CSV_BLOCK = 2**26  # bytes; the longest row of a CSV file
 
 
 def accepts(path: Path) -> bool:
@@ -48,6 +50,8 @@ class _Parquet:
         self.schema = pa.parquet.read_schema(files[0])
 
     def read(self, names: list[str], as_text: Iterable[str]) -> pa.Table:  # noqa: ARG002
+        n_rows = sum(pa.parquet.read_metadata(file).num_rows for file in self.files)
+        require_memory(self.files[0], 8 * n_rows * len(names), f"{n_rows:,} rows")
         # Without partitioning=None a folder called "a=b" would add a column.
         return pa.parquet.read_table(self.files, columns=names, partitioning=None)
 
@@ -62,7 +66,7 @@ class _Csv:
     def __init__(self, file: Path) -> None:
         self.file = file
         # One thread: only then a message about a bad line tells which.
-        self.reading = pa.csv.ReadOptions(use_threads=False)
+        self.reading = pa.csv.ReadOptions(use_threads=False, block_size=_CSV_BLOCK)
         self._open(_DELIMITERS[file.suffix.lower()])
         header = self.schema.names[0]
         for delimiter in (";", "\t"):  # what some spreadsheets call comma-separated
@@ -95,7 +99,7 @@ class _JsonLines:
         for name in dict.fromkeys(name for row in rows for name in row):
             try:
                 columns[name] = pa.array([row.get(name) for row in rows])
-            except pa.ArrowException as error:
+            except (pa.ArrowException, OverflowError) as error:
                 raise InputError(
                     f"{file}: column {name!r} mixes values of different kinds ({error}): give all "
                     "rows the same kind."
@@ -107,8 +111,9 @@ class _JsonLines:
     def _row(file: Path, number: int, line: str) -> dict[str, Any]:
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{file}, line {number}: this is not JSON ({error.msg}).") from error
+        except (ValueError, RecursionError) as error:
+            reason = getattr(error, "msg", error)
+            raise InputError(f"{file}, line {number}: this is not JSON ({reason}).") from error
         if not isinstance(row, dict):
             raise InputError(f"{file}, line {number}: this is not a JSON object: give one a line.")
         return row

@@ -245,7 +245,7 @@ def _class_names(schema: pa.Schema, name: str) -> list[str] | None:
     try:
         metadata = json.loads((schema.metadata or {})[b"huggingface"])
         feature = metadata["info"]["features"][name]
-        return feature["names"] if feature["_type"] == "ClassLabel" else None
+        return list(map(str, feature["names"])) if feature["_type"] == "ClassLabel" else None
     except (KeyError, TypeError, ValueError):
         return None
 
@@ -254,7 +254,8 @@ def _texts(path: Path, schema: pa.Schema, name: str, column: pa.ChunkedArray) ->
     """Return labels or ids as an object array of str, None where missing."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    kind, values = column.type, column.to_pylist()
+    with naming(path):  # damaged text is found when it is turned into Python's
+        kind, values = column.type, column.to_pylist()
     names = _class_names(schema, name)
     if pa.types.is_integer(kind) and names is not None:
         return object_array(_class_name(path, name, value, names) for value in values)

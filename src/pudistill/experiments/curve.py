@@ -21,7 +21,7 @@ from pudistill import methods
 from pudistill.data import TrustedDataset
 from pudistill.distillation import average_proba
 from pudistill.exceptions import DivergedError, InputError, as_input_error
-from pudistill.learners import continues_training
+from pudistill.learners import continues_training, in_order
 from pudistill.progress import stage, watching
 from pudistill.pseudo_labels import one_hot
 from pudistill.report import plots
@@ -479,10 +479,8 @@ def _measured(
         score = prepare(bench)
         # What we ship is a mixture, which has no epochs.
         watches = bench.watches and method != OURS
-        parallel = joblib.Parallel(bench.n_jobs(method), return_as="generator")
-        found = parallel(
-            joblib.delayed(_watched)(score, bench, noisy_sets[n], watches) for n in missing
-        )
+        tasks = (joblib.delayed(_watched)(score, bench, noisy_sets[n], watches) for n in missing)
+        found = in_order(tasks, bench.n_jobs(method))
     known: dict[str, Cell] = {}
     for key in keys:
         same = joblib.hash(key)
@@ -528,7 +526,7 @@ def curve_run(settings: CurveSettings, output: Path) -> Run:
     """Measure a curve and leave a run folder behind.
 
     It holds ``config.toml``, ``curve.csv`` and ``curve.parquet`` (see `accuracy_curve`),
-    ``curve.svg``, ``report.html`` and, at last, ``metrics.json``.
+    ``curve.svg``, ``report.html``, ``metrics.json`` and what every run has (see `Run`).
 
     Parameters
     ----------
@@ -565,10 +563,11 @@ def curve_run(settings: CurveSettings, output: Path) -> Run:
             "n_test": len(test),
             "seconds": round(seconds, 3),
             "versions": versions(),
+            "warnings": run.warnings(),
         }
         run.write_table("curve", results)
         _write_pictures(run, results, metrics)
-        run.write_json("metrics.json", metrics)  # last: it says that the run is finished
+        run.finish(metrics)
     return run
 
 
@@ -590,7 +589,7 @@ def _write_pictures(run: Run, results: pd.DataFrame, metrics: dict[str, Any]) ->
         results=results,
         metrics=metrics,
         settings=settings,
-        notes=_notes(CurveSettings.model_validate(settings)),
+        notes=[*_notes(CurveSettings.model_validate(settings)), *metrics["warnings"]],
     )
     run.write_bytes("report.html", render_curve(summary).encode())
     run.write_bytes("curve.svg", plots.standalone(plots.accuracy_curve(results)).encode())

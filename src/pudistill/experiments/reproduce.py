@@ -69,9 +69,10 @@ def reproduce(
 
     The folder, ``<experiment>-<scale>`` in `output`, holds ``config.toml``, ``cells.csv`` and
     ``cells.parquet``, ``table.md``, ``figure.svg`` where methods or variants are compared (by the
-    paper's protocol, and ``figure-trusted.svg`` where all know the trusted samples) and, at last,
-    ``metrics.json``. If it is there with other settings, ``<experiment>-<scale>-2`` is made, and
-    so on; with the same settings it is returned as it is, or finished where it was interrupted.
+    paper's protocol, and ``figure-trusted.svg`` where all know the trusted samples),
+    ``metrics.json`` and what every run has (see `Run`). If it is there with other settings,
+    ``<experiment>-<scale>-2`` is made, and so on; with the same settings it is returned as it is,
+    or finished where it was interrupted.
 
     Parameters
     ----------
@@ -142,8 +143,13 @@ def reproduce(
         seconds = time.perf_counter() - start
         about = f"{edition}; {seeds} seed{'s' if seeds > 1 else ''}."
         _write(run, f"{experiment}: {what.run.__doc__}", about, result)
-        metrics = {"seconds_of_last_go": round(seconds, 1), **machine(), "versions": versions()}
-        run.write_json("metrics.json", metrics)
+        metrics = {
+            "seconds_of_last_go": round(seconds, 1),
+            **machine(),
+            "versions": versions(),
+            "warnings": run.warnings(),
+        }
+        run.finish(metrics)
     return run
 
 

@@ -8,6 +8,7 @@ are; any other classifier gets weighted copies, which is the same cross-entropy.
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, NamedTuple
@@ -27,7 +28,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples, has_fit_parameter
 
 from pudistill.calibration import Temperature
-from pudistill.exceptions import InputError
+from pudistill.exceptions import DivergedError, InputError
 from pudistill.model_selection import deal_folds
 from pudistill.progress import is_watched
 from pudistill.units import NOWHERE, Checkpoint, keeping, kept, place, saving_to
@@ -68,6 +69,8 @@ class Training:
         Further parameters to set where the learner has them.
     continued : bool, default=False
         Train on from the weights of `estimator`.
+    expendable : bool, default=False
+        One of many, so that it is no reason to stop if its training diverges.
     """
 
     estimator: Any
@@ -78,6 +81,7 @@ class Training:
     sample_weight: np.ndarray | None = None
     params: dict[str, Any] | None = None
     continued: bool = False
+    expendable: bool = False
 
 
 def default_learner(X: Any) -> BaseEstimator:
@@ -133,8 +137,13 @@ def train(task: Training) -> Any:
     learner : fitted estimator
         Its classes are codes, and it has ``predict_proba``: one that has only a
         ``decision_function`` comes back calibrated, members excepted. One that takes no sample
-        weights learns one label a sample, drawn from its target.
+        weights learns one label a sample, drawn from its target. An expendable one whose training
+        diverged, at a smaller rate, too, is `Silent`.
     """
+    if task.expendable:
+        with suppress(DivergedError):
+            return _train(task)
+        return Silent(task.targets.shape[1])
     # Others, and the thousands of members, are trained sooner than stored.
     if task.role == "member" or not continues_training(task.estimator) or is_watched():
         return _train(task)
@@ -160,6 +169,23 @@ def _train(task: Training) -> Any:
     if task.role != "member":
         _require(learner, "predict_proba")
     return learner
+
+
+class Silent:
+    """What became of a learner whose training diverged: it knows nothing of any sample.
+
+    Parameters
+    ----------
+    n_classes : int
+        Number of classes.
+    """
+
+    def __init__(self, n_classes: int) -> None:
+        self.classes_ = np.arange(n_classes)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return NaN, of shape (n_samples, n_classes)."""
+        return np.full((_num_samples(X), len(self.classes_)), np.nan)
 
 
 class Trained(NamedTuple):
@@ -206,8 +232,15 @@ def _train_together(tasks: Sequence[Training]) -> list:
     from pudistill.learners.torch_classifier import fit_together
 
     networks = [_prepared(task) for task in tasks]
-    fit_together(networks, [(task.X, task.targets, task.sample_weight) for task in tasks])
-    return networks
+    try:
+        fit_together(networks, [(task.X, task.targets, task.sample_weight) for task in tasks])
+    except DivergedError:
+        if not all(task.expendable for task in tasks):
+            raise
+    return [
+        network if network.n_iter_ else Silent(task.targets.shape[1])
+        for network, task in zip(networks, tasks, strict=True)
+    ]
 
 
 def _prepared(task: Training) -> Any:

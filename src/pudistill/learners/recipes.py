@@ -1,15 +1,33 @@
 """How networks are trained, as data: the paper's recipes and fast ones for a CPU."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any, Literal, get_args
 
+from pudistill.context import installed
 from pudistill.exceptions import InputError
 
 Role = Literal["member", "teacher", "student", "noise_aware"]
 Schedule = Literal["step", "one_cycle"]
 AUGMENTATIONS = ("flip", "crop")
+SMALLER_RATE = 0.1  # of the learning rate, with which a training that diverged is repeated
+_share_of_rate: ContextVar[float] = ContextVar("pudistill_share_of_rate", default=1.0)
+
+
+@contextmanager
+def learning_at(share: float) -> Iterator[None]:
+    """Let all networks inside the ``with`` block learn at a share of their rate."""
+    with installed(_share_of_rate, share):
+        yield
+
+
+def share_of_rate() -> float:
+    """Return the share of their rate at which networks shall learn."""
+    return _share_of_rate.get()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, check_consistent_length, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
@@ -22,12 +21,19 @@ from sklearn.utils.validation import (
 )
 from torch import nn
 
-from pudistill.exceptions import DivergedError, InputError, as_input_error
+from pudistill.exceptions import DivergedError, InputError, RecoveredWarning, as_input_error
 from pudistill.learners import PRETRAINED, is_own, pretrained
 from pudistill.learners.lessons import LESSONS, Loss
 from pudistill.learners.networks import NETWORKS, NetworkFactory
 from pudistill.learners.pretrained import PretrainedNetwork
-from pudistill.learners.recipes import AUGMENTATIONS, Recipe, Role, find_recipe
+from pudistill.learners.recipes import (
+    AUGMENTATIONS,
+    SMALLER_RATE,
+    Recipe,
+    Role,
+    find_recipe,
+    share_of_rate,
+)
 from pudistill.learners.training import (
     Hardware,
     Job,
@@ -46,8 +52,6 @@ from pudistill.learners.training import (
 )
 from pudistill.progress import epoch_ended, stage
 from pudistill.units import NOWHERE, current_checkpoint
-
-SMALLER_RATE = 0.1  # of the learning rate, with which a training that diverged is repeated
 
 
 class TorchClassifier(ClassifierMixin, BaseEstimator):
@@ -462,7 +466,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         augment = self.augment
         if isinstance(augment, bool):
             augment = AUGMENTATIONS if augment else ()
-        return find_recipe(self.recipe, self.role, pictures=pictures).changed(
+        recipe = find_recipe(self.recipe, self.role, pictures=pictures).changed(
             epochs=self.epochs,
             learning_rate=self.learning_rate,
             batch_size=self.batch_size,
@@ -471,6 +475,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
             consistency_weight=self.consistency_weight,
             augment=None if augment is None else tuple(augment),
         )
+        return replace(recipe, learning_rate=recipe.learning_rate * share_of_rate())
 
     def _check_inputs(self, X: Any, recipe: Recipe, *, fitted: bool) -> np.ndarray:
         """Return X as ``(n, n_features)`` or ``(n, height, width, channels)``."""
@@ -630,7 +635,7 @@ def _teach_patiently(network: TorchClassifier, job: Job, seed: int) -> None:
         rate = job.recipe.learning_rate * SMALLER_RATE
         warnings.warn(
             f"A network is trained once more, with learning_rate={rate:g}: {error}",
-            ConvergenceWarning,
+            RecoveredWarning,
             stacklevel=3,
         )
         current_checkpoint().remove()
@@ -646,6 +651,8 @@ def fit_together(
     stack: Callable[[Sequence[Job]], bool] = stacking_pays,
 ) -> None:
     """Fit networks, as stacks where that is faster: the same, within rounding, as one by one.
+
+    If trainings diverge, the others end before the error is raised.
 
     Parameters
     ----------
@@ -667,6 +674,7 @@ def fit_together(
     True
     """
     started = [(one, *one._start(*some)) for one, some in zip(networks, samples, strict=True)]
+    diverged: DivergedError | None = None
     while started:
         first = started[0][1]
         fits = [job is first or job.fits_beside(first) for _, job, _ in started]
@@ -676,7 +684,12 @@ def fit_together(
         if len(jobs) > 1 and stack(jobs) and _teach_stack(group):
             continue
         for network, job, seed in group:
-            _teach_patiently(network, job, seed)
+            try:
+                _teach_patiently(network, job, seed)
+            except DivergedError as error:
+                diverged = error
+    if diverged is not None:
+        raise diverged
 
 
 def _teach_stack(group: Sequence[tuple[TorchClassifier, Job, int]]) -> bool:

@@ -1,5 +1,6 @@
 """What all methods have in common: the interface, and how trusted samples are used."""
 
+import warnings
 from dataclasses import replace
 from typing import Any, NamedTuple, Self
 
@@ -12,9 +13,9 @@ from sklearn.utils._param_validation import HasMethods
 
 from pudistill.base import NoisyLabelClassifier
 from pudistill.calibration import Temperature
-from pudistill.exceptions import InputError, torch_extra
+from pudistill.exceptions import DivergedError, InputError, RecoveredWarning, torch_extra
 from pudistill.learners import Mixture, Training, continues_training, train
-from pudistill.learners.recipes import Recipe, find_recipe
+from pudistill.learners.recipes import SMALLER_RATE, Recipe, find_recipe, learning_at
 from pudistill.validation import MISSING, check_samples, is_pictures
 
 # What a recipe may add to the loss, and other methods' losses have not.
@@ -87,7 +88,8 @@ class Method(NoisyLabelClassifier):
         Raises
         ------
         InputError
-            If no sample is trusted, a class has no trusted sample, or `trusted` is ambiguous.
+            If no sample is trusted, a class has no trusted sample, `trusted` is ambiguous, or the
+            loss stops being finite even at a tenth of the learning rate.
         """
         X, labels = check_samples(self, X, y, trusted, [self.estimator])
         self._fitted_on_frame = isinstance(X, pd.DataFrame)
@@ -106,7 +108,17 @@ class Method(NoisyLabelClassifier):
                 "samples' labels; set use_trusted=True."
             )
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        self.model_ = self._learn(given, seed)
+        try:
+            self.model_ = self._learn(given, seed)
+        except DivergedError as error:
+            warnings.warn(
+                f"{type(self).__name__} learns once more, at {SMALLER_RATE:g} times the rate: "
+                f"{error}",
+                RecoveredWarning,
+                stacklevel=2,
+            )
+            with learning_at(SMALLER_RATE):
+                self.model_ = self._learn(given, seed)
         return self
 
     def _learn(self, given: Given, seed: int) -> Any:

@@ -12,7 +12,7 @@ from pudistill.report import plots
 from pudistill.report.formats import flatten, percent, percent_range
 from pudistill.report.pages import fill
 
-OWN_PLACE = {"n_samples", "n_trusted", "n_classes", "n_test", "versions"}
+OWN_PLACE = {"n_samples", "n_trusted", "n_classes", "n_test", "versions", "warnings"}
 
 
 @dataclass(frozen=True)

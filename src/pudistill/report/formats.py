@@ -8,6 +8,7 @@ import pandas as pd
 from markupsafe import Markup
 
 MAX_LISTED = 12
+LONGEST_NAME, LONGEST_SENTENCE = 100, 2000  # characters
 NARROW = 0.02  # an interval narrower than this is written with a decimal
 
 
@@ -99,6 +100,26 @@ def class_word(name: str) -> str:
     ('DEER', ['class', '3'])
     """
     return name if any(map(str.isalpha, name)) else f"class\N{NO-BREAK SPACE}{name}"
+
+
+def shortened(content: Any, longest: int = LONGEST_NAME) -> Any:
+    """Shorten each long text in nested content, so that a name does not fill a page.
+
+    Examples
+    --------
+    >>> from pudistill.report.formats import shortened
+    >>> shortened({"classes": ["cat", 500 * "A" + 500 * "B"]})["classes"]
+    ['cat', 'AAAAAAAAAAAAAAAAAAAAAAAAAAAAAA … BBBBBBBBBB (1,000 characters)']
+    """
+    if isinstance(content, Mapping):
+        return {name: shortened(one, longest) for name, one in content.items()}
+    if isinstance(content, list | tuple):
+        return [shortened(one, longest) for one in content]
+    if isinstance(content, pd.DataFrame):
+        return content.map(shortened, longest=longest) if len(content) else content
+    if isinstance(content, str) and len(content) > longest:
+        return f"{content[:30]} … {content[-10:]} ({len(content):,} characters)"
+    return content
 
 
 def flatten(settings: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

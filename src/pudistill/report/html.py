@@ -1,7 +1,7 @@
 """The report of a run: one self-contained HTML file that opens offline."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,14 @@ from markupsafe import Markup
 
 from pudistill.methods import METHODS, NAMES
 from pudistill.report import plots
-from pudistill.report.formats import flatten, integer, listed, percent
+from pudistill.report.formats import (
+    LONGEST_SENTENCE,
+    flatten,
+    integer,
+    listed,
+    percent,
+    shortened,
+)
 from pudistill.report.pages import fill
 from pudistill.report.sections import (
     adapted_section,
@@ -43,6 +50,7 @@ OWN_PLACE = {
     "noise",
     "test_accuracy",
     "versions",
+    "warnings",
 }
 HISTORY_COLUMNS = ["class_name", "iteration", "n_positives", "n_clean", "seconds"]
 MAX_FLIPS = 12
@@ -135,6 +143,7 @@ def render(summary: RunSummary) -> str:
     >>> "1 of 2 given labels was changed (50&nbsp;%)" in page
     True
     """
+    summary = _with_short_names(summary)
     labels = summary.labels.reindex(columns=list(LABEL_COLUMNS))
     history = summary.history.reindex(columns=HISTORY_COLUMNS).dropna(subset=["n_clean"])
     changed = labels[_is_true(labels["changed"])]
@@ -182,6 +191,23 @@ def render(summary: RunSummary) -> str:
         settings=dict(flatten(summary.settings)),
         numbers=dict(flatten(numbers)),
         versions=dict(flatten(versions)),
+    )
+
+
+def _with_short_names(summary: RunSummary) -> RunSummary:
+    labels = summary.labels.copy()
+    texts = labels.columns.intersection(["id", "given", "label"])
+    labels[texts] = shortened(labels[texts].astype(object))
+    metrics = shortened(summary.metrics, LONGEST_SENTENCE)
+    metrics["filter_settings"] = shortened(metrics.get("filter_settings"))
+    return replace(
+        summary,
+        labels=labels,
+        history=shortened(summary.history),
+        metrics=metrics,
+        classes=shortened(summary.classes),
+        pictures={shortened(name): picture for name, picture in summary.pictures.items()},
+        notes=shortened(summary.notes, LONGEST_SENTENCE),
     )
 
 
