@@ -1,4 +1,5 @@
 import json
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +32,7 @@ from pudistill import (
     pu_filter,
 )
 from pudistill.atomic import write_atomic
+from pudistill.exceptions import DamagedWarning, RecoveredWarning
 from pudistill.learners import Training, train
 from pudistill.runs import Run
 from pudistill.storage import check_storable
@@ -164,10 +166,48 @@ def test_units_are_computed_once_for_each_input(tmp_path):
     assert calls == [1]
     cached(np.arange(4), workers=1)
     assert calls == [1, 1]
-    for path in (tmp_path / "units").iterdir():  # a damaged unit is computed again
-        path.write_bytes(path.read_bytes()[:20])
-    np.testing.assert_array_equal(cached(np.arange(3), 1).squares, [0, 1, 4])
-    assert len(calls) == 3
+
+
+def learn_and_warn(x: np.ndarray) -> Squares:
+    warnings.warn("a member was left out", RecoveredWarning, stacklevel=1)
+    return Squares(x**2)
+
+
+def test_a_stage_that_is_read_gives_its_warnings_again(tmp_path):
+    for _ in range(2):
+        with pytest.warns(RecoveredWarning, match="a member was left out"):
+            Units(tmp_path / "units").cache(learn_and_warn)(np.arange(3))
+
+
+@pytest.mark.parametrize("damage", [lambda old: old[:20], lambda old: b"", lambda old: b"\0" + old])
+def test_a_damaged_stage_is_named_and_computed_again(tmp_path, damage):
+    def square(x: np.ndarray) -> Squares:
+        return Squares(x**2)
+
+    cached = Units(tmp_path / "units").cache(square)
+    cached(np.arange(3))
+    (path,) = (tmp_path / "units").iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(damage(whole))
+    with pytest.warns(DamagedWarning, match=f"{path.name} is damaged .* computed again"):
+        np.testing.assert_array_equal(cached(np.arange(3)).squares, [0, 1, 4])
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("place", range(16))
+def test_no_bit_of_a_stage_can_turn_unnoticed(tmp_path, place):
+    def learn() -> Taught:
+        X, y = load_iris(return_X_y=True)
+        return Taught([GaussianNB().fit(X, y)], np.array(0.5))
+
+    cached = Units(tmp_path / "units").cache(learn)
+    cached()
+    (path,) = (tmp_path / "units").iterdir()
+    content = bytearray(path.read_bytes())
+    content[place * len(content) // 16] ^= 1
+    path.write_bytes(content)
+    with pytest.warns(DamagedWarning):
+        cached()
 
 
 def test_what_reads_no_given_label_is_picked_up(tmp_path):

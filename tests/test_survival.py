@@ -1,14 +1,29 @@
-"""A run that is killed again and again ends as one that was left alone."""
+"""A run that is killed, starved or damaged ends as one that was left alone."""
 
+import errno
+import json
+import os
 import random
+import re
+import shutil
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from pudistill.cli import main
+from pudistill.exceptions import DamagedWarning, InputError
+from pudistill.runs import SUMS, Run
+from pudistill.workflow import Settings, fit_run
+
 N_KILLS = 20
+QUICK = {"data": "iris", "noise": "symmetric", "n_members": 4, "max_iter": 2, "test_fraction": 0.3}
+QUICK |= {"trusted_fraction": 0.2}
+STOP_SECONDS = 5.0
 
 
 def pudistill(folder, *args):
@@ -18,6 +33,7 @@ def pudistill(folder, *args):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
 
 
@@ -31,6 +47,160 @@ def result(run):
     files = {path.name: path.read_bytes() for path in (run / "model").iterdir()}
     history = pd.read_csv(run / "history.csv").drop(columns="seconds")
     return files | {"labels": (run / "labels.csv").read_bytes(), "history": history.to_csv()}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """A run that nothing happened to."""
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    return fit_run(Settings.read(QUICK), folder).path
+
+
+@pytest.fixture
+def copied(alone, tmp_path):
+    return shutil.copytree(alone, tmp_path / "run")
+
+
+def resume(folder):
+    command, config = Run.begun(folder)
+    assert command == "fit"
+    fit_run(Settings.read(config), folder)
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def turn_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+WRITTEN = [
+    *("labels.csv", "labels.parquet", "history.csv", "history.parquet", "gallery.npz"),
+    *("metrics.json", "report.html", "model/model.json", "model/learner-0.skops"),
+]
+
+
+@pytest.mark.parametrize("damage", [truncate, turn_a_bit, Path.unlink])
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_damaged_file_is_named_and_written_anew(alone, copied, name, damage):
+    assert set(WRITTEN) <= set(Run(copied)._sums)
+    damage(copied / name)
+    with pytest.warns(DamagedWarning, match=f"{name} is missing or damaged: it is written anew"):
+        resume(copied)
+    assert result(copied) == result(alone)
+    with pytest.raises(InputError, match="is finished: there is nothing"):
+        resume(copied)
+
+
+@pytest.mark.parametrize("damage", [truncate, turn_a_bit])
+@pytest.mark.parametrize("name", ["run.json", "config.toml"])
+def test_a_damaged_file_that_says_what_to_do_is_named(copied, name, damage):
+    damage(copied / name)
+    with pytest.raises(InputError, match=rf"{name} is missing or damaged .*another --output"):
+        resume(copied)
+
+
+@pytest.mark.parametrize("damage", [truncate, turn_a_bit, Path.unlink])
+def test_a_run_goes_on_by_its_command_where_its_settings_are_lost(alone, copied, damage):
+    (copied / SUMS).unlink()
+    damage(copied / "config.toml")
+    with pytest.raises(InputError, match=r"config.toml is missing or damaged .*repeat the command"):
+        resume(copied)
+    with pytest.warns(DamagedWarning, match="config.toml is missing or damaged"):
+        fit_run(Settings.read(QUICK), copied)
+    assert result(copied) == result(alone)
+
+
+@pytest.mark.parametrize("damage", [truncate, turn_a_bit])
+@pytest.mark.parametrize("kind", ["filter_class", "train_guides", "reference_accuracy"])
+def test_only_a_damaged_stage_is_computed_again(alone, copied, kind, damage):
+    (copied / SUMS).unlink()
+    units = sorted((copied / "units").iterdir())
+    damaged = next(path for path in units if path.name.startswith(kind))
+    before = {path: path.stat().st_mtime_ns for path in units}
+    damage(damaged)
+    with pytest.warns(DamagedWarning, match=f"{damaged.name} is damaged"):
+        resume(copied)
+    assert result(copied) == result(alone)
+    written = [path for path in before if path.stat().st_mtime_ns != before[path]]
+    assert written == [damaged]
+
+
+def test_a_full_disk_stops_a_run_that_goes_on_when_there_is_room(
+    alone, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    sync, room, codes = os.fsync, 0, []
+
+    def write_if_there_is_room(descriptor):
+        nonlocal room
+        if room == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        room -= 1
+        sync(descriptor)
+
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in FITTED.items()]
+    fit_run_in(tmp_path / "noisy.csv")
+    monkeypatch.setattr(os, "fsync", write_if_there_is_room)
+    n_failures = 0
+    while not (tmp_path / "run" / SUMS).exists():
+        room = n_failures + 2  # files more
+        begun = (tmp_path / "run" / "run.json").exists()
+        args = ["resume", "run"] if begun else ["fit", "noisy.csv", *options, "--output", "run"]
+        monkeypatch.setattr(sys, "argv", ["pudistill", *args])
+        try:
+            main()
+        except SystemExit as stop:
+            codes.append(stop.code)
+        said = capsys.readouterr().err
+        if codes[-1] == 2:
+            n_failures += 1
+            assert re.search(r"run/\S+: No space left on device. Make room on the disk", said)
+            assert "goes on from there" in said
+        assert not list(tmp_path.rglob("*.writing"))
+    assert n_failures >= 5
+    assert set(codes) == {0, 2}
+    monkeypatch.setattr(os, "fsync", sync)
+    whole = fit_run(Settings.read({"data": "noisy.csv"} | FITTED), tmp_path / "whole")
+    assert result(tmp_path / "run") == result(whole.path)
+
+
+FITTED = {"n_members": 4, "max_iter": 2, "n_jobs": 1}
+
+
+def fit_run_in(path):
+    """Write noisy data as `pudistill corrupt` does."""
+    process = pudistill(path.parent, "corrupt", "iris", "--output", path.name, "--trusted", "0.2")
+    finish(process)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_stops_at_once_and_says_how_to_go_on(tmp_path, sent):
+    fit = ["fit", "digits", "--learner", "mlp", "--output", "run", "--n-jobs", "2"]
+    fit += ["--config", "settings.toml"]
+    (tmp_path / "settings.toml").write_text('noise = "symmetric"\ndata = "digits"\n')
+    process = pudistill(tmp_path, *fit)
+    log = tmp_path / "run" / "log.jsonl"
+    while not (log.exists() and '"filter"' in log.read_text()):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+    time.sleep(1)  # workers are busy
+    start = time.monotonic()
+    if sent == signal.SIGINT:
+        os.killpg(process.pid, sent)  # as a terminal does: workers, too
+    else:
+        process.send_signal(sent)
+    _, said = process.communicate()
+    assert time.monotonic() - start < STOP_SECONDS
+    assert process.returncode == 130
+    assert said.strip() == (
+        "Interrupted. Finished stages are kept in run: pudistill resume run goes on from there."
+    )
+    last = json.loads(log.read_text().splitlines()[-1])
+    assert (last["event"], last["reason"][:17]) == ("stops", "KeyboardInterrupt")
 
 
 @pytest.mark.slow
@@ -53,7 +223,7 @@ def test_kills_at_random_moments_change_nothing(tmp_path, method):
             process.wait(rng.uniform(0.05, 0.4) * seconds)
             break  # it was faster than the next kill
         except subprocess.TimeoutExpired:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
             n_kills += 1
         begun = (tmp_path / "killed" / "run.json").exists()

@@ -650,7 +650,7 @@ def _print_accuracy(run: "Run") -> None:
         table.add_column("")
         table.add_column("name in metrics.json", style="dim")
         table.add_column("accuracy", justify="right")
-        own = run.read_toml("config.toml")["method"]
+        own = run.read_config()["method"]
         for name, value in accuracy.items():
             style = "bold" if name in (own, "pudistill") else ""
             table.add_row(NAMES[name], name, f"{value:.1%}", style=style)

@@ -101,8 +101,10 @@ class Run:
         run = cls(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            run.write_json("run.json", {"format": FORMAT, "command": command})
-            run.write_toml("config.toml", config)
+            content = tomli_w.dumps(config).encode()
+            about = {"format": FORMAT, "command": command, "config": _checksum(content)}
+            run.write_json("run.json", about)
+            run.write_bytes("config.toml", content)
         except OSError as error:
             raise InputError(f"Cannot write to {path}: {error.strerror}.") from error
         return run
@@ -149,7 +151,7 @@ class Run:
         if not (path / "run.json").is_file():
             return False
         try:
-            return cls(path).read_toml("config.toml") == config
+            return cls(path).read_config() == config
         except InputError as error:
             if (path / SUMS).is_file():
                 raise
@@ -164,7 +166,7 @@ class Run:
         run = cls(path)
         if not (path / "run.json").is_file():
             raise InputError(f"{path} holds no run: name a folder that a command has written to.")
-        about, config = run.check_format(), run.read_toml("config.toml")
+        about, config = run.check_format(), run.read_config()
         if (path / SUMS).is_file():
             run._reopen()
         return about.get("command", "fit"), config
@@ -189,6 +191,8 @@ class Run:
         """Return ``run.json``; an `InputError` says if another version has to read the run."""
         about = self.read_json("run.json")
         version = about.get("format") if isinstance(about, dict) else None
+        if version == FORMAT and not isinstance(about.get("config"), str):
+            raise InputError(f"{self.path / 'run.json'} is damaged: {self._remedy('run.json')}.")
         if version != FORMAT:
             raise InputError(
                 f"{self.path} was written in format {version}, this version reads format {FORMAT}: "
@@ -262,10 +266,6 @@ class Run:
         """Write a JSON file of the run."""
         self.write_bytes(name, json.dumps(content, indent=2).encode())
 
-    def write_toml(self, name: str, content: dict) -> None:
-        """Write a TOML file of the run."""
-        self.write_bytes(name, tomli_w.dumps(content).encode())
-
     def write_table(self, stem: str, table: pd.DataFrame) -> None:
         """Write a table of the run as CSV and as parquet."""
         self.write_bytes(f"{stem}.csv", to_csv(table).encode())
@@ -281,9 +281,16 @@ class Run:
         """Read a JSON file of the run."""
         return self._read(name, json.loads)
 
-    def read_toml(self, name: str) -> dict:
-        """Read a TOML file of the run."""
-        return self._read(name, lambda content: tomllib.loads(content.decode()))
+    def read_config(self) -> dict[str, Any]:
+        """Read the settings of the run, which count from the first moment on."""
+        checksum = self.check_format()["config"]
+
+        def read(content: bytes) -> dict[str, Any]:
+            if _checksum(content) != checksum:
+                raise ValueError("its checksum is not the one in run.json")
+            return tomllib.loads(content.decode())
+
+        return self._read("config.toml", read)
 
     def read_table(self, stem: str) -> pd.DataFrame:
         """Read a table of the run."""
@@ -314,7 +321,6 @@ class Run:
 
     def write_model(self, classifier: Any, feature_names: Sequence[str] | None = None) -> None:
         """Store what predicting needs: networks as safetensors, other learners by skops."""
-        folder = Path(tempfile.mkdtemp(TEMPORARY, ".model-", self.path))
         model = classifier.fitted_model
         members = model.members if isinstance(model, Mixture) else [model]
         stored = [dump(member) for member in members]
@@ -335,12 +341,16 @@ class Run:
             f"learner-{n}.{suffix_of(one.network)}": one.content for n, one in enumerate(stored)
         }
         files["model.json"] = json.dumps(meta, indent=2).encode()
-        for name, content in files.items():
-            write_atomic(folder / name, content)
-            self._sums[f"model/{name}"] = _checksum(content)
-        folder.chmod(0o755)
-        shutil.rmtree(self.path / "model", ignore_errors=True)  # of the same run, interrupted
-        folder.rename(self.path / "model")
+        folder = Path(tempfile.mkdtemp(TEMPORARY, ".model-", self.path))
+        try:
+            for name, content in files.items():
+                write_atomic(folder / name, content)
+                self._sums[f"model/{name}"] = _checksum(content)
+            folder.chmod(0o755)
+            shutil.rmtree(self.path / "model", ignore_errors=True)  # of the same run, interrupted
+            folder.rename(self.path / "model")
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def read_model(self, module: Any = None) -> Any:
         """Load the classifier; see `load`."""

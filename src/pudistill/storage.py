@@ -1,8 +1,14 @@
 """Fitted learners as bytes and back: networks by safetensors, all others by skops; no pickles."""
 
+import io
+import json
 import sys
+from collections.abc import Hashable
+from itertools import count
+from pathlib import PurePosixPath
 from types import ModuleType
 from typing import Any, NamedTuple
+from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 
@@ -27,6 +33,8 @@ STORABLE_TYPES = [
     "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
     "sklearn.tree._tree.Tree",
 ]
+
+SKOPS_SCHEMA = "schema.json"  # of a skops file: which objects there are, and in which files arrays
 
 
 class Stored(NamedTuple):
@@ -74,7 +82,7 @@ def dump(learner: Any) -> Stored:
     """
     if not is_network(learner):
         try:
-            return Stored(_skops_io().dumps(learner), None)
+            return Stored(_canonical(_skops_io().dumps(learner)), None)
         except Exception as error:  # skops raises whatever the object's own state makes it raise
             raise InputError(
                 f"{type(learner).__name__} cannot be stored by skops ({error}): choose another "
@@ -85,6 +93,44 @@ def dump(learner: Any) -> Stored:
 
     arrays, network = learner.to_state()
     return Stored(safetensors.numpy.save(arrays), network)
+
+
+def _canonical(content: bytes) -> bytes:
+    """Write a skops file anew, so that the same learner is the same bytes, in whatever process.
+
+    skops numbers objects by where they lie in memory, and zip files hold the time.
+    """
+    with ZipFile(io.BytesIO(content)) as file:
+        parts = {name: file.read(name) for name in file.namelist()}
+    schema = json.loads(parts.pop(SKOPS_SCHEMA))
+    numbers: dict[Hashable, int] = {}
+    fresh = count()
+    names: dict[str, str] = {}
+
+    def renumber(node: Any) -> None:
+        if isinstance(node, list):
+            for one in node:
+                renumber(one)
+        if not isinstance(node, dict):
+            return
+        if "__id__" in node:
+            # Which texts and numbers are one object is an accident of how they came about.
+            shared = node["__id__"] if node.get("__loader__") != "JsonNode" else object()
+            node["__id__"] = numbers.setdefault(shared, next(fresh))
+        if "file" in node:
+            suffix = PurePosixPath(node["file"]).suffix
+            node["file"] = names.setdefault(node["file"], f"{len(names)}{suffix}")
+        for one in node.values():
+            renumber(one)
+
+    renumber(schema)
+    written = {names[name]: part for name, part in parts.items()}
+    written[SKOPS_SCHEMA] = json.dumps(schema).encode()
+    buffer = io.BytesIO()
+    with ZipFile(buffer, "w") as file:
+        for name in sorted(written):
+            file.writestr(ZipInfo(name), written[name])
+    return buffer.getvalue()
 
 
 def restore(stored: Stored, *, module: Any = None) -> Any:

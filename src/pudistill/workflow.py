@@ -605,7 +605,7 @@ def summarise(run: Run, metrics: dict[str, Any]) -> RunSummary:
     summary : RunSummary
         The summary.
     """
-    settings = run.read_toml("config.toml")
+    settings = run.read_config()
     gallery = run.read_arrays("gallery.npz")
     history = run.read_table("history")
     notes = [*metrics["warnings"], *(f"Skipped {line}." for line in metrics["skipped"])]
@@ -643,7 +643,7 @@ def predict_run(run: Run, source: str, *, skip_bad: bool = False) -> pd.DataFram
     InputError
         If the samples' shape, features or classes are not those that the run was fitted on.
     """
-    settings = Settings.read(run.read_toml("config.toml"))
+    settings = Settings.read(run.read_config())
     classifier = run.read_model()
     dataset = load_dataset(
         source,

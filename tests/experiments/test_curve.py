@@ -166,9 +166,9 @@ def test_a_run_leaves_everything_behind(tmp_path):
 
 def test_the_config_repeats_the_run(tmp_path):
     first = curve_run(settings_of(), tmp_path / "first")
-    settings = CurveSettings.read(first.read_toml("config.toml"))
+    settings = CurveSettings.read(first.read_config())
     second = curve_run(settings, tmp_path / "second")
-    assert second.read_toml("config.toml") == first.read_toml("config.toml")
+    assert second.read_config() == first.read_config()
     pd.testing.assert_frame_equal(second.read_table("curve"), first.read_table("curve"))
 
 

@@ -583,7 +583,7 @@ def is_curve(run: Run) -> bool:
 
 
 def _write_pictures(run: Run, results: pd.DataFrame, metrics: dict[str, Any]) -> None:
-    settings = run.read_toml("config.toml")
+    settings = run.read_config()
     summary = CurveSummary(
         title=f"pudistill: {Path(settings['data']).name}",
         results=results,

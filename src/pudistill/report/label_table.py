@@ -1,10 +1,12 @@
 """The label table: what every sample was called, what it is called now, and why."""
 
+import warnings
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from pudistill.exceptions import TrustedWarning
 from pudistill.validation import MISSING, Labels
 
 
@@ -123,6 +125,7 @@ def _table(
     rows = np.arange(len(label))
     own_votes = pd.array(votes[rows, label], dtype="Int16")
     own_votes[votes[rows, label] < 0] = pd.NA
+    _warn_of_lost_classes(labels, label)
     return pd.DataFrame(
         {
             "given": _names(labels.classes, labels.given),
@@ -135,6 +138,22 @@ def _table(
         },
         index=index,
     )
+
+
+def _warn_of_lost_classes(labels: Labels, label: np.ndarray) -> None:
+    """Name classes that samples came with, and of which none but trusted ones is left."""
+    noisy, n_classes = ~labels.trusted, labels.n_classes
+    given = labels.given[noisy]
+    before = np.bincount(given[given != MISSING], minlength=n_classes)
+    lost = np.flatnonzero((before > 0) & (np.bincount(label[noisy], minlength=n_classes) == 0))
+    if len(lost):
+        names = ", ".join(f"{labels.classes[c]!r} ({before[c]:,})" for c in lost)
+        warnings.warn(
+            f"All samples but the trusted ones have lost the label {names}, and none has got it: "
+            "see whether the trusted samples of that class are like the others.",
+            TrustedWarning,
+            stacklevel=2,
+        )
 
 
 def _names(classes: np.ndarray, codes: np.ndarray) -> np.ndarray:
