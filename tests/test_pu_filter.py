@@ -1,4 +1,5 @@
 import math
+import warnings
 from itertools import pairwise
 
 import numpy as np
@@ -17,7 +18,8 @@ from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from pudistill import InputError, TieredPUFilter, learners
+from pudistill import InputError, TieredPUFilter, TorchClassifier, learners
+from pudistill.exceptions import DivergedError, RecoveredWarning
 from pudistill.pu_filter import (
     PRIOR_PRECISION,
     PRIOR_SAMPLES,
@@ -634,3 +636,88 @@ def test_stacked_members_find_what_members_one_by_one_find(rule, monkeypatch):
     alone, together_found = found
     assert alone[~trusted].any()
     assert (alone & together_found).sum() >= 0.98 * (alone | together_found).sum()
+
+
+# Members that go wrong ----------------------------------------------------------------------
+
+
+class Moody(LogisticRegression):
+    """Logistic regression that, by its seed, now and then gives all samples one probability."""
+
+    def __init__(self, mood=0.999, share=0.2, random_state=None):
+        super().__init__(random_state=random_state)
+        self.mood = mood
+        self.share = share
+
+    def predict_proba(self, X):
+        proba = super().predict_proba(X)
+        if np.random.default_rng(self.random_state).random() < self.share:
+            proba[:] = [1 - self.mood, self.mood]
+        return proba
+
+
+def as_good(one, other, y):
+    """Whether a filter found about as much as another one, and as much of that is right."""
+    (size, precision), (other_size, other_precision) = (
+        ((found := some.clean_labels_ >= 0).sum(), (some.clean_labels_ == y)[found].mean())
+        for some in (one, other)
+    )
+    return size > 0.85 * other_size and precision > other_precision - 0.02
+
+
+@pytest.mark.parametrize("rule", [{}, {"threshold": "auto", "min_votes": "auto"}])
+@pytest.mark.parametrize(("mood", "vote"), [(0.999, "everything"), (0.001, "nothing")])
+def test_a_bad_member_does_not_spoil_the_vote(blobs, mood, vote, rule):
+    X, y, trusted = blobs
+    options = {"n_members": 15, "max_iter": 3, "random_state": 0, **rule}
+    good = TieredPUFilter(Moody(share=0.0), **options).fit(X, y, trusted)
+    said = rf"class 1, iteration 1, member \d+ votes for {vote}: member \d+ votes for it"
+    with pytest.warns(RecoveredWarning, match=said):
+        mixed = TieredPUFilter(Moody(mood), **options).fit(X, y, trusted)
+    assert as_good(mixed, good, y)
+
+
+def test_where_all_members_are_alike_nobody_is_replaced(blobs):
+    X, y, trusted = blobs
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RecoveredWarning)
+        alike = TieredPUFilter(Moody(0.001, share=1.0), n_members=5, random_state=0)
+        assert ((alike.fit(X, y, trusted).clean_labels_ >= 0) == trusted).all()
+
+
+@pytest.fixture
+def some_diverge(monkeypatch):
+    """Let the training of a share of all members diverge, whatever the rate."""
+
+    def set_share(share):
+        train = learners._train
+
+        def diverge(task):
+            if task.expendable and np.random.default_rng(task.seed).random() < share:
+                raise DivergedError("The training loss became nan.")
+            return train(task)
+
+        monkeypatch.setattr(learners, "_train", diverge)
+
+    return set_share
+
+
+def test_members_that_diverge_are_left_out(blobs, some_diverge):
+    X, y, trusted = blobs
+    network = TorchClassifier(epochs=3)
+    pu_filter = TieredPUFilter(network, n_members=6, max_iter=3, threshold=0.6, random_state=0)
+    good = clone(pu_filter).fit(X, y, trusted)
+    some_diverge(0.3)
+    said = r"class \d, iteration \d, member \d knows nothing, as its training diverged: member \d"
+    with pytest.warns(RecoveredWarning, match=said):
+        mixed = clone(pu_filter).fit(X, y, trusted)
+    assert as_good(mixed, good, y)
+
+
+def test_where_all_diverge_nothing_is_found(blobs, some_diverge):
+    X, y, trusted = blobs
+    some_diverge(1.0)
+    found = TieredPUFilter(TorchClassifier(epochs=1), n_members=3, max_iter=2, random_state=0)
+    with pytest.warns(RecoveredWarning, match="the training of 3 of 3 members diverged"):
+        found.fit(X, y, trusted)
+    assert ((found.clean_labels_ >= 0) == trusted).all()

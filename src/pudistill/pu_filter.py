@@ -744,25 +744,33 @@ def _with_substitutes(
 ) -> list:
     """Let the next good member of its team vote in place of one that would spoil the vote.
 
-    Where a whole team is alike, nobody is better, and its votes on hidden trusted samples tell what
-    it is worth; only who knows nothing at all then abstains.
+    Where its whole team is no better, it abstains. Where nobody is, all may vote who know anything:
+    so it is in the first iterations of networks that learn slowly.
     """
     voters = list(members)
-    for team in settings.teams:
+    for team in settings.teams if None in flaws else ():
         good = [n for n in team if flaws[n] is None]
-        for n in team:
-            if flaws[n] is None or not (good or isinstance(members[n], learners.Silent)):
-                continue
+        for n in (n for n in team if flaws[n] is not None):
             substitute = next((other for other in good if other > n), good[0] if good else None)
-            votes = "it abstains" if substitute is None else f"member {substitute + 1} votes for it"
+            if substitute is None:
+                voters[n], votes = learners.Silent(n_classes=2), "it abstains"
+            else:
+                # A copy, as both will go on learning.
+                voters[n] = copy.deepcopy(members[substitute])
+                votes = f"member {substitute + 1} votes for it"
             warnings.warn(
                 f"In the filter, {when}, member {n + 1} {flaws[n]}: {votes}.",
                 RecoveredWarning,
                 stacklevel=2,
             )
-            if substitute is not None:
-                # A copy, as both will go on learning.
-                voters[n] = copy.deepcopy(members[substitute])
+    n_silent = sum(isinstance(one, learners.Silent) for one in members)
+    if n_silent and None not in flaws:
+        warnings.warn(
+            f"In the filter, {when}, the training of {n_silent} of {len(members)} members "
+            "diverged, and no other one tells its own samples apart.",
+            RecoveredWarning,
+            stacklevel=2,
+        )
     return voters
 
 

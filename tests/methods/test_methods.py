@@ -11,7 +11,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from pudistill import InputError, TorchClassifier, corrupt_labels, methods
-from pudistill.learners.recipes import RECIPES
+from pudistill.exceptions import DivergedError, RecoveredWarning
+from pudistill.learners.recipes import RECIPES, share_of_rate
+from pudistill.learners.training import Trainer
 from pudistill.methods.base import NetworkMethod
 
 ALL = {name: getattr(methods, class_name) for name, class_name in methods.METHODS.items()}
@@ -147,3 +149,21 @@ def test_importing_methods_does_not_import_torch():
     code = "import sys, pudistill.methods as m; m.CrossEntropyClassifier; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "torch" not in done.stdout.split()
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS_ONLY))
+def test_a_method_that_diverged_learns_once_more_and_slower(name, digits, monkeypatch):
+    X, _, noisy, trusted, X_test, y_test = digits
+    run_epoch = Trainer._run_epoch
+
+    def diverge(self, epoch):
+        if share_of_rate() == 1 and epoch == 2:
+            raise DivergedError("The training loss became nan in epoch 3.")
+        return run_epoch(self, epoch)
+
+    monkeypatch.setattr(Trainer, "_run_epoch", diverge)
+    method = ALL[name](TorchClassifier(learning_rate=0.5, epochs=6), random_state=0)
+    said = rf"{type(method).__name__} learns once more, at 0.1 times the rate: .* nan in epoch 3"
+    with pytest.warns(RecoveredWarning, match=said):
+        method.fit(X, noisy, trusted)
+    assert method.score(X_test, y_test) > 0.2
