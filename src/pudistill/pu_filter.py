@@ -16,13 +16,13 @@ from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _num_samples
-from threadpoolctl import threadpool_limits
 
 from pudistill import learners
 from pudistill.exceptions import InputError, RecoveredWarning
 from pudistill.model_selection import deal_folds
 from pudistill.progress import Advance, ignore, stage
 from pudistill.pseudo_labels import one_hot
+from pudistill.threads import one_thread
 from pudistill.units import NOWHERE, Checkpoint, keeping, kept
 from pudistill.validation import MISSING, check_features, check_samples
 
@@ -419,8 +419,7 @@ def _embed(
 
 
 def _with_one_thread(function: Callable, *inputs: Any) -> Any:
-    """Members are small problems: threads of a BLAS cost them more than they give."""
-    with threadpool_limits(1, user_api="blas"):
+    with one_thread():
         return function(*inputs)
 
 

@@ -480,7 +480,8 @@ def _measured(
         # What we ship is a mixture, which has no epochs.
         watches = bench.watches and method != OURS
         tasks = (joblib.delayed(_watched)(score, bench, noisy_sets[n], watches) for n in missing)
-        found = in_order(tasks, bench.n_jobs(method))
+        n_jobs = bench.n_jobs(method)
+        found = in_order(tasks, n_jobs, alone=n_jobs == 1)
     known: dict[str, Cell] = {}
     for key in keys:
         same = joblib.hash(key)

@@ -8,7 +8,7 @@ are; any other classifier gets weighted copies, which is the same cross-entropy.
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, NamedTuple
@@ -31,6 +31,7 @@ from pudistill.calibration import Temperature
 from pudistill.exceptions import DivergedError, InputError
 from pudistill.model_selection import deal_folds
 from pudistill.progress import is_watched
+from pudistill.threads import one_thread
 from pudistill.units import NOWHERE, Checkpoint, keeping, kept, place, saving_to
 from pudistill.validation import is_pictures
 
@@ -205,7 +206,10 @@ def train_all(tasks: Iterable[Training], n_jobs: int | None) -> Iterator[Any]:
     Networks on an accelerator train as stacks where that is faster.
     """
     tasks = iter(tasks)
-    some = list(islice(tasks, 1))
+    some = list(islice(tasks, 2))
+    if len(some) == 1:  # which may have all threads
+        yield train(some[0])
+        return
     if not (some and _can_be_stacked(some[0])):
         yield from in_order((delayed(train)(task) for task in chain(some, tasks)), n_jobs)
         return
@@ -250,24 +254,27 @@ def _prepared(task: Training) -> Any:
     return learner
 
 
-def in_order(tasks: Iterable[tuple], n_jobs: int | None) -> Iterator[Any]:
+def in_order(tasks: Iterable[tuple], n_jobs: int | None, *, alone: bool = False) -> Iterator[Any]:
     """Call what `joblib.delayed` has put off, several at a time, and yield the results in order.
 
     `tasks` is drawn from lazily: only what the workers need next is alive. Warnings of workers are
-    given here, where the user's filters are.
+    given here, where the user's filters are. Each computes on one thread, so that results do not
+    depend on `n_jobs`; unless each is `alone`, and has the processor for itself.
     """
     generator = get_active_backend()[0].supports_return_generator
     parallel = Parallel(n_jobs=n_jobs, return_as="generator" if generator else "list")
-    recorded = (delayed(_recording)(place(), *task) for task in tasks)
+    recorded = (delayed(_recording)(place(), alone, *task) for task in tasks)
     for result, caught in parallel(recorded):
         for warning in caught:
             warnings.warn_explicit(*warning)
         yield result
 
 
-def _recording(memory: Any, call: Callable, args: tuple, kwargs: dict) -> tuple[Any, list[tuple]]:
+def _recording(
+    memory: Any, alone: bool, call: Callable, args: tuple, kwargs: dict
+) -> tuple[Any, list[tuple]]:
     """Call, and take down warnings; but not in a thread, as filters are those of the process."""
-    with keeping(memory):
+    with keeping(memory), nullcontext() if alone else one_thread():
         if threading.current_thread() is not threading.main_thread():
             return call(*args, **kwargs), []
         with warnings.catch_warnings(record=True) as caught:

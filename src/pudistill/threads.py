@@ -1,0 +1,38 @@
+"""How many threads compute, which decides the last digits of a result."""
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from threadpoolctl import threadpool_limits
+
+from pudistill.context import installed
+
+_is_alone: ContextVar[bool] = ContextVar("pudistill_is_alone", default=False)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread inside the ``with`` block.
+
+    Sums over several threads come out a little different for each number of threads, so that a
+    network trained by one of two workers on two cores would not be the one that is trained without
+    workers. What may be one of several at a time computes on one thread, however many there are;
+    small problems lose nothing by it. In threads of a pool nothing is done: the number is one for
+    the whole process.
+    """
+    if _is_alone.get() or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    torch = sys.modules.get("torch")
+    n_before = torch.get_num_threads() if torch else 1
+    with installed(_is_alone, True), threadpool_limits(1, user_api="blas"):
+        if torch:
+            torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            if torch:
+                torch.set_num_threads(n_before)
