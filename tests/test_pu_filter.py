@@ -671,7 +671,7 @@ def test_a_bad_member_does_not_spoil_the_vote(blobs, mood, vote, rule):
     X, y, trusted = blobs
     options = {"n_members": 15, "max_iter": 3, "random_state": 0, **rule}
     good = TieredPUFilter(Moody(share=0.0), **options).fit(X, y, trusted)
-    said = rf"class 1, iteration 1, member \d+ votes for {vote}: member \d+ votes for it"
+    said = rf"class 1, iteration 1, .*member \d+ votes for {vote}: others vote in their place"
     with pytest.warns(RecoveredWarning, match=said):
         mixed = TieredPUFilter(Moody(mood), **options).fit(X, y, trusted)
     assert as_good(mixed, good, y)
@@ -708,7 +708,7 @@ def test_members_that_diverge_are_left_out(blobs, some_diverge):
     pu_filter = TieredPUFilter(network, n_members=6, max_iter=3, threshold=0.6, random_state=0)
     good = clone(pu_filter).fit(X, y, trusted)
     some_diverge(0.3)
-    said = r"class \d, iteration \d, member \d knows nothing, as its training diverged: member \d"
+    said = r"class \d, iteration \d, .*member \d knows nothing, as its training diverged: others"
     with pytest.warns(RecoveredWarning, match=said):
         mixed = clone(pu_filter).fit(X, y, trusted)
     assert as_good(mixed, good, y)
@@ -718,6 +718,8 @@ def test_where_all_diverge_nothing_is_found(blobs, some_diverge):
     X, y, trusted = blobs
     some_diverge(1.0)
     found = TieredPUFilter(TorchClassifier(epochs=1), n_members=3, max_iter=2, random_state=0)
-    with pytest.warns(RecoveredWarning, match="the training of 3 of 3 members diverged"):
+    with pytest.warns(
+        RecoveredWarning, match="member 3 knows nothing, as its training diverged: they abstain"
+    ):
         found.fit(X, y, trusted)
     assert ((found.clean_labels_ >= 0) == trusted).all()

@@ -1,5 +1,6 @@
 import json
 import warnings
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -32,11 +33,13 @@ from pudistill import (
     pu_filter,
 )
 from pudistill.atomic import write_atomic
+from pudistill.data import load_dataset
 from pudistill.exceptions import DamagedWarning, RecoveredWarning
 from pudistill.learners import Training, train
 from pudistill.runs import Run
 from pudistill.storage import check_storable
 from pudistill.units import Units, keeping
+from pudistill.workflow import predict_run
 
 LEARNERS = [
     LogisticRegression(max_iter=1000),
@@ -345,3 +348,18 @@ def test_folders_that_are_no_finished_run_are_refused(run, tmp_path):
     (run.path / "run.json").write_text("{")
     with pytest.raises(InputError, match=r"run.json is missing or damaged"):
         load(run.path)
+
+
+STORED = Path(__file__).parent / "stored"
+
+
+@pytest.mark.parametrize("folder", sorted(STORED.glob("*/*")), ids=lambda path: path.name)
+def test_runs_of_earlier_versions_are_still_read(folder):
+    """`pudistill fit iris` of each version that changed what is written; see CONTRIBUTING.md."""
+    expected = pd.read_csv(folder / "predictions.csv")
+    predictions = predict_run(Run.open_fit(folder), "iris")
+    assert predictions["label"].equals(expected["label"])
+    np.testing.assert_allclose(predictions["confidence"], expected["confidence"], rtol=1e-6)
+    classifier = load(folder)
+    assert classifier.score(load_iris(as_frame=True).data, load_dataset("iris").y) > 0.9
+    assert len(classifier.label_table_) == 150

@@ -341,6 +341,7 @@ class TieredPUFilter(BaseEstimator):
 CALIBRATION_SETS = 3
 # Positives, and negatives, of a member's training set by which it is checked.
 PROBE_SIZE = 32
+DIVERGED = "knows nothing, as its training diverged"
 # Samples that networks vote on at once: enough to be worth sending to a worker.
 NETWORKS_BLOCK = 2048
 HISTORY = ["iteration", "n_positives", "n_negatives", "n_clean", "n_eval", "seconds"]
@@ -732,7 +733,7 @@ def _flaw(member: Any, view: Any, draw: TrainingSet) -> str | None:
     rows = np.concatenate([some[:PROBE_SIZE] for some in (draw.positives, draw.negatives)])
     scores = learners.predict_proba(member, view, 2, rows)[:, 1]
     if not np.isfinite(scores).all():
-        return "knows nothing, as its training diverged"
+        return DIVERGED
     if (scores >= 0.5).all():
         return "votes for everything"
     return "votes for nothing" if (scores < 0.5).all() else None
@@ -743,33 +744,24 @@ def _with_substitutes(
 ) -> list:
     """Let the next good member of its team vote in place of one that would spoil the vote.
 
-    Where its whole team is no better, it abstains. Where nobody is, all may vote who know anything:
-    so it is in the first iterations of networks that learn slowly.
+    Where its whole team is no better, it abstains. Where most members are alike, as networks that
+    learn slowly are in their first iterations, all vote that know anything.
     """
+    flawed = {n: flaw for n, flaw in enumerate(flaws) if flaw is not None}
+    few = 2 * len(flawed) <= len(members)
+    told = flawed if few else {n: flawed[n] for n in flawed if flawed[n] == DIVERGED}
+    if told:
+        each = ", ".join(f"member {n + 1} {flaw}" for n, flaw in told.items())
+        done = "others vote in their place" if few else "they abstain"
+        warnings.warn(f"In the filter, {when}, {each}: {done}.", RecoveredWarning, stacklevel=2)
     voters = list(members)
-    for team in settings.teams if None in flaws else ():
-        good = [n for n in team if flaws[n] is None]
-        for n in (n for n in team if flaws[n] is not None):
-            substitute = next((other for other in good if other > n), good[0] if good else None)
-            if substitute is None:
-                voters[n], votes = learners.Silent(n_classes=2), "it abstains"
-            else:
-                # A copy, as both will go on learning.
-                voters[n] = copy.deepcopy(members[substitute])
-                votes = f"member {substitute + 1} votes for it"
-            warnings.warn(
-                f"In the filter, {when}, member {n + 1} {flaws[n]}: {votes}.",
-                RecoveredWarning,
-                stacklevel=2,
-            )
-    n_silent = sum(isinstance(one, learners.Silent) for one in members)
-    if n_silent and None not in flaws:
-        warnings.warn(
-            f"In the filter, {when}, the training of {n_silent} of {len(members)} members "
-            "diverged, and no other one tells its own samples apart.",
-            RecoveredWarning,
-            stacklevel=2,
-        )
+    for team in settings.teams if few else ():
+        good = [n for n in team if n not in flawed]
+        for n in flawed.keys() & team:
+            # A copy, as both will go on learning.
+            after = next((other for other in good if other > n), good[0] if good else None)
+            silent = learners.Silent(n_classes=2)
+            voters[n] = silent if after is None else copy.deepcopy(members[after])
     return voters
 
 
