@@ -10,9 +10,11 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 
 from pudistill.cli import main
@@ -27,19 +29,18 @@ STOP_SECONDS = 5.0
 
 
 def pudistill(folder, *args):
-    return subprocess.Popen(
-        [sys.executable, "-m", "pudistill", *args],
-        cwd=folder,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    with (folder / "said.txt").open("w") as said:
+        return subprocess.Popen(
+            [sys.executable, "-m", "pudistill", *args],
+            cwd=folder,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            start_new_session=True,
+        )
 
 
-def finish(process):
-    _, err = process.communicate()
-    assert process.returncode == 0, err
+def finish(process, folder):
+    assert process.wait() == 0, (folder / "said.txt").read_text()
 
 
 def result(run):
@@ -174,33 +175,60 @@ FITTED = {"n_members": 4, "max_iter": 2, "n_jobs": 1}
 def fit_run_in(path):
     """Write noisy data as `pudistill corrupt` does."""
     process = pudistill(path.parent, "corrupt", "iris", "--output", path.name, "--trusted", "0.2")
-    finish(process)
+    finish(process, path.parent)
+
+
+def start_with_workers(folder):
+    """Start a run, and wait until its workers are at work."""
+    fit = ["fit", "digits", "--learner", "mlp", "--output", "run", "--n-jobs", "2"]
+    fit += ["--config", "settings.toml"]
+    (folder / "settings.toml").write_text('noise = "symmetric"\ndata = "digits"\n')
+    process = pudistill(folder, *fit)
+    log = folder / "run" / "log.jsonl"
+    while not (log.exists() and '"filter"' in log.read_text()):
+        assert process.poll() is None, (folder / "said.txt").read_text()
+        time.sleep(0.05)
+    while len(in_session(process.pid)) < 3:
+        time.sleep(0.05)
+    time.sleep(1)
+    return process
+
+
+def in_session(number):
+    """Find all processes of a session."""
+    found = []
+    for pid in psutil.pids():
+        with suppress(ProcessLookupError):
+            found += [pid] if os.getsid(pid) == number else []
+    return found
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_stops_at_once_and_says_how_to_go_on(tmp_path, sent):
-    fit = ["fit", "digits", "--learner", "mlp", "--output", "run", "--n-jobs", "2"]
-    fit += ["--config", "settings.toml"]
-    (tmp_path / "settings.toml").write_text('noise = "symmetric"\ndata = "digits"\n')
-    process = pudistill(tmp_path, *fit)
-    log = tmp_path / "run" / "log.jsonl"
-    while not (log.exists() and '"filter"' in log.read_text()):
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.05)
-    time.sleep(1)  # workers are busy
+    process = start_with_workers(tmp_path)
     start = time.monotonic()
     if sent == signal.SIGINT:
         os.killpg(process.pid, sent)  # as a terminal does: workers, too
     else:
         process.send_signal(sent)
-    _, said = process.communicate()
+    assert process.wait() == 130
     assert time.monotonic() - start < STOP_SECONDS
-    assert process.returncode == 130
-    assert said.strip() == (
+    assert (tmp_path / "said.txt").read_text().strip() == (
         "Interrupted. Finished stages are kept in run: pudistill resume run goes on from there."
     )
-    last = json.loads(log.read_text().splitlines()[-1])
+    log = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    last = json.loads(log[-1])
     assert (last["event"], last["reason"][:17]) == ("stops", "KeyboardInterrupt")
+
+
+def test_workers_do_not_outlive_a_run_that_is_killed(tmp_path):
+    process = start_with_workers(tmp_path)
+    process.kill()
+    process.wait()
+    end = time.monotonic() + 20
+    while in_session(process.pid):
+        assert time.monotonic() < end, in_session(process.pid)
+        time.sleep(0.1)
 
 
 @pytest.mark.slow
@@ -209,12 +237,10 @@ def test_kills_at_random_moments_change_nothing(tmp_path, method):
     seed = random.randrange(2**31)
     print(f"seed {seed}")
     rng = random.Random(seed)
-    finish(
-        pudistill(tmp_path, "corrupt", "digits", "--noise", "symmetric", "--output", "noisy.csv")
-    )
+    finish(pudistill(tmp_path, "corrupt", "digits", "--output", "noisy.csv"), tmp_path)
     fit = ["fit", "noisy.csv", "--learner", "mlp", "--method", method]
     start = time.monotonic()
-    finish(pudistill(tmp_path, *fit, "--output", "alone"))
+    finish(pudistill(tmp_path, *fit, "--output", "alone"), tmp_path)
     seconds = time.monotonic() - start
 
     process, n_kills = pudistill(tmp_path, *fit, "--output", "killed"), 0
@@ -223,13 +249,14 @@ def test_kills_at_random_moments_change_nothing(tmp_path, method):
             process.wait(rng.uniform(0.05, 0.4) * seconds)
             break  # it was faster than the next kill
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+            # With its workers, as a machine dies; or alone, as one that took too much memory.
+            rng.choice([os.killpg, os.kill])(process.pid, signal.SIGKILL)
+            process.wait()
             n_kills += 1
         begun = (tmp_path / "killed" / "run.json").exists()
         again = ["resume", "killed"] if begun else [*fit, "--output", "killed"]
         process = pudistill(tmp_path, *again)
-    finish(process)
+    finish(process, tmp_path)
     print(f"{n_kills} kills in a run of {seconds:.0f} s")
     assert n_kills >= 5
     assert result(tmp_path / "killed") == result(tmp_path / "alone")

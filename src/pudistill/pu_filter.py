@@ -22,9 +22,9 @@ from pudistill.exceptions import InputError, RecoveredWarning
 from pudistill.model_selection import deal_folds
 from pudistill.progress import Advance, ignore, stage
 from pudistill.pseudo_labels import one_hot
-from pudistill.threads import one_thread
 from pudistill.units import NOWHERE, Checkpoint, keeping, kept
 from pudistill.validation import MISSING, check_features, check_samples
+from pudistill.workers import one_thread
 
 STOPPED_EARLY = -1
 DEFAULT_THRESHOLD, DEFAULT_MIN_VOTES = 0.9, 0.95  # the paper's, section IV-C

@@ -31,9 +31,9 @@ from pudistill.calibration import Temperature
 from pudistill.exceptions import DivergedError, InputError
 from pudistill.model_selection import deal_folds
 from pudistill.progress import is_watched
-from pudistill.threads import one_thread
 from pudistill.units import NOWHERE, Checkpoint, keeping, kept, place, saving_to
 from pudistill.validation import is_pictures
+from pudistill.workers import end_with_parent, one_thread
 
 # A copy with less than this share of the weight of the sample's heaviest one is left out: it costs
 # a row in the learner's fit and hardly changes the sample's cross-entropy.
@@ -274,6 +274,7 @@ def _recording(
     memory: Any, alone: bool, call: Callable, args: tuple, kwargs: dict
 ) -> tuple[Any, list[tuple]]:
     """Call, and take down warnings; but not in a thread, as filters are those of the process."""
+    end_with_parent()
     with keeping(memory), nullcontext() if alone else one_thread():
         if threading.current_thread() is not threading.main_thread():
             return call(*args, **kwargs), []

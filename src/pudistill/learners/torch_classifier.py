@@ -433,6 +433,8 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         with seeded(0, torch.device("cpu")):
             if "architecture" in meta:
                 network: nn.Module = pretrained.build(meta["architecture"])
+            elif str(estimator.module).startswith(PRETRAINED):
+                raise InputError("The stored network says nothing of its layers: train it anew.")
             else:
                 network = estimator._factory()(estimator.in_shape_, len(estimator.classes_))
         try:

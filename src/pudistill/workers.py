@@ -1,7 +1,10 @@
-"""How many threads compute, which decides the last digits of a result."""
+"""What workers mind: that results do not depend on their number, and that their work is wanted."""
 
+import multiprocessing
+import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -10,6 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from pudistill.context import installed
 
+PATIENCE = 1.0  # seconds after which a worker whose parent has died ends
 _is_alone: ContextVar[bool] = ContextVar("pudistill_is_alone", default=False)
 
 
@@ -36,3 +40,24 @@ def one_thread() -> Iterator[None]:
         finally:
             if torch:
                 torch.set_num_threads(n_before)
+
+
+def end_with_parent() -> None:
+    """Let a worker process end when the process that it works for has been killed.
+
+    joblib's own workers would wait for more work for ever.
+    """
+    global _watches
+    if _watches or not multiprocessing.current_process().name.startswith("LokyProcess"):
+        return
+    _watches = True
+    threading.Thread(target=_watch, args=(os.getppid(),), daemon=True).start()
+
+
+_watches = False
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(PATIENCE)
+    os._exit(1)
