@@ -36,6 +36,7 @@ from pudistill.atomic import write_atomic
 from pudistill.data import load_dataset
 from pudistill.exceptions import DamagedWarning, RecoveredWarning
 from pudistill.learners import Training, train
+from pudistill.progress import stage
 from pudistill.runs import Run
 from pudistill.storage import check_storable
 from pudistill.units import Units, keeping
@@ -363,3 +364,44 @@ def test_runs_of_earlier_versions_are_still_read(folder):
     classifier = load(folder)
     assert classifier.score(load_iris(as_frame=True).data, load_dataset("iris").y) > 0.9
     assert len(classifier.label_table_) == 150
+
+
+@pytest.mark.filterwarnings("always::UserWarning")
+def test_what_happens_in_a_run_is_logged(tmp_path):
+    with Run.begin(tmp_path / "run", {"seed": 0}) as run:
+        warnings.warn("a member was left out", RecoveredWarning, stacklevel=1)
+        warnings.warn("nothing of ours", UserWarning, stacklevel=1)
+        with stage("teachers", total=2):
+            pass
+    lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    assert [one["event"] for one in records][:3] == [
+        *("begins", "a member was left out", "nothing of ours"),
+    ]
+    assert records[3]["stage"] == "teachers"
+    assert records[-1] == {"level": "INFO", "logger": "pudistill.runs", "event": "ends"} | {
+        "time": records[-1]["time"]
+    }
+    assert run.warnings() == ["a member was left out"]
+    with Run.begin(tmp_path / "run", {"seed": 0}) as again:
+        warnings.warn("a member was left out", RecoveredWarning, stacklevel=1)  # told again
+    assert again.warnings() == ["a member was left out"]
+
+
+@pytest.mark.filterwarnings("always::UserWarning")
+def test_a_log_does_not_grow_without_end(tmp_path, monkeypatch):
+    monkeypatch.setattr("pudistill.run_log.LARGEST", 2000)
+    with Run.begin(tmp_path / "run", {}) as run:
+        for n in range(200):
+            warnings.warn(f"member {n} was left out", RecoveredWarning, stacklevel=1)
+    sizes = {path.name: path.stat().st_size for path in run.path.glob("log.jsonl*")}
+    assert len(sizes) == 4
+    assert max(sizes.values()) <= 2000
+    assert run.warnings()[-1] == "member 199 was left out"
+
+
+def test_an_error_is_logged(tmp_path):
+    with pytest.raises(OSError, match="full"), Run.begin(tmp_path / "run", {}):
+        raise OSError("disk full")
+    last = (tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1]
+    assert json.loads(last)["reason"] == "OSError: disk full"
