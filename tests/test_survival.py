@@ -104,6 +104,45 @@ def test_a_damaged_file_that_says_what_to_do_is_named(copied, name, damage):
         resume(copied)
 
 
+def test_a_damaged_file_is_put_aside(copied):
+    (copied / "labels.csv").write_text("my own notes")
+    with pytest.warns(DamagedWarning):
+        resume(copied)
+    assert (copied / "labels.csv.damaged").read_text() == "my own notes"
+
+
+@pytest.mark.parametrize("damage", [truncate, lambda path: path.write_text("")])
+def test_damaged_checksums_are_named_and_nothing_is_moved(alone, copied, damage):
+    damage(copied / SUMS)
+    before = sorted(path.name for path in copied.rglob("*"))
+    with pytest.raises(InputError, match=f"{SUMS} is damaged: bring back a copy of it, or remove"):
+        resume(copied)
+    assert sorted(path.name for path in copied.rglob("*")) == before
+    (copied / SUMS).unlink()
+    resume(copied)
+    assert result(copied) == result(alone)
+
+
+def test_a_run_whose_data_are_gone_is_left_as_it_was(copied, monkeypatch):
+    turn_a_bit(copied / "report.html")
+    monkeypatch.setattr("pudistill.workflow.load_data", no_data)
+    with pytest.raises(InputError, match="no data"):
+        resume(copied)
+    assert (copied / SUMS).exists()
+    assert not list(copied.glob("*.damaged"))
+
+
+def no_data(settings):
+    raise InputError("There are no data here.")
+
+
+def test_a_run_of_another_format_is_left_alone(copied):
+    (copied / SUMS).unlink()
+    (copied / "run.json").write_text('{"format": 3}')
+    with pytest.raises(InputError, match="was written in format 3"):
+        fit_run(Settings.read(QUICK), copied)
+
+
 @pytest.mark.parametrize("damage", [truncate, turn_a_bit, Path.unlink])
 def test_a_run_goes_on_by_its_command_where_its_settings_are_lost(alone, copied, damage):
     (copied / SUMS).unlink()

@@ -4,6 +4,7 @@ import io
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,9 +74,14 @@ def _naming(path: Path) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what a process that was killed left of files that it was writing."""
+def remove_leftovers(folder: Path, *, seconds_old: float = 0.0) -> None:
+    """Remove what a process that was killed left of files that it was writing.
+
+    Where other processes may be writing, only what is at least so old.
+    """
     for temporary in folder.glob(f".*{TEMPORARY}"):
+        if time.time() - temporary.stat().st_mtime < seconds_old:
+            continue
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
         else:

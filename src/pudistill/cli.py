@@ -512,7 +512,7 @@ def _reproduce_and_tell(experiment: str, output: Path, options: dict[str, Any]) 
 
     with _interruptible(output), _progress():
         run = run_experiment(experiment, output, **options)
-    output_console.print((run.path / "table.md").read_text(), soft_wrap=True)
+    output_console.print(run.read_text("table.md"), soft_wrap=True)
     messages.print(f"Table and cells: {run.path}", soft_wrap=True)
 
 
@@ -539,7 +539,8 @@ def _interruptible(folder: Path) -> Iterator[None]:
         messages.print(f"Interrupted. {_how_to_go_on(folder)}", soft_wrap=True)
         raise typer.Exit(130) from None
     except OSError as error:
-        _complain("Error:", "bold red", f"{_described(error)} {_how_to_go_on(folder)}")
+        advice = _how_to_go_on(folder) if folder.exists() else ""
+        _complain("Error:", "bold red", f"{_described(error)} {advice}")
         raise typer.Exit(2) from None
     finally:
         signal.signal(signal.SIGTERM, before)

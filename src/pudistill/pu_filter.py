@@ -752,7 +752,7 @@ def _with_substitutes(
     told = flawed if few else {n: flawed[n] for n in flawed if flawed[n] == DIVERGED}
     if told:
         each = ", ".join(f"member {n + 1} {flaw}" for n, flaw in told.items())
-        done = "others vote in their place" if few else "they abstain"
+        done = "others vote in their place, or none" if few else "they abstain"
         warnings.warn(f"In the filter, {when}, {each}: {done}.", RecoveredWarning, stacklevel=2)
     voters = list(members)
     for team in settings.teams if few else ():
@@ -893,7 +893,7 @@ def cascade_vote(
     for n, member in enumerate(members, start=1):
         proba = score(member, alive)
         votes[alive] += proba >= threshold
-        total[alive] += proba
+        total[alive] += np.nan_to_num(proba)  # of a member that knows nothing
         out = n - votes[alive] > len(members) - min_votes
         if n < len(members):
             votes[alive[out]] = STOPPED_EARLY

@@ -39,6 +39,6 @@ def listening(hear: Callable[[Told], None]) -> Iterator[None]:
 
 
 def tell_again(told: Iterable[Told]) -> None:
-    """Give warnings again that were given in another process."""
+    """Give warnings of ours again that were given in another process."""
     for one in told:
-        warnings.warn(one.message, OWN_CATEGORIES.get(one.category, UserWarning), stacklevel=2)
+        warnings.warn(one.message, OWN_CATEGORIES[one.category], stacklevel=2)

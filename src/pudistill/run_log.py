@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -41,7 +41,8 @@ def logged_to(folder: Path) -> Iterator[None]:
     finally:
         _package.setLevel(level)
         _package.removeHandler(handler)
-        handler.close()
+        with suppress(OSError):  # what the full disk had no room for
+            handler.close()
 
 
 def _note(told: Told) -> None:
@@ -55,11 +56,11 @@ def warnings_in(folder: Path) -> list[str]:
     for path in (folder / name for name in names):
         if not path.exists():
             continue
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
                 record = json.loads(line)
                 if record["category"] in OWN_CATEGORIES:
                     found[str(record["event"])] = None
-            except (ValueError, TypeError, KeyError):  # a line that a crash has cut
+            except (ValueError, TypeError, KeyError, RecursionError):  # a line that a crash has cut
                 continue
     return list(found)

@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import logging
+import re
 import shutil
 import tempfile
 import tomllib
@@ -101,12 +102,12 @@ class Run:
         run = cls(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            content = tomli_w.dumps(config).encode()
-            about = {"format": FORMAT, "command": command, "config": _checksum(content)}
-            run.write_json("run.json", about)
-            run.write_bytes("config.toml", content)
         except OSError as error:
             raise InputError(f"Cannot write to {path}: {error.strerror}.") from error
+        content = tomli_w.dumps(config).encode()
+        about = {"format": FORMAT, "command": command, "config": _checksum(content)}
+        run.write_json("run.json", about)
+        run.write_bytes("config.toml", content)
         return run
 
     @classmethod
@@ -119,6 +120,8 @@ class Run:
         cls.check_free(path, config)
         is_new = not (path / "run.json").exists()
         with _locked(path):
+            if (path / SUMS).is_file():
+                cls(path)._reopen()
             run = cls.create(path, config, command)
             for folder in (path, run.units.folder):
                 remove_leftovers(folder)
@@ -138,20 +141,24 @@ class Run:
 
     @classmethod
     def is_interrupted(cls, path: Path, config: dict[str, Any]) -> bool:
-        """Whether a folder holds a run of these settings that was begun and not finished."""
-        return cls._holds(path, config) and not (path / SUMS).is_file()
+        """Whether a folder holds a run of these settings that has to be finished, or mended."""
+        if not cls._holds(path, config):
+            return False
+        return not (path / SUMS).is_file() or bool(cls(path)._damaged())
 
     @classmethod
     def is_finished(cls, path: Path, config: dict[str, Any]) -> bool:
         """Whether a folder holds a finished run of these settings."""
-        return cls._holds(path, config) and (path / SUMS).is_file()
+        return cls._holds(path, config) and not cls.is_interrupted(path, config)
 
     @classmethod
     def _holds(cls, path: Path, config: dict[str, Any]) -> bool:
         if not (path / "run.json").is_file():
             return False
+        run = cls(path)
+        run.check_format()
         try:
-            return cls(path).read_config() == config
+            return run.read_config() == config
         except InputError as error:
             if (path / SUMS).is_file():
                 raise
@@ -167,25 +174,27 @@ class Run:
         if not (path / "run.json").is_file():
             raise InputError(f"{path} holds no run: name a folder that a command has written to.")
         about, config = run.check_format(), run.read_config()
-        if (path / SUMS).is_file():
-            run._reopen()
+        if (path / SUMS).is_file() and not run._damaged():
+            raise InputError(f"The run in {path} is finished: there is nothing to go on with.")
         return about.get("command", "fit"), config
 
-    def _reopen(self) -> None:
-        """Let a finished run be gone on with if files of it are damaged, which are put aside."""
-        damaged = [name for name in self._sums if not self._is_whole(name)]
-        if not damaged:
-            raise InputError(f"The run in {self.path} is finished: there is nothing to go on with.")
-        for path in (self.path / name for name in damaged):
-            aside = path.with_name(f"{path.name}.damaged")
-            if path.exists():
-                path.rename(aside)
-            warnings.warn(f"{path} is missing or damaged: it is written anew.", DamagedWarning, 3)
-        (self.path / SUMS).unlink()
+    def _damaged(self) -> list[str]:
+        """Name the results of a finished run that are missing or damaged."""
+        return [name for name in self._sums if not self._is_whole(name)]
 
     def _is_whole(self, name: str) -> bool:
         path = self.path / name
         return path.is_file() and _checksum(path.read_bytes()) == self._sums[name]
+
+    def _reopen(self) -> None:
+        """Let a finished run be gone on with; its damaged files are put aside."""
+        for name in self._damaged():
+            path = self.path / name
+            if path.is_file():
+                path.rename(self.path / f"{name.replace('/', '-')}.damaged")
+            warnings.warn(f"{path} is missing or damaged: it is written anew.", DamagedWarning, 3)
+        (self.path / SUMS).unlink()
+        self.__dict__.pop("_sums")
 
     def check_format(self) -> dict[str, Any]:
         """Return ``run.json``; an `InputError` says if another version has to read the run."""
@@ -247,9 +256,14 @@ class Run:
         if not path.is_file():
             return {}
         lines = path.read_text(errors="replace").splitlines()
-        sums = {name: checksum for checksum, _, name in (line.partition("  ") for line in lines)}
-        # Whoever wrote the file, it is about this folder.
-        return {name: sums[name] for name in sums if ".." not in name and not name.startswith("/")}
+        found = [re.fullmatch(r"([0-9a-f]{64})  ((?:model/)?\w[\w.-]*)", line) for line in lines]
+        sums = {one[2]: one[1] for one in found if one is not None}
+        if len(sums) < len(lines) or not sums.keys() >= {"run.json", "config.toml"}:
+            raise InputError(
+                f"{path} is damaged: bring back a copy of it, or remove it and `pudistill resume "
+                f"{self.path}`."
+            )
+        return sums
 
     def warnings(self) -> list[str]:
         """Return what went wrong, or deserves a second look, since the run was begun."""
@@ -292,6 +306,10 @@ class Run:
 
         return self._read("config.toml", read)
 
+    def read_text(self, name: str) -> str:
+        """Read a text of the run."""
+        return self._read(name, bytes.decode)
+
     def read_table(self, stem: str) -> pd.DataFrame:
         """Read a table of the run."""
         return self._read(f"{stem}.parquet", lambda content: pd.read_parquet(io.BytesIO(content)))
@@ -304,7 +322,7 @@ class Run:
         path = self.path / name
         try:
             content = path.read_bytes()
-            if self._sums and self._sums.get(name) != _checksum(content):
+            if (self.path / SUMS).is_file() and self._sums.get(name) != _checksum(content):
                 raise ValueError(f"its checksum is not the one in {SUMS}")
             return read(content)
         except Exception as error:  # whatever a damaged file makes a reader raise

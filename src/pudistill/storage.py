@@ -104,7 +104,7 @@ def _canonical(content: bytes) -> bytes:
         parts = {name: file.read(name) for name in file.namelist()}
     schema = json.loads(parts.pop(SKOPS_SCHEMA))
     numbers: dict[Hashable, int] = {}
-    fresh = count()
+    fresh = count(1)
     names: dict[str, str] = {}
 
     def renumber(node: Any) -> None:
@@ -113,11 +113,11 @@ def _canonical(content: bytes) -> bytes:
                 renumber(one)
         if not isinstance(node, dict):
             return
-        if "__id__" in node:
+        if isinstance(node.get("__id__"), int):
             # Which texts and numbers are one object is an accident of how they came about.
             shared = node["__id__"] if node.get("__loader__") != "JsonNode" else object()
             node["__id__"] = numbers.setdefault(shared, next(fresh))
-        if "file" in node:
+        if isinstance(node.get("file"), str):
             suffix = PurePosixPath(node["file"]).suffix
             node["file"] = names.setdefault(node["file"], f"{len(names)}{suffix}")
         for one in node.values():

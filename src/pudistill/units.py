@@ -24,7 +24,7 @@ from pudistill import __version__
 from pudistill.atomic import from_npz, to_npz, write_atomic
 from pudistill.context import installed
 from pudistill.exceptions import DamagedWarning, InputError
-from pudistill.recording import Told, listening, tell_again
+from pudistill.recording import OWN_CATEGORIES, Told, listening, tell_again
 from pudistill.storage import Stored, dump, restore
 
 # Work that a crash may cost; more often would cost more than it saves.
@@ -58,8 +58,8 @@ class Checkpoint:
         return self.path is not None and time.monotonic() - self._saved >= CHECKPOINT_SECONDS
 
     def hear(self, one: Told) -> None:
-        """Take down a warning, but of files: the next process may find them whole."""
-        if one.category != DamagedWarning.__name__:
+        """Take down a warning of ours, but of files: the next process may find them whole."""
+        if one.category in OWN_CATEGORIES and one.category != DamagedWarning.__name__:
             self.told.append(one)
 
     def load(self) -> dict[str, Any] | None:
@@ -141,9 +141,9 @@ class Units:
                 result = func(*args, **kwargs)
             with suppress(InputError):  # a learner that no file can hold
                 _write(path, _Kept(result._asdict(), checkpoint.told))
+                seconds = round(time.perf_counter() - start, 3)
+                log.info("computed", extra={"file": str(path), "seconds": seconds})
             checkpoint.remove()
-            seconds = round(time.perf_counter() - start, 3)
-            log.info("computed", extra={"file": str(path), "seconds": seconds})
             return result
 
         return cached

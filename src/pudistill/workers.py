@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 from pudistill.context import installed
 
 PATIENCE = 1.0  # seconds after which a worker whose parent has died ends
-_is_alone: ContextVar[bool] = ContextVar("pudistill_is_alone", default=False)
+_has_one_thread: ContextVar[bool] = ContextVar("pudistill_has_one_thread", default=False)
 
 
 @contextmanager
@@ -27,12 +27,12 @@ def one_thread() -> Iterator[None]:
     small problems lose nothing by it. In threads of a pool nothing is done: the number is one for
     the whole process.
     """
-    if _is_alone.get() or threading.current_thread() is not threading.main_thread():
+    if _has_one_thread.get() or threading.current_thread() is not threading.main_thread():
         yield
         return
     torch = sys.modules.get("torch")
     n_before = torch.get_num_threads() if torch else 1
-    with installed(_is_alone, True), threadpool_limits(1, user_api="blas"):
+    with installed(_has_one_thread, True), threadpool_limits(1, user_api="blas"):
         if torch:
             torch.set_num_threads(1)
         try:

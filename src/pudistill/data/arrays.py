@@ -88,7 +88,9 @@ def _load(path: Path) -> dict[str, np.ndarray]:
     part = ""
     try:
         with np.load(path, allow_pickle=False) as archive:
-            require_memory(path, sum(one.file_size for one in archive.zip.infolist()), "its arrays")
+            sizes = {one.filename: one.file_size for one in archive.zip.infolist()}
+            needed = sum(sizes.get(f"{part}.npy", 0) for part in _PARTS)
+            require_memory(path, needed, "its arrays")
             for part in _PARTS:
                 if part in archive:
                     arrays[part] = archive[part]

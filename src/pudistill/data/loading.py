@@ -108,7 +108,10 @@ def load_dataset(
         labels_required=labels_required,
         columns_required=columns_required,
     )
-    dataset = _read(source, options)
+    try:
+        dataset = _read(source, options)
+    except MemoryError as error:
+        raise InputError(f"{source} does not fit into memory: give a part of it.") from error
     if image_size is not None and not dataset.is_pictures:
         raise InputError(f"{source} holds features, not pictures: leave --image-size out.")
     if trusted is not None:

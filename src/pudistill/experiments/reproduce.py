@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pudistill.atomic import remove_leftovers
 from pudistill.exceptions import InputError
 from pudistill.experiments import levels as at_levels
 from pudistill.experiments import own_noise, paper, teachers
@@ -137,6 +138,7 @@ def reproduce(
     )
     # Read before a folder is made.
     edition = setup.edition if what.on_scale else paper.CLOTHING1M
+    remove_leftovers(setup.units.folder, seconds_old=3600)  # other experiments may share it
     with Run.begin(path, config, "reproduce") as run:
         start = time.perf_counter()
         result = what.run(setup)

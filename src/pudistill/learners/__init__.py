@@ -9,7 +9,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
@@ -29,6 +29,7 @@ from sklearn.utils.validation import _num_samples, has_fit_parameter
 
 from pudistill.calibration import Temperature
 from pudistill.exceptions import DivergedError, InputError
+from pudistill.learners.recipes import learning_at, share_of_rate
 from pudistill.model_selection import deal_folds
 from pudistill.progress import is_watched
 from pudistill.units import NOWHERE, Checkpoint, keeping, kept, place, saving_to
@@ -72,6 +73,8 @@ class Training:
         Train on from the weights of `estimator`.
     expendable : bool, default=False
         One of many, so that it is no reason to stop if its training diverges.
+    share_of_rate : float
+        Share of its learning rate at which a network learns; that of `learning_at`.
     """
 
     estimator: Any
@@ -83,6 +86,7 @@ class Training:
     params: dict[str, Any] | None = None
     continued: bool = False
     expendable: bool = False
+    share_of_rate: float = field(default_factory=share_of_rate)
 
 
 def default_learner(X: Any) -> BaseEstimator:
@@ -152,6 +156,11 @@ def train(task: Training) -> Any:
 
 
 def _train(task: Training) -> Any:
+    with learning_at(task.share_of_rate):
+        return _train_at_rate(task)
+
+
+def _train_at_rate(task: Training) -> Any:
     learner = _prepared(task)
     final = _final_step(learner)
     if getattr(final, "accepts_soft_targets", False):
@@ -263,7 +272,8 @@ def in_order(tasks: Iterable[tuple], n_jobs: int | None, *, alone: bool = False)
     """
     generator = get_active_backend()[0].supports_return_generator
     parallel = Parallel(n_jobs=n_jobs, return_as="generator" if generator else "list")
-    recorded = (delayed(_recording)(place(), alone, *task) for task in tasks)
+    memory = place()  # here: joblib draws some of the tasks in a thread that knows of none
+    recorded = (delayed(_recording)(memory, alone, *task) for task in tasks)
     for result, caught in parallel(recorded):
         for warning in caught:
             warnings.warn_explicit(*warning)

@@ -643,7 +643,11 @@ def _teach_patiently(network: TorchClassifier, job: Job, seed: int) -> None:
         current_checkpoint().remove()
         job.module.load_state_dict(weights)
         network.recipe_ = replace(job.recipe, learning_rate=rate)
-        teach([network], [replace(job, recipe=network.recipe_)], seed)
+        try:
+            teach([network], [replace(job, recipe=network.recipe_)], seed)
+        except DivergedError:
+            current_checkpoint().remove()
+            raise
 
 
 def fit_together(

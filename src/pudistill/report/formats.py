@@ -1,5 +1,6 @@
 """How the report writes shares, counts, settings and names."""
 
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import pandas as pd
 from markupsafe import Markup
 
 MAX_LISTED = 12
-LONGEST_NAME, LONGEST_SENTENCE = 100, 2000  # characters
+LONGEST_NAME, LONGEST_SENTENCE = 300, 2000  # characters
 NARROW = 0.02  # an interval narrower than this is written with a decimal
 
 
@@ -108,8 +109,8 @@ def shortened(content: Any, longest: int = LONGEST_NAME) -> Any:
     Examples
     --------
     >>> from pudistill.report.formats import shortened
-    >>> shortened({"classes": ["cat", 500 * "A" + 500 * "B"]})["classes"]
-    ['cat', 'AAAAAAAAAAAAAAAAAAAAAAAAAAAAAA … BBBBBBBBBB (1,000 characters)']
+    >>> shortened({"classes": ["cat", 500 * "A" + 500 * "B"]})["classes"][1][-47:]
+    'BBBBBBBBBBBBBBBBBB (1,000 characters, 472e92d8)'
     """
     if isinstance(content, Mapping):
         return {name: shortened(one, longest) for name, one in content.items()}
@@ -118,7 +119,8 @@ def shortened(content: Any, longest: int = LONGEST_NAME) -> Any:
     if isinstance(content, pd.DataFrame):
         return content.map(shortened, longest=longest) if len(content) else content
     if isinstance(content, str) and len(content) > longest:
-        return f"{content[:30]} … {content[-10:]} ({len(content):,} characters)"
+        mark = zlib.crc32(content.encode())  # names that differ in the middle stay different
+        return f"{content[:30]} … {content[-30:]} ({len(content):,} characters, {mark:08x})"
     return content
 
 
