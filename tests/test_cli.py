@@ -22,6 +22,7 @@ QUICK = ["--n-members", "3", "--max-iter", "2", "--threshold", "0.7", "--min-con
 RUN_FILES = {
     *(".lock", "config.toml", "gallery.npz", "history.csv", "history.parquet", "labels.csv"),
     *("labels.parquet", "metrics.json", "model", "report.html", "run.json", "units"),
+    *("log.jsonl", "SHA256SUMS"),
 }
 
 
@@ -478,11 +479,11 @@ def test_names_are_no_markup(command, wine, tmp_path):
 
 def test_a_folder_that_cannot_be_written_to_is_named(command, tmp_path, monkeypatch):
     def refuse_to_write(*_, **__):
-        raise PermissionError(13, "Permission denied", "locked/noisy.csv")
+        raise PermissionError(13, "Permission denied", ".noisy.csv-k2j4.writing")
 
     monkeypatch.setattr("tempfile.mkstemp", refuse_to_write)
     args = ["corrupt", "wine", "--output", "noisy.csv"]
-    refuse(command, tmp_path, *args, says="locked/noisy.csv: Permission denied.")
+    refuse(command, tmp_path, *args, says="noisy.csv: Permission denied.")
 
 
 def test_version(command):

@@ -8,8 +8,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from pudistill.context import installed
 
@@ -32,7 +33,8 @@ def one_thread() -> Iterator[None]:
         return
     torch = sys.modules.get("torch")
     n_before = torch.get_num_threads() if torch else 1
-    with installed(_has_one_thread, True), threadpool_limits(1, user_api="blas"):
+    limits = _controller(bool(torch)).limit(limits=1, user_api="blas")
+    with installed(_has_one_thread, True), limits:
         if torch:
             torch.set_num_threads(1)
         try:
@@ -40,6 +42,12 @@ def one_thread() -> Iterator[None]:
         finally:
             if torch:
                 torch.set_num_threads(n_before)
+
+
+@cache
+def _controller(_: bool) -> ThreadpoolController:
+    """Find the libraries that have threads, which takes a while: once, and again with PyTorch."""
+    return ThreadpoolController()
 
 
 def end_with_parent() -> None:

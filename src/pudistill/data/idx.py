@@ -119,5 +119,8 @@ def _read_shape(path: Path, read: Callable[[int], bytes]) -> tuple[int, ...]:
     if start[:3] != bytes([0, 0, _UNSIGNED_BYTE]) or len(lengths) < 4 * n_axes:
         raise InputError(f"{path}: this is not an IDX file of bytes.")
     if n_axes not in (1, 3):
-        raise InputError(f"{path}: its data have {n_axes} axes: give images (3) or labels (1).")
+        raise InputError(
+            f"{path}: these are not images, which have 3 axes, nor labels, which have 1, but data "
+            f"of {n_axes} axes: fetch the file anew."
+        )
     return tuple(int(length) for length in np.frombuffer(lengths, ">u4"))
