@@ -25,9 +25,10 @@ from sklearn.datasets import load_digits
 from sklearn.naive_bayes import GaussianNB
 
 from pudistill import InputError, TorchClassifier, load
+from pudistill.atomic import checksum_of
 from pudistill.data import load_dataset, write_table
 from pudistill.runs import SUMS, Run, to_csv
-from pudistill.units import CHECKSUM_BYTES, Units, _checksum
+from pudistill.units import CHECKSUM_BYTES, Units
 from pudistill.workflow import Settings, fit_run, predict_run, write_report
 
 SEED = 0
@@ -178,7 +179,7 @@ def taught() -> Taught:
 def read_unit(folder):
     (path,) = folder.glob("taught-*.npz")
     if len(content := path.read_bytes()) % 2:  # half of them with the checksum of an enemy
-        path.write_bytes(content + _checksum(content))
+        path.write_bytes(content + checksum_of(content).encode())
     return Units(folder).cache(taught)()
 
 

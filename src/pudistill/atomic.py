@@ -1,12 +1,13 @@
 """Files that are there whole or not at all, whatever happens while they are written."""
 
+import hashlib
 import io
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
@@ -80,12 +81,18 @@ def remove_leftovers(folder: Path, *, seconds_old: float = 0.0) -> None:
     Where other processes may be writing, only what is at least so old.
     """
     for temporary in folder.glob(f".*{TEMPORARY}"):
-        if time.time() - temporary.stat().st_mtime < seconds_old:
-            continue
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # another process has just completed it
+            if time.time() - temporary.stat().st_mtime < seconds_old:
+                continue
+            if temporary.is_dir():
+                shutil.rmtree(temporary, ignore_errors=True)
+            else:
+                temporary.unlink()
+
+
+def checksum_of(content: bytes) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def write_atomic(path: Path, content: bytes) -> None:

@@ -7,7 +7,6 @@ happened; and at last ``SHA256SUMS``, as ``sha256sum --check`` reads it, which s
 finished and by which every file that is read again is checked.
 """
 
-import hashlib
 import io
 import json
 import logging
@@ -27,7 +26,14 @@ import pandas as pd
 import tomli_w
 from filelock import FileLock, Timeout
 
-from pudistill.atomic import TEMPORARY, from_npz, remove_leftovers, to_npz, write_atomic
+from pudistill.atomic import (
+    TEMPORARY,
+    checksum_of,
+    from_npz,
+    remove_leftovers,
+    to_npz,
+    write_atomic,
+)
 from pudistill.calibration import Temperature
 from pudistill.exceptions import DamagedWarning, InputError
 from pudistill.learners import Mixture
@@ -105,7 +111,7 @@ class Run:
         except OSError as error:
             raise InputError(f"Cannot write to {path}: {error.strerror}.") from error
         content = tomli_w.dumps(config).encode()
-        about = {"format": FORMAT, "command": command, "config": _checksum(content)}
+        about = {"format": FORMAT, "command": command, "config": checksum_of(content)}
         run.write_json("run.json", about)
         run.write_bytes("config.toml", content)
         return run
@@ -184,7 +190,7 @@ class Run:
 
     def _is_whole(self, name: str) -> bool:
         path = self.path / name
-        return path.is_file() and _checksum(path.read_bytes()) == self._sums[name]
+        return path.is_file() and checksum_of(path.read_bytes()) == self._sums[name]
 
     def _reopen(self) -> None:
         """Let a finished run be gone on with; its damaged files are put aside."""
@@ -272,7 +278,7 @@ class Run:
     def write_bytes(self, name: str, content: bytes) -> None:
         """Write a file of the run; in one that is finished, a new version of it."""
         write_atomic(self.path / name, content)
-        self._sums[name] = _checksum(content)
+        self._sums[name] = checksum_of(content)
         if (self.path / SUMS).is_file():
             self._write_sums()
 
@@ -300,7 +306,7 @@ class Run:
         checksum = self.check_format()["config"]
 
         def read(content: bytes) -> dict[str, Any]:
-            if _checksum(content) != checksum:
+            if checksum_of(content) != checksum:
                 raise ValueError("its checksum is not the one in run.json")
             return tomllib.loads(content.decode())
 
@@ -322,7 +328,7 @@ class Run:
         path = self.path / name
         try:
             content = path.read_bytes()
-            if (self.path / SUMS).is_file() and self._sums.get(name) != _checksum(content):
+            if (self.path / SUMS).is_file() and self._sums.get(name) != checksum_of(content):
                 raise ValueError(f"its checksum is not the one in {SUMS}")
             return read(content)
         except Exception as error:  # whatever a damaged file makes a reader raise
@@ -363,7 +369,7 @@ class Run:
         try:
             for name, content in files.items():
                 write_atomic(folder / name, content)
-                self._sums[f"model/{name}"] = _checksum(content)
+                self._sums[f"model/{name}"] = checksum_of(content)
             folder.chmod(0o755)
             shutil.rmtree(self.path / "model", ignore_errors=True)  # of the same run, interrupted
             folder.rename(self.path / "model")
@@ -493,10 +499,6 @@ def _classifier_class(name: str) -> type:
     if name not in methods.METHODS.values():
         raise KeyError(name)
     return getattr(methods, name)
-
-
-def _checksum(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def _is_scalar(value: Any) -> bool:

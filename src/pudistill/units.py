@@ -4,7 +4,6 @@ Whoever has a place for stages installs it with :func:`keeping`; a stage that is
 :func:`kept` for what was computed before, and is computed if there is nothing, or nobody keeps any.
 """
 
-import hashlib
 import inspect
 import json
 import logging
@@ -21,7 +20,7 @@ import numpy as np
 from sklearn.utils.validation import check_memory
 
 from pudistill import __version__
-from pudistill.atomic import from_npz, to_npz, write_atomic
+from pudistill.atomic import checksum_of, from_npz, to_npz, write_atomic
 from pudistill.context import installed
 from pudistill.exceptions import DamagedWarning, InputError
 from pudistill.recording import OWN_CATEGORIES, Told, listening, tell_again
@@ -29,7 +28,7 @@ from pudistill.storage import Stored, dump, restore
 
 # Work that a crash may cost; more often would cost more than it saves.
 CHECKPOINT_SECONDS = 5.0
-CHECKSUM_BYTES = 16
+CHECKSUM_BYTES = 64
 log = logging.getLogger(__name__)
 
 
@@ -232,7 +231,7 @@ def _write(path: Path, kept: _Kept) -> None:
     arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
     content = to_npz(arrays)
     path.parent.mkdir(exist_ok=True)
-    write_atomic(path, content + _checksum(content))
+    write_atomic(path, content + checksum_of(content).encode())
 
 
 def _read(path: Path) -> _Kept | None:
@@ -240,7 +239,7 @@ def _read(path: Path) -> _Kept | None:
     try:
         file = path.read_bytes()
         content, checksum = file[:-CHECKSUM_BYTES], file[-CHECKSUM_BYTES:]
-        if _checksum(content) != checksum:
+        if checksum_of(content).encode() != checksum:
             raise ValueError("its checksum is wrong")
         arrays = from_npz(content)
         about = json.loads(arrays["about"].tobytes())
@@ -254,7 +253,3 @@ def _read(path: Path) -> _Kept | None:
             stacklevel=2,
         )
         return None
-
-
-def _checksum(content: bytes) -> bytes:
-    return hashlib.blake2b(content, digest_size=CHECKSUM_BYTES).digest()
