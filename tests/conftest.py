@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from joblib import parallel_config
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
@@ -22,6 +23,17 @@ def real_data():
         return path
 
     return find
+
+
+@pytest.fixture
+def brief_training(monkeypatch):
+    """Let networks learn for few epochs, where it does not matter what they know in the end."""
+    recipes = pytest.importorskip("pudistill.learners.recipes").RECIPES
+    for recipe in recipes.values():
+        for role, of_role in recipe.items():
+            monkeypatch.setitem(recipe, role, of_role.changed(epochs=3))
+    with parallel_config("sequential"):  # other processes would know nothing of it
+        yield
 
 
 @pytest.fixture

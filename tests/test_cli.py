@@ -203,6 +203,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(command, wine, tmp_path, mo
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+@pytest.mark.usefixtures("brief_training")
 def test_fit_an_image_folder_with_a_trusted_file_then_predict(command, tmp_path):
     X, y = load_digits(n_class=3, return_X_y=True)
     rng = np.random.default_rng(0)
@@ -432,6 +433,7 @@ def test_bad_pictures_are_named(command, tmp_path):
     refuse(command, tmp_path, "fit", "empty", "--output", "run", says="empty")
 
 
+@pytest.mark.usefixtures("brief_training")
 def test_bad_pictures_can_be_left_out_and_are_listed(command, tmp_path):
     X, y = load_digits(n_class=2, return_X_y=True)
     for i in range(60):
@@ -512,6 +514,7 @@ def test_predict_refuses_what_does_not_fit_the_run(command, wine, tmp_path):
     refuse(command, tmp_path, "predict", "nothing", "noisy.csv", says="holds no run")
 
 
+@pytest.mark.usefixtures("brief_training")
 def test_experiments_are_named_in_one_command(command, tmp_path):
     code, out, err = command("reproduce", "table3", "table1", "--output", "all")
     assert code == 0
@@ -528,6 +531,7 @@ def test_experiments_are_named_in_one_command(command, tmp_path):
         assert "damaged" not in err
 
 
+@pytest.mark.usefixtures("brief_training")
 def test_clothing1m_is_fitted_with_a_network_of_the_hub(command, clothing, tiny_resnet, tmp_path):
     options = ["--learner", f"transformers:{tiny_resnet}", "--image-size", "32", "--skip-bad"]
     (clothing / "images/0/noisy_train-0.jpg").unlink()

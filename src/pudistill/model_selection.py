@@ -42,7 +42,7 @@ class TrustedKFold(BaseCrossValidator):
     >>> trusted = np.arange(150) % 5 == 0
     >>> with config_context(enable_metadata_routing=True):
     ...     scores = cross_val_score(
-    ...         PUDistillClassifier(n_members=5, threshold=0.7, random_state=0),
+    ...         PUDistillClassifier(method="paper", n_members=5, random_state=0),
     ...         X,
     ...         y,
     ...         cv=TrustedKFold(3, random_state=0),

@@ -34,6 +34,7 @@ def test_methods_are_compared_at_each_level(tmp_path):
     assert "Co-teaching" not in (finished.path / "figure.svg").read_text()
 
 
+@pytest.mark.usefixtures("brief_training")
 def test_the_same_command_again_computes_nothing(tmp_path, monkeypatch):
     options = {"levels": [0.3], "compared": ["cross_entropy"]}
     first = run(tmp_path, **options)
@@ -41,6 +42,7 @@ def test_the_same_command_again_computes_nothing(tmp_path, monkeypatch):
     assert run(tmp_path, **options).path == first.path == tmp_path / "table5-smoke"
 
 
+@pytest.mark.usefixtures("brief_training")
 def test_experiments_share_what_they_have_in_common(tmp_path):
     options = {"levels": [0.3], "compared": ["cross_entropy", "paper"]}
     run(tmp_path, **options)
@@ -76,12 +78,14 @@ def test_in_the_papers_protocol_nobody_knows_who_is_trusted(tmp_path, monkeypatc
     assert (y[known] == trusted[known]).all()  # the overall level counts them as right
 
 
+@pytest.mark.usefixtures("brief_training")
 def test_the_table_says_who_was_told(tmp_path):
     finished = run(tmp_path, levels=[0.3], compared=["co_teaching_as_published"])
     assert "as published, told the noise level" in (finished.path / "table.md").read_text()
     assert "Co-teaching, told" in (finished.path / "figure.svg").read_text()
 
 
+@pytest.mark.usefixtures("brief_training")
 def test_several_seeds_have_a_spread(tmp_path):
     finished = run(tmp_path, levels=[0.3], compared=["cross_entropy"], n_seeds=2)
     (cell,) = pd.read_csv(finished.path / "cells.csv").itertuples()
@@ -90,6 +94,7 @@ def test_several_seeds_have_a_spread(tmp_path):
     assert "±" in (finished.path / "table.md").read_text()
 
 
+@pytest.mark.usefixtures("brief_training")
 def test_an_interrupted_experiment_goes_on(tmp_path, monkeypatch):
     options = {"levels": [0.3], "compared": ["cross_entropy", "mixup"]}
 
@@ -108,6 +113,7 @@ def test_an_interrupted_experiment_goes_on(tmp_path, monkeypatch):
     assert len(pd.read_csv(finished.path / "cells.csv")) == 2
 
 
+@pytest.mark.usefixtures("brief_training")
 def test_teachers_and_clean_sets_are_measured_on_test_samples(tmp_path):
     cells = pd.read_csv(run(tmp_path, "table1").path / "cells.csv")
     assert (cells.loc[cells["data"] == "Clothing1M", "status"] == "not run: no data").all()
@@ -168,6 +174,7 @@ def test_what_is_wrong_is_named(tmp_path, options, says):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("brief_training")
 def test_clothing1m_is_measured_where_it_is(clothing, tiny_resnet, tmp_path, monkeypatch):
     (tmp_path / "resnet-50").symlink_to(tiny_resnet)
     monkeypatch.setattr(scales, "CLOTHING1M_SIZE", 32)
@@ -234,6 +241,7 @@ def test_who_can_be_told_is_who_has_a_parameter_for_it():
         assert "use_trusted" in getattr(methods, methods.METHODS[name])().get_params()
 
 
+@pytest.mark.usefixtures("brief_training")
 def test_a_cell_that_diverges_spoils_no_other(tmp_path, monkeypatch):
     def diverges(bench):
         def score(noisy):
