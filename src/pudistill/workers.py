@@ -50,16 +50,21 @@ def _controller(_: bool) -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def end_with_parent() -> None:
+def end_with_parent(parent: int) -> None:
     """Let a worker process end when the process that it works for has been killed.
 
-    joblib's own workers would wait for more work for ever.
+    joblib's own workers would finish what has been sent, and wait for more for minutes.
+
+    Parameters
+    ----------
+    parent : int
+        Number of that process, which may be dead by now.
     """
     global _watches
     if _watches or not multiprocessing.current_process().name.startswith("LokyProcess"):
         return
     _watches = True
-    threading.Thread(target=_watch, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
 
 
 _watches = False

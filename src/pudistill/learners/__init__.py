@@ -5,6 +5,7 @@ learner that knows soft targets (``accepts_soft_targets``, as `TorchClassifier`)
 are; any other classifier gets weighted copies, which is the same cross-entropy.
 """
 
+import os
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -273,7 +274,8 @@ def in_order(tasks: Iterable[tuple], n_jobs: int | None, *, alone: bool = False)
     generator = get_active_backend()[0].supports_return_generator
     parallel = Parallel(n_jobs=n_jobs, return_as="generator" if generator else "list")
     memory = place()  # here: joblib draws some of the tasks in a thread that knows of none
-    recorded = (delayed(_recording)(memory, alone, *task) for task in tasks)
+    here = os.getpid()
+    recorded = (delayed(_recording)(here, memory, alone, *task) for task in tasks)
     for result, caught in parallel(recorded):
         for warning in caught:
             warnings.warn_explicit(*warning)
@@ -281,10 +283,10 @@ def in_order(tasks: Iterable[tuple], n_jobs: int | None, *, alone: bool = False)
 
 
 def _recording(
-    memory: Any, alone: bool, call: Callable, args: tuple, kwargs: dict
+    parent: int, memory: Any, alone: bool, call: Callable, args: tuple, kwargs: dict
 ) -> tuple[Any, list[tuple]]:
     """Call, and take down warnings; but not in a thread, as filters are those of the process."""
-    end_with_parent()
+    end_with_parent(parent)
     with keeping(memory), nullcontext() if alone else one_thread():
         if threading.current_thread() is not threading.main_thread():
             return call(*args, **kwargs), []
