@@ -3,7 +3,7 @@
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
@@ -14,8 +14,7 @@ from joblib.parallel import get_active_backend
 from pudistill.exceptions import InputError
 
 PATIENCE = 20.0  # seconds that a cluster has to answer
-LOCAL = "local-ray"
-CLIENT = "ray://"
+LOCAL, ANY, CLIENT = "local-ray", "auto", "ray://"
 
 
 @contextmanager
@@ -27,7 +26,8 @@ def running_on(address: str | None, gpus: float = 0.0) -> Iterator[None]:
     address : str or None
         "local-ray": one that is started on this machine for the time of the block;
         "ray://HOST:PORT", "HOST:PORT" or "auto": one that runs, which is left running. None: no
-        cluster, but whatever joblib is set to.
+        cluster, but whatever joblib is set to. Where Ray is connected to a cluster already,
+        "local-ray" and "auto" mean that one.
     gpus : float, default=0
         GPUs, or the share of one, that each task asks for.
 
@@ -53,8 +53,9 @@ def running_on(address: str | None, gpus: float = 0.0) -> Iterator[None]:
         yield
         return
     ray = _import_ray()
-    connected_before = ray.is_initialized()
-    if not connected_before:
+    # Whoever has connected before goes on being connected.
+    connects = not (ray.is_initialized() and address in (ANY, LOCAL))
+    if connects:
         _connect(ray, address)
     try:
         from pudistill.ray_tasks import RayTasks
@@ -64,7 +65,7 @@ def running_on(address: str | None, gpus: float = 0.0) -> Iterator[None]:
         with parallel_config(backend, n_jobs=-1):
             yield
     finally:
-        if not connected_before:
+        if connects:
             ray.shutdown()
 
 
@@ -83,46 +84,54 @@ def _connect(ray: Any, address: str) -> None:
     options = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
     if address == LOCAL:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told of it
-        ray.init(include_dashboard=False, **options)
-        return
-    _check_port(address)
-    joined: Future = Future()
-
-    def join() -> None:
         try:
-            joined.set_result(ray.init(address, **options))
+            ray.init(include_dashboard=False, **options)
         except Exception as error:  # of any kind: Ray has no error of its own for it
-            joined.set_exception(error)
-
-    # Ray itself waits for more than half a minute.
-    threading.Thread(target=join, daemon=True).start()
+            raise InputError(
+                f"Ray did not start on this machine ({_reason(error)}): try again, or leave "
+                "--cluster out."
+            ) from error
+        return
     try:
-        joined.result(PATIENCE)
+        _check_port(address)
+        _within(PATIENCE, lambda: ray.init(address, **options))
     except Exception as error:
-        reason = str(error).strip().splitlines() or [f"it gave no answer for {PATIENCE:.0f} s"]
-        raise InputError(f"{_unreachable(address)} ({reason[0]}){_ADVICE}") from error
-
-
-_ADVICE = f": start it with `ray start --head`, correct the address, or use --cluster {LOCAL}."
-
-
-def _unreachable(address: str) -> str:
-    return f"The Ray cluster {address} cannot be reached"
+        raise InputError(
+            f"The Ray cluster {address} cannot be reached ({_reason(error)}): start it with `ray "
+            f"start --head`, correct the address, or use --cluster {LOCAL}."
+        ) from error
 
 
 def _check_port(address: str) -> None:
-    """See whether anybody is there, sooner than Ray would say that nobody is."""
-    if address == "auto":
+    """Raise an error where nobody listens, long before Ray would."""
+    if address == ANY:
         return
     host, _, port = address.removeprefix(CLIENT).rpartition(":")
     if not host or not port.isdecimal():
-        raise InputError(
-            f"{address!r} is no cluster: name {LOCAL}, {CLIENT}HOST:PORT, HOST:PORT, or auto."
-        )
+        raise ValueError(f"an address is {CLIENT}HOST:PORT, HOST:PORT, {ANY} or {LOCAL}")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
+
+
+def _within(seconds: float, act: Callable[[], object]) -> None:
+    """Do what may take for ever, and raise an error if it has not ended in time."""
+    outcome: Future = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(act())
+        except Exception as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
-    except (OSError, OverflowError) as error:
-        raise InputError(f"{_unreachable(address)} ({error}){_ADVICE}") from error
+        outcome.result(seconds)
+    except TimeoutError:
+        raise TimeoutError(f"no answer for {seconds:.0f} s") from None
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 def is_elsewhere() -> bool:
