@@ -64,7 +64,7 @@ def run_facts(units: Path, rows: pd.DataFrame, command: str) -> dict[str, Any]:
 def installed() -> dict[str, str]:
     """Return versions of what decides results and speed."""
     found = {"python": platform.python_version()}
-    for name in ("pudistill", "numpy", "scikit-learn", "cleanlab", "torch"):
+    for name in ("pudistill", "numpy", "scikit-learn", "cleanlab", "torch", "ray"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -53,6 +53,20 @@ IdColumn = Annotated[
 ImageSize = Annotated[
     int | None, typer.Option(help="Resize and crop pictures to a square of this many pixels.")
 ]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        help="Run on a Ray cluster: ray://HOST:PORT, HOST:PORT or auto for one that there is, "
+        "local-ray for one on this machine.",
+        metavar="ADDRESS",
+    ),
+]
+Gpus = Annotated[
+    float,
+    typer.Option(
+        "--gpus-per-member", min=0, help="On a cluster: GPUs, or the share of one, for each member."
+    ),
+]
 
 
 def main() -> None:
@@ -280,6 +294,8 @@ def fit(
         ),
     ] = True,
     seed: Seed = 0,
+    cluster: Cluster = None,
+    gpus: Gpus = 0.0,
     config: Annotated[
         Path | None,
         typer.Option(help="A run's config.toml to repeat; options given beside it win."),
@@ -294,7 +310,7 @@ def fit(
         values = _read_toml(config) | values
     if values.get("data") is None:
         raise InputError("No data: name them, as in `pudistill fit DATA --output RUN`.")
-    _fit_and_tell(Settings.read(values), output)
+    _fit_and_tell(Settings.read(values), output, cluster, gpus)
 
 
 @app.command(epilog="Example: pudistill predict run new-photos/ --output predictions.csv")
@@ -427,12 +443,16 @@ def reproduce(
 @app.command(epilog="Example: pudistill resume run")
 def resume(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of an unfinished run.")],
+    cluster: Cluster = None,
+    gpus: Gpus = 0.0,
 ) -> None:
     """Go on with a run that was interrupted, whatever command made it."""
     from pudistill.runs import Run
     from pudistill.workflow import Settings
 
     command, config = Run.begun(run)
+    if cluster is not None and command != "fit":
+        raise InputError(f"{run} is no run of `pudistill fit`: resume it without --cluster.")
     if command == "sweep":
         _sweep_and_tell(config, run)
     elif command == "reproduce":
@@ -446,7 +466,7 @@ def resume(
         }
         _reproduce_and_tell(config["experiment"], run.parent, options)
     else:
-        _fit_and_tell(Settings.read(config), run)
+        _fit_and_tell(Settings.read(config), run, cluster, gpus)
 
 
 def _numbers(text: str | None) -> list[float] | None:
@@ -498,10 +518,13 @@ def _first_free(name: str) -> Path:
     return path
 
 
-def _fit_and_tell(settings: "Settings", folder: Path) -> None:
+def _fit_and_tell(
+    settings: "Settings", folder: Path, cluster: str | None = None, gpus: float = 0.0
+) -> None:
+    from pudistill.cluster import running_on
     from pudistill.workflow import fit_run
 
-    with _interruptible(folder), _progress():
+    with _interruptible(folder), running_on(cluster, gpus), _progress():
         run = fit_run(settings, folder)
     _print_accuracy(run)
     _print_outputs(run)

@@ -5,7 +5,6 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
@@ -293,7 +292,7 @@ class TieredPUFilter(BaseEstimator):
     ) -> list["ClassResult"]:
         """Filter one class after the other, or side by side if they may be apart (line 1)."""
         ignored = ["n_jobs", "advance", "checkpoint"]
-        filter_class = partial(_with_one_thread, kept(_filter_class, ignored))
+        filter_class = kept(_filter_class, ignored)
         n_steps = settings.max_iter * settings.n_members
         found = []
         with stage("filter", n_classes * n_steps) as advance:
@@ -303,7 +302,7 @@ class TieredPUFilter(BaseEstimator):
                 results = learners.in_order(tasks, self.n_jobs)
             else:
                 shared = (*inputs, self.n_jobs, advance)
-                results = (filter_class(c, *shared) for c in range(n_classes))
+                results = (_with_one_thread(filter_class, c, *shared) for c in range(n_classes))
             for result in results:
                 found.append(result)
                 advance(to=len(found) * n_steps)

@@ -29,6 +29,7 @@ from pudistill.storage import Stored, dump, restore
 # Work that a crash may cost; more often would cost more than it saves.
 CHECKPOINT_SECONDS = 5.0
 CHECKSUM_BYTES = 64
+File = tuple[Path, bytes]
 log = logging.getLogger(__name__)
 
 
@@ -74,7 +75,7 @@ class Checkpoint:
         """Keep arrays, fitted learners, and lists or dictionaries of these."""
         if self.path is not None:
             with suppress(InputError):  # a learner that no file can hold
-                _write(self.path, _Kept(parts, self.told))
+                _write(self.path, _content(_Kept(parts, self.told)))
             self._saved = time.monotonic()
 
     def remove(self) -> None:
@@ -121,34 +122,51 @@ class Units:
         signature = inspect.signature(func)
         result_type = get_type_hints(func)["return"]
 
-        def cached(*args: Any, **kwargs: Any) -> Any:
+        name = func.__name__.strip("_")
+
+        def path_of(*args: Any, **kwargs: Any) -> Path:
             inputs = signature.bind(*args, **kwargs).arguments
-            for name in ignore:
-                inputs.pop(name, None)
+            for ignored in ignore:
+                inputs.pop(ignored, None)
             key = joblib.hash((__version__, func.__module__, func.__qualname__, inputs))
-            path = self.folder / f"{func.__name__.strip('_')}-{key}.npz"
+            return self.folder / f"{name}-{key}.npz"
+
+        def read(path: Path) -> Any:
             known = _read(path)
-            if known is not None:
-                tell_again(known.told)
-                log.info("known", extra={"file": str(path)})
-                return result_type(**known.parts)
+            if known is None:
+                return None
+            tell_again(known.told)
+            log.info("known", extra={"file": str(path)})
+            return result_type(**known.parts)
+
+        def known(*args: Any, **kwargs: Any) -> Any:
+            """Return what was computed before; None if nothing was."""
+            is_any = any(self.folder.glob(f"{name}-*.npz"))  # else the inputs need no hash
+            return read(path_of(*args, **kwargs)) if is_any else None
+
+        def cached(*args: Any, **kwargs: Any) -> Any:
+            path = path_of(*args, **kwargs)
+            if (result := read(path)) is not None:
+                return result
             start = time.perf_counter()
-            checkpoint = Checkpoint(path.with_suffix(".part.npz"))
+            checkpoint = Checkpoint(path.with_suffix(".part.npz") if _is_here(path) else None)
             if "checkpoint" in signature.parameters:
                 kwargs["checkpoint"] = checkpoint
             with listening(checkpoint.hear):
                 result = func(*args, **kwargs)
             with suppress(InputError):  # a learner that no file can hold
-                _write(path, _Kept(result._asdict(), checkpoint.told))
+                _keep(path, _content(_Kept(result._asdict(), checkpoint.told)))
                 seconds = round(time.perf_counter() - start, 3)
                 log.info("computed", extra={"file": str(path), "seconds": seconds})
             checkpoint.remove()
             return result
 
+        cached.known = known  # type: ignore[attr-defined]
         return cached
 
 
 _place: ContextVar[Any] = ContextVar("pudistill_place", default=None)
+_to_bring_home: ContextVar[list[File]] = ContextVar("pudistill_to_bring_home")
 _checkpoint: ContextVar[Checkpoint] = ContextVar("pudistill_checkpoint", default=NOWHERE)
 
 
@@ -174,6 +192,20 @@ def kept(func: Callable, ignore: Sequence[str] = ()) -> Callable:
     """Wrap a function so that it is a stage that is kept; see `Units.cache`."""
     memory = _place.get()
     return func if memory is None else memory.cache(func, ignore=list(ignore))
+
+
+@contextmanager
+def collecting() -> Iterator[list[File]]:
+    """Collect stages that are finished inside the ``with`` block, far from the place for them."""
+    files: list[File] = []
+    with installed(_to_bring_home, files):
+        yield files
+
+
+def bring_home(files: Sequence[File]) -> None:
+    """Keep stages that were finished elsewhere."""
+    for path, content in files:
+        _keep(path, content)
 
 
 @contextmanager
@@ -224,14 +256,31 @@ class _Kept(NamedTuple):
     told: list[Told]
 
 
-def _write(path: Path, kept: _Kept) -> None:
-    """Write a result, and a checksum behind it."""
+def _content(kept: _Kept) -> bytes:
+    """Make a file of a result, with a checksum at its end."""
     arrays: dict[str, np.ndarray] = {}
     about = {"result": _pack(kept.parts, arrays), "told": kept.told}
     arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
     content = to_npz(arrays)
+    return content + checksum_of(content).encode()
+
+
+def _is_here(path: Path) -> bool:
+    """Whether this machine sees the run's folder: a node of a cluster may share no disk with it."""
+    return path.parent.parent.is_dir()
+
+
+def _keep(path: Path, content: bytes) -> None:
+    """Write a file, or let whoever has sent for it do so."""
+    if _is_here(path):
+        _write(path, content)
+    else:
+        _to_bring_home.get().append((path, content))
+
+
+def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(exist_ok=True)
-    write_atomic(path, content + checksum_of(content).encode())
+    write_atomic(path, content)
 
 
 def _read(path: Path) -> _Kept | None:

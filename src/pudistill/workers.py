@@ -25,23 +25,43 @@ def one_thread() -> Iterator[None]:
     Sums over several threads come out a little different for each number of threads, so that a
     network trained by one of two workers on two cores would not be the one that is trained without
     workers. What may be one of several at a time computes on one thread, however many there are;
-    small problems lose nothing by it. In threads of a pool nothing is done: the number is one for
-    the whole process.
+    small problems lose nothing by it. Workers that are threads of one process, as those of dask,
+    share its limits, which end with the last of them.
     """
-    if _has_one_thread.get() or threading.current_thread() is not threading.main_thread():
+    if _has_one_thread.get():
         yield
         return
-    torch = sys.modules.get("torch")
-    n_before = torch.get_num_threads() if torch else 1
-    limits = _controller(bool(torch)).limit(limits=1, user_api="blas")
-    with installed(_has_one_thread, True), limits:
-        if torch:
-            torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            if torch:
-                torch.set_num_threads(n_before)
+    with installed(_has_one_thread, True), _limited:
+        yield
+
+
+class _Limited:
+    """The limits of this process, while anybody is inside the ``with`` block."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._n_inside = 0
+
+    def __enter__(self) -> None:
+        torch = sys.modules.get("torch")
+        with self._lock:
+            if self._n_inside == 0:
+                self._n_before = torch.get_num_threads() if torch else None
+                self._blas = _controller(bool(torch)).limit(limits=1, user_api="blas")
+            self._n_inside += 1
+            if torch:  # in each thread anew
+                torch.set_num_threads(1)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._n_inside -= 1
+            if self._n_inside == 0:
+                self._blas.restore_original_limits()
+                if self._n_before is not None:
+                    sys.modules["torch"].set_num_threads(self._n_before)
+
+
+_limited = _Limited()
 
 
 @cache

@@ -8,6 +8,7 @@ are; any other classifier gets weighted copies, which is the same cross-entropy.
 import os
 import threading
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from joblib import Parallel, delayed
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 from joblib.parallel import get_active_backend
 from scipy.sparse import issparse
 from sklearn import config_context
@@ -29,11 +31,21 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples, has_fit_parameter
 
 from pudistill.calibration import Temperature
-from pudistill.exceptions import DivergedError, InputError
+from pudistill.cluster import is_elsewhere
+from pudistill.exceptions import DivergedError, InputError, RecoveredWarning
 from pudistill.learners.recipes import learning_at, share_of_rate
 from pudistill.model_selection import deal_folds
 from pudistill.progress import is_watched
-from pudistill.units import NOWHERE, Checkpoint, keeping, kept, place, saving_to
+from pudistill.units import (
+    NOWHERE,
+    Checkpoint,
+    bring_home,
+    collecting,
+    keeping,
+    kept,
+    place,
+    saving_to,
+)
 from pudistill.validation import is_pictures
 from pudistill.workers import end_with_parent, one_thread
 
@@ -46,6 +58,7 @@ CALIBRATION_FOLDS = 3
 ENOUGH_TO_SCALE = 10_000  # samples that tell features' means and scales
 PRETRAINED = "transformers:"  # before the name of a network that others have trained
 STACK_SIZE = 20  # networks that train as one: the paper's members of a class
+MAX_LOSSES = 3  # in a row, of workers that were killed
 TASK_DECIDES = ("warm_start", "loss", "mixup")
 _DECISION = "decision_function"
 
@@ -229,8 +242,12 @@ def train_all(tasks: Iterable[Training], n_jobs: int | None) -> Iterator[Any]:
 
 
 def _can_be_stacked(task: Training) -> bool:
-    """Whether several such networks may train as one: members, off the CPU."""
-    if task.role != "member" or not is_own(getattr(task.estimator, "module", None)):
+    """Whether several such networks may train as one: members, off the CPU, on this machine."""
+    if (
+        is_elsewhere()
+        or task.role != "member"
+        or not is_own(getattr(task.estimator, "module", None))
+    ):
         return False
     from pudistill.learners.torch_classifier import TorchClassifier
     from pudistill.learners.training import choose_hardware
@@ -269,31 +286,79 @@ def in_order(tasks: Iterable[tuple], n_jobs: int | None, *, alone: bool = False)
 
     `tasks` is drawn from lazily: only what the workers need next is alive. Warnings of workers are
     given here, where the user's filters are. Each computes on one thread, so that results do not
-    depend on `n_jobs`; unless each is `alone`, and has the processor for itself.
+    depend on `n_jobs`; unless each is `alone`, and has the processor for itself. Tasks that were
+    lost with a worker's process are run again.
     """
-    generator = get_active_backend()[0].supports_return_generator
-    parallel = Parallel(n_jobs=n_jobs, return_as="generator" if generator else "list")
-    memory = place()  # here: joblib draws some of the tasks in a thread that knows of none
-    here = os.getpid()
-    recorded = (delayed(_recording)(here, memory, alone, *task) for task in tasks)
-    for result, caught in parallel(recorded):
+    # Asked here: joblib draws some of the tasks in a thread that knows of none of it.
+    here, memory, elsewhere = os.getpid(), place(), is_elsewhere()
+    wanted = map(_unless_known, tasks) if elsewhere else tasks
+    recorded = (delayed(_recording)(here, memory, alone, *task) for task in wanted)
+    for result, caught, files in _surviving(recorded, n_jobs):
         for warning in caught:
             warnings.warn_explicit(*warning)
+        bring_home(files)
         yield result
+
+
+def _surviving(tasks: Iterator[tuple], n_jobs: int | None) -> Iterator[Any]:
+    """Yield the results of tasks in order, whatever becomes of the processes of workers."""
+    drawn: deque[tuple] = deque()  # whose results have not been seen
+
+    def draw() -> Iterator[tuple]:
+        yield from list(drawn)
+        for task in tasks:
+            drawn.append(task)
+            yield task
+
+    generator = get_active_backend()[0].supports_return_generator
+    parallel = Parallel(n_jobs=n_jobs, return_as="generator" if generator else "list")
+    n_losses = 0
+    while True:
+        try:
+            for result in parallel(draw()):
+                n_losses = 0
+                drawn.popleft()
+                yield result
+            return
+        except TerminatedWorkerError as error:
+            n_losses += 1
+            if n_losses > MAX_LOSSES:
+                raise InputError(
+                    f"Workers were killed {n_losses} times in a row, as the system does where "
+                    "memory is short: let fewer work at the same time, by n_jobs."
+                ) from error
+            lost = "1 task that was" if len(drawn) == 1 else f"{len(drawn)} tasks that were"
+            warnings.warn(
+                f"A worker was killed, and {lost} under way are run again.",
+                RecoveredWarning,
+                stacklevel=3,
+            )
+
+
+def _unless_known(task: tuple) -> tuple:
+    """Leave alone what has been kept here: the nodes of a cluster may not see it."""
+    call, args, kwargs = task
+    result = call.known(*args, **kwargs) if hasattr(call, "known") else None
+    return task if result is None else (_same, (result,), {})
+
+
+def _same(result: Any) -> Any:
+    return result
 
 
 def _recording(
     parent: int, memory: Any, alone: bool, call: Callable, args: tuple, kwargs: dict
-) -> tuple[Any, list[tuple]]:
+) -> tuple[Any, list[tuple], list[tuple]]:
     """Call, and take down warnings; but not in a thread, as filters are those of the process."""
     end_with_parent(parent)
-    with keeping(memory), nullcontext() if alone else one_thread():
+    with keeping(memory), nullcontext() if alone else one_thread(), collecting() as files:
         if threading.current_thread() is not threading.main_thread():
-            return call(*args, **kwargs), []
+            return call(*args, **kwargs), [], files
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("default")
             result = call(*args, **kwargs)
-    return result, [(one.message, one.category, one.filename, one.lineno) for one in caught]
+    told = [(one.message, one.category, one.filename, one.lineno) for one in caught]
+    return result, told, files
 
 
 def calibrate_together(members: list, tasks: Iterable[Training]) -> list:

@@ -1,0 +1,241 @@
+"""The same labels wherever members run, and whatever becomes of the workers."""
+
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+from joblib import delayed, parallel_config
+from joblib.parallel import get_active_backend
+from sklearn.base import clone
+from sklearn.datasets import make_blobs
+from sklearn.naive_bayes import GaussianNB
+from threadpoolctl import threadpool_info
+
+from pudistill import TieredPUFilter
+from pudistill.cluster import running_on
+from pudistill.exceptions import InputError, RecoveredWarning
+from pudistill.learners import in_order
+from pudistill.units import Units, bring_home, collecting
+from pudistill.workers import one_thread
+
+PU_FILTER = TieredPUFilter(n_members=4, max_iter=2, threshold="auto", random_state=0)
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    """Samples that fill more than a megabyte, of which a tenth is trusted."""
+    X, y = make_blobs(3000, n_features=50, centers=3, cluster_std=12, random_state=0)
+    return X, y, np.arange(len(y)) % 10 == 0
+
+
+@pytest.fixture(scope="module")
+def alone(blobs):
+    return clone(PU_FILTER).fit(*blobs)
+
+
+@pytest.fixture(scope="module")
+def ray():
+    """Let a Ray cluster run on this machine."""
+    pytest.importorskip("ray", reason="ray is not installed: pip install 'pudistill[ray]'")
+    with running_on("local-ray"):
+        import ray
+
+        yield ray
+
+
+def assert_same(one, other):
+    np.testing.assert_array_equal(one.votes_, other.votes_)
+    np.testing.assert_array_equal(one.clean_labels_, other.clean_labels_)
+
+
+@pytest.mark.parametrize("n_jobs", [2, 4])  # of three classes: side by side, or one by one
+def test_on_ray_labels_are_the_same_and_samples_are_sent_once(ray, blobs, alone, n_jobs):
+    sent = []
+    with running_on("auto"):
+        shelf = get_active_backend()[0]._shelf
+        shelf._put = lambda array: sent.append(array.shape) or ray.put(array)
+        for _ in range(2):
+            assert_same(clone(PU_FILTER).set_params(n_jobs=n_jobs).fit(*blobs), alone)
+    assert sent == [blobs[0].shape] * len(sent)
+    assert len(sent) <= 1
+
+
+def test_samples_that_were_changed_are_sent_again(ray):
+    X = np.zeros(200_000)
+    with running_on("auto"):
+        assert list(in_order([delayed(np.sum)(X)] * 2, -1)) == [0, 0]
+        X[:] = 1
+        assert list(in_order([delayed(np.sum)(X)] * 2, -1)) == [len(X)] * 2
+
+
+def test_on_dask_labels_are_the_same(blobs, alone):
+    distributed = pytest.importorskip("distributed", reason="dask is not installed")
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as here,
+        distributed.Client(here),
+        parallel_config("dask", n_jobs=2),
+    ):
+        assert_same(clone(PU_FILTER).fit(*blobs), alone)
+
+
+def test_rays_own_back_end_serves_too(ray, blobs, alone):
+    from ray.util.joblib import register_ray
+
+    register_ray()
+    with parallel_config("ray", n_jobs=2):
+        assert_same(clone(PU_FILTER).fit(*blobs), alone)
+
+
+def test_the_command_line_runs_on_ray(ray, tmp_path, capsys):
+    from pudistill.cli import app
+
+    data = str(tmp_path / "iris.csv")
+    app(["corrupt", "iris", "--level", "0.3", "--output", data], standalone_mode=False)
+    fit = ["fit", data, "--n-members", "2", "--max-iter", "1", "--output"]
+    app([*fit, str(tmp_path / "here")], standalone_mode=False)
+    app([*fit, str(tmp_path / "there"), "--cluster", "local-ray"], standalone_mode=False)
+    for name in ("labels.csv", "config.toml"):  # where it runs is not what it computes
+        assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "there" / name).read_bytes()
+
+
+def test_a_path_that_a_node_cannot_read_is_named(ray, tmp_path):
+    path = tmp_path / "X.npy"
+    X = np.lib.format.open_memmap(path, "w+", float, (200_000,))
+    X[100_000:] = 1
+    with running_on("auto"):
+        assert list(in_order([delayed(np.sum)(X[50_000:])] * 2, -1)) == [100_000] * 2
+        path.unlink()
+        with pytest.raises(InputError, match=rf"The node .* cannot read {path}"):
+            list(in_order([delayed(np.sum)(X)] * 2, -1))
+
+
+def test_nodes_that_do_not_fit_are_named(ray, monkeypatch):
+    def refused(gpus, *, match):
+        with pytest.raises(InputError, match=match), running_on("auto", gpus):
+            pass
+
+    refused(0.25, match=r"asks for 0.25 GPUs, .* has is 0: ")
+    monkeypatch.setattr("pudistill.ray_tasks.__version__", "9.9")
+    refused(0.0, match=r"The node .* has pudistill .*, and here is 9.9")
+
+
+@pytest.mark.parametrize("address", ["ray://127.0.0.1:9", "127.0.0.1:9", "nowhere"])
+def test_a_cluster_that_cannot_be_reached_is_named(address):
+    pytest.importorskip("ray", reason="ray is not installed: pip install 'pudistill[ray]'")
+    start = time.monotonic()
+    unreachable = f"The Ray cluster {address} cannot be reached"
+    with pytest.raises(InputError, match=unreachable), running_on(address):
+        pass
+    assert time.monotonic() - start < 30
+
+
+def test_ray_is_asked_for_where_it_is_missing(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    with pytest.raises(InputError, match="needs ray, which is not installed"), running_on("auto"):
+        pass
+
+
+class Fragile(GaussianNB):
+    """Kills its worker once, when it finds a file."""
+
+    def __init__(self, trap=None):
+        super().__init__()
+        self.trap = trap
+
+    def fit(self, X, y, sample_weight=None):
+        try:
+            self.trap.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        except FileNotFoundError:
+            return super().fit(X, y, sample_weight)
+
+
+def test_what_is_lost_with_a_worker_is_run_again(blobs, tmp_path):
+    trap = tmp_path / "trap"
+    pu_filter = clone(PU_FILTER).set_params(estimator=Fragile(trap))
+    undisturbed = clone(pu_filter).fit(*blobs)
+    trap.touch()
+    with pytest.warns(RecoveredWarning, match="A worker was killed"):
+        assert_same(pu_filter.set_params(n_jobs=2).fit(*blobs), undisturbed)
+    assert not trap.exists()
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_task_that_kills_every_worker_ends_in_one_sentence():
+    with pytest.warns(RecoveredWarning), pytest.raises(InputError, match="memory is short"):
+        list(in_order([delayed(die)()] * 2, 2))
+
+
+def test_threads_share_one_limit_which_ends_with_the_last():
+    def limits():
+        return [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]
+
+    before, inside, leave = limits(), threading.Barrier(2), threading.Event()
+
+    def work():
+        with one_thread():
+            inside.wait()
+            leave.wait()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    inside.wait()
+    with one_thread():
+        pass
+    assert limits() == [1] * len(before)
+    leave.set()
+    thread.join()
+    assert limits() == before
+
+
+def test_what_a_node_computes_without_seeing_the_run_is_kept_at_home(tmp_path):
+    from pudistill.workflow import Accuracy
+
+    def stage(x: int) -> Accuracy:
+        return Accuracy(np.array(x))
+
+    cached = Units(tmp_path / "run" / "units").cache(stage)
+    with collecting() as files:
+        assert cached(1).accuracy == 1
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "run").mkdir()
+    bring_home(files)
+    assert cached.known(1).accuracy == 1
+    assert cached.known(2) is None
+
+
+class Slow(GaussianNB):
+    def fit(self, X, y, sample_weight=None):
+        time.sleep(0.3)
+        return super().fit(X, y, sample_weight)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_jobs", [3, 6])  # of three classes: side by side, or one by one
+def test_a_node_that_dies_takes_no_member_with_it(blobs, n_jobs):
+    pytest.importorskip("ray", reason="ray is not installed: pip install 'pudistill[ray]'")
+    import ray
+    from ray.cluster_utils import Cluster
+
+    pu_filter = clone(PU_FILTER).set_params(estimator=Slow(), n_jobs=n_jobs)
+    undisturbed = clone(pu_filter).set_params(n_jobs=1).fit(*blobs)
+    if ray.is_initialized():
+        ray.shutdown()
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    try:
+        doomed = [cluster.add_node(num_cpus=2) for _ in range(2)][-1]
+        cluster.wait_for_nodes()
+        with running_on(cluster.address):
+            list(in_order([delayed(time.sleep)(1)] * 6, -1))  # workers have started
+            timer = threading.Timer(2.0, cluster.remove_node, [doomed], {"allow_graceful": False})
+            timer.start()
+            with pytest.warns(RecoveredWarning, match="lost with a worker of the cluster"):
+                assert_same(clone(pu_filter).fit(*blobs), undisturbed)
+    finally:
+        cluster.shutdown()
