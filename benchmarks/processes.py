@@ -72,8 +72,8 @@ def main() -> None:
                 rows.append(run(n_processes, seed, Path(name)))
                 print(rows[-1], flush=True)
     print(pd.DataFrame(rows).groupby("processes")[["accuracy", "seconds"]].mean())
-    facts = {"commit": commit(), "machine": machine(), "installed": installed()}
-    result = {"facts": facts, "pictures": options.pictures, "rows": rows}
+    about = {**machine(), "commit": commit(), "versions": installed()}
+    result = {**about, "pictures": options.pictures, "rows": rows}
     write_atomic(options.output, json.dumps(result, indent=1).encode())
 
 

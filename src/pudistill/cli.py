@@ -63,7 +63,7 @@ def main() -> None:
             stream.reconfigure(encoding="utf-8")  # whatever the locale: labels are any text
     warnings.showwarning = _show_warning
     try:
-        if _is_one_of_several():
+        if _is_launched():
             with torch_extra():
                 from pudistill.learners import launch
             launch.run(app)
@@ -77,9 +77,9 @@ def main() -> None:
         sys.exit(2)
 
 
-def _is_one_of_several() -> bool:
-    """Whether a launcher, as torchrun, has started this process and others."""
-    return "LOCAL_RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
+def _is_launched() -> bool:
+    """Whether torchrun, or another launcher, has started this process, perhaps with others."""
+    return "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def _described(error: OSError) -> str:

@@ -12,7 +12,7 @@ from pudistill.learners import training
 from pudistill.learners.lessons import LIKELIHOOD
 from pudistill.learners.networks import mlp, small_cnn
 from pudistill.learners.recipes import Recipe
-from pudistill.learners.team import ALONE, Team, synchronised
+from pudistill.learners.team import ALONE, Team, _open_map, synchronised
 from pudistill.learners.training import Hardware, Job, Normalisation, Trainer, seeded
 from pudistill.methods.l_dmi import Determinant
 
@@ -93,7 +93,7 @@ def _find_out(team, folder):
         np.testing.assert_array_equal(mapped, in_file[3:])
         np.testing.assert_array_equal(array, np.arange(6.0).reshape(2, 3).T)
         return  # which ends this process
-    with pytest.raises(ConnectionError, match="One of the 2 processes .* has ended"):
+    with pytest.raises(ConnectionError, match=r"One of the 2 processes .* has ended"):
         team.listen()
 
 
@@ -139,7 +139,5 @@ def test_a_synchronised_network_is_the_same_network():
 
 
 def test_a_file_that_another_machine_does_not_have_is_named(tmp_path):
-    from pudistill.learners.team import _open_map
-
     with pytest.raises(InputError, match=r"gone.npy cannot be read by all processes .*same path"):
         _open_map(str(tmp_path / "gone.npy"), np.dtype("u1"), 0, (3,))

@@ -48,30 +48,35 @@ def run(program: Callable[[], None]) -> None:
         with leading(team):
             program()
     except SystemExit as end:
-        if not end.code:
-            _dismiss(team)
-        raise
-    # After an error the others end as soon as this process has: they may be amid an epoch, and
-    # would not listen.
+        if end.code:
+            raise
+    # Not after an error: the others may be amid an epoch, and not listen. They end when they find
+    # that this process has.
     _dismiss(team)
 
 
 def _join() -> Team:
     """Meet the other processes."""
-    # Without an accelerator, PartialState takes no notice of a launcher unless it is told to.
-    state = PartialState(cpu=not torch.accelerator.is_available())
+    try:
+        # Without an accelerator, PartialState takes no notice of a launcher unless it is told to.
+        state = PartialState(cpu=not torch.accelerator.is_available())
+        messages = distributed.new_group(backend="gloo", timeout=PATIENCE)
+    except (ValueError, RuntimeError) as error:
+        raise InputError(
+            f"The processes of the launcher cannot work together ({error}): start no more than one "
+            "a GPU, with torchrun or accelerate launch."
+        ) from error
     for name in VARIABLES:
         os.environ.pop(name, None)
-    messages = distributed.new_group(backend="gloo", timeout=PATIENCE)
     return Team(state.process_index, state.num_processes, state.device, messages)
 
 
 def _dismiss(team: Team) -> None:
     """Send the others home."""
-    if not team.n_messages:
+    if team.size > 1 and not team.n_messages:
         warnings.warn(
-            f"One of {team.size} processes did everything: together they train networks, as "
-            "teachers and students, and this run has trained none of these.",
+            f"One of {team.size} processes did everything: together they train networks that are "
+            "teachers or students, of which there was none to be trained.",
             stacklevel=2,
         )
     team.tell("end")

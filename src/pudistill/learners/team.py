@@ -27,6 +27,7 @@ from torch import Tensor, distributed, nn
 from pudistill.context import installed
 from pudistill.exceptions import InputError
 
+CPU = torch.device("cpu")
 FEWEST = 2  # samples of a process: batch normalisation can do nothing with one
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class Team:
         Which of them this one is.
     size : int, default=1
         Number of processes.
-    device : torch.device, default=torch.device("cpu")
+    device : torch.device, default=CPU
         On which this one computes.
     messages : ProcessGroup or None, default=None
         By which the first one tells the others what to do; None where there are no others.
@@ -55,7 +56,7 @@ class Team:
         self,
         rank: int = 0,
         size: int = 1,
-        device: torch.device = torch.device("cpu"),  # noqa: B008
+        device: torch.device = CPU,
         messages: Any = None,
     ) -> None:
         self.rank, self.size = rank, size
@@ -101,18 +102,24 @@ class Team:
         first, _, last = everything.split([place.start, own.shape[dim], n - place.stop], dim)
         return torch.cat([first, own, last], dim)
 
+    def any(self, happens: bool) -> bool:
+        """Find out whether something happens in any of the processes."""
+        count = torch.tensor(float(happens), device=self.device)
+        self._add_up([count])
+        return bool(count)
+
     def add_gradients(self, weights: Iterable[Tensor]) -> None:
         """Give each weight the sum of its gradients in all processes."""
-        if self.size > 1:
-            self._add_up([weight.grad for weight in weights if weight.grad is not None])
+        self._add_up([weight.grad for weight in weights if weight.grad is not None])
 
     def average(self, buffers: Iterable[Tensor]) -> None:
         """Give all processes the mean of what each has, as statistics of its parts of batches."""
-        if self.size > 1:
-            of_numbers = [buffer for buffer in buffers if buffer.is_floating_point()]
-            self._add_up(of_numbers)
-            for buffer in of_numbers:
-                buffer /= self.size
+        if self.size == 1:
+            return
+        means = [buffer for buffer in buffers if buffer.is_floating_point()]
+        self._add_up(means)
+        for buffer in means:
+            buffer /= self.size
 
     def normalising(self, network: nn.Module) -> nn.Module:
         """Let batch normalisation look at the parts of all processes, where PyTorch can.
@@ -166,12 +173,13 @@ class Team:
 
     def _add_up(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors by their sums over all processes, in one go."""
-        if not tensors:
+        if self.size == 1 or not tensors:
             return
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
         with self._together():
             distributed.all_reduce(flat)
-        for tensor, total in zip(tensors, flat.split([len(t.reshape(-1)) for t in tensors])):
+        totals = flat.split([tensor.numel() for tensor in tensors])
+        for tensor, total in zip(tensors, totals, strict=True):
             tensor.copy_(total.view_as(tensor))
 
     @contextmanager
@@ -198,7 +206,7 @@ def leading(team: Team) -> Iterator[None]:
 
 
 def current_team() -> Team:
-    """Return who can train together here; in a thread of a pool, whose turn nobody knows, no one."""
+    """Return who can train together here: in a thread of a pool, which has no turn, no one."""
     in_turn = threading.current_thread() is threading.main_thread()
     return _team.get() if in_turn else ALONE
 

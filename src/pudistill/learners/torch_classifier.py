@@ -635,8 +635,8 @@ def _team_for(network: TorchClassifier, jobs: Sequence[Job]) -> Team:
     team = current_team()
     if team.size == 1 or network.role == "member":  # members are many, and small
         return ALONE
-    known = len(jobs) == 1 and jobs[0].is_known and isinstance(network.module, str)
-    if known and jobs[0].hardware.device == team.device:
+    can_be_told = len(jobs) == 1 and jobs[0].is_self_contained and isinstance(network.module, str)
+    if can_be_told and jobs[0].hardware.device == team.device:
         return team
     warnings.warn(
         f"One of {team.size} processes trains this network: the others do not know the loss of "

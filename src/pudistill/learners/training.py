@@ -363,7 +363,7 @@ class Job:
         )
 
     @property
-    def is_known(self) -> bool:
+    def is_self_contained(self) -> bool:
         """Whether this is all there is to know: lessons of methods remember more."""
         return self.lesson in (CROSS_ENTROPY, LIKELIHOOD)
 
@@ -392,8 +392,8 @@ class Trainer:
         One, or several networks of one architecture whose jobs fit beside each other. Between
         epochs the networks may be used for prediction.
     team : Team, default=ALONE
-        Processes that train together; for one network, whose job `is_known`. The first one asks
-        for epochs, the others are told to run them.
+        Processes that train one network together, whose job `is_self_contained`. The first one
+        asks for epochs; the others run those that it tells them of.
 
     Yields
     ------
@@ -495,7 +495,7 @@ class Trainer:
     @property
     def can_be_saved(self) -> bool:
         """Whether `state` says all that is needed to go on."""
-        return len(self.jobs) == 1 and self.jobs[0].is_known
+        return len(self.jobs) == 1 and self.jobs[0].is_self_contained
 
     def state(self) -> dict[str, Any]:
         """Take down, as arrays, where the training of one network is between two epochs."""
@@ -687,16 +687,20 @@ class _Feed:
         batches = self.job.lesson.batches(self.generator)
         if batches is None:
             batches = next(self.epochs)
-        if self.data is None:
-            return len(batches), self._streamed(batches)
-        return len(batches), ((chosen, self.data.index_select(0, chosen)) for chosen in batches)
+        if self.team.any(self.data is None):  # reading takes time, which is shared
+            return len(batches), self._in_parts(batches)
+        return len(batches), self._read(batches)
 
-    def _streamed(self, batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Gather batches from outside the device; each process of a team reads its part."""
+    def _in_parts(self, batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Let each process of the team read a part of every batch, and give it to the others."""
         parts = [chosen[self.team.part(len(chosen))] for chosen in batches]
-        read = _streamed(self.job.inputs, parts, self.generator.device)
-        for chosen, part in zip(batches, read, strict=True):
-            yield chosen, self.team.gather(part, len(chosen))
+        for chosen, (_, raw) in zip(batches, self._read(parts), strict=True):
+            yield chosen, self.team.gather(raw, len(chosen))
+
+    def _read(self, batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        if self.data is None:
+            return _streamed(self.job.inputs, batches, self.generator.device)
+        return ((chosen, self.data.index_select(0, chosen)) for chosen in batches)
 
     def batch(self, rows: Tensor, raw: Tensor) -> Batch:
         """Gather what belongs to the samples."""
@@ -746,7 +750,7 @@ def _is_mapped(array: Any) -> bool:
 
 def _streamed(
     inputs: np.ndarray, batches: Sequence[Tensor], device: torch.device
-) -> Iterator[Tensor]:
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Gather batches in threads, some ahead of the device, which computes meanwhile."""
 
     def load(rows: np.ndarray) -> Tensor:
@@ -756,11 +760,11 @@ def _streamed(
     order = [chosen.numpy(force=True) for chosen in batches]  # one wait for the device, not many
     with ThreadPoolExecutor(N_AHEAD) as pool:
         loading = deque(pool.submit(load, rows) for rows in order[:N_AHEAD])
-        for number in range(len(order)):
+        for number, chosen in enumerate(batches):
             batch = loading.popleft().result()
             if number + N_AHEAD < len(order):
                 loading.append(pool.submit(load, order[number + N_AHEAD]))
-            yield batch.to(device, non_blocking=True)
+            yield chosen, batch.to(device, non_blocking=True)
 
 
 def _epochs(
