@@ -2,6 +2,7 @@
 
 import errno
 import io
+import os
 import shlex
 import shutil
 import signal
@@ -17,7 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 from pudistill import __version__
-from pudistill.exceptions import InputError, readable
+from pudistill.exceptions import InputError, readable, torch_extra
 
 if TYPE_CHECKING:
     from pudistill.runs import Run
@@ -76,13 +77,23 @@ def main() -> None:
             stream.reconfigure(encoding="utf-8")  # whatever the locale: labels are any text
     warnings.showwarning = _show_warning
     try:
-        app()
+        if _is_launched():
+            with torch_extra():
+                from pudistill.learners import launch
+            launch.run(app)
+        else:
+            app()
     except InputError as error:
         _complain("Error:", "bold red", str(error))
         sys.exit(2)
     except OSError as error:
         _complain("Error:", "bold red", _described(error))
         sys.exit(2)
+
+
+def _is_launched() -> bool:
+    """Whether torchrun, or another launcher, has started this process, perhaps with others."""
+    return "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def _described(error: OSError) -> str:

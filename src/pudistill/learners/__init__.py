@@ -230,8 +230,8 @@ def train_all(tasks: Iterable[Training], n_jobs: int | None) -> Iterator[Any]:
     """
     tasks = iter(tasks)
     some = list(islice(tasks, 2))
-    if len(some) == 1:  # which may have all threads
-        yield train(some[0])
+    if len(some) == 1 or (some and _is_shared(some[0])):  # which may have all threads
+        yield from map(train, chain(some, tasks))
         return
     if not (some and _can_be_stacked(some[0])):
         yield from in_order((delayed(train)(task) for task in chain(some, tasks)), n_jobs)
@@ -239,6 +239,15 @@ def train_all(tasks: Iterable[Training], n_jobs: int | None) -> Iterator[Any]:
     while some := some + list(islice(tasks, STACK_SIZE - len(some))):
         yield from _train_together(some)
         some = []
+
+
+def _is_shared(task: Training) -> bool:
+    """Whether all processes of a launcher train this one: a network that is no member."""
+    if task.role == "member" or not continues_training(task.estimator):
+        return False
+    from pudistill.learners.team import current_team
+
+    return current_team().size > 1
 
 
 def _can_be_stacked(task: Training) -> bool:

@@ -34,6 +34,7 @@ from pudistill.learners.recipes import (
     find_recipe,
     share_of_rate,
 )
+from pudistill.learners.team import ALONE, Team, current_team
 from pudistill.learners.training import (
     Hardware,
     Job,
@@ -598,7 +599,8 @@ def teach(networks: Sequence[TorchClassifier], jobs: Sequence[Job], seed: int) -
     losses: list[float] = []
     try:
         with randomness, progress as advance:
-            trainers = [Trainer([job]) for job in jobs]
+            team = _team_for(first, jobs)
+            trainers = [Trainer([job], team) for job in jobs]
             saves = len(trainers) == 1 and trainers[0].can_be_saved
             checkpoint = current_checkpoint() if saves else NOWHERE
             done = checkpoint.load()
@@ -626,6 +628,22 @@ def teach(networks: Sequence[TorchClassifier], jobs: Sequence[Job], seed: int) -
         for network in networks:
             network.n_iter_ = 0  # not fitted
         raise
+
+
+def _team_for(network: TorchClassifier, jobs: Sequence[Job]) -> Team:
+    """Choose who trains: all processes of a launcher together, or this one alone."""
+    team = current_team()
+    if team.size == 1 or network.role == "member":  # members are many, and small
+        return ALONE
+    can_be_told = len(jobs) == 1 and jobs[0].is_self_contained and isinstance(network.module, str)
+    if can_be_told and jobs[0].hardware.device == team.device:
+        return team
+    warnings.warn(
+        f"One of {team.size} processes trains this network: the others do not know the loss of "
+        "its method or the function that builds it, or have another device.",
+        stacklevel=4,
+    )
+    return ALONE
 
 
 def _teach_patiently(network: TorchClassifier, job: Job, seed: int) -> None:

@@ -6,6 +6,7 @@ normalised and mixed there, without a data loader and without Python per sample.
 """
 
 import copy
+import logging
 import math
 import os
 import threading
@@ -27,8 +28,10 @@ from torch.func import functional_call, stack_module_state, vmap
 from pudistill.exceptions import DivergedError, InputError
 from pudistill.learners.lessons import CROSS_ENTROPY, LIKELIHOOD, Batch, Lesson, network_input
 from pudistill.learners.recipes import Recipe
+from pudistill.learners.team import ALONE, Team
 
 Precision = Literal["auto", "fp32", "bf16"]
+log = logging.getLogger(__name__)
 
 # Values of input in a batch of prediction: enough to keep the device busy, and few enough for the
 # activations, some fifty times as large, to stay in a CPU's cache or a small GPU's memory.
@@ -360,6 +363,11 @@ class Job:
         )
 
     @property
+    def is_self_contained(self) -> bool:
+        """Whether this is all there is to know: lessons of methods remember more."""
+        return self.lesson in (CROSS_ENTROPY, LIKELIHOOD)
+
+    @property
     def _kind(self) -> tuple:
         """What must be the same for networks to take the same steps."""
         weights = [(name, value.shape) for name, value in self.module.state_dict().items()]
@@ -383,6 +391,9 @@ class Trainer:
     jobs : sequence of Job
         One, or several networks of one architecture whose jobs fit beside each other. Between
         epochs the networks may be used for prediction.
+    team : Team, default=ALONE
+        Processes that train one network together, whose job `is_self_contained`. The first one
+        asks for epochs; the others run those that it tells them of.
 
     Yields
     ------
@@ -397,13 +408,16 @@ class Trainer:
         If a network does not answer with one logit for each class.
     """
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
+    def __init__(self, jobs: Sequence[Job], team: Team = ALONE) -> None:
         self.jobs = jobs
+        self.team = team
         self.recipe, self.hardware = jobs[0].recipe, jobs[0].hardware
         data = _on_device([job.inputs for job in jobs], self.hardware.device)
-        self.feeds = [_Feed(job, samples) for job, samples in zip(jobs, data, strict=True)]
+        self.feeds = [_Feed(job, samples, team) for job, samples in zip(jobs, data, strict=True)]
         self.network = (
-            Stack([job.module for job in jobs]) if len(jobs) > 1 else _Alone(jobs[0].module)
+            Stack([job.module for job in jobs])
+            if len(jobs) > 1
+            else _Alone(team.normalising(jobs[0].module))
         )
         self.optimiser = torch.optim.SGD(
             self.network.parameters(),
@@ -415,12 +429,22 @@ class Trainer:
         self.epoch = 0  # which comes next
 
     def __iter__(self) -> Iterator[list[float]]:
+        self._call_others()
         while self.epoch < self.recipe.epochs:
-            losses = self._run_epoch(self.epoch)
-            self.epoch += 1
-            yield losses
+            self.team.tell("epoch")
+            yield self.run_epoch()
 
-    def _run_epoch(self, epoch: int) -> list[float]:
+    def _call_others(self) -> None:
+        """Tell the other processes of the team what is to be trained, and how far it is."""
+        if self.team.size > 1:
+            (job,) = self.jobs
+            log.info("together", extra={"processes": self.team.size})
+            elsewhere = replace(job, module=copy.deepcopy(job.module).cpu())
+            self.team.tell("train", elsewhere, self.state())
+
+    def run_epoch(self) -> list[float]:
+        """Train for an epoch, the next one; return the losses."""
+        epoch = self.epoch
         for job in self.jobs:
             job.lesson.begin_epoch(epoch)
             job.module.train()
@@ -433,6 +457,8 @@ class Trainer:
             total += self._step(drawn, rate) * n_drawn
             n_samples += n_drawn
         self.network.write_back()
+        for job in self.jobs:
+            self.team.average(job.module.buffers())
         # Read once an epoch: whoever asks a GPU for a number waits for all it has to do before.
         mean_losses = (total / n_samples).tolist()
         for mean_loss in mean_losses:
@@ -441,6 +467,7 @@ class Trainer:
                     f"The training loss became {mean_loss} in epoch {epoch + 1}: lower "
                     f"learning_rate, which is {self.recipe.learning_rate:g}."
                 )
+        self.epoch += 1
         return mean_losses
 
     def _step(self, drawn: Sequence[tuple[Tensor, Tensor]], rate: float) -> Tensor:
@@ -450,22 +477,25 @@ class Trainer:
         batches = (feed.batch(*one) for feed, one in zip(self.feeds, drawn, strict=True))
         lessons = [job.lesson(batch) for job, batch in zip(jobs, batches, strict=True)]
         shown, prices = zip(*lessons, strict=True)
+        n_shown = len(shown[0])
+        parts = [inputs[self.team.part(n_shown)] for inputs in shown]
         with self.hardware.autocast():
-            answers = self.network(shown)
-        losses = torch.stack(
-            [
-                price(_checked(logits, inputs, job).to(self.hardware.dtype))
-                for price, logits, inputs, job in zip(prices, answers, shown, jobs, strict=True)
-            ]
-        )
-        losses.sum().backward()  # no network has a part in another's loss
+            answers = self.network(parts)
+        logits = [
+            self.team.gather(_checked(own, part, job).to(self.hardware.dtype), n_shown, dim=-2)
+            for own, part, job in zip(answers, parts, jobs, strict=True)
+        ]
+        losses = torch.stack([price(one) for price, one in zip(prices, logits, strict=True)])
+        # No network has a part in another's loss.
+        (losses.sum() / self.team.n_copies(n_shown)).backward()
+        self.team.add_gradients(self.network.parameters())
         self.optimiser.step()
         return losses.detach()
 
     @property
     def can_be_saved(self) -> bool:
-        """Whether `state` is all there is to know: lessons of methods remember more."""
-        return len(self.jobs) == 1 and self.jobs[0].lesson in (CROSS_ENTROPY, LIKELIHOOD)
+        """Whether `state` says all that is needed to go on."""
+        return len(self.jobs) == 1 and self.jobs[0].is_self_contained
 
     def state(self) -> dict[str, Any]:
         """Take down, as arrays, where the training of one network is between two epochs."""
@@ -636,9 +666,10 @@ def _faster_as_stack(jobs: Sequence[Job]) -> bool:
 class _Feed:
     """The data of a job and its batches; `data` are the samples if the device has room for them."""
 
-    def __init__(self, job: Job, data: Tensor | None) -> None:
+    def __init__(self, job: Job, data: Tensor | None, team: Team) -> None:
         self.job = job
         self.data = data
+        self.team = team
         device = job.hardware.device
         self.generator = Generator(device).manual_seed(int(job.rng.randint(2**31 - 1)))
 
@@ -656,9 +687,20 @@ class _Feed:
         batches = self.job.lesson.batches(self.generator)
         if batches is None:
             batches = next(self.epochs)
+        if self.team.any(self.data is None):  # reading takes time, which is shared
+            return len(batches), self._in_parts(batches)
+        return len(batches), self._read(batches)
+
+    def _in_parts(self, batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Let each process of the team read a part of every batch, and give it to the others."""
+        parts = [chosen[self.team.part(len(chosen))] for chosen in batches]
+        for chosen, (_, raw) in zip(batches, self._read(parts), strict=True):
+            yield chosen, self.team.gather(raw, len(chosen))
+
+    def _read(self, batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         if self.data is None:
-            return len(batches), _streamed(self.job.inputs, batches, self.generator.device)
-        return len(batches), ((chosen, self.data.index_select(0, chosen)) for chosen in batches)
+            return _streamed(self.job.inputs, batches, self.generator.device)
+        return ((chosen, self.data.index_select(0, chosen)) for chosen in batches)
 
     def batch(self, rows: Tensor, raw: Tensor) -> Batch:
         """Gather what belongs to the samples."""

@@ -1,0 +1,81 @@
+"""Test accuracy and time of networks trained by one process and by several together.
+
+python benchmarks/processes.py --data DATA --output benchmarks/results/processes.json
+
+DATA holds fashion-mnist/. Every run is one of the command line, on the CPU, one thread a process.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from facts import commit, installed
+from pudistill.atomic import write_atomic
+from pudistill.data import load_dataset, write_table
+from pudistill.workflow import machine, with_noise
+
+NOISE, LEVEL, TRUSTED = "symmetric", 0.3, 0.05
+FIT = ["-m", "pudistill", "fit", "train.npz", "--test-data", "test.npz", "--learner", "small_cnn"]
+METHOD = ["--method", "cross_entropy", "--no-compare"]
+
+
+def write_data(source: str, n_pictures: int, folder: Path) -> None:
+    """Write noisy pictures to train on, and all test pictures."""
+    pictures = load_dataset(source)
+    some = pictures.take(np.random.default_rng(0).permutation(len(pictures))[:n_pictures])
+    write_table(with_noise(some, NOISE, LEVEL, TRUSTED, seed=0), folder / "train.npz")
+    write_table(load_dataset(f"{source}/t10k-images-idx3-ubyte.gz"), folder / "test.npz")
+
+
+def run(n_processes: int, seed: int, folder: Path) -> dict:
+    """Fit once; return the test accuracy, and the seconds of the training itself."""
+    output = folder / f"{n_processes}-{seed}"
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(n_processes)]
+    command = [sys.executable, *(launcher if n_processes > 1 else []), *FIT, *METHOD]
+    subprocess.run(
+        [*command, "--seed", str(seed), "--output", str(output)],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+    records = map(json.loads, (output / "log.jsonl").read_text().splitlines())
+    seconds = {one["stage"]: one["seconds"] for one in records if one.get("event") == "ends"}
+    return {
+        "processes": n_processes,
+        "seed": seed,
+        "accuracy": json.loads((output / "metrics.json").read_text())["test_accuracy"][METHOD[1]],
+        "seconds": seconds["student epochs"],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--pictures", type=int, default=4000)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/processes.json"))
+    options = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        write_data(str(options.data / "fashion-mnist"), options.pictures, Path(name))
+        for seed in range(options.seeds):
+            for n_processes in options.processes:
+                rows.append(run(n_processes, seed, Path(name)))
+                print(rows[-1], flush=True)
+    print(pd.DataFrame(rows).groupby("processes")[["accuracy", "seconds"]].mean())
+    about = {**machine(), "commit": commit(), "versions": installed()}
+    result = {**about, "pictures": options.pictures, "rows": rows}
+    write_atomic(options.output, json.dumps(result, indent=1).encode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""The command line under ``torchrun``: two processes do together what one does."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+import tomli_w
+
+from pudistill.runs import Run
+from pudistill.workflow import Settings, fit_run
+
+CONFIG = {
+    "data": "digits",
+    "noise": "symmetric",
+    "trusted_fraction": 0.1,
+    "test_fraction": 0.25,
+    "learner": "mlp",
+    "method": "paper",
+    "n_members": 2,
+    "max_iter": 1,
+    "n_jobs": 1,
+    "compare": False,
+}
+# Networks are saved after every epoch.
+PROGRAM = """
+from pudistill import cli, units
+units.CHECKPOINT_SECONDS = 0.0
+cli.main()
+"""
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The run of one process."""
+    return fit_run(Settings.read(CONFIG), tmp_path_factory.mktemp("alone") / "run")
+
+
+def launch(folder, *arguments):
+    """Start two processes, whose output goes to `said.txt`."""
+    (folder / "program.py").write_text(PROGRAM)
+    (folder / "fit.toml").write_text(tomli_w.dumps(CONFIG))
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    with (folder / "said.txt").open("w") as said:
+        return subprocess.Popen(
+            [sys.executable, *torchrun, "program.py", *arguments],
+            cwd=folder,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdout=said,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def events(run):
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def assert_same_result(run, expected):
+    ours, theirs = (pd.read_csv(one.path / "labels.csv") for one in (run, expected))
+    pd.testing.assert_frame_equal(ours, theirs, rtol=1e-6)
+    accuracies = [one.read_json("metrics.json")["test_accuracy"] for one in (run, expected)]
+    assert accuracies[0] == accuracies[1]
+
+
+def test_two_processes_leave_the_run_of_one(alone, tmp_path):
+    process = launch(tmp_path, "fit", "--config", "fit.toml", "--output", "run")
+    assert process.wait() == 0, (tmp_path / "said.txt").read_text()
+    assert_same_result(Run.open(tmp_path / "run"), alone)
+    together = [one for one in events(tmp_path / "run") if one["event"] == "together"]
+    assert len(together) >= 2  # teachers and student, but none of the twenty members
+    assert len(together) < 20
+    assert {one["processes"] for one in together} == {2}
+    said = (tmp_path / "said.txt").read_text()
+    assert said.count("samples, ") == 1
+    assert "Warning" not in said
+
+
+def test_a_process_that_dies_ends_all_and_one_goes_on(alone, tmp_path):
+    process = launch(tmp_path, "fit", "--config", "fit.toml", "--output", "run")
+    while not list(tmp_path.glob("run/units/train_network-*.part.npz")):
+        assert process.poll() is None, (tmp_path / "said.txt").read_text()
+        time.sleep(0.05)
+    workers = psutil.Process(process.pid).children()
+    (helper,) = [one for one in workers if one.environ().get("RANK") == "1"]
+    helper.kill()
+    assert process.wait(timeout=60) != 0
+    assert not any(one.is_running() for one in workers)
+    said = (tmp_path / "said.txt").read_text()
+    assert "Finished stages are kept in run: pudistill resume run goes on from there." in said
+
+    resumed = fit_run(Settings.read(Run.begun(tmp_path / "run")[1]), tmp_path / "run")
+    assert "goes on" in [one["event"] for one in events(tmp_path / "run")]
+    assert_same_result(resumed, alone)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["fit", "nothing.csv", "--output", "run"], 1, "Error: nothing.csv: there is no such file"),
+        (["corrupt", "iris", "--output", "noisy.csv"], 0, "Warning: One of 2 processes did every"),
+    ],
+)
+def test_there_is_nothing_to_train(tmp_path, arguments, code, said):
+    assert launch(tmp_path, *arguments).wait(timeout=60) == code
+    assert (tmp_path / "said.txt").read_text().count(said) == 1
+
+
+@pytest.mark.slow
+def test_batch_normalisation_by_parts_costs_no_accuracy(real_data, tmp_path):
+    benchmark = Path(__file__).parents[1] / "benchmarks" / "processes.py"
+    data = ["--data", real_data("fashion-mnist").parent, "--pictures", "2000"]
+    output = tmp_path / "processes.json"
+    subprocess.run([sys.executable, benchmark, *data, "--output", output], check=True)
+    rows = pd.DataFrame(json.loads(output.read_text())["rows"])
+    accuracy = rows.groupby("processes")["accuracy"].mean()
+    assert abs(accuracy[1] - accuracy[2]) <= 0.005
