@@ -327,6 +327,11 @@ def with_noise(
     What trusted samples would have been called is kept as their given label, as it is where
     somebody has verified a part of a noisy data set.
     """
+    if kind == "instance" and dataset.is_text:
+        raise InputError(
+            f"Noise of kind instance depends on numbers, and {dataset.name} holds texts: choose "
+            "another kind."
+        )
     right = dataset.y if dataset.true_labels is None else dataset.true_labels
     rng = np.random.default_rng([seed, 0])
     trusted = np.zeros(len(dataset), dtype=bool)
