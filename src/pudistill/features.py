@@ -68,7 +68,9 @@ def embedded(dataset: TrustedDataset, embedder: "Embedder", cache: Path) -> Trus
     X = dataset.X
     if dataset.is_text:
         _warn_of_empty(dataset)
-    path = cache / f"features-{joblib.hash((__version__, embedder.checksum, X))}.npy"
+    # Pictures that stay on disk bring a fingerprint, as hashing them would decode them all.
+    key = joblib.hash((__version__, embedder.checksum, getattr(X, "fingerprint", X)))
+    path = cache / f"features-{key}.npy"
     shape = (len(X), n_features(embedder, X))
     with stage("features", total=len(X)) as advance:
         features = computed_rows(path, shape, lambda rows: embedder(X[rows]), advance)

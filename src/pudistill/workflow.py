@@ -244,6 +244,11 @@ def make_learner(name: str, recipe: str, X: np.ndarray) -> BaseEstimator:
         The learner.
     """
     is_network = name in NETWORKS or name.startswith(PRETRAINED)
+    if is_network and name != "mlp" and X.ndim == 2:
+        raise InputError(
+            f"The learner {name} needs pictures, not feature tables: choose mlp, or a learner that "
+            "is no network."
+        )
     if is_network or (name == "auto" and X.ndim > 2):
         from pudistill import TorchClassifier
 
@@ -652,7 +657,7 @@ def _gallery(dataset: TrustedDataset, table: pd.DataFrame) -> dict[str, np.ndarr
     least_sure = surest.index[::-1][:GALLERY_LEAST_SURE]
     chosen = alternating[:GALLERY_SUREST].union(least_sure, sort=False)
     rows = table.index.get_indexer(chosen)
-    return {"ids": dataset.ids[rows].astype(str), "pictures": pictures[rows]}
+    return {"ids": dataset.ids[rows].astype(str), "pictures": np.asarray(pictures[rows])}
 
 
 def _pictures(dataset: TrustedDataset) -> np.ndarray | None:

@@ -17,7 +17,13 @@ from pudistill.learners.training import PREDICTION_VALUES, Precision, choose_har
 
 # Tokens that are read of a text: attention to more of them costs their square.
 LONGEST_TEXT = 512
-POOLINGS = ("cls", "max", "mean", "lasttoken")
+POOLINGS = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+"""How tokens become one row, by what sentence encoders call it."""
 
 
 class Embedder(ABC):
@@ -155,13 +161,16 @@ class PictureEmbedder(Embedder):
     def _batches(self, X: np.ndarray) -> Iterator[tuple[np.ndarray, Mapping[str, Tensor]]]:
         n_at_once = self._n_at_once(self._inputs(X[:1])["pixel_values"].numel())
         for start in range(0, len(X), n_at_once):
-            rows = np.arange(start, min(start + n_at_once, len(X)))
-            yield rows, self._inputs(X[rows])
+            part = X[start : start + n_at_once]
+            yield np.arange(start, start + len(part)), self._inputs(part)
 
     def _inputs(self, X: np.ndarray) -> Mapping[str, Tensor]:
-        if X.ndim == 3:  # grey pictures, mostly for a network that knows colours
-            X = np.repeat(X[..., None], self._n_channels, axis=3)
-        return self.processor(list(X), input_data_format="channels_last", return_tensors="pt")
+        pictures = np.asarray(X)
+        if pictures.ndim == 3:  # grey ones, mostly for a network that knows colours
+            pictures = np.repeat(pictures[..., None], self._n_channels, axis=3)
+        return self.processor(
+            list(pictures), input_data_format="channels_last", return_tensors="pt"
+        )
 
     def _embed(self, inputs: Mapping[str, Tensor]) -> Tensor:
         answers = getattr(self.model, "get_image_features", self.model)(**inputs)
@@ -284,22 +293,16 @@ def pooled(hidden: Tensor, mask: Tensor, how: str) -> Tensor:
 
 def _poolings(name: str, says: Mapping[str, Any]) -> list[str]:
     """Read how a sentence encoder pools; what it takes of each text stands side by side."""
-    written = {
-        "pooling_mode_cls_token": "cls",
-        "pooling_mode_max_tokens": "max",
-        "pooling_mode_mean_tokens": "mean",
-        "pooling_mode_lasttoken": "lasttoken",
-    }
-    chosen = [
-        key for key, value in says.items() if key.startswith("pooling_mode") and value is True
-    ]
-    foreign = [key for key in chosen if key not in written]
+    if (one := says.get("pooling_mode")) in POOLINGS.values():  # how later versions write it
+        return [one]
+    chosen = [key for key, value in says.items() if key.startswith("pooling_mode") and value]
+    foreign = [key for key in chosen if key not in POOLINGS]
     if foreign:
         raise InputError(
             f"{name} pools by {foreign[0]}, which is not known here: name a model that pools by "
-            f"one of {', '.join(POOLINGS)}."
+            f"one of {', '.join(POOLINGS.values())}."
         )
-    return [how for key, how in written.items() if key in chosen] or ["mean"]
+    return [how for key, how in POOLINGS.items() if key in chosen] or ["mean"]
 
 
 def _has_pooler(name: str, untrained: set[str]) -> bool:
