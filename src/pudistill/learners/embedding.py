@@ -91,6 +91,8 @@ class Embedder(ABC):
                         answers = self._embed(on_device)
                     parts.append(answers.float().cpu().numpy())
                     order.append(rows)
+        except InputError:  # of pictures that are decoded only now
+            raise
         except (ValueError, TypeError, IndexError, AttributeError, RuntimeError) as error:
             raise InputError(
                 f"{self.name} cannot embed these {self.kind} ({reason_of(error)}): name another "
@@ -293,8 +295,8 @@ def pooled(hidden: Tensor, mask: Tensor, how: str) -> Tensor:
 
 def _poolings(name: str, says: Mapping[str, Any]) -> list[str]:
     """Read how a sentence encoder pools; what it takes of each text stands side by side."""
-    if (one := says.get("pooling_mode")) in POOLINGS.values():  # how later versions write it
-        return [one]
+    if says.get("pooling_mode") in POOLINGS.values():  # how later versions write it
+        return [says["pooling_mode"]]
     chosen = [key for key, value in says.items() if key.startswith("pooling_mode") and value]
     foreign = [key for key in chosen if key not in POOLINGS]
     if foreign:
