@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 from joblib import parallel_config
 from PIL import Image
 from sklearn.datasets import load_sample_image
+
+from pudistill import cli
 
 DATA = Path(os.environ.get("PUDISTILL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -75,3 +78,18 @@ def tiny_resnet(tmp_path_factory):
     )
     transformers.ResNetForImageClassification(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def command(monkeypatch, capsys, tmp_path):
+    """Run a command as a user would: ``command("fit", ...)`` gives exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args):
+        monkeypatch.setattr(sys, "argv", ["pudistill", *map(str, args)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        out, err = capsys.readouterr()
+        return end.value.code or 0, out, err
+
+    return run

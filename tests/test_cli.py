@@ -14,7 +14,6 @@ from PIL import Image
 from sklearn.datasets import load_digits, load_wine
 
 import pudistill
-from pudistill import cli
 from pudistill.data import load_dataset
 from pudistill.runs import Run
 
@@ -24,21 +23,6 @@ RUN_FILES = {
     *("labels.parquet", "metrics.json", "model", "report.html", "run.json", "units"),
     *("log.jsonl", "SHA256SUMS"),
 }
-
-
-@pytest.fixture
-def command(monkeypatch, capsys, tmp_path):
-    """Run a command as a user would: ``command("fit", ...)`` gives exit code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*args):
-        monkeypatch.setattr(sys, "argv", ["pudistill", *map(str, args)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        out, err = capsys.readouterr()
-        return end.value.code or 0, out, err
-
-    return run
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ _PUBLIC = {
     "TrustedKFold": "model_selection",
     "TrustedWarning": "exceptions",
     "corrupt_labels": "noise",
+    "embed_dataset": "features",
     "load": "runs",
     "load_dataset": "data",
     "trusted_accuracy": "model_selection",

@@ -47,7 +47,7 @@ def open_atomic(path: Path) -> Iterator[IO[bytes]]:
     >>> path.read_bytes()
     b'whole'
     """
-    with _naming(path):
+    with naming(path):
         descriptor, name = tempfile.mkstemp(TEMPORARY, f".{path.name}-", path.parent)
         temporary = Path(name)
         try:
@@ -65,7 +65,7 @@ def open_atomic(path: Path) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def naming(path: Path) -> Iterator[None]:
     """Name the file in an error of the system's, which knows a file number or a temporary name."""
     try:
         yield

@@ -45,6 +45,9 @@ SkipBad = Annotated[bool, typer.Option(help="Leave unreadable pictures out, and 
 ImageColumn = Annotated[
     str | None, typer.Option(help="Column of pictures.", show_default="image, img, picture, ...")
 ]
+TextColumn = Annotated[
+    str | None, typer.Option(help="Column of texts.", show_default="text, sentence, review, ...")
+]
 LabelColumn = Annotated[
     str | None, typer.Option(help="Column of given labels.", show_default="label, y, target, ...")
 ]
@@ -66,6 +69,25 @@ Gpus = Annotated[
     float,
     typer.Option(
         "--gpus-per-member", min=0, help="On a cluster: GPUs, or the share of one, for each member."
+    ),
+]
+Features = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL|FILE.npy",
+        help="Learn from what a model of the Hugging Face hub, or a folder, makes of pictures or "
+        "texts (facebook/dinov2-small, sentence-transformers/all-MiniLM-L6-v2), or from features "
+        "of your own, a row a sample.",
+    ),
+]
+TestFeatures = Annotated[
+    str | None, typer.Option(metavar="FILE.npy", help="Your own features of the test data.")
+]
+FeaturesCache = Annotated[
+    str | None,
+    typer.Option(
+        help="Folder of features, for runs to share what models made.",
+        show_default="the run's own",
     ),
 ]
 
@@ -186,7 +208,11 @@ def sweep(
     test_fraction: Annotated[
         float | None, typer.Option(help="Or hold out this share of the samples for testing.")
     ] = None,
+    features: Features = None,
+    test_features: TestFeatures = None,
+    features_cache: FeaturesCache = None,
     image_column: ImageColumn = None,
+    text_column: TextColumn = None,
     label_column: LabelColumn = None,
     image_size: ImageSize = None,
     learner: Annotated[str, typer.Option(help="As for `pudistill fit`.")] = "auto",
@@ -200,7 +226,11 @@ def sweep(
         "trusted_fraction": trusted,
         "test_data": test_data,
         "test_fraction": test_fraction,
+        "features": features,
+        "test_features": test_features,
+        "features_cache": features_cache,
         "image_column": image_column,
+        "text_column": text_column,
         "label_column": label_column,
         "image_size": image_size,
         "learner": learner,
@@ -223,6 +253,7 @@ def fit(
         typer.Option(help="Table with the ids of verified samples and, optionally, their labels."),
     ] = None,
     image_column: ImageColumn = None,
+    text_column: TextColumn = None,
     label_column: LabelColumn = None,
     id_column: IdColumn = None,
     trusted_column: Annotated[
@@ -237,6 +268,9 @@ def fit(
     test_fraction: Annotated[
         float | None, typer.Option(help="Hold out this share of the trusted samples for testing.")
     ] = None,
+    features: Features = None,
+    test_features: TestFeatures = None,
+    features_cache: FeaturesCache = None,
     learner: Annotated[
         str,
         typer.Option(
@@ -332,6 +366,12 @@ def predict(
         Path | None,
         typer.Option(help="CSV file to write, which must not exist yet.", show_default="print"),
     ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.npy", help="Your own features of the samples, where the run has such."
+        ),
+    ] = None,
     skip_bad: SkipBad = False,
 ) -> None:
     """Predict the classes of new samples."""
@@ -343,7 +383,7 @@ def predict(
         raise InputError(f"{output} already exists: choose another --output.")
     if output is not None and not output.parent.is_dir():
         raise InputError(f"{output.parent} is no folder: make it, or choose another --output.")
-    predictions = predict_run(Run.open_fit(run), data, skip_bad=skip_bad)
+    predictions = predict_run(Run.open_fit(run), data, features=features, skip_bad=skip_bad)
     if output is None:
         sys.stdout.write(to_csv(predictions))
     else:
@@ -363,6 +403,7 @@ def corrupt(
     level: Annotated[float, typer.Option(help="Noise level of the whole data set.")] = 0.5,
     trusted: Annotated[float, typer.Option(help="Share of each class that is trusted.")] = 0.1,
     image_column: ImageColumn = None,
+    text_column: TextColumn = None,
     label_column: LabelColumn = None,
     id_column: IdColumn = None,
     image_size: ImageSize = None,
@@ -382,6 +423,7 @@ def corrupt(
     dataset = load_dataset(
         data,
         image_column=image_column,
+        text_column=text_column,
         label_column=label_column,
         id_column=id_column,
         image_size=image_size,

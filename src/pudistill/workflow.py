@@ -29,6 +29,13 @@ from pudistill.classifier import PUDistillClassifier
 from pudistill.data import TrustedDataset, load_dataset
 from pudistill.data.loading import COLUMN_OPTIONS
 from pudistill.exceptions import InputError, as_input_error
+from pudistill.features import (
+    embedded,
+    in_blocks,
+    n_features,
+    open_embedder,
+    with_own_features,
+)
 from pudistill.learners import (
     PRETRAINED,
     Training,
@@ -68,6 +75,7 @@ class Settings(BaseModel):
     data: str
     trusted: str | None = None
     image_column: str | None = None
+    text_column: str | None = None
     label_column: str | None = None
     id_column: str | None = None
     trusted_column: str | None = None
@@ -75,6 +83,9 @@ class Settings(BaseModel):
     skip_bad: bool = False
     test_data: str | None = None
     test_fraction: float | None = Field(None, gt=0, lt=1)
+    features: str | None = None
+    test_features: str | None = None
+    features_cache: str | None = None
 
     noise: Literal["symmetric", "asymmetric", "pair", "instance"] | None = None
     level: float = Field(0.5, ge=0, le=1)
@@ -131,15 +142,47 @@ class Settings(BaseModel):
             raise InputError(
                 "The test data are the training data: name samples that are not trained on."
             )
+        settings._check_features()
         return settings
+
+    def _check_features(self) -> None:
+        needed = self.own_features is not None and self.test_data is not None
+        if needed and self.test_features is None:
+            raise InputError(
+                f"{self.features} has features of {self.data}, but none of {self.test_data}: give "
+                "them as test_features."
+            )
+        if self.test_features is not None and not needed:
+            raise InputError(
+                "test_features go with test_data where `features` are your own, too: leave them "
+                "out, as a model embeds test data by itself."
+            )
+
+    @property
+    def own_features(self) -> Path | None:
+        """The file of the user's own features, if `features` names one and no model."""
+        path = None if self.features is None else Path(self.features)
+        return path if path is not None and (path.suffix == ".npy" or path.is_file()) else None
+
+    def embedder(self, dataset: TrustedDataset) -> Any:
+        """Load the model that embeds samples; None where they are learned from as they are."""
+        if self.features is None or self.own_features is not None:
+            return None
+        return open_embedder(self.features, dataset)
+
+    def cache_of(self, run: Run) -> Path:
+        """Return the folder for what a model makes of samples."""
+        return run.units.folder if self.features_cache is None else Path(self.features_cache)
 
     def to_config(self) -> dict[str, Any]:
         """Return the settings as ``config.toml`` holds them, to be repeated from anywhere."""
         unused = set() if self.noise else {"level", "trusted_fraction"}
         config = self.model_dump(exclude_none=True, exclude=unused)
-        for name in ("data", "trusted", "test_data"):
+        for name in ("data", "trusted", "test_data", "features", "test_features"):
             if name in config and Path(config[name]).exists():
                 config[name] = str(Path(config[name]).resolve())
+        if self.features_cache is not None:
+            config["features_cache"] = str(Path(self.features_cache).resolve())
         folder = Path(self.learner.removeprefix(PRETRAINED))
         if self.learner.startswith(PRETRAINED) and folder.is_dir():
             config["learner"] = f"{PRETRAINED}{folder.resolve()}"
@@ -201,6 +244,11 @@ def make_learner(name: str, recipe: str, X: np.ndarray) -> BaseEstimator:
         The learner.
     """
     is_network = name in NETWORKS or name.startswith(PRETRAINED)
+    if is_network and name != "mlp" and X.ndim == 2:
+        raise InputError(
+            f"The learner {name} needs pictures, not feature tables: choose mlp, or a learner that "
+            "is no network."
+        )
     if is_network or (name == "auto" and X.ndim > 2):
         from pudistill import TorchClassifier
 
@@ -234,10 +282,22 @@ def load_data(settings: Settings) -> tuple[TrustedDataset, TrustedDataset | None
     """Read training and test data, with noise put in where the settings ask for it."""
     options: dict[str, Any] = {name: getattr(settings, name) for name in COLUMN_OPTIONS}
     options |= {"image_size": settings.image_size, "skip_bad": settings.skip_bad}
+    own = settings.own_features
+    options["samples_required"] = own is None
     dataset = load_dataset(settings.data, trusted=settings.trusted, **options)
+    if own is not None:
+        dataset = with_own_features(dataset, own)
+    if dataset.is_text and settings.features is None:
+        raise InputError(
+            f"{settings.data} holds texts, which nothing learns from as they are: name a model "
+            "that embeds them, such as --features sentence-transformers/all-MiniLM-L6-v2, or drop "
+            "their column."
+        )
     test = None
     if settings.test_data is not None:
         test = load_dataset(settings.test_data, columns_required=False, **options)
+        if settings.test_features is not None:
+            test = with_own_features(test, Path(settings.test_features))
     elif settings.test_fraction is not None:
         dataset, test = dataset.holdout(settings.test_fraction, settings.seed)
     if settings.noise is not None:
@@ -272,6 +332,11 @@ def with_noise(
     What trusted samples would have been called is kept as their given label, as it is where
     somebody has verified a part of a noisy data set.
     """
+    if kind == "instance" and dataset.is_text:
+        raise InputError(
+            f"Noise of kind instance depends on numbers, and {dataset.name} holds texts: choose "
+            "another kind."
+        )
     right = dataset.y if dataset.true_labels is None else dataset.true_labels
     rng = np.random.default_rng([seed, 0])
     trusted = np.zeros(len(dataset), dtype=bool)
@@ -304,6 +369,16 @@ def with_noise(
     )
 
 
+def about_features(embedder: Any, dataset: TrustedDataset) -> dict[str, Any]:
+    """Tell which model made features, for ``metrics.json``."""
+    return {
+        "model": embedder.name,
+        "checksum": embedder.checksum,
+        "made_of": embedder.kind,
+        "n_features": dataset.X.shape[1],
+    }
+
+
 def fit_run(settings: Settings, output: Path) -> Run:
     """Fit on noisy data and leave a run folder behind.
 
@@ -328,13 +403,25 @@ def fit_run(settings: Settings, output: Path) -> Run:
     config = settings.to_config()
     Run.check_free(output, config)
     dataset, test = load_data(settings)
-    classifier = settings.classifier(dataset.X)
+    embedder = settings.embedder(dataset)
     labels = check_labels(*dataset.for_fit())
-    trusted = labels.trusted
-    check_storable(classifier.estimator, dataset.X[trusted], labels.verified[trusted])
+    codes = labels.verified[labels.trusted]
+    trusted = (
+        dataset.X[labels.trusted]
+        if embedder is None
+        else _like_features(embedder, dataset.X, codes)
+    )
+    classifier = settings.classifier(trusted)
+    check_storable(classifier.estimator, trusted, codes)
     with Run.begin(output, config) as run:
-        _fit_into(run, settings, classifier, dataset, test, labels)
+        _fit_into(run, settings, classifier, dataset, test, labels, embedder)
     return run
+
+
+def _like_features(embedder: Any, X: Any, codes: np.ndarray) -> np.ndarray:
+    """Draw what is of the form of features, to try a learner on before samples are embedded."""
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((len(codes), n_features(embedder, X)), np.float32) + codes[:, None]
 
 
 class Learned(NamedTuple):
@@ -352,15 +439,23 @@ def _fit_into(
     dataset: TrustedDataset,
     test: TrustedDataset | None,
     labels: Labels,
+    embedder: Any,
 ) -> None:
     seconds: dict[str, float] = {}
+    about: dict[str, Any] = {}
+    if embedder is not None:
+        with _timed(seconds, "features"):
+            cache = settings.cache_of(run)
+            dataset = embedded(dataset, embedder, cache)
+            test = None if test is None else embedded(test, embedder, cache)
+        about["features"] = about_features(embedder, dataset)
     fit = _fit_ours if isinstance(classifier, PUDistillClassifier) else _fit_other
     table, history, own_metrics = fit(run, classifier, dataset, labels, seconds)
     if dataset.marked is not None:  # as given, whether or not it was learned from as such
         table.loc[dataset.marked, "given"] = dataset.y[dataset.marked]
     table.insert(0, "id", dataset.ids)
 
-    metrics = _metrics(table, dataset, labels) | own_metrics
+    metrics = _metrics(table, dataset, labels) | about | own_metrics
     if test is not None:
         with _timed(seconds, "comparison"), as_input_error():
             metrics["n_test"] = len(test)
@@ -562,13 +657,15 @@ def _gallery(dataset: TrustedDataset, table: pd.DataFrame) -> dict[str, np.ndarr
     least_sure = surest.index[::-1][:GALLERY_LEAST_SURE]
     chosen = alternating[:GALLERY_SUREST].union(least_sure, sort=False)
     rows = table.index.get_indexer(chosen)
-    return {"ids": dataset.ids[rows].astype(str), "pictures": pictures[rows]}
+    return {"ids": dataset.ids[rows].astype(str), "pictures": np.asarray(pictures[rows])}
 
 
 def _pictures(dataset: TrustedDataset) -> np.ndarray | None:
     """Pictures, or what features called ``pixel_<row>_<column>`` show, as scikit-learn's digits."""
     if dataset.is_pictures:
         return dataset.X
+    if dataset.pictures is not None:
+        return dataset.pictures
     grid = _grid(dataset.feature_names)
     names = [f"pixel_{i}_{j}" for i, j in np.ndindex(*grid)]
     if not names or tuple(names) != dataset.feature_names:
@@ -621,7 +718,9 @@ def summarise(run: Run, metrics: dict[str, Any]) -> RunSummary:
     )
 
 
-def predict_run(run: Run, source: str, *, skip_bad: bool = False) -> pd.DataFrame:
+def predict_run(
+    run: Run, source: str, *, features: str | None = None, skip_bad: bool = False
+) -> pd.DataFrame:
     """Predict the classes of new samples with the model of a run.
 
     Parameters
@@ -629,7 +728,10 @@ def predict_run(run: Run, source: str, *, skip_bad: bool = False) -> pd.DataFram
     run : Run
         A finished run.
     source : str
-        Samples in any form that `load_dataset` reads; labels are not needed.
+        Samples in any form that `load_dataset` reads; labels are not needed. The model that
+        embedded the run's samples embeds them, too.
+    features : str, optional
+        Their features, where those of the run were the user's own; see `with_own_features`.
     skip_bad : bool, default=False
         Leave out unreadable pictures.
 
@@ -644,15 +746,38 @@ def predict_run(run: Run, source: str, *, skip_bad: bool = False) -> pd.DataFram
         If the samples' shape, features or classes are not those that the run was fitted on.
     """
     settings = Settings.read(run.read_config())
+    _check_own_features(settings, features)
     classifier = run.read_model()
     dataset = load_dataset(
         source,
+        samples_required=features is None,
         image_size=settings.image_size,
         skip_bad=skip_bad,
         labels_required=False,
         columns_required=False,
         **{name: getattr(settings, name) for name in COLUMN_OPTIONS},
     )
+    if features is not None:
+        dataset = with_own_features(dataset, Path(features))
+    embedder = settings.embedder(dataset)
+    if embedder is None:
+        proba = _predict_proba(classifier, dataset)
+    else:
+        _check_same_model(run, embedder)
+        _like_training_data(dataset, dataset.X.shape[1:], None, classifier.classes_)
+        parts = [classifier.predict_proba(block) for block in in_blocks(embedder, dataset.X)]
+        proba = np.concatenate(parts)
+    return pd.DataFrame(
+        {
+            "id": dataset.ids,
+            "label": classifier.classes_[proba.argmax(axis=1)],
+            "confidence": proba.max(axis=1),
+        }
+    )
+
+
+def _predict_proba(classifier: Any, dataset: TrustedDataset) -> np.ndarray:
+    """Predict for samples that are as those of the training data, or can be made so."""
     shape = classifier._picture_shape
     if shape is not None and len(shape) == 3 and dataset.X.ndim == 3:
         dataset = replace(dataset, X=np.repeat(dataset.X[..., None], shape[2], axis=3))
@@ -665,14 +790,34 @@ def predict_run(run: Run, source: str, *, skip_bad: bool = False) -> pd.DataFram
     X: Any = dataset.X
     if hasattr(classifier, "feature_names_in_") and dataset.feature_names is not None:
         X = pd.DataFrame(X, columns=list(dataset.feature_names))
-    proba = classifier.predict_proba(X)
-    return pd.DataFrame(
-        {
-            "id": dataset.ids,
-            "label": classifier.classes_[proba.argmax(axis=1)],
-            "confidence": proba.max(axis=1),
-        }
-    )
+    return classifier.predict_proba(X)
+
+
+def _check_own_features(settings: Settings, features: str | None) -> None:
+    """Refuse features for a run that learned from none of the user's own, and the other way."""
+    if settings.own_features is not None and features is None:
+        raise InputError(
+            f"The run was fitted on features of your own, {settings.features}: give those of the "
+            "new samples with --features."
+        )
+    if settings.own_features is None and features is not None:
+        makes = "the samples as they are" if settings.features is None else "what a model makes"
+        raise InputError(f"The run was fitted on {makes} of them: leave --features out.")
+
+
+def _check_same_model(run: Run, embedder: Any) -> None:
+    """Refuse a model that is no longer what the run was fitted with."""
+    about = run.read_json("metrics.json")["features"]
+    if about["made_of"] != embedder.kind:
+        raise InputError(
+            f"The run in {run.path} was fitted on {about['made_of']}, and these are "
+            f"{embedder.kind}: give samples of the same kind."
+        )
+    if about["checksum"] != embedder.checksum:
+        raise InputError(
+            f"The model {embedder.name} has changed since {run.path} was fitted with it: bring "
+            "back what it was, or fit again."
+        )
 
 
 def _like_training_data(

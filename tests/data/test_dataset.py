@@ -157,7 +157,7 @@ class TestRequireTrusted:
             make(["a", "b"], X=np.array([[0, np.inf], [2, 3]]), feature_names=("u", "v")),
             "'s0', column 'v' holds inf",
         ),
-        (make(["a", "b"], X=np.empty((2, 0))), "no feature and no picture"),
+        (make(["a", "b"], X=np.empty((2, 0))), "no feature, picture or text"),
     ],
 )
 def test_validate_refuses(data, message):

@@ -284,7 +284,7 @@ class TestShards:
         ),
         ("u,label\n", {}, "no samples"),
         ("", {}, "cannot be read as a table"),
-        ("id,label\ni,a\nj,b\n", {}, "no feature and no picture"),
+        ("id,label\ni,a\nj,b\n", {}, "no feature, picture or text"),
     ],
 )
 def test_refused_tables(csv, text, options, message):

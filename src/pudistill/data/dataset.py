@@ -25,7 +25,8 @@ class TrustedDataset:
     ----------
     X : ndarray
         Numeric features, float32 or float64 of shape (n_samples, n_features); or pictures, uint8
-        of shape (n_samples, height, width) when grey and (n_samples, height, width, 3) in RGB.
+        of shape (n_samples, height, width) when grey and (n_samples, height, width, 3) in RGB; or
+        texts, str in an object array of shape (n_samples,), to be embedded.
     y : ndarray of object, shape (n_samples,)
         The given labels as class names (str), None where there is none.
     trusted : ndarray of bool, shape (n_samples,)
@@ -45,6 +46,8 @@ class TrustedDataset:
     marked : ndarray of bool, shape (n_samples,), optional
         Trusted samples that were marked as right as given. Nobody knows what they were called
         before somebody looked, so they say nothing about the noise; the others do.
+    pictures : ndarray of uint8, optional
+        What shows the samples to people where `X` holds features of pictures.
 
     Examples
     --------
@@ -66,15 +69,16 @@ class TrustedDataset:
     name: str = ""
     skipped: tuple[tuple[str, str], ...] = ()
     marked: np.ndarray | None = None
+    pictures: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __repr__(self) -> str:
-        kind = "pictures" if self.is_pictures else "features"
-        shape = " x ".join(map(str, self.X.shape[1:]))
+        kind = "texts" if self.is_text else "pictures" if self.is_pictures else "features"
+        shape = "".join(f"{size} x " for size in self.X.shape[1:]).removesuffix("x ")
         return (
-            f"<TrustedDataset {self.name!r}: {len(self)} samples ({shape} {kind}), "
+            f"<TrustedDataset {self.name!r}: {len(self)} samples ({shape}{kind}), "
             f"{len(self.classes)} classes, {int(self.trusted.sum())} trusted>"
         )
 
@@ -82,6 +86,11 @@ class TrustedDataset:
     def is_pictures(self) -> bool:
         """Whether `X` holds pictures rather than features."""
         return self.X.ndim > 2
+
+    @property
+    def is_text(self) -> bool:
+        """Whether `X` holds texts, which have to be embedded before anything learns from them."""
+        return self.X.ndim == 1
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
@@ -102,7 +111,13 @@ class TrustedDataset:
             ids=self.ids[indices],
             true_labels=None if self.true_labels is None else self.true_labels[indices],
             marked=None if self.marked is None else self.marked[indices],
+            pictures=None if self.pictures is None else self.pictures[indices],
         )
+
+    def with_features(self, X: np.ndarray) -> "TrustedDataset":
+        """Put features in the place of the samples; pictures are kept for people to see."""
+        pictures = self.X if self.is_pictures else self.pictures
+        return replace(self, X=X, feature_names=None, pictures=pictures)
 
     def without_minus_one(self) -> "TrustedDataset":
         """Take -1 for no label where labels are whole numbers and no trusted sample has it."""
@@ -286,7 +301,10 @@ class TrustedDataset:
 
 
 def validate(
-    dataset: TrustedDataset, labels_required: bool = True, source: str = ""
+    dataset: TrustedDataset,
+    labels_required: bool = True,
+    source: str = "",
+    samples_required: bool = True,
 ) -> TrustedDataset:
     """Return `dataset` if nothing is wrong with it.
 
@@ -298,6 +316,8 @@ def validate(
         Whether given labels of at least two classes are needed, as they are for fitting.
     source : str
         Where it was read from, for messages; by default its name.
+    samples_required : bool
+        Whether there must be features where there are no pictures or texts.
 
     Raises
     ------
@@ -334,7 +354,11 @@ def validate(
             raise _trusted_without_label(sample)
     if labels_required:
         _validate_labels(dataset, source)
-    if not dataset.is_pictures:
+    if dataset.is_text:
+        _validate_text(dataset.X, "texts", source)
+        if not any(dataset.X):
+            raise InputError(f"{source}: the texts are empty throughout: name another column.")
+    elif not dataset.is_pictures and samples_required:
         _validate_features(dataset, source)
     return dataset
 
@@ -366,8 +390,8 @@ def _validate_labels(dataset: TrustedDataset, source: str) -> None:
 def _validate_features(dataset: TrustedDataset, source: str) -> None:
     if dataset.X.shape[1] == 0:
         raise InputError(
-            f"{source}: there is no feature and no picture: give numeric columns, or name "
-            "the column of the pictures with --image-column."
+            f"{source}: there is no feature, picture or text: give numeric columns, or name the "
+            "column of the pictures with --image-column or of the texts with --text-column."
         )
     for start in range(0, len(dataset), _ROWS_CHECKED_AT_ONCE):
         finite = np.isfinite(dataset.X[start : start + _ROWS_CHECKED_AT_ONCE])

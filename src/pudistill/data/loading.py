@@ -9,7 +9,7 @@ from pudistill.data import bundled
 from pudistill.data.dataset import TrustedDataset, validate
 from pudistill.exceptions import InputError
 
-COLUMN_OPTIONS = ("image_column", "label_column", "id_column", "trusted_column")
+COLUMN_OPTIONS = ("image_column", "text_column", "label_column", "id_column", "trusted_column")
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class ReadOptions:
     """What the user may say about a source; see `load_dataset`."""
 
     image_column: str | None = None
+    text_column: str | None = None
     label_column: str | None = None
     id_column: str | None = None
     trusted_column: str | None = None
@@ -24,6 +25,7 @@ class ReadOptions:
     skip_bad: bool = False
     labels_required: bool = True
     columns_required: bool = True
+    samples_required: bool = True
 
     def without_columns(self, present: set[str]) -> "ReadOptions":
         """Return the options without the columns that are not `present`."""
@@ -36,6 +38,7 @@ def load_dataset(
     source: str | os.PathLike[str],
     *,
     image_column: str | None = None,
+    text_column: str | None = None,
     label_column: str | None = None,
     id_column: str | None = None,
     trusted_column: str | None = None,
@@ -44,6 +47,7 @@ def load_dataset(
     skip_bad: bool = False,
     labels_required: bool = True,
     columns_required: bool = True,
+    samples_required: bool = True,
 ) -> TrustedDataset:
     """Read a data set.
 
@@ -55,8 +59,8 @@ def load_dataset(
         - an image folder ``DIR/<label>/<file>``; ids are the paths below DIR;
         - a table, ``.parquet`` (or a folder of its shards), ``.csv``, ``.tsv`` or ``.jsonl``, with
           a column of pictures (bytes, Hugging Face's ``{bytes, path}``, or paths relative to the
-          table) or with numeric feature columns. A column ``true_label`` is kept for experiments
-          and ``verified_label`` holds labels of trusted samples; neither is a feature;
+          table), a column of texts, or numeric feature columns. A column ``true_label`` is kept for
+          experiments and ``verified_label`` holds labels of trusted samples; neither is a feature;
         - ``.npz`` with arrays ``X``, ``y`` and optionally ``trusted``, ``verified``, ``ids``,
           ``true_labels``, ``feature_names``;
         - the folder ``cifar-10-batches-py`` (its training batches) or one batch of it;
@@ -65,9 +69,10 @@ def load_dataset(
         - an IDX file of images, as MNIST's and Fashion-MNIST's, beside its file of labels, or the
           folder that holds them (the training pair);
         - a set that scikit-learn brings: digits, breast_cancer, wine, iris.
-    image_column, label_column, id_column, trusted_column : str, optional
-        Columns of a table. By default image, img, picture, photo or file_name; label, labels, y,
-        target or class; id (row numbers without one); trusted.
+    image_column, text_column, label_column, id_column, trusted_column : str, optional
+        Columns of a table. By default image, img, picture, photo or file_name; text, sentence,
+        review, comment or document; label, labels, y, target or class; id (row numbers without
+        one); trusted.
     trusted : str or path, optional
         A table with a column ``id`` and optionally ``label``: the samples that were verified, and
         their verified labels. The labels given before stay in `y`.
@@ -79,6 +84,9 @@ def load_dataset(
         Whether labels of at least two classes must be there. Without, they may be absent.
     columns_required : bool
         Whether the named columns must be there. Without, those that are not are passed over.
+    samples_required : bool
+        Whether there must be samples in a table. Without, it may hold labels only, and of samples
+        just pictures are read: their features come from elsewhere.
 
     Returns
     -------
@@ -100,6 +108,7 @@ def load_dataset(
         raise InputError(f"The image size must be at least 1 pixel, not {image_size}.")
     options = ReadOptions(
         image_column=image_column,
+        text_column=text_column,
         label_column=label_column,
         id_column=id_column,
         trusted_column=trusted_column,
@@ -107,6 +116,7 @@ def load_dataset(
         skip_bad=skip_bad,
         labels_required=labels_required,
         columns_required=columns_required,
+        samples_required=samples_required,
     )
     try:
         dataset = _read(source, options)
@@ -118,9 +128,9 @@ def load_dataset(
         from pudistill.data.tables import read_trusted
 
         # Ids must be unique before anything can be looked up by them.
-        validate(dataset, labels_required, str(source))
+        validate(dataset, labels_required, str(source), samples_required)
         dataset = dataset.with_trusted(*read_trusted(Path(trusted)))
-    return validate(dataset.without_minus_one(), labels_required, str(source))
+    return validate(dataset.without_minus_one(), labels_required, str(source), samples_required)
 
 
 def _read(source: str | os.PathLike[str], options: ReadOptions) -> TrustedDataset:

@@ -1,4 +1,4 @@
-"""Tables, parquet, CSV and JSONL, with a column of pictures or with columns of features."""
+"""Tables, parquet, CSV and JSONL, with a column of pictures or of texts, or with features."""
 
 import json
 from collections.abc import Iterator
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 TRUE_LABEL = "true_label"
 VERIFIED_LABEL = "verified_label"
 _LABEL_COLUMNS = ("label", "labels", "y", "target", "class")
+_TEXT_COLUMNS = ("text", "sentence", "review", "comment", "document")
 _IMAGE_COLUMNS = ("image", "img", "picture", "photo", "file_name")
 # The nameless ones are what pandas makes of the row numbers of a data frame.
 _SUSPICIOUS_FEATURES = ("label", "labels", "id", "trusted", "", "Unnamed: 0")
@@ -53,15 +54,18 @@ def read(path: Path, options: "ReadOptions") -> TrustedDataset:
     mask = None if roles.trusted is None else _mask(path, roles.trusted, columns, ids)
     trusted, verified, marked = complete_trust(path, y, mask, texts(roles.verified_label))
     true_labels = texts(roles.true_label)
+    text = texts(roles.text)
+    if text is not None:
+        text = object_array(one or "" for one in text)
     if roles.image is None:
         return TrustedDataset(
-            X=_features(path, columns.select(roles.features)),
+            X=_features(path, columns.select(roles.features)) if text is None else text,
             y=y,
             trusted=trusted,
             verified=verified,
             ids=ids,
             true_labels=true_labels,
-            feature_names=roles.features,
+            feature_names=roles.features or None,
             name=path.resolve().stem,
             marked=marked,
         )
@@ -139,6 +143,7 @@ class _Roles:
     id: str | None
     trusted: str | None
     image: str | None
+    text: str | None
     true_label: str | None
     verified_label: str | None
     features: tuple[str, ...]
@@ -146,7 +151,7 @@ class _Roles:
     @property
     def texts(self) -> list[str]:
         """The columns that are read to the letter."""
-        roles = (self.label, self.id, self.trusted, self.true_label, self.verified_label)
+        roles = (self.label, self.id, self.trusted, self.true_label, self.verified_label, self.text)
         return [name for name in roles if name is not None]
 
 
@@ -158,7 +163,12 @@ def _assign_roles(path: Path, schema: pa.Schema, options: "ReadOptions") -> _Rol
         "--id-column": options.id_column,
         "--trusted-column": options.trusted_column,
         "--image-column": options.image_column,
+        "--text-column": options.text_column,
     }
+    if options.image_column is not None and options.text_column is not None:
+        raise InputError(
+            f"{path}: samples are pictures or texts: give --image-column or --text-column."
+        )
     taken: set[str] = set()
     for flag, name in chosen.items():
         if name is None:
@@ -191,7 +201,7 @@ def _assign_roles(path: Path, schema: pa.Schema, options: "ReadOptions") -> _Rol
         *(
             name
             for name in _IMAGE_COLUMNS
-            if name in schema.names and _may_be_picture(schema, name)
+            if options.text_column is None and _may_be_picture(schema, name)
         ),
     )
     if image is not None and not _may_be_picture(schema, image):
@@ -202,7 +212,12 @@ def _assign_roles(path: Path, schema: pa.Schema, options: "ReadOptions") -> _Rol
     # A data frame that was written with its row numbers has them in a nameless first column.
     sample_id = find(options.id_column, "id", "", "Unnamed: 0")
     trusted = find(options.trusted_column, "trusted")
-    features = () if image else tuple(name for name in schema.names if name not in taken)
+    text = None
+    if image is None and (options.samples_required or options.text_column is not None):
+        defaults = (name for name in _TEXT_COLUMNS if _is_text(schema, name))
+        text = find(options.text_column, *defaults)
+    has_features = image is None and text is None and options.samples_required
+    features = tuple(name for name in schema.names if has_features and name not in taken)
     features = tuple(name for name in features if name not in _pandas_index(schema))
     for name in features:
         if name in _SUSPICIOUS_FEATURES:
@@ -210,7 +225,7 @@ def _assign_roles(path: Path, schema: pa.Schema, options: "ReadOptions") -> _Rol
                 f"{path}: column {name!r} would become a feature although it looks like labels, "
                 "ids or row numbers: drop or rename it."
             )
-    return _Roles(label, sample_id, trusted, image, true_label, verified_label, features)
+    return _Roles(label, sample_id, trusted, image, text, true_label, verified_label, features)
 
 
 def _pandas_index(schema: pa.Schema) -> list[str]:
@@ -225,7 +240,16 @@ def _is_numeric(kind: pa.DataType) -> bool:
     return pa.types.is_null(kind) or any(test(kind) for test in tests)
 
 
+def _is_text(schema: pa.Schema, name: str) -> bool:
+    if name not in schema.names:
+        return False
+    kind = schema.field(name).type
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
 def _may_be_picture(schema: pa.Schema, name: str) -> bool:
+    if name not in schema.names:
+        return False
     kind = schema.field(name).type
     if pa.types.is_struct(kind):
         return any(kind.field(index).name in ("bytes", "path") for index in range(kind.num_fields))

@@ -22,12 +22,12 @@ _ROWS_AT_ONCE = 1024
 
 
 def write_table(dataset: TrustedDataset, path: str | os.PathLike[str]) -> None:
-    """Write a data set as `.parquet`, `.csv` (features only) or `.npz`.
+    """Write a data set as `.parquet`, `.csv` (no pictures) or `.npz`.
 
     A table has the columns ``id``, ``label``, ``trusted``, where they say something new
-    ``verified_label`` and ``true_label``, and then the features or, as PNG in Hugging Face's
-    layout, the pictures in ``image``. Features without names are called x0, x1, ... in a table.
-    The file appears only when it is complete.
+    ``verified_label`` and ``true_label``, and then the features, the texts in ``text`` or, as PNG
+    in Hugging Face's layout, the pictures in ``image``. Features without names are called x0, x1,
+    ... in a table. The file appears only when it is complete.
 
     Parameters
     ----------
@@ -77,8 +77,9 @@ def _write_csv(dataset: TrustedDataset, file: IO[bytes], path: Path) -> None:
 
     if dataset.is_pictures:
         raise InputError(f"{path}: CSV cannot hold pictures: write .parquet or .npz.")
-    # The shortest digits of a float32 are those of another float64, which is how CSV is read.
-    dataset = replace(dataset, X=dataset.X.astype(np.float64))
+    if not dataset.is_text:
+        # The shortest digits of a float32 are those of another float64, which is how CSV is read.
+        dataset = replace(dataset, X=dataset.X.astype(np.float64))
     _write_batches(pyarrow.csv.CSVWriter, file, _batches(dataset, path))
 
 
@@ -92,6 +93,8 @@ def _write_batches(
 
 
 def _write_npz(dataset: TrustedDataset, file: IO[bytes], path: Path) -> None:
+    if dataset.is_text:
+        raise InputError(f"{path}: .npz cannot hold texts: write .parquet or .csv.")
     arrays = {"X": dataset.X, "trusted": dataset.trusted, "ids": _unicode(dataset.ids, path)}
     for part, labels in _label_columns(dataset).items():
         arrays[{"label": "y", "true_label": "true_labels"}.get(part, "verified")] = _unicode(
@@ -138,6 +141,8 @@ def _batches(dataset: TrustedDataset, path: Path) -> "Iterator[pa.RecordBatch]":
             encoded = [{"bytes": encode_picture(picture)} for picture in dataset.X[rows]]
             kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
             columns["image"] = pa.array(encoded, kind)
+        elif dataset.is_text:
+            columns["text"] = pa.array(dataset.X[rows], pa.string())
         else:
             for index, name in enumerate(names):
                 columns[name] = pa.array(dataset.X[rows, index])
@@ -145,7 +150,7 @@ def _batches(dataset: TrustedDataset, path: Path) -> "Iterator[pa.RecordBatch]":
 
 
 def _feature_names(dataset: TrustedDataset, path: Path) -> tuple[str, ...]:
-    if dataset.is_pictures:
+    if dataset.is_pictures or dataset.is_text:
         return ()
     names = dataset.feature_names or tuple(f"x{index}" for index in range(dataset.X.shape[1]))
     # These would be taken for something else when the table is read.

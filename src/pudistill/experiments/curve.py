@@ -21,6 +21,7 @@ from pudistill import methods
 from pudistill.data import TrustedDataset
 from pudistill.distillation import average_proba
 from pudistill.exceptions import DivergedError, InputError, as_input_error
+from pudistill.features import embedded
 from pudistill.learners import continues_training, in_order
 from pudistill.progress import stage, watching
 from pudistill.pseudo_labels import one_hot
@@ -31,6 +32,7 @@ from pudistill.units import Units
 from pudistill.validation import MISSING, check_labels
 from pudistill.workflow import (
     Settings,
+    about_features,
     learners_at_once,
     load_data,
     reference_accuracy,
@@ -552,9 +554,15 @@ def curve_run(settings: CurveSettings, output: Path) -> Run:
     Run.check_free(output, config)
     dataset, test = load_data(settings.model_copy(update={"noise": "symmetric", "level": 0.0}))
     assert test is not None  # the settings name one
-    settings.check_classifiers(dataset.X)
+    embedder = settings.embedder(dataset)
+    settings.check_classifiers(dataset.X if embedder is None else np.empty((0, 1)))
     with Run.begin(output, config, "sweep") as run:
         start = time.perf_counter()
+        about = {}
+        if embedder is not None:
+            cache = settings.cache_of(run)
+            dataset, test = (embedded(part, embedder, cache) for part in (dataset, test))
+            about["features"] = about_features(embedder, dataset)
         results = accuracy_curve(dataset, test, settings, units=run.units)
         seconds = time.perf_counter() - start
         metrics = {
@@ -562,6 +570,7 @@ def curve_run(settings: CurveSettings, output: Path) -> Run:
             "n_trusted": int(dataset.trusted.sum()),
             "n_classes": len(dataset.classes),
             "n_test": len(test),
+            **about,
             "seconds": round(seconds, 3),
             "versions": versions(),
             "warnings": run.warnings(),

@@ -70,20 +70,14 @@ class Pretrained:
                 f"{self.name} needs pictures, but the samples have the shape {in_shape}: choose a "
                 "network for tables, such as mlp."
             )
-        with _transformers() as transformers:
-            try:
-                model = transformers.AutoModelForImageClassification.from_pretrained(
-                    self.name,
-                    num_labels=n_classes,
-                    ignore_mismatched_sizes=True,
-                    trust_remote_code=False,
-                )
-            except Exception as error:  # what a damaged or foreign file makes its readers raise
-                reason = str(error).strip().split("\n")[0]
-                raise InputError(
-                    f"{self.name} cannot be loaded ({reason}): name a model for image "
-                    "classification on the hub, or a folder that holds one."
-                ) from error
+        remedy = "name a model for image classification on the hub, or a folder that holds one"
+        with loading(self.name, remedy) as transformers:
+            model = transformers.AutoModelForImageClassification.from_pretrained(
+                self.name,
+                num_labels=n_classes,
+                ignore_mismatched_sizes=True,
+                trust_remote_code=False,
+            )
         return PretrainedNetwork(model)
 
 
@@ -92,6 +86,41 @@ def build(architecture: dict[str, Any]) -> PretrainedNetwork:
     with _transformers() as transformers:
         config = transformers.AutoConfig.for_model(**architecture)
         return PretrainedNetwork(transformers.AutoModelForImageClassification.from_config(config))
+
+
+@contextmanager
+def loading(name: str, remedy: str) -> Iterator[Any]:
+    """Import `transformers` to load a model with it, and say what to do if that fails.
+
+    Parameters
+    ----------
+    name : str
+        The model, for the message.
+    remedy : str
+        What to do, for the message.
+
+    Yields
+    ------
+    transformers : module
+        The library, which keeps quiet.
+
+    Raises
+    ------
+    InputError
+        If the model cannot be loaded.
+    """
+    with _transformers() as transformers:
+        try:
+            yield transformers
+        except InputError:
+            raise
+        except Exception as error:  # what a damaged or foreign file makes its readers raise
+            raise InputError(f"{name} cannot be loaded ({reason_of(error)}): {remedy}.") from error
+
+
+def reason_of(error: Exception) -> str:
+    """Return the first line of what an error says, or what it is called."""
+    return (str(error).strip() or type(error).__name__).split("\n")[0]
 
 
 @contextmanager
