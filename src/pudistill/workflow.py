@@ -27,7 +27,7 @@ from sklearn.svm import SVC
 from pudistill import methods
 from pudistill.classifier import PUDistillClassifier
 from pudistill.data import TrustedDataset, load_dataset
-from pudistill.data.loading import COLUMN_OPTIONS
+from pudistill.data.loading import COLUMN_OPTIONS, PICTURE_OPTIONS
 from pudistill.exceptions import InputError, as_input_error
 from pudistill.learners import (
     PRETRAINED,
@@ -73,6 +73,8 @@ class Settings(BaseModel):
     trusted_column: str | None = None
     image_size: int | None = Field(None, ge=1)
     skip_bad: bool = False
+    lazy: bool = False
+    picture_cache: float | None = Field(None, ge=0)
     test_data: str | None = None
     test_fraction: float | None = Field(None, gt=0, lt=1)
 
@@ -233,7 +235,7 @@ def make_learner(name: str, recipe: str, X: np.ndarray) -> BaseEstimator:
 def load_data(settings: Settings) -> tuple[TrustedDataset, TrustedDataset | None]:
     """Read training and test data, with noise put in where the settings ask for it."""
     options: dict[str, Any] = {name: getattr(settings, name) for name in COLUMN_OPTIONS}
-    options |= {"image_size": settings.image_size, "skip_bad": settings.skip_bad}
+    options |= {name: getattr(settings, name) for name in PICTURE_OPTIONS}
     dataset = load_dataset(settings.data, trusted=settings.trusted, **options)
     test = None
     if settings.test_data is not None:
@@ -562,7 +564,7 @@ def _gallery(dataset: TrustedDataset, table: pd.DataFrame) -> dict[str, np.ndarr
     least_sure = surest.index[::-1][:GALLERY_LEAST_SURE]
     chosen = alternating[:GALLERY_SUREST].union(least_sure, sort=False)
     rows = table.index.get_indexer(chosen)
-    return {"ids": dataset.ids[rows].astype(str), "pictures": pictures[rows]}
+    return {"ids": dataset.ids[rows].astype(str), "pictures": np.asarray(pictures[rows])}
 
 
 def _pictures(dataset: TrustedDataset) -> np.ndarray | None:
@@ -655,7 +657,7 @@ def predict_run(run: Run, source: str, *, skip_bad: bool = False) -> pd.DataFram
     )
     shape = classifier._picture_shape
     if shape is not None and len(shape) == 3 and dataset.X.ndim == 3:
-        dataset = replace(dataset, X=np.repeat(dataset.X[..., None], shape[2], axis=3))
+        dataset = replace(dataset, X=dataset.X[..., None][..., [0] * shape[2]])
     dataset = _like_training_data(
         dataset,
         shape or (classifier.n_features_in_,),

@@ -70,8 +70,7 @@ def read(path: Path, options: "ReadOptions") -> TrustedDataset:
             path,
             ids,
             _encoded_pictures(table, roles.image, folder=path if path.is_dir() else path.parent),
-            image_size=options.image_size,
-            skip_bad=options.skip_bad,
+            **options.of_pictures(),
         )
     rows = decoded.rows
     return TrustedDataset(
