@@ -15,7 +15,9 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.utils import _safe_indexing
+from torch import nn
 
+from pudistill import PUDistillClassifier, TorchClassifier
 from pudistill.data import load_dataset
 from pudistill.data.lazy_pictures import DECODED, is_lazy
 from pudistill.data.pictures import decode_pictures
@@ -145,21 +147,39 @@ def test_workers_decode_for_themselves():
     np.testing.assert_array_equal(np.concatenate(parts), np.asarray(X)[[0, 2, 1, 3]])
 
 
-@pytest.mark.parametrize("method", ["default", "co_teaching"])
-def test_runs_are_the_same_wherever_the_pictures_are(digits, method, tmp_path, monkeypatch):
-    # Also where they are too many to be decoded once for a training.
-    monkeypatch.setattr("pudistill.learners.training.DECODED_ONCE", 1000)
-    short = {"n_members": 2, "max_iter": 1, "n_jobs": 1, "test_fraction": 0.3, "method": method}
-    settings = {"data": str(digits), "learner": "small_cnn", "compare": False} | short
-    half_cached = {"lazy": True, "picture_cache": N_DIGITS * 32 / 2**30}
-    runs = {"memory": settings, "lazy": settings | half_cached}
-    for name, one in runs.items():
-        run = fit_run(Settings.read(one), tmp_path / name)
-        table, accuracy = run.read_table("labels"), run.read_json("metrics.json")["test_accuracy"]
-        if name == "memory":
-            expected = table, accuracy
-        pd.testing.assert_frame_equal(table, expected[0])
-        assert accuracy == expected[1]
+def tiny(in_shape, n_classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(in_shape)), n_classes))
+
+
+@pytest.fixture
+def streaming(monkeypatch):
+    """Take any pictures on disk as too many to be decoded once for a training."""
+    monkeypatch.setattr("pudistill.data.lazy_pictures.FEW_BYTES", 0)
+
+
+def test_classifiers_are_the_same_wherever_the_pictures_are(digits, streaming):
+    half = N_DIGITS * 32 / 2**30
+    found = []
+    for options in ({}, {"lazy": True, "picture_cache": half}):
+        data = load_dataset(digits, **options)
+        classifier = PUDistillClassifier(
+            TorchClassifier(tiny, epochs=2), n_members=2, max_iter=1, random_state=0
+        )
+        classifier.fit(data.X, *data.for_fit())
+        found.append((classifier.label_table_, classifier.predict_proba(data.X)))
+    pd.testing.assert_frame_equal(found[0][0], found[1][0])
+    np.testing.assert_array_equal(found[0][1], found[1][1])
+
+
+def test_runs_are_the_same_wherever_the_pictures_are(digits, streaming, tmp_path):
+    options = {"data": str(digits), "method": "cross_entropy", "test_fraction": 0.3}
+    runs = [
+        fit_run(Settings.read(options | {"compare": False, "lazy": lazy}), tmp_path / str(lazy))
+        for lazy in (False, True)
+    ]
+    tables = [run.read_table("labels") for run in runs]
+    pd.testing.assert_frame_equal(*tables)
+    assert len({str(run.read_json("metrics.json")["test_accuracy"]) for run in runs}) == 1
 
 
 def test_pictures_that_would_fill_the_memory_stay_on_disk(digits, monkeypatch):
@@ -187,7 +207,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
 """
 
 
-def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path, monkeypatch):
+def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path):
     encoded = saved(RNG.integers(0, 256, (96, 96, 3), dtype=np.uint8), "JPEG")
     peaks = []
     for n in (500, 5000):

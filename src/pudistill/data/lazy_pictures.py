@@ -18,6 +18,8 @@ DECODED, ENCODED, ENDS = "decoded", "encoded", "ends"
 # Before what is kept of a picture that is not decoded: whether its path or its content follows.
 IS_PATH, IS_CONTENT = b"p", b"c"
 LARGEST_SHARE_OF_DISK = 0.5
+# Pictures of up to so many bytes, as a member of the filter learns from, are decoded once.
+FEW_BYTES = 2**28
 
 
 class _Region(NamedTuple):
@@ -163,6 +165,11 @@ class LazyPictures:
 def is_lazy(X: Any) -> bool:
     """Whether samples are pictures that stay on disk."""
     return isinstance(X, LazyPictures)
+
+
+def decoded_if_few(X: Any) -> Any:
+    """Decode pictures on disk that take little memory, as somebody will look at them repeatedly."""
+    return np.asarray(X) if is_lazy(X) and X.nbytes <= FEW_BYTES else X
 
 
 class _Stored(NamedTuple):

@@ -22,7 +22,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from pudistill.data.lazy_pictures import LazyPictures, is_lazy
+from pudistill.data.lazy_pictures import LazyPictures, decoded_if_few, is_lazy
 from pudistill.exceptions import DivergedError, InputError
 from pudistill.learners.lessons import CROSS_ENTROPY, LIKELIHOOD, Batch, Lesson, network_input
 from pudistill.learners.recipes import Recipe
@@ -38,8 +38,6 @@ PREDICTION_VALUES = {"cpu": 2**18, "accelerator": 2**22}
 LARGEST_SHARE = 0.5
 # Batches that are gathered ahead where samples come from outside the device.
 N_AHEAD = 4
-# Pictures on disk of up to so many bytes are decoded once for a training, as members' are.
-DECODED_ONCE = 2**28
 # Steps by which a stack of networks is compared with the networks in turn.
 TRIAL_STEPS = 5
 
@@ -687,9 +685,10 @@ def _on_device(
     On a CPU they are shared and not copied; a mapped file that fills the memory is streamed, and so
     are pictures on disk, but for few.
     """
-    if any(is_lazy(one) and one.nbytes > DECODED_ONCE for one in inputs):
+    inputs = [decoded_if_few(one) for one in inputs]
+    arrays = [one for one in inputs if not isinstance(one, LazyPictures)]
+    if len(arrays) < len(inputs):
         return [None] * len(inputs)
-    arrays = [np.asarray(one) if isinstance(one, LazyPictures) else one for one in inputs]
     # PyTorch knows no negative strides, such as mirrored pictures have.
     distinct = {id(one): one.copy() if min(one.strides, default=0) < 0 else one for one in arrays}
     size = sum(one.nbytes for one in distinct.values())
