@@ -549,8 +549,10 @@ def _choose_rule(
     scores, positive = [], []
     for number, team in enumerate(settings.teams):
         rows = np.flatnonzero(folds == number)
-        score = _scorer(members, views, rows, settings)
-        proba = [score(n, np.arange(len(rows))) for n in team]
+        proba = [
+            learners.predict_proba(members[n], _view(views, n, settings), 2, rows)[:, 1]
+            for n in team
+        ]
         # A smaller team's last member votes twice, so that all teams are of one size.
         scores.append(np.array(proba + proba[-1:] * (size - len(team))))
         positive.append(is_class[rows])
@@ -818,17 +820,17 @@ def _vote_on(
 def _scorer(
     members: Sequence, views: Sequence, rows: np.ndarray, settings: _Settings
 ) -> Callable[[int, np.ndarray], np.ndarray]:
-    """Return what scores some of `rows` by a member; the samples are read once for all members.
+    """Return what scores some of `rows` by a member; samples are taken once for all members.
 
     Logistic regressions, the default, score all of them at once, in one matrix product.
     """
     blocks = [learners.take(view, rows) for view in views]
     scores: dict[int, np.ndarray] = {}
-    maps = {n: affine_map(member) for n, member in enumerate(members)}
     for number, block in enumerate(blocks):
-        linear = [n for n in range(number, len(members), len(blocks)) if maps[n] is not None]
-        if linear and not isinstance(block, pd.DataFrame):
-            scores |= zip(linear, probabilities([maps[n] for n in linear], block), strict=True)
+        seeing = range(number, len(members), len(blocks))
+        maps = {n: one for n in seeing if (one := affine_map(members[n])) is not None}
+        if maps and not isinstance(block, pd.DataFrame):
+            scores |= zip(maps, probabilities(list(maps.values()), block), strict=True)
 
     def score(n: int, subset: np.ndarray) -> np.ndarray:
         if n in scores:

@@ -91,8 +91,9 @@ def load_dataset(
     skip_bad : bool
         Leave unreadable pictures out and list them in `skipped` instead of stopping.
     lazy : bool
-        Leave pictures of folders and tables on disk even if there is memory for them; where there
-        is not, that is done anyway. `X` is then a `LazyPictures`, and results are the same.
+        Leave pictures of folders and tables, and an `X` of a ``.npz`` that is not compressed, on
+        disk even if there is memory for them; where there is not, that is done anyway. `X` is then
+        a `LazyPictures`, or a memory map, and results are the same.
     picture_cache : float, optional
         GiB of disk, where temporary files lie, for pictures that are decoded once and for all;
         others are decoded whenever they are needed. By default half of what is free.
