@@ -95,6 +95,39 @@ def checksum_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+class Summing:
+    """A file that is written to, and the checksum of what was written.
+
+    Parameters
+    ----------
+    file : binary file
+        Where what is written goes.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._sum = hashlib.sha256()
+        self.closed = False  # which pyarrow asks for
+
+    def write(self, content: bytes) -> int:
+        """Write bytes."""
+        self._sum.update(content)
+        return self._file.write(content)
+
+    def flush(self) -> None:
+        """Leave nothing in a buffer."""
+        self._file.flush()
+
+    def tell(self) -> int:
+        """Say how many bytes have been written."""
+        return self._file.tell()
+
+    @property
+    def checksum(self) -> str:
+        """Checksum so far; see `checksum_of`."""
+        return self._sum.hexdigest()
+
+
 def write_atomic(path: Path, content: bytes) -> None:
     """Write a file in one go; see `open_atomic`."""
     with open_atomic(path) as file:

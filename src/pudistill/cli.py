@@ -262,6 +262,19 @@ def fit(
     ] = None,
     image_size: ImageSize = None,
     skip_bad: SkipBad = False,
+    lazy: Annotated[
+        bool,
+        typer.Option(
+            "--lazy", help="Leave pictures on disk, as is done where they would fill the memory."
+        ),
+    ] = False,
+    picture_cache: Annotated[
+        float | None,
+        typer.Option(
+            help="GiB of disk (where TMPDIR says) for decoded pictures that are not in memory.",
+            show_default="half of what is free",
+        ),
+    ] = None,
     test_data: Annotated[
         str | None, typer.Option(help="Samples with right labels to measure the accuracy on.")
     ] = None,

@@ -18,6 +18,7 @@ from sklearn.utils.validation import _num_samples
 
 from pudistill import learners
 from pudistill.exceptions import InputError, RecoveredWarning
+from pudistill.learners.linear import affine_map, probabilities
 from pudistill.model_selection import deal_folds
 from pudistill.progress import Advance, ignore, stage
 from pudistill.pseudo_labels import one_hot
@@ -547,7 +548,10 @@ def _choose_rule(
     scores, positive = [], []
     for number, team in enumerate(settings.teams):
         rows = np.flatnonzero(folds == number)
-        proba = [_score(members, views, n, rows, settings) for n in team]
+        proba = [
+            learners.predict_proba(members[n], _view(views, n, settings), 2, rows)[:, 1]
+            for n in team
+        ]
         # A smaller team's last member votes twice, so that all teams are of one size.
         scores.append(np.array(proba + proba[-1:] * (size - len(team))))
         positive.append(is_class[rows])
@@ -705,7 +709,7 @@ def _train_members(
         goes_on = bool(previous) and learners.continues_training(previous[n])
         return learners.Training(
             previous[n] if goes_on else estimator,
-            _safe_indexing(
+            learners.take(
                 _view(views, n, settings),
                 np.concatenate([draws[n].positives, draws[n].negatives]),
             ),
@@ -805,24 +809,39 @@ def _vote(
 def _vote_on(
     members: Sequence, views: Sequence, rows: np.ndarray, rule: Rule, settings: _Settings
 ) -> list[Tally]:
-    def score(n: int, subset: np.ndarray) -> np.ndarray:
-        return _score(members, views, n, rows[subset], settings)
-
+    score = _scorer(members, views, rows, settings)
     return [
         cascade_vote(team, score, len(rows), rule.threshold, min(rule.min_votes, len(team)))
         for team in settings.teams
     ]
 
 
+def _scorer(
+    members: Sequence, views: Sequence, rows: np.ndarray, settings: _Settings
+) -> Callable[[int, np.ndarray], np.ndarray]:
+    """Return what scores some of `rows` by a member; samples are taken once for all members.
+
+    Logistic regressions, the default, score all of them at once, in one matrix product.
+    """
+    blocks = [learners.take(view, rows) for view in views]
+    scores: dict[int, np.ndarray] = {}
+    for number, block in enumerate(blocks):
+        seeing = range(number, len(members), len(blocks))
+        maps = {n: one for n in seeing if (one := affine_map(members[n])) is not None}
+        if maps and not isinstance(block, pd.DataFrame):
+            scores |= zip(maps, probabilities(list(maps.values()), block), strict=True)
+
+    def score(n: int, subset: np.ndarray) -> np.ndarray:
+        if n in scores:
+            return scores[n][subset]
+        return learners.predict_proba(members[n], _view(blocks, n, settings), 2, subset)[:, 1]
+
+    return score
+
+
 def _view(views: Sequence, n: int, settings: _Settings) -> Any:
     """Return the samples as member `n` sees them."""
     return views[n % settings.n_teams] if len(views) > 1 else views[0]
-
-
-def _score(
-    members: Sequence, views: Sequence, n: int, rows: np.ndarray, settings: _Settings
-) -> np.ndarray:
-    return learners.predict_proba(members[n], _view(views, n, settings), 2, rows)[:, 1]
 
 
 def _elected(tallies: Sequence[Tally]) -> np.ndarray:

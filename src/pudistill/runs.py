@@ -28,8 +28,10 @@ from filelock import FileLock, Timeout
 
 from pudistill.atomic import (
     TEMPORARY,
+    Summing,
     checksum_of,
     from_npz,
+    open_atomic,
     remove_leftovers,
     to_npz,
     write_atomic,
@@ -44,6 +46,7 @@ from pudistill.units import Units
 FORMAT = 4
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 LOCK, SUMS = ".lock", "SHA256SUMS"
+ROWS_WRITTEN_AT_ONCE = 65_536
 log = logging.getLogger(__name__)
 
 
@@ -277,8 +280,14 @@ class Run:
 
     def write_bytes(self, name: str, content: bytes) -> None:
         """Write a file of the run; in one that is finished, a new version of it."""
-        write_atomic(self.path / name, content)
-        self._sums[name] = checksum_of(content)
+        with self._writing(name) as file:
+            file.write(content)
+
+    @contextmanager
+    def _writing(self, name: str) -> Iterator[Summing]:
+        with open_atomic(self.path / name) as file:
+            yield (summing := Summing(file))
+        self._sums[name] = summing.checksum
         if (self.path / SUMS).is_file():
             self._write_sums()
 
@@ -287,11 +296,20 @@ class Run:
         self.write_bytes(name, json.dumps(content, indent=2).encode())
 
     def write_table(self, stem: str, table: pd.DataFrame) -> None:
-        """Write a table of the run as CSV and as parquet."""
-        self.write_bytes(f"{stem}.csv", to_csv(table).encode())
-        buffer = io.BytesIO()
-        table.to_parquet(buffer, index=False)
-        self.write_bytes(f"{stem}.parquet", buffer.getvalue())
+        """Write a table of the run as CSV and as parquet, some rows at a time."""
+        with self._writing(f"{stem}.csv") as file:
+            for text in _csv_parts(table):
+                file.write(text.encode())
+        import pyarrow as pa
+        import pyarrow.parquet
+
+        schema = pa.Schema.from_pandas(table, preserve_index=False)
+        with (
+            self._writing(f"{stem}.parquet") as file,
+            pa.parquet.ParquetWriter(file, schema) as writer,
+        ):
+            for part in _parts(table):
+                writer.write_table(pa.Table.from_pandas(part, schema, preserve_index=False))
 
     def write_arrays(self, name: str, arrays: dict[str, np.ndarray]) -> None:
         """Write arrays of the run."""
@@ -460,6 +478,21 @@ def to_csv(table: pd.DataFrame) -> str:
     >>> to_csv(pd.DataFrame({"label": ["cat", "=cmd()", "-1"]})).split()
     ['label', 'cat', "'=cmd()", '-1']
     """
+    return "".join(_csv_parts(table))
+
+
+def _parts(table: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """Cut a table into parts whose copies are small; one without rows is a part, too."""
+    starts = range(0, max(len(table), 1), ROWS_WRITTEN_AT_ONCE)
+    return (table.iloc[start : start + ROWS_WRITTEN_AT_ONCE] for start in starts)
+
+
+def _csv_parts(table: pd.DataFrame) -> Iterator[str]:
+    for number, part in enumerate(_parts(table)):
+        yield _without_formulas(part).to_csv(index=False, header=number == 0)
+
+
+def _without_formulas(table: pd.DataFrame) -> pd.DataFrame:
     shown = table.copy()
     for name in shown.columns[[not pd.api.types.is_numeric_dtype(kind) for kind in shown.dtypes]]:
         column = shown[name]
@@ -467,7 +500,7 @@ def to_csv(table: pd.DataFrame) -> str:
         live &= pd.to_numeric(column, errors="coerce").isna()
         if live.any():
             shown.loc[live, name] = "'" + column[live].astype(str)
-    return shown.to_csv(index=False)
+    return shown
 
 
 @contextmanager

@@ -15,8 +15,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
-import joblib
 import numpy as np
+from joblib.hashing import NumpyHasher
 from sklearn.utils.validation import check_memory
 
 from pudistill import __version__
@@ -128,7 +128,7 @@ class Units:
             inputs = signature.bind(*args, **kwargs).arguments
             for ignored in ignore:
                 inputs.pop(ignored, None)
-            key = joblib.hash((__version__, func.__module__, func.__qualname__, inputs))
+            key = _key((__version__, func.__module__, func.__qualname__, inputs))
             return self.folder / f"{name}-{key}.npz"
 
         def read(path: Path) -> Any:
@@ -163,6 +163,17 @@ class Units:
 
         cached.known = known  # type: ignore[attr-defined]
         return cached
+
+
+class _Hasher(NumpyHasher):
+    """joblib's, which looks at what is in an object: one with a fingerprint is known by that."""
+
+    def save(self, obj: Any) -> None:
+        super().save(getattr(obj, "fingerprint", obj))
+
+
+def _key(inputs: Any) -> str:
+    return _Hasher(hash_name="md5").hash(inputs)
 
 
 _place: ContextVar[Any] = ContextVar("pudistill_place", default=None)

@@ -13,6 +13,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _num_samples, check_array, column_or_1d, validate_data
 
+from pudistill.data.lazy_pictures import is_lazy
 from pudistill.exceptions import InputError, TrustedWarning
 
 MISSING = -1
@@ -271,6 +272,8 @@ def check_features(
         numeric = X.select_dtypes("number")
         if numeric.shape[1] and len(X):
             check_array(numeric, **checks)
+    elif is_lazy(X):  # bytes are finite
+        validate_data(estimator, X, reset=reset, skip_check_array=True)
     else:
         X = validate_data(estimator, X, reset=reset, **checks)
         if X.dtype.kind in "OUS":

@@ -5,15 +5,21 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
+from itertools import islice
+from typing import TypeVar
 
 from threadpoolctl import ThreadpoolController
 
 from pudistill.context import installed
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 PATIENCE = 1.0  # seconds after which a worker whose parent has died ends
 _has_one_thread: ContextVar[bool] = ContextVar("pudistill_has_one_thread", default=False)
 
@@ -62,6 +68,26 @@ class _Limited:
 
 
 _limited = _Limited()
+
+
+def ahead(
+    call: Callable[[Item], Result], items: Iterable[Item], n_threads: int
+) -> Iterator[Result]:
+    """Call with one item after the other in threads, some ahead; yield the results in order.
+
+    Examples
+    --------
+    >>> from pudistill.workers import ahead
+    >>> list(ahead(str.upper, "abc", n_threads=2))
+    ['A', 'B', 'C']
+    """
+    items = iter(items)
+    with ThreadPoolExecutor(n_threads) as pool:
+        running = deque(pool.submit(call, item) for item in islice(items, n_threads))
+        while running:
+            result = running.popleft().result()
+            running.extend(pool.submit(call, item) for item in islice(items, 1))
+            yield result
 
 
 @cache

@@ -27,7 +27,7 @@ from sklearn.svm import SVC
 from pudistill import methods
 from pudistill.classifier import PUDistillClassifier
 from pudistill.data import TrustedDataset, load_dataset
-from pudistill.data.loading import COLUMN_OPTIONS
+from pudistill.data.loading import COLUMN_OPTIONS, PICTURE_OPTIONS
 from pudistill.exceptions import InputError, as_input_error
 from pudistill.features import (
     embedded,
@@ -81,6 +81,8 @@ class Settings(BaseModel):
     trusted_column: str | None = None
     image_size: int | None = Field(None, ge=1)
     skip_bad: bool = False
+    lazy: bool = False
+    picture_cache: float | None = Field(None, ge=0)
     test_data: str | None = None
     test_fraction: float | None = Field(None, gt=0, lt=1)
     features: str | None = None
@@ -281,7 +283,7 @@ def make_learner(name: str, recipe: str, X: np.ndarray) -> BaseEstimator:
 def load_data(settings: Settings) -> tuple[TrustedDataset, TrustedDataset | None]:
     """Read training and test data, with noise put in where the settings ask for it."""
     options: dict[str, Any] = {name: getattr(settings, name) for name in COLUMN_OPTIONS}
-    options |= {"image_size": settings.image_size, "skip_bad": settings.skip_bad}
+    options |= {name: getattr(settings, name) for name in PICTURE_OPTIONS}
     own = settings.own_features
     options["samples_required"] = own is None
     dataset = load_dataset(settings.data, trusted=settings.trusted, **options)
@@ -780,7 +782,7 @@ def _predict_proba(classifier: Any, dataset: TrustedDataset) -> np.ndarray:
     """Predict for samples that are as those of the training data, or can be made so."""
     shape = classifier._picture_shape
     if shape is not None and len(shape) == 3 and dataset.X.ndim == 3:
-        dataset = replace(dataset, X=np.repeat(dataset.X[..., None], shape[2], axis=3))
+        dataset = replace(dataset, X=dataset.X[..., None][..., [0] * shape[2]])
     dataset = _like_training_data(
         dataset,
         shape or (classifier.n_features_in_,),

@@ -1,8 +1,11 @@
 """NumPy archives."""
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.datasets import load_wine
 
+from pudistill import PUDistillClassifier
 from pudistill.data import load_dataset
 from pudistill.exceptions import InputError
 
@@ -39,6 +42,35 @@ def test_features_with_everything(save):
     assert list(data.ids) == ["i", "j", "k", "l"]
     assert list(data.true_labels) == ["a", "a", "a", "b"]
     assert data.feature_names == ("u", "v")
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_large_array_stays_in_its_file(save, order):
+    wide = np.asarray(np.random.default_rng(0).normal(size=(4, 5)), np.float16, order=order)
+    path = save(X=wide, y=Y)
+    found, expected = load_dataset(path, lazy=True).X, load_dataset(path).X
+    assert isinstance(found, np.memmap)
+    np.testing.assert_array_equal(found, expected)
+    for dtype in (np.float64, np.int32, np.uint8):
+        path = save(X=X.astype(dtype), y=Y)
+        np.testing.assert_array_equal(load_dataset(path, lazy=True).X, load_dataset(path).X)
+    np.savez_compressed(path, X=X, y=Y)
+    np.testing.assert_array_equal(load_dataset(path, lazy=True).X, X)
+    np.savez(path, X=np.array([["a", None]]), y=Y)
+    with pytest.raises(InputError, match="'X' holds Python objects"):
+        load_dataset(path, lazy=True)
+
+
+def test_half_precision_in_a_file_teaches_what_it_teaches_in_memory(save):
+    features, labels = load_wine(return_X_y=True)
+    path = save(X=features.astype(np.float16), y=labels, trusted=np.arange(len(labels)) % 5 == 0)
+    tables = []
+    for lazy in (False, True):
+        data = load_dataset(path, lazy=lazy)
+        classifier = PUDistillClassifier(n_members=2, max_iter=1, compare=False, random_state=0)
+        tables.append(classifier.fit(data.X, *data.for_fit()).label_table_)
+    assert isinstance(data.X, np.memmap)
+    pd.testing.assert_frame_equal(*tables)
 
 
 def test_verified_labels_say_who_is_trusted(save):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pudistill.data import load_dataset
+from pudistill.data.lazy_pictures import is_lazy
 from pudistill.exceptions import InputError
 
 
@@ -108,8 +109,10 @@ def test_from_within_the_folder_of_the_lists(clothing, monkeypatch):
     assert len(load_dataset("clean_val_key_list.txt", image_size=8)) == 9
 
 
-def test_pictures_that_no_memory_holds_are_refused(clothing, monkeypatch):
+def test_pictures_that_no_memory_holds_stay_on_disk(clothing, monkeypatch):
+    expected = load_dataset(clothing, image_size=8).X
     memory = SimpleNamespace(available=36 * 8 * 8 * 3 - 1)
     monkeypatch.setattr("psutil.virtual_memory", lambda: memory)
-    with pytest.raises(InputError, match=r"36 pictures of 8 x 8 .*GiB.*--image-size"):
-        load_dataset(clothing, image_size=8)
+    found = load_dataset(clothing, image_size=8).X
+    assert is_lazy(found)
+    np.testing.assert_array_equal(found, expected)

@@ -1,7 +1,10 @@
 """NumPy archives: `.npz` with arrays `X`, `y` and whatever else is known."""
 
+import os
+import struct
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+from zipfile import ZIP_STORED, ZipInfo
 
 import numpy as np
 
@@ -13,13 +16,14 @@ from pudistill.data.labels import (
     row_numbers,
     whole_number,
 )
-from pudistill.data.memory import require_memory
+from pudistill.data.memory import fits, require_memory
 from pudistill.data.pictures import resize_pictures
 from pudistill.exceptions import InputError
 
 if TYPE_CHECKING:
     from pudistill.data.loading import ReadOptions
 
+ZIP_HEADER_SIZE = 30
 _PARTS = ("X", "y", "trusted", "verified", "ids", "true_labels", "feature_names")
 
 
@@ -30,7 +34,7 @@ def accepts(path: Path) -> bool:
 
 def read(path: Path, options: "ReadOptions") -> TrustedDataset:
     """Read an archive; a missing label is an empty string or NaN."""
-    arrays = _load(path)
+    arrays = _load(path, lazy=options.lazy)
     needed = ("X", "y") if options.labels_required else ("X",)
     for part in needed:
         if part not in arrays:
@@ -83,16 +87,21 @@ def _as_labels(path: Path, part: str, values: np.ndarray) -> np.ndarray:
     )
 
 
-def _load(path: Path) -> dict[str, np.ndarray]:
+def _load(path: Path, *, lazy: bool) -> dict[str, np.ndarray]:
+    """Read all parts; an `X` that would fill the memory is mapped, unless it is compressed."""
     arrays = {}
     part = ""
     try:
         with np.load(path, allow_pickle=False) as archive:
-            sizes = {one.filename: one.file_size for one in archive.zip.infolist()}
-            needed = sum(sizes.get(f"{part}.npy", 0) for part in _PARTS)
-            require_memory(path, needed, "its arrays")
+            members = {one.filename.removesuffix(".npy"): one for one in archive.zip.infolist()}
+            part = "X"
+            X = members.get(part)
+            if X and X.compress_type == ZIP_STORED and (lazy or not fits(X.file_size)):
+                arrays[part] = _mapped(path, X)
+            needed = sum(members[part].file_size for part in _PARTS if part in members)
+            require_memory(path, needed - sum(one.nbytes for one in arrays.values()), "its arrays")
             for part in _PARTS:
-                if part in archive:
+                if part in archive and part not in arrays:
                     arrays[part] = archive[part]
     except InputError:
         raise
@@ -105,6 +114,26 @@ def _load(path: Path) -> dict[str, np.ndarray]:
         what = f"array {part!r} cannot be read" if part else "cannot be read as a NumPy archive"
         raise InputError(f"{path}: {what} ({error}): save it anew.") from error
     return arrays
+
+
+def _mapped(path: Path, member: ZipInfo) -> np.ndarray:
+    """Map an array that lies in an archive as it is."""
+    with path.open("rb") as file:
+        file.seek(member.header_offset)
+        # The lengths of name and extra field end the fixed part of the header that is before them.
+        lengths = struct.unpack("<HH", file.read(ZIP_HEADER_SIZE)[-4:])
+        file.seek(sum(lengths), os.SEEK_CUR)
+        version = np.lib.format.read_magic(file)
+        read_header = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )
+        shape, in_fortran_order, dtype = read_header(file)
+        if dtype.hasobject:
+            raise ValueError("a pickle")
+        order: Literal["F", "C"] = "F" if in_fortran_order else "C"
+        return np.memmap(path, dtype, "r", file.tell(), shape, order)
 
 
 def _samples(path: Path, X: np.ndarray) -> np.ndarray:
@@ -122,6 +151,10 @@ def _samples(path: Path, X: np.ndarray) -> np.ndarray:
         )
     if X.dtype.kind not in "fiub":
         raise InputError(f"{path}: 'X' is of type {X.dtype}: give numbers.")
+    if isinstance(X, np.memmap):
+        if X.dtype.kind == "f":
+            return X  # learners widen what they take of float16
+        require_memory(path, 8 * X.size, "its arrays", "save 'X' as float32")
     return X.astype(np.float32 if X.dtype in (np.float16, np.float32) else np.float64, copy=False)
 
 

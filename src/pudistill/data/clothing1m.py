@@ -64,13 +64,7 @@ def read(path: Path, options: "ReadOptions") -> TrustedDataset:
         )
     there = np.array([n for n, key in enumerate(keys) if files[key] is not None], dtype=np.intp)
     ids = [keys[n] for n in there]
-    decoded = decode_pictures(
-        home,
-        ids,
-        (files[key] for key in ids),
-        image_size=options.image_size,
-        skip_bad=options.skip_bad,
-    )
+    decoded = decode_pictures(home, ids, (files[key] for key in ids), **options.of_pictures())
     rows = there[decoded.rows]
     return TrustedDataset(
         X=decoded.X,

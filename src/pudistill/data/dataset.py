@@ -23,7 +23,7 @@ class TrustedDataset:
 
     Parameters
     ----------
-    X : ndarray
+    X : ndarray or LazyPictures
         Numeric features, float32 or float64 of shape (n_samples, n_features); or pictures, uint8
         of shape (n_samples, height, width) when grey and (n_samples, height, width, 3) in RGB; or
         texts, str in an object array of shape (n_samples,), to be embedded.
@@ -59,7 +59,7 @@ class TrustedDataset:
     np.int64(2)
     """
 
-    X: np.ndarray
+    X: Any
     y: np.ndarray
     trusted: np.ndarray
     verified: np.ndarray

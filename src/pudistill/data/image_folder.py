@@ -42,9 +42,7 @@ def read(folder: Path, options: "ReadOptions") -> TrustedDataset:
     else:
         labels = [None] * len(pictures)
     ids = [path.relative_to(folder).as_posix() for path in pictures]
-    decoded = decode_pictures(
-        folder, ids, pictures, image_size=options.image_size, skip_bad=options.skip_bad
-    )
+    decoded = decode_pictures(folder, ids, pictures, **options.of_pictures())
     n_samples = len(decoded.rows)
     return TrustedDataset(
         X=decoded.X,

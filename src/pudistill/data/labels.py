@@ -18,6 +18,12 @@ def object_array(values: Iterable[Any]) -> np.ndarray:
     return array
 
 
+def shared_names(names: Iterable[str | None]) -> np.ndarray:
+    """Return labels as an object array that holds each name once, however many samples have it."""
+    known: dict[str | None, str | None] = {}
+    return object_array(known.setdefault(name, name) for name in names)
+
+
 def no_labels(n_samples: int) -> np.ndarray:
     """Return a column of missing labels."""
     return np.full(n_samples, None, dtype=object)

@@ -10,6 +10,7 @@ from pudistill.data.dataset import TrustedDataset, validate
 from pudistill.exceptions import InputError
 
 COLUMN_OPTIONS = ("image_column", "text_column", "label_column", "id_column", "trusted_column")
+PICTURE_OPTIONS = ("image_size", "skip_bad", "lazy", "picture_cache")
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,21 @@ class ReadOptions:
     trusted_column: str | None = None
     image_size: int | None = None
     skip_bad: bool = False
+    lazy: bool = False
+    picture_cache: float | None = None
     labels_required: bool = True
     columns_required: bool = True
     samples_required: bool = True
+
+    def of_pictures(self) -> dict[str, Any]:
+        """Return the options of `decode_pictures`."""
+        room = self.picture_cache
+        return {
+            "image_size": self.image_size,
+            "skip_bad": self.skip_bad,
+            "lazy": self.lazy,
+            "cache": None if room is None else int(room * 2**30),
+        }
 
     def without_columns(self, present: set[str]) -> "ReadOptions":
         """Return the options without the columns that are not `present`."""
@@ -45,6 +58,8 @@ def load_dataset(
     trusted: str | os.PathLike[str] | None = None,
     image_size: int | None = None,
     skip_bad: bool = False,
+    lazy: bool = False,
+    picture_cache: float | None = None,
     labels_required: bool = True,
     columns_required: bool = True,
     samples_required: bool = True,
@@ -80,6 +95,13 @@ def load_dataset(
         Resize the shorter side of each picture to this many pixels and crop the middle square.
     skip_bad : bool
         Leave unreadable pictures out and list them in `skipped` instead of stopping.
+    lazy : bool
+        Leave pictures of folders and tables, and an `X` of a ``.npz`` that is not compressed, on
+        disk even if there is memory for them; where there is not, that is done anyway. `X` is then
+        a `LazyPictures`, or a memory map, and results are the same.
+    picture_cache : float, optional
+        GiB of disk, where temporary files lie, for pictures that are decoded once and for all;
+        others are decoded whenever they are needed. By default half of what is free.
     labels_required : bool
         Whether labels of at least two classes must be there. Without, they may be absent.
     columns_required : bool
@@ -114,6 +136,8 @@ def load_dataset(
         trusted_column=trusted_column,
         image_size=image_size,
         skip_bad=skip_bad,
+        lazy=lazy,
+        picture_cache=picture_cache,
         labels_required=labels_required,
         columns_required=columns_required,
         samples_required=samples_required,

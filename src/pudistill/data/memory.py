@@ -6,6 +6,14 @@ import psutil
 
 from pudistill.exceptions import InputError
 
+# Data of more than this share of the free memory stay on disk.
+LARGEST_SHARE = 0.5
+
+
+def fits(n_bytes: int) -> bool:
+    """Whether data of so many bytes may be held in memory, and leave room to work with them."""
+    return n_bytes <= LARGEST_SHARE * psutil.virtual_memory().available
+
 
 def require_memory(
     path: Path, n_bytes: int, what: str, remedy: str = "give a part of them"

@@ -1,16 +1,22 @@
 """Encoded pictures become one array of bytes."""
 
 import io
+import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from pudistill.data.memory import require_memory
+from pudistill.data.lazy_pictures import LazyPictures, PictureWriter
+from pudistill.data.memory import fits
 from pudistill.exceptions import InputError
 from pudistill.progress import stage
+from pudistill.workers import ahead
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -25,12 +31,14 @@ SUFFIXES = (
 # Pillow knows many more formats, some of which call other programs.
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
 _REPORT_EVERY = 256
+_DECODED_AT_ONCE = 8
+_MOST_THREADS = 8
 
 
 class DecodedPictures(NamedTuple):
     """Pictures of one size, and what became of the rest."""
 
-    X: np.ndarray
+    X: np.ndarray | LazyPictures
     """uint8 of shape (n, height, width), or (n, height, width, 3) if any has colours."""
     rows: np.ndarray
     """Positions of the pictures that could be read."""
@@ -45,8 +53,13 @@ def decode_pictures(
     *,
     image_size: int | None = None,
     skip_bad: bool = False,
+    lazy: bool = False,
+    cache: int | None = None,
 ) -> DecodedPictures:
-    """Decode pictures one after the other into one array.
+    """Decode pictures into one array or, where that would fill the memory, onto the disk.
+
+    All pictures are looked at once, by threads: so it is known which cannot be read, whether any
+    has colours, and that all have one size, before anything is computed.
 
     Parameters
     ----------
@@ -60,6 +73,11 @@ def decode_pictures(
         Resize the shorter side to this many pixels and crop the middle square.
     skip_bad : bool
         Leave out what cannot be read.
+    lazy : bool
+        Put them onto the disk even if there is memory for them.
+    cache : int, optional
+        Bytes on the disk for decoded pictures; others stay as they came, and are decoded whenever
+        they are needed. By default half of the free disk.
 
     Raises
     ------
@@ -67,59 +85,110 @@ def decode_pictures(
         If a picture cannot be read, or has another size than the first one.
     """
     try:
-        from PIL import Image
+        import PIL  # noqa: F401
     except ImportError:
         raise InputError(
             f"{origin}: reading pictures needs Pillow: pip install 'pudistill[torch]'."
         ) from None
 
-    X: np.ndarray | None = None
-    first = ""
-    rows: list[int] = []
+    readable = np.zeros(len(ids), dtype=bool)
     skipped: list[tuple[str, str]] = []
-    with stage("reading pictures", total=len(ids)) as advance, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's remarks on odd but readable files
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        for row, (sample, content) in enumerate(zip(ids, contents, strict=True)):
+    writer: _ArrayWriter | PictureWriter | None = None
+    first = ""
+    decode = partial(_decode, image_size=image_size)
+    with (
+        stage("reading pictures", total=len(ids)) as advance,
+        _without_remarks(),
+        ExitStack() as open_writer,
+    ):
+        attempts = _attempts(decode, contents)
+        for row, (sample, (content, picture)) in enumerate(zip(ids, attempts, strict=True)):
             if row % _REPORT_EVERY == 0:
                 advance(min(_REPORT_EVERY, len(ids) - row))
             where = str(content) if isinstance(content, Path) else f"{origin}, id {sample!r}"
-            try:
-                picture = _decode(content, image_size)
-            except MemoryError:
-                raise
-            # A damaged file can raise nearly anything.
-            except Exception as error:
-                reason = _reason(error)
+            if isinstance(picture, Exception):
+                reason = _reason(picture)
                 if not skip_bad:
                     raise InputError(
                         f"{where}: this picture cannot be read ({reason}): repair or remove it, "
                         "or leave such pictures out with --skip-bad."
-                    ) from error
+                    ) from picture
                 skipped.append((sample, reason))
                 continue
-            if X is None:
-                _require_room(origin, len(ids), picture)
-                X, first = np.empty((len(ids), *picture.shape), np.uint8), where
-            elif picture.shape[:2] != X.shape[1:3]:
+            if writer is None:
+                in_rgb = len(ids) * 3 * picture.shape[0] * picture.shape[1]
+                if lazy or not fits(in_rgb):
+                    writer = open_writer.enter_context(PictureWriter(decode, cache))
+                else:
+                    writer = _ArrayWriter(len(ids), picture.shape)
+                first, size = where, picture.shape[:2]
+            elif picture.shape[:2] != size:
                 raise InputError(
-                    f"The pictures have different sizes, {first} {_size(X[0])} and {where} "
-                    f"{_size(picture)}: give --image-size N to resize and crop all to N x N."
+                    f"The pictures have different sizes, {first} {_size(size)} and {where} "
+                    f"{_size(picture.shape)}: give --image-size N to resize and crop all to N x N."
                 )
-            if picture.ndim > X.ndim - 1:
-                _require_room(origin, len(ids), picture)
-                X = _in_colour(X, n_filled=len(rows))
-            X[len(rows)] = picture if picture.ndim == X.ndim - 1 else picture[..., None]
-            rows.append(row)
-    if X is None:
-        X = np.empty((0, 0, 0), np.uint8)
-    return DecodedPictures(X[: len(rows)], np.array(rows, dtype=np.intp), tuple(skipped))
+            assert content is not None  # or it could not be decoded
+            writer.append(picture, content)
+            readable[row] = True
+    X = np.empty((0, 0, 0), np.uint8) if writer is None else writer.pictures
+    return DecodedPictures(X, np.flatnonzero(readable), tuple(skipped))
 
 
-def _require_room(origin: Path, n_pictures: int, like: np.ndarray) -> None:
-    what = f"{n_pictures:,} pictures of {_size(like)}"
-    remedy = "give a smaller --image-size, or a part of them"
-    require_memory(origin, n_pictures * like.nbytes, what, remedy)
+class _ArrayWriter:
+    """Puts pictures into one array; the interface is that of `PictureWriter`."""
+
+    def __init__(self, n_pictures: int, shape: tuple[int, ...]) -> None:
+        self._X = np.empty((n_pictures, *shape), np.uint8)
+        self._n_filled = 0
+
+    def append(self, picture: np.ndarray, content: Encoded) -> None:  # noqa: ARG002
+        """Put in one more picture."""
+        if picture.ndim > self._X.ndim - 1:
+            self._X = _in_colour(self._X, self._n_filled)
+        is_alike = picture.ndim == self._X.ndim - 1
+        self._X[self._n_filled] = picture if is_alike else picture[..., None]
+        self._n_filled += 1
+
+    @property
+    def pictures(self) -> np.ndarray:
+        """What was put in."""
+        return self._X[: self._n_filled]
+
+
+@contextmanager
+def _without_remarks() -> Iterator[None]:
+    """Silence Pillow's remarks on odd but readable files, and refuse decompression bombs."""
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+def _attempts(
+    decode: Callable[[Encoded], np.ndarray], contents: Iterable[Encoded]
+) -> Iterator[tuple[Encoded, np.ndarray | Exception]]:
+    """Decode pictures in threads, as Pillow leaves Python's lock meanwhile; yield them in order."""
+
+    def attempt(some: list[Encoded]) -> list[tuple[Encoded, np.ndarray | Exception]]:
+        return [(content, _picture_or_error(decode, content)) for content in some]
+
+    contents = iter(contents)
+    batches = iter(lambda: list(islice(contents, _DECODED_AT_ONCE)), [])
+    for batch in ahead(attempt, batches, min(os.cpu_count() or 1, _MOST_THREADS)):
+        yield from batch
+
+
+def _picture_or_error(
+    decode: Callable[[Encoded], np.ndarray], content: Encoded
+) -> np.ndarray | Exception:
+    try:
+        return decode(content)
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file can raise nearly anything
+        return error
 
 
 def resize_pictures(X: np.ndarray, image_size: int) -> np.ndarray:
@@ -210,5 +279,5 @@ def _reason(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-def _size(picture: np.ndarray) -> str:
-    return f"{picture.shape[1]} x {picture.shape[0]}"
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]} x {shape[0]}"

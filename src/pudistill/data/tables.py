@@ -16,6 +16,7 @@ from pudistill.data.labels import (
     no_labels,
     object_array,
     row_numbers,
+    shared_names,
     whole_number,
 )
 from pudistill.data.pictures import Encoded, decode_pictures
@@ -47,13 +48,17 @@ def read(path: Path, options: "ReadOptions") -> TrustedDataset:
     def texts(role: str | None) -> np.ndarray | None:
         return None if role is None else _texts(path, table.schema, role, columns[role])
 
+    def labels(role: str | None) -> np.ndarray | None:
+        names = texts(role)
+        return None if names is None else shared_names(names)
+
     ids = _ids(path, roles.id, texts(roles.id), columns.num_rows)
-    y = texts(roles.label)
+    y = labels(roles.label)
     if y is None:
         y = no_labels(len(ids))
     mask = None if roles.trusted is None else _mask(path, roles.trusted, columns, ids)
-    trusted, verified, marked = complete_trust(path, y, mask, texts(roles.verified_label))
-    true_labels = texts(roles.true_label)
+    trusted, verified, marked = complete_trust(path, y, mask, labels(roles.verified_label))
+    true_labels = labels(roles.true_label)
     text = texts(roles.text)
     if text is not None:
         text = object_array(one or "" for one in text)
@@ -74,8 +79,7 @@ def read(path: Path, options: "ReadOptions") -> TrustedDataset:
             path,
             ids,
             _encoded_pictures(table, roles.image, folder=path if path.is_dir() else path.parent),
-            image_size=options.image_size,
-            skip_bad=options.skip_bad,
+            **options.of_pictures(),
         )
     rows = decoded.rows
     return TrustedDataset(

@@ -138,7 +138,8 @@ def _batches(dataset: TrustedDataset, path: Path) -> "Iterator[pa.RecordBatch]":
             columns[name] = pa.array(values[rows], pa.string())
         columns["trusted"] = pa.array(dataset.trusted[rows])
         if dataset.is_pictures:
-            encoded = [{"bytes": encode_picture(picture)} for picture in dataset.X[rows]]
+            pictures = np.asarray(dataset.X[rows])
+            encoded = [{"bytes": encode_picture(picture)} for picture in pictures]
             kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
             columns["image"] = pa.array(encoded, kind)
         elif dataset.is_text:

@@ -32,6 +32,7 @@ from sklearn.utils.validation import _num_samples, has_fit_parameter
 
 from pudistill.calibration import Temperature
 from pudistill.cluster import is_elsewhere
+from pudistill.data.lazy_pictures import decoded_if_few
 from pudistill.exceptions import DivergedError, InputError, RecoveredWarning
 from pudistill.learners.recipes import learning_at, share_of_rate
 from pudistill.model_selection import deal_folds
@@ -141,6 +142,30 @@ def normalised(estimator: Any, X: Any) -> Any:
     if some.dtype.kind not in "fiub":  # which the network itself will refuse
         return estimator
     return clone(estimator).set_params(normalisation=Normalisation.of(some, np.ones(len(some))))
+
+
+def take(X: Any, rows: Any) -> Any:
+    """Take some samples as a learner can work with them.
+
+    Parameters
+    ----------
+    X : array-like, sparse matrix or data frame of shape (n_samples, ...)
+        Samples.
+    rows : slice or ndarray of int
+        Which.
+
+    Returns
+    -------
+    block : array, sparse matrix or data frame
+        Pictures on disk are decoded if they are few; others are left to the learner. float16,
+        which is for storing and not for computing, becomes float32.
+    """
+    return _widened(decoded_if_few(_safe_indexing(X, rows)))
+
+
+def _widened(block: Any) -> Any:
+    is_half = isinstance(block, np.ndarray) and block.dtype == np.float16
+    return block.astype(np.float32) if is_half else block
 
 
 def train(task: Training) -> Any:
@@ -485,7 +510,7 @@ def cross_fit_proba(
 
 def _decisions(learner: Any, X: Any, rows: np.ndarray, n_classes: int) -> np.ndarray:
     """Score classes; one that the learner never saw scores as low as the lowest."""
-    found = learner.decision_function(_safe_indexing(X, rows))
+    found = learner.decision_function(take(X, rows))
     if found.ndim == 1:  # of two classes, the score of the second
         found = np.column_stack([-found, found])
     scores = np.full((len(rows), n_classes), found.min())
@@ -574,7 +599,7 @@ def embed(learner: Any, X: Any) -> np.ndarray:
     """
     parts = []
     for start in range(0, _num_samples(X), BLOCK_SIZE):
-        part = _safe_indexing(X, slice(start, start + BLOCK_SIZE))
+        part = take(X, slice(start, start + BLOCK_SIZE))
         network = learner
         while isinstance(network, Pipeline):
             if len(network) > 1:
@@ -612,7 +637,7 @@ def predict_proba(learner: Any, X: Any, n_classes: int, rows: np.ndarray | None 
     proba = np.zeros((n_rows, n_classes))
     for start in range(0, n_rows, BLOCK_SIZE):
         block = slice(start, min(start + BLOCK_SIZE, n_rows))
-        X_block = _safe_indexing(X, block if rows is None else rows[block])
+        X_block = take(X, block if rows is None else rows[block])
         proba[block, learner.classes_] = learner.predict_proba(X_block)
     return proba
 
@@ -743,4 +768,4 @@ def _fit_params(learner: Any, sample_weight: np.ndarray | None) -> dict[str, np.
 def _fit(learner: Any, X: Any, y: np.ndarray, fit_params: dict[str, np.ndarray]) -> Any:
     # A user's metadata routing is about calls to our ``fit``, not about how we call a learner.
     with config_context(enable_metadata_routing=False):
-        return learner.fit(X, y, **fit_params)
+        return learner.fit(_widened(X), y, **fit_params)

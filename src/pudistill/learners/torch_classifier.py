@@ -21,6 +21,7 @@ from sklearn.utils.validation import (
 )
 from torch import nn
 
+from pudistill.data.lazy_pictures import is_lazy
 from pudistill.exceptions import DivergedError, InputError, RecoveredWarning, as_input_error
 from pudistill.learners import PRETRAINED, is_own, pretrained
 from pudistill.learners.lessons import LESSONS, Loss
@@ -497,7 +498,9 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
                     reset=not fitted,
                     ensure_min_samples=1 if fitted else 2,
                 )
-            pictures = check_array(X, allow_nd=True, estimator=self, input_name="X")
+            pictures = X  # bytes that are known to be sound
+            if not is_lazy(X):
+                pictures = check_array(X, allow_nd=True, estimator=self, input_name="X")
         pictures = _as_pictures(pictures, recipe.centre_crop)
         if fitted and _in_shape(pictures) != self.in_shape_:
             raise InputError(

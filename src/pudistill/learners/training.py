@@ -12,9 +12,7 @@ import os
 import threading
 import time
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from mmap import mmap
@@ -25,10 +23,12 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
+from pudistill.data.lazy_pictures import LazyPictures, decoded_if_few, is_lazy
 from pudistill.exceptions import DivergedError, InputError
 from pudistill.learners.lessons import CROSS_ENTROPY, LIKELIHOOD, Batch, Lesson, network_input
 from pudistill.learners.recipes import Recipe
 from pudistill.learners.team import ALONE, Team
+from pudistill.workers import ahead
 
 Precision = Literal["auto", "fp32", "bf16"]
 log = logging.getLogger(__name__)
@@ -179,7 +179,7 @@ class Normalisation:
     scale: np.ndarray
 
     @classmethod
-    def of(cls, inputs: np.ndarray, weights: np.ndarray) -> "Normalisation":
+    def of(cls, inputs: np.ndarray | LazyPictures, weights: np.ndarray) -> "Normalisation":
         """Measure `inputs`, channels last, each sample counted with its weight.
 
         Parameters
@@ -197,7 +197,8 @@ class Normalisation:
             # In slices: pictures as floats would take eight times the memory they take as bytes.
             for start in range(0, len(inputs), 1024):
                 part = slice(start, start + 1024)
-                values = inputs[part].reshape(len(inputs[part]), -1, n_channels) - centre
+                block = np.asarray(inputs[part])
+                values = block.reshape(len(block), -1, n_channels) - centre
                 total += share[part] @ (values**power).mean(axis=1)
             return total
 
@@ -319,7 +320,7 @@ class Job:
     ----------
     module : nn.Module
         A network on ``hardware.device``. It is trained in place.
-    inputs : ndarray of shape (n, height, width, channels) or (n, n_features)
+    inputs : ndarray or LazyPictures of shape (n, height, width, channels), or (n, n_features)
         Raw pictures or features.
     targets : ndarray of shape (n, n_classes)
         Target probabilities, or likelihoods.
@@ -340,7 +341,7 @@ class Job:
     """
 
     module: nn.Module
-    inputs: np.ndarray
+    inputs: np.ndarray | LazyPictures
     targets: np.ndarray
     normalisation: Normalisation
     recipe: Recipe
@@ -718,13 +719,20 @@ class _Feed:
         )
 
 
-def _on_device(inputs: Sequence[np.ndarray], device: torch.device) -> list[Tensor | None]:
+def _on_device(
+    inputs: Sequence[np.ndarray | LazyPictures], device: torch.device
+) -> list[Tensor | None]:
     """Move samples to the device, once if they are the same; None if they are to be streamed.
 
-    On a CPU they are shared and not copied; a mapped file that fills the memory is streamed.
+    On a CPU they are shared and not copied; a mapped file that fills the memory is streamed, and so
+    are pictures on disk, but for few.
     """
+    inputs = [decoded_if_few(one) for one in inputs]
+    arrays = [one for one in inputs if not isinstance(one, LazyPictures)]
+    if len(arrays) < len(inputs):
+        return [None] * len(inputs)
     # PyTorch knows no negative strides, such as mirrored pictures have.
-    distinct = {id(one): one.copy() if min(one.strides, default=0) < 0 else one for one in inputs}
+    distinct = {id(one): one.copy() if min(one.strides, default=0) < 0 else one for one in arrays}
     size = sum(one.nbytes for one in distinct.values())
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
@@ -738,7 +746,7 @@ def _on_device(inputs: Sequence[np.ndarray], device: torch.device) -> list[Tenso
         # Nothing writes to them.
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         moved = {key: torch.from_numpy(one).to(device) for key, one in distinct.items()}
-    return [moved[id(one)] for one in inputs]
+    return [moved[id(one)] for one in arrays]
 
 
 def _is_mapped(array: Any) -> bool:
@@ -749,22 +757,17 @@ def _is_mapped(array: Any) -> bool:
 
 
 def _streamed(
-    inputs: np.ndarray, batches: Sequence[Tensor], device: torch.device
+    inputs: np.ndarray | LazyPictures, batches: Sequence[Tensor], device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Gather batches in threads, some ahead of the device, which computes meanwhile."""
 
     def load(rows: np.ndarray) -> Tensor:
-        batch = torch.from_numpy(inputs[rows])
+        batch = torch.from_numpy(np.asarray(inputs[rows]))
         return batch.pin_memory() if device.type == "cuda" else batch
 
     order = [chosen.numpy(force=True) for chosen in batches]  # one wait for the device, not many
-    with ThreadPoolExecutor(N_AHEAD) as pool:
-        loading = deque(pool.submit(load, rows) for rows in order[:N_AHEAD])
-        for number, chosen in enumerate(batches):
-            batch = loading.popleft().result()
-            if number + N_AHEAD < len(order):
-                loading.append(pool.submit(load, order[number + N_AHEAD]))
-            yield chosen, batch.to(device, non_blocking=True)
+    for chosen, batch in zip(batches, ahead(load, order, N_AHEAD), strict=True):
+        yield chosen, batch.to(device, non_blocking=True)
 
 
 def _epochs(
@@ -786,7 +789,10 @@ def _epochs(
 
 
 def predict_probabilities(
-    module: nn.Module, inputs: np.ndarray, normalisation: Normalisation, hardware: Hardware
+    module: nn.Module,
+    inputs: np.ndarray | LazyPictures,
+    normalisation: Normalisation,
+    hardware: Hardware,
 ) -> np.ndarray:
     """Class probabilities in evaluation mode, without augmentation.
 
@@ -811,7 +817,10 @@ def predict_probabilities(
 
 
 def embed(
-    module: nn.Module, inputs: np.ndarray, normalisation: Normalisation, hardware: Hardware
+    module: nn.Module,
+    inputs: np.ndarray | LazyPictures,
+    normalisation: Normalisation,
+    hardware: Hardware,
 ) -> np.ndarray:
     """Return what the last linear layer is given, in evaluation mode, without augmentation.
 
@@ -853,7 +862,7 @@ def embed(
 def _answers(
     module: nn.Module,
     answer: Callable[[Tensor], Tensor],
-    inputs: np.ndarray,
+    inputs: np.ndarray | LazyPictures,
     normalisation: Normalisation,
     hardware: Hardware,
 ) -> Tensor:
@@ -862,10 +871,14 @@ def _answers(
     mean, inverse_scale = normalisation.on(hardware)
     values = PREDICTION_VALUES["cpu" if hardware.device.type == "cpu" else "accelerator"]
     batch_size = max(1, values // int(np.prod(inputs.shape[1:])))
-    parts = []
-    for start in range(0, len(inputs), batch_size):
+    starts = range(0, len(inputs), batch_size)
+
+    def load(start: int) -> np.ndarray:
         # Copied batch by batch: `inputs` may be a read-only map of a file larger than memory.
-        part = np.ascontiguousarray(inputs[start : start + batch_size])
+        return np.ascontiguousarray(inputs[start : start + batch_size])
+
+    parts = []
+    for part in ahead(load, starts, N_AHEAD) if is_lazy(inputs) else map(load, starts):
         batch = torch.tensor(part, device=hardware.device)
         with hardware.autocast():
             answers = answer(network_input(batch, mean, inverse_scale))

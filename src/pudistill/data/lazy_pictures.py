@@ -1,0 +1,308 @@
+"""Pictures that stay on disk and are decoded block by block, when somebody looks at them."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from hashlib import sha256
+from itertools import pairwise
+from math import prod
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+
+from pudistill.exceptions import InputError
+
+DECODED, ENCODED, ENDS = "decoded", "encoded", "ends"
+# Before what is kept of a picture that is not decoded: whether its path or its content follows.
+IS_PATH, IS_CONTENT = b"p", b"c"
+LARGEST_SHARE_OF_DISK = 0.5
+# Pictures of up to so many bytes, as a member of the filter learns from, are decoded once.
+FEW_BYTES = 2**28
+
+
+class _Region(NamedTuple):
+    """Decoded pictures of one shape, side by side in a file."""
+
+    first: int  # picture
+    offset: int  # of its first byte
+    shape: tuple[int, ...]  # of each
+
+
+class LazyPictures:
+    """Pictures on disk, with as much of an array's interface as learners need.
+
+    Choosing rows or cropping gives another `LazyPictures` and reads nothing; `numpy.asarray`
+    decodes. So memory is taken by what somebody makes an array of, a batch or a block, and what
+    is sent to another process is the name of a folder. `PictureWriter` makes them.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (n_pictures, height, width), or (n_pictures, height, width, 3) in RGB.
+    dtype : dtype
+        uint8.
+    fingerprint : tuple
+        Tells these pictures from all others, wherever they lie.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill.data.lazy_pictures import PictureWriter
+    >>> with PictureWriter(decode=None) as writer:
+    ...     for grey in (0, 128, 255):
+    ...         writer.append(np.full((2, 2), grey, np.uint8), b"")
+    >>> pictures = writer.pictures
+    >>> pictures[1:].shape, np.asarray(pictures[[2, 0]])[:, 0, 0].tolist()
+    ((2, 2, 2), [255, 0])
+    """
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, folder: Path, stored: "_Stored", decode: Callable, owner: Any) -> None:
+        self._folder = folder
+        self._stored = stored
+        self._decode = decode
+        self._owner = owner  # removes the folder at last
+        self._rows: np.ndarray | None = None  # None: all
+        self._parts: tuple[tuple, ...] = ()  # what is taken of every picture, as keys of a block
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array that they would be."""
+        n_rows = self._stored.n_pictures if self._rows is None else len(self._rows)
+        return self._cut(np.broadcast_to(np.uint8(0), (n_rows, *self._stored.shape))).shape
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the array that they would be."""
+        return prod(self.shape)
+
+    @property
+    def fingerprint(self) -> tuple:
+        """What `pudistill.units` knows them by."""
+        return type(self).__name__, self._stored.digest, self._rows, self._parts
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        return f"<LazyPictures of shape {self.shape}>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_owner": None}
+
+    def __getitem__(self, key: Any) -> Any:
+        rows, *parts = key if isinstance(key, tuple) else (key,)
+        if rows is Ellipsis:
+            rows, parts = slice(None), [Ellipsis, *parts]
+        elif parts and parts != [Ellipsis]:
+            parts = [slice(None), *parts]
+        if isinstance(rows, int | np.integer):
+            return np.asarray(self[([rows], *parts[1:])])[0]
+        view = LazyPictures(self._folder, self._stored, self._decode, self._owner)
+        view._rows, view._parts = self._rows, self._parts
+        if not (isinstance(rows, slice) and rows == slice(None)):
+            chosen = _positions(rows, len(self))
+            view._rows = chosen if self._rows is None else self._rows[chosen]
+        if parts and parts != [Ellipsis]:
+            view._parts = (*self._parts, tuple(parts))
+        return view
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False:
+            raise ValueError("Pictures on disk cannot be seen as an array without a copy.")
+        rows = np.arange(self._stored.n_pictures) if self._rows is None else self._rows
+        block = self._cut(self._read(rows))
+        return block if dtype is None else block.astype(dtype, copy=False)
+
+    def _cut(self, block: np.ndarray) -> np.ndarray:
+        for part in self._parts:
+            block = block[part]
+        return block
+
+    def _read(self, rows: np.ndarray) -> np.ndarray:
+        stored = self._stored
+        block = np.empty((len(rows), *stored.shape), np.uint8)
+        ends = [*(region.first for region in stored.regions[1:]), stored.n_decoded]
+        # Read and not mapped: pages of a map count as memory of this process.
+        with (self._folder / DECODED).open("rb", buffering=0) as file:
+            for region, end in zip(stored.regions, ends, strict=True):
+                places = np.flatnonzero((rows >= region.first) & (rows < end))
+                _read_region(file, region, rows, places, block)
+        places = np.flatnonzero(rows >= stored.n_decoded)
+        if len(places):
+            starts = np.memmap(self._folder / ENDS, np.int64, "r")
+            with (self._folder / ENCODED).open("rb", buffering=0) as file:
+                for place in places:
+                    start, end = starts[rows[place] - stored.n_decoded :][:2].tolist()
+                    block[place] = self._decoded(os.pread(file.fileno(), end - start, start))
+        return block
+
+    def _decoded(self, kept: bytes) -> np.ndarray:
+        """Decode what could be decoded when it was kept."""
+        content = kept[1:]
+        source = Path(os.fsdecode(content)) if kept[:1] == IS_PATH else content
+        name = source if isinstance(source, Path) else "A picture"
+        try:
+            picture = self._decode(source)
+            if picture.shape[:2] != self._stored.shape[:2]:
+                raise ValueError("its size is another one")
+        except Exception as error:  # a damaged file can raise nearly anything
+            raise InputError(
+                f"{name} could be read at first, and cannot any more ({error}): leave data alone "
+                "while a command works with them."
+            ) from error
+        return picture if picture.ndim == len(self._stored.shape) else picture[..., None]
+
+
+def is_lazy(X: Any) -> bool:
+    """Whether samples are pictures that stay on disk."""
+    return isinstance(X, LazyPictures)
+
+
+def decoded_if_few(X: Any) -> Any:
+    """Decode pictures on disk that take little memory, as somebody will look at them repeatedly."""
+    return np.asarray(X) if is_lazy(X) and X.nbytes <= FEW_BYTES else X
+
+
+class _Stored(NamedTuple):
+    """What there is in a folder of pictures."""
+
+    n_pictures: int
+    n_decoded: int  # the first so many
+    shape: tuple[int, ...]  # of a picture
+    regions: tuple[_Region, ...]
+    digest: str  # of all pictures
+
+
+class PictureWriter:
+    """Puts pictures on disk, one after the other: decoded while there is room, then as they came.
+
+    A picture that came as a file of its own is not copied then; its path is kept.
+
+    Parameters
+    ----------
+    decode : callable
+        Makes a uint8 array of a picture as it came, bytes or a path. It can be pickled.
+    limit : int, default=None
+        Bytes for decoded pictures; None: half of what is free on the disk.
+
+    Attributes
+    ----------
+    pictures : LazyPictures
+        What was written, after the ``with`` block. Its folder lies where temporary files do, and
+        is removed with the last object that shares it.
+    """
+
+    def __init__(self, decode: Any, limit: int | None = None) -> None:
+        self._owner = tempfile.TemporaryDirectory(prefix="pudistill-pictures-")
+        self._folder = Path(self._owner.name)
+        self._decode = decode
+        free = shutil.disk_usage(self._folder).free
+        self._limit = int(LARGEST_SHARE_OF_DISK * free) if limit is None else limit
+        self._n_pictures = self._n_decoded = 0
+        self._regions: list[_Region] = []
+        self._digest = sha256()
+
+    def __enter__(self) -> "PictureWriter":
+        self._files: dict[str, IO[bytes]] = {
+            name: (self._folder / name).open("wb") for name in (DECODED, ENCODED, ENDS)
+        }
+        self._files[ENDS].write(np.int64(0).tobytes())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._files.values():
+            file.close()
+
+    def append(self, picture: np.ndarray, content: bytes | Path) -> None:
+        """Keep a picture, grey or in RGB; all have one size.
+
+        Parameters
+        ----------
+        picture : ndarray of shape (height, width) or (height, width, 3), uint8
+            What was made of `content`.
+        content : bytes or Path
+            The picture as it came.
+        """
+        used = self._files[DECODED].tell()
+        if not self._regions or picture.ndim > len(self._regions[-1].shape):
+            self._regions.append(_Region(self._n_decoded, used, picture.shape))
+        shape = self._regions[-1].shape
+        picture = picture if picture.ndim == len(shape) else picture[..., None]
+        pixels = np.broadcast_to(picture, shape).tobytes()
+        self._digest.update(pixels)
+        if self._n_decoded == self._n_pictures and used + len(pixels) <= self._limit:
+            self._files[DECODED].write(pixels)
+            self._n_decoded += 1
+        else:
+            if isinstance(content, Path):
+                content = IS_PATH + os.fsencode(content.absolute())
+            else:
+                content = IS_CONTENT + content
+            self._files[ENCODED].write(content)
+            self._files[ENDS].write(np.int64(self._files[ENCODED].tell()).tobytes())
+        self._n_pictures += 1
+
+    @property
+    def pictures(self) -> LazyPictures:
+        """What was written."""
+        shape = self._regions[-1].shape
+        stored = _Stored(
+            self._n_pictures,
+            self._n_decoded,
+            shape,
+            tuple(self._regions),
+            self._digest.hexdigest(),
+        )
+        return LazyPictures(self._folder, stored, self._decode, self._owner)
+
+
+def _positions(rows: Any, n: int) -> np.ndarray:
+    """Turn a slice, a mask or positions into positions that count from the front."""
+    if isinstance(rows, slice):
+        return np.arange(*rows.indices(n))
+    rows = np.asarray(rows)
+    if rows.dtype == bool:
+        if rows.shape != (n,):
+            raise IndexError(f"A mask of shape {rows.shape} chooses among {n} pictures.")
+        return np.flatnonzero(rows)
+    rows = rows.astype(np.intp, casting="same_kind" if rows.size else "unsafe")
+    if rows.size and not -n <= rows.min() <= rows.max() < n:
+        raise IndexError(f"There are {n} pictures: position {rows.max()} or {rows.min()} is none.")
+    return np.where(rows < 0, rows + n, rows)
+
+
+def _read_region(
+    file: Any, region: _Region, rows: np.ndarray, places: np.ndarray, block: np.ndarray
+) -> None:
+    """Fill `places` of a block with decoded pictures, `rows` of which lie in a region."""
+    if len(places) == 0:
+        return
+    # Neighbours on disk that will be neighbours in memory are read at once.
+    is_neighbour = (np.diff(rows[places]) == 1) & (np.diff(places) == 1)
+    starts = [0, *(np.flatnonzero(~is_neighbour) + 1), len(places)]
+    size = prod(region.shape)
+    grey_to_rgb = len(region.shape) < block.ndim - 1
+    for start, end in pairwise(starts):
+        part = block[places[start] : places[start] + end - start]
+        pixels = np.empty((len(part), *region.shape), np.uint8) if grey_to_rgb else part
+        _read_fully(file, pixels, region.offset + (int(rows[places[start]]) - region.first) * size)
+        if grey_to_rgb:
+            part[...] = pixels[..., None]
+
+
+def _read_fully(file: Any, pixels: np.ndarray, offset: int) -> None:
+    buffer = pixels.data.cast("B")
+    while len(buffer):
+        n_read = os.preadv(file.fileno(), [buffer], offset)
+        if n_read == 0:
+            raise InputError(f"{file.name} has shrunk: nothing but this command may change it.")
+        buffer, offset = buffer[n_read:], offset + n_read

@@ -1,0 +1,219 @@
+"""Pictures that stay on disk: the same results, in memory that does not grow with their number."""
+
+import io
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+from sklearn.utils import _safe_indexing
+from torch import nn
+
+from pudistill import PUDistillClassifier, TorchClassifier
+from pudistill.data import load_dataset
+from pudistill.data.lazy_pictures import DECODED, is_lazy
+from pudistill.data.pictures import decode_pictures
+from pudistill.exceptions import InputError
+from pudistill.units import _key
+from pudistill.workflow import Settings, fit_run
+
+RNG = np.random.default_rng(0)
+N_DIGITS = 150
+
+
+def saved(picture, kind="PNG"):
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, kind)
+    return file.getvalue()
+
+
+def decode(contents, **options):
+    ids = [f"p{number}" for number in range(len(contents))]
+    return decode_pictures(Path("table.parquet"), ids, contents, **options)
+
+
+def in_shards(folder, encoded, labels, n_shards=3):
+    """Write pictures as Hugging Face does; every fifth one is trusted."""
+    folder.mkdir()
+    for number, rows in enumerate(np.array_split(np.arange(len(labels)), n_shards)):
+        table = {
+            "image": [{"bytes": encoded[row], "path": None} for row in rows],
+            "label": [str(label) for label in labels[rows]],
+            "trusted": [bool(row % 5 == 0) for row in rows],
+        }
+        kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+        table["image"] = pa.array(table["image"], kind)
+        pq.write_table(pa.table(table), folder / f"train-{number:05d}-of-{n_shards:05d}.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """Digits in shards; the files and what they hold."""
+    X, y = load_digits(n_class=3, return_X_y=True)
+    pictures = (X[:N_DIGITS] * 15).astype(np.uint8).reshape(-1, 8, 8)
+    encoded = [saved(picture, "JPEG") for picture in pictures]
+    return in_shards(tmp_path_factory.mktemp("data") / "digits", encoded, y[:N_DIGITS])
+
+
+@pytest.mark.parametrize("n_in_cache", [0, 3, 5, 100])
+@pytest.mark.parametrize("kinds", ["grey", "colour", "mixed", "damaged"])
+def test_pictures_on_disk_are_those_of_the_array(kinds, n_in_cache, tmp_path):
+    grey, colour = (RNG.integers(0, 256, (8, 6, 4, *c), dtype=np.uint8) for c in ((), (3,)))
+    some = {"grey": list(grey), "colour": list(colour)}
+    some["mixed"] = some["damaged"] = [*grey[:4], *colour[:2], *grey[4:6]]
+    contents = [saved(picture) for picture in some[kinds]]
+    if kinds == "damaged":
+        contents[2:5] = b"no picture", None, contents[4]
+    for number, content in enumerate(contents):
+        if number % 2 and content is not None:  # every other one is a file of its own
+            contents[number] = tmp_path / f"{number}.png"
+            contents[number].write_bytes(content)
+    skip_bad = kinds == "damaged"
+    expected = decode(contents, skip_bad=skip_bad)
+    room = n_in_cache * expected.X[0].nbytes
+    found = decode(contents, skip_bad=skip_bad, lazy=True, cache=room)
+    assert is_lazy(found.X)
+    assert (found.X.shape, found.X.dtype) == (expected.X.shape, expected.X.dtype)
+    assert found.skipped == expected.skipped
+    np.testing.assert_array_equal(found.rows, expected.rows)
+    np.testing.assert_array_equal(found.X, expected.X)
+    assert (found.X._folder / DECODED).stat().st_size <= room
+
+    n = len(expected.X)
+    mask = np.arange(n) % 2 == 1
+    for key in (slice(1, 4), slice(None, None, -1), [3, -1, 0, 3], mask, np.array([], int), 2, -1):
+        np.testing.assert_array_equal(found.X[key], expected.X[key])
+        np.testing.assert_array_equal(pickle.loads(pickle.dumps(found.X))[key], expected.X[key])
+    np.testing.assert_array_equal(_safe_indexing(found.X, mask), expected.X[mask])
+    np.testing.assert_array_equal(found.X[mask][::-1][:2], expected.X[mask][::-1][:2])
+    np.testing.assert_array_equal(found.X[1:, 1:5, 2:], expected.X[1:, 1:5, 2:])
+    np.testing.assert_array_equal(found.X[..., None][2:], expected.X[..., None][2:])
+    for wrong in ([n], [-n - 1], np.ones(n + 1, bool)):
+        with pytest.raises(IndexError):
+            found.X[wrong]
+
+
+def test_errors_are_those_of_pictures_in_memory():
+    small, large = (saved(np.zeros((size, 4), np.uint8)) for size in (4, 5))
+    pictures = [small, b"no picture", large]
+    with pytest.raises(InputError, match=r"id 'p1'.*no known picture format"):
+        decode(pictures, lazy=True)
+    with pytest.raises(InputError, match=r"p0' 4 x 4 and .*p2' 4 x 5"):
+        decode(pictures, lazy=True, skip_bad=True)
+    assert decode([b"no picture"], lazy=True, skip_bad=True).X.shape == (0, 0, 0)
+
+
+def test_a_file_that_changes_meanwhile_is_named(tmp_path):
+    file = tmp_path / "a.png"
+    file.write_bytes(saved(np.zeros((4, 4), np.uint8)))
+    X = decode([file], lazy=True, cache=0).X
+    np.asarray(X)
+    for content in (saved(np.zeros((5, 4), np.uint8)), b"no picture"):
+        file.write_bytes(content)
+        with pytest.raises(InputError, match=r"a\.png could be read at first"):
+            np.asarray(X)
+
+
+def test_the_folder_is_gone_with_the_last_view():
+    X = decode([saved(np.zeros((4, 4), np.uint8))] * 3, lazy=True).X
+    folder, view = X._folder, X[1:]
+    copy = pickle.loads(pickle.dumps(view))
+    del X, copy
+    assert np.asarray(view).shape == (2, 4, 4)
+    del view
+    assert not folder.exists()
+
+
+def test_stages_know_pictures_by_what_they_show():
+    contents = [saved(picture) for picture in RNG.integers(0, 256, (4, 4, 4), dtype=np.uint8)]
+    pictures = [decode(contents, lazy=True, cache=room).X for room in (0, None)]
+    assert _key(pictures[0]) == _key(pictures[1]) != _key(decode(contents[1:], lazy=True).X)
+    assert _key(pictures[0][1:]) == _key(pictures[1][1:]) != _key(pictures[0][:3])
+
+
+def test_workers_decode_for_themselves():
+    contents = [saved(picture) for picture in RNG.integers(0, 256, (4, 4, 4), dtype=np.uint8)]
+    X = decode(contents, lazy=True, cache=0).X
+    parts = joblib.Parallel(2)(joblib.delayed(np.asarray)(X[start::2]) for start in range(2))
+    np.testing.assert_array_equal(np.concatenate(parts), np.asarray(X)[[0, 2, 1, 3]])
+
+
+def tiny(in_shape, n_classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(in_shape)), n_classes))
+
+
+@pytest.fixture
+def streaming(monkeypatch):
+    """Take any pictures on disk as too many to be decoded once for a training."""
+    monkeypatch.setattr("pudistill.data.lazy_pictures.FEW_BYTES", 0)
+
+
+def test_classifiers_are_the_same_wherever_the_pictures_are(digits, streaming):
+    half = N_DIGITS * 32 / 2**30
+    found = []
+    for options in ({}, {"lazy": True, "picture_cache": half}):
+        data = load_dataset(digits, **options)
+        classifier = PUDistillClassifier(
+            TorchClassifier(tiny, epochs=2), n_members=2, max_iter=1, random_state=0
+        )
+        classifier.fit(data.X, *data.for_fit())
+        found.append((classifier.label_table_, classifier.predict_proba(data.X)))
+    pd.testing.assert_frame_equal(found[0][0], found[1][0])
+    np.testing.assert_array_equal(found[0][1], found[1][1])
+
+
+def test_runs_are_the_same_wherever_the_pictures_are(digits, streaming, tmp_path):
+    options = {"data": str(digits), "method": "cross_entropy", "test_fraction": 0.3}
+    runs = [
+        fit_run(Settings.read(options | {"compare": False, "lazy": lazy}), tmp_path / str(lazy))
+        for lazy in (False, True)
+    ]
+    tables = [run.read_table("labels") for run in runs]
+    pd.testing.assert_frame_equal(*tables)
+    assert len({str(run.read_json("metrics.json")["test_accuracy"]) for run in runs}) == 1
+
+
+def test_pictures_that_would_fill_the_memory_stay_on_disk(digits, monkeypatch):
+    available = 2 * 3 * N_DIGITS * 64  # half of it, were they in colours
+    memory = type("Memory", (), {"available": available})
+    monkeypatch.setattr("psutil.virtual_memory", lambda: memory)
+    assert not is_lazy(load_dataset(digits).X)
+    memory.available -= 1
+    assert is_lazy(load_dataset(digits).X)
+
+
+PEAK = """
+import resource, sys
+from torch import nn
+from pudistill import TorchClassifier
+from pudistill.data import load_dataset
+
+def tiny(in_shape, n_classes):
+    return nn.Sequential(nn.AvgPool2d(96), nn.Flatten(), nn.Linear(3, n_classes))
+
+dataset = load_dataset(sys.argv[1], lazy=True, picture_cache=0.04)
+network = TorchClassifier(tiny, epochs=1, random_state=0).fit(dataset.X, dataset.y)
+network.predict_proba(dataset.X)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
+"""
+
+
+def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path):
+    encoded = saved(RNG.integers(0, 256, (96, 96, 3), dtype=np.uint8), "JPEG")
+    peaks = []
+    for n in (500, 5000):
+        data = in_shards(tmp_path / str(n), [encoded] * n, np.arange(n) % 2)
+        command = [sys.executable, "-c", PEAK, data]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        peaks.append(float(done.stdout))
+    # As an array they would take 119 MiB more; a third of them is decoded in the cache.
+    assert peaks[1] < peaks[0] + 40
