@@ -272,10 +272,14 @@ def in_order(tasks: Iterable[tuple], n_jobs: int | None, *, alone: bool = False)
     depend on `n_jobs`; unless each is `alone`, and has the processor for itself.
     """
     generator = get_active_backend()[0].supports_return_generator
-    parallel = Parallel(n_jobs=n_jobs, return_as="generator" if generator else "list")
+    parallel = Parallel(
+        n_jobs=n_jobs,
+        return_as="generator" if generator else "list",
+        initializer=end_with_parent,
+        initargs=(os.getpid(),),
+    )
     memory = place()  # here: joblib draws some of the tasks in a thread that knows of none
-    here = os.getpid()
-    recorded = (delayed(_recording)(here, memory, alone, *task) for task in tasks)
+    recorded = (delayed(_recording)(memory, alone, *task) for task in tasks)
     for result, caught in parallel(recorded):
         for warning in caught:
             warnings.warn_explicit(*warning)
@@ -283,10 +287,9 @@ def in_order(tasks: Iterable[tuple], n_jobs: int | None, *, alone: bool = False)
 
 
 def _recording(
-    parent: int, memory: Any, alone: bool, call: Callable, args: tuple, kwargs: dict
+    memory: Any, alone: bool, call: Callable, args: tuple, kwargs: dict
 ) -> tuple[Any, list[tuple]]:
     """Call, and take down warnings; but not in a thread, as filters are those of the process."""
-    end_with_parent(parent)
     with keeping(memory), nullcontext() if alone else one_thread():
         if threading.current_thread() is not threading.main_thread():
             return call(*args, **kwargs), []
