@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -36,6 +37,8 @@ def pudistill(folder, *args):
             stdout=subprocess.DEVNULL,
             stderr=said,
             start_new_session=True,
+            # Which a script's background jobs ignore, and whatever they start.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
 
 
@@ -223,7 +226,7 @@ def fit_run_in(path):
 
 def start_with_workers(folder):
     """Start a run, and wait until its workers are at work."""
-    fit = ["fit", "digits", "--learner", "mlp", "--output", "run", "--n-jobs", "2"]
+    fit = ["fit", "digits", "--learner", "svm", "--output", "run", "--n-jobs", "2"]
     fit += ["--config", "settings.toml"]
     (folder / "settings.toml").write_text('noise = "symmetric"\ndata = "digits"\n')
     process = pudistill(folder, *fit)
@@ -231,10 +234,18 @@ def start_with_workers(folder):
     while not (log.exists() and '"filter"' in log.read_text()):
         assert process.poll() is None, (folder / "said.txt").read_text()
         time.sleep(0.05)
-    while len(in_session(process.pid)) < 3:
+    # Python itself has something to say when it is interrupted while it imports.
+    while sum(n_threads(pid) > 1 for pid in in_session(process.pid)) < 3:
         time.sleep(0.05)
     time.sleep(1)
     return process
+
+
+def n_threads(pid):
+    """Count the threads of a process: a worker that is ready has one that watches its parent."""
+    with suppress(psutil.Error):
+        return psutil.Process(pid).num_threads()
+    return 0
 
 
 def in_session(number):

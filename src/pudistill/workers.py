@@ -1,6 +1,5 @@
 """What workers mind: that results do not depend on their number, and that their work is wanted."""
 
-import multiprocessing
 import os
 import sys
 import threading
@@ -106,14 +105,7 @@ def end_with_parent(parent: int) -> None:
     parent : int
         Number of that process, which may be dead by now.
     """
-    global _watches
-    if _watches or not multiprocessing.current_process().name.startswith("LokyProcess"):
-        return
-    _watches = True
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
-
-
-_watches = False
 
 
 def _watch(parent: int) -> None:

@@ -323,10 +323,10 @@ def in_order(tasks: Iterable[tuple], n_jobs: int | None, *, alone: bool = False)
     depend on `n_jobs`; unless each is `alone`, and has the processor for itself. Tasks that were
     lost with a worker's process are run again.
     """
-    # Asked here: joblib draws some of the tasks in a thread that knows of none of it.
-    here, memory, elsewhere = os.getpid(), place(), is_elsewhere()
+    # Asked here: joblib draws some of the tasks in a thread that knows of neither.
+    memory, elsewhere = place(), is_elsewhere()
     wanted = map(_unless_known, tasks) if elsewhere else tasks
-    recorded = (delayed(_recording)(here, memory, alone, *task) for task in wanted)
+    recorded = (delayed(_recording)(memory, alone, *task) for task in wanted)
     for result, caught, files in _surviving(recorded, n_jobs):
         for warning in caught:
             warnings.warn_explicit(*warning)
@@ -345,7 +345,12 @@ def _surviving(tasks: Iterator[tuple], n_jobs: int | None) -> Iterator[Any]:
             yield task
 
     generator = get_active_backend()[0].supports_return_generator
-    parallel = Parallel(n_jobs=n_jobs, return_as="generator" if generator else "list")
+    parallel = Parallel(
+        n_jobs=n_jobs,
+        return_as="generator" if generator else "list",
+        initializer=end_with_parent,
+        initargs=(os.getpid(),),
+    )
     n_losses = 0
     while True:
         try:
@@ -381,10 +386,9 @@ def _same(result: Any) -> Any:
 
 
 def _recording(
-    parent: int, memory: Any, alone: bool, call: Callable, args: tuple, kwargs: dict
+    memory: Any, alone: bool, call: Callable, args: tuple, kwargs: dict
 ) -> tuple[Any, list[tuple], list[tuple]]:
     """Call, and take down warnings; but not in a thread, as filters are those of the process."""
-    end_with_parent(parent)
     with keeping(memory), nullcontext() if alone else one_thread(), collecting() as files:
         if threading.current_thread() is not threading.main_thread():
             return call(*args, **kwargs), [], files
