@@ -651,6 +651,7 @@ def predict_run(run: Run, source: str, *, skip_bad: bool = False) -> pd.DataFram
         source,
         image_size=settings.image_size,
         skip_bad=skip_bad,
+        picture_cache=settings.picture_cache,
         labels_required=False,
         columns_required=False,
         **{name: getattr(settings, name) for name in COLUMN_OPTIONS},
