@@ -22,6 +22,7 @@ from sklearn.utils.validation import check_memory
 from pudistill import __version__
 from pudistill.atomic import checksum_of, from_npz, to_npz, write_atomic
 from pudistill.context import installed
+from pudistill.data.lazy_pictures import is_lazy
 from pudistill.exceptions import DamagedWarning, InputError
 from pudistill.recording import OWN_CATEGORIES, Told, listening, tell_again
 from pudistill.storage import Stored, dump, restore
@@ -166,10 +167,11 @@ class Units:
 
 
 class _Hasher(NumpyHasher):
-    """joblib's, which looks at what is in an object: one with a fingerprint is known by that."""
+    """joblib's, but that pictures on disk are known by what they show, wherever they lie."""
 
     def save(self, obj: Any) -> None:
-        super().save(getattr(obj, "fingerprint", obj))
+        """Hash one object."""
+        super().save(obj.fingerprint if is_lazy(obj) else obj)
 
 
 def _key(inputs: Any) -> str:

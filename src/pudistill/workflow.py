@@ -755,6 +755,7 @@ def predict_run(
         samples_required=features is None,
         image_size=settings.image_size,
         skip_bad=skip_bad,
+        picture_cache=settings.picture_cache,
         labels_required=False,
         columns_required=False,
         **{name: getattr(settings, name) for name in COLUMN_OPTIONS},
