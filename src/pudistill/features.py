@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import joblib
 import numpy as np
 
 from pudistill import __version__
@@ -19,6 +18,7 @@ from pudistill.data.dataset import validate
 from pudistill.exceptions import InputError, RecoveredWarning, torch_extra
 from pudistill.progress import stage
 from pudistill.row_file import BLOCK_SIZE, computed_rows
+from pudistill.units import key_of
 
 if TYPE_CHECKING:
     from pudistill.learners.embedding import Embedder
@@ -68,8 +68,7 @@ def embedded(dataset: TrustedDataset, embedder: "Embedder", cache: Path) -> Trus
     X = dataset.X
     if dataset.is_text:
         _warn_of_empty(dataset)
-    # Pictures that stay on disk bring a fingerprint, as hashing them would decode them all.
-    key = joblib.hash((__version__, embedder.checksum, getattr(X, "fingerprint", X)))
+    key = key_of((__version__, embedder.checksum, X))
     path = cache / f"features-{key}.npy"
     shape = (len(X), n_features(embedder, X))
     with stage("features", total=len(X)) as advance:

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 from weakref import ref
 
 import numpy as np
@@ -24,6 +24,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pudistill import __version__
 from pudistill.exceptions import InputError, RecoveredWarning
+from pudistill.mapped import MappedArray
 
 PATIENCE = 20.0  # seconds that a node has to answer
 MAX_LOSSES = 3  # of one task; then it is the task that kills its workers
@@ -216,31 +217,6 @@ class _Shelved(NamedTuple):
     alive: ref
 
 
-class _Mapped(NamedTuple):
-    """An array that lies in a file, which nodes read themselves."""
-
-    path: str
-    dtype: np.dtype
-    offset: int
-    shape: tuple[int, ...]
-
-    @classmethod
-    def of(cls, array: np.ndarray) -> Self | None:
-        """Say where an array lies; None if in no file, or not in one piece."""
-        owner: Any = array
-        while owner is not None and not isinstance(owner, np.memmap):
-            owner = getattr(owner, "base", None)
-        if owner is None or owner.filename is None or not array.flags.c_contiguous:
-            return None
-        while isinstance(owner.base, np.memmap):  # a part's own offset says nothing
-            owner = owner.base
-        start = owner.offset + array.ctypes.data - owner.ctypes.data
-        return cls(str(owner.filename), array.dtype, start, array.shape)
-
-    def open(self) -> np.memmap:
-        return np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
-
-
 def _pack(func: Callable, shelf: Shelf) -> tuple:
     """Make of a task what Ray sends: bytes, and the arrays beside them."""
     content = io.BytesIO()
@@ -255,11 +231,11 @@ class _Packer(cloudpickle.CloudPickler):
         self.shelf = shelf
         self.beside: list = []
 
-    def persistent_id(self, value: Any) -> _Mapped | int | None:
+    def persistent_id(self, value: Any) -> MappedArray | int | None:
         """Leave large arrays out of the bytes."""
         if not isinstance(value, np.ndarray) or value.nbytes < LARGE or value.dtype.hasobject:
             return None
-        if (mapped := _Mapped.of(value)) is not None:
+        if (mapped := MappedArray.of(value)) is not None:
             return mapped
         self.beside.append(self.shelf(value))
         return len(self.beside) - 1
@@ -270,8 +246,8 @@ class _Unpacker(pickle.Unpickler):
         super().__init__(file)
         self.beside = beside
 
-    def persistent_load(self, pid: _Mapped | int) -> np.ndarray:
-        return pid.open() if isinstance(pid, _Mapped) else self.beside[pid]
+    def persistent_load(self, pid: MappedArray | int) -> np.ndarray:
+        return pid.open() if isinstance(pid, MappedArray) else self.beside[pid]
 
 
 def _run(content: bytes, *beside: np.ndarray) -> bytes:

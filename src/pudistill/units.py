@@ -129,7 +129,7 @@ class Units:
             inputs = signature.bind(*args, **kwargs).arguments
             for ignored in ignore:
                 inputs.pop(ignored, None)
-            key = _key((__version__, func.__module__, func.__qualname__, inputs))
+            key = key_of((__version__, func.__module__, func.__qualname__, inputs))
             return self.folder / f"{name}-{key}.npz"
 
         def read(path: Path) -> Any:
@@ -174,7 +174,8 @@ class _Hasher(NumpyHasher):
         super().save(obj.fingerprint if is_lazy(obj) else obj)
 
 
-def _key(inputs: Any) -> str:
+def key_of(inputs: Any) -> str:
+    """Return a hash of whatever a result is computed from."""
     return _Hasher(hash_name="md5").hash(inputs)
 
 

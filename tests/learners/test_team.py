@@ -12,8 +12,9 @@ from pudistill.learners import training
 from pudistill.learners.lessons import LIKELIHOOD
 from pudistill.learners.networks import mlp, small_cnn
 from pudistill.learners.recipes import Recipe
-from pudistill.learners.team import ALONE, Team, _open_map, synchronised
+from pudistill.learners.team import ALONE, Team, _open, synchronised
 from pudistill.learners.training import Hardware, Job, Normalisation, Trainer, seeded
+from pudistill.mapped import MappedArray
 from pudistill.methods.l_dmi import Determinant
 
 CPU = Hardware(torch.device("cpu"), torch.float32, bf16=False)
@@ -140,4 +141,4 @@ def test_a_synchronised_network_is_the_same_network():
 
 def test_a_file_that_another_machine_does_not_have_is_named(tmp_path):
     with pytest.raises(InputError, match=r"gone.npy cannot be read by all processes .*same path"):
-        _open_map(str(tmp_path / "gone.npy"), np.dtype("u1"), 0, (3,))
+        _open(MappedArray(str(tmp_path / "gone.npy"), np.dtype("u1"), 0, (3,)))

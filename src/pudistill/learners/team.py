@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from io import BytesIO
 from itertools import chain
-from mmap import mmap
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from torch import Tensor, distributed, nn
 
 from pudistill.context import installed
 from pudistill.exceptions import InputError
+from pudistill.mapped import MappedArray
 
 CPU = torch.device("cpu")
 FEWEST = 2  # samples of a process: batch normalisation can do nothing with one
@@ -221,27 +221,15 @@ class _Pickler(pickle.Pickler):
     """Writes a mapped array as the path of its file, which all machines must know."""
 
     def reducer_override(self, value: Any) -> Any:
-        if isinstance(value, np.ndarray) and value.flags.c_contiguous:
-            mapped = _mapped(value)
-            if mapped is not None:
-                start = mapped.__array_interface__["data"][0]
-                offset = mapped.offset + value.__array_interface__["data"][0] - start
-                return _open_map, (str(mapped.filename), value.dtype, offset, value.shape)
-        return NotImplemented
+        mapped = MappedArray.of(value) if isinstance(value, np.ndarray) else None
+        return NotImplemented if mapped is None else (_open, (mapped,))
 
 
-def _mapped(array: Any) -> np.memmap | None:
-    """Return the map of a file that an array is a part of."""
-    while array is not None and not isinstance(getattr(array, "base", None), mmap):
-        array = getattr(array, "base", None)
-    return array if isinstance(array, np.memmap) and array.filename is not None else None
-
-
-def _open_map(path: str, dtype: np.dtype, offset: int, shape: tuple[int, ...]) -> np.memmap:
+def _open(mapped: MappedArray) -> np.memmap:
     try:
-        return np.memmap(path, dtype, "r", offset, shape)
+        return mapped.open()
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{path} cannot be read by all processes ({error}): put the data where every machine "
-            "finds them under the same path."
+            f"{mapped.path} cannot be read by all processes ({error}): put the data where every "
+            "machine finds them under the same path."
         ) from error

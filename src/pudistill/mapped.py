@@ -1,0 +1,45 @@
+"""Arrays that lie in files, which others open themselves instead of being sent what is in them."""
+
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+
+class MappedArray(NamedTuple):
+    """Where an array lies.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from pudistill.mapped import MappedArray
+    >>> path = f"{tempfile.mkdtemp()}/X.npy"
+    >>> np.save(path, np.arange(12.0).reshape(4, 3))
+    >>> part = np.load(path, mmap_mode="r")[1:3]
+    >>> MappedArray.of(part).open().tolist()
+    [[3.0, 4.0, 5.0], [6.0, 7.0, 8.0]]
+    >>> MappedArray.of(np.arange(3)) is None
+    True
+    """
+
+    path: str
+    dtype: np.dtype
+    offset: int  # bytes
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, array: np.ndarray) -> Self | None:
+        """Say where an array lies; None if in no file, or not in one piece."""
+        owner: Any = array
+        while owner is not None and not isinstance(owner, np.memmap):
+            owner = getattr(owner, "base", None)
+        if owner is None or owner.filename is None or not array.flags.c_contiguous:
+            return None
+        while isinstance(owner.base, np.memmap):  # a part's own offset says nothing
+            owner = owner.base
+        start = owner.offset + array.ctypes.data - owner.ctypes.data
+        return cls(str(owner.filename), array.dtype, start, array.shape)
+
+    def open(self) -> np.memmap:
+        """Map it, to be read."""
+        return np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
