@@ -772,12 +772,19 @@ def _print_curve(run: "Run") -> None:
     )
 
 
+def _program() -> str:
+    """Say how to start the program again."""
+    if shutil.which("pudistill"):
+        return "pudistill"
+    is_module = Path(sys.argv[0]).name == "__main__.py"
+    return "python -m pudistill" if is_module else shlex.quote(sys.argv[0])
+
+
 def _print_outputs(run: "Run") -> None:
-    program = "pudistill" if shutil.which("pudistill") else sys.argv[0]
     output_console.print(
         f"Corrected labels: {run.path / 'labels.csv'}\n"
         f"Report:           {run.path / 'report.html'}\n"
-        f"New samples:      {shlex.quote(program)} predict {shlex.quote(str(run.path))} DATA",
+        f"New samples:      {_program()} predict {shlex.quote(str(run.path))} DATA",
         soft_wrap=True,
     )
 
