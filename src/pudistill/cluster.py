@@ -1,6 +1,7 @@
 """Where what runs in parallel runs: on the cores of this machine, or on the nodes of a cluster."""
 
 import os
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -13,7 +14,8 @@ from joblib.parallel import get_active_backend
 
 from pudistill.exceptions import InputError
 
-PATIENCE = 20.0  # seconds that a cluster has to answer
+# Seconds that somebody has to answer at an address, and that Ray has to join what is there.
+PATIENCE, PATIENCE_TO_JOIN = 5.0, 20.0
 LOCAL, ANY, CLIENT = "local-ray", "auto", "ray://"
 
 
@@ -52,6 +54,10 @@ def running_on(address: str | None, gpus: float = 0.0) -> Iterator[None]:
             )
         yield
         return
+    if gpus > 1 and gpus % 1:
+        raise InputError(
+            f"A member cannot ask for {gpus:g} GPUs: name a share of one, or a whole number."
+        )
     ray = _import_ray()
     # Whoever has connected before goes on being connected.
     connects = not (ray.is_initialized() and address in (ANY, LOCAL))
@@ -70,6 +76,8 @@ def running_on(address: str | None, gpus: float = 0.0) -> Iterator[None]:
 
 
 def _import_ray() -> Any:
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # what we do not say ourselves
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told of it
     try:
         import ray
     except ModuleNotFoundError as error:
@@ -81,11 +89,11 @@ def _import_ray() -> Any:
 
 def _connect(ray: Any, address: str) -> None:
     """Start Ray here, or join a cluster; one that does not answer soon is none."""
-    options = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
+    options = {"log_to_driver": False, "logging_level": "ERROR"}
     if address == LOCAL:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told of it
         try:
-            ray.init(include_dashboard=False, **options)
+            with _sigterm_as_before():
+                ray.init(include_dashboard=False, **options)
         except Exception as error:  # of any kind: Ray has no error of its own for it
             raise InputError(
                 f"Ray did not start on this machine ({_reason(error)}): try again, or leave "
@@ -94,12 +102,20 @@ def _connect(ray: Any, address: str) -> None:
         return
     try:
         _check_port(address)
-        _within(PATIENCE, lambda: ray.init(address, **options))
+        _within(PATIENCE_TO_JOIN, lambda: ray.init(address, **options))
     except Exception as error:
         raise InputError(
             f"The Ray cluster {address} cannot be reached ({_reason(error)}): start it with `ray "
             f"start --head`, correct the address, or use --cluster {LOCAL}."
         ) from error
+
+
+@contextmanager
+def _sigterm_as_before() -> Iterator[None]:
+    """Let SIGTERM interrupt a run as ever: Ray, where it is started, would end the process."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 def _check_port(address: str) -> None:

@@ -127,7 +127,13 @@ class RayTasks(ParallelBackendBase):
         return outcome
 
     def _start(self, parcel: tuple, outcome: Future, n_chances: int) -> None:
-        task = self._task.remote(*parcel)
+        try:
+            task = self._task.remote(*parcel)
+        except Exception as error:  # of any kind, and nobody else would hear of it
+            outcome.set_exception(
+                InputError(f"The cluster is gone ({_reason(error)}): start it, and resume the run.")
+            )
+            return
         self._running.add(task)
         end = partial(self._end, task, parcel, outcome, n_chances)
         task.future().add_done_callback(partial(self._hands.submit, end))
@@ -145,11 +151,10 @@ class RayTasks(ParallelBackendBase):
             self._n_lost += 1
             self._start(parcel, outcome, n_chances - 1)
         else:
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
             outcome.set_exception(
                 InputError(
-                    f"The cluster lost a task {MAX_LOSSES + 1} times ({reason}): see whether its "
-                    "nodes have enough memory for as many tasks at a time, or ask for less by "
+                    f"The cluster lost a task {MAX_LOSSES + 1} times ({_reason(error)}): see "
+                    "whether its nodes have memory for as many tasks at a time, or ask for less by "
                     "--n-jobs."
                 )
             )
@@ -174,6 +179,10 @@ class RayTasks(ParallelBackendBase):
         running, self._running = self._running, set()
         for task in running:
             ray.cancel(task)
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
 
 
 def _name(node: dict[str, Any]) -> str:
