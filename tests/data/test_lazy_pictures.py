@@ -22,7 +22,7 @@ from pudistill.data import load_dataset
 from pudistill.data.lazy_pictures import DECODED, is_lazy
 from pudistill.data.pictures import decode_pictures
 from pudistill.exceptions import InputError
-from pudistill.units import _key
+from pudistill.units import key_of
 from pudistill.workflow import Settings, fit_run
 
 RNG = np.random.default_rng(0)
@@ -136,8 +136,8 @@ def test_the_folder_is_gone_with_the_last_view():
 def test_stages_know_pictures_by_what_they_show():
     contents = [saved(picture) for picture in RNG.integers(0, 256, (4, 4, 4), dtype=np.uint8)]
     pictures = [decode(contents, lazy=True, cache=room).X for room in (0, None)]
-    assert _key(pictures[0]) == _key(pictures[1]) != _key(decode(contents[1:], lazy=True).X)
-    assert _key(pictures[0][1:]) == _key(pictures[1][1:]) != _key(pictures[0][:3])
+    assert key_of(pictures[0]) == key_of(pictures[1]) != key_of(decode(contents[1:], lazy=True).X)
+    assert key_of(pictures[0][1:]) == key_of(pictures[1][1:]) != key_of(pictures[0][:3])
 
 
 def test_workers_decode_for_themselves():
