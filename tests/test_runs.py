@@ -407,3 +407,26 @@ def test_an_error_is_logged(tmp_path):
         raise OSError("disk full")
     last = (tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1]
     assert json.loads(last)["reason"] == "OSError: disk full"
+
+
+@pytest.mark.parametrize("n_rows", [0, 5])
+def test_tables_are_the_same_written_in_parts(n_rows, tmp_path, monkeypatch):
+    table = pd.DataFrame(
+        {
+            "id": ["=cmd()", "b", "-1", "d", "e"],
+            "given": [None, None, None, "x", "y"],  # nothing at all in the first part
+            "trusted": [True, False, False, True, False],
+            "votes": pd.array([1, None, 3, None, 5], dtype="Int16"),
+            "confidence": [1, 0.5, 0.1, 0.25, 1e-9],
+        }
+    ).iloc[:n_rows]
+    found = []
+    for at_once in (2, 100):
+        monkeypatch.setattr("pudistill.runs.ROWS_WRITTEN_AT_ONCE", at_once)
+        run = Run.create(tmp_path / str(at_once), {})
+        run.write_table("labels", table)
+        run.finish({})
+        found.append((run.read_text("labels.csv"), Run.open(run.path).read_table("labels")))
+    assert found[0][0] == found[1][0]
+    pd.testing.assert_frame_equal(found[0][1], found[1][1])
+    pd.testing.assert_frame_equal(found[0][1], table)

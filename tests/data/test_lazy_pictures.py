@@ -194,12 +194,14 @@ def test_pictures_that_would_fill_the_memory_stay_on_disk(digits, monkeypatch):
 PEAK = """
 import resource, sys
 from torch import nn
+import pudistill.data.lazy_pictures
 from pudistill import TorchClassifier
 from pudistill.data import load_dataset
 
 def tiny(in_shape, n_classes):
     return nn.Sequential(nn.AvgPool2d(96), nn.Flatten(), nn.Linear(3, n_classes))
 
+pudistill.data.lazy_pictures.FEW_BYTES = 0  # a million pictures are not few, either
 dataset = load_dataset(sys.argv[1], lazy=True, picture_cache=0.04)
 network = TorchClassifier(tiny, epochs=1, random_state=0).fit(dataset.X, dataset.y)
 network.predict_proba(dataset.X)

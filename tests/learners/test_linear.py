@@ -25,7 +25,7 @@ SCALERS = [
 def test_probabilities_are_those_of_the_learners(scaler, dtype):
     samples = X.astype(dtype) if scaler else X[:, :2].astype(dtype)
     learners = [
-        make_pipeline(*scaler, LogisticRegression(C=C, max_iter=20)).fit(samples, Y)
+        make_pipeline(*scaler, LogisticRegression(C=C, max_iter=1000)).fit(samples, Y)
         for C in (0.1, 10)
     ]
     expected = [learner.predict_proba(samples)[:, 1] for learner in learners]

@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 # Values of input in a batch of prediction: enough to keep the device busy, and few enough for the
 # activations, some fifty times as large, to stay in a CPU's cache or a small GPU's memory.
 PREDICTION_VALUES = {"cpu": 2**18, "accelerator": 2**22}
+# Values of which mean and scale are taken at once.
+MEASURED_VALUES = 2**20
 # Samples of more than this share of an accelerator's free memory stay outside, and a mapped file of
 # more than this share of the memory stays a file.
 LARGEST_SHARE = 0.5
@@ -191,15 +193,19 @@ class Normalisation:
         """
         n_channels = inputs.shape[-1]
         share = weights / weights.sum()
+        # Pictures as floats take eight times the memory that they take as bytes.
+        at_once = max(1, MEASURED_VALUES // math.prod(inputs.shape[1:]))
 
         def average(power: int, centre: np.ndarray | float) -> np.ndarray:
             total = np.zeros(n_channels)
-            # In slices: pictures as floats would take eight times the memory they take as bytes.
             for start in range(0, len(inputs), 1024):
-                part = slice(start, start + 1024)
-                block = np.asarray(inputs[part])
-                values = block.reshape(len(block), -1, n_channels) - centre
-                total += share[part] @ (values**power).mean(axis=1)
+                end = min(start + 1024, len(inputs))
+                means = []
+                for first in range(start, end, at_once):
+                    block = np.asarray(inputs[first : min(first + at_once, end)])
+                    values = block.reshape(len(block), -1, n_channels) - centre
+                    means.append((values**power).mean(axis=1))
+                total += share[start:end] @ np.concatenate(means)
             return total
 
         mean = average(1, centre=0.0)
