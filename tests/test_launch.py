@@ -27,6 +27,7 @@ CONFIG = {
     "n_jobs": 1,
     "compare": False,
 }
+LONGEST = 300  # seconds, on a busy machine, after which processes wait for each other for ever
 # Networks are saved after every epoch.
 PROGRAM = """
 from pudistill import cli, units
@@ -69,7 +70,7 @@ def assert_same_result(run, expected):
 
 def test_two_processes_leave_the_run_of_one(alone, tmp_path):
     process = launch(tmp_path, "fit", "--config", "fit.toml", "--output", "run")
-    assert process.wait() == 0, (tmp_path / "said.txt").read_text()
+    assert process.wait(LONGEST) == 0, (tmp_path / "said.txt").read_text()
     assert_same_result(Run.open(tmp_path / "run"), alone)
     together = [one for one in events(tmp_path / "run") if one["event"] == "together"]
     assert len(together) >= 2  # teachers and student, but none of the twenty members
@@ -88,7 +89,7 @@ def test_a_process_that_dies_ends_all_and_one_goes_on(alone, tmp_path):
     workers = psutil.Process(process.pid).children()
     (helper,) = [one for one in workers if one.environ().get("RANK") == "1"]
     helper.kill()
-    assert process.wait(timeout=60) != 0
+    assert process.wait(LONGEST) != 0
     assert not any(one.is_running() for one in workers)
     said = (tmp_path / "said.txt").read_text()
     assert "Finished stages are kept in run: pudistill resume run goes on from there." in said
@@ -106,7 +107,7 @@ def test_a_process_that_dies_ends_all_and_one_goes_on(alone, tmp_path):
     ],
 )
 def test_there_is_nothing_to_train(tmp_path, arguments, code, said):
-    assert launch(tmp_path, *arguments).wait(timeout=60) == code
+    assert launch(tmp_path, *arguments).wait(LONGEST) == code
     assert (tmp_path / "said.txt").read_text().count(said) == 1
 
 

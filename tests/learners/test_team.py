@@ -19,7 +19,7 @@ from pudistill.methods.l_dmi import Determinant
 
 CPU = Hardware(torch.device("cpu"), torch.float32, bf16=False)
 EXACT = replace(CPU, dtype=torch.float64)
-PLAIN = Recipe(epochs=3, learning_rate=0.05, batch_size=10, augment=("flip", "crop"))
+PLAIN = Recipe(epochs=2, learning_rate=0.05, batch_size=10, augment=("flip", "crop"))
 MIXED = replace(PLAIN, mixup=2.0, entropy_weight=0.8)
 
 

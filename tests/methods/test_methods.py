@@ -159,14 +159,14 @@ def test_importing_methods_does_not_import_torch():
 @pytest.mark.parametrize("name", sorted(NETWORKS_ONLY))
 def test_a_method_that_diverged_learns_once_more_and_slower(name, digits, monkeypatch):
     X, _, noisy, trusted, X_test, y_test = digits
-    run_epoch = Trainer._run_epoch
+    run_epoch = Trainer.run_epoch
 
-    def diverge(self, epoch):
-        if share_of_rate() == 1 and epoch == 2:
+    def diverge(self):
+        if share_of_rate() == 1 and self.epoch == 2:
             raise DivergedError("The training loss became nan in epoch 3.")
-        return run_epoch(self, epoch)
+        return run_epoch(self)
 
-    monkeypatch.setattr(Trainer, "_run_epoch", diverge)
+    monkeypatch.setattr(Trainer, "run_epoch", diverge)
     method = ALL[name](TorchClassifier(learning_rate=0.5, epochs=6), random_state=0)
     said = rf"{type(method).__name__} learns once more, at 0.1 times the rate: .* nan in epoch 3"
     with pytest.warns(RecoveredWarning, match=said):

@@ -39,6 +39,8 @@ def run(program: Callable[[], None]) -> None:
     ------
     ConnectionError
         If another process has ended.
+    InputError
+        If the processes cannot meet.
     """
     team = _join()
     if team.rank > 0:
