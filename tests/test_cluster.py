@@ -212,18 +212,17 @@ def test_what_a_node_computes_without_seeing_the_run_is_kept_at_home(tmp_path):
     assert cached.known(2) is None
 
 
-class Slow(GaussianNB):
-    def fit(self, X, y, sample_weight=None):
-        time.sleep(0.3)
-        return super().fit(X, y, sample_weight)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("n_jobs", [3, 6])  # of three classes: side by side, or one by one
 def test_a_node_that_dies_takes_no_member_with_it(blobs, n_jobs):
     pytest.importorskip("ray", reason="ray is not installed: pip install 'pudistill[ray]'")
     import ray
     from ray.cluster_utils import Cluster
+
+    class Slow(GaussianNB):  # inside, as nodes could not import it from here
+        def fit(self, X, y, sample_weight=None):
+            time.sleep(0.5)
+            return super().fit(X, y, sample_weight)
 
     pu_filter = clone(PU_FILTER).set_params(estimator=Slow(), n_jobs=n_jobs)
     undisturbed = clone(pu_filter).set_params(n_jobs=1).fit(*blobs)
