@@ -212,32 +212,39 @@ def test_what_a_node_computes_without_seeing_the_run_is_kept_at_home(tmp_path):
     assert cached.known(2) is None
 
 
-class Slow(GaussianNB):
-    def fit(self, X, y, sample_weight=None):
-        time.sleep(0.3)
-        return super().fit(X, y, sample_weight)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("n_jobs", [3, 6])  # of three classes: side by side, or one by one
-def test_a_node_that_dies_takes_no_member_with_it(blobs, n_jobs):
-    pytest.importorskip("ray", reason="ray is not installed: pip install 'pudistill[ray]'")
-    import ray
+def test_a_node_that_dies_takes_no_member_with_it(blobs, tmp_path, n_jobs):
+    ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'pudistill[ray]'")
     from ray.cluster_utils import Cluster
 
-    pu_filter = clone(PU_FILTER).set_params(estimator=Slow(), n_jobs=n_jobs)
-    undisturbed = clone(pu_filter).set_params(n_jobs=1).fit(*blobs)
-    if ray.is_initialized():
-        ray.shutdown()
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    pu_filter = clone(PU_FILTER).set_params(estimator=GaussianNB(), n_jobs=n_jobs)
+    undisturbed = clone(pu_filter).fit(*blobs)
+    ray.shutdown()  # from the cluster of the other tests
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    doomed = [cluster.add_node(num_cpus=1) for _ in range(2)][-1]
+    is_busy, node = tmp_path / "is_busy", doomed.node_id
+
+    class Doomed(GaussianNB):  # inside, as nodes could not import it from here
+        def fit(self, X, y, sample_weight=None):
+            if ray.get_runtime_context().get_node_id() == node:
+                is_busy.touch()
+                time.sleep(600)
+            return super().fit(X, y, sample_weight)
+
+    def kill():
+        while not is_busy.exists():
+            time.sleep(0.1)
+        cluster.remove_node(doomed, allow_graceful=False)
+
     try:
-        doomed = [cluster.add_node(num_cpus=2) for _ in range(2)][-1]
         cluster.wait_for_nodes()
-        with running_on(cluster.address):
-            list(in_order([delayed(time.sleep)(1)] * 6, -1))  # workers have started
-            timer = threading.Timer(2.0, cluster.remove_node, [doomed], {"allow_graceful": False})
-            timer.start()
-            with pytest.warns(RecoveredWarning, match="lost with a worker of the cluster"):
-                assert_same(clone(pu_filter).fit(*blobs), undisturbed)
+        threading.Thread(target=kill, daemon=True).start()
+        with (
+            running_on(cluster.address),
+            pytest.warns(RecoveredWarning, match="lost with a worker of the cluster"),
+        ):
+            disturbed = clone(pu_filter).set_params(estimator=Doomed()).fit(*blobs)
+        assert_same(disturbed, undisturbed)
     finally:
         cluster.shutdown()
