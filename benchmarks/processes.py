@@ -23,6 +23,7 @@ from pudistill.workflow import machine, with_noise
 
 NOISE, LEVEL, TRUSTED = "symmetric", 0.3, 0.05
 FIT = ["-m", "pudistill", "fit", "train.npz", "--test-data", "test.npz", "--learner", "small_cnn"]
+ENDS = {"event": "ends", "stage": "student epochs"}
 METHOD = ["--method", "cross_entropy", "--no-compare"]
 
 
@@ -47,12 +48,12 @@ def run(n_processes: int, seed: int, folder: Path) -> dict:
         check=True,
     )
     records = map(json.loads, (output / "log.jsonl").read_text().splitlines())
-    seconds = {one["stage"]: one["seconds"] for one in records if one.get("event") == "ends"}
+    (training,) = (one for one in records if ENDS.items() <= one.items())
     return {
         "processes": n_processes,
         "seed": seed,
         "accuracy": json.loads((output / "metrics.json").read_text())["test_accuracy"][METHOD[1]],
-        "seconds": seconds["student epochs"],
+        "seconds": training["seconds"],
     }
 
 
