@@ -3,9 +3,7 @@
 import os
 import signal
 import socket
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,8 +12,7 @@ from joblib.parallel import get_active_backend
 
 from pudistill.exceptions import InputError
 
-# Seconds that somebody has to answer at an address, and that Ray has to join what is there.
-PATIENCE, PATIENCE_TO_JOIN = 5.0, 20.0
+PATIENCE = 10.0  # seconds that a cluster has to answer
 LOCAL, ANY, CLIENT = "local-ray", "auto", "ray://"
 
 
@@ -76,73 +73,70 @@ def running_on(address: str | None, gpus: float = 0.0) -> Iterator[None]:
 
 
 def _import_ray() -> Any:
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # what we do not say ourselves
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told of it
     try:
         import ray
     except ModuleNotFoundError as error:
-        raise InputError(
-            f"A cluster needs {error.name}, which is not installed: pip install 'pudistill[ray]'."
-        ) from error
+        raise _missing(error) from error
     return ray
 
 
+def _missing(error: ModuleNotFoundError) -> InputError:
+    return InputError(
+        f"A cluster needs {error.name}, which is not installed: pip install 'pudistill[ray]'."
+    )
+
+
 def _connect(ray: Any, address: str) -> None:
-    """Start Ray here, or join a cluster; one that does not answer soon is none."""
-    options = {"log_to_driver": False, "logging_level": "ERROR"}
+    """Start Ray here, or join a cluster."""
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address == LOCAL:
-        try:
-            with _sigterm_as_before():
-                ray.init(include_dashboard=False, **options)
-        except Exception as error:  # of any kind: Ray has no error of its own for it
-            raise InputError(
-                f"Ray did not start on this machine ({_reason(error)}): try again, or leave "
-                "--cluster out."
-            ) from error
+        with _explained("Ray did not start on this machine", "try again, or leave --cluster out"):
+            ray.init("local", include_dashboard=False, **options)
         return
-    try:
-        _check_port(address)
-        _within(PATIENCE_TO_JOIN, lambda: ray.init(address, **options))
-    except Exception as error:
-        raise InputError(
-            f"The Ray cluster {address} cannot be reached ({_reason(error)}): start it with `ray "
-            f"start --head`, correct the address, or use --cluster {LOCAL}."
-        ) from error
+    advice = f"start it with `ray start --head`, correct the address, or use --cluster {LOCAL}"
+    with _explained(f"The Ray cluster {address} cannot be reached", advice):
+        _check_answer(address)
+        ray.init(address, **options)
 
 
 @contextmanager
-def _sigterm_as_before() -> Iterator[None]:
-    """Let SIGTERM interrupt a run as ever: Ray, where it is started, would end the process."""
+def _explained(what: str, advice: str) -> Iterator[None]:
+    """Say in one sentence what went wrong inside the ``with`` block.
+
+    SIGTERM interrupts a run afterwards as before: Ray would let it end the process.
+    """
     before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # of any kind: Ray has no error of its own for it
+        raise InputError(f"{what} ({_reason(error)}): {advice}.") from error
+    finally:
+        if signal.getsignal(signal.SIGTERM) is not before:
+            signal.signal(signal.SIGTERM, before)
 
 
-def _check_port(address: str) -> None:
-    """Raise an error where nobody listens, long before Ray would."""
+def _check_answer(address: str) -> None:
+    """Raise an error where nobody answers: Ray itself would wait for a minute."""
     if address == ANY:
         return
     host, _, port = address.removeprefix(CLIENT).rpartition(":")
     if not host or not port.isdecimal():
         raise ValueError(f"an address is {CLIENT}HOST:PORT, HOST:PORT, {ANY} or {LOCAL}")
     socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
-
-
-def _within(seconds: float, act: Callable[[], object]) -> None:
-    """Do what may take for ever, and raise an error if it has not ended in time."""
-    outcome: Future = Future()
-
-    def run() -> None:
-        try:
-            outcome.set_result(act())
-        except Exception as error:
-            outcome.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
+    if os.environ.get("RAY_USE_TLS", "0") == "1":
+        return
     try:
-        outcome.result(seconds)
-    except TimeoutError:
-        raise TimeoutError(f"no answer for {seconds:.0f} s") from None
+        import grpc
+    except ModuleNotFoundError as error:
+        raise _missing(error) from error
+    with grpc.insecure_channel(f"{host}:{port}") as channel:
+        try:
+            grpc.channel_ready_future(channel).result(PATIENCE)
+        except grpc.FutureTimeoutError:
+            raise TimeoutError(f"what is there gave no answer for {PATIENCE:.0f} s") from None
 
 
 def _reason(error: Exception) -> str:
