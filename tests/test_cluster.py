@@ -84,15 +84,6 @@ def test_on_dask_labels_are_the_same(blobs, alone):
         assert_same(clone(PU_FILTER).fit(*blobs), alone)
 
 
-@pytest.mark.slow
-def test_rays_own_back_end_serves_too(ray, blobs, alone):
-    from ray.util.joblib import register_ray
-
-    register_ray()
-    with parallel_config("ray", n_jobs=2):
-        assert_same(clone(PU_FILTER).fit(*blobs), alone)
-
-
 def test_the_command_line_runs_on_ray(ray, tmp_path, capsys):
     from pudistill.cli import app
 
