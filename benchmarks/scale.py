@@ -4,8 +4,8 @@
     python benchmarks/scale.py filter --rows 10000 100000
     python benchmarks/scale.py model           # fits the cost model to what was measured
 
-`pictures` runs ``pudistill fit`` on generated JPEGs in parquet shards, which stay on disk; `filter`
-runs the filter on float16 features in a mapped file (C = 14, N = 10, K = 3). Each size is a process
+`pictures` runs ``pudistill fit`` on generated JPEGs in parquet shards, which stay on disk, through
+the features of a tiny network of random weights, all else by default; `filter` runs the filter on float16 features in a mapped file (C = 14, N = 10, K = 3). Each size is a process
 of its own, whose memory is watched, and whose result is stored at once: sizes that are there
 already are left out, so that an interrupted command can be repeated.
 """
@@ -49,7 +49,7 @@ def real_pictures(data: Path) -> tuple[list[np.ndarray], np.ndarray]:
         from pudistill.data import load_dataset
 
         dataset = load_dataset(files[0].parent)
-        return list(dataset.X), np.array(dataset.y, dtype=int)
+        return list(dataset.X), np.unique(dataset.y, return_inverse=True)[1]
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -70,13 +70,15 @@ def generated(rng: np.random.Generator, picture: np.ndarray) -> bytes:
 
 def write_pictures(folder: Path, n_rows: int, data: Path) -> None:
     """Write shards of small JPEGs with wrong labels, of which some are trusted."""
-    pictures, labels = real_pictures(data)
-    n_classes = labels.max() + 1
     n_shards = -(-n_rows // ROWS_IN_A_SHARD)
     kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
     folder.mkdir(parents=True, exist_ok=True)
-    for shard in range(n_shards):
-        path = folder / f"train-{shard:05d}-of-{n_shards:05d}.parquet"
+    paths = [folder / f"train-{n:05d}-of-{n_shards:05d}.parquet" for n in range(n_shards)]
+    if all(map(Path.exists, paths)):
+        return
+    pictures, labels = real_pictures(data)
+    n_classes = labels.max() + 1
+    for shard, path in enumerate(paths):
         if path.exists():
             continue
         rng = np.random.default_rng([n_rows, shard])
@@ -101,10 +103,10 @@ def write_pictures(folder: Path, n_rows: int, data: Path) -> None:
 
 def write_features(folder: Path, n_rows: int) -> None:
     """Write float16 features of classes that overlap, and the labels of a few trusted samples."""
-    folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(N_CLASSES, N_FEATURES)) * 0.35
     true = rng.integers(N_CLASSES, size=n_rows)
+    folder.mkdir(parents=True, exist_ok=True)
     X = open_memmap(folder / "X.npy", "w+", np.float16, (n_rows, N_FEATURES))
     for start in range(0, n_rows, ROWS_AT_ONCE):
         some = true[start : start + ROWS_AT_ONCE]
@@ -114,16 +116,24 @@ def write_features(folder: Path, n_rows: int) -> None:
     np.savez(folder / "labels.npz", true=true, trusted=trusted)
 
 
+def write_model(folder: Path) -> None:
+    """Write a tiny network of random weights, as the hub stores one."""
+    import torch
+    from transformers import ConvNextImageProcessorPil, ResNetConfig, ResNetModel
+
+    torch.manual_seed(0)
+    sizes = {"embedding_size": 16, "hidden_sizes": [32, 64], "depths": [1, 1]}
+    ResNetModel(ResNetConfig(**sizes, layer_type="basic")).save_pretrained(folder)
+    ConvNextImageProcessorPil(size={"shortest_edge": 32}, crop_pct=1.0).save_pretrained(folder)
+
+
 def fit_pictures(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Run the whole of `fit` on pictures that stay on disk."""
     from pudistill.workflow import Settings, fit_run
 
-    run = fit_run(
-        Settings.read(
-            {"data": str(folder), "lazy": True, **json.loads(options.settings), "seed": 0}
-        ),
-        folder / f"run-{time.time():.0f}",
-    )
+    settings = {"data": str(folder / "data"), "features": str(folder / "model")}
+    settings |= {"lazy": True, "seed": 0, "n_jobs": options.jobs, **json.loads(options.settings)}
+    run = fit_run(Settings.read(settings), folder / f"run-{time.time():.0f}")
     lines = (run.path / "log.jsonl").read_text().splitlines()
     logged = [json.loads(line) for line in lines]
     stages = [one for one in logged if "stage" in one and "seconds" in one]
@@ -163,7 +173,8 @@ def measured(kind: str, n_rows: int, options: argparse.Namespace) -> dict[str, A
     """Do the work of one size in a process of its own."""
     folder = options.scratch / f"{kind}-{n_rows}"
     if kind == "pictures":
-        write_pictures(folder, n_rows, options.data)
+        write_pictures(folder / "data", n_rows, options.data)
+        write_model(folder / "model")
     elif not (folder / "labels.npz").exists():
         write_features(folder, n_rows)
     command = [sys.executable, __file__, kind, "--child", str(folder), "--jobs", str(options.jobs)]
@@ -240,9 +251,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--scratch", type=Path, default=Path("/tmp/pudistill-scale"))
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument(
-        "--settings", default='{"n_members": 2, "max_iter": 1}', help="JSON, for `pudistill fit`"
-    )
+    parser.add_argument("--settings", default="{}", help="more for `pudistill fit`, as JSON")
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
