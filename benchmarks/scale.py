@@ -5,9 +5,10 @@
     python benchmarks/scale.py model           # fits the cost model to what was measured
 
 `pictures` runs ``pudistill fit`` on generated JPEGs in parquet shards, which stay on disk, through
-the features of a tiny network of random weights, all else by default; `filter` runs the filter on float16 features in a mapped file (C = 14, N = 10, K = 3). Each size is a process
-of its own, whose memory is watched, and whose result is stored at once: sizes that are there
-already are left out, so that an interrupted command can be repeated.
+the features of a tiny network of random weights, all else by default; `filter` runs the filter
+alone on float16 features in a mapped file (C = 14, N = 10, K = 3). Each size is a process of its
+own, whose memory is watched, and whose result is stored at once: sizes that are there already are
+left out, so that an interrupted command can be repeated.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -135,12 +137,12 @@ def fit_pictures(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     settings |= {"lazy": True, "seed": 0, "n_jobs": options.jobs, **json.loads(options.settings)}
     run = fit_run(Settings.read(settings), folder / f"run-{time.time():.0f}")
     lines = (run.path / "log.jsonl").read_text().splitlines()
-    logged = [json.loads(line) for line in lines]
-    stages = [one for one in logged if "stage" in one and "seconds" in one]
+    stages = [one for line in lines if "seconds" in (one := json.loads(line)) and "stage" in one]
     table = run.read_table("labels")
     return {
         "seconds": run.read_json("metrics.json")["seconds"],
         "stages": {one["stage"]: one["seconds"] for one in stages},
+        "ended": {one["stage"]: datetime.fromisoformat(one["time"]).timestamp() for one in stages},
         "label_table_bytes_a_row": round(table.memory_usage(deep=True).sum() / len(table)),
     }
 
@@ -181,8 +183,8 @@ def measured(kind: str, n_rows: int, options: argparse.Namespace) -> dict[str, A
     command += ["--settings", options.settings]
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    peaks = dict.fromkeys(MEMORY, 0.0)
-    Thread(target=watch, args=(process, peaks), daemon=True).start()
+    seen: list[tuple] = []
+    Thread(target=watch, args=(process, seen), daemon=True).start()
     try:
         output, _ = process.communicate()
     finally:  # also where this command is interrupted
@@ -191,27 +193,35 @@ def measured(kind: str, n_rows: int, options: argparse.Namespace) -> dict[str, A
     if process.returncode:
         raise SystemExit(f"{kind} of {n_rows:,} rows failed")
     wall = {"rows": n_rows, "wall_seconds": round(time.perf_counter() - start, 1)}
-    return (
-        wall
-        | {name: round(mib) for name, mib in peaks.items()}
-        | json.loads(output.splitlines()[-1])
-    )
+    result = json.loads(output.splitlines()[-1])
+    peaks = {name: max(one[1][name] for one in seen) for name in MEMORY}
+    if ended := result.pop("ended", None):
+        result["mib_in_stage"] = mib_by_stage(seen, ended)
+    return wall | peaks | result
 
 
-def watch(process: subprocess.Popen, peaks: dict[str, float]) -> None:
+def watch(process: subprocess.Popen, seen: list[tuple]) -> None:
     """Note the MiB of all processes together: shared pages counted once, pages of files apart.
 
     A container's limit counts both, but drops pages of files before it stops anybody.
     """
     while process.poll() is None:
-        totals = dict.fromkeys(MEMORY, 0.0)
+        totals = dict.fromkeys(MEMORY, 0)
         for lines in _memory_of_session(process.pid):
             for name, start in MEMORY.items():
                 found = next((line for line in lines if line.startswith(start)), f"{start} 0")
-                totals[name] += int(found.split()[1]) / 1024
-        for name, total in totals.items():
-            peaks[name] = max(peaks[name], total)
+                totals[name] += int(found.split()[1]) // 1024
+        seen.append((time.time(), totals))
         time.sleep(0.5)
+
+
+def mib_by_stage(seen: list[tuple], ended: dict[str, float]) -> dict[str, int]:
+    """Return the peak, without files, up to the end of each stage since that of the one before."""
+    peaks, since = {}, 0.0
+    for stage, until in {**ended, "the rest": np.inf}.items():
+        there = [one["peak_without_files_mib"] for when, one in seen if since < when <= until]
+        peaks[stage], since = max(there, default=0), until
+    return peaks
 
 
 def _memory_of_session(session: int) -> Iterator[list[str]]:

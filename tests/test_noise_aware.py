@@ -93,18 +93,18 @@ def test_small_data_sets_get_more_folds(n, folds):
 def test_guides_learn_from_verified_labels_and_the_clean_set_alone(blobs):
     X, y, noisy, trusted = blobs
     rng = np.random.default_rng(0)
-    guides = []
+    guides, rows = [], np.arange(400)
     for given_labels in (noisy, np.where(trusted, y, rng.integers(3, size=400))):
         view = whole_view(check_labels(given_labels, trusted))
         clean = np.where(trusted | (np.arange(400) % 3 == 0), y, -1)
         args = {"n_teachers": "auto", "seed": 0}
         learner = LogisticRegression()
-        guides.append(train_guides(X, view.verified, clean, 3, learner, learner, **args))
+        guides.append(train_guides(X, view.verified, clean, rows, 3, learner, learner, **args))
     assert list(guides[0].models) == [
         *("trusted_only", "teacher", "self_trained", "self_trained_teacher")
     ]
-    for name, proba in guides[0].proba.items():
-        np.testing.assert_array_equal(proba, guides[1].proba[name])
+    for name, proba in guides[0].held_out.items():
+        np.testing.assert_array_equal(proba, guides[1].held_out[name])
         assert (proba.argmax(axis=1) == y).mean() > 0.93
 
 
@@ -112,9 +112,9 @@ def test_where_the_filter_found_nothing_there_are_no_teachers(blobs):
     X, y, noisy, trusted = blobs
     view = whole_view(check_labels(noisy, trusted))
     learner = LogisticRegression()
-    clean = np.where(trusted, y, -1)
+    clean, rows = np.where(trusted, y, -1), np.arange(0)
     args = {"n_teachers": "auto", "seed": 0}
-    guides = train_guides(X, view.verified, clean, 3, learner, learner, **args)
+    guides = train_guides(X, view.verified, clean, rows, 3, learner, learner, **args)
     assert list(guides.models) == ["trusted_only", "self_trained"]
     assert guides.of("teacher") == "trusted_only"
     assert guides.of("self_trained_teacher") == "self_trained"
@@ -145,8 +145,9 @@ def test_a_clean_set_that_fills_unevenly_is_weighted_back(blobs):
     view = whole_view(check_labels(noisy, trusted))
     clean = np.where(trusted | (y == 0), y, -1)  # all of class 0, and nothing else
     args = {"n_teachers": 1, "seed": 0}
-    guides = train_guides(X, view.verified, clean, 3, Proportions(), Proportions(), **args)
-    np.testing.assert_allclose(guides.proba["teacher"][0], guides.proba["trusted_only"][0])
+    learner, rows = Proportions(), np.arange(1)
+    guides = train_guides(X, view.verified, clean, rows, 3, learner, learner, **args)
+    np.testing.assert_allclose(guides.held_out["teacher"], guides.held_out["trusted_only"])
 
 
 def test_guides_are_blended_as_far_as_each_is_right():
@@ -159,9 +160,9 @@ def test_guides_are_blended_as_far_as_each_is_right():
     temperatures = {"trusted_only": Temperature(2.0), "teacher": Temperature()}
     blend = Blend(temperatures, {"trusted_only": 0.75, "teacher": 0.25})
     proba = {"trusted_only": np.array([[0.75, 0.25]]), "teacher": np.array([[0.2, 0.8]])}
-    guides = Guides({"trusted_only": ["a"], "teacher": ["b", "c"]}, proba)
+    guides = Guides({"trusted_only": ["a"], "teacher": ["b", "c"]}, {})
     expected = [[0.25 * 0.2 + 0.75 * 0.9, 0.25 * 0.8 + 0.75 * 0.1]]
-    np.testing.assert_allclose(blend.guess(guides), expected)
+    np.testing.assert_allclose(blend.blended(proba), expected)
     assert [(model, share) for model, share, _ in blend.parts(guides)] == [
         *(("a", 0.75), ("b", 0.125), ("c", 0.125))
     ]

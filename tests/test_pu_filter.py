@@ -25,11 +25,11 @@ from pudistill.pu_filter import (
     PRIOR_SAMPLES,
     THRESHOLDS,
     VOTE_SHARES,
+    Claims,
     cascade_vote,
     choose_rule,
     deal_folds,
     draw_training_set,
-    settle_conflicts,
 )
 
 
@@ -111,9 +111,10 @@ def test_training_sets_balance_and_draw_nothing_twice(sizes, seed):
 
 def test_conflicts_go_to_the_highest_mean_and_ties_are_dropped():
     nan = np.nan
-    labels, n_conflicts = settle_conflicts(
-        np.array([[0.91, nan, nan], [0.91, 0.95, 0.93], [0.9, nan, 0.9], [nan] * 3])
-    )
+    claims = Claims(4)
+    for mean_proba in ([0.91, 0.91, 0.9, nan], [nan, 0.95, nan, nan], [nan, 0.93, 0.9, nan]):
+        claims.add(np.array(mean_proba))
+    labels, n_conflicts = claims.settle()
     assert labels.tolist() == [0, 1, -1, -1]
     assert n_conflicts == 2
 

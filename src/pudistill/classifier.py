@@ -1,5 +1,6 @@
 """Algorithm 1: a robust classifier from noisy labels and a few trusted ones."""
 
+from functools import partial
 from numbers import Integral, Real
 from typing import Any
 
@@ -27,6 +28,7 @@ from pudistill.pu_filter import (
     TieredPUFilter,
 )
 from pudistill.report.label_table import label_table, paper_label_table
+from pudistill.rowwise import rowwise
 from pudistill.units import keeping
 from pudistill.validation import MISSING, Labels, check_features, check_labels, check_samples
 
@@ -327,7 +329,8 @@ class PUDistillClassifier(NoisyLabelClassifier):
             self._ready = self._prepared(X, labels, int(seed[1]))
             guides = self._ready.guides[0]
             self.teachers_ = guides.models.get("teacher", [])
-            self.teacher_proba_ = guides.proba[guides.of("teacher")][noisy]
+            models = guides.models[guides.of("teacher")]
+            self.teacher_proba_ = average_proba(models, X, labels.n_classes, noisy)
             return self
         self.teachers_ = train_teachers(
             self._learner(TEACHER, X),
@@ -469,12 +472,11 @@ class PUDistillClassifier(NoisyLabelClassifier):
         clean_labels = self.filter_.clean_labels_
         corrected = np.where(clean_labels == MISSING, labels.given, clean_labels)
         targets = one_hot(labels.verified, labels.n_classes)
-        targets[~labels.trusted] = LABEL_TYPES[self.label_type](
-            self.teacher_proba_,
-            corrected[~labels.trusted],
-            min_confidence=self.min_confidence,
-            blend=self.blend,
+        blend = partial(
+            LABEL_TYPES[self.label_type], min_confidence=self.min_confidence, blend=self.blend
         )
+        noisy = ~labels.trusted
+        targets[noisy] = rowwise(blend, self.teacher_proba_, corrected[noisy])
         return targets
 
     def _learners(self) -> list:

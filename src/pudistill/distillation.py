@@ -3,11 +3,11 @@
 from typing import Any
 
 import numpy as np
-from sklearn.utils import _safe_indexing
 
 from pudistill.learners import Training, continues_training, predict_proba, train, train_all
 from pudistill.progress import stage
 from pudistill.pseudo_labels import one_hot
+from pudistill.rowwise import rowwise
 
 N_TEACHERS_UNBALANCED = 5
 # The largest class may outnumber the smallest one by this factor before `P` counts as unbalanced:
@@ -73,8 +73,9 @@ def train_teachers(
             rows = subset(rng)
             yield Training(
                 estimator,
-                _safe_indexing(X, rows),
+                X,
                 one_hot(clean_labels[rows], n_classes),
+                rows=rows,
                 role="teacher",
                 seed=int(rng.integers(2**31)),
                 sample_weight=None if sample_weight is None else sample_weight[rows],
@@ -99,7 +100,8 @@ def average_proba(
     proba : ndarray of shape (n_rows, n_classes)
         `f_t` of equation 4.
     """
-    return np.mean([predict_proba(teacher, X, n_classes, rows) for teacher in teachers], axis=0)
+    predicted = [predict_proba(teacher, X, n_classes, rows) for teacher in teachers]
+    return rowwise(lambda *of: np.mean(of, axis=0), *predicted)
 
 
 def train_student(estimator: Any, X: Any, targets: np.ndarray, *, seed: int) -> Any:

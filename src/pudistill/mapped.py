@@ -4,6 +4,8 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from pudistill.rowwise import is_temporary
+
 
 class MappedArray(NamedTuple):
     """Where an array lies.
@@ -29,11 +31,13 @@ class MappedArray(NamedTuple):
 
     @classmethod
     def of(cls, array: np.ndarray) -> Self | None:
-        """Say where an array lies; None if in no file, or not in one piece."""
+        """Say where an array lies; None if in no file that stays, or not in one piece."""
         owner: Any = array
         while owner is not None and not isinstance(owner, np.memmap):
             owner = getattr(owner, "base", None)
         if owner is None or owner.filename is None or not array.flags.c_contiguous:
+            return None
+        if is_temporary(owner.filename):
             return None
         while isinstance(owner.base, np.memmap):  # a part's own offset says nothing
             owner = owner.base

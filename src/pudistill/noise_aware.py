@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from joblib import delayed
-from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples
 
 from pudistill.calibration import Temperature, log_likelihood, mixture_weights
@@ -28,6 +27,7 @@ from pudistill.learners import (
     cross_fit_proba,
     in_order,
     predict_proba,
+    rows_in_order,
     train,
     train_all,
 )
@@ -41,6 +41,7 @@ from pudistill.noise_estimation import (
 )
 from pudistill.progress import stage
 from pudistill.pseudo_labels import likelihood, one_hot, posterior
+from pudistill.rowwise import computed, rowwise, take
 from pudistill.units import kept
 from pudistill.validation import MISSING, Labels
 
@@ -131,7 +132,7 @@ def held_out_rows(folds: np.ndarray, *, at_most: int | None = None) -> list[np.n
 
 
 class Guides(NamedTuple):
-    """Models that have read no noisy label, and what they predict for all samples.
+    """Models that have read no noisy label, and what they predict for samples held out.
 
     Attributes
     ----------
@@ -140,12 +141,12 @@ class Guides(NamedTuple):
         learned from the augmented clean set; and, but for networks, what learns on from either
         one's own confident predictions, ``self_trained`` and ``self_trained_teacher``. If the
         filter found nothing, there is no teacher.
-    proba : dict of str to ndarray of shape (n_samples, n_classes)
-        Their predictions, not calibrated.
+    held_out : dict of str to ndarray of shape (n_held_out, n_classes)
+        Their predictions for the samples that the view holds out, not calibrated.
     """
 
     models: dict[str, list]
-    proba: dict[str, np.ndarray]
+    held_out: dict[str, np.ndarray]
 
     def of(self, name: str) -> str:
         """Name who stands in for a guide that there may not be."""
@@ -157,6 +158,7 @@ def train_guides(
     X: Any,
     verified: np.ndarray,
     clean_labels: np.ndarray,
+    held_out: np.ndarray,
     n_classes: int,
     teacher: Any,
     student: Any,
@@ -174,6 +176,8 @@ def train_guides(
         Codes of the trusted samples, -1 elsewhere.
     clean_labels : ndarray of shape (n_samples,), int
         The augmented clean set.
+    held_out : ndarray, int
+        Rows to predict.
     n_classes : int
         Number of classes.
     teacher, student : classifier
@@ -207,15 +211,16 @@ def train_guides(
         if found_more:
             learned = self_train(student, X, clean_labels, n_classes, seed=seed)
             models["self_trained_teacher"] = [learned]
-    return Guides(models, {name: average_proba(of, X, n_classes) for name, of in models.items()})
+    proba = {name: average_proba(of, X, n_classes, held_out) for name, of in models.items()}
+    return Guides(models, proba)
 
 
 def train_on_labels(estimator: Any, X: Any, labels: np.ndarray, n_classes: int, seed: int) -> Any:
     """Train as a student on the samples that have a label; -1 means that one has none."""
     rows = np.flatnonzero(labels != MISSING)
-    known = X if len(rows) == _num_samples(X) else _safe_indexing(X, rows)
     targets = one_hot(labels[rows], n_classes)
-    return train(Training(estimator, known, targets, role="student", seed=seed))
+    some = None if len(rows) == _num_samples(X) else rows
+    return train(Training(estimator, X, targets, rows=some, role="student", seed=seed))
 
 
 def self_train(
@@ -255,7 +260,7 @@ def self_train(
         sure = proba.max(axis=1, initial=0) >= CONFIDENT
         if not sure.any():
             break
-        labels[rest[sure]] = proba[sure].argmax(axis=1)
+        labels[rest[sure]] = proba.argmax(axis=1)[sure]
     return model
 
 
@@ -294,12 +299,25 @@ class Blend:
         weights = without_small(mixture_weights(calibrated, known)).tolist()
         return cls(temperatures, dict(zip(proba, weights, strict=True)))
 
-    def guess(self, guides: Guides) -> np.ndarray:
+    def guess(self, guides: Guides, X: Any, n_classes: int) -> np.ndarray:
         """Blend the guides' predictions to probabilities of shape (n_samples, n_classes)."""
+
+        def of(block: slice) -> np.ndarray:
+            rows = np.arange(block.start, block.stop)
+            predicted = {
+                name: average_proba(guides.models[guides.of(name)], X, n_classes, rows)
+                for name, weight in self.weights.items()
+                if weight > 0
+            }
+            return self.blended(predicted)
+
+        return computed(of, _num_samples(X))
+
+    def blended(self, predicted: dict[str, np.ndarray]) -> np.ndarray:
+        """Calibrate and blend predictions of the guides that are believed."""
         parts = [
-            weight * self.temperatures[name].apply(guides.proba[guides.of(name)])
-            for name, weight in self.weights.items()
-            if weight > 0
+            self.weights[name] * self.temperatures[name].apply(proba)
+            for name, proba in predicted.items()
         ]
         return np.sum(parts, axis=0)
 
@@ -395,7 +413,7 @@ def learn(
         if transition_matrix is not None:
             return transition_matrix
         rows = view.labelled
-        T = fit_transition_matrix(proba[rows], view.given[rows], start=start)
+        T = fit_transition_matrix(take(proba, rows), view.given[rows], start=start)
         # About the standard error, if the classes of the samples were known.
         return combine(T, np.sqrt(T * (1 - T) * len(T) / max(len(rows), 1)), originals)[0]
 
@@ -455,7 +473,7 @@ def _learn_in_rounds(
             previous, targets = (
                 targets,
                 [
-                    _essential(posterior(proba, likelihood(T, view.given, view.verified)))
+                    _informed(proba, T, view, _essential)
                     for view, proba in zip(views, probas, strict=True)
                 ],
             )
@@ -467,13 +485,14 @@ def _learn_in_rounds(
             else:  # trusted samples calibrate, and the guess is forgotten
                 known = one_hot(whole.verified[whole.trusted], n_classes)
                 temperature, share = Temperature.fit(raw[0][whole.trusted], known), 1.0
-            calibrated = [temperature.apply(proba) for proba in raw]
             probas = [
-                share * proba + (1 - share) * guess
-                for proba, guess in zip(calibrated, guesses, strict=True)
+                _believed(proba, guess, temperature, share)
+                for proba, guess in zip(raw, guesses, strict=True)
             ]
-            held_out = _held_out(calibrated, views)
-            learned_from = [learned.astype(np.float32) for learned in targets]
+            held_out = temperature.apply(_held_out(raw, views))
+            learned_from = [
+                rowwise(lambda of: of.astype(np.float32), learned) for learned in targets
+            ]
             rounds.append(Round(learned_from, probas[0], temperature, share, held_out))
             advance(1, detail=f"round {n}")
         advance(to=MAX_ROUNDS)
@@ -481,7 +500,7 @@ def _learn_in_rounds(
     best = rounds[n_rounds - 1]
     T = estimated(whole, best.proba, T)
     tasks = (
-        _without_held_out(estimator, X, view, learned.astype(float), seed)
+        _without_held_out(estimator, X, view, rowwise(lambda of: of.astype(float), learned), seed)
         for view, learned in zip(views, best.learned_from, strict=True)
     )
     students = list(train_all(tasks, n_jobs))
@@ -495,7 +514,7 @@ def _learn_in_rounds(
     return Lesson(
         students[0],
         best.proba,
-        posterior(best.proba, likelihood(T, whole.given, whole.verified)),
+        _informed(best.proba, T, whole),
         T,
         temperature,
         n_rounds,
@@ -508,10 +527,11 @@ def _without_held_out(
     estimator: Any, X: Any, view: View, targets: np.ndarray, seed: int
 ) -> Training:
     """Say what the student of a view learns: nothing about those that it is judged on."""
+    rows = None
     if len(view.held_out):
         rows = np.setdiff1d(np.arange(len(targets)), view.held_out)
-        X, targets = _safe_indexing(X, rows), targets[rows]
-    return Training(estimator, X, targets, role="student", seed=seed)
+        targets = take(targets, rows)
+    return Training(estimator, X, targets, rows=rows, role="student", seed=seed)
 
 
 def _cross_fit(
@@ -528,7 +548,29 @@ def _cross_fit(
         delayed(cross_fit_proba)(estimator, X, learned, n_folds=n_folds, n_jobs=inner, seed=seed)
         for learned, n_folds in zip(targets, folds, strict=True)
     )
-    return list(in_order(tasks, outer))
+    return list(rows_in_order(list(tasks), outer, targets[0].shape))
+
+
+def _informed(
+    proba: np.ndarray,
+    T: np.ndarray,
+    view: View,
+    then: Callable[[np.ndarray], np.ndarray] = np.asarray,
+) -> np.ndarray:
+    """Combine predictions with what is known of each label."""
+    return rowwise(
+        lambda p, given, verified: then(posterior(p, likelihood(T, given, verified))),
+        proba,
+        view.given,
+        view.verified,
+    )
+
+
+def _believed(
+    student: np.ndarray, guess: np.ndarray, temperature: Temperature, share: float
+) -> np.ndarray:
+    """Calibrate a student, and believe it so far beside the first guess."""
+    return rowwise(lambda p, q: share * temperature.apply(p) + (1 - share) * q, student, guess)
 
 
 def _calibrate(
@@ -610,16 +652,16 @@ def _learn_by_likelihood(
         for network in train_all(tasks, n_jobs):
             predictions.append(predict_proba(network, X, n_classes))
             advance(1)
-        blind = np.where(half[:, None] == 0, *predictions[:2])
+        blind = rowwise(lambda n, *p: np.where(n[:, None] == 0, *p), half, *predictions[:2])
         truth, temperature, share = _held_out_truth(views, n_classes), Temperature(), 1.0
         held_out = _held_out([blind, *predictions[2:]], views)
         if len(truth):
             temperature, share = _calibrate(held_out, _held_out(guesses, views), truth)
-        proba = share * temperature.apply(blind) + (1 - share) * guesses[0]
+        proba = _believed(blind, guesses[0], temperature, share)
         T = estimated(whole, proba, T)
         student = train(likelihood_training(estimator, X, whole, T, seed))
         advance(1)
-    targets = posterior(proba, likelihood(T, whole.given, whole.verified))
+    targets = _informed(proba, T, whole)
     return Lesson(student, proba, targets, T, temperature, 1, share, temperature.apply(held_out))
 
 
@@ -644,7 +686,7 @@ def likelihood_training(estimator: Any, X: Any, view: View, T: np.ndarray, seed:
     training : Training
         What to train.
     """
-    known = likelihood(T, view.given, view.verified)
+    known = rowwise(lambda *of: likelihood(T, *of), view.given, view.verified)
     known[view.held_out] = 1.0
     params = {"loss": "likelihood", "mixup": 0.0}
     return Training(estimator, X, known, role="noise_aware", seed=seed, params=params)
@@ -658,12 +700,17 @@ def find_originals(
     given = view.given[view.labelled]
     rate = 0.0
     if len(given):
-        T = fit_transition_matrix(guess[view.labelled], given)
-        q = posterior(guess[view.labelled], likelihood(T, given))
-        rate = float(1 - q[np.arange(len(given)), given].mean())
+        known = take(guess, view.labelled)
+        T = fit_transition_matrix(known, given)
+        rate = float(1 - rowwise(lambda *of: _believed_given(T, *of), known, given).mean())
     return known_originals(
         labels.verified[rows], labels.given[rows], rate, from_mask=labels.from_mask
     )
+
+
+def _believed_given(T: np.ndarray, guess: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """Say how likely it is that each given label is right."""
+    return posterior(guess, likelihood(T, given))[np.arange(len(given)), given]
 
 
 def folds_for(n_samples: int) -> int:
@@ -679,7 +726,8 @@ def _essential(targets: np.ndarray) -> np.ndarray:
 def _distance(targets: np.ndarray, previous: np.ndarray, view: View) -> float:
     """Mean total variation over the samples that are not trusted."""
     rows = view.verified == MISSING
-    return float(np.abs(targets[rows] - previous[rows]).sum(axis=1).mean() / 2) if rows.any() else 0
+    moved = rowwise(lambda new, old: np.abs(new - old).sum(axis=1), targets, previous)
+    return float(moved[rows].mean() / 2) if rows.any() else 0
 
 
 def given_labels_model(estimator: Any, X: Any, view: View, n_classes: int, *, seed: int) -> Any:
@@ -781,6 +829,7 @@ def prepare(
                 X,
                 view.verified,
                 clean,
+                view.held_out,
                 labels.n_classes,
                 teacher,
                 student,
@@ -794,13 +843,13 @@ def prepare(
             guides.append(guide)
             advance(1)
     truth = _held_out_truth(views, labels.n_classes)
-    judged = {name: _of_guides(name, guides, views) for name in guides[0].models}
+    judged = {name: _of_guides(name, guides) for name in guides[0].models}
     return Preparation(views, guides, Blend.fit(judged, truth))
 
 
-def _of_guides(name: str, guides: list[Guides], views: list[View]) -> np.ndarray:
+def _of_guides(name: str, guides: list[Guides]) -> np.ndarray:
     """Collect what a guide says of the samples that its view holds out."""
-    return _held_out([one.proba[one.of(name)] for one in guides], views)
+    return np.concatenate([one.held_out[one.of(name)] for one in guides])
 
 
 @dataclass(frozen=True)
@@ -901,7 +950,9 @@ def learn_and_compare(
         The student, the noise and the decision.
     """
     whole = whole_view(labels)
-    guesses = [ready.blend.guess(guides) for guides in ready.guides]
+    tasks = [delayed(ready.blend.guess)(guides, X, labels.n_classes) for guides in ready.guides]
+    shape = (_num_samples(X), labels.n_classes)
+    guesses = list(rows_in_order(tasks, n_jobs, shape))
     originals, warning = find_originals(labels, whole, guesses[0])
     views = [whole] + [
         whole.holding_out(view.held_out, labels.given if originals else None)
@@ -933,9 +984,9 @@ def learn_and_compare(
     given = np.concatenate(parts)
     shares = Shares.fit(guessed, lesson.held_out, given, truth)
     candidates = {
-        "trusted_only": _of_guides("trusted_only", ready.guides, views),
+        "trusted_only": _of_guides("trusted_only", ready.guides),
         "given_labels": given,
-        "teacher": _of_guides("teacher", ready.guides, views),
+        "teacher": _of_guides("teacher", ready.guides),
         "student": lesson.held_out,
     }
     if shares.student < 1:
@@ -947,7 +998,7 @@ def learn_and_compare(
     rows = whole.labelled
     noise = estimate_noise(
         labels.classes,
-        lesson.proba[rows],
+        take(lesson.proba, rows),
         whole.given[rows],
         originals,
         lesson.temperature,
@@ -993,5 +1044,5 @@ def _candidate(
             (given_model, shares.given_labels, shares.given_temperature),
         ]
     members, weights, temperatures = zip(*(part for part in parts if part[1] > 0), strict=True)
-    n_classes = guides.proba["trusted_only"].shape[1]
+    n_classes = lesson.proba.shape[1]
     return Mixture(list(members), list(weights), list(temperatures), n_classes)

@@ -16,6 +16,7 @@ from scipy.special import gammaln
 from scipy.stats import binom
 
 from pudistill.calibration import Temperature
+from pudistill.rowwise import rowwise, take
 from pudistill.validation import MISSING
 
 # One sample's worth of doubt, spread evenly: no label is ever impossible.
@@ -134,11 +135,12 @@ def fit_transition_matrix(
     """
     n_classes = proba.shape[1]
     T = np.full((n_classes, n_classes), 1 / n_classes) if start is None else start
-    weighted = proba if weights is None else proba * weights[:, None]
     order = np.argsort(given, kind="stable")
     ends = np.searchsorted(given[order], np.arange(n_classes + 1))
-    by_label = [order[ends[j] : ends[j + 1]] for j in range(n_classes)]
-    parts = [(proba[rows], weighted[rows]) for rows in by_label]
+    proba = weighted = take(proba, order)
+    if weights is not None:
+        weighted = rowwise(lambda p, w: p * w[:, None], proba, weights[order])
+    parts = [[side[ends[j] : ends[j + 1]] for side in (proba, weighted)] for j in range(n_classes)]
     for _ in range(max_iter):
         previous = T
         counts = np.empty_like(T)
@@ -335,8 +337,7 @@ def estimate_noise(
         [combine(one, spread, _resampled(originals, rng))[0] for one in np.clip(samples, 0, 1)]
     )
     drawn /= drawn.sum(axis=2, keepdims=True)
-    responsibility = proba * T[:, given].T
-    responsibility /= responsibility.sum(axis=1, keepdims=True) + 1e-300
+    responsibility = rowwise(lambda *of: _responsibility(T, *of), proba, given)
     prior = responsibility.mean(axis=0) if len(given) else np.full(n_classes, 1 / n_classes)
     wrong = 1 - np.diagonal(drawn, axis1=1, axis2=2)
     class_rate = 1 - np.diagonal(T)
@@ -356,6 +357,11 @@ def estimate_noise(
         sources={"trusted originals": share, "model of the given labels": 1 - share},
         warnings=[*notes, *_thin_classes(classes, prior * len(given))],
     )
+
+
+def _responsibility(T: np.ndarray, proba: np.ndarray, given: np.ndarray) -> np.ndarray:
+    joint = proba * T[:, given].T
+    return joint / (joint.sum(axis=1, keepdims=True) + 1e-300)
 
 
 def _resampled(originals: Originals | None, rng: np.random.Generator) -> Originals | None:

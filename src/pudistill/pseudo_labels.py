@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from pudistill.rowwise import rowwise
+
 PseudoLabels = Callable[..., np.ndarray]
 
 # Added to predictions before Bayes' rule, so that no class is impossible: a verified label wins.
@@ -36,7 +38,8 @@ def one_hot(labels: np.ndarray, n_classes: int) -> np.ndarray:
     >>> one_hot(np.array([1, -1]), 3).tolist()
     [[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
     """
-    return np.vstack([np.eye(n_classes), np.zeros(n_classes)])[labels]
+    rows = np.vstack([np.eye(n_classes), np.zeros(n_classes)])
+    return rowwise(lambda some: rows[some], labels)
 
 
 def soft_bootstrap(

@@ -252,35 +252,41 @@ class TieredPUFilter(BaseEstimator):
         inputs = (views, verified, self.folds_, estimator, settings, eval_views)
         # A class of networks takes so long that its progress is to be seen.
         apart = not learners.continues_training(estimator)
-        found = self._filter_classes(len(classes), settings, inputs, apart=apart)
         self.classes_ = classes
         self.votes_ = np.full((len(verified), len(classes)), STOPPED_EARLY, dtype=np.int16)
-        self.votes_[noisy] = np.column_stack([one.votes for one in found])
+        claims = Claims(len(noisy))
+        team_claims = [Claims(len(noisy)) for _ in settings.teams]
+        eval_claims = Claims(0 if eval_set is None else _num_samples(eval_set))
+        rules, histories = [], []
+        # What a class found is not kept: for many samples and classes that is more than all else.
+        for c, one in enumerate(self._filter_classes(len(classes), settings, inputs, apart=apart)):
+            self.votes_[noisy, c] = one.votes
+            claims.add(one.mean_proba)
+            eval_claims.add(one.eval_mean_proba)
+            for of_team, mean_proba in zip(team_claims, one.team_mean_proba, strict=True):
+                of_team.add(mean_proba)
+            rules.append(one.rule)
+            histories.append(one.history)
         self.clean_labels_ = verified.copy()
-        self.clean_labels_[noisy], self.n_conflicts_ = settle_conflicts(
-            np.column_stack([one.mean_proba for one in found])
-        )
+        self.clean_labels_[noisy], self.n_conflicts_ = claims.settle()
         self.team_labels_ = np.tile(verified, (settings.n_teams, 1))
         for team, labels in enumerate(self.team_labels_):
             labels[self.folds_ == team] = MISSING
-            labels[noisy], _ = settle_conflicts(
-                np.column_stack([one.team_mean_proba[team] for one in found])
-            )
+            labels[noisy], _ = team_claims[team].settle()
         if eval_set is not None:
-            eval_proba = np.column_stack([one.eval_mean_proba for one in found])
-            self.eval_labels_, _ = settle_conflicts(eval_proba)
-        records = pd.DataFrame(np.concatenate([one.history for one in found]), columns=HISTORY)
+            self.eval_labels_, _ = eval_claims.settle()
+        records = pd.DataFrame(np.concatenate(histories), columns=HISTORY)
         records = records.astype(dict.fromkeys(HISTORY[:-1], int))
-        self.n_iter_ = np.array([len(one.history) for one in found])
+        self.n_iter_ = np.array([len(history) for history in histories])
         records.insert(0, "class_name", np.repeat(classes, self.n_iter_))
         self.history_ = records
         self.settings_ = pd.DataFrame(
             {
                 "class_name": classes,
-                "threshold": [float(one.rule[0]) for one in found],
-                "min_votes": [int(one.rule[1]) for one in found],
+                "threshold": [float(rule[0]) for rule in rules],
+                "min_votes": [int(rule[1]) for rule in rules],
                 "n_members": len(settings.teams[0]),
-                "precision": [float(one.rule[2]) for one in found],
+                "precision": [float(rule[2]) for rule in rules],
                 "n_clean": np.bincount(self.clean_labels_[noisy] + 1, minlength=len(classes) + 1)[
                     1:
                 ],
@@ -290,12 +296,11 @@ class TieredPUFilter(BaseEstimator):
 
     def _filter_classes(
         self, n_classes: int, settings: "_Settings", inputs: tuple, *, apart: bool
-    ) -> list["ClassResult"]:
+    ) -> Iterator["ClassResult"]:
         """Filter one class after the other, or side by side if they may be apart (line 1)."""
         ignored = ["n_jobs", "advance", "checkpoint"]
         filter_class = kept(_filter_class, ignored)
         n_steps = settings.max_iter * settings.n_members
-        found = []
         with stage("filter", n_classes * n_steps) as advance:
             # Where there are classes for all workers, nobody waits for the slowest member.
             if apart and 1 < effective_n_jobs(self.n_jobs) <= n_classes:
@@ -304,10 +309,9 @@ class TieredPUFilter(BaseEstimator):
             else:
                 shared = (*inputs, self.n_jobs, advance)
                 results = (_with_one_thread(filter_class, c, *shared) for c in range(n_classes))
-            for result in results:
-                found.append(result)
-                advance(to=len(found) * n_steps)
-        return found
+            for n_done, result in enumerate(results, start=1):
+                advance(to=n_done * n_steps)
+                yield result
 
     def _settings(self, seed: int, max_iter: int) -> "_Settings":
         """Resolve what votes are needed, or what is to be chosen from."""
@@ -921,35 +925,58 @@ def cascade_vote(
     return Tally(votes, mean_proba)
 
 
-def settle_conflicts(mean_proba: np.ndarray) -> tuple[np.ndarray, int]:
-    """Give each sample to one class (Algorithm 1, line 10).
+class Claims:
+    """Which class gets each sample (Algorithm 1, line 10), told class by class.
 
     Parameters
     ----------
-    mean_proba : ndarray of shape (n_samples, n_classes)
-        Mean member probability where a class elected a sample, NaN elsewhere.
-
-    Returns
-    -------
-    labels : ndarray of shape (n_samples,), int
-        The class with the highest mean; -1 where none claims the sample or two tie.
-    n_conflicts : int
-        Samples that more than one class had claimed.
+    n_samples : int
+        Number of samples.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from pudistill.pu_filter import settle_conflicts
-    >>> nan = np.nan
-    >>> labels, n_conflicts = settle_conflicts(
-    ...     np.array([[0.9, nan], [0.9, 0.95], [0.9, 0.9], [nan, nan]])
-    ... )
+    >>> from pudistill.pu_filter import Claims
+    >>> claims, nan = Claims(4), np.nan
+    >>> claims.add(np.array([0.9, 0.9, 0.9, nan]))
+    >>> claims.add(np.array([nan, 0.95, 0.9, nan]))
+    >>> labels, n_conflicts = claims.settle()
     >>> labels.tolist(), n_conflicts
     ([0, 1, -1, -1], 2)
     """
-    claimed = ~np.isnan(mean_proba)
-    strength = np.where(claimed, mean_proba, -np.inf)
-    best = strength.max(axis=1, initial=-np.inf)
-    unique = (claimed & (strength == best[:, None])).sum(axis=1) == 1
-    labels = np.where(unique, strength.argmax(axis=1), MISSING)
-    return labels, int((claimed.sum(axis=1) > 1).sum())
+
+    def __init__(self, n_samples: int) -> None:
+        self._labels = np.full(n_samples, MISSING)
+        self._strongest = np.full(n_samples, -np.inf)
+        self._is_tied = np.zeros(n_samples, dtype=bool)
+        self._is_disputed = np.zeros(n_samples, dtype=bool)
+        self._n_classes = 0
+
+    def add(self, mean_proba: np.ndarray) -> None:
+        """Add the next class's claims.
+
+        Parameters
+        ----------
+        mean_proba : ndarray of shape (n_samples,)
+            Mean member probability where the class elected a sample, NaN elsewhere.
+        """
+        is_claimed = ~np.isnan(mean_proba)
+        self._is_disputed |= is_claimed & (self._labels != MISSING)
+        is_tied = mean_proba == self._strongest
+        is_stronger = mean_proba > self._strongest
+        self._is_tied = is_tied | (self._is_tied & ~is_stronger)
+        self._labels[is_stronger] = self._n_classes
+        self._strongest[is_stronger] = mean_proba[is_stronger]
+        self._n_classes += 1
+
+    def settle(self) -> tuple[np.ndarray, int]:
+        """Give each sample to the class with the highest mean.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,), int
+            Classes; -1 where none claims the sample or two tie.
+        n_conflicts : int
+            Samples that more than one class had claimed.
+        """
+        return np.where(self._is_tied, MISSING, self._labels), int(self._is_disputed.sum())

@@ -581,7 +581,13 @@ class Accuracy(NamedTuple):
 
 
 def reference_accuracy(
-    learner: Any, X: Any, targets: np.ndarray, X_test: Any, y_test: np.ndarray, seed: int
+    learner: Any,
+    X: Any,
+    targets: np.ndarray,
+    X_test: Any,
+    y_test: np.ndarray,
+    seed: int,
+    rows: np.ndarray | None = None,
 ) -> Accuracy:
     """Train the student's learner on other targets, and test it.
 
@@ -591,19 +597,21 @@ def reference_accuracy(
         The learner.
     X, X_test : samples
         Training and test samples.
-    targets : ndarray of shape (n_samples, n_classes)
+    targets : ndarray of shape (n_rows, n_classes)
         Rows that sum to 1.
     y_test : ndarray of shape (n_test,), int
         Classes of the test samples.
     seed : int
         Decides the training.
+    rows : ndarray of shape (n_rows,), int, default=None
+        Which of `X` to learn from; all by default.
 
     Returns
     -------
     accuracy : Accuracy
         Share of right predictions, after the last epoch.
     """
-    fitted = train(Training(learner, X, targets, role="student", seed=seed))
+    fitted = train(Training(learner, X, targets, rows=rows, role="student", seed=seed))
     prediction = predict_proba(fitted, X_test, targets.shape[1]).argmax(axis=1)
     return Accuracy(np.mean(prediction == y_test))
 
@@ -634,11 +642,12 @@ def _test_accuracy(
             targets = one_hot(y[known], labels.n_classes)
             result = reference(
                 classifier.estimator,
-                dataset.X[known],
+                dataset.X,
                 targets,
                 test.X,
                 y_test,
                 settings.seed,
+                known,
             )
             accuracy[name] = float(result.accuracy)
             advance(1, detail=name.replace("_", " "))

@@ -169,11 +169,12 @@ class Bench:
         known = np.flatnonzero(codes != MISSING)
         result = reference_accuracy(
             self.learner,
-            self.clean.X[known],
+            self.clean.X,
             one_hot(codes[known], len(self.clean.classes)),
             self.test.X,
             self._codes(self.test.y),
             self.settings.seed,
+            known,
         )
         return float(result.accuracy)
 

@@ -30,10 +30,12 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples, has_fit_parameter
 
+from pudistill import rowwise
 from pudistill.calibration import Temperature
 from pudistill.cluster import is_elsewhere
 from pudistill.data.lazy_pictures import decoded_if_few
 from pudistill.exceptions import DivergedError, InputError, RecoveredWarning
+from pudistill.learners.linear import fit_in_blocks, learns_in_blocks
 from pudistill.learners.recipes import learning_at, share_of_rate
 from pudistill.model_selection import deal_folds
 from pudistill.progress import is_watched
@@ -53,8 +55,10 @@ from pudistill.workers import end_with_parent, one_thread
 # A copy with less than this share of the weight of the sample's heaviest one is left out: it costs
 # a row in the learner's fit and hardly changes the sample's cross-entropy.
 SMALLEST_SHARE = 1e-3
+# Bytes that are learned at once: what a processor keeps close by.
+LEARNED_AT_ONCE = 2**21
 # Rows scored at once: bounds the copy of X that indexing makes.
-BLOCK_SIZE = 16_384
+BLOCK_SIZE = rowwise.BLOCK_SIZE
 CALIBRATION_FOLDS = 3
 ENOUGH_TO_SCALE = 10_000  # samples that tell features' means and scales
 PRETRAINED = "transformers:"  # before the name of a network that others have trained
@@ -72,7 +76,7 @@ class Training:
     ----------
     estimator : estimator
         A template, which is cloned; or a network to be trained further if `continued`.
-    X : array-like, sparse matrix or data frame of shape (n_samples, ...)
+    X : array-like, sparse matrix or data frame
         Samples.
     targets : ndarray of shape (n_samples, n_classes)
         Rows that sum to 1.
@@ -82,6 +86,9 @@ class Training:
         Decides everything random in the training.
     sample_weight : ndarray of shape (n_samples,), default=None
         Weights.
+    rows : ndarray of shape (n_samples,), int, default=None
+        Which of `X` to learn from; all by default. So nothing is copied before it is needed, nor
+        all at once where a learner takes block by block.
     params : dict, default=None
         Further parameters to set where the learner has them.
     continued : bool, default=False
@@ -98,10 +105,23 @@ class Training:
     role: str
     seed: int
     sample_weight: np.ndarray | None = None
+    rows: np.ndarray | None = None
     params: dict[str, Any] | None = None
     continued: bool = False
     expendable: bool = False
     share_of_rate: float = field(default_factory=share_of_rate)
+
+    @property
+    def samples(self) -> Any:
+        """What to learn from."""
+        return self.X if self.rows is None else _safe_indexing(self.X, self.rows)
+
+    def blocks(self) -> Iterator[tuple[Any, slice]]:
+        """Yield it part by part, and where each part is."""
+        size = max(1, LEARNED_AT_ONCE // (self.X.shape[1] * self.X.itemsize))
+        for start in range(0, len(self.targets), size):
+            part = slice(start, min(start + size, len(self.targets)))
+            yield take(self.X, part if self.rows is None else self.rows[part]), part
 
 
 def default_learner(X: Any) -> BaseEstimator:
@@ -203,7 +223,9 @@ def _train_at_rate(task: Training) -> Any:
     learner = _prepared(task)
     final = _final_step(learner)
     if getattr(final, "accepts_soft_targets", False):
-        return _fit(learner, task.X, task.targets, _fit_params(learner, task.sample_weight))
+        return _fit(learner, task.samples, task.targets, _fit_params(learner, task.sample_weight))
+    if len(task.targets) > BLOCK_SIZE and learns_in_blocks(learner, task.X):
+        return fit_in_blocks(learner, task.blocks, task.targets, task.sample_weight)
 
     rows, labels, weights = weighted_copies(task.targets, task.sample_weight)
     uniform = (weights == weights[0]).all()
@@ -213,7 +235,10 @@ def _train_at_rate(task: Training) -> Any:
     if task.role != "member":  # members share a calibration, see `calibrate_together`
         learner = _with_probabilities(learner, rows, task.targets.argmax(axis=1), task.seed)
     unchanged = np.array_equal(rows, np.arange(len(task.targets)))
-    X = task.X if unchanged else _safe_indexing(task.X, rows)
+    if unchanged:
+        X = task.samples
+    else:
+        X = _safe_indexing(task.X, rows if task.rows is None else task.rows[rows])
     learner = _fit(learner, X, labels, {} if uniform else _fit_params(learner, weights))
     if task.role != "member":
         _require(learner, "predict_proba")
@@ -298,7 +323,7 @@ def _train_together(tasks: Sequence[Training]) -> list:
 
     networks = [_prepared(task) for task in tasks]
     try:
-        fit_together(networks, [(task.X, task.targets, task.sample_weight) for task in tasks])
+        fit_together(networks, [(task.samples, task.targets, task.sample_weight) for task in tasks])
     except DivergedError:
         if not all(task.expendable for task in tasks):
             raise
@@ -374,6 +399,30 @@ def _surviving(tasks: Iterator[tuple], n_jobs: int | None) -> Iterator[Any]:
             )
 
 
+def rows_in_order(tasks: Sequence[tuple], n_jobs: int | None, shape: tuple) -> Iterator[np.ndarray]:
+    """As `in_order`, for tasks whose results have a row a sample, all of them of that shape.
+
+    Workers on this machine leave large ones in a file, instead of sending them.
+    """
+    rooms = [None if is_elsewhere() else _room(shape) for _ in tasks]
+    filling = (delayed(_fill)(room, *task) for room, task in zip(rooms, tasks, strict=True))
+    for room, result in zip(rooms, in_order(filling, n_jobs), strict=True):
+        yield result if room is None else room
+
+
+def _room(shape: tuple) -> np.ndarray | None:
+    room = rowwise.empty(shape)
+    return room if isinstance(room.base, np.memmap) else None
+
+
+def _fill(room: np.ndarray | None, call: Callable, args: tuple, kwargs: dict) -> np.ndarray | None:
+    result = call(*args, **kwargs)
+    if room is None:
+        return result
+    room[:] = result
+    return None
+
+
 def _unless_known(task: tuple) -> tuple:
     """Leave alone what has been kept here: the nodes of a cluster may not see it."""
     call, args, kwargs = task
@@ -427,7 +476,7 @@ def calibrate_together(members: list, tasks: Iterable[Training]) -> list:
             min(CALIBRATION_FOLDS, _fewest(members[0], y)), shuffle=True, random_state=task.seed
         )
         learner = _prepared(task)
-        decisions.append(cross_val_predict(learner, task.X, y, cv=folds, method=_DECISION))
+        decisions.append(cross_val_predict(learner, task.samples, y, cv=folds, method=_DECISION))
         labels.append(y)
     y = np.concatenate(labels)
     # Platt's targets: as if one more sample of each kind had been seen.
@@ -493,20 +542,20 @@ def cross_fit_proba(
     folds = deal_folds(targets.argmax(axis=1), n_folds, seed)
     splits = [np.flatnonzero(folds == fold) for fold in range(folds.max(initial=-1) + 1)]
     tasks = (
-        Training(estimator, _safe_indexing(X, seen), targets[seen], role="member", seed=seed)
+        Training(estimator, X, rowwise.take(targets, seen), rows=seen, role="member", seed=seed)
         for seen in (np.flatnonzero(folds != fold) for fold in range(len(splits)))
     )
-    proba = np.full((len(targets), n_classes), 1 / n_classes)
-    decision = np.zeros((len(targets), n_classes))
-    only_decides = False
+    proba = rowwise.empty(targets.shape)
+    proba[:] = 1 / n_classes
+    decision = None
     for learner, left_out in zip(train_all(tasks, n_jobs), splits, strict=True):
-        only_decides = not hasattr(learner, "predict_proba")
-        if only_decides:
+        if not hasattr(learner, "predict_proba"):
             _require(learner, _DECISION)
+            decision = np.zeros(targets.shape) if decision is None else decision
             decision[left_out] = _decisions(learner, X, left_out, n_classes)
         else:
             proba[left_out] = predict_proba(learner, X, n_classes, left_out)
-    if only_decides:
+    if decision is not None:
         held_out = folds != -1
         proba[held_out] = _calibrate(decision[held_out], targets[held_out])
     return proba
@@ -637,13 +686,15 @@ def predict_proba(learner: Any, X: Any, n_classes: int, rows: np.ndarray | None 
     proba : ndarray of shape (n_rows, n_classes)
         Probabilities.
     """
+
+    def of(block: slice) -> np.ndarray:
+        found = learner.predict_proba(take(X, block if rows is None else rows[block]))
+        proba = np.zeros((len(found), n_classes))
+        proba[:, learner.classes_] = found
+        return proba
+
     n_rows = _num_samples(X) if rows is None else len(rows)
-    proba = np.zeros((n_rows, n_classes))
-    for start in range(0, n_rows, BLOCK_SIZE):
-        block = slice(start, min(start + BLOCK_SIZE, n_rows))
-        X_block = take(X, block if rows is None else rows[block])
-        proba[block, learner.classes_] = learner.predict_proba(X_block)
-    return proba
+    return rowwise.computed(of, n_rows) if n_rows else np.zeros((0, n_classes))
 
 
 def weighted_copies(

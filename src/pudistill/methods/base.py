@@ -16,6 +16,7 @@ from pudistill.calibration import Temperature
 from pudistill.exceptions import DivergedError, InputError, RecoveredWarning, torch_extra
 from pudistill.learners import Mixture, Training, continues_training, train
 from pudistill.learners.recipes import SMALLER_RATE, Recipe, find_recipe, learning_at
+from pudistill.pseudo_labels import one_hot
 from pudistill.validation import MISSING, check_samples, is_pictures
 
 # What a recipe may add to the loss, and other methods' losses have not.
@@ -33,7 +34,7 @@ class Given(NamedTuple):
     @property
     def targets(self) -> np.ndarray:
         """Labels as one-hot rows, (n, n_classes)."""
-        return np.eye(self.n_classes)[self.labels]
+        return one_hot(self.labels, self.n_classes)
 
     def take(self, rows: np.ndarray) -> "Given":
         """Return some of the samples."""

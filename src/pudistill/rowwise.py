@@ -1,0 +1,117 @@
+"""Arrays with a row a sample: computed some rows at a time, and in a temporary file where large.
+
+So memory does not grow with the samples. Predictions and pseudo-labels of a million samples would
+fill gigabytes, as each step makes several arrays of them.
+"""
+
+import os
+import tempfile
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# Rows that are computed at once.
+BLOCK_SIZE = 16_384
+# Bytes from which on an array lies in a file.
+LARGE = 16 * 2**20
+FILES = Path("/proc/self/fd")
+
+
+def empty(shape: tuple[int, ...], dtype: Any = np.float64) -> np.ndarray:
+    """Make room for an array: in memory, or, where it is large, in a temporary file.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Its shape.
+    dtype : dtype, default=float64
+        Its type.
+
+    Returns
+    -------
+    array : ndarray of shape `shape`
+        Values are arbitrary. A file is one without a name, where ``TMPDIR`` says, so that nothing
+        is left of it, however the process ends. Where the disk has no room for it, or the system
+        is not Linux, the array is in memory after all.
+    """
+    dtype = np.dtype(dtype)
+    size = int(np.prod(shape)) * dtype.itemsize
+    if size < LARGE or not FILES.exists():
+        return np.empty(shape, dtype)
+    try:
+        file = tempfile.TemporaryFile()  # noqa: SIM115 (closed by what follows)
+        # Room is taken now: a disk that is full when pages are written would kill the process.
+        os.posix_fallocate(file.fileno(), 0, size)
+    except OSError:
+        return np.empty(shape, dtype)
+    # A name by which worker processes open it, too, as long as it is used here.
+    mapped = np.memmap(f"/proc/{os.getpid()}/fd/{file.fileno()}", dtype, "r+", shape=shape)
+    weakref.finalize(mapped, file.close)
+    return np.asarray(mapped)
+
+
+def is_temporary(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is that of an array of `empty`, which other machines do not see."""
+    return Path(path).is_relative_to("/proc")
+
+
+def rowwise(function: Callable[..., np.ndarray], *arrays: Any) -> np.ndarray:
+    """Apply a function that knows no row but its own, to some rows at a time.
+
+    Parameters
+    ----------
+    function : callable
+        Takes rows of each array and returns as many, of shape (n, ...).
+    *arrays : ndarrays of n_samples rows
+        What it is applied to.
+
+    Returns
+    -------
+    result : ndarray of n_samples rows
+        As ``function(*arrays)``; see `empty`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill.rowwise import rowwise
+    >>> rowwise(np.add, np.arange(3), np.array([10, 20, 30])).tolist()
+    [10, 21, 32]
+    """
+    n_rows = len(arrays[0])
+    if n_rows <= BLOCK_SIZE:
+        return function(*arrays)
+    return computed(lambda part: function(*(array[part] for array in arrays)), n_rows)
+
+
+def computed(function: Callable[[slice], np.ndarray], n_rows: int) -> np.ndarray:
+    """Compute rows some at a time.
+
+    Parameters
+    ----------
+    function : callable
+        Returns the rows that a slice stands for, of shape (n, ...).
+    n_rows : int
+        How many there are.
+
+    Returns
+    -------
+    result : ndarray of `n_rows` rows
+        As ``function(slice(0, n_rows))``; see `empty`.
+    """
+    first = function(slice(0, min(BLOCK_SIZE, n_rows)))
+    if n_rows <= BLOCK_SIZE:
+        return first
+    result = empty((n_rows, *first.shape[1:]), first.dtype)
+    result[:BLOCK_SIZE] = first
+    for start in range(BLOCK_SIZE, n_rows, BLOCK_SIZE):
+        part = slice(start, min(start + BLOCK_SIZE, n_rows))
+        result[part] = function(part)
+    return result
+
+
+def take(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Take rows of an array; see `empty`."""
+    return rowwise(lambda some: array[some], rows)
