@@ -1,13 +1,18 @@
-"""Affine maps are the classifiers that they were made of."""
+"""Affine maps are the classifiers that they were made of; learning in blocks is scikit-learn's."""
+
+import warnings
 
 import numpy as np
 import pytest
 from scipy.sparse import csr_array
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-from pudistill.learners.linear import affine_map, probabilities
+from pudistill import learners
+from pudistill.learners import Training, train, weighted_copies
+from pudistill.learners.linear import affine_map, fit_in_blocks, learns_in_blocks, probabilities
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 4)) * [1e-3, 1, 1e3, 0] + [0, -5, 1e6, 2]
@@ -45,3 +50,92 @@ def test_other_learners_are_none():
         make_pipeline(StandardScaler(), LogisticRegression()).fit(X, three),
     ]
     assert [affine_map(one) for one in others] == [None] * 3
+
+
+def soft(n_classes):
+    """Targets that lean towards what the samples are."""
+    bins = np.quantile(X[:, 1], np.arange(1, n_classes) / n_classes)
+    return 0.8 * np.eye(n_classes)[np.digitize(X[:, 1], bins)] + 0.2 / n_classes
+
+
+def in_parts(samples):
+    parts = [slice(0, 25), slice(25, 26), slice(26, 60)]
+    return lambda: ((samples[part], part) for part in parts)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("scaler", SCALERS[1:3], ids=str)
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_learning_in_blocks_is_scikit_learns_on_copies(n_classes, scaler, weighted, dtype):
+    samples, targets = (X - [0, 0, 1e6, 0]).astype(dtype), soft(n_classes)
+    weight = RNG.uniform(0.5, 2, size=60) if weighted else None
+    tight = LogisticRegression(C=0.5, max_iter=5000, tol=1e-8)
+    found = fit_in_blocks(make_pipeline(*scaler, tight), in_parts(samples), targets, weight)
+    rows, labels, weights = weighted_copies(targets, weight)
+    expected = make_pipeline(*scaler, LogisticRegression(C=0.5, max_iter=5000, tol=1e-8))
+    expected.fit(samples[rows], labels, logisticregression__sample_weight=weights)
+    tolerance = 1e-5 if dtype == np.float64 else 5e-3
+    np.testing.assert_allclose(
+        found.predict_proba(samples), expected.predict_proba(samples), atol=tolerance
+    )
+    assert found[-1].coef_.dtype == dtype
+    assert found[-1].coef_.shape == expected[-1].coef_.shape
+    assert found[-1].n_features_in_ == expected[-1].n_features_in_ == 4
+    assert (affine_map(found) is None) == (n_classes == 3)
+
+
+def test_a_class_that_nobody_learns_is_left_out():
+    targets = np.insert(soft(3), 1, 0.0, axis=1)
+    found = fit_in_blocks(LogisticRegression(), in_parts(X[:, :2]), targets)
+    assert found.classes_.tolist() == [0, 2, 3]
+
+
+def test_learning_that_has_not_settled_is_told():
+    blocks, targets = in_parts(X[:, :2]), soft(3)
+    with pytest.warns(ConvergenceWarning, match="not settled after 2 steps"):
+        fit_in_blocks(LogisticRegression(max_iter=2), blocks, targets)
+
+
+OTHERS = [
+    LogisticRegression(solver="newton-cg"),
+    LogisticRegression(class_weight="balanced"),
+    LogisticRegression(C=np.inf),
+    LogisticRegression(l1_ratio=0.5),
+    make_pipeline(MinMaxScaler(), LogisticRegression()),
+    RidgeClassifier(),
+]
+
+
+@pytest.mark.parametrize("learner", OTHERS, ids=repr)
+def test_what_scikit_learn_does_otherwise_is_left_to_it(learner):
+    assert not learns_in_blocks(learner, X)
+
+
+def test_only_arrays_of_numbers_are_learned_in_blocks():
+    learner = make_pipeline(StandardScaler(), LogisticRegression())
+    assert learns_in_blocks(learner, X)
+    assert not learns_in_blocks(learner, csr_array(X))
+    assert not learns_in_blocks(learner, X.astype(int))
+
+
+def test_many_samples_are_learned_in_blocks_and_never_copied(monkeypatch):
+    monkeypatch.setattr(learners, "BLOCK_SIZE", 10)
+    monkeypatch.setattr(learners, "LEARNED_AT_ONCE", 7 * 4 * 4)
+    taken = []
+    take = learners.take
+    monkeypatch.setattr(learners, "take", lambda X, rows: taken.append(rows) or take(X, rows))
+    learner = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000))
+    samples, targets, rows = X.astype(np.float32), soft(3), np.arange(59, 2, -1)
+    task = Training(learner, samples, targets[rows], role="student", seed=0, rows=rows)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = train(task)
+    assert taken
+    assert max(map(len, taken)) == 7
+    again, labels, weights = weighted_copies(targets[rows])
+    expected = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000))
+    expected.fit(samples[rows][again], labels, logisticregression__sample_weight=weights)
+    np.testing.assert_allclose(
+        found.predict_proba(samples), expected.predict_proba(samples), atol=0.02
+    )

@@ -1,0 +1,125 @@
+"""Arrays with a row a sample are the same, however many rows are computed at once and wherever."""
+
+import gc
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from joblib import delayed
+from sklearn.datasets import make_blobs
+from sklearn.linear_model import LogisticRegression
+from sklearn.svm import LinearSVC
+
+from pudistill import PUDistillClassifier, rowwise
+from pudistill.learners import rows_in_order
+from pudistill.mapped import MappedArray
+from pudistill.noise import corrupt_labels
+
+
+@pytest.fixture
+def tiny_blocks(monkeypatch):
+    """Compute 7 rows at once, and let every array lie in a file."""
+    monkeypatch.setattr(rowwise, "BLOCK_SIZE", 7)
+    monkeypatch.setattr(rowwise, "LARGE", 0)
+
+
+def is_in_file(array):
+    return isinstance(array.base, np.memmap)
+
+
+def open_files():
+    return {file.name for file in Path("/proc/self/fd").iterdir()}
+
+
+@pytest.mark.parametrize("n_rows", [0, 1, 7, 8, 20])
+def test_a_function_of_rows_is_applied_to_all(tiny_blocks, n_rows):
+    a, b = np.arange(3.0 * n_rows).reshape(n_rows, 3), np.arange(n_rows)
+    result = rowwise.rowwise(lambda x, y: x[:, :2] * y[:, None], a, b)
+    np.testing.assert_array_equal(result, a[:, :2] * b[:, None])
+    assert is_in_file(result) == (n_rows > 7)
+    np.testing.assert_array_equal(rowwise.take(a, b[::-1]), a[::-1])
+    whole = rowwise.rowwise(lambda x: x > 3, b)
+    assert whole.dtype == bool
+
+
+def test_files_go_with_their_arrays(tiny_blocks):
+    before = open_files()
+    array = rowwise.empty((5, 2), np.int16)
+    part = array[1:]
+    part[:] = 7
+    del array
+    gc.collect()
+    assert (part == 7).all()  # a part keeps the whole
+    assert open_files() > before
+    del part
+    gc.collect()
+    assert open_files() == before
+
+
+def test_nothing_is_left_of_a_process_that_was_killed(tmp_path):
+    code = (
+        "from pudistill import rowwise; import os, signal; rowwise.LARGE = 0\n"
+        "array = rowwise.empty((1000, 10)); array[:] = 1\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, env=os.environ | {"TMPDIR": str(tmp_path)}, check=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("lacking", ["mkstemp", "room", "proc"])
+def test_where_there_can_be_no_file_it_is_memory(tiny_blocks, monkeypatch, lacking):
+    def refuse(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    if lacking == "mkstemp":
+        monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    elif lacking == "room":
+        monkeypatch.setattr("os.posix_fallocate", refuse)
+    else:
+        monkeypatch.setattr(rowwise, "FILES", Path("/nowhere"))
+    array = rowwise.empty((5, 2))
+    array[:] = 1
+    assert not is_in_file(array)
+
+
+def test_they_are_not_taken_for_files_that_others_can_open(tiny_blocks):
+    assert MappedArray.of(rowwise.empty((5, 2))) is None
+
+
+def squares(n):
+    return np.arange(20.0)[:, None] ** n
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_workers_leave_results_in_files(tiny_blocks, n_jobs):
+    found = list(rows_in_order([delayed(squares)(n) for n in (1, 2)], n_jobs, (20, 1)))
+    np.testing.assert_array_equal(found, [squares(1), squares(2)])
+    assert all(map(is_in_file, found))
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize("learner", [LogisticRegression(), LinearSVC()], ids=repr)
+def test_what_is_learned_does_not_depend_on_it(monkeypatch, learner, n_jobs):
+    X, y = make_blobs(300, centers=3, cluster_std=3, random_state=0)
+    trusted = np.arange(300) % 5 == 0
+    noisy = corrupt_labels(y, "symmetric", 0.4, trusted=trusted, random_state=0).y
+
+    def fitted():
+        classifier = PUDistillClassifier(
+            learner, n_members=5, max_iter=2, n_jobs=n_jobs, random_state=0
+        )
+        return classifier.fit(X, noisy, trusted)
+
+    expected = fitted()
+    monkeypatch.setattr(rowwise, "BLOCK_SIZE", 37)
+    monkeypatch.setattr(rowwise, "LARGE", 0)
+    found = fitted()
+    np.testing.assert_allclose(found.targets_, expected.targets_, rtol=1e-9)
+    np.testing.assert_allclose(found.predict_proba(X), expected.predict_proba(X), rtol=1e-9)
+    assert is_in_file(found.targets_)
+    assert found.shipped_ == expected.shipped_
+    assert found.label_table_.equals(expected.label_table_)
