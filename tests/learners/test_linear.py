@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 from scipy.sparse import csr_array
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.pipeline import make_pipeline
@@ -70,10 +71,10 @@ def in_parts(samples):
 def test_learning_in_blocks_is_scikit_learns_on_copies(n_classes, scaler, weighted, dtype):
     samples, targets = (X - [0, 0, 1e6, 0]).astype(dtype), soft(n_classes)
     weight = RNG.uniform(0.5, 2, size=60) if weighted else None
-    tight = LogisticRegression(C=0.5, max_iter=5000, tol=1e-8)
-    found = fit_in_blocks(make_pipeline(*scaler, tight), in_parts(samples), targets, weight)
+    learner = make_pipeline(*scaler, LogisticRegression(C=0.5, max_iter=5000, tol=1e-8))
+    found = fit_in_blocks(clone(learner), in_parts(samples), targets, weight)
     rows, labels, weights = weighted_copies(targets, weight)
-    expected = make_pipeline(*scaler, LogisticRegression(C=0.5, max_iter=5000, tol=1e-8))
+    expected = clone(learner)
     expected.fit(samples[rows], labels, logisticregression__sample_weight=weights)
     tolerance = 1e-5 if dtype == np.float64 else 5e-3
     np.testing.assert_allclose(
