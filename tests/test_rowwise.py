@@ -2,6 +2,7 @@
 
 import gc
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
 from pudistill import PUDistillClassifier, rowwise
-from pudistill.learners import rows_in_order
+from pudistill.learners import _fill, in_order, rows_in_order
 from pudistill.mapped import MappedArray
 from pudistill.noise import corrupt_labels
 
@@ -26,10 +27,6 @@ def tiny_blocks(monkeypatch):
     monkeypatch.setattr(rowwise, "LARGE", 0)
 
 
-def is_in_file(array):
-    return isinstance(array.base, np.memmap)
-
-
 def open_files():
     return {file.name for file in Path("/proc/self/fd").iterdir()}
 
@@ -39,8 +36,8 @@ def test_a_function_of_rows_is_applied_to_all(tiny_blocks, n_rows):
     a, b = np.arange(3.0 * n_rows).reshape(n_rows, 3), np.arange(n_rows)
     result = rowwise.rowwise(lambda x, y: x[:, :2] * y[:, None], a, b)
     np.testing.assert_array_equal(result, a[:, :2] * b[:, None])
-    assert is_in_file(result) == (n_rows > 7)
-    np.testing.assert_array_equal(rowwise.take(a, b[::-1]), a[::-1])
+    assert rowwise.is_in_file(result) == (n_rows > 7)
+    np.testing.assert_array_equal(rowwise.take_rows(a, b[::-1]), a[::-1])
     whole = rowwise.rowwise(lambda x: x > 3, b)
     assert whole.dtype == bool
 
@@ -70,20 +67,26 @@ def test_nothing_is_left_of_a_process_that_was_killed(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("lacking", ["mkstemp", "room", "proc"])
+@pytest.mark.parametrize("lacking", ["folder", "room", "proc", "descriptors"])
 def test_where_there_can_be_no_file_it_is_memory(tiny_blocks, monkeypatch, lacking):
     def refuse(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    if lacking == "mkstemp":
+    if lacking == "folder":
         monkeypatch.setattr("tempfile.TemporaryFile", refuse)
     elif lacking == "room":
         monkeypatch.setattr("os.posix_fallocate", refuse)
+    elif lacking == "proc":
+        monkeypatch.setattr("os.getpid", lambda: 1)  # another process's, or nobody's
     else:
-        monkeypatch.setattr(rowwise, "FILES", Path("/nowhere"))
+        monkeypatch.setattr(rowwise, "MOST_FILES", 1)
+        others = [rowwise.empty((5, 2)) for _ in range(2)]
+        assert list(map(rowwise.is_in_file, others)) == [True, False]
+    before = open_files()
     array = rowwise.empty((5, 2))
     array[:] = 1
-    assert not is_in_file(array)
+    assert not rowwise.is_in_file(array)
+    assert open_files() == before
 
 
 def test_they_are_not_taken_for_files_that_others_can_open(tiny_blocks):
@@ -94,11 +97,39 @@ def squares(n):
     return np.arange(20.0)[:, None] ** n
 
 
+def doubled(array):
+    rowwise.LARGE = rowwise.BLOCK_SIZE = 1
+    return rowwise.rowwise(lambda some: some * 2, array)
+
+
+def test_what_workers_return_is_sent(tiny_blocks):
+    room = rowwise.empty((5, 2))
+    room[:] = 1
+    for found in in_order([delayed(doubled)(room)] * 4, 2):
+        np.testing.assert_array_equal(found, np.full((5, 2), 2.0))
+        assert not rowwise.is_in_file(found)
+
+
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_workers_leave_results_in_files(tiny_blocks, n_jobs):
     found = list(rows_in_order([delayed(squares)(n) for n in (1, 2)], n_jobs, (20, 1)))
     np.testing.assert_array_equal(found, [squares(1), squares(2)])
-    assert all(map(is_in_file, found))
+    assert all(map(rowwise.is_in_file, found))
+
+
+def test_a_back_end_that_sends_what_it_is_given_returns_results(tiny_blocks):
+    call, args, kwargs = pickle.loads(pickle.dumps(delayed(squares)(2)))
+    room = pickle.loads(pickle.dumps(rowwise.empty((20, 1))))
+    np.testing.assert_array_equal(_fill(room, call, args, kwargs), squares(2))
+
+
+def test_workers_cannot_change_what_they_are_given(tiny_blocks):
+    array = rowwise.rowwise(lambda some: some, np.ones((20, 2)))
+    assert list(in_order([delayed(is_writeable)(array)] * 2, 2)) == [False, False]
+
+
+def is_writeable(array):
+    return array.flags.writeable
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
@@ -120,6 +151,6 @@ def test_what_is_learned_does_not_depend_on_it(monkeypatch, learner, n_jobs):
     found = fitted()
     np.testing.assert_allclose(found.targets_, expected.targets_, rtol=1e-9)
     np.testing.assert_allclose(found.predict_proba(X), expected.predict_proba(X), rtol=1e-9)
-    assert is_in_file(found.targets_)
+    assert rowwise.is_in_file(found.targets_)
     assert found.shipped_ == expected.shipped_
     assert found.label_table_.equals(expected.label_table_)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from joblib import Memory
+from joblib import Memory, delayed
 from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
@@ -16,7 +16,7 @@ from pudistill.base import NoisyLabelClassifier
 from pudistill.comparison import Comparison, ExpectedAccuracy
 from pudistill.distillation import average_proba, train_student, train_teachers
 from pudistill.exceptions import InputError
-from pudistill.learners import default_learner, needs_calibration, normalised
+from pudistill.learners import default_learner, needs_calibration, normalised, rows_in_order
 from pudistill.model_selection import deal_folds
 from pudistill.noise_aware import Preparation, learn_and_compare, prepare
 from pudistill.noise_estimation import NoiseEstimate
@@ -330,7 +330,9 @@ class PUDistillClassifier(NoisyLabelClassifier):
             guides = self._ready.guides[0]
             self.teachers_ = guides.models.get("teacher", [])
             models = guides.models[guides.of("teacher")]
-            self.teacher_proba_ = average_proba(models, X, labels.n_classes, noisy)
+            predicting = [delayed(average_proba)(models, X, labels.n_classes, noisy)]
+            shape = (len(noisy), labels.n_classes)
+            (self.teacher_proba_,) = rows_in_order(predicting, 1, shape)
             return self
         self.teachers_ = train_teachers(
             self._learner(TEACHER, X),

@@ -41,7 +41,7 @@ from pudistill.noise_estimation import (
 )
 from pudistill.progress import stage
 from pudistill.pseudo_labels import likelihood, one_hot, posterior
-from pudistill.rowwise import computed, rowwise, take
+from pudistill.rowwise import computed, rowwise, take_rows
 from pudistill.units import kept
 from pudistill.validation import MISSING, Labels
 
@@ -413,7 +413,7 @@ def learn(
         if transition_matrix is not None:
             return transition_matrix
         rows = view.labelled
-        T = fit_transition_matrix(take(proba, rows), view.given[rows], start=start)
+        T = fit_transition_matrix(take_rows(proba, rows), view.given[rows], start=start)
         # About the standard error, if the classes of the samples were known.
         return combine(T, np.sqrt(T * (1 - T) * len(T) / max(len(rows), 1)), originals)[0]
 
@@ -530,7 +530,7 @@ def _without_held_out(
     rows = None
     if len(view.held_out):
         rows = np.setdiff1d(np.arange(len(targets)), view.held_out)
-        targets = take(targets, rows)
+        targets = take_rows(targets, rows)
     return Training(estimator, X, targets, rows=rows, role="student", seed=seed)
 
 
@@ -700,7 +700,7 @@ def find_originals(
     given = view.given[view.labelled]
     rate = 0.0
     if len(given):
-        known = take(guess, view.labelled)
+        known = take_rows(guess, view.labelled)
         T = fit_transition_matrix(known, given)
         rate = float(1 - rowwise(lambda *of: _believed_given(T, *of), known, given).mean())
     return known_originals(
@@ -767,11 +767,14 @@ class Preparation:
         Of each view.
     blend : Blend
         Of the guides, found on all held-out samples.
+    guesses : list of ndarray of shape (n_samples, n_classes)
+        What the blend says of all samples, of each view.
     """
 
     views: list[View]
     guides: list[Guides]
     blend: Blend
+    guesses: list[np.ndarray]
 
 
 def prepare(
@@ -814,7 +817,7 @@ def prepare(
     Returns
     -------
     preparation : Preparation
-        Views, guides and their blend.
+        Views, guides, their blend and what it says.
     """
     whole = whole_view(labels)
     # Networks take long enough to train for one fold.
@@ -844,7 +847,10 @@ def prepare(
             advance(1)
     truth = _held_out_truth(views, labels.n_classes)
     judged = {name: _of_guides(name, guides) for name in guides[0].models}
-    return Preparation(views, guides, Blend.fit(judged, truth))
+    blend = Blend.fit(judged, truth)
+    guessing = [delayed(blend.guess)(guide, X, labels.n_classes) for guide in guides]
+    guesses = rows_in_order(guessing, n_jobs, (_num_samples(X), labels.n_classes))
+    return Preparation(views, guides, blend, list(guesses))
 
 
 def _of_guides(name: str, guides: list[Guides]) -> np.ndarray:
@@ -950,9 +956,7 @@ def learn_and_compare(
         The student, the noise and the decision.
     """
     whole = whole_view(labels)
-    tasks = [delayed(ready.blend.guess)(guides, X, labels.n_classes) for guides in ready.guides]
-    shape = (_num_samples(X), labels.n_classes)
-    guesses = list(rows_in_order(tasks, n_jobs, shape))
+    guesses = ready.guesses
     originals, warning = find_originals(labels, whole, guesses[0])
     views = [whole] + [
         whole.holding_out(view.held_out, labels.given if originals else None)
@@ -998,7 +1002,7 @@ def learn_and_compare(
     rows = whole.labelled
     noise = estimate_noise(
         labels.classes,
-        take(lesson.proba, rows),
+        take_rows(lesson.proba, rows),
         whole.given[rows],
         originals,
         lesson.temperature,

@@ -16,7 +16,7 @@ from scipy.special import gammaln
 from scipy.stats import binom
 
 from pudistill.calibration import Temperature
-from pudistill.rowwise import rowwise, take
+from pudistill.rowwise import rowwise, take_rows
 from pudistill.validation import MISSING
 
 # One sample's worth of doubt, spread evenly: no label is ever impossible.
@@ -137,7 +137,7 @@ def fit_transition_matrix(
     T = np.full((n_classes, n_classes), 1 / n_classes) if start is None else start
     order = np.argsort(given, kind="stable")
     ends = np.searchsorted(given[order], np.arange(n_classes + 1))
-    proba = weighted = take(proba, order)
+    proba = weighted = take_rows(proba, order)
     if weights is not None:
         weighted = rowwise(lambda p, w: p * w[:, None], proba, weights[order])
     parts = [[side[ends[j] : ends[j + 1]] for side in (proba, weighted)] for j in range(n_classes)]

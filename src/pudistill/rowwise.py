@@ -8,6 +8,8 @@ import os
 import tempfile
 import weakref
 from collections.abc import Callable
+from mmap import mmap
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,9 @@ import numpy as np
 BLOCK_SIZE = 16_384
 # Bytes from which on an array lies in a file.
 LARGE = 16 * 2**20
-FILES = Path("/proc/self/fd")
+# Files at a time: each takes two of the descriptors of which a process mostly has 1,024.
+MOST_FILES = 100
+_files: weakref.WeakSet = weakref.WeakSet()
 
 
 def empty(shape: tuple[int, ...], dtype: Any = np.float64) -> np.ndarray:
@@ -37,20 +41,43 @@ def empty(shape: tuple[int, ...], dtype: Any = np.float64) -> np.ndarray:
         is left of it, however the process ends. Where the disk has no room for it, or the system
         is not Linux, the array is in memory after all.
     """
+    room = in_file(shape, dtype)
+    return np.empty(shape, dtype) if room is None else room
+
+
+def in_file(shape: tuple[int, ...], dtype: Any = np.float64) -> np.ndarray | None:
+    """Make room for a large array in a file, see `empty`; None where it belongs into memory."""
     dtype = np.dtype(dtype)
     size = int(np.prod(shape)) * dtype.itemsize
-    if size < LARGE or not FILES.exists():
-        return np.empty(shape, dtype)
+    if size < max(LARGE, 1) or len(_files) >= MOST_FILES:
+        return None
     try:
-        file = tempfile.TemporaryFile()  # noqa: SIM115 (closed by what follows)
+        file = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the array)
+    except OSError:
+        return None
+    try:
         # Room is taken now: a disk that is full when pages are written would kill the process.
         os.posix_fallocate(file.fileno(), 0, size)
-    except OSError:
-        return np.empty(shape, dtype)
-    # A name by which worker processes open it, too, as long as it is used here.
-    mapped = np.memmap(f"/proc/{os.getpid()}/fd/{file.fileno()}", dtype, "r+", shape=shape)
+        if parent_process() is not None:
+            # Of a worker: what it returns is sent, as its file goes when the worker forgets it.
+            with file:
+                return np.frombuffer(mmap(file.fileno(), size), dtype).reshape(shape)
+        # A name by which worker processes open it, too, as long as it is used here.
+        path = f"/proc/{os.getpid()}/fd/{file.fileno()}"
+        if not os.path.samestat(Path(path).stat(), os.fstat(file.fileno())):
+            raise OSError("/proc tells of other processes than this one's")
+        mapped = np.memmap(path, dtype, "r+", shape=shape)
+    except (OSError, AttributeError):  # AttributeError: not Linux
+        file.close()
+        return None
     weakref.finalize(mapped, file.close)
+    _files.add(file)
     return np.asarray(mapped)
+
+
+def is_in_file(array: np.ndarray) -> bool:
+    """Whether an array is one of this process that lies in a file."""
+    return isinstance(array, np.memmap) or isinstance(array.base, np.memmap)
 
 
 def is_temporary(path: str | os.PathLike[str]) -> bool:
@@ -109,9 +136,11 @@ def computed(function: Callable[[slice], np.ndarray], n_rows: int) -> np.ndarray
     for start in range(BLOCK_SIZE, n_rows, BLOCK_SIZE):
         part = slice(start, min(start + BLOCK_SIZE, n_rows))
         result[part] = function(part)
+    if isinstance(result.base, np.memmap):
+        result.base.mode = "r"  # no worker that it is given to can change it
     return result
 
 
-def take(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def take_rows(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Take rows of an array; see `empty`."""
     return rowwise(lambda some: array[some], rows)

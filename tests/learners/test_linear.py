@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from pudistill import learners
+from pudistill.exceptions import InputError
 from pudistill.learners import Training, train, weighted_copies
 from pudistill.learners.linear import affine_map, fit_in_blocks, learns_in_blocks, probabilities
 
@@ -92,6 +93,27 @@ def test_a_class_that_nobody_learns_is_left_out():
     assert found.classes_.tolist() == [0, 2, 3]
 
 
+def test_so_is_one_whose_samples_weigh_nothing():
+    targets, weight = soft(3).round(), np.ones(60)
+    weight[targets[:, 1] == 1] = 0
+    found = fit_in_blocks(LogisticRegression(), in_parts(X[:, :2]), targets, weight)
+    assert found.classes_.tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_nothing_can_be_learned_from_are_told(value):
+    samples = X[:, :2].copy()
+    samples[30, 1] = value
+    for learner in (LogisticRegression(), make_pipeline(StandardScaler(), LogisticRegression())):
+        with pytest.raises(ValueError, match="NaN or infinity|contains infinity"):
+            fit_in_blocks(learner, in_parts(samples), soft(3))
+
+
+def test_one_class_alone_is_told():
+    with pytest.raises(InputError, match="of one class"):
+        fit_in_blocks(LogisticRegression(), in_parts(X), np.eye(2)[np.zeros(60, int)])
+
+
 def test_learning_that_has_not_settled_is_told():
     blocks, targets = in_parts(X[:, :2]), soft(3)
     with pytest.warns(ConvergenceWarning, match="not settled after 2 steps"):
@@ -121,7 +143,7 @@ def test_only_arrays_of_numbers_are_learned_in_blocks():
 
 
 def test_many_samples_are_learned_in_blocks_and_never_copied(monkeypatch):
-    monkeypatch.setattr(learners, "BLOCK_SIZE", 10)
+    monkeypatch.setattr(learners, "MANY", 50)
     monkeypatch.setattr(learners, "LEARNED_AT_ONCE", 7 * 4 * 4)
     taken = []
     take = learners.take

@@ -2,7 +2,8 @@
 
 Inside the package classes are codes 0 … C - 1 and labels are *targets*, rows that sum to 1. A
 learner that knows soft targets (``accepts_soft_targets``, as `TorchClassifier`) gets them as they
-are; any other classifier gets weighted copies, which is the same cross-entropy.
+are; any other classifier gets weighted copies, which is the same cross-entropy. Logistic regression
+on many samples is fitted here, without copies; see `linear`.
 """
 
 import os
@@ -55,6 +56,8 @@ from pudistill.workers import end_with_parent, one_thread
 # A copy with less than this share of the weight of the sample's heaviest one is left out: it costs
 # a row in the learner's fit and hardly changes the sample's cross-entropy.
 SMALLEST_SHARE = 1e-3
+# Samples from which on logistic regressions learn block by block.
+MANY = 16_384
 # Bytes that are learned at once: what a processor keeps close by.
 LEARNED_AT_ONCE = 2**21
 # Rows scored at once: bounds the copy of X that indexing makes.
@@ -117,7 +120,7 @@ class Training:
         return self.X if self.rows is None else _safe_indexing(self.X, self.rows)
 
     def blocks(self) -> Iterator[tuple[Any, slice]]:
-        """Yield it part by part, and where each part is."""
+        """Yield what to learn from part by part, and where each part is."""
         size = max(1, LEARNED_AT_ONCE // (self.X.shape[1] * self.X.itemsize))
         for start in range(0, len(self.targets), size):
             part = slice(start, min(start + size, len(self.targets)))
@@ -224,7 +227,7 @@ def _train_at_rate(task: Training) -> Any:
     final = _final_step(learner)
     if getattr(final, "accepts_soft_targets", False):
         return _fit(learner, task.samples, task.targets, _fit_params(learner, task.sample_weight))
-    if len(task.targets) > BLOCK_SIZE and learns_in_blocks(learner, task.X):
+    if len(task.targets) >= MANY and learns_in_blocks(learner, task.X):
         return fit_in_blocks(learner, task.blocks, task.targets, task.sample_weight)
 
     rows, labels, weights = weighted_copies(task.targets, task.sample_weight)
@@ -404,20 +407,15 @@ def rows_in_order(tasks: Sequence[tuple], n_jobs: int | None, shape: tuple) -> I
 
     Workers on this machine leave large ones in a file, instead of sending them.
     """
-    rooms = [None if is_elsewhere() else _room(shape) for _ in tasks]
+    rooms: list[Any] = [None if is_elsewhere() else rowwise.in_file(shape) for _ in tasks]
     filling = (delayed(_fill)(room, *task) for room, task in zip(rooms, tasks, strict=True))
     for room, result in zip(rooms, in_order(filling, n_jobs), strict=True):
-        yield result if room is None else room
+        yield room if result is None else result
 
 
-def _room(shape: tuple) -> np.ndarray | None:
-    room = rowwise.empty(shape)
-    return room if isinstance(room.base, np.memmap) else None
-
-
-def _fill(room: np.ndarray | None, call: Callable, args: tuple, kwargs: dict) -> np.ndarray | None:
+def _fill(room: Any, call: Callable, args: tuple, kwargs: dict) -> np.ndarray | None:
     result = call(*args, **kwargs)
-    if room is None:
+    if room is None or not rowwise.is_in_file(room):  # or it is a copy, of a back end that sends it
         return result
     room[:] = result
     return None
@@ -542,7 +540,9 @@ def cross_fit_proba(
     folds = deal_folds(targets.argmax(axis=1), n_folds, seed)
     splits = [np.flatnonzero(folds == fold) for fold in range(folds.max(initial=-1) + 1)]
     tasks = (
-        Training(estimator, X, rowwise.take(targets, seen), rows=seen, role="member", seed=seed)
+        Training(
+            estimator, X, rowwise.take_rows(targets, seen), rows=seen, role="member", seed=seed
+        )
         for seen in (np.flatnonzero(folds != fold) for fold in range(len(splits)))
     )
     proba = rowwise.empty(targets.shape)

@@ -17,6 +17,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
+from pudistill.exceptions import InputError
+
 # What is asked of a logistic regression that is fitted here; scikit-learn fits all others.
 PLAIN = {"solver": "lbfgs", "fit_intercept": True, "class_weight": None, "warm_start": False}
 
@@ -120,7 +122,9 @@ def learns_in_blocks(learner: Any, X: Any) -> bool:
     params = last.get_params()
     if not PLAIN.items() <= params.items() or params.get("l1_ratio") or not np.isfinite(last.C):
         return False
-    if params.get("penalty") not in ("l2", "deprecated"):
+    if params.get("penalty", "l2") not in ("l2", "deprecated"):
+        return False
+    if params.get("multi_class", "auto") not in ("auto", "multinomial", "deprecated"):
         return False
     return isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind == "f"
 
@@ -131,7 +135,8 @@ def fit_in_blocks(
     """Fit a logistic regression to soft targets, holding one block of samples at a time.
 
     It minimises what scikit-learn does, `C Σᵢ wᵢ Σ꜀ tᵢ꜀ (-log pᵢ꜀) + ‖W‖² / 2`, by the same
-    method (L-BFGS) to the same tolerance.
+    method (L-BFGS) to the same tolerance. A scaler in front learns each sample once; of weighted
+    copies it would learn those more often that may be of several classes.
 
     Parameters
     ----------
@@ -149,6 +154,11 @@ def fit_in_blocks(
     -------
     learner : estimator
         As scikit-learn would have fitted it: a class that no target gives anything is left out.
+
+    Raises
+    ------
+    InputError
+        If a sample has NaN or infinity, or there is one class only.
 
     Examples
     --------
@@ -172,12 +182,22 @@ def fit_in_blocks(
         fit_in_blocks(learner[-1], blocks, targets, sample_weight)
         return learner
     first, _ = next(blocks())
-    learner.classes_ = np.flatnonzero(targets.sum(axis=0) > 0)
+    shares = targets.sum(axis=0) if sample_weight is None else sample_weight @ targets
+    learner.classes_ = np.flatnonzero(shares > 0)
     learner.n_features_in_ = first.shape[1]
+    if len(learner.classes_) < 2:
+        raise InputError("All samples to learn from are of one class: give some of another, too.")
     if len(learner.classes_) < targets.shape[1]:
         targets = targets[:, learner.classes_]
     loss = _Loss(learner.C, blocks, targets, sample_weight)
     start = np.zeros((loss.n_scores, first.shape[1] + 1))
+    with np.errstate(invalid="ignore"):
+        can_be_learned = np.isfinite(loss(start)[1]).all()
+    if not can_be_learned:
+        raise InputError(
+            "Logistic regression cannot learn from NaN or infinity: put an imputer in front of it, "
+            "or leave out samples that have some."
+        )
     found = minimize(
         lambda flat: loss(flat.reshape(start.shape)),
         start.ravel(),
@@ -185,10 +205,10 @@ def fit_in_blocks(
         method="L-BFGS-B",
         options={"maxiter": learner.max_iter, "maxls": 50, "gtol": learner.tol, "ftol": FLAT},
     )
-    if found.status == 1:
+    if found.status != 0:
         warnings.warn(
-            f"Logistic regression has not settled after {learner.max_iter} steps: scale the "
-            "features, or allow it more by max_iter.",
+            f"Logistic regression has not settled after {found.nit} steps: scale the features, or "
+            "allow it more by max_iter.",
             ConvergenceWarning,
             stacklevel=2,
         )
