@@ -22,6 +22,7 @@ from pudistill.learners.linear import affine_map, probabilities
 from pudistill.model_selection import deal_folds
 from pudistill.progress import Advance, ignore, stage
 from pudistill.pseudo_labels import one_hot
+from pudistill.rowwise import empty
 from pudistill.units import NOWHERE, Checkpoint, keeping, kept
 from pudistill.validation import MISSING, check_features, check_samples
 from pudistill.workers import one_thread
@@ -518,10 +519,11 @@ def _filter_class(
             now.keep(checkpoint)
 
     merged = _merge(now.tallies)
+    by_team = [tally.mean_proba for tally in now.tallies]
     return ClassResult(
         merged.votes,
         merged.mean_proba,
-        np.array([tally.mean_proba for tally in now.tallies]),
+        np.stack(by_team, out=empty((len(by_team), len(noisy)))),
         _merge(now.eval_tallies).mean_proba,
         np.array(now.rule),
         np.array(now.history, dtype=float).reshape(-1, len(HISTORY)),
@@ -806,8 +808,15 @@ def _vote(
     blocks = [rows[start : start + size] for start in range(0, len(rows), size)]
     tasks = (delayed(_vote_on)(members, views, block, rule, settings) for block in blocks)
     at_once = n_jobs if networks and len(blocks) > 1 else 1
-    by_team = zip(*learners.in_order(tasks, at_once), strict=True)
-    return [Tally(*map(np.concatenate, zip(*parts, strict=True))) for parts in by_team]
+    votes = empty((len(settings.teams), len(rows)), np.int16)
+    mean_proba = empty(votes.shape)
+    for start, tallies in zip(
+        range(0, len(rows), size), learners.in_order(tasks, at_once), strict=True
+    ):
+        for team, tally in enumerate(tallies):
+            votes[team, start : start + size] = tally.votes
+            mean_proba[team, start : start + size] = tally.mean_proba
+    return list(map(Tally, votes, mean_proba))
 
 
 def _vote_on(
@@ -857,15 +866,19 @@ def _merge(tallies: Sequence[Tally]) -> Tally:
     """Elect whom more than half of the teams elect; votes are those of the electing teams."""
     if len(tallies) == 1:
         return tallies[0]
-    elected = _elected(tallies)
-    votes = np.where(elected, [tally.votes for tally in tallies], 0).sum(axis=0)
-    proba = np.where(elected, [tally.mean_proba for tally in tallies], 0).sum(axis=0)
-    n_teams = elected.sum(axis=0)
+    n_samples = len(tallies[0].votes)
+    votes, n_teams = np.zeros((2, n_samples), np.int16)
+    proba = np.zeros(n_samples)
+    for tally in tallies:
+        elected = ~np.isnan(tally.mean_proba)
+        votes[elected] += tally.votes[elected]
+        proba[elected] += tally.mean_proba[elected]
+        n_teams += elected
     enough = n_teams > len(tallies) / 2
-    return Tally(
-        np.where(enough, votes, STOPPED_EARLY).astype(np.int16),
-        np.where(enough, proba / np.maximum(n_teams, 1), np.nan),
-    )
+    votes[~enough] = STOPPED_EARLY
+    proba[enough] /= n_teams[enough]
+    proba[~enough] = np.nan
+    return Tally(votes, proba)
 
 
 def cascade_vote(
@@ -946,8 +959,9 @@ class Claims:
     """
 
     def __init__(self, n_samples: int) -> None:
-        self._labels = np.full(n_samples, MISSING)
-        self._strongest = np.full(n_samples, -np.inf)
+        self._labels = np.full(n_samples, MISSING, np.int32)
+        self._strongest = empty((n_samples,))
+        self._strongest[:] = -np.inf
         self._is_tied = np.zeros(n_samples, dtype=bool)
         self._is_disputed = np.zeros(n_samples, dtype=bool)
         self._n_classes = 0

@@ -105,7 +105,7 @@ def test_values_that_nothing_can_be_learned_from_are_told(value):
     samples = X[:, :2].copy()
     samples[30, 1] = value
     for learner in (LogisticRegression(), make_pipeline(StandardScaler(), LogisticRegression())):
-        with pytest.raises(ValueError, match="NaN or infinity|contains infinity"):
+        with pytest.raises(ValueError, match=r"NaN or infinity|contains infinity"):
             fit_in_blocks(learner, in_parts(samples), soft(3))
 
 
