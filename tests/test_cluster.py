@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_info
 from pudistill import TieredPUFilter
 from pudistill.cluster import running_on
 from pudistill.exceptions import InputError, RecoveredWarning
-from pudistill.learners import in_order
+from pudistill.learners import in_order, rows_in_order
 from pudistill.units import Units, bring_home, collecting
 from pudistill.workers import one_thread
 
@@ -73,15 +73,19 @@ def test_samples_that_were_changed_are_sent_again(ray):
         assert list(in_order([delayed(np.sum)(X)] * 2, -1)) == [len(X)] * 2
 
 
-def test_on_dask_labels_are_the_same(blobs, alone):
+@pytest.mark.parametrize("processes", [False, True])
+def test_on_dask_labels_are_the_same(blobs, alone, processes, monkeypatch):
+    monkeypatch.setattr("pudistill.rowwise.LARGE", 0)  # workers are sent copies of files
     distributed = pytest.importorskip("distributed", reason="dask is not installed")
-    workers = {"n_workers": 1, "threads_per_worker": 2, "processes": False}  # quick to start
+    workers = {"n_workers": 1, "threads_per_worker": 2, "processes": processes}
     with (
         distributed.LocalCluster(dashboard_address=None, **workers) as local,
         distributed.Client(local),
         parallel_config("dask", n_jobs=2),
     ):
         assert_same(clone(PU_FILTER).fit(*blobs), alone)
+        found = list(rows_in_order([delayed(np.full)((50, 3), 7.0)] * 2, 2, (50, 3)))
+    np.testing.assert_array_equal(found, np.full((2, 50, 3), 7.0))
 
 
 def test_the_command_line_runs_on_ray(ray, tmp_path, capsys):
