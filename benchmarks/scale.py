@@ -22,6 +22,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -245,9 +246,24 @@ def cost_model(sizes: list[dict[str, Any]]) -> dict[str, Any]:
     for name, values in figures.items():
         slope, fixed = np.polyfit(rows, values, 1)
         model[name] = {"fixed": round(fixed, 2), "a_million_rows": round(slope, 2)}
-    smallest, largest = min(sizes, key=_rows), max(sizes, key=_rows)
-    ratios = {name: round(largest[name] / smallest[name], 2) for name in MEMORY}
-    return {"lines": model, "largest_against_smallest": ratios}
+    ratios = {
+        f"{more['rows']:,} against {fewer['rows']:,}": memory_ratios(fewer, more)
+        for fewer, more in pairwise(sorted(sizes, key=_rows))
+    }
+    return {"lines": model, "memory": ratios}
+
+
+def memory_ratios(fewer: dict[str, Any], more: dict[str, Any]) -> dict[str, float]:
+    """Compare the memory of two sizes, as it is and without what the label table takes."""
+    ratios = {name: more[name] / fewer[name] for name in MEMORY}
+    if "label_table_bytes_a_row" in more:
+        tables = [one["rows"] * one["label_table_bytes_a_row"] / 2**20 for one in (fewer, more)]
+        rest = [
+            one["peak_without_files_mib"] - table
+            for one, table in zip((fewer, more), tables, strict=True)
+        ]
+        ratios["without_files_and_label_table"] = rest[1] / rest[0]
+    return {name: round(ratio, 2) for name, ratio in ratios.items()}
 
 
 def _rows(size: dict[str, Any]) -> int:
