@@ -421,7 +421,14 @@ def _embed(
             if eval_set is not None:
                 eval_samples.append(learners.embed(trunk, eval_set))
             advance(1)
-    return Embeddings(np.array(samples), np.array(eval_samples))
+    return Embeddings(_stacked(samples), _stacked(eval_samples))
+
+
+def _stacked(samples: Sequence[np.ndarray]) -> np.ndarray:
+    """Put the embeddings of all teams into one array; none of an `eval_set` that there is not."""
+    if not samples:
+        return np.array([])
+    return np.stack(samples, out=empty((len(samples), *samples[0].shape), samples[0].dtype))
 
 
 def _with_one_thread(function: Callable, *inputs: Any) -> Any:

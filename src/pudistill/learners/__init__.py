@@ -650,16 +650,16 @@ def embed(learner: Any, X: Any) -> np.ndarray:
     embedding : ndarray of shape (n_samples, n_hidden), float32
         What the network's last layer is given.
     """
-    parts = []
-    for start in range(0, _num_samples(X), BLOCK_SIZE):
-        part = take(X, slice(start, start + BLOCK_SIZE))
-        network = learner
+
+    def of(block: slice) -> np.ndarray:
+        part, network = take(X, block), learner
         while isinstance(network, Pipeline):
             if len(network) > 1:
                 part = network[:-1].transform(part)
             network = network.steps[-1][1]
-        parts.append(network.embed(part))
-    return np.concatenate(parts)
+        return network.embed(part)
+
+    return rowwise.computed(of, _num_samples(X))
 
 
 def needs_calibration(estimator: Any) -> bool:

@@ -883,10 +883,16 @@ def _answers(
         # Copied batch by batch: `inputs` may be a read-only map of a file larger than memory.
         return np.ascontiguousarray(inputs[start : start + batch_size])
 
-    parts = []
-    for part in ahead(load, starts, N_AHEAD) if is_lazy(inputs) else map(load, starts):
+    # One piece for all answers: small ones that are kept would lie in the gaps between batches, none
+    # of which could be used again.
+    result = None
+    parts = ahead(load, starts, N_AHEAD) if is_lazy(inputs) else map(load, starts)
+    for start, part in zip(starts, parts, strict=True):
         batch = torch.tensor(part, device=hardware.device)
         with hardware.autocast():
             answers = answer(network_input(batch, mean, inverse_scale))
-        parts.append(answers.cpu())
-    return torch.cat(parts)
+        if result is None:
+            result = torch.empty((len(inputs), *answers.shape[1:]), dtype=answers.dtype)
+        result[start : start + len(part)] = answers
+    assert result is not None, "there are no samples"
+    return result
