@@ -883,8 +883,8 @@ def _answers(
         # Copied batch by batch: `inputs` may be a read-only map of a file larger than memory.
         return np.ascontiguousarray(inputs[start : start + batch_size])
 
-    # One piece for all answers: small ones that are kept would lie in the gaps between batches, none
-    # of which could be used again.
+    # One piece for all answers: small ones that are kept would lie in the gaps that batches leave,
+    # none of which could be used again.
     result = None
     parts = ahead(load, starts, N_AHEAD) if is_lazy(inputs) else map(load, starts)
     for start, part in zip(starts, parts, strict=True):
