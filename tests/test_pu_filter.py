@@ -18,7 +18,7 @@ from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from pudistill import InputError, TieredPUFilter, TorchClassifier, learners
+from pudistill import InputError, TieredPUFilter, TorchClassifier, learners, rowwise
 from pudistill.exceptions import DivergedError, RecoveredWarning
 from pudistill.pu_filter import (
     PRIOR_PRECISION,
@@ -566,7 +566,7 @@ def test_votes_do_not_depend_on_the_blocks(blobs, monkeypatch):
     X, y, trusted = blobs
     pu_filter = TieredPUFilter(n_members=4, max_iter=2, threshold="auto", random_state=0)
     at_once = pu_filter.fit(X, y, trusted, eval_set=X)
-    monkeypatch.setattr(learners, "BLOCK_SIZE", 37)
+    monkeypatch.setattr(rowwise, "BLOCK_SIZE", 37)
     in_blocks = clone(pu_filter).fit(X, y, trusted, eval_set=X)
     for name in ("votes_", "team_labels_", "eval_labels_"):
         np.testing.assert_array_equal(getattr(in_blocks, name), getattr(at_once, name))

@@ -12,17 +12,16 @@ import numpy as np
 import pandas as pd
 from joblib import Memory, delayed, effective_n_jobs
 from sklearn.base import BaseEstimator, _fit_context
-from sklearn.utils import _safe_indexing, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _num_samples
 
-from pudistill import learners
+from pudistill import learners, rowwise
 from pudistill.exceptions import InputError, RecoveredWarning
 from pudistill.learners.linear import affine_map, probabilities
 from pudistill.model_selection import deal_folds
 from pudistill.progress import Advance, ignore, stage
 from pudistill.pseudo_labels import one_hot
-from pudistill.rowwise import empty
 from pudistill.units import NOWHERE, Checkpoint, keeping, kept
 from pudistill.validation import MISSING, check_features, check_samples
 from pudistill.workers import one_thread
@@ -410,7 +409,7 @@ def _embed(
     ]
     tasks = (
         learners.Training(
-            estimator, _safe_indexing(X, some), targets[some], role="teacher", seed=settings.seed
+            estimator, X, targets[some], rows=some, role="teacher", seed=settings.seed
         )
         for some in rows
     )
@@ -424,11 +423,11 @@ def _embed(
     return Embeddings(_stacked(samples), _stacked(eval_samples))
 
 
-def _stacked(samples: Sequence[np.ndarray]) -> np.ndarray:
-    """Put the embeddings of all teams into one array; none of an `eval_set` that there is not."""
-    if not samples:
+def _stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Put what there is of all teams into one array; of an `eval_set` there may be nothing."""
+    if not arrays:
         return np.array([])
-    return np.stack(samples, out=empty((len(samples), *samples[0].shape), samples[0].dtype))
+    return np.stack(arrays, out=rowwise.empty((len(arrays), *arrays[0].shape), arrays[0].dtype))
 
 
 def _with_one_thread(function: Callable, *inputs: Any) -> Any:
@@ -526,11 +525,10 @@ def _filter_class(
             now.keep(checkpoint)
 
     merged = _merge(now.tallies)
-    by_team = [tally.mean_proba for tally in now.tallies]
     return ClassResult(
         merged.votes,
         merged.mean_proba,
-        np.stack(by_team, out=empty((len(by_team), len(noisy)))),
+        _stacked([tally.mean_proba for tally in now.tallies]),
         _merge(now.eval_tallies).mean_proba,
         np.array(now.rule),
         np.array(now.history, dtype=float).reshape(-1, len(HISTORY)),
@@ -811,12 +809,12 @@ def _vote(
         return [_no_votes(len(rows)) for _ in settings.teams]
     networks = any(map(learners.continues_training, members))
     # The same whatever the number of workers, as results are, to the last digit.
-    size = NETWORKS_BLOCK if networks else learners.BLOCK_SIZE
+    size = NETWORKS_BLOCK if networks else rowwise.BLOCK_SIZE
     blocks = [rows[start : start + size] for start in range(0, len(rows), size)]
     tasks = (delayed(_vote_on)(members, views, block, rule, settings) for block in blocks)
     at_once = n_jobs if networks and len(blocks) > 1 else 1
-    votes = empty((len(settings.teams), len(rows)), np.int16)
-    mean_proba = empty(votes.shape)
+    votes = rowwise.empty((len(settings.teams), len(rows)), np.int16)
+    mean_proba = rowwise.empty(votes.shape)
     for start, tallies in zip(
         range(0, len(rows), size), learners.in_order(tasks, at_once), strict=True
     ):
@@ -967,7 +965,7 @@ class Claims:
 
     def __init__(self, n_samples: int) -> None:
         self._labels = np.full(n_samples, MISSING, np.int32)
-        self._strongest = empty((n_samples,))
+        self._strongest = rowwise.empty((n_samples,))
         self._strongest[:] = -np.inf
         self._is_tied = np.zeros(n_samples, dtype=bool)
         self._is_disputed = np.zeros(n_samples, dtype=bool)

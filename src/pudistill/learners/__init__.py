@@ -60,8 +60,6 @@ SMALLEST_SHARE = 1e-3
 MANY = 16_384
 # Bytes that are learned at once: what a processor keeps close by.
 LEARNED_AT_ONCE = 2**21
-# Rows scored at once: bounds the copy of X that indexing makes.
-BLOCK_SIZE = rowwise.BLOCK_SIZE
 CALIBRATION_FOLDS = 3
 ENOUGH_TO_SCALE = 10_000  # samples that tell features' means and scales
 PRETRAINED = "transformers:"  # before the name of a network that others have trained

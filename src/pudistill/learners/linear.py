@@ -56,21 +56,31 @@ def affine_map(learner: Any) -> AffineMap | None:
     >>> bool(np.allclose(X @ weights + intercept, learner.decision_function(X)))
     True
     """
-    steps = [step for _, step in learner.steps] if isinstance(learner, Pipeline) else [learner]
-    *before, last = steps
-    if type(last) is not LogisticRegression or len(last.classes_) != 2:
+    parts = _scaler_and_regression(learner)
+    if parts is None or len(parts[1].classes_) != 2:
         return None
+    scaler, last = parts
     weights, intercept = last.coef_[0].astype(np.float64), float(last.intercept_[0])
-    if not before:
+    if scaler is None:
         return AffineMap(weights, intercept)
-    if len(before) > 1 or type(before[0]) is not StandardScaler:
-        return None
-    scaler = before[0]
     if scaler.scale_ is not None:
         weights = weights / scaler.scale_
     if scaler.with_mean:
         intercept -= float(weights @ scaler.mean_)
     return AffineMap(weights, intercept)
+
+
+def _scaler_and_regression(
+    learner: Any,
+) -> tuple[StandardScaler | None, LogisticRegression] | None:
+    """Take a logistic regression, as it is or behind a scaler, apart; None: something else."""
+    steps = [step for _, step in learner.steps] if isinstance(learner, Pipeline) else [learner]
+    *before, last = steps
+    if type(last) is not LogisticRegression or len(before) > 1:
+        return None
+    if not before:
+        return None, last
+    return (before[0], last) if type(before[0]) is StandardScaler else None
 
 
 def probabilities(maps: Sequence[AffineMap], block: Any) -> np.ndarray:
@@ -113,12 +123,10 @@ def learns_in_blocks(learner: Any, X: Any) -> bool:
     can : bool
         For logistic regression with L2 penalty, behind a scaler or not, and numbers in one array.
     """
-    steps = [step for _, step in learner.steps] if isinstance(learner, Pipeline) else [learner]
-    *before, last = steps
-    if type(last) is not LogisticRegression or len(before) > 1:
+    parts = _scaler_and_regression(learner)
+    if parts is None:
         return False
-    if before and type(before[0]) is not StandardScaler:
-        return False
+    last = parts[1]
     params = last.get_params()
     if not PLAIN.items() <= params.items() or params.get("l1_ratio") or not np.isfinite(last.C):
         return False
