@@ -1,11 +1,12 @@
 """Arrays with a row a sample are the same, however many rows are computed at once and wherever."""
 
-import gc
 import os
 import pickle
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from weakref import WeakSet
 
 import numpy as np
 import pytest
@@ -25,10 +26,27 @@ def tiny_blocks(monkeypatch):
     """Compute 7 rows at once, and let every array lie in a file."""
     monkeypatch.setattr(rowwise, "BLOCK_SIZE", 7)
     monkeypatch.setattr(rowwise, "LARGE", 0)
+    monkeypatch.setattr(rowwise, "_files", WeakSet())  # whatever other tests have left
 
 
-def open_files():
-    return {file.name for file in Path("/proc/self/fd").iterdir()}
+@pytest.fixture
+def files(monkeypatch):
+    """Files that were opened; those of other tests are nothing to count."""
+    opened = []
+    open_file = tempfile.TemporaryFile
+
+    def opens():
+        opened.append(open_file())
+        return opened[-1]
+
+    monkeypatch.setattr("tempfile.TemporaryFile", opens)
+    return opened
+
+
+def descriptors(which):
+    """How many descriptors of this process are of a file; which: its `os.stat` result."""
+    found = [file for file in Path("/proc/self/fd").iterdir() if file.exists()]
+    return sum(os.path.samestat(file.stat(), which) for file in found)
 
 
 @pytest.mark.parametrize("n_rows", [0, 1, 7, 8, 20])
@@ -42,18 +60,18 @@ def test_a_function_of_rows_is_applied_to_all(tiny_blocks, n_rows):
     assert whole.dtype == bool
 
 
-def test_files_go_with_their_arrays(tiny_blocks):
-    before = open_files()
+def test_files_go_with_their_arrays(tiny_blocks, files):
     array = rowwise.empty((5, 2), np.int16)
     part = array[1:]
     part[:] = 7
     del array
-    gc.collect()
     assert (part == 7).all()  # a part keeps the whole
-    assert open_files() > before
+    (file,) = files
+    which = os.fstat(file.fileno())
+    assert descriptors(which) == 2
     del part
-    gc.collect()
-    assert open_files() == before
+    assert file.closed
+    assert descriptors(which) == 0
 
 
 def test_nothing_is_left_of_a_process_that_was_killed(tmp_path):
@@ -68,7 +86,7 @@ def test_nothing_is_left_of_a_process_that_was_killed(tmp_path):
 
 
 @pytest.mark.parametrize("lacking", ["folder", "room", "proc", "descriptors"])
-def test_where_there_can_be_no_file_it_is_memory(tiny_blocks, monkeypatch, lacking):
+def test_where_there_can_be_no_file_it_is_memory(tiny_blocks, files, monkeypatch, lacking):
     def refuse(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
@@ -82,11 +100,11 @@ def test_where_there_can_be_no_file_it_is_memory(tiny_blocks, monkeypatch, lacki
         monkeypatch.setattr(rowwise, "MOST_FILES", 1)
         others = [rowwise.empty((5, 2)) for _ in range(2)]
         assert list(map(rowwise.is_in_file, others)) == [True, False]
-    before = open_files()
+    wanted = len(files)
     array = rowwise.empty((5, 2))
     array[:] = 1
     assert not rowwise.is_in_file(array)
-    assert open_files() == before
+    assert all(file.closed for file in files[wanted:])
 
 
 def test_they_are_not_taken_for_files_that_others_can_open(tiny_blocks):
