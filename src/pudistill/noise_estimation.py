@@ -16,7 +16,7 @@ from scipy.special import gammaln
 from scipy.stats import binom
 
 from pudistill.calibration import Temperature
-from pudistill.rowwise import rowwise, take_rows
+from pudistill.rowwise import BLOCK_SIZE, rowwise, take_rows
 from pudistill.validation import MISSING
 
 # One sample's worth of doubt, spread evenly: no label is ever impossible.
@@ -196,15 +196,16 @@ def smoothed(counts: np.ndarray) -> np.ndarray:
 def _lean(counts: np.ndarray, popular: np.ndarray) -> np.ndarray:
     """Mix rows of counts with what is popular, as strongly as is likeliest; zeros stay zeros."""
     base = popular / popular.sum(axis=1, keepdims=True)
-    used = base > 0
     n = counts.sum(axis=1)
-
-    def evidence(strength: float) -> float:
-        prior = np.where(used, strength * base, 1.0)
-        entries = np.where(used, gammaln(prior + counts) - gammaln(prior), 0.0)
-        return entries.sum() + (gammaln(strength) - gammaln(strength + n)).sum()
-
-    strength = max(STRENGTHS, key=evidence)
+    strengths = STRENGTHS[:, None]
+    evidence = (gammaln(strengths) - gammaln(strengths + n)).sum(axis=1)
+    # All strengths at once: a bootstrap asks thousands of times, mostly of a few classes.
+    shares, counted = base[base > 0], counts[base > 0]
+    for start in range(0, len(shares), BLOCK_SIZE):
+        some = slice(start, start + BLOCK_SIZE)
+        prior = strengths * shares[some]
+        evidence += (gammaln(prior + counted[some]) - gammaln(prior)).sum(axis=1)
+    strength = STRENGTHS[evidence.argmax()]
     return (counts + strength * base) / (n + strength)[:, None]
 
 
