@@ -611,7 +611,7 @@ def test_trunks_are_kept_with_the_votes(overlapping, network, tmp_path, monkeypa
     np.testing.assert_array_equal(first.votes_, again.votes_)
 
 
-@pytest.mark.parametrize("rule", [{"threshold": 0.6, "min_votes": 3}, {"threshold": "auto"}])
+@pytest.mark.parametrize("rule", [{"threshold": 0.6, "min_votes": 2}, {"threshold": "auto"}])
 def test_stacked_members_find_what_members_one_by_one_find(rule, monkeypatch):
     pytest.importorskip("torch")
     from pudistill.learners import torch_classifier
@@ -620,7 +620,7 @@ def test_stacked_members_find_what_members_one_by_one_find(rule, monkeypatch):
     X, y = X[y < 2].reshape(-1, 8, 8, 1).astype(np.uint8), y[y < 2]
     trusted = np.arange(len(y)) % 5 == 0
     network = torch_classifier.TorchClassifier("small_cnn", epochs=12, precision="fp32")
-    settings = {"n_members": 5, "max_iter": 2, "tol": None, "random_state": 0} | rule
+    settings = {"n_members": 3, "max_iter": 2, "tol": None, "random_state": 0} | rule
     found = []
     stacks = []
     together = torch_classifier.fit_together
@@ -633,7 +633,7 @@ def test_stacked_members_find_what_members_one_by_one_find(rule, monkeypatch):
         monkeypatch.setattr(learners, "_can_be_stacked", lambda _, can=can_be_stacked: can)
         monkeypatch.setattr(torch_classifier, "fit_together", stack)
         found.append(TieredPUFilter(network, **settings).fit(X, y, trusted).clean_labels_ >= 0)
-    assert stacks == [5] * 4
+    assert stacks == [3] * 4
     alone, together_found = found
     assert alone[~trusted].any()
     assert (alone & together_found).sum() >= 0.98 * (alone | together_found).sum()

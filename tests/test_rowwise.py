@@ -159,7 +159,7 @@ def test_what_is_learned_does_not_depend_on_it(monkeypatch, learner, n_jobs):
 
     def fitted():
         classifier = PUDistillClassifier(
-            learner, n_members=5, max_iter=2, n_jobs=n_jobs, random_state=0
+            learner, n_members=3, max_iter=1, n_jobs=n_jobs, random_state=0
         )
         return classifier.fit(X, noisy, trusted)
 
