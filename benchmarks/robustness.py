@@ -131,6 +131,7 @@ def our_result(
     classifier.fit_student(group.X, y, trusted)
     result = group.scored(classifier.predict(group.X_test))
     result["noise_rate_estimate"] = float(classifier.noise_.rate)
+    result["noise_rate_interval"] = [float(bound) for bound in classifier.noise_.rate_interval]
     if noise.kind == "asymmetric":
         result["flips_found"] = flips_found(classifier.noise_.transition_matrix, group.class_map)
     if (expected := classifier.expected_accuracy_) is not None:

@@ -179,17 +179,27 @@ def goals(rows: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
 
 def with_errors(rows: pd.DataFrame) -> pd.DataFrame:
     """Our runs, with how wrong they are about the noise and about themselves."""
-    expected = ["noise_rate_estimate", "noise_rate", "interval", "flips_found", "n_test"]
+    expected = ["noise_rate_estimate", "noise_rate", "noise_rate_interval"]
+    expected += ["interval", "flips_found", "n_test"]
     runs = rows[rows["method"].isin([OURS, KNOWN])].reindex(columns=[*rows, *expected])
     runs = runs.loc[:, ~runs.columns.duplicated()].copy()
     runs["error"] = (runs["noise_rate_estimate"] - runs["noise_rate"]).abs()
-    low, high = (runs["interval"].astype(object).str[bound].astype(float) for bound in (0, 1))
+    low, high = bounds(runs["noise_rate_interval"])
+    runs["rate_inside"] = runs["noise_rate"].between(low, high).where(low.notna())
+    runs["rate_width"] = high - low
+    low, high = bounds(runs["interval"])
     accuracy = runs["test_accuracy"].astype(float)
     runs["inside"] = accuracy.between(low, high).where(low.notna())
     runs["width"] = high - low
     own = 1.96 * np.sqrt(accuracy * (1 - accuracy) / runs["n_test"].astype(float))
     runs["inside_of_both"] = (accuracy - (low + high) / 2).abs() <= np.hypot(own, (high - low) / 2)
     return runs
+
+
+def bounds(intervals: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """Take intervals apart, some of which may be missing."""
+    low, high = (intervals.astype(object).str[bound].astype(float) for bound in (0, 1))
+    return low, high
 
 
 def estimates(rows: pd.DataFrame) -> pd.DataFrame:

@@ -310,6 +310,17 @@ def test_intervals_contain_the_truth(T):
     assert (np.array(zeros) < 0.05).all()
 
 
+@pytest.mark.parametrize("sharpness", [0.95, 1.05])
+def test_the_interval_of_many_samples_allows_for_predictions_that_are_off(sharpness):
+    proba, true, labels = simulate(symmetric(10, 0.4), 40_000)
+    proba = Temperature(sharpness).apply(proba)
+    found = estimate_noise(np.arange(10), proba, labels, None, Temperature(1.0, 0.01), seed=0)
+    low, high = found.rate_interval
+    assert abs(found.rate - (true != labels).mean()) > 0.01
+    assert low <= (true != labels).mean() <= high
+    assert high - low < 0.06
+
+
 def test_the_rate_is_the_share_of_wrong_labels_whatever_the_shares_of_the_classes():
     T = np.array([[0.9, 0.1, 0], [0, 0.5, 0.5], [0.1, 0.1, 0.8]])
     prior = np.array([0.7, 0.2, 0.1])

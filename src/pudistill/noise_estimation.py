@@ -24,7 +24,7 @@ SMOOTHING = 1.0
 # How many samples' worth a class's row may lean on the other rows.
 STRENGTHS = np.geomspace(0.1, 1e4, 21)
 # What calibration may be off by, whatever the number of samples: without it a million noisy labels
-# would silence the few trusted ones that are certain.
+# would silence the few trusted ones that are certain, and be sure of a rate that is wrong.
 SYSTEMATIC_ERROR = 0.02
 N_BOOTSTRAP = 200
 # Rows that a bootstrap draws; the spread is scaled to all of them.
@@ -330,14 +330,10 @@ def estimate_noise(
     # Fewer rows than there are scatter more; what is left is moved onto the estimate itself.
     samples = transition_matrix + (samples - centre) * np.sqrt(size / max(len(given), 1))
     spread = samples.std(axis=0) if draws else np.ones_like(transition_matrix)
-    certainty = 2 * np.sqrt(transition_matrix * (1 - transition_matrix))
-    samples = samples + rng.normal(0, SYSTEMATIC_ERROR / 2, samples.shape) * certainty
+    samples = _with_systematic_error(samples, transition_matrix, rng)
 
     T, share = combine(transition_matrix, spread, originals)
-    drawn = np.array(
-        [combine(one, spread, _resampled(originals, rng))[0] for one in np.clip(samples, 0, 1)]
-    )
-    drawn /= drawn.sum(axis=2, keepdims=True)
+    drawn = np.array([combine(one, spread, _resampled(originals, rng))[0] for one in samples])
     responsibility = rowwise(lambda *of: _responsibility(T, *of), proba, given)
     prior = responsibility.mean(axis=0) if len(given) else np.full(n_classes, 1 / n_classes)
     wrong = 1 - np.diagonal(drawn, axis1=1, axis2=2)
@@ -358,6 +354,21 @@ def estimate_noise(
         sources={"trusted originals": share, "model of the given labels": 1 - share},
         warnings=[*notes, *_thin_classes(classes, prior * len(given))],
     )
+
+
+def _with_systematic_error(
+    samples: np.ndarray, T: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Move draws of a matrix by what calibration may be off by; rows sum to 1."""
+    diagonal = np.eye(len(T), dtype=bool)
+    error = rng.normal(0, SYSTEMATIC_ERROR / 2, samples.shape)
+    # Predictions that are too sure are so of all classes: errors of their rates do not cancel out.
+    error = np.where(diagonal, error[:, :1, :1], error)
+    moved = np.clip(samples + error * 2 * np.sqrt(T * (1 - T)), 1e-12, 1)
+    right = np.where(diagonal, moved, 0)
+    wrong = moved - right
+    n_wrong = 1 - right.sum(axis=2, keepdims=True)
+    return right + n_wrong * wrong / wrong.sum(axis=2, keepdims=True)
 
 
 def _responsibility(T: np.ndarray, proba: np.ndarray, given: np.ndarray) -> np.ndarray:
