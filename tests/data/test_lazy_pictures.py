@@ -1,9 +1,11 @@
 """Pictures that stay on disk: the same results, in memory that does not grow with their number."""
 
 import io
+import os
 import pickle
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import joblib
@@ -19,7 +21,7 @@ from torch import nn
 
 from pudistill import PUDistillClassifier, TorchClassifier
 from pudistill.data import load_dataset
-from pudistill.data.lazy_pictures import DECODED, is_lazy
+from pudistill.data.lazy_pictures import DECODED, FOLDER, PictureWriter, is_lazy
 from pudistill.data.pictures import decode_pictures
 from pudistill.exceptions import InputError
 from pudistill.units import key_of
@@ -189,6 +191,33 @@ def test_pictures_that_would_fill_the_memory_stay_on_disk(digits, monkeypatch):
     assert not is_lazy(load_dataset(digits).X)
     memory.available -= 1
     assert is_lazy(load_dataset(digits).X)
+
+
+KILLED = """
+import os, signal
+import numpy as np
+from pudistill.data.lazy_pictures import PictureWriter
+with PictureWriter(decode=None) as writer:
+    writer.append(np.zeros((2, 2), np.uint8), b"")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_pictures_of_a_process_that_was_killed_are_removed_by_the_next(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ours = PictureWriter(decode=None)
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", KILLED], env=environment, check=False)
+    left = set(tmp_path.glob(f"{FOLDER}*"))
+    assert len(left) == 3  # whose process lives, or may only have begun
+    young, *others = left - {ours._folder}
+    for folder in (ours._folder, *others):
+        os.utime(folder, (0, 0))
+    PictureWriter(decode=None)
+    assert {*tmp_path.iterdir()} == {young, ours._folder}
+    del ours
+    assert [*tmp_path.iterdir()] == [young]
 
 
 PEAK = """

@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from hashlib import sha256
 from itertools import pairwise
@@ -11,9 +12,13 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from pudistill.exceptions import InputError
 
+FOLDER, LOCK = "pudistill-pictures-", "lock"
+# Seconds for which a new folder is left alone: its process may not have locked it yet.
+YOUNG = 60
 DECODED, ENCODED, ENDS = "decoded", "encoded", "ends"
 # Before what is kept of a picture that is not decoded: whether its path or its content follows.
 IS_PATH, IS_CONTENT = b"p", b"c"
@@ -198,12 +203,17 @@ class PictureWriter:
     ----------
     pictures : LazyPictures
         What was written, after the ``with`` block. Its folder lies where temporary files do, and
-        is removed with the last object that shares it.
+        is removed with the last object that shares it; that of a process that was killed, by the
+        next one that writes pictures.
     """
 
     def __init__(self, decode: Any, limit: int | None = None) -> None:
-        self._owner = tempfile.TemporaryDirectory(prefix="pudistill-pictures-")
-        self._folder = Path(self._owner.name)
+        _remove_abandoned(Path(tempfile.gettempdir()))
+        directory = tempfile.TemporaryDirectory(prefix=FOLDER)
+        self._folder = Path(directory.name)
+        lock = FileLock(self._folder / LOCK, thread_local=False)
+        lock.acquire()
+        self._owner = directory, lock
         self._decode = decode
         free = shutil.disk_usage(self._folder).free
         self._limit = int(LARGEST_SHARE_OF_DISK * free) if limit is None else limit
@@ -263,6 +273,17 @@ class PictureWriter:
             self._digest.hexdigest(),
         )
         return LazyPictures(self._folder, stored, self._decode, self._owner)
+
+
+def _remove_abandoned(where: Path) -> None:
+    """Remove folders of pictures whose processes were killed: nobody holds their locks."""
+    for folder in where.glob(f"{FOLDER}*"):
+        try:
+            if time.time() - folder.stat().st_mtime > YOUNG:
+                with FileLock(folder / LOCK, timeout=0):
+                    shutil.rmtree(folder, ignore_errors=True)
+        except (Timeout, OSError):  # in use, just removed, or somebody else's
+            continue
 
 
 def _positions(rows: Any, n: int) -> np.ndarray:
