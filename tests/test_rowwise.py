@@ -150,8 +150,7 @@ def is_writeable(array):
     return array.flags.writeable
 
 
-@pytest.mark.parametrize("n_jobs", [1, 2])
-@pytest.mark.parametrize("learner", [LogisticRegression(), LinearSVC()], ids=repr)
+@pytest.mark.parametrize(("learner", "n_jobs"), [(LogisticRegression(), 2), (LinearSVC(), 1)])
 def test_what_is_learned_does_not_depend_on_it(monkeypatch, learner, n_jobs):
     X, y = make_blobs(300, centers=3, cluster_std=3, random_state=0)
     trusted = np.arange(300) % 5 == 0

@@ -31,7 +31,7 @@ def quick(name, **params):
 # Networks pass over small data sets hundreds of times by default.
 CHECKED = {name: cls() for name, cls in ALL.items()}
 for name in NETWORKS_ONLY:
-    CHECKED[name].set_params(estimator=TorchClassifier(epochs=20))
+    CHECKED[name].set_params(estimator=TorchClassifier(epochs=10))
 
 
 @parametrize_with_checks([*CHECKED.values()])
