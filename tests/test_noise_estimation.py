@@ -11,12 +11,14 @@ from scipy.special import softmax
 from pudistill import noise_estimation
 from pudistill.calibration import Temperature
 from pudistill.noise_estimation import (
+    SYSTEMATIC_ERROR,
     Originals,
     combine,
     estimate_noise,
     fit_transition_matrix,
     known_originals,
     smoothed,
+    systematic_error,
 )
 from pudistill.pseudo_labels import one_hot
 
@@ -260,6 +262,38 @@ def test_the_sources_are_weighed_by_how_many_samples_they_are_worth():
     np.testing.assert_allclose(np.diag(found), expected)
     np.testing.assert_allclose(found.sum(axis=1), 1)
     assert share == pytest.approx((30 / (30 + worth) + 10 / (10 + worth)) / 2)
+
+
+@pytest.mark.parametrize("n", [40, 4000])
+def test_a_model_that_originals_contradict_is_believed_less(n):
+    T = symmetric(2, 0.6)  # 70 % right
+    draws = np.tile(T, (5, 1, 1))
+    verified = np.tile([0, 1], n // 2)
+    originals = Originals(verified, np.where(np.arange(n) % 10 < 6, verified, 1 - verified))
+    # 60 % right, which of 40 is no contradiction: two standard errors are 14 points.
+    excess = 0.1**2 - 4 * 0.7 * 0.3 / n
+    expected = 2 * np.sqrt(excess) if n == 4000 else SYSTEMATIC_ERROR
+    assert systematic_error(draws, T, originals) == pytest.approx(expected)
+    assert systematic_error(draws, T, None) == SYSTEMATIC_ERROR
+    doubtful = draws + np.array([-0.2, -0.1, 0, 0.1, 0.2])[:, None, None] * np.array(
+        [[1, -1], [-1, 1]]
+    )
+    assert systematic_error(doubtful, T, originals) == SYSTEMATIC_ERROR
+
+
+def test_a_model_that_is_wrong_does_not_outweigh_many_originals():
+    T = cyclic(10, 0.4)
+    proba, true, labels = simulate(T, 40_000)
+    known = np.arange(20_000)
+    originals = Originals(true[known], labels[known])
+    too_sure = Temperature(1.2).apply(proba[20_000:])
+    found = estimate_noise(
+        np.arange(10), too_sure, labels[20_000:], originals, Temperature(1.0, 0.01), seed=0
+    )
+    low, high = found.rate_interval
+    assert found.sources["trusted originals"] > 0.8
+    assert found.rate == pytest.approx(0.4, abs=0.006)
+    assert low <= 0.4 <= high
 
 
 @pytest.mark.parametrize("change", ["more originals", "a less certain model"])

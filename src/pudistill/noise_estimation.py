@@ -23,8 +23,9 @@ from pudistill.validation import MISSING
 SMOOTHING = 1.0
 # How many samples' worth a class's row may lean on the other rows.
 STRENGTHS = np.geomspace(0.1, 1e4, 21)
-# What calibration may be off by, whatever the number of samples: without it a million noisy labels
-# would silence the few trusted ones that are certain, and be sure of a rate that is wrong.
+# What calibration may be off by (two standard deviations), whatever the number of samples: without
+# it a million noisy labels would silence the few trusted ones that are certain, and be sure of a
+# rate that is wrong.
 SYSTEMATIC_ERROR = 0.02
 N_BOOTSTRAP = 200
 # Rows that a bootstrap draws; the spread is scaled to all of them.
@@ -245,8 +246,40 @@ def known_originals(
     return originals, None
 
 
+def systematic_error(draws: np.ndarray, T: np.ndarray, originals: Originals | None) -> float:
+    """Tell what the estimate from the noisy samples may be off by, beyond its sampling error.
+
+    Parameters
+    ----------
+    draws : ndarray of shape (n_draws, n_classes, n_classes)
+        Its bootstrap.
+    T : ndarray of shape (n_classes, n_classes)
+        The estimate.
+    originals : Originals or None
+        Certain pairs of true and given label.
+
+    Returns
+    -------
+    error : float
+        Two standard deviations of a rate: what is usual, or more where it differs from the
+        originals by more than two standard errors of the difference.
+    """
+    if originals is None:
+        return SYSTEMATIC_ERROR
+    n = len(originals.given)
+    shares = np.bincount(originals.verified, minlength=len(T)) / n
+    right = np.diag(T)
+    difference = (originals.given == originals.verified).mean() - right @ shares
+    variance = (right * (1 - right)) @ shares / n
+    variance += (np.diagonal(draws, axis1=1, axis2=2) @ shares).var()
+    return float(max(SYSTEMATIC_ERROR, 2 * np.sqrt(max(difference**2 - 4 * variance, 0))))
+
+
 def combine(
-    T: np.ndarray, spread: np.ndarray, originals: Originals | None
+    T: np.ndarray,
+    spread: np.ndarray,
+    originals: Originals | None,
+    systematic: float = SYSTEMATIC_ERROR,
 ) -> tuple[np.ndarray, float]:
     """Weigh the two sources by how many samples each is worth.
 
@@ -258,6 +291,8 @@ def combine(
         Its standard error.
     originals : Originals or None
         Certain pairs of true and given label.
+    systematic : float, default=SYSTEMATIC_ERROR
+        What it may be off by besides, see `systematic_error`.
 
     Returns
     -------
@@ -274,7 +309,7 @@ def combine(
     n = counts.sum(axis=1)
     # A multinomial's variance is T (1 - T) / n: as many certain samples would say as much.
     variance = (T * (1 - T)).sum(axis=1)
-    worth = variance / ((spread**2).sum(axis=1) + SYSTEMATIC_ERROR**2)
+    worth = variance / ((spread**2).sum(axis=1) + systematic**2)
     worth = np.maximum(worth, 1.0)
     return (counts + worth[:, None] * T) / (n + worth)[:, None], float((n / (n + worth)).mean())
 
@@ -330,10 +365,13 @@ def estimate_noise(
     # Fewer rows than there are scatter more; what is left is moved onto the estimate itself.
     samples = transition_matrix + (samples - centre) * np.sqrt(size / max(len(given), 1))
     spread = samples.std(axis=0) if draws else np.ones_like(transition_matrix)
-    samples = _with_systematic_error(samples, transition_matrix, rng)
+    systematic = systematic_error(samples, transition_matrix, originals)
+    samples = _with_systematic_error(samples, transition_matrix, systematic, rng)
 
-    T, share = combine(transition_matrix, spread, originals)
-    drawn = np.array([combine(one, spread, _resampled(originals, rng))[0] for one in samples])
+    T, share = combine(transition_matrix, spread, originals, systematic)
+    drawn = np.array(
+        [combine(one, spread, _resampled(originals, rng), systematic)[0] for one in samples]
+    )
     responsibility = rowwise(lambda *of: _responsibility(T, *of), proba, given)
     prior = responsibility.mean(axis=0) if len(given) else np.full(n_classes, 1 / n_classes)
     wrong = 1 - np.diagonal(drawn, axis1=1, axis2=2)
@@ -357,11 +395,11 @@ def estimate_noise(
 
 
 def _with_systematic_error(
-    samples: np.ndarray, T: np.ndarray, rng: np.random.Generator
+    samples: np.ndarray, T: np.ndarray, systematic: float, rng: np.random.Generator
 ) -> np.ndarray:
     """Move draws of a matrix by what calibration may be off by; rows sum to 1."""
     diagonal = np.eye(len(T), dtype=bool)
-    error = rng.normal(0, SYSTEMATIC_ERROR / 2, samples.shape)
+    error = rng.normal(0, systematic / 2, samples.shape)
     # Predictions that are too sure are so of all classes: errors of their rates do not cancel out.
     error = np.where(diagonal, error[:, :1, :1], error)
     moved = np.clip(samples + error * 2 * np.sqrt(T * (1 - T)), 1e-12, 1)
