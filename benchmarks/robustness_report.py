@@ -179,8 +179,8 @@ def goals(rows: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
 
 def with_errors(rows: pd.DataFrame) -> pd.DataFrame:
     """Our runs, with how wrong they are about the noise and about themselves."""
-    expected = ["noise_rate_estimate", "noise_rate", "noise_rate_interval"]
-    expected += ["interval", "flips_found", "n_test"]
+    noise = ["noise_rate_estimate", "noise_rate", "noise_rate_interval"]
+    expected = [*noise, "interval", "flips_found", "n_test"]
     runs = rows[rows["method"].isin([OURS, KNOWN])].reindex(columns=[*rows, *expected])
     runs = runs.loc[:, ~runs.columns.duplicated()].copy()
     runs["error"] = (runs["noise_rate_estimate"] - runs["noise_rate"]).abs()

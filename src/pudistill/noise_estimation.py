@@ -405,8 +405,8 @@ def _with_systematic_error(
     moved = np.clip(samples + error * 2 * np.sqrt(T * (1 - T)), 1e-12, 1)
     right = np.where(diagonal, moved, 0)
     wrong = moved - right
-    n_wrong = 1 - right.sum(axis=2, keepdims=True)
-    return right + n_wrong * wrong / wrong.sum(axis=2, keepdims=True)
+    rate = 1 - right.sum(axis=2, keepdims=True)
+    return right + rate * wrong / wrong.sum(axis=2, keepdims=True)
 
 
 def _responsibility(T: np.ndarray, proba: np.ndarray, given: np.ndarray) -> np.ndarray:
