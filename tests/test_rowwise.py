@@ -116,8 +116,10 @@ def squares(n):
 
 
 def doubled(array):
-    rowwise.LARGE = rowwise.BLOCK_SIZE = 1
-    return rowwise.rowwise(lambda some: some * 2, array)
+    with pytest.MonkeyPatch.context() as patch:  # the worker serves other tests, too
+        patch.setattr(rowwise, "LARGE", 1)
+        patch.setattr(rowwise, "BLOCK_SIZE", 1)
+        return rowwise.rowwise(lambda some: some * 2, array)
 
 
 def test_what_workers_return_is_sent(tiny_blocks):
