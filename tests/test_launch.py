@@ -102,7 +102,11 @@ def test_a_process_that_dies_ends_all_and_one_goes_on(alone, tmp_path):
     ("arguments", "code", "said"),
     [
         (["fit", "nothing.csv", "--output", "run"], 1, "Error: nothing.csv: there is no such file"),
-        (["corrupt", "iris", "--output", "noisy.csv"], 0, "Warning: One of 2 processes did every"),
+        (
+            ["corrupt", "iris", "--output", "noisy.csv"],
+            0,
+            "Warning: One of 2 processes did all the",
+        ),
     ],
 )
 def test_there_is_nothing_to_train(tmp_path, arguments, code, said):

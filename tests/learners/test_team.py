@@ -1,5 +1,6 @@
 """Two processes, by gloo on the CPU, take the steps that one takes."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -8,16 +9,28 @@ import torch
 from torch import distributed, multiprocessing, nn
 
 from pudistill.exceptions import InputError
-from pudistill.learners import training
-from pudistill.learners.lessons import LIKELIHOOD
+from pudistill.learners.lessons import Likelihood
 from pudistill.learners.networks import mlp, small_cnn
 from pudistill.learners.recipes import Recipe
-from pudistill.learners.team import ALONE, Team, _open, synchronised
-from pudistill.learners.training import Hardware, Job, Normalisation, Trainer, seeded
+from pudistill.learners.team import (
+    SINGLE_PROCESS,
+    ProcessGroup,
+    _open_mapped,
+    copy_with_synchronised_norm,
+)
+from pudistill.learners.training import (
+    Hardware,
+    Job,
+    Normalisation,
+    Trainer,
+    move_to_device,
+    seeded,
+)
 from pudistill.mapped import MappedArray
 from pudistill.methods.l_dmi import Determinant
 
 CPU = Hardware(torch.device("cpu"), torch.float32, bf16=False)
+LIKELIHOOD = Likelihood()
 EXACT = replace(CPU, dtype=torch.float64)
 PLAIN = Recipe(epochs=2, learning_rate=0.05, batch_size=10, augment=("flip", "crop"))
 MIXED = replace(PLAIN, mixup=2.0, entropy_weight=0.8)
@@ -59,14 +72,14 @@ TRAININGS = {
 }
 
 
-def trained(job, team=ALONE):
-    trainer = Trainer([job], team)
+def trained(job, group=SINGLE_PROCESS):
+    trainer = Trainer([job], group)
     losses = [trainer.run_epoch() for _ in range(job.recipe.epochs)]
     return [np.array(losses), *(value.numpy() for value in job.module.state_dict().values())]
 
 
 def in_two_processes(work, folder):
-    """Call `work` with a team and a folder in both; the folder is for what they find."""
+    """Call `work` with a process group and a folder in both; the folder is for what they find."""
     multiprocessing.spawn(_member, (work, folder), nprocs=2)
 
 
@@ -74,28 +87,28 @@ def _member(rank, work, folder):
     store = f"file://{folder}/store"
     distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
     torch.set_num_threads(1)
-    work(Team(rank, 2, CPU.device, distributed.new_group(backend="gloo")), folder)
+    work(ProcessGroup(rank, 2, CPU.device, distributed.new_group(backend="gloo")), folder)
 
 
-def _find_out(team, folder):
-    found = {name: trained(job(**changes), team) for name, changes in TRAININGS.items()}
+def _find_out(group, folder):
+    found = {name: trained(job(**changes), group) for name, changes in TRAININGS.items()}
     in_file = np.load(folder / "pictures.npy", mmap_mode="r")
-    training.LARGEST_SHARE = 0
-    found["streamed"] = trained(job(recipe=MIXED, inputs=np.asarray(in_file)), team)
-    found["statistics"] = trained(job(small_cnn, hardware=CPU), team)
-    torch.save(found, folder / f"{team.rank}.pt")
+    sys.modules[move_to_device.__module__].LARGEST_SHARE = 0
+    found["streamed"] = trained(job(recipe=MIXED, inputs=np.asarray(in_file)), group)
+    found["statistics"] = trained(job(small_cnn, hardware=CPU), group)
+    torch.save(found, folder / f"{group.rank}.pt")
 
-    if team.rank == 0:
-        team.tell("look", np.asarray(in_file)[3:], np.arange(6.0).reshape(2, 3).T)
+    if group.rank == 0:
+        group.send("look", np.asarray(in_file)[3:], np.arange(6.0).reshape(2, 3).T)
     else:
-        word, mapped, array = team.listen()
-        assert word == "look"
+        message, mapped, array = group.receive()
+        assert message == "look"
         assert isinstance(mapped, np.memmap)
         np.testing.assert_array_equal(mapped, in_file[3:])
         np.testing.assert_array_equal(array, np.arange(6.0).reshape(2, 3).T)
         return  # which ends this process
     with pytest.raises(ConnectionError, match=r"One of the 2 processes .* has ended"):
-        team.listen()
+        group.receive()
 
 
 def test_two_processes_take_the_steps_of_one(tmp_path):
@@ -116,16 +129,16 @@ def test_two_processes_take_the_steps_of_one(tmp_path):
 
 
 def test_a_part_for_each_process():
-    parts = [Team(rank, 3).part(10) for rank in range(3)]
+    parts = [ProcessGroup(rank, 3).part(10) for rank in range(3)]
     assert [row for part in parts for row in range(10)[part]] == list(range(10))
     # Too few for all, which are then computed by each, and count as one.
-    assert [Team(rank, 3).part(5) for rank in range(3)] == [slice(0, 5)] * 3
-    assert (Team(0, 3).n_copies(10), Team(0, 3).n_copies(5)) == (1, 3)
+    assert [ProcessGroup(rank, 3).part(5) for rank in range(3)] == [slice(0, 5)] * 3
+    assert (ProcessGroup(0, 3).n_copies(10), ProcessGroup(0, 3).n_copies(5)) == (1, 3)
 
 
 def test_a_synchronised_network_is_the_same_network():
     network = small_cnn((1, 8, 8), 3)
-    copied = synchronised(network)
+    copied = copy_with_synchronised_norm(network)
     assert [type(layer) for layer in network.modules() if "Norm" in type(layer).__name__] == [
         nn.BatchNorm2d
     ] * 4
@@ -141,4 +154,4 @@ def test_a_synchronised_network_is_the_same_network():
 
 def test_a_file_that_another_machine_does_not_have_is_named(tmp_path):
     with pytest.raises(InputError, match=r"gone.npy cannot be read by all processes .*same path"):
-        _open(MappedArray(str(tmp_path / "gone.npy"), np.dtype("u1"), 0, (3,)))
+        _open_mapped(MappedArray(str(tmp_path / "gone.npy"), np.dtype("u1"), 0, (3,)))

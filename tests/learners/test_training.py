@@ -14,35 +14,35 @@ from torch.nn.functional import cross_entropy
 
 from pudistill import TorchClassifier
 from pudistill.exceptions import InputError
-from pudistill.learners import training
-from pudistill.learners.lessons import CROSS_ENTROPY, LIKELIHOOD
-from pudistill.learners.losses import consistency_loss, likelihood_loss, posterior, soft_loss
+from pudistill.learners.lessons import CrossEntropy, Likelihood, are_certain, network_input
+from pudistill.learners.losses import consistency_loss, label_posterior, likelihood_loss, soft_loss
 from pudistill.learners.networks import mlp, preact_resnet18, small_cnn
 from pudistill.learners.recipes import Recipe
 from pudistill.learners.training import (
     Hardware,
     Job,
     Normalisation,
-    are_certain,
+    Trainer,
+    _measure_stack,
     balanced_order,
     choose_hardware,
-    embed,
-    network_input,
+    compute_embeddings,
+    move_to_device,
     predict_probabilities,
     seeded,
     shared_batches,
     split_batches,
     stacking_pays,
-    train,
 )
 
+CROSS_ENTROPY, LIKELIHOOD = CrossEntropy(), Likelihood()
 CPU = Hardware(torch.device("cpu"), torch.float32, bf16=False)
 EXACT = Hardware(torch.device("cpu"), torch.float64, bf16=False)
 
 
 def trained(*job, **options):
     """Train one network; return the loss of each epoch."""
-    return [loss for (loss,) in train([Job(*job, **options)])]
+    return [loss for (loss,) in Trainer([Job(*job, **options)])]
 
 
 def test_soft_cross_entropy_by_hand():
@@ -112,7 +112,7 @@ def test_likelihood_of_a_certain_class_is_cross_entropy(n, n_classes, seed):
 def test_its_gradient_is_that_of_cross_entropy_to_the_posterior(n, n_classes, seed):
     logits, log_likelihood, weights = random_likelihoods(n, n_classes, seed)
     (ours,) = torch.autograd.grad(likelihood_loss(logits, log_likelihood, weights), logits)
-    targets = posterior(logits, log_likelihood)
+    targets = label_posterior(logits, log_likelihood)
     assert not targets.requires_grad
     torch.testing.assert_close(targets.sum(1), torch.ones(n, dtype=torch.float64))
     expected = torch.autograd.grad(soft_loss(logits, targets * weights[:, None]), logits)
@@ -404,8 +404,8 @@ def test_a_stack_takes_the_steps_that_its_networks_take_alone(factory, lesson, h
         jobs_of(factory, (8, 8, 3), recipe, lesson=lesson, hardware=hardware) for _ in range(2)
     )
     assert all(job.fits_beside(alone[0]) for job in alone)
-    losses = [[loss for (loss,) in train([job])] for job in alone]
-    stacked = list(zip(*train(together), strict=True))
+    losses = [[loss for (loss,) in Trainer([job])] for job in alone]
+    stacked = list(zip(*Trainer(together), strict=True))
     np.testing.assert_allclose(stacked, losses, rtol=tolerance)
     for first, second in zip(alone, together, strict=True):
         for name, value in first.module.state_dict().items():
@@ -431,7 +431,7 @@ def test_what_does_not_step_alike_is_no_stack():
 def test_the_trial_of_a_stack_leaves_its_networks_as_they_were():
     jobs = jobs_of(small_cnn, (8, 8, 1), Recipe(epochs=3, learning_rate=0.1, batch_size=4))
     before = copy.deepcopy([(job.module.state_dict(), job.rng.get_state()[1]) for job in jobs])
-    assert training._faster_as_stack(jobs) in (True, False)
+    assert _measure_stack(jobs) in (True, False)
     for job, (weights, random_numbers) in zip(jobs, before, strict=True):
         torch.testing.assert_close(job.module.state_dict(), weights, rtol=0, atol=0)
         np.testing.assert_array_equal(job.rng.get_state()[1], random_numbers)
@@ -448,27 +448,27 @@ def test_samples_in_a_file_are_streamed_and_teach_the_same(tmp_path, monkeypatch
         module=copy.deepcopy(in_memory.module),
         rng=copy.deepcopy(in_memory.rng),
     )
-    assert training._on_device([mapped], CPU.device)[0] is not None  # there is room
-    monkeypatch.setattr(training, "LARGEST_SHARE", 0)
-    assert training._on_device([in_file.inputs], CPU.device) == [None]
-    assert training._on_device([in_memory.inputs], CPU.device)[0] is not None
-    assert list(train([in_memory])) == list(train([in_file]))
+    assert move_to_device([mapped], CPU.device)[0] is not None  # there is room
+    monkeypatch.setattr("pudistill.learners.training.LARGEST_SHARE", 0)
+    assert move_to_device([in_file.inputs], CPU.device) == [None]
+    assert move_to_device([in_memory.inputs], CPU.device)[0] is not None
+    assert list(Trainer([in_memory])) == list(Trainer([in_file]))
 
 
 def test_samples_that_jobs_share_are_moved_once():
     inputs = np.zeros((4, 2))
-    first, second, third = training._on_device([inputs, inputs, inputs.copy()], CPU.device)
+    first, second, third = move_to_device([inputs, inputs, inputs.copy()], CPU.device)
     assert first is second
     assert first is not third
     mirrored = np.arange(6.0).reshape(2, 3)[:, ::-1]
-    assert training._on_device([mirrored], CPU.device)[0].tolist() == mirrored.tolist()
+    assert move_to_device([mirrored], CPU.device)[0].tolist() == mirrored.tolist()
 
 
 def test_an_embedding_is_what_the_last_layer_is_given():
     pictures = np.random.default_rng(0).integers(0, 256, (50, 8, 8, 1), dtype=np.uint8)
     normalisation = Normalisation.of(pictures, np.ones(50))
     network = small_cnn((1, 8, 8), 3)
-    embedding = embed(network, pictures, normalisation, CPU)
+    embedding = compute_embeddings(network, pictures, normalisation, CPU)
     assert embedding.shape == (50, 128)
     assert embedding.dtype == np.float32
     with torch.inference_mode():
@@ -479,7 +479,7 @@ def test_an_embedding_is_what_the_last_layer_is_given():
         rtol=1e-5,
     )
     with pytest.raises(InputError, match="no linear layer"):
-        embed(nn.Flatten(), pictures, normalisation, CPU)
+        compute_embeddings(nn.Flatten(), pictures, normalisation, CPU)
 
 
 def test_mirrored_pictures_are_pictures():

@@ -1,7 +1,7 @@
-"""What the processes of a launcher do: the first runs the program, the others train with it.
+"""The launcher's processes: the main process runs the program, the others train networks with it.
 
-Only the first one reads data, filters, compares and writes: the others know of a run what it tells
-them, a training at a time, and so there is nothing that they could disagree about.
+Only the main process reads data, filters, compares and writes. It sends the others one training at
+a time, so that there is nothing else on which they would have to agree.
 """
 
 import os
@@ -17,90 +17,90 @@ import torch
 from accelerate import PartialState
 from torch import distributed
 
-from pudistill.exceptions import InputError
-from pudistill.learners.team import Team, leading
+from pudistill.exceptions import InputError, warn_user
+from pudistill.learners.team import ProcessGroup, training_in
 from pudistill.learners.training import Trainer
 
-# The filter may take days, in which the others have nothing to do.
+# The filter may take days, during which the other processes wait.
 PATIENCE = timedelta(days=1000)
-# What a launcher says to its processes, and not to the workers that these start.
+# Set by the launcher for its own processes; the workers that these start must not see them.
 VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
 
 
 def run(program: Callable[[], None]) -> None:
-    """Run a program in the first process of a launcher; the others train networks with it.
+    """Run a program in the main process of a launcher; the others train networks with it.
 
     Parameters
     ----------
     program : callable
-        Is called without arguments, in the first process only.
+        Called without arguments, in the main process only.
 
     Raises
     ------
     ConnectionError
         If another process has ended.
     InputError
-        If the processes cannot meet.
+        If the processes cannot connect.
     """
-    team = _join()
-    if team.rank > 0:
-        _help(team)
+    group = _connect()
+    if group.rank > 0:
+        _train_with_main(group)
         return
     try:
-        with leading(team):
+        with training_in(group):
             program()
     except SystemExit as end:
         if end.code:
             raise
-    # Not after an error: the others may be amid an epoch, and not listen. They end when they find
-    # that this process has.
-    _dismiss(team)
+    # Not after an error: the others may be in the middle of an epoch and would not receive the
+    # message. They end when they find that this process has ended.
+    _release(group)
 
 
-def _join() -> Team:
-    """Meet the other processes."""
+def _connect() -> ProcessGroup:
+    """Connect to the other processes."""
     try:
-        # Without an accelerator, PartialState takes no notice of a launcher unless it is told to.
+        # Without an accelerator, PartialState ignores a launcher unless `cpu` is true.
         state = PartialState(cpu=not torch.accelerator.is_available())
         messages = distributed.new_group(backend="gloo", timeout=PATIENCE)
     except (ValueError, RuntimeError) as error:
         raise InputError(
-            f"The processes of the launcher cannot work together ({error}): start no more than one "
-            "a GPU, with torchrun or accelerate launch."
+            f"The processes of the launcher cannot connect ({error}): start no more than one a "
+            "GPU, with torchrun or accelerate launch."
         ) from error
     for name in VARIABLES:
         os.environ.pop(name, None)
-    return Team(state.process_index, state.num_processes, state.device, messages)
+    return ProcessGroup(state.process_index, state.num_processes, state.device, messages)
 
 
-def _dismiss(team: Team) -> None:
-    """Send the others home."""
-    if team.size > 1 and not team.n_messages:
-        warnings.warn(
-            f"One of {team.size} processes did everything: together they train networks that are "
-            "teachers or students, of which there was none to be trained.",
-            stacklevel=2,
+def _release(group: ProcessGroup) -> None:
+    """Let the other processes end."""
+    if group.size > 1 and not group.n_messages:
+        warn_user(
+            f"One of {group.size} processes did all the work: together they train only teachers "
+            "and students that are networks, and there were none.",
+            UserWarning,
         )
-    team.tell("end")
+    group.send("end")
     distributed.destroy_process_group()
 
 
-def _help(team: Team) -> None:
-    """Take part in trainings until there are no more; what is to be said, the first one says."""
+def _train_with_main(group: ProcessGroup) -> None:
+    """Take part in the main process's trainings until it ends; leave all messages to it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches all processes
     warnings.simplefilter("ignore")
     try:
         while True:
-            match team.listen():
+            match group.receive():
                 case ("train", job, state):
-                    job.module.to(team.device)
-                    hardware = replace(job.hardware, device=team.device)
-                    trainer = Trainer([replace(job, hardware=hardware)], team)
+                    job.module.to(group.device)
+                    hardware = replace(job.hardware, device=group.device)
+                    trainer = Trainer([replace(job, hardware=hardware)], group)
                     trainer.restore(state)
                 case ("epoch",):
-                    # For dropout, of which each process has its own.
-                    torch.manual_seed(team.size * trainer.epoch + team.rank)
-                    with suppress(InputError):  # as in the first process, which knows what to do
+                    # Of dropout: each process has its own, for its part of the batch.
+                    torch.manual_seed(group.size * trainer.epoch + group.rank)
+                    with suppress(InputError):  # the main process meets the same error
                         trainer.run_epoch()
                 case ("end",):
                     break

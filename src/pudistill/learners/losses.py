@@ -1,4 +1,4 @@
-"""What makes a network learn: losses on logits."""
+"""Losses of logits."""
 
 import math
 
@@ -13,7 +13,7 @@ def soft_loss(logits: Tensor, targets: Tensor, entropy_weight: float = 0.0) -> T
     Parameters
     ----------
     logits : Tensor of shape (n, n_classes)
-        What the network answers.
+        The network's output.
     targets : Tensor of shape (n, n_classes)
         Target probabilities, each row multiplied by the sample's weight.
     entropy_weight : float, default=0.0
@@ -34,18 +34,18 @@ def soft_loss(logits: Tensor, targets: Tensor, entropy_weight: float = 0.0) -> T
 def likelihood_loss(
     logits: Tensor, log_likelihood: Tensor, weights: Tensor, entropy_weight: float = 0.0
 ) -> Tensor:
-    r"""Negative log-likelihood of what is known of the labels: the corrected likelihood.
+    r"""Negative log-likelihood of the given labels, which may be wrong: the corrected likelihood.
 
     A sample's loss is :math:`-\log \sum_c p(c \mid x) L_c`, where :math:`L_c` is the probability of
-    what is known of its label if it were of class c. Where L is positive for one class only, that
-    is the cross-entropy, up to a constant; where nothing is known, all :math:`L_c` are the same and
-    the sample teaches nothing. Its gradient is that of the cross-entropy with the `posterior` as
-    the target: every step is one of expectation-maximisation, with the network as its own teacher.
+    its given label if the sample is of class c. If L is positive for one class only, that is the
+    cross-entropy, up to a constant. If nothing is known of the label, all :math:`L_c` are equal and
+    the gradient is zero. In general the gradient is that of the cross-entropy with
+    `label_posterior` as the target: every step is one of expectation-maximisation.
 
     Parameters
     ----------
     logits : Tensor of shape (n, n_classes)
-        What the network answers.
+        The network's output.
     log_likelihood : Tensor of shape (n, n_classes)
         log L, which may be minus infinity, but not for all of a row.
     weights : Tensor of shape (n,)
@@ -65,13 +65,13 @@ def likelihood_loss(
     return (weights * loss).mean()
 
 
-def posterior(logits: Tensor, log_likelihood: Tensor) -> Tensor:
-    """Class probabilities given the sample and what is known of its label, ∝ p(c | x) L_c.
+def label_posterior(logits: Tensor, log_likelihood: Tensor) -> Tensor:
+    """Class probabilities given the sample and its given label, ∝ p(c | x) L_c.
 
     Parameters
     ----------
     logits : Tensor of shape (n, n_classes)
-        What the network answers. No gradient flows back to it.
+        The network's output. No gradient flows back to it.
     log_likelihood : Tensor of shape (n, n_classes)
         As for `likelihood_loss`.
 
@@ -86,26 +86,26 @@ def posterior(logits: Tensor, log_likelihood: Tensor) -> Tensor:
 def consistency_loss(
     logits: Tensor, posterior: Tensor, weights: Tensor, threshold: float
 ) -> Tensor:
-    """Cross-entropy of strongly augmented views to the class that the weak views are sure of.
+    """Cross-entropy of strongly augmented views to the class that is clear in the weak views.
 
-    FixMatch's scheme [1]_ with the posterior in place of the prediction. Where nothing is known of
-    any label but the trusted ones, it is FixMatch.
+    FixMatch's scheme [1]_ with the posterior in place of the prediction. If nothing is known of any
+    label except the trusted ones, it is FixMatch.
 
     Parameters
     ----------
     logits : Tensor of shape (n, n_classes)
-        What the network answers to the strongly augmented views.
+        The network's output for the strongly augmented views.
     posterior : Tensor of shape (n, n_classes)
-        Class probabilities of the same samples by their weakly augmented views.
+        Class probabilities of the same samples from their weakly augmented views.
     weights : Tensor of shape (n,)
         Sample weights.
     threshold : float
-        Samples count whose largest posterior is at least this.
+        Only samples whose largest posterior is at least this count.
 
     Returns
     -------
     loss : Tensor of shape ()
-        Sum over the samples that count, divided by the number of all.
+        Sum over the samples that count, divided by the number of all samples.
 
     References
     ----------
@@ -118,16 +118,16 @@ def consistency_loss(
 
 
 def prior_loss(logits: Tensor, prior: Tensor) -> Tensor:
-    """Divergence of the mean prediction of a batch from the classes' shares, KL(prior || mean).
+    """Divergence of a batch's mean prediction from the prior of the classes, KL(prior || mean).
 
-    Keeps a network that learns from its own predictions from finding one class everywhere.
+    It keeps a network that learns from its own predictions from predicting one class only.
 
     Parameters
     ----------
     logits : Tensor of shape (n, n_classes)
-        What the network answers.
+        The network's output.
     prior : Tensor of shape (n_classes,)
-        Shares of the classes, which sum to 1.
+        Prior probabilities of the classes, which sum to 1.
 
     Returns
     -------

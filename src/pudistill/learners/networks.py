@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, max_pool2d, relu
 
 from pudistill.exceptions import InputError
+from pudistill.learners import PRETRAINED
+from pudistill.learners.pretrained import Pretrained
 
 NetworkFactory = Callable[[tuple[int, ...], int], nn.Module]
 
@@ -285,3 +287,37 @@ def _channels(in_shape: tuple[int, ...], network: str) -> int:
 NETWORKS: Mapping[str, NetworkFactory] = MappingProxyType(
     {"small_cnn": small_cnn, "airbench": airbench, "preact_resnet18": preact_resnet18, "mlp": mlp}
 )
+
+
+def find_factory(module: str | NetworkFactory, in_shape: tuple[int, ...]) -> NetworkFactory:
+    """Return the factory of a network.
+
+    Parameters
+    ----------
+    module : str or callable
+        As `module` of `TorchClassifier`.
+    in_shape : tuple of int
+        ``(channels, height, width)`` or ``(n_features,)``, on which ``"auto"`` depends.
+
+    Returns
+    -------
+    factory : callable
+        Called with `in_shape` and the number of classes, returns the network.
+
+    Raises
+    ------
+    InputError
+        If no network has this name.
+    """
+    if callable(module):
+        return module
+    if module == "auto":
+        return NETWORKS["small_cnn" if len(in_shape) == 3 else "mlp"]
+    if isinstance(module, str) and module.startswith(PRETRAINED):
+        return Pretrained(module.removeprefix(PRETRAINED))
+    if module not in NETWORKS:
+        raise InputError(
+            f"module={module!r} is unknown: choose one of {sorted(NETWORKS)}, "
+            f"{PRETRAINED}NAME, or pass a callable."
+        )
+    return NETWORKS[module]

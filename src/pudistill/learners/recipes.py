@@ -1,4 +1,4 @@
-"""How networks are trained, as data: the paper's recipes and fast ones for a CPU."""
+"""Training recipes as data: the paper's, and fast ones for a CPU."""
 
 import math
 from collections.abc import Iterator
@@ -14,25 +14,27 @@ from pudistill.exceptions import InputError
 Role = Literal["member", "teacher", "student", "noise_aware"]
 Schedule = Literal["step", "one_cycle"]
 AUGMENTATIONS = ("flip", "crop")
-SMALLER_RATE = 0.1  # of the learning rate, with which a training that diverged is repeated
+SMALLER_RATE = 0.1  # factor of the learning rate when a training that diverged is repeated
+# A context variable, because the rate is lowered for whole methods, which train several networks
+# deep inside calls (also of the user's estimators) that have no argument for it.
 _share_of_rate: ContextVar[float] = ContextVar("pudistill_share_of_rate", default=1.0)
 
 
 @contextmanager
 def learning_at(share: float) -> Iterator[None]:
-    """Let all networks inside the ``with`` block learn at a share of their rate."""
+    """Multiply the learning rate of all networks inside the ``with`` block by `share`."""
     with installed(_share_of_rate, share):
         yield
 
 
 def share_of_rate() -> float:
-    """Return the share of their rate at which networks shall learn."""
+    """Return the factor of the learning rate that applies here."""
     return _share_of_rate.get()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything that decides how a network is trained, apart from the network and the data.
+    """The settings of a training: everything except the network, the data and the loss.
 
     The optimiser is stochastic gradient descent with momentum.
 
@@ -46,9 +48,9 @@ class Recipe:
         ``"step"`` multiplies the rate by `factor` at every milestone; ``"one_cycle"`` rises
         linearly over the first `warm_up` of all steps and falls linearly to zero over the rest.
     milestones : tuple of float, default=()
-        Number of epochs after which the step schedule lowers the rate.
+        Epochs after which the step schedule lowers the rate.
     factor : float, default=0.1
-        What the rate is multiplied by at a milestone.
+        Factor of the rate at a milestone.
     warm_up : float, default=0.25
         Share of the steps, in (0, 1), in which the one-cycle schedule rises.
     batch_size : int, default=128
@@ -62,23 +64,22 @@ class Recipe:
     augment : tuple of {"flip", "crop"}, default=()
         Random changes of training pictures: horizontal flip, crop after padding.
     consistency_weight : float, default=0.0
-        Weight of the consistency term on pictures: where the network, together with what is known
-        of a label, is sure of a picture's class, it is trained to find that class in a strongly
+        Weight of the consistency term on pictures: if the class of a picture is clear from the
+        network and the given label, the network is trained to predict that class for a strongly
         augmented view of the picture too. 0 switches it off. See
         :func:`pudistill.learners.losses.consistency_loss`.
     consistency_threshold : float, default=0.95
-        Probability, in (0, 1], from which on it is sure.
+        Smallest probability, in (0, 1], of a class that counts as clear.
     trusted_share : float, default=0.0
         Share of every batch, in [0, 1), that is drawn from the samples of certain class (whose
-        target or likelihood is positive for one class only), however few they are. It does nothing
-        where they make up that share already. See
+        target or likelihood is positive for one class only), however few they are. It has no effect
+        if they make up that share of the data already. See
         :func:`pudistill.learners.training.shared_batches`.
     centre_crop : int or None, default=None
-        Pictures larger than this many pixels are cut to a centred square of that side, in training
-        and in prediction.
+        Side in pixels of the centred square to which larger pictures are cut, in training and in
+        prediction.
     min_steps : int, default=0
-        Small data sets are passed over more often than `epochs`, until the network has taken this
-        many steps.
+        Smallest number of steps: on small data sets, `epochs` is raised until it is reached.
 
     Examples
     --------
@@ -133,7 +134,7 @@ class Recipe:
                 raise InputError(f"augment={name!r} is unknown: choose from {AUGMENTATIONS}.")
 
     def rate(self, epoch: float) -> float:
-        """Learning rate after `epoch` epochs; a fraction is a point within an epoch."""
+        """Return the learning rate after `epoch` epochs, which may be a fraction."""
         if self.schedule == "step":
             passed = sum(epoch >= milestone for milestone in self.milestones)
             return self.learning_rate * self.factor**passed
@@ -158,7 +159,7 @@ class Recipe:
         recipe = replace(
             self, **{name: value for name, value in changes.items() if value is not None}
         )
-        # Built first, so that a senseless number of epochs is refused before it divides anything.
+        # `replace` checks the number of epochs before `lasting` divides by it.
         return recipe if epochs is None else recipe.lasting(replace(self, epochs=epochs).epochs)
 
 
@@ -227,9 +228,9 @@ _fast_table = Recipe(
 def _noise_aware(student: Recipe) -> Recipe:
     """Return a student's recipe for training on likelihoods.
 
-    A quarter of each batch is trusted. Consistency is off: with 400 trusted of 20,000 pictures of
-    Fashion-MNIST it gained 0.7 points at symmetric 90 %, cost 0.6 and 0.3 at symmetric and
-    asymmetric 60 %, and doubles the time (`small_cnn`, 10 epochs, one run each; docs/results.md).
+    A quarter of each batch is trusted. Consistency is off: with 400 of 20,000 pictures of
+    Fashion-MNIST trusted, it gained 0.7 points at symmetric 90 %, cost 0.6 and 0.3 at symmetric and
+    asymmetric 60 %, and doubled the time (`small_cnn`, 10 epochs, one run each; docs/results.md).
     """
     return replace(student, mixup=0.0, entropy_weight=0.0, trusted_share=0.25)
 
@@ -263,19 +264,19 @@ RECIPES: dict[str, dict[Role, Recipe]] = {
 
 
 def find_recipe(recipe: str | Recipe, role: Role | None, *, pictures: bool) -> Recipe:
-    """Look a recipe up.
+    """Look up a recipe by name and role.
 
     Parameters
     ----------
     recipe : str or Recipe
-        A name in `RECIPES`, or the recipe itself. ``"fast"`` means ``"fast_table"`` for feature
-        tables.
+        A name in `RECIPES`, or the recipe itself. For feature tables, ``"fast"`` means
+        ``"fast_table"``.
     role : {"member", "teacher", "student", "noise_aware"} or None
-        What the network is for; None means ``"student"``. ``"noise_aware"`` is a student trained on
+        The network's role; None means ``"student"``. ``"noise_aware"`` is a student trained on
         likelihoods.
     pictures : bool
-        Whether the samples are pictures. Where they are not, nothing is augmented, and there is no
-        consistency term.
+        Whether the samples are pictures. Feature tables are neither cropped nor augmented, and have
+        no consistency term.
 
     Returns
     -------

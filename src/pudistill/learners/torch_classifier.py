@@ -1,32 +1,30 @@
 """A neural network that behaves like any scikit-learn classifier."""
 
 import copy
-import warnings
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import check_array, check_consistent_length, check_random_state
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import (
-    _check_sample_weight,
-    assert_all_finite,
-    check_is_fitted,
-    column_or_1d,
-    validate_data,
-)
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from torch import nn
 
 from pudistill.data.lazy_pictures import is_lazy
-from pudistill.exceptions import DivergedError, InputError, RecoveredWarning, as_input_error
-from pudistill.learners import PRETRAINED, is_own, pretrained
-from pudistill.learners.lessons import LESSONS, Loss
-from pudistill.learners.networks import NETWORKS, NetworkFactory
-from pudistill.learners.pretrained import PretrainedNetwork
+from pudistill.exceptions import (
+    DivergedError,
+    InputError,
+    RecoveredWarning,
+    as_input_error,
+    warn_user,
+)
+from pudistill.learners import PRETRAINED, is_own
+from pudistill.learners.lessons import LESSONS, Lesson, shape_of
+from pudistill.learners.networks import NetworkFactory, find_factory
+from pudistill.learners.pretrained import PretrainedNetwork, build
 from pudistill.learners.recipes import (
     AUGMENTATIONS,
     SMALLER_RATE,
@@ -35,25 +33,23 @@ from pudistill.learners.recipes import (
     find_recipe,
     share_of_rate,
 )
-from pudistill.learners.team import ALONE, Team, current_team
+from pudistill.learners.team import SINGLE_PROCESS, ProcessGroup, current_team
 from pudistill.learners.training import (
     Hardware,
     Job,
     Normalisation,
     Precision,
     Trainer,
-    are_certain,
     choose_hardware,
-    drawn_so_far,
-    embed,
+    compute_embeddings,
+    global_random_states,
     predict_probabilities,
     seeded,
-    set_drawn,
+    set_global_random_states,
     stacking_pays,
-    train,
 )
 from pudistill.progress import epoch_ended, stage
-from pudistill.units import NOWHERE, current_checkpoint
+from pudistill.units import NOWHERE, Checkpoint, current_checkpoint
 
 
 class TorchClassifier(ClassifierMixin, BaseEstimator):
@@ -75,14 +71,15 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
     role : {"member", "teacher", "student", "noise_aware"} or None, default=None
         Which of a named recipe's roles the network plays; None means ``"student"``.
         ``"noise_aware"`` goes with ``loss="likelihood"``.
-    loss : {"cross_entropy", "likelihood"}, default="cross_entropy"
-        What `y` says and what is made small. ``"cross_entropy"``: labels or soft targets, and the
-        cross-entropy to them. ``"likelihood"``: how likely is what is known of a sample's label if
-        the sample is of class c, for every c, and ``-log sum_c p(c | x) y[i, c]``, which uses wrong
-        labels by what they tell, see Notes.
+    loss : str, default="cross_entropy"
+        A name in :data:`pudistill.learners.lessons.LESSONS`: the loss, and with it the meaning of
+        `y`. ``"cross_entropy"``: labels or soft targets, and the cross-entropy to them.
+        ``"likelihood"``: ``y[i, c]`` is the probability of what is known of the label of sample i
+        if its class is c, and the loss is ``-log sum_c p(c | x) y[i, c]``, which learns from wrong
+        labels, too; see Notes.
     epochs : int or None, default=None
-        Passes over the training data. For this and the next seven, None means the recipe's value.
-        The schedule's milestones move with it.
+        Passes over the training data. For this and the next six, None means the recipe's value.
+        The schedule's milestones are scaled with it.
     learning_rate : float or None, default=None
         Largest learning rate of the schedule.
     batch_size : int or None, default=None
@@ -92,25 +89,25 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
     entropy_weight : float or None, default=None
         Weight of the entropy regularisation, equation (2) of the paper; 0 switches it off.
     consistency_weight : float or None, default=None
-        Weight of learning to see through strong augmentation what is clear without it, for
-        pictures; 0 switches it off.
+        Weight of the consistency term on pictures: a class that is clear without strong
+        augmentation is also the target with it. 0 switches it off.
     augment : bool, tuple of {"flip", "crop"} or None, default=None
         Random changes of training pictures; True means both.
     balanced_bootstrap : bool or None, default=None
-        Whether each epoch trains on as many samples of each class as the rarest has, drawn anew;
-        None means False. The class of a soft target is its most likely one.
+        Whether each epoch trains on as many samples of each class as the rarest class has, drawn
+        anew; None means False. The class of a soft target is its most likely one.
     normalisation : Normalisation or None, default=None
         Mean and scale of each channel or feature; None: those of the samples of the first `fit`.
     warm_start : bool, default=False
         Whether a second `fit` continues from the weights of the first, with a fresh optimiser and
         schedule. Classes and shape of the samples must be the same.
     device : str or torch.device, default="auto"
-        Where to compute; ``"auto"`` leaves the choice to `accelerate`.
+        Where to compute; with ``"auto"``, `accelerate` chooses.
     precision : {"auto", "fp32", "bf16"}, default="auto"
         Arithmetic; see :func:`pudistill.learners.training.choose_hardware`.
     random_state : int, RandomState or None, default=None
-        Decides initial weights, dropout, order of the samples, augmentation and mixup. On a CPU the
-        same state gives the same network; PyTorch's own random state is left as it is.
+        Seeds initial weights, dropout, order of the samples, augmentation and mixup. On a CPU the
+        same state gives the same network. PyTorch's global random state does not change.
 
     Attributes
     ----------
@@ -121,13 +118,13 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the columns. Only for feature tables whose columns all have string names.
     in_shape_ : tuple of int
-        What the network takes: ``(channels, height, width)`` or ``(n_features,)``.
+        Shape of a sample: ``(channels, height, width)`` or ``(n_features,)``.
     module_ : nn.Module
         The network.
     normalisation_ : Normalisation
         Mean and scale of each channel or feature.
     recipe_ : Recipe
-        The recipe with all changes, as it was carried out.
+        The recipe that was carried out, with all changes.
     loss_curve_ : list of float
         Mean training loss of each epoch of the last `fit`.
     n_iter_ : int
@@ -135,15 +132,15 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
 
     Notes
     -----
-    Samples of weight zero are left out, the others' weights multiply their part of the loss. With
-    ``module="mlp"`` on a CPU and no more samples than `batch_size`, a weight of 2 gives exactly
-    what two copies give.
+    Samples of weight zero are left out; the weights of the others multiply their part of the loss.
+    With ``module="mlp"`` on a CPU and no more samples than `batch_size`, a weight of 2 gives the
+    same network as two copies.
 
     With ``loss="likelihood"`` and a noise matrix T, ``T[c, j] = P(given label j | class c)``, the
     row of `y` is ``T[:, j]`` for a sample whose given label j may be wrong, a one-hot row for a
-    sample whose label is verified, and a row of ones where nothing is known. Multiplying a row by a
-    number changes nothing in the training. Neither mixup nor, unless all rows are one-hot, the
-    balanced bootstrap can be used: before training, no one knows which class to mix or to count.
+    sample whose label is verified, and a row of ones if nothing is known. Multiplying a row by a
+    number does not change the training. Mixup cannot be used, nor can the balanced bootstrap unless
+    all rows are one-hot: before training, the classes to mix or to count are unknown.
 
     Examples
     --------
@@ -164,7 +161,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         *,
         recipe: str | Recipe = "fast",
         role: Role | None = None,
-        loss: Loss = "cross_entropy",
+        loss: str = "cross_entropy",
         epochs: int | None = None,
         learning_rate: float | None = None,
         batch_size: int | None = None,
@@ -207,7 +204,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         y : array-like of shape (n,), or of shape (n, n_classes) with n_classes >= 2
             Labels of any kind, or soft targets: floats whose rows sum to 1. With
             ``loss="likelihood"``, likelihoods of shape (n, n_classes): non-negative numbers, at
-            least one of a row positive.
+            least one positive number in a row.
         sample_weight : array-like of shape (n,) or None, default=None
             Non-negative weights.
 
@@ -218,55 +215,58 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         InputError
-            If data or settings are unusable, or the loss stops being finite even at a tenth of the
-            learning rate, with which a training that diverged is repeated, with a warning.
+            If data or settings are unusable, or the loss stops being finite. A training whose loss
+            does is first repeated at a tenth of the learning rate, with a warning.
         """
-        job, seed = self._start(X, y, sample_weight)
-        _teach_patiently(self, job, seed)
+        fit_with_retry(self, self.start(X, y, sample_weight))
         return self
 
-    def start(self, X: Any, targets: np.ndarray) -> Job:
-        """Begin what `teach` ends: a training by another lesson than the estimator's own.
+    def start(self, X: Any, y: Any, sample_weight: Any = None) -> Job:
+        """Check the data and build the network, without training it.
+
+        `fit_objective` trains the job that is returned, also after its objective was replaced.
 
         Parameters
         ----------
-        X, targets : array-like
-            As `X` and `y` of `fit`.
+        X, y, sample_weight : array-like
+            As for `fit`.
 
         Returns
         -------
         job : Job
-            The training of the estimator's network, whose lesson may be replaced.
+            The training of the estimator's network.
         """
-        return self._start(X, targets, None)[0]
-
-    def _start(self, X: Any, y: Any, sample_weight: Any) -> tuple[Job, int]:
-        """Check everything and build the network; return its training and the seed of dropout."""
+        # 1. Check settings and data.
         continues = self.warm_start and self.__sklearn_is_fitted__()
-        pictures = _are_pictures(X)
+        pictures = are_pictures(X)
         recipe = self._find_recipe(pictures)
         inputs = self._check_inputs(X, recipe, fitted=continues)
-        weights = _check_weights(sample_weight, inputs)
-        y = self._check_y(y, inputs, recipe)
+        weights = check_weights(sample_weight, inputs)
+        y = self._find_objective().check_targets(
+            y, inputs, recipe, balanced=bool(self.balanced_bootstrap)
+        )
         used = weights > 0
         if not used.all():
             inputs, y, weights = inputs[used], y[used], weights[used]
-        classes, targets = _as_targets(y)
+        classes, targets = as_targets(y)
 
-        in_shape = _in_shape(inputs)
+        # 2. Build the network, or keep that of the last fit.
         hardware = choose_hardware(self.device, self.precision, pictures=pictures)
         rng = check_random_state(self.random_state)
         seed = rng.randint(2**31 - 1)
         if continues:
             self._check_continuation(classes)
         else:
-            self.classes_, self.in_shape_ = classes, in_shape
+            self.classes_, self.in_shape_ = classes, network_shape(inputs)
             self.normalisation_ = self._normalisation_of(inputs, weights)
             with seeded(seed, hardware.device):
-                self.module_ = self._factory()(in_shape, len(classes))
-        self.n_iter_ = 0  # not fitted, should the training fail
+                factory = find_factory(self.module, self.in_shape_)
+                self.module_ = factory(self.in_shape_, len(classes))
+
+        # 3. Put together the job. Until it is done, the estimator counts as not fitted.
+        self.n_iter_ = 0
         self.recipe_ = recipe.fitted_to(self._samples_per_epoch(targets))
-        job = Job(
+        return Job(
             self._module_on(hardware),
             inputs,
             targets,
@@ -275,13 +275,13 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
             hardware,
             rng,
             weights=weights / weights.mean(),
-            lesson=LESSONS[self.loss],
+            lesson=self._find_objective(),
             balanced=bool(self.balanced_bootstrap),
+            seed=seed,
         )
-        return job, seed
 
-    def _finish(self, losses: Sequence[float]) -> Self:
-        """Become fitted, for now or for good."""
+    def record_epochs(self, losses: Sequence[float]) -> Self:
+        """Become fitted with the current weights, after epochs with these mean losses."""
         self.loss_curve_ = list(losses)
         self.n_iter_ = len(losses)
         self.module_.eval()
@@ -319,7 +319,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         return self.classes_[probabilities.argmax(axis=1)]
 
     def embed(self, X: Any) -> np.ndarray:
-        """Take the activations that the last linear layer of the network is given.
+        """Compute the inputs of the network's last linear layer.
 
         Parameters
         ----------
@@ -331,7 +331,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         embedding : ndarray of shape (n, n_hidden), float32
             One row a sample.
         """
-        return self._apply(embed, X)
+        return self._apply(compute_embeddings, X)
 
     def _apply(self, function: Callable[..., np.ndarray], X: Any) -> np.ndarray:
         """Call a function of network, inputs, normalisation and hardware."""
@@ -341,41 +341,24 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         return function(self._module_on(hardware), inputs, self.normalisation_, hardware)
 
     def to_state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Take the fitted estimator apart, for storage without pickle.
+        """Return the fitted estimator as arrays and JSON, for storage without pickle.
 
         Returns
         -------
         arrays : dict of str to ndarray
             Weights, buffers and normalisation.
         meta : dict
-            Everything else, fit for JSON. A `random_state` that is no number is stored as None.
+            Everything else, as values that JSON can store. A `random_state` that is not a number
+            is stored as None.
 
         Raises
         ------
         InputError
-            If the network could not be told to whoever loads it; see :func:`check_storable`.
+            If the state could not name the network; see :func:`check_storable`.
         """
         check_is_fitted(self)
         check_storable(self)
-        arrays = {
-            f"module.{name}": tensor.numpy(force=True).copy()
-            for name, tensor in self.module_.state_dict().items()
-        }
-        arrays["normalisation.mean"] = self.normalisation_.mean
-        arrays["normalisation.scale"] = self.normalisation_.scale
-        params = {name: _as_json(value) for name, value in self.get_params(deep=False).items()}
-        meta = {
-            "params": params,
-            "classes": {"dtype": self.classes_.dtype.str, "values": self.classes_.tolist()},
-            "in_shape": list(self.in_shape_),
-            "recipe": asdict(self.recipe_),
-            "loss_curve": self.loss_curve_,
-        }
-        if isinstance(self.module_, PretrainedNetwork):
-            meta["architecture"] = self.module_.architecture
-        if hasattr(self, "feature_names_in_"):
-            meta["feature_names_in"] = self.feature_names_in_.tolist()
-        return arrays, meta
+        return state_of(self)
 
     @classmethod
     def from_state(
@@ -385,7 +368,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         *,
         module: NetworkFactory | None = None,
     ) -> Self:
-        """Put an estimator together that :meth:`to_state` took apart.
+        """Build a fitted estimator from its state.
 
         Parameters
         ----------
@@ -394,60 +377,16 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         meta : dict
             As from :meth:`to_state`, or read back from JSON.
         module : callable or None, default=None
-            The callable that was passed as `module`, if it was one: nothing that a file names is
-            ever imported.
+            The callable that was passed as `module`, if one was: an object that is named in a file
+            is never imported.
 
         Returns
         -------
         estimator : TorchClassifier
             Fitted.
         """
-        params = dict(meta["params"])
-        if isinstance(params["module"], dict):
-            if module is None:
-                raise InputError(
-                    f"The network was built by {params['module']['callable']}: pass that callable "
-                    "as module= to load it."
-                )
-            params["module"] = module
-        if isinstance(params["recipe"], dict):
-            params["recipe"] = _recipe_from_json(params["recipe"])
-        if isinstance(params["augment"], list):
-            params["augment"] = tuple(params["augment"])
-        estimator = cls(**params)
-        estimator.classes_ = np.array(meta["classes"]["values"], np.dtype(meta["classes"]["dtype"]))
-        estimator.in_shape_ = tuple(meta["in_shape"])
-        estimator.recipe_ = _recipe_from_json(meta["recipe"])
-        estimator.loss_curve_ = list(meta["loss_curve"])
-        estimator.n_iter_ = len(estimator.loss_curve_)
-        estimator.normalisation_ = Normalisation(
-            arrays["normalisation.mean"], arrays["normalisation.scale"]
-        )
-        if len(estimator.in_shape_) == 1:
-            estimator.n_features_in_ = estimator.in_shape_[0]
-        if "feature_names_in" in meta:
-            estimator.feature_names_in_ = np.array(meta["feature_names_in"], dtype=object)
-        weights = {
-            name.removeprefix("module."): torch.tensor(array)
-            for name, array in arrays.items()
-            if name.startswith("module.")
-        }
-        with seeded(0, torch.device("cpu")):
-            if "architecture" in meta:
-                network: nn.Module = pretrained.build(meta["architecture"])
-            elif str(estimator.module).startswith(PRETRAINED):
-                raise InputError("The stored network says nothing of its layers: train it anew.")
-            else:
-                network = estimator._factory()(estimator.in_shape_, len(estimator.classes_))
-        try:
-            # `assign` keeps the stored precision.
-            network.load_state_dict(weights, assign=True)
-        except RuntimeError as error:
-            raise InputError(
-                f"The stored weights do not fit the network {params['module']}: load them with the "
-                "module they were trained with."
-            ) from error
-        estimator.module_ = network.eval()
+        estimator = cls(**params_from_json(meta["params"], module))
+        restore_state(estimator, arrays, meta)
         return estimator
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -457,12 +396,12 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         state = dict(super().__getstate__())
         module = state.get("module_")
         if module is not None and any(p.device.type != "cpu" for p in module.parameters()):
-            # So that a network trained on a GPU can be unpickled without one.
+            # A network that was trained on a GPU can then be unpickled without one.
             state["module_"] = copy.deepcopy(module).cpu()
         return state
 
     def _find_recipe(self, pictures: bool) -> Recipe:
-        """Return the recipe with the estimator's own settings in it."""
+        """Return the recipe, changed by the estimator's own settings."""
         if self.augment and not pictures:
             raise InputError(
                 f"augment={self.augment!r} is for pictures, but X is a feature table: leave it out."
@@ -483,14 +422,14 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
 
     def _check_inputs(self, X: Any, recipe: Recipe, *, fitted: bool) -> np.ndarray:
         """Return X as ``(n, n_features)`` or ``(n, height, width, channels)``."""
-        if fitted and _are_pictures(X) != (len(self.in_shape_) == 3):
+        if fitted and are_pictures(X) != (len(self.in_shape_) == 3):
             known = "pictures" if len(self.in_shape_) == 3 else "a feature table"
             raise InputError(
-                f"X has the shape {_shape(X)}, but this {type(self).__name__} was trained on "
+                f"X has the shape {shape_of(X)}, but this {type(self).__name__} was trained on "
                 f"{known}. Reshape your data to samples of the shape {self.in_shape_}."
             )
         with as_input_error():
-            if not _are_pictures(X):
+            if not are_pictures(X):
                 return validate_data(
                     self,
                     X,
@@ -498,39 +437,24 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
                     reset=not fitted,
                     ensure_min_samples=1 if fitted else 2,
                 )
-            pictures = X  # bytes that are known to be sound
-            if not is_lazy(X):
+            pictures = X
+            if not is_lazy(X):  # those are known to be bytes
                 pictures = check_array(X, allow_nd=True, estimator=self, input_name="X")
-        pictures = _as_pictures(pictures, recipe.centre_crop)
-        if fitted and _in_shape(pictures) != self.in_shape_:
+        pictures = as_pictures(pictures, recipe.centre_crop)
+        if fitted and network_shape(pictures) != self.in_shape_:
             raise InputError(
-                f"The pictures have the shape {_in_shape(pictures)} (channels, height, width), but "
-                f"the network was trained on {self.in_shape_}: resize or convert them."
+                f"The pictures have the shape {network_shape(pictures)} (channels, height, width), "
+                f"but the network was trained on {self.in_shape_}: resize or convert them."
             )
         return pictures
 
-    def _check_y(self, y: Any, inputs: np.ndarray, recipe: Recipe) -> np.ndarray:
-        """Return y as labels, soft targets or likelihoods, whichever `loss` is about."""
+    def _find_objective(self) -> Lesson:
         if self.loss not in LESSONS:
             raise InputError(f"loss={self.loss!r} is unknown: choose one of {tuple(LESSONS)}.")
-        if self.loss == "cross_entropy":
-            return _check_target_values(y, inputs)
-        if recipe.mixup:
-            raise InputError(
-                f'loss="likelihood" cannot be used with mixup={recipe.mixup:g}: set mixup=0, or '
-                'role="noise_aware".'
-            )
-        likelihoods = _check_likelihoods(y, inputs)
-        if self.balanced_bootstrap and not are_certain(likelihoods).all():
-            row = (~are_certain(likelihoods)).argmax()
-            raise InputError(
-                "balanced_bootstrap=True needs to know every sample's class, but row "
-                f"{row} of y allows several: set balanced_bootstrap=False."
-            )
-        return likelihoods
+        return LESSONS[self.loss]()
 
     def _normalisation_of(self, inputs: np.ndarray, weights: np.ndarray) -> Normalisation:
-        """Return the scale that was given, or that of the samples."""
+        """Return the normalisation that was passed, or that of the samples."""
         given = self.normalisation
         if given is None:
             return Normalisation.of(inputs, weights)
@@ -538,8 +462,8 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
             raise InputError(f"normalisation={given!r} must be a Normalisation or None.")
         if len(given.mean) != inputs.shape[-1]:
             raise InputError(
-                f"The normalisation is one of {len(given.mean)} features or channels, but X has "
-                f"{inputs.shape[-1]}: pass one of such samples."
+                f"The normalisation has {len(given.mean)} features or channels, but X has "
+                f"{inputs.shape[-1]}: pass a normalisation of samples like X."
             )
         return given
 
@@ -556,67 +480,64 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         sizes = np.unique(targets.argmax(axis=1), return_counts=True)[1]
         return len(sizes) * int(sizes.min())
 
-    def _factory(self) -> NetworkFactory:
-        if callable(self.module):
-            return self.module
-        default = "small_cnn" if len(self.in_shape_) == 3 else "mlp"
-        name = default if self.module == "auto" else self.module
-        if isinstance(name, str) and name.startswith(PRETRAINED):
-            return pretrained.Pretrained(name.removeprefix(PRETRAINED))
-        if name not in NETWORKS:
-            raise InputError(
-                f"module={name!r} is unknown: choose one of {sorted(NETWORKS)}, "
-                f"{PRETRAINED}NAME, or pass a callable."
-            )
-        return NETWORKS[name]
-
     def _module_on(self, hardware: Hardware) -> nn.Module:
-        """Move the network to where it shall compute; it stays there."""
+        """Move the network to the device, where it stays."""
         self.module_.to(device=hardware.device, dtype=hardware.dtype)
         if len(self.in_shape_) == 3:
             self.module_.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return self.module_
 
 
-def teach(networks: Sequence[TorchClassifier], jobs: Sequence[Job], seed: int) -> None:
-    """Train networks by jobs that take turns, an epoch each; then the networks are fitted.
+class TrainableNetwork(Protocol):
+    """An estimator that holds a network, as `TorchClassifier`."""
+
+    module: Any
+    role: Any
+    recipe_: Recipe
+    n_iter_: int
+
+    def start(self, X: Any, y: Any, sample_weight: Any = None) -> Job:
+        """Check the data and build the network, without training it."""
+
+    def record_epochs(self, losses: Sequence[float]) -> Any:
+        """Become fitted with the current weights, after epochs with these mean losses."""
+
+
+def teach(
+    networks: Sequence[TrainableNetwork], jobs: Sequence[Job], seed: int | None = None
+) -> None:
+    """Train networks by jobs that take turns, one epoch each; then the networks are fitted.
 
     Parameters
     ----------
     networks : sequence of TorchClassifier
-        Whose modules the jobs train, alone or several as one.
+        Their modules are trained by the jobs: each by one job, or several by one job.
     jobs : sequence of Job
         One or more with the same number of epochs.
-    seed : int
-        Decides what modules of the user's draw while they train.
+    seed : int, default=None
+        Seed of the modules' own randomness while they train; None: that of the first job.
     """
-    first = networks[0]
-    # Others than the project's own may have dropout.
-    randomness = nullcontext() if is_own(first.module) else seeded(seed, jobs[0].hardware.device)
-    epochs = jobs[0].recipe.epochs
-    progress = (
-        stage(f"{first.role or 'network'} epochs", epochs)
-        if first.role != "member"  # of which there are thousands: their owner shows progress
-        else nullcontext(lambda *_, **__: None)
-    )
-    losses: list[float] = []
+    first, job = networks[0], jobs[0]
+    device, epochs = job.hardware.device, job.recipe.epochs
+    # Only modules of the user's may draw random numbers (dropout).
+    draws = not is_own(first.module)
+    randomness = seeded(job.seed if seed is None else seed, device) if draws else nullcontext()
     try:
-        with randomness, progress as advance:
-            team = _team_for(first, jobs)
-            trainers = [Trainer([job], team) for job in jobs]
+        with randomness, _epoch_bar(first, epochs) as advance:
+            # 1. Set up the trainers.
+            group = _process_group_for(first, jobs)
+            trainers = [Trainer([job], group) for job in jobs]
+            # 2. Continue from the checkpoint, if there is one.
             saves = len(trainers) == 1 and trainers[0].can_be_saved
             checkpoint = current_checkpoint() if saves else NOWHERE
-            done = checkpoint.load()
-            if done is not None and done["learning_rate"] == jobs[0].recipe.learning_rate:
-                trainers[0].restore(done)
-                losses = done["losses"].tolist()
+            losses = _restore(checkpoint, trainers[0], draws)
+            if losses:
                 advance(len(losses))
-                if not is_own(first.module):
-                    set_drawn(done["drawn"], jobs[0].hardware.device)
-            for of_jobs in zip(*trainers, strict=True):
-                losses.append(float(np.mean(of_jobs)))
+            # 3. Train, one epoch of each job at a time.
+            for epoch_losses in zip(*trainers, strict=True):
+                losses.append(float(np.mean(epoch_losses)))
                 for network in networks:
-                    network._finish(losses)
+                    network.record_epochs(losses)
                 advance(1, detail=f"loss {losses[-1]:.3f}")
                 if first.role != "member":
                     epoch_ended(len(losses), networks)
@@ -624,8 +545,8 @@ def teach(networks: Sequence[TorchClassifier], jobs: Sequence[Job], seed: int) -
                     checkpoint.save(
                         **trainers[0].state(),
                         losses=np.array(losses),
-                        learning_rate=np.array(jobs[0].recipe.learning_rate),
-                        drawn=drawn_so_far(jobs[0].hardware.device),
+                        learning_rate=np.array(job.recipe.learning_rate),
+                        drawn=global_random_states(device),
                     )
     except BaseException:
         for network in networks:
@@ -633,62 +554,83 @@ def teach(networks: Sequence[TorchClassifier], jobs: Sequence[Job], seed: int) -
         raise
 
 
-def _team_for(network: TorchClassifier, jobs: Sequence[Job]) -> Team:
-    """Choose who trains: all processes of a launcher together, or this one alone."""
-    team = current_team()
-    if team.size == 1 or network.role == "member":  # members are many, and small
-        return ALONE
-    can_be_told = len(jobs) == 1 and jobs[0].is_self_contained and isinstance(network.module, str)
-    if can_be_told and jobs[0].hardware.device == team.device:
-        return team
-    warnings.warn(
-        f"One of {team.size} processes trains this network: the others do not know the loss of "
-        "its method or the function that builds it, or have another device.",
-        stacklevel=4,
+def _epoch_bar(network: TrainableNetwork, epochs: int) -> AbstractContextManager[Any]:
+    """Show the epochs, except those of members: there are thousands, which the filter counts."""
+    if network.role == "member":
+        return nullcontext(lambda *_, **__: None)
+    return stage(f"{network.role or 'network'} epochs", epochs)
+
+
+def _process_group_for(network: TrainableNetwork, jobs: Sequence[Job]) -> ProcessGroup:
+    """Choose the processes that train: all those of a launcher, or this one alone."""
+    group = current_team()
+    if group.size == 1 or network.role == "member":  # members are many, and small
+        return SINGLE_PROCESS
+    can_be_sent = (
+        len(jobs) == 1 and not jobs[0].lesson.is_stateful and isinstance(network.module, str)
     )
-    return ALONE
+    if can_be_sent and jobs[0].hardware.device == group.device:
+        return group
+    warn_user(
+        f"One of {group.size} processes trains this network alone: the others cannot share a "
+        "method's own loss, a network that a function builds, or another device.",
+        UserWarning,
+    )
+    return SINGLE_PROCESS
 
 
-def _teach_patiently(network: TorchClassifier, job: Job, seed: int) -> None:
-    """Train a network; if that diverges, once more from the same weights and at a smaller rate."""
+def _restore(checkpoint: Checkpoint, trainer: Trainer, draws: bool) -> list[float]:
+    """Continue from a checkpoint; return the losses of the epochs that are done."""
+    job = trainer.jobs[0]
+    done = checkpoint.load()
+    # At another rate, this is a repetition of the training that the checkpoint is from.
+    if done is None or done["learning_rate"] != job.recipe.learning_rate:
+        return []
+    trainer.restore(done)
+    if draws:
+        set_global_random_states(done["drawn"], job.hardware.device)
+    return done["losses"].tolist()
+
+
+def fit_with_retry(network: TrainableNetwork, job: Job) -> None:
+    """Train a network; if it diverges, once more from the same weights, at a smaller rate."""
     weights = copy.deepcopy(job.module.state_dict())
     try:
-        teach([network], [job], seed)
+        teach([network], [job])
     except DivergedError as error:
         rate = job.recipe.learning_rate * SMALLER_RATE
-        warnings.warn(
+        warn_user(
             f"A network is trained once more, with learning_rate={rate:g}: {error}",
             RecoveredWarning,
-            stacklevel=3,
         )
         current_checkpoint().remove()
         job.module.load_state_dict(weights)
         network.recipe_ = replace(job.recipe, learning_rate=rate)
         try:
-            teach([network], [replace(job, recipe=network.recipe_)], seed)
+            teach([network], [replace(job, recipe=network.recipe_)])
         except DivergedError:
             current_checkpoint().remove()
             raise
 
 
 def fit_together(
-    networks: Sequence[TorchClassifier],
+    networks: Sequence[TrainableNetwork],
     samples: Sequence[tuple[Any, Any, Any]],
     *,
     stack: Callable[[Sequence[Job]], bool] = stacking_pays,
 ) -> None:
     """Fit networks, as stacks where that is faster: the same, within rounding, as one by one.
 
-    If trainings diverge, the others end before the error is raised.
+    If trainings diverge, the others are finished before the error is raised.
 
     Parameters
     ----------
     networks : sequence of TorchClassifier
-        Of the project's architectures: one of the user's may do what no stack can.
+        Of the project's architectures: others may do operations that a stack cannot.
     samples : sequence of tuple of (X, y, sample_weight)
-        What each is fitted on.
+        The training data of each network.
     stack : callable, default=stacking_pays
-        Given jobs that could be one stack, says whether they shall.
+        Decides whether jobs that can be a stack are trained as one.
 
     Examples
     --------
@@ -700,45 +642,127 @@ def fit_together(
     >>> [network.n_iter_ for network in networks] == [networks[0].n_iter_] * 3
     True
     """
-    started = [(one, *one._start(*some)) for one, some in zip(networks, samples, strict=True)]
+    waiting = [
+        (network, network.start(*data)) for network, data in zip(networks, samples, strict=True)
+    ]
     diverged: DivergedError | None = None
-    while started:
-        first = started[0][1]
-        fits = [job is first or job.fits_beside(first) for _, job, _ in started]
-        group = [one for one, beside in zip(started, fits, strict=True) if beside]
-        started = [one for one, beside in zip(started, fits, strict=True) if not beside]
-        jobs = [job for _, job, _ in group]
-        if len(jobs) > 1 and stack(jobs) and _teach_stack(group):
+    while waiting:
+        # 1. Take all jobs that can be a stack with the first one.
+        first = waiting[0][1]
+        fits = [job is first or job.fits_beside(first) for _, job in waiting]
+        group = [pair for pair, beside in zip(waiting, fits, strict=True) if beside]
+        waiting = [pair for pair, beside in zip(waiting, fits, strict=True) if not beside]
+        # 2. Train them as a stack, or one by one if that is slower or the stack diverges.
+        jobs = [job for _, job in group]
+        if len(jobs) > 1 and stack(jobs) and _fit_stack(group):
             continue
-        for network, job, seed in group:
+        for network, job in group:
             try:
-                _teach_patiently(network, job, seed)
+                fit_with_retry(network, job)
             except DivergedError as error:
                 diverged = error
     if diverged is not None:
         raise diverged
 
 
-def _teach_stack(group: Sequence[tuple[TorchClassifier, Job, int]]) -> bool:
-    """Train networks as one; if one diverges, return False, and leave all as they were."""
-    jobs = [job for _, job, _ in group]
+def _fit_stack(group: Sequence[tuple[TrainableNetwork, Job]]) -> bool:
+    """Train networks as a stack; if one diverges, restore all weights and return False."""
+    jobs = [job for _, job in group]
     weights = [copy.deepcopy(job.module.state_dict()) for job in jobs]
     try:
-        epochs = list(train(jobs))
+        epochs = list(Trainer(jobs))
     except DivergedError:
         for job, before in zip(jobs, weights, strict=True):
             job.module.load_state_dict(before)
         return False
-    for (network, *_), losses in zip(group, zip(*epochs, strict=True), strict=True):
-        network._finish(losses)
+    for (network, _), losses in zip(group, zip(*epochs, strict=True), strict=True):
+        network.record_epochs(losses)
     return True
 
 
-def check_storable(estimator: TorchClassifier) -> None:
-    """Make sure that a network can be stored by its state and named to whoever loads it.
+def state_of(estimator: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return a fitted `TorchClassifier` as arrays and JSON; see its method ``to_state``."""
+    arrays = {
+        f"module.{name}": tensor.numpy(force=True).copy()
+        for name, tensor in estimator.module_.state_dict().items()
+    }
+    arrays["normalisation.mean"] = estimator.normalisation_.mean
+    arrays["normalisation.scale"] = estimator.normalisation_.scale
+    params = {name: _as_json(value) for name, value in estimator.get_params(deep=False).items()}
+    meta = {
+        "params": params,
+        "classes": {"dtype": estimator.classes_.dtype.str, "values": estimator.classes_.tolist()},
+        "in_shape": list(estimator.in_shape_),
+        "recipe": asdict(estimator.recipe_),
+        "loss_curve": estimator.loss_curve_,
+    }
+    if isinstance(estimator.module_, PretrainedNetwork):
+        meta["architecture"] = estimator.module_.architecture
+    if hasattr(estimator, "feature_names_in_"):
+        meta["feature_names_in"] = estimator.feature_names_in_.tolist()
+    return arrays, meta
 
-    A network of the project is stored by name, a callable by its import path. Nothing imports that:
-    it tells the reader which callable to pass to :meth:`TorchClassifier.from_state`.
+
+def params_from_json(params: dict[str, Any], module: NetworkFactory | None) -> dict[str, Any]:
+    """Return the parameters of a `TorchClassifier` from its state."""
+    params = dict(params)
+    if isinstance(params["module"], dict):
+        if module is None:
+            raise InputError(
+                f"The network was built by {params['module']['callable']}: pass that callable "
+                "as module= to load it."
+            )
+        params["module"] = module
+    if isinstance(params["recipe"], dict):
+        params["recipe"] = _recipe_from_json(params["recipe"])
+    if isinstance(params["augment"], list):
+        params["augment"] = tuple(params["augment"])
+    return params
+
+
+def restore_state(estimator: Any, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
+    """Fit a `TorchClassifier` by its state instead of data; see its method ``from_state``."""
+    estimator.classes_ = np.array(meta["classes"]["values"], np.dtype(meta["classes"]["dtype"]))
+    estimator.in_shape_ = tuple(meta["in_shape"])
+    estimator.recipe_ = _recipe_from_json(meta["recipe"])
+    estimator.loss_curve_ = list(meta["loss_curve"])
+    estimator.n_iter_ = len(estimator.loss_curve_)
+    estimator.normalisation_ = Normalisation(
+        arrays["normalisation.mean"], arrays["normalisation.scale"]
+    )
+    if len(estimator.in_shape_) == 1:
+        estimator.n_features_in_ = estimator.in_shape_[0]
+    if "feature_names_in" in meta:
+        estimator.feature_names_in_ = np.array(meta["feature_names_in"], dtype=object)
+    weights = {
+        name.removeprefix("module."): torch.tensor(array)
+        for name, array in arrays.items()
+        if name.startswith("module.")
+    }
+    with seeded(0, torch.device("cpu")):
+        if "architecture" in meta:
+            network: nn.Module = build(meta["architecture"])
+        elif str(estimator.module).startswith(PRETRAINED):
+            raise InputError("The stored network does not describe its layers: train it again.")
+        else:
+            factory = find_factory(estimator.module, estimator.in_shape_)
+            network = factory(estimator.in_shape_, len(estimator.classes_))
+    try:
+        # `assign` keeps the stored precision.
+        network.load_state_dict(weights, assign=True)
+    except RuntimeError as error:
+        raise InputError(
+            f"The stored weights do not fit the network {meta['params']['module']}: load them with "
+            "the module they were trained with."
+        ) from error
+    estimator.module_ = network.eval()
+
+
+def check_storable(estimator: Any) -> None:
+    """Check that the state of a network can name the module that builds it.
+
+    A network of the project is stored by name, a callable by its import path. The path is never
+    imported: it tells the user which callable to pass to :meth:`TorchClassifier.from_state`.
 
     Parameters
     ----------
@@ -762,16 +786,12 @@ def check_storable(estimator: TorchClassifier) -> None:
         )
 
 
-def _shape(X: Any) -> tuple[int, ...]:
-    """Return the shape of anything like an array, without copying what has one."""
-    return tuple(X.shape) if hasattr(X, "shape") else np.asarray(X).shape
+def are_pictures(X: Any) -> bool:
+    """Return whether samples are pictures and not a feature table."""
+    return len(shape_of(X)) > 2
 
 
-def _are_pictures(X: Any) -> bool:
-    return len(_shape(X)) > 2
-
-
-def _as_pictures(X: np.ndarray, centre_crop: int | None) -> np.ndarray:
+def as_pictures(X: np.ndarray, centre_crop: int | None) -> np.ndarray:
     """Return pictures as ``(n, height, width, channels)``, uint8 or float32."""
     if X.ndim == 3:
         X = X[..., None]
@@ -791,12 +811,13 @@ def _as_pictures(X: np.ndarray, centre_crop: int | None) -> np.ndarray:
     return X if X.dtype == np.uint8 else X.astype(np.float32, copy=False)
 
 
-def _in_shape(inputs: np.ndarray) -> tuple[int, ...]:
-    """Return the shape of a sample as networks know it, channels first."""
+def network_shape(inputs: np.ndarray) -> tuple[int, ...]:
+    """Return the shape of a sample in the layout of networks, channels first."""
     return (inputs.shape[-1], *inputs.shape[1:-1])
 
 
-def _check_weights(sample_weight: Any, inputs: np.ndarray) -> np.ndarray:
+def check_weights(sample_weight: Any, inputs: np.ndarray) -> np.ndarray:
+    """Return sample weights of shape (n,), all 1 if none were passed."""
     with as_input_error():
         weights = _check_sample_weight(sample_weight, inputs, dtype=np.float64)
     if weights.min() < 0:
@@ -809,61 +830,8 @@ def _check_weights(sample_weight: Any, inputs: np.ndarray) -> np.ndarray:
     return weights
 
 
-def _check_target_values(y: Any, inputs: np.ndarray) -> np.ndarray:
-    """Return y as labels of shape (n,), or as soft targets of shape (n, n_classes)."""
-    if y is None:
-        raise InputError(
-            "This TorchClassifier estimator requires y to be passed, but the target y is None."
-        )
-    if len(_shape(y)) != 2 or _shape(y)[1] < 2:
-        with as_input_error():
-            y = column_or_1d(y, warn=True)
-            check_consistent_length(inputs, y)
-            assert_all_finite(y, input_name="y")
-            check_classification_targets(y)
-        return y
-    with as_input_error():
-        check_consistent_length(inputs, y)
-    targets = np.asarray(y)
-    if targets.dtype.kind != "f":
-        raise InputError(
-            f"y has the shape {targets.shape} and the dtype {targets.dtype}: pass labels of shape "
-            "(n,), or soft targets as floats."
-        )
-    wrong = ~((targets >= 0).all(axis=1) & np.isclose(targets.sum(axis=1), 1, rtol=0, atol=1e-4))
-    if wrong.any():
-        row = wrong.argmax()
-        raise InputError(
-            f"Soft targets must be non-negative and sum to 1, but row {row} of y is "
-            f"{targets[row].tolist()}."
-        )
-    return targets.astype(np.float64)
-
-
-def _check_likelihoods(y: Any, inputs: np.ndarray) -> np.ndarray:
-    """Return y as likelihoods of shape (n, n_classes)."""
-    shape = () if y is None else _shape(y)
-    if len(shape) != 2 or shape[1] < 2:
-        raise InputError(
-            f'loss="likelihood" takes y of shape (n, n_classes), but y has the shape {shape}: pass '
-            "a row of likelihoods for each sample, one-hot where its label is certain."
-        )
-    with as_input_error():
-        check_consistent_length(inputs, y)
-        likelihoods = np.asarray(y).astype(np.float64)
-    wrong = ~(np.isfinite(likelihoods) & (likelihoods >= 0)).all(axis=1)
-    wrong |= ~(likelihoods > 0).any(axis=1)
-    if wrong.any():
-        row = wrong.argmax()
-        raise InputError(
-            "Likelihoods must be finite and non-negative, and positive for at least one class, but "
-            f"row {row} of y is {likelihoods[row].tolist()}."
-        )
-    return likelihoods
-
-
-def _as_targets(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return classes and target probabilities."""
+def as_targets(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the classes, and labels as one-hot targets; targets stay as they are."""
     if y.ndim == 2:
         return np.arange(y.shape[1]), y
     classes, codes = np.unique(y, return_inverse=True)
@@ -875,13 +843,13 @@ def _as_targets(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _import_path(factory: Callable) -> str | None:
-    """Return ``package.module:name``, or None for what has no such name."""
-    name, home = getattr(factory, "__qualname__", "<"), getattr(factory, "__module__", None)
-    return None if "<" in name or home is None else f"{home}:{name}"
+    """Return ``package.module:name``, or None if the callable cannot be imported by a name."""
+    name, module = getattr(factory, "__qualname__", "<"), getattr(factory, "__module__", None)
+    return None if "<" in name or module is None else f"{module}:{name}"
 
 
 def _as_json(value: Any) -> Any:
-    """Return a parameter as what JSON knows; what is used of a normalisation is stored apart."""
+    """Return a parameter as a value of JSON; the normalisation is stored in the arrays instead."""
     if isinstance(value, np.random.RandomState | Normalisation):
         return None
     if isinstance(value, Recipe):
@@ -894,7 +862,7 @@ def _as_json(value: Any) -> Any:
 
 
 def _recipe_from_json(fields: dict[str, Any]) -> Recipe:
-    """Return a recipe whose tuples JSON has turned to lists."""
+    """Return a recipe whose tuples JSON has turned into lists."""
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
     }

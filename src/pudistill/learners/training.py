@@ -14,7 +14,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from mmap import mmap
 from typing import Any, Literal
 
@@ -25,38 +25,38 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from pudistill.data.lazy_pictures import LazyPictures, decoded_if_few, is_lazy
 from pudistill.exceptions import DivergedError, InputError
-from pudistill.learners.lessons import CROSS_ENTROPY, LIKELIHOOD, Batch, Lesson, network_input
+from pudistill.learners.lessons import Batch, CrossEntropy, Lesson, are_certain, network_input
 from pudistill.learners.recipes import Recipe
-from pudistill.learners.team import ALONE, Team
+from pudistill.learners.team import SINGLE_PROCESS, ProcessGroup
 from pudistill.workers import ahead
 
 Precision = Literal["auto", "fp32", "bf16"]
 log = logging.getLogger(__name__)
 
-# Values of input in a batch of prediction: enough to keep the device busy, and few enough for the
-# activations, some fifty times as large, to stay in a CPU's cache or a small GPU's memory.
+# Input values in a batch of prediction: enough to keep the device busy, and few enough that the
+# activations, about fifty times as large, fit into a CPU's cache or a small GPU's memory.
 PREDICTION_VALUES = {"cpu": 2**18, "accelerator": 2**22}
-# Values of which mean and scale are taken at once.
+# Input values whose mean and scale are computed at once.
 MEASURED_VALUES = 2**20
-# Samples of more than this share of an accelerator's free memory stay outside, and a mapped file of
-# more than this share of the memory stays a file.
+# Samples larger than this share of an accelerator's free memory, or of the host's memory for a
+# mapped file, are not loaded but streamed batch by batch.
 LARGEST_SHARE = 0.5
-# Batches that are gathered ahead where samples come from outside the device.
+# Batches that threads gather ahead when samples are streamed.
 N_AHEAD = 4
-# Steps by which a stack of networks is compared with the networks in turn.
+# Training steps that compare the speed of a stack with that of its networks one after another.
 TRIAL_STEPS = 5
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """Where and in which arithmetic a network computes.
+    """The device and the precision in which a network computes.
 
     Parameters
     ----------
     device : torch.device
         Holds the data and the network.
     dtype : torch.dtype
-        Of weights, normalised inputs, targets and loss.
+        Type of weights, normalised inputs, targets and loss.
     bf16 : bool
         Whether convolutions and matrix products compute in bfloat16 (by autocast; weights and loss
         stay in `dtype`).
@@ -74,20 +74,20 @@ class Hardware:
 def choose_hardware(
     device: str | torch.device, precision: Precision, *, pictures: bool
 ) -> Hardware:
-    """Decide on device and precision.
+    """Choose device and precision.
 
-    `accelerate` chooses the device, from all those it knows and, under a launcher, of this process.
-    Its ``Accelerator`` is not used: its precision is one for the whole process, while members,
-    teachers and students with different ones may live side by side.
+    `accelerate` chooses the device: the best available one or, under a launcher, the one of this
+    process. Its ``Accelerator`` is not used, because it fixes one precision for the whole process,
+    in which networks of different precisions may be trained.
 
     Parameters
     ----------
     device : str or torch.device
-        ``"auto"``, or what :class:`torch.device` accepts.
+        ``"auto"``, or any value that :class:`torch.device` accepts.
     precision : {"auto", "fp32", "bf16"}
-        ``"auto"`` takes bfloat16 for pictures where the hardware has units for it. Feature tables
-        on a CPU are cheap, so that they compute in float64, which makes a sample of weight 2 and
-        the same sample twice give the same network to the last digits.
+        ``"auto"`` means bfloat16 for pictures if the hardware has units for it. Feature tables on
+        a CPU are cheap, so they use float64, in which a sample of weight 2 and two copies of it
+        give the same network up to the last digits.
     pictures : bool
         Whether the samples are pictures.
 
@@ -104,23 +104,26 @@ def choose_hardware(
     if precision not in ("auto", "fp32", "bf16"):
         raise InputError(f'precision={precision!r} must be "auto", "fp32" or "bf16".')
     if device == "auto":
-        # Imported here: with a device named, nothing of accelerate is needed.
+        # Imported here, because a named device does not need accelerate.
         from accelerate import PartialState
 
-        place = PartialState().device
+        chosen = PartialState().device
     else:
         try:
-            place = torch.device(device)
-            torch.empty(0, device=place)
+            chosen = torch.device(device)
+            torch.empty(0, device=chosen)
         except (RuntimeError, AssertionError, TypeError) as error:
             raise InputError(
-                f'device={device!r} cannot be used here: pass "cpu", or "auto" for what there is.'
+                f'device={device!r} is not available on this machine: pass "cpu", or "auto" for '
+                "the best available device."
             ) from error
     if precision != "auto":
-        return Hardware(place, torch.float32, bf16=precision == "bf16")
+        return Hardware(chosen, torch.float32, bf16=precision == "bf16")
     if not pictures:
-        return Hardware(place, torch.float64 if place.type == "cpu" else torch.float32, bf16=False)
-    return Hardware(place, torch.float32, bf16=_computes_bf16(place))
+        return Hardware(
+            chosen, torch.float64 if chosen.type == "cpu" else torch.float32, bf16=False
+        )
+    return Hardware(chosen, torch.float32, bf16=_computes_bf16(chosen))
 
 
 def _computes_bf16(device: torch.device) -> bool:
@@ -129,7 +132,8 @@ def _computes_bf16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
         # Measured with AVX-512 BF16, one thread, channels_last: training is 1.3 times (small_cnn)
-        # to 2 times (preact_resnet18) as fast as in float32. Without it, PyTorch emulates.
+        # to 2 times (preact_resnet18) as fast as in float32. Without AVX-512 BF16, PyTorch
+        # emulates bfloat16.
         return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return False
 
@@ -139,10 +143,10 @@ _seeding = threading.RLock()
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed PyTorch's own generators, for code that can use no other, and put them back after.
+    """Seed PyTorch's global generators inside the ``with`` block, and restore them after it.
 
-    Initial weights and dropout draw from generators of the whole process. Threads take turns, so
-    that the result depends on the seed alone.
+    Initial weights and dropout can draw from no others. Threads take turns, so that the result
+    depends on the seed only.
     """
     accelerators = [] if device.type == "cpu" else [device]
     device_type = "cuda" if device.type == "cpu" else device.type
@@ -151,19 +155,19 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-def drawn_so_far(device: torch.device) -> list[np.ndarray]:
-    """Take down where PyTorch's own generators are: the process's, and that of an accelerator."""
+def global_random_states(device: torch.device) -> list[np.ndarray]:
+    """Return the states of PyTorch's global generators: the CPU's, and that of a GPU."""
     states = [torch.get_rng_state()]
     if device.type == "cuda":
         states.append(torch.cuda.get_rng_state(device))
     return [state.numpy() for state in states]
 
 
-def set_drawn(states: list[np.ndarray], device: torch.device) -> None:
-    """Let PyTorch's own generators go on where they were; to be called within `seeded`."""
-    of_process, *of_accelerator = (torch.tensor(state) for state in states)
-    torch.set_rng_state(of_process)
-    for state in of_accelerator:
+def set_global_random_states(states: list[np.ndarray], device: torch.device) -> None:
+    """Restore the states from `global_random_states`; to be called inside `seeded`."""
+    cpu_state, *gpu_states = (torch.tensor(state) for state in states)
+    torch.set_rng_state(cpu_state)
+    for state in gpu_states:
         torch.cuda.set_rng_state(state, device)
 
 
@@ -182,7 +186,7 @@ class Normalisation:
 
     @classmethod
     def of(cls, inputs: np.ndarray | LazyPictures, weights: np.ndarray) -> "Normalisation":
-        """Measure `inputs`, channels last, each sample counted with its weight.
+        """Compute the weighted mean and standard deviation of `inputs`, channels last.
 
         Parameters
         ----------
@@ -193,7 +197,7 @@ class Normalisation:
         """
         n_channels = inputs.shape[-1]
         share = weights / weights.sum()
-        # Pictures as floats take eight times the memory that they take as bytes.
+        # In small blocks: pictures take eight times as much memory as float64 than as bytes.
         at_once = max(1, MEASURED_VALUES // math.prod(inputs.shape[1:]))
 
         def average(power: int, centre: np.ndarray | float) -> np.ndarray:
@@ -210,7 +214,7 @@ class Normalisation:
 
         mean = average(1, centre=0.0)
         scale = np.sqrt(average(2, centre=mean))
-        # What never varies carries nothing; the threshold is the rounding error of its mean.
+        # A constant carries no information; the threshold is the rounding error of its mean.
         constant = scale <= 1e-12 * np.maximum(1, np.abs(mean))
         return cls(mean, np.where(constant, 1.0, scale))
 
@@ -224,8 +228,8 @@ class Normalisation:
 def split_batches(order: Tensor, batch_size: int) -> tuple[Tensor, ...]:
     """Split an epoch into the fewest batches of at most `batch_size`, of equal size (within one).
 
-    So no batch is a small remainder, whose noisy gradient would count as much as any other, and of
-    which batch normalisation would take its statistics over a sample or two. Every sample is seen.
+    Every sample is in one batch, and no batch is a small remainder: its noisy gradient would count
+    as much as any other, and batch normalisation would take its statistics over a sample or two.
 
     Examples
     --------
@@ -245,7 +249,7 @@ def balanced_order(labels: Tensor, generator: Generator) -> Tensor:
     Parameters
     ----------
     labels : Tensor of shape (n,), int64
-        Class of every sample; classes that no sample has do not count.
+        Class of every sample; classes without samples are ignored.
     generator : torch.Generator
         Source of randomness, on the device of `labels`.
 
@@ -263,51 +267,47 @@ def balanced_order(labels: Tensor, generator: Generator) -> Tensor:
     sizes = labels.bincount()
     sizes = sizes[sizes > 0]
     starts = sizes.cumsum(0) - sizes
-    # The first `n_rarest` of every class, whose members stand in random order.
+    # The first `n_rarest` samples of every class, which are in random order.
     chosen = by_class[
         (starts[:, None] + torch.arange(int(sizes.min()), device=labels.device)).ravel()
     ]
     return chosen[shuffled(len(chosen))]
 
 
-def are_certain(targets: np.ndarray) -> np.ndarray:
-    """Tell which rows of targets or likelihoods allow one class only."""
-    return (targets > 0).sum(axis=1) == 1
-
-
 def shared_batches(
     certain: Tensor, share: float, batch_size: int, generator: Generator
 ) -> tuple[Tensor, ...]:
-    """Split an epoch into batches of which certain samples make up a fixed share.
+    """Split an epoch into batches that each hold a fixed share of samples of certain class.
 
-    In a large pool with a few trusted samples most batches would hold none or one of them, and
-    the network would fit what it is unsure of long before it has learnt what it can be sure of.
+    Otherwise, with few trusted samples among many others, most batches would hold one or none of
+    them, and the network would fit uncertain labels before it has learned the certain ones.
     FixMatch, too, draws labelled and unlabelled samples separately.
 
     Parameters
     ----------
     certain : Tensor of shape (n,), bool
-        Which samples are of certain class. There must be some of either kind.
+        Which samples are of certain class: at least one is, and one is not.
     share : float in (0, 1)
-        Share of a batch; at least one sample of either kind is in it.
+        Share of certain samples in a batch, which holds at least one sample of either kind.
     batch_size : int
-        Number of samples in a batch, more or less by one.
+        Number of samples in a batch, within one.
     generator : torch.Generator
         Source of randomness, on the device of `certain`.
 
     Returns
     -------
     batches : tuple of Tensor
-        Indices, each batch in random order. Every other sample is in one batch; the certain ones
-        are gone through again and again, each time in a new order.
+        Indices, each batch in random order. Every uncertain sample is in one batch; the certain
+        ones are repeated, each time in a new order.
     """
 
     def shuffled(n: int) -> Tensor:
         return torch.randperm(n, generator=generator, device=certain.device)
 
-    sure, others = certain.nonzero().ravel(), (~certain).nonzero().ravel()
-    parts = split_batches(others[shuffled(len(others))], max(1, round((1 - share) * batch_size)))
-    # Of the largest part, so that small data, which fill no batch, get their share as well.
+    sure, uncertain = certain.nonzero().ravel(), (~certain).nonzero().ravel()
+    n_uncertain = max(1, round((1 - share) * batch_size))
+    parts = split_batches(uncertain[shuffled(len(uncertain))], n_uncertain)
+    # From the largest part, not from `batch_size`, which small data do not fill.
     n_sure = round(share / (1 - share) * len(parts[0]))
     n_sure = max(1, min(n_sure, batch_size - len(parts[0])))
     n_rounds = -(-n_sure * len(parts) // len(sure))
@@ -320,30 +320,32 @@ def shared_batches(
 
 @dataclass(frozen=True)
 class Job:
-    """A network to be trained, and all that decides how.
+    """One network to be trained, its data and its settings.
 
     Parameters
     ----------
     module : nn.Module
-        A network on ``hardware.device``. It is trained in place.
+        A network on ``hardware.device``, which is trained in place.
     inputs : ndarray or LazyPictures of shape (n, height, width, channels), or (n, n_features)
         Raw pictures or features.
     targets : ndarray of shape (n, n_classes)
-        Target probabilities, or likelihoods.
+        Target probabilities, or other targets that `lesson` accepts.
     normalisation : Normalisation
         Applied to every batch after the augmentation.
     recipe : Recipe
-        How to train. Likelihoods cannot be mixed: they need ``mixup=0``.
+        How to train.
     hardware : Hardware
-        Where, and in which precision.
+        Device and precision.
     rng : RandomState
-        Source of all randomness, but for what the network itself draws (dropout).
+        Source of all randomness except the network's own (dropout).
     weights : ndarray of shape (n,), default=None
         Sample weights with the mean 1; None: all are 1.
-    lesson : Lesson, default=CROSS_ENTROPY
-        What the network learns from a batch, and so what `targets` are.
+    lesson : Lesson, default=CrossEntropy()
+        The loss.
     balanced : bool, default=False
-        Whether each epoch is a balanced bootstrap by the targets' most likely class.
+        Whether each epoch is a balanced bootstrap by the most likely class of the targets.
+    seed : int, default=0
+        Seed of the network's own randomness while it trains (dropout).
     """
 
     module: nn.Module
@@ -354,77 +356,70 @@ class Job:
     hardware: Hardware
     rng: np.random.RandomState
     weights: np.ndarray | None = None
-    lesson: Lesson = CROSS_ENTROPY
+    lesson: Lesson = field(default_factory=CrossEntropy)
     balanced: bool = False
+    seed: int = 0
 
     def predict(self) -> np.ndarray:
-        """Predict the samples as they are, of shape (n, n_classes), by the network as it is."""
+        """Return the network's current class probabilities of its samples, (n, n_classes)."""
         return predict_probabilities(self.module, self.inputs, self.normalisation, self.hardware)
 
     def fits_beside(self, other: "Job") -> bool:
-        """Whether both take the same steps with batches of the same sizes."""
+        """Whether both can train as one stack: same steps, with batches of the same sizes."""
         return (
-            self._kind == other._kind
+            self._stack_key == other._stack_key
             and not (self.balanced or other.balanced)
             and not self.recipe.trusted_share
         )
 
     @property
-    def is_self_contained(self) -> bool:
-        """Whether this is all there is to know: lessons of methods remember more."""
-        return self.lesson in (CROSS_ENTROPY, LIKELIHOOD)
-
-    @property
-    def _kind(self) -> tuple:
-        """What must be the same for networks to take the same steps."""
+    def _stack_key(self) -> tuple:
+        """Everything that networks of one stack must have in common."""
         weights = [(name, value.shape) for name, value in self.module.state_dict().items()]
         shapes = (self.inputs.shape, self.targets.shape)
         return (type(self.module), weights, shapes, self.recipe, self.hardware, self.lesson)
 
 
-def train(jobs: Sequence[Job]) -> Iterator[list[float]]:
-    """Train networks in lockstep, one epoch for each answer that is asked for; see `Trainer`."""
-    return iter(Trainer(jobs))
-
-
 class Trainer:
-    """Trains networks in lockstep, an epoch for each answer that is asked for.
+    """Trains networks in lockstep; iterating over it trains one epoch after the other.
 
-    Several networks make every step together, as one stack; each draws its own random numbers, so
-    that all end up with the weights, within rounding, that they would have got alone.
+    Several networks make every step together, as one stack. Each draws its own random numbers, so
+    that all get the weights, within rounding, that they would get alone.
 
     Parameters
     ----------
     jobs : sequence of Job
         One, or several networks of one architecture whose jobs fit beside each other. Between
         epochs the networks may be used for prediction.
-    team : Team, default=ALONE
-        Processes that train one network together, whose job `is_self_contained`. The first one
-        asks for epochs; the others run those that it tells them of.
+    group : ProcessGroup, default=SINGLE_PROCESS
+        Processes that train one network together, whose objective is stateless. The main process
+        iterates; the others run the epochs that it announces.
 
     Yields
     ------
     losses : list of float, one a job
-        Mean training loss of the epoch; that of likelihoods scaled to a largest value of 1.
+        Mean training loss of the epoch.
 
     Raises
     ------
     DivergedError
         If a loss is no longer a finite number.
     InputError
-        If a network does not answer with one logit for each class.
+        If a network does not return one logit for each class.
     """
 
-    def __init__(self, jobs: Sequence[Job], team: Team = ALONE) -> None:
+    def __init__(self, jobs: Sequence[Job], group: ProcessGroup = SINGLE_PROCESS) -> None:
         self.jobs = jobs
-        self.team = team
+        self.group = group
         self.recipe, self.hardware = jobs[0].recipe, jobs[0].hardware
-        data = _on_device([job.inputs for job in jobs], self.hardware.device)
-        self.feeds = [_Feed(job, samples, team) for job, samples in zip(jobs, data, strict=True)]
+        data = move_to_device([job.inputs for job in jobs], self.hardware.device)
+        self.feeds = [
+            BatchFeed(job, samples, group) for job, samples in zip(jobs, data, strict=True)
+        ]
         self.network = (
             Stack([job.module for job in jobs])
             if len(jobs) > 1
-            else _Alone(team.normalising(jobs[0].module))
+            else SingleNetwork(group.synchronise_batch_norm(jobs[0].module))
         )
         self.optimiser = torch.optim.SGD(
             self.network.parameters(),
@@ -433,29 +428,31 @@ class Trainer:
             weight_decay=self.recipe.weight_decay,
             fused=self.hardware.device.type in ("cpu", "cuda"),
         )
-        self.epoch = 0  # which comes next
+        self.epoch = 0  # the next one
 
     def __iter__(self) -> Iterator[list[float]]:
-        self._call_others()
+        self._send_job()
         while self.epoch < self.recipe.epochs:
-            self.team.tell("epoch")
+            self.group.send("epoch")
             yield self.run_epoch()
 
-    def _call_others(self) -> None:
-        """Tell the other processes of the team what is to be trained, and how far it is."""
-        if self.team.size > 1:
+    def _send_job(self) -> None:
+        """Send the job and its progress to the other processes of the group."""
+        if self.group.size > 1:
             (job,) = self.jobs
-            log.info("together", extra={"processes": self.team.size})
-            elsewhere = replace(job, module=copy.deepcopy(job.module).cpu())
-            self.team.tell("train", elsewhere, self.state())
+            log.info("together", extra={"processes": self.group.size})
+            on_cpu = replace(job, module=copy.deepcopy(job.module).cpu())
+            self.group.send("train", on_cpu, self.state())
 
     def run_epoch(self) -> list[float]:
-        """Train for an epoch, the next one; return the losses."""
+        """Train for one epoch; return the mean loss of each job."""
         epoch = self.epoch
+        # 1. Draw the epoch's batches.
         for job in self.jobs:
             job.lesson.begin_epoch(epoch)
             job.module.train()
         n_batches, batches = zip(*(feed.epoch() for feed in self.feeds), strict=True)
+        # 2. Make a step for each batch.
         total = torch.zeros(len(self.jobs), device=self.hardware.device)
         n_samples = 0
         for number, drawn in enumerate(zip(*batches, strict=True)):
@@ -463,10 +460,11 @@ class Trainer:
             rate = self.recipe.rate(epoch + number / n_batches[0])
             total += self._step(drawn, rate) * n_drawn
             n_samples += n_drawn
+        # 3. Bring weights and statistics back to the networks.
         self.network.write_back()
         for job in self.jobs:
-            self.team.average(job.module.buffers())
-        # Read once an epoch: whoever asks a GPU for a number waits for all it has to do before.
+            self.group.average(job.module.buffers())
+        # 4. Read the losses, once an epoch: every read waits for all that a GPU still has to do.
         mean_losses = (total / n_samples).tolist()
         for mean_loss in mean_losses:
             if not math.isfinite(mean_loss):
@@ -478,34 +476,38 @@ class Trainer:
         return mean_losses
 
     def _step(self, drawn: Sequence[tuple[Tensor, Tensor]], rate: float) -> Tensor:
+        """Make one step with the (rows, raw samples) of each job; return the jobs' losses."""
         self.optimiser.param_groups[0]["lr"] = rate
         self.optimiser.zero_grad()
-        jobs = self.jobs
-        batches = (feed.batch(*one) for feed, one in zip(self.feeds, drawn, strict=True))
-        lessons = [job.lesson(batch) for job, batch in zip(jobs, batches, strict=True)]
-        shown, prices = zip(*lessons, strict=True)
-        n_shown = len(shown[0])
-        parts = [inputs[self.team.part(n_shown)] for inputs in shown]
+        # 1. Ask the objectives for inputs and loss functions.
+        batches = (feed.batch(*samples) for feed, samples in zip(self.feeds, drawn, strict=True))
+        lessons = [job.lesson(batch) for job, batch in zip(self.jobs, batches, strict=True)]
+        inputs, prices = zip(*lessons, strict=True)
+        # 2. Compute the logits of this process's part of the batch; gather those of the others.
+        n_inputs = len(inputs[0])
+        parts = [own_inputs[self.group.part(n_inputs)] for own_inputs in inputs]
         with self.hardware.autocast():
             answers = self.network(parts)
         logits = [
-            self.team.gather(_checked(own, part, job).to(self.hardware.dtype), n_shown, dim=-2)
-            for own, part, job in zip(answers, parts, jobs, strict=True)
+            self.group.gather(
+                _check_logits(own, part, job).to(self.hardware.dtype), n_inputs, dim=-2
+            )
+            for own, part, job in zip(answers, parts, self.jobs, strict=True)
         ]
-        losses = torch.stack([price(one) for price, one in zip(prices, logits, strict=True)])
-        # No network has a part in another's loss.
-        (losses.sum() / self.team.n_copies(n_shown)).backward()
-        self.team.add_gradients(self.network.parameters())
+        # 3. Update the weights. The losses can be added: no network has a part in another's loss.
+        losses = torch.stack([price(own) for price, own in zip(prices, logits, strict=True)])
+        (losses.sum() / self.group.n_copies(n_inputs)).backward()
+        self.group.add_gradients(self.network.parameters())
         self.optimiser.step()
         return losses.detach()
 
     @property
     def can_be_saved(self) -> bool:
-        """Whether `state` says all that is needed to go on."""
-        return len(self.jobs) == 1 and self.jobs[0].is_self_contained
+        """Whether `state` contains all that is needed to continue."""
+        return len(self.jobs) == 1 and not self.jobs[0].lesson.is_stateful
 
     def state(self) -> dict[str, Any]:
-        """Take down, as arrays, where the training of one network is between two epochs."""
+        """Return the state of the training of one network, between two epochs, as arrays."""
         (job,), (feed,) = self.jobs, self.feeds
         _, *rng = job.rng.get_state()
         return {
@@ -519,14 +521,14 @@ class Trainer:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on where a training of the same job was; `state` is from `state`."""
+        """Continue a training of the same job from its `state`."""
         (job,), (feed,) = self.jobs, self.feeds
         self.epoch = int(state["epoch"])
         weights = {name: torch.tensor(value) for name, value in state["weights"].items()}
         job.module.load_state_dict(weights)
         for n, weight in enumerate(self.network.parameters()):
             if str(n) in state["momenta"]:
-                # In the weight's layout, which fused steps take for granted.
+                # In the memory layout of the weight, which fused steps assume.
                 buffer = torch.empty_like(weight).copy_(torch.tensor(state["momenta"][str(n)]))
                 self.optimiser.state[weight]["momentum_buffer"] = buffer.detach()
         feed.generator.set_state(torch.tensor(state["generator"]))
@@ -534,38 +536,40 @@ class Trainer:
         job.rng.set_state(("MT19937", key, int(position), int(has_gauss), float(cached)))
 
     def _momenta(self) -> list[Tensor | None]:
-        known = self.optimiser.state
-        return [known[weight].get("momentum_buffer") for weight in self.network.parameters()]
+        state = self.optimiser.state
+        return [state[weight].get("momentum_buffer") for weight in self.network.parameters()]
 
 
 def _as_arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     return {name: tensor.numpy(force=True).copy() for name, tensor in tensors.items()}
 
 
-def _checked(logits: Tensor, inputs: Tensor, job: Job) -> Tensor:
+def _check_logits(logits: Tensor, inputs: Tensor, job: Job) -> Tensor:
     expected = (len(inputs), job.targets.shape[1])
     if logits.shape[-2:] != expected:
         raise InputError(
-            f"The module answers a batch with the shape {tuple(logits.shape)}: it must return "
+            f"The module returns the shape {tuple(logits.shape)} for a batch: it must return "
             f"logits of shape (n, n_classes), here {expected}."
         )
     return logits
 
 
-class _Alone:
-    """A network by itself, with the interface of a stack."""
+class SingleNetwork:
+    """One network with the interface of a `Stack`."""
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
 
     def parameters(self) -> Iterable[Tensor]:
+        """Return the weights."""
         return self.module.parameters()
 
     def __call__(self, batches: Sequence[Tensor]) -> list[Tensor]:
+        """Return the network's logits of the only batch."""
         return [self.module(batches[0])]
 
     def write_back(self) -> None:
-        pass
+        """Do nothing: the network is trained in place."""
 
 
 class Stack:
@@ -580,36 +584,37 @@ class Stack:
     def __init__(self, modules: Sequence[nn.Module]) -> None:
         self.modules = modules
         self.weights, self.buffers = stack_module_state(list(modules))
-        self._call = vmap(self._answer, randomness="different")
+        self._forward_all = vmap(self._forward, randomness="different")
 
     def parameters(self) -> Iterable[Tensor]:
         """Return all weights, stacked."""
         return self.weights.values()
 
     def __call__(self, batches: Sequence[Tensor]) -> list[Tensor]:
-        """Give each network its batch; all batches are of one shape."""
-        return list(self._call(self.weights, self.buffers, torch.stack(list(batches))).unbind())
+        """Return each network's logits of its batch; all batches have one shape."""
+        stacked = torch.stack(list(batches))
+        return list(self._forward_all(self.weights, self.buffers, stacked).unbind())
 
-    def _answer(self, weights: dict, buffers: dict, batch: Tensor) -> Tensor:
+    def _forward(self, weights: dict, buffers: dict, batch: Tensor) -> Tensor:
         return functional_call(self.modules[0], (weights, buffers), (batch,))
 
     @torch.no_grad()
     def write_back(self) -> None:
-        """Give the networks their weights."""
+        """Copy the stacked weights and buffers to the networks."""
         stacked = self.weights | self.buffers
         for number, module in enumerate(self.modules):
             for name, value in module.state_dict(keep_vars=True).items():
                 value.copy_(stacked[name][number])
 
 
-_pays: dict[tuple, bool] = {}
+_is_stack_faster: dict[tuple, bool] = {}
 
 
 def stacking_pays(jobs: Sequence[Job]) -> bool:
     """Find out, by a few steps of either, whether a stack is faster than its networks in turn.
 
-    On a CPU it is not, which is known without a trial: convolutions of several networks at once
-    are grouped convolutions, which take two to five times as long as the same ones in turn.
+    On a CPU it never is, which needs no trial: convolutions of several networks at once are
+    grouped convolutions, which take two to five times as long as the same ones in turn.
 
     Parameters
     ----------
@@ -619,7 +624,7 @@ def stacking_pays(jobs: Sequence[Job]) -> bool:
     Returns
     -------
     pays : bool
-        The answer is remembered for this number of networks of this kind.
+        Measured once for each kind and number of networks.
     """
     first = jobs[0]
     device = first.hardware.device
@@ -627,16 +632,16 @@ def stacking_pays(jobs: Sequence[Job]) -> bool:
         return False
     recipe = first.recipe.lasting(1)
     key = (type(first.module), first.inputs.shape[1:], len(jobs), recipe, first.hardware)
-    if key not in _pays:
-        _pays[key] = _faster_as_stack(jobs)
-    return _pays[key]
+    if key not in _is_stack_faster:
+        _is_stack_faster[key] = _measure_stack(jobs)
+    return _is_stack_faster[key]
 
 
-def _faster_as_stack(jobs: Sequence[Job]) -> bool:
+def _measure_stack(jobs: Sequence[Job]) -> bool:
     """Time a few steps of copies of the networks, in turn and as a stack.
 
-    A stack that does not work here, for want of memory or because what it needs has not been
-    written for this device and precision, is not faster.
+    A stack that fails, for lack of memory or because PyTorch does not support an operation on this
+    device and in this precision, counts as slower.
     """
     recipe = jobs[0].recipe.lasting(1)
     stride = max(1, len(jobs[0].inputs) // (TRIAL_STEPS * recipe.batch_size))
@@ -658,11 +663,11 @@ def _faster_as_stack(jobs: Sequence[Job]) -> bool:
     def seconds(groups: list[list[Job]]) -> float:
         start = time.perf_counter()
         for group in groups:
-            list(train(group))  # which reads the loss, and so waits for the device
+            list(Trainer(group))  # reads the losses, and so waits for the device
         return time.perf_counter() - start
 
     try:
-        for _ in range(2):  # the first time warms up
+        for _ in range(2):  # the first round warms up
             in_turn = seconds([[job] for job in copies()])
             together = seconds([copies()])
     except (RuntimeError, InputError):
@@ -670,51 +675,62 @@ def _faster_as_stack(jobs: Sequence[Job]) -> bool:
     return together < in_turn
 
 
-class _Feed:
-    """The data of a job and its batches; `data` are the samples if the device has room for them."""
+class BatchFeed:
+    """Draws the batches of a job.
 
-    def __init__(self, job: Job, data: Tensor | None, team: Team) -> None:
+    Parameters
+    ----------
+    job : Job
+        The training.
+    data : Tensor or None
+        The samples on the device; None: they are streamed from ``job.inputs``.
+    group : ProcessGroup
+        Processes that share the reading of streamed samples.
+    """
+
+    def __init__(self, job: Job, data: Tensor | None, group: ProcessGroup) -> None:
         self.job = job
         self.data = data
-        self.team = team
+        self.group = group
         device = job.hardware.device
         self.generator = Generator(device).manual_seed(int(job.rng.randint(2**31 - 1)))
 
         def on_device(array: np.ndarray) -> Tensor:
             return torch.tensor(array, dtype=job.hardware.dtype, device=device)
 
-        self.known = on_device(job.lesson.known(job.targets))
+        self.targets = on_device(job.lesson.transform_targets(job.targets))
         n = len(job.inputs)
         self.weights = on_device(np.ones(n) if job.weights is None else job.weights)
         self.mean, self.inverse_scale = job.normalisation.on(job.hardware)
         self.epochs = _epochs(job.targets, job.recipe, self.generator, balanced=job.balanced)
 
     def epoch(self) -> tuple[int, Iterator[tuple[Tensor, Tensor]]]:
-        """Draw an epoch: the number of its batches, and for each the samples and their inputs."""
+        """Draw an epoch: the number of its batches, and the rows and raw samples of each."""
         batches = self.job.lesson.batches(self.generator)
         if batches is None:
             batches = next(self.epochs)
-        if self.team.any(self.data is None):  # reading takes time, which is shared
-            return len(batches), self._in_parts(batches)
+        # Reading takes time, so that the processes share it.
+        if self.group.any(self.data is None):
+            return len(batches), self._read_in_parts(batches)
         return len(batches), self._read(batches)
 
-    def _in_parts(self, batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Let each process of the team read a part of every batch, and give it to the others."""
-        parts = [chosen[self.team.part(len(chosen))] for chosen in batches]
-        for chosen, (_, raw) in zip(batches, self._read(parts), strict=True):
-            yield chosen, self.team.gather(raw, len(chosen))
+    def _read_in_parts(self, batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Read this process's part of every batch, and gather the parts of the others."""
+        parts = [rows[self.group.part(len(rows))] for rows in batches]
+        for rows, (_, raw) in zip(batches, self._read(parts), strict=True):
+            yield rows, self.group.gather(raw, len(rows))
 
     def _read(self, batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         if self.data is None:
-            return _streamed(self.job.inputs, batches, self.generator.device)
-        return ((chosen, self.data.index_select(0, chosen)) for chosen in batches)
+            return _stream(self.job.inputs, batches, self.generator.device)
+        return ((rows, self.data.index_select(0, rows)) for rows in batches)
 
     def batch(self, rows: Tensor, raw: Tensor) -> Batch:
-        """Gather what belongs to the samples."""
+        """Return the samples with their targets and weights."""
         return Batch(
             rows,
             raw,
-            self.known.index_select(0, rows),
+            self.targets.index_select(0, rows),
             self.weights.index_select(0, rows),
             self.job.recipe,
             self.mean,
@@ -725,21 +741,33 @@ class _Feed:
         )
 
 
-def _on_device(
+def move_to_device(
     inputs: Sequence[np.ndarray | LazyPictures], device: torch.device
 ) -> list[Tensor | None]:
-    """Move samples to the device, once if they are the same; None if they are to be streamed.
+    """Move the samples of several jobs to the device; an array that jobs share is moved once.
 
-    On a CPU they are shared and not copied; a mapped file that fills the memory is streamed, and so
-    are pictures on disk, but for few.
+    Parameters
+    ----------
+    inputs : sequence of ndarray or LazyPictures
+        Samples of each job.
+    device : torch.device
+        A CPU shares their memory.
+
+    Returns
+    -------
+    moved : list of Tensor or None
+        None if the samples are to be streamed: pictures on disk, except a few; arrays too large for
+        an accelerator; mapped files too large for the memory.
     """
-    inputs = [decoded_if_few(one) for one in inputs]
-    arrays = [one for one in inputs if not isinstance(one, LazyPictures)]
+    inputs = [decoded_if_few(samples) for samples in inputs]
+    arrays = [samples for samples in inputs if not isinstance(samples, LazyPictures)]
     if len(arrays) < len(inputs):
         return [None] * len(inputs)
-    # PyTorch knows no negative strides, such as mirrored pictures have.
-    distinct = {id(one): one.copy() if min(one.strides, default=0) < 0 else one for one in arrays}
-    size = sum(one.nbytes for one in distinct.values())
+    # Tensors have no negative strides, such as mirrored pictures have.
+    distinct = {
+        id(array): array.copy() if min(array.strides, default=0) < 0 else array for array in arrays
+    }
+    size = sum(array.nbytes for array in distinct.values())
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
         streams = size > LARGEST_SHARE * (free - torch.cuda.memory_allocated(device))
@@ -751,18 +779,18 @@ def _on_device(
     with warnings.catch_warnings():
         # Nothing writes to them.
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        moved = {key: torch.from_numpy(one).to(device) for key, one in distinct.items()}
-    return [moved[id(one)] for one in arrays]
+        moved = {key: torch.from_numpy(array).to(device) for key, array in distinct.items()}
+    return [moved[id(array)] for array in arrays]
 
 
 def _is_mapped(array: Any) -> bool:
-    """Whether an array is a view of a file."""
+    """Whether an array is a view of a mapped file."""
     while array is not None and not isinstance(array, mmap):
         array = getattr(array, "base", None)
     return array is not None
 
 
-def _streamed(
+def _stream(
     inputs: np.ndarray | LazyPictures, batches: Sequence[Tensor], device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Gather batches in threads, some ahead of the device, which computes meanwhile."""
@@ -771,9 +799,9 @@ def _streamed(
         batch = torch.from_numpy(np.asarray(inputs[rows]))
         return batch.pin_memory() if device.type == "cuda" else batch
 
-    order = [chosen.numpy(force=True) for chosen in batches]  # one wait for the device, not many
-    for chosen, batch in zip(batches, ahead(load, order, N_AHEAD), strict=True):
-        yield chosen, batch.to(device, non_blocking=True)
+    order = [rows.numpy(force=True) for rows in batches]  # waits for the device once, not often
+    for rows, batch in zip(batches, ahead(load, order, N_AHEAD), strict=True):
+        yield rows, batch.to(device, non_blocking=True)
 
 
 def _epochs(
@@ -800,7 +828,7 @@ def predict_probabilities(
     normalisation: Normalisation,
     hardware: Hardware,
 ) -> np.ndarray:
-    """Class probabilities in evaluation mode, without augmentation.
+    """Compute class probabilities in evaluation mode, without augmentation.
 
     Parameters
     ----------
@@ -811,30 +839,30 @@ def predict_probabilities(
     normalisation : Normalisation
         That of the training data.
     hardware : Hardware
-        Where, and in which precision.
+        Device and precision.
 
     Returns
     -------
     probabilities : ndarray of shape (n, n_classes), float64
         Rows sum to 1.
     """
-    logits = _answers(module, module, inputs, normalisation, hardware)
+    logits = _forward(module, module, inputs, normalisation, hardware)
     return logits.double().softmax(dim=1).numpy()
 
 
-def embed(
+def compute_embeddings(
     module: nn.Module,
     inputs: np.ndarray | LazyPictures,
     normalisation: Normalisation,
     hardware: Hardware,
 ) -> np.ndarray:
-    """Return what the last linear layer is given, in evaluation mode, without augmentation.
+    """Compute the inputs of the last linear layer in evaluation mode, without augmentation.
 
     Parameters are those of `predict_probabilities`.
 
     Returns
     -------
-    embedding : ndarray of shape (n, n_hidden), float32
+    embeddings : ndarray of shape (n, n_hidden), float32
         One row a sample.
 
     Raises
@@ -845,54 +873,54 @@ def embed(
     layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
     if not layers:
         raise InputError(
-            f"{type(module).__name__} has no linear layer, whose input would be the embedding of a "
-            "sample: use another network."
+            f"{type(module).__name__} has no linear layer, whose inputs would be the embeddings: "
+            "use another network."
         )
-    given: list[Tensor] = []
-    hook = layers[-1].register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    last_inputs: list[Tensor] = []
+    hook = layers[-1].register_forward_pre_hook(lambda _, inputs: last_inputs.append(inputs[0]))
 
-    def hidden(batch: Tensor) -> Tensor:
-        given.clear()
+    def embed_batch(batch: Tensor) -> Tensor:
+        last_inputs.clear()
         module(batch)
-        if not given:
+        if not last_inputs:
             raise InputError(f"{type(module).__name__} does not use its last linear layer.")
-        return given[-1].flatten(1)
+        return last_inputs[-1].flatten(1)
 
     try:
-        return _answers(module, hidden, inputs, normalisation, hardware).float().numpy()
+        return _forward(module, embed_batch, inputs, normalisation, hardware).float().numpy()
     finally:
         hook.remove()
 
 
 @torch.inference_mode()
-def _answers(
+def _forward(
     module: nn.Module,
-    answer: Callable[[Tensor], Tensor],
+    function: Callable[[Tensor], Tensor],
     inputs: np.ndarray | LazyPictures,
     normalisation: Normalisation,
     hardware: Hardware,
 ) -> Tensor:
-    """Give all samples to `module` in evaluation mode, and gather what `answer` makes of them."""
+    """Put `module` in evaluation mode; apply `function` to all inputs, batch by batch."""
     module.eval()
     mean, inverse_scale = normalisation.on(hardware)
-    values = PREDICTION_VALUES["cpu" if hardware.device.type == "cpu" else "accelerator"]
-    batch_size = max(1, values // int(np.prod(inputs.shape[1:])))
+    n_values = PREDICTION_VALUES["cpu" if hardware.device.type == "cpu" else "accelerator"]
+    batch_size = max(1, n_values // int(np.prod(inputs.shape[1:])))
     starts = range(0, len(inputs), batch_size)
 
     def load(start: int) -> np.ndarray:
         # Copied batch by batch: `inputs` may be a read-only map of a file larger than memory.
         return np.ascontiguousarray(inputs[start : start + batch_size])
 
-    # One piece for all answers: small ones that are kept would lie in the gaps that batches leave,
-    # none of which could be used again.
-    result = None
+    # All results are written to one array: small ones that are kept would lie in the gaps that
+    # freed batches leave, so that the gaps could not be used again.
+    results = None
     parts = ahead(load, starts, N_AHEAD) if is_lazy(inputs) else map(load, starts)
     for start, part in zip(starts, parts, strict=True):
         batch = torch.tensor(part, device=hardware.device)
         with hardware.autocast():
-            answers = answer(network_input(batch, mean, inverse_scale))
-        if result is None:
-            result = torch.empty((len(inputs), *answers.shape[1:]), dtype=answers.dtype)
-        result[start : start + len(part)] = answers
-    assert result is not None, "there are no samples"
-    return result
+            result = function(network_input(batch, mean, inverse_scale))
+        if results is None:
+            results = torch.empty((len(inputs), *result.shape[1:]), dtype=result.dtype)
+        results[start : start + len(part)] = result
+    assert results is not None, "there are no samples"
+    return results
