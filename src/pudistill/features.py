@@ -1,11 +1,10 @@
-"""Features in the place of samples: what a model makes of them, kept in a file, or the user's own.
+"""Features in place of samples: computed by a pretrained model, or the user's own.
 
-The way for many samples on a small machine: a model sees each of them once, and all that follows
-works on its features, which stay in their file.
+This is the way to learn from many samples on a small machine: a model embeds each of them once, and
+all later steps read the features, which stay in their file.
 """
 
 import os
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ import numpy as np
 from pudistill import __version__
 from pudistill.data import TrustedDataset
 from pudistill.data.dataset import validate
-from pudistill.exceptions import InputError, RecoveredWarning, torch_extra
+from pudistill.exceptions import InputError, RecoveredWarning, torch_extra, warn_user
 from pudistill.progress import stage
 from pudistill.row_file import BLOCK_SIZE, computed_rows
 from pudistill.units import key_of
@@ -27,25 +26,25 @@ if TYPE_CHECKING:
 def embed_dataset(
     dataset: TrustedDataset, model: str, *, cache: str | os.PathLike[str]
 ) -> TrustedDataset:
-    """Replace pictures or texts by what a model with trained weights makes of them.
+    """Replace pictures or texts by the features of a pretrained model.
 
     Parameters
     ----------
     dataset : TrustedDataset
         Pictures or texts.
     model : str
-        Any model for them that `transformers` has: its name on the Hugging Face hub, such as
+        Any model of `transformers` for them: its name on the Hugging Face hub, such as
         ``facebook/dinov2-small`` or ``sentence-transformers/all-MiniLM-L6-v2``, or a folder that
-        holds it. Code that comes with it is not run.
+        holds it. Code that comes with the model is not run.
     cache : path
-        Folder for the features. What it has of the same samples by the same model is not computed
-        again, and what is interrupted goes on there.
+        Folder for the features. Features of the same samples by the same model are computed once,
+        and an interrupted computation continues.
 
     Returns
     -------
     dataset : TrustedDataset
-        With features, a read-only memory map, float32 of shape (n_samples, n_features), as `X`, and
-        the pictures, if it was some, as `pictures`.
+        Its `X` are the features, a read-only memory map, float32 of shape (n_samples, n_features);
+        if the samples were pictures, they are its `pictures`.
 
     Raises
     ------
@@ -64,7 +63,7 @@ def embed_dataset(
 
 
 def embedded(dataset: TrustedDataset, embedder: "Embedder", cache: Path) -> TrustedDataset:
-    """Replace samples by features of a model that is loaded; see `embed_dataset`."""
+    """Replace samples by features of a loaded model; see `embed_dataset`."""
     X = dataset.X
     if dataset.is_text:
         _warn_of_empty(dataset)
@@ -77,18 +76,17 @@ def embedded(dataset: TrustedDataset, embedder: "Embedder", cache: Path) -> Trus
 
 
 def n_features(embedder: "Embedder", X: Any) -> int:
-    """Find out how many features a model makes, and whether it takes such samples at all."""
+    """Return the number of features; raise an error if the model cannot embed such samples."""
     return embedder(X[:1]).shape[1]
 
 
 def _warn_of_empty(dataset: TrustedDataset) -> None:
     empty = np.flatnonzero([not text.strip() for text in dataset.X])
     if len(empty):
-        warnings.warn(
+        warn_user(
             f"{dataset.name}: {len(empty):,} samples have no text, the first is "
-            f"{dataset.ids[empty[0]]!r}: nothing but their labels is known of them.",
+            f"{dataset.ids[empty[0]]!r}: their features say nothing about their labels.",
             RecoveredWarning,
-            stacklevel=2,
         )
 
 
@@ -96,8 +94,8 @@ def open_embedder(model: str, dataset: TrustedDataset) -> "Embedder":
     """Load a model for the samples of a data set; see `embed_dataset`."""
     if not (dataset.is_pictures or dataset.is_text):
         raise InputError(
-            f"{dataset.name} holds numeric features, of which {model} can make no others: give "
-            "pictures or a column of text, or leave --features out."
+            f"{dataset.name} holds numeric features, which {model} cannot embed: pass pictures or "
+            "a column of text, or leave --features out."
         )
     with torch_extra():
         from pudistill.learners.embedding import PictureEmbedder, TextEmbedder
@@ -106,7 +104,7 @@ def open_embedder(model: str, dataset: TrustedDataset) -> "Embedder":
 
 
 def in_blocks(embedder: "Embedder", X: Any) -> Iterator[np.ndarray]:
-    """Yield features of some samples at a time, where they are not to be kept."""
+    """Yield the features block by block, without storing them."""
     with stage("features", total=len(X)) as advance:
         for start in range(0, len(X), BLOCK_SIZE):
             yield embedder(X[start : start + BLOCK_SIZE])
@@ -121,8 +119,8 @@ def with_own_features(dataset: TrustedDataset, path: Path) -> TrustedDataset:
     dataset : TrustedDataset
         Samples of any kind.
     path : Path
-        An ``.npy`` file, float16, float32 or float64 of shape (n_samples, n_features): a row for
-        each sample, in their order. It is mapped, not read.
+        An ``.npy`` file, float16, float32 or float64 of shape (n_samples, n_features), whose rows
+        are in the order of the samples. It is mapped, not read.
 
     Returns
     -------
@@ -132,13 +130,13 @@ def with_own_features(dataset: TrustedDataset, path: Path) -> TrustedDataset:
     Raises
     ------
     InputError
-        If it is no such file, or a value is not finite.
+        If the file has another content, or a value is not finite.
     """
     try:
         X = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(
-            f"{path}: cannot be read as an array ({error}): save your features by numpy.save, as "
+            f"{path}: cannot be read as an array ({error}): save your features with numpy.save, as "
             "floating-point numbers."
         ) from error
     if not isinstance(X, np.ndarray) or X.ndim != 2 or X.dtype.kind != "f" or X.dtype.itemsize > 8:
@@ -151,6 +149,6 @@ def with_own_features(dataset: TrustedDataset, path: Path) -> TrustedDataset:
         left_out = f" ({len(dataset.skipped)} were left out)" if dataset.skipped else ""
         raise InputError(
             f"{path} has {len(X):,} rows, but {dataset.name} has {len(dataset):,} samples"
-            f"{left_out}: give a row for each, in the same order."
+            f"{left_out}: save one row for each sample, in the same order."
         )
     return validate(dataset.with_features(X), labels_required=False, source=str(path))

@@ -54,9 +54,9 @@ def test_milestones_move_with_the_epochs():
 
 def test_small_data_get_the_least_number_of_steps():
     recipe = Recipe(epochs=10, learning_rate=0.1, batch_size=64, min_steps=100)
-    assert recipe.fitted_to(65).epochs == 50
-    assert recipe.fitted_to(64_000).epochs == 10
-    assert recipe.changed(epochs=3).fitted_to(65).epochs == 3, "asked for explicitly"
+    assert recipe.for_n_samples(65).epochs == 50
+    assert recipe.for_n_samples(64_000).epochs == 10
+    assert recipe.changed(epochs=3).for_n_samples(65).epochs == 3, "asked for explicitly"
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))

@@ -19,6 +19,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from torch import nn
 
 from pudistill.exceptions import InputError, RecoveredWarning
+from pudistill.learners.lessons import LESSONS, Lesson
 from pudistill.learners.recipes import RECIPES, Recipe
 from pudistill.learners.torch_classifier import TorchClassifier, check_storable, fit_together
 from pudistill.learners.training import Normalisation
@@ -224,6 +225,42 @@ def test_likelihoods_are_needed_and_unbalanced(few):
     rows[7] = 1
     with pytest.raises(InputError, match="row 7"):
         balanced.fit(X, rows)
+
+
+@dataclasses.dataclass(frozen=True)
+class SquaredError(Lesson):
+    """All that a loss needs to be one of `TorchClassifier`."""
+
+    is_stateful = False
+
+    def check_targets(self, y, inputs, recipe, *, balanced):
+        if recipe.mixup:
+            raise InputError('loss="squared_error" mixes nothing')
+        return super().check_targets(y, inputs, recipe, balanced=balanced)
+
+    def __call__(self, batch):
+        targets, weight = batch.label, batch.weight
+        return batch.view(), lambda logits: (
+            weight * (logits.softmax(dim=1) - targets).square().sum(dim=1)
+        ).mean()
+
+
+def test_a_new_loss_is_one_class_and_one_record(few, monkeypatch):
+    monkeypatch.setitem(LESSONS, "squared_error", SquaredError)
+    settings = QUICK | {"epochs": 4, "precision": "fp32", "loss": "squared_error"}
+    network = TorchClassifier(**settings).fit(*few)
+    assert 2 > network.loss_curve_[0] > network.loss_curve_[-1]
+    stored = TorchClassifier.from_state(*network.to_state())
+    assert np.array_equal(stored.predict_proba(few[0]), network.predict_proba(few[0]))
+    stacks = []
+    networks = [TorchClassifier(**settings) for _ in range(2)]
+    fit_together(networks, [(*few, None)] * 2, stack=lambda jobs: stacks.append(len(jobs)) or True)
+    assert stacks == [2]
+    np.testing.assert_allclose(networks[1].loss_curve_, network.loss_curve_, rtol=1e-4)
+    with pytest.raises(InputError, match="mixes nothing"):
+        TorchClassifier(mixup=1.0, **settings).fit(*few)
+    with pytest.raises(InputError, match="squared_error"):
+        TorchClassifier(loss="cubed_error").fit(*few)
 
 
 def test_any_labels(few):

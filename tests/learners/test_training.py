@@ -403,7 +403,7 @@ def test_a_stack_takes_the_steps_that_its_networks_take_alone(factory, lesson, h
     alone, together = (
         jobs_of(factory, (8, 8, 3), recipe, lesson=lesson, hardware=hardware) for _ in range(2)
     )
-    assert all(job.fits_beside(alone[0]) for job in alone)
+    assert all(job.can_stack_with(alone[0]) for job in alone)
     losses = [[loss for (loss,) in Trainer([job])] for job in alone]
     stacked = list(zip(*Trainer(together), strict=True))
     np.testing.assert_allclose(stacked, losses, rtol=tolerance)
@@ -418,11 +418,11 @@ def test_a_stack_takes_the_steps_that_its_networks_take_alone(factory, lesson, h
 def test_what_does_not_step_alike_is_no_stack():
     recipe = Recipe(epochs=1, learning_rate=0.1)
     first, second = jobs_of(small_cnn, (8, 8, 1), recipe, n_jobs=2)
-    assert first.fits_beside(second)
-    assert not first.fits_beside(replace(second, balanced=True))
-    assert not first.fits_beside(replace(second, recipe=replace(recipe, epochs=2)))
-    assert not first.fits_beside(replace(second, module=preact_resnet18((1, 8, 8), 3)))
-    assert not first.fits_beside(
+    assert first.can_stack_with(second)
+    assert not first.can_stack_with(replace(second, balanced=True))
+    assert not first.can_stack_with(replace(second, recipe=replace(recipe, epochs=2)))
+    assert not first.can_stack_with(replace(second, module=preact_resnet18((1, 8, 8), 3)))
+    assert not first.can_stack_with(
         replace(second, inputs=second.inputs[:9], targets=second.targets[:9])
     )
     assert not stacking_pays([first, second])  # on a CPU

@@ -1,8 +1,8 @@
-"""Random changes of training pictures, on whole batches and on the device they live on.
+"""Random changes of training pictures, on whole batches and on their device.
 
-Pictures are ``(n, height, width, channels)``, of any dtype: the layout they are stored in, and,
-seen through a permuted view, the `channels_last` layout that convolutions are fastest on. Changing
-raw uint8 pixels moves a quarter of the bytes that normalised floats would take.
+Pictures are ``(n, height, width, channels)``, of any dtype: the layout in which they are stored. A
+permuted view of it is the `channels_last` layout, in which convolutions are fastest. Changing raw
+uint8 pixels moves a quarter of the bytes that normalised floats would take.
 """
 
 import math
@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import affine_grid, grid_sample, pad
 
 PADDED_SHARE = 8
-# Bounds of the strong augmentation; every picture draws its own values between none and these.
+# Bounds of the strong augmentation; every picture draws its own values between zero and these.
 # Measured on Fashion-MNIST (symmetric noise of 90 %, 400 of 20,000 pictures trusted, `small_cnn`,
 # 10 epochs, one run each): 82.4 % with these; 81.2 % with 30 degrees, 0.3, 1.3 and 0.5, which is
 # less than the 81.7 % without a consistency term.
@@ -44,10 +44,10 @@ def random_flip(pictures: Tensor, generator: Generator) -> Tensor:
 
 
 def random_crop(pictures: Tensor, generator: Generator) -> Tensor:
-    """Shift every picture at random, filling with zeros what comes into view.
+    """Shift every picture at random; fill the gap with zeros.
 
-    This is the padded crop of the paper, section IV-C: padding by an eighth of the side, which is
-    its 4 pixels for 32, then a crop of the original size at a random place.
+    This is the padded crop of the paper, section IV-C: padding by an eighth of the side (the
+    paper's 4 pixels for 32), then a crop of the original size at a random position.
 
     Parameters
     ----------
@@ -64,14 +64,14 @@ def random_crop(pictures: Tensor, generator: Generator) -> Tensor:
     up, left = round(height / PADDED_SHARE), round(width / PADDED_SHARE)
     padded = pad(pictures, (0, 0, left, left, up, up))
     # A view of every possible crop, (n, rows, columns, channels, height, width), from which one
-    # place per picture is copied.
+    # position per picture is copied.
     crops = padded.unfold(1, height, 1).unfold(2, width, 1).permute(0, 1, 2, 4, 5, 3)
 
-    def place(n_places: int) -> Tensor:
-        return torch.randint(n_places, (n,), generator=generator, device=pictures.device)
+    def positions(n_positions: int) -> Tensor:
+        return torch.randint(n_positions, (n,), generator=generator, device=pictures.device)
 
     picture = torch.arange(n, device=pictures.device)
-    return crops[picture, place(2 * up + 1), place(2 * left + 1)]
+    return crops[picture, positions(2 * up + 1), positions(2 * left + 1)]
 
 
 AUGMENT: Mapping[str, Callable[[Tensor, Generator], Tensor]] = MappingProxyType(
@@ -80,7 +80,7 @@ AUGMENT: Mapping[str, Callable[[Tensor, Generator], Tensor]] = MappingProxyType(
 
 
 def random_affine(pictures: Tensor, generator: Generator) -> Tensor:
-    """Rotate, shear and stretch every picture about its centre, filling with zeros.
+    """Rotate, shear and stretch every picture about its centre; fill gaps with zeros.
 
     Parameters
     ----------
@@ -96,10 +96,11 @@ def random_affine(pictures: Tensor, generator: Generator) -> Tensor:
     n, height, width, channels = pictures.shape
     angle, shear, zoom_x, zoom_y = _draw(pictures, 4, generator)
     angle, shear = angle * LARGEST_ANGLE, shear * LARGEST_SHEAR
-    # Exponents drawn evenly: pictures shrink as often as they grow.
+    # The exponents are uniform, so that pictures shrink as often as they grow.
     zoom_x, zoom_y = LARGEST_ZOOM**zoom_x, LARGEST_ZOOM**zoom_y
     cos, sin, nothing = angle.cos(), angle.sin(), torch.zeros_like(angle)
-    # Coordinates run from -1 to 1 along either side: the aspect ratio keeps a rotation one.
+    # Coordinates run from -1 to 1 along either side: without the aspect ratio, a rotation would
+    # distort pictures that are not square.
     across = torch.stack([zoom_x * cos, zoom_x * (shear * cos - sin) * height / width, nothing], 1)
     down = torch.stack([zoom_y * sin * width / height, zoom_y * (shear * sin + cos), nothing], 1)
     shape = [n, channels, height, width]
@@ -130,7 +131,7 @@ def random_light(pictures: Tensor, generator: Generator) -> Tensor:
 
 
 def random_cutout(pictures: Tensor, generator: Generator) -> Tensor:
-    """Set a rectangle of random size and place in every picture to zero.
+    """Set a rectangle of random size and position in every picture to zero.
 
     Parameters
     ----------
@@ -155,22 +156,23 @@ def random_cutout(pictures: Tensor, generator: Generator) -> Tensor:
 
 
 def strong_augment(pictures: Tensor, generator: Generator) -> Tensor:
-    """Change every picture as far as it stays recognisable, each one differently.
+    """Change every picture strongly, but so that it can still be recognised.
 
-    Shape, light and hidden parts, for the strongly augmented view of a consistency term [1]_. It
-    neither mirrors nor shifts: that is the weak augmentation's, where the pictures allow it.
+    It changes shape and light and hides a part, for the strongly augmented view of a consistency
+    term [1]_. It neither mirrors nor shifts pictures: that is left to the recipe's weak
+    augmentation, because not all pictures may be mirrored.
 
     Parameters
     ----------
     pictures : Tensor of shape (n, height, width, channels)
-        A batch of any dtype; integers are rounded and kept within 0 and 255.
+        A batch of any dtype; integers are rounded and clipped to 0 and 255.
     generator : torch.Generator
         Source of randomness, on the device of `pictures`.
 
     Returns
     -------
     changed : Tensor of shape (n, height, width, channels)
-        Of the dtype given.
+        Of the dtype of `pictures`.
 
     References
     ----------
@@ -186,7 +188,7 @@ def strong_augment(pictures: Tensor, generator: Generator) -> Tensor:
 
 
 def _draw(pictures: Tensor, n_values: int, generator: Generator) -> Tensor:
-    """Draw evenly from [-1, 1), values of shape (n_values, n_pictures)."""
+    """Draw values of shape (n_values, n_pictures) uniformly from [-1, 1)."""
     draws = torch.rand(n_values, len(pictures), generator=generator, device=pictures.device)
     return 2 * draws - 1
 
@@ -194,8 +196,8 @@ def _draw(pictures: Tensor, n_values: int, generator: Generator) -> Tensor:
 def mixup(inputs: Tensor, targets: Tensor, beta: float) -> tuple[Tensor, Tensor]:
     """Mix every sample with its neighbour: ``beta * sample + (1 - beta) * neighbour``.
 
-    Paper, section II-B, with one β a batch. A batch is in random order already, so its neighbour
-    is a random partner, without a second permutation.
+    Paper, section II-B, with one β a batch. A batch is in random order already, so that a sample's
+    neighbour is a random partner.
 
     Parameters
     ----------
@@ -209,7 +211,7 @@ def mixup(inputs: Tensor, targets: Tensor, beta: float) -> tuple[Tensor, Tensor]
     Returns
     -------
     inputs, targets : tuple of Tensor
-        Mixed alike, of the shapes given.
+        Both mixed in the same way, with unchanged shapes.
 
     Examples
     --------

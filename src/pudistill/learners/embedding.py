@@ -1,4 +1,4 @@
-"""Frozen features: what a model of `transformers`, used as it is, makes of pictures and texts."""
+"""Features of pictures and texts by a pretrained model of `transformers` that is not trained."""
 
 import json
 from abc import ABC, abstractmethod
@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from pudistill.exceptions import InputError
-from pudistill.learners.pretrained import loading, reason_of
+from pudistill.learners.pretrained import loading_model, reason_of
 from pudistill.learners.training import PREDICTION_VALUES, Precision, choose_hardware
 
-# Tokens that are read of a text: attention to more of them costs their square.
+# Largest number of tokens of a text: the cost of attention grows with its square.
 LONGEST_TEXT = 512
 POOLINGS = {
     "pooling_mode_cls_token": "cls",
@@ -23,11 +23,11 @@ POOLINGS = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_lasttoken": "lasttoken",
 }
-"""How tokens become one row, by what sentence encoders call it."""
+"""Ways to pool tokens into one row, by their keys in the configuration of sentence encoders."""
 
 
 class Embedder(ABC):
-    """A model with trained weights that turns samples into features; nothing of it is trained.
+    """A pretrained model that maps samples to features; it is not trained further.
 
     Parameters
     ----------
@@ -39,22 +39,22 @@ class Embedder(ABC):
     Attributes
     ----------
     checksum : str
-        Of its weights and of the files that say what is made of a sample.
+        Hash of its weights and of the files that configure its inputs and its pooling.
 
     Raises
     ------
     InputError
-        If it cannot be loaded, or lacks weights.
+        If it cannot be loaded, or has no trained weights for some layers.
     """
 
     kind: ClassVar[str]  # of samples
-    files: ClassVar[tuple[str, ...]]  # that say what is made of a sample
+    files: ClassVar[tuple[str, ...]]  # that configure its inputs and its pooling
 
     def __init__(self, name: str, device: str = "auto", precision: Precision = "auto") -> None:
         self.name = name
         self.hardware = choose_hardware(device, precision, pictures=True)
         remedy = f"name a model for {self.kind} on the hub, or a folder that holds one"
-        with loading(name, remedy) as transformers:
+        with loading_model(name, remedy) as transformers:
             model, info = transformers.AutoModel.from_pretrained(
                 name, output_loading_info=True, trust_remote_code=False
             )
@@ -80,32 +80,36 @@ class Embedder(ABC):
         Raises
         ------
         InputError
-            If the model cannot take them, or makes NaN or infinity of one.
+            If the model cannot embed them, or a feature is NaN or infinite.
         """
         parts, order = [], []
         try:
             with torch.inference_mode():
                 for rows, inputs in self._batches(X):
-                    on_device = {key: one.to(self.hardware.device) for key, one in inputs.items()}
+                    on_device = {
+                        name: values.to(self.hardware.device) for name, values in inputs.items()
+                    }
                     with self.hardware.autocast():
-                        answers = self._embed(on_device)
-                    parts.append(answers.float().cpu().numpy())
+                        features = self._embed(on_device)
+                    parts.append(features.float().cpu().numpy())
                     order.append(rows)
-        except InputError:  # of pictures that are decoded only now
+        except InputError:  # a picture that cannot be decoded
             raise
         except (ValueError, TypeError, IndexError, AttributeError, RuntimeError) as error:
             raise InputError(
                 f"{self.name} cannot embed these {self.kind} ({reason_of(error)}): name another "
                 "model."
             ) from error
-        features = np.concatenate(parts)[np.argsort(np.concatenate(order))]
-        if not np.isfinite(features).all():
-            raise InputError(f"{self.name} makes NaN or infinity of a sample: name another model.")
-        return features
+        embedding = np.concatenate(parts)[np.argsort(np.concatenate(order))]
+        if not np.isfinite(embedding).all():
+            raise InputError(
+                f"{self.name} gives NaN or infinite features for a sample: name another model."
+            )
+        return embedding
 
     @abstractmethod
     def _prepare(self, transformers: Any, model: Any) -> None:
-        """Load what turns samples into inputs of the model."""
+        """Load the preprocessing of samples."""
 
     @abstractmethod
     def _batches(self, X: np.ndarray) -> Iterator[tuple[np.ndarray, Mapping[str, Tensor]]]:
@@ -116,9 +120,9 @@ class Embedder(ABC):
         """Return features of shape (n, n_features)."""
 
     def _n_at_once(self, n_values: int) -> int:
-        """Decide on a batch by the values of input that a sample takes; see `PREDICTION_VALUES`."""
-        place = "cpu" if self.hardware.device.type == "cpu" else "accelerator"
-        return max(1, PREDICTION_VALUES[place] // n_values)
+        """Return the batch size for samples of `n_values` inputs; see `PREDICTION_VALUES`."""
+        device = "cpu" if self.hardware.device.type == "cpu" else "accelerator"
+        return max(1, PREDICTION_VALUES[device] // n_values)
 
     def _compute_checksum(self, untrained: set[str]) -> str:
         total = sha256()
@@ -132,7 +136,7 @@ class Embedder(ABC):
 
 
 class PictureEmbedder(Embedder):
-    """Features of pictures: what the model pools, or else its class token or the mean over places.
+    """Features of pictures: the pooled output, or else the class token or the mean over positions.
 
     Examples
     --------
@@ -168,28 +172,29 @@ class PictureEmbedder(Embedder):
 
     def _inputs(self, X: np.ndarray) -> Mapping[str, Tensor]:
         pictures = np.asarray(X)
-        if pictures.ndim == 3:  # grey ones, mostly for a network that knows colours
+        if pictures.ndim == 3:  # grey pictures, most often for a network of colour pictures
             pictures = np.repeat(pictures[..., None], self._n_channels, axis=3)
         return self.processor(
             list(pictures), input_data_format="channels_last", return_tensors="pt"
         )
 
     def _embed(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        answers = getattr(self.model, "get_image_features", self.model)(**inputs)
-        if self._has_pooler and getattr(answers, "pooler_output", None) is not None:
-            return answers.pooler_output.flatten(1)
-        hidden = answers.last_hidden_state
+        output = getattr(self.model, "get_image_features", self.model)(**inputs)
+        if self._has_pooler and getattr(output, "pooler_output", None) is not None:
+            return output.pooler_output.flatten(1)
+        hidden = output.last_hidden_state
         if hidden.ndim == 4:
             return hidden.mean(dim=(2, 3))
         return hidden[:, 0] if self._has_class_token else hidden.mean(dim=1)
 
 
 class TextEmbedder(Embedder):
-    """Features of texts: the mean over tokens, or what the folder of a sentence encoder says.
+    """Features of texts: the mean over tokens, unless a sentence encoder is configured otherwise.
 
-    A sentence encoder's folder says how to pool (``1_Pooling/config.json``), how many tokens to
-    read (``sentence_bert_config.json``) and whether rows have length 1 (``modules.json``). What a
-    language model pools itself was trained for something else, or not at all.
+    The folder of a sentence encoder configures the pooling (``1_Pooling/config.json``), the number
+    of tokens (``sentence_bert_config.json``) and whether rows are scaled to length 1
+    (``modules.json``). The pooled output of a language model is not used: it was trained for
+    another task, or not at all.
 
     Examples
     --------
@@ -220,99 +225,100 @@ class TextEmbedder(Embedder):
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             self.name, trust_remote_code=False, padding_side="right"
         )
-        if tokenizer.pad_token is None:  # of a model that was trained on texts without end
+        if tokenizer.pad_token is None:  # a model that was trained without padding
             tokenizer.pad_token = tokenizer.eos_token
         self.tokenizer = tokenizer
         pooling = _read_json(self.name, "1_Pooling/config.json") or {}
         self._poolings = _poolings(self.name, pooling)
         modules = _read_json(self.name, "modules.json") or []
-        self._is_normalised = any(str(one.get("type")).endswith("Normalize") for one in modules)
-        says = _read_json(self.name, "sentence_bert_config.json") or {}
+        self._is_normalised = any(str(part.get("type")).endswith("Normalize") for part in modules)
+        config = _read_json(self.name, "sentence_bert_config.json") or {}
         limits = (
             tokenizer.model_max_length,
-            says.get("max_seq_length"),
+            config.get("max_seq_length"),
             getattr(model.config, "max_position_embeddings", None),
         )
         self._n_tokens = min([LONGEST_TEXT, *(limit for limit in limits if limit)])
         self._width = getattr(model.config, "hidden_size", LONGEST_TEXT)
 
     def _batches(self, X: np.ndarray) -> Iterator[tuple[np.ndarray, Mapping[str, Tensor]]]:
-        # What is read of an empty text without any token that marks its ends would be nothing.
+        # An empty text has no tokens at all if the tokenizer does not mark the ends of texts.
         texts = [text if text.strip() else self.tokenizer.pad_token for text in X]
         tokens = self.tokenizer(texts, truncation=True, max_length=self._n_tokens)
-        lengths = np.array([len(one) for one in tokens["input_ids"]])
-        by_length = np.argsort(lengths, kind="stable")  # for little padding
+        lengths = np.array([len(text_tokens) for text_tokens in tokens["input_ids"]])
+        by_length = np.argsort(lengths, kind="stable")  # needs little padding
         start = 0
         while start < len(X):
-            # The longest that may come decides, so that no batch is larger than it should be.
+            # The longest text that could be in the batch limits its size.
             longest = lengths[by_length[min(start + self._n_at_once(self._width), len(X)) - 1]]
             stop = start + self._n_at_once(self._width * int(longest))
             rows = by_length[start:stop]
-            some = {key: [values[row] for row in rows] for key, values in tokens.items()}
-            yield rows, self.tokenizer.pad(some, return_tensors="pt")
+            batch = {key: [values[row] for row in rows] for key, values in tokens.items()}
+            yield rows, self.tokenizer.pad(batch, return_tensors="pt")
             start = stop
 
     def _embed(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        if hasattr(self.model, "get_text_features"):  # which knows pictures, too
+        if hasattr(self.model, "get_text_features"):  # a model of pictures and texts
             features = self.model.get_text_features(**inputs).pooler_output
         else:
             network = self.model
             if network.config.is_encoder_decoder:
                 network = network.get_encoder()
             hidden = network(**inputs).last_hidden_state
-            parts = [pooled(hidden, inputs["attention_mask"], one) for one in self._poolings]
+            mask = inputs["attention_mask"]
+            parts = [pooled(hidden, mask, pooling) for pooling in self._poolings]
             features = torch.cat(parts, dim=1)
         if self._is_normalised:
             features = torch.nn.functional.normalize(features.float(), dim=1)
         return features
 
 
-def pooled(hidden: Tensor, mask: Tensor, how: str) -> Tensor:
-    """Sum up what a model makes of the tokens of each text.
+def pooled(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
+    """Pool the tokens of each text into one row.
 
     Parameters
     ----------
     hidden : Tensor of shape (n, n_tokens, n_features)
         One row a token.
     mask : Tensor of shape (n, n_tokens)
-        1 for tokens of the text, 0 for padding behind it.
-    how : {"cls", "max", "mean", "lasttoken"}
-        What is taken.
+        1 for tokens of the text, 0 for padding after it.
+    pooling : {"cls", "max", "mean", "lasttoken"}
+        First token, maximum, mean or last token.
 
     Returns
     -------
     features : Tensor of shape (n, n_features)
     """
-    if how == "cls":
+    if pooling == "cls":
         return hidden[:, 0]
-    if how == "lasttoken":
+    if pooling == "lasttoken":
         return hidden[torch.arange(len(hidden), device=hidden.device), mask.sum(dim=1) - 1]
     weights = mask[..., None].to(hidden.dtype)
-    if how == "max":
+    if pooling == "max":
         return hidden.masked_fill(weights == 0, -torch.inf).amax(dim=1)
     return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
 
 
-def _poolings(name: str, says: Mapping[str, Any]) -> list[str]:
-    """Read how a sentence encoder pools; what it takes of each text stands side by side."""
-    if says.get("pooling_mode") in POOLINGS.values():  # how later versions write it
-        return [says["pooling_mode"]]
-    chosen = [key for key, value in says.items() if key.startswith("pooling_mode") and value]
-    foreign = [key for key in chosen if key not in POOLINGS]
-    if foreign:
+def _poolings(name: str, config: Mapping[str, Any]) -> list[str]:
+    """Read the poolings of a sentence encoder, whose results are concatenated."""
+    if config.get("pooling_mode") in POOLINGS.values():  # the format of later versions
+        return [config["pooling_mode"]]
+    chosen = [key for key, value in config.items() if key.startswith("pooling_mode") and value]
+    unknown = [key for key in chosen if key not in POOLINGS]
+    if unknown:
         raise InputError(
-            f"{name} pools by {foreign[0]}, which is not known here: name a model that pools by "
+            f"{name} pools by {unknown[0]}, which is not known here: name a model that pools by "
             f"one of {', '.join(POOLINGS.values())}."
         )
-    return [how for key, how in POOLINGS.items() if key in chosen] or ["mean"]
+    return [pooling for key, pooling in POOLINGS.items() if key in chosen] or ["mean"]
 
 
 def _has_pooler(name: str, untrained: set[str]) -> bool:
-    """Whether what the model pools can be used: a pooler without weights would be random."""
-    lacking = sorted(one for one in untrained if "pooler" not in one)
-    if lacking:
+    """Whether the pooled output can be used: a pooler without trained weights is random."""
+    missing = sorted(weight for weight in untrained if "pooler" not in weight)
+    if missing:
         raise InputError(
-            f"{name} lacks {len(lacking)} of its weights, such as {lacking[0]}, so that its "
+            f"{name} lacks {len(missing)} of its weights, such as {missing[0]}, so that its "
             "features would be random: name a complete model."
         )
     return not untrained
@@ -324,7 +330,7 @@ def _read_json(name: str, file: str) -> Any:
 
 
 def _file(name: str, file: str) -> Path | None:
-    """Find a file of a model in its folder or on the hub; None if it has none of that name."""
+    """Find a file of a model in its folder or on the hub; None if there is no such file."""
     if Path(name).is_dir():
         path = Path(name) / file
         return path if path.is_file() else None

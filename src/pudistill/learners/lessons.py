@@ -239,7 +239,7 @@ def with_consistency(
         return view, price
     strong = batch.network_input(strong_augment(pictures, batch.generator))
 
-    def price_with_consistency(both_logits: Tensor) -> Tensor:
+    def loss_with_consistency(both_logits: Tensor) -> Tensor:
         logits, strong_logits = both_logits.chunk(2)
         agreement = consistency_loss(
             strong_logits, posterior(logits), batch.weight, recipe.consistency_threshold
@@ -247,7 +247,7 @@ def with_consistency(
         return price(logits) + recipe.consistency_weight * agreement
 
     # In one forward pass, so that both views are normalised by the same batch statistics.
-    return torch.cat([view, strong]), price_with_consistency
+    return torch.cat([view, strong]), loss_with_consistency
 
 
 @dataclass(frozen=True)

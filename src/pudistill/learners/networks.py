@@ -1,4 +1,4 @@
-"""The networks: the paper's, a small one for a CPU, a fast one for a GPU, and one for tables.
+"""Network architectures: the paper's, a small one for a CPU, a fast one for a GPU, one for tables.
 
 Every factory is called as ``factory(in_shape, n_classes)``, where `in_shape` is
 ``(channels, height, width)`` for pictures and ``(n_features,)`` for feature tables, and returns a
@@ -44,7 +44,7 @@ def _initialise(network: nn.Module) -> nn.Module:
 
 
 class PreActBlock(nn.Module):
-    """Two 3x3 convolutions, each after batch normalisation and ReLU, and a way around them."""
+    """Two 3x3 convolutions, each after batch normalisation and ReLU, and a shortcut."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class PreActBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(n, in_channels, H, W)`` to ``(n, out_channels, H / stride, W / stride)``."""
         activated = relu(self.norm1(x))
-        # Where the shape changes, the shortcut starts after the activation, as in the original.
+        # If the shape changes, the shortcut starts after the activation, as in the original.
         skipped = x if self.shortcut is None else self.shortcut(activated)
         return skipped + self.conv2(relu(self.norm2(self.conv1(activated))))
 
@@ -97,8 +97,8 @@ def preact_resnet18(in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
 
     A 3x3 stem without pooling, four stages of two blocks with 64, 128, 256 and 512 channels, a last
     batch normalisation and ReLU, the average over all positions, one linear layer. With 3x32x32
-    inputs and 10 classes it has 11,172,170 parameters: all weights and biases that are trained,
-    the scale and shift of every batch normalisation among them, its running statistics not.
+    inputs and 10 classes it has 11,172,170 trained parameters: scale and shift of every batch
+    normalisation are counted, its running statistics are not.
 
     Parameters
     ----------
@@ -141,8 +141,8 @@ class SmallCNN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map pictures ``(n, channels, H, W)`` to logits ``(n, n_classes)``."""
         for number, stage in enumerate(self.stages):
-            # Tiny pictures are not halved below 2x2: a batch of a few would leave the batch
-            # normalisation next to nothing to take its statistics over.
+            # Tiny pictures are not halved below 2x2: in a small batch, batch normalisation would
+            # have too few values for its statistics.
             if number > 0 and min(x.shape[2:]) >= 4:
                 x = max_pool2d(x, 2)
             x = stage(x)
@@ -153,7 +153,7 @@ def small_cnn(in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
     """Build a network that one CPU core trains in minutes.
 
     Four 3x3 convolutions with 16, 32, 64 and 128 channels, each with batch normalisation and ReLU
-    and, but for the first, after 2x2 pooling; the average over all positions; one linear layer.
+    and, except the first, after 2x2 pooling; the average over all positions; one linear layer.
     About 100,000 parameters; pictures of any size from 2x2, grey or colour.
 
     Parameters
@@ -196,7 +196,7 @@ class Airbench(nn.Module):
 
     N_FIRST = 24
     WIDTHS = (64, 256, 256)
-    SCALE = 1 / 9  # of the logits, whose inputs are maxima
+    SCALE = 1 / 9  # of the logits, which are sums of maxima and would be too large
 
     def __init__(self, in_channels: int, n_classes: int) -> None:
         super().__init__()
@@ -211,9 +211,9 @@ class Airbench(nn.Module):
 
 
 def airbench(in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
-    """Build a network in the manner of airbench94 [1]_, made to be trained fast on a GPU.
+    """Build a network like airbench94 [1]_, which trains fast on a GPU.
 
-    A 2x2 convolution with 24 channels, which is learned here and a whitening there, and three
+    A 2x2 convolution with 24 channels (learned, where airbench94 has a fixed whitening) and three
     groups of two 3x3 convolutions with 64, 256 and 256 channels, each group pooling once; the
     maximum over all positions; one linear layer. About 2,000,000 parameters.
 
@@ -240,9 +240,9 @@ def airbench(in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
 def mlp(in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
     """Build a network of two hidden layers of 128 for feature tables.
 
-    It normalises nothing and drops nothing, so that a sample's part in the loss does not depend on
-    the others in its batch, and a weight of 2 means the same as two copies. Its last layer starts
-    at zero: before training, all classes are equally likely.
+    It has neither batch normalisation nor dropout, so that a sample's part in the loss does not
+    depend on the others in its batch, and a weight of 2 means the same as two copies. Its last
+    layer starts at zero: before training, all classes are equally likely.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Networks with weights that others have trained, through Hugging Face's `transformers`."""
+"""Networks with pretrained weights, through Hugging Face's `transformers`."""
 
 import logging
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from pudistill.exceptions import InputError
 
 
 class PretrainedNetwork(nn.Module):
-    """An image classifier of `transformers` as a network that answers with logits.
+    """An image classifier of `transformers` as a module that returns logits.
 
     Parameters
     ----------
@@ -25,19 +25,19 @@ class PretrainedNetwork(nn.Module):
 
     @property
     def architecture(self) -> dict[str, Any]:
-        """What it takes to build the network again, but for its weights; fit for JSON."""
+        """The configuration, as JSON, from which `build_untrained` builds the network."""
         return self.model.config.to_diff_dict() | {"num_labels": self.model.config.num_labels}
 
     def forward(self, x: Tensor) -> Tensor:
         """Map pictures ``(n, channels, H, W)`` to logits ``(n, n_classes)``."""
         n_channels = getattr(self.model.config, "num_channels", x.shape[1])
-        if x.shape[1] == 1 and n_channels > 1:  # grey pictures, for a network that knows colours
+        if x.shape[1] == 1 and n_channels > 1:  # grey pictures for a network of colour pictures
             x = x.expand(-1, n_channels, -1, -1)
         return self.model(pixel_values=x).logits
 
 
 class Pretrained:
-    """A factory of networks with trained weights, and a new last layer for the classes.
+    """A factory of networks with pretrained weights and a new last layer for the classes.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ class Pretrained:
                 "network for tables, such as mlp."
             )
         remedy = "name a model for image classification on the hub, or a folder that holds one"
-        with loading(self.name, remedy) as transformers:
+        with loading_model(self.name, remedy) as transformers:
             model = transformers.AutoModelForImageClassification.from_pretrained(
                 self.name,
                 num_labels=n_classes,
@@ -81,28 +81,28 @@ class Pretrained:
         return PretrainedNetwork(model)
 
 
-def build(architecture: dict[str, Any]) -> PretrainedNetwork:
-    """Build a network without its weights, as `PretrainedNetwork.architecture` says."""
+def build_untrained(architecture: dict[str, Any]) -> PretrainedNetwork:
+    """Build a network from `PretrainedNetwork.architecture`, without its weights."""
     with _transformers() as transformers:
         config = transformers.AutoConfig.for_model(**architecture)
         return PretrainedNetwork(transformers.AutoModelForImageClassification.from_config(config))
 
 
 @contextmanager
-def loading(name: str, remedy: str) -> Iterator[Any]:
-    """Import `transformers` to load a model with it, and say what to do if that fails.
+def loading_model(name: str, remedy: str) -> Iterator[Any]:
+    """Import `transformers` to load a model; if that fails, raise an error that names a remedy.
 
     Parameters
     ----------
     name : str
         The model, for the message.
     remedy : str
-        What to do, for the message.
+        Advice, for the message.
 
     Yields
     ------
     transformers : module
-        The library, which keeps quiet.
+        The library, with its log messages and progress bars switched off.
 
     Raises
     ------
@@ -114,18 +114,18 @@ def loading(name: str, remedy: str) -> Iterator[Any]:
             yield transformers
         except InputError:
             raise
-        except Exception as error:  # what a damaged or foreign file makes its readers raise
+        except Exception as error:  # damaged or foreign files make readers raise anything
             raise InputError(f"{name} cannot be loaded ({reason_of(error)}): {remedy}.") from error
 
 
 def reason_of(error: Exception) -> str:
-    """Return the first line of what an error says, or what it is called."""
+    """Return the first line of an error's message, or the name of its class."""
     return (str(error).strip() or type(error).__name__).split("\n")[0]
 
 
 @contextmanager
 def _transformers() -> Iterator[Any]:
-    """Import `transformers`, and keep it from talking about layers that we replace on purpose."""
+    """Import `transformers`; silence its warnings about layers that we replace on purpose."""
     try:
         import transformers
     except ModuleNotFoundError as error:
@@ -133,16 +133,16 @@ def _transformers() -> Iterator[Any]:
             f"Networks from the hub need {error.name}, which is not installed: pip install "
             "'pudistill[hub]'."
         ) from error
-    talkative = [logging.getLogger(name) for name in ("transformers", "huggingface_hub")]
-    levels = [logger.level for logger in talkative]
+    loggers = [logging.getLogger(name) for name in ("transformers", "huggingface_hub")]
+    levels = [logger.level for logger in loggers]
     bars = transformers.utils.logging.is_progress_bar_enabled()
-    for logger in talkative:
+    for logger in loggers:
         logger.setLevel(logging.ERROR)
     transformers.utils.logging.disable_progress_bar()
     try:
         yield transformers
     finally:
-        for logger, level in zip(talkative, levels, strict=True):
+        for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
         if bars:
             transformers.utils.logging.enable_progress_bar()

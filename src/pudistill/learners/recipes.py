@@ -17,19 +17,19 @@ AUGMENTATIONS = ("flip", "crop")
 SMALLER_RATE = 0.1  # factor of the learning rate when a training that diverged is repeated
 # A context variable, because the rate is lowered for whole methods, which train several networks
 # deep inside calls (also of the user's estimators) that have no argument for it.
-_share_of_rate: ContextVar[float] = ContextVar("pudistill_share_of_rate", default=1.0)
+_learning_rate_scale: ContextVar[float] = ContextVar("pudistill_learning_rate_scale", default=1.0)
 
 
 @contextmanager
-def learning_at(share: float) -> Iterator[None]:
-    """Multiply the learning rate of all networks inside the ``with`` block by `share`."""
-    with installed(_share_of_rate, share):
+def learning_at(scale: float) -> Iterator[None]:
+    """Multiply the learning rate of all networks inside the ``with`` block by `scale`."""
+    with installed(_learning_rate_scale, scale):
         yield
 
 
 def share_of_rate() -> float:
     """Return the factor of the learning rate that applies here."""
-    return _share_of_rate.get()
+    return _learning_rate_scale.get()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +149,7 @@ class Recipe:
         milestones = tuple(milestone * stretch for milestone in self.milestones)
         return replace(self, epochs=epochs, milestones=milestones, min_steps=0)
 
-    def fitted_to(self, n_samples: int) -> "Recipe":
+    def for_n_samples(self, n_samples: int) -> "Recipe":
         """Return the recipe with enough epochs for `min_steps` on `n_samples` an epoch."""
         steps_per_epoch = math.ceil(n_samples / self.batch_size)
         return self.lasting(max(self.epochs, math.ceil(self.min_steps / steps_per_epoch)))

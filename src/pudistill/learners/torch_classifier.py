@@ -24,7 +24,7 @@ from pudistill.exceptions import (
 from pudistill.learners import PRETRAINED, is_own
 from pudistill.learners.lessons import LESSONS, Lesson, shape_of
 from pudistill.learners.networks import NetworkFactory, find_factory
-from pudistill.learners.pretrained import PretrainedNetwork, build
+from pudistill.learners.pretrained import PretrainedNetwork, build_untrained
 from pudistill.learners.recipes import (
     AUGMENTATIONS,
     SMALLER_RATE,
@@ -215,8 +215,13 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         InputError
-            If data or settings are unusable, or the loss stops being finite. A training whose loss
-            does is first repeated at a tenth of the learning rate, with a warning.
+            If data or settings are unusable, or the training diverges, also when it is repeated at
+            a tenth of the learning rate.
+
+        Warns
+        -----
+        RecoveredWarning
+            If the training diverged (its loss was not finite) and is repeated.
         """
         fit_with_retry(self, self.start(X, y, sample_weight))
         return self
@@ -242,9 +247,8 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         recipe = self._find_recipe(pictures)
         inputs = self._check_inputs(X, recipe, fitted=continues)
         weights = check_weights(sample_weight, inputs)
-        y = self._find_objective().check_targets(
-            y, inputs, recipe, balanced=bool(self.balanced_bootstrap)
-        )
+        objective, balanced = self._find_objective(), bool(self.balanced_bootstrap)
+        y = objective.check_targets(y, inputs, recipe, balanced=balanced)
         used = weights > 0
         if not used.all():
             inputs, y, weights = inputs[used], y[used], weights[used]
@@ -265,7 +269,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
 
         # 3. Put together the job. Until it is done, the estimator counts as not fitted.
         self.n_iter_ = 0
-        self.recipe_ = recipe.fitted_to(self._samples_per_epoch(targets))
+        self.recipe_ = recipe.for_n_samples(self._samples_per_epoch(targets))
         return Job(
             self._module_on(hardware),
             inputs,
@@ -275,8 +279,8 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
             hardware,
             rng,
             weights=weights / weights.mean(),
-            lesson=self._find_objective(),
-            balanced=bool(self.balanced_bootstrap),
+            lesson=objective,
+            balanced=balanced,
             seed=seed,
         )
 
@@ -288,7 +292,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Probability of each class, in evaluation mode and without augmentation.
+        """Predict class probabilities, in evaluation mode and without augmentation.
 
         Parameters
         ----------
@@ -303,7 +307,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         return self._apply(predict_probabilities, X)
 
     def predict(self, X: Any) -> np.ndarray:
-        """Most likely class of each sample.
+        """Predict the most likely class of each sample.
 
         Parameters
         ----------
@@ -649,7 +653,7 @@ def fit_together(
     while waiting:
         # 1. Take all jobs that can be a stack with the first one.
         first = waiting[0][1]
-        fits = [job is first or job.fits_beside(first) for _, job in waiting]
+        fits = [job is first or job.can_stack_with(first) for _, job in waiting]
         group = [pair for pair, beside in zip(waiting, fits, strict=True) if beside]
         waiting = [pair for pair, beside in zip(waiting, fits, strict=True) if not beside]
         # 2. Train them as a stack, or one by one if that is slower or the stack diverges.
@@ -741,7 +745,7 @@ def restore_state(estimator: Any, arrays: dict[str, np.ndarray], meta: dict[str,
     }
     with seeded(0, torch.device("cpu")):
         if "architecture" in meta:
-            network: nn.Module = build(meta["architecture"])
+            network: nn.Module = build_untrained(meta["architecture"])
         elif str(estimator.module).startswith(PRETRAINED):
             raise InputError("The stored network does not describe its layers: train it again.")
         else:

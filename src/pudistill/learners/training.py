@@ -364,7 +364,7 @@ class Job:
         """Return the network's current class probabilities of its samples, (n, n_classes)."""
         return predict_probabilities(self.module, self.inputs, self.normalisation, self.hardware)
 
-    def fits_beside(self, other: "Job") -> bool:
+    def can_stack_with(self, other: "Job") -> bool:
         """Whether both can train as one stack: same steps, with batches of the same sizes."""
         return (
             self._stack_key == other._stack_key
@@ -389,7 +389,7 @@ class Trainer:
     Parameters
     ----------
     jobs : sequence of Job
-        One, or several networks of one architecture whose jobs fit beside each other. Between
+        One, or several networks of one architecture whose jobs can be stacked. Between
         epochs the networks may be used for prediction.
     group : ProcessGroup, default=SINGLE_PROCESS
         Processes that train one network together, whose objective is stateless. The main process
@@ -619,7 +619,7 @@ def stacking_pays(jobs: Sequence[Job]) -> bool:
     Parameters
     ----------
     jobs : sequence of Job
-        Networks of one architecture whose jobs fit beside each other.
+        Networks of one architecture whose jobs can be stacked.
 
     Returns
     -------
