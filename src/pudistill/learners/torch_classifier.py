@@ -74,9 +74,9 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
     loss : str, default="cross_entropy"
         A name in :data:`pudistill.learners.lessons.LESSONS`: the loss, and with it the meaning of
         `y`. ``"cross_entropy"``: labels or soft targets, and the cross-entropy to them.
-        ``"likelihood"``: ``y[i, c]`` is the probability of what is known of the label of sample i
-        if its class is c, and the loss is ``-log sum_c p(c | x) y[i, c]``, which learns from wrong
-        labels, too; see Notes.
+        ``"likelihood"``: ``y[i, c]`` is the probability of the given label of sample i if its true
+        class is c, and the loss is ``-log sum_c p(c | x) y[i, c]``, which learns from wrong labels,
+        too; see Notes.
     epochs : int or None, default=None
         Passes over the training data. For this and the next six, None means the recipe's value.
         The schedule's milestones are scaled with it.
@@ -523,12 +523,12 @@ def teach(
     """
     first, job = networks[0], jobs[0]
     device, epochs = job.hardware.device, job.recipe.epochs
-    # Only modules of the user's may draw random numbers (dropout).
+    # The project's own modules draw no random numbers while they train; others may have dropout.
     draws = not is_own(first.module)
     randomness = seeded(job.seed if seed is None else seed, device) if draws else nullcontext()
     try:
         with randomness, _epoch_bar(first, epochs) as advance:
-            # 1. Set up the trainers.
+            # 1. Choose the processes that train, and set up a trainer for each job.
             group = _process_group_for(first, jobs)
             trainers = [Trainer([job], group) for job in jobs]
             # 2. Continue from the checkpoint, if there is one.
