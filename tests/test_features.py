@@ -115,7 +115,9 @@ def plain(folder, pictures):
     """What a user of the library would write."""
     processor = transformers.AutoImageProcessor.from_pretrained(folder, backend="pil")
     model = transformers.AutoModel.from_pretrained(folder).eval()
-    inputs = processor(images=[Image.fromarray(one) for one in pictures], return_tensors="pt")
+    inputs = processor(
+        images=[Image.fromarray(picture) for picture in pictures], return_tensors="pt"
+    )
     with torch.no_grad():
         return model(**inputs)
 
@@ -148,7 +150,9 @@ def test_texts_are_embedded_as_by_hand(bert, tmp_path, pooling):
         says = {f"pooling_mode_{modes[pooling]}": True, "pooling_mode_mean_tokens": False}
         (folder / "1_Pooling").mkdir()
         (folder / "1_Pooling" / "config.json").write_text(json.dumps(says))
-        modules = [{"type": f"sentence_transformers.models.{one}"} for one in ("T", "Normalize")]
+        modules = [
+            {"type": f"sentence_transformers.models.{layer}"} for layer in ("T", "Normalize")
+        ]
         (folder / "modules.json").write_text(json.dumps(modules))
         (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 8}')
     n_tokens = 16 if pooling == "mean" else 8
@@ -161,8 +165,8 @@ def test_texts_are_embedded_as_by_hand(bert, tmp_path, pooling):
             hidden = model(**tokens).last_hidden_state[0]
         takes = {"mean": hidden.mean(0), "cls": hidden[0], "lasttoken": hidden[-1]}
         takes["max"] = hidden.amax(0)
-        one = takes[pooling]
-        expected.append((one / one.norm() if pooling != "mean" else one).numpy())
+        features = takes[pooling]
+        expected.append((features / features.norm() if pooling != "mean" else features).numpy())
     found = TextEmbedder(str(folder), "cpu", "fp32")(np.array(texts, dtype=object))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
@@ -298,21 +302,23 @@ def test_features_are_computed_once_mapped_and_mended(pictures, tmp_path, vision
 
     def embed():
         counted.n = 0
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             features = embed_dataset(dataset, model, cache=tmp_path / "cache")
-        return features, [str(one.message) for one in told if one.category is DamagedWarning]
+        return features, [
+            str(warning.message) for warning in caught if warning.category is DamagedWarning
+        ]
 
-    first, told = embed()
+    first, caught = embed()
     assert isinstance(first.X, np.memmap)
     assert not first.X.flags.writeable
     np.testing.assert_array_equal(first.pictures, pictures)
-    assert (counted.n, told) == (91, [])
+    assert (counted.n, caught) == (91, [])
     expected = np.array(first.X)
     (path,) = (tmp_path / "cache").glob("*.npy")
     np.testing.assert_array_equal(np.load(path), expected)
-    again, told = embed()
-    assert (counted.n, told) == (1, [])
+    again, caught = embed()
+    assert (counted.n, caught) == (1, [])
 
     whole = path.read_bytes()
     for damaged, n_computed in (
@@ -322,9 +328,9 @@ def test_features_are_computed_once_mapped_and_mended(pictures, tmp_path, vision
         (b"", 90),
     ):
         path.write_bytes(damaged)
-        again, told = embed()
+        again, caught = embed()
         assert counted.n == n_computed + 1
-        assert len(told) == 1
+        assert len(caught) == 1
         np.testing.assert_array_equal(again.X, expected)
     path.with_suffix(".sums").unlink()
     assert embed()[1] == []

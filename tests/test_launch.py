@@ -27,7 +27,7 @@ CONFIG = {
     "n_jobs": 1,
     "compare": False,
 }
-LONGEST = 300  # seconds, on a busy machine, after which processes wait for each other for ever
+LONGEST = 300  # seconds on a busy machine; a process that takes longer waits forever
 # Networks are saved after every epoch.
 PROGRAM = """
 from pudistill import cli, units
@@ -47,12 +47,12 @@ def launch(folder, *arguments):
     (folder / "program.py").write_text(PROGRAM)
     (folder / "fit.toml").write_text(tomli_w.dumps(CONFIG))
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    with (folder / "said.txt").open("w") as said:
+    with (folder / "said.txt").open("w") as output:
         return subprocess.Popen(
             [sys.executable, *torchrun, "program.py", *arguments],
             cwd=folder,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
-            stdout=said,
+            stdout=output,
             stderr=subprocess.STDOUT,
         )
 
@@ -62,9 +62,11 @@ def events(run):
 
 
 def assert_same_result(run, expected):
-    ours, theirs = (pd.read_csv(one.path / "labels.csv") for one in (run, expected))
+    ours, theirs = (pd.read_csv(compared.path / "labels.csv") for compared in (run, expected))
     pd.testing.assert_frame_equal(ours, theirs, rtol=1e-6)
-    accuracies = [one.read_json("metrics.json")["test_accuracy"] for one in (run, expected)]
+    accuracies = [
+        compared.read_json("metrics.json")["test_accuracy"] for compared in (run, expected)
+    ]
     assert accuracies[0] == accuracies[1]
 
 
@@ -72,12 +74,12 @@ def test_two_processes_leave_the_run_of_one(alone, tmp_path):
     process = launch(tmp_path, "fit", "--config", "fit.toml", "--output", "run")
     assert process.wait(LONGEST) == 0, (tmp_path / "said.txt").read_text()
     assert_same_result(Run.open(tmp_path / "run"), alone)
-    together = [one for one in events(tmp_path / "run") if one["event"] == "together"]
+    together = [event for event in events(tmp_path / "run") if event["event"] == "together"]
     assert 3 <= len(together) < 12  # teachers and student, but none of the twelve members
-    assert {one["processes"] for one in together} == {2}
-    said = (tmp_path / "said.txt").read_text()
-    assert said.count("samples, ") == 1
-    assert "Warning" not in said
+    assert {event["processes"] for event in together} == {2}
+    output = (tmp_path / "said.txt").read_text()
+    assert output.count("samples, ") == 1
+    assert "Warning" not in output
 
 
 def test_a_process_that_dies_ends_all_and_one_goes_on(alone, tmp_path):
@@ -86,20 +88,20 @@ def test_a_process_that_dies_ends_all_and_one_goes_on(alone, tmp_path):
         assert process.poll() is None, (tmp_path / "said.txt").read_text()
         time.sleep(0.05)
     workers = psutil.Process(process.pid).children()
-    (helper,) = [one for one in workers if one.environ().get("RANK") == "1"]
+    (helper,) = [worker for worker in workers if worker.environ().get("RANK") == "1"]
     helper.kill()
     assert process.wait(LONGEST) != 0
-    assert not any(one.is_running() for one in workers)
-    said = (tmp_path / "said.txt").read_text()
-    assert "Finished stages are kept in run: pudistill resume run goes on from there." in said
+    assert not any(worker.is_running() for worker in workers)
+    output = (tmp_path / "said.txt").read_text()
+    assert "Finished stages are kept in run: pudistill resume run goes on from there." in output
 
     resumed = fit_run(Settings.read(Run.begun(tmp_path / "run")[1]), tmp_path / "run")
-    assert "goes on" in [one["event"] for one in events(tmp_path / "run")]
+    assert "goes on" in [event["event"] for event in events(tmp_path / "run")]
     assert_same_result(resumed, alone)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "output"),
     [
         (["fit", "nothing.csv", "--output", "run"], 1, "Error: nothing.csv: there is no such file"),
         (
@@ -109,9 +111,9 @@ def test_a_process_that_dies_ends_all_and_one_goes_on(alone, tmp_path):
         ),
     ],
 )
-def test_there_is_nothing_to_train(tmp_path, arguments, code, said):
+def test_there_is_nothing_to_train(tmp_path, arguments, code, output):
     assert launch(tmp_path, *arguments).wait(LONGEST) == code
-    assert (tmp_path / "said.txt").read_text().count(said) == 1
+    assert (tmp_path / "said.txt").read_text().count(output) == 1
 
 
 @pytest.mark.slow

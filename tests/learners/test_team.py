@@ -116,16 +116,16 @@ def test_two_processes_take_the_steps_of_one(tmp_path):
     in_two_processes(_find_out, tmp_path)
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in (0, 1))
     for name, arrays in first.items():
-        for one, other in zip(arrays, second[name], strict=True):
-            np.testing.assert_array_equal(one, other, err_msg=name)
+        for array, other in zip(arrays, second[name], strict=True):
+            np.testing.assert_array_equal(array, other, err_msg=name)
     statistics = first.pop("statistics")
     assert all(np.isfinite(array).all() for array in statistics)
     streamed = first.pop("streamed")
-    for one, other in zip(streamed, first["mixup and entropy"], strict=True):
-        np.testing.assert_array_equal(one, other)
+    for array, other in zip(streamed, first["mixup and entropy"], strict=True):
+        np.testing.assert_array_equal(array, other)
     for name, arrays in first.items():
-        for one, expected in zip(arrays, trained(job(**TRAININGS[name])), strict=True):
-            np.testing.assert_allclose(one, expected, rtol=1e-9, atol=1e-12, err_msg=name)
+        for array, expected in zip(arrays, trained(job(**TRAININGS[name])), strict=True):
+            np.testing.assert_allclose(array, expected, rtol=1e-9, atol=1e-12, err_msg=name)
 
 
 def test_a_part_for_each_process():
@@ -143,13 +143,13 @@ def test_a_synchronised_network_is_the_same_network():
         nn.BatchNorm2d
     ] * 4
     assert sum(isinstance(layer, nn.SyncBatchNorm) for layer in copied.modules()) == 4
-    for one, other in zip(
+    for (name, value), (other_name, other) in zip(
         network.state_dict(keep_vars=True).items(),
         copied.state_dict(keep_vars=True).items(),
         strict=True,
     ):
-        assert one[0] == other[0]
-        assert one[1] is other[1]
+        assert name == other_name
+        assert value is other
 
 
 def test_a_file_that_another_machine_does_not_have_is_named(tmp_path):

@@ -511,7 +511,7 @@ def test_a_training_that_diverged_is_repeated_slower():
     assert len(slow.loss_curve_) == len(network.loss_curve_)
 
 
-def test_in_a_stack_who_diverges_spoils_nobody():
+def test_a_network_that_diverges_in_a_stack_leaves_the_others_alone():
     X, y = diverging(np.random.default_rng(0))
     samples = [(X, y, None), (X[1:], y[1:], None)]
     networks = [TorchClassifier(learning_rate=30, epochs=30, random_state=0) for _ in samples]

@@ -201,7 +201,7 @@ def test_balanced_order_balances_without_replacement(labels, seed):
     assert len(order.unique()) == len(order)
 
 
-def test_balanced_order_changes_and_leaves_nobody_out():
+def test_balanced_order_changes_and_comes_to_every_sample():
     labels = torch.tensor([0] * 90 + [1] * 10)
     generator = torch.Generator().manual_seed(0)
     draws = [set(balanced_order(labels, generator).tolist()) for _ in range(60)]
@@ -486,8 +486,8 @@ def test_mirrored_pictures_are_pictures():
     pictures = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), dtype=np.uint8)
     network = TorchClassifier("small_cnn", epochs=1, random_state=0)
     found = [
-        network.fit(some, np.arange(20) % 2).predict_proba(some)
-        for some in (pictures[:, :, ::-1], pictures[:, :, ::-1].copy())
+        network.fit(same, np.arange(20) % 2).predict_proba(same)
+        for same in (pictures[:, :, ::-1], pictures[:, :, ::-1].copy())
     ]
     np.testing.assert_array_equal(*found)
 
