@@ -25,7 +25,7 @@ from pudistill.pu_filter import (
     PRIOR_SAMPLES,
     THRESHOLDS,
     VOTE_SHARES,
-    Claims,
+    ClassAssignment,
     cascade_vote,
     choose_rule,
     deal_folds,
@@ -111,10 +111,10 @@ def test_training_sets_balance_and_draw_nothing_twice(sizes, seed):
 
 def test_conflicts_go_to_the_highest_mean_and_ties_are_dropped():
     nan = np.nan
-    claims = Claims(4)
+    assignment = ClassAssignment(4)
     for mean_proba in ([0.91, 0.91, 0.9, nan], [nan, 0.95, nan, nan], [nan, 0.93, 0.9, nan]):
-        claims.add(np.array(mean_proba))
-    labels, n_conflicts = claims.settle()
+        assignment.add_class(np.array(mean_proba))
+    labels, n_conflicts = assignment.resolve()
     assert labels.tolist() == [0, 1, -1, -1]
     assert n_conflicts == 2
 
