@@ -588,7 +588,7 @@ def _block_scorer(
     return score
 
 
-def is_accepted(tallies: Sequence[Tally]) -> np.ndarray:
+def accepted_by_team(tallies: Sequence[Tally]) -> np.ndarray:
     """Return which samples each team accepts: (n_teams, n_samples), bool."""
     return np.array([~np.isnan(tally.mean_proba) for tally in tallies])
 
@@ -603,7 +603,7 @@ def merge_teams(tallies: Sequence[Tally]) -> Tally:
     n_samples = len(tallies[0].votes)
     votes, n_teams = np.zeros((2, n_samples), np.int16)
     proba = np.zeros(n_samples)
-    for tally, accepted in zip(tallies, is_accepted(tallies), strict=True):
+    for tally, accepted in zip(tallies, accepted_by_team(tallies), strict=True):
         votes[accepted] += tally.votes[accepted]
         proba[accepted] += tally.mean_proba[accepted]
         n_teams += accepted
@@ -823,7 +823,7 @@ def _filter_class(
     while len(state.history) < plan.max_iter:
         start, k = time.perf_counter(), len(state.history)
         iteration = Iteration(c, k, n_jobs, advance)
-        was_clean = is_accepted(state.tallies)
+        was_clean = accepted_by_team(state.tallies)
 
         # Lines 4-6: draw the training set of each member.
         draws = draw_training_sets(inputs, iteration, noisy, was_clean)
@@ -839,10 +839,12 @@ def _filter_class(
         eval_tallies = _vote(members, inputs.eval_views, eval_rows, rule, plan, n_jobs)
 
         sizes = [len(draws[0].positives), len(draws[0].negatives)]
-        sizes += [int(is_accepted([merge_teams(found)]).sum()) for found in (tallies, eval_tallies)]
+        sizes += [
+            int(accepted_by_team([merge_teams(found)]).sum()) for found in (tallies, eval_tallies)
+        ]
         row = (k + 1, *sizes, time.perf_counter() - start)
         state = ClassState(tallies, eval_tallies, rule, members, [*state.history, row])
-        if k > 0 and has_settled(was_clean, is_accepted(tallies), plan):
+        if k > 0 and has_settled(was_clean, accepted_by_team(tallies), plan):
             break
         if checkpoint.is_due:
             state.save(checkpoint)
