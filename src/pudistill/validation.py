@@ -166,7 +166,7 @@ def _check_verified(known: list, given: np.ndarray, mask: np.ndarray, for_fit: b
     if mask.all() and -1 in known and -1 not in given.tolist():
         raise InputError(
             "`trusted` holds -1, which is no given label, and no missing value: write NaN or None "
-            "for samples that nobody verified."
+            "for unverified samples."
         )
     if known and all(isinstance(value, bool) for value in known) and given.dtype != bool:
         raise InputError(
@@ -176,8 +176,8 @@ def _check_verified(known: list, given: np.ndarray, mask: np.ndarray, for_fit: b
     empty = {"", "nan", "None"} & {value for value in known if isinstance(value, str)}
     if empty and not empty & set(given.tolist()):
         raise InputError(
-            f"`trusted` holds the text {min(empty)!r}, which is no label: write None for samples "
-            "that nobody verified, in an array of dtype object."
+            f"`trusted` holds the text {min(empty)!r}, which is no label: write None for "
+            "unverified samples, in an array of dtype object."
         )
     if for_fit and mask.all() and set(known) <= {0, 1}:
         raise InputError(
