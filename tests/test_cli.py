@@ -332,7 +332,7 @@ def change(table, column, rows, value):
             "no trusted sample of class 'barolo'",
         ),
         (lambda t: t.assign(label="barolo"), "one class only, 'barolo'"),
-        (lambda t: t.assign(label=None, trusted=False), "the labels are empty throughout"),
+        (lambda t: t.assign(label=None, trusted=False), "all labels are empty"),
         (lambda t: change(t, "label", 10, None), "Trusted sample 'w010' has no label"),
         (lambda t: change(t, "alcohol", 7, np.nan), "row with id 'w007', column 'alcohol'"),
         (lambda t: change(t, "alcohol", 7, np.inf), "row with id 'w007', column 'alcohol'"),

@@ -25,7 +25,7 @@ from pudistill.pu_filter import (
     PRIOR_SAMPLES,
     THRESHOLDS,
     VOTE_SHARES,
-    Claims,
+    ClassAssignment,
     cascade_vote,
     choose_rule,
     deal_folds,
@@ -72,16 +72,16 @@ def test_cascade_selects_exactly_what_full_voting_selects(
     votes, mean_proba = cascade_vote(range(n_members), score, n_samples, threshold, min_votes)
 
     full_votes = (proba >= threshold).sum(axis=0)
-    elected = full_votes >= min_votes
-    np.testing.assert_array_equal(~np.isnan(mean_proba), elected)
-    np.testing.assert_allclose(mean_proba[elected], proba.mean(axis=0)[elected])
+    accepted = full_votes >= min_votes
+    np.testing.assert_array_equal(~np.isnan(mean_proba), accepted)
+    np.testing.assert_allclose(mean_proba[accepted], proba.mean(axis=0)[accepted])
     complete = votes >= 0
     np.testing.assert_array_equal(votes[complete], full_votes[complete])
-    assert complete[elected].all()
+    assert complete[accepted].all()
     # A sample is scored until its fate is sealed, and not once more.
     failures = np.cumsum(proba < threshold, axis=0)
     sealed = (failures > n_members - min_votes).argmax(axis=0) + 1
-    np.testing.assert_array_equal(scored, np.where(elected, n_members, sealed))
+    np.testing.assert_array_equal(scored, np.where(accepted, n_members, sealed))
 
 
 # Training sets ------------------------------------------------------------------------------
@@ -111,10 +111,10 @@ def test_training_sets_balance_and_draw_nothing_twice(sizes, seed):
 
 def test_conflicts_go_to_the_highest_mean_and_ties_are_dropped():
     nan = np.nan
-    claims = Claims(4)
+    assignment = ClassAssignment(4)
     for mean_proba in ([0.91, 0.91, 0.9, nan], [nan, 0.95, nan, nan], [nan, 0.93, 0.9, nan]):
-        claims.add(np.array(mean_proba))
-    labels, n_conflicts = claims.settle()
+        assignment.add_class(np.array(mean_proba))
+    labels, n_conflicts = assignment.resolve()
     assert labels.tolist() == [0, 1, -1, -1]
     assert n_conflicts == 2
 
@@ -299,7 +299,7 @@ def test_folds_spread_each_class_and_spare_rare_ones(sizes, n_noisy, n_folds, se
             counts = np.bincount(own, minlength=n_folds)
             assert counts.sum() == size
             assert np.ptp(counts) <= 1
-            assert size - counts.max() >= 1  # no team is blind to all of a class
+            assert size - counts.max() >= 1  # no team leaves out all of a class
     dealt = np.bincount(folds[folds >= 0], minlength=n_folds)
     assert np.ptp(dealt) <= 1
     np.testing.assert_array_equal(folds, deal_folds(verified, n_folds, seed))
@@ -312,11 +312,11 @@ def test_one_fold_is_none():
 # Settings that set themselves: rules ----------------------------------------------------------
 
 
-def shrunk(n_right, n_elected):
-    return (n_right + PRIOR_SAMPLES * PRIOR_PRECISION) / (n_elected + PRIOR_SAMPLES)
+def shrunk(n_right, n_accepted):
+    return (n_right + PRIOR_SAMPLES * PRIOR_PRECISION) / (n_accepted + PRIOR_SAMPLES)
 
 
-def test_a_rule_elects_as_many_as_it_may():
+def test_a_rule_accepts_as_many_as_it_may():
     # One member. At 0.8 forty are right; at 0.5 forty more, and one in ten of those is wrong.
     scores = np.repeat([0.8, 0.5, 0.5], [40, 36, 4])[None]
     positive = np.repeat([True, True, False], [40, 36, 4])
@@ -336,17 +336,17 @@ def test_votes_are_chosen_like_thresholds():
     assert choose_rule(scores, np.ones(60, bool), [0.7], VOTE_SHARES, 0.95)[:2] == (0.7, 2)
 
 
-@pytest.mark.parametrize(("n", "elects"), [(6, True), (200, False)])
-def test_one_mistake_in_six_is_no_proof_but_many_are(n, elects):
+@pytest.mark.parametrize(("n", "accepts"), [(6, True), (200, False)])
+def test_one_mistake_in_six_is_no_proof_but_many_are(n, accepts):
     wrong = n // 6
     scores = np.full((3, n), 0.9)
     positive = np.arange(n) >= wrong
     rule = choose_rule(scores, positive, [0.8], [1.0], 0.94)
-    assert (rule.min_votes == 3) == elects
-    assert shrunk(n - wrong, n) > 0.94 if elects else shrunk(n - wrong, n) < 0.94
+    assert (rule.min_votes == 3) == accepts
+    assert shrunk(n - wrong, n) > 0.94 if accepts else shrunk(n - wrong, n) < 0.94
 
 
-def test_where_the_target_is_out_of_reach_nobody_is_elected():
+def test_where_the_target_is_out_of_reach_nothing_is_accepted():
     scores = np.full((4, 300), 0.999)  # right and wrong ones look the same
     rule = choose_rule(scores, np.arange(300) < 150, THRESHOLDS, VOTE_SHARES, 0.95)
     assert rule.min_votes == 5  # of four
@@ -359,10 +359,10 @@ def test_of_equals_the_strictest_rule_is_chosen():
     assert rule[:2] == (max(THRESHOLDS), 4)
 
 
-def test_where_nobody_reached_any_rule_the_laxest_may_grow():
+def test_if_no_rule_accepts_anything_the_laxest_is_chosen():
     rule = choose_rule(np.full((4, 10), 0.1), np.ones(10, bool), THRESHOLDS, VOTE_SHARES, 0.95)
     assert rule[:2] == (min(THRESHOLDS), 2)
-    assert np.isnan(rule.precision)  # of nobody there is nothing to measure
+    assert np.isnan(rule.precision)  # nothing was accepted, so nothing is measured
 
 
 @settings(max_examples=100, deadline=None)
@@ -380,9 +380,9 @@ def test_a_chosen_rule_reaches_the_target_and_no_other_gains_more(
     scores = np.clip(rng.normal(0.3 + 0.4 * positive, 0.3, (n_members, n_samples)), 0, 1)
 
     def gain(threshold, min_votes):
-        elected = (scores >= threshold).sum(axis=0) >= min_votes
-        n = elected.sum()
-        return n * (shrunk((elected & positive).sum(), n) - target)
+        accepted = (scores >= threshold).sum(axis=0) >= min_votes
+        n = accepted.sum()
+        return n * (shrunk((accepted & positive).sum(), n) - target)
 
     rule = choose_rule(scores, positive, THRESHOLDS, VOTE_SHARES, target)
     if not positive.any():  # nothing is known: the paper's
@@ -431,7 +431,7 @@ def test_chosen_rules_are_more_precise_than_a_lax_one(overlapping, auto):
     assert (auto.clean_labels_[(y == 2) & ~trusted] == 2).mean() > 0.9
 
 
-def test_what_the_settings_became_is_told(auto, overlapping):
+def test_the_chosen_settings_are_recorded(auto, overlapping):
     _, _, trusted = overlapping
     table = auto.settings_
     assert list(table) == [
@@ -454,13 +454,13 @@ def test_a_class_that_cannot_reach_the_target_adds_nothing():
     found = pu_filter.fit(X, y, trusted).clean_labels_[~trusted]
     table = pu_filter.settings_.set_index("class_name")
     assert (found == 2).any()
-    assert not np.isin(found, [0, 1]).any()  # nobody can tell these two apart
+    assert not np.isin(found, [0, 1]).any()  # these two are the same
     assert table.loc[[0, 1], "precision"].isna().all()
     assert (table.loc[[0, 1], "n_clean"] == 0).all()
     assert table.loc[2, "precision"] > 0.95
 
 
-def test_teams_are_blind_to_their_fold_and_find_much_the_same(overlapping, auto):
+def test_teams_leave_out_their_fold_and_find_much_the_same(overlapping, auto):
     _, y, trusted = overlapping
     assert auto.team_labels_.shape == (5, 600)
     assert (auto.folds_[~trusted] == -1).all()
@@ -530,7 +530,7 @@ def test_one_of_the_two_may_be_given(overlapping):
     found = TieredPUFilter(random_state=0, **(AUTO | {"threshold": 0.8})).fit(X, y, trusted)
     assert (found.settings_["threshold"] == 0.8).all()
     found = TieredPUFilter(random_state=0, **(AUTO | {"min_votes": 1.0})).fit(X, y, trusted)
-    assert (found.settings_["min_votes"].isin([2, 3])).all()  # all of a team, or nobody
+    assert (found.settings_["min_votes"].isin([2, 3])).all()  # all of a team, or too many
 
 
 def test_a_given_rule_needs_no_teams(blobs):
@@ -548,7 +548,7 @@ def test_a_given_rule_needs_no_teams(blobs):
     np.testing.assert_array_equal(by_default.votes_, faithful.votes_)
 
 
-def test_a_single_member_has_nobody_to_be_blind_and_keeps_the_papers_rule(blobs):
+def test_a_single_member_forms_no_teams_and_keeps_the_papers_rule(blobs):
     found = TieredPUFilter(random_state=0, **(AUTO | {"n_members": 1})).fit(*blobs)
     assert (found.folds_ == -1).all()
     assert (found.settings_["threshold"] == 0.9).all()
@@ -678,7 +678,7 @@ def test_a_bad_member_does_not_spoil_the_vote(blobs, mood, vote, rule):
     assert as_good(mixed, good, y)
 
 
-def test_where_all_members_are_alike_nobody_is_replaced(blobs):
+def test_if_all_members_are_alike_none_is_replaced(blobs):
     X, y, trusted = blobs
     with warnings.catch_warnings():
         warnings.simplefilter("error", RecoveredWarning)

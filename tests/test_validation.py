@@ -131,6 +131,6 @@ def test_minus_one_is_no_label_wherever_labels_are_whole_numbers(y):
     assert labels.given.tolist() == [0, 1, -1, 1, 0]
 
 
-def test_minus_one_for_samples_that_nobody_verified_is_noticed():
-    with pytest.raises(InputError, match="write NaN or None for samples that nobody verified"):
+def test_minus_one_for_unverified_samples_is_noticed():
+    with pytest.raises(InputError, match="write NaN or None for unverified samples"):
         check_labels([0, 1, 1, 0], [0, 1, -1, -1])

@@ -1,4 +1,4 @@
-"""Model selection that counts verified labels only: scores against noisy labels mislead."""
+"""Model selection on verified labels only, as scores on noisy labels mislead."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,17 +15,17 @@ from pudistill.validation import MISSING, check_labels
 class TrustedKFold(BaseCrossValidator):
     """Cross-validation folds that are stratified by class and by trust.
 
-    Every training fold has trusted samples of each class, and every test fold verified labels to
-    score against. `trusted` arrives by metadata routing, which this splitter requests.
+    Every training fold has trusted samples of each class, and every test fold has verified labels
+    for scoring. The splitter requests `trusted` by metadata routing.
 
     Parameters
     ----------
     n_splits : int, default=5
-        Number of folds; each class needs as many trusted samples.
+        Number of folds. Each class needs at least this many trusted samples.
     shuffle : bool, default=True
         Whether to shuffle before splitting.
     random_state : int, RandomState instance or None, default=None
-        Decides the shuffling.
+        Seed of the shuffling.
 
     See Also
     --------
@@ -69,7 +69,7 @@ class TrustedKFold(BaseCrossValidator):
     def get_n_splits(
         self, X: Any = None, y: Any = None, groups: Any = None, *, trusted: Any = None
     ) -> int:
-        """Return the number of folds; all arguments are ignored."""
+        """Return the number of folds; arguments are ignored."""
         del X, y, groups, trusted
         return self.n_splits
 
@@ -81,7 +81,7 @@ class TrustedKFold(BaseCrossValidator):
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
-            Samples; only their number is read.
+            Samples; only their number matters.
         y : array-like of shape (n_samples,)
             Given labels.
         groups : object
@@ -121,22 +121,22 @@ class TrustedKFold(BaseCrossValidator):
 
 
 def deal_folds(labels: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
-    """Deal the samples of each class out to folds.
+    """Assign the samples of each class to folds.
 
     Parameters
     ----------
     labels : ndarray of shape (n_samples,), int
-        Codes; -1 for samples that belong to no fold.
+        Codes; -1 for samples without a fold.
     n_folds : int
-        Number of folds; with one there are none.
+        Number of folds; with 1, no sample gets a fold.
     seed : int
-        Decides who comes where.
+        Decides which sample gets which fold.
 
     Returns
     -------
     folds : ndarray of shape (n_samples,), int
-        Fold of each sample. -1 for those that cannot be spared: any learner needs two samples of a
-        class, so that one with fewer than three stays together.
+        Fold of each sample; -1 for none. Classes with fewer than three samples get no folds, as
+        any learner needs two samples of each class.
 
     Examples
     --------
@@ -150,17 +150,17 @@ def deal_folds(labels: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
     if n_folds == 1:
         return folds
     rng = np.random.default_rng(seed)
-    dealt = 0  # goes on from class to class, so that folds are of equal size
+    n_dealt = 0  # over all classes, so that folds are of equal size
     for c in range(labels.max(initial=-1) + 1):
         rows = rng.permutation(np.flatnonzero(labels == c))
         if len(rows) > 2:
-            folds[rows] = (dealt + np.arange(len(rows))) % n_folds
-            dealt += len(rows)
+            folds[rows] = (n_dealt + np.arange(len(rows))) % n_folds
+            n_dealt += len(rows)
     return folds
 
 
 def _spread(folds: StratifiedKFold, classes: np.ndarray) -> np.ndarray:
-    """Give each sample a fold; classes with fewer samples than folds are spread as one."""
+    """Return the fold of each sample; classes with fewer samples than folds count as one."""
     rare = np.isin(classes, np.flatnonzero(np.bincount(classes + 1) < folds.n_splits) - 1)
     strata = np.where(rare, classes.max(initial=0) + 1, classes)
     if len(strata) < folds.n_splits or np.unique(strata, return_counts=True)[1].min() < 2:
@@ -174,7 +174,7 @@ def _spread(folds: StratifiedKFold, classes: np.ndarray) -> np.ndarray:
 
 
 def trusted_accuracy(y: Any, prediction: Any, trusted: Any = None) -> float:
-    """Share of right predictions among samples whose label is verified.
+    """Return the share of right predictions among samples with a verified label.
 
     Parameters
     ----------
@@ -204,8 +204,8 @@ def trusted_accuracy(y: Any, prediction: Any, trusted: Any = None) -> float:
 
 
 def trusted_accuracy_scorer() -> Any:
-    """Make a scorer from `trusted_accuracy`, which requests `trusted` by metadata routing.
+    """Return a scorer of `trusted_accuracy` that requests `trusted` by metadata routing.
 
-    To be called inside ``config_context(enable_metadata_routing=True)``; see `TrustedKFold`.
+    Call it inside ``config_context(enable_metadata_routing=True)``; see `TrustedKFold`.
     """
     return make_scorer(trusted_accuracy).set_score_request(trusted=True)

@@ -1,7 +1,7 @@
-"""Noise models: turn right labels into wrong ones, to see what a method makes of them.
+"""Noise models, which turn right labels into wrong ones to test methods.
 
-Four kinds of noise, all with an explicit level and seed: symmetric, asymmetric (any class map),
-pair flips, and instance-dependent noise. The level is that of the paper's section IV-A1.
+There are four kinds of noise, each with a level and a seed: symmetric, asymmetric (any class map),
+pair flips, and instance-dependent. The level is defined as in section IV-A1 of the paper.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -28,7 +28,7 @@ CIFAR10_MAP = {
     "cat": "dog",
     "dog": "cat",
 }
-"""CIFAR-10's true classes and what they are mistaken for, from section IV-A1 of the paper."""
+"""CIFAR-10's true class to wrong class, from section IV-A1 of the paper."""
 
 FASHION_MNIST_MAP = {
     "T-shirt/top": "Shirt",
@@ -37,12 +37,12 @@ FASHION_MNIST_MAP = {
     "Sneaker": "Ankle boot",
     "Dress": "Trouser",
 }
-"""Fashion-MNIST's classes that people would confuse, in the manner of :data:`CIFAR10_MAP`."""
+"""Fashion-MNIST's true class to wrong class, similar ones as in :data:`CIFAR10_MAP`."""
 
 CIFAR10_CLASSES = sorted({*CIFAR10_MAP, *CIFAR10_MAP.values(), "frog", "ship"})
 
 FLIP_RATE_STD = 0.1
-"""Spread of the flip rates of instance-dependent noise, as in the experiments of Xia et al."""
+"""Standard deviation of the flip rates of instance-dependent noise, as in Xia et al."""
 
 BLOCK_VALUES = 2**22
 """Feature values held in memory at once: 32 MiB of float64."""
@@ -50,23 +50,23 @@ BLOCK_VALUES = 2**22
 
 @dataclass(frozen=True)
 class CorruptedLabels:
-    """What :func:`corrupt_labels` returns.
+    """Labels with added noise, returned by :func:`corrupt_labels`.
 
     Attributes
     ----------
     y : ndarray of shape (n,)
         Labels after corruption; those of trusted samples are right.
     would_be : ndarray of shape (n,)
-        For a trusted sample, what the same noise *would* have called it; equal to `y` elsewhere.
+        For a trusted sample, the label that the same noise *would* have given it; elsewhere `y`.
     transition_matrix : ndarray of shape (C, C)
-        Realised P(given = j | true = c) over the noisy samples. The row of a class without any
-        noisy sample is NaN: there is nothing to measure.
+        Realised P(given = j | true = c) over the noisy samples. The row of a class without
+        noisy samples is NaN.
     classes : ndarray of shape (C,)
         Sorted classes, the order of the matrix's rows and columns.
     true : ndarray of shape (n,)
-        The right labels, as they came in.
+        The right labels, unchanged.
     trusted : ndarray of shape (n,), bool
-        Which samples are trusted.
+        Whether a sample is trusted.
     """
 
     y: np.ndarray
@@ -94,7 +94,7 @@ def corrupt_labels(
     X: Any = None,
     random_state: int | np.random.RandomState | None = None,
 ) -> CorruptedLabels:
-    """Give a share of the samples a wrong label; trusted samples keep their right one.
+    """Add label noise; trusted samples keep their right label.
 
     Parameters
     ----------
@@ -104,48 +104,48 @@ def corrupt_labels(
         - ``"symmetric"``: the chosen samples get a label drawn uniformly from all C classes, the
           right one included, so that (C - 1) / C of them end up wrong [1]_.
         - ``"asymmetric"``: in every class that `class_map` names, the same share of samples gets
-          the label that the map gives [1]_ [2]_.
-        - ``"pair"``: asymmetric, each class becoming the next one in sorted order, the last the
+          the wrong class of the map [1]_ [2]_.
+        - ``"pair"``: asymmetric, each class becomes the next one in sorted order, and the last the
           first.
-        - ``"instance"``: whether and to what a label flips depends on the sample's features [3]_.
-          The flip rates scatter around the level, and `level` is met on average, not exactly.
+        - ``"instance"``: the flip rate and the wrong class depend on the sample's features [3]_.
+          Flip rates vary around `level`, which is met on average, not exactly.
     level : float in [0, 1], default=0.5
         Noise level r. By default it is a share of the whole data set: with a trusted share π, a
         fraction r / (1 - π) of the noisy samples is chosen, which needs r + π <= 1. For
-        ``"asymmetric"`` it is a level within the classes that the map names: on CIFAR-10, with five
-        of ten classes in the map, r / 2 of all labels end up wrong.
+        ``"asymmetric"`` it is the level within the classes that the map names: on CIFAR-10, with
+        five of ten classes in the map, r / 2 of all labels end up wrong.
     trusted : array-like of shape (n,), bool, default=None
-        Samples whose labels are known to be right. None: no sample is.
+        Samples whose labels are known to be right. None: no sample.
     share_of : {"all", "noisy"}, default="all"
         Whether `level` is a share of all samples, or of those that are not trusted.
     class_map : mapping of class to class, default=None
         For ``"asymmetric"``: true class to wrong class. A class that it does not name keeps its
-        labels. None: :data:`CIFAR10_MAP` if the classes are called like CIFAR-10's (in any case),
-        otherwise :func:`cyclic_map`.
+        labels. None: :data:`CIFAR10_MAP` if the classes have CIFAR-10's names, in upper or lower
+        case; otherwise :func:`cyclic_map`.
     X : array-like or sparse matrix of shape (n, ...), default=None
-        Features or pictures, for ``"instance"`` only. Read in blocks, so a memory map is fine.
+        Features or pictures, for ``"instance"`` only. Read in blocks, so it may be a memory map.
     random_state : int, RandomState or None, default=None
-        Seed of everything that is drawn.
+        Seed of all random draws.
 
     Returns
     -------
     CorruptedLabels
-        The labels, what trusted samples would have been called, and the realised noise.
+        The labels, the labels that trusted samples would have got, and the realised noise.
 
     Raises
     ------
     InputError
-        If labels, trusted mask, class map or features don't fit, or the level is out of reach.
+        If labels, mask, class map or features do not match, or the level is out of reach.
 
     Notes
     -----
-    Counts of noisy samples are exact (to rounding), as in [1]_. What trusted samples would have
-    been called is drawn independently for each of them, with the same probability: they are a
-    random sample of the data, so their noise rate scatters like a random sample's.
+    Counts of noisy samples are exact (to rounding), as in [1]_. The label that a trusted sample
+    would have got is drawn independently for each of them, with the same probability: trusted
+    samples are a random sample of the data, so their noise rate varies like that of one.
 
-    For instance-dependent noise the source draws flip rates from a normal distribution with mean
-    `level` and standard deviation 0.1, truncated to [0, 1]. Truncation moves the mean towards 1/2;
-    the rates are scaled back, so that level 0 changes nothing and level 1 everything.
+    For instance-dependent noise [3]_ draws flip rates from a normal distribution with mean `level`
+    and standard deviation 0.1, truncated to [0, 1]. Truncation moves the mean towards 1/2; here the
+    rates are scaled back, so that level 0 changes no label and level 1 all of them.
 
     References
     ----------
@@ -177,28 +177,26 @@ def corrupt_labels(
     if class_map is not None and kind != "asymmetric":
         raise InputError(f"class_map belongs to asymmetric noise: leave it out for kind={kind!r}.")
 
+    # The noise of a sample that is chosen, and the groups in each of which a fraction is chosen.
     if kind == "symmetric":
-        flipped = rng.integers(len(classes), size=len(codes))
-        strata = np.zeros_like(codes)
+        noise, strata = rng.integers(len(classes), size=len(codes)), np.zeros_like(codes)
     elif kind in ("asymmetric", "pair"):
-        mapping = cyclic_map(classes) if kind == "pair" else _full_map(class_map, classes)
-        flipped = _codes_of(mapping, classes)[codes]
-        strata = codes
+        mapping = cyclic_map(classes) if kind == "pair" else _map_for(class_map, classes)
+        noise, strata = _mapped_codes(mapping, classes)[codes], codes
     elif kind == "instance":
-        return _summarise(
-            true, classes, codes, _instance_noise(X, codes, len(classes), fraction, rng), is_trusted
-        )
+        noisy = _instance_noise(X, codes, len(classes), fraction, rng)
+        return _corrupted(true, classes, codes, noisy, is_trusted)
     else:
         raise InputError(
             f"kind={kind!r} is no noise model: use symmetric, asymmetric, pair or instance."
         )
 
-    chosen = rng.random(len(codes)) < fraction
+    chosen = rng.random(len(codes)) < fraction  # stays so for trusted samples only
     for stratum in np.unique(strata):
         members = np.flatnonzero(~is_trusted & (strata == stratum))
         chosen[members] = False
         chosen[rng.permutation(members)[: round(fraction * len(members))]] = True
-    return _summarise(true, classes, codes, np.where(chosen, flipped, codes), is_trusted)
+    return _corrupted(true, classes, codes, np.where(chosen, noise, codes), is_trusted)
 
 
 def cyclic_map(classes: Iterable[Any]) -> dict[Any, Any]:
@@ -227,24 +225,24 @@ def cyclic_map(classes: Iterable[Any]) -> dict[Any, Any]:
 def transition_matrix(
     true: npt.ArrayLike, given: npt.ArrayLike, classes: npt.ArrayLike
 ) -> np.ndarray:
-    """Share of each true class that was given each label.
+    """Return the share of each true class that was given each label.
 
     Parameters
     ----------
     true, given : array-like of shape (n,)
         Right labels, and the labels that the same samples were given.
     classes : array-like of shape (C,)
-        All classes, in the order that rows and columns shall have.
+        All classes, in the order of rows and columns.
 
     Returns
     -------
     ndarray of shape (C, C), float64
-        Row c, column j: P(given = j | true = c). The row of a class without a sample is NaN.
+        Row c, column j: P(given = j | true = c). The row of a class without samples is NaN.
 
     Raises
     ------
     InputError
-        If the lengths differ, a class comes twice, or a label is none of `classes`.
+        If the lengths differ, a class is repeated, or a label is not in `classes`.
 
     Examples
     --------
@@ -275,7 +273,7 @@ def _transition_matrix(true: np.ndarray, given: np.ndarray, n_classes: int) -> n
         return counts / counts.sum(axis=1, keepdims=True)
 
 
-def _summarise(
+def _corrupted(
     true: np.ndarray,
     classes: np.ndarray,
     codes: np.ndarray,
@@ -294,7 +292,7 @@ def _summarise(
 
 
 def _encode(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted classes, and each label's position among them."""
+    """Return the sorted classes, and the position of each label among them."""
     if y.ndim != 1:
         raise InputError(f"Labels must be a vector, not of shape {y.shape}.")
     missing = np.flatnonzero(pd.isna(y))
@@ -322,7 +320,7 @@ def _trusted_mask(trusted: npt.ArrayLike | None, n_samples: int) -> np.ndarray:
 
 
 def _chosen_fraction(level: float, share_of: ShareOf, trusted: np.ndarray) -> float:
-    """Share of the noisy samples that the noise acts on: r / (1 - π), or r itself."""
+    """Return the fraction of noisy samples that the noise acts on: r / (1 - π), or r itself."""
     if not 0 <= level <= 1:
         raise InputError(f"Noise level {level} is not a share: use a number from 0 to 1.")
     if share_of == "noisy" or level == 0:
@@ -331,7 +329,7 @@ def _chosen_fraction(level: float, share_of: ShareOf, trusted: np.ndarray) -> fl
         raise InputError(f"share_of={share_of!r} is unknown: use 'all' or 'noisy'.")
     n_noisy = np.count_nonzero(~trusted)
     if round(level * trusted.size) > n_noisy:
-        # Rounded down: the named level must itself be possible.
+        # Rounded down, so that the level in the message is possible.
         largest = np.floor(1e4 * n_noisy / trusted.size) / 1e4
         raise InputError(
             f"Noise level {level:g} of the whole data set is out of reach with "
@@ -340,8 +338,8 @@ def _chosen_fraction(level: float, share_of: ShareOf, trusted: np.ndarray) -> fl
     return min(1.0, level * trusted.size / n_noisy) if n_noisy else 0.0
 
 
-def _full_map(class_map: Mapping[Any, Any] | None, classes: np.ndarray) -> Mapping[Any, Any]:
-    """Choose the caller's map, CIFAR-10's if the classes are its own, or the cyclic one."""
+def _map_for(class_map: Mapping[Any, Any] | None, classes: np.ndarray) -> Mapping[Any, Any]:
+    """Return the given map, or by default CIFAR-10's if it has these classes, or the cyclic one."""
     if class_map is not None:
         return class_map
     by_lower_name = {str(name).lower(): name for name in classes.tolist()}
@@ -350,8 +348,8 @@ def _full_map(class_map: Mapping[Any, Any] | None, classes: np.ndarray) -> Mappi
     return cyclic_map(classes)
 
 
-def _codes_of(class_map: Mapping[Any, Any], classes: np.ndarray) -> np.ndarray:
-    """Position of the class that each class is mistaken for; its own if the map is silent."""
+def _mapped_codes(class_map: Mapping[Any, Any], classes: np.ndarray) -> np.ndarray:
+    """Return the position of each class's wrong class; its own if the map does not name it."""
     position = {name: index for index, name in enumerate(classes.tolist())}
     target = np.arange(len(classes))
     for name, wrong in class_map.items():
@@ -372,31 +370,31 @@ def _position(position: Mapping[Any, int], name: Any, where: str) -> int:
 def _instance_noise(
     X: Any, codes: np.ndarray, n_classes: int, level: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Algorithm 2 of Xia et al. 2020: the features decide what a sample is mistaken for."""
+    """Return noisy codes that depend on the features (Xia et al. 2020, algorithm 2)."""
     read = _row_reader(X, len(codes))
     n_features = read(slice(0, 1)).shape[1]
-    block = max(1, BLOCK_VALUES // max(n_features, n_classes))
+    block_size = max(1, BLOCK_VALUES // max(n_features, n_classes))
     scaler = StandardScaler()
-    for rows in _blocks(np.arange(len(codes)), block):
+    for rows in _blocks(np.arange(len(codes)), block_size):
         scaler.partial_fit(read(slice(rows[0], rows[-1] + 1)))
 
     flips = rng.random(len(codes)) < _flip_rates(level, len(codes), rng)
     noisy = codes.copy()
     for true_class in range(n_classes):
-        # One class at a time: all C projections together would hold C * C * n_features values.
+        # One class at a time: all C projections together would take C * C * n_features values.
         projection = rng.standard_normal((n_features, n_classes))
-        for rows in _blocks(np.flatnonzero(flips & (codes == true_class)), block):
+        for rows in _blocks(np.flatnonzero(flips & (codes == true_class)), block_size):
             scores = scaler.transform(read(rows)) @ projection
             scores[:, true_class] = -np.inf
             cumulative = softmax(scores, axis=1).cumsum(axis=1)
-            # Scaling by the last column guards against sums that round to less than one.
+            # Scaled by the last column, as sums may be rounded to less than one.
             drawn = rng.random((len(rows), 1)) * cumulative[:, -1:]
             noisy[rows] = np.argmax(cumulative > drawn, axis=1)
     return noisy
 
 
 def _flip_rates(level: float, n_samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Probability that each label flips: truncated normal around the level, with mean `level`."""
+    """Draw the probability that each label flips: truncated normal, scaled to mean `level`."""
     if level > 0.5:
         return 1 - _flip_rates(1 - level, n_samples, rng)
     rates = truncnorm(-level / FLIP_RATE_STD, (1 - level) / FLIP_RATE_STD, level, FLIP_RATE_STD)
@@ -408,7 +406,7 @@ def _blocks(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
 
 
 def _row_reader(X: Any, n_samples: int) -> Callable[[slice | np.ndarray], np.ndarray]:
-    """Read rows of X as a finite (rows, features) matrix."""
+    """Return a function that reads rows of X as a finite matrix, (n_rows, n_features)."""
     if X is None:
         raise InputError("Instance-dependent noise is made from the features: pass them as X.")
     if hasattr(X, "iloc"):

@@ -1,6 +1,5 @@
-"""Checks of what a user passes to ``fit``: features, given labels, trusted samples."""
+"""Checks of the arguments of ``fit``: samples, given labels, trusted samples."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,28 +13,28 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _num_samples, check_array, column_or_1d, validate_data
 
 from pudistill.data.lazy_pictures import is_lazy
-from pudistill.exceptions import InputError, TrustedWarning
+from pudistill.exceptions import InputError, TrustedWarning, warn_user
 
 MISSING = -1
 
 
 @dataclass(frozen=True)
 class Labels:
-    """What is known about the labels, as codes into `classes`.
+    """Given and verified labels, as codes: positions in `classes`.
 
     Attributes
     ----------
     classes : ndarray of shape (n_classes,)
         All classes, sorted.
     given : ndarray of shape (n_samples,), int
-        The given labels; -1 where there is none.
+        The given labels; -1 for samples without one.
     trusted : ndarray of shape (n_samples,), bool
-        The samples of `D_c`.
+        Whether a sample is in `D_c`.
     verified : ndarray of shape (n_samples,), int
         The verified labels of the trusted samples; -1 elsewhere.
     from_mask : bool
-        Whether a mask said which given labels are right: then nobody knows what the trusted samples
-        were called before.
+        Whether trusted samples were passed as a mask of right given labels. Then their labels
+        before verification are unknown.
     """
 
     classes: np.ndarray
@@ -51,29 +50,29 @@ class Labels:
 
 
 def check_labels(y: Any, trusted: Any = None, *, for_fit: bool = True) -> Labels:
-    """Read given labels and trusted samples in any of the forms that ``fit`` accepts.
+    """Convert given labels and trusted samples, in any form that ``fit`` accepts, to codes.
 
     Parameters
     ----------
     y : array-like of shape (n_samples,)
-        Given labels. NaN, None or NA (and -1 among integers, unless a trusted sample has that
-        class) mean that a sample has none.
+        Given labels. NaN, None and NA are missing labels, and so is -1 among integers unless a
+        trusted sample has that class.
     trusted : array-like of shape (n_samples,), default=None
-        A boolean mask (these given labels are verified), or verified labels with NaN, None or NA
-        for samples that nobody verified. ``None``: all labels are trusted.
+        A boolean mask of samples whose given label is right, or verified labels with NaN, None or
+        NA for unverified samples. ``None``: all labels are trusted.
     for_fit : bool, default=True
-        Whether there must be two classes or more, and trusted samples of each.
+        Whether at least two classes, and trusted samples of each, are required.
 
     Returns
     -------
     labels : Labels
-        Labels as codes.
+        The labels as codes.
 
     Raises
     ------
     InputError
-        If no sample is trusted, a class has no trusted sample, there are fewer than two classes,
-        a trusted sample has no label, or `trusted` can be read in two ways.
+        If no sample is trusted, a class has no trusted sample, there are fewer than two classes, a
+        trusted sample has no label, or `trusted` is ambiguous.
 
     Examples
     --------
@@ -88,7 +87,7 @@ def check_labels(y: Any, trusted: Any = None, *, for_fit: bool = True) -> Labels
     has_label = ~pd.isna(y)
     if not has_label.any() and (trusted is None or np.asarray(trusted).dtype == bool):
         raise InputError("Input y contains NaN only: no sample has a given label.")
-    if y.dtype == object:  # integers beside None are an array of objects; they stay integers
+    if y.dtype == object:  # as that of integers beside None, which stay integers
         known = np.array(y[has_label].tolist())
         check_classification_targets(known)
     else:
@@ -124,24 +123,20 @@ def _whole_numbers(values: np.ndarray) -> bool:
 
 
 def _without_extension_dtype(values: Any) -> Any:
-    """Turn pandas' nullable types into arrays in which whole numbers stay whole."""
+    """Convert pandas' nullable types to arrays in which whole numbers stay integers."""
     if isinstance(getattr(values, "dtype", None), pd.api.extensions.ExtensionDtype):
         return np.array(values.tolist(), dtype=object) if pd.isna(values).any() else values
     return values
 
 
 def _read_trusted(y: np.ndarray, has_label: np.ndarray, trusted: Any, for_fit: bool) -> tuple:
-    """Return the mask of trusted samples and an array that holds their verified labels."""
+    """Return the mask of trusted samples, and an array with their verified labels."""
     if trusted is None:
-        warnings.warn(
-            "No `trusted` was given: all given labels are taken as right.",
-            TrustedWarning,
-            stacklevel=4,
-        )
+        warn_user("No `trusted` was given: all given labels are taken as right.", TrustedWarning)
         if not has_label.all():
             raise InputError(
                 f"Input y contains NaN: sample {np.flatnonzero(~has_label)[0]} has no label, so it "
-                "cannot be trusted; say which samples are with `trusted`."
+                "cannot be trusted: pass the trusted samples as `trusted`."
             )
         return has_label, y
     values = np.asarray(trusted)
@@ -162,33 +157,37 @@ def _read_trusted(y: np.ndarray, has_label: np.ndarray, trusted: Any, for_fit: b
         return values, y
 
     mask = ~np.asarray(pd.isna(values))
-    known = values[mask].tolist()
-    if mask.all() and -1 in known and -1 not in y[has_label].tolist():
+    _check_verified(values[mask].tolist(), y[has_label], mask, for_fit)
+    return mask, _as_labels_like(y[has_label], values, mask)
+
+
+def _check_verified(known: list, given: np.ndarray, mask: np.ndarray, for_fit: bool) -> None:
+    """Raise an `InputError` if the entries of `trusted` are not clearly verified labels."""
+    if mask.all() and -1 in known and -1 not in given.tolist():
         raise InputError(
             "`trusted` holds -1, which is no given label, and no missing value: write NaN or None "
-            "for samples that nobody verified."
+            "for unverified samples."
         )
-    if known and all(isinstance(value, bool) for value in known) and y.dtype != bool:
+    if known and all(isinstance(value, bool) for value in known) and given.dtype != bool:
         raise InputError(
             "`trusted` holds True and False beside missing values, which is no mask: fill the "
             "missing ones with False and pass an array of dtype bool."
         )
     empty = {"", "nan", "None"} & {value for value in known if isinstance(value, str)}
-    if empty and not empty & set(y[has_label].tolist()):
+    if empty and not empty & set(given.tolist()):
         raise InputError(
-            f"`trusted` holds the text {min(empty)!r}, which is no label: write None for samples "
-            "that nobody verified, in an array of dtype object."
+            f"`trusted` holds the text {min(empty)!r}, which is no label: write None for "
+            "unverified samples, in an array of dtype object."
         )
     if for_fit and mask.all() and set(known) <= {0, 1}:
         raise InputError(
             "`trusted` holds 0 and 1 only, which may be a mask or verified labels: pass "
             "`trusted.astype(bool)` for a mask, or leave unverified samples NaN."
         )
-    return mask, _as_labels_like(y[has_label], values, mask)
 
 
 def _as_labels_like(y: np.ndarray, values: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Give verified labels the type of the given ones (NaN beside integers made them floats)."""
+    """Convert verified labels to the type of given ones; beside NaN, integers became floats."""
     verified = np.empty(len(values), dtype=object)
     numeric = all(isinstance(label, int | float | np.number) for label in y.tolist())
     for i in np.flatnonzero(mask):
@@ -235,19 +234,19 @@ def _show(label: Any) -> str:
 def check_features(
     estimator: BaseEstimator, X: Any, learners: Sequence[Any], *, reset: bool = True
 ) -> Any:
-    """Check samples without changing what a learner may need, such as a data frame's columns.
+    """Check samples, and keep everything that a learner may need, such as column names.
 
     Parameters
     ----------
     estimator : estimator
-        Whose ``n_features_in_`` and ``feature_names_in_`` are set, or compared with.
+        Its ``n_features_in_`` and ``feature_names_in_`` are set or, without `reset`, checked.
     X : {array-like, sparse matrix, data frame} of shape (n_samples, n_features), or pictures of \
             shape (n_samples, height, width) or (n_samples, height, width, channels)
         Samples.
     learners : sequence of estimators or None
-        NaN passes where all of them may take it; ``None`` is the default learner, which does not.
+        NaN is accepted if all of them may accept it; ``None``, the default learner, does not.
     reset : bool, default=True
-        Whether this is the ``fit`` that decides what ``predict`` must look like.
+        Whether to store the shape of the samples, as in ``fit``, or to check it.
 
     Returns
     -------
@@ -272,7 +271,7 @@ def check_features(
         numeric = X.select_dtypes("number")
         if numeric.shape[1] and len(X):
             check_array(numeric, **checks)
-    elif is_lazy(X):  # bytes are finite
+    elif is_lazy(X):  # without values to check: bytes are finite
         validate_data(estimator, X, reset=reset, skip_check_array=True)
     else:
         X = validate_data(estimator, X, reset=reset, **checks)
@@ -305,7 +304,7 @@ def check_samples(
 
 
 def _may_take_nan(learner: Any) -> bool:
-    """Guess generously: what a pipeline or a meta-estimator does with NaN only itself knows."""
+    """Return whether a learner may accept NaN; a pipeline or a meta-estimator might."""
     if learner is None or not hasattr(learner, "__sklearn_tags__"):
         return False
     wraps = isinstance(learner, Pipeline) or hasattr(learner, "estimator")
@@ -313,5 +312,5 @@ def _may_take_nan(learner: Any) -> bool:
 
 
 def is_pictures(X: Any) -> bool:
-    """Whether samples are pictures: arrays of shape (n, height, width[, channels])."""
+    """Return whether samples are pictures, of shape (n, height, width[, channels])."""
     return getattr(X, "ndim", 2) > 2

@@ -149,7 +149,7 @@ class TestRequireTrusted:
         (make([]), "no samples"),
         (make(["a", "b"], y=np.array(["a"], object)), "2 samples but 1 entries in y"),
         (make(["a", "b"], ids=np.array(["i", "i"], object)), "id 'i' comes 2 times"),
-        (make([None, None]), "empty throughout"),
+        (make([None, None]), "all labels are empty"),
         (make(["a", None, "a"]), "one class only, 'a'"),
         (make(["a", "b", None], trusted=[2]), "'s2' has no label"),
         (make(["a", "b"], X=np.array([[0, 1], [2, np.nan]])), "'s1', column 1 holds nan"),

@@ -1,4 +1,4 @@
-"""The front door: what a source may be, and the bundled sets."""
+"""`load_dataset`: how a source is recognised, and the bundled data sets."""
 
 import subprocess
 import sys
@@ -8,6 +8,7 @@ import pytest
 from sklearn import datasets
 
 from pudistill.data import load_dataset
+from pudistill.data.readers import FORMATS, FORMATS_HELP
 from pudistill.exceptions import InputError
 
 
@@ -30,6 +31,13 @@ def test_a_path_goes_before_a_bundled_name(tmp_path, monkeypatch):
         load_dataset("iris")
 
 
+def test_every_format_is_listed_and_has_a_reader(tmp_path):
+    for data_format in FORMATS:
+        assert data_format.name in FORMATS_HELP
+        assert not data_format.reader.accepts(tmp_path / "notes.txt")
+        assert callable(data_format.reader.read)
+
+
 def test_unknown_sources(tmp_path):
     with pytest.raises(InputError, match=r"nowhere: there is no such file .*digits"):
         load_dataset("nowhere")
@@ -45,6 +53,8 @@ def test_unknown_sources(tmp_path):
 
 def test_pillow_is_loaded_only_for_pictures():
     code = (
-        "import sys, pudistill.data as d; d.load_dataset('iris'); assert 'PIL' not in sys.modules"
+        "import sys; from pudistill.data.readers import FORMATS_HELP; "
+        "assert 'numpy' not in sys.modules; "
+        "import pudistill.data as d; d.load_dataset('iris'); assert 'PIL' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

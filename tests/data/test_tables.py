@@ -253,7 +253,7 @@ class TestShards:
         ("u,label\n1,a\n", {"trusted_column": "x"}, "no column 'x' for --trusted-column"),
         ("u,label\n1,a\n", {"image_column": "x"}, "no column 'x' for --image-column"),
         ("u,label\n1,a\n", {"image_column": "u"}, "'u' is of type int64, not pictures"),
-        ("u,label\n1,a\n", {"id_column": "label", "label_column": "label"}, "cannot be two things"),
+        ("u,label\n1,a\n", {"id_column": "label", "label_column": "label"}, "two meanings"),
         (
             "u,label\nx,a\n2,b\n",
             {},
@@ -265,7 +265,7 @@ class TestShards:
         ("u,label\n1,a\n,b\n", {}, "id '1', column 'u' holds nan"),
         ("u,label\n1,a\ninf,b\n", {}, "id '1', column 'u' holds inf"),
         ("u,v,label\n1,,a\n2,,b\n", {}, "column 'v' holds nan"),
-        ("u,label\n1,\n2,\n", {}, "labels are empty throughout"),
+        ("u,label\n1,\n2,\n", {}, "all labels are empty"),
         ("u,label\n1,a\n2,a\n", {}, "one class only, 'a'"),
         (
             "u,label,trusted\n1,a,1\n2,b,maybe\n",

@@ -111,7 +111,7 @@ def test_hugging_face_shows_the_pictures(tmp_path):
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("there.csv", {}, "there is something already"),
+        ("there.csv", {}, "this file exists already"),
         ("data.txt", {}, r"ends in \.parquet, \.csv, \.npz"),
         ("nowhere/data.csv", {}, "no folder .*nowhere: create it first"),
         ("data.csv", {"X": pictures(150)}, "CSV cannot hold pictures"),

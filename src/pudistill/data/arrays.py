@@ -1,4 +1,4 @@
-"""NumPy archives: `.npz` with arrays `X`, `y` and whatever else is known."""
+"""NumPy archives: `.npz` with arrays `X`, `y` and optional ones, see `load_dataset`."""
 
 import os
 import struct
@@ -28,12 +28,12 @@ _PARTS = ("X", "y", "trusted", "verified", "ids", "true_labels", "feature_names"
 
 
 def accepts(path: Path) -> bool:
-    """Whether `path` is a NumPy archive."""
+    """Return whether `path` is a NumPy archive."""
     return path.is_file() and path.suffix.lower() == ".npz"
 
 
 def read(path: Path, options: "ReadOptions") -> TrustedDataset:
-    """Read an archive; a missing label is an empty string or NaN."""
+    """Read an archive; missing labels are empty strings or NaN."""
     arrays = _load(path, lazy=options.lazy)
     needed = ("X", "y") if options.labels_required else ("X",)
     for part in needed:
@@ -73,7 +73,7 @@ def read(path: Path, options: "ReadOptions") -> TrustedDataset:
 
 
 def _as_labels(path: Path, part: str, values: np.ndarray) -> np.ndarray:
-    """Turn a vector of names or whole numbers into an object array of str, None where missing."""
+    """Return a vector of names or whole numbers as an object array of str, None where missing."""
     if values.ndim != 1:
         raise InputError(f"{path}: {part!r} has shape {values.shape}: make it one-dimensional.")
     if values.dtype.kind == "U":
@@ -88,18 +88,20 @@ def _as_labels(path: Path, part: str, values: np.ndarray) -> np.ndarray:
 
 
 def _load(path: Path, *, lazy: bool) -> dict[str, np.ndarray]:
-    """Read all parts; an `X` that would fill the memory is mapped, unless it is compressed."""
+    """Read all arrays. An `X` too large for the memory is mapped, unless it is compressed."""
     arrays = {}
     part = ""
     try:
         with np.load(path, allow_pickle=False) as archive:
-            members = {one.filename.removesuffix(".npy"): one for one in archive.zip.infolist()}
+            members = {info.filename.removesuffix(".npy"): info for info in archive.zip.infolist()}
             part = "X"
             X = members.get(part)
             if X and X.compress_type == ZIP_STORED and (lazy or not fits(X.file_size)):
                 arrays[part] = _mapped(path, X)
             needed = sum(members[part].file_size for part in _PARTS if part in members)
-            require_memory(path, needed - sum(one.nbytes for one in arrays.values()), "its arrays")
+            require_memory(
+                path, needed - sum(array.nbytes for array in arrays.values()), "its arrays"
+            )
             for part in _PARTS:
                 if part in archive and part not in arrays:
                     arrays[part] = archive[part]
@@ -117,10 +119,10 @@ def _load(path: Path, *, lazy: bool) -> dict[str, np.ndarray]:
 
 
 def _mapped(path: Path, member: ZipInfo) -> np.ndarray:
-    """Map an array that lies in an archive as it is."""
+    """Map an array that is stored in an archive without compression."""
     with path.open("rb") as file:
         file.seek(member.header_offset)
-        # The lengths of name and extra field end the fixed part of the header that is before them.
+        # The fixed part of the header ends with the lengths of the name and the extra field.
         lengths = struct.unpack("<HH", file.read(ZIP_HEADER_SIZE)[-4:])
         file.seek(sum(lengths), os.SEEK_CUR)
         version = np.lib.format.read_magic(file)
@@ -137,7 +139,7 @@ def _mapped(path: Path, member: ZipInfo) -> np.ndarray:
 
 
 def _samples(path: Path, X: np.ndarray) -> np.ndarray:
-    """Return features as floats and pictures without a superfluous axis."""
+    """Return features as floats, and grey pictures without an axis of channels."""
     if X.dtype == np.uint8 and X.ndim in (3, 4):
         if X.ndim == 4 and X.shape[3] == 1:
             X = X[..., 0]
@@ -153,7 +155,7 @@ def _samples(path: Path, X: np.ndarray) -> np.ndarray:
         raise InputError(f"{path}: 'X' is of type {X.dtype}: give numbers.")
     if isinstance(X, np.memmap):
         if X.dtype.kind == "f":
-            return X  # learners widen what they take of float16
+            return X  # learners convert the rows that they read of float16
         require_memory(path, 8 * X.size, "its arrays", "save 'X' as float32")
     return X.astype(np.float32 if X.dtype in (np.float16, np.float32) else np.float64, copy=False)
 

@@ -1,4 +1,4 @@
-"""The data sets that come with scikit-learn; all their labels are right."""
+"""The data sets that come with scikit-learn, named in `readers.BUNDLED`."""
 
 import numpy as np
 from sklearn import datasets
@@ -6,11 +6,9 @@ from sklearn import datasets
 from pudistill.data.dataset import TrustedDataset
 from pudistill.data.labels import no_labels, object_array, row_numbers
 
-NAMES = ("digits", "breast_cancer", "wine", "iris")
-
 
 def read(name: str) -> TrustedDataset:
-    """Return the set called `name`; its labels are true ones and none is marked as trusted."""
+    """Return a data set by name. Its labels are the true ones; no sample is trusted."""
     bunch = getattr(datasets, f"load_{name}")()
     n_samples = len(bunch.target)
     labels = object_array(str(bunch.target_names[target]) for target in bunch.target)

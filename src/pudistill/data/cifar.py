@@ -1,7 +1,7 @@
 """CIFAR-10 as its authors distribute it: the folder `cifar-10-batches-py`.
 
-Its files are pickles, which can run any code when they are read. Here nothing is looked up but the
-five names that occur in those files, and for each of them a stand-in of ours takes its place.
+Its files are pickles, which can run any code when they are read. Here only the five names that
+occur in those files are looked up, and each is replaced by a harmless stand-in.
 """
 
 import pickle
@@ -25,7 +25,7 @@ _N_BYTES = 3 * 32 * 32
 
 
 def accepts(path: Path) -> bool:
-    """Whether `path` is CIFAR-10's folder or one of its batches."""
+    """Return whether `path` is CIFAR-10's folder or one of its batches."""
     if path.is_dir():
         return any((path / name).exists() for name in (_META, *_BATCHES))
     return path.name in _BATCHES
@@ -81,7 +81,7 @@ def _read_batch(file: Path) -> tuple[np.ndarray, list[int]]:
 
 
 class _PickledArray:
-    """Receives the state of a pickled array of bytes."""
+    """Stands in for `numpy.ndarray`: takes the state of a pickled array of bytes."""
 
     array: np.ndarray
 
@@ -93,7 +93,7 @@ class _PickledArray:
 
 
 class _ByteType:
-    """Stands for `numpy.dtype("u1")`, the only type in those files."""
+    """Stands in for `numpy.dtype("u1")`, the only type in those files."""
 
     def __init__(self, name: str | bytes, *_: object) -> None:
         if name not in ("u1", b"u1"):
@@ -109,7 +109,7 @@ class _Unpickler(pickle.Unpickler):
         ("numpy", "dtype"): _ByteType,
         ("numpy.core.multiarray", "_reconstruct"): lambda *_: _PickledArray(),
         ("numpy._core.multiarray", "_reconstruct"): lambda *_: _PickledArray(),
-        # Python 3 writes bytes in protocol 2 as text to be encoded.
+        # In protocol 2, Python 3 writes bytes as text and a call that encodes it.
         ("_codecs", "encode"): lambda text, _: text.encode("latin1"),
     }
 
@@ -126,7 +126,7 @@ def _unpickle(file: Path) -> dict[Any, Any]:
             content = _Unpickler(stream, encoding="bytes").load()
     except FileNotFoundError:
         raise InputError(f"{file}: this part of CIFAR-10 is missing: fetch it.") from None
-    # A damaged pickle can raise nearly anything.
+    # A damaged pickle can raise almost any error.
     except Exception as error:
         raise InputError(
             f"{file}: this is not a file of CIFAR-10 ({error}): fetch CIFAR-10 anew."

@@ -1,8 +1,8 @@
 """Clothing1M as its authors distribute it: lists of keys, labels by key, and a tree of pictures.
 
-Training data are the noisy samples and the clean training ones, which are trusted; of these, many
-have a noisy label, too. A list of clean keys alone, as that of the test samples, is read with its
-clean labels.
+The training data are the noisy samples and the clean training samples, which are trusted; many of
+these also have a noisy label. A list of clean keys, such as that of the test samples, is read with
+its clean labels.
 """
 
 from collections.abc import Sequence
@@ -30,8 +30,8 @@ _N_SHOWN = 5
 
 
 def accepts(path: Path) -> bool:
-    """Whether `path` is Clothing1M's folder or one of its lists of clean keys."""
-    return path.name in _CLEAN or (path.is_dir() and _any_of(lists_of(path)))
+    """Return whether `path` is Clothing1M's folder or one of its lists of clean keys."""
+    return path.name in _CLEAN or (path.is_dir() and _has_lists(lists_of(path)))
 
 
 def read(path: Path, options: "ReadOptions") -> TrustedDataset:
@@ -49,7 +49,7 @@ def read(path: Path, options: "ReadOptions") -> TrustedDataset:
     _require_labels(clean, clean_labels, lists / _CLEAN_LABELS)
     keys = [*noisy, *clean]
     given = [noisy_labels.get(key) for key in noisy]
-    # Nobody knows what a sample of another list was called before: it has its clean label.
+    # The noisy label of a sample of another list is unknown: it gets its clean label.
     given += [(noisy_labels if path.is_dir() else clean_labels).get(key) for key in clean]
     verified = [None] * len(noisy) + [clean_labels[key] for key in clean]
 
@@ -62,10 +62,10 @@ def read(path: Path, options: "ReadOptions") -> TrustedDataset:
             f"{home}: {len(missing):,} of {len(keys):,} pictures are missing, the first are "
             f"{shown}: fetch them, or leave them out with --skip-bad."
         )
-    there = np.array([n for n, key in enumerate(keys) if files[key] is not None], dtype=np.intp)
-    ids = [keys[n] for n in there]
+    found = np.array([n for n, key in enumerate(keys) if files[key] is not None], dtype=np.intp)
+    ids = [keys[n] for n in found]
     decoded = decode_pictures(home, ids, (files[key] for key in ids), **options.of_pictures())
-    rows = there[decoded.rows]
+    rows = found[decoded.rows]
     return TrustedDataset(
         X=decoded.X,
         y=object_array(given)[rows],
@@ -78,13 +78,13 @@ def read(path: Path, options: "ReadOptions") -> TrustedDataset:
 
 
 def lists_of(folder: Path) -> Path:
-    """Find the folder of the lists: ``annotations`` in the data set's own, or that one."""
-    apart = folder / "annotations"
-    return apart if _any_of(apart) else folder
+    """Return the folder that holds the lists: ``annotations`` or the data set's own."""
+    annotations = folder / "annotations"
+    return annotations if _has_lists(annotations) else folder
 
 
-def _any_of(lists: Path) -> bool:
-    """Whether any list is there; the error names those that are not."""
+def _has_lists(lists: Path) -> bool:
+    """Return whether any list is there; reading names those that are missing."""
     names = (_NOISY_TRAIN, *_CLEAN, _NOISY_LABELS, _CLEAN_LABELS)
     return any((lists / name).is_file() for name in names)
 
@@ -100,7 +100,7 @@ def _keys(file: Path) -> list[str]:
 
 
 def _labels(file: Path) -> dict[str, str]:
-    """Read a class name by key: a line holds a key, a space and a number from 0 to 13."""
+    """Return class names by key; each line holds a key, a space and a number from 0 to 13."""
     labels = {}
     for number, line in enumerate(_lines(file), start=1):
         key, _, code = line.strip().rpartition(" ")
@@ -133,6 +133,6 @@ def _require_labels(keys: Sequence[str], labels: dict[str, str], file: Path) -> 
 
 
 def _picture(home: Path, key: str) -> Path | None:
-    """Find a picture by its key, ``images/0/1/name.jpg``, with or without the folder ``images``."""
+    """Return the file of a key, ``images/0/1/name.jpg``, with or without the folder ``images``."""
     places = (home / key, home / key.removeprefix("images/"))
     return next((place for place in places if place.is_file()), None)

@@ -1,6 +1,5 @@
-"""The one form in which data travel through the project."""
+"""`TrustedDataset`, the form of all data in this package, and its validation."""
 
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from pudistill.data.labels import listed, sort_names
-from pudistill.exceptions import InputError, TrustedWarning
+from pudistill.exceptions import InputError, TrustedWarning, warn_user
 
 _ROWS_CHECKED_AT_ONCE = 65_536
 _MAX_LISTED = 20
@@ -26,28 +25,28 @@ class TrustedDataset:
     X : ndarray or LazyPictures
         Numeric features, float32 or float64 of shape (n_samples, n_features); or pictures, uint8
         of shape (n_samples, height, width) when grey and (n_samples, height, width, 3) in RGB; or
-        texts, str in an object array of shape (n_samples,), to be embedded.
+        texts, str in an object array of shape (n_samples,), which must be embedded before fitting.
     y : ndarray of object, shape (n_samples,)
-        The given labels as class names (str), None where there is none.
+        Given labels as class names (str); None where there is none.
     trusted : ndarray of bool, shape (n_samples,)
-        Which samples were verified.
+        Whether a sample was verified.
     verified : ndarray of object, shape (n_samples,)
-        The verified labels (str) where `trusted`, None elsewhere.
+        Verified labels (str) where `trusted`, None elsewhere.
     ids : ndarray of object, shape (n_samples,)
         A unique name (str) for each sample.
     true_labels : ndarray of object, shape (n_samples,), optional
-        The true labels, known in experiments only. Nothing is ever decided by them.
+        True labels, known in experiments only, and used only to measure results.
     feature_names : tuple of str, optional
         Names of the columns of a two-dimensional `X`.
     name : str
         What the data set is called.
     skipped : tuple of (id, reason)
-        Pictures that could not be read and were left out.
+        Pictures that were left out because they could not be read.
     marked : ndarray of bool, shape (n_samples,), optional
-        Trusted samples that were marked as right as given. Nobody knows what they were called
-        before somebody looked, so they say nothing about the noise; the others do.
+        Trusted samples whose given label was marked as right. The label before verification is
+        unknown, so these samples say nothing about the noise; other trusted samples do.
     pictures : ndarray of uint8, optional
-        What shows the samples to people where `X` holds features of pictures.
+        The pictures, for display, if `X` holds features of pictures.
 
     Examples
     --------
@@ -84,12 +83,12 @@ class TrustedDataset:
 
     @property
     def is_pictures(self) -> bool:
-        """Whether `X` holds pictures rather than features."""
+        """Whether `X` holds pictures."""
         return self.X.ndim > 2
 
     @property
     def is_text(self) -> bool:
-        """Whether `X` holds texts, which have to be embedded before anything learns from them."""
+        """Whether `X` holds texts, which must be embedded before fitting."""
         return self.X.ndim == 1
 
     @cached_property
@@ -115,12 +114,12 @@ class TrustedDataset:
         )
 
     def with_features(self, X: np.ndarray) -> "TrustedDataset":
-        """Put features in the place of the samples; pictures are kept for people to see."""
+        """Replace the samples by features; pictures are kept for display."""
         pictures = self.X if self.is_pictures else self.pictures
         return replace(self, X=X, feature_names=None, pictures=pictures)
 
     def without_minus_one(self) -> "TrustedDataset":
-        """Take -1 for no label where labels are whole numbers and no trusted sample has it."""
+        """Read -1 as a missing label if labels are whole numbers and no trusted sample has it."""
         known = {*self.y, *self.verified} - {None}
         if "-1" not in known or "-1" in self.verified or not all(map(_is_whole, known)):
             return self
@@ -134,8 +133,8 @@ class TrustedDataset:
         Returns
         -------
         y : ndarray of object, shape (n_samples,)
-            Given labels; those of marked samples are left out where others were verified apart, as
-            they would count as samples of the noise.
+            Given labels; None for marked samples if other samples have verified labels: marked
+            samples would count as samples without noise.
         trusted : ndarray of shape (n_samples,)
             Verified labels, or a mask if all trusted samples are marked.
 
@@ -157,21 +156,21 @@ class TrustedDataset:
     def holdout(
         self, fraction: float, random_state: Any = None
     ) -> "tuple[TrustedDataset, TrustedDataset]":
-        """Split off a test set whose labels can be relied on.
+        """Split off a test set with reliable labels.
 
         Parameters
         ----------
         fraction : float in (0, 1)
-            The share of each class that is held out. Where there are trusted samples it is a
-            share of these, since test labels must be right; otherwise of all labelled samples.
+            The share of each class that is held out: of its trusted samples if there are any, since
+            test labels must be right; otherwise of its labelled samples.
         random_state : int, RandomState or None
-            What draws the test samples.
+            Decides which samples are drawn.
 
         Returns
         -------
         train, test : TrustedDataset
-            Both have at least one sample (a trusted one, where there are any) of each class.
-            The labels `test.y` are the verified ones where there are trusted samples.
+            Both have at least one sample of each class (a trusted one, if there are any). If there
+            are trusted samples, `test.y` holds verified labels.
 
         Raises
         ------
@@ -194,12 +193,12 @@ class TrustedDataset:
         for row, label in enumerate(labels):
             if label is not None:
                 members.setdefault(label, []).append(row)
-        lonely = sort_names(label for label, rows in members.items() if len(rows) < 2)
-        if lonely:
+        singletons = sort_names(label for label, rows in members.items() if len(rows) < 2)
+        if singletons:
             raise InputError(
                 f"Holding out a test set needs two {kind} samples of each class, one to train and "
-                f"one to test, but there is only one of {listed(lonely)}: verify more samples or "
-                "give test data of their own."
+                f"one to test, but there is only one of {listed(singletons)}: verify more samples "
+                "or give separate test data."
             )
         rng = check_random_state(random_state)
         held_out = np.zeros(len(self), dtype=bool)
@@ -220,10 +219,10 @@ class TrustedDataset:
         Parameters
         ----------
         ids : iterable of str
-            The samples that were verified. Those of pictures that were skipped are passed over.
+            The samples that were verified. Ids of skipped pictures are ignored.
         labels : iterable of str, optional
-            Their verified labels; the given labels stay in `y` beside them. Without it the
-            labels that the samples have are the verified ones.
+            Their verified labels; `y` keeps the given ones. By default the labels that the samples
+            have are right.
 
         Returns
         -------
@@ -232,8 +231,8 @@ class TrustedDataset:
         Raises
         ------
         InputError
-            If an id is unknown or comes twice, a label is missing, or it contradicts a label
-            that was verified before.
+            If an id is unknown or repeated, a label is missing, or it contradicts a label that was
+            verified before.
         """
         ids = list(ids)
         rows = self._rows_of(ids)
@@ -248,7 +247,7 @@ class TrustedDataset:
                     f"There are {len(ids)} trusted ids but {len(labels)} verified labels: give "
                     "one label for each."
                 )
-        _refuse_repeated(ids, labels)
+        _check_unique(ids, labels)
         trusted, verified = self.trusted.copy(), self.verified.copy()
         marked = np.zeros(len(self), dtype=bool) if self.marked is None else self.marked.copy()
         for name, row, label in zip(ids, rows, labels, strict=True):
@@ -262,13 +261,12 @@ class TrustedDataset:
                     f"{label!r} among the trusted labels: keep the right one."
                 )
             trusted[row], verified[row], marked[row] = True, label, as_given
-        unheard = sort_names({*verified} - {*self.y, None})
-        if unheard:
-            warnings.warn(
-                f"The verified label {listed(unheard)} occurs nowhere among the given labels; "
-                "check its spelling unless it is a class that they missed.",
+        unseen = sort_names({*verified} - {*self.y, None})
+        if unseen:
+            warn_user(
+                f"The verified label {listed(unseen)} occurs nowhere among the given labels: check "
+                "its spelling, unless it is a class that the given labels lack.",
                 TrustedWarning,
-                stacklevel=2,
             )
         return replace(self, trusted=trusted, verified=verified, marked=marked)
 
@@ -287,7 +285,7 @@ class TrustedDataset:
             )
 
     def _rows_of(self, ids: Sequence[str]) -> list[int | None]:
-        """Find samples by id; None for a picture that was skipped."""
+        """Return the rows of samples by id; None for a skipped picture."""
         row_of: dict[str, int | None] = {name: None for name, _ in self.skipped}
         row_of |= {name: row for row, name in enumerate(self.ids)}
         unknown = [name for name in ids if name not in row_of]
@@ -311,13 +309,13 @@ def validate(
     Parameters
     ----------
     dataset : TrustedDataset
-        What a reader made.
+        The data set.
     labels_required : bool
-        Whether given labels of at least two classes are needed, as they are for fitting.
+        Whether there must be given labels of at least two classes, as for fitting.
     source : str
-        Where it was read from, for messages; by default its name.
+        Where the data were read from, for messages; by default the name of the data set.
     samples_required : bool
-        Whether there must be features where there are no pictures or texts.
+        Whether there must be features if there are no pictures or texts.
 
     Raises
     ------
@@ -357,14 +355,14 @@ def validate(
     if dataset.is_text:
         _validate_text(dataset.X, "texts", source)
         if not any(dataset.X):
-            raise InputError(f"{source}: the texts are empty throughout: name another column.")
+            raise InputError(f"{source}: all texts are empty: name another column.")
     elif not dataset.is_pictures and samples_required:
         _validate_features(dataset, source)
     return dataset
 
 
 def _validate_text(values: np.ndarray | None, part: str, source: str) -> None:
-    """Refuse halves of characters, which no file can hold."""
+    """Raise an error for lone surrogates, which no file can hold."""
     for text in {*(() if values is None else values)} - {None}:
         try:
             text.encode()
@@ -377,8 +375,8 @@ def _validate_text(values: np.ndarray | None, part: str, source: str) -> None:
 def _validate_labels(dataset: TrustedDataset, source: str) -> None:
     if all(label is None for label in dataset.y):
         raise InputError(
-            f"{source}: the labels are empty throughout: give the labels that the samples "
-            "have, right or wrong."
+            f"{source}: all labels are empty: give the labels that the samples have, right "
+            "or wrong."
         )
     if len(dataset.classes) < 2:
         raise InputError(
@@ -407,7 +405,7 @@ def _validate_features(dataset: TrustedDataset, source: str) -> None:
         )
 
 
-def _refuse_repeated(ids: Sequence[str], labels: Sequence[str | None]) -> None:
+def _check_unique(ids: Sequence[str], labels: Sequence[str | None]) -> None:
     counts = Counter(ids)
     repeated = [name for name, count in counts.items() if count > 1]
     if not repeated:

@@ -34,7 +34,7 @@ _UNSIGNED_BYTE = 8
 
 
 def accepts(path: Path) -> bool:
-    """Whether `path` is an IDX file or a folder that holds some."""
+    """Return whether `path` is an IDX file or a folder with IDX files."""
     if path.is_dir():
         return any(path.glob("*idx3-ubyte*"))
     return "idx3-ubyte" in path.name or "idx1-ubyte" in path.name
@@ -100,7 +100,7 @@ def _read_array(path: Path) -> np.ndarray:
             shape = _read_shape(path, file.read)
             n_bytes = math.prod(shape)
             require_memory(path, n_bytes, "its data")
-            content = file.read(n_bytes + 1)  # no more than that, whatever it unpacks to
+            content = file.read(n_bytes + 1)  # a small .gz file may hold endless data
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot be read ({error}): fetch the file anew.") from error
     if len(content) != n_bytes:

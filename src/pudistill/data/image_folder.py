@@ -13,11 +13,16 @@ from pudistill.exceptions import InputError
 if TYPE_CHECKING:
     from pudistill.data.loading import ReadOptions
 
-_LITTER = {"thumbs.db", "desktop.ini"}
+_NO_DATA = {"thumbs.db", "desktop.ini"}
+
+
+def accepts(path: Path) -> bool:
+    """Return whether `path` is a folder."""
+    return path.is_dir()
 
 
 def read(folder: Path, options: "ReadOptions") -> TrustedDataset:
-    """Read the pictures of a folder; a flat one will do where no labels are required."""
+    """Read the pictures of a folder, which may be flat if no labels are required."""
     entries = _entries(folder)
     pictures = [path for path in entries if _is_picture(path)]
     label_folders = [path for path in entries if path.is_dir()]
@@ -78,11 +83,11 @@ def _pictures_of_label(
 
 
 def _entries(folder: Path) -> list[Path]:
-    """List a folder in a fixed order, without hidden files and what file managers leave behind."""
+    """Return a folder's entries, sorted, without hidden files and those of file managers."""
     names = sorted(
         name
         for name in (path.name for path in folder.iterdir())
-        if not name.startswith(".") and name.lower() not in _LITTER
+        if not name.startswith(".") and name.lower() not in _NO_DATA
     )
     for name in names:
         try:

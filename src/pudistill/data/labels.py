@@ -1,4 +1,4 @@
-"""Columns of labels, ids and trust, as the readers share them."""
+"""Columns of labels, ids and trust: functions that several readers share."""
 
 import re
 from collections.abc import Iterable
@@ -18,8 +18,8 @@ def object_array(values: Iterable[Any]) -> np.ndarray:
     return array
 
 
-def shared_names(names: Iterable[str | None]) -> np.ndarray:
-    """Return labels as an object array that holds each name once, however many samples have it."""
+def interned(names: Iterable[str | None]) -> np.ndarray:
+    """Return labels as an object array in which equal names are one object, to save memory."""
     known: dict[str | None, str | None] = {}
     return object_array(known.setdefault(name, name) for name in names)
 
@@ -30,7 +30,7 @@ def no_labels(n_samples: int) -> np.ndarray:
 
 
 def row_numbers(n_samples: int) -> np.ndarray:
-    """Return the ids of samples that bring none: their positions."""
+    """Return the positions of samples as ids, for data without ids."""
     return object_array(str(row) for row in range(n_samples))
 
 
@@ -43,12 +43,12 @@ def sort_names(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Return names as a message quotes them."""
+    """Return names quoted and separated by commas, for a message."""
     return ", ".join(map(repr, names))
 
 
 def whole_number(path: Path, part: str, value: float | None) -> str | None:
-    """Return the name of a class that is stored as a float, as a column with gaps is."""
+    """Return the class name of a whole number stored as float, as in a column with gaps."""
     if value is None or value != value:
         return None
     if not float(value).is_integer():
@@ -61,9 +61,28 @@ def whole_number(path: Path, part: str, value: float | None) -> str | None:
 def complete_trust(
     path: Path, y: np.ndarray, trusted: np.ndarray | None, verified: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return who is trusted, with what label, and who was marked only, given one, both or neither.
+    """Derive the mask of trusted samples from verified labels, or verified labels from the mask.
 
-    See `TrustedDataset`.
+    Parameters
+    ----------
+    path : Path
+        The data, for the message.
+    y : ndarray of object, shape (n_samples,)
+        Given labels.
+    trusted : ndarray of bool, shape (n_samples,), or None
+        The mask, if the data hold one.
+    verified : ndarray of object, shape (n_samples,), or None
+        Verified labels, None for samples that are not trusted, if the data hold them.
+
+    Returns
+    -------
+    trusted, verified, marked : ndarrays of shape (n_samples,)
+        As the attributes of `TrustedDataset`.
+
+    Raises
+    ------
+    InputError
+        If the mask and the verified labels disagree.
     """
     if verified is None:
         mask = np.zeros(len(y), dtype=bool) if trusted is None else trusted

@@ -1,4 +1,4 @@
-"""Pictures that stay on disk and are decoded block by block, when somebody looks at them."""
+"""Pictures that stay on disk and are decoded block by block, when they are needed."""
 
 import os
 import shutil
@@ -17,30 +17,30 @@ from filelock import FileLock, Timeout
 from pudistill.exceptions import InputError
 
 FOLDER, LOCK = "pudistill-pictures-", "lock"
-# Seconds for which a new folder is left alone: its process may not have locked it yet.
+# Age in seconds up to which a folder is not removed: its process may not have locked it yet.
 YOUNG = 60
 DECODED, ENCODED, ENDS = "decoded", "encoded", "ends"
-# Before what is kept of a picture that is not decoded: whether its path or its content follows.
+# First byte of an entry of a picture that is not decoded: its path follows, or its content.
 IS_PATH, IS_CONTENT = b"p", b"c"
 LARGEST_SHARE_OF_DISK = 0.5
-# Pictures of up to so many bytes, as a member of the filter learns from, are decoded once.
+# Pictures up to this size, in bytes, are decoded once: a member of the filter learns from as few.
 FEW_BYTES = 2**28
 
 
 class _Region(NamedTuple):
     """Decoded pictures of one shape, side by side in a file."""
 
-    first: int  # picture
+    first: int  # position of its first picture
     offset: int  # of its first byte
-    shape: tuple[int, ...]  # of each
+    shape: tuple[int, ...]  # of each picture
 
 
 class LazyPictures:
-    """Pictures on disk, with as much of an array's interface as learners need.
+    """Pictures on disk, with the part of an array's interface that learners need.
 
-    Choosing rows or cropping gives another `LazyPictures` and reads nothing; `numpy.asarray`
-    decodes. So memory is taken by what somebody makes an array of, a batch or a block, and what
-    is sent to another process is the name of a folder. `PictureWriter` makes them.
+    Indexing rows or cropping returns another `LazyPictures` and reads nothing; `numpy.asarray`
+    decodes. So only batches or blocks take memory, and pickling sends the name of a folder.
+    Instances are made by a `PictureWriter`.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class LazyPictures:
     dtype : dtype
         uint8.
     fingerprint : tuple
-        Tells these pictures from all others, wherever they lie.
+        Equal for equal pictures, wherever they are stored.
 
     Examples
     --------
@@ -69,13 +69,13 @@ class LazyPictures:
         self._folder = folder
         self._stored = stored
         self._decode = decode
-        self._owner = owner  # removes the folder at last
+        self._owner = owner  # removes the folder when it is deleted
         self._rows: np.ndarray | None = None  # None: all
-        self._parts: tuple[tuple, ...] = ()  # what is taken of every picture, as keys of a block
+        self._parts: tuple[tuple, ...] = ()  # indices that cut a block, one after the other
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the array that they would be."""
+        """Shape of the decoded array."""
         n_rows = self._stored.n_pictures if self._rows is None else len(self._rows)
         return self._cut(np.broadcast_to(np.uint8(0), (n_rows, *self._stored.shape))).shape
 
@@ -86,12 +86,12 @@ class LazyPictures:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the array that they would be."""
+        """Bytes of the decoded array."""
         return prod(self.shape)
 
     @property
     def fingerprint(self) -> tuple:
-        """What `pudistill.units` knows them by."""
+        """Key of these pictures in caches: equal pictures have equal keys."""
         return type(self).__name__, self._stored.digest, self._rows, self._parts
 
     def __len__(self) -> int:
@@ -136,7 +136,7 @@ class LazyPictures:
         stored = self._stored
         block = np.empty((len(rows), *stored.shape), np.uint8)
         ends = [*(region.first for region in stored.regions[1:]), stored.n_decoded]
-        # Read and not mapped: pages of a map count as memory of this process.
+        # Not mapped: the pages of a map count as memory of this process.
         with (self._folder / DECODED).open("rb", buffering=0) as file:
             for region, end in zip(stored.regions, ends, strict=True):
                 places = np.flatnonzero((rows >= region.first) & (rows < end))
@@ -150,61 +150,61 @@ class LazyPictures:
                     block[place] = self._decoded(os.pread(file.fileno(), end - start, start))
         return block
 
-    def _decoded(self, kept: bytes) -> np.ndarray:
-        """Decode what could be decoded when it was kept."""
-        content = kept[1:]
-        source = Path(os.fsdecode(content)) if kept[:1] == IS_PATH else content
+    def _decoded(self, entry: bytes) -> np.ndarray:
+        """Decode an entry, which could be decoded when it was written."""
+        content = entry[1:]
+        source = Path(os.fsdecode(content)) if entry[:1] == IS_PATH else content
         name = source if isinstance(source, Path) else "A picture"
         try:
             picture = self._decode(source)
             if picture.shape[:2] != self._stored.shape[:2]:
-                raise ValueError("its size is another one")
-        except Exception as error:  # a damaged file can raise nearly anything
+                raise ValueError("its size has changed")
+        except Exception as error:  # a damaged file can raise almost any error
             raise InputError(
-                f"{name} could be read at first, and cannot any more ({error}): leave data alone "
+                f"{name} could be read at first, and cannot any more ({error}): do not change data "
                 "while a command works with them."
             ) from error
         return picture if picture.ndim == len(self._stored.shape) else picture[..., None]
 
 
 def is_lazy(X: Any) -> bool:
-    """Whether samples are pictures that stay on disk."""
+    """Return whether samples are pictures on disk."""
     return isinstance(X, LazyPictures)
 
 
 def decoded_if_few(X: Any) -> Any:
-    """Decode pictures on disk that take little memory, as somebody will look at them repeatedly."""
+    """Decode pictures on disk that are read repeatedly, if they take little memory."""
     return np.asarray(X) if is_lazy(X) and X.nbytes <= FEW_BYTES else X
 
 
 class _Stored(NamedTuple):
-    """What there is in a folder of pictures."""
+    """The contents of a folder of pictures."""
 
     n_pictures: int
-    n_decoded: int  # the first so many
+    n_decoded: int  # the first of them; the others are encoded
     shape: tuple[int, ...]  # of a picture
     regions: tuple[_Region, ...]
     digest: str  # of all pictures
 
 
 class PictureWriter:
-    """Puts pictures on disk, one after the other: decoded while there is room, then as they came.
+    """Writes pictures to disk: decoded up to a limit, the others encoded as they are.
 
-    A picture that came as a file of its own is not copied then; its path is kept.
+    Of an encoded picture that is a file of its own only the path is written.
 
     Parameters
     ----------
     decode : callable
-        Makes a uint8 array of a picture as it came, bytes or a path. It can be pickled.
+        Takes an encoded picture, bytes or a path, and returns a uint8 array. Can be pickled.
     limit : int, default=None
-        Bytes for decoded pictures; None: half of what is free on the disk.
+        Bytes for decoded pictures; None: half of the free disk.
 
     Attributes
     ----------
     pictures : LazyPictures
-        What was written, after the ``with`` block. Its folder lies where temporary files do, and
-        is removed with the last object that shares it; that of a process that was killed, by the
-        next one that writes pictures.
+        The written pictures, after the ``with`` block. Their folder, among the temporary files, is
+        removed with the last object that shares it. The folder of a process that was killed is
+        removed by the next process that writes pictures.
     """
 
     def __init__(self, decode: Any, limit: int | None = None) -> None:
@@ -233,14 +233,14 @@ class PictureWriter:
             file.close()
 
     def append(self, picture: np.ndarray, content: bytes | Path) -> None:
-        """Keep a picture, grey or in RGB; all have one size.
+        """Write a picture, grey or in RGB; all must have one size.
 
         Parameters
         ----------
         picture : ndarray of shape (height, width) or (height, width, 3), uint8
-            What was made of `content`.
+            The decoded picture.
         content : bytes or Path
-            The picture as it came.
+            The encoded picture.
         """
         used = self._files[DECODED].tell()
         if not self._regions or picture.ndim > len(self._regions[-1].shape):
@@ -263,7 +263,7 @@ class PictureWriter:
 
     @property
     def pictures(self) -> LazyPictures:
-        """What was written."""
+        """The written pictures."""
         shape = self._regions[-1].shape
         stored = _Stored(
             self._n_pictures,
@@ -276,18 +276,18 @@ class PictureWriter:
 
 
 def _remove_abandoned(where: Path) -> None:
-    """Remove folders of pictures whose processes were killed: nobody holds their locks."""
+    """Remove folders whose processes were killed, and so no longer hold the locks."""
     for folder in where.glob(f"{FOLDER}*"):
         try:
             if time.time() - folder.stat().st_mtime > YOUNG:
                 with FileLock(folder / LOCK, timeout=0):
                     shutil.rmtree(folder, ignore_errors=True)
-        except (Timeout, OSError):  # in use, just removed, or somebody else's
+        except (Timeout, OSError):  # in use, just removed, or of another user
             continue
 
 
 def _positions(rows: Any, n: int) -> np.ndarray:
-    """Turn a slice, a mask or positions into positions that count from the front."""
+    """Turn a slice, a mask or positions into positions that are not negative."""
     if isinstance(rows, slice):
         return np.arange(*rows.indices(n))
     rows = np.asarray(rows)
@@ -304,10 +304,10 @@ def _positions(rows: Any, n: int) -> np.ndarray:
 def _read_region(
     file: Any, region: _Region, rows: np.ndarray, places: np.ndarray, block: np.ndarray
 ) -> None:
-    """Fill `places` of a block with decoded pictures, `rows` of which lie in a region."""
+    """Read the pictures ``rows[places]``, all in one region, into ``block[places]``."""
     if len(places) == 0:
         return
-    # Neighbours on disk that will be neighbours in memory are read at once.
+    # Pictures that are neighbours on disk and in the block are read at once.
     is_neighbour = (np.diff(rows[places]) == 1) & (np.diff(places) == 1)
     starts = [0, *(np.flatnonzero(~is_neighbour) + 1), len(places)]
     size = prod(region.shape)
@@ -325,5 +325,5 @@ def _read_fully(file: Any, pixels: np.ndarray, offset: int) -> None:
     while len(buffer):
         n_read = os.preadv(file.fileno(), [buffer], offset)
         if n_read == 0:
-            raise InputError(f"{file.name} has shrunk: nothing but this command may change it.")
+            raise InputError(f"{file.name} has shrunk: do not change it while a command runs.")
         buffer, offset = buffer[n_read:], offset + n_read

@@ -1,12 +1,12 @@
-"""Finds out what a source is and has it read."""
+"""Reads a data set of any format."""
 
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pudistill.data import bundled
 from pudistill.data.dataset import TrustedDataset, validate
+from pudistill.data.readers import BUNDLED, FORMATS, find_format
 from pudistill.exceptions import InputError
 
 COLUMN_OPTIONS = ("image_column", "text_column", "label_column", "id_column", "trusted_column")
@@ -158,33 +158,31 @@ def load_dataset(
 
 
 def _read(source: str | os.PathLike[str], options: ReadOptions) -> TrustedDataset:
+    """Read a file, a folder or a bundled data set with the reader of its format."""
     path = Path(source)
     if not path.exists():
-        if str(source) in bundled.NAMES:
-            _refuse_columns(source, options)
-            return bundled.read(str(source))
-        raise InputError(
-            f"{source}: there is no such file or folder, nor is it one of the bundled data sets "
-            f"({', '.join(bundled.NAMES)})."
-        )
-    # The formats below bring pyarrow or Pillow along, which take a while to load.
-    from pudistill.data import arrays, cifar, clothing1m, idx, image_folder, table_files, tables
+        if str(source) not in BUNDLED:
+            raise InputError(
+                f"{source}: there is no such file or folder, nor is it one of the bundled data "
+                f"sets ({', '.join(BUNDLED)})."
+            )
+        from pudistill.data import bundled
 
-    if table_files.accepts(path):
-        return tables.read(path, options)
-    _refuse_columns(source, options)
-    for reader in (arrays, cifar, clothing1m, idx):
-        if reader.accepts(path):
-            return reader.read(path, options)
-    if path.is_dir():
-        return image_folder.read(path, options)
-    raise InputError(
-        f"{path}: this is not a known kind of data: give an image folder, .parquet, .csv, .tsv, "
-        ".jsonl, .npz, CIFAR-10 batches, Clothing1M or IDX images."
-    )
+        _refuse_columns(source, options)
+        return bundled.read(str(source))
+    found = find_format(path)
+    if found is None:
+        raise InputError(
+            f"{path}: this is not a known kind of data: give "
+            f"{', '.join(known.name for known in FORMATS[:-1])} or {FORMATS[-1].name}."
+        )
+    if not found.has_columns:
+        _refuse_columns(source, options)
+    return found.reader.read(path, options)
 
 
 def _refuse_columns(source: str | os.PathLike[str], options: ReadOptions) -> None:
+    """Raise an `InputError` if columns are named and required."""
     if not options.columns_required:
         return
     for option in COLUMN_OPTIONS:

@@ -1,4 +1,4 @@
-"""How much of a file there is room for."""
+"""Decides whether data fit into memory."""
 
 from pathlib import Path
 
@@ -6,35 +6,35 @@ import psutil
 
 from pudistill.exceptions import InputError
 
-# Data of more than this share of the free memory stay on disk.
+# Data that take more than this share of the free memory stay on disk.
 LARGEST_SHARE = 0.5
 
 
 def fits(n_bytes: int) -> bool:
-    """Whether data of so many bytes may be held in memory, and leave room to work with them."""
+    """Return whether data of this size fit into memory, with room left to work with them."""
     return n_bytes <= LARGEST_SHARE * psutil.virtual_memory().available
 
 
 def require_memory(
     path: Path, n_bytes: int, what: str, remedy: str = "give a part of them"
 ) -> None:
-    """Refuse what would not fit, before the system stops the process for it.
+    """Raise an error for data that do not fit, before the system kills the process.
 
     Parameters
     ----------
     path : Path
         Where the data come from, for the message.
     n_bytes : int
-        What they take in memory.
+        Their size in memory.
     what : str
-        What they are, for the message.
+        What the data are, for the message.
     remedy : str, default="give a part of them"
         What to do, for the message.
 
     Raises
     ------
     InputError
-        If they take more memory than there is.
+        If the data are larger than the free memory.
     """
     available = psutil.virtual_memory().available
     if n_bytes > available:

@@ -1,4 +1,4 @@
-"""Encoded pictures become one array of bytes."""
+"""Decodes pictures into one array, or onto the disk."""
 
 import io
 import os
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Encoded = bytes | Path | None
-"""The bytes of a picture file, where it lies, or None if it is missing."""
+"""The bytes of a picture file, its path, or None if it is missing."""
 
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".webp", ".gif", ".tif", ".tiff"),
@@ -36,14 +36,14 @@ _MOST_THREADS = 8
 
 
 class DecodedPictures(NamedTuple):
-    """Pictures of one size, and what became of the rest."""
+    """Pictures of one size, and the ids of those that could not be read."""
 
     X: np.ndarray | LazyPictures
     """uint8 of shape (n, height, width), or (n, height, width, 3) if any has colours."""
     rows: np.ndarray
-    """Positions of the pictures that could be read."""
+    """Positions of the pictures in `X` among all that were given."""
     skipped: tuple[tuple[str, str], ...]
-    """Id and reason of those that could not."""
+    """Id and reason of each picture that could not be read."""
 
 
 def decode_pictures(
@@ -56,33 +56,33 @@ def decode_pictures(
     lazy: bool = False,
     cache: int | None = None,
 ) -> DecodedPictures:
-    """Decode pictures into one array or, where that would fill the memory, onto the disk.
+    """Decode pictures into one array or, if that would fill the memory, onto the disk.
 
-    All pictures are looked at once, by threads: so it is known which cannot be read, whether any
-    has colours, and that all have one size, before anything is computed.
+    All are decoded at once, by threads, so that unreadable pictures, colours and different sizes
+    are found before anything is computed.
 
     Parameters
     ----------
     origin : Path
-        The folder or table that they come from, for messages.
+        The folder or table of the pictures, for messages.
     ids : sequence of str
         One for each picture.
     contents : iterable of bytes, Path or None
-        The pictures; consumed step by step, so that a generator saves memory.
+        The pictures; a generator saves memory, as they are read one after the other.
     image_size : int, optional
         Resize the shorter side to this many pixels and crop the middle square.
     skip_bad : bool
-        Leave out what cannot be read.
+        Leave out pictures that cannot be read, instead of raising an error.
     lazy : bool
-        Put them onto the disk even if there is memory for them.
+        Write the pictures to disk even if there is memory for them.
     cache : int, optional
-        Bytes on the disk for decoded pictures; others stay as they came, and are decoded whenever
+        Bytes on the disk for decoded pictures; further ones stay encoded and are decoded whenever
         they are needed. By default half of the free disk.
 
     Raises
     ------
     InputError
-        If a picture cannot be read, or has another size than the first one.
+        If a picture cannot be read, or differs in size from the first one.
     """
     try:
         import PIL  # noqa: F401
@@ -98,7 +98,7 @@ def decode_pictures(
     decode = partial(_decode, image_size=image_size)
     with (
         stage("reading pictures", total=len(ids)) as advance,
-        _without_remarks(),
+        _pillow_warnings(),
         ExitStack() as open_writer,
     ):
         attempts = _attempts(decode, contents)
@@ -127,7 +127,7 @@ def decode_pictures(
                     f"The pictures have different sizes, {first} {_size(size)} and {where} "
                     f"{_size(picture.shape)}: give --image-size N to resize and crop all to N x N."
                 )
-            assert content is not None  # or it could not be decoded
+            assert content is not None  # a missing picture is an Exception
             writer.append(picture, content)
             readable[row] = True
     X = np.empty((0, 0, 0), np.uint8) if writer is None else writer.pictures
@@ -135,29 +135,29 @@ def decode_pictures(
 
 
 class _ArrayWriter:
-    """Puts pictures into one array; the interface is that of `PictureWriter`."""
+    """Puts pictures into one array; has the interface of `PictureWriter`."""
 
     def __init__(self, n_pictures: int, shape: tuple[int, ...]) -> None:
         self._X = np.empty((n_pictures, *shape), np.uint8)
         self._n_filled = 0
 
     def append(self, picture: np.ndarray, content: Encoded) -> None:  # noqa: ARG002
-        """Put in one more picture."""
+        """Add a picture."""
         if picture.ndim > self._X.ndim - 1:
-            self._X = _in_colour(self._X, self._n_filled)
+            self._X = _with_channels(self._X, self._n_filled)
         is_alike = picture.ndim == self._X.ndim - 1
         self._X[self._n_filled] = picture if is_alike else picture[..., None]
         self._n_filled += 1
 
     @property
     def pictures(self) -> np.ndarray:
-        """What was put in."""
+        """The pictures."""
         return self._X[: self._n_filled]
 
 
 @contextmanager
-def _without_remarks() -> Iterator[None]:
-    """Silence Pillow's remarks on odd but readable files, and refuse decompression bombs."""
+def _pillow_warnings() -> Iterator[None]:
+    """Ignore Pillow's warnings of odd but readable files; raise those of decompression bombs."""
     from PIL import Image
 
     with warnings.catch_warnings():
@@ -169,10 +169,10 @@ def _without_remarks() -> Iterator[None]:
 def _attempts(
     decode: Callable[[Encoded], np.ndarray], contents: Iterable[Encoded]
 ) -> Iterator[tuple[Encoded, np.ndarray | Exception]]:
-    """Decode pictures in threads, as Pillow leaves Python's lock meanwhile; yield them in order."""
+    """Decode pictures in threads, as Pillow releases the GIL; yield pictures or errors in order."""
 
-    def attempt(some: list[Encoded]) -> list[tuple[Encoded, np.ndarray | Exception]]:
-        return [(content, _picture_or_error(decode, content)) for content in some]
+    def attempt(batch: list[Encoded]) -> list[tuple[Encoded, np.ndarray | Exception]]:
+        return [(content, _picture_or_error(decode, content)) for content in batch]
 
     contents = iter(contents)
     batches = iter(lambda: list(islice(contents, _DECODED_AT_ONCE)), [])
@@ -187,7 +187,7 @@ def _picture_or_error(
         return decode(content)
     except MemoryError:
         raise
-    except Exception as error:  # a damaged file can raise nearly anything
+    except Exception as error:  # a damaged file can raise almost any error
         return error
 
 
@@ -202,7 +202,7 @@ def resize_pictures(X: np.ndarray, image_size: int) -> np.ndarray:
 
 
 def encode_picture(picture: np.ndarray) -> bytes:
-    """Return a picture as a PNG file, which loses nothing."""
+    """Return a picture as a PNG file, which is lossless."""
     from PIL import Image
 
     file = io.BytesIO()
@@ -216,7 +216,7 @@ def _decode(content: Encoded, image_size: int | None) -> np.ndarray:
     if content is None:
         raise ValueError("it is missing")
     if isinstance(content, Path) and content.exists() and not content.is_file():
-        raise ValueError("it is no file")  # but a folder, or a pipe that nobody may write to
+        raise ValueError("it is no file")  # a folder, or a pipe, which may block for ever
     file = content if isinstance(content, Path) else io.BytesIO(content)
     with Image.open(file, formats=_FORMATS) as opened:
         opened.load()
@@ -241,7 +241,7 @@ def _grey_or_rgb(picture: "Image") -> "Image":
         return Image.fromarray(((values + 128) // 257).astype(np.uint8))
     grey = picture.mode in ("1", "L", "LA") or _has_grey_palette(picture)
     if picture.has_transparency_data:
-        # What colour lies under a transparent pixel is an accident of the program that wrote it.
+        # The colour of a transparent pixel is arbitrary: put white under it.
         paper = Image.new("RGBA", picture.size, "white")
         paper.alpha_composite(picture.convert("RGBA"))
         picture = paper
@@ -261,7 +261,7 @@ def _middle_square(picture: "Image", image_size: int) -> "Image":
     return ImageOps.fit(picture, (image_size, image_size), Image.Resampling.BICUBIC)
 
 
-def _in_colour(X: np.ndarray, n_filled: int) -> np.ndarray:
+def _with_channels(X: np.ndarray, n_filled: int) -> np.ndarray:
     coloured = np.empty((*X.shape, 3), np.uint8)
     coloured[:n_filled] = X[:n_filled, ..., None]
     return coloured

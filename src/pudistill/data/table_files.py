@@ -1,4 +1,4 @@
-"""The formats that tables come in: parquet, CSV and JSONL."""
+"""The file formats of tables: parquet, CSV and JSONL."""
 
 import json
 import re
@@ -24,7 +24,7 @@ _CSV_BLOCK = 2**26  # bytes; the longest row of a CSV file
 
 
 def accepts(path: Path) -> bool:
-    """Whether `path` is a table, or a folder that holds the shards of one."""
+    """Return whether `path` is a table, or a folder with the shards of one."""
     if path.is_dir():
         return any(path.glob("*.parquet"))
     return path.suffix.lower() in (*_PARQUET_SUFFIXES, *_JSON_SUFFIXES, *_DELIMITERS)
@@ -36,7 +36,7 @@ class Table(Protocol):
     schema: pa.Schema
 
     def read(self, names: list[str], as_text: Iterable[str]) -> pa.Table:
-        """Return some columns; where the format knows no types, `as_text` are read as text."""
+        """Return columns by name; formats without types read those of `as_text` as text."""
         ...
 
     def batches(self, name: str) -> Iterator[list[Any]]:
@@ -65,11 +65,11 @@ class _Parquet:
 class _Csv:
     def __init__(self, file: Path) -> None:
         self.file = file
-        # One thread: only then a message about a bad line tells which.
+        # With several threads, a message about a bad line does not say which line it is.
         self.reading = pa.csv.ReadOptions(use_threads=False, block_size=_CSV_BLOCK)
         self._open(_DELIMITERS[file.suffix.lower()])
         header = self.schema.names[0]
-        for delimiter in (";", "\t"):  # what some spreadsheets call comma-separated
+        for delimiter in (";", "\t"):  # some spreadsheets write these to .csv files
             if len(self.schema.names) == 1 and delimiter in header:
                 self._open(delimiter)
 
@@ -128,7 +128,7 @@ class _JsonLines:
 def open_table(path: Path) -> Table:
     """Open a table, whatever its format."""
     suffix = path.suffix.lower()
-    with naming(path):
+    with as_table_error(path):
         table: Table
         if path.is_dir():
             table = _Parquet(_shards(path))
@@ -148,8 +148,8 @@ def open_table(path: Path) -> Table:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Say in which table the reading library stumbled."""
+def as_table_error(path: Path) -> Iterator[None]:
+    """Turn errors of pyarrow and of the system into an `InputError` that names the table."""
     try:
         yield
     except InputError:
@@ -162,7 +162,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def _shards(folder: Path) -> list[Path]:
-    """Find the files of one split, the training split if there are several."""
+    """Return the files of one split: the training split if there are several."""
     files = sorted(folder.glob("*.parquet"))
     if len(files) == 1 and _SHARD.fullmatch(files[0].stem) is None:
         return files

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,15 +12,15 @@ import pyarrow as pa
 from pudistill.data.dataset import TrustedDataset
 from pudistill.data.labels import (
     complete_trust,
+    interned,
     listed,
     no_labels,
     object_array,
     row_numbers,
-    shared_names,
     whole_number,
 )
 from pudistill.data.pictures import Encoded, decode_pictures
-from pudistill.data.table_files import Table, accepts, naming, open_table
+from pudistill.data.table_files import Table, accepts, as_table_error, open_table
 from pudistill.exceptions import InputError
 
 if TYPE_CHECKING:
@@ -31,18 +31,18 @@ VERIFIED_LABEL = "verified_label"
 _LABEL_COLUMNS = ("label", "labels", "y", "target", "class")
 _TEXT_COLUMNS = ("text", "sentence", "review", "comment", "document")
 _IMAGE_COLUMNS = ("image", "img", "picture", "photo", "file_name")
-# The nameless ones are what pandas makes of the row numbers of a data frame.
+# pandas writes the row numbers of a data frame as a column without a name.
 _SUSPICIOUS_FEATURES = ("label", "labels", "id", "trusted", "", "Unnamed: 0")
-_TRUST = dict.fromkeys(("true", "yes", "1", "1.0"), True) | dict.fromkeys(
+_MASK_VALUES = dict.fromkeys(("true", "yes", "1", "1.0"), True) | dict.fromkeys(
     ("false", "no", "0", "0.0"), False
 )
 
 
 def read(path: Path, options: "ReadOptions") -> TrustedDataset:
-    """Read a table as the columns' names, or the options, say."""
+    """Read a table; the options, or else the names of its columns, say what each column is."""
     table = open_table(path)
     roles = _assign_roles(path, table.schema, options)
-    with naming(path):
+    with as_table_error(path):
         columns = table.read([*roles.texts, *roles.features], as_text=roles.texts)
 
     def texts(role: str | None) -> np.ndarray | None:
@@ -50,7 +50,7 @@ def read(path: Path, options: "ReadOptions") -> TrustedDataset:
 
     def labels(role: str | None) -> np.ndarray | None:
         names = texts(role)
-        return None if names is None else shared_names(names)
+        return None if names is None else interned(names)
 
     ids = _ids(path, roles.id, texts(roles.id), columns.num_rows)
     y = labels(roles.label)
@@ -58,45 +58,42 @@ def read(path: Path, options: "ReadOptions") -> TrustedDataset:
         y = no_labels(len(ids))
     mask = None if roles.trusted is None else _mask(path, roles.trusted, columns, ids)
     trusted, verified, marked = complete_trust(path, y, mask, labels(roles.verified_label))
-    true_labels = labels(roles.true_label)
+    dataset = TrustedDataset(
+        X=np.zeros((len(ids), 0)),
+        y=y,
+        trusted=trusted,
+        verified=verified,
+        ids=ids,
+        true_labels=labels(roles.true_label),
+        name=path.resolve().stem,
+        marked=marked,
+    )
+    if roles.image is not None:
+        return _with_pictures(path, table, roles.image, dataset, options)
     text = texts(roles.text)
     if text is not None:
-        text = object_array(one or "" for one in text)
-    if roles.image is None:
-        return TrustedDataset(
-            X=_features(path, columns.select(roles.features)) if text is None else text,
-            y=y,
-            trusted=trusted,
-            verified=verified,
-            ids=ids,
-            true_labels=true_labels,
-            feature_names=roles.features or None,
-            name=path.resolve().stem,
-            marked=marked,
-        )
-    with naming(path):
+        return replace(dataset, X=object_array(value or "" for value in text))
+    X = _features(path, columns.select(roles.features))
+    return replace(dataset, X=X, feature_names=roles.features or None)
+
+
+def _with_pictures(
+    path: Path, table: Table, column: str, dataset: TrustedDataset, options: "ReadOptions"
+) -> TrustedDataset:
+    """Return the data set with the pictures of a column, without those that are skipped."""
+    folder = path if path.is_dir() else path.parent
+    with as_table_error(path):
         decoded = decode_pictures(
             path,
-            ids,
-            _encoded_pictures(table, roles.image, folder=path if path.is_dir() else path.parent),
+            dataset.ids,
+            _encoded_pictures(table, column, folder),
             **options.of_pictures(),
         )
-    rows = decoded.rows
-    return TrustedDataset(
-        X=decoded.X,
-        y=y[rows],
-        trusted=trusted[rows],
-        verified=verified[rows],
-        ids=ids[rows],
-        true_labels=None if true_labels is None else true_labels[rows],
-        name=path.resolve().stem,
-        skipped=decoded.skipped,
-        marked=marked[rows],
-    )
+    return replace(dataset.take(decoded.rows), X=decoded.X, skipped=decoded.skipped)
 
 
 def read_trusted(path: Path) -> tuple[list[str], list[str | None] | None]:
-    """Read which samples were verified, and their verified labels if the table has them.
+    """Read the ids of trusted samples, and their verified labels if the table has them.
 
     Parameters
     ----------
@@ -125,7 +122,7 @@ def read_trusted(path: Path) -> tuple[list[str], list[str | None] | None]:
             "'label', or keep the column 'id' alone if the given labels are the verified ones."
         )
     wanted = [name for name in ("id", "label") if name in names]
-    with naming(path):
+    with as_table_error(path):
         columns = table.read(wanted, as_text=wanted)
     ids = _ids(path, "id", _texts(path, table.schema, "id", columns["id"]), columns.num_rows)
     if "label" not in names:
@@ -141,7 +138,7 @@ def read_trusted(path: Path) -> tuple[list[str], list[str | None] | None]:
 
 @dataclass(frozen=True)
 class _Roles:
-    """Which column is what."""
+    """The names of the columns, by what they hold; None: there is no such column."""
 
     label: str | None
     id: str | None
@@ -154,41 +151,21 @@ class _Roles:
 
     @property
     def texts(self) -> list[str]:
-        """The columns that are read to the letter."""
+        """The columns that are read as text, without conversion to numbers."""
         roles = (self.label, self.id, self.trusted, self.true_label, self.verified_label, self.text)
         return [name for name in roles if name is not None]
 
 
 def _assign_roles(path: Path, schema: pa.Schema, options: "ReadOptions") -> _Roles:
+    """Decide by the options, or else by names and types, what each column holds."""
     if not options.columns_required:
         options = options.without_columns(set(schema.names))
-    chosen = {
-        "--label-column": options.label_column,
-        "--id-column": options.id_column,
-        "--trusted-column": options.trusted_column,
-        "--image-column": options.image_column,
-        "--text-column": options.text_column,
-    }
-    if options.image_column is not None and options.text_column is not None:
-        raise InputError(
-            f"{path}: samples are pictures or texts: give --image-column or --text-column."
-        )
-    taken: set[str] = set()
-    for flag, name in chosen.items():
-        if name is None:
-            continue
-        if name not in schema.names:
-            raise InputError(
-                f"{path}: there is no column {name!r} for {flag}; the columns are "
-                f"{listed(schema.names)}."
-            )
-        if name in taken:
-            raise InputError(f"{path}: column {name!r} cannot be two things: see {flag}.")
-        taken.add(name)
+    taken = _named_columns(path, schema, options)
 
-    def find(chosen_name: str | None, *defaults: str) -> str | None:
-        if chosen_name is not None:
-            return chosen_name
+    def find(named: str | None, *defaults: str) -> str | None:
+        """Return the named column, or else the first default that exists and is not taken."""
+        if named is not None:
+            return named
         name = next((name for name in defaults if name in schema.names and name not in taken), None)
         taken.update(set() if name is None else {name})
         return name
@@ -200,47 +177,78 @@ def _assign_roles(path: Path, schema: pa.Schema, options: "ReadOptions") -> _Rol
             f"{path}: there is no column of labels among {listed(schema.names)}: name it with "
             "--label-column."
         )
+    image_columns = _IMAGE_COLUMNS if options.text_column is None else ()
     image = find(
-        options.image_column,
-        *(
-            name
-            for name in _IMAGE_COLUMNS
-            if options.text_column is None and _may_be_picture(schema, name)
-        ),
+        options.image_column, *(name for name in image_columns if _may_be_picture(schema, name))
     )
     if image is not None and not _may_be_picture(schema, image):
         raise InputError(
             f"{path}: column {image!r} is of type {schema.field(image).type}, not pictures: give "
             "their bytes or their paths."
         )
-    # A data frame that was written with its row numbers has them in a nameless first column.
+    # pandas writes the row numbers of a data frame as a first column without a name.
     sample_id = find(options.id_column, "id", "", "Unnamed: 0")
     trusted = find(options.trusted_column, "trusted")
     text = None
     if image is None and (options.samples_required or options.text_column is not None):
-        defaults = (name for name in _TEXT_COLUMNS if _is_text(schema, name))
-        text = find(options.text_column, *defaults)
+        text_columns = (name for name in _TEXT_COLUMNS if _is_text(schema, name))
+        text = find(options.text_column, *text_columns)
     has_features = image is None and text is None and options.samples_required
-    features = tuple(name for name in schema.names if has_features and name not in taken)
-    features = tuple(name for name in features if name not in _pandas_index(schema))
+    features = _feature_columns(path, schema, taken) if has_features else ()
+    return _Roles(label, sample_id, trusted, image, text, true_label, verified_label, features)
+
+
+def _named_columns(path: Path, schema: pa.Schema, options: "ReadOptions") -> set[str]:
+    """Return the columns that the options name; each must exist and have one meaning."""
+    if options.image_column is not None and options.text_column is not None:
+        raise InputError(
+            f"{path}: samples are pictures or texts: give --image-column or --text-column."
+        )
+    named: set[str] = set()
+    for flag, name in {
+        "--label-column": options.label_column,
+        "--id-column": options.id_column,
+        "--trusted-column": options.trusted_column,
+        "--image-column": options.image_column,
+        "--text-column": options.text_column,
+    }.items():
+        if name is None:
+            continue
+        if name not in schema.names:
+            raise InputError(
+                f"{path}: there is no column {name!r} for {flag}; the columns are "
+                f"{listed(schema.names)}."
+            )
+        if name in named:
+            raise InputError(
+                f"{path}: column {name!r} cannot have two meanings: name another one with {flag}."
+            )
+        named.add(name)
+    return named
+
+
+def _feature_columns(path: Path, schema: pa.Schema, taken: set[str]) -> tuple[str, ...]:
+    """Return all columns that are not taken, nor an index; none may look like something else."""
+    index = _pandas_index(schema)
+    features = tuple(name for name in schema.names if name not in taken and name not in index)
     for name in features:
         if name in _SUSPICIOUS_FEATURES:
             raise InputError(
                 f"{path}: column {name!r} would become a feature although it looks like labels, "
                 "ids or row numbers: drop or rename it."
             )
-    return _Roles(label, sample_id, trusted, image, text, true_label, verified_label, features)
+    return features
 
 
 def _pandas_index(schema: pa.Schema) -> list[str]:
-    """Return the columns that are a data frame's index, which says nothing about a sample."""
+    """Return the columns that are a data frame's index, which are no features."""
     index = (schema.pandas_metadata or {}).get("index_columns", [])
     return [column for column in index if isinstance(column, str)]
 
 
 def _is_numeric(kind: pa.DataType) -> bool:
     tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal)
-    # A column without any value has the type null; its values are then reported as missing.
+    # A column without any value has the type null; its values are reported as missing later.
     return pa.types.is_null(kind) or any(test(kind) for test in tests)
 
 
@@ -269,7 +277,7 @@ def _may_be_picture(schema: pa.Schema, name: str) -> bool:
 
 
 def _class_names(schema: pa.Schema, name: str) -> list[str] | None:
-    """Return the names that Hugging Face's `datasets` keeps for a column of class numbers."""
+    """Return the class names that Hugging Face's `datasets` stores for a column of numbers."""
     try:
         metadata = json.loads((schema.metadata or {})[b"huggingface"])
         feature = metadata["info"]["features"][name]
@@ -282,7 +290,7 @@ def _texts(path: Path, schema: pa.Schema, name: str, column: pa.ChunkedArray) ->
     """Return labels or ids as an object array of str, None where missing."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    with naming(path):  # damaged text is found when it is turned into Python's
+    with as_table_error(path):  # damaged text raises here, when it becomes Python strings
         kind, values = column.type, column.to_pylist()
     names = _class_names(schema, name)
     if pa.types.is_integer(kind) and names is not None:
@@ -306,7 +314,7 @@ def _texts(path: Path, schema: pa.Schema, name: str, column: pa.ChunkedArray) ->
 
 
 def _class_name(path: Path, column: str, number: int | None, names: list[str]) -> str | None:
-    if number is None or number == -1:  # how Hugging Face writes a label that is not known
+    if number is None or number == -1:  # Hugging Face's code for an unknown label
         return None
     if not 0 <= number < len(names):
         raise InputError(
@@ -330,7 +338,7 @@ def _ids(path: Path, name: str | None, ids: np.ndarray | None, n_samples: int) -
 def _mask(path: Path, name: str, columns: pa.Table, ids: np.ndarray) -> np.ndarray:
     mask = np.zeros(len(ids), dtype=bool)
     for row, value in enumerate(columns[name].to_pylist()):
-        trusted = _TRUST.get(str(value).strip().lower())
+        trusted = _MASK_VALUES.get(str(value).strip().lower())
         if trusted is None:
             raise InputError(
                 f"{path}: column {name!r} holds {value!r} in the row with id {ids[row]!r}: give "
@@ -351,7 +359,7 @@ def _features(path: Path, columns: pa.Table) -> np.ndarray:
     dtype = np.float32 if kinds and kinds <= {pa.float16(), pa.float32()} else np.float64
     X = np.empty((columns.num_rows, columns.num_columns), dtype)
     for index, column in enumerate(columns.columns):
-        # Missing values become NaN here and are reported with all others that are not finite.
+        # Missing values become NaN; `validate` reports them with all others that are not finite.
         X[:, index] = column.cast(pa.from_numpy_dtype(dtype), safe=False).to_numpy()
     return X
 

@@ -24,23 +24,23 @@ _ROWS_AT_ONCE = 1024
 def write_table(dataset: TrustedDataset, path: str | os.PathLike[str]) -> None:
     """Write a data set as `.parquet`, `.csv` (no pictures) or `.npz`.
 
-    A table has the columns ``id``, ``label``, ``trusted``, where they say something new
-    ``verified_label`` and ``true_label``, and then the features, the texts in ``text`` or, as PNG
-    in Hugging Face's layout, the pictures in ``image``. Features without names are called x0, x1,
-    ... in a table. The file appears only when it is complete.
+    A table has the columns ``id``, ``label`` and ``trusted``; ``verified_label`` and
+    ``true_label`` if they add anything; and the features (x0, x1, ... if they have no names), or
+    ``text``, or ``image`` with PNG pictures in Hugging Face's layout. The file appears only when
+    it is complete.
 
     Parameters
     ----------
     dataset : TrustedDataset
-        What to write.
+        The data set.
     path : str or path
-        Where to. Nothing may be there yet; the suffix chooses the format.
+        The file, which must not exist yet; its suffix decides the format.
 
     Raises
     ------
     InputError
-        If there is nothing to write, the path exists, its suffix is unknown, or the format cannot
-        hold the data.
+        If there are no samples, the path exists, its suffix is unknown, or the format cannot hold
+        the data.
 
     Examples
     --------
@@ -57,7 +57,7 @@ def write_table(dataset: TrustedDataset, path: str | os.PathLike[str]) -> None:
     if write is None:
         raise InputError(f"{path}: name a file that ends in {', '.join(writers)}.")
     if path.exists():
-        raise InputError(f"{path}: there is something already: name a new file.")
+        raise InputError(f"{path}: this file exists already: name a new one.")
     if len(dataset) == 0:
         raise InputError(f"{path}: there are no samples to write.")
     if not path.parent.is_dir():
@@ -78,7 +78,7 @@ def _write_csv(dataset: TrustedDataset, file: IO[bytes], path: Path) -> None:
     if dataset.is_pictures:
         raise InputError(f"{path}: CSV cannot hold pictures: write .parquet or .npz.")
     if not dataset.is_text:
-        # The shortest digits of a float32 are those of another float64, which is how CSV is read.
+        # CSV is read as float64: a float32 in its shortest digits would become another number.
         dataset = replace(dataset, X=dataset.X.astype(np.float64))
     _write_batches(pyarrow.csv.CSVWriter, file, _batches(dataset, path))
 
@@ -86,7 +86,7 @@ def _write_csv(dataset: TrustedDataset, file: IO[bytes], path: Path) -> None:
 def _write_batches(
     open_writer: Callable[..., Any], file: IO[bytes], batches: Iterator["pa.RecordBatch"]
 ) -> None:
-    first = next(batches)  # which has the schema
+    first = next(batches)  # for its schema
     with open_writer(file, first.schema) as writer:
         for batch in chain([first], batches):
             writer.write_batch(batch)
@@ -114,7 +114,7 @@ def _unicode(texts: np.ndarray, path: Path) -> np.ndarray:
 
 
 def _label_columns(dataset: TrustedDataset) -> dict[str, np.ndarray]:
-    """Return the columns of labels that say something new."""
+    """Return the columns of labels, without those that add nothing."""
     columns = {"label": dataset.y}
     marked = dataset.marked if dataset.marked is not None else np.zeros(len(dataset), dtype=bool)
     if (dataset.trusted & ~marked).any():
@@ -154,7 +154,7 @@ def _feature_names(dataset: TrustedDataset, path: Path) -> tuple[str, ...]:
     if dataset.is_pictures or dataset.is_text:
         return ()
     names = dataset.feature_names or tuple(f"x{index}" for index in range(dataset.X.shape[1]))
-    # These would be taken for something else when the table is read.
+    # When the table is read, these columns would not be features.
     reserved = ("id", "label", "labels", "trusted", "verified_label", "true_label", "")
     for name in reserved:
         if name in names:
@@ -163,7 +163,7 @@ def _feature_names(dataset: TrustedDataset, path: Path) -> tuple[str, ...]:
 
 
 def _hugging_face(labels: dict[str, np.ndarray]) -> str:
-    """Return what makes Hugging Face's `datasets` show the pictures as pictures."""
+    """Return metadata by which Hugging Face's `datasets` reads `image` as pictures."""
     texts = {name: {"dtype": "string", "_type": "Value"} for name in ("id", *labels)}
     features = {
         **texts,

@@ -1,0 +1,70 @@
+"""The formats of data, one record each; light to import, as a reader is imported when needed.
+
+To add a format, write a module with the two functions of a `Reader` and add it to `FORMATS`.
+"""
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
+
+if TYPE_CHECKING:
+    from pudistill.data.dataset import TrustedDataset
+    from pudistill.data.loading import ReadOptions
+
+# The data sets of scikit-learn, by name.
+BUNDLED = ("digits", "breast_cancer", "wine", "iris")
+
+
+class Reader(Protocol):
+    """What the module of a format must define."""
+
+    def accepts(self, path: Path, /) -> bool:
+        """Return whether an existing file or folder is of this format; reads as little as it can.
+
+        It decides by names alone. A damaged file is accepted, so that `read` can say what is wrong.
+        """
+        ...
+
+    def read(self, path: Path, /, options: "ReadOptions") -> "TrustedDataset":
+        """Read a file or folder that was accepted.
+
+        Raises
+        ------
+        InputError
+            Naming the file, row, class or value that is wrong, and what to do. Nothing else may be
+            raised, whatever the file holds, except a `MemoryError`.
+        """
+        ...
+
+
+class Format(NamedTuple):
+    """A format of data."""
+
+    name: str  # as a list in a sentence holds it
+    module: str  # a `Reader`, in `pudistill.data`
+    has_columns: bool = False  # which the user may choose
+
+    @property
+    def reader(self) -> Reader:
+        """The module; imports pyarrow or Pillow, which take a while."""
+        return cast(Reader, import_module(f"pudistill.data.{self.module}"))
+
+
+# The first format that accepts a path reads it; an image folder is any folder.
+FORMATS = (
+    Format("a .parquet, .csv, .tsv or .jsonl table", "tables", has_columns=True),
+    Format("an .npz file", "arrays"),
+    Format("CIFAR-10 batches", "cifar"),
+    Format("Clothing1M", "clothing1m"),
+    Format("IDX images", "idx"),
+    Format("an image folder (DIR/label/file)", "image_folder"),
+)
+
+_names = ", ".join(data_format.name for data_format in FORMATS)
+FORMATS_HELP = f"{_names}, or a scikit-learn data set ({', '.join(BUNDLED)})"
+"""All formats, as part of a sentence."""
+
+
+def find_format(path: Path) -> Format | None:
+    """Return the format of an existing file or folder; None if it is none of `FORMATS`."""
+    return next((found for found in FORMATS if found.reader.accepts(path)), None)
