@@ -20,7 +20,7 @@ from pudistill import TieredPUFilter
 from pudistill.cluster import running_on
 from pudistill.exceptions import InputError, RecoveredWarning
 from pudistill.learners import in_order, rows_in_order
-from pudistill.units import Units, bring_home, collecting
+from pudistill.units import Units, caching_in_worker, kept
 from pudistill.workers import one_thread
 
 PU_FILTER = TieredPUFilter(n_members=4, max_iter=2, threshold="auto", random_state=0)
@@ -48,17 +48,17 @@ def ray():
         yield ray
 
 
-def assert_same(one, other):
-    np.testing.assert_array_equal(one.votes_, other.votes_)
-    np.testing.assert_array_equal(one.clean_labels_, other.clean_labels_)
+def assert_same(found, expected):
+    np.testing.assert_array_equal(found.votes_, expected.votes_)
+    np.testing.assert_array_equal(found.clean_labels_, expected.clean_labels_)
 
 
 @pytest.mark.parametrize("n_jobs", [2, 4])  # of three classes: side by side, or one by one
 def test_on_ray_labels_are_the_same_and_samples_are_sent_once(ray, blobs, alone, n_jobs):
     sent = []
     with running_on("auto"):
-        shelf = get_active_backend()[0]._shelf
-        shelf._put = lambda array: sent.append(array.shape) or ray.put(array)
+        object_store = get_active_backend()[0]._object_store
+        object_store._put = lambda array: sent.append(array.shape) or ray.put(array)
         for _ in range(2):
             assert_same(clone(PU_FILTER).set_params(n_jobs=n_jobs).fit(*blobs), alone)
     assert sent == [blobs[0].shape] * len(sent)
@@ -75,7 +75,7 @@ def test_samples_that_were_changed_are_sent_again(ray):
 
 @pytest.mark.parametrize("processes", [False, True])
 def test_on_dask_labels_are_the_same(blobs, alone, processes, monkeypatch):
-    monkeypatch.setattr("pudistill.rowwise.LARGE", 0)  # workers are sent copies of files
+    monkeypatch.setattr("pudistill.rowwise.MIN_FILE_BYTES", 0)  # workers are sent copies of files
     distributed = pytest.importorskip("distributed", reason="dask is not installed")
     workers = {"n_workers": 1, "threads_per_worker": 2, "processes": processes}
     with (
@@ -131,10 +131,12 @@ def test_a_cluster_that_cannot_be_reached_is_named(address):
 
 def test_what_else_listens_is_no_cluster(monkeypatch):
     pytest.importorskip("ray", reason="ray is not installed: pip install 'pudistill[ray]'")
-    monkeypatch.setattr("pudistill.cluster.PATIENCE", 0.2)
+    monkeypatch.setattr("pudistill.cluster.ANSWER_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"ray://127.0.0.1:{other.getsockname()[1]}"
-        unreachable = f"The Ray cluster {address} cannot be reached .what is there gave no answer"
+        unreachable = (
+            f"The Ray cluster {address} cannot be reached .the server there gave no answer"
+        )
         with pytest.raises(InputError, match=unreachable), running_on(address):
             pass
 
@@ -181,7 +183,7 @@ def test_a_task_that_kills_every_worker_ends_in_one_sentence():
 
 def test_threads_share_one_limit_which_ends_with_the_last():
     def limits():
-        return [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
 
     before, inside, leave = limits(), threading.Barrier(2), threading.Event()
 
@@ -207,14 +209,14 @@ def test_what_a_node_computes_without_seeing_the_run_is_kept_at_home(tmp_path):
     def stage(x: int) -> Accuracy:
         return Accuracy(np.array(x))
 
-    cached = Units(tmp_path / "run" / "units").cache(stage)
-    with collecting() as files:
-        assert cached(1).accuracy == 1
+    cache = Units(tmp_path / "run" / "units")
+    with caching_in_worker(cache) as files:
+        assert kept(stage)(1).accuracy == 1
     assert not list(tmp_path.iterdir())
     (tmp_path / "run").mkdir()
-    bring_home(files)
-    assert cached.known(1).accuracy == 1
-    assert cached.known(2) is None
+    cache.store(files)
+    assert cache.cache(stage).lookup(1).accuracy == 1
+    assert cache.cache(stage).lookup(2) is None
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ from pudistill.noise import corrupt_labels
 def tiny_blocks(monkeypatch):
     """Compute 7 rows at once, and let every array lie in a file."""
     monkeypatch.setattr(rowwise, "BLOCK_SIZE", 7)
-    monkeypatch.setattr(rowwise, "LARGE", 0)
+    monkeypatch.setattr(rowwise, "MIN_FILE_BYTES", 0)
     monkeypatch.setattr(rowwise, "_files", WeakSet())  # whatever other tests have left
 
 
@@ -76,7 +76,7 @@ def test_files_go_with_their_arrays(tiny_blocks, files):
 
 def test_nothing_is_left_of_a_process_that_was_killed(tmp_path):
     code = (
-        "from pudistill import rowwise; import os, signal; rowwise.LARGE = 0\n"
+        "from pudistill import rowwise; import os, signal; rowwise.MIN_FILE_BYTES = 0\n"
         "array = rowwise.empty((1000, 10)); array[:] = 1\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
@@ -97,7 +97,7 @@ def test_where_there_can_be_no_file_it_is_memory(tiny_blocks, files, monkeypatch
     elif lacking == "proc":
         monkeypatch.setattr("os.getpid", lambda: 1)  # another process's, or nobody's
     else:
-        monkeypatch.setattr(rowwise, "MOST_FILES", 1)
+        monkeypatch.setattr(rowwise, "MAX_FILES", 1)
         others = [rowwise.empty((5, 2)) for _ in range(2)]
         assert list(map(rowwise.is_in_file, others)) == [True, False]
     before = len(files)
@@ -117,7 +117,7 @@ def squares(n):
 
 def doubled(array):
     with pytest.MonkeyPatch.context() as patch:  # the worker serves other tests, too
-        patch.setattr(rowwise, "LARGE", 1)
+        patch.setattr(rowwise, "MIN_FILE_BYTES", 1)
         patch.setattr(rowwise, "BLOCK_SIZE", 1)
         return rowwise.rowwise(lambda some: some * 2, array)
 
@@ -166,7 +166,7 @@ def test_what_is_learned_does_not_depend_on_it(monkeypatch, learner, n_jobs):
 
     expected = fitted()
     monkeypatch.setattr(rowwise, "BLOCK_SIZE", 37)
-    monkeypatch.setattr(rowwise, "LARGE", 0)
+    monkeypatch.setattr(rowwise, "MIN_FILE_BYTES", 0)
     found = fitted()
     np.testing.assert_allclose(found.targets_, expected.targets_, rtol=1e-9)
     np.testing.assert_allclose(found.predict_proba(X), expected.predict_proba(X), rtol=1e-9)

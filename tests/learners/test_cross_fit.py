@@ -148,14 +148,16 @@ def test_workers_do_not_change_the_result(blobs):
 
 
 def test_learners_without_scores_are_named(blobs):
-    class Silent(ClassifierMixin, BaseEstimator):
+    class Scoreless(ClassifierMixin, BaseEstimator):
         def fit(self, X, y):
             self.classes_ = np.unique(y)
             return self
 
     X, y = blobs
-    with pytest.raises(InputError, match="Silent has neither predict_proba nor decision_function"):
-        cross_fit_proba(Silent(), X, np.eye(3)[y], n_folds=3, seed=0)
+    with pytest.raises(
+        InputError, match="Scoreless has neither predict_proba nor decision_function"
+    ):
+        cross_fit_proba(Scoreless(), X, np.eye(3)[y], n_folds=3, seed=0)
 
 
 # Mixtures

@@ -143,8 +143,8 @@ def test_only_arrays_of_numbers_are_learned_in_blocks():
 
 
 def test_many_samples_are_learned_in_blocks_and_never_copied(monkeypatch):
-    monkeypatch.setattr(learners, "MANY", 50)
-    monkeypatch.setattr(learners, "LEARNED_AT_ONCE", 7 * 4 * 4)
+    monkeypatch.setattr(learners, "MIN_SAMPLES_FOR_BLOCKS", 50)
+    monkeypatch.setattr(learners, "BLOCK_BYTES", 7 * 4 * 4)
     taken = []
     take = learners.take
     monkeypatch.setattr(learners, "take", lambda X, rows: taken.append(rows) or take(X, rows))
