@@ -47,7 +47,7 @@ def open_atomic(path: Path) -> Iterator[IO[bytes]]:
     >>> path.read_bytes()
     b'whole'
     """
-    with naming(path):
+    with named_in_errors(path):
         descriptor, name = tempfile.mkstemp(TEMPORARY, f".{path.name}-", path.parent)
         temporary = Path(name)
         try:
@@ -65,7 +65,7 @@ def open_atomic(path: Path) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def named_in_errors(path: Path) -> Iterator[None]:
     """Name the file in an OSError, which may name only its number or its temporary name."""
     try:
         yield

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
-from pudistill.atomic import checksum_of, naming, write_atomic
+from pudistill.atomic import checksum_of, named_in_errors, write_atomic
 from pudistill.exceptions import DamagedWarning, warn_user
 
 BLOCK_SIZE = 256  # rows that an interruption may cost
@@ -65,7 +65,7 @@ def computed_rows(
     blocks = [
         slice(start, min(start + BLOCK_SIZE, shape[0])) for start in range(0, shape[0], BLOCK_SIZE)
     ]
-    with naming(path.parent):
+    with named_in_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         file = _RowFile(path, shape)
@@ -108,7 +108,7 @@ class _RowFile:
         """Write a block, and after it its checksum, which marks it as finished."""
         content = np.ascontiguousarray(values, np.float32).tobytes()
         self._store(len(self.header) + rows.start * self.row_size, content)
-        with naming(self.sums), self.sums.open("a") as file:
+        with named_in_errors(self.sums), self.sums.open("a") as file:
             file.write(f"{n} {checksum_of(content)}\n")
 
     def _read_sums(self) -> dict[int, str]:
@@ -126,7 +126,10 @@ class _RowFile:
 
     def _store(self, position: int, content: bytes) -> None:
         # Not through a memory map, where a full disk kills the process instead of raising an error.
-        with naming(self.path), self.path.open("r+b" if self.path.exists() else "xb") as file:
+        with (
+            named_in_errors(self.path),
+            self.path.open("r+b" if self.path.exists() else "xb") as file,
+        ):
             file.seek(position)
             file.write(content)
             file.flush()

@@ -1,4 +1,4 @@
-"""Arrays with one row per sample: computed in blocks of rows, and in a temporary file if large.
+"""Arrays with one row per sample: filled block by block, and in a temporary file if large.
 
 So memory does not grow with the samples. Predictions and pseudo-labels of a million samples would
 fill gigabytes, as each step makes several arrays of them.
