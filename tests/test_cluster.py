@@ -1,4 +1,4 @@
-"""The same labels wherever members run, and whatever becomes of the workers."""
+"""Labels do not depend on where members run, nor on workers that are lost."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ from pudistill import TieredPUFilter
 from pudistill.cluster import running_on
 from pudistill.exceptions import InputError, RecoveredWarning
 from pudistill.learners import in_order, rows_in_order
-from pudistill.units import Units, bring_home, collecting
+from pudistill.units import Units, caching_in_worker, kept
 from pudistill.workers import one_thread
 
 PU_FILTER = TieredPUFilter(n_members=4, max_iter=2, threshold="auto", random_state=0)
@@ -34,7 +34,7 @@ def blobs():
 
 
 @pytest.fixture(scope="module")
-def alone(blobs):
+def without_workers(blobs):
     return clone(PU_FILTER).fit(*blobs)
 
 
@@ -48,19 +48,19 @@ def ray():
         yield ray
 
 
-def assert_same(one, other):
-    np.testing.assert_array_equal(one.votes_, other.votes_)
-    np.testing.assert_array_equal(one.clean_labels_, other.clean_labels_)
+def assert_same(found, expected):
+    np.testing.assert_array_equal(found.votes_, expected.votes_)
+    np.testing.assert_array_equal(found.clean_labels_, expected.clean_labels_)
 
 
 @pytest.mark.parametrize("n_jobs", [2, 4])  # of three classes: side by side, or one by one
-def test_on_ray_labels_are_the_same_and_samples_are_sent_once(ray, blobs, alone, n_jobs):
+def test_on_ray_labels_are_the_same_and_samples_are_sent_once(ray, blobs, without_workers, n_jobs):
     sent = []
     with running_on("auto"):
-        shelf = get_active_backend()[0]._shelf
-        shelf._put = lambda array: sent.append(array.shape) or ray.put(array)
+        object_store = get_active_backend()[0]._object_store
+        object_store._put = lambda array: sent.append(array.shape) or ray.put(array)
         for _ in range(2):
-            assert_same(clone(PU_FILTER).set_params(n_jobs=n_jobs).fit(*blobs), alone)
+            assert_same(clone(PU_FILTER).set_params(n_jobs=n_jobs).fit(*blobs), without_workers)
     assert sent == [blobs[0].shape] * len(sent)
     assert len(sent) <= 1
 
@@ -74,8 +74,8 @@ def test_samples_that_were_changed_are_sent_again(ray):
 
 
 @pytest.mark.parametrize("processes", [False, True])
-def test_on_dask_labels_are_the_same(blobs, alone, processes, monkeypatch):
-    monkeypatch.setattr("pudistill.rowwise.LARGE", 0)  # workers are sent copies of files
+def test_on_dask_labels_are_the_same(blobs, without_workers, processes, monkeypatch):
+    monkeypatch.setattr("pudistill.rowwise.MIN_FILE_BYTES", 0)  # workers are sent copies of files
     distributed = pytest.importorskip("distributed", reason="dask is not installed")
     workers = {"n_workers": 1, "threads_per_worker": 2, "processes": processes}
     with (
@@ -83,7 +83,7 @@ def test_on_dask_labels_are_the_same(blobs, alone, processes, monkeypatch):
         distributed.Client(local),
         parallel_config("dask", n_jobs=2),
     ):
-        assert_same(clone(PU_FILTER).fit(*blobs), alone)
+        assert_same(clone(PU_FILTER).fit(*blobs), without_workers)
         found = list(rows_in_order([delayed(np.full)((50, 3), 7.0)] * 2, 2, (50, 3)))
     np.testing.assert_array_equal(found, np.full((2, 50, 3), 7.0))
 
@@ -111,7 +111,7 @@ def test_a_path_that_a_node_cannot_read_is_named(ray, tmp_path):
             list(in_order([delayed(np.sum)(X)] * 2, -1))
 
 
-def test_nodes_that_do_not_fit_are_named(ray, monkeypatch):
+def test_nodes_that_cannot_run_tasks_are_named(ray, monkeypatch):
     def refused(gpus, *, match):
         with pytest.raises(InputError, match=match), running_on("auto", gpus):
             pass
@@ -129,17 +129,19 @@ def test_a_cluster_that_cannot_be_reached_is_named(address):
         pass
 
 
-def test_what_else_listens_is_no_cluster(monkeypatch):
+def test_a_server_that_is_no_cluster_is_named(monkeypatch):
     pytest.importorskip("ray", reason="ray is not installed: pip install 'pudistill[ray]'")
-    monkeypatch.setattr("pudistill.cluster.PATIENCE", 0.2)
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        address = f"ray://127.0.0.1:{other.getsockname()[1]}"
-        unreachable = f"The Ray cluster {address} cannot be reached .what is there gave no answer"
+    monkeypatch.setattr("pudistill.cluster.ANSWER_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"ray://127.0.0.1:{server.getsockname()[1]}"
+        unreachable = (
+            f"The Ray cluster {address} cannot be reached .the server there gave no answer"
+        )
         with pytest.raises(InputError, match=unreachable), running_on(address):
             pass
 
 
-def test_ray_is_asked_for_where_it_is_missing(monkeypatch):
+def test_a_missing_ray_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match="needs ray, which is not installed"), running_on("auto"):
         pass
@@ -160,7 +162,7 @@ class Fragile(GaussianNB):
             return super().fit(X, y, sample_weight)
 
 
-def test_what_is_lost_with_a_worker_is_run_again(blobs, tmp_path):
+def test_tasks_lost_with_a_worker_are_run_again(blobs, tmp_path):
     trap = tmp_path / "trap"
     pu_filter = clone(PU_FILTER).set_params(estimator=Fragile(trap))
     undisturbed = clone(pu_filter).fit(*blobs)
@@ -179,9 +181,9 @@ def test_a_task_that_kills_every_worker_ends_in_one_sentence():
         list(in_order([delayed(die)()] * 2, 2))
 
 
-def test_threads_share_one_limit_which_ends_with_the_last():
+def test_threads_share_one_limit_until_the_last_one_ends():
     def limits():
-        return [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
 
     before, inside, leave = limits(), threading.Barrier(2), threading.Event()
 
@@ -201,20 +203,20 @@ def test_threads_share_one_limit_which_ends_with_the_last():
     assert limits() == before
 
 
-def test_what_a_node_computes_without_seeing_the_run_is_kept_at_home(tmp_path):
+def test_stages_of_a_node_that_does_not_see_the_run_are_sent_back(tmp_path):
     from pudistill.workflow import Accuracy
 
     def stage(x: int) -> Accuracy:
         return Accuracy(np.array(x))
 
-    cached = Units(tmp_path / "run" / "units").cache(stage)
-    with collecting() as files:
-        assert cached(1).accuracy == 1
+    cache = Units(tmp_path / "run" / "units")
+    with caching_in_worker(cache) as files:
+        assert kept(stage)(1).accuracy == 1
     assert not list(tmp_path.iterdir())
     (tmp_path / "run").mkdir()
-    bring_home(files)
-    assert cached.known(1).accuracy == 1
-    assert cached.known(2) is None
+    cache.store(files)
+    assert cache.cache(stage).lookup(1).accuracy == 1
+    assert cache.cache(stage).lookup(2) is None
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Arrays with a row a sample are the same, however many rows are computed at once and wherever."""
+"""Arrays with one row per sample do not depend on the block size, nor on where they lie."""
 
 import os
 import pickle
@@ -23,30 +23,30 @@ from pudistill.noise import corrupt_labels
 
 @pytest.fixture
 def tiny_blocks(monkeypatch):
-    """Compute 7 rows at once, and let every array lie in a file."""
+    """Compute blocks of 7 rows, and put every array into a file."""
     monkeypatch.setattr(rowwise, "BLOCK_SIZE", 7)
-    monkeypatch.setattr(rowwise, "LARGE", 0)
-    monkeypatch.setattr(rowwise, "_files", WeakSet())  # whatever other tests have left
+    monkeypatch.setattr(rowwise, "MIN_FILE_BYTES", 0)
+    monkeypatch.setattr(rowwise, "_files", WeakSet())  # without the files of other tests
 
 
 @pytest.fixture
 def files(monkeypatch):
-    """Files that were opened; those of other tests are nothing to count."""
+    """Files that this test has opened."""
     opened = []
     open_file = tempfile.TemporaryFile
 
-    def opens():
+    def record():
         opened.append(open_file())
         return opened[-1]
 
-    monkeypatch.setattr("tempfile.TemporaryFile", opens)
+    monkeypatch.setattr("tempfile.TemporaryFile", record)
     return opened
 
 
-def descriptors(which):
-    """How many descriptors of this process are of a file; which: its `os.stat` result."""
+def n_descriptors(stat):
+    """Count the descriptors of this process that belong to the file of an `os.stat` result."""
     found = [file for file in Path("/proc/self/fd").iterdir() if file.exists()]
-    return sum(os.path.samestat(file.stat(), which) for file in found)
+    return sum(os.path.samestat(file.stat(), stat) for file in found)
 
 
 @pytest.mark.parametrize("n_rows", [0, 1, 7, 8, 20])
@@ -67,16 +67,16 @@ def test_files_go_with_their_arrays(tiny_blocks, files):
     del array
     assert (part == 7).all()  # a part keeps the whole
     (file,) = files
-    which = os.fstat(file.fileno())
-    assert descriptors(which) == 2
+    stat = os.fstat(file.fileno())
+    assert n_descriptors(stat) == 2
     del part
     assert file.closed
-    assert descriptors(which) == 0
+    assert n_descriptors(stat) == 0
 
 
 def test_nothing_is_left_of_a_process_that_was_killed(tmp_path):
     code = (
-        "from pudistill import rowwise; import os, signal; rowwise.LARGE = 0\n"
+        "from pudistill import rowwise; import os, signal; rowwise.MIN_FILE_BYTES = 0\n"
         "array = rowwise.empty((1000, 10)); array[:] = 1\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
@@ -86,7 +86,7 @@ def test_nothing_is_left_of_a_process_that_was_killed(tmp_path):
 
 
 @pytest.mark.parametrize("lacking", ["folder", "room", "proc", "descriptors"])
-def test_where_there_can_be_no_file_it_is_memory(tiny_blocks, files, monkeypatch, lacking):
+def test_an_array_is_in_memory_where_there_can_be_no_file(tiny_blocks, files, monkeypatch, lacking):
     def refuse(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
@@ -95,9 +95,9 @@ def test_where_there_can_be_no_file_it_is_memory(tiny_blocks, files, monkeypatch
     elif lacking == "room":
         monkeypatch.setattr("os.posix_fallocate", refuse)
     elif lacking == "proc":
-        monkeypatch.setattr("os.getpid", lambda: 1)  # another process's, or nobody's
+        monkeypatch.setattr("os.getpid", lambda: 1)  # of another process, or of none
     else:
-        monkeypatch.setattr(rowwise, "MOST_FILES", 1)
+        monkeypatch.setattr(rowwise, "MAX_FILES", 1)
         others = [rowwise.empty((5, 2)) for _ in range(2)]
         assert list(map(rowwise.is_in_file, others)) == [True, False]
     before = len(files)
@@ -107,7 +107,7 @@ def test_where_there_can_be_no_file_it_is_memory(tiny_blocks, files, monkeypatch
     assert [file.closed for file in files[before:]] == [True] * (lacking in ("room", "proc"))
 
 
-def test_they_are_not_taken_for_files_that_others_can_open(tiny_blocks):
+def test_temporary_files_are_not_mapped_by_other_machines(tiny_blocks):
     assert MappedArray.of(rowwise.empty((5, 2))) is None
 
 
@@ -117,34 +117,34 @@ def squares(n):
 
 def doubled(array):
     with pytest.MonkeyPatch.context() as patch:  # the worker serves other tests, too
-        patch.setattr(rowwise, "LARGE", 1)
+        patch.setattr(rowwise, "MIN_FILE_BYTES", 1)
         patch.setattr(rowwise, "BLOCK_SIZE", 1)
-        return rowwise.rowwise(lambda some: some * 2, array)
+        return rowwise.rowwise(lambda block: block * 2, array)
 
 
-def test_what_workers_return_is_sent(tiny_blocks):
-    room = rowwise.empty((5, 2))
-    room[:] = 1
-    for found in in_order([delayed(doubled)(room)] * 4, 2):
+def test_results_of_workers_are_sent(tiny_blocks):
+    array = rowwise.empty((5, 2))
+    array[:] = 1
+    for found in in_order([delayed(doubled)(array)] * 4, 2):
         np.testing.assert_array_equal(found, np.full((5, 2), 2.0))
         assert not rowwise.is_in_file(found)
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
-def test_workers_leave_results_in_files(tiny_blocks, n_jobs):
+def test_workers_write_results_to_files(tiny_blocks, n_jobs):
     found = list(rows_in_order([delayed(squares)(n) for n in (1, 2)], n_jobs, (20, 1)))
     np.testing.assert_array_equal(found, [squares(1), squares(2)])
     assert all(map(rowwise.is_in_file, found))
 
 
-def test_a_back_end_that_sends_what_it_is_given_returns_results(tiny_blocks):
+def test_a_backend_that_sends_copies_of_arrays_returns_results(tiny_blocks):
     call, args, kwargs = pickle.loads(pickle.dumps(delayed(squares)(2)))
-    room = pickle.loads(pickle.dumps(rowwise.empty((20, 1))))
-    np.testing.assert_array_equal(_fill(room, call, args, kwargs), squares(2))
+    output = pickle.loads(pickle.dumps(rowwise.empty((20, 1))))
+    np.testing.assert_array_equal(_fill(output, call, args, kwargs), squares(2))
 
 
-def test_workers_cannot_change_what_they_are_given(tiny_blocks):
-    array = rowwise.rowwise(lambda some: some, np.ones((20, 2)))
+def test_workers_cannot_change_their_arguments(tiny_blocks):
+    array = rowwise.rowwise(lambda block: block, np.ones((20, 2)))
     assert list(in_order([delayed(is_writeable)(array)] * 2, 2)) == [False, False]
 
 
@@ -153,7 +153,7 @@ def is_writeable(array):
 
 
 @pytest.mark.parametrize(("learner", "n_jobs"), [(LogisticRegression(), 2), (LinearSVC(), 1)])
-def test_what_is_learned_does_not_depend_on_it(monkeypatch, learner, n_jobs):
+def test_labels_do_not_depend_on_block_size_and_files(monkeypatch, learner, n_jobs):
     X, y = make_blobs(300, centers=3, cluster_std=3, random_state=0)
     trusted = np.arange(300) % 5 == 0
     noisy = corrupt_labels(y, "symmetric", 0.4, trusted=trusted, random_state=0).y
@@ -166,7 +166,7 @@ def test_what_is_learned_does_not_depend_on_it(monkeypatch, learner, n_jobs):
 
     expected = fitted()
     monkeypatch.setattr(rowwise, "BLOCK_SIZE", 37)
-    monkeypatch.setattr(rowwise, "LARGE", 0)
+    monkeypatch.setattr(rowwise, "MIN_FILE_BYTES", 0)
     found = fitted()
     np.testing.assert_allclose(found.targets_, expected.targets_, rtol=1e-9)
     np.testing.assert_allclose(found.predict_proba(X), expected.predict_proba(X), rtol=1e-9)

@@ -1,4 +1,4 @@
-"""A run that is killed, starved or damaged ends as one that was left alone."""
+"""A run that was killed, damaged or short of disk space has the results of an undisturbed run."""
 
 import errno
 import json
@@ -30,39 +30,39 @@ STOP_SECONDS = 5.0
 
 
 def pudistill(folder, *args):
-    with (folder / "said.txt").open("w") as said:
+    with (folder / "stderr.txt").open("w") as stderr:
         return subprocess.Popen(
             [sys.executable, "-m", "pudistill", *args],
             cwd=folder,
             stdout=subprocess.DEVNULL,
-            stderr=said,
+            stderr=stderr,
             start_new_session=True,
-            # Which a script's background jobs ignore, and whatever they start.
+            # A script's background jobs, and their children, ignore SIGINT.
             preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
 
 
 def finish(process, folder):
-    assert process.wait() == 0, (folder / "said.txt").read_text()
+    assert process.wait() == 0, (folder / "stderr.txt").read_text()
 
 
 def result(run):
-    """Everything that a run says, but for how long it took."""
+    """All results of a run, except how long it took."""
     files = {path.name: path.read_bytes() for path in (run / "model").iterdir()}
     history = pd.read_csv(run / "history.csv").drop(columns="seconds")
     return files | {"labels": (run / "labels.csv").read_bytes(), "history": history.to_csv()}
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory):
-    """A run that nothing happened to."""
+def undisturbed(tmp_path_factory):
+    """A run that was not disturbed."""
     folder = tmp_path_factory.mktemp("alone") / "run"
     return fit_run(Settings.read(QUICK), folder).path
 
 
 @pytest.fixture
-def copied(alone, tmp_path):
-    return shutil.copytree(alone, tmp_path / "run")
+def copied(undisturbed, tmp_path):
+    return shutil.copytree(undisturbed, tmp_path / "run")
 
 
 def resume(folder):
@@ -88,24 +88,26 @@ WRITTEN = [
 
 
 @pytest.mark.parametrize("damage", [truncate, turn_a_bit, Path.unlink])
-def test_damaged_files_are_named_and_written_anew(alone, copied, damage):
+def test_damaged_files_are_named_and_written_again(undisturbed, copied, damage):
     assert set(WRITTEN) <= set(Run(copied)._sums)
     for name in WRITTEN:
         damage(copied / name)
-    with pytest.warns(DamagedWarning) as told:
+    with pytest.warns(DamagedWarning) as recorded:
         resume(copied)
     for name in WRITTEN:
         path = re.escape(str(copied / name))
-        said = [str(one.message) for one in told if re.match(path, str(one.message))]
-        assert said == [f"{copied / name} is missing or damaged: it is written anew."]
-    assert result(copied) == result(alone)
+        messages = [str(warning.message) for warning in recorded]
+        assert [message for message in messages if re.match(path, message)] == [
+            f"{copied / name} is missing or damaged: it is written anew."
+        ]
+    assert result(copied) == result(undisturbed)
     with pytest.raises(InputError, match="is finished: there is nothing"):
         resume(copied)
 
 
 @pytest.mark.parametrize("damage", [truncate, turn_a_bit])
 @pytest.mark.parametrize("name", ["run.json", "config.toml"])
-def test_a_damaged_file_that_says_what_to_do_is_named(copied, name, damage):
+def test_a_damaged_file_of_settings_is_named(copied, name, damage):
     damage(copied / name)
     with pytest.raises(InputError, match=rf"{name} is missing or damaged .*another --output"):
         resume(copied)
@@ -119,7 +121,7 @@ def test_a_damaged_file_is_put_aside(copied):
 
 
 @pytest.mark.parametrize("damage", [truncate, lambda path: path.write_text("")])
-def test_damaged_checksums_are_named_and_nothing_is_moved(alone, copied, damage):
+def test_damaged_checksums_are_named_and_nothing_is_moved(undisturbed, copied, damage):
     damage(copied / SUMS)
     before = sorted(path.name for path in copied.rglob("*"))
     with pytest.raises(InputError, match=f"{SUMS} is damaged: bring back a copy of it, or remove"):
@@ -127,10 +129,10 @@ def test_damaged_checksums_are_named_and_nothing_is_moved(alone, copied, damage)
     assert sorted(path.name for path in copied.rglob("*")) == before
     (copied / SUMS).unlink()
     resume(copied)
-    assert result(copied) == result(alone)
+    assert result(copied) == result(undisturbed)
 
 
-def test_a_run_whose_data_are_gone_is_left_as_it_was(copied, monkeypatch):
+def test_a_run_whose_data_are_missing_is_not_changed(copied, monkeypatch):
     turn_a_bit(copied / "report.html")
     monkeypatch.setattr("pudistill.workflow.load_data", no_data)
     with pytest.raises(InputError, match="no data"):
@@ -143,7 +145,7 @@ def no_data(settings):
     raise InputError("There are no data here.")
 
 
-def test_a_run_of_another_format_is_left_alone(copied):
+def test_a_run_of_another_format_is_not_changed(copied):
     (copied / SUMS).unlink()
     (copied / "run.json").write_text('{"format": 3}')
     with pytest.raises(InputError, match="was written in format 3"):
@@ -151,19 +153,19 @@ def test_a_run_of_another_format_is_left_alone(copied):
 
 
 @pytest.mark.parametrize("damage", [truncate, turn_a_bit, Path.unlink])
-def test_a_run_goes_on_by_its_command_where_its_settings_are_lost(alone, copied, damage):
+def test_a_run_without_its_settings_goes_on_by_its_command(undisturbed, copied, damage):
     (copied / SUMS).unlink()
     damage(copied / "config.toml")
     with pytest.raises(InputError, match=r"config.toml is missing or damaged .*repeat the command"):
         resume(copied)
     with pytest.warns(DamagedWarning, match="config.toml is missing or damaged"):
         fit_run(Settings.read(QUICK), copied)
-    assert result(copied) == result(alone)
+    assert result(copied) == result(undisturbed)
 
 
 @pytest.mark.parametrize("damage", [truncate, turn_a_bit])
 @pytest.mark.parametrize("kind", ["filter_class", "train_guides", "reference_accuracy"])
-def test_only_a_damaged_stage_is_computed_again(alone, copied, kind, damage):
+def test_only_a_damaged_stage_is_computed_again(undisturbed, copied, kind, damage):
     (copied / SUMS).unlink()
     units = sorted((copied / "units").iterdir())
     damaged = next(path for path in units if path.name.startswith(kind))
@@ -171,22 +173,22 @@ def test_only_a_damaged_stage_is_computed_again(alone, copied, kind, damage):
     damage(damaged)
     with pytest.warns(DamagedWarning, match=f"{damaged.name} is damaged"):
         resume(copied)
-    assert result(copied) == result(alone)
+    assert result(copied) == result(undisturbed)
     written = [path for path in before if path.stat().st_mtime_ns != before[path]]
     assert written == [damaged]
 
 
-def test_a_full_disk_stops_a_run_that_goes_on_when_there_is_room(
-    alone, tmp_path, monkeypatch, capsys
+def test_a_run_stopped_by_a_full_disk_goes_on_when_there_is_room(
+    undisturbed, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
-    sync, room, codes = os.fsync, 0, []
+    sync, n_left, codes = os.fsync, 0, []
 
     def write_if_there_is_room(descriptor):
-        nonlocal room
-        if room == 0:
+        nonlocal n_left
+        if n_left == 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        room -= 1
+        n_left -= 1
         sync(descriptor)
 
     options = [f"--{name.replace('_', '-')}={value}" for name, value in FITTED.items()]
@@ -194,7 +196,7 @@ def test_a_full_disk_stops_a_run_that_goes_on_when_there_is_room(
     monkeypatch.setattr(os, "fsync", write_if_there_is_room)
     n_failures = 0
     while not (tmp_path / "run" / SUMS).exists():
-        room = n_failures + 2  # files more
+        n_left = n_failures + 2  # files that can be written
         begun = (tmp_path / "run" / "run.json").exists()
         args = ["resume", "run"] if begun else ["fit", "noisy.csv", *options, "--output", "run"]
         monkeypatch.setattr(sys, "argv", ["pudistill", *args])
@@ -202,11 +204,11 @@ def test_a_full_disk_stops_a_run_that_goes_on_when_there_is_room(
             main()
         except SystemExit as stop:
             codes.append(stop.code)
-        said = capsys.readouterr().err
+        error = capsys.readouterr().err
         if codes[-1] == 2:
             n_failures += 1
-            assert re.search(r"run/\S+: No space left on device. Make room on the disk", said)
-            assert "goes on from there" in said
+            assert re.search(r"run/\S+: No space left on device. Make room on the disk", error)
+            assert "goes on from there" in error
         assert not list(tmp_path.rglob("*.writing"))
     assert n_failures >= 5
     assert set(codes) == {0, 2}
@@ -225,16 +227,16 @@ def fit_run_in(path):
 
 
 def start_with_workers(folder):
-    """Start a run, and wait until its workers are at work."""
+    """Start a run, and wait until its workers work."""
     fit = ["fit", "digits", "--learner", "svm", "--output", "run", "--n-jobs", "2"]
     fit += ["--config", "settings.toml"]
     (folder / "settings.toml").write_text('noise = "symmetric"\ndata = "digits"\n')
     process = pudistill(folder, *fit)
     log = folder / "run" / "log.jsonl"
     while not (log.exists() and '"filter"' in log.read_text()):
-        assert process.poll() is None, (folder / "said.txt").read_text()
+        assert process.poll() is None, (folder / "stderr.txt").read_text()
         time.sleep(0.05)
-    # Python itself has something to say when it is interrupted while it imports.
+    # Python itself prints a traceback when it is interrupted while it imports.
     while sum(n_threads(pid) > 1 for pid in in_session(process.pid)) < 3:
         time.sleep(0.05)
     time.sleep(1)
@@ -242,14 +244,14 @@ def start_with_workers(folder):
 
 
 def n_threads(pid):
-    """Count the threads of a process: a worker that is ready has one that watches its parent."""
+    """Return the number of threads of a process: a worker has one that checks its parent."""
     with suppress(psutil.Error):
         return psutil.Process(pid).num_threads()
     return 0
 
 
 def in_session(number):
-    """Find all processes of a session."""
+    """Return the ids of all processes of a session."""
     found = []
     for pid in psutil.pids():
         with suppress(ProcessLookupError):
@@ -257,17 +259,17 @@ def in_session(number):
     return found
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_stops_at_once_and_says_how_to_go_on(tmp_path, sent):
+@pytest.mark.parametrize("sent_signal", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_stops_at_once_and_names_the_command_to_go_on(tmp_path, sent_signal):
     process = start_with_workers(tmp_path)
     start = time.monotonic()
-    if sent == signal.SIGINT:
-        os.killpg(process.pid, sent)  # as a terminal does: workers, too
+    if sent_signal == signal.SIGINT:
+        os.killpg(process.pid, sent_signal)  # as a terminal does: workers too
     else:
-        process.send_signal(sent)
+        process.send_signal(sent_signal)
     assert process.wait() == 130
     assert time.monotonic() - start < STOP_SECONDS
-    assert (tmp_path / "said.txt").read_text().strip() == (
+    assert (tmp_path / "stderr.txt").read_text().strip() == (
         "Interrupted. Finished stages are kept in run: pudistill resume run goes on from there."
     )
     log = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
@@ -294,16 +296,16 @@ def test_kills_at_random_moments_change_nothing(tmp_path, method):
     finish(pudistill(tmp_path, "corrupt", "digits", "--output", "noisy.csv"), tmp_path)
     fit = ["fit", "noisy.csv", "--learner", "mlp", "--method", method]
     start = time.monotonic()
-    finish(pudistill(tmp_path, *fit, "--output", "alone"), tmp_path)
+    finish(pudistill(tmp_path, *fit, "--output", "undisturbed"), tmp_path)
     seconds = time.monotonic() - start
 
     process, n_kills = pudistill(tmp_path, *fit, "--output", "killed"), 0
     while n_kills < N_KILLS:
         try:
             process.wait(rng.uniform(0.05, 0.4) * seconds)
-            break  # it was faster than the next kill
+            break  # it finished before the next kill
         except subprocess.TimeoutExpired:
-            # With its workers, as a machine dies; or alone, as one that took too much memory.
+            # With its workers, as when a machine dies; or alone, as when memory runs out.
             rng.choice([os.killpg, os.kill])(process.pid, signal.SIGKILL)
             process.wait()
             n_kills += 1
@@ -313,4 +315,4 @@ def test_kills_at_random_moments_change_nothing(tmp_path, method):
     finish(process, tmp_path)
     print(f"{n_kills} kills in a run of {seconds:.0f} s")
     assert n_kills >= 5
-    assert result(tmp_path / "killed") == result(tmp_path / "alone")
+    assert result(tmp_path / "killed") == result(tmp_path / "undisturbed")

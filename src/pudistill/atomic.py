@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whatever happens while they are written."""
+"""Files that are complete or missing, whatever happens while they are written."""
 
 import hashlib
 import io
@@ -14,12 +14,12 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 
 import numpy as np
 
-TEMPORARY = ".writing"  # ends the name of a file that is not complete
+TEMPORARY = ".writing"  # suffix of a file that is not complete
 
 
 @contextmanager
 def open_atomic(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file for writing that appears under its name when the ``with`` block ends well.
+    """Open a file for writing that appears under its name when the ``with`` block succeeds.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def open_atomic(path: Path) -> Iterator[IO[bytes]]:
     >>> path.read_bytes()
     b'whole'
     """
-    with naming(path):
+    with named_in_errors(path):
         descriptor, name = tempfile.mkstemp(TEMPORARY, f".{path.name}-", path.parent)
         temporary = Path(name)
         try:
@@ -55,7 +55,7 @@ def open_atomic(path: Path) -> Iterator[IO[bytes]]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            # A temporary file is for its owner's eyes only; what we write has no reason to be.
+            # Only its owner may read a temporary file; the result gets the usual permissions.
             mask = os.umask(0)
             os.umask(mask)
             temporary.chmod(0o666 & ~mask)
@@ -65,8 +65,8 @@ def open_atomic(path: Path) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Name the file in an error of the system's, which knows a file number or a temporary name."""
+def named_in_errors(path: Path) -> Iterator[None]:
+    """Name the file in an OSError, which may name only its number or its temporary name."""
     try:
         yield
     except OSError as error:
@@ -76,9 +76,9 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def remove_leftovers(folder: Path, *, seconds_old: float = 0.0) -> None:
-    """Remove what a process that was killed left of files that it was writing.
+    """Remove the incomplete files of a process that was killed.
 
-    Where other processes may be writing, only what is at least so old.
+    `seconds_old` is the least age of a file to be removed, where other processes may be writing.
     """
     for temporary in folder.glob(f".*{TEMPORARY}"):
         with suppress(FileNotFoundError):  # another process has just completed it
@@ -96,18 +96,18 @@ def checksum_of(content: bytes) -> str:
 
 
 class Summing:
-    """A file that is written to, and the checksum of what was written.
+    """A file for writing that computes the checksum of its content.
 
     Parameters
     ----------
     file : binary file
-        Where what is written goes.
+        The file that the content is written to.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._sum = hashlib.sha256()
-        self.closed = False  # which pyarrow asks for
+        self.closed = False  # pyarrow asks for it
 
     def write(self, content: bytes) -> int:
         """Write bytes."""
@@ -115,40 +115,40 @@ class Summing:
         return self._file.write(content)
 
     def flush(self) -> None:
-        """Leave nothing in a buffer."""
+        """Write what is in a buffer."""
         self._file.flush()
 
     def tell(self) -> int:
-        """Say how many bytes have been written."""
+        """Return the number of bytes written."""
         return self._file.tell()
 
     @property
     def checksum(self) -> str:
-        """Checksum so far; see `checksum_of`."""
+        """Checksum of the content so far; see `checksum_of`."""
         return self._sum.hexdigest()
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file in one go; see `open_atomic`."""
+    """Write a whole file; see `open_atomic`."""
     with open_atomic(path) as file:
         file.write(content)
 
 
 def to_npz(arrays: dict[str, Any]) -> bytes:
-    """Put arrays into the bytes of an ``.npz`` file, in which only what shrinks is compressed."""
+    """Return arrays as the bytes of an ``.npz`` file."""
     buffer = io.BytesIO()
     with ZipFile(buffer, "w") as file:
         for name, value in arrays.items():
             array = np.asanyarray(value)
             content = io.BytesIO()
             np.lib.format.write_array(content, array, allow_pickle=False)
-            # Probabilities and files do not shrink; labels, votes and masks do.
+            # Compression shrinks labels, votes and masks, but not probabilities and files.
             method = ZIP_STORED if array.dtype.kind in "fV" else ZIP_DEFLATED
             file.writestr(ZipInfo(f"{name}.npy"), content.getvalue(), method)
     return buffer.getvalue()
 
 
 def from_npz(content: bytes) -> dict[str, np.ndarray]:
-    """Read all arrays out of the bytes of an ``.npz`` file; none of them may be a pickle."""
+    """Return the arrays in the bytes of an ``.npz`` file; none of them may be a pickle."""
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
         return dict(file)

@@ -1,4 +1,4 @@
-"""Where what runs in parallel runs: on the cores of this machine, or on the nodes of a cluster."""
+"""The choice where tasks run in parallel: the cores of this machine, or a Ray cluster."""
 
 import os
 import signal
@@ -12,29 +12,30 @@ from joblib.parallel import get_active_backend
 
 from pudistill.exceptions import InputError
 
-PATIENCE = 10.0  # seconds that a cluster has to answer
+ANSWER_SECONDS = 10.0  # that a cluster has to answer
+# Kinds of addresses: start a cluster here; find one; connect as a client.
 LOCAL, ANY, CLIENT = "local-ray", "auto", "ray://"
 
 
 @contextmanager
 def running_on(address: str | None, gpus: float = 0.0) -> Iterator[None]:
-    """Let everything that runs in parallel inside the ``with`` block run on a cluster.
+    """Run all parallel tasks inside the ``with`` block on a Ray cluster.
 
     Parameters
     ----------
     address : str or None
-        "local-ray": one that is started on this machine for the time of the block;
-        "ray://HOST:PORT", "HOST:PORT" or "auto": one that runs, which is left running. None: no
-        cluster, but whatever joblib is set to. Where Ray is connected to a cluster already,
-        "local-ray" and "auto" mean that one.
+        "local-ray": start a cluster on this machine for the time of the block;
+        "ray://HOST:PORT", "HOST:PORT" or "auto": use a running cluster and leave it running. If
+        Ray is connected already, "local-ray" and "auto" use that connection. None: no cluster;
+        joblib's configuration decides.
     gpus : float, default=0
         GPUs, or the share of one, that each task asks for.
 
     Raises
     ------
     InputError
-        If the cluster does not answer, a node lacks this version of pudistill, or no node has what
-        a task asks for.
+        If the cluster does not answer, a node lacks this version of pudistill, or no node has the
+        cores and GPUs for a task.
 
     Examples
     --------
@@ -56,7 +57,7 @@ def running_on(address: str | None, gpus: float = 0.0) -> Iterator[None]:
             f"A member cannot ask for {gpus:g} GPUs: name a share of one, or a whole number."
         )
     ray = _import_ray()
-    # Whoever has connected before goes on being connected.
+    # A connection of the caller's stays open.
     connects = not (ray.is_initialized() and address in (ANY, LOCAL))
     if connects:
         _connect(ray, address)
@@ -73,7 +74,7 @@ def running_on(address: str | None, gpus: float = 0.0) -> Iterator[None]:
 
 
 def _import_ray() -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told of it
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no reports to Ray's makers
     try:
         import ray
     except ModuleNotFoundError as error:
@@ -102,16 +103,16 @@ def _connect(ray: Any, address: str) -> None:
 
 @contextmanager
 def _explained(what: str, advice: str) -> Iterator[None]:
-    """Say in one sentence what went wrong inside the ``with`` block.
+    """Raise errors inside the ``with`` block as an `InputError` of one sentence.
 
-    SIGTERM interrupts a run afterwards as before: Ray would let it end the process.
+    Afterwards SIGTERM interrupts a run as before: Ray's handler would end the process.
     """
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
     except InputError:
         raise
-    except Exception as error:  # of any kind: Ray has no error of its own for it
+    except Exception as error:  # of any type: Ray has no error of its own for it
         raise InputError(f"{what} ({_reason(error)}): {advice}.") from error
     finally:
         if signal.getsignal(signal.SIGTERM) is not before:
@@ -119,13 +120,13 @@ def _explained(what: str, advice: str) -> Iterator[None]:
 
 
 def _check_answer(address: str) -> None:
-    """Raise an error where nobody answers: Ray itself would wait for a minute."""
+    """Raise an error if no cluster answers: Ray itself would wait for a minute."""
     if address == ANY:
         return
     host, _, port = address.removeprefix(CLIENT).rpartition(":")
     if not host or not port.isdecimal():
         raise ValueError(f"an address is {CLIENT}HOST:PORT, HOST:PORT, {ANY} or {LOCAL}")
-    socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
+    socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
     if os.environ.get("RAY_USE_TLS", "0") == "1":
         return
     try:
@@ -134,9 +135,11 @@ def _check_answer(address: str) -> None:
         raise _missing(error) from error
     with grpc.insecure_channel(f"{host}:{port}") as channel:
         try:
-            grpc.channel_ready_future(channel).result(PATIENCE)
+            grpc.channel_ready_future(channel).result(ANSWER_SECONDS)
         except grpc.FutureTimeoutError:
-            raise TimeoutError(f"what is there gave no answer for {PATIENCE:.0f} s") from None
+            raise TimeoutError(
+                f"the server there gave no answer for {ANSWER_SECONDS:.0f} s"
+            ) from None
 
 
 def _reason(error: Exception) -> str:
@@ -145,5 +148,5 @@ def _reason(error: Exception) -> str:
 
 
 def is_elsewhere() -> bool:
-    """Whether what runs in parallel here runs on a cluster."""
+    """Whether parallel tasks run on a cluster."""
     return getattr(get_active_backend()[0], "is_elsewhere", False)

@@ -1,4 +1,4 @@
-"""What callers install for everything that runs inside a ``with`` block of theirs."""
+"""Context variables that a caller sets for the duration of a ``with`` block."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ Value = TypeVar("Value")
 
 @contextmanager
 def installed(variable: ContextVar[Value], value: Value) -> Iterator[None]:
-    """Give a context variable a value inside the ``with`` block, and its former one after."""
+    """Set a context variable inside the ``with`` block, and restore its former value after it."""
     token = variable.set(value)
     try:
         yield

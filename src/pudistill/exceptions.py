@@ -1,4 +1,4 @@
-"""The errors and warnings that are meant for the person at the keyboard."""
+"""Errors and warnings whose messages are written for the user."""
 
 import sys
 import warnings
@@ -12,7 +12,7 @@ NOT_THE_USERS = {"pudistill", "sklearn", "joblib"}
 
 
 def readable(message: str) -> str:
-    """Leave out the middle of a message that quotes endless text."""
+    """Return a message without its middle, if the text that it quotes makes it too long."""
     half = LONGEST_MESSAGE // 2
     if len(message) <= LONGEST_MESSAGE:
         return message
@@ -23,8 +23,8 @@ class InputError(ValueError):
     """Something in the user's data, files or settings is wrong.
 
     The message is one sentence that names the file, row, class or value and says what to do. The
-    command line prints it without a traceback and exits with code 2. What it quotes may be of any
-    length; of a long message the middle is left out.
+    command line prints it without a traceback and exits with code 2. A long message loses its
+    middle, as it may quote text of any length.
     """
 
     def __init__(self, message: str) -> None:
@@ -36,15 +36,23 @@ class DivergedError(InputError):
 
 
 class TrustedWarning(UserWarning):
-    """What was said, or not said, about trusted samples deserves a second look."""
+    """The choice of trusted samples, or their labels, should be checked."""
 
 
 class RecoveredWarning(UserWarning):
-    """Something went wrong on the way and was put right; the message names it."""
+    """Something went wrong and was put right; the message names it."""
 
 
 class DamagedWarning(RecoveredWarning):
-    """A file could not be read, and what it held is computed again."""
+    """A file could not be read, and its content is computed again."""
+
+
+def warn_user(message: str, category: type[Warning]) -> None:
+    """Issue a warning that points at the user's line, however deep the call inside pudistill."""
+    frame, stacklevel = sys._getframe(1), 2
+    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in NOT_THE_USERS:
+        frame, stacklevel = frame.f_back, stacklevel + 1
+    warnings.warn(message, category, stacklevel=stacklevel)
 
 
 def warn_user(message: str, category: type[Warning]) -> None:
@@ -57,7 +65,7 @@ def warn_user(message: str, category: type[Warning]) -> None:
 
 @contextmanager
 def torch_extra() -> Iterator[None]:
-    """Say what to install where an import of the extra ``torch`` fails."""
+    """Raise an `InputError` that names the package to install if an import of PyTorch fails."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -70,7 +78,7 @@ def torch_extra() -> Iterator[None]:
 
 @contextmanager
 def as_input_error() -> Iterator[None]:
-    """Pass on what scikit-learn or a learner says about settings or data as an `InputError`."""
+    """Raise the ValueErrors of scikit-learn and of learners as an `InputError`."""
     try:
         yield
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Arrays that lie in files, which others open themselves instead of being sent what is in them."""
+"""Arrays in files, which another process can open itself, so that their content is not sent."""
 
 from typing import Any, NamedTuple, Self
 
@@ -8,7 +8,7 @@ from pudistill.rowwise import is_temporary
 
 
 class MappedArray(NamedTuple):
-    """Where an array lies.
+    """The place of an array in a file.
 
     Examples
     --------
@@ -31,7 +31,7 @@ class MappedArray(NamedTuple):
 
     @classmethod
     def of(cls, array: np.ndarray) -> Self | None:
-        """Say where an array lies; None if in no file that stays, or not in one piece."""
+        """Return the place of an array; None if it is in no lasting file, or not contiguous."""
         owner: Any = array
         while owner is not None and not isinstance(owner, np.memmap):
             owner = getattr(owner, "base", None)
@@ -39,11 +39,11 @@ class MappedArray(NamedTuple):
             return None
         if is_temporary(owner.filename):
             return None
-        while isinstance(owner.base, np.memmap):  # a part's own offset says nothing
+        while isinstance(owner.base, np.memmap):  # numpy gives a part the offset of the whole
             owner = owner.base
         start = owner.offset + array.ctypes.data - owner.ctypes.data
         return cls(str(owner.filename), array.dtype, start, array.shape)
 
     def open(self) -> np.memmap:
-        """Map it, to be read."""
+        """Map the array, read-only."""
         return np.memmap(self.path, self.dtype, "r", self.offset, self.shape)

@@ -1,8 +1,8 @@
-"""Progress of long work, shown where somebody is watching and silent everywhere else.
+"""Progress of long work, for a display or a callback that the caller installs.
 
 Long loops announce themselves with :func:`stage`. Nothing is shown until a caller, normally the
-command line, installs a display with :func:`display`. Whoever wants to see what networks know after
-each epoch, as an experiment does, installs :func:`watching`.
+command line, installs a display with :func:`display`. A caller that measures networks after each
+epoch, as an experiment does, installs a callback with :func:`watching`.
 """
 
 import logging
@@ -19,24 +19,26 @@ Advance = Callable[..., None]
 
 
 class Display(Protocol):
-    """Anything that can show one bar per stage."""
+    """An object that can show one bar per stage."""
 
     def task(self, name: str, total: int) -> AbstractContextManager[Advance]:
-        """Show a bar for `total` steps; for the result see `stage`."""
+        """Show a bar for `total` steps; yields `advance`, see `stage`."""
         ...
 
 
+# Takes the number of epochs that networks have been trained for, from 1, and the networks.
+EpochCallback = Callable[[int, Sequence[Any]], None]
+
+# Context variables, because loops lie deep: every function between the caller and a loop would
+# pass both on, and scikit-learn's `fit(X, y)`, which stands between too, has no parameter for them.
 _display: ContextVar[Display | None] = ContextVar("pudistill_display", default=None)
-
-
-Watch = Callable[[int, Sequence[Any]], None]
-"""Takes the number of epochs that networks have been trained for, from 1, and the networks."""
-
-_watch: ContextVar[Watch | None] = ContextVar("pudistill_watch", default=None)
+_epoch_callback: ContextVar[EpochCallback | None] = ContextVar(
+    "pudistill_epoch_callback", default=None
+)
 
 
 def ignore(steps: int = 1, detail: str = "", *, to: int | None = None) -> None:
-    """Advance nothing: nobody is watching."""
+    """Advance no bar: there is no display."""
 
 
 @contextmanager
@@ -46,15 +48,15 @@ def stage(name: str, total: int) -> Iterator[Advance]:
     Parameters
     ----------
     name : str
-        What is being done, for example ``"filter"``.
+        Name of the work, for example ``"filter"``.
     total : int
-        How many steps it takes.
+        Number of steps.
 
     Yields
     ------
     advance : callable
-        ``advance(steps=1, detail="", *, to=None)``, to be called as the work goes on; `to` says
-        how many steps are done in all, where some were spared.
+        ``advance(steps=1, detail="", *, to=None)``, to be called as the work goes on; `to` is the
+        number of steps that are done in all, if some had not to be done again.
 
     Examples
     --------
@@ -82,18 +84,18 @@ def display(shown: Display) -> Iterator[None]:
 
 
 @contextmanager
-def watching(watch: Watch) -> Iterator[None]:
-    """Call `watch` after each epoch of all networks, but members, that train in this block."""
-    with installed(_watch, watch):
+def watching(callback: EpochCallback) -> Iterator[None]:
+    """Call `callback` after each epoch of all networks that train in this block, except members."""
+    with installed(_epoch_callback, callback):
         yield
 
 
-def is_watched() -> bool:
-    """Whether somebody wants to see networks after each epoch."""
-    return _watch.get() is not None
+def has_epoch_callback() -> bool:
+    """Whether a callback is installed."""
+    return _epoch_callback.get() is not None
 
 
 def epoch_ended(epoch: int, networks: Sequence[Any]) -> None:
-    """Tell whoever is watching that networks have been trained for another epoch."""
-    if (watch := _watch.get()) is not None:
-        watch(epoch, networks)
+    """Call the epoch callback, if one is installed."""
+    if (callback := _epoch_callback.get()) is not None:
+        callback(epoch, networks)

@@ -1,4 +1,4 @@
-"""Warnings, taken down while they are given, so that they can be told again."""
+"""Warnings, recorded while they are issued, so that another process can issue them again."""
 
 import threading
 import warnings
@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from pudistill.exceptions import DamagedWarning, RecoveredWarning, TrustedWarning
+from pudistill.exceptions import DamagedWarning, RecoveredWarning, TrustedWarning, warn_user
 
-OWN_CATEGORIES = {one.__name__: one for one in (DamagedWarning, RecoveredWarning, TrustedWarning)}
+OWN_CATEGORIES = {
+    category.__name__: category for category in (DamagedWarning, RecoveredWarning, TrustedWarning)
+}
 
 
-class Told(NamedTuple):
+class RecordedWarning(NamedTuple):
     """A warning as it can be stored."""
 
     category: str
@@ -19,10 +21,10 @@ class Told(NamedTuple):
 
 
 @contextmanager
-def listening(hear: Callable[[Told], None]) -> Iterator[None]:
-    """Call `hear` for each warning that is given inside the ``with`` block, and shown as ever.
+def record_warnings(record: Callable[[RecordedWarning], None]) -> Iterator[None]:
+    """Call `record` for each warning inside the ``with`` block; it is shown as always.
 
-    In threads nothing is heard: how warnings are shown is one thing for the whole process.
+    In threads nothing is recorded: how warnings are shown is a setting of the whole process.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -30,15 +32,17 @@ def listening(hear: Callable[[Told], None]) -> Iterator[None]:
     with warnings.catch_warnings():
         show = warnings.showwarning
 
-        def heard(message: Warning | str, category: type[Warning], *where: object) -> None:
-            hear(Told(category.__name__, str(message)))
+        def record_and_show(
+            message: Warning | str, category: type[Warning], *where: object
+        ) -> None:
+            record(RecordedWarning(category.__name__, str(message)))
             show(message, category, *where)  # type: ignore[arg-type]
 
-        warnings.showwarning = heard  # type: ignore[assignment]
+        warnings.showwarning = record_and_show  # type: ignore[assignment]
         yield
 
 
-def tell_again(told: Iterable[Told]) -> None:
-    """Give warnings of ours again that were given in another process."""
-    for one in told:
-        warnings.warn(one.message, OWN_CATEGORIES[one.category], stacklevel=2)
+def repeat_warnings(recorded: Iterable[RecordedWarning]) -> None:
+    """Issue the package's own warnings again that another process has recorded."""
+    for warning in recorded:
+        warn_user(warning.message, OWN_CATEGORIES[warning.category])

@@ -1,21 +1,20 @@
-"""Arrays too large for memory: their rows are computed into a file, some at a time, and mapped.
+"""Arrays too large for memory: their rows are computed into a file, block by block, and mapped.
 
-Beside the ``.npy`` file lies one of checksums, a line for each block of rows that is finished. So
-what was interrupted goes on where it was, and a block that is damaged is computed again.
+Beside the ``.npy`` file lies a file of checksums, with a line for each block of rows that is
+finished. So an interrupted computation goes on where it was, and a damaged block is computed again.
 """
 
 import io
 import os
 import re
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
 
-from pudistill.atomic import checksum_of, naming, write_atomic
-from pudistill.exceptions import DamagedWarning
+from pudistill.atomic import checksum_of, named_in_errors, write_atomic
+from pudistill.exceptions import DamagedWarning, warn_user
 
 BLOCK_SIZE = 256  # rows that an interruption may cost
 
@@ -26,19 +25,19 @@ def computed_rows(
     compute: Callable[[slice], np.ndarray],
     advance: Callable[..., None],
 ) -> np.memmap:
-    """Map an array, after computing the rows that its file does not have yet.
+    """Map an array, after computing the rows that its file lacks.
 
     Parameters
     ----------
     path : Path
-        An ``.npy`` file, whose name says what it is computed from. Another process that wants the
-        same waits.
+        An ``.npy`` file, whose name identifies what it is computed from. Another process that
+        wants the same file waits.
     shape : (int, int)
         Number of rows, and of columns.
     compute : callable
         Takes a slice of rows, and returns them.
     advance : callable
-        Is told how many rows are there; see :func:`pudistill.progress.stage`.
+        Called with the number of rows that are done; see :func:`pudistill.progress.stage`.
 
     Returns
     -------
@@ -66,21 +65,21 @@ def computed_rows(
     blocks = [
         slice(start, min(start + BLOCK_SIZE, shape[0])) for start in range(0, shape[0], BLOCK_SIZE)
     ]
-    with naming(path.parent):
+    with named_in_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         file = _RowFile(path, shape)
-        known = file.check(blocks)
-        advance(to=sum(blocks[n].stop - blocks[n].start for n in known))
+        finished = file.check(blocks)
+        advance(to=sum(blocks[n].stop - blocks[n].start for n in finished))
         for n, rows in enumerate(blocks):
-            if n not in known:
+            if n not in finished:
                 file.write(n, rows, compute(rows))
                 advance(rows.stop - rows.start)
     return np.memmap(path, np.float32, "r", len(file.header), shape)
 
 
 class _RowFile:
-    """The file of rows, and that of their checksums."""
+    """The file of rows, and the file of their checksums."""
 
     def __init__(self, path: Path, shape: tuple[int, int]) -> None:
         self.path, self.sums = path, path.with_suffix(".sums")
@@ -91,35 +90,34 @@ class _RowFile:
         self.header = header.getvalue()
 
     def check(self, blocks: list[slice]) -> set[int]:
-        """Find the blocks that are whole, and make ready to write the others."""
-        said = self._said()
-        whole = {n for n in said if n < len(blocks) and self._sum_of(blocks[n]) == said[n]}
-        n_damaged = len(said) - len(whole)
+        """Return the numbers of the blocks that are whole; the others can be written after it."""
+        sums = self._read_sums()
+        whole = {n for n in sums if n < len(blocks) and self._sum_of(blocks[n]) == sums[n]}
+        n_damaged = len(sums) - len(whole)
         if n_damaged:
-            warnings.warn(
+            warn_user(
                 f"{self.path} is damaged: {n_damaged} of its {len(blocks)} blocks of rows are "
                 "computed again.",
                 DamagedWarning,
-                stacklevel=3,
             )
         self._store(0, self.header)
-        write_atomic(self.sums, "".join(f"{n} {said[n]}\n" for n in sorted(whole)).encode())
+        write_atomic(self.sums, "".join(f"{n} {sums[n]}\n" for n in sorted(whole)).encode())
         return whole
 
     def write(self, n: int, rows: slice, values: np.ndarray) -> None:
-        """Write a block, and only when it is there that it is."""
+        """Write a block, and after it its checksum, which marks it as finished."""
         content = np.ascontiguousarray(values, np.float32).tobytes()
         self._store(len(self.header) + rows.start * self.row_size, content)
-        with naming(self.sums), self.sums.open("a") as file:
+        with named_in_errors(self.sums), self.sums.open("a") as file:
             file.write(f"{n} {checksum_of(content)}\n")
 
-    def _said(self) -> dict[int, str]:
-        """Checksums by number of block; a line that was cut off does not count."""
+    def _read_sums(self) -> dict[int, str]:
+        """Return checksums by number of block, without a line that a crash cut off."""
         if not (self.path.is_file() and self.sums.is_file()):
             return {}
         lines = self.sums.read_text(errors="replace").splitlines()
-        found = [re.fullmatch(r"(\d{1,12}) ([0-9a-f]{64})", line) for line in lines]
-        return {int(one[1]): one[2] for one in found if one is not None}
+        matches = [re.fullmatch(r"(\d{1,12}) ([0-9a-f]{64})", line) for line in lines]
+        return {int(match[1]): match[2] for match in matches if match is not None}
 
     def _sum_of(self, rows: slice) -> str:
         with self.path.open("rb") as file:
@@ -127,8 +125,11 @@ class _RowFile:
             return checksum_of(file.read((rows.stop - rows.start) * self.row_size))
 
     def _store(self, position: int, content: bytes) -> None:
-        # Written, and not through the map: a full disk is then an error and no crash.
-        with naming(self.path), self.path.open("r+b" if self.path.exists() else "xb") as file:
+        # Not through a memory map, where a full disk kills the process instead of raising an error.
+        with (
+            named_in_errors(self.path),
+            self.path.open("r+b" if self.path.exists() else "xb") as file,
+        ):
             file.seek(position)
             file.write(content)
             file.flush()

@@ -1,4 +1,4 @@
-"""Arrays with a row a sample: computed some rows at a time, and in a temporary file where large.
+"""Arrays with one row per sample: filled block by block, and in a temporary file if large.
 
 So memory does not grow with the samples. Predictions and pseudo-labels of a million samples would
 fill gigabytes, as each step makes several arrays of them.
@@ -15,17 +15,17 @@ from typing import Any
 
 import numpy as np
 
-# Rows that are computed at once.
+# Rows of a block.
 BLOCK_SIZE = 16_384
-# Bytes from which on an array lies in a file.
-LARGE = 16 * 2**20
-# Files at a time: each takes two of the descriptors of which a process mostly has 1,024.
-MOST_FILES = 100
+# Size from which on an array lies in a file.
+MIN_FILE_BYTES = 16 * 2**20
+# Files at a time: each takes two file descriptors, of which a process mostly has 1,024.
+MAX_FILES = 100
 _files: weakref.WeakSet = weakref.WeakSet()
 
 
 def empty(shape: tuple[int, ...], dtype: Any = np.float64) -> np.ndarray:
-    """Make room for an array: in memory, or, where it is large, in a temporary file.
+    """Allocate an array: in memory, or, if it is large, in a temporary file.
 
     Parameters
     ----------
@@ -37,35 +37,36 @@ def empty(shape: tuple[int, ...], dtype: Any = np.float64) -> np.ndarray:
     Returns
     -------
     array : ndarray of shape `shape`
-        Values are arbitrary. A file is one without a name, where ``TMPDIR`` says, so that nothing
-        is left of it, however the process ends. Where the disk has no room for it, or the system
-        is not Linux, the array is in memory after all.
+        Values are arbitrary. The file has no name and lies in ``TMPDIR``, so that nothing is left
+        of it, however the process ends. If the disk has no room for it, or the system is not
+        Linux, the array is in memory after all.
     """
-    room = in_file(shape, dtype)
-    return np.empty(shape, dtype) if room is None else room
+    array = in_file(shape, dtype)
+    return np.empty(shape, dtype) if array is None else array
 
 
 def in_file(shape: tuple[int, ...], dtype: Any = np.float64) -> np.ndarray | None:
-    """Make room for a large array in a file, see `empty`; None where it belongs into memory."""
+    """Allocate a large array in a file, see `empty`; None if it belongs into memory."""
     dtype = np.dtype(dtype)
     size = int(np.prod(shape)) * dtype.itemsize
-    if size < max(LARGE, 1) or len(_files) >= MOST_FILES:
+    if size < max(MIN_FILE_BYTES, 1) or len(_files) >= MAX_FILES:
         return None
     try:
         file = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the array)
     except OSError:
         return None
     try:
-        # Room is taken now: a disk that is full when pages are written would kill the process.
+        # Allocated now: a disk that is full when pages are written would kill the process.
         os.posix_fallocate(file.fileno(), 0, size)
         if parent_process() is not None:
-            # Of a worker: what it returns is sent, as its file goes when the worker forgets it.
+            # In a worker the file has no path for others: its arrays are sent by content, as the
+            # file is gone when the worker forgets it.
             with file:
                 return np.frombuffer(mmap(file.fileno(), size), dtype).reshape(shape)
-        # A name by which worker processes open it, too, as long as it is used here.
+        # A path by which worker processes open it too, as long as it is used here.
         path = f"/proc/{os.getpid()}/fd/{file.fileno()}"
         if not os.path.samestat(Path(path).stat(), os.fstat(file.fileno())):
-            raise OSError("/proc tells of other processes than this one's")
+            raise OSError("/proc shows the processes of another namespace")
         mapped = np.memmap(path, dtype, "r+", shape=shape)
     except (OSError, AttributeError):  # AttributeError: not Linux
         file.close()
@@ -76,7 +77,7 @@ def in_file(shape: tuple[int, ...], dtype: Any = np.float64) -> np.ndarray | Non
 
 
 def is_in_file(array: np.ndarray) -> bool:
-    """Whether an array is one of this process that lies in a file."""
+    """Whether an array lies in a file that this process has opened."""
     return isinstance(array, np.memmap) or isinstance(array.base, np.memmap)
 
 
@@ -86,14 +87,14 @@ def is_temporary(path: str | os.PathLike[str]) -> bool:
 
 
 def rowwise(function: Callable[..., np.ndarray], *arrays: Any) -> np.ndarray:
-    """Apply a function that knows no row but its own, to some rows at a time.
+    """Apply a function that treats each row on its own, block by block.
 
     Parameters
     ----------
     function : callable
         Takes rows of each array and returns as many, of shape (n, ...).
     *arrays : ndarrays of n_samples rows
-        What it is applied to.
+        Its arguments.
 
     Returns
     -------
@@ -114,14 +115,14 @@ def rowwise(function: Callable[..., np.ndarray], *arrays: Any) -> np.ndarray:
 
 
 def computed(function: Callable[[slice], np.ndarray], n_rows: int) -> np.ndarray:
-    """Compute rows some at a time.
+    """Compute an array block by block.
 
     Parameters
     ----------
     function : callable
-        Returns the rows that a slice stands for, of shape (n, ...).
+        Takes a slice of rows, and returns them, of shape (n, ...).
     n_rows : int
-        How many there are.
+        Number of rows.
 
     Returns
     -------
@@ -137,10 +138,10 @@ def computed(function: Callable[[slice], np.ndarray], n_rows: int) -> np.ndarray
         part = slice(start, min(start + BLOCK_SIZE, n_rows))
         result[part] = function(part)
     if isinstance(result.base, np.memmap):
-        result.base.mode = "r"  # no worker that it is given to can change it
+        result.base.mode = "r"  # workers map it with this mode, and cannot change it
     return result
 
 
 def take_rows(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Take rows of an array; see `empty`."""
-    return rowwise(lambda some: array[some], rows)
+    """Return rows of an array; see `empty`."""
+    return rowwise(lambda block: array[block], rows)

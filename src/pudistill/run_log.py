@@ -1,4 +1,4 @@
-"""The log of a run: a JSON object a line, for people and programs to search."""
+"""The log of a run: one JSON object per line, for people and programs to search."""
 
 import json
 import logging
@@ -9,16 +9,17 @@ from pathlib import Path
 
 from pythonjsonlogger.json import JsonFormatter
 
-from pudistill.recording import OWN_CATEGORIES, Told, listening
+from pudistill.recording import OWN_CATEGORIES, RecordedWarning, record_warnings
 
 LOG = "log.jsonl"
-LARGEST, N_OLDER = 5_000_000, 3  # bytes of a file, and files that are kept besides the last one
+LARGEST = 5_000_000  # bytes of a file
+N_OLDER = 3  # files that are kept besides the current one
 _package = logging.getLogger("pudistill")
 
 
 @contextmanager
 def logged_to(folder: Path) -> Iterator[None]:
-    """Append what happens inside the ``with`` block, warnings too, to the log of a run."""
+    """Append all events and warnings inside the ``with`` block to the log of a run."""
     handler = RotatingFileHandler(
         folder / LOG, maxBytes=LARGEST, backupCount=N_OLDER, encoding="utf-8"
     )
@@ -30,27 +31,27 @@ def logged_to(folder: Path) -> Iterator[None]:
             json_ensure_ascii=False,
         )
     )
-    # A full disk stops a run where it writes results, not where it talks of them.
+    # A full disk shall stop a run where it writes results, not where it logs.
     handler.handleError = lambda record: None  # type: ignore[method-assign]  # noqa: ARG005
     level = _package.level
     _package.addHandler(handler)
     _package.setLevel(logging.INFO)
     try:
-        with listening(_note):
+        with record_warnings(_log_warning):
             yield
     finally:
         _package.setLevel(level)
         _package.removeHandler(handler)
-        with suppress(OSError):  # what the full disk had no room for
+        with suppress(OSError):  # the disk is full
             handler.close()
 
 
-def _note(told: Told) -> None:
-    _package.warning(told.message, extra={"category": told.category})
+def _log_warning(warning: RecordedWarning) -> None:
+    _package.warning(warning.message, extra={"category": warning.category})
 
 
 def warnings_in(folder: Path) -> list[str]:
-    """Return our own warnings in the log of a run, each once, however often it was resumed."""
+    """Return the package's own warnings in the log of a run, each once, in order."""
     names = [f"{LOG}.{n}" for n in range(N_OLDER, 0, -1)] + [LOG]
     found: dict[str, None] = {}
     for path in (folder / name for name in names):
@@ -61,6 +62,6 @@ def warnings_in(folder: Path) -> list[str]:
                 record = json.loads(line)
                 if record["category"] in OWN_CATEGORIES:
                     found[str(record["event"])] = None
-            except (ValueError, TypeError, KeyError, RecursionError):  # a line that a crash has cut
+            except (ValueError, TypeError, KeyError, RecursionError):  # a crash cut the line off
                 continue
     return list(found)

@@ -1,4 +1,4 @@
-"""Fitted learners as bytes and back: networks by safetensors, all others by skops; no pickles."""
+"""Fitted learners as bytes and back: networks by safetensors, others by skops, none by pickle."""
 
 import io
 import json
@@ -14,8 +14,8 @@ import numpy as np
 
 from pudistill.exceptions import InputError, torch_extra
 
-# What a stored scikit-learn learner may be made of besides what skops trusts on its own. These
-# classes hold numbers and other learners; building one runs nothing that the file chose.
+# Types that a stored scikit-learn learner may contain besides those that skops trusts. They hold
+# numbers and other learners; building one runs no code that the file chooses.
 STORABLE_TYPES = [
     "numpy.dtype",
     "sklearn._loss.link.Interval",
@@ -34,18 +34,20 @@ STORABLE_TYPES = [
     "sklearn.tree._tree.Tree",
 ]
 
-SKOPS_SCHEMA = "schema.json"  # of a skops file: which objects there are, and in which files arrays
+SKOPS_SCHEMA = "schema.json"  # in a skops file: its objects, and the files of their arrays
+# scikit-learn's bridge to PyTorch, a package of its own.
+TORCH_BRIDGE = "sklearn.externals.array_api_compat.torch"
 
 
 class Stored(NamedTuple):
-    """A fitted learner, put into bytes.
+    """A fitted learner as bytes.
 
     Attributes
     ----------
     content : bytes
         A safetensors file of a network, a skops file of any other learner.
     network : dict or None
-        What else it takes to build a network again, fit for JSON.
+        Parameters to build a network again, fit for JSON.
     """
 
     content: bytes
@@ -53,27 +55,27 @@ class Stored(NamedTuple):
 
     @property
     def needs_module(self) -> bool:
-        """Whether the network's factory is the user's, which no file may name."""
+        """Whether `restore` needs the user's factory of the network."""
         return self.network is not None and isinstance(self.network["params"]["module"], dict)
 
 
 def suffix_of(network: dict[str, Any] | None) -> str:
-    """Return the ending of the name of a file of `Stored.content`."""
+    """Return the file extension for `Stored.content`."""
     return "skops" if network is None else "safetensors"
 
 
 def dump(learner: Any) -> Stored:
-    """Put a fitted learner into bytes.
+    """Return a fitted learner as bytes.
 
     Parameters
     ----------
     learner : fitted estimator
-        See `check_storable`.
+        A network of the package, or a learner of the types that skops trusts and `STORABLE_TYPES`.
 
     Returns
     -------
     stored : Stored
-        What `restore` makes the learner of.
+        For `restore`.
 
     Raises
     ------
@@ -83,7 +85,7 @@ def dump(learner: Any) -> Stored:
     if not is_network(learner):
         try:
             return Stored(_canonical(_skops_io().dumps(learner)), None)
-        except Exception as error:  # skops raises whatever the object's own state makes it raise
+        except Exception as error:  # of any type: the learner's own state may raise it
             raise InputError(
                 f"{type(learner).__name__} cannot be stored by skops ({error}): choose another "
                 "learner."
@@ -96,9 +98,9 @@ def dump(learner: Any) -> Stored:
 
 
 def _canonical(content: bytes) -> bytes:
-    """Write a skops file anew, so that the same learner is the same bytes, in whatever process.
+    """Rewrite a skops file, so that the same learner gives the same bytes in every process.
 
-    skops numbers objects by where they lie in memory, and zip files hold the time.
+    skops numbers objects by their addresses in memory, and zip files hold the time.
     """
     with ZipFile(io.BytesIO(content)) as file:
         parts = {name: file.read(name) for name in file.namelist()}
@@ -109,19 +111,19 @@ def _canonical(content: bytes) -> bytes:
 
     def renumber(node: Any) -> None:
         if isinstance(node, list):
-            for one in node:
-                renumber(one)
+            for child in node:
+                renumber(child)
         if not isinstance(node, dict):
             return
         if isinstance(node.get("__id__"), int):
-            # Which texts and numbers are one object is an accident of how they came about.
-            shared = node["__id__"] if node.get("__loader__") != "JsonNode" else object()
-            node["__id__"] = numbers.setdefault(shared, next(fresh))
+            # Whether equal texts or numbers are one object is an accident of the process.
+            address = node["__id__"] if node.get("__loader__") != "JsonNode" else object()
+            node["__id__"] = numbers.setdefault(address, next(fresh))
         if isinstance(node.get("file"), str):
             suffix = PurePosixPath(node["file"]).suffix
             node["file"] = names.setdefault(node["file"], f"{len(names)}{suffix}")
-        for one in node.values():
-            renumber(one)
+        for child in node.values():
+            renumber(child)
 
     renumber(schema)
     written = {names[name]: part for name, part in parts.items()}
@@ -139,10 +141,9 @@ def restore(stored: Stored, *, module: Any = None) -> Any:
     Parameters
     ----------
     stored : Stored
-        As from `dump`.
+        As `dump` returns it.
     module : callable, default=None
-        The network's factory, if it was one of the user's: none is imported because a file names
-        it.
+        The network's factory, if it is a user's: it is not imported because a file names it.
 
     Returns
     -------
@@ -161,7 +162,7 @@ def restore(stored: Stored, *, module: Any = None) -> Any:
 
 
 def check_storable(learner: Any, X: Any, codes: np.ndarray) -> None:
-    """Refuse a learner that cannot be stored, before hours are spent on it.
+    """Raise an error if a learner cannot be stored, before hours are spent on it.
 
     Parameters
     ----------
@@ -189,36 +190,41 @@ def check_storable(learner: Any, X: Any, codes: np.ndarray) -> None:
     targets = one_hot(codes, int(codes.max()) + 1)
     try:
         fitted = train(Training(learner, X, targets, role="student", seed=0))
-    except Exception as error:  # whatever a learner of the user's choice raises
+    except Exception as error:  # of any type: the learner is the user's
         raise InputError(
             f"{name} cannot be fitted on the trusted samples ({error}): choose another learner."
         ) from error
     content = dump(fitted).content
-    unknown = sorted({*_skops_io().get_untrusted_types(data=content)} - {*STORABLE_TYPES})
-    if unknown:
+    if unknown := unknown_types(content):
         raise InputError(
             f"{name} cannot be stored safely, because it holds "
             f"{', '.join(unknown[:3])}: choose another learner."
         )
 
 
+def unknown_types(content: bytes) -> list[str]:
+    """Return the types in a skops file that are trusted neither by skops nor by the package."""
+    return sorted({*_skops_io().get_untrusted_types(data=content)} - {*STORABLE_TYPES})
+
+
 def is_network(learner: Any) -> bool:
-    """Whether a learner is one of the project's networks."""
+    """Whether a learner is one of the package's networks."""
     return hasattr(learner, "to_state")
 
 
 def _skops_io() -> ModuleType:
-    """Import skops, but not PyTorch with it.
+    """Import skops without importing PyTorch, which would take two thirds of the time.
 
-    skops walks through all of scikit-learn, whose bridge to PyTorch it imports on the way where
-    PyTorch is installed: three quarters of the time, for nothing.
+    skops imports all packages of scikit-learn to list its estimators; of these only the bridge to
+    PyTorch, which holds none, imports PyTorch. So this one import fails meanwhile, which skops
+    skips.
     """
-    hides = "torch" not in sys.modules and "skops.io" not in sys.modules
-    if hides:
-        sys.modules["torch"] = None  # type: ignore[assignment]  # so that importing it fails
+    blocks = TORCH_BRIDGE not in sys.modules and "skops.io" not in sys.modules
+    if blocks:
+        sys.modules[TORCH_BRIDGE] = None  # type: ignore[assignment]  # Python's way to block it
     try:
         import skops.io
     finally:
-        if hides:
-            del sys.modules["torch"]
+        if blocks:
+            del sys.modules[TORCH_BRIDGE]
     return skops.io

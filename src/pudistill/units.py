@@ -1,14 +1,13 @@
-"""Finished stages, kept so that nothing is computed twice.
+"""Finished stages, stored so that nothing is computed twice.
 
-Whoever has a place for stages installs it with :func:`keeping`; a stage that is worth it asks with
-:func:`kept` for what was computed before, and is computed if there is nothing, or nobody keeps any.
+A caller that has a cache installs it with :func:`keeping`. A stage that is worth storing calls
+:func:`kept`: its result is read if the cache has it, and computed otherwise, or without a cache.
 """
 
 import inspect
 import json
 import logging
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -23,85 +22,120 @@ from pudistill import __version__
 from pudistill.atomic import checksum_of, from_npz, to_npz, write_atomic
 from pudistill.context import installed
 from pudistill.data.lazy_pictures import is_lazy
-from pudistill.exceptions import DamagedWarning, InputError
-from pudistill.recording import OWN_CATEGORIES, Told, listening, tell_again
+from pudistill.exceptions import DamagedWarning, InputError, warn_user
+from pudistill.recording import (
+    OWN_CATEGORIES,
+    RecordedWarning,
+    record_warnings,
+    repeat_warnings,
+)
 from pudistill.storage import Stored, dump, restore
-
-# Work that a crash may cost; more often would cost more than it saves.
-CHECKPOINT_SECONDS = 5.0
-CHECKSUM_BYTES = 64
-File = tuple[Path, bytes]
-log = logging.getLogger(__name__)
 
 
 class Checkpoint:
-    """What a stage has done so far, so that it can go on there.
-
-    Parameters
-    ----------
-    path : Path or None, default=None
-        Where it is kept; None: nowhere.
-
-    Attributes
-    ----------
-    told : list of Told
-        Warnings that the stage has given so far.
-    """
-
-    def __init__(self, path: Path | None = None) -> None:
-        self.path = path
-        self.told: list[Told] = []
-        self._saved = time.monotonic()
+    """How far a stage is, so that an interrupted one goes on there; this one stores nothing."""
 
     @property
     def is_due(self) -> bool:
-        """Whether enough has been done since it was last saved."""
-        return self.path is not None and time.monotonic() - self._saved >= CHECKPOINT_SECONDS
-
-    def hear(self, one: Told) -> None:
-        """Take down a warning of ours, but of files: the next process may find them whole."""
-        if one.category in OWN_CATEGORIES and one.category != DamagedWarning.__name__:
-            self.told.append(one)
+        """Whether enough has been done since the last `save`."""
+        return False
 
     def load(self) -> dict[str, Any] | None:
-        """Return what was saved last; None if there is nothing that can be read."""
-        kept = None if self.path is None else _read(self.path)
-        if kept is None:
-            return None
-        tell_again(kept.told)
-        log.info("goes on", extra={"file": str(self.path)})
-        return kept.parts
+        """Return what was saved last; None if nothing that can be read was saved."""
+        return None
 
     def save(self, **parts: Any) -> None:
-        """Keep arrays, fitted learners, and lists or dictionaries of these."""
-        if self.path is not None:
-            with suppress(InputError):  # a learner that no file can hold
-                _write(self.path, _content(_Kept(parts, self.told)))
-            self._saved = time.monotonic()
+        """Save arrays, fitted learners, and lists or dictionaries of these."""
 
     def remove(self) -> None:
-        """Forget it: the stage is finished."""
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
+        """Remove the checkpoint: the stage is finished."""
 
 
 NOWHERE = Checkpoint()
+# A context variable, as scikit-learn's `fit(X, y)` has no parameter for it: the network that saves
+# its training may be the last step of a user's pipeline.
+_checkpoint: ContextVar[Checkpoint] = ContextVar("pudistill_checkpoint", default=NOWHERE)
+
+
+@contextmanager
+def saving_to(checkpoint: Checkpoint) -> Iterator[None]:
+    """Let the training of a network inside the ``with`` block save its progress."""
+    with installed(_checkpoint, checkpoint):
+        yield
+
+
+def current_checkpoint() -> Checkpoint:
+    """Return the checkpoint that a network's training saves its progress to."""
+    return _checkpoint.get()
+
+
+# Seconds of work that a crash may cost: saving more often would cost more than it spares.
+CHECKPOINT_SECONDS = 5.0
+CHECKSUM_BYTES = 64
+StageFile = tuple[Path, bytes]
+log = logging.getLogger(__name__)
+
+
+class FileCheckpoint(Checkpoint):
+    """A checkpoint in a file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    recorded : list of RecordedWarning
+        Warnings that the stage has issued so far; they are saved with its results, and issued
+        again by `load`.
+    """
+
+    def __init__(self, path: Path, recorded: list[RecordedWarning]) -> None:
+        self.path = path
+        self.recorded = recorded
+        self._last_saved = time.monotonic()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the last `save` was `CHECKPOINT_SECONDS` ago."""
+        return time.monotonic() - self._last_saved >= CHECKPOINT_SECONDS
+
+    def load(self) -> dict[str, Any] | None:
+        """Return what was saved last; None if nothing that can be read was saved."""
+        stored = _read(self.path)
+        if stored is None:
+            return None
+        repeat_warnings(stored.recorded)
+        log.info("goes on", extra={"file": str(self.path)})
+        return stored.parts
+
+    def save(self, **parts: Any) -> None:
+        """Save arrays, fitted learners, and lists or dictionaries of these."""
+        with suppress(InputError):  # a learner that no file can hold
+            _write(self.path, _to_bytes(_StoredStage(parts, self.recorded)))
+        self._last_saved = time.monotonic()
+
+    def remove(self) -> None:
+        """Remove the file: the stage is finished."""
+        self.path.unlink(missing_ok=True)
 
 
 class Units:
-    """Finished stages, each kept under a hash of everything it was computed from.
+    """Finished stages, each stored under a hash of everything it was computed from.
 
-    A stage that is read instead of computed gives the warnings again that it gave then. It has
-    joblib.Memory's interface, as far as an estimator's `memory` needs it, without pickles.
+    A stage that is read instead of computed issues its warnings again. The interface is that of
+    joblib.Memory, as far as an estimator's `memory` needs it, without pickles.
 
     Parameters
     ----------
     folder : Path
         Where the files are.
+    collected : list of (Path, bytes), default=None
+        Filled with the files that this machine cannot write, because it does not see the run's
+        folder: see `caching_in_worker`.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, collected: list[StageFile] | None = None) -> None:
         self.folder = folder.absolute()  # workers may have another working directory
+        self.collected = [] if collected is None else collected
 
     def cache(self, func: Callable, ignore: Sequence[str] = ()) -> Callable:
         """Wrap a function, so that it runs once per input.
@@ -109,20 +143,19 @@ class Units:
         Parameters
         ----------
         func : callable
-            Returns a NamedTuple, which is its return annotation, of arrays, fitted learners, and
-            lists or dictionaries of these. If it has a parameter `checkpoint`, it is passed a
-            `Checkpoint`.
+            Returns a NamedTuple of arrays, fitted learners, and lists or dictionaries of these,
+            and has it as return annotation. A parameter `checkpoint` is passed a `Checkpoint`.
         ignore : sequence of str
             Parameters that do not change the result.
 
         Returns
         -------
         cached : callable
-            The same function.
+            The same function. Its attribute `lookup` takes the same arguments and returns the
+            stored result, or None.
         """
         signature = inspect.signature(func)
         result_type = get_type_hints(func)["return"]
-
         name = func.__name__.strip("_")
 
         def path_of(*args: Any, **kwargs: Any) -> Path:
@@ -133,16 +166,17 @@ class Units:
             return self.folder / f"{name}-{key}.npz"
 
         def read(path: Path) -> Any:
-            known = _read(path)
-            if known is None:
+            stored = _read(path)
+            if stored is None:
                 return None
-            tell_again(known.told)
+            repeat_warnings(stored.recorded)
             log.info("known", extra={"file": str(path)})
-            return result_type(**known.parts)
+            return result_type(**stored.parts)
 
-        def known(*args: Any, **kwargs: Any) -> Any:
-            """Return what was computed before; None if nothing was."""
-            is_any = any(self.folder.glob(f"{name}-*.npz"))  # else the inputs need no hash
+        def lookup(*args: Any, **kwargs: Any) -> Any:
+            """Return the stored result; None if there is none."""
+            # The inputs are hashed only if any file can match.
+            is_any = any(self.folder.glob(f"{name}-*.npz"))
             return read(path_of(*args, **kwargs)) if is_any else None
 
         def cached(*args: Any, **kwargs: Any) -> Any:
@@ -150,24 +184,48 @@ class Units:
             if (result := read(path)) is not None:
                 return result
             start = time.perf_counter()
-            checkpoint = Checkpoint(path.with_suffix(".part.npz") if _is_here(path) else None)
+            recorded: list[RecordedWarning] = []
+
+            def record(warning: RecordedWarning) -> None:
+                if _belongs_to_stage(warning):
+                    recorded.append(warning)
+
+            checkpoint = NOWHERE
+            if _is_here(path):
+                checkpoint = FileCheckpoint(path.with_suffix(".part.npz"), recorded)
             if "checkpoint" in signature.parameters:
                 kwargs["checkpoint"] = checkpoint
-            with listening(checkpoint.hear):
+            with record_warnings(record):
                 result = func(*args, **kwargs)
             with suppress(InputError):  # a learner that no file can hold
-                _keep(path, _content(_Kept(result._asdict(), checkpoint.told)))
+                self.store([(path, _to_bytes(_StoredStage(result._asdict(), recorded)))])
                 seconds = round(time.perf_counter() - start, 3)
                 log.info("computed", extra={"file": str(path), "seconds": seconds})
             checkpoint.remove()
             return result
 
-        cached.known = known  # type: ignore[attr-defined]
+        cached.lookup = lookup  # type: ignore[attr-defined]
         return cached
+
+    def store(self, files: Sequence[StageFile]) -> None:
+        """Write files of finished stages, or collect them where this machine cannot write them."""
+        for path, content in files:
+            if _is_here(path):
+                _write(path, content)
+            else:
+                self.collected.append((path, content))
+
+
+def _belongs_to_stage(warning: RecordedWarning) -> bool:
+    """Whether a warning is stored with a stage: the package's own, except about damaged files.
+
+    The next process may find these files whole.
+    """
+    return warning.category in OWN_CATEGORIES and warning.category != DamagedWarning.__name__
 
 
 class _Hasher(NumpyHasher):
-    """joblib's, but that pictures on disk are known by what they show, wherever they lie."""
+    """joblib's hasher, except that pictures on disk are hashed by content, wherever they lie."""
 
     def save(self, obj: Any) -> None:
         """Hash one object."""
@@ -175,108 +233,102 @@ class _Hasher(NumpyHasher):
 
 
 def key_of(inputs: Any) -> str:
-    """Return a hash of whatever a result is computed from."""
+    """Return a hash of everything that a result is computed from."""
     return _Hasher(hash_name="md5").hash(inputs)
 
 
-_place: ContextVar[Any] = ContextVar("pudistill_place", default=None)
-_to_bring_home: ContextVar[list[File]] = ContextVar("pudistill_to_bring_home")
-_checkpoint: ContextVar[Checkpoint] = ContextVar("pudistill_checkpoint", default=NOWHERE)
+# A context variable, because stages lie deep: nearly every function from `fit` down would pass the
+# cache on.
+_current_cache: ContextVar[Any] = ContextVar("pudistill_cache", default=None)
 
 
 @contextmanager
 def keeping(memory: Any) -> Iterator[None]:
-    """Keep the stages of everything that runs inside the ``with`` block.
+    """Cache the stages of everything that runs inside the ``with`` block.
 
     Parameters
     ----------
-    memory : str, Memory, Units or None
-        Where: as estimators' parameter `memory`. None: nowhere.
+    memory : str, joblib.Memory, Units or None
+        The cache, as an estimator's parameter `memory`. None: stages are not cached.
     """
-    with installed(_place, None if memory is None else check_memory(memory)):
+    with installed(_current_cache, None if memory is None else check_memory(memory)):
         yield
 
 
-def place() -> Any:
-    """Return where stages are kept here; None: nowhere."""
-    return _place.get()
-
-
-def kept(func: Callable, ignore: Sequence[str] = ()) -> Callable:
-    """Wrap a function so that it is a stage that is kept; see `Units.cache`."""
-    memory = _place.get()
-    return func if memory is None else memory.cache(func, ignore=list(ignore))
-
-
 @contextmanager
-def collecting() -> Iterator[list[File]]:
-    """Collect stages that are finished inside the ``with`` block, far from the place for them."""
-    files: list[File] = []
-    with installed(_to_bring_home, files):
+def caching_in_worker(memory: Any) -> Iterator[list[StageFile]]:
+    """Cache the stages of a task in a worker, whose machine may not see the run's folder.
+
+    Parameters
+    ----------
+    memory : Memory, Units or None
+        The cache of the process that sent the task.
+
+    Yields
+    ------
+    files : list of (Path, bytes)
+        Filled with finished stages, for that process to `Units.store`.
+    """
+    files: list[StageFile] = []
+    with keeping(Units(memory.folder, files) if isinstance(memory, Units) else memory):
         yield files
 
 
-def bring_home(files: Sequence[File]) -> None:
-    """Keep stages that were finished elsewhere."""
-    for path, content in files:
-        _keep(path, content)
+def current_cache() -> Any:
+    """Return the cache of the enclosing :func:`keeping`; None: there is none."""
+    return _current_cache.get()
 
 
-@contextmanager
-def saving_to(checkpoint: Checkpoint) -> Iterator[None]:
-    """Let the training of a network inside the ``with`` block save how far it is."""
-    with installed(_checkpoint, checkpoint):
-        yield
+def kept(func: Callable, ignore: Sequence[str] = ()) -> Callable:
+    """Wrap a function, so that its results are cached where there is a cache; see `Units.cache`."""
+    memory = current_cache()
+    return func if memory is None else memory.cache(func, ignore=list(ignore))
 
 
-def current_checkpoint() -> Checkpoint:
-    """Return where a training shall save how far it is."""
-    return _checkpoint.get()
+class _StoredStage(NamedTuple):
+    parts: dict[str, Any]
+    recorded: list[RecordedWarning]
 
 
-def _pack(value: Any, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Put arrays aside under numbers, return what else a result is made of."""
+def _to_bytes(stage: _StoredStage) -> bytes:
+    """Return the content of a stage's file, with a checksum at its end."""
+    arrays: dict[str, np.ndarray] = {}
+    about = {"result": _to_json(stage.parts, arrays), "told": stage.recorded}
+    arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
+    content = to_npz(arrays)
+    return content + checksum_of(content).encode()
 
-    def aside(array: Any) -> str:
+
+def _to_json(value: Any, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Return a result's structure for JSON; its arrays go into `arrays` under numbers."""
+
+    def add(array: Any) -> str:
         arrays[name := str(len(arrays))] = np.asarray(array)
         return name
 
     if isinstance(value, dict):
-        return {"dict": {name: _pack(one, arrays) for name, one in value.items()}}
+        return {"dict": {name: _to_json(part, arrays) for name, part in value.items()}}
     if isinstance(value, list):
-        return {"list": [_pack(one, arrays) for one in value]}
+        return {"list": [_to_json(part, arrays) for part in value]}
     if hasattr(value, "predict"):
         stored = dump(value)
         if stored.needs_module:
-            raise InputError("A network of the user's cannot be built without its factory.")
+            raise InputError("A user's network cannot be built without its factory.")
         content = np.frombuffer(stored.content, np.void(b" ").dtype)
-        return {"learner": aside(content), "network": stored.network}
-    return {"array": aside(value)}
+        return {"learner": add(content), "network": stored.network}
+    return {"array": add(value)}
 
 
-def _unpack(packed: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
-    if "dict" in packed:
-        return {name: _unpack(one, arrays) for name, one in packed["dict"].items()}
-    if "list" in packed:
-        return [_unpack(one, arrays) for one in packed["list"]]
-    if "learner" in packed:
-        content = arrays[packed["learner"]].tobytes()
-        return restore(Stored(content, packed["network"]))
-    return arrays[packed["array"]]
-
-
-class _Kept(NamedTuple):
-    parts: dict[str, Any]
-    told: list[Told]
-
-
-def _content(kept: _Kept) -> bytes:
-    """Make a file of a result, with a checksum at its end."""
-    arrays: dict[str, np.ndarray] = {}
-    about = {"result": _pack(kept.parts, arrays), "told": kept.told}
-    arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
-    content = to_npz(arrays)
-    return content + checksum_of(content).encode()
+def _from_json(structure: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
+    """Return the result that `_to_json` took apart."""
+    if "dict" in structure:
+        return {name: _from_json(part, arrays) for name, part in structure["dict"].items()}
+    if "list" in structure:
+        return [_from_json(part, arrays) for part in structure["list"]]
+    if "learner" in structure:
+        content = arrays[structure["learner"]].tobytes()
+        return restore(Stored(content, structure["network"]))
+    return arrays[structure["array"]]
 
 
 def _is_here(path: Path) -> bool:
@@ -284,21 +336,13 @@ def _is_here(path: Path) -> bool:
     return path.parent.parent.is_dir()
 
 
-def _keep(path: Path, content: bytes) -> None:
-    """Write a file, or let whoever has sent for it do so."""
-    if _is_here(path):
-        _write(path, content)
-    else:
-        _to_bring_home.get().append((path, content))
-
-
 def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(exist_ok=True)
     write_atomic(path, content)
 
 
-def _read(path: Path) -> _Kept | None:
-    """Read a result; None if it is missing or damaged, and has to be computed again."""
+def _read(path: Path) -> _StoredStage | None:
+    """Read a stage; None if it is missing or damaged, and has to be computed again."""
     try:
         file = path.read_bytes()
         content, checksum = file[:-CHECKSUM_BYTES], file[-CHECKSUM_BYTES:]
@@ -306,13 +350,10 @@ def _read(path: Path) -> _Kept | None:
             raise ValueError("its checksum is wrong")
         arrays = from_npz(content)
         about = json.loads(arrays["about"].tobytes())
-        return _Kept(_unpack(about["result"], arrays), [Told(*one) for one in about["told"]])
+        recorded = [RecordedWarning(*warning) for warning in about["told"]]
+        return _StoredStage(_from_json(about["result"], arrays), recorded)
     except FileNotFoundError:
         return None
     except Exception as error:  # whatever a damaged file makes its readers raise
-        warnings.warn(
-            f"{path} is damaged ({error}): what it held is computed again.",
-            DamagedWarning,
-            stacklevel=2,
-        )
+        warn_user(f"{path} is damaged ({error}): its content is computed again.", DamagedWarning)
         return None

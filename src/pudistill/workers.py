@@ -1,4 +1,4 @@
-"""What workers mind: that results do not depend on their number, and that their work is wanted."""
+"""Threads and worker processes: one thread for each worker, and no worker without its parent."""
 
 import os
 import sys
@@ -8,53 +8,48 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import cache
 from itertools import islice
 from typing import TypeVar
 
 from threadpoolctl import ThreadpoolController
 
-from pudistill.context import installed
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-PATIENCE = 1.0  # seconds after which a worker whose parent has died ends
-_has_one_thread: ContextVar[bool] = ContextVar("pudistill_has_one_thread", default=False)
+PARENT_CHECK_SECONDS = 1.0  # between two checks of a worker whether its parent is alive
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Compute on one thread inside the ``with`` block.
 
-    Sums over several threads come out a little different for each number of threads, so that a
-    network trained by one of two workers on two cores would not be the one that is trained without
-    workers. What may be one of several at a time computes on one thread, however many there are;
-    small problems lose nothing by it. Workers that are threads of one process, as those of dask,
-    share its limits, which end with the last of them.
+    The last digits of a sum depend on the number of threads that add it up, so that a network
+    trained by one of two workers on two cores would differ from one that is trained without
+    workers. A task that may run beside others computes on one thread, however many there are;
+    small problems lose nothing by it. Blocks may be nested. Workers that are threads of one
+    process, as those of dask, share its limit, which ends with the last of their blocks.
     """
-    if _has_one_thread.get():
-        yield
-        return
-    with installed(_has_one_thread, True), _limited:
+    with _thread_limit:
         yield
 
 
-class _Limited:
-    """The limits of this process, while anybody is inside the ``with`` block."""
+class _ThreadLimit:
+    """The limit of this process, in force while any thread is inside the ``with`` block."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._n_inside = 0
+        self._n_before: int | None = None
 
     def __enter__(self) -> None:
         torch = sys.modules.get("torch")
         with self._lock:
+            if torch and self._n_before is None:  # PyTorch may be imported inside the block
+                self._n_before = torch.get_num_threads()
             if self._n_inside == 0:
-                self._n_before = torch.get_num_threads() if torch else None
                 self._blas = _controller(bool(torch)).limit(limits=1, user_api="blas")
             self._n_inside += 1
-            if torch:  # in each thread anew
+            if torch:  # each thread has its own setting
                 torch.set_num_threads(1)
 
     def __exit__(self, *_: object) -> None:
@@ -64,15 +59,16 @@ class _Limited:
                 self._blas.restore_original_limits()
                 if self._n_before is not None:
                     sys.modules["torch"].set_num_threads(self._n_before)
+                    self._n_before = None
 
 
-_limited = _Limited()
+_thread_limit = _ThreadLimit()
 
 
 def ahead(
     call: Callable[[Item], Result], items: Iterable[Item], n_threads: int
 ) -> Iterator[Result]:
-    """Call with one item after the other in threads, some ahead; yield the results in order.
+    """Yield ``call(item)`` for each item in order, while threads compute the next results.
 
     Examples
     --------
@@ -91,24 +87,24 @@ def ahead(
 
 @cache
 def _controller(_: bool) -> ThreadpoolController:
-    """Find the libraries that have threads, which takes a while: once, and again with PyTorch."""
+    """Find the libraries with threads once, as it takes a while, and again with PyTorch."""
     return ThreadpoolController()
 
 
 def end_with_parent(parent: int) -> None:
-    """Let a worker process end when the process that it works for has been killed.
+    """Let this worker process end when the process that it works for has been killed.
 
-    joblib's own workers would finish what has been sent, and wait for more for minutes.
+    joblib's own workers would finish the tasks they have, and wait for more for minutes.
 
     Parameters
     ----------
     parent : int
-        Number of that process, which may be dead by now.
+        Id of that process, which may be dead by now.
     """
-    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    threading.Thread(target=_exit_without, args=(parent,), daemon=True).start()
 
 
-def _watch(parent: int) -> None:
+def _exit_without(parent: int) -> None:
     while os.getppid() == parent:
-        time.sleep(PATIENCE)
+        time.sleep(PARENT_CHECK_SECONDS)
     os._exit(1)

@@ -25,7 +25,7 @@ def blobs():
 
 
 class Seen(ClassifierMixin, BaseEstimator):
-    """Remembers which samples it learned, by their number, and says so of each it predicts."""
+    """Predicts class 1 for the samples that it has learned, known by their number, else class 0."""
 
     def fit(self, X, y, sample_weight=None):
         self.classes_ = np.unique(y)
@@ -42,7 +42,7 @@ class Seen(ClassifierMixin, BaseEstimator):
 
 @pytest.mark.parametrize("n_folds", [2, 5])
 @pytest.mark.parametrize("n_rare", [5, 50])
-def test_nobody_predicts_a_sample_that_it_learned(n_folds, n_rare):
+def test_no_learner_predicts_a_sample_that_it_has_learned(n_folds, n_rare):
     targets = np.eye(2)[(np.arange(100) < n_rare).astype(int)]
     numbers = np.arange(100)[:, None]
     seen = cross_fit_proba(Seen(), numbers, targets, n_folds=n_folds, seed=0)[:, 1]
@@ -81,7 +81,7 @@ def test_folds_have_equal_shares_of_each_class():
 
 
 @pytest.mark.parametrize("learner", [LinearSVC(), SVC()])
-def test_learners_that_only_decide_are_calibrated(learner):
+def test_learners_with_decisions_only_are_calibrated(learner):
     X, y = make_blobs(600, centers=[[0, 0], [2, 0], [0, 2]], random_state=0)  # they overlap
     proba = cross_fit_proba(learner, X, np.eye(3)[y], n_folds=3, seed=0)
     np.testing.assert_allclose(proba.sum(axis=1), 1)
@@ -98,7 +98,7 @@ def test_of_two_classes_too(blobs):
 
 
 @pytest.mark.parametrize("learner", [LogisticRegression(), LinearSVC(), KNeighborsClassifier(3)])
-def test_a_class_of_one_sample_is_left_open(blobs, learner):
+def test_a_class_of_one_sample_is_not_predicted(blobs, learner):
     X, y = blobs
     y = np.where(np.arange(240) == 7, 3, y)
     proba = cross_fit_proba(learner, X, np.eye(4)[y], n_folds=5, seed=0)
@@ -106,10 +106,10 @@ def test_a_class_of_one_sample_is_left_open(blobs, learner):
     np.testing.assert_allclose(proba.sum(axis=1), 1)
     others = np.arange(240) != 7
     assert (proba.argmax(axis=1) == y)[others].mean() > 0.95
-    np.testing.assert_allclose(proba[7], 0.25)  # nobody may say anything of it
+    np.testing.assert_allclose(proba[7], 0.25)  # no learner may predict it
 
 
-def test_a_class_that_no_target_names_gets_nothing(blobs):
+def test_a_class_without_targets_gets_probability_0(blobs):
     X, y = blobs
     for learner in (LogisticRegression(), LinearSVC()):
         proba = cross_fit_proba(learner, X, np.eye(5)[y], n_folds=3, seed=0)
@@ -148,14 +148,16 @@ def test_workers_do_not_change_the_result(blobs):
 
 
 def test_learners_without_scores_are_named(blobs):
-    class Silent(ClassifierMixin, BaseEstimator):
+    class Scoreless(ClassifierMixin, BaseEstimator):
         def fit(self, X, y):
             self.classes_ = np.unique(y)
             return self
 
     X, y = blobs
-    with pytest.raises(InputError, match="Silent has neither predict_proba nor decision_function"):
-        cross_fit_proba(Silent(), X, np.eye(3)[y], n_folds=3, seed=0)
+    with pytest.raises(
+        InputError, match="Scoreless has neither predict_proba nor decision_function"
+    ):
+        cross_fit_proba(Scoreless(), X, np.eye(3)[y], n_folds=3, seed=0)
 
 
 # Mixtures
@@ -200,7 +202,7 @@ def warn_of(number):
 def test_warnings_of_workers_are_given_where_the_users_filters_are(n_jobs):
     with pytest.warns(RuntimeWarning) as caught:
         assert list(in_order(map(delayed(warn_of), (1, 3)), n_jobs)) == [1, 3]
-    assert [str(one.message) for one in caught] == ["number 1 is odd", "number 3 is odd"]
+    assert [str(warning.message) for warning in caught] == ["number 1 is odd", "number 3 is odd"]
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
         with pytest.raises(RuntimeWarning):

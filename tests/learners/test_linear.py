@@ -101,7 +101,7 @@ def test_so_is_one_whose_samples_weigh_nothing():
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_values_that_nothing_can_be_learned_from_are_told(value):
+def test_nan_and_infinity_are_an_error(value):
     samples = X[:, :2].copy()
     samples[30, 1] = value
     for learner in (LogisticRegression(), make_pipeline(StandardScaler(), LogisticRegression())):
@@ -109,14 +109,14 @@ def test_values_that_nothing_can_be_learned_from_are_told(value):
             fit_in_blocks(learner, in_parts(samples), soft(3))
 
 
-def test_one_class_alone_is_told():
+def test_one_class_alone_is_an_error():
     with pytest.raises(InputError, match="of one class"):
         fit_in_blocks(LogisticRegression(), in_parts(X), np.eye(2)[np.zeros(60, int)])
 
 
-def test_learning_that_has_not_settled_is_told():
+def test_a_fit_that_has_not_converged_warns():
     blocks, targets = in_parts(X[:, :2]), soft(3)
-    with pytest.warns(ConvergenceWarning, match="not settled after 2 steps"):
+    with pytest.warns(ConvergenceWarning, match="not converged after 2 steps"):
         fit_in_blocks(LogisticRegression(max_iter=2), blocks, targets)
 
 
@@ -131,7 +131,7 @@ OTHERS = [
 
 
 @pytest.mark.parametrize("learner", OTHERS, ids=repr)
-def test_what_scikit_learn_does_otherwise_is_left_to_it(learner):
+def test_other_settings_are_left_to_scikit_learn(learner):
     assert not learns_in_blocks(learner, X)
 
 
@@ -143,8 +143,8 @@ def test_only_arrays_of_numbers_are_learned_in_blocks():
 
 
 def test_many_samples_are_learned_in_blocks_and_never_copied(monkeypatch):
-    monkeypatch.setattr(learners, "MANY", 50)
-    monkeypatch.setattr(learners, "LEARNED_AT_ONCE", 7 * 4 * 4)
+    monkeypatch.setattr(learners, "MIN_SAMPLES_FOR_BLOCKS", 50)
+    monkeypatch.setattr(learners, "BLOCK_BYTES", 7 * 4 * 4)
     taken = []
     take = learners.take
     monkeypatch.setattr(learners, "take", lambda X, rows: taken.append(rows) or take(X, rows))

@@ -1,10 +1,9 @@
-"""Logistic regressions on scaled features: they learn block by block, and score many at once.
+"""Logistic regression on scaled features: fits block by block, predicts by many models at once.
 
-scikit-learn fits them on all samples at once, each as often as it may be of another class, and
-scaled. For many samples that is more than fits into memory; here a block of samples is held.
+scikit-learn fits it to scaled copies of all samples, one copy for each class that a sample may be
+of. Of many samples these do not fit into memory; here only one block of samples is in memory.
 """
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -17,21 +16,26 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from pudistill.exceptions import InputError
+from pudistill.exceptions import InputError, warn_user
 
-# What is asked of a logistic regression that is fitted here; scikit-learn fits all others.
-PLAIN = {"solver": "lbfgs", "fit_intercept": True, "class_weight": None, "warm_start": False}
+# Parameters of a logistic regression that is fitted here; scikit-learn fits all others.
+PARAMETERS_FOR_BLOCKS = {
+    "solver": "lbfgs",
+    "fit_intercept": True,
+    "class_weight": None,
+    "warm_start": False,
+}
 
 
 class AffineMap(NamedTuple):
-    """What a binary classifier's decision is: ``x @ weights + intercept``."""
+    """The decision of a binary classifier as ``x @ weights + intercept``."""
 
     weights: np.ndarray  # (n_features,) float64
     intercept: float
 
 
 def affine_map(learner: Any) -> AffineMap | None:
-    """Write a logistic regression of two classes, as it is or behind a scaler, as one affine map.
+    """Return a logistic regression of two classes, alone or behind a scaler, as one affine map.
 
     Parameters
     ----------
@@ -41,7 +45,7 @@ def affine_map(learner: Any) -> AffineMap | None:
     Returns
     -------
     map : AffineMap or None
-        None where the learner is something else.
+        None if it is another learner.
 
     Examples
     --------
@@ -73,7 +77,7 @@ def affine_map(learner: Any) -> AffineMap | None:
 def _scaler_and_regression(
     learner: Any,
 ) -> tuple[StandardScaler | None, LogisticRegression] | None:
-    """Take a logistic regression, as it is or behind a scaler, apart; None: something else."""
+    """Return the parts of a logistic regression, alone or behind a scaler; else None."""
     steps = [step for _, step in learner.steps] if isinstance(learner, Pipeline) else [learner]
     *before, last = steps
     if type(last) is not LogisticRegression or len(before) > 1:
@@ -84,14 +88,14 @@ def _scaler_and_regression(
 
 
 def probabilities(maps: Sequence[AffineMap], block: Any) -> np.ndarray:
-    """Score samples by several logistic regressions at once.
+    """Predict samples by several logistic regressions at once.
 
     Parameters
     ----------
     maps : sequence of AffineMap
-        The decisions of each.
+        One for each model.
     block : array or sparse matrix of shape (n_samples, n_features)
-        Samples. They are taken as float64: without a scaler in front, the products of features
+        Samples. They are converted to float64: without a scaler in front, the products of features
         far from zero would cancel in fewer digits.
 
     Returns
@@ -99,13 +103,13 @@ def probabilities(maps: Sequence[AffineMap], block: Any) -> np.ndarray:
     probabilities : ndarray of shape (len(maps), n_samples)
         Of the second class.
     """
-    weights = np.column_stack([one.weights for one in maps])
+    weights = np.column_stack([affine.weights for affine in maps])
     block = block if issparse(block) else np.asarray(block, dtype=np.float64)
-    return expit((block @ weights + [one.intercept for one in maps]).T)
+    return expit((block @ weights + [affine.intercept for affine in maps]).T)
 
 
+# Yields the samples of each block, and their place among all samples.
 Blocks = Callable[[], Iterator[tuple[np.ndarray, slice]]]
-"""Yields the samples of each block, and where they are among all."""
 
 
 def learns_in_blocks(learner: Any, X: Any) -> bool:
@@ -116,19 +120,24 @@ def learns_in_blocks(learner: Any, X: Any) -> bool:
     learner : estimator
         Any, not fitted yet.
     X : samples of shape (n, ...)
-        What it will learn from.
+        Its training samples.
 
     Returns
     -------
     can : bool
-        For logistic regression with L2 penalty, behind a scaler or not, and numbers in one array.
+        True for logistic regression with L2 penalty, alone or behind a scaler, if the samples are
+        an array of floating-point features.
     """
     parts = _scaler_and_regression(learner)
     if parts is None:
         return False
     last = parts[1]
     params = last.get_params()
-    if not PLAIN.items() <= params.items() or params.get("l1_ratio") or not np.isfinite(last.C):
+    if (
+        not PARAMETERS_FOR_BLOCKS.items() <= params.items()
+        or params.get("l1_ratio")
+        or not np.isfinite(last.C)
+    ):
         return False
     if params.get("penalty", "l2") not in ("l2", "deprecated"):
         return False
@@ -140,33 +149,33 @@ def learns_in_blocks(learner: Any, X: Any) -> bool:
 def fit_in_blocks(
     learner: Any, blocks: Blocks, targets: np.ndarray, sample_weight: np.ndarray | None = None
 ) -> Any:
-    """Fit a logistic regression to soft targets, holding one block of samples at a time.
+    """Fit a logistic regression to soft targets, with one block of samples in memory at a time.
 
-    It minimises what scikit-learn does, `C Σᵢ wᵢ Σ꜀ tᵢ꜀ (-log pᵢ꜀) + ‖W‖² / 2`, by the same
-    method (L-BFGS) to the same tolerance. A scaler in front learns each sample once; of weighted
-    copies it would learn those more often that may be of several classes.
+    It minimises scikit-learn's objective, `C Σᵢ wᵢ Σ꜀ tᵢ꜀ (-log pᵢ꜀) + ‖W‖² / 2`, by the same
+    method (L-BFGS) to the same tolerance. A scaler in front learns each sample once; weighted
+    copies would count a sample once for each class that it may be of.
 
     Parameters
     ----------
     learner : estimator
         One that `learns_in_blocks`; it is fitted in place.
     blocks : callable
-        Yields ``(block, where)`` for all samples, whenever it is called: an array of shape
-        (n, n_features), and the slice of `targets` that belongs to it.
+        Yields ``(block, rows)`` for all samples, at each call: an array of shape (n, n_features),
+        and the slice of `targets` that belongs to it.
     targets : ndarray of shape (n_samples, n_classes)
         Rows that sum to 1.
     sample_weight : ndarray of shape (n_samples,), default=None
-        Weights, of the logistic regression only, as scikit-learn's pipelines pass them.
+        Weights, for the logistic regression only, as scikit-learn's pipelines pass them.
 
     Returns
     -------
     learner : estimator
-        As scikit-learn would have fitted it: a class that no target gives anything is left out.
+        As scikit-learn would have fitted it: a class that is 0 in all targets is left out.
 
     Raises
     ------
     InputError
-        If a sample has NaN or infinity, or there is one class only.
+        If a feature is NaN or infinite, or there is one class only.
 
     Examples
     --------
@@ -182,6 +191,7 @@ def fit_in_blocks(
     >>> bool(np.allclose(learner.predict_proba(X), expected.predict_proba(X), atol=0.01))
     True
     """
+    # A pipeline: fit the scaler, then the regression on scaled blocks.
     if isinstance(learner, Pipeline):
         if len(learner) > 1:
             for block, _ in blocks():
@@ -189,36 +199,42 @@ def fit_in_blocks(
             blocks = _scaled(learner[0], blocks)
         fit_in_blocks(learner[-1], blocks, targets, sample_weight)
         return learner
+    # Leave out classes that no sample can be of.
     first, _ = next(blocks())
     shares = targets.sum(axis=0) if sample_weight is None else sample_weight @ targets
     learner.classes_ = np.flatnonzero(shares > 0)
     learner.n_features_in_ = first.shape[1]
     if len(learner.classes_) < 2:
-        raise InputError("All samples to learn from are of one class: give some of another, too.")
+        raise InputError("All samples to learn from are of one class: add some of another class.")
     if len(learner.classes_) < targets.shape[1]:
         targets = targets[:, learner.classes_]
+    # Minimise the loss from zero weights.
     loss = _Loss(learner.C, blocks, targets, sample_weight)
     start = np.zeros((loss.n_scores, first.shape[1] + 1))
     with np.errstate(invalid="ignore"):
-        can_be_learned = np.isfinite(loss(start)[1]).all()
-    if not can_be_learned:
+        is_finite = np.isfinite(loss(start)[1]).all()
+    if not is_finite:
         raise InputError(
             "Logistic regression cannot learn from NaN or infinity: put an imputer in front of it, "
-            "or leave out samples that have some."
+            "or leave out the samples that have them."
         )
     found = minimize(
         lambda flat: loss(flat.reshape(start.shape)),
         start.ravel(),
         jac=True,
         method="L-BFGS-B",
-        options={"maxiter": learner.max_iter, "maxls": 50, "gtol": learner.tol, "ftol": FLAT},
+        options={
+            "maxiter": learner.max_iter,
+            "maxls": 50,
+            "gtol": learner.tol,
+            "ftol": SMALLEST_CHANGE,
+        },
     )
     if found.status != 0:
-        warnings.warn(
-            f"Logistic regression has not settled after {found.nit} steps: scale the features, or "
-            "allow it more by max_iter.",
+        warn_user(
+            f"Logistic regression has not converged after {found.nit} steps: scale the features, "
+            "or raise max_iter.",
             ConvergenceWarning,
-            stacklevel=2,
         )
     weights = found.x.reshape(start.shape).astype(first.dtype)
     learner.coef_, learner.intercept_ = weights[:, :-1], weights[:, -1]
@@ -226,20 +242,20 @@ def fit_in_blocks(
     return learner
 
 
-# As scikit-learn: only a step that changes nothing ends the search before `tol` does.
-FLAT = 64 * np.finfo(float).eps
+# As in scikit-learn: only a step without any change ends the search before `tol` does.
+SMALLEST_CHANGE = 64 * np.finfo(float).eps
 
 
 def _scaled(scaler: StandardScaler, blocks: Blocks) -> Blocks:
-    """Scale blocks, as ``scaler.transform`` does with ten times the effort for small ones."""
+    """Scale blocks as ``scaler.transform`` does, which takes ten times as long for small ones."""
 
     def scaled() -> Iterator[tuple[np.ndarray, slice]]:
-        for block, where in blocks():
+        for block, rows in blocks():
             if scaler.with_mean:
                 block = block - scaler.mean_.astype(block.dtype)
             if scaler.with_std:
                 block = block / scaler.scale_.astype(block.dtype)
-            yield block, where
+            yield block, rows
 
     return scaled
 
@@ -252,7 +268,7 @@ class _Loss:
     C : float
         Inverse strength of the penalty.
     blocks, targets, sample_weight :
-        As of `fit_in_blocks`.
+        As in `fit_in_blocks`.
     """
 
     def __init__(
@@ -261,33 +277,33 @@ class _Loss:
         self.blocks, self.targets, self.sample_weight = blocks, targets, sample_weight
         self.total = float(len(targets) if sample_weight is None else sample_weight.sum())
         self.penalty = 1 / (C * self.total)
-        # Of two classes the first one's score is 0, so that there is one row of weights.
+        # For two classes the score of the first is 0, so that there is one row of weights.
         self.n_scores = 1 if targets.shape[1] == 2 else targets.shape[1]
 
     def __call__(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
-        """Compute both at `weights` of shape (n_scores, n_features + 1), the intercept last."""
+        """Return both at `weights` of shape (n_scores, n_features + 1), the intercept last."""
         coef = weights[:, :-1]
         loss = self.penalty / 2 * float((coef**2).sum())
         gradient = np.zeros_like(weights)
         gradient[:, :-1] = self.penalty * coef
-        for block, where in self.blocks():
-            on_block, slope = self._of_block(block, where, weights.astype(block.dtype))
-            loss += on_block / self.total
+        for block, rows in self.blocks():
+            block_loss, slope = self._block_loss(block, rows, weights.astype(block.dtype))
+            loss += block_loss / self.total
             gradient[:, :-1] += slope @ block / self.total
             gradient[:, -1] += slope.sum(axis=1, dtype=float) / self.total
         return loss, gradient.ravel()
 
-    def _of_block(
-        self, block: np.ndarray, where: slice, weights: np.ndarray
+    def _block_loss(
+        self, block: np.ndarray, rows: slice, weights: np.ndarray
     ) -> tuple[float, np.ndarray]:
-        """Return the summed loss, and what it is by each score, of shape (n_scores, n).
+        """Return the summed loss, and its gradient by the scores, of shape (n_scores, n).
 
-        A row a class: numpy is slow along short rows.
+        Arrays have one row per class: numpy is slow along short rows.
         """
         scores = weights[:, :-1] @ block.T + weights[:, -1:]
         if self.n_scores < self.targets.shape[1]:
             scores = np.vstack([np.zeros_like(scores), scores])
-        targets = self.targets[where].T.astype(scores.dtype, order="C")
+        targets = self.targets[rows].T.astype(scores.dtype, order="C")
         scores -= scores.max(axis=0)
         slope = np.exp(scores)
         normaliser = slope.sum(axis=0)
@@ -295,6 +311,6 @@ class _Loss:
         slope /= normaliser
         slope -= targets
         if self.sample_weight is not None:
-            weight = self.sample_weight[where].astype(scores.dtype)
+            weight = self.sample_weight[rows].astype(scores.dtype)
             losses, slope = losses * weight, slope * weight
         return float(losses.sum(dtype=float)), slope[-self.n_scores :]
