@@ -10,7 +10,8 @@ import pytest
 from pudistill import InputError, methods
 from pudistill.exceptions import DivergedError
 from pudistill.experiments import levels, paper, reproduce, scales, setup
-from pudistill.experiments.curve import Bench, CurveSettings, NoisySet
+from pudistill.experiments.curve_settings import CurveSettings
+from pudistill.experiments.evaluation import Evaluator, NoisyDataset
 from pudistill.experiments.reproduce import EXPERIMENTS
 from pudistill.experiments.scales import SCALES
 from pudistill.methods.registry import METHODS, load_class
@@ -53,7 +54,7 @@ def test_experiments_share_what_they_have_in_common(tmp_path):
     other = run(tmp_path, **options | {"levels": [0.7]})  # the first table stays
     assert other.path == tmp_path / "table5-smoke-2"
     new = {path.name for path in (tmp_path / "units").iterdir()} - before
-    assert {name.split("-")[0] for name in new} == {"curve_cell"}
+    assert {name.split("-")[0] for name in new} == {"cached_cell"}
 
 
 def test_in_the_papers_protocol_nobody_knows_who_is_trusted(tmp_path, monkeypatch):
@@ -69,8 +70,8 @@ def test_in_the_papers_protocol_nobody_knows_who_is_trusted(tmp_path, monkeypatc
     train, test, _ = SCALES["smoke"].load(None, False)
     settings = CurveSettings.read({"data": "digits", "learner": "mlp"})
     dataset = with_noise(train, "asymmetric", 0.3, 0.1, 0)
-    score = levels.as_published("dividemix")(Bench(settings, train, test))
-    score(NoisySet("asymmetric", 0.3, dataset))
+    score = levels.as_published("dividemix")(Evaluator(settings, train, test))
+    score(NoisyDataset("asymmetric", 0.3, dataset))
     ((classifier, y, trusted),) = fitted
     assert not classifier.use_trusted
     assert classifier.asymmetric
@@ -103,7 +104,7 @@ def test_an_interrupted_experiment_goes_on(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setitem(levels.PREPARE, "mixup", stop)
+        patch.setitem(levels.PREPARE_COMPARED, "mixup", stop)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path, **options)
     units = tmp_path / "units"
@@ -158,7 +159,7 @@ def test_cifar10_features_are_flipped_as_cifar10(real_data):
         ({"experiment": "table9"}, "no experiment 'table9'.*table1"),
         ({"scale": "huge"}, "no scale 'huge'.*smoke"),
         ({"compared": ["dividemx"]}, "no method 'dividemx'.*dividemix"),
-        ({"levels": [0.35]}, "0.35 is none of the paper's"),
+        ({"levels": [0.35]}, "no noise level 0.35: choose"),
         ({"scale": "cpu"}, "--data"),
         ({"scale": "full", "data": "."}, "no folder cifar10"),
         ({"levels": []}, "nothing to compare"),
@@ -240,13 +241,13 @@ def test_records_of_methods_agree_with_their_parameters():
 
 @pytest.mark.usefixtures("brief_training")
 def test_a_cell_that_diverges_spoils_no_other(tmp_path, monkeypatch):
-    def diverges(bench):
+    def diverges(evaluator):
         def score(noisy):
             raise DivergedError("The training loss became nan.")
 
         return score
 
-    monkeypatch.setitem(levels.PREPARE, "mixup", diverges)
+    monkeypatch.setitem(levels.PREPARE_COMPARED, "mixup", diverges)
     finished = run(tmp_path, levels=[0.3], compared=["cross_entropy", "mixup"])
     cells = pd.read_csv(finished.path / "cells.csv").set_index("method")
     assert np.isfinite(cells.loc["cross_entropy", "final"])
