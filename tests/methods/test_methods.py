@@ -170,7 +170,7 @@ def test_a_method_that_diverged_learns_once_more_and_slower(name, digits, monkey
 
     monkeypatch.setattr(Trainer, "run_epoch", diverge)
     method = ALL[name](TorchClassifier(learning_rate=0.5, epochs=6), random_state=0)
-    said = rf"{type(method).__name__} learns once more, at 0.1 times the rate: .* nan in epoch 3"
-    with pytest.warns(RecoveredWarning, match=said):
+    message = "is trained again at 0.1 times the learning rate: .* nan in epoch 3"
+    with pytest.warns(RecoveredWarning, match=rf"{type(method).__name__} {message}"):
         method.fit(X, noisy, trusted)
     assert method.score(X_test, y_test) > 0.2
