@@ -12,7 +12,7 @@ from pudistill.experiments.systems import PREPARE, distilled
 from pudistill.methods.registry import METHODS, OURS, SYSTEMS, title_of
 
 PAPER, PAPER_TUNED = "paper", "paper_told"
-# The paper's protocol for other methods: they are not told which samples are trusted.
+# The paper's protocol for other methods: they do not know which samples are trusted.
 AS_PUBLISHED = {
     f"{name}_as_published": name
     for name, system in METHODS.items()
@@ -55,8 +55,8 @@ def paper_tuned(evaluator: Evaluator) -> FitAndScore:
 def as_published(method: str) -> Prepare:
     """Return how to prepare a method by the paper's protocol.
 
-    The labels of trusted samples are correct, but the method is not told which samples these are.
-    If its authors read the rate and the kind of the noise from its generator, it is told both.
+    The labels of trusted samples are correct, but the method does not know which samples these are.
+    If its authors read the rate and the kind of the noise from its generator, it gets both.
     """
 
     def prepare(evaluator: Evaluator) -> FitAndScore:

@@ -38,7 +38,7 @@ def table3(setup: Setup) -> Result:
         elif not is_measured:
             status = NOT_RUN if clothing1m is None else "not run"
         measured = list(results.loc[name]) if is_measured else [None] * 4
-        # The noise level of Clothing1M is not known, so no system is told it.
+        # No system knows the noise level of Clothing1M.
         title = TITLES.get(name, name).replace(", told the noise level", "")
         rows.append((title, *measured, reported.get(name), status))
     return Result(pd.DataFrame(rows, columns=["method", *results.columns, "paper", "status"]))

@@ -63,8 +63,8 @@ def find_folder(data: Path | None, name: str) -> Path | None:
     """Find the folder of a data set: `data` itself or a folder in it; None if there is neither."""
     if data is None:
         return None
-    places = (data.resolve() / name, data.resolve())
-    return next((place for place in places if place.name == name and place.is_dir()), None)
+    folders = (data.resolve() / name, data.resolve())
+    return next((path for path in folders if path.name == name and path.is_dir()), None)
 
 
 def _require_folder(data: Path | None, name: str) -> Path:

@@ -91,7 +91,7 @@ class GoldLossCorrectionClassifier(Method):
         if continues_training(estimator):
             return train(likelihood_training(estimator, X, view, T, seed))
         model = train_on_labels(estimator, X, view.verified, n_classes, seed)
-        guess = predict_proba(model, X, n_classes)
+        first_guess = predict_proba(model, X, n_classes)
         return learn(
-            estimator, X, [view], [guess], transition_matrix=T, n_jobs=self.n_jobs, seed=seed
+            estimator, X, [view], [first_guess], transition_matrix=T, n_jobs=self.n_jobs, seed=seed
         ).student

@@ -43,10 +43,10 @@ class LossCorrectionClassifier(NetworkMethod):
     prior_weight : float, default=1.0
         Weight of the term that spreads predictions over the classes.
     warm_up : float in [0, 1], default=0.35
-        Share of the epochs in which labels are kept: 105 of the authors' 300.
+        Share of the epochs in which labels are not replaced: 105 of the authors' 300.
     use_trusted : bool, default=True
-        Whether the labels of trusted samples are their verified ones, which are kept whatever their
-        loss. False: the paper's protocol, in which only its own method knows them.
+        Whether the labels of trusted samples are their verified ones, which are never
+        replaced. False: the paper's protocol, in which only its own method knows them.
     random_state : int, RandomState instance or None, default=None
         Decides everything random.
 

@@ -48,7 +48,7 @@ class SmallLoss(Lesson):
         self.kept_share = 1.0
 
     def begin_epoch(self, epoch: int) -> None:
-        """Set the share of a batch that is kept, `R(t)` in the papers."""
+        """Set the share of a batch to learn from, `R(t)` in the papers."""
         self.kept_share = 1 - self.noise_rate * min(epoch / self.n_rising, 1)
 
     def smallest(self, losses: Tensor, batch: Batch) -> Tensor:
