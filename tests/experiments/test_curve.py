@@ -1,4 +1,4 @@
-"""A sweep measures each method at each noise, does nothing twice, and goes on where it stopped."""
+"""A sweep measures each method at each noise, computes nothing twice, and can be continued."""
 
 import subprocess
 import sys
@@ -45,7 +45,7 @@ def wine():
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Count what is done; only real work passes through these."""
+    """Record the calls of functions that do real work."""
     done = []
 
     def counted(owner, name):
@@ -87,14 +87,14 @@ def test_methods_can_be_measured_in_parallel(wine, compared):
 def test_levels_are_those_of_the_whole_data_set(wine):
     results = accuracy_curve(*wine, settings_of(methods=["true_labels"]))
     overall = results.set_index(["noise", "level"])["overall_level"]
-    # Every class is mistaken for another one: what is chosen is wrong.
+    # Every class is mistaken for another one, so each chosen label becomes wrong.
     assert overall["asymmetric", 0.3] == pytest.approx(0.3, abs=0.02)
     assert overall["asymmetric", 0.7] == pytest.approx(0.7, abs=0.02)
-    # One label in three that are drawn at random is right.
+    # One of three labels drawn at random is correct.
     assert overall["symmetric", 0.7] == pytest.approx(0.7 * 2 / 3, abs=0.08)
 
 
-def test_noise_hurts_only_what_reads_noisy_labels(wine):
+def test_noise_hurts_only_systems_that_read_noisy_labels(wine):
     results = accuracy_curve(*wine, settings_of())
     accuracy = results.pivot_table(index="method", columns=["noise", "level"], values="accuracy")
     for method in ("trusted_only", "true_labels"):
@@ -103,7 +103,7 @@ def test_noise_hurts_only_what_reads_noisy_labels(wine):
     assert accuracy.loc["true_labels"].min() > 0.9
 
 
-def test_what_reads_no_noisy_label_is_done_once(wine, calls):
+def test_work_that_reads_no_noisy_label_is_done_once(wine, calls):
     accuracy_curve(*wine, settings_of())
     n_noises = 4
     assert calls.count("fit_teachers") == 1
@@ -172,7 +172,7 @@ def test_the_config_repeats_the_run(tmp_path):
     pd.testing.assert_frame_equal(second.read_table("curve"), first.read_table("curve"))
 
 
-def test_an_interrupted_run_goes_on(tmp_path, monkeypatch, calls):
+def test_an_interrupted_run_continues(tmp_path, monkeypatch, calls):
     score = PUDistillClassifier.predict
 
     def interrupt(*args):
@@ -266,7 +266,7 @@ def test_noises_that_give_the_same_labels_are_computed_once(wine, tmp_path, call
     pd.testing.assert_frame_equal(again, alone)
 
 
-def test_what_was_finished_survives_a_method_that_fails(tmp_path, monkeypatch):
+def test_finished_cells_survive_a_method_that_fails(tmp_path, monkeypatch):
     def fails(_):
         raise InputError("The training loss became nan.")
 

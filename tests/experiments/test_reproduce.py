@@ -1,4 +1,4 @@
-"""The paper's experiments, small: they run, go on where they stopped, and say what is wrong."""
+"""The paper's experiments on small data: results, interruption, and messages about wrong input."""
 
 import gzip
 from pathlib import Path
@@ -45,7 +45,7 @@ def test_the_same_command_again_computes_nothing(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("brief_training")
-def test_experiments_share_what_they_have_in_common(tmp_path):
+def test_experiments_share_cached_stages(tmp_path):
     options = {"levels": [0.3], "compared": ["cross_entropy", "paper"]}
     run(tmp_path, **options)
     before = {path.name for path in (tmp_path / "units").iterdir()}
@@ -57,7 +57,7 @@ def test_experiments_share_what_they_have_in_common(tmp_path):
     assert {name.split("-")[0] for name in new} == {"cached_cell"}
 
 
-def test_in_the_papers_protocol_nobody_knows_who_is_trusted(tmp_path, monkeypatch):
+def test_in_the_papers_protocol_trusted_samples_are_not_known(tmp_path, monkeypatch):
     fitted = []
 
     def fit(self, X, y, trusted=None):
@@ -70,8 +70,8 @@ def test_in_the_papers_protocol_nobody_knows_who_is_trusted(tmp_path, monkeypatc
     train, test, _ = SCALES["smoke"].load(None, False)
     settings = CurveSettings.read({"data": "digits", "learner": "mlp"})
     dataset = with_noise(train, "asymmetric", 0.3, 0.1, 0)
-    score = levels.as_published("dividemix")(Evaluator(settings, train, test))
-    score(NoisyDataset("asymmetric", 0.3, dataset))
+    fit_and_score = levels.as_published("dividemix")(Evaluator(settings, train, test))
+    fit_and_score(NoisyDataset("asymmetric", 0.3, dataset))
     ((classifier, y, trusted),) = fitted
     assert not classifier.use_trusted
     assert classifier.asymmetric
@@ -81,7 +81,7 @@ def test_in_the_papers_protocol_nobody_knows_who_is_trusted(tmp_path, monkeypatc
 
 
 @pytest.mark.usefixtures("brief_training")
-def test_the_table_says_who_was_told(tmp_path):
+def test_the_table_marks_methods_that_know_the_noise_level(tmp_path):
     finished = run(tmp_path, levels=[0.3], compared=["co_teaching_as_published"])
     assert "as published, told the noise level" in (finished.path / "table.md").read_text()
     assert "Co-teaching, told" in (finished.path / "figure.svg").read_text()
@@ -97,7 +97,7 @@ def test_several_seeds_have_a_spread(tmp_path):
 
 
 @pytest.mark.usefixtures("brief_training")
-def test_an_interrupted_experiment_goes_on(tmp_path, monkeypatch):
+def test_an_interrupted_experiment_continues(tmp_path, monkeypatch):
     options = {"levels": [0.3], "compared": ["cross_entropy", "mixup"]}
 
     def stop(_):
@@ -128,7 +128,7 @@ def test_teachers_and_clean_sets_are_measured_on_test_samples(tmp_path):
     assert "| 11,407 |" in (tmp_path / "table2-smoke" / "table.md").read_text()
 
 
-def test_what_was_not_run_says_so(tmp_path):
+def test_the_table_marks_what_was_not_run(tmp_path):
     table = (run(tmp_path, "table3").path / "table.md").read_text()
     reported = {"MetaCleaner", "Meta learning", "DeepSelf", "CleanNet"}
     assert table.count("reported only") == len(reported)
@@ -154,7 +154,7 @@ def test_cifar10_features_are_flipped_as_cifar10(real_data):
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
         ({"experiment": "table9"}, "no experiment 'table9'.*table1"),
         ({"scale": "huge"}, "no scale 'huge'.*smoke"),
@@ -167,17 +167,17 @@ def test_cifar10_features_are_flipped_as_cifar10(real_data):
         ({"n_seeds": 0}, "at least one seed"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path, options, says):
+def test_wrong_options_are_named_and_leave_no_folder(tmp_path, options, message):
     options = {"experiment": "table5"} | options
     if "data" in options:
         options["data"] = Path(tmp_path)
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=message):
         reproduce.reproduce(options.pop("experiment"), tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.usefixtures("brief_training")
-def test_clothing1m_is_measured_where_it_is(clothing, tiny_resnet, tmp_path, monkeypatch):
+def test_clothing1m_is_measured_if_it_is_there(clothing, tiny_resnet, tmp_path, monkeypatch):
     (tmp_path / "resnet-50").symlink_to(tiny_resnet)
     monkeypatch.setattr(scales, "CLOTHING1M_SIZE", 32)
     quick = {"n_members": 2, "min_votes": 2, "max_iter": 1, "threshold": 0.5}

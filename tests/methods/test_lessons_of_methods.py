@@ -1,4 +1,4 @@
-"""The core of each method, against values computed by hand or by a second library."""
+"""The objective of each method, against values computed by hand or by a second library."""
 
 import math
 
@@ -58,7 +58,7 @@ def batch_of(rows, labels=LABELS, n_classes=3, raw=None):
 # Small losses
 
 
-def test_the_share_that_is_kept_falls_to_one_minus_the_noise_rate():
+def test_the_share_to_learn_from_falls_to_one_minus_the_noise_rate():
     objective = CoTeaching(0.4, 100, 0.05, torch.zeros(6, dtype=torch.bool))
     kept = []
     for epoch in (0, 1, 4, 5, 99):
@@ -67,7 +67,7 @@ def test_the_share_that_is_kept_falls_to_one_minus_the_noise_rate():
     assert kept == pytest.approx([1, 0.92, 0.68, 0.6, 0.6])
 
 
-def test_co_teaching_learns_what_the_other_network_finds_easy():
+def test_co_teaching_learns_samples_with_a_small_loss_in_the_other_network():
     objective = CoTeaching(0.5, 10, 0.1, torch.zeros(6, dtype=torch.bool))
     objective.begin_epoch(5)
     batch = batch_of(range(6))
@@ -159,11 +159,11 @@ def test_a_step_of_the_beta_mixture_by_hand():
     share = 0.5 * np.array([beta.pdf(losses, 1, 2), beta.pdf(losses, 2, 1)])
     share /= share.sum(axis=0)
     expected = []
-    for one in share:
-        mean = np.average(losses, weights=one)
-        variance = np.average((losses - mean) ** 2, weights=one)
+    for weights in share:
+        mean = np.average(losses, weights=weights)
+        variance = np.average((losses - mean) ** 2, weights=weights)
         a = mean * (mean * (1 - mean) / variance - 1)
-        expected.append((a, a * (1 - mean) / mean, one.mean()))
+        expected.append((a, a * (1 - mean) / mean, weights.mean()))
     found = BetaMixture.fit(losses, n_steps=1)
     np.testing.assert_allclose(np.array([found.a, found.b, found.weight]).T, expected, rtol=1e-6)
 
@@ -186,8 +186,8 @@ def test_doubt_grows_with_the_loss(values):
     assert (doubt <= 1).all()
 
 
-class Answers:
-    """Stands for a job whose network gives fixed answers."""
+class FixedJob:
+    """A job whose network has fixed predictions."""
 
     def __init__(self, proba, labels):
         self.proba = proba
@@ -200,7 +200,7 @@ class Answers:
         return self.proba
 
 
-def surely(labels, n_classes=2, sure=0.95):
+def confident(labels, n_classes=2, sure=0.95):
     rest = (1 - sure) / (n_classes - 1)
     noise = RNG.uniform(-0.01, 0.01, len(labels))
     proba = np.full((len(labels), n_classes), rest) - noise[:, None] / (n_classes - 1)
@@ -212,7 +212,7 @@ def test_predictions_take_over_where_the_loss_is_large():
     true = np.arange(200) % 2
     labels = np.where(np.arange(200) < 60, 1 - true, true)
     trusted = np.arange(200) == 5
-    job = Answers(surely(true), labels)
+    job = FixedJob(confident(true), labels)
     objective = DynamicBootstrapping(job, trusted, alpha=1, prior_weight=0, warm_up=3)
     objective.begin_epoch(2)
     assert objective.targets is None
@@ -236,8 +236,8 @@ def test_losses_are_divided_as_by_scikit_learn():
 def test_each_network_is_divided_by_the_other():
     true = np.arange(100) % 2
     labels = np.where(np.arange(100) < 40, 1 - true, true)
-    blind = surely(labels)  # has memorised what it was given: finds nothing suspicious
-    jobs = [Answers(surely(true), labels), Answers(blind, labels)]
+    blind = confident(labels)  # has memorised the given labels: all losses are small
+    jobs = [FixedJob(confident(true), labels), FixedJob(blind, labels)]
     division = CoDivision(jobs, np.arange(100) == 0, n_averaged=1, seed=0)
     objectives = [objective_of(division, own) for own in (0, 1)]
     for objective in objectives:
@@ -282,7 +282,7 @@ def test_labels_are_refined_and_guessed():
         def forward(self, x):
             return self.logits[x[:, 0].long()]
 
-    jobs = [Answers(np.full((4, 3), 1 / 3), LABELS[:4].numpy()) for _ in range(2)]
+    jobs = [FixedJob(np.full((4, 3), 1 / 3), LABELS[:4].numpy()) for _ in range(2)]
     for job, logits in zip(jobs, answers, strict=True):
         job.module = Fixed(logits)
     division = CoDivision(jobs, np.zeros(4, dtype=bool), n_averaged=1, seed=0)
@@ -322,7 +322,7 @@ def test_determinant_loss_by_hand():
 def test_noise_only_shifts_the_determinant_loss():
     """Of two classifiers, the difference is the same under noise that depends on the class."""
     labels = np.repeat([0, 1, 2], 100)
-    good, bad = (torch.tensor(np.log(surely(labels, 3, sure))) for sure in (0.95, 0.6))
+    good, bad = (torch.tensor(np.log(confident(labels, 3, sure))) for sure in (0.95, 0.6))
     T = np.array([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.2, 0.2, 0.6]])
     clean, noisy = torch.tensor(np.eye(3)[labels]), torch.tensor(T[labels])
     shift = [
@@ -359,7 +359,7 @@ def test_noise_level_is_estimated(use_trusted):
     labels = np.where(trusted, true, given_labels)
     X = np.eye(3)[true] * 6 + rng.normal(size=(n, 3))
     level = estimate_noise_level(
-        lambda samples: TorchClassifier(random_state=0).fit(samples.X, samples.targets),
+        lambda samples: TorchClassifier(epochs=4, random_state=0).fit(samples.X, samples.targets),
         LabelledSamples(X, labels, trusted, 3),
     )
     assert level.rate == pytest.approx((labels != true).mean(), abs=0.05)
@@ -379,10 +379,10 @@ def test_losses_of_impossible_labels_are_finite():
     assert np.isfinite(sample_losses(np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]]))).all()
 
 
-# Watching
+# Epoch callback
 
 
-def test_whoever_watches_sees_each_epoch():
+def test_the_callback_is_called_after_each_epoch():
     X, y = np.eye(2)[np.arange(20) % 2] + RNG.normal(size=(20, 2)) / 9, np.arange(20) % 2
     seen = []
     with watching(lambda epoch, networks: seen.append((epoch, networks[0].score(X, y)))):

@@ -1,4 +1,4 @@
-"""What all methods have in common."""
+"""Properties that all methods share."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ from pudistill.methods.registry import METHODS, load_class
 ALL = {name: load_class(name) for name in METHODS}
 NETWORKS_ONLY = [name for name, cls in ALL.items() if issubclass(cls, NetworkMethod)]
 WITHOUT_TRUSTED = [name for name, cls in ALL.items() if "use_trusted" in cls().get_params()]
-# What a method exists for: some are robust to little else than symmetric noise.
+# Methods that must beat cross-entropy under symmetric noise, to which all of them are robust.
 ROBUST = set(ALL) - {"cross_entropy"}
 
 
@@ -29,7 +29,7 @@ def quick(name, **params):
     return ALL[name](network, random_state=0, **params)
 
 
-# Networks pass over small data sets hundreds of times by default.
+# By default networks pass over small data sets hundreds of times.
 CHECKED = {name: cls() for name, cls in ALL.items()}
 for name in NETWORKS_ONLY:
     CHECKED[name].set_params(estimator=TorchClassifier(epochs=10))
@@ -91,10 +91,10 @@ def test_samples_without_any_label_are_left_out(name, blobs):
     given = y.astype(float)
     given[1::6] = np.nan
     verified = np.where(trusted, y, np.nan)
-    some = quick(name).fit(X, given, verified)
+    incomplete = quick(name).fit(X, given, verified)
     known = ~np.isnan(given)
     rest = quick(name).fit(X[known], y[known], verified[known])
-    np.testing.assert_allclose(some.predict_proba(X), rest.predict_proba(X))
+    np.testing.assert_allclose(incomplete.predict_proba(X), rest.predict_proba(X))
 
 
 @pytest.mark.parametrize("name", sorted(ALL))
@@ -159,7 +159,7 @@ def test_importing_methods_does_not_import_torch():
 
 
 @pytest.mark.parametrize("name", sorted(NETWORKS_ONLY))
-def test_a_method_that_diverged_learns_once_more_and_slower(name, digits, monkeypatch):
+def test_a_method_that_diverged_is_trained_again_at_a_smaller_rate(name, digits, monkeypatch):
     X, _, noisy, trusted, X_test, y_test = digits
     run_epoch = Trainer.run_epoch
 
