@@ -1,4 +1,4 @@
-"""A sweep measures each method at each noise, does nothing twice, and goes on where it stopped."""
+"""A sweep measures each method at each noise, computes nothing twice, and can be continued."""
 
 import subprocess
 import sys
@@ -11,17 +11,13 @@ import pytest
 from pudistill.classifier import PUDistillClassifier
 from pudistill.data import load_dataset
 from pudistill.exceptions import InputError
-from pudistill.experiments import curve
-from pudistill.experiments.curve import (
-    METHODS,
-    CurveSettings,
-    accuracy_curve,
-    curve_run,
-    is_curve,
-    write_curve_report,
-)
+from pudistill.experiments import evaluation
+from pudistill.experiments.curve import accuracy_curve, curve_run, is_curve, write_curve_report
+from pudistill.experiments.curve_settings import CurveSettings
+from pudistill.experiments.systems import PREPARE
 from pudistill.runs import Run
 from pudistill.units import Units
+from pudistill.workflow import with_noise
 
 QUICK = {
     "data": "wine",
@@ -49,7 +45,7 @@ def wine():
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Count what is done; only real work passes through these."""
+    """Record the calls of functions that do real work."""
     done = []
 
     def counted(owner, name):
@@ -63,7 +59,7 @@ def calls(monkeypatch):
 
     counted(PUDistillClassifier, "fit_teachers")
     counted(PUDistillClassifier, "fit_student")
-    counted(curve, "reference_accuracy")
+    counted(evaluation, "reference_accuracy")
     return done
 
 
@@ -78,7 +74,7 @@ def test_each_method_is_measured_at_each_noise(wine):
 
 @pytest.mark.parametrize(
     "compared",
-    [["pudistill", "mixup", "true_labels"], pytest.param([*METHODS], marks=pytest.mark.slow)],
+    [["pudistill", "mixup", "true_labels"], pytest.param([*PREPARE], marks=pytest.mark.slow)],
 )
 def test_methods_can_be_measured_in_parallel(wine, compared):
     settings = settings_of(methods=compared, noises=["symmetric"], levels=[0.5], n_jobs=2)
@@ -91,14 +87,14 @@ def test_methods_can_be_measured_in_parallel(wine, compared):
 def test_levels_are_those_of_the_whole_data_set(wine):
     results = accuracy_curve(*wine, settings_of(methods=["true_labels"]))
     overall = results.set_index(["noise", "level"])["overall_level"]
-    # Every class is mistaken for another one: what is chosen is wrong.
+    # Every class is mistaken for another one, so each chosen label becomes wrong.
     assert overall["asymmetric", 0.3] == pytest.approx(0.3, abs=0.02)
     assert overall["asymmetric", 0.7] == pytest.approx(0.7, abs=0.02)
-    # One label in three that are drawn at random is right.
+    # One of three labels drawn at random is correct.
     assert overall["symmetric", 0.7] == pytest.approx(0.7 * 2 / 3, abs=0.08)
 
 
-def test_noise_hurts_only_what_reads_noisy_labels(wine):
+def test_noise_hurts_only_systems_that_read_noisy_labels(wine):
     results = accuracy_curve(*wine, settings_of())
     accuracy = results.pivot_table(index="method", columns=["noise", "level"], values="accuracy")
     for method in ("trusted_only", "true_labels"):
@@ -107,7 +103,7 @@ def test_noise_hurts_only_what_reads_noisy_labels(wine):
     assert accuracy.loc["true_labels"].min() > 0.9
 
 
-def test_what_reads_no_noisy_label_is_done_once(wine, calls):
+def test_work_that_reads_no_noisy_label_is_done_once(wine, calls):
     accuracy_curve(*wine, settings_of())
     n_noises = 4
     assert calls.count("fit_teachers") == 1
@@ -124,14 +120,14 @@ def test_the_accuracies_are_those_of_the_classifier(wine):
     train, test = wine
     settings = settings_of(levels=[0.5], noises=["pair"], methods=["pudistill"])
     (accuracy,) = accuracy_curve(train, test, settings)["accuracy"]
-    noisy = curve.with_noise(train, "pair", 0.5, settings.trusted_fraction, settings.seed)
+    noisy = with_noise(train, "pair", 0.5, settings.trusted_fraction, settings.seed)
     classifier = settings.classifier(train.X).fit(noisy.X, noisy.y, noisy.verified)
     assert accuracy == np.mean(classifier.predict(test.X) == test.y)
 
 
 def test_given_labels_do_not_matter_where_the_true_ones_are_known(wine):
     train, test = wine
-    spoilt = curve.with_noise(train, "pair", 0.6, 0.1, 7)
+    spoilt = with_noise(train, "pair", 0.6, 0.1, 7)
     settings = settings_of(methods=["given_labels", "true_labels"])
     pd.testing.assert_frame_equal(
         accuracy_curve(spoilt, test, settings), accuracy_curve(train, test, settings)
@@ -139,11 +135,11 @@ def test_given_labels_do_not_matter_where_the_true_ones_are_known(wine):
 
 
 def test_methods_can_be_added(wine, monkeypatch):
-    def majority(bench):
-        names, counts = np.unique(bench.clean.true_labels, return_counts=True)
-        return lambda noisy: np.mean(bench.test.y == names[counts.argmax()])
+    def majority(evaluator):
+        names, counts = np.unique(evaluator.clean.true_labels, return_counts=True)
+        return lambda noisy: np.mean(evaluator.test.y == names[counts.argmax()])
 
-    monkeypatch.setitem(curve.METHODS, "majority", majority)
+    monkeypatch.setitem(PREPARE, "majority", majority)
     results = accuracy_curve(*wine, settings_of(methods=["majority"]))
     assert results["accuracy"].nunique() == 1
 
@@ -176,7 +172,7 @@ def test_the_config_repeats_the_run(tmp_path):
     pd.testing.assert_frame_equal(second.read_table("curve"), first.read_table("curve"))
 
 
-def test_an_interrupted_run_goes_on(tmp_path, monkeypatch, calls):
+def test_an_interrupted_run_continues(tmp_path, monkeypatch, calls):
     score = PUDistillClassifier.predict
 
     def interrupt(*args):
@@ -270,11 +266,11 @@ def test_noises_that_give_the_same_labels_are_computed_once(wine, tmp_path, call
     pd.testing.assert_frame_equal(again, alone)
 
 
-def test_what_was_finished_survives_a_method_that_fails(tmp_path, monkeypatch):
+def test_finished_cells_survive_a_method_that_fails(tmp_path, monkeypatch):
     def fails(_):
         raise InputError("The training loss became nan.")
 
-    monkeypatch.setitem(METHODS, "pudistill", fails)
+    monkeypatch.setitem(PREPARE, "pudistill", fails)
     with pytest.raises(InputError, match="nan"):
         curve_run(settings_of(methods=["given_labels", "pudistill"]), tmp_path / "run")
     assert list((tmp_path / "run" / "units").iterdir())

@@ -1,4 +1,4 @@
-"""The paper's experiments, small: they run, go on where they stopped, and say what is wrong."""
+"""The paper's experiments on small data: results, interruption, and messages about wrong input."""
 
 import gzip
 from pathlib import Path
@@ -10,9 +10,11 @@ import pytest
 from pudistill import InputError, methods
 from pudistill.exceptions import DivergedError
 from pudistill.experiments import levels, paper, reproduce, scales, setup
-from pudistill.experiments.curve import Bench, CurveSettings, NoisySet
+from pudistill.experiments.curve_settings import CurveSettings
+from pudistill.experiments.evaluation import Evaluator, NoisyDataset
 from pudistill.experiments.reproduce import EXPERIMENTS
 from pudistill.experiments.scales import SCALES
+from pudistill.methods.registry import METHODS, load_class
 from pudistill.workflow import with_noise
 
 
@@ -43,7 +45,7 @@ def test_the_same_command_again_computes_nothing(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("brief_training")
-def test_experiments_share_what_they_have_in_common(tmp_path):
+def test_experiments_share_cached_stages(tmp_path):
     options = {"levels": [0.3], "compared": ["cross_entropy", "paper"]}
     run(tmp_path, **options)
     before = {path.name for path in (tmp_path / "units").iterdir()}
@@ -52,10 +54,10 @@ def test_experiments_share_what_they_have_in_common(tmp_path):
     other = run(tmp_path, **options | {"levels": [0.7]})  # the first table stays
     assert other.path == tmp_path / "table5-smoke-2"
     new = {path.name for path in (tmp_path / "units").iterdir()} - before
-    assert {name.split("-")[0] for name in new} == {"curve_cell"}
+    assert {name.split("-")[0] for name in new} == {"cached_cell"}
 
 
-def test_in_the_papers_protocol_nobody_knows_who_is_trusted(tmp_path, monkeypatch):
+def test_in_the_papers_protocol_trusted_samples_are_not_known(tmp_path, monkeypatch):
     fitted = []
 
     def fit(self, X, y, trusted=None):
@@ -68,8 +70,8 @@ def test_in_the_papers_protocol_nobody_knows_who_is_trusted(tmp_path, monkeypatc
     train, test, _ = SCALES["smoke"].load(None, False)
     settings = CurveSettings.read({"data": "digits", "learner": "mlp"})
     dataset = with_noise(train, "asymmetric", 0.3, 0.1, 0)
-    score = levels.as_published("dividemix")(Bench(settings, train, test))
-    score(NoisySet("asymmetric", 0.3, dataset))
+    fit_and_score = levels.as_published("dividemix")(Evaluator(settings, train, test))
+    fit_and_score(NoisyDataset("asymmetric", 0.3, dataset))
     ((classifier, y, trusted),) = fitted
     assert not classifier.use_trusted
     assert classifier.asymmetric
@@ -79,7 +81,7 @@ def test_in_the_papers_protocol_nobody_knows_who_is_trusted(tmp_path, monkeypatc
 
 
 @pytest.mark.usefixtures("brief_training")
-def test_the_table_says_who_was_told(tmp_path):
+def test_the_table_marks_methods_that_know_the_noise_level(tmp_path):
     finished = run(tmp_path, levels=[0.3], compared=["co_teaching_as_published"])
     assert "as published, told the noise level" in (finished.path / "table.md").read_text()
     assert "Co-teaching, told" in (finished.path / "figure.svg").read_text()
@@ -95,14 +97,14 @@ def test_several_seeds_have_a_spread(tmp_path):
 
 
 @pytest.mark.usefixtures("brief_training")
-def test_an_interrupted_experiment_goes_on(tmp_path, monkeypatch):
+def test_an_interrupted_experiment_continues(tmp_path, monkeypatch):
     options = {"levels": [0.3], "compared": ["cross_entropy", "mixup"]}
 
     def stop(_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setitem(levels.PREPARE, "mixup", stop)
+        patch.setitem(levels.PREPARE_COMPARED, "mixup", stop)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path, **options)
     units = tmp_path / "units"
@@ -126,7 +128,7 @@ def test_teachers_and_clean_sets_are_measured_on_test_samples(tmp_path):
     assert "| 11,407 |" in (tmp_path / "table2-smoke" / "table.md").read_text()
 
 
-def test_what_was_not_run_says_so(tmp_path):
+def test_the_table_marks_what_was_not_run(tmp_path):
     table = (run(tmp_path, "table3").path / "table.md").read_text()
     reported = {"MetaCleaner", "Meta learning", "DeepSelf", "CleanNet"}
     assert table.count("reported only") == len(reported)
@@ -152,12 +154,12 @@ def test_cifar10_features_are_flipped_as_cifar10(real_data):
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
         ({"experiment": "table9"}, "no experiment 'table9'.*table1"),
         ({"scale": "huge"}, "no scale 'huge'.*smoke"),
         ({"compared": ["dividemx"]}, "no method 'dividemx'.*dividemix"),
-        ({"levels": [0.35]}, "0.35 is none of the paper's"),
+        ({"levels": [0.35]}, "no noise level 0.35: choose"),
         ({"scale": "cpu"}, "--data"),
         ({"scale": "full", "data": "."}, "no folder cifar10"),
         ({"levels": []}, "nothing to compare"),
@@ -165,17 +167,17 @@ def test_cifar10_features_are_flipped_as_cifar10(real_data):
         ({"n_seeds": 0}, "at least one seed"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path, options, says):
+def test_wrong_options_are_named_and_leave_no_folder(tmp_path, options, message):
     options = {"experiment": "table5"} | options
     if "data" in options:
         options["data"] = Path(tmp_path)
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=message):
         reproduce.reproduce(options.pop("experiment"), tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.usefixtures("brief_training")
-def test_clothing1m_is_measured_where_it_is(clothing, tiny_resnet, tmp_path, monkeypatch):
+def test_clothing1m_is_measured_if_it_is_there(clothing, tiny_resnet, tmp_path, monkeypatch):
     (tmp_path / "resnet-50").symlink_to(tiny_resnet)
     monkeypatch.setattr(scales, "CLOTHING1M_SIZE", 32)
     quick = {"n_members": 2, "min_votes": 2, "max_iter": 1, "threshold": 0.5}
@@ -230,26 +232,22 @@ def test_fashion_mnist_may_be_unpacked_beside_its_archives(real_data, tmp_path):
     assert (len(train), len(test)) == (20_000, 10_000)
 
 
-def test_who_can_be_told_is_who_has_a_parameter_for_it():
-    can = {
-        name
-        for name, of in methods.METHODS.items()
-        if "noise_rate" in getattr(methods, of)().get_params()
-    }
-    assert can == set(methods.CAN_BE_TOLD)
-    for name in methods.BLIND_TO_TRUSTED + tuple(levels.AS_PUBLISHED.values()):
-        assert "use_trusted" in getattr(methods, methods.METHODS[name])().get_params()
+def test_records_of_methods_agree_with_their_parameters():
+    for name, system in METHODS.items():
+        params = load_class(name)().get_params()
+        assert ("noise_rate" in params) == system.accepts_noise_level
+        assert ("use_trusted" in params) != system.needs_trusted
 
 
 @pytest.mark.usefixtures("brief_training")
 def test_a_cell_that_diverges_spoils_no_other(tmp_path, monkeypatch):
-    def diverges(bench):
+    def diverges(evaluator):
         def score(noisy):
             raise DivergedError("The training loss became nan.")
 
         return score
 
-    monkeypatch.setitem(levels.PREPARE, "mixup", diverges)
+    monkeypatch.setitem(levels.PREPARE_COMPARED, "mixup", diverges)
     finished = run(tmp_path, levels=[0.3], compared=["cross_entropy", "mixup"])
     cells = pd.read_csv(finished.path / "cells.csv").set_index("method")
     assert np.isfinite(cells.loc["cross_entropy", "final"])

@@ -1,4 +1,4 @@
-"""The core of each method, against values computed by hand or by a second library."""
+"""The objective of each method, against values computed by hand or by a second library."""
 
 import math
 
@@ -17,7 +17,7 @@ from pudistill.learners.lessons import Batch
 from pudistill.learners.losses import prior_loss
 from pudistill.learners.recipes import Recipe
 from pudistill.learners.training import choose_hardware
-from pudistill.methods.base import Given
+from pudistill.methods.base import LabelledSamples
 from pudistill.methods.co_teaching import CoTeaching
 from pudistill.methods.dividemix import CoDivision, DivideMix, sharpen, small_loss_proba
 from pudistill.methods.jocor import joint_loss
@@ -58,32 +58,32 @@ def batch_of(rows, labels=LABELS, n_classes=3, raw=None):
 # Small losses
 
 
-def test_the_share_that_is_kept_falls_to_one_minus_the_noise_rate():
-    lesson = CoTeaching(0.4, 100, 0.05, torch.zeros(6, dtype=torch.bool))
+def test_the_share_to_learn_from_falls_to_one_minus_the_noise_rate():
+    objective = CoTeaching(0.4, 100, 0.05, torch.zeros(6, dtype=torch.bool))
     kept = []
     for epoch in (0, 1, 4, 5, 99):
-        lesson.begin_epoch(epoch)
-        kept.append(lesson.kept_share)
+        objective.begin_epoch(epoch)
+        kept.append(objective.kept_share)
     assert kept == pytest.approx([1, 0.92, 0.68, 0.6, 0.6])
 
 
-def test_co_teaching_learns_what_the_other_network_finds_easy():
-    lesson = CoTeaching(0.5, 10, 0.1, torch.zeros(6, dtype=torch.bool))
-    lesson.begin_epoch(5)
+def test_co_teaching_learns_samples_with_a_small_loss_in_the_other_network():
+    objective = CoTeaching(0.5, 10, 0.1, torch.zeros(6, dtype=torch.bool))
+    objective.begin_epoch(5)
     batch = batch_of(range(6))
-    _, price = lesson(batch)
+    _, loss_fn = objective(batch)
     losses = -np.log(PROBA[:, range(6), LABELS])
     easy = np.argsort(losses, axis=1)[:, :3]
     expected = losses[0, easy[1]].mean() + losses[1, easy[0]].mean()
-    assert price(LOGITS).item() == pytest.approx(expected)
+    assert loss_fn(LOGITS).item() == pytest.approx(expected)
 
 
 def test_trusted_samples_are_never_left_out():
     worst = int(np.argmax(-np.log(PROBA[0, range(6), LABELS])))
-    lesson = CoTeaching(0.9, 10, 0.1, torch.arange(6) == worst)
-    lesson.begin_epoch(9)
+    objective = CoTeaching(0.9, 10, 0.1, torch.arange(6) == worst)
+    objective.begin_epoch(9)
     losses = torch.tensor(-np.log(PROBA[0, range(6), LABELS]))
-    assert lesson.smallest(losses, batch_of(range(6))).tolist() == [worst]
+    assert objective.smallest(losses, batch_of(range(6))).tolist() == [worst]
 
 
 @pytest.mark.parametrize("agreement", [0.0, 0.3, 1.0])
@@ -100,7 +100,7 @@ def test_joint_loss_of_jocor(agreement):
 
 def test_both_terms_of_joint_optimization():
     prior = np.array([0.2, 0.3, 0.5])
-    lesson = JointOptimization(
+    objective = JointOptimization(
         torch.eye(3, dtype=torch.float64)[LABELS],
         torch.tensor(prior),
         torch.zeros(6, dtype=torch.bool),
@@ -109,17 +109,17 @@ def test_both_terms_of_joint_optimization():
         keep_until=1,
         n_averaged=2,
     )
-    _, price = lesson(batch_of(range(6)))
+    _, loss_fn = objective(batch_of(range(6)))
     p = PROBA[0]
     supervised = -np.log(p[range(6), LABELS]).mean()
     spread = rel_entr(prior, p.mean(axis=0)).sum()
     expected = supervised + 1.2 * spread + 0.8 * entropy(p, axis=1).mean()
-    assert price(LOGITS[0]).item() == pytest.approx(expected)
+    assert loss_fn(LOGITS[0]).item() == pytest.approx(expected)
 
 
 def test_labels_become_the_average_of_the_last_predictions():
     trusted = torch.arange(6) == 0
-    lesson = JointOptimization(
+    objective = JointOptimization(
         torch.eye(3, dtype=torch.float64)[LABELS],
         torch.full((3,), 1 / 3),
         trusted,
@@ -128,19 +128,19 @@ def test_labels_become_the_average_of_the_last_predictions():
         keep_until=2,
         n_averaged=2,
     )
-    given_labels = lesson.current.clone()
+    given_labels = objective.current.clone()
     answers = [LOGITS[0], LOGITS[1], LOGITS.mean(dim=0)]
     for epoch, answer in enumerate(answers):
-        lesson.begin_epoch(epoch)
+        objective.begin_epoch(epoch)
         if epoch < 2:
-            torch.testing.assert_close(lesson.current, given_labels)
-        _, price = lesson(batch_of(range(6)))
-        price(answer)
+            torch.testing.assert_close(objective.current, given_labels)
+        _, loss_fn = objective(batch_of(range(6)))
+        loss_fn(answer)
     average = (PROBA[0] + PROBA[1]) / 2  # of epochs 0 and 1
-    np.testing.assert_allclose(lesson.current[1:], average[1:])
-    np.testing.assert_allclose(lesson.current[0], [1, 0, 0])
+    np.testing.assert_allclose(objective.current[1:], average[1:])
+    np.testing.assert_allclose(objective.current[0], [1, 0, 0])
     last = (PROBA[1] + softmax(answers[2].numpy(), axis=1)) / 2
-    np.testing.assert_allclose(lesson.learned()[1:], last[1:])
+    np.testing.assert_allclose(objective.final_labels()[1:], last[1:])
 
 
 @given(st.lists(st.floats(-5, 5), min_size=6, max_size=6), st.floats(0.01, 0.99))
@@ -159,11 +159,11 @@ def test_a_step_of_the_beta_mixture_by_hand():
     share = 0.5 * np.array([beta.pdf(losses, 1, 2), beta.pdf(losses, 2, 1)])
     share /= share.sum(axis=0)
     expected = []
-    for one in share:
-        mean = np.average(losses, weights=one)
-        variance = np.average((losses - mean) ** 2, weights=one)
+    for weights in share:
+        mean = np.average(losses, weights=weights)
+        variance = np.average((losses - mean) ** 2, weights=weights)
         a = mean * (mean * (1 - mean) / variance - 1)
-        expected.append((a, a * (1 - mean) / mean, one.mean()))
+        expected.append((a, a * (1 - mean) / mean, weights.mean()))
     found = BetaMixture.fit(losses, n_steps=1)
     np.testing.assert_allclose(np.array([found.a, found.b, found.weight]).T, expected, rtol=1e-6)
 
@@ -186,8 +186,8 @@ def test_doubt_grows_with_the_loss(values):
     assert (doubt <= 1).all()
 
 
-class Answers:
-    """Stands for a job whose network gives fixed answers."""
+class FixedJob:
+    """A job whose network has fixed predictions."""
 
     def __init__(self, proba, labels):
         self.proba = proba
@@ -200,7 +200,7 @@ class Answers:
         return self.proba
 
 
-def surely(labels, n_classes=2, sure=0.95):
+def confident(labels, n_classes=2, sure=0.95):
     rest = (1 - sure) / (n_classes - 1)
     noise = RNG.uniform(-0.01, 0.01, len(labels))
     proba = np.full((len(labels), n_classes), rest) - noise[:, None] / (n_classes - 1)
@@ -212,12 +212,12 @@ def test_predictions_take_over_where_the_loss_is_large():
     true = np.arange(200) % 2
     labels = np.where(np.arange(200) < 60, 1 - true, true)
     trusted = np.arange(200) == 5
-    job = Answers(surely(true), labels)
-    lesson = DynamicBootstrapping(job, trusted, alpha=1, prior_weight=0, warm_up=3)
-    lesson.begin_epoch(2)
-    assert lesson.targets is None
-    lesson.begin_epoch(3)
-    learned = lesson.targets.argmax(dim=1).numpy()
+    job = FixedJob(confident(true), labels)
+    objective = DynamicBootstrapping(job, trusted, alpha=1, prior_weight=0, warm_up=3)
+    objective.begin_epoch(2)
+    assert objective.targets is None
+    objective.begin_epoch(3)
+    learned = objective.targets.argmax(dim=1).numpy()
     np.testing.assert_array_equal(learned[~trusted], true[~trusted])
     assert learned[5] == labels[5]
 
@@ -236,24 +236,24 @@ def test_losses_are_divided_as_by_scikit_learn():
 def test_each_network_is_divided_by_the_other():
     true = np.arange(100) % 2
     labels = np.where(np.arange(100) < 40, 1 - true, true)
-    blind = surely(labels)  # has memorised what it was given: finds nothing suspicious
-    jobs = [Answers(surely(true), labels), Answers(blind, labels)]
+    blind = confident(labels)  # has memorised the given labels: all losses are small
+    jobs = [FixedJob(confident(true), labels), FixedJob(blind, labels)]
     division = CoDivision(jobs, np.arange(100) == 0, n_averaged=1, seed=0)
-    lessons = [lesson_of(division, own) for own in (0, 1)]
-    for lesson in lessons:
-        lesson.begin_epoch(1)
+    objectives = [objective_of(division, own) for own in (0, 1)]
+    for objective in objectives:
+        objective.begin_epoch(1)
     wrong = np.arange(100) < 40
-    by_first = lessons[1].clean.numpy()  # what the second learns from
+    by_first = objectives[1].clean.numpy()  # what the second learns from
     np.testing.assert_array_equal(by_first[1:] < 0.5, wrong[1:])
     assert by_first[0] == 1  # trusted
-    np.testing.assert_allclose(lessons[0].clean, division.clean_proba[1])
-    batches = lessons[1].batches(torch.Generator().manual_seed(0))
+    np.testing.assert_allclose(objectives[0].clean, division.clean_proba[1])
+    batches = objectives[1].batches(torch.Generator().manual_seed(0))
     labelled = torch.cat([batch[: len(batch) // 2] for batch in batches])
     assert sorted(labelled.tolist()) == sorted(np.flatnonzero(by_first > 0.5).tolist())
     assert all(set(b[len(b) // 2 :].tolist()) <= set(range(1, 40)) for b in batches)
 
 
-def lesson_of(division, own=0, **params):
+def objective_of(division, own=0, **params):
     settings = {
         "unlabelled_weight": 25.0,
         "warm_up": 1,
@@ -282,15 +282,15 @@ def test_labels_are_refined_and_guessed():
         def forward(self, x):
             return self.logits[x[:, 0].long()]
 
-    jobs = [Answers(np.full((4, 3), 1 / 3), LABELS[:4].numpy()) for _ in range(2)]
+    jobs = [FixedJob(np.full((4, 3), 1 / 3), LABELS[:4].numpy()) for _ in range(2)]
     for job, logits in zip(jobs, answers, strict=True):
         job.module = Fixed(logits)
     division = CoDivision(jobs, np.zeros(4, dtype=bool), n_averaged=1, seed=0)
-    lesson = lesson_of(division, alpha=1e-9)  # Beta's ends: 0 or 1, and the larger is taken
-    lesson.clean = torch.tensor([0.9, 0.6, 0.1, 0.2], dtype=torch.float64)
-    lesson.progress = 0.5
+    objective = objective_of(division, alpha=1e-9)  # Beta's ends: 0 or 1, and the larger is taken
+    objective.clean = torch.tensor([0.9, 0.6, 0.1, 0.2], dtype=torch.float64)
+    objective.progress = 0.5
     raw = torch.arange(4.0, dtype=torch.float64)[:, None].expand(4, 2)
-    inputs, price = lesson(batch_of(range(4), raw=raw))
+    inputs, loss_fn = objective(batch_of(range(4), raw=raw))
     assert inputs[:, 0].tolist() == [0, 1, 0, 1, 2, 3, 2, 3]
 
     own, peer = softmax(answers.numpy(), axis=2)
@@ -306,7 +306,7 @@ def test_labels_are_refined_and_guessed():
     unlabelled = ((p[4:] - np.tile(guessed, (2, 1))) ** 2).mean()
     spread = rel_entr(np.full(3, 1 / 3), p.mean(axis=0)).sum()
     expected = labelled + 0.5 * 25 * unlabelled + spread
-    assert price(logits).item() == pytest.approx(expected, rel=1e-6)
+    assert loss_fn(logits).item() == pytest.approx(expected, rel=1e-6)
 
 
 # L_DMI
@@ -322,7 +322,7 @@ def test_determinant_loss_by_hand():
 def test_noise_only_shifts_the_determinant_loss():
     """Of two classifiers, the difference is the same under noise that depends on the class."""
     labels = np.repeat([0, 1, 2], 100)
-    good, bad = (torch.tensor(np.log(surely(labels, 3, sure))) for sure in (0.95, 0.6))
+    good, bad = (torch.tensor(np.log(confident(labels, 3, sure))) for sure in (0.95, 0.6))
     T = np.array([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.2, 0.2, 0.6]])
     clean, noisy = torch.tensor(np.eye(3)[labels]), torch.tensor(T[labels])
     shift = [
@@ -359,8 +359,8 @@ def test_noise_level_is_estimated(use_trusted):
     labels = np.where(trusted, true, given_labels)
     X = np.eye(3)[true] * 6 + rng.normal(size=(n, 3))
     level = estimate_noise_level(
-        lambda some: TorchClassifier(random_state=0).fit(some.X, some.targets),
-        Given(X, labels, trusted, 3),
+        lambda samples: TorchClassifier(epochs=4, random_state=0).fit(samples.X, samples.targets),
+        LabelledSamples(X, labels, trusted, 3),
     )
     assert level.rate == pytest.approx((labels != true).mean(), abs=0.05)
     np.testing.assert_allclose(level.transition_matrix, T, atol=0.08)
@@ -379,10 +379,10 @@ def test_losses_of_impossible_labels_are_finite():
     assert np.isfinite(sample_losses(np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]]))).all()
 
 
-# Watching
+# Epoch callback
 
 
-def test_whoever_watches_sees_each_epoch():
+def test_the_callback_is_called_after_each_epoch():
     X, y = np.eye(2)[np.arange(20) % 2] + RNG.normal(size=(20, 2)) / 9, np.arange(20) % 2
     seen = []
     with watching(lambda epoch, networks: seen.append((epoch, networks[0].score(X, y)))):

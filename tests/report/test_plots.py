@@ -132,7 +132,7 @@ def test_curve_fits_the_page(n_noises):
     assert float(width) <= 944
 
 
-def test_what_reads_no_noisy_label_is_a_dashed_horizontal_line():
+def test_a_method_that_reads_no_noisy_label_is_a_dashed_horizontal_line():
     def dashed(accuracies):
         return accuracy_curve(curve(accuracies)).count("stroke-dasharray")
 
@@ -144,7 +144,7 @@ def test_a_single_level_is_drawn_too():
     assert "pudistill" in texts(accuracy_curve(curve({"pudistill": [0.9]})))
 
 
-def test_a_figure_that_stands_alone_has_all_that_the_page_would_give_it():
+def test_a_standalone_figure_has_its_own_colours_font_and_size():
     figure = accuracy_curve(curve({"pudistill": [0.9, 0.8], "given_labels": [0.9, 0.2]}))
     document = standalone(figure)
     root = ElementTree.fromstring(document)

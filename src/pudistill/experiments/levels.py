@@ -1,130 +1,142 @@
-"""Methods at several levels of noise: tables 5 and 6, figures 1 to 3."""
+"""Systems at several levels of noise: tables 5 and 6, figures 1 to 3."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas as pd
 
-from pudistill import methods
 from pudistill.experiments import paper
-from pudistill.experiments.curve import METHODS, OURS, Bench, NoisySet, Score, distilled
+from pudistill.experiments.evaluation import Evaluator, FitAndScore, NoisyDataset, Prepare
 from pudistill.experiments.setup import Result, Setup
+from pudistill.experiments.systems import PREPARE, distilled
+from pudistill.methods.registry import METHODS, OURS, SYSTEMS, title_of
 
-PAPER, TOLD = "paper", "paper_told"
-# The paper's protocol for other methods: nobody says which labels are trusted.
-_PUBLISHED = "_as_published"
+PAPER, PAPER_TUNED = "paper", "paper_told"
+# The paper's protocol for other methods: they do not know which samples are trusted.
 AS_PUBLISHED = {
-    name + _PUBLISHED: name
-    for name in methods.METHODS
-    if name not in methods.NEED_TRUSTED + methods.BLIND_TO_TRUSTED
+    f"{name}_as_published": name
+    for name, system in METHODS.items()
+    if not (system.needs_trusted or system.ignores_trusted)
 }
-# Whose numbers the paper reports, by the method that follows the same protocol: its own system was
-# told the level, too.
-REPORTED = {name: name for name in methods.BLIND_TO_TRUSTED} | AS_PUBLISHED | {TOLD: PAPER}
-COMPARED = (*methods.BLIND_TO_TRUSTED, *AS_PUBLISHED)
-COMPARED += (*(name for name in methods.METHODS if name not in COMPARED), PAPER, TOLD, OURS)
+_IGNORE_TRUSTED = tuple(name for name, system in METHODS.items() if system.ignores_trusted)
+# The paper's name of each system that follows the paper's protocol. Its authors tuned their own
+# system to the noise level, too.
+REPORTED = {name: name for name in _IGNORE_TRUSTED} | AS_PUBLISHED | {PAPER_TUNED: PAPER}
+COMPARED = (*_IGNORE_TRUSTED, *AS_PUBLISHED)
+COMPARED += (*(name for name in METHODS if name not in COMPARED), PAPER, PAPER_TUNED, OURS)
 COMPARED += ("trusted_only", "true_labels")
-NAMES = (
-    methods.NAMES
+"""All systems that the experiments compare, in the order of the tables."""
+
+TITLES = (
+    {name: system.title for name, system in SYSTEMS.items()}
     | {
         PAPER: "PUDistill (paper)",
-        TOLD: "PUDistill (paper, told the noise level)",
+        PAPER_TUNED: "PUDistill (paper, told the noise level)",
         OURS: "PUDistill",
     }
     | {
-        name: f"{methods.NAMES[of]} (as published"
-        + (", told the noise level)" if of in methods.CAN_BE_TOLD else ")")
-        for name, of in AS_PUBLISHED.items()
+        name: f"{title_of(method)} (as published"
+        + (", told the noise level)" if SYSTEMS[method].accepts_noise_level else ")")
+        for name, method in AS_PUBLISHED.items()
     }
 )
+"""Names of the systems in tables."""
 
 
-def told_the_level(bench: Bench) -> Score:
-    """Fit the paper's method with the authors' λ and η for the noise's true kind and level."""
-    settings = bench.settings_of("paper")
-    return distilled(bench, settings, told=lambda noisy: paper.tuned(noisy.noise, noisy.level))
+def paper_tuned(evaluator: Evaluator) -> FitAndScore:
+    """Fit the paper's method with the authors' λ and η for the true kind and level of the noise."""
+
+    def student_params(noisy: NoisyDataset) -> dict[str, Any]:
+        return paper.tuned(noisy.noise, noisy.level)
+
+    return distilled(evaluator, evaluator.settings_for("paper"), student_params=student_params)
 
 
-def as_published(method: str) -> Callable[[Bench], Score]:
-    """Return what prepares a method by the paper's protocol.
+def as_published(method: str) -> Prepare:
+    """Return how to prepare a method by the paper's protocol.
 
-    The trusted samples' labels are right, but it is not told which these are; methods whose authors
-    read the rate and the kind of the noise from its generator are told both.
+    The labels of trusted samples are correct, but the method does not know which samples these are.
+    If its authors read the rate and the kind of the noise from its generator, it gets both.
     """
 
-    def prepare(bench: Bench) -> Score:
-        settings = bench.settings_of(method)
+    def prepare(evaluator: Evaluator) -> FitAndScore:
+        settings = evaluator.settings_for(method)
 
-        def score(noisy: NoisySet) -> float:
+        def fit_and_score(noisy: NoisyDataset) -> float:
             classifier = settings.classifier(noisy.dataset.X)
-            told = {"noise_rate": noisy.overall_level, "asymmetric": noisy.noise != "symmetric"}
-            if noisy.dataset.true_labels is None:  # nobody knows
-                told = {}
-            known = {name: told[name] for name in told if name in classifier.get_params()}
-            classifier.set_params(use_trusted=False, **known)
+            classifier.set_params(use_trusted=False)
+            if SYSTEMS[method].accepts_noise_level and noisy.dataset.true_labels is not None:
+                classifier.set_params(noise_rate=noisy.overall_level)
+                if "asymmetric" in classifier.get_params():
+                    classifier.set_params(asymmetric=noisy.noise != "symmetric")
             classifier.fit(noisy.dataset.X, noisy.known_labels, noisy.dataset.verified)
-            return bench.accuracy_of(classifier)
+            return evaluator.classifier_accuracy(classifier)
 
-        return score
+        return fit_and_score
 
     return prepare
 
 
-PREPARE: dict[str, Callable[[Bench], Score]] = METHODS | {TOLD: told_the_level}
-PREPARE |= {name: as_published(of) for name, of in AS_PUBLISHED.items()}
+PREPARE_COMPARED: dict[str, Prepare] = (
+    PREPARE
+    | {PAPER_TUNED: paper_tuned}
+    | {name: as_published(method) for name, method in AS_PUBLISHED.items()}
+)
+"""How to prepare each system in `COMPARED`."""
 
 
 def table5(setup: Setup) -> Result:
     """Accuracy of all methods under asymmetric noise."""
-    return _methods(setup, ["asymmetric"])
+    return _compare_systems(setup, ["asymmetric"])
 
 
 def fig3(setup: Setup) -> Result:
     """Accuracy of all methods against the share of wrong labels, under both kinds of noise."""
-    return _methods(setup, ["symmetric", "asymmetric"])
+    return _compare_systems(setup, ["symmetric", "asymmetric"])
 
 
-def _methods(setup: Setup, noises: list[str]) -> Result:
+def _compare_systems(setup: Setup, noises: list[str]) -> Result:
     def reported(row: Any) -> float | None:
         values = paper.TABLE_5.get(REPORTED.get(row.method, ""))
         if values is None or row.noise != "asymmetric" or not setup.is_cifar10:
             return None
-        return _at(values, paper.LEVELS, row.level)
+        return _value_at(row.level, paper.LEVELS, values)
 
-    results = setup.curve({name: PREPARE[name] for name in setup.methods}, noises=noises)
-    # Two figures: the paper's protocol, and what methods do that know the trusted samples.
+    results = setup.curve({name: PREPARE_COMPARED[name] for name in setup.methods}, noises=noises)
+    # Two figures: all systems by the paper's protocol, and all that know the trusted samples.
     is_published = results["method"].isin(AS_PUBLISHED)
     has_twin = results["method"].isin(AS_PUBLISHED.values())
     curves = {"figure": results[~has_twin], "figure-trusted": results[~is_published]}
-    short = {
-        name: methods.NAMES[of] + (", told" if of in methods.CAN_BE_TOLD else "")
-        for name, of in AS_PUBLISHED.items()
+    titles = {
+        name: title_of(method) + (", told" if SYSTEMS[method].accepts_noise_level else "")
+        for name, method in AS_PUBLISHED.items()
     }
-    return Result(_summary(results, reported), curves, short)
+    return Result(_average_over_seeds(results, reported), curves, titles)
 
 
 def fig1(setup: Setup) -> Result:
     """Accuracy with 1, 5 and 10 % trusted samples, by the paper's method."""
-    parts = [
-        setup.curve(
-            {PAPER: PREPARE[PAPER]}, trusted_fraction=share, noises=["symmetric", "asymmetric"]
-        ).assign(method=f"{share:.0%} trusted")
-        for share in (0.01, 0.05, 0.1)
-    ]
-    results = pd.concat(parts, ignore_index=True)
-    return Result(_summary(results, lambda _: None), {"figure": results})
+    variants = {f"{share:.0%} trusted": {"trusted_fraction": share} for share in (0.01, 0.05, 0.1)}
+    return _compare_settings(setup, variants)
 
 
 def fig2(setup: Setup) -> Result:
     """Accuracy with each kind of pseudo-label, by the paper's method with λ = 0.5 and η = 0.7."""
+    kinds = ("soft_bootstrap", "hard_bootstrap", "hard_label")
+    variants = {kind.replace("_", " "): {"label_type": kind} for kind in kinds}
+    return _compare_settings(setup, variants)
+
+
+def _compare_settings(setup: Setup, variants: dict[str, dict[str, Any]]) -> Result:
+    """Compare the paper's method with different settings under both kinds of noise."""
     parts = [
-        setup.curve(
-            {PAPER: PREPARE[PAPER]}, label_type=kind, noises=["symmetric", "asymmetric"]
-        ).assign(method=kind.replace("_", " "))
-        for kind in ("soft_bootstrap", "hard_bootstrap", "hard_label")
+        setup.curve({PAPER: PREPARE[PAPER]}, noises=["symmetric", "asymmetric"], **changes).assign(
+            method=name
+        )
+        for name, changes in variants.items()
     ]
     results = pd.concat(parts, ignore_index=True)
-    return Result(_summary(results, lambda _: None), {"figure": results})
+    return Result(_average_over_seeds(results, lambda _: None), {"figure": results})
 
 
 def table6(setup: Setup) -> Result:
@@ -136,43 +148,50 @@ def table6(setup: Setup) -> Result:
         "+ mixup + entropy reg.": (True, True),
     }
 
-    def student(mixup: bool, entropy: bool) -> Callable[[Bench], Score]:
-        def prepare(bench: Bench) -> Score:
-            learner = setup.network(mixup=mixup, entropy=entropy)
-            return distilled(bench, bench.settings_of("paper"), student=learner)
+    def with_student(mixup: bool, entropy: bool) -> Prepare:
+        def prepare(evaluator: Evaluator) -> FitAndScore:
+            student = setup.network(mixup=mixup, entropy=entropy)
+            return distilled(evaluator, evaluator.settings_for("paper"), student=student)
 
         return prepare
 
     def reported(row: Any) -> float | None:
         values = paper.TABLE_6[variants[row.method]][row.noise == "asymmetric"]
-        return _at(values, paper.TABLE_6_LEVELS, row.level) if setup.is_cifar10 else None
+        return _value_at(row.level, paper.TABLE_6_LEVELS, values) if setup.is_cifar10 else None
 
-    prepare = {name: student(*parts) for name, parts in variants.items()}
+    systems = {name: with_student(*terms) for name, terms in variants.items()}
     noises = ["symmetric", "asymmetric"]
-    results = setup.curve(prepare, noises=noises, min_confidence=0.9, blend=0.5)
-    return Result(_summary(results, reported), {"figure": results})
+    results = setup.curve(systems, noises=noises, min_confidence=0.9, blend=0.5)
+    return Result(_average_over_seeds(results, reported), {"figure": results})
 
 
-def _summary(results: pd.DataFrame, reported: Callable[[Any], float | None]) -> pd.DataFrame:
-    """Average over seeds, in %, and put the paper's number beside it."""
-    by = ["method", "noise", "level"]
+def _average_over_seeds(
+    results: pd.DataFrame, reported: Callable[[Any], float | None]
+) -> pd.DataFrame:
+    """Average over seeds, in %; add the paper's numbers, which `reported` finds for a row."""
     percent = results.assign(
         final=100 * results["accuracy"], best=100 * results["best_over_epochs"]
     )
-    groups = percent.groupby(by, sort=False)
-    found = groups.agg(
-        overall_level=("overall_level", "mean"),
-        final=("final", "mean"),
-        final_std=("final", "std"),
-        best=("best", "mean"),
-        best_std=("best", "std"),
-        seeds=("seed", "nunique"),
-        seconds=("seconds", "mean"),
-    ).reset_index()
-    found["paper"] = [reported(row) for row in found.itertuples()]
-    return found
+    cells = (
+        percent.groupby(["method", "noise", "level"], sort=False)
+        .agg(
+            overall_level=("overall_level", "mean"),
+            final=("final", "mean"),
+            final_std=("final", "std"),
+            best=("best", "mean"),
+            best_std=("best", "std"),
+            seeds=("seed", "nunique"),
+            seconds=("seconds", "mean"),
+        )
+        .reset_index()
+    )
+    cells["paper"] = [reported(row) for row in cells.itertuples()]
+    return cells
 
 
-def _at(values: Sequence[float], levels: Sequence[float], level: float) -> float | None:
-    places = [n for n, one in enumerate(levels) if abs(one - level) < 1e-9]
-    return values[places[0]] if places else None
+def _value_at(level: float, levels: Sequence[float], values: Sequence[float]) -> float | None:
+    """Return the value at a noise level; None if the paper has none."""
+    for known, value in zip(levels, values, strict=True):
+        if abs(known - level) < 1e-9:
+            return value
+    return None

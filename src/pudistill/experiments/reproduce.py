@@ -1,7 +1,7 @@
-"""The paper's tables and figures, ours beside theirs.
+"""The paper's tables and figures, with our numbers beside the paper's.
 
-Stages are kept under everything they were computed from, in one folder for all experiments: what
-two of them have in common is computed once, and an interrupted experiment goes on.
+All experiments share a folder of cached stages, each under a hash of its inputs: stages that two
+experiments have in common are computed once, and an interrupted experiment continues.
 """
 
 import time
@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 
 from pudistill.atomic import remove_leftovers
 from pudistill.exceptions import InputError
-from pudistill.experiments import levels as at_levels
 from pudistill.experiments import own_noise, paper, teachers
-from pudistill.experiments.levels import COMPARED, NAMES
+from pudistill.experiments.levels import COMPARED, TITLES, fig1, fig2, fig3, table5, table6
 from pudistill.experiments.scales import SCALES, find_folder
 from pudistill.experiments.setup import Result, Setup
 from pudistill.experiments.tables import as_markdown
@@ -31,27 +30,27 @@ class Experiment(NamedTuple):
     ----------
     run : callable
         Takes a `Setup`, returns a `Result`.
-    reads : tuple of {"levels", "methods"}
-        What can be chosen.
-    on_scale : bool
-        Whether it is about the scale's data.
+    options : tuple of {"levels", "methods"}
+        What a user can choose.
+    uses_scale_data : bool
+        Whether it runs on the scale's data; False: on Clothing1M only.
     """
 
     run: Callable[[Setup], Result]
-    reads: tuple[str, ...] = ()
-    on_scale: bool = True
+    options: tuple[str, ...] = ()
+    uses_scale_data: bool = True
 
 
 EXPERIMENTS = {
     "table1": Experiment(teachers.table1),
     "table2": Experiment(teachers.table2),
-    "table3": Experiment(own_noise.table3, ("methods",), on_scale=False),
+    "table3": Experiment(own_noise.table3, ("methods",), uses_scale_data=False),
     "table4": Experiment(teachers.table4),
-    "table5": Experiment(at_levels.table5, ("levels", "methods")),
-    "table6": Experiment(at_levels.table6, ("levels",)),
-    "fig1": Experiment(at_levels.fig1, ("levels",)),
-    "fig2": Experiment(at_levels.fig2, ("levels",)),
-    "fig3": Experiment(at_levels.fig3, ("levels", "methods")),
+    "table5": Experiment(table5, ("levels", "methods")),
+    "table6": Experiment(table6, ("levels",)),
+    "fig1": Experiment(fig1, ("levels",)),
+    "fig2": Experiment(fig2, ("levels",)),
+    "fig3": Experiment(fig3, ("levels", "methods")),
 }
 
 
@@ -66,31 +65,31 @@ def reproduce(
     n_seeds: int | None = None,
     skip_bad: bool = False,
 ) -> Run:
-    """Run an experiment of the paper, and leave a folder with its table and figures.
+    """Run an experiment of the paper and write a folder with its table and figures.
 
     The folder, ``<experiment>-<scale>`` in `output`, holds ``config.toml``, ``cells.csv`` and
-    ``cells.parquet``, ``table.md``, ``figure.svg`` where methods or variants are compared (by the
-    paper's protocol, and ``figure-trusted.svg`` where all know the trusted samples),
-    ``metrics.json`` and what every run has (see `Run`). If it is there with other settings,
-    ``<experiment>-<scale>-2`` is made, and so on; with the same settings it is returned as it is,
-    or finished where it was interrupted.
+    ``cells.parquet``, ``table.md``, ``metrics.json`` and what every run has (see `Run`).
+    Experiments that compare methods or variants add ``figure.svg``; if some methods follow the
+    paper's protocol, ``figure-trusted.svg`` shows them with knowledge of the trusted samples. If
+    the folder exists with other settings, ``<experiment>-<scale>-2`` is made, and so on; with the
+    same settings it is returned as it is, or continued where it was interrupted.
 
     Parameters
     ----------
     experiment : str
         A name in `EXPERIMENTS`.
     output : Path
-        The folder of all experiments, which share finished stages in its ``units``.
+        The folder of all experiments, which share the cached stages in its ``units``.
     scale : {"smoke", "cpu", "cpu-pictures", "full"}, default="smoke"
         A name in `SCALES`.
     data : Path, default=None
         The folder that holds the data sets; "smoke" needs none.
     levels : sequence of float, default=None
-        Noise levels, where the experiment has several; the scale's by default.
+        Noise levels, for experiments that take them; the scale's by default.
     compared : sequence of str, default=None
-        Methods, of `COMPARED`, where the experiment compares them; all by default.
+        Names in `COMPARED`, for experiments that compare methods; all by default.
     n_seeds : int, default=None
-        Number of seeds, from 0; the scale's by default.
+        Number of seeds, which count from 0; the scale's by default.
     skip_bad : bool, default=False
         Whether to leave out pictures that are missing or damaged.
 
@@ -114,7 +113,7 @@ def reproduce(
     seeds = size.seeds if n_seeds is None else n_seeds
     if seeds < 1:
         raise InputError(f"There must be at least one seed, not {seeds}.")
-    what = EXPERIMENTS[experiment]
+    record = EXPERIMENTS[experiment]
     config: dict[str, Any] = {
         "experiment": experiment,
         "scale": scale,
@@ -122,7 +121,7 @@ def reproduce(
         "has_clothing1m": find_folder(data, "clothing1m") is not None,
         "skip_bad": skip_bad,
         "seeds": seeds,
-        **{name: chosen[name] for name in what.reads},
+        **{name: chosen[name] for name in record.options},
     }
     path, is_finished = _place(output, f"{experiment}-{scale}", config)
     if is_finished:
@@ -136,15 +135,15 @@ def reproduce(
         units=Units(output / "units"),
         skip_bad=skip_bad,
     )
-    # Read before a folder is made.
-    edition = setup.edition if what.on_scale else paper.CLOTHING1M
+    # Read the data before a folder is made.
+    edition = setup.edition if record.uses_scale_data else paper.CLOTHING1M
     remove_leftovers(setup.units.folder, seconds_old=3600)  # other experiments may share it
     with Run.begin(path, config, "reproduce") as run:
         start = time.perf_counter()
-        result = what.run(setup)
+        result = record.run(setup)
         seconds = time.perf_counter() - start
         about = f"{edition}; {seeds} seed{'s' if seeds > 1 else ''}."
-        _write(run, f"{experiment}: {what.run.__doc__}", about, result)
+        _write(run, f"{experiment}: {record.run.__doc__}", about, result)
         metrics = {
             "seconds_of_last_go": round(seconds, 1),
             **machine(),
@@ -158,17 +157,17 @@ def reproduce(
 def _write(run: Run, title: str, about: str, result: Result) -> None:
     """Write the table and the figures."""
     run.write_table("cells", result.cells)
-    run.write_bytes("table.md", as_markdown(title, about, result.cells, NAMES).encode())
+    run.write_bytes("table.md", as_markdown(title, about, result.cells, TITLES).encode())
     for name, curve in result.curves.items():
         if len(curve):
             by = ["noise", "level", "method"]
             means = curve.groupby(by, sort=False)[["overall_level", "accuracy"]].mean()
-            drawn = plots.accuracy_curve(means.reset_index(), names=result.names)
+            drawn = plots.accuracy_curve(means.reset_index(), names=result.titles)
             run.write_bytes(f"{name}.svg", plots.standalone(drawn).encode())
 
 
 def _place(output: Path, name: str, config: dict[str, Any]) -> tuple[Path, bool]:
-    """Find the folder of an experiment with these settings, and say whether it is finished."""
+    """Return the folder of an experiment with these settings, and whether it is finished."""
     for folder in (output, output / "units"):
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder} is a file: name another folder with --output.")
@@ -178,20 +177,22 @@ def _place(output: Path, name: str, config: dict[str, Any]) -> tuple[Path, bool]
             return path, True
         if not path.exists() or Run.is_interrupted(path, config):
             return path, False
-    raise AssertionError  # there is no end to numbers
+    raise AssertionError("count() never ends")
 
 
 def _check_choice(levels: Sequence[float], compared: Sequence[str]) -> None:
     check_names("method", compared, COMPARED)
     for level in levels:
-        if not any(abs(level - one) < 1e-9 for one in paper.LEVELS):
-            raise InputError(f"The level {level:g} is none of the paper's: {paper.LEVELS}.")
+        if not any(abs(level - known) < 1e-9 for known in paper.LEVELS):
+            raise InputError(
+                f"The paper has no noise level {level:g}: choose some of {paper.LEVELS}."
+            )
     if not levels or not compared:
         raise InputError("There is nothing to compare: give at least one level and one method.")
 
 
 def check_names(kind: str, names: Sequence[str], known: Any) -> None:
-    """Raise `InputError` for a name that is not known, with a list of those that are."""
+    """Raise `InputError` for an unknown name; the message lists the known ones."""
     for name in names:
         if name not in known:
             raise InputError(f"There is no {kind} {name!r}: choose one of {', '.join(known)}.")

@@ -17,11 +17,11 @@ from pudistill.noise import CIFAR10_CLASSES, CIFAR10_MAP, FASHION_MNIST_MAP
 
 
 class TrainAndTest(NamedTuple):
-    """Samples whose labels are all right, but for the training samples of Clothing1M."""
+    """Samples whose labels are all correct, except the training samples of Clothing1M."""
 
     train: TrustedDataset
     test: TrustedDataset
-    edition: str | None = None  # what the tables call the data, where the files decide
+    edition: str | None = None  # name of the data in the tables, if it depends on the files
 
 
 @dataclass(frozen=True)
@@ -31,20 +31,20 @@ class Scale:
     Attributes
     ----------
     load : callable
-        Given the folder of data sets or None, and whether to leave bad pictures out, returns
+        Takes the folder of data sets or None, and whether to leave out bad pictures; returns
         `TrainAndTest`.
     edition : str
-        What the tables call the data.
+        Name of the data in the tables.
     levels : tuple of float
-        Noise levels, shares of the whole data set.
+        Noise levels, as shares of the whole data set.
     settings : dict
-        Of `CurveSettings`: learner, recipe, size of the filter.
+        Values of `CurveSettings`: learner, recipe, size of the filter.
     class_map : dict or None
-        What classes are mistaken for under asymmetric noise; ``None``: each for the next one.
-    of_paper : dict
+        The class that asymmetric noise mistakes each class for; ``None``: the next one.
+    paper_settings : dict
         Further settings of the paper's method.
     reported_as : str or None
-        Which of the paper's data sets it is.
+        Name of the data in the paper's tables; ``None`` if it has none on them.
     seeds : int
         Number of seeds.
     """
@@ -54,17 +54,17 @@ class Scale:
     levels: tuple[float, ...]
     settings: dict[str, Any]
     class_map: Mapping[Any, Any] | None = None
-    of_paper: Mapping[str, Any] = field(default_factory=dict)
+    paper_settings: Mapping[str, Any] = field(default_factory=dict)
     reported_as: str | None = None
     seeds: int = 1
 
 
 def find_folder(data: Path | None, name: str) -> Path | None:
-    """Find the folder of a data set: `data` itself, or one in it; None where there is none."""
+    """Find the folder of a data set: `data` itself or a folder in it; None if there is neither."""
     if data is None:
         return None
-    places = (data.resolve() / name, data.resolve())
-    return next((place for place in places if place.name == name and place.is_dir()), None)
+    folders = (data.resolve() / name, data.resolve())
+    return next((path for path in folders if path.name == name and path.is_dir()), None)
 
 
 def _require_folder(data: Path | None, name: str) -> Path:
@@ -85,15 +85,15 @@ def _cifar10_features(data: Path | None, _: bool) -> TrainAndTest:
     try:
         with np.load(path, allow_pickle=False) as file:
             parts = [(file["X"], file["y"]), (file["X_test"], file["y_test"])]
-    except Exception as error:  # a damaged archive raises nearly anything
+    except Exception as error:  # a damaged archive raises errors of many types
         raise InputError(
             f"{path}: the arrays X, y, X_test and y_test cannot be read ({error}): fetch it anew."
         ) from error
-    train, test = (_right(X.astype(np.float32), y) for X, y in parts)
+    train, test = (_with_correct_labels(X.astype(np.float32), y) for X, y in parts)
     return TrainAndTest(train, test)
 
 
-def _right(X: np.ndarray, y: np.ndarray) -> TrustedDataset:
+def _with_correct_labels(X: np.ndarray, y: np.ndarray) -> TrustedDataset:
     n = len(y)
     return TrustedDataset(
         X=X,
@@ -122,7 +122,7 @@ def _cifar10(data: Path | None, skip_bad: bool) -> TrainAndTest:
 
 
 def _holds_jpegs(table: Path) -> bool:
-    """Whether the pictures of a table have lost something since they were first stored."""
+    """Return whether the pictures of a table are JPEGs, whose compression changed them."""
     file = next(iter(sorted(table.glob("*.parquet"))), table)
     for batch in ParquetFile(file).iter_batches(1):
         pictures = [value for value in batch.to_pylist()[0].values() if isinstance(value, dict)]
@@ -131,14 +131,14 @@ def _holds_jpegs(table: Path) -> bool:
 
 
 def _only(folder: Path, pattern: str) -> Path:
-    """Find the one file or folder of that name, compressed or not."""
+    """Find the one file or folder that matches, compressed or not."""
     found = {path.name.removesuffix(".gz"): path for path in sorted(folder.glob(pattern))}
     if not found:
         raise InputError(f"There is no {pattern} in {folder}: fetch the data set anew.")
     if len(found) > 1:
         raise InputError(
-            f"There are {len(found)} times {pattern} in {folder}: put shards into a folder of "
-            f"their own, {pattern.rstrip('*')}/."
+            f"{len(found)} files or folders in {folder} match {pattern}: put shards into a folder "
+            f"of their own, {pattern.rstrip('*')}/."
         )
     return next(iter(found.values()))
 
@@ -147,7 +147,7 @@ _CODES = {
     str(CIFAR10_CLASSES.index(name)): str(CIFAR10_CLASSES.index(wrong))
     for name, wrong in CIFAR10_MAP.items()
 }
-_FASHION_SIZE = 20_000  # pictures that two cores learn from by every method within an hour or two
+_FASHION_SIZE = 20_000  # so that two cores finish all methods within an hour or two
 SCALES = {
     "smoke": Scale(
         _digits,
@@ -181,24 +181,24 @@ SCALES = {
 }
 
 
-CLOTHING1M_SIZE = 256  # of pictures, of which the middle 224 x 224 are learned from
+CLOTHING1M_SIZE = 256  # side of the pictures in pixels; the middle 224 x 224 are used
 
 
 def clothing1m(data: Path | None, held_out: str) -> Scale | None:
-    """Find Clothing1M, whose noise is its own.
+    """Find Clothing1M, whose given labels are noisy by themselves.
 
     Parameters
     ----------
     data : Path or None
-        The folder that holds clothing1m/, and perhaps resnet-50/, the network as the hub stores it,
-        which is fetched from there otherwise.
+        The folder that holds clothing1m/ and perhaps resnet-50/, the network as the Hugging Face
+        hub stores it; without the latter the network is downloaded from the hub.
     held_out : {"val", "test"}
-        Which clean samples to test on.
+        The part of the clean samples to test on.
 
     Returns
     -------
     scale : Scale or None
-        None where the data are not there.
+        None if the data are not there.
     """
     folder = find_folder(data, "clothing1m")
     if folder is None:
@@ -216,6 +216,6 @@ def clothing1m(data: Path | None, held_out: str) -> Scale | None:
         paper.CLOTHING1M,
         (),
         {"learner": f"{PRETRAINED}{network}", "recipe": "clothing1m"},
-        of_paper=paper.ON_CLOTHING1M,
+        paper_settings=paper.ON_CLOTHING1M,
         reported_as=paper.CLOTHING1M,
     )

@@ -1,6 +1,6 @@
-"""What an experiment is run on, and what it gives."""
+"""The input of an experiment (data, learner, levels, seeds) and its result."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,9 @@ import pandas as pd
 
 from pudistill.data import TrustedDataset
 from pudistill.experiments import paper
-from pudistill.experiments.curve import Bench, CurveSettings, Score, codes_of, measure
+from pudistill.experiments.curve_settings import CurveSettings
+from pudistill.experiments.evaluation import Prepare, class_codes
+from pudistill.experiments.measuring import measure
 from pudistill.experiments.scales import Scale, TrainAndTest, clothing1m
 from pudistill.learners import normalised
 from pudistill.learners.recipes import RECIPES
@@ -22,7 +24,7 @@ from pudistill.workflow import make_learner, with_noise
 
 @dataclass(frozen=True)
 class Setup:
-    """What an experiment is run on.
+    """The input of an experiment.
 
     Attributes
     ----------
@@ -33,13 +35,13 @@ class Setup:
     levels : tuple of float
         Noise levels.
     methods : tuple of str
-        Names of what is compared, where an experiment compares methods.
+        Names of the compared systems, in experiments that compare them.
     seeds : tuple of int
         Seeds.
     units : Units
-        Where finished stages are kept.
+        The cache of finished stages.
     skip_bad : bool
-        Whether pictures that are missing or damaged are left out.
+        Whether to leave out pictures that are missing or damaged.
     """
 
     scale: Scale
@@ -57,44 +59,42 @@ class Setup:
 
     @property
     def train(self) -> TrustedDataset:
-        """Training samples, whose labels are right unless their noise is their own."""
+        """Training samples; their labels are correct, except those of Clothing1M."""
         return self.loaded.train
 
     @property
     def test(self) -> TrustedDataset:
-        """Test samples, whose labels are right."""
+        """Test samples, whose labels are correct."""
         return self.loaded.test
 
     @property
     def edition(self) -> str:
-        """What the tables call the data."""
+        """Name of the data in the tables."""
         return self.loaded.edition or self.scale.edition
 
     @property
     def is_cifar10(self) -> bool:
-        """Whether the paper's numbers on CIFAR-10 are about these data."""
+        """Whether the paper reports numbers on these data as CIFAR-10."""
         return self.scale.reported_as == paper.CIFAR10
 
     def on_clothing1m(self, held_out: str) -> "Setup | None":
-        """Return the same on Clothing1M, tested on its "val" or "test" samples, if it is there."""
+        """Return this setup on Clothing1M, tested on its "val" or "test"; None without data."""
         scale = clothing1m(self.data, held_out)
         return None if scale is None else replace(self, scale=scale)
 
     def settings(self, seed: int, **changes: Any) -> CurveSettings:
-        """Return the settings of a seed."""
+        """Return the settings for a seed."""
         fixed = {"data": self.scale.edition, "trusted_fraction": 0.1}
         return CurveSettings.read(fixed | self.scale.settings | {"seed": seed} | changes)
 
-    def curve(
-        self, prepare: Mapping[str, Callable[[Bench], Score]], **changes: Any
-    ) -> pd.DataFrame:
-        """Measure methods at all levels with all seeds; see `measure`."""
+    def curve(self, systems: Mapping[str, Prepare], **changes: Any) -> pd.DataFrame:
+        """Measure systems at all levels with all seeds; see `measure`."""
         parts = [
             measure(
                 self.train,
                 self.test,
                 self.settings(seed, levels=list(self.levels), **changes),
-                prepare,
+                systems,
                 class_map=self.scale.class_map,
                 units=self.units,
             ).assign(seed=seed)
@@ -103,23 +103,23 @@ class Setup:
         return pd.concat(parts, ignore_index=True)
 
     def trusted(self, seed: int) -> TrustedDataset:
-        """Return the training samples, a tenth of them trusted; or those that are."""
+        """Return the training samples; if none of them is trusted, with a tenth of them trusted."""
         if self.train.trusted.any():
             return self.train
         return with_noise(self.train, "symmetric", 0.0, 0.1, seed)
 
     def test_codes(self) -> np.ndarray:
-        """Return the right classes of the test samples, as codes."""
-        return codes_of(self.test.y, self.train.classes)
+        """Return the true classes of the test samples, as codes."""
+        return class_codes(self.test.y, self.train.classes)
 
     def network(self, *, mixup: bool, entropy: bool) -> Any:
-        """Make the scale's network, with the paper's mixup and entropy term or without."""
+        """Make the scale's network, with or without the paper's mixup and entropy term."""
         settings = self.settings(0)
         learner = make_learner(settings.learner, settings.recipe, self.train.X)
-        full = RECIPES["paper"]["student"]
+        recipe = RECIPES["paper"]["student"]
         learner.set_params(
-            mixup=full.mixup if mixup else 0.0,
-            entropy_weight=full.entropy_weight if entropy else 0.0,
+            mixup=recipe.mixup if mixup else 0.0,
+            entropy_weight=recipe.entropy_weight if entropy else 0.0,
         )
         return normalised(learner, self.train.X)
 
@@ -128,18 +128,19 @@ NOT_RUN = "not run: no data"
 
 
 class Result(NamedTuple):
-    """What an experiment gives.
+    """The result of an experiment.
 
     Attributes
     ----------
     cells : DataFrame
-        A row a number: what it is about, ours (``final``, ``best``), and the ``paper``'s.
+        A row per cell of the table: what it is about, our numbers (``final``, ``best``), and the
+        ``paper``'s.
     curves : dict of str to DataFrame
-        By the name of a figure, what `plots.accuracy_curve` draws.
-    names : dict of str to str
-        What its methods are called there.
+        By file name of a figure, the results that `plots.accuracy_curve` draws.
+    titles : dict of str to str
+        Names of the systems in the figures, where they differ from the registry's.
     """
 
     cells: pd.DataFrame
     curves: Mapping[str, pd.DataFrame] = MappingProxyType({})
-    names: Mapping[str, str] = MappingProxyType({})
+    titles: Mapping[str, str] = MappingProxyType({})

@@ -7,18 +7,19 @@ import numpy as np
 import pandas as pd
 
 
-def as_markdown(title: str, about: str, cells: pd.DataFrame, names: Mapping[str, str]) -> str:
+def as_markdown(title: str, about: str, cells: pd.DataFrame, titles: Mapping[str, str]) -> str:
     """Write the table of an experiment.
 
     Parameters
     ----------
     title, about : str
-        What is written above it.
+        Heading, and the line below it.
     cells : DataFrame
-        Numbers as they are; or, with a column ``noise``, a row per method, kind of noise and level,
-        which become a block per kind and a column per level, each cell ours and the paper's.
-    names : mapping of str to str
-        What methods are called.
+        The table as it is to be written. With a column ``noise``: a row per method, kind of noise
+        and level, which become a table per kind with a column per level; each cell holds our number
+        and the paper's.
+    titles : mapping of str to str
+        Names of the methods in the table.
 
     Returns
     -------
@@ -33,7 +34,7 @@ def as_markdown(title: str, about: str, cells: pd.DataFrame, names: Mapping[str,
     for noise, block in cells.groupby("noise", sort=False):
         text = block.assign(
             shown=[_cell(row) for row in block.itertuples()],
-            name=[names.get(method, method) for method in block["method"]],
+            name=[titles.get(method, method) for method in block["method"]],
         )
         wide = text.pivot_table(
             index="name", columns="level", values="shown", aggfunc="first", sort=False

@@ -1,4 +1,4 @@
-"""What the filter and the teachers are worth: tables 1, 2 and 4."""
+"""Quality of the filter and of the teachers: tables 1, 2 and 4."""
 
 from collections.abc import Callable, Mapping
 from itertools import product
@@ -19,27 +19,23 @@ from pudistill.validation import MISSING
 def table1(setup: Setup) -> Result:
     """Precision and size of the clean set on test samples, by class."""
 
-    def measured(setup: Setup) -> pd.DataFrame:
-        right = setup.test_codes()
+    def measure(setup: Setup) -> pd.DataFrame:
+        true = setup.test_codes()
         rows = []
         for seed in setup.seeds:
-            found = _teachers(setup, seed).eval_labels
+            labels = _fit_teachers(setup, seed).eval_labels
             for code, name in enumerate(setup.train.classes):
-                mine = found == code
-                precision = float((right[mine] == code).mean()) if mine.any() else None
-                rows.append((name, seed, precision, int(mine.sum())))
-            known = found != MISSING
-            precision = float((right == found)[known].mean()) if known.any() else None
-            rows.append(("overall", seed, precision, int(known.sum())))
+                rows.append((name, seed, *_precision_and_size(labels == code, true == code)))
+            rows.append(("overall", seed, *_precision_and_size(labels != MISSING, true == labels)))
         cells = pd.DataFrame(rows, columns=["class_name", "seed", "precision", "size"])
         return cells.groupby("class_name", sort=False)[["precision", "size"]].mean().reset_index()
 
     # CIFAR-10's classes have the same order by number and by name.
-    names = {paper.CIFAR10: setup.train.classes, paper.CLOTHING1M: CLOTHING1M_CLASSES}
+    classes = {paper.CIFAR10: setup.train.classes, paper.CLOTHING1M: CLOTHING1M_CLASSES}
     reported = {
         data: pd.DataFrame(
             {
-                "class_name": [*names[data], "overall"],
+                "class_name": [*classes[data], "overall"],
                 "paper_precision": precision,
                 "paper_size": size,
             }
@@ -47,20 +43,26 @@ def table1(setup: Setup) -> Result:
         for data, (precision, size) in paper.TABLE_1.items()
         if data != paper.CIFAR10 or setup.is_cifar10
     }
-    return _on_both(setup, "class_name", measured, reported)
+    return _compare_with_paper(setup, "class_name", measure, reported)
+
+
+def _precision_and_size(chosen: np.ndarray, is_correct: np.ndarray) -> tuple[float | None, int]:
+    """Return the share of chosen samples that are correct, None if there are none; their number."""
+    precision = float(is_correct[chosen].mean()) if chosen.any() else None
+    return precision, int(chosen.sum())
 
 
 def table2(setup: Setup) -> Result:
     """Accuracy of the teachers on test samples that they are sure of."""
     thresholds = list(paper.TABLE_2[paper.CIFAR10])
 
-    def measured(setup: Setup) -> pd.DataFrame:
-        right = setup.test_codes()
+    def measure(setup: Setup) -> pd.DataFrame:
+        true = setup.test_codes()
         rows = []
-        probas = [_teachers(setup, seed).test_proba for seed in setup.seeds]
+        probas = [_fit_teachers(setup, seed).test_proba for seed in setup.seeds]
         for proba, eta in product(probas, thresholds):
-            sure = proba.max(axis=1) >= eta
-            hits = (proba.argmax(axis=1) == right)[sure]
+            is_confident = proba.max(axis=1) >= eta
+            hits = (proba.argmax(axis=1) == true)[is_confident]
             rows.append((eta, 100 * float(hits.mean()) if len(hits) else np.nan, len(hits)))
         cells = pd.DataFrame(rows, columns=["min_confidence", "accuracy", "size"])
         return cells.groupby("min_confidence", sort=False).mean().reset_index()
@@ -72,25 +74,28 @@ def table2(setup: Setup) -> Result:
         )
         for data, table in paper.TABLE_2.items()
     }
-    return _on_both(setup, "min_confidence", measured, reported)
+    return _compare_with_paper(setup, "min_confidence", measure, reported)
 
 
 def table4(setup: Setup) -> Result:
     """Test accuracy of teachers with and without mixup, bootstrap and entropy regularisation."""
     variants = list(paper.TABLE_4[paper.CIFAR10])
-    words = ("mixup", "bootstrap", "entropy reg.")
+    components = ("mixup", "bootstrap", "entropy reg.")
     names = [
-        " + ".join(word for word, used in zip(words, parts, strict=True) if used) or "standard"
-        for parts in variants
+        " + ".join(name for name, used in zip(components, variant, strict=True) if used)
+        or "standard"
+        for variant in variants
     ]
 
-    def measured(setup: Setup) -> pd.DataFrame:
-        right = setup.test_codes()
+    def measure(setup: Setup) -> pd.DataFrame:
+        true = setup.test_codes()
         n_classes = len(setup.train.classes)
         rows = []
-        found = {seed: _teachers(setup, seed).clean_labels for seed in setup.seeds}
-        for (seed, labels), parts in product(found.items(), variants):
-            mixup, bootstrap, entropy = parts
+        clean_labels = {seed: _fit_teachers(setup, seed).clean_labels for seed in setup.seeds}
+        for (seed, labels), (name, variant) in product(
+            clean_labels.items(), zip(names, variants, strict=True)
+        ):
+            mixup, bootstrap, entropy = variant
             with keeping(setup.units):
                 (teacher,) = train_teachers(
                     setup.network(mixup=mixup, entropy=entropy),
@@ -98,14 +103,13 @@ def table4(setup: Setup) -> Result:
                     labels,
                     n_classes,
                     n_teachers=1,
-                    # Without a bootstrap all of the clean set is learned, its classes uneven as
-                    # they are.
+                    # Without a bootstrap the teacher learns the whole clean set, unbalanced.
                     sample_weight=None if bootstrap else np.ones(len(labels)),
                     seed=seed,
                 )
             proba = predict_proba(teacher, setup.test.X, n_classes)
-            accuracy = 100 * float(np.mean(proba.argmax(axis=1) == right))
-            rows.append((names[variants.index(parts)], accuracy))
+            accuracy = 100 * float(np.mean(proba.argmax(axis=1) == true))
+            rows.append((name, accuracy))
         cells = pd.DataFrame(rows, columns=["teacher", "final"])
         return cells.groupby("teacher", sort=False).mean().reset_index()
 
@@ -113,7 +117,7 @@ def table4(setup: Setup) -> Result:
         data: pd.DataFrame({"teacher": names, "paper": list(table.values())})
         for data, table in paper.TABLE_4.items()
     }
-    return _on_both(setup, "teacher", measured, reported)
+    return _compare_with_paper(setup, "teacher", measure, reported)
 
 
 class _Teachers(NamedTuple):
@@ -122,9 +126,9 @@ class _Teachers(NamedTuple):
     test_proba: np.ndarray
 
 
-def _teachers(setup: Setup, seed: int) -> _Teachers:
-    """Fit the paper's method up to its teachers, which have labelled the test samples too."""
-    settings = setup.settings(seed, method="paper", **setup.scale.of_paper)
+def _fit_teachers(setup: Setup, seed: int) -> _Teachers:
+    """Fit the paper's filter and teachers, and let both label the test samples."""
+    settings = setup.settings(seed, method="paper", **setup.scale.paper_settings)
     dataset = setup.trusted(seed)
     classifier = settings.pudistill(dataset.X).set_params(memory=setup.units)
     classifier.fit_teachers(dataset.X, dataset.y, dataset.verified, eval_set=setup.test.X)
@@ -133,40 +137,41 @@ def _teachers(setup: Setup, seed: int) -> _Teachers:
     return _Teachers(pu_filter.clean_labels_, pu_filter.eval_labels_, proba)
 
 
-def _on_both(
+def _compare_with_paper(
     setup: Setup,
     key: str,
-    measured: Callable[[Setup], pd.DataFrame],
+    measure: Callable[[Setup], pd.DataFrame],
     reported: Mapping[str, pd.DataFrame],
 ) -> Result:
-    """Put the paper's numbers beside ours, on the scale's data and on Clothing1M.
+    """Measure on the scale's data and on Clothing1M; add the paper's numbers.
 
     Parameters
     ----------
     setup : Setup
-        The experiment's.
+        The experiment's setup.
     key : str
-        The column that says what a row is about.
-    measured : callable
-        Measures on a setup.
+        The column on which our rows and the paper's are joined.
+    measure : callable
+        Takes a setup, returns our numbers.
     reported : mapping of str to DataFrame
-        By data set, the paper's numbers.
+        The paper's numbers, by data set.
 
     Returns
     -------
     result : Result
-        Ours, the paper's, and in the column ``status`` what was not run.
+        Our numbers and the paper's; the column ``status`` marks what was not run.
     """
-    clothes = setup.on_clothing1m("val")
-    theirs = reported[paper.CLOTHING1M].assign(data=paper.CLOTHING1M, status=NOT_RUN)
-    if clothes is not None:  # first, as it is here that data may be missing
-        theirs = measured(clothes).merge(theirs.assign(status=""), how="left", on=key)
-    ours = measured(setup)
-    beside = reported.get(setup.scale.reported_as or "")
-    if beside is not None:
-        ours = ours.merge(beside, how="left", on=key)
-    ours = ours.assign(data=setup.edition, status="")
-    cells = pd.concat([ours, theirs], ignore_index=True)
-    return Result(
-        cells[["data", *(name for name in cells if name not in ("data", "status")), "status"]]
-    )
+    # Clothing1M comes first: an error about missing files appears before the long work.
+    clothing1m = setup.on_clothing1m("val")
+    on_clothing1m = reported[paper.CLOTHING1M].assign(data=paper.CLOTHING1M, status=NOT_RUN)
+    if clothing1m is not None:
+        numbers = on_clothing1m.assign(status="")
+        on_clothing1m = measure(clothing1m).merge(numbers, how="left", on=key)
+    on_scale = measure(setup)
+    numbers_of_scale = reported.get(setup.scale.reported_as or "")
+    if numbers_of_scale is not None:
+        on_scale = on_scale.merge(numbers_of_scale, how="left", on=key)
+    on_scale = on_scale.assign(data=setup.edition, status="")
+    cells = pd.concat([on_scale, on_clothing1m], ignore_index=True)
+    columns = [name for name in cells if name not in ("data", "status")]
+    return Result(cells[["data", *columns, "status"]])

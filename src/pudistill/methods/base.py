@@ -1,6 +1,5 @@
-"""What all methods have in common: the interface, and how trusted samples are used."""
+"""The interface of all methods: how they read labels, and how they train learners."""
 
-import warnings
 from dataclasses import replace
 from typing import Any, NamedTuple, Self
 
@@ -13,22 +12,28 @@ from sklearn.utils._param_validation import HasMethods
 
 from pudistill.base import NoisyLabelClassifier
 from pudistill.calibration import Temperature
-from pudistill.exceptions import DivergedError, InputError, RecoveredWarning, torch_extra
+from pudistill.exceptions import (
+    DivergedError,
+    InputError,
+    RecoveredWarning,
+    torch_extra,
+    warn_user,
+)
 from pudistill.learners import Mixture, Training, continues_training, train
 from pudistill.learners.recipes import SMALLER_RATE, Recipe, find_recipe, learning_at
 from pudistill.pseudo_labels import one_hot
 from pudistill.validation import MISSING, check_samples, is_pictures
 
-# What a recipe may add to the loss, and other methods' losses have not.
-PLAIN = {"mixup": 0.0, "entropy_weight": 0.0, "consistency_weight": 0.0}
+# Parameters of a network that switch off the recipe's own additions to the loss.
+NO_LOSS_ADDITIONS = {"mixup": 0.0, "entropy_weight": 0.0, "consistency_weight": 0.0}
 
 
-class Given(NamedTuple):
-    """What a method learns from: samples that have a label."""
+class LabelledSamples(NamedTuple):
+    """Training samples, all with a label."""
 
     X: Any
-    labels: np.ndarray  # (n,) codes; verified ones where `trusted`
-    trusted: np.ndarray  # (n,) bool: their labels are known to be right
+    labels: np.ndarray  # (n,) class codes; the verified labels of trusted samples
+    trusted: np.ndarray  # (n,) bool; all False if the method must not know which are trusted
     n_classes: int
 
     @property
@@ -36,15 +41,15 @@ class Given(NamedTuple):
         """Labels as one-hot rows, (n, n_classes)."""
         return one_hot(self.labels, self.n_classes)
 
-    def take(self, rows: np.ndarray) -> "Given":
-        """Return some of the samples."""
-        return Given(
+    def take(self, rows: np.ndarray) -> "LabelledSamples":
+        """Return the samples at `rows`."""
+        return LabelledSamples(
             _safe_indexing(self.X, rows), self.labels[rows], self.trusted[rows], self.n_classes
         )
 
 
 class Method(NoisyLabelClassifier):
-    """A method that learns from noisy labels; each has `_learn`.
+    """A method that learns from noisy labels; subclasses implement `_learn`.
 
     Attributes
     ----------
@@ -63,11 +68,11 @@ class Method(NoisyLabelClassifier):
     __metadata_request__fit = {"trusted": True}
 
     random_state: Any
-    use_trusted: bool = True  # not all methods can do without trusted samples
+    use_trusted: bool = True  # a parameter of the methods that do not need trusted samples
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any, trusted: Any = None) -> Self:
-        """Learn.
+        """Train the classifier.
 
         Parameters
         ----------
@@ -100,82 +105,84 @@ class Method(NoisyLabelClassifier):
             codes = np.where(labels.trusted, labels.verified, labels.given)
             is_trusted = labels.trusted
         known = np.flatnonzero(codes != MISSING)
-        given = Given(X, codes, is_trusted, labels.n_classes)
+        samples = LabelledSamples(X, codes, is_trusted, labels.n_classes)
         if len(known) < len(codes):
-            given = given.take(known)
-        if len(np.unique(given.labels)) < 2:
+            samples = samples.take(known)
+        if len(np.unique(samples.labels)) < 2:
             raise InputError(
-                "All given labels are of one class: there is nothing to learn without the trusted "
-                "samples' labels; set use_trusted=True."
+                "All given labels are of one class: there is nothing to learn without the labels "
+                "of trusted samples; set use_trusted=True."
             )
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         try:
-            self.model_ = self._learn(given, seed)
+            self.model_ = self._learn(samples, seed)
         except DivergedError as error:
-            warnings.warn(
-                f"{type(self).__name__} learns once more, at {SMALLER_RATE:g} times the rate: "
-                f"{error}",
+            warn_user(
+                f"{type(self).__name__} is trained again at {SMALLER_RATE:g} times the learning "
+                f"rate: {error}",
                 RecoveredWarning,
-                stacklevel=2,
             )
             with learning_at(SMALLER_RATE):
-                self.model_ = self._learn(given, seed)
+                self.model_ = self._learn(samples, seed)
         return self
 
-    def _learn(self, given: Given, seed: int) -> Any:
-        """Learn; return a fitted estimator for classes 0 … C - 1."""
+    def _learn(self, samples: LabelledSamples, seed: int) -> Any:
+        """Return a fitted estimator for classes 0 … C - 1."""
         raise NotImplementedError
 
 
 class NetworkMethod(Method):
-    """A method whose loss is its own, so that it can train networks only."""
+    """A method with a loss of its own, which only a network can be trained with."""
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = False
         return tags
 
-    def _fitted(self, given: Given, seed: int) -> Any:
-        """Train a network on labels as they are."""
-        return self._network(seed).fit(given.X, given.targets)
+    def _fit_network(self, samples: LabelledSamples, seed: int) -> Any:
+        """Train a network on the labels as they are, with cross-entropy."""
+        return self._make_network(seed).fit(samples.X, samples.targets)
 
-    def _network(self, seed: int, **params: Any) -> Any:
-        """Make a network that trains as a student, but without what the recipe adds to the loss."""
+    def _make_network(self, seed: int, **params: Any) -> Any:
+        """Make an unfitted network with the student's recipe, without its additions to the loss."""
         with torch_extra():
             from pudistill.learners.torch_classifier import TorchClassifier
         network = TorchClassifier() if self.estimator is None else clone(self.estimator)
         if not isinstance(network, TorchClassifier):
             raise InputError(
                 f"{type(self).__name__} has a loss of its own, which {type(network).__name__} "
-                "cannot learn by: pass a TorchClassifier."
+                "cannot be trained with: pass a TorchClassifier."
             )
         fresh = {"role": "student", "loss": "cross_entropy", "warm_start": False}
-        return network.set_params(**PLAIN | fresh | {"random_state": seed} | params)
+        return network.set_params(**NO_LOSS_ADDITIONS | fresh | {"random_state": seed} | params)
 
 
-def at_constant_rate(network: Any, X: Any, **changes: Any) -> Recipe:
-    """Return a student's recipe without a schedule: the rate stays at its largest."""
+def constant_rate_recipe(network: Any, X: Any, **changes: Any) -> Recipe:
+    """Return the student's recipe with a constant learning rate, the schedule's largest."""
     recipe = find_recipe(network.recipe, "student", pictures=is_pictures(X))
     return replace(recipe, schedule="step", milestones=(), **changes)
 
 
-def train_plainly(given: Given, learner: Any, seed: int, targets: np.ndarray | None = None) -> Any:
-    """Train any learner on labels, or on `targets`, and a network without further loss terms."""
+def train_learner(
+    samples: LabelledSamples, learner: Any, seed: int, targets: np.ndarray | None = None
+) -> Any:
+    """Train any learner on labels, or on `targets`; a network without additions to the loss."""
     if continues_training(learner):
         learner = clone(learner)
         final = learner.steps[-1][1] if isinstance(learner, Pipeline) else learner
-        final.set_params(**{name: PLAIN[name] for name in PLAIN if name in final.get_params()})
-    targets = given.targets if targets is None else targets
-    return train(Training(learner, given.X, targets, role="student", seed=seed))
+        names = NO_LOSS_ADDITIONS.keys() & final.get_params()
+        final.set_params(**{name: NO_LOSS_ADDITIONS[name] for name in names})
+    targets = samples.targets if targets is None else targets
+    return train(Training(learner, samples.X, targets, role="student", seed=seed))
 
 
-def seeds(seed: int, n: int) -> list[int]:
-    """Derive seeds."""
-    return [int(one) % 2**31 for one in np.random.SeedSequence(seed).generate_state(n)]
+def derive_seeds(seed: int, n: int) -> list[int]:
+    """Derive `n` independent seeds from one."""
+    return [int(state) % 2**31 for state in np.random.SeedSequence(seed).generate_state(n)]
 
 
-def average(networks: list, n_classes: int) -> Mixture:
-    """Let networks predict as one: the mean of their probabilities."""
+def average_networks(networks: list, n_classes: int) -> Mixture:
+    """Return a classifier that predicts the mean of the networks' probabilities."""
     return Mixture(
         networks, [1 / len(networks)] * len(networks), [Temperature(1.0)] * len(networks), n_classes
     )

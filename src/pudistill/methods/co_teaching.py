@@ -1,4 +1,4 @@
-"""Co-teaching: two networks choose each other's samples (reference [39])."""
+"""Co-teaching: each network selects the samples of the other one (reference [39])."""
 
 from numbers import Real
 from typing import Any
@@ -13,24 +13,24 @@ from pudistill.methods.small_loss import SmallLoss, SmallLossMethod
 
 
 class CoTeachingClassifier(SmallLossMethod):
-    """Train two networks, each on the samples of a batch that have a small loss in the other one.
+    """Train two networks, each on the samples of a batch for which the other one has a small loss.
 
-    The share of samples that is left out rises from 0 to the noise rate. The authors are told that
-    rate; here it is estimated. They use Adam and 200 epochs, of which the share rises in 10; here
-    optimiser and epochs are those of the recipe. Both networks predict together.
+    The share of samples that is left out rises from 0 to the noise rate, which the authors know and
+    which is estimated here. They use Adam for 200 epochs, and the share rises in the first 10; here
+    optimiser and epochs are the recipe's. The prediction is the mean of both networks'.
 
     Parameters
     ----------
     estimator : TorchClassifier, default=None
         The network and its recipe; ``None``: one that fits the data.
     noise_rate : float in [0, 1] or None, default=None
-        Share of wrong labels among all samples, `τ`. ``None``: estimated. The truth, where
-        somebody knows it, is what the authors use.
+        Share of wrong labels among all samples, `τ`. ``None``: estimated. The authors use the true
+        rate.
     warm_up : float in [0, 1], default=0.05
-        Share of the epochs in which the share left out rises, `T_k`.
+        Share of the epochs in which the share of samples left out rises, `T_k`.
     use_trusted : bool, default=True
-        Whether the labels of trusted samples are their verified ones, and their loss counts
-        whatever it is. False: the paper's protocol, in which only its own method knows them.
+        Whether the labels of trusted samples are their verified ones, and these samples are never
+        left out. False: the paper's protocol, in which only its own method knows them.
     random_state : int, RandomState instance or None, default=None
         Decides everything random.
 
@@ -39,7 +39,7 @@ class CoTeachingClassifier(SmallLossMethod):
     classes_ : ndarray of shape (n_classes,)
         Class labels.
     noise_rate_ : float
-        The rate that was used.
+        The noise rate that was used.
     model_ : Mixture
         Both networks, for classes 0 … C - 1.
     n_features_in_ : int
@@ -83,19 +83,19 @@ class CoTeachingClassifier(SmallLossMethod):
         self.use_trusted = use_trusted
         self.random_state = random_state
 
-    def _lesson(
+    def _make_objective(
         self, noise_rate: float, n_epochs: int, warm_up: float, trusted: Tensor
     ) -> SmallLoss:
         return CoTeaching(noise_rate, n_epochs, warm_up, trusted)
 
 
 class CoTeaching(SmallLoss):
-    """Each network learns from the samples that the other one finds easy."""
+    """Each network learns from the samples for which the other one has a small loss."""
 
-    def price(self, logits: Tensor, batch: Batch) -> Tensor:
+    def batch_loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """See `SmallLoss`."""
         labels = batch.label.argmax(dim=1)
-        first, second = (cross_entropy(one, labels, reduction="none") for one in logits)
+        first, second = (cross_entropy(part, labels, reduction="none") for part in logits)
         return (
             first[self.smallest(second, batch)].mean() + second[self.smallest(first, batch)].mean()
         )

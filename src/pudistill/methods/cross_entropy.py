@@ -1,15 +1,15 @@
-"""Plain training on the labels as they are given: what all others are compared with."""
+"""Training on the given labels as they are: the baseline of all other methods."""
 
 from typing import Any
 
 import numpy as np
 
 from pudistill.learners import default_learner
-from pudistill.methods.base import Given, Method, train_plainly
+from pudistill.methods.base import LabelledSamples, Method, train_learner
 
 
 class CrossEntropyClassifier(Method):
-    """Train on the given labels as if they were right; those of trusted samples are.
+    """Train on the given labels as if all were correct, with verified labels of trusted samples.
 
     Parameters
     ----------
@@ -56,6 +56,6 @@ class CrossEntropyClassifier(Method):
         self.use_trusted = use_trusted
         self.random_state = random_state
 
-    def _learn(self, given: Given, seed: int) -> Any:
-        learner = default_learner(given.X) if self.estimator is None else self.estimator
-        return train_plainly(given, learner, seed)
+    def _learn(self, samples: LabelledSamples, seed: int) -> Any:
+        learner = default_learner(samples.X) if self.estimator is None else self.estimator
+        return train_learner(samples, learner, seed)

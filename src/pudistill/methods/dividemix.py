@@ -1,4 +1,4 @@
-"""DivideMix: two networks divide the samples for each other (reference [14])."""
+"""DivideMix: each network selects the labelled samples of the other one (reference [14])."""
 
 import warnings
 from collections import deque
@@ -18,54 +18,55 @@ from pudistill.learners.lessons import Batch, Lesson, Price
 from pudistill.learners.losses import prior_loss, soft_loss
 from pudistill.learners.torch_classifier import teach
 from pudistill.learners.training import Job, split_batches
-from pudistill.methods.base import Given, NetworkMethod, average, seeds
+from pudistill.methods.base import LabelledSamples, NetworkMethod, average_networks, derive_seeds
 from pudistill.methods.loss_correction import sample_losses
 from pudistill.methods.noise_level import NoiseLevel, estimate_noise_level
 
-# Weight of the unlabelled samples' loss by the share of labels drawn anew: the authors' table for
-# symmetric noise on CIFAR-10. Under asymmetric noise it is 0.
+# Weight of the loss of unlabelled samples, by the share of labels that were redrawn at random: the
+# authors' table for symmetric noise on CIFAR-10. Under asymmetric noise the weight is 0.
 UNLABELLED_WEIGHT = {0.2: 0.0, 0.5: 25.0, 0.8: 25.0, 0.9: 50.0}
-# From this noise rate on, losses are averaged over so many epochs, as the authors do at 90 %.
+# From this noise rate on, losses are averaged over several epochs, as the authors do at 90 %.
 HIGH_NOISE, AVERAGED_EPOCHS = 0.85, 5
-# Share of the epochs over which the weight rises: 16 of the authors' 300, in a recipe of 100.
+# Share of the epochs in which the weight rises: the authors' 16 epochs, in a recipe of 100.
 RAMP_UP = 0.16
 
 
 class DivideMixClassifier(NetworkMethod):
-    """Train two networks by MixMatch, on samples that the other one takes for clean or not.
+    """Train two networks with MixMatch; each one decides which samples are labelled for the other.
 
     Before each epoch a mixture of two Gaussians is fitted to each network's losses. Samples that
-    are probably of the smaller losses are labelled for the *other* network, all others unlabelled.
-    Labels are refined by the network's own predictions, or guessed by both, sharpened, and mixed.
+    probably belong to the smaller losses are labelled for the *other* network, all others are
+    unlabelled. The labels of labelled samples are refined by the network's own prediction, those of
+    unlabelled ones are the mean prediction of both networks; then they are sharpened and mixed.
 
-    The authors are told the rate and the kind of the noise, for three settings: the weight of the
-    unlabelled loss, the averaging of losses at 90 %, and a penalty on sure predictions during the
-    warm-up under asymmetric noise. Here both are estimated. Epochs and learning rate are those of
-    the recipe; a batch has as many samples as the recipe says, half of them labelled. Both networks
-    predict by the mean of their probabilities, there of their logits.
+    The authors know the rate and the kind of the noise and use them for three settings: the weight
+    of the unlabelled loss, the averaging of losses at 90 %, and a penalty on confident predictions
+    during the warm-up under asymmetric noise. Here both are estimated. Epochs, learning rate and
+    batch size are the recipe's; half of a batch is labelled. The prediction is the mean of the
+    networks' probabilities; the authors take that of their logits.
 
     Parameters
     ----------
     estimator : TorchClassifier, default=None
         The network and its recipe; ``None``: one that fits the data.
     noise_rate : float in [0, 1] or None, default=None
-        Share of wrong labels among all samples. ``None``: estimated. The truth, where somebody
-        knows it, is what the authors use.
+        Share of wrong labels among all samples. ``None``: estimated. The authors use the true rate.
     asymmetric : bool or None, default=None
-        Whether wrong labels of a class are mostly of one other class. ``None``: estimated.
+        Whether the wrong labels of each class are mostly of one other class. ``None``: estimated.
     unlabelled_weight : float or None, default=None
-        Weight of the unlabelled samples' loss, `λ_u`. ``None``: 0 under asymmetric noise, else by
-        the noise rate, between the authors' values for CIFAR-10.
+        Weight of the loss of unlabelled samples, `λ_u`. ``None``: 0 under asymmetric noise, else
+        interpolated between the authors' values for CIFAR-10 by the noise rate.
     warm_up : float in [0, 1], default=0.1
         Share of the epochs in which all samples are labelled: the authors' 10, in a recipe of 100.
     threshold : float in (0, 1), default=0.5
-        Probability of being clean from which on a sample is labelled, `τ`.
+        Samples with a larger probability of a clean label are labelled, `τ`.
     sharpness : float, default=2.0
-        Power that sharpens labels, one over the authors' temperature.
+        Exponent that sharpens labels, 1 / temperature of the authors.
     alpha : float, default=4.0
-        Pairs are mixed by β ~ Beta(alpha, alpha), or 1 - β if that is larger.
+        Pairs are mixed with weights β, 1 - β, where β ~ Beta(alpha, alpha); the first sample of a
+        pair has the larger weight.
     use_trusted : bool, default=True
-        Whether the labels of trusted samples are their verified ones, which are clean whatever
+        Whether the labels of trusted samples are their verified ones, which count as clean whatever
         their loss. False: the paper's protocol, in which only its own method knows them.
     random_state : int, RandomState instance or None, default=None
         Decides everything random.
@@ -75,9 +76,10 @@ class DivideMixClassifier(NetworkMethod):
     classes_ : ndarray of shape (n_classes,)
         Class labels.
     noise_rate_, asymmetric_ : float, bool
-        What was used.
+        The noise rate and the kind of noise that were used.
     clean_proba_ : ndarray of shape (2, n_learned)
-        By either network: how probably each sample that was learned from has a clean label.
+        Each network's probability that the label of a training sample is clean; samples without a
+        label are left out.
     model_ : Mixture
         Both networks, for classes 0 … C - 1.
     n_features_in_ : int
@@ -136,25 +138,31 @@ class DivideMixClassifier(NetworkMethod):
         self.use_trusted = use_trusted
         self.random_state = random_state
 
-    def _learn(self, given: Given, seed: int) -> Any:
-        of_noise, of_division, *of_networks = seeds(seed, 4)
-        level = self._noise_level(given, of_noise)
-        # The authors count labels that were drawn anew, of which some are right by chance.
-        redrawn = level.rate * given.n_classes / (given.n_classes - 1)
+    def _learn(self, samples: LabelledSamples, seed: int) -> Any:
+        noise_seed, division_seed, *network_seeds = derive_seeds(seed, 4)
+
+        # 1. Noise level, and the settings that depend on it.
+        level = self._noise_level(samples, noise_seed)
+        # The authors count redrawn labels, of which some are correct by chance.
+        redrawn = level.rate * samples.n_classes / (samples.n_classes - 1)
         weight = self.unlabelled_weight
         if weight is None:
             rates, weights = zip(*UNLABELLED_WEIGHT.items(), strict=True)
             weight = 0.0 if self.asymmetric_ else float(np.interp(redrawn, rates, weights))
-        networks = [self._network(one) for one in of_networks]
-        jobs = [network.start(given.X, given.targets) for network in networks]
+
+        # 2. Two networks, and the division of the samples that they share.
+        networks = [self._make_network(network_seed) for network_seed in network_seeds]
+        jobs = [network.start(samples.X, samples.targets) for network in networks]
         epochs = jobs[0].recipe.epochs
         division = CoDivision(
             jobs,
-            given.trusted,
+            samples.trusted,
             n_averaged=AVERAGED_EPOCHS if redrawn >= HIGH_NOISE else 1,
-            seed=of_division,
+            seed=division_seed,
         )
-        lessons = [
+
+        # 3. Train both, each with its own objective.
+        objectives = [
             DivideMix(
                 division,
                 own=own,
@@ -168,32 +176,34 @@ class DivideMixClassifier(NetworkMethod):
             )
             for own in (0, 1)
         ]
-        jobs = [replace(job, lesson=one) for job, one in zip(jobs, lessons, strict=True)]
+        jobs = [
+            replace(job, lesson=objective) for job, objective in zip(jobs, objectives, strict=True)
+        ]
         teach(networks, jobs, seed)
         self.clean_proba_ = division.clean_proba
-        return average(networks, given.n_classes)
+        return average_networks(networks, samples.n_classes)
 
-    def _noise_level(self, given: Given, seed: int) -> NoiseLevel:
-        """Take what is told, estimate the rest."""
-        level = NoiseLevel(0.0, np.eye(given.n_classes))
+    def _noise_level(self, samples: LabelledSamples, seed: int) -> NoiseLevel:
+        """Estimate rate and kind of the noise, unless parameters set them."""
+        level = NoiseLevel(0.0, np.eye(samples.n_classes))
         if self.noise_rate is None or self.asymmetric is None:
-            level = estimate_noise_level(partial(self._fitted, seed=seed), given)
+            level = estimate_noise_level(partial(self._fit_network, seed=seed), samples)
         self.noise_rate_ = level.rate if self.noise_rate is None else self.noise_rate
         self.asymmetric_ = level.is_asymmetric if self.asymmetric is None else self.asymmetric
         return level._replace(rate=self.noise_rate_)
 
 
 class CoDivision:
-    """How probably each sample is clean, by the losses of either of two networks.
+    """The probability of a clean label for each sample, by the losses of each of two networks.
 
     Parameters
     ----------
     jobs : list of two Jobs
         The networks, and the samples with one-hot labels.
     trusted : ndarray of shape (n_samples,), bool
-        Samples that are clean.
+        Samples whose labels are known to be clean.
     n_averaged : int
-        Epochs whose losses are averaged.
+        Number of epochs whose losses are averaged.
     seed : int
         Decides where the mixture's fit starts.
     """
@@ -205,7 +215,7 @@ class CoDivision:
         self._epoch: int | None = None
 
     def update(self, epoch: int) -> None:
-        """Judge all samples by both networks, once an epoch, before either learns."""
+        """Compute the probabilities by both networks, once per epoch, before either is trained."""
         if epoch == self._epoch:
             return
         self._epoch = epoch
@@ -218,7 +228,7 @@ class CoDivision:
 
 
 def small_loss_proba(losses: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Fit two Gaussians to losses; return the probability of the one with the smaller mean.
+    """Fit two Gaussians to losses, and return the probability of the one with the smaller mean.
 
     Parameters
     ----------
@@ -230,7 +240,7 @@ def small_loss_proba(losses: np.ndarray, seed: int = 0) -> np.ndarray:
     Returns
     -------
     proba : ndarray of shape (n_samples,)
-        Probabilities of being clean.
+        Probabilities of a clean label.
 
     Examples
     --------
@@ -243,26 +253,27 @@ def small_loss_proba(losses: np.ndarray, seed: int = 0) -> np.ndarray:
         return np.ones(len(losses))
     mixture = GaussianMixture(2, max_iter=10, tol=1e-2, reg_covar=5e-4, random_state=seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # ten steps, as the authors
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the authors stop after ten steps, too
         proba = mixture.fit(losses[:, None]).predict_proba(losses[:, None])
     return proba[:, mixture.means_.ravel().argmin()]
 
 
 class DivideMix(Lesson):
-    """The lesson of one of the networks.
+    """The objective of one of the networks.
 
     Parameters
     ----------
     division : CoDivision
-        Knows both networks.
+        The division of the samples, and both networks.
     own : int
-        Which of them learns; samples are divided by the other one.
+        Index of the network that is trained; the other one divides the samples.
     unlabelled_weight : float
         `λ_u`.
     warm_up, ramp_up : int
-        Epochs in which all samples are labelled; epochs after these in which the weight rises.
+        Number of epochs in which all samples are labelled, and of those after them in which the
+        weight of the unlabelled loss rises.
     warm_up_penalty : float
-        Weight of a penalty on sure predictions during the warm-up.
+        Weight of a penalty on confident predictions during the warm-up.
     threshold, sharpness, alpha : float
         As in `DivideMixClassifier`.
     """
@@ -290,7 +301,7 @@ class DivideMix(Lesson):
         self.progress = 0.0
 
     def begin_epoch(self, epoch: int) -> None:
-        """Divide the samples."""
+        """Divide the samples into labelled and unlabelled ones."""
         if epoch < self.warm_up:
             return
         self.division.update(epoch)
@@ -302,18 +313,18 @@ class DivideMix(Lesson):
         self.peer.eval()
 
     def batches(self, generator: Generator) -> tuple[Tensor, ...] | None:
-        """Draw batches whose first half is labelled; there are as many as those samples fill."""
+        """Draw batches whose first half is labelled, as many as the labelled samples fill."""
         if self.clean is None:
             return None
-        chosen = self.clean > self.threshold
-        if chosen.all() or not chosen.any():  # there is nothing to divide
+        is_labelled = self.clean > self.threshold
+        if is_labelled.all() or not is_labelled.any():  # there is nothing to divide
             return None
 
         def shuffled(rows: Tensor) -> Tensor:
             order = torch.randperm(len(rows), generator=generator, device=rows.device)
             return rows[order]
 
-        labelled, unlabelled = (mask.nonzero().ravel() for mask in (chosen, ~chosen))
+        labelled, unlabelled = (mask.nonzero().ravel() for mask in (is_labelled, ~is_labelled))
         half = max(1, self.division.jobs[self.own].recipe.batch_size // 2)
         parts = split_batches(shuffled(labelled), half)
         n_rounds = -(-len(labelled) // len(unlabelled))
@@ -327,47 +338,51 @@ class DivideMix(Lesson):
     def __call__(self, batch: Batch) -> tuple[Tensor, Price]:
         """See `Lesson`."""
         if self.clean is None:
-            return batch.view(), partial(self._warm_up_price, labels=batch.label)
+            return batch.view(), partial(self._warm_up_loss, labels=batch.label)
         clean = self.clean[batch.rows]
-        divided = (clean > self.threshold).sum() < len(clean)
-        n = len(clean) // 2 if divided else len(clean)
+        is_divided = (clean > self.threshold).sum() < len(clean)
+        n = len(clean) // 2 if is_divided else len(clean)  # the first n samples are labelled
         views = [batch.view(), batch.view()]
-        own = average_answer(batch, self.network, views)
-        peers = average_answer(batch, self.peer, [view[n:] for view in views])
+
+        # Refine the labels of labelled samples, predict those of the others, sharpen both
+        # (co-refinement and co-guessing).
+        own = mean_proba(batch, self.network, views)
+        peers = mean_proba(batch, self.peer, [view[n:] for view in views])
         refined = clean[:n, None] * batch.label[:n] + (1 - clean[:n, None]) * own[:n]
         guessed = (own[n:] + peers) / 2
         targets = sharpen(torch.cat([refined, guessed]), self.sharpness)
-        # Labelled samples first: both views of them, then both of the others.
+
+        # Two views of each labelled sample, then two of each unlabelled one; mix random pairs.
         inputs = torch.cat([view[:n] for view in views] + [view[n:] for view in views])
         targets = torch.cat([targets[:n], targets[:n], targets[n:], targets[n:]])
-        share = batch.rng.beta(self.alpha, self.alpha)
-        share = max(share, 1 - share)
+        weight = batch.rng.beta(self.alpha, self.alpha)
+        weight = max(weight, 1 - weight)
         order = torch.randperm(len(inputs), generator=batch.generator, device=inputs.device)
-        mixed = share * inputs + (1 - share) * inputs[order]
-        wanted = share * targets + (1 - share) * targets[order]
-        return mixed, partial(self._price, wanted=wanted, n_labelled=2 * n)
+        mixed_inputs = weight * inputs + (1 - weight) * inputs[order]
+        mixed_targets = weight * targets + (1 - weight) * targets[order]
+        return mixed_inputs, partial(self._mix_match_loss, targets=mixed_targets, n_labelled=2 * n)
 
-    def _warm_up_price(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy, with a negative entropy that keeps predictions unsure."""
+    def _warm_up_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the cross-entropy, with a penalty on confident predictions."""
         return soft_loss(logits, labels, -self.warm_up_penalty)
 
-    def _price(self, logits: Tensor, wanted: Tensor, n_labelled: int) -> Tensor:
-        """Compute the loss of MixMatch, and the term that spreads predictions (equation 12)."""
-        prior = torch.full_like(wanted[0], 1 / wanted.shape[1])
-        price = soft_loss(logits[:n_labelled], wanted[:n_labelled]) + prior_loss(logits, prior)
+    def _mix_match_loss(self, logits: Tensor, targets: Tensor, n_labelled: int) -> Tensor:
+        """Return the loss of MixMatch with the term that spreads predictions (equation 12)."""
+        prior = torch.full_like(targets[0], 1 / targets.shape[1])
+        loss = soft_loss(logits[:n_labelled], targets[:n_labelled]) + prior_loss(logits, prior)
         if n_labelled < len(logits):
-            off = logits[n_labelled:].softmax(dim=1) - wanted[n_labelled:]
-            price = price + self.progress * self.unlabelled_weight * (off**2).mean()
-        return price
+            error = logits[n_labelled:].softmax(dim=1) - targets[n_labelled:]
+            loss = loss + self.progress * self.unlabelled_weight * (error**2).mean()
+        return loss
 
 
-def average_answer(batch: Batch, network: nn.Module, views: list[Tensor]) -> Tensor:
-    """Average a network's probabilities over views of the same samples."""
+def mean_proba(batch: Batch, network: nn.Module, views: list[Tensor]) -> Tensor:
+    """Return a network's mean probabilities over views of the same samples."""
     proba = [batch.answer(network, view).softmax(dim=1) for view in views]
     return torch.stack(proba).mean(dim=0)
 
 
 def sharpen(proba: Tensor, sharpness: float) -> Tensor:
-    """Raise probabilities to a power and scale rows to sum to 1 (equation 5)."""
+    """Raise probabilities to a power, and scale each row to sum to 1 (equation 5)."""
     powers = proba**sharpness
     return powers / powers.sum(dim=1, keepdim=True)

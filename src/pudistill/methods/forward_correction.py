@@ -1,25 +1,25 @@
-"""Forward correction: a loss that knows the transition matrix (reference [5])."""
+"""Forward correction: a loss with the transition matrix in it (reference [5])."""
 
 from typing import Any
 
 import numpy as np
 
 from pudistill.calibration import SMALLEST_PROBA
-from pudistill.methods.base import Given, NetworkMethod, seeds
+from pudistill.methods.base import LabelledSamples, NetworkMethod, derive_seeds
 from pudistill.methods.noise_level import anchor_matrix
 from pudistill.pseudo_labels import likelihood
 from pudistill.validation import MISSING
 
 
 class ForwardCorrectionClassifier(NetworkMethod):
-    """Estimate the transition matrix from typical samples, then learn through it.
+    """Estimate the transition matrix from typical samples, then train with the corrected loss.
 
-    A first network learns the given labels. Of its predictions, the one for a sample that is
-    typical of a class is taken for that class's row of the transition matrix `T`. A second one
-    learns with the loss `-log sum_c T[c, given] p(c | x)`.
+    A first network learns the given labels. Its prediction for a typical sample of a class is that
+    class's row of the transition matrix `T`. A second network, from new initial weights, is trained
+    with the loss `-log sum_c T[c, given] p(c | x)`; for trusted samples it is the cross-entropy of
+    their labels.
 
-    The authors' networks, rates and epochs are replaced by those of the recipe. The second network
-    starts from fresh weights, as theirs. Trusted samples have the loss of certain labels.
+    Network, learning rate and epochs are the recipe's, not the authors'.
 
     Parameters
     ----------
@@ -74,14 +74,16 @@ class ForwardCorrectionClassifier(NetworkMethod):
         self.use_trusted = use_trusted
         self.random_state = random_state
 
-    def _learn(self, given: Given, seed: int) -> Any:
-        of_noisy, of_model = seeds(seed, 2)
-        noisy = given.take(np.flatnonzero(~given.trusted)) if not given.trusted.all() else given
+    def _learn(self, samples: LabelledSamples, seed: int) -> Any:
+        noisy_seed, model_seed = derive_seeds(seed, 2)
+        noisy = samples
+        if not samples.trusted.all():
+            noisy = samples.take(np.flatnonzero(~samples.trusted))
         if len(np.unique(noisy.labels)) < 2:
-            self.transition_matrix_ = np.full((given.n_classes,) * 2, 1 / given.n_classes)
+            self.transition_matrix_ = np.full((samples.n_classes,) * 2, 1 / samples.n_classes)
         else:
-            first = self._fitted(noisy, of_noisy)
+            first = self._fit_network(noisy, noisy_seed)
             self.transition_matrix_ = anchor_matrix(first.predict_proba(noisy.X))
         T = np.maximum(self.transition_matrix_, SMALLEST_PROBA)
-        known = likelihood(T, given.labels, np.where(given.trusted, given.labels, MISSING))
-        return self._network(of_model, loss="likelihood").fit(given.X, known)
+        targets = likelihood(T, samples.labels, np.where(samples.trusted, samples.labels, MISSING))
+        return self._make_network(model_seed, loss="likelihood").fit(samples.X, targets)

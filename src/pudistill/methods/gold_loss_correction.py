@@ -1,4 +1,4 @@
-"""Gold Loss Correction: the transition matrix from a model of the noisy labels (reference [6])."""
+"""Gold Loss Correction: a transition matrix measured on trusted samples (reference [6])."""
 
 from functools import partial
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from pudistill.calibration import SMALLEST_PROBA
 from pudistill.learners import continues_training, default_learner, predict_proba, train
-from pudistill.methods.base import Given, Method, train_plainly
+from pudistill.methods.base import LabelledSamples, Method, train_learner
 from pudistill.methods.noise_level import estimate_noise_level
 from pudistill.noise_aware import View, learn, likelihood_training, train_on_labels
 from pudistill.validation import MISSING
@@ -24,10 +24,11 @@ class GoldLossCorrectionClassifier(Method):
     ----------
     estimator : classifier, default=None
         Any scikit-learn-compatible classifier; ``None`` as in `PUDistillClassifier`. A network is
-        trained on the corrected likelihood itself, any other learner in rounds of posterior labels
-        with cross-fitted predictions, which start from a model of the trusted samples.
+        trained on the corrected likelihood itself. Any other learner is trained in rounds on
+        posterior labels with cross-fitted predictions, starting from a model of the trusted
+        samples.
     n_jobs : int, default=None
-        Models trained at the same time, as in joblib.
+        Number of models trained at the same time, as in joblib.
     random_state : int, RandomState instance or None, default=None
         Decides everything random.
 
@@ -73,24 +74,24 @@ class GoldLossCorrectionClassifier(Method):
         self.n_jobs = n_jobs
         self.random_state = random_state
 
-    def _learn(self, given: Given, seed: int) -> Any:
-        estimator = default_learner(given.X) if self.estimator is None else self.estimator
-        X, n_classes = given.X, given.n_classes
+    def _learn(self, samples: LabelledSamples, seed: int) -> Any:
+        estimator = default_learner(samples.X) if self.estimator is None else self.estimator
+        X, n_classes = samples.X, samples.n_classes
         view = View(
-            verified=np.where(given.trusted, given.labels, MISSING),
-            given=np.where(given.trusted, MISSING, given.labels),
+            verified=np.where(samples.trusted, samples.labels, MISSING),
+            given=np.where(samples.trusted, MISSING, samples.labels),
             held_out=np.arange(0),
         )
         if len(view.labelled) == 0 or len(np.unique(view.given[view.labelled])) == 1:
             self.transition_matrix_ = np.full((n_classes, n_classes), 1 / n_classes)
         else:
-            learn_labels = partial(train_plainly, learner=estimator, seed=seed)
-            self.transition_matrix_ = estimate_noise_level(learn_labels, given).transition_matrix
+            fit = partial(train_learner, learner=estimator, seed=seed)
+            self.transition_matrix_ = estimate_noise_level(fit, samples).transition_matrix
         T = np.maximum(self.transition_matrix_, SMALLEST_PROBA)
         if continues_training(estimator):
             return train(likelihood_training(estimator, X, view, T, seed))
         model = train_on_labels(estimator, X, view.verified, n_classes, seed)
-        guess = predict_proba(model, X, n_classes)
+        first_guess = predict_proba(model, X, n_classes)
         return learn(
-            estimator, X, [view], [guess], transition_matrix=T, n_jobs=self.n_jobs, seed=seed
+            estimator, X, [view], [first_guess], transition_matrix=T, n_jobs=self.n_jobs, seed=seed
         ).student

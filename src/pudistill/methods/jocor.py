@@ -1,4 +1,4 @@
-"""JoCoR: two networks that agree, trained on samples of small joint loss (reference [40])."""
+"""JoCoR: two networks with a joint loss that rewards agreement (reference [40])."""
 
 from numbers import Real
 from typing import Any
@@ -13,31 +13,31 @@ from pudistill.methods.small_loss import SmallLoss, SmallLossMethod
 
 
 class JoCoRClassifier(SmallLossMethod):
-    """Train two networks with one loss, of which their disagreement is a part.
+    """Train two networks with one loss, which contains their disagreement.
 
-    A sample's loss is `(1 - λ)` of both cross-entropies plus `λ` of both Kullback-Leibler
-    divergences between the networks; samples of large loss are left out. The authors are told the
-    noise rate; here it is estimated. They use Adam and 200 epochs, of which the share of samples
-    left out rises in 10; here optimiser and epochs are those of the recipe. Both networks predict
-    together.
+    A sample's loss is `(1 - λ)` times both cross-entropies plus `λ` times both Kullback-Leibler
+    divergences between the networks; samples of large loss are left out. The authors know the noise
+    rate; here it is estimated. They use Adam for 200 epochs, and the share of samples left out
+    rises in the first 10; here optimiser and epochs are the recipe's. The prediction is the mean of
+    both networks'.
 
     Parameters
     ----------
     estimator : TorchClassifier, default=None
         The network and its recipe; ``None``: one that fits the data.
     noise_rate : float in [0, 1] or None, default=None
-        Share of wrong labels among all samples, `τ`. ``None``: estimated. The truth, where
-        somebody knows it, is what the authors use.
+        Share of wrong labels among all samples, `τ`. ``None``: estimated. The authors use the true
+        rate.
     agreement : float in [0, 1], default=0.3
-        `λ`. The authors' 0.9 (0.65 for symmetric noise of 80 %) goes with Adam, whose steps do not
-        depend on the scale of a loss; by gradient descent the cross-entropies would have a tenth of
-        the recipe's learning rate, and the divergence, whose gradient has no bound, may end in no
-        number at all.
+        `λ`. The authors' 0.9 (0.65 for symmetric noise of 80 %) suits Adam, whose steps do not
+        depend on the scale of a loss. With gradient descent the cross-entropies would have a tenth
+        of the recipe's learning rate, and the divergence, whose gradient is unbounded, could make
+        the loss infinite.
     warm_up : float in [0, 1], default=0.05
-        Share of the epochs in which the share left out rises, `T_k`.
+        Share of the epochs in which the share of samples left out rises, `T_k`.
     use_trusted : bool, default=True
-        Whether the labels of trusted samples are their verified ones, and their loss counts
-        whatever it is. False: the paper's protocol, in which only its own method knows them.
+        Whether the labels of trusted samples are their verified ones, and these samples are never
+        left out. False: the paper's protocol, in which only its own method knows them.
     random_state : int, RandomState instance or None, default=None
         Decides everything random.
 
@@ -46,7 +46,7 @@ class JoCoRClassifier(SmallLossMethod):
     classes_ : ndarray of shape (n_classes,)
         Class labels.
     noise_rate_ : float
-        The rate that was used.
+        The noise rate that was used.
     model_ : Mixture
         Both networks, for classes 0 … C - 1.
     n_features_in_ : int
@@ -93,7 +93,7 @@ class JoCoRClassifier(SmallLossMethod):
         self.use_trusted = use_trusted
         self.random_state = random_state
 
-    def _lesson(
+    def _make_objective(
         self, noise_rate: float, n_epochs: int, warm_up: float, trusted: Tensor
     ) -> SmallLoss:
         return JoCoR(noise_rate, n_epochs, warm_up, trusted, agreement=self.agreement)
@@ -106,10 +106,10 @@ class JoCoR(SmallLoss):
         super().__init__(*settings)
         self.agreement = agreement
 
-    def price(self, logits: Tensor, batch: Batch) -> Tensor:
+    def batch_loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """See `SmallLoss`."""
-        joint = joint_loss(logits, batch.label.argmax(dim=1), self.agreement)
-        return joint[self.smallest(joint, batch)].mean()
+        losses = joint_loss(logits, batch.label.argmax(dim=1), self.agreement)
+        return losses[self.smallest(losses, batch)].mean()
 
 
 def joint_loss(logits: Tensor, labels: Tensor, agreement: float) -> Tensor:
@@ -118,7 +118,7 @@ def joint_loss(logits: Tensor, labels: Tensor, agreement: float) -> Tensor:
     Parameters
     ----------
     logits : Tensor of shape (2, n, n_classes)
-        What two networks answer.
+        Logits of the two networks.
     labels : Tensor of shape (n,), int64
         Given labels.
     agreement : float in [0, 1]
@@ -127,10 +127,10 @@ def joint_loss(logits: Tensor, labels: Tensor, agreement: float) -> Tensor:
     Returns
     -------
     loss : Tensor of shape (n,)
-        Losses.
+        The samples' losses.
     """
     log_p, log_q = logits.log_softmax(dim=2)
     # KL(p || q) + KL(q || p)
     disagreement = ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(dim=1)
-    supervised = sum(cross_entropy(one, labels, reduction="none") for one in logits)
+    supervised = sum(cross_entropy(part, labels, reduction="none") for part in logits)
     return (1 - agreement) * supervised + agreement * disagreement

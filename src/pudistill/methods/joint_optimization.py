@@ -1,4 +1,4 @@
-"""Joint Optimization: labels are learned together with the network (reference [7])."""
+"""Joint Optimization: labels and network are optimised together (reference [7])."""
 
 from collections import deque
 from dataclasses import replace
@@ -13,36 +13,41 @@ from torch import Tensor
 from pudistill.learners.lessons import Batch, Lesson, Price
 from pudistill.learners.losses import prior_loss, soft_loss
 from pudistill.learners.torch_classifier import teach
-from pudistill.methods.base import Given, NetworkMethod, at_constant_rate, seeds
+from pudistill.methods.base import (
+    LabelledSamples,
+    NetworkMethod,
+    constant_rate_recipe,
+    derive_seeds,
+)
 
 
 class JointOptimizationClassifier(NetworkMethod):
-    """Train with a large learning rate, replace labels by the network's average prediction.
+    """Train with a large learning rate, and replace labels by the network's mean prediction.
 
-    The labels that come out are learned by a second network from fresh weights. Two terms keep the
-    first one from agreeing with itself on one class: predictions must be spread over the classes as
-    the prior says, and be sure.
+    A second network, from new initial weights, learns the final labels. Two terms of the loss keep
+    the first network from assigning all samples to one class: the mean prediction must follow the
+    class prior, and each prediction must be confident.
 
-    The authors have a table of learning rates and weights by noise; here the weights are theirs for
-    symmetric noise, the rate is the recipe's largest one, constant, and both trainings have the
-    recipe's epochs.
+    The authors tune learning rate and weights to the noise. Here the weights are theirs for
+    symmetric noise, the learning rate is constant (the recipe's largest), and both trainings have
+    the recipe's epochs.
 
     Parameters
     ----------
     estimator : TorchClassifier, default=None
         The network and its recipe; ``None``: one that fits the data.
     prior_weight : float, default=1.2
-        Weight of the term about the classes' shares, `α`.
+        Weight of the term that compares the mean prediction with the class prior, `α`.
     entropy_weight : float, default=0.8
-        Weight of the entropy of predictions, `β`.
+        Weight of the entropy of the predictions, `β`.
     keep_until : float in [0, 1], default=0.35
         Share of the epochs after which labels are replaced: 70 of the authors' 200.
     averaged : float in (0, 1], default=0.05
         Share of the epochs whose predictions are averaged: 10 of the authors' 200.
     use_trusted : bool, default=True
         Whether the labels of trusted samples are their verified ones, which are never replaced, and
-        the prior is theirs. False: the paper's protocol, in which only its own method knows them;
-        the prior is then the same for all classes.
+        give the class prior. False: the paper's protocol, in which only its own method knows them;
+        the prior is then uniform.
     random_state : int, RandomState instance or None, default=None
         Decides everything random.
 
@@ -99,45 +104,46 @@ class JointOptimizationClassifier(NetworkMethod):
         self.use_trusted = use_trusted
         self.random_state = random_state
 
-    def _learn(self, given: Given, seed: int) -> Any:
-        first, second = seeds(seed, 2)
-        network = self._network(first)
-        network.set_params(recipe=at_constant_rate(network, given.X))
-        job = network.start(given.X, given.targets)
-        prior = np.full(given.n_classes, 1 / given.n_classes)
-        if given.trusted.any():
-            prior = given.targets[given.trusted].mean(axis=0)
-        lesson = JointOptimization(
-            torch.tensor(given.targets, dtype=job.hardware.dtype, device=job.hardware.device),
+    def _learn(self, samples: LabelledSamples, seed: int) -> Any:
+        first, second = derive_seeds(seed, 2)
+        network = self._make_network(first)
+        network.set_params(recipe=constant_rate_recipe(network, samples.X))
+        job = network.start(samples.X, samples.targets)
+        prior = np.full(samples.n_classes, 1 / samples.n_classes)
+        if samples.trusted.any():
+            prior = samples.targets[samples.trusted].mean(axis=0)
+        objective = JointOptimization(
+            torch.tensor(samples.targets, dtype=job.hardware.dtype, device=job.hardware.device),
             torch.tensor(prior, dtype=job.hardware.dtype, device=job.hardware.device),
-            torch.tensor(given.trusted, device=job.hardware.device),
+            torch.tensor(samples.trusted, device=job.hardware.device),
             prior_weight=self.prior_weight,
             entropy_weight=self.entropy_weight,
             keep_until=round(self.keep_until * job.recipe.epochs),
             n_averaged=max(1, round(self.averaged * job.recipe.epochs)),
         )
-        teach([network], [replace(job, lesson=lesson)], first)
-        learned = lesson.learned().numpy(force=True).astype(float)
-        return self._network(second).fit(given.X, learned / learned.sum(axis=1, keepdims=True))
+        teach([network], [replace(job, lesson=objective)], first)
+        labels = objective.final_labels().numpy(force=True).astype(float)
+        labels /= labels.sum(axis=1, keepdims=True)
+        return self._make_network(second).fit(samples.X, labels)
 
 
 class JointOptimization(Lesson):
-    """The first network's lesson.
+    """The objective of the first network.
 
     Parameters
     ----------
     targets : Tensor of shape (n_samples, n_classes)
         One-hot given labels.
     prior : Tensor of shape (n_classes,)
-        The classes' shares.
+        Class prior.
     trusted : Tensor of shape (n_samples,), bool
         Samples whose labels are never replaced.
     prior_weight, entropy_weight : float
         `α` and `β`.
     keep_until : int
-        Epochs before labels are replaced.
+        Number of epochs before labels are replaced.
     n_averaged : int
-        Epochs whose predictions are averaged.
+        Number of epochs whose predictions are averaged.
     """
 
     def __init__(
@@ -159,18 +165,18 @@ class JointOptimization(Lesson):
         self.epochs: deque[Tensor] = deque(maxlen=n_averaged)
 
     def begin_epoch(self, epoch: int) -> None:
-        """Replace the labels by the average prediction of the last epochs (equation 9)."""
+        """Replace the labels by the mean prediction of the last epochs (equation 9)."""
         if epoch:
             self.epochs.append(self.predicted.clone())
         if epoch and epoch >= self.keep_until:
-            self.current = self._average()
+            self.current = self._mean_labels()
 
-    def learned(self) -> Tensor:
-        """Return the labels as the last epoch leaves them."""
+    def final_labels(self) -> Tensor:
+        """Return the labels after the last epoch."""
         self.epochs.append(self.predicted.clone())
-        return self._average()
+        return self._mean_labels()
 
-    def _average(self) -> Tensor:
+    def _mean_labels(self) -> Tensor:
         mean = torch.stack(list(self.epochs)).mean(dim=0)
         return torch.where(self.trusted[:, None], self.targets, mean)
 
@@ -179,10 +185,9 @@ class JointOptimization(Lesson):
         labels = self.current[batch.rows].to(batch.label.dtype)
         prior = self.prior.to(batch.label.dtype)
 
-        def price(logits: Tensor) -> Tensor:
+        def loss(logits: Tensor) -> Tensor:
             self.predicted[batch.rows] = logits.detach().softmax(dim=1).to(self.predicted.dtype)
-            return soft_loss(logits, labels, self.entropy_weight) + self.prior_weight * prior_loss(
-                logits, prior
-            )
+            fit = soft_loss(logits, labels, self.entropy_weight)
+            return fit + self.prior_weight * prior_loss(logits, prior)
 
-        return batch.view(), price
+        return batch.view(), loss

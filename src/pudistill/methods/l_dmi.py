@@ -1,4 +1,4 @@
-"""L_DMI: the determinant of a joint distribution, a loss that noise only shifts (ref. [12])."""
+"""L_DMI: the determinant of a joint distribution, which noise only scales (reference [12])."""
 
 from dataclasses import replace
 from numbers import Integral, Real
@@ -11,31 +11,36 @@ from torch import Tensor
 
 from pudistill.learners.lessons import Batch, Lesson, Price
 from pudistill.learners.torch_classifier import teach
-from pudistill.methods.base import Given, NetworkMethod, at_constant_rate, seeds
+from pudistill.methods.base import (
+    LabelledSamples,
+    NetworkMethod,
+    constant_rate_recipe,
+    derive_seeds,
+)
 
-RIDGE = 0.01  # in units of a class's mean share
+RIDGE = 0.01  # relative to the mean share of a class, 1 / C
 
 
 class LDMIClassifier(NetworkMethod):
     """Train with cross-entropy, then with minus the log-determinant of predictions and labels.
 
     The loss is `-log |det U|`, where `U[c, j]` is the joint distribution of prediction and given
-    label in a batch. Noise that depends on the class only multiplies the determinant by that of the
-    transition matrix, so that the best classifier is the same with and without.
+    label in a batch. Noise that depends only on the class multiplies the determinant by that of the
+    transition matrix, so the best classifier is the same with noise and without.
 
-    The loss leaves a network that has memorised wrong labels where it is: the first training is
-    short, where the authors take the epoch that is best on validation data. A batch of 128 says
-    little about a matrix of ten classes squared: those of the second training are larger than the
-    authors'. A small ridge, `r = 0.01 / C`, keeps the matrix regular where a class is missing or
-    predictions hardly differ; the authors add 0.001 to the determinant. The second training has the
-    recipe's epochs.
+    Three things differ from the authors' training. The loss cannot correct a network that has
+    memorised wrong labels, so the first training is short; the authors take the epoch that is best
+    on validation data. A batch of 128 is too small to estimate the 100 entries of `U` for ten
+    classes, so batches of the second training are larger. A small ridge, `r = 0.01 / C`, keeps the
+    matrix regular if a class is missing or predictions hardly differ; the authors add 0.001 to the
+    determinant. The second training has the recipe's epochs.
 
     Parameters
     ----------
     estimator : TorchClassifier, default=None
         The network and its recipe; ``None``: one that fits the data.
     warm_up : float in (0, 1], default=0.2
-        Share of the recipe's epochs that the first training takes.
+        Epochs of the first training, as a share of the recipe's.
     learning_rate_share : float, default=0.03
         Learning rate of the second training, as a share of the recipe's largest one; constant.
     batch_size : int, default=1024
@@ -96,29 +101,30 @@ class LDMIClassifier(NetworkMethod):
         self.use_trusted = use_trusted
         self.random_state = random_state
 
-    def _learn(self, given: Given, seed: int) -> Any:
-        first, second = seeds(seed, 2)
-        network = self._network(first)
-        job = network.start(given.X, given.targets)
+    def _learn(self, samples: LabelledSamples, seed: int) -> Any:
+        first, second = derive_seeds(seed, 2)
+        network = self._make_network(first)
+        job = network.start(samples.X, samples.targets)
         epochs = max(1, round(self.warm_up * job.recipe.epochs))
         teach([network], [replace(job, recipe=job.recipe.lasting(epochs))], first)
-        recipe = at_constant_rate(
+        recipe = constant_rate_recipe(
             network,
-            given.X,
+            samples.X,
             learning_rate=job.recipe.learning_rate * self.learning_rate_share,
             batch_size=self.batch_size,
             epochs=job.recipe.epochs,
             min_steps=0,
         )
-        again = {"warm_start": True, "learning_rate": None, "batch_size": None, "epochs": None}
-        network.set_params(recipe=recipe, random_state=second, **again)
-        job = network.start(given.X, given.targets)
+        # Continue from the weights of the first training; the recipe decides everything else.
+        from_recipe = {"learning_rate": None, "batch_size": None, "epochs": None}
+        network.set_params(recipe=recipe, random_state=second, warm_start=True, **from_recipe)
+        job = network.start(samples.X, samples.targets)
         teach([network], [replace(job, lesson=Determinant())], second)
         return network
 
 
 class Determinant(Lesson):
-    """The second training's lesson."""
+    """The objective of the second training."""
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Price]:
         """See `Lesson`."""
@@ -131,14 +137,14 @@ def determinant_loss(logits: Tensor, targets: Tensor) -> Tensor:
     Parameters
     ----------
     logits : Tensor of shape (n, n_classes)
-        What the network answers.
+        Logits of the network.
     targets : Tensor of shape (n, n_classes)
         One-hot given labels.
 
     Returns
     -------
     loss : Tensor of shape ()
-        Loss.
+        The loss of the batch.
     """
     joint = logits.softmax(dim=1).T @ targets / len(targets)
     ridge = RIDGE / len(joint) * torch.eye(len(joint), dtype=joint.dtype, device=joint.device)

@@ -1,30 +1,25 @@
-"""Distillation of labels: given labels and an auxiliary model's, blended (reference [25])."""
+"""Distillation of labels: a blend of given labels and a model's predictions (reference [25])."""
 
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from pudistill.learners import (
-    cross_fit_proba,
-    default_learner,
-    predict_proba,
-)
-from pudistill.methods.base import Given, Method, seeds, train_plainly
+from pudistill.learners import cross_fit_proba, default_learner, predict_proba
+from pudistill.methods.base import LabelledSamples, Method, derive_seeds, train_learner
 from pudistill.methods.noise_level import estimate_noise_level
 
 N_FOLDS = 5
 
 
 class LabelDistillationClassifier(Method):
-    """Learn from a blend of given labels and of what a model of the trusted samples predicts.
+    """Learn from a blend of the given labels and the predictions of a model of the trusted samples.
 
     The pseudo-label of a noisy sample is `λ y + (1 - λ) f(x)`, with one `λ` for all samples. The
-    best one is `R_f / (R_f + R_y)`, where `R` is the expected squared distance to the right label.
-    The authors choose it on validation data and by the noise that they put in; here `R_f` is
-    measured by cross-fitting on the trusted samples and `R_y` is twice the estimated noise rate.
-    Their knowledge graph, which needs relations between labels, is left out, and so is the
-    temperature of `f`.
+    best one is `R_f / (R_f + R_y)`, where `R` is the expected squared distance to the true label.
+    The authors choose it on validation data and from the known noise; here `R_f` is measured by
+    cross-fitting on the trusted samples and `R_y` is twice the estimated noise rate. Their
+    knowledge graph, which needs relations between labels, and the temperature of `f` are left out.
 
     Parameters
     ----------
@@ -32,7 +27,7 @@ class LabelDistillationClassifier(Method):
         Any scikit-learn-compatible classifier; ``None``: logistic regression on scaled features, a
         `TorchClassifier` for pictures.
     n_jobs : int, default=None
-        Models trained at the same time, as in joblib.
+        Number of models trained at the same time, as in joblib.
     random_state : int, RandomState instance or None, default=None
         Decides everything random.
 
@@ -41,7 +36,7 @@ class LabelDistillationClassifier(Method):
     classes_ : ndarray of shape (n_classes,)
         Class labels.
     blend_ : float in [0, 1]
-        `λ`, the share of the given label.
+        `λ`, the weight of the given label.
     model_ : fitted estimator
         The classifier, for classes 0 … C - 1.
     n_features_in_ : int
@@ -78,43 +73,50 @@ class LabelDistillationClassifier(Method):
         self.n_jobs = n_jobs
         self.random_state = random_state
 
-    def _learn(self, given: Given, seed: int) -> Any:
-        learner = default_learner(given.X) if self.estimator is None else self.estimator
-        of_noise, of_model = seeds(seed, 2)
-        noisy = np.flatnonzero(~given.trusted)
-        trusted = given.take(np.flatnonzero(given.trusted))
-        targets = given.targets
-        auxiliary = train_plainly(trusted, learner, of_model)
+    def _learn(self, samples: LabelledSamples, seed: int) -> Any:
+        learner = default_learner(samples.X) if self.estimator is None else self.estimator
+        noise_seed, model_seed = derive_seeds(seed, 2)
+        noisy = np.flatnonzero(~samples.trusted)
+        trusted = samples.take(np.flatnonzero(samples.trusted))
+        targets = samples.targets
+        auxiliary = train_learner(trusted, learner, model_seed)
         if len(noisy) == 0:
             self.blend_ = 1.0
             return auxiliary
         held_out = cross_fit_proba(
-            learner, trusted.X, trusted.targets, n_folds=N_FOLDS, n_jobs=self.n_jobs, seed=of_model
+            learner,
+            trusted.X,
+            trusted.targets,
+            n_folds=N_FOLDS,
+            n_jobs=self.n_jobs,
+            seed=model_seed,
         )
-        risk_of_model = float(((held_out - trusted.targets) ** 2).sum(axis=1).mean())
-        level = estimate_noise_level(partial(train_plainly, learner=learner, seed=of_noise), given)
-        risk_of_label = 2 * level.rate * len(given.labels) / len(noisy)
-        self.blend_ = best_blend(risk_of_model, risk_of_label)
-        proba = predict_proba(auxiliary, given.X, given.n_classes, noisy)
+        model_risk = float(((held_out - trusted.targets) ** 2).sum(axis=1).mean())
+        fit = partial(train_learner, learner=learner, seed=noise_seed)
+        level = estimate_noise_level(fit, samples)
+        # One-hot rows of two classes have the squared distance 2.
+        label_risk = 2 * level.rate * len(samples.labels) / len(noisy)
+        self.blend_ = best_blend(model_risk, label_risk)
+        proba = predict_proba(auxiliary, samples.X, samples.n_classes, noisy)
         targets[noisy] = self.blend_ * targets[noisy] + (1 - self.blend_) * proba
-        return train_plainly(given, learner, of_model, targets)
+        return train_learner(samples, learner, model_seed, targets)
 
 
-def best_blend(risk_of_model: float, risk_of_label: float) -> float:
-    """Return the given label's share that makes the blend's risk smallest.
+def best_blend(model_risk: float, label_risk: float) -> float:
+    """Return the weight of the given label that minimises the risk of the blend.
 
-    The errors of label and model are taken as independent: the risk is
+    The errors of label and model are assumed to be independent: the risk is
     ``λ² R_y + (1 - λ)² R_f``.
 
     Parameters
     ----------
-    risk_of_model, risk_of_label : float
-        Expected squared distances to the right label, `R_f` and `R_y`.
+    model_risk, label_risk : float
+        Expected squared distances to the true label, `R_f` and `R_y`.
 
     Returns
     -------
     blend : float in [0, 1]
-        `λ`; 1 where both risks are zero.
+        `λ`; 1 if both risks are zero.
 
     Examples
     --------
@@ -122,5 +124,5 @@ def best_blend(risk_of_model: float, risk_of_label: float) -> float:
     >>> best_blend(0.2, 0.6)
     0.25
     """
-    total = risk_of_model + risk_of_label
-    return risk_of_model / total if total > 0 else 1.0
+    total = model_risk + label_risk
+    return model_risk / total if total > 0 else 1.0

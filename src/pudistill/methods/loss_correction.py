@@ -1,4 +1,4 @@
-"""Loss Correction: a beta mixture of losses says whose label to believe (reference [9])."""
+"""Loss Correction: a beta mixture of losses finds wrong labels (reference [9])."""
 
 from dataclasses import dataclass, replace
 from numbers import Real
@@ -15,38 +15,38 @@ from pudistill.learners.lessons import Batch, Lesson, Price
 from pudistill.learners.losses import prior_loss, soft_loss
 from pudistill.learners.torch_classifier import teach
 from pudistill.learners.training import Job
-from pudistill.methods.base import Given, NetworkMethod
+from pudistill.methods.base import LabelledSamples, NetworkMethod
 
-# Losses outside these percentiles count as if they were at them, as in the authors' code.
+# Losses are clipped to these percentiles, as in the authors' code.
 PERCENTILES = (5, 95)
-SMALLEST = 1e-4  # distance of a loss, scaled to (0, 1), from the ends
+MARGIN = 1e-4  # smallest distance of a scaled loss from 0 and 1
 EM_STEPS = 10
 
 
 class LossCorrectionClassifier(NetworkMethod):
-    """Train with mixup on labels of which the network's own prediction takes over a part.
+    """Train with mixup on a blend of given labels and the network's own predictions.
 
-    After a first part of the training, before each epoch, a mixture of two beta distributions is
-    fitted to the losses of all samples. The probability that a sample belongs to the one of large
-    losses is the share `w` that the network's prediction has in its target, `(1 - w) y + w z`: the
-    authors' M-DYR-H.
+    After a warm-up, a mixture of two beta distributions is fitted to the losses of all samples
+    before each epoch. The target of a sample is `(1 - w) y + w z`, where `y` is its label, `z` the
+    network's predicted class and `w` the probability that its loss belongs to the distribution of
+    large losses: the authors' M-DYR-H.
 
-    Here `w` and `z` are those of the epoch's beginning; the authors' are of each step, at the price
-    of a forward pass more. Their 300 epochs are the recipe's.
+    Here `w` and `z` are computed at the beginning of an epoch; the authors compute them at each
+    step, with one more forward pass. Instead of their 300 epochs, the recipe's are used.
 
     Parameters
     ----------
     estimator : TorchClassifier, default=None
         The network and its recipe; ``None``: one that fits the data.
     alpha : float, default=32.0
-        Pairs are mixed by β ~ Beta(alpha, alpha).
+        Pairs are mixed with weights β, 1 - β, where β ~ Beta(alpha, alpha).
     prior_weight : float, default=1.0
         Weight of the term that spreads predictions over the classes.
     warm_up : float in [0, 1], default=0.35
-        Share of the epochs with mixup alone: 105 of the authors' 300.
+        Share of the epochs in which labels are not replaced: 105 of the authors' 300.
     use_trusted : bool, default=True
-        Whether the labels of trusted samples are their verified ones, which are believed whatever
-        their loss. False: the paper's protocol, in which only its own method knows them.
+        Whether the labels of trusted samples are their verified ones, which are never
+        replaced. False: the paper's protocol, in which only its own method knows them.
     random_state : int, RandomState instance or None, default=None
         Decides everything random.
 
@@ -102,23 +102,23 @@ class LossCorrectionClassifier(NetworkMethod):
         self.use_trusted = use_trusted
         self.random_state = random_state
 
-    def _learn(self, given: Given, seed: int) -> Any:
-        network = self._network(seed)
-        job = network.start(given.X, given.targets)
-        lesson = DynamicBootstrapping(
+    def _learn(self, samples: LabelledSamples, seed: int) -> Any:
+        network = self._make_network(seed)
+        job = network.start(samples.X, samples.targets)
+        objective = DynamicBootstrapping(
             job,
-            given.trusted,
+            samples.trusted,
             alpha=self.alpha,
             prior_weight=self.prior_weight,
             warm_up=round(self.warm_up * job.recipe.epochs),
         )
-        teach([network], [replace(job, lesson=lesson)], seed)
-        self.mixture_ = lesson.mixture
+        teach([network], [replace(job, lesson=objective)], seed)
+        self.mixture_ = objective.mixture
         return network
 
 
 class DynamicBootstrapping(Lesson):
-    """The network's lesson; for the parameters see `LossCorrectionClassifier`."""
+    """The network's objective; for the parameters see `LossCorrectionClassifier`."""
 
     def __init__(
         self, job: Job, trusted: np.ndarray, *, alpha: float, prior_weight: float, warm_up: int
@@ -129,20 +129,20 @@ class DynamicBootstrapping(Lesson):
         self.targets: Tensor | None = None
 
     def begin_epoch(self, epoch: int) -> None:
-        """Fit the mixture, and let predictions take over where a label is wrong (equation 10)."""
+        """Fit the mixture; replace labels that are probably wrong by predictions (equation 10)."""
         if epoch < self.warm_up:
             return
         proba = self.job.predict()
         losses = sample_losses(proba, self.job.targets)
         low, high = np.percentile(losses, PERCENTILES)
         scaled = (losses - low) / max(high - low, 1e-12)
-        scaled = np.clip(scaled, SMALLEST, 1 - SMALLEST)
+        scaled = np.clip(scaled, MARGIN, 1 - MARGIN)
         self.mixture = BetaMixture.fit(scaled)
-        doubt = np.where(self.trusted, 0, self.mixture.large(scaled))[:, None]
+        w = np.where(self.trusted, 0, self.mixture.large(scaled))[:, None]
         predicted = np.eye(proba.shape[1])[proba.argmax(axis=1)]
         hardware = self.job.hardware
         self.targets = torch.tensor(
-            (1 - doubt) * self.job.targets + doubt * predicted,
+            (1 - w) * self.job.targets + w * predicted,
             dtype=hardware.dtype,
             device=hardware.device,
         )
@@ -150,34 +150,33 @@ class DynamicBootstrapping(Lesson):
     def __call__(self, batch: Batch) -> tuple[Tensor, Price]:
         """See `Lesson`."""
         targets = batch.label if self.targets is None else self.targets[batch.rows]
-        share = batch.rng.beta(self.alpha, self.alpha)
-        mixed, wanted = mixup(batch.view(), targets, share)
+        weight = batch.rng.beta(self.alpha, self.alpha)
+        inputs, mixed_targets = mixup(batch.view(), targets, weight)
         if self.targets is None:
-            return mixed, lambda logits: soft_loss(logits, wanted)
+            return inputs, lambda logits: soft_loss(logits, mixed_targets)
         prior = torch.full_like(targets[0], 1 / targets.shape[1])
-        return (
-            mixed,
-            lambda logits: (
-                soft_loss(logits, wanted) + self.prior_weight * prior_loss(logits, prior)
-            ),
-        )
+
+        def loss(logits: Tensor) -> Tensor:
+            return soft_loss(logits, mixed_targets) + self.prior_weight * prior_loss(logits, prior)
+
+        return inputs, loss
 
 
 def sample_losses(proba: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Compute the cross-entropy of each prediction to a one-hot label, of shape (n_samples,)."""
+    """Return the cross-entropy of each prediction and its one-hot label, of shape (n_samples,)."""
     return -np.log(np.maximum((proba * targets).sum(axis=1), np.finfo(float).tiny))
 
 
 @dataclass(frozen=True)
 class BetaMixture:
-    """Two beta distributions, of small losses and of large ones.
+    """A mixture of two beta distributions, one of small and one of large losses.
 
     Attributes
     ----------
     a, b : ndarray of shape (2,)
-        Parameters of both.
+        Parameters of the distributions.
     weight : ndarray of shape (2,)
-        Shares, which sum to 1; the second is that of large losses.
+        Weights of the distributions, which sum to 1; the second one has the large losses.
 
     Examples
     --------
@@ -200,9 +199,9 @@ class BetaMixture:
         Parameters
         ----------
         losses : ndarray of shape (n_samples,)
-            Numbers in (0, 1).
+            Losses, scaled to (0, 1).
         n_steps : int, default=10
-            Steps.
+            Number of steps.
 
         Returns
         -------
@@ -211,28 +210,28 @@ class BetaMixture:
         """
         mixture = cls(np.array([1.0, 2.0]), np.array([2.0, 1.0]), np.array([0.5, 0.5]))
         for _ in range(n_steps):
-            share = mixture.posterior(losses)
-            total = share.sum(axis=1) + 1e-12
-            mean = np.clip(share @ losses / total, SMALLEST, 1 - SMALLEST)
-            variance = (share * (losses - mean[:, None]) ** 2).sum(axis=1) / total
-            # Of a beta distribution: a + b = mean (1 - mean) / variance - 1.
+            proba = mixture.posterior(losses)
+            total = proba.sum(axis=1) + 1e-12
+            mean = np.clip(proba @ losses / total, MARGIN, 1 - MARGIN)
+            variance = (proba * (losses - mean[:, None]) ** 2).sum(axis=1) / total
+            # A beta distribution has a + b = mean (1 - mean) / variance - 1.
             size = np.maximum(mean * (1 - mean) / np.maximum(variance, 1e-9) - 1, 1e-3)
             mixture = cls(mean * size, (1 - mean) * size, total / total.sum())
         order = np.argsort(mixture.a / (mixture.a + mixture.b), kind="stable")
         return cls(mixture.a[order], mixture.b[order], mixture.weight[order])
 
     def posterior(self, losses: np.ndarray) -> np.ndarray:
-        """Return the probability of either distribution, of shape (2, n_samples)."""
+        """Return the probability of each distribution given the loss, of shape (2, n_samples)."""
         log_joint = beta.logpdf(losses, self.a[:, None], self.b[:, None])
         log_joint += np.log(np.maximum(self.weight, 1e-12))[:, None]
         joint = np.exp(log_joint - log_joint.max(axis=0))
         return joint / joint.sum(axis=0)
 
     def large(self, losses: np.ndarray) -> np.ndarray:
-        """Return the probability of belonging to the large losses, of shape (n_samples,).
+        """Return the probability of the distribution of large losses, of shape (n_samples,).
 
-        It never falls as the loss grows: beyond the mean of the large losses it keeps its maximum,
-        and below that of the small ones its minimum, where tails of the densities would cross.
+        It never falls as the loss grows: it is constant above the mean of the large losses and
+        below that of the small ones, where the tails of the densities may cross.
         """
         ends = self.a / (self.a + self.b)
         return self.posterior(np.clip(losses, *ends))[1]

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils._param_validation import Interval
 
-from pudistill.methods.base import Given, NetworkMethod
+from pudistill.methods.base import LabelledSamples, NetworkMethod
 
 
 class MixupClassifier(NetworkMethod):
@@ -17,7 +17,8 @@ class MixupClassifier(NetworkMethod):
     estimator : TorchClassifier, default=None
         The network and its recipe; ``None``: one that fits the data.
     alpha : float, default=1.0
-        Pairs are mixed by β ~ Beta(alpha, alpha); 1 is the authors' value for CIFAR-10.
+        Pairs are mixed with weights β, 1 - β, where β ~ Beta(alpha, alpha); 1 is the authors' value
+        for CIFAR-10.
     use_trusted : bool, default=True
         Whether the labels of trusted samples are their verified ones. False: the paper's protocol,
         in which only its own method knows them.
@@ -68,5 +69,5 @@ class MixupClassifier(NetworkMethod):
         self.use_trusted = use_trusted
         self.random_state = random_state
 
-    def _learn(self, given: Given, seed: int) -> Any:
-        return self._network(seed, mixup=float(self.alpha)).fit(given.X, given.targets)
+    def _learn(self, samples: LabelledSamples, seed: int) -> Any:
+        return self._make_network(seed, mixup=float(self.alpha)).fit(samples.X, samples.targets)

@@ -1,9 +1,10 @@
-"""How noisy the labels are, for methods that need to be told: estimated, never read.
+"""Estimates of the noise level, for methods that need one.
 
-What their authors read from the generator of the noise (its rate, its kind) comes from a network
-that learned the noisy labels: on average over trusted samples of a class it predicts that class's
-row of the transition matrix (Gold Loss Correction's estimate, reference [6]); where no sample is
-trusted, at samples that are as typical of a class as can be (Forward correction's, reference [5]).
+The authors of these methods read the rate and the kind of the noise from its generator; here both
+are estimated. A network learns the noisy labels; its predictions then give a class's row of the
+transition matrix: their mean over the trusted samples of the class (Gold Loss Correction, reference
+[6]) or, without trusted samples, the prediction for a typical sample of the class (Forward
+correction, reference [5]).
 """
 
 from collections.abc import Callable
@@ -13,24 +14,25 @@ import numpy as np
 from scipy.optimize import nnls
 
 from pudistill.learners import predict_proba
-from pudistill.methods.base import Given
+from pudistill.methods.base import LabelledSamples
 
-# What the authors of Forward correction take on CIFAR-10 in place of the largest probability,
-# which outliers have.
+# The authors of Forward correction take this quantile on CIFAR-10, not the largest probability,
+# which belongs to an outlier.
 ANCHOR_QUANTILE = 0.97
-# A typical sample is among this share of its class at least: of ten even classes, the same.
+# A typical sample is at most this far from the top of its class, as a share of the class; for ten
+# balanced classes this is the quantile above.
 RARE_SHARE = 0.3
 
 
 class NoiseLevel(NamedTuple):
-    """How noisy labels are.
+    """The amount and the kind of label noise.
 
     Attributes
     ----------
     rate : float in [0, 1]
         Share of wrong labels among all samples, trusted ones included.
     transition_matrix : ndarray of shape (n_classes, n_classes)
-        ``T[c, j] = P(given = j | true = c)`` of the samples that are not trusted.
+        ``T[c, j] = P(given = j | true = c)`` of the untrusted samples.
     """
 
     rate: float
@@ -38,7 +40,7 @@ class NoiseLevel(NamedTuple):
 
     @property
     def is_asymmetric(self) -> bool:
-        """Whether wrong labels of a class are mostly of one other class."""
+        """Whether the wrong labels of each class are mostly of one other class."""
         T = self.transition_matrix
         wrong = T - np.diag(np.diag(T))
         if not wrong.sum():
@@ -47,38 +49,40 @@ class NoiseLevel(NamedTuple):
         return bool(concentration > (1 + 1 / max(1, len(T) - 1)) / 2)
 
 
-def estimate_noise_level(learn: Callable[[Given], Any], given: Given) -> NoiseLevel:
-    """Estimate the noise from data and trusted samples.
+def estimate_noise_level(
+    fit: Callable[[LabelledSamples], Any], samples: LabelledSamples
+) -> NoiseLevel:
+    """Estimate the noise level from a model of the noisy labels.
 
     Parameters
     ----------
-    learn : callable
-        Returns a model of the labels that it is given.
-    given : Given
-        Samples and labels.
+    fit : callable
+        Takes labelled samples, returns a model fitted to their labels.
+    samples : LabelledSamples
+        Trusted and untrusted samples.
 
     Returns
     -------
     level : NoiseLevel
         The estimate.
     """
-    noisy = np.flatnonzero(~given.trusted)
-    n_classes = given.n_classes
-    if len(np.unique(given.labels[noisy])) < 2:  # nothing to learn, or nothing noisy
+    noisy = np.flatnonzero(~samples.trusted)
+    n_classes = samples.n_classes
+    if len(np.unique(samples.labels[noisy])) < 2:  # no noisy labels, or of one class only
         return NoiseLevel(0.0, np.eye(n_classes))
-    samples = given.take(noisy)
-    model = learn(samples)
-    if given.trusted.any():
-        trusted = given.take(np.flatnonzero(given.trusted))
+    untrusted = samples.take(noisy)
+    model = fit(untrusted)
+    if samples.trusted.any():
+        trusted = samples.take(np.flatnonzero(samples.trusted))
         proba = predict_proba(model, trusted.X, n_classes)
         T = gold_matrix(proba, trusted.labels)
         prior = trusted.targets.mean(axis=0)
     else:
-        T = anchor_matrix(predict_proba(model, samples.X, n_classes))
-        # The shares of the true classes that would give those of the noisy labels.
-        prior, _ = nnls(T.T, samples.targets.mean(axis=0))
+        T = anchor_matrix(predict_proba(model, untrusted.X, n_classes))
+        # The class prior that T turns into the class shares of the noisy labels.
+        prior, _ = nnls(T.T, untrusted.targets.mean(axis=0))
         prior /= max(prior.sum(), 1e-12)
-    rate = float(prior @ (1 - np.diag(T)) * len(noisy) / len(given.labels))
+    rate = float(prior @ (1 - np.diag(T)) * len(noisy) / len(samples.labels))
     return NoiseLevel(min(max(rate, 0.0), 1.0), T)
 
 
@@ -88,9 +92,9 @@ def gold_matrix(proba: np.ndarray, labels: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     proba : ndarray of shape (n_trusted, n_classes)
-        Predictions of the labels that trusted samples would have been given.
+        Predicted probabilities of the noisy label, for trusted samples.
     labels : ndarray of shape (n_trusted,), int
-        Their verified labels; each class has one at least.
+        Their verified labels; each class has at least one.
 
     Returns
     -------
@@ -113,9 +117,9 @@ def anchor_matrix(proba: np.ndarray, quantile: float = ANCHOR_QUANTILE) -> np.nd
     Parameters
     ----------
     proba : ndarray of shape (n_samples, n_classes)
-        Predictions of the noisy labels.
+        Predicted probabilities of the noisy label.
     quantile : float in (0, 1], default=0.97
-        A class's typical sample has this quantile of the class's probability.
+        The typical sample of a class is at this quantile of the class's probability.
 
     Returns
     -------
@@ -129,7 +133,7 @@ def anchor_matrix(proba: np.ndarray, quantile: float = ANCHOR_QUANTILE) -> np.nd
     >>> anchor_matrix(np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]]), quantile=1.0).tolist()
     [[0.9, 0.1], [0.2, 0.8]]
     """
-    # Of a rare class, fewer samples than 1 - quantile may be typical.
+    # A rare class needs a higher quantile: its samples may be fewer than the share 1 - quantile.
     shares = np.maximum(quantile, 1 - RARE_SHARE * proba.mean(axis=0))
     typical = [
         np.quantile(p, share, method="nearest") for p, share in zip(proba.T, shares, strict=True)

@@ -1,4 +1,4 @@
-"""What Co-teaching and JoCoR share: two networks that learn from samples of small loss."""
+"""The common part of Co-teaching and JoCoR: two networks learn from samples of small loss."""
 
 from dataclasses import replace
 from functools import partial
@@ -10,33 +10,33 @@ from torch import Tensor, nn
 from pudistill.learners.lessons import Batch, Lesson, Price
 from pudistill.learners.torch_classifier import TorchClassifier, teach
 from pudistill.learners.training import Job
-from pudistill.methods.base import Given, NetworkMethod, average, seeds
+from pudistill.methods.base import LabelledSamples, NetworkMethod, average_networks, derive_seeds
 from pudistill.methods.noise_level import estimate_noise_level
 
 
-class Committee(nn.Module):
-    """Networks that answer side by side: logits of shape (n_networks, n, n_classes)."""
+class SideBySide(nn.Module):
+    """Networks that see the same batches; the logits have shape (n_networks, n, n_classes)."""
 
     def __init__(self, networks: list[nn.Module]) -> None:
         super().__init__()
         self.networks = nn.ModuleList(networks)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map a batch to the logits of all networks."""
+        """Return the logits of all networks for a batch."""
         return torch.stack([network(x) for network in self.networks])
 
 
 class SmallLoss(Lesson):
-    """A lesson for two networks, in which samples of large loss are left out.
+    """An objective of two networks that leaves out the samples of large loss.
 
     Parameters
     ----------
     noise_rate : float in [0, 1]
-        Share of the samples that are left out in the end.
+        Share of the samples that is left out at the end of the training.
     n_epochs : int
-        Epochs in all.
+        Number of epochs.
     warm_up : float in [0, 1]
-        Share of the epochs over which the share of samples left out rises to `noise_rate`.
+        Share of the epochs in which the share of samples left out rises from 0 to `noise_rate`.
     trusted : Tensor of shape (n_samples,), bool
         Samples that are never left out.
     """
@@ -48,23 +48,23 @@ class SmallLoss(Lesson):
         self.kept_share = 1.0
 
     def begin_epoch(self, epoch: int) -> None:
-        """Say which share of a batch is kept, `R(t)` of the papers."""
+        """Set the share of a batch to learn from, `R(t)` in the papers."""
         self.kept_share = 1 - self.noise_rate * min(epoch / self.n_rising, 1)
 
     def smallest(self, losses: Tensor, batch: Batch) -> Tensor:
-        """Select the samples of smallest loss.
+        """Select the samples of smallest loss; trusted samples are always selected.
 
         Parameters
         ----------
         losses : Tensor of shape (n,)
-            Losses of a batch.
+            Losses of the samples of a batch.
         batch : Batch
             The batch.
 
         Returns
         -------
-        chosen : Tensor of shape (n_kept,), int64
-            Places in the batch; trusted samples come first, whatever their loss.
+        positions : Tensor of shape (n_kept,), int64
+            Positions in the batch; trusted samples come first.
         """
         trusted = self.trusted[batch.rows]
         n_kept = max(1, int(self.kept_share * len(losses)), int(trusted.sum()))
@@ -73,37 +73,43 @@ class SmallLoss(Lesson):
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Price]:
         """See `Lesson`."""
-        return batch.view(), lambda logits: self.price(logits, batch)
+        return batch.view(), lambda logits: self.batch_loss(logits, batch)
 
-    def price(self, logits: Tensor, batch: Batch) -> Tensor:
+    def batch_loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Compute the loss of both networks from logits of shape (2, n, n_classes)."""
         raise NotImplementedError
 
 
 class SmallLossMethod(NetworkMethod):
-    """A method whose two networks learn from the same batches by a `SmallLoss`; they are averaged.
+    """A method that trains two networks on the same batches with a `SmallLoss`, and averages them.
 
-    Subclasses have the parameters `noise_rate` and `warm_up`, and make the lesson.
+    Subclasses have the parameters `noise_rate` and `warm_up`, and make the objective.
     """
 
     noise_rate: float | None
     warm_up: float
 
-    def _learn(self, given: Given, seed: int) -> Any:
-        of_noise, of_pair = seeds(seed, 2)
+    def _learn(self, samples: LabelledSamples, seed: int) -> Any:
+        noise_seed, pair_seed = derive_seeds(seed, 2)
         if self.noise_rate is None:
-            level = estimate_noise_level(partial(self._fitted, seed=of_noise), given)
-        self.noise_rate_ = level.rate if self.noise_rate is None else float(self.noise_rate)
-        networks: list[TorchClassifier] = [self._network(one) for one in seeds(of_pair, 2)]
-        jobs: list[Job] = [network.start(given.X, given.targets) for network in networks]
-        trusted = torch.tensor(given.trusted, device=jobs[0].hardware.device)
-        lesson = self._lesson(self.noise_rate_, jobs[0].recipe.epochs, self.warm_up, trusted)
-        both = Committee([job.module for job in jobs])
-        teach(networks, [replace(jobs[0], module=both, lesson=lesson)], of_pair)
-        return average(networks, given.n_classes)
+            fit = partial(self._fit_network, seed=noise_seed)
+            self.noise_rate_ = estimate_noise_level(fit, samples).rate
+        else:
+            self.noise_rate_ = float(self.noise_rate)
+        networks: list[TorchClassifier] = [
+            self._make_network(network_seed) for network_seed in derive_seeds(pair_seed, 2)
+        ]
+        jobs: list[Job] = [network.start(samples.X, samples.targets) for network in networks]
+        trusted = torch.tensor(samples.trusted, device=jobs[0].hardware.device)
+        objective = self._make_objective(
+            self.noise_rate_, jobs[0].recipe.epochs, self.warm_up, trusted
+        )
+        both = SideBySide([job.module for job in jobs])
+        teach(networks, [replace(jobs[0], module=both, lesson=objective)], pair_seed)
+        return average_networks(networks, samples.n_classes)
 
-    def _lesson(
+    def _make_objective(
         self, noise_rate: float, n_epochs: int, warm_up: float, trusted: Tensor
     ) -> SmallLoss:
-        """Make the lesson; parameters are those of `SmallLoss`."""
+        """Make the objective; the parameters are those of `SmallLoss`."""
         raise NotImplementedError

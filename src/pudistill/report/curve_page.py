@@ -1,4 +1,4 @@
-"""The page of a sweep: how accurate each method is at each noise level."""
+"""The report of a sweep: the accuracy of each method at each noise level."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,29 +7,28 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from pudistill.methods import NAMES
+from pudistill.methods.registry import OURS, SYSTEMS, title_of
 from pudistill.report import plots
 from pudistill.report.formats import flatten, percent, percent_range
 from pudistill.report.pages import fill
 
-OWN_PLACE = {"n_samples", "n_trusted", "n_classes", "n_test", "versions", "warnings"}
+SHOWN_ELSEWHERE = {"n_samples", "n_trusted", "n_classes", "n_test", "versions", "warnings"}
 
 
 @dataclass(frozen=True)
 class CurveSummary:
-    """What the page of a sweep tells.
+    """The content of a sweep's report.
 
     Attributes
     ----------
     title : str
         Name of the data.
     results : DataFrame
-        One row per noise setting and method: ``noise`` (its kind), ``level`` (as it was asked
-        for), ``overall_level`` (share of wrong labels in the whole data set), ``method`` and
-        ``accuracy``; the last three as `plots.accuracy_curve` takes them.
+        One row per noise setting and method, with the columns of `plots.accuracy_curve` and
+        ``level`` (as requested).
     metrics : dict
-        ``n_samples``, ``n_trusted``, ``n_classes``, ``n_test``, ``versions``; and whatever else was
-        measured, shown by name.
+        ``n_samples``, ``n_trusted``, ``n_classes``, ``n_test``, ``versions``; everything else is
+        listed by name.
     settings : dict
         The run's settings.
     notes : list of str
@@ -44,17 +43,17 @@ class CurveSummary:
 
 
 def render_curve(summary: CurveSummary) -> str:
-    """Write the page of a sweep.
+    """Render the report of a sweep.
 
     Parameters
     ----------
     summary : CurveSummary
-        What to tell.
+        The content.
 
     Returns
     -------
     str
-        HTML document without any external resource or script; text from the data is escaped.
+        HTML document without scripts or external resources; text from the data is escaped.
 
     Examples
     --------
@@ -69,7 +68,7 @@ def render_curve(summary: CurveSummary) -> str:
     True
     """
     metrics = summary.metrics
-    numbers = {name: metrics[name] for name in metrics if name not in OWN_PLACE}
+    numbers = {name: metrics[name] for name in metrics if name not in SHOWN_ELSEWHERE}
     return fill(
         "curve.html",
         title=summary.title,
@@ -88,8 +87,8 @@ def render_curve(summary: CurveSummary) -> str:
 
 
 def _headline(results: pd.DataFrame) -> Markup:
-    """Say between which accuracies ours stays over all noise settings."""
-    ours = results[results["method"] == "pudistill"]
+    """Write the range of our accuracy over all noise settings."""
+    ours = results[results["method"] == OURS]
     if ours.empty:
         return Markup("Accuracy against noise level")
     accuracy, level = ours["accuracy"], ours["overall_level"]
@@ -99,11 +98,11 @@ def _headline(results: pd.DataFrame) -> Markup:
 
 
 def _table(kind: Any, results: pd.DataFrame) -> dict[str, Any]:
-    """Prepare the table of a kind of noise: a column a level, a row a method."""
+    """Return the table of one kind of noise, with a column per level and a row per method."""
     overall = results.groupby("level")["overall_level"].mean()
     accuracy = results.pivot_table(index="method", columns="level", values="accuracy")
-    known = [method for method in NAMES if method in accuracy.index]
-    others = [method for method in accuracy.index if method not in NAMES]
+    known = [method for method in SYSTEMS if method in accuracy.index]
+    others = [method for method in accuracy.index if method not in SYSTEMS]
     accuracy = accuracy.loc[known + others]
     best = accuracy.drop(index="true_labels", errors="ignore").max()
     return {
@@ -121,7 +120,7 @@ def _row(method: str, accuracy: "pd.Series[float]", best: "pd.Series[float]") ->
     ]
     is_ceiling = method == "true_labels"
     return {
-        "name": NAMES.get(method, method.replace("_", " ")),
-        "is_ours": method == "pudistill",
+        "name": title_of(method),
+        "is_ours": method == OURS,
         "cells": [{**cell, "is_best": cell["is_best"] and not is_ceiling} for cell in cells],
     }

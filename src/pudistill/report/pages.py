@@ -1,4 +1,4 @@
-"""Filling the page templates: everything from the data is escaped, nothing is loaded."""
+"""Rendering of HTML templates: text from the data is escaped, no external resource is loaded."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ from pudistill.report.palette import DARK, FONT, LIGHT
 
 
 def fill(template: str, **content: Any) -> str:
-    """Fill a template of this folder.
+    """Render a template of this folder.
 
     Parameters
     ----------
     template : str
-        Its file name.
+        File name of the template.
     **content
-        What it shows; text is escaped unless it is ``Markup``.
+        Variables of the template; text is escaped unless it is ``Markup``.
 
     Returns
     -------
@@ -37,5 +37,5 @@ def fill(template: str, **content: Any) -> str:
         "integer": formats.integer,
     }
     text = environment.get_template(template).render(**content)
-    # A file name may hold bytes that are no text; they could not be written to a file as UTF-8.
+    # A file name may contain bytes that are not text, which UTF-8 cannot encode.
     return text.encode("utf-8", "replace").decode("utf-8")

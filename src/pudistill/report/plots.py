@@ -1,4 +1,4 @@
-"""The report's pictures: matplotlib figures as inline SVG, photographs as PNG data URIs.
+"""The figures of reports: matplotlib figures as inline SVG, pictures as PNG data URIs.
 
 Colours are CSS variables, so that a figure follows the page into dark mode; text stays text.
 """
@@ -21,7 +21,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from pudistill.exceptions import InputError
-from pudistill.methods import NAMES
+from pudistill.methods.registry import OURS, SYSTEMS, title_of
 from pudistill.report.palette import FONT, LIGHT
 
 SOURCES = {
@@ -32,12 +32,12 @@ SOURCES = {
     "model": "--model",
     "given": "--given",
 }
-"""Where a label can come from, and the CSS variable that holds its colour."""
+"""The sources of a label, each with the CSS variable of its colour."""
 
 SERIES = [f"--series-{n}" for n in range(10)]
 
-# matplotlib has no notion of a CSS variable. Each one is drawn in a colour of its own that nothing
-# else has, and replaced in the finished SVG.
+# matplotlib cannot draw in a CSS variable. Each variable has a unique placeholder colour, which the
+# finished SVG replaces by the variable.
 _VARIABLES = ["--ink", "--muted", "--line", "--accent", "--on-accent", "--quiet"]
 _PLACEHOLDER = {
     name: f"#0{n:02x}fe5" for n, name in enumerate([*_VARIABLES, *SOURCES.values(), *SERIES])
@@ -46,7 +46,7 @@ INK, MUTED, LINE, ACCENT, ON_ACCENT, QUIET = (_PLACEHOLDER[name] for name in _VA
 
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # real text: small, selectable, in the page's font
-    "text.parse_math": False,  # a class may be called "$x"
+    "text.parse_math": False,  # the name of a class may be "$x"
     "font.size": 12,
     "text.color": INK,
     "axes.labelcolor": MUTED,
@@ -73,21 +73,10 @@ PAGE_WIDTH = 940
 MAX_NAMED_LINES = len(SERIES)
 MAX_METHOD_NAME = 28
 MAX_CLASSES_IN_HEAT_MAP = 50
-LEAST_DRAWN_SHARE = 0.005  # less is written as 0 %
+LEAST_DRAWN_SHARE = 0.005  # smaller shares would be written as 0 %
 
-# A method's name at the end of its line, and its colour.
-METHODS = {
-    "given_labels": ("given labels", "--series-0"),
-    "trusted_only": ("trusted labels only", "--series-2"),
-    "gold_loss_correction": ("Gold Loss Correction", "--series-3"),
-    "paper": ("the paper's method", "--series-4"),
-    "paper_told": ("the paper's, told the level", "--series-0"),
-    "pudistill": ("pudistill", "--accent"),
-    "true_labels": ("all labels right", "--muted"),
-}
-_OTHER_COLOURS = [f"--series-{n}" for n in (5, 6, 7, 8, 9, 2, 0, 3)]
-NOISE_FREE = ("trusted_only", "true_labels")
-"""Methods that read no noisy label: one accuracy, whatever the noise."""
+# Colours of methods without a colour in the registry; those that the registry uses come last.
+_UNASSIGNED_COLOURS = [f"--series-{n}" for n in (5, 6, 7, 8, 9, 2, 0, 3)]
 
 
 def picture_uri(picture: np.ndarray, max_size: int = 192) -> str:
@@ -98,7 +87,7 @@ def picture_uri(picture: np.ndarray, max_size: int = 192) -> str:
     picture : ndarray of shape (H, W), (H, W, 1) or (H, W, 3), uint8
         Grey or RGB picture.
     max_size : int, default=192
-        A picture with a longer side, in pixels, is made smaller.
+        Longest side in pixels; larger pictures are scaled down.
 
     Returns
     -------
@@ -108,7 +97,7 @@ def picture_uri(picture: np.ndarray, max_size: int = 192) -> str:
     Raises
     ------
     InputError
-        If it is no such picture.
+        If the array has another shape or type.
 
     Examples
     --------
@@ -132,13 +121,13 @@ def picture_uri(picture: np.ndarray, max_size: int = 192) -> str:
 
 
 def flip_heat_map(counts: pd.DataFrame) -> str:
-    """Draw how often each given label (row) became each new label (column).
+    """Draw the number of samples by given label (row) and new label (column).
 
     Parameters
     ----------
     counts : DataFrame of shape (C, C), int
         Number of samples; index and columns are the same class names in the same order. The
-        diagonal holds unchanged labels, which are shown, but not coloured by their number.
+        diagonal holds unchanged labels: its numbers are written, but do not change the colour.
 
     Returns
     -------
@@ -158,13 +147,14 @@ def flip_heat_map(counts: pd.DataFrame) -> str:
 
 
 def transition_heat_map(matrix: pd.DataFrame) -> str:
-    """Draw how large a share of each true class (row) is given each label (column).
+    """Draw the share of each true class (row) that has each given label (column).
 
     Parameters
     ----------
     matrix : DataFrame of shape (C, C)
         Shares in [0, 1]; index and columns are the same class names in the same order. The diagonal
-        holds right labels, which are shown, but not coloured. Shares below 0.5 % are left out.
+        holds correct labels: its shares are written, but not coloured. Shares below 0.5 % are left
+        out.
 
     Returns
     -------
@@ -182,14 +172,14 @@ def transition_heat_map(matrix: pd.DataFrame) -> str:
 
 
 def most_involved(names: Sequence[str], pairs: np.ndarray) -> list[str]:
-    """Choose the classes that a heat map can show: all, or of many those in the first pairs.
+    """Choose the classes of a heat map: all of them, or at most 50 from the first pairs.
 
     Parameters
     ----------
     names : sequence of str
         All classes, in the order in which they are drawn.
     pairs : ndarray of shape (n, 2)
-        Names of the classes of each confusion, the most important first.
+        Pairs of confused class names, the most important pair first.
 
     Returns
     -------
@@ -213,7 +203,7 @@ def _heat_map(
 ) -> str:
     """Draw a square table of confusions, coloured by `strength` off its diagonal.
 
-    `write` turns a value into text, given whether there is room for a long one.
+    `write` takes a value and whether there is room for a long text, and returns the text.
     """
     values = table.to_numpy()
     n = len(values)
@@ -240,7 +230,7 @@ def _heat_map(
             corner, (0, 0), (-4, 5), textcoords="offset points", ha="right", color=MUTED, size=11
         )
         is_flip = (values > 0) & ~is_kept
-        # Square root: a few flips remain visible beside the most frequent ones.
+        # The square root keeps rare flips visible beside the most frequent ones.
         opacity = np.where(is_kept, 1.0, 0.45)
         opacity[is_flip] = 0.08 + 0.92 * np.sqrt(strength[is_flip])
         colours = np.where(is_flip[..., None], to_rgb(ACCENT), to_rgb(QUIET))
@@ -274,8 +264,8 @@ def growth_lines(history: pd.DataFrame) -> str:
     Returns
     -------
     str
-        SVG element. Up to ten classes get a colour and their name at the end of their line; of
-        more, only the three that ended largest and the three that ended smallest are named.
+        SVG element. Up to ten classes get a colour and a name at the end of their line; of more
+        classes, only the three largest and the three smallest final sets are named.
     """
     history = history.sort_values("iteration", kind="stable")
     points = history[["iteration", "n_clean"]].to_numpy(dtype=float)
@@ -305,14 +295,14 @@ def growth_lines(history: pd.DataFrame) -> str:
             line = lines[name]
             look: dict[str, Any] = {"color": colour[name], "linewidth": 2, "clip_on": False}
             axes.plot(*line.T, **look, marker="o", markersize=5, markeredgewidth=0)
-            if line[-1, 0] < last:  # it had settled: nothing changed any more
+            if line[-1, 0] < last:  # the class settled early: its set stays the same
                 axes.plot([line[-1, 0], last], line[[-1, -1], 1], **look, linestyle=(0, (0.6, 2)))
         _label_ends(axes, {name: ends[name] for name in named}, colour)
         return _to_svg(figure, "Line chart of the clean set by class and iteration")
 
 
 def confidence_histograms(labels: pd.DataFrame) -> str:
-    """Draw how confident the label is, one strip per source of labels.
+    """Draw the confidence of the labels as histograms, one per source.
 
     Parameters
     ----------
@@ -322,8 +312,8 @@ def confidence_histograms(labels: pd.DataFrame) -> str:
     Returns
     -------
     str
-        SVG element. Each strip has its own vertical scale: few teacher labels stay visible beside
-        many filtered ones.
+        SVG element. Each histogram has its own vertical scale, so that a small source stays visible
+        beside a large one.
     """
     present = [source for source in SOURCES if (labels["source"] == source).any()]
     strip, below = 62, 50
@@ -346,21 +336,21 @@ def confidence_histograms(labels: pd.DataFrame) -> str:
             axes.set(xlim=(0, 1), ylim=(0, counts.max() * 1.05), yticks=[])
             axes.set_xticks(np.linspace(0, 1, 6))
             axes.tick_params(labelbottom=lowest)
-            place: dict[str, Any] = {
+            position: dict[str, Any] = {
                 "xy": (0, 0.42),
                 "xycoords": "axes fraction",
                 "textcoords": "offset points",
             }
-            axes.annotate(source, xytext=(-10, 2), ha="right", va="bottom", **place)
+            axes.annotate(source, xytext=(-10, 2), ha="right", va="bottom", **position)
             number = f"{len(confidence):,}"
-            axes.annotate(number, xytext=(-10, 0), ha="right", va="top", color=MUTED, **place)
+            axes.annotate(number, xytext=(-10, 0), ha="right", va="top", color=MUTED, **position)
         if present:
             axes.set_xlabel("confidence in the label")
         return _to_svg(figure, "Histograms of confidence by source")
 
 
 def accuracy_curve(results: pd.DataFrame, names: Mapping[str, str] | None = None) -> str:
-    """Draw test accuracy against the share of wrong labels, one panel a kind of noise.
+    """Draw test accuracy against the share of wrong labels, one panel per kind of noise.
 
     Parameters
     ----------
@@ -370,12 +360,12 @@ def accuracy_curve(results: pd.DataFrame, names: Mapping[str, str] | None = None
         Methods that read no noisy label (``trusted_only``, ``true_labels``) become horizontal
         lines.
     names : mapping of str to str, default=None
-        What methods are called, where it is not what they are called elsewhere.
+        Names of methods that differ from their titles in the registry.
 
     Returns
     -------
     str
-        SVG element; `standalone` makes a file of it.
+        SVG element; `standalone` turns it into a file.
 
     Examples
     --------
@@ -422,23 +412,25 @@ class _Look(NamedTuple):
 
 
 def _method_looks(methods: Sequence[str], names: Mapping[str, str]) -> dict[str, _Look]:
-    """Choose each method's name, colour and line, the known ones in the order of `METHODS`."""
+    """Choose each method's name, colour and line: first the methods with a registered colour."""
     looks = {
-        method: _Look(names.get(method, name), _PLACEHOLDER[colour], "-")
-        for method, (name, colour) in METHODS.items()
-        if method in methods
+        method: _Look(
+            names.get(method, system.short_title), _PLACEHOLDER[f"--{system.colour}"], "-"
+        )
+        for method, system in SYSTEMS.items()
+        if method in methods and system.colour is not None
     }
-    others = [method for method in methods if method not in METHODS]
+    others = [method for method in methods if method not in looks]
     for n, method in enumerate(others):
-        name = names.get(method, NAMES.get(method, method.replace("_", " ")))
-        colour = _PLACEHOLDER[_OTHER_COLOURS[n % len(_OTHER_COLOURS)]]
-        # Where colours run out, lines differ.
-        looks[method] = _Look(name, colour, "-" if n < len(_OTHER_COLOURS) else (0, (4, 1.5)))
+        colour = _PLACEHOLDER[_UNASSIGNED_COLOURS[n % len(_UNASSIGNED_COLOURS)]]
+        # When the colours are used up, the next methods get dashed lines.
+        dashes = "-" if n < len(_UNASSIGNED_COLOURS) else (0, (4, 1.5))
+        looks[method] = _Look(names.get(method, title_of(method)), colour, dashes)
     return looks
 
 
 def _draw_curves(axes: Axes, results: pd.DataFrame, looks: Mapping[str, _Look]) -> dict[str, float]:
-    """Draw one line a method, and return the accuracy at which each one ends."""
+    """Draw one line per method; return the accuracy at the end of each line."""
     ends = {}
     axes.grid(axis="y")
     axes.xaxis.set_major_locator(MaxNLocator(7))
@@ -453,12 +445,12 @@ def _draw_curves(axes: Axes, results: pd.DataFrame, looks: Mapping[str, _Look]) 
         if line.empty:
             continue
         level, accuracy = line.groupby("overall_level").mean().reset_index().to_numpy().T
-        if method in NOISE_FREE:
+        if method in SYSTEMS and not SYSTEMS[method].reads_noisy_labels:
             ends[method] = accuracy.mean()
             axes.axhline(ends[method], color=look.colour, linewidth=1.5, linestyle=(0, (4, 3)))
         else:
             ends[method] = accuracy[-1]
-            is_ours = method == "pudistill"
+            is_ours = method == OURS
             axes.plot(
                 level,
                 accuracy,
@@ -475,12 +467,12 @@ def _draw_curves(axes: Axes, results: pd.DataFrame, looks: Mapping[str, _Look]) 
 
 
 def standalone(svg: str) -> str:
-    """Make a file of a page's figure: with colours, a font, a size and a background of its own.
+    """Turn a figure of a page into an SVG document with its own colours, font and background.
 
     Parameters
     ----------
     svg : str
-        SVG element, as the other functions return it.
+        SVG element, as returned by the other functions.
 
     Returns
     -------
@@ -507,32 +499,32 @@ def standalone(svg: str) -> str:
 
 
 def shorten(name: object, length: int = 18) -> str:
-    """Cut a name that is too long for a figure, and keep it on one line."""
+    """Cut a name that is too long for a figure, and put it on one line."""
     text = " ".join(str(name).split()) or "(empty)"
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def compact(count: float) -> str:
     """Write a count in at most four characters: 987, 1.2k, 15k, 3.4M."""
-    for unit, size in (("M", 1e6), ("k", 1e3)):
+    for suffix, size in (("M", 1e6), ("k", 1e3)):
         if count >= size * 0.9995:
-            return f"{count / size:.{int(count < 9.95 * size)}f}".removesuffix(".0") + unit
+            return f"{count / size:.{int(count < 9.95 * size)}f}".removesuffix(".0") + suffix
     return f"{count:.0f}"
 
 
 def _width(text: str) -> float:
-    """Estimate the width of text in px at 12 px; browsers' fonts differ."""
+    """Estimate the width of text in px at 12 px; the browser's font is not known."""
     n_capitals = sum(map(str.isupper, text))
     return n_capitals * CAPITAL + (len(text) - n_capitals) * CHARACTER
 
 
 def _figure(width: float, height: float) -> Figure:
-    """Make an empty figure of a size in px."""
+    """Make an empty figure; the size is in px."""
     return Figure(figsize=(width / 72, height / 72), facecolor="none")
 
 
 def _axes(figure: Figure, *, left: float, right: float, bottom: float, top: float) -> Axes:
-    """Put axes into a figure, with margins in px."""
+    """Add axes to a figure; the margins are in px."""
     width, height = figure.get_size_inches() * 72
     return figure.add_axes(
         (
@@ -547,18 +539,18 @@ def _axes(figure: Figure, *, left: float, right: float, bottom: float, top: floa
 def _label_ends(
     axes: Axes, ends: Mapping[Any, float], colour: Mapping[Any, str], length: int = 14
 ) -> None:
-    """Write each line's name at its end, moved apart where names would overlap."""
+    """Write each line's name at its end, and move names apart that would overlap."""
     low, high = axes.get_ylim()
     line_height = 14.5 / axes.get_window_extent().height
     names = sorted(ends, key=lambda name: ends[name])
-    place = np.array([(ends[name] - low) / (high - low) for name in names])
-    # Pushed up to stand one above the other, then down again from the top.
-    for n in range(1, len(place)):
-        place[n] = max(place[n], place[n - 1] + line_height)
-    place[-1] = min(place[-1], 1.0)
-    for n in range(len(place) - 2, -1, -1):
-        place[n] = min(place[n], place[n + 1] - line_height)
-    for name, height in zip(names, place, strict=True):
+    heights = np.array([(ends[name] - low) / (high - low) for name in names])
+    # Push names up until none overlaps, then down again from the top of the axes.
+    for n in range(1, len(heights)):
+        heights[n] = max(heights[n], heights[n - 1] + line_height)
+    heights[-1] = min(heights[-1], 1.0)
+    for n in range(len(heights) - 2, -1, -1):
+        heights[n] = min(heights[n], heights[n + 1] - line_height)
+    for name, height in zip(names, heights, strict=True):
         axes.annotate(
             shorten(name, length),
             (1, height),
@@ -575,7 +567,7 @@ def _to_svg(figure: Figure, title: str) -> str:
     file = io.StringIO()
     nothing = dict.fromkeys(["Creator", "Date", "Format", "Type"])
     with mpl.rc_context({"svg.hashsalt": title}), warnings.catch_warnings():
-        # matplotlib measures text in its own font; the browser draws it, and knows more scripts.
+        # matplotlib only measures the text; the browser draws it, in a font with more glyphs.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(file, format="svg", metadata=nothing)
     width, height = figure.get_size_inches() * 72
@@ -592,9 +584,9 @@ def _to_svg(figure: Figure, title: str) -> str:
 
 
 def _page_style(tag: str) -> str:
-    """Replace what matplotlib fixes in an SVG tag and the page shall decide."""
+    """Replace colours by CSS variables, and drop fonts and ids, in an SVG tag."""
     for name, placeholder in _PLACEHOLDER.items():
         tag = tag.replace(placeholder, f"var({name})")
     tag = re.sub(r"font-family: [^;\"]*;? ?", "", tag)
-    # Names of a figure's parts: nothing refers to them, and they repeat in every figure.
+    # Ids of a figure's parts: nothing refers to them, and every figure of a page repeats them.
     return re.sub(r' id="[a-z0-9.]+_\d+"', "", tag)

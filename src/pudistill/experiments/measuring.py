@@ -1,0 +1,184 @@
+"""Test accuracy of systems at each kind and level of noise, computed once and cached."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import joblib
+import numpy as np
+import pandas as pd
+
+from pudistill.data import TrustedDataset
+from pudistill.exceptions import DivergedError, as_input_error
+from pudistill.experiments.curve_settings import CurveSettings
+from pudistill.experiments.evaluation import Evaluator, FitAndScore, NoisyDataset, Prepare
+from pudistill.learners import in_order
+from pudistill.methods.registry import OURS, SYSTEMS
+from pudistill.progress import stage, watching
+from pudistill.units import Units
+from pudistill.validation import check_labels
+from pudistill.workflow import with_noise
+
+COLUMNS = ["noise", "level", "overall_level", "method", "accuracy"]
+
+
+class Cell(NamedTuple):
+    """What is measured of a system at one noise setting."""
+
+    accuracy: np.ndarray
+    best_over_epochs: np.ndarray
+    seconds: np.ndarray
+
+
+def measure(
+    dataset: TrustedDataset,
+    test: TrustedDataset,
+    settings: CurveSettings,
+    systems: Mapping[str, Prepare],
+    *,
+    class_map: Mapping[Any, Any] | None = None,
+    units: Units | None = None,
+    tracks_epochs: bool = True,
+) -> pd.DataFrame:
+    """Measure systems at each kind and level of noise.
+
+    Parameters
+    ----------
+    dataset, test, settings, units
+        As for `curve.accuracy_curve`.
+    systems : mapping of str to callable
+        How to prepare each system, as in `systems.PREPARE`.
+    class_map : mapping, default=None
+        The class that asymmetric noise mistakes each class for; by default the next one.
+    tracks_epochs : bool, default=True
+        Whether to test networks after each epoch, too.
+
+    Returns
+    -------
+    results : DataFrame
+        The columns of `curve.accuracy_curve`, and ``best_over_epochs`` (the largest test accuracy
+        after any epoch of the last network, which no user can know; of our classifier, a mixture,
+        the accuracy) and ``seconds`` (without the work that all noise settings share).
+    """
+    levels, _ = settings.split_levels()
+
+    def noisy(noise: str, level: float) -> TrustedDataset:
+        share, seed = settings.trusted_fraction, settings.seed
+        return with_noise(dataset, noise, level, share, seed, class_map=class_map)
+
+    evaluator = Evaluator(settings, noisy("symmetric", 0.0), test, units, tracks_epochs)
+    noisy_datasets = [
+        NoisyDataset(noise, level, noisy(noise, level))
+        for noise in settings.noises
+        for level in levels
+    ]
+    return measure_on(evaluator, noisy_datasets, systems)
+
+
+def measure_on(
+    evaluator: Evaluator, noisy_datasets: list[NoisyDataset], systems: Mapping[str, Prepare]
+) -> pd.DataFrame:
+    """Measure systems on data sets that are already noisy; see `measure`."""
+    rows = []
+    with stage("curve", len(systems) * len(noisy_datasets)) as advance, as_input_error():
+        fingerprint = evaluator.fingerprint()
+        for name, prepare in systems.items():
+            cells = _measure_system(name, prepare, evaluator, noisy_datasets, fingerprint)
+            for noisy, cell in zip(noisy_datasets, cells, strict=True):
+                rows.append((*noisy[:2], noisy.overall_level, name, *map(float, cell)))
+                advance(1, detail=f"{name}, {noisy.noise} {noisy.level:.0%}".replace("_", " "))
+    return pd.DataFrame(rows, columns=[*COLUMNS, "best_over_epochs", "seconds"])
+
+
+class _NotCachedError(Exception):
+    """No earlier run has measured a cell."""
+
+
+def _measure_system(
+    name: str,
+    prepare: Prepare,
+    evaluator: Evaluator,
+    noisy_datasets: list[NoisyDataset],
+    fingerprint: str,
+) -> Iterator[Cell]:
+    """Yield a system's cells; prepare it only if one of them is not in the cache."""
+    cell = cached_cell
+    if evaluator.units is not None:
+        cell = evaluator.units.cache(cached_cell, ignore=["compute"])
+
+    # 1. Key the cells: by the given labels, or one cell for all if the system reads none of them.
+    keys: list[np.ndarray | None] = [
+        check_labels(noisy.dataset.y, noisy.dataset.verified).given for noisy in noisy_datasets
+    ]
+    if name in SYSTEMS and not SYSTEMS[name].reads_noisy_labels:
+        keys = [None]
+    hashes = [joblib.hash(key) for key in keys]
+
+    # 2. Find the cells that are not cached. All kinds of noise are the same at level 0.
+    def not_cached() -> Cell:
+        raise _NotCachedError
+
+    missing = {}
+    for n, (key, key_hash) in enumerate(zip(keys, hashes, strict=True)):
+        if key_hash not in missing:
+            try:
+                cell(fingerprint, name, key, not_cached)
+            except _NotCachedError:
+                missing[key_hash] = n
+
+    # 3. Measure them, several at once. Our classifier is a mixture, which has no epochs.
+    measured: Iterator[Cell] = iter(())
+    if missing:
+        fit_and_score = prepare(evaluator)
+        tracks_epochs = evaluator.tracks_epochs and name != OURS
+        tasks = (
+            joblib.delayed(_measure_cell)(
+                fit_and_score, evaluator, noisy_datasets[n], tracks_epochs
+            )
+            for n in missing.values()
+        )
+        n_jobs = evaluator.n_jobs(name)
+        measured = in_order(tasks, n_jobs, alone=n_jobs == 1)
+
+    # 4. Yield all cells in order; each measured one is cached as soon as it is there.
+    cells: dict[str, Cell] = {}
+    for key, key_hash in zip(keys, hashes, strict=True):
+        if key_hash not in cells:
+            cells[key_hash] = cell(fingerprint, name, key, lambda: next(measured))
+        yield from [cells[key_hash]] * (len(noisy_datasets) // len(keys))
+
+
+def cached_cell(
+    fingerprint: str,  # noqa: ARG001
+    system: str,  # noqa: ARG001
+    given: np.ndarray | None,  # noqa: ARG001
+    compute: Callable[[], Cell],
+) -> Cell:
+    """Compute a cell; the first three parameters are its key in the cache."""
+    return compute()
+
+
+def _measure_cell(
+    fit_and_score: FitAndScore, evaluator: Evaluator, noisy: NoisyDataset, tracks_epochs: bool
+) -> Cell:
+    """Fit and test a system; if `tracks_epochs`, test its networks after each epoch, too."""
+    epochs: list[float] = []
+    seconds_testing = 0.0
+
+    def test_epoch(epoch: int, networks: Sequence[Any]) -> None:
+        nonlocal seconds_testing
+        start = time.perf_counter()
+        if epoch == 1:  # a new training begins: only the last one counts
+            epochs.clear()
+        epochs.append(evaluator.networks_accuracy(networks))
+        seconds_testing += time.perf_counter() - start
+
+    start = time.perf_counter()
+    try:
+        with watching(test_epoch) if tracks_epochs else nullcontext():
+            accuracy = fit_and_score(noisy)
+    except DivergedError:  # even at a smaller learning rate: this cell alone has no accuracy
+        return Cell(*map(np.asarray, (np.nan, np.nan, time.perf_counter() - start)))
+    seconds = time.perf_counter() - start - seconds_testing
+    return Cell(*map(np.asarray, (accuracy, max([accuracy, *epochs]), seconds)))

@@ -1,0 +1,107 @@
+"""How each system is fitted and scored under noise.
+
+Whatever reads no noisy label (filter and teachers, a model of the trusted samples) is computed once
+for all noise settings.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from pudistill.experiments.evaluation import Evaluator, FitAndScore, NoisyDataset, Prepare
+from pudistill.methods.registry import METHODS, OURS
+from pudistill.workflow import Settings
+
+
+def given_labels(evaluator: Evaluator) -> FitAndScore:
+    """Train the learner on all labels as given, except that trusted samples have verified ones."""
+    return lambda noisy: evaluator.learner_accuracy(noisy.known_labels)
+
+
+def trusted_only(evaluator: Evaluator) -> FitAndScore:
+    """Train the learner on the trusted samples only."""
+    return lambda noisy: evaluator.learner_accuracy(evaluator.clean.verified)  # noqa: ARG005
+
+
+def true_labels(evaluator: Evaluator) -> FitAndScore:
+    """Train the learner on all true labels: the ceiling."""
+    labels = evaluator.clean.true_labels
+    assert labels is not None
+    return lambda noisy: evaluator.learner_accuracy(labels)  # noqa: ARG005
+
+
+def pudistill(evaluator: Evaluator) -> FitAndScore:
+    """Fit `PUDistillClassifier` with its default settings."""
+    return distilled(evaluator, evaluator.settings)
+
+
+def paper(evaluator: Evaluator) -> FitAndScore:
+    """Fit the paper's method, with one λ and η for all levels."""
+    return distilled(evaluator, evaluator.settings_for("paper"))
+
+
+def distilled(
+    evaluator: Evaluator,
+    settings: Settings,
+    *,
+    student_params: Callable[[NoisyDataset], dict[str, Any]] | None = None,
+    **params: Any,
+) -> FitAndScore:
+    """Fit filter and teachers of `PUDistillClassifier` once, and a student per noise setting.
+
+    Parameters
+    ----------
+    evaluator : Evaluator
+        Data and settings that all systems share.
+    settings : Settings
+        The classifier's settings.
+    student_params : callable, default=None
+        Takes the noisy data set, returns parameters of the classifier for its student: what an
+        experiment reveals about the noise.
+    **params
+        Parameters of the classifier that are not settings.
+
+    Returns
+    -------
+    fit_and_score : callable
+        Takes a noisy data set, returns the student's test accuracy.
+    """
+    clean = evaluator.clean
+    classifier = settings.pudistill(clean.X).set_params(memory=evaluator.units, **params)
+    eval_set = evaluator.test.X if evaluator.tracks_epochs and settings.method == "paper" else None
+    classifier.fit_teachers(clean.X, clean.y, clean.verified, eval_set=eval_set)
+    if evaluator.n_jobs(OURS) != 1:  # several noise settings run at once, each on one core
+        classifier.set_params(n_jobs=None)
+
+    def fit_and_score(noisy: NoisyDataset) -> float:
+        if student_params is not None:
+            classifier.set_params(**student_params(noisy))
+        classifier.fit_student(noisy.dataset.X, noisy.dataset.y, noisy.dataset.verified)
+        return evaluator.classifier_accuracy(classifier)
+
+    return fit_and_score
+
+
+def fitted_per_noise(method: str) -> Prepare:
+    """Return how to prepare a method of the registry, which is fitted anew for each noise."""
+
+    def prepare(evaluator: Evaluator) -> FitAndScore:
+        settings = evaluator.settings_for(method)
+
+        def fit_and_score(noisy: NoisyDataset) -> float:
+            X, y, verified = noisy.dataset.X, noisy.dataset.y, noisy.dataset.verified
+            return evaluator.classifier_accuracy(settings.classifier(X).fit(X, y, verified))
+
+        return fit_and_score
+
+    return prepare
+
+
+PREPARE: dict[str, Prepare] = {
+    "given_labels": given_labels,
+    "trusted_only": trusted_only,
+    **{method: fitted_per_noise(method) for method in METHODS},
+    "paper": paper,
+    OURS: pudistill,
+    "true_labels": true_labels,
+}
+"""How to prepare each system that a curve can compare."""
