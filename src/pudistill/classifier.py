@@ -18,9 +18,15 @@ from pudistill.distillation import average_proba, train_student, train_teachers
 from pudistill.exceptions import InputError
 from pudistill.learners import default_learner, needs_calibration, normalised, rows_in_order
 from pudistill.model_selection import deal_folds
-from pudistill.noise_aware import Preparation, learn_and_compare, prepare
+from pudistill.noise_aware import (
+    NoiseFreeStage,
+    Outcome,
+    Problem,
+    learn_and_ship,
+    run_noise_free_stage,
+)
 from pudistill.noise_estimation import NoiseEstimate
-from pudistill.pseudo_labels import LABEL_TYPES, SMALLEST_PROBA, one_hot
+from pudistill.pseudo_labels import LABEL_TYPES, PROBA_FLOOR, one_hot
 from pudistill.pu_filter import (
     DEFAULT_MIN_VOTES,
     DEFAULT_THRESHOLD,
@@ -265,7 +271,8 @@ class PUDistillClassifier(NoisyLabelClassifier):
         """
         X, labels = check_samples(self, X, y, trusted, self._learners())
         with keeping(self.memory):
-            return self._fit_teachers(X, labels)._fit_student(X, labels)
+            self._fit_teachers(X, labels)  # lines 1-12
+            return self._fit_student(X, labels)  # lines 13-14
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit_teachers(
@@ -295,158 +302,8 @@ class PUDistillClassifier(NoisyLabelClassifier):
         with keeping(self.memory):
             return self._fit_student(X, labels)
 
-    def _fit_teachers(self, X: Any, labels: Labels, eval_set: Any = None) -> "PUDistillClassifier":
-        for name in LEARNED_BY_STUDENT:  # of an earlier fit
-            self.__dict__.pop(name, None)
-        self._fitted_on_frame = isinstance(X, pd.DataFrame)
-        self._ready: Preparation | None = None
-        self._check_calibration(X, labels)
-        seed = check_random_state(self.random_state).randint(2**31 - 1, size=3)
-        self._student_seed = int(seed[2])
-        self.filter_ = TieredPUFilter(
-            self._learner(FILTER, X),
-            n_members=self.n_members,
-            max_iter=self.max_iter,
-            threshold=self._for_filter("threshold", DEFAULT_THRESHOLD),
-            min_votes=self._for_filter("min_votes", DEFAULT_MIN_VOTES),
-            target_precision=self.target_precision,
-            tol=self.tol,
-            share_trunk=(
-                self.method == "default" if self.share_trunk == "auto" else bool(self.share_trunk)
-            ),
-            n_jobs=self.n_jobs,
-            memory=self.memory,
-            random_state=int(seed[0]),
-        )._fit_checked(X, labels.classes, labels.verified, eval_set)
-        self.classes_ = labels.classes
-        self.n_iter_ = max(1, self.filter_.n_iter_.max())
-        self._verified = labels.verified
-        noisy = np.flatnonzero(~labels.trusted)
-        if len(noisy) == 0:  # there is nobody to teach: P = D_c = D
-            self.teachers_, self.teacher_proba_ = [], np.zeros((0, labels.n_classes))
-            return self
-        if self.method == "default":
-            self._ready = self._prepared(X, labels, int(seed[1]))
-            guides = self._ready.guides[0]
-            self.teachers_ = guides.models.get("teacher", [])
-            models = guides.models[guides.of("teacher")]
-            predicting = [delayed(average_proba)(models, X, labels.n_classes, noisy)]
-            shape = (len(noisy), labels.n_classes)
-            (self.teacher_proba_,) = rows_in_order(predicting, 1, shape)
-            return self
-        self.teachers_ = train_teachers(
-            self._learner(TEACHER, X),
-            X,
-            self.filter_.clean_labels_,
-            labels.n_classes,
-            n_teachers=self.n_teachers,
-            n_jobs=self.n_jobs,
-            seed=int(seed[1]),
-        )
-        self.teacher_proba_ = average_proba(self.teachers_, X, labels.n_classes, noisy)
-        return self
-
-    def _for_filter(self, name: str, default: float) -> Any:
-        value = getattr(self, name)
-        return default if self.method == "paper" and value == "auto" else value
-
-    def _prepared(self, X: Any, labels: Labels, seed: int) -> Preparation:
-        """Train all that reads no noisy label, with and without folds of trusted samples."""
-        folds, team_labels = self.filter_.folds_, self.filter_.team_labels_
-        if folds.max() < 0:  # a rule that was given needs no teams: a held-out fold has no filter
-            folds = deal_folds(labels.verified, N_TEAMS, seed)
-            team_labels = np.tile(labels.verified, (N_TEAMS, 1))
-            team_labels[folds == np.arange(N_TEAMS)[:, None]] = MISSING
-        return prepare(
-            X,
-            labels,
-            self.filter_.clean_labels_,
-            team_labels,
-            folds,
-            self._learner(TEACHER, X),
-            self._learner(STUDENT, X),
-            n_teachers=self.n_teachers,
-            compare=self.compare,
-            n_jobs=self.n_jobs,
-            seed=seed,
-        )
-
-    def _fit_student(self, X: Any, labels: Labels) -> "PUDistillClassifier":
-        self._check_same_trusted(labels)
-        if self.method == "default" and not labels.trusted.all():
-            return self._fit_noise_aware(X, labels)
-        self.noise_: NoiseEstimate | None = None
-        self.comparison_: Comparison | None = None
-        self.shipped_: str | None = None
-        self.expected_accuracy_: ExpectedAccuracy | None = None
-        self.adapted_: dict[str, float] | None = None
-        self.targets_ = self._pseudo_labels(labels)  # line 13
-        self.student_ = train_student(  # line 14
-            self._learner(STUDENT, X), X, self.targets_, seed=self._student_seed
-        )
-        self.label_table_ = paper_label_table(
-            labels,
-            self.filter_.clean_labels_,
-            self.filter_.votes_,
-            self.teacher_proba_,
-            self.min_confidence,
-            index=getattr(X, "index", None),
-        )
-        return self
-
-    def _check_calibration(self, X: Any, labels: Labels) -> None:
-        """Refuse a class of one sample early, where scores are to be made probabilities."""
-        sizes = np.bincount(labels.verified[labels.trusted], minlength=labels.n_classes)
-        for role in (FILTER, TEACHER, STUDENT):
-            learner = self._learner(role, X)
-            if sizes.min() < 2 and needs_calibration(learner):
-                raise InputError(
-                    f"Class {labels.classes.tolist()[sizes.argmin()]!r} has one trusted sample, "
-                    f"too few to turn the scores of {type(learner).__name__} into probabilities: "
-                    "verify one more, or use a learner with predict_proba."
-                )
-
-    def _fit_noise_aware(self, X: Any, labels: Labels) -> "PUDistillClassifier":
-        if self._ready is None:
-            raise InputError(
-                'The teachers were fitted with method="paper": call fit_teachers again for '
-                'method="default".'
-            )
-        outcome = learn_and_compare(
-            X,
-            labels,
-            self._ready,
-            self._learner(STUDENT, X),
-            transition_matrix=self._checked_transition_matrix(labels),
-            n_jobs=self.n_jobs,
-            seed=self._student_seed,
-        )
-        self.targets_ = outcome.lesson.targets
-        self.student_ = outcome.model
-        self.noise_ = outcome.noise
-        self.comparison_ = outcome.comparison
-        self.shipped_ = outcome.comparison.shipped
-        self.expected_accuracy_ = outcome.comparison.expected_accuracy
-        self.adapted_ = outcome.adapted
-        self.label_table_ = label_table(
-            labels, self.targets_, self.filter_.votes_, index=getattr(X, "index", None)
-        )
-        return self
-
-    def _checked_transition_matrix(self, labels: Labels) -> np.ndarray | None:
-        if self.transition_matrix is None:
-            return None
-        T = np.asarray(self.transition_matrix, dtype=float)
-        shape = (labels.n_classes, labels.n_classes)
-        if T.shape != shape or not (T >= 0).all() or not np.allclose(T.sum(axis=1), 1):
-            raise InputError(
-                f"transition_matrix has shape {T.shape}: it must have shape {shape}, no negative "
-                "entry, and rows that sum to 1."
-            )
-        return np.maximum(T, SMALLEST_PROBA)
-
     def pseudo_labels(self, y: Any, trusted: Any = None) -> np.ndarray:
-        """Run line 13 of Algorithm 1: say what the paper's student would learn from given labels.
+        """Run line 13 of Algorithm 1: compute the paper's pseudo-labels for given labels.
 
         Parameters
         ----------
@@ -461,6 +318,164 @@ class PUDistillClassifier(NoisyLabelClassifier):
         check_is_fitted(self, "teachers_")
         return self._pseudo_labels(check_labels(y, trusted))
 
+    def _fit_teachers(self, X: Any, labels: Labels, eval_set: Any = None) -> "PUDistillClassifier":
+        """Run lines 1-12 of Algorithm 1 on checked samples."""
+        for name in LEARNED_BY_STUDENT:  # of an earlier fit
+            self.__dict__.pop(name, None)
+        self._noise_free: NoiseFreeStage | None = None
+        self._fitted_on_frame = isinstance(X, pd.DataFrame)
+        self.classes_, self._verified = labels.classes, labels.verified
+        self._check_calibration(X, labels)
+        seeds = check_random_state(self.random_state).randint(2**31 - 1, size=3).tolist()
+        filter_seed, teacher_seed, self._student_seed = seeds
+
+        # Lines 1-10: the filter grows the augmented clean set P, class by class.
+        self.filter_ = self._new_filter(X, filter_seed)._fit_checked(
+            X, labels.classes, labels.verified, eval_set
+        )
+        self.n_iter_ = max(1, self.filter_.n_iter_.max())
+
+        # Lines 11-12: teachers learn P.
+        noisy = np.flatnonzero(~labels.trusted)
+        if len(noisy) == 0:  # the student will learn verified labels only
+            self.teachers_, self.teacher_proba_ = [], np.zeros((0, labels.n_classes))
+        elif self.method == "paper":
+            self.teachers_ = train_teachers(
+                self._learner(TEACHER, X),
+                X,
+                self.filter_.clean_labels_,
+                labels.n_classes,
+                n_teachers=self.n_teachers,
+                n_jobs=self.n_jobs,
+                seed=teacher_seed,
+            )
+            self.teacher_proba_ = average_proba(self.teachers_, X, labels.n_classes, noisy)
+        else:
+            # So do the other models that read no noisy label, which make the first guess.
+            self._noise_free = self._run_noise_free_stage(self._problem(X, labels, teacher_seed))
+            models = self._noise_free.models[0]
+            self.teachers_ = models.models.get("teacher", [])
+            predicting = delayed(average_proba)(
+                models.members("teacher"), X, labels.n_classes, noisy
+            )
+            shape = (len(noisy), labels.n_classes)
+            (self.teacher_proba_,) = rows_in_order([predicting], 1, shape)
+        return self
+
+    def _fit_student(self, X: Any, labels: Labels) -> "PUDistillClassifier":
+        """Run lines 13-14 of Algorithm 1 on checked samples."""
+        self._check_same_trusted(labels)
+        index = getattr(X, "index", None)
+        if self.method == "default" and not labels.trusted.all():
+            # Lines 13-14, with posterior labels in place of pseudo-labels: see `learn_and_ship`.
+            outcome = self._learn_and_ship(X, labels)
+            self.targets_: np.ndarray = outcome.student_fit.targets
+            self.student_: Any = outcome.model
+            self.noise_: NoiseEstimate | None = outcome.noise
+            self.comparison_: Comparison | None = outcome.comparison
+            self.shipped_: str | None = outcome.comparison.shipped
+            self.expected_accuracy_: ExpectedAccuracy | None = outcome.comparison.expected_accuracy
+            self.adapted_: dict[str, float] | None = outcome.adapted
+            self.label_table_ = label_table(labels, self.targets_, self.filter_.votes_, index)
+            return self
+
+        # Line 13: pseudo-labels blend given labels and teachers.
+        self.targets_ = self._pseudo_labels(labels)
+        # Line 14: the student learns them from scratch.
+        self.student_ = train_student(
+            self._learner(STUDENT, X), X, self.targets_, seed=self._student_seed
+        )
+        self.noise_ = self.comparison_ = self.shipped_ = None
+        self.expected_accuracy_ = self.adapted_ = None
+        self.label_table_ = paper_label_table(
+            labels,
+            self.filter_.clean_labels_,
+            self.filter_.votes_,
+            self.teacher_proba_,
+            self.min_confidence,
+            index,
+        )
+        return self
+
+    def _new_filter(self, X: Any, seed: int) -> TieredPUFilter:
+        """Make the filter with this classifier's settings; the paper's rule for its method."""
+        threshold, min_votes, is_paper = self.threshold, self.min_votes, self.method == "paper"
+        if is_paper:
+            threshold = DEFAULT_THRESHOLD if threshold == "auto" else threshold
+            min_votes = DEFAULT_MIN_VOTES if min_votes == "auto" else min_votes
+        return TieredPUFilter(
+            self._learner(FILTER, X),
+            n_members=self.n_members,
+            max_iter=self.max_iter,
+            threshold=threshold,
+            min_votes=min_votes,
+            target_precision=self.target_precision,
+            tol=self.tol,
+            share_trunk=not is_paper if self.share_trunk == "auto" else bool(self.share_trunk),
+            n_jobs=self.n_jobs,
+            memory=self.memory,
+            random_state=seed,
+        )
+
+    def _problem(self, X: Any, labels: Labels, seed: int) -> Problem:
+        return Problem(X, labels, self._learner(STUDENT, X), self.n_jobs, seed)
+
+    def _run_noise_free_stage(self, problem: Problem) -> NoiseFreeStage:
+        """Train all models that read no noisy label, with and without folds held out."""
+        folds, team_labels = self.filter_.folds_, self.filter_.team_labels_
+        if folds.max() < 0:
+            # A filter with a given rule has no teams: without a fold there is no clean set either.
+            verified = problem.labels.verified
+            folds = deal_folds(verified, N_TEAMS, problem.seed)
+            team_labels = np.tile(verified, (N_TEAMS, 1))
+            team_labels[folds == np.arange(N_TEAMS)[:, None]] = MISSING
+        return run_noise_free_stage(
+            problem,
+            self.filter_.clean_labels_,
+            team_labels,
+            folds,
+            teacher=self._learner(TEACHER, problem.X),
+            n_teachers=self.n_teachers,
+            compare=self.compare,
+        )
+
+    def _learn_and_ship(self, X: Any, labels: Labels) -> Outcome:
+        if self._noise_free is None:
+            raise InputError(
+                'The teachers were fitted with method="paper": call fit_teachers again for '
+                'method="default".'
+            )
+        return learn_and_ship(
+            self._problem(X, labels, self._student_seed),
+            self._noise_free,
+            transition_matrix=self._checked_transition_matrix(labels.n_classes),
+        )
+
+    def _pseudo_labels(self, labels: Labels) -> np.ndarray:
+        """Compute line 13 of Algorithm 1 for checked labels."""
+        self._check_same_trusted(labels)
+        clean_labels = self.filter_.clean_labels_
+        corrected = np.where(clean_labels == MISSING, labels.given, clean_labels)
+        blend = partial(
+            LABEL_TYPES[self.label_type], min_confidence=self.min_confidence, blend=self.blend
+        )
+        noisy = ~labels.trusted
+        targets = one_hot(labels.verified, labels.n_classes)
+        targets[noisy] = rowwise(blend, self.teacher_proba_, corrected[noisy])
+        return targets
+
+    def _check_calibration(self, X: Any, labels: Labels) -> None:
+        """Refuse a class of one trusted sample if a learner's scores have to be calibrated."""
+        sizes = np.bincount(labels.verified[labels.trusted], minlength=labels.n_classes)
+        for role in (FILTER, TEACHER, STUDENT):
+            learner = self._learner(role, X)
+            if sizes.min() < 2 and needs_calibration(learner):
+                raise InputError(
+                    f"Class {labels.classes.tolist()[sizes.argmin()]!r} has one trusted sample, "
+                    f"too few to turn the scores of {type(learner).__name__} into probabilities: "
+                    "verify one more, or use a learner with predict_proba."
+                )
+
     def _check_same_trusted(self, labels: Labels) -> None:
         same_classes = labels.classes.tolist() == self.classes_.tolist()
         if not (same_classes and np.array_equal(labels.verified, self._verified)):
@@ -469,17 +484,17 @@ class PUDistillClassifier(NoisyLabelClassifier):
                 "with: call fit_teachers, or fit, again."
             )
 
-    def _pseudo_labels(self, labels: Labels) -> np.ndarray:
-        self._check_same_trusted(labels)
-        clean_labels = self.filter_.clean_labels_
-        corrected = np.where(clean_labels == MISSING, labels.given, clean_labels)
-        targets = one_hot(labels.verified, labels.n_classes)
-        blend = partial(
-            LABEL_TYPES[self.label_type], min_confidence=self.min_confidence, blend=self.blend
-        )
-        noisy = ~labels.trusted
-        targets[noisy] = rowwise(blend, self.teacher_proba_, corrected[noisy])
-        return targets
+    def _checked_transition_matrix(self, n_classes: int) -> np.ndarray | None:
+        if self.transition_matrix is None:
+            return None
+        T = np.asarray(self.transition_matrix, dtype=float)
+        shape = (n_classes, n_classes)
+        if T.shape != shape or not (T >= 0).all() or not np.allclose(T.sum(axis=1), 1):
+            raise InputError(
+                f"transition_matrix has shape {T.shape}: it must have shape {shape}, no negative "
+                "entry, and rows that sum to 1."
+            )
+        return np.maximum(T, PROBA_FLOOR)
 
     def _learners(self) -> list:
         """Learners for filter, teachers and student; None where the data decide."""

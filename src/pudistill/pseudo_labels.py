@@ -13,7 +13,7 @@ from pudistill.rowwise import rowwise
 PseudoLabels = Callable[..., np.ndarray]
 
 # Added to predictions before Bayes' rule, so that no class is impossible: a verified label wins.
-SMALLEST_PROBA = 1e-9
+PROBA_FLOOR = 1e-9
 
 
 def one_hot(labels: np.ndarray, n_classes: int) -> np.ndarray:
@@ -152,7 +152,7 @@ def likelihood(
     return rows
 
 
-def posterior(proba: np.ndarray, likelihood: np.ndarray) -> np.ndarray:
+def bayes_rule(proba: np.ndarray, likelihood: np.ndarray) -> np.ndarray:
     r"""Combine a prediction with what is known of the label, by Bayes' rule.
 
     :math:`\hat y \propto f(x) \odot T_{:, \tilde y}`: where noise is low the given label decides,
@@ -174,11 +174,11 @@ def posterior(proba: np.ndarray, likelihood: np.ndarray) -> np.ndarray:
     Examples
     --------
     >>> import numpy as np
-    >>> from pudistill.pseudo_labels import posterior
-    >>> posterior(np.array([[0.8, 0.2]]), np.array([[0.1, 0.4]])).round(6).tolist()
+    >>> from pudistill.pseudo_labels import bayes_rule
+    >>> bayes_rule(np.array([[0.8, 0.2]]), np.array([[0.1, 0.4]])).round(6).tolist()
     [[0.5, 0.5]]
     """
-    joint = (proba + SMALLEST_PROBA) * likelihood
+    joint = (proba + PROBA_FLOOR) * likelihood
     return joint / joint.sum(axis=1, keepdims=True)
 
 
