@@ -162,7 +162,7 @@ def test_a_run_goes_on_by_its_command_where_its_settings_are_lost(alone, copied,
 
 
 @pytest.mark.parametrize("damage", [truncate, turn_a_bit])
-@pytest.mark.parametrize("kind", ["filter_class", "train_guides", "reference_accuracy"])
+@pytest.mark.parametrize("kind", ["filter_class", "train_noise_free_models", "reference_accuracy"])
 def test_only_a_damaged_stage_is_computed_again(alone, copied, kind, damage):
     (copied / SUMS).unlink()
     units = sorted((copied / "units").iterdir())

@@ -56,16 +56,16 @@ class PUDistillClassifier(NoisyLabelClassifier):
 
     A tiered positive-unlabeled filter grows a clean set out of the noisy samples without reading
     their labels, teachers learn from it, and a student learns from all samples (paper, Algorithm
-    1). How the student is told about a noisy sample is what the two methods differ in; see Notes.
+    1). The two methods differ in the targets that the student learns for noisy samples; see Notes.
 
     Parameters
     ----------
     estimator : classifier, default=None
-        Any scikit-learn-compatible classifier, used where the next three say nothing. ``None``:
+        Any scikit-learn-compatible classifier, used where the next three are None. ``None``:
         logistic regression on scaled features, a `TorchClassifier` for pictures. One that takes no
         sample weights learns one label a sample, drawn from its pseudo-label.
     filter_estimator, teacher, student : classifier, default=None
-        What the filter's members, the teachers and the student are. ``None``: `estimator`.
+        Templates of the filter's members, the teachers and the student. ``None``: `estimator`.
     method : {"default", "paper"}, default="default"
         ``"paper"``: Algorithm 1 as it is written, with `min_confidence`, `blend` and `label_type`.
         ``"default"``: one setting for every noise level, which needs none of the three.
@@ -80,23 +80,23 @@ class PUDistillClassifier(NoisyLabelClassifier):
         Votes that a sample needs, `θ`: a count, or a fraction of `n_members`. "auto": 0.95 for the
         paper's method, else chosen for each class.
     target_precision : float in (0, 1), default=0.95
-        Share of right labels that each class's clean set is to have, where the filter chooses.
+        Precision of each class's clean set that the filter aims at where it chooses the rule.
     min_confidence : float in [0, 1], default=0.7
-        Teachers are listened to from this probability on, `η`. The paper's method only, as the
-        next two.
+        Pseudo-labels follow the teachers from this probability on, `η`. The paper's method only,
+        as the next two.
     blend : float in [0, 1], default=0.5
-        The teachers' share of a pseudo-label, `λ`.
+        Weight of the teachers in a pseudo-label, `λ`.
     label_type : {"soft_bootstrap", "hard_bootstrap", "hard_label"}, default="soft_bootstrap"
         The kind of pseudo-label: equations 4 and 5, their hard variant, or equation 6.
     n_teachers : int or "auto", default="auto"
-        Teachers, `N_t`; "auto": one on all of the clean set, or by the paper's method five on
-        balanced subsets of it where it is not balanced.
+        Number of teachers, `N_t`; "auto": one on all of the clean set; with the paper's method five
+        on balanced subsets if the clean set is not balanced.
     transition_matrix : array-like of shape (n_classes, n_classes), default=None
-        ``T[c, j] = P(given = j | true = c)``, for the rare case that it is known. Default method
-        only, as the next one.
+        ``T[c, j] = P(given = j | true = c)``, if it is known, which is rare. Default method only,
+        as the next one.
     compare : bool, default=True
-        Whether to hold trusted samples out, in turn, to judge the student and what the user had
-        without it, ship the best and say how good it is. It takes several times as long as not to.
+        Whether to hold out trusted samples, in turn, to compare the student with simpler models,
+        ship the best one and estimate its accuracy. It takes several times as long.
     tol : float or None, default=0.01
         Stop the filter for a class when its clean set changes by at most this fraction of its
         size, or, where the rule is "auto", grows by no more; ``None`` runs all iterations, as in
@@ -105,9 +105,9 @@ class PUDistillClassifier(NoisyLabelClassifier):
         Whether members of the filter that are networks share their layers, as
         :class:`TieredPUFilter` explains. "auto": with the default method.
     n_jobs : int, default=None
-        Members or teachers trained at the same time, as in joblib.
+        Number of models trained at the same time, as in joblib.
     memory : str or object with the joblib.Memory interface, default=None
-        Where to keep the filter's results, keyed by all that they are computed from.
+        Cache for the results of long computations, keyed by all their inputs.
     random_state : int, RandomState instance or None, default=None
         Decides everything random; an int makes two fits on CPU identical.
 
@@ -122,31 +122,31 @@ class PUDistillClassifier(NoisyLabelClassifier):
     teacher_proba_ : ndarray of shape (n_noisy, n_classes)
         The teachers' average prediction for the noisy samples, `f_t`.
     targets_ : ndarray of shape (n_samples, n_classes)
-        What the student learned from: verified labels, and pseudo-labels of all other samples.
+        Targets of the student: verified labels, and pseudo-labels of all other samples.
     student_ : fitted estimator
-        The student, or what is shipped in its place; it predicts.
+        The model that `predict` uses: the student, or the candidate shipped in its place.
     noise_ : NoiseEstimate or None
-        How noisy the given labels are: ``transition_matrix``, ``rate``, ``class_rate`` and their
-        intervals. This and the next four are of the default method, and None where `method` is
+        Noise in the given labels: ``transition_matrix``, ``rate``, ``class_rate`` and their
+        intervals. This and the next four belong to the default method, and are None if `method` is
         "paper" or all samples are trusted.
     comparison_ : Comparison or None
-        How the candidates did on held-out trusted samples, what is shipped, and why.
+        Results of the candidates on held-out trusted samples, the shipped one, and why.
     shipped_ : {"mixture", "student", "teacher", "trusted_only", "given_labels"} \
             or None
-        Which candidate `student_` is; a mixture is that of the student, its guides and training on
-        the given labels.
+        The candidate that `student_` is. The mixture is that of the student, the models that have
+        read no noisy label, and a model of the given labels.
     expected_accuracy_ : ExpectedAccuracy or None
         ``value``, ``interval`` (95 %) and ``n``; None without `compare`.
     adapted_ : dict of str to float, or None
-        What became of quantities that adapt to the data: rounds, how far the student is believed
-        beside its guides, and how much each had to be sharpened.
+        Values of the quantities that adapt to the data: number of rounds, weights in the mixtures,
+        and sharpness of each calibration.
     label_table_ : DataFrame
         A row per sample: ``given``, ``trusted``, ``label`` (the corrected one), ``changed``,
         ``source`` ("trusted", "filter", "teacher", "student" or "given"), ``confidence`` (the
         probability of `label` according to teachers or student; 1 where trusted) and ``votes`` (of
         the filter's members for `label`; missing where voting stopped early).
     n_iter_ : int
-        Iterations of the class for which the filter took most; 1 if there was nothing to filter.
+        Largest number of iterations of the filter for a class; 1 if there was nothing to filter.
     n_features_in_ : int
         Number of features.
 
@@ -155,8 +155,8 @@ class PUDistillClassifier(NoisyLabelClassifier):
     The default method estimates the transition matrix `T` by maximum likelihood under calibrated
     predictions, combines given labels and predictions by Bayes' rule, trains a student on the
     result, and repeats this with the student's cross-fitted predictions. A network does the same in
-    one training, whose loss is the likelihood of the given label. What no noisy label is read for
-    (filter, teachers, a model of the trusted samples) only makes the first guess.
+    one training, whose loss is the likelihood of the given label. The models that read no noisy
+    label (filter, teachers, a model of the trusted samples) only make the first guess.
 
     See Also
     --------
@@ -256,8 +256,8 @@ class PUDistillClassifier(NoisyLabelClassifier):
         y : array-like of shape (n_samples,)
             Given labels; a missing value (NaN, None, NA) where a sample has none.
         trusted : array-like of shape (n_samples,), default=None
-            Which labels are known to be right: a boolean mask, or the verified labels with a
-            missing value for samples that nobody verified. ``None``: all, with a warning.
+            The labels that are known to be right: a boolean mask, or the verified labels with a
+            missing value for samples that are not verified. ``None``: all, with a warning.
 
         Returns
         -------
@@ -324,7 +324,6 @@ class PUDistillClassifier(NoisyLabelClassifier):
             self.__dict__.pop(name, None)
         self._noise_free: NoiseFreeStage | None = None
         self._fitted_on_frame = isinstance(X, pd.DataFrame)
-        self.classes_, self._verified = labels.classes, labels.verified
         self._check_calibration(X, labels)
         seeds = check_random_state(self.random_state).randint(2**31 - 1, size=3).tolist()
         filter_seed, teacher_seed, self._student_seed = seeds
@@ -333,9 +332,10 @@ class PUDistillClassifier(NoisyLabelClassifier):
         self.filter_ = self._new_filter(X, filter_seed)._fit_checked(
             X, labels.classes, labels.verified, eval_set
         )
+        self.classes_, self._verified = labels.classes, labels.verified
         self.n_iter_ = max(1, self.filter_.n_iter_.max())
 
-        # Lines 11-12: teachers learn P.
+        # Lines 11-12: teachers learn from P.
         noisy = np.flatnonzero(~labels.trusted)
         if len(noisy) == 0:  # the student will learn verified labels only
             self.teachers_, self.teacher_proba_ = [], np.zeros((0, labels.n_classes))
@@ -351,7 +351,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
             )
             self.teacher_proba_ = average_proba(self.teachers_, X, labels.n_classes, noisy)
         else:
-            # So do the other models that read no noisy label, which make the first guess.
+            # The default method trains other models that read no noisy label as well.
             self._noise_free = self._run_noise_free_stage(self._problem(X, labels, teacher_seed))
             models = self._noise_free.models[0]
             self.teachers_ = models.models.get("teacher", [])
@@ -381,7 +381,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
 
         # Line 13: pseudo-labels blend given labels and teachers.
         self.targets_ = self._pseudo_labels(labels)
-        # Line 14: the student learns them from scratch.
+        # Line 14: the student learns from them.
         self.student_ = train_student(
             self._learner(STUDENT, X), X, self.targets_, seed=self._student_seed
         )

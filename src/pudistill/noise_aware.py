@@ -68,9 +68,6 @@ CONFIDENT, SELF_TRAININGS = 0.75, 10
 REPLACEMENTS = {"teacher": "trusted_only", "self_trained_teacher": "self_trained"}
 
 
-# --- The problem and its views
-
-
 @dataclass(frozen=True)
 class Problem:
     """Samples, labels and learner, which all steps of the method need.
@@ -183,9 +180,6 @@ def held_out_truth(views: list[View], n_classes: int) -> np.ndarray:
     """Collect the verified labels of held-out samples as one-hot rows; `views[0]` knows them."""
     codes = np.concatenate([views[0].verified[view.held_out] for view in views])
     return one_hot(codes, n_classes)
-
-
-# --- Noise-free models and the first guess
 
 
 class NoiseFreeModels(NamedTuple):
@@ -479,7 +473,7 @@ def run_noise_free_stage(
     views = [whole, *(whole.holding_out(rows, None) for rows in held_out)]
     # 2. Noise-free models of each view.
     train_models = kept(train_noise_free_models)
-    with stage("guides", len(views)) as advance:
+    with stage("noise-free models", len(views)) as advance:
         tasks = (
             delayed(train_models)(
                 X,
@@ -505,40 +499,6 @@ def run_noise_free_stage(
     predicting = [delayed(first_guess.predict_proba)(trained, X, n_classes) for trained in models]
     guesses = list(rows_in_order(predicting, problem.n_jobs, problem.shape))
     return NoiseFreeStage(views, models, first_guess, guesses)
-
-
-# --- The student
-
-
-class StudentFit(NamedTuple):
-    """A trained student, and the labels and quantities that it was trained with.
-
-    Attributes
-    ----------
-    student : fitted estimator
-        The student.
-    proba : ndarray of shape (n_samples, n_classes)
-        Calibrated predictions mixed with the first guess, by students that have not seen the
-        sample's own label.
-    targets : ndarray of shape (n_samples, n_classes)
-        Posterior labels: `proba` combined with the given and verified labels.
-    transition_matrix : ndarray of shape (n_classes, n_classes)
-        The `T` that was used for that.
-    calibration : StudentCalibration
-        Calibration of the student, and its weight beside the first guess.
-    n_rounds : int
-        Number of rounds.
-    held_out : ndarray of shape (n_held_out, n_classes)
-        Calibrated predictions for the held-out samples of all views.
-    """
-
-    student: Any
-    proba: np.ndarray
-    targets: np.ndarray
-    transition_matrix: np.ndarray
-    calibration: "StudentCalibration"
-    n_rounds: int
-    held_out: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -570,6 +530,37 @@ class StudentCalibration:
             student,
             guess,
         )
+
+
+class StudentFit(NamedTuple):
+    """A trained student, and the labels and quantities that it was trained with.
+
+    Attributes
+    ----------
+    student : fitted estimator
+        The student.
+    proba : ndarray of shape (n_samples, n_classes)
+        Calibrated predictions mixed with the first guess, by students that have not seen the
+        sample's own label.
+    targets : ndarray of shape (n_samples, n_classes)
+        Posterior labels: `proba` combined with the given and verified labels.
+    transition_matrix : ndarray of shape (n_classes, n_classes)
+        The `T` that was used for that.
+    calibration : StudentCalibration
+        Calibration of the student, and its weight beside the first guess.
+    n_rounds : int
+        Number of rounds.
+    held_out : ndarray of shape (n_held_out, n_classes)
+        Calibrated predictions for the held-out samples of all views.
+    """
+
+    student: Any
+    proba: np.ndarray
+    targets: np.ndarray
+    transition_matrix: np.ndarray
+    calibration: StudentCalibration
+    n_rounds: int
+    held_out: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -613,9 +604,6 @@ def posterior_labels(
         view.given,
         view.verified,
     )
-
-
-# --- Rounds
 
 
 class Round(NamedTuple):
@@ -802,9 +790,6 @@ def best_round(held_out: list[np.ndarray], truth: np.ndarray) -> int:
     return int(np.flatnonzero(as_good)[-1]) + 1
 
 
-# --- A network as the student
-
-
 def learn_by_likelihood(
     problem: Problem,
     views: list[View],
@@ -882,9 +867,6 @@ def likelihood_training(estimator: Any, X: Any, view: View, T: np.ndarray, seed:
     return Training(estimator, X, known, role="noise_aware", seed=seed, params=params)
 
 
-# --- Learning
-
-
 def learn(
     problem: Problem,
     views: list[View],
@@ -940,9 +922,6 @@ def find_originals(
 def _given_label_proba(T: np.ndarray, proba: np.ndarray, given: np.ndarray) -> np.ndarray:
     """Compute the posterior probability that each given label is right."""
     return bayes_rule(proba, likelihood(T, given))[np.arange(len(given)), given]
-
-
-# --- Shipping
 
 
 class Outcome(NamedTuple):
