@@ -23,7 +23,7 @@ from problems import PROBLEMS, Group, Noise
 from pudistill import noise_aware
 from pudistill.atomic import write_atomic
 from pudistill.noise import CorruptedLabels
-from pudistill.noise_aware import Blend, _held_out_truth, _of_guides
+from pudistill.noise_aware import FirstGuess, collect_held_out, held_out_truth
 from pudistill.noise_estimation import fit_transition_matrix
 
 KINDS, LEVELS = ("symmetric", "asymmetric", "instance"), (0.3, 0.6, 0.9)
@@ -40,17 +40,17 @@ def always_to_the_end() -> AbstractContextManager:
 
 
 def student_alone() -> AbstractContextManager:
-    alone = noise_aware.Shares(0.0, 1.0, 0.0, noise_aware.Temperature())
-    return patch.object(noise_aware.Shares, "fit", lambda *_: alone)
+    alone = noise_aware.CandidateWeights(0.0, 1.0, 0.0, noise_aware.Temperature())
+    return patch.object(noise_aware.CandidateWeights, "fit", lambda *_: alone)
 
 
 def given_labels_out() -> AbstractContextManager:
-    fit = noise_aware.Shares.fit
+    fit = noise_aware.CandidateWeights.fit
 
-    def without(guess: Any, student: Any, _: Any, truth: Any) -> noise_aware.Shares:
+    def without(guess: Any, student: Any, _: Any, truth: Any) -> noise_aware.CandidateWeights:
         return fit(guess, student, 1 - truth, truth)  # as if they were all wrong
 
-    return patch.object(noise_aware.Shares, "fit", without)
+    return patch.object(noise_aware.CandidateWeights, "fit", without)
 
 
 def calibration_off() -> AbstractContextManager:
@@ -89,13 +89,14 @@ def measure(
     noisy: CorruptedLabels,
 ) -> dict[str, Any]:
     classifier = group.with_teachers(**params)
-    ready = classifier._ready
+    noise_free = classifier._noise_free
     if guides:
-        held_out = {name: _of_guides(name, ready.guides, ready.views) for name in guides}
-        truth = _held_out_truth(ready.views, group.n_classes)
-        classifier._ready = ready = replace(ready, blend=Blend.fit(held_out, truth))
+        held_out = {name: collect_held_out(noise_free.models, name) for name in guides}
+        truth = held_out_truth(noise_free.views, group.n_classes)
+        first_guess = FirstGuess.fit(held_out, truth)
+        classifier._noise_free = noise_free = replace(noise_free, first_guess=first_guess)
     if first_matrix:
-        guess = ready.blend.guess(ready.guides[0])[~group.trusted]
+        guess = noise_free.guesses[0][~group.trusted]
         T = fit_transition_matrix(guess, noisy.y[~group.trusted])
         classifier.set_params(transition_matrix=T)
     with ExitStack() as stack:

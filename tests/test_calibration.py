@@ -1,4 +1,4 @@
-"""Temperatures and mixtures say what the held-out samples say, and little without any."""
+"""Temperatures and mixture weights follow the held-out samples, and stay at the prior without."""
 
 import numpy as np
 import pytest
@@ -60,7 +60,7 @@ def test_a_single_sample_is_no_proof(right):
     assert temperature.spread > 0.3
 
 
-def test_samples_of_which_nothing_is_known_do_not_count():
+def test_samples_without_a_label_do_not_count():
     proba, known = calibrated(60)
     too_sure = sharpened(proba, 2)
     more = np.vstack([too_sure, too_sure]), np.vstack([known, np.ones_like(known)])
@@ -94,19 +94,19 @@ def test_residual_temperatures_scatter_as_widely_as_the_temperature_is_uncertain
 # Mixtures
 
 
-def test_without_samples_all_are_believed_alike():
+def test_without_samples_all_weigh_the_same():
     nothing = np.zeros((0, 2))
     assert mixture_weights([nothing] * 4, nothing).tolist() == [0.25] * 4
 
 
 @pytest.mark.parametrize("n", [1, 8, 500])
-def test_equal_predictions_are_believed_alike(n):
+def test_equal_predictions_weigh_the_same(n):
     proba, known = calibrated(n)
     assert mixture_weights([proba] * 3, known) == pytest.approx([1 / 3] * 3)
 
 
 @pytest.mark.parametrize("n", [1, 8, 98])
-def test_the_only_one_that_is_right_has_all_samples_but_one(n):
+def test_the_only_one_that_is_right_has_the_weight_of_all_samples_and_one(n):
     known = np.tile([1.0, 0.0], (n, 1))
     right, wrong = known, 1 - known
     assert mixture_weights([wrong, right], known)[1] == pytest.approx((n + 1) / (n + 2))
@@ -134,14 +134,14 @@ def test_the_weight_is_the_likeliest_one():
     assert weight == pytest.approx(1 - mixture_weights([second, first], known)[1], abs=0.01)
 
 
-def test_of_several_who_adds_nothing_has_one_sample():
+def test_a_prediction_that_adds_nothing_has_the_weight_of_one_sample():
     known = np.tile([1.0, 0.0], (100, 1))
     first = np.where(np.arange(100)[:, None] < 25, known, 1 - known)
     weights = mixture_weights([first, 1 - first, 1 - known], known)
     assert weights == pytest.approx(np.array([26, 76, 1]) / 103)
 
 
-def test_log_likelihood_is_that_of_what_is_known():
+def test_log_likelihood_is_that_of_the_labels():
     proba = np.array([[0.7, 0.2, 0.1]] * 3)
     known = np.array([[1.0, 0, 0], [0.5, 0.5, 0], [1, 1, 1]])
     np.testing.assert_allclose(log_likelihood(proba, known), np.log([0.7, 0.45, 1]), atol=1e-9)

@@ -389,7 +389,7 @@ def test_the_noise_is_found(blobs, fitted):
     assert noise.warnings == []
 
 
-def test_the_comparison_is_told_and_the_accuracy_to_expect_is_met(blobs, fitted):
+def test_the_comparison_is_reported_and_the_expected_accuracy_is_met(blobs, fitted):
     trusted = blobs[3]
     X, y = make_blobs(2000, centers=[[0, 0], [6, 0], [0, 6]], random_state=1)
     expected = fitted.expected_accuracy_
@@ -584,7 +584,7 @@ def test_one_trusted_sample_of_each_class_is_enough_to_learn(blobs):
     trusted[[np.flatnonzero(y == c)[0] for c in range(3)]] = True
     given = np.where(trusted, y, noisy)
     classifier = PUDistillClassifier(**QUICK).fit(X, given, trusted=trusted)
-    assert classifier.expected_accuracy_ is None  # nobody could be held out
+    assert classifier.expected_accuracy_ is None  # no sample could be held out
     assert classifier.score(X, y) > 0.9
 
 
@@ -621,7 +621,7 @@ def test_two_trusted_samples_of_each_class_calibrate_a_learner_without_probabili
 
 @pytest.mark.parametrize("learner", [KNeighborsClassifier(1), DecisionTreeClassifier()])
 @pytest.mark.parametrize("originals", [True, False])
-def test_who_memorises_is_not_judged_on_what_it_has_seen(learner, originals):
+def test_a_learner_that_memorises_is_not_judged_on_samples_it_has_seen(learner, originals):
     # Half of the labels cannot be predicted, so that a memory of them shows.
     X, y = make_classification(1600, n_informative=5, n_redundant=0, flip_y=0.5, random_state=1)
     X_test, y_test, X, y = X[400:], y[400:], X[:400], y[:400]

@@ -1,4 +1,4 @@
-"""What is shipped needs no proof unless something else is better beyond doubt."""
+"""The favourite is shipped unless another candidate is clearly better."""
 
 import re
 
@@ -26,7 +26,7 @@ def predictions(correct, labels, n_classes=2):
     return 0.8 * np.eye(n_classes)[named] + 0.2 / n_classes
 
 
-# Who is shipped
+# The choice
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_the_best_of_several_leaders_is_shipped():
 
 @settings(max_examples=100, deadline=None)
 @given(seed=st.integers(0, 10_000), n=st.integers(1, 60), accuracy=st.floats(0.1, 1))
-def test_who_is_shipped_is_the_favourite_or_leads_it(seed, n, accuracy):
+def test_the_shipped_candidate_is_the_favourite_or_leads_it(seed, n, accuracy):
     rng = np.random.default_rng(seed)
     names = ["trusted_only", "given_labels", "teacher", "student", "mixture"]
     correct = {name: rng.random(n) < accuracy * rng.random() for name in names}
@@ -86,17 +86,17 @@ def test_who_is_shipped_is_the_favourite_or_leads_it(seed, n, accuracy):
     assert shipped == "mixture" or lead > 4  # never by a handful of samples
 
 
-# What is said of it
+# The report on it
 
 
 def test_candidates_are_measured_on_the_held_out_samples():
     labels = np.array([0, 1, 1, 0])
     student = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.5, 0.5]])
     found = compare({"student": student, "teacher": np.eye(2)[labels]}, labels, seed=0)
-    one, other = found.candidates
-    assert (one["name"], one["accuracy"]) == ("student", 0.75)
-    assert one["log_loss"] == pytest.approx(-np.log([0.9, 0.8, 0.4, 0.5]).mean())
-    assert (other["accuracy"], other["log_loss"]) == (1.0, pytest.approx(0, abs=1e-9))
+    first, second = found.candidates
+    assert (first["name"], first["accuracy"]) == ("student", 0.75)
+    assert first["log_loss"] == pytest.approx(-np.log([0.9, 0.8, 0.4, 0.5]).mean())
+    assert (second["accuracy"], second["log_loss"]) == (1.0, pytest.approx(0, abs=1e-9))
     assert found.expected_accuracy.n == 4
 
 
@@ -114,7 +114,7 @@ def test_a_certain_mistake_costs_much_but_not_everything():
         ((0, 50), (0, 45), "The student got 100.0% .* right, the teacher 90.0%.$"),
     ],
 )
-def test_why_it_is_shipped_is_told(student, teacher, words):
+def test_the_reason_is_given(student, teacher, words):
     labels = np.arange(50) % 2
     correct = {"student": hits(50, student), "teacher": hits(50, teacher)}
     proba = {name: predictions(right, labels) for name, right in correct.items()}
@@ -158,15 +158,15 @@ def test_the_accuracy_is_not_above_the_best_that_was_measured():
         assert value <= max(right.mean() for right in correct.values()) + 0.01
 
 
-def test_having_chosen_the_luckiest_is_paid_for(monkeypatch):
+def test_the_choice_of_the_luckiest_is_corrected_for(monkeypatch):
     # With a rule that trusts any lead the measured accuracy of the luckiest is too high.
     monkeypatch.setattr(comparison, "LEAD", 0.0)
-    monkeypatch.setattr(comparison, "N_BOOTSTRAP", 100)
+    monkeypatch.setattr(comparison, "ACCURACY_BOOTSTRAPS", 100)
     rng = np.random.default_rng(1)
     labels = rng.integers(2, size=70)
     raw, corrected = [], []
     for seed in range(40):
-        correct = {name: rng.random(70) < 0.7 for name in comparison.WORDS}
+        correct = {name: rng.random(70) < 0.7 for name in comparison.DESCRIPTIONS}
         raw.append(max(right.mean() for right in correct.values()))
         proba = {name: predictions(right, labels) for name, right in correct.items()}
         corrected.append(compare(proba, labels, seed=seed).expected_accuracy.value)
@@ -176,7 +176,7 @@ def test_having_chosen_the_luckiest_is_paid_for(monkeypatch):
 
 @pytest.mark.parametrize("accuracy", [0.6, 0.85, 0.97])
 def test_the_interval_covers_the_accuracy_as_often_as_it_claims(monkeypatch, accuracy):
-    monkeypatch.setattr(comparison, "N_BOOTSTRAP", 60)  # hundreds of comparisons
+    monkeypatch.setattr(comparison, "ACCURACY_BOOTSTRAPS", 60)  # hundreds of comparisons
     rng = np.random.default_rng(0)
     n, names = 70, ["trusted_only", "given_labels", "teacher", "student", "mixture"]
     labels = rng.integers(2, size=n)
@@ -204,7 +204,7 @@ def test_one_seed_gives_one_result():
     assert one == other
 
 
-def test_classes_that_nothing_speaks_for_are_named():
+def test_classes_without_held_out_samples_are_named():
     classes = np.array(["cat", "dog", "eel"])
     assert unjudged(classes, np.array([0, 1, 2])) is None
     assert unjudged(classes, np.zeros(0, dtype=int)) is None

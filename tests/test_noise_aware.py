@@ -1,4 +1,4 @@
-"""Views, guides and rounds: who is held out is not read, and who knows most is believed."""
+"""Views, noise-free models and rounds: held-out labels stay unread, better models weigh more."""
 
 import numpy as np
 import pytest
@@ -13,9 +13,10 @@ from pudistill import corrupt_labels
 from pudistill.calibration import Temperature
 from pudistill.noise_aware import (
     ENOUGH_HELD_OUT,
-    Blend,
-    Guides,
-    Shares,
+    CandidateWeights,
+    FirstGuess,
+    NoiseFreeModels,
+    Problem,
     best_round,
     find_originals,
     folds_for,
@@ -23,7 +24,7 @@ from pudistill.noise_aware import (
     held_out_rows,
     learn,
     self_train,
-    train_guides,
+    train_noise_free_models,
     whole_view,
 )
 from pudistill.pu_filter import deal_folds
@@ -54,7 +55,7 @@ def test_a_view_knows_trusted_labels_and_given_ones_apart():
 
 
 @pytest.mark.parametrize("known_before", [True, False])
-def test_who_is_held_out_is_neither_trusted_nor_known(known_before):
+def test_held_out_samples_are_neither_trusted_nor_known(known_before):
     labels = check_labels([0, 1, 1, 0, 1], [1, np.nan, 0, 0, 1])
     whole = whole_view(labels)
     view = whole.holding_out(np.array([0, 3]), labels.given if known_before else None)
@@ -87,24 +88,26 @@ def test_small_data_sets_get_more_folds(n, folds):
     assert folds_for(n) == folds
 
 
-# Guides
+# Noise-free models
 
 
-def test_guides_learn_from_verified_labels_and_the_clean_set_alone(blobs):
+def test_noise_free_models_learn_from_verified_labels_and_the_clean_set_alone(blobs):
     X, y, noisy, trusted = blobs
     rng = np.random.default_rng(0)
-    guides, rows = [], np.arange(400)
+    found, rows = [], np.arange(400)
     for given_labels in (noisy, np.where(trusted, y, rng.integers(3, size=400))):
         view = whole_view(check_labels(given_labels, trusted))
         clean = np.where(trusted | (np.arange(400) % 3 == 0), y, -1)
         args = {"n_teachers": "auto", "seed": 0}
         learner = LogisticRegression()
-        guides.append(train_guides(X, view.verified, clean, rows, 3, learner, learner, **args))
-    assert list(guides[0].models) == [
+        found.append(
+            train_noise_free_models(X, view.verified, clean, rows, 3, learner, learner, **args)
+        )
+    assert list(found[0].models) == [
         *("trusted_only", "teacher", "self_trained", "self_trained_teacher")
     ]
-    for name, proba in guides[0].held_out.items():
-        np.testing.assert_array_equal(proba, guides[1].held_out[name])
+    for name, proba in found[0].held_out.items():
+        np.testing.assert_array_equal(proba, found[1].held_out[name])
         assert (proba.argmax(axis=1) == y).mean() > 0.93
 
 
@@ -114,10 +117,10 @@ def test_where_the_filter_found_nothing_there_are_no_teachers(blobs):
     learner = LogisticRegression()
     clean, rows = np.where(trusted, y, -1), np.arange(0)
     args = {"n_teachers": "auto", "seed": 0}
-    guides = train_guides(X, view.verified, clean, rows, 3, learner, learner, **args)
-    assert list(guides.models) == ["trusted_only", "self_trained"]
-    assert guides.of("teacher") == "trusted_only"
-    assert guides.of("self_trained_teacher") == "self_trained"
+    found = train_noise_free_models(X, view.verified, clean, rows, 3, learner, learner, **args)
+    assert list(found.models) == ["trusted_only", "self_trained"]
+    assert found.members("teacher") == found.models["trusted_only"]
+    assert found.held_out_proba("self_trained_teacher") is found.held_out["self_trained"]
 
 
 def test_self_training_is_scikit_learns(blobs):
@@ -146,24 +149,24 @@ def test_a_clean_set_that_fills_unevenly_is_weighted_back(blobs):
     clean = np.where(trusted | (y == 0), y, -1)  # all of class 0, and nothing else
     args = {"n_teachers": 1, "seed": 0}
     learner, rows = Proportions(), np.arange(1)
-    guides = train_guides(X, view.verified, clean, rows, 3, learner, learner, **args)
-    np.testing.assert_allclose(guides.held_out["teacher"], guides.held_out["trusted_only"])
+    found = train_noise_free_models(X, view.verified, clean, rows, 3, learner, learner, **args)
+    np.testing.assert_allclose(found.held_out["teacher"], found.held_out["trusted_only"])
 
 
-def test_guides_are_blended_as_far_as_each_is_right():
+def test_a_model_that_is_right_more_often_weighs_more_in_the_first_guess():
     rng = np.random.default_rng(0)
     known = np.eye(3)[rng.integers(3, size=200)]
     good, random = 0.7 * known + 0.1, rng.dirichlet(np.ones(3), 200)
-    found = Blend.fit({"trusted_only": random, "teacher": good}, known).weights
+    found = FirstGuess.fit({"trusted_only": random, "teacher": good}, known).weights
     assert found["teacher"] > 0.9
     assert sum(found.values()) == pytest.approx(1)
     temperatures = {"trusted_only": Temperature(2.0), "teacher": Temperature()}
-    blend = Blend(temperatures, {"trusted_only": 0.75, "teacher": 0.25})
+    first_guess = FirstGuess(temperatures, {"trusted_only": 0.75, "teacher": 0.25})
     proba = {"trusted_only": np.array([[0.75, 0.25]]), "teacher": np.array([[0.2, 0.8]])}
-    guides = Guides({"trusted_only": ["a"], "teacher": ["b", "c"]}, {})
+    models = NoiseFreeModels({"trusted_only": ["a"], "teacher": ["b", "c"]}, {})
     expected = [[0.25 * 0.2 + 0.75 * 0.9, 0.25 * 0.8 + 0.75 * 0.1]]
-    np.testing.assert_allclose(blend.blended(proba), expected)
-    assert [(model, share) for model, share, _ in blend.parts(guides)] == [
+    np.testing.assert_allclose(first_guess.mix(proba), expected)
+    assert [(model, weight) for model, weight, _ in first_guess.members(models)] == [
         *(("a", 0.75), ("b", 0.125), ("c", 0.125))
     ]
 
@@ -175,30 +178,30 @@ def predictions_of(n, accuracy, rng):
     return truth, np.where(right, 0.6 * truth + 0.2, 0.8 - 0.6 * truth)
 
 
-def test_given_labels_have_no_share_beside_a_student_that_is_clearly_better():
+def test_given_labels_have_no_weight_beside_a_student_that_is_clearly_better():
     rng = np.random.default_rng(0)
     truth, student = predictions_of(200, 0.95, rng)
     given_labels = np.where(rng.random(200)[:, None] < 0.6, truth, 1 - truth) * 0.6 + 0.2
-    shares = Shares.fit(np.full((200, 2), 0.5), student, given_labels, truth)
-    assert shares.given_labels == 0
-    assert shares.student > 0.9
+    weights = CandidateWeights.fit(np.full((200, 2), 0.5), student, given_labels, truth)
+    assert weights.given_labels == 0
+    assert weights.student > 0.9
 
 
-def test_given_labels_have_a_share_where_the_student_is_not_better():
+def test_given_labels_have_a_weight_where_the_student_is_not_better():
     rng = np.random.default_rng(0)
     truth, student = predictions_of(60, 0.6, rng)
     given_labels = 0.6 * truth + 0.2
-    shares = Shares.fit(np.full((60, 2), 0.5), student, given_labels, truth)
-    assert shares.given_labels > 0.5
-    mixed = shares.mix(np.full((60, 2), 0.5), student, given_labels)
+    weights = CandidateWeights.fit(np.full((60, 2), 0.5), student, given_labels, truth)
+    assert weights.given_labels > 0.5
+    mixed = weights.mix(np.full((60, 2), 0.5), student, given_labels)
     np.testing.assert_allclose(mixed.sum(axis=1), 1)
     assert (mixed.argmax(axis=1) == truth.argmax(axis=1)).mean() > 0.9
 
 
-def test_with_nothing_held_out_the_student_has_all_shares():
+def test_with_nothing_held_out_the_student_has_all_the_weight():
     nothing = np.zeros((0, 2))
-    shares = Shares.fit(nothing, nothing, nothing, nothing)
-    assert (shares.guess, shares.student, shares.given_labels) == (0, 1, 0)
+    weights = CandidateWeights.fit(nothing, nothing, nothing, nothing)
+    assert (weights.guess, weights.student, weights.given_labels) == (0, 1, 0)
 
 
 # Rounds
@@ -228,7 +231,7 @@ def test_without_held_out_samples_the_last_round_is_taken():
     assert best_round([nothing, nothing], nothing) == 2
 
 
-def lesson(blobs, n_held_out=1, learner=None, **kwargs):
+def fit_student(blobs, n_held_out=1, learner=None, **kwargs):
     X, _, noisy, trusted = blobs
     labels = check_labels(noisy, trusted)
     whole = whole_view(labels)
@@ -238,12 +241,13 @@ def lesson(blobs, n_held_out=1, learner=None, **kwargs):
     guesses = [
         model.fit(X[view.trusted], view.verified[view.trusted]).predict_proba(X) for view in views
     ]
-    return learn(learner or model, X, views, guesses, seed=0, **kwargs), views
+    problem = Problem(X, labels, learner or model, n_jobs=None, seed=0)
+    return learn(problem, views, guesses, **kwargs), views
 
 
 def test_a_student_learns_through_the_noise(blobs):
     X, y, noisy, trusted = blobs
-    found, views = lesson(blobs)
+    found, views = fit_student(blobs)
     assert (found.targets.argmax(axis=1) == y).mean() > 0.95 > 0.6 > (noisy == y).mean()
     assert found.student.score(X, y) > 0.95
     np.testing.assert_allclose(found.targets.sum(axis=1), 1)
@@ -254,15 +258,15 @@ def test_a_student_learns_through_the_noise(blobs):
     assert 1 <= found.n_rounds <= 6
 
 
-def test_with_nothing_held_out_the_student_alone_is_believed(blobs):
-    found, _ = lesson(blobs, n_held_out=0)
-    assert found.share == 1
+def test_with_nothing_held_out_the_first_guess_has_no_weight(blobs):
+    found, _ = fit_student(blobs, n_held_out=0)
+    assert found.calibration.weight == 1
     assert found.held_out.shape == (0, 3)
 
 
 def test_a_known_matrix_is_used_as_it_is(blobs):
     T = np.array([[0.4, 0.6, 0], [0, 0.4, 0.6], [0.6, 0, 0.4]])
-    found, views = lesson(blobs, transition_matrix=T)
+    found, views = fit_student(blobs, transition_matrix=T)
     np.testing.assert_array_equal(found.transition_matrix, T)
     # A label that cannot come from a class rules that class out.
     rows = views[0].labelled
@@ -271,7 +275,7 @@ def test_a_known_matrix_is_used_as_it_is(blobs):
 
 
 class Network(ClassifierMixin, BaseEstimator):
-    """Stands for a network that takes a loss, and remembers what it was told."""
+    """Stands for a network that takes a loss, and remembers its targets."""
 
     accepts_soft_targets = True
     continues_training = True
@@ -291,10 +295,10 @@ class Network(ClassifierMixin, BaseEstimator):
         return self.model_.predict_proba(X)
 
 
-def test_a_network_learns_the_likelihood_of_what_is_known(blobs):
+def test_a_network_learns_the_likelihood_of_the_labels(blobs):
     _, y, noisy, trusted = blobs
     T = 0.2 + 0.4 * np.eye(3)
-    found, _ = lesson(blobs, learner=Network(), transition_matrix=T)
+    found, _ = fit_student(blobs, learner=Network(), transition_matrix=T)
     network = found.student
     assert (network.role, network.loss) == ("noise_aware", "likelihood")
     np.testing.assert_array_equal(network.known_[trusted], np.eye(3)[y[trusted]])
@@ -302,29 +306,30 @@ def test_a_network_learns_the_likelihood_of_what_is_known(blobs):
 
 
 class Memory(Network):
-    """Predicts what it was told of a sample, where that says anything, else its x."""
+    """Predicts the targets of a sample unless they are all alike, else from its features."""
 
     def predict_proba(self, X):
         if len(X) != len(self.known_):
             return self.model_.predict_proba(X)
-        told = self.known_ / self.known_.sum(axis=1, keepdims=True)
-        says_nothing = (self.known_ == self.known_[:, :1]).all(axis=1)
-        return np.where(says_nothing[:, None], self.model_.predict_proba(X), told)
+        targets = self.known_ / self.known_.sum(axis=1, keepdims=True)
+        uninformative = (self.known_ == self.known_[:, :1]).all(axis=1)
+        return np.where(uninformative[:, None], self.model_.predict_proba(X), targets)
 
 
-def test_what_a_network_says_of_a_label_has_not_learned_it(blobs):
+def test_a_network_predicts_a_sample_without_having_read_its_label(blobs):
     _, y, noisy, trusted = blobs
-    found, _ = lesson(blobs, learner=Memory(), transition_matrix=0.2 + 0.4 * np.eye(3))
+    found, _ = fit_student(blobs, learner=Memory(), transition_matrix=0.2 + 0.4 * np.eye(3))
     right = found.proba.argmax(axis=1) == y
-    told = found.proba.argmax(axis=1) == noisy
-    assert right[~trusted].mean() > told[~trusted].mean()
+    as_given = found.proba.argmax(axis=1) == noisy
+    assert right[~trusted].mean() > as_given[~trusted].mean()
 
 
 def test_given_labels_are_the_users_own(blobs):
     X, y, _, trusted = blobs
     given_labels = np.where(np.arange(400) % 3 == 0, (y + 1) % 3, y)  # and trusted ones, before
     labels = check_labels(given_labels, np.where(trusted, y, np.nan))
-    model = given_labels_model(LogisticRegression(), X, whole_view(labels), 3, seed=0)
+    problem = Problem(X, labels, LogisticRegression(), n_jobs=None, seed=0)
+    model = given_labels_model(problem, whole_view(labels))
     plain = LogisticRegression().fit(X, np.where(trusted, y, given_labels))
     np.testing.assert_allclose(model.predict_proba(X), plain.predict_proba(X), atol=1e-3)
 
@@ -332,7 +337,8 @@ def test_given_labels_are_the_users_own(blobs):
 def test_missing_labels_are_no_class_of_their_own(blobs):
     X, y, _, trusted = blobs
     labels = check_labels(np.where(np.arange(400) % 2 == 0, y, -1), np.where(trusted, y, np.nan))
-    model = given_labels_model(LogisticRegression(), X, whole_view(labels), 3, seed=0)
+    problem = Problem(X, labels, LogisticRegression(), n_jobs=None, seed=0)
+    model = given_labels_model(problem, whole_view(labels))
     assert model.classes_.tolist() == [0, 1, 2]
     assert model.score(X, y) > 0.93
 
@@ -345,7 +351,7 @@ def test_missing_labels_are_no_class_of_their_own(blobs):
         ("overwritten", 0.0, True, False),
     ],
 )
-def test_originals_are_believed_where_they_are_as_noisy_as_the_others(before, wrong, used, warned):
+def test_originals_are_used_where_they_are_as_noisy_as_the_others(before, wrong, used, warned):
     rng = np.random.default_rng(0)
     y = np.arange(600) % 2
     given_labels = np.where(rng.random(600) < wrong, 1 - y, y)

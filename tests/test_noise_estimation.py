@@ -26,7 +26,7 @@ from pudistill.pseudo_labels import one_hot
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     """A quarter of the bootstrap is enough here."""
-    monkeypatch.setattr(noise_estimation, "N_BOOTSTRAP", 50)
+    monkeypatch.setattr(noise_estimation, "NOISE_BOOTSTRAPS", 50)
 
 
 def symmetric(n_classes, level):
@@ -415,7 +415,7 @@ def test_a_class_with_few_samples_is_named():
     assert (true == 2).sum() < 10
     first, second = found.warnings
     assert first == "Be careful."
-    assert "of class class 2: too few to say how noisy its labels are" in second
+    assert "of class class 2: too few to estimate how noisy its labels are" in second
 
 
 def test_enough_samples_need_no_warning():

@@ -6,11 +6,11 @@ from hypothesis.extra import numpy as hnp
 
 from pudistill.pseudo_labels import (
     LABEL_TYPES,
+    bayes_rule,
     hard_bootstrap,
     hard_label,
     likelihood,
     one_hot,
-    posterior,
     soft_bootstrap,
 )
 
@@ -97,31 +97,31 @@ def test_without_a_given_label_all_classes_are_equally_likely():
 
 def test_posterior_is_bayes_rule():
     proba = np.array([[0.5, 0.3, 0.2]] * 2)
-    result = posterior(proba, likelihood(T, np.array([0, 1])))
+    result = bayes_rule(proba, likelihood(T, np.array([0, 1])))
     # Called cat: 0.5 · 0.6, 0.3 · 0.1, 0.2 · 1; called dog: 0.5 · 0.4, 0.3 · 0.9, 0.
     expected = [[0.3 / 0.53, 0.03 / 0.53, 0.2 / 0.53], [0.2 / 0.47, 0.27 / 0.47, 0]]
     np.testing.assert_allclose(result, expected, atol=1e-8)
 
 
 def test_posterior_without_a_given_label_is_the_prediction():
-    np.testing.assert_allclose(posterior(TEACHER, likelihood(T, np.full(3, -1))), TEACHER)
+    np.testing.assert_allclose(bayes_rule(TEACHER, likelihood(T, np.full(3, -1))), TEACHER)
 
 
 def test_a_verified_label_wins_over_a_certain_prediction():
     certain = np.array([[1.0, 0.0, 0.0]])
     known = likelihood(T, np.array([0]), np.array([2]))
-    np.testing.assert_array_equal(posterior(certain, known), [[0, 0, 1]])
+    np.testing.assert_array_equal(bayes_rule(certain, known), [[0, 0, 1]])
 
 
 def test_labels_that_say_nothing_change_nothing():
     random = np.full((3, 3), 1 / 3)
-    np.testing.assert_allclose(posterior(TEACHER, likelihood(random, GIVEN)), TEACHER)
+    np.testing.assert_allclose(bayes_rule(TEACHER, likelihood(random, GIVEN)), TEACHER)
 
 
 def test_labels_that_are_always_wrong_in_the_same_way_are_as_good_as_right_ones():
     flips = np.roll(np.eye(3), 1, axis=1)  # class c is called c + 1
     for matrix, given_labels in ((np.eye(3), GIVEN), (flips, (GIVEN + 1) % 3)):
-        result = posterior(TEACHER, likelihood(matrix, given_labels))
+        result = bayes_rule(TEACHER, likelihood(matrix, given_labels))
         np.testing.assert_allclose(result, one_hot(GIVEN, 3))
 
 
@@ -138,10 +138,10 @@ def test_posteriors_are_probabilities_and_know_no_scale(n_classes, seed, scale):
     given_labels = rng.integers(-1, n_classes, 20)
     verified = np.where(rng.random(20) < 0.2, rng.integers(0, n_classes, 20), -1)
     known = likelihood(matrix, given_labels, verified)
-    result = posterior(proba, known)
+    result = bayes_rule(proba, known)
     assert (result >= 0).all()
     np.testing.assert_allclose(result.sum(axis=1), 1)
-    np.testing.assert_allclose(posterior(proba, scale * known), result)
+    np.testing.assert_allclose(bayes_rule(proba, scale * known), result)
     sure = verified >= 0
     np.testing.assert_array_equal(result[sure], one_hot(verified[sure], n_classes))
 
@@ -152,6 +152,6 @@ def test_a_given_label_speaks_for_its_class_where_labels_are_mostly_right(seed, 
     rng = np.random.default_rng(seed)
     matrix = (1 - rate) * np.eye(4) + rate / 4
     proba, given_labels = rng.dirichlet(np.ones(4), 20), rng.integers(4, size=20)
-    result = posterior(proba, likelihood(matrix, given_labels))
+    result = bayes_rule(proba, likelihood(matrix, given_labels))
     rows = np.arange(20)
     assert (result[rows, given_labels] >= proba[rows, given_labels] - 1e-6).all()

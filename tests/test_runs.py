@@ -223,7 +223,7 @@ def test_what_reads_no_given_label_is_picked_up(tmp_path):
     table, stored = first.label_table_, sorted((tmp_path / "units").iterdir())
     kinds = [path.name.split("-")[0] for path in stored]
     assert kinds.count("filter_class") == 3
-    assert kinds.count("train_guides") == 4  # with each of three folds held out, too
+    assert kinds.count("train_noise_free_models") == 4  # with each of three folds held out, too
     again = classifier.fit(X, y, trusted=trusted)
     pd.testing.assert_frame_equal(again.label_table_, table)
     # Given labels are not among the inputs of the filter.

@@ -164,7 +164,7 @@ def test_a_run_without_its_settings_goes_on_by_its_command(undisturbed, copied, 
 
 
 @pytest.mark.parametrize("damage", [truncate, turn_a_bit])
-@pytest.mark.parametrize("kind", ["filter_class", "train_guides", "reference_accuracy"])
+@pytest.mark.parametrize("kind", ["filter_class", "train_noise_free_models", "reference_accuracy"])
 def test_only_a_damaged_stage_is_computed_again(undisturbed, copied, kind, damage):
     (copied / SUMS).unlink()
     units = sorted((copied / "units").iterdir())

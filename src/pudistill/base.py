@@ -1,4 +1,4 @@
-"""What all classifiers of the package have in common: how they predict once they are fitted."""
+"""Base class of the package's classifiers: prediction with the fitted model."""
 
 from typing import Any, ClassVar
 
@@ -12,14 +12,14 @@ from pudistill.validation import check_features
 
 
 class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
-    """A classifier that learned from noisy labels, and predicts with one fitted model.
+    """Base of classifiers that learn from noisy labels and predict with one fitted model.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
         Class labels.
     fitted_model : fitted estimator
-        What predicts, for classes 0 … C - 1; the attribute that subclasses name.
+        The model that `predict` uses, for classes 0 … C - 1; an attribute that subclasses name.
     """
 
     classes_: np.ndarray
@@ -29,7 +29,7 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
 
     @property
     def fitted_model(self) -> Any:
-        """What predicts, for classes 0 … C - 1."""
+        """The model that `predict` uses, for classes 0 … C - 1."""
         check_is_fitted(self, self._model_name)
         return getattr(self, self._model_name)
 
@@ -53,7 +53,7 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
         model = self.fitted_model
         X = check_features(self, X, self._learners(), reset=False)
         if isinstance(X, pd.DataFrame) and not self._fitted_on_frame:
-            X = X.to_numpy()  # a run's model knows the columns, its learner saw an array
+            X = X.to_numpy()  # the run checked the columns; its learner was fitted on an array
         return predict_proba(model, X, len(self.classes_))
 
     def predict(self, X: Any) -> np.ndarray:
@@ -78,5 +78,5 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
         return tags
 
     def _learners(self) -> list:
-        """List the learners, which decide what samples may be; None where the data decide."""
+        """List the learners, which decide how samples are checked; None for the default one."""
         return [self.estimator]

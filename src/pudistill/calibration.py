@@ -1,4 +1,4 @@
-"""Calibration of predictions: a temperature, and the weights of a mixture, by likelihood."""
+"""Calibration of predictions: temperatures and mixture weights, by maximum likelihood."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 
-# Standard deviation of the logarithm of a temperature, before any sample was seen.
+# Prior standard deviation of the logarithm of a temperature.
 PRIOR_SPREAD = 0.5
-LARGEST = 3.0
-SMALLEST_PROBA = 1e-12
+LARGEST_LOG = 3.0  # of a temperature, either way
+SMALLEST_PROBA = 1e-12  # added before a logarithm is taken
 MIXTURE_STEPS = 100
 
 
@@ -21,14 +21,14 @@ class Temperature:
     Attributes
     ----------
     sharpness : float
-        Above 1 for predictions that were not sure enough, below 1 for ones that were too sure.
+        Above 1 for underconfident predictions, below 1 for overconfident ones.
     spread : float
         Standard error of its logarithm.
 
     References
     ----------
     C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On Calibration of Modern Neural Networks", ICML
-    2017. The sharpness is one over its temperature.
+    2017. The sharpness is the inverse of their temperature.
 
     Examples
     --------
@@ -43,15 +43,15 @@ class Temperature:
 
     @classmethod
     def fit(cls, proba: np.ndarray, known: np.ndarray) -> "Temperature":
-        """Fit by maximum likelihood, held near 1 where there are few samples.
+        """Fit by maximum a posteriori: close to 1 if there are few samples.
 
         Parameters
         ----------
         proba : ndarray of shape (n_samples, n_classes)
             Predictions for samples that were not trained on.
         known : ndarray of shape (n_samples, n_classes)
-            Likelihood of what is known of their labels, as from `pseudo_labels.likelihood`: one-hot
-            rows where that is the class.
+            Likelihood of their labels for each true class, as from `pseudo_labels.likelihood`:
+            one-hot rows of verified labels.
         """
         log_proba = np.log(proba + SMALLEST_PROBA)
 
@@ -59,7 +59,7 @@ class Temperature:
             fitted = softmax(np.exp(log_sharpness) * log_proba, axis=1)
             return -log_likelihood(fitted, known).sum() + 0.5 * (log_sharpness / PRIOR_SPREAD) ** 2
 
-        best = minimize_scalar(loss, bounds=(-LARGEST, LARGEST), method="bounded").x
+        best = minimize_scalar(loss, bounds=(-LARGEST_LOG, LARGEST_LOG), method="bounded").x
         step = 0.05
         curvature = (loss(best + step) - 2 * loss(best) + loss(best - step)) / step**2
         return cls(float(np.exp(best)), float(1 / np.sqrt(max(curvature, PRIOR_SPREAD**-2))))
@@ -69,17 +69,16 @@ class Temperature:
         return softmax(self.sharpness * np.log(proba + SMALLEST_PROBA), axis=1)
 
     def residual(self, rng: np.random.Generator) -> "Temperature":
-        """Draw a temperature by which calibrated predictions may still be off."""
+        """Draw a random error of the calibration, as a temperature for calibrated predictions."""
         return Temperature(float(np.exp(rng.normal(0, self.spread))), self.spread)
 
 
 def mixture_weights(
     predictions: Sequence[np.ndarray], known: np.ndarray, prior: Sequence[float] | float = 1.0
 ) -> np.ndarray:
-    """Find how much to believe each of several predictions.
+    """Fit the weights of a mixture of several predictions.
 
-    The weights maximise the likelihood of what is known, as if a few samples more had spoken for
-    each prediction.
+    The weights maximise the likelihood of the labels, with a Dirichlet prior.
 
     Parameters
     ----------
@@ -88,12 +87,12 @@ def mixture_weights(
     known : ndarray of shape (n_samples, n_classes)
         As for `Temperature.fit`.
     prior : float or sequence of float of length n_predictions, default=1.0
-        How many samples speak for each beforehand.
+        Parameters of the prior, less 1: as if this many samples more spoke for each prediction.
 
     Returns
     -------
     weights : ndarray of shape (n_predictions,)
-        Their shares in the best mixture, which are positive and sum to 1.
+        Positive weights that sum to 1.
 
     Examples
     --------
@@ -104,15 +103,16 @@ def mixture_weights(
     [0.01, 0.99]
     """
     likelihoods = np.array([(proba * known).sum(axis=1) for proba in predictions]) + SMALLEST_PROBA
-    spoken = np.broadcast_to(np.asarray(prior, dtype=float), len(predictions))
-    weights = spoken / spoken.sum()
+    prior_counts = np.broadcast_to(np.asarray(prior, dtype=float), len(predictions))
+    weights = prior_counts / prior_counts.sum()
     for _ in range(MIXTURE_STEPS):
-        shares = weights[:, None] * likelihoods
-        shares /= shares.sum(axis=0)
-        weights = (shares.sum(axis=1) + spoken) / (len(known) + spoken.sum())
+        responsibility = weights[:, None] * likelihoods
+        responsibility /= responsibility.sum(axis=0)
+        counts = responsibility.sum(axis=1) + prior_counts
+        weights = counts / (len(known) + prior_counts.sum())
     return weights
 
 
 def log_likelihood(proba: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Log-likelihood of what is known of each label under predictions: shape (n_samples,)."""
+    """Compute the log-likelihood of each sample's label under predictions: shape (n_samples,)."""
     return np.log((proba * known).sum(axis=1) + SMALLEST_PROBA)

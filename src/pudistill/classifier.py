@@ -18,9 +18,15 @@ from pudistill.distillation import average_proba, train_student, train_teachers
 from pudistill.exceptions import InputError
 from pudistill.learners import default_learner, needs_calibration, normalised, rows_in_order
 from pudistill.model_selection import deal_folds
-from pudistill.noise_aware import Preparation, learn_and_compare, prepare
+from pudistill.noise_aware import (
+    NoiseFreeStage,
+    Outcome,
+    Problem,
+    learn_and_ship,
+    run_noise_free_stage,
+)
 from pudistill.noise_estimation import NoiseEstimate
-from pudistill.pseudo_labels import LABEL_TYPES, SMALLEST_PROBA, one_hot
+from pudistill.pseudo_labels import LABEL_TYPES, PROBA_FLOOR, one_hot
 from pudistill.pu_filter import (
     DEFAULT_MIN_VOTES,
     DEFAULT_THRESHOLD,
@@ -50,16 +56,16 @@ class PUDistillClassifier(NoisyLabelClassifier):
 
     A tiered positive-unlabeled filter grows a clean set out of the noisy samples without reading
     their labels, teachers learn from it, and a student learns from all samples (paper, Algorithm
-    1). How the student is told about a noisy sample is what the two methods differ in; see Notes.
+    1). The two methods differ in the targets that the student learns for noisy samples; see Notes.
 
     Parameters
     ----------
     estimator : classifier, default=None
-        Any scikit-learn-compatible classifier, used where the next three say nothing. ``None``:
+        Any scikit-learn-compatible classifier, used where the next three are None. ``None``:
         logistic regression on scaled features, a `TorchClassifier` for pictures. One that takes no
         sample weights learns one label a sample, drawn from its pseudo-label.
     filter_estimator, teacher, student : classifier, default=None
-        What the filter's members, the teachers and the student are. ``None``: `estimator`.
+        Templates of the filter's members, the teachers and the student. ``None``: `estimator`.
     method : {"default", "paper"}, default="default"
         ``"paper"``: Algorithm 1 as it is written, with `min_confidence`, `blend` and `label_type`.
         ``"default"``: one setting for every noise level, which needs none of the three.
@@ -74,23 +80,23 @@ class PUDistillClassifier(NoisyLabelClassifier):
         Votes that a sample needs, `θ`: a count, or a fraction of `n_members`. "auto": 0.95 for the
         paper's method, else chosen for each class.
     target_precision : float in (0, 1), default=0.95
-        Share of right labels that each class's clean set is to have, where the filter chooses.
+        Precision of each class's clean set that the filter aims at where it chooses the rule.
     min_confidence : float in [0, 1], default=0.7
-        Teachers are listened to from this probability on, `η`. The paper's method only, as the
-        next two.
+        Pseudo-labels follow the teachers from this probability on, `η`. The paper's method only,
+        as the next two.
     blend : float in [0, 1], default=0.5
-        The teachers' share of a pseudo-label, `λ`.
+        Weight of the teachers in a pseudo-label, `λ`.
     label_type : {"soft_bootstrap", "hard_bootstrap", "hard_label"}, default="soft_bootstrap"
         The kind of pseudo-label: equations 4 and 5, their hard variant, or equation 6.
     n_teachers : int or "auto", default="auto"
-        Teachers, `N_t`; "auto": one on all of the clean set, or by the paper's method five on
-        balanced subsets of it where it is not balanced.
+        Number of teachers, `N_t`; "auto": one on all of the clean set; with the paper's method five
+        on balanced subsets if the clean set is not balanced.
     transition_matrix : array-like of shape (n_classes, n_classes), default=None
-        ``T[c, j] = P(given = j | true = c)``, for the rare case that it is known. Default method
-        only, as the next one.
+        ``T[c, j] = P(given = j | true = c)``, if it is known, which is rare. Default method only,
+        as the next one.
     compare : bool, default=True
-        Whether to hold trusted samples out, in turn, to judge the student and what the user had
-        without it, ship the best and say how good it is. It takes several times as long as not to.
+        Whether to hold out trusted samples, in turn, to compare the student with simpler models,
+        ship the best one and estimate its accuracy. It takes several times as long.
     tol : float or None, default=0.01
         Stop the filter for a class when its clean set changes by at most this fraction of its
         size, or, where the rule is "auto", grows by no more; ``None`` runs all iterations, as in
@@ -99,9 +105,9 @@ class PUDistillClassifier(NoisyLabelClassifier):
         Whether members of the filter that are networks share their layers, as
         :class:`TieredPUFilter` explains. "auto": with the default method.
     n_jobs : int, default=None
-        Members or teachers trained at the same time, as in joblib.
+        Number of models trained at the same time, as in joblib.
     memory : str or object with the joblib.Memory interface, default=None
-        Where to keep the filter's results, keyed by all that they are computed from.
+        Cache for the results of long computations, keyed by all their inputs.
     random_state : int, RandomState instance or None, default=None
         Decides everything random; an int makes two fits on CPU identical.
 
@@ -116,31 +122,31 @@ class PUDistillClassifier(NoisyLabelClassifier):
     teacher_proba_ : ndarray of shape (n_noisy, n_classes)
         The teachers' average prediction for the noisy samples, `f_t`.
     targets_ : ndarray of shape (n_samples, n_classes)
-        What the student learned from: verified labels, and pseudo-labels of all other samples.
+        Targets of the student: verified labels, and pseudo-labels of all other samples.
     student_ : fitted estimator
-        The student, or what is shipped in its place; it predicts.
+        The model that `predict` uses: the student, or the candidate shipped in its place.
     noise_ : NoiseEstimate or None
-        How noisy the given labels are: ``transition_matrix``, ``rate``, ``class_rate`` and their
-        intervals. This and the next four are of the default method, and None where `method` is
+        Noise in the given labels: ``transition_matrix``, ``rate``, ``class_rate`` and their
+        intervals. This and the next four belong to the default method, and are None if `method` is
         "paper" or all samples are trusted.
     comparison_ : Comparison or None
-        How the candidates did on held-out trusted samples, what is shipped, and why.
+        Results of the candidates on held-out trusted samples, the shipped one, and why.
     shipped_ : {"mixture", "student", "teacher", "trusted_only", "given_labels"} \
             or None
-        Which candidate `student_` is; a mixture is that of the student, its guides and training on
-        the given labels.
+        The candidate that `student_` is. The mixture is that of the student, the models that have
+        read no noisy label, and a model of the given labels.
     expected_accuracy_ : ExpectedAccuracy or None
         ``value``, ``interval`` (95 %) and ``n``; None without `compare`.
     adapted_ : dict of str to float, or None
-        What became of quantities that adapt to the data: rounds, how far the student is believed
-        beside its guides, and how much each had to be sharpened.
+        Values of the quantities that adapt to the data: number of rounds, weights in the mixtures,
+        and sharpness of each calibration.
     label_table_ : DataFrame
         A row per sample: ``given``, ``trusted``, ``label`` (the corrected one), ``changed``,
         ``source`` ("trusted", "filter", "teacher", "student" or "given"), ``confidence`` (the
         probability of `label` according to teachers or student; 1 where trusted) and ``votes`` (of
         the filter's members for `label`; missing where voting stopped early).
     n_iter_ : int
-        Iterations of the class for which the filter took most; 1 if there was nothing to filter.
+        Largest number of iterations of the filter for a class; 1 if there was nothing to filter.
     n_features_in_ : int
         Number of features.
 
@@ -149,8 +155,8 @@ class PUDistillClassifier(NoisyLabelClassifier):
     The default method estimates the transition matrix `T` by maximum likelihood under calibrated
     predictions, combines given labels and predictions by Bayes' rule, trains a student on the
     result, and repeats this with the student's cross-fitted predictions. A network does the same in
-    one training, whose loss is the likelihood of the given label. What no noisy label is read for
-    (filter, teachers, a model of the trusted samples) only makes the first guess.
+    one training, whose loss is the likelihood of the given label. The models that read no noisy
+    label (filter, teachers, a model of the trusted samples) only make the first guess.
 
     See Also
     --------
@@ -250,8 +256,8 @@ class PUDistillClassifier(NoisyLabelClassifier):
         y : array-like of shape (n_samples,)
             Given labels; a missing value (NaN, None, NA) where a sample has none.
         trusted : array-like of shape (n_samples,), default=None
-            Which labels are known to be right: a boolean mask, or the verified labels with a
-            missing value for samples that nobody verified. ``None``: all, with a warning.
+            The labels that are known to be right: a boolean mask, or the verified labels with a
+            missing value for samples that are not verified. ``None``: all, with a warning.
 
         Returns
         -------
@@ -265,7 +271,8 @@ class PUDistillClassifier(NoisyLabelClassifier):
         """
         X, labels = check_samples(self, X, y, trusted, self._learners())
         with keeping(self.memory):
-            return self._fit_teachers(X, labels)._fit_student(X, labels)
+            self._fit_teachers(X, labels)  # lines 1-12
+            return self._fit_student(X, labels)  # lines 13-14
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit_teachers(
@@ -295,158 +302,8 @@ class PUDistillClassifier(NoisyLabelClassifier):
         with keeping(self.memory):
             return self._fit_student(X, labels)
 
-    def _fit_teachers(self, X: Any, labels: Labels, eval_set: Any = None) -> "PUDistillClassifier":
-        for name in LEARNED_BY_STUDENT:  # of an earlier fit
-            self.__dict__.pop(name, None)
-        self._fitted_on_frame = isinstance(X, pd.DataFrame)
-        self._ready: Preparation | None = None
-        self._check_calibration(X, labels)
-        seed = check_random_state(self.random_state).randint(2**31 - 1, size=3)
-        self._student_seed = int(seed[2])
-        self.filter_ = TieredPUFilter(
-            self._learner(FILTER, X),
-            n_members=self.n_members,
-            max_iter=self.max_iter,
-            threshold=self._for_filter("threshold", DEFAULT_THRESHOLD),
-            min_votes=self._for_filter("min_votes", DEFAULT_MIN_VOTES),
-            target_precision=self.target_precision,
-            tol=self.tol,
-            share_trunk=(
-                self.method == "default" if self.share_trunk == "auto" else bool(self.share_trunk)
-            ),
-            n_jobs=self.n_jobs,
-            memory=self.memory,
-            random_state=int(seed[0]),
-        )._fit_checked(X, labels.classes, labels.verified, eval_set)
-        self.classes_ = labels.classes
-        self.n_iter_ = max(1, self.filter_.n_iter_.max())
-        self._verified = labels.verified
-        noisy = np.flatnonzero(~labels.trusted)
-        if len(noisy) == 0:  # there is nobody to teach: P = D_c = D
-            self.teachers_, self.teacher_proba_ = [], np.zeros((0, labels.n_classes))
-            return self
-        if self.method == "default":
-            self._ready = self._prepared(X, labels, int(seed[1]))
-            guides = self._ready.guides[0]
-            self.teachers_ = guides.models.get("teacher", [])
-            models = guides.models[guides.of("teacher")]
-            predicting = [delayed(average_proba)(models, X, labels.n_classes, noisy)]
-            shape = (len(noisy), labels.n_classes)
-            (self.teacher_proba_,) = rows_in_order(predicting, 1, shape)
-            return self
-        self.teachers_ = train_teachers(
-            self._learner(TEACHER, X),
-            X,
-            self.filter_.clean_labels_,
-            labels.n_classes,
-            n_teachers=self.n_teachers,
-            n_jobs=self.n_jobs,
-            seed=int(seed[1]),
-        )
-        self.teacher_proba_ = average_proba(self.teachers_, X, labels.n_classes, noisy)
-        return self
-
-    def _for_filter(self, name: str, default: float) -> Any:
-        value = getattr(self, name)
-        return default if self.method == "paper" and value == "auto" else value
-
-    def _prepared(self, X: Any, labels: Labels, seed: int) -> Preparation:
-        """Train all that reads no noisy label, with and without folds of trusted samples."""
-        folds, team_labels = self.filter_.folds_, self.filter_.team_labels_
-        if folds.max() < 0:  # a rule that was given needs no teams: a held-out fold has no filter
-            folds = deal_folds(labels.verified, N_TEAMS, seed)
-            team_labels = np.tile(labels.verified, (N_TEAMS, 1))
-            team_labels[folds == np.arange(N_TEAMS)[:, None]] = MISSING
-        return prepare(
-            X,
-            labels,
-            self.filter_.clean_labels_,
-            team_labels,
-            folds,
-            self._learner(TEACHER, X),
-            self._learner(STUDENT, X),
-            n_teachers=self.n_teachers,
-            compare=self.compare,
-            n_jobs=self.n_jobs,
-            seed=seed,
-        )
-
-    def _fit_student(self, X: Any, labels: Labels) -> "PUDistillClassifier":
-        self._check_same_trusted(labels)
-        if self.method == "default" and not labels.trusted.all():
-            return self._fit_noise_aware(X, labels)
-        self.noise_: NoiseEstimate | None = None
-        self.comparison_: Comparison | None = None
-        self.shipped_: str | None = None
-        self.expected_accuracy_: ExpectedAccuracy | None = None
-        self.adapted_: dict[str, float] | None = None
-        self.targets_ = self._pseudo_labels(labels)  # line 13
-        self.student_ = train_student(  # line 14
-            self._learner(STUDENT, X), X, self.targets_, seed=self._student_seed
-        )
-        self.label_table_ = paper_label_table(
-            labels,
-            self.filter_.clean_labels_,
-            self.filter_.votes_,
-            self.teacher_proba_,
-            self.min_confidence,
-            index=getattr(X, "index", None),
-        )
-        return self
-
-    def _check_calibration(self, X: Any, labels: Labels) -> None:
-        """Refuse a class of one sample early, where scores are to be made probabilities."""
-        sizes = np.bincount(labels.verified[labels.trusted], minlength=labels.n_classes)
-        for role in (FILTER, TEACHER, STUDENT):
-            learner = self._learner(role, X)
-            if sizes.min() < 2 and needs_calibration(learner):
-                raise InputError(
-                    f"Class {labels.classes.tolist()[sizes.argmin()]!r} has one trusted sample, "
-                    f"too few to turn the scores of {type(learner).__name__} into probabilities: "
-                    "verify one more, or use a learner with predict_proba."
-                )
-
-    def _fit_noise_aware(self, X: Any, labels: Labels) -> "PUDistillClassifier":
-        if self._ready is None:
-            raise InputError(
-                'The teachers were fitted with method="paper": call fit_teachers again for '
-                'method="default".'
-            )
-        outcome = learn_and_compare(
-            X,
-            labels,
-            self._ready,
-            self._learner(STUDENT, X),
-            transition_matrix=self._checked_transition_matrix(labels),
-            n_jobs=self.n_jobs,
-            seed=self._student_seed,
-        )
-        self.targets_ = outcome.lesson.targets
-        self.student_ = outcome.model
-        self.noise_ = outcome.noise
-        self.comparison_ = outcome.comparison
-        self.shipped_ = outcome.comparison.shipped
-        self.expected_accuracy_ = outcome.comparison.expected_accuracy
-        self.adapted_ = outcome.adapted
-        self.label_table_ = label_table(
-            labels, self.targets_, self.filter_.votes_, index=getattr(X, "index", None)
-        )
-        return self
-
-    def _checked_transition_matrix(self, labels: Labels) -> np.ndarray | None:
-        if self.transition_matrix is None:
-            return None
-        T = np.asarray(self.transition_matrix, dtype=float)
-        shape = (labels.n_classes, labels.n_classes)
-        if T.shape != shape or not (T >= 0).all() or not np.allclose(T.sum(axis=1), 1):
-            raise InputError(
-                f"transition_matrix has shape {T.shape}: it must have shape {shape}, no negative "
-                "entry, and rows that sum to 1."
-            )
-        return np.maximum(T, SMALLEST_PROBA)
-
     def pseudo_labels(self, y: Any, trusted: Any = None) -> np.ndarray:
-        """Run line 13 of Algorithm 1: say what the paper's student would learn from given labels.
+        """Run line 13 of Algorithm 1: compute the paper's pseudo-labels for given labels.
 
         Parameters
         ----------
@@ -461,6 +318,164 @@ class PUDistillClassifier(NoisyLabelClassifier):
         check_is_fitted(self, "teachers_")
         return self._pseudo_labels(check_labels(y, trusted))
 
+    def _fit_teachers(self, X: Any, labels: Labels, eval_set: Any = None) -> "PUDistillClassifier":
+        """Run lines 1-12 of Algorithm 1 on checked samples."""
+        for name in LEARNED_BY_STUDENT:  # of an earlier fit
+            self.__dict__.pop(name, None)
+        self._noise_free: NoiseFreeStage | None = None
+        self._fitted_on_frame = isinstance(X, pd.DataFrame)
+        self._check_calibration(X, labels)
+        seeds = check_random_state(self.random_state).randint(2**31 - 1, size=3).tolist()
+        filter_seed, teacher_seed, self._student_seed = seeds
+
+        # Lines 1-10: the filter grows the augmented clean set P, class by class.
+        self.filter_ = self._new_filter(X, filter_seed)._fit_checked(
+            X, labels.classes, labels.verified, eval_set
+        )
+        self.classes_, self._verified = labels.classes, labels.verified
+        self.n_iter_ = max(1, self.filter_.n_iter_.max())
+
+        # Lines 11-12: teachers learn from P.
+        noisy = np.flatnonzero(~labels.trusted)
+        if len(noisy) == 0:  # the student will learn verified labels only
+            self.teachers_, self.teacher_proba_ = [], np.zeros((0, labels.n_classes))
+        elif self.method == "paper":
+            self.teachers_ = train_teachers(
+                self._learner(TEACHER, X),
+                X,
+                self.filter_.clean_labels_,
+                labels.n_classes,
+                n_teachers=self.n_teachers,
+                n_jobs=self.n_jobs,
+                seed=teacher_seed,
+            )
+            self.teacher_proba_ = average_proba(self.teachers_, X, labels.n_classes, noisy)
+        else:
+            # The default method trains other models that read no noisy label as well.
+            self._noise_free = self._run_noise_free_stage(self._problem(X, labels, teacher_seed))
+            models = self._noise_free.models[0]
+            self.teachers_ = models.models.get("teacher", [])
+            predicting = delayed(average_proba)(
+                models.members("teacher"), X, labels.n_classes, noisy
+            )
+            shape = (len(noisy), labels.n_classes)
+            (self.teacher_proba_,) = rows_in_order([predicting], 1, shape)
+        return self
+
+    def _fit_student(self, X: Any, labels: Labels) -> "PUDistillClassifier":
+        """Run lines 13-14 of Algorithm 1 on checked samples."""
+        self._check_same_trusted(labels)
+        index = getattr(X, "index", None)
+        if self.method == "default" and not labels.trusted.all():
+            # Lines 13-14, with posterior labels in place of pseudo-labels: see `learn_and_ship`.
+            outcome = self._learn_and_ship(X, labels)
+            self.targets_: np.ndarray = outcome.student_fit.targets
+            self.student_: Any = outcome.model
+            self.noise_: NoiseEstimate | None = outcome.noise
+            self.comparison_: Comparison | None = outcome.comparison
+            self.shipped_: str | None = outcome.comparison.shipped
+            self.expected_accuracy_: ExpectedAccuracy | None = outcome.comparison.expected_accuracy
+            self.adapted_: dict[str, float] | None = outcome.adapted
+            self.label_table_ = label_table(labels, self.targets_, self.filter_.votes_, index)
+            return self
+
+        # Line 13: pseudo-labels blend given labels and teachers.
+        self.targets_ = self._pseudo_labels(labels)
+        # Line 14: the student learns from them.
+        self.student_ = train_student(
+            self._learner(STUDENT, X), X, self.targets_, seed=self._student_seed
+        )
+        self.noise_ = self.comparison_ = self.shipped_ = None
+        self.expected_accuracy_ = self.adapted_ = None
+        self.label_table_ = paper_label_table(
+            labels,
+            self.filter_.clean_labels_,
+            self.filter_.votes_,
+            self.teacher_proba_,
+            self.min_confidence,
+            index,
+        )
+        return self
+
+    def _new_filter(self, X: Any, seed: int) -> TieredPUFilter:
+        """Make the filter with this classifier's settings; the paper's rule for its method."""
+        threshold, min_votes, is_paper = self.threshold, self.min_votes, self.method == "paper"
+        if is_paper:
+            threshold = DEFAULT_THRESHOLD if threshold == "auto" else threshold
+            min_votes = DEFAULT_MIN_VOTES if min_votes == "auto" else min_votes
+        return TieredPUFilter(
+            self._learner(FILTER, X),
+            n_members=self.n_members,
+            max_iter=self.max_iter,
+            threshold=threshold,
+            min_votes=min_votes,
+            target_precision=self.target_precision,
+            tol=self.tol,
+            share_trunk=not is_paper if self.share_trunk == "auto" else bool(self.share_trunk),
+            n_jobs=self.n_jobs,
+            memory=self.memory,
+            random_state=seed,
+        )
+
+    def _problem(self, X: Any, labels: Labels, seed: int) -> Problem:
+        return Problem(X, labels, self._learner(STUDENT, X), self.n_jobs, seed)
+
+    def _run_noise_free_stage(self, problem: Problem) -> NoiseFreeStage:
+        """Train all models that read no noisy label, with and without folds held out."""
+        folds, team_labels = self.filter_.folds_, self.filter_.team_labels_
+        if folds.max() < 0:
+            # A filter with a given rule has no teams: without a fold there is no clean set either.
+            verified = problem.labels.verified
+            folds = deal_folds(verified, N_TEAMS, problem.seed)
+            team_labels = np.tile(verified, (N_TEAMS, 1))
+            team_labels[folds == np.arange(N_TEAMS)[:, None]] = MISSING
+        return run_noise_free_stage(
+            problem,
+            self.filter_.clean_labels_,
+            team_labels,
+            folds,
+            teacher=self._learner(TEACHER, problem.X),
+            n_teachers=self.n_teachers,
+            compare=self.compare,
+        )
+
+    def _learn_and_ship(self, X: Any, labels: Labels) -> Outcome:
+        if self._noise_free is None:
+            raise InputError(
+                'The teachers were fitted with method="paper": call fit_teachers again for '
+                'method="default".'
+            )
+        return learn_and_ship(
+            self._problem(X, labels, self._student_seed),
+            self._noise_free,
+            transition_matrix=self._checked_transition_matrix(labels.n_classes),
+        )
+
+    def _pseudo_labels(self, labels: Labels) -> np.ndarray:
+        """Compute line 13 of Algorithm 1 for checked labels."""
+        self._check_same_trusted(labels)
+        clean_labels = self.filter_.clean_labels_
+        corrected = np.where(clean_labels == MISSING, labels.given, clean_labels)
+        blend = partial(
+            LABEL_TYPES[self.label_type], min_confidence=self.min_confidence, blend=self.blend
+        )
+        noisy = ~labels.trusted
+        targets = one_hot(labels.verified, labels.n_classes)
+        targets[noisy] = rowwise(blend, self.teacher_proba_, corrected[noisy])
+        return targets
+
+    def _check_calibration(self, X: Any, labels: Labels) -> None:
+        """Refuse a class of one trusted sample if a learner's scores have to be calibrated."""
+        sizes = np.bincount(labels.verified[labels.trusted], minlength=labels.n_classes)
+        for role in (FILTER, TEACHER, STUDENT):
+            learner = self._learner(role, X)
+            if sizes.min() < 2 and needs_calibration(learner):
+                raise InputError(
+                    f"Class {labels.classes.tolist()[sizes.argmin()]!r} has one trusted sample, "
+                    f"too few to turn the scores of {type(learner).__name__} into probabilities: "
+                    "verify one more, or use a learner with predict_proba."
+                )
+
     def _check_same_trusted(self, labels: Labels) -> None:
         same_classes = labels.classes.tolist() == self.classes_.tolist()
         if not (same_classes and np.array_equal(labels.verified, self._verified)):
@@ -469,17 +484,17 @@ class PUDistillClassifier(NoisyLabelClassifier):
                 "with: call fit_teachers, or fit, again."
             )
 
-    def _pseudo_labels(self, labels: Labels) -> np.ndarray:
-        self._check_same_trusted(labels)
-        clean_labels = self.filter_.clean_labels_
-        corrected = np.where(clean_labels == MISSING, labels.given, clean_labels)
-        targets = one_hot(labels.verified, labels.n_classes)
-        blend = partial(
-            LABEL_TYPES[self.label_type], min_confidence=self.min_confidence, blend=self.blend
-        )
-        noisy = ~labels.trusted
-        targets[noisy] = rowwise(blend, self.teacher_proba_, corrected[noisy])
-        return targets
+    def _checked_transition_matrix(self, n_classes: int) -> np.ndarray | None:
+        if self.transition_matrix is None:
+            return None
+        T = np.asarray(self.transition_matrix, dtype=float)
+        shape = (n_classes, n_classes)
+        if T.shape != shape or not (T >= 0).all() or not np.allclose(T.sum(axis=1), 1):
+            raise InputError(
+                f"transition_matrix has shape {T.shape}: it must have shape {shape}, no negative "
+                "entry, and rows that sum to 1."
+            )
+        return np.maximum(T, PROBA_FLOOR)
 
     def _learners(self) -> list:
         """Learners for filter, teachers and student; None where the data decide."""

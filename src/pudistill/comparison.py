@@ -1,4 +1,7 @@
-"""Never lose: compare what could be shipped on trusted samples that it was not trained on."""
+"""Comparison of all candidates on held-out trusted samples, so that the best one is shipped.
+
+The candidate that is shipped is the model that `predict` uses.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,13 +10,13 @@ from typing import Any
 import numpy as np
 from scipy.stats import beta
 
-# What is shipped unless another candidate is better beyond doubt: the first of these that there is.
+# The first of these candidates that exists is shipped unless another one is clearly better.
 FAVOURITES = ("mixture", "student")
-# Another candidate must lead by so many standard errors of the difference.
+# Standard errors of the difference by which another candidate must lead.
 LEAD = 2.0
-N_BOOTSTRAP = 500
+ACCURACY_BOOTSTRAPS = 500
 LEVEL = 0.95
-WORDS = {
+DESCRIPTIONS = {
     "mixture": "the student in a mixture",
     "student": "the student",
     "teacher": "the teacher",
@@ -24,16 +27,16 @@ WORDS = {
 
 @dataclass(frozen=True)
 class ExpectedAccuracy:
-    """Accuracy to expect on new samples.
+    """Expected accuracy on new samples.
 
     Attributes
     ----------
     value : float in [0, 1]
-        Estimate, corrected for having chosen the best of several candidates on the same samples.
+        Estimate, corrected for the choice of the best of several candidates on the same samples.
     interval : tuple of two floats
         95 % interval.
     n : int
-        Trusted samples that it was measured on, none of which was trained on.
+        Number of held-out trusted samples that it was measured on.
     """
 
     value: float
@@ -43,18 +46,18 @@ class ExpectedAccuracy:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Which candidate is shipped, and why.
+    """Results of all candidates, and the choice of the one that is shipped.
 
     Attributes
     ----------
     shipped : str
-        Name of the candidate.
+        Name of the candidate that is shipped.
     why : str
-        A sentence.
+        The reason, in one sentence.
     candidates : list of dict
         ``name``, ``accuracy`` and ``log_loss`` of each, on the held-out samples.
     expected_accuracy : ExpectedAccuracy or None
-        Of the candidate that is shipped; None if nothing was held out.
+        Expected accuracy of the candidate that is shipped; None if nothing was held out.
     """
 
     shipped: str
@@ -64,16 +67,16 @@ class Comparison:
 
 
 def compare(proba: dict[str, np.ndarray], labels: np.ndarray, *, seed: int) -> Comparison:
-    """Choose among candidates by what they predict for held-out trusted samples.
+    """Choose among candidates by their predictions for held-out trusted samples.
 
-    The student, or its mixture with its guides, is shipped unless another one is more accurate by
-    more than two standard errors of the paired difference: a handful of trusted samples must not
-    decide by chance.
+    The student, or the mixture with other models, is shipped unless another candidate is more
+    accurate by more than two standard errors of the paired difference: a handful of trusted samples
+    must not decide by chance.
 
     Parameters
     ----------
     proba : dict of str to ndarray of shape (n_held_out, n_classes)
-        Predictions of each candidate, made by models that the samples were held out from.
+        Predictions of each candidate, by models that were not trained on these samples.
     labels : ndarray of shape (n_held_out,), int
         Verified labels.
     seed : int
@@ -114,7 +117,7 @@ def compare(proba: dict[str, np.ndarray], labels: np.ndarray, *, seed: int) -> C
 
 
 def unjudged(classes: np.ndarray, held_out: np.ndarray) -> str | None:
-    """Say which classes no held-out sample speaks for.
+    """Make the warning about classes that have no held-out sample.
 
     Parameters
     ----------
@@ -125,8 +128,8 @@ def unjudged(classes: np.ndarray, held_out: np.ndarray) -> str | None:
 
     Returns
     -------
-    sentence : str or None
-        None if there is none, or if nothing was held out at all.
+    warning : str or None
+        None if there is no such class, or if nothing was held out at all.
     """
     names = np.delete(classes, np.unique(held_out)).tolist()
     if len(held_out) == 0 or not names:
@@ -139,12 +142,12 @@ def unjudged(classes: np.ndarray, held_out: np.ndarray) -> str | None:
 
 
 def favourite(candidates: Iterable[str]) -> str:
-    """Name the candidate that needs no proof."""
+    """Return the candidate that is shipped unless another one is clearly better."""
     return next(name for name in FAVOURITES if name in candidates)
 
 
 def choose(correct: dict[str, np.ndarray]) -> str:
-    """Name the candidate to ship; `correct` says which held-out samples each gets right."""
+    """Return the candidate to ship, by the held-out samples that each predicts correctly."""
     default = favourite(correct)
     best = max(correct, key=lambda name: correct[name].mean())
     lead = correct[best].astype(float) - correct[default]
@@ -152,26 +155,26 @@ def choose(correct: dict[str, np.ndarray]) -> str:
 
 
 def _corrected_accuracy(correct: dict[str, np.ndarray], rng: np.random.Generator) -> float:
-    """Estimate the accuracy of whom `choose` chooses, on samples that did not choose.
+    """Estimate the accuracy of the chosen candidate on samples that were not used to choose it.
 
     I. Tsamardinos, E. Greasidou, G. Borboudakis, "Bootstrapping the out-of-sample predictions for
     efficient and accurate cross-validation", Machine Learning 107 (2018).
     """
     n = len(correct[favourite(correct)])
     values = []
-    for _ in range(N_BOOTSTRAP):
+    for _ in range(ACCURACY_BOOTSTRAPS):
         drawn = rng.integers(n, size=n)
-        left = np.setdiff1d(np.arange(n), drawn)
-        if len(left):
+        others = np.setdiff1d(np.arange(n), drawn)
+        if len(others):
             chosen = choose({name: hits[drawn] for name, hits in correct.items()})
-            values.append(correct[chosen][left].mean())
+            values.append(correct[chosen][others].mean())
     return float(np.mean(values)) if values else float(correct[choose(correct)].mean())
 
 
 def exact_interval(share: float, n: int) -> tuple[float, float]:
-    """Return the exact 95 % interval for a share that was measured on `n` samples.
+    """Compute the exact (Clopper-Pearson) 95 % interval of a share measured on `n` samples.
 
-    Clopper's and Pearson's. Others are narrower, and near 1, where accuracies are, too narrow.
+    Other intervals are too narrow near 1, where accuracies are.
 
     Examples
     --------
@@ -186,6 +189,7 @@ def exact_interval(share: float, n: int) -> tuple[float, float]:
 
 
 def _why(shipped: str, correct: dict[str, np.ndarray]) -> str:
+    """Give the reason of the choice: a comparison with the best of the other candidates."""
     accuracy = {name: hits.mean() for name, hits in correct.items()}
     others = {
         name: value
@@ -193,15 +197,15 @@ def _why(shipped: str, correct: dict[str, np.ndarray]) -> str:
         if name != shipped and not {name, shipped} <= set(FAVOURITES)
     }
     if not others:
-        return f"There was nothing to compare {WORDS[shipped]} with."
+        return f"There was nothing to compare {DESCRIPTIONS[shipped]} with."
     best = max(others, key=lambda name: others[name])
-    told = (
-        f"{WORDS[shipped]} got {accuracy[shipped]:.1%} of the held-out trusted samples right, "
-        f"{WORDS[best]} {others[best]:.1%}"
+    sentence = (
+        f"{DESCRIPTIONS[shipped]} got {accuracy[shipped]:.1%} of the held-out trusted samples "
+        f"right, {DESCRIPTIONS[best]} {others[best]:.1%}"
     )
-    told = told[0].upper() + told[1:]
+    sentence = sentence[0].upper() + sentence[1:]
     if others[best] > accuracy[shipped]:
-        return f"{told}, which is too small a lead to be more than chance."
+        return f"{sentence}, which is too small a lead to be more than chance."
     if others[best] == accuracy[shipped]:
-        return f"{told}: no difference."
-    return f"{told}."
+        return f"{sentence}: no difference."
+    return f"{sentence}."

@@ -10,8 +10,8 @@ from pudistill.pseudo_labels import one_hot
 from pudistill.rowwise import rowwise
 
 N_TEACHERS_UNBALANCED = 5
-# The largest class may outnumber the smallest one by this factor before `P` counts as unbalanced:
-# five teachers on bootstrap subsets mend nothing when the subsets are nearly all of `P`.
+# `P` is unbalanced if its largest class outnumbers the smallest one by more than this factor. Up to
+# it, balanced subsets would be nearly all of `P`, and five teachers nearly the same.
 BALANCE_TOLERANCE = 1.1
 
 
@@ -31,8 +31,8 @@ def train_teachers(
     Parameters
     ----------
     estimator : classifier
-        What the teachers are. A network draws its subset anew in every epoch, unless it was told
-        whether to (``balanced_bootstrap``); any other classifier draws once.
+        Template of the teachers. A network draws its subset anew in every epoch, unless its
+        ``balanced_bootstrap`` is set; any other classifier learns a subset drawn once.
     X : array-like, sparse matrix or data frame of shape (n_samples, ...)
         Samples.
     clean_labels : ndarray of shape (n_samples,), int
@@ -43,7 +43,7 @@ def train_teachers(
         `N_t`; "auto": one, on all of `P`, where `P` is balanced (the largest class has at most a
         tenth more than the smallest), else five.
     sample_weight : ndarray of shape (n_samples,), default=None
-        Weights. Where they are given, teachers learn from all of `P`, instead of balanced subsets.
+        Weights. With them, teachers learn from all of `P`, instead of balanced subsets.
     n_jobs : int, default=None
         Teachers trained at the same time.
     seed : int
@@ -93,7 +93,7 @@ def train_teachers(
 def average_proba(
     teachers: list, X: Any, n_classes: int, rows: np.ndarray | None = None
 ) -> np.ndarray:
-    """Average the teachers' predictions for some `rows` of `X`, all by default.
+    """Average the teachers' predictions for `rows` of `X`, all by default.
 
     Returns
     -------
@@ -101,7 +101,7 @@ def average_proba(
         `f_t` of equation 4.
     """
     predicted = [predict_proba(teacher, X, n_classes, rows) for teacher in teachers]
-    return rowwise(lambda *of: np.mean(of, axis=0), *predicted)
+    return rowwise(lambda *blocks: np.mean(blocks, axis=0), *predicted)
 
 
 def train_student(estimator: Any, X: Any, targets: np.ndarray, *, seed: int) -> Any:
@@ -110,9 +110,9 @@ def train_student(estimator: Any, X: Any, targets: np.ndarray, *, seed: int) -> 
     Parameters
     ----------
     estimator : classifier
-        What the student is; its weights are fresh.
+        Template of the student, which is trained from scratch.
     X : array-like, sparse matrix or data frame of shape (n_samples, ...)
-        All samples of `D`.
+        Samples of `D`.
     targets : ndarray of shape (n_samples, n_classes)
         Verified labels of trusted samples, pseudo-labels of all others.
     seed : int
@@ -124,7 +124,7 @@ def train_student(estimator: Any, X: Any, targets: np.ndarray, *, seed: int) -> 
         The student.
     """
     task = Training(estimator, X, targets, role="student", seed=seed)
-    if continues_training(estimator):  # a network announces its epochs itself
+    if continues_training(estimator):  # a network reports its own epochs as progress
         return train(task)
     with stage("student", 1) as advance:
         student = train(task)

@@ -1,9 +1,9 @@
-"""How noisy the given labels are: the transition matrix, with intervals.
+"""Estimate of the noise in the given labels: the transition matrix, with intervals.
 
 The estimate maximises the likelihood of the given labels under *calibrated* predictions of the true
-ones. Unlike counting in the augmented clean set it needs no sample whose class is certain, so that
-it is not misled by a clean set that holds the easy samples and fills unevenly by class. Where
-trusted samples still have the label that they were once given, these count too: they are unbiased
+ones. Unlike counting in the augmented clean set it needs no sample whose class is certain, so a
+clean set that holds the easy samples, and not the same share of each class, does not bias it. Where
+trusted samples still have the labels that they were given, these count too: they are unbiased
 under any noise.
 """
 
@@ -19,21 +19,21 @@ from pudistill.calibration import Temperature
 from pudistill.rowwise import BLOCK_SIZE, rowwise, take_rows
 from pudistill.validation import MISSING
 
-# One sample's worth of doubt, spread evenly: no label is ever impossible.
+# Weight of an even prior, in samples: no label is ever impossible.
 SMOOTHING = 1.0
-# How many samples' worth a class's row may lean on the other rows.
+# Candidates for the weight of the other rows as a prior of a class's row, in samples.
 STRENGTHS = np.geomspace(0.1, 1e4, 21)
-# What calibration may be off by (two standard deviations), whatever the number of samples: without
-# it a million noisy labels would silence the few trusted ones that are certain, and be sure of a
-# rate that is wrong.
+# Two standard deviations of the error that calibration leaves, whatever the number of samples:
+# without it a million noisy labels would outweigh the few trusted ones that are certain, and be
+# sure of a rate that is wrong.
 SYSTEMATIC_ERROR = 0.02
-N_BOOTSTRAP = 200
+NOISE_BOOTSTRAPS = 200
 # Rows that a bootstrap draws; the spread is scaled to all of them.
 BOOTSTRAP_ROWS = 4000
 BOOTSTRAP_STEPS = 15
 MIN_CLASS_SIZE = 10
-# All originals right, and this improbable where so much less than the other estimate is wrong: they
-# were overwritten.
+# Originals that are all right have been overwritten if that is less probable than this, were the
+# rate of wrong labels lower than the other estimate by DOUBT.
 IMPLAUSIBLE, DOUBT = 1e-3, 0.05
 QUANTILES = (0.025, 0.975)
 
@@ -45,13 +45,13 @@ class NoiseEstimate:
     Attributes
     ----------
     classes : ndarray of shape (n_classes,)
-        Class labels, the order of all that follows.
+        Class labels; rows and columns below are in this order.
     transition_matrix : ndarray of shape (n_classes, n_classes)
         `T[c, j] = P(given = j | true = c)`; rows sum to 1.
     transition_interval : ndarray of shape (2, n_classes, n_classes)
         Lower and upper ends of its 95 % intervals.
     rate : float in [0, 1]
-        Share of wrong labels; NaN where there are none to be wrong.
+        Share of wrong labels; NaN if there are no given labels.
     rate_interval : tuple of two floats
         Its 95 % interval.
     class_rate : ndarray of shape (n_classes,)
@@ -59,11 +59,11 @@ class NoiseEstimate:
     class_rate_interval : ndarray of shape (n_classes, 2)
         Their 95 % intervals.
     class_prior : ndarray of shape (n_classes,)
-        How frequent each true class is.
+        Share of the samples in each true class.
     sources : dict of str to float
-        What the estimate rests on, as shares: "trusted originals" and "model of the given labels".
+        Weights of the two sources, "trusted originals" and "model of the given labels".
     warnings : list of str
-        What a reader must know before believing it.
+        Reasons to doubt the estimate.
     """
 
     classes: np.ndarray
@@ -78,7 +78,7 @@ class NoiseEstimate:
     warnings: list[str]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the estimate as JSON can hold it, without the class labels."""
+        """Return the estimate as a dictionary for JSON, without the class labels."""
         values = {name: value for name, value in vars(self).items() if name != "classes"}
         return {
             name: value.tolist() if isinstance(value, np.ndarray) else value
@@ -87,7 +87,7 @@ class NoiseEstimate:
 
 
 class Originals(NamedTuple):
-    """What trusted samples are, and what they were called before somebody verified them."""
+    """Verified labels of trusted samples, and the given labels that they had before, as codes."""
 
     verified: np.ndarray
     given: np.ndarray
@@ -102,10 +102,10 @@ def fit_transition_matrix(
     max_iter: int = 300,
     tol: float = 1e-4,
 ) -> np.ndarray:
-    r"""Maximise the likelihood of the given labels over all transition matrices.
+    r"""Fit the transition matrix by maximum likelihood of the given labels.
 
     :math:`\sum_i \log \sum_c p(c \mid x_i) \, T_{c, \tilde y_i}` is concave in `T`; expectation-
-    maximisation climbs it.
+    maximisation maximises it.
 
     Parameters
     ----------
@@ -114,11 +114,11 @@ def fit_transition_matrix(
     given : ndarray of shape (n_samples,), int
         Given labels, none missing.
     start : ndarray of shape (n_classes, n_classes), default=None
-        Where to start; by default at a matrix without any information.
+        First matrix; by default one whose rows are all uniform.
     weights : ndarray of shape (n_samples,), default=None
         Weights of the samples.
     max_iter, tol : int, float
-        When to stop: after so many steps, or when no entry changes by more than `tol`.
+        Stop after `max_iter` steps, or when no entry changes by more than `tol`.
 
     Returns
     -------
@@ -129,7 +129,7 @@ def fit_transition_matrix(
     --------
     >>> import numpy as np
     >>> from pudistill.noise_estimation import fit_transition_matrix
-    >>> proba = np.repeat(np.eye(2), 500, axis=0)  # all is known: then it counts
+    >>> proba = np.repeat(np.eye(2), 500, axis=0)  # certain classes: it counts
     >>> given = np.tile([0, 0, 1, 1, 1], 200)
     >>> fit_transition_matrix(proba, given).round(1).tolist()
     [[0.4, 0.6], [0.4, 0.6]]
@@ -155,22 +155,22 @@ def fit_transition_matrix(
 
 
 def smoothed(counts: np.ndarray) -> np.ndarray:
-    """Turn counts into a transition matrix, rows leaning on each other as far as they are alike.
+    """Turn counts into a transition matrix whose rows are shrunk towards each other.
 
-    Wrong labels of a class lean towards those of all classes, and its rate of right ones towards
-    the mean rate; how far is what makes the counts likeliest (empirical Bayes, with Dirichlet
-    priors). So evenly spread noise is estimated from all rows together, and a flip that is a
-    class's own is left alone.
+    The wrong labels of a class are shrunk towards those of all classes, and its rate of right ones
+    towards the mean rate, as strongly as makes the counts likeliest (empirical Bayes with Dirichlet
+    priors). So symmetric noise is estimated from all rows together, and a flip that only one class
+    has stays as it is.
 
     Parameters
     ----------
     counts : ndarray of shape (n_classes, n_classes)
-        Samples of each true class by given label; not whole numbers where classes are uncertain.
+        Samples of each true class by given label; fractions where classes are uncertain.
 
     Returns
     -------
     transition_matrix : ndarray of shape (n_classes, n_classes)
-        Rows that sum to 1, no entry of which is 0.
+        Rows that sum to 1; no entry is 0.
 
     Examples
     --------
@@ -183,29 +183,27 @@ def smoothed(counts: np.ndarray) -> np.ndarray:
     counts = counts + SMOOTHING / n_classes**2
     right = np.diag(counts)
     wrong = counts - np.diag(right)
-    n_wrong = wrong.sum(axis=1)
-    pairs = np.column_stack([right, n_wrong])
-    rates = _lean(pairs, np.tile(pairs.sum(axis=0), (n_classes, 1)))[:, 0]
-    if n_classes == 2:
-        kinds = 1 - np.eye(2)
-    else:
-        popular = (1 - np.eye(n_classes)) * wrong.sum(axis=0)
-        kinds = _lean(wrong, popular)
+    # 1. Rate of right labels of each class, shrunk towards the mean rate.
+    pairs = np.column_stack([right, wrong.sum(axis=1)])
+    rates = _shrink(pairs, np.tile(pairs.sum(axis=0), (n_classes, 1)))[:, 0]
+    # 2. Distribution of its wrong labels over the other classes, shrunk towards the common one.
+    others = 1 - np.eye(n_classes)
+    kinds = others if n_classes == 2 else _shrink(wrong, others * wrong.sum(axis=0))
     return np.diag(rates) + (1 - rates)[:, None] * kinds
 
 
-def _lean(counts: np.ndarray, popular: np.ndarray) -> np.ndarray:
-    """Mix rows of counts with what is popular, as strongly as is likeliest; zeros stay zeros."""
-    base = popular / popular.sum(axis=1, keepdims=True)
+def _shrink(counts: np.ndarray, common: np.ndarray) -> np.ndarray:
+    """Mix rows of counts with a common distribution, as strongly as is likeliest; zeros stay."""
+    base = common / common.sum(axis=1, keepdims=True)
     n = counts.sum(axis=1)
     strengths = STRENGTHS[:, None]
     evidence = (gammaln(strengths) - gammaln(strengths + n)).sum(axis=1)
     # All strengths at once: a bootstrap asks thousands of times, mostly of a few classes.
     shares, counted = base[base > 0], counts[base > 0]
     for start in range(0, len(shares), BLOCK_SIZE):
-        some = slice(start, start + BLOCK_SIZE)
-        prior = strengths * shares[some]
-        evidence += (gammaln(prior + counted[some]) - gammaln(prior)).sum(axis=1)
+        block = slice(start, start + BLOCK_SIZE)
+        prior = strengths * shares[block]
+        evidence += (gammaln(prior + counted[block]) - gammaln(prior)).sum(axis=1)
     strength = STRENGTHS[evidence.argmax()]
     return (counts + strength * base) / (n + strength)[:, None]
 
@@ -213,23 +211,23 @@ def _lean(counts: np.ndarray, popular: np.ndarray) -> np.ndarray:
 def known_originals(
     verified: np.ndarray, given: np.ndarray, rate: float, *, from_mask: bool
 ) -> tuple[Originals | None, str | None]:
-    """Find out whether trusted samples still have the labels that they were given.
+    """Find the labels that trusted samples had before, unless they have been overwritten.
 
     Parameters
     ----------
     verified, given : ndarray of shape (n_trusted,), int
         Codes of the trusted samples.
     rate : float
-        Share of wrong labels according to the noisy samples.
+        Share of wrong labels among the noisy samples, as estimated.
     from_mask : bool
-        Whether they were said to be right as given: then nobody knows what they were called before.
+        Whether a mask marked the given labels as right: then earlier labels are unknown.
 
     Returns
     -------
     originals : Originals or None
-        None if there are none.
+        None if they are unknown.
     warning : str or None
-        What to tell the user.
+        Message for the user, if they have been overwritten.
     """
     has_label = given != MISSING
     if from_mask or not has_label.any():
@@ -239,20 +237,20 @@ def known_originals(
     n = len(originals.verified)
     if n_wrong == 0 and binom.cdf(0, n, max(0.0, rate - DOUBT)) < IMPLAUSIBLE:
         return None, (
-            f"The given labels of all {n} trusted samples are right, which cannot be where about "
+            f"The given labels of all {n} trusted samples are right, which is implausible if about "
             f"{rate:.0%} of the others are wrong: they seem to have been overwritten when they "
-            "were verified, so they were not counted as a sample of the noise."
+            "were verified, so they were not used to estimate the noise."
         )
     return originals, None
 
 
 def systematic_error(draws: np.ndarray, T: np.ndarray, originals: Originals | None) -> float:
-    """Tell what the estimate from the noisy samples may be off by, beyond its sampling error.
+    """Estimate the systematic error of the estimate from the noisy samples.
 
     Parameters
     ----------
     draws : ndarray of shape (n_draws, n_classes, n_classes)
-        Its bootstrap.
+        Bootstrap of the estimate.
     T : ndarray of shape (n_classes, n_classes)
         The estimate.
     originals : Originals or None
@@ -261,8 +259,8 @@ def systematic_error(draws: np.ndarray, T: np.ndarray, originals: Originals | No
     Returns
     -------
     error : float
-        Two standard deviations of a rate: what is usual, or more where it differs from the
-        originals by more than two standard errors of the difference.
+        Two standard deviations of a rate: `SYSTEMATIC_ERROR`, or more if the estimate differs from
+        the originals by more than two standard errors of the difference.
     """
     if originals is None:
         return SYSTEMATIC_ERROR
@@ -281,7 +279,7 @@ def combine(
     originals: Originals | None,
     systematic: float = SYSTEMATIC_ERROR,
 ) -> tuple[np.ndarray, float]:
-    """Weigh the two sources by how many samples each is worth.
+    """Combine both sources, each weighted by the number of certain samples that it is worth.
 
     Parameters
     ----------
@@ -292,14 +290,14 @@ def combine(
     originals : Originals or None
         Certain pairs of true and given label.
     systematic : float, default=SYSTEMATIC_ERROR
-        What it may be off by besides, see `systematic_error`.
+        Its systematic error, see `systematic_error`.
 
     Returns
     -------
     T : ndarray of shape (n_classes, n_classes)
         The combination, row by row.
     share : float in [0, 1]
-        The originals' share in it.
+        Weight of the originals in it.
     """
     if originals is None:
         return T, 0.0
@@ -307,7 +305,7 @@ def combine(
     counts = np.zeros((n_classes, n_classes))
     np.add.at(counts, (originals.verified, originals.given), 1)
     n = counts.sum(axis=1)
-    # A multinomial's variance is T (1 - T) / n: as many certain samples would say as much.
+    # The variance of a multinomial is T (1 - T) / n: `worth` is the n that has the same variance.
     variance = (T * (1 - T)).sum(axis=1)
     worth = variance / ((spread**2).sum(axis=1) + systematic**2)
     worth = np.maximum(worth, 1.0)
@@ -324,7 +322,7 @@ def estimate_noise(
     notes: Sequence[str] = (),
     seed: int,
 ) -> NoiseEstimate:
-    """Estimate the noise and how sure that is.
+    """Estimate the noise, with 95 % intervals.
 
     Parameters
     ----------
@@ -337,9 +335,9 @@ def estimate_noise(
     originals : Originals or None
         Trusted samples whose given label is known.
     temperature : Temperature
-        What calibrated `proba`; how sure that was enters the intervals.
+        Calibration of `proba`; its standard error widens the intervals.
     notes : sequence of str
-        Warnings to begin with.
+        Warnings that the estimate shall begin with.
     seed : int
         Decides the bootstrap.
 
@@ -348,59 +346,73 @@ def estimate_noise(
     estimate : NoiseEstimate
         The estimate.
     """
-    rng = np.random.default_rng(seed)
-    n_classes = len(classes)
-    transition_matrix = fit_transition_matrix(proba, given)
-    size = min(len(given), BOOTSTRAP_ROWS)
-    draws = []
-    for _ in range(N_BOOTSTRAP if len(given) else 0):
-        rows = rng.integers(len(given), size=size)
-        p = temperature.residual(rng).apply(proba[rows])
-        T = fit_transition_matrix(
-            p, given[rows], start=transition_matrix, max_iter=BOOTSTRAP_STEPS, tol=1e-3
-        )
-        draws.append(T)
-    samples = np.array(draws) if draws else transition_matrix[None]
-    centre = samples.mean(axis=0)
-    # Fewer rows than there are scatter more; what is left is moved onto the estimate itself.
-    samples = transition_matrix + (samples - centre) * np.sqrt(size / max(len(given), 1))
-    spread = samples.std(axis=0) if draws else np.ones_like(transition_matrix)
-    systematic = systematic_error(samples, transition_matrix, originals)
-    samples = _with_systematic_error(samples, transition_matrix, systematic, rng)
-
-    T, share = combine(transition_matrix, spread, originals, systematic)
-    drawn = np.array(
-        [combine(one, spread, _resampled(originals, rng), systematic)[0] for one in samples]
+    rng, n, n_classes = np.random.default_rng(seed), len(given), len(classes)
+    # 1. Estimate from the noisy samples, and its bootstrap.
+    model_T = fit_transition_matrix(proba, given)
+    draws = _bootstrap(model_T, proba, given, temperature, rng)
+    spread = draws.std(axis=0) if n else np.ones_like(model_T)
+    # 2. Widen the bootstrap by the error that calibration leaves.
+    systematic = systematic_error(draws, model_T, originals)
+    draws = _with_systematic_error(draws, model_T, systematic, rng)
+    # 3. Combine with the originals, which are drawn again for each bootstrap.
+    T, share = combine(model_T, spread, originals, systematic)
+    draws = np.array(
+        [combine(draw, spread, _resampled(originals, rng), systematic)[0] for draw in draws]
     )
-    responsibility = rowwise(lambda *of: _responsibility(T, *of), proba, given)
-    prior = responsibility.mean(axis=0) if len(given) else np.full(n_classes, 1 / n_classes)
-    wrong = 1 - np.diagonal(drawn, axis1=1, axis2=2)
-    class_rate = 1 - np.diagonal(T)
-    low, high = np.quantile(wrong @ prior, QUANTILES)
+    # 4. Rates of wrong labels: of each class, and of all samples by the shares of the classes.
+    posterior = rowwise(lambda p, codes: _class_posterior(T, p, codes), proba, given)
+    prior = posterior.mean(axis=0) if n else np.full(n_classes, 1 / n_classes)
+    class_rate, class_rate_draws = 1 - np.diagonal(T), 1 - np.diagonal(draws, axis1=1, axis2=2)
     rate = float(class_rate @ prior)
-    if len(given) == 0 and originals is None:
+    low, high = np.quantile(class_rate_draws @ prior, QUANTILES)
+    if n == 0 and originals is None:
         rate, low, high = np.nan, 0.0, 1.0
     return NoiseEstimate(
         classes=classes,
         transition_matrix=T,
-        transition_interval=np.quantile(drawn, QUANTILES, axis=0),
+        transition_interval=np.quantile(draws, QUANTILES, axis=0),
         rate=rate,
         rate_interval=(float(np.fmin(low, rate)), float(np.fmax(high, rate))),
         class_rate=class_rate,
-        class_rate_interval=np.quantile(wrong, QUANTILES, axis=0).T,
+        class_rate_interval=np.quantile(class_rate_draws, QUANTILES, axis=0).T,
         class_prior=prior,
         sources={"trusted originals": share, "model of the given labels": 1 - share},
-        warnings=[*notes, *_thin_classes(classes, prior * len(given))],
+        warnings=[*notes, *_thin_classes(classes, prior * n)],
     )
+
+
+def _bootstrap(
+    T: np.ndarray,
+    proba: np.ndarray,
+    given: np.ndarray,
+    temperature: Temperature,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Fit `T` to bootstrap samples whose calibration varies, too: (n_draws, n_classes, n_classes).
+
+    Without any sample the only draw is `T` itself.
+    """
+    size = min(len(given), BOOTSTRAP_ROWS)
+    draws = []
+    for _ in range(NOISE_BOOTSTRAPS if len(given) else 0):
+        rows = rng.integers(len(given), size=size)
+        p = temperature.residual(rng).apply(proba[rows])
+        draws.append(
+            fit_transition_matrix(p, given[rows], start=T, max_iter=BOOTSTRAP_STEPS, tol=1e-3)
+        )
+    samples = np.array(draws) if draws else T[None]
+    centre = samples.mean(axis=0)
+    # Fewer rows than there are scatter more. The draws are centred on the estimate itself.
+    return T + (samples - centre) * np.sqrt(size / max(len(given), 1))
 
 
 def _with_systematic_error(
     samples: np.ndarray, T: np.ndarray, systematic: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Move draws of a matrix by what calibration may be off by; rows sum to 1."""
+    """Add a random systematic error to draws of a matrix; rows sum to 1."""
     diagonal = np.eye(len(T), dtype=bool)
     error = rng.normal(0, systematic / 2, samples.shape)
-    # Predictions that are too sure are so of all classes: errors of their rates do not cancel out.
+    # Overconfident predictions are so for all classes: errors of their rates do not cancel out.
     error = np.where(diagonal, error[:, :1, :1], error)
     moved = np.clip(samples + error * 2 * np.sqrt(T * (1 - T)), 1e-12, 1)
     right = np.where(diagonal, moved, 0)
@@ -409,12 +421,14 @@ def _with_systematic_error(
     return right + rate * wrong / wrong.sum(axis=2, keepdims=True)
 
 
-def _responsibility(T: np.ndarray, proba: np.ndarray, given: np.ndarray) -> np.ndarray:
+def _class_posterior(T: np.ndarray, proba: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """Compute the probabilities of the true classes given predictions and given labels."""
     joint = proba * T[:, given].T
     return joint / (joint.sum(axis=1, keepdims=True) + 1e-300)
 
 
 def _resampled(originals: Originals | None, rng: np.random.Generator) -> Originals | None:
+    """Draw a bootstrap sample of the originals."""
     if originals is None:
         return None
     rows = rng.integers(len(originals.given), size=len(originals.given))
@@ -422,9 +436,10 @@ def _resampled(originals: Originals | None, rng: np.random.Generator) -> Origina
 
 
 def _thin_classes(classes: np.ndarray, sizes: np.ndarray) -> list[str]:
+    """Warn of classes with too few noisy samples."""
     return [
         f"Only about {size:.0f} of the samples that are not trusted seem to be of class {name}: "
-        "too few to say how noisy its labels are."
+        "too few to estimate how noisy its labels are."
         for name, size in zip(classes.tolist(), sizes, strict=True)
         if size < MIN_CLASS_SIZE
     ]

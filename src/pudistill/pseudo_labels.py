@@ -1,7 +1,7 @@
-"""Pseudo-labels: what the student is told about a noisy sample (paper, section III-B).
+"""Pseudo-labels: the student's targets for noisy samples (paper, section III-B).
 
 Pure functions on arrays. Labels are codes 0 … C - 1; the "given" label is the one already corrected
-by the augmented clean set, and -1 says that there is none: then the teacher is followed.
+by the augmented clean set. Where it is missing (-1), the pseudo-label is the teacher's prediction.
 """
 
 from collections.abc import Callable
@@ -12,8 +12,8 @@ from pudistill.rowwise import rowwise
 
 PseudoLabels = Callable[..., np.ndarray]
 
-# Added to predictions before Bayes' rule, so that no class is impossible: a verified label wins.
-SMALLEST_PROBA = 1e-9
+# Added to predictions before Bayes' rule: no class is impossible, so a verified label always wins.
+PROBA_FLOOR = 1e-9
 
 
 def one_hot(labels: np.ndarray, n_classes: int) -> np.ndarray:
@@ -39,7 +39,7 @@ def one_hot(labels: np.ndarray, n_classes: int) -> np.ndarray:
     [[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
     """
     rows = np.vstack([np.eye(n_classes), np.zeros(n_classes)])
-    return rowwise(lambda some: rows[some], labels)
+    return rowwise(lambda codes: rows[codes], labels)
 
 
 def soft_bootstrap(
@@ -121,16 +121,16 @@ def hard_label(
 def likelihood(
     transition_matrix: np.ndarray, given: np.ndarray, verified: np.ndarray | None = None
 ) -> np.ndarray:
-    """Say how likely what is known of each label is, for every true class that there could be.
+    """Compute the likelihood of each sample's label for every true class.
 
     Parameters
     ----------
     transition_matrix : ndarray of shape (n_classes, n_classes)
         `T[c, j] = P(given = j | true = c)`.
     given : ndarray of shape (n_samples,), int
-        Given labels; -1 for none, which is equally likely for all classes.
+        Given labels; a missing one (-1) is equally likely for all classes.
     verified : ndarray of shape (n_samples,), int, default=None
-        Verified labels, which leave one class; -1 elsewhere.
+        Verified labels, for which only their own class has a likelihood above 0; -1 elsewhere.
 
     Returns
     -------
@@ -152,17 +152,17 @@ def likelihood(
     return rows
 
 
-def posterior(proba: np.ndarray, likelihood: np.ndarray) -> np.ndarray:
-    r"""Combine a prediction with what is known of the label, by Bayes' rule.
+def bayes_rule(proba: np.ndarray, likelihood: np.ndarray) -> np.ndarray:
+    r"""Combine predictions with the likelihood of the labels, by Bayes' rule.
 
-    :math:`\hat y \propto f(x) \odot T_{:, \tilde y}`: where noise is low the given label decides,
-    where it is high the prediction does, and labels that are always wrong in the same way are as
-    good as right ones. It needs calibrated predictions, and neither λ nor η.
+    :math:`\hat y \propto f(x) \odot T_{:, \tilde y}`: the given label decides if noise is low, the
+    prediction if it is high, and labels that are always wrong in the same way are as good as right
+    ones. Predictions must be calibrated; neither λ nor η is needed.
 
     Parameters
     ----------
     proba : ndarray of shape (n_samples, n_classes)
-        Predictions that have not learned from the sample's own label.
+        Predictions of models that have not learned the sample's own label.
     likelihood : ndarray of shape (n_samples, n_classes)
         As from `likelihood`.
 
@@ -174,11 +174,11 @@ def posterior(proba: np.ndarray, likelihood: np.ndarray) -> np.ndarray:
     Examples
     --------
     >>> import numpy as np
-    >>> from pudistill.pseudo_labels import posterior
-    >>> posterior(np.array([[0.8, 0.2]]), np.array([[0.1, 0.4]])).round(6).tolist()
+    >>> from pudistill.pseudo_labels import bayes_rule
+    >>> bayes_rule(np.array([[0.8, 0.2]]), np.array([[0.1, 0.4]])).round(6).tolist()
     [[0.5, 0.5]]
     """
-    joint = (proba + SMALLEST_PROBA) * likelihood
+    joint = (proba + PROBA_FLOOR) * likelihood
     return joint / joint.sum(axis=1, keepdims=True)
 
 
@@ -190,7 +190,7 @@ def _bootstrap(
     blend: float,
 ) -> np.ndarray:
     weight = np.where(teacher_proba.max(axis=1) >= min_confidence, blend, 0.0)
-    weight[given < 0] = 1.0  # without a given label only the teacher can say something
+    weight[given < 0] = 1.0  # without a given label there is only the teacher
     y = one_hot(given, teacher_proba.shape[1])
     return weight[:, None] * prediction + (1 - weight[:, None]) * y
 

@@ -9,8 +9,14 @@ from pudistill.calibration import SMALLEST_PROBA
 from pudistill.learners import continues_training, default_learner, predict_proba, train
 from pudistill.methods.base import LabelledSamples, Method, train_learner
 from pudistill.methods.noise_level import estimate_noise_level
-from pudistill.noise_aware import View, learn, likelihood_training, train_on_labels
-from pudistill.validation import MISSING
+from pudistill.noise_aware import (
+    Problem,
+    learn,
+    likelihood_training,
+    train_on_labels,
+    whole_view,
+)
+from pudistill.validation import MISSING, Labels
 
 
 class GoldLossCorrectionClassifier(Method):
@@ -77,11 +83,9 @@ class GoldLossCorrectionClassifier(Method):
     def _learn(self, samples: LabelledSamples, seed: int) -> Any:
         estimator = default_learner(samples.X) if self.estimator is None else self.estimator
         X, n_classes = samples.X, samples.n_classes
-        view = View(
-            verified=np.where(samples.trusted, samples.labels, MISSING),
-            given=np.where(samples.trusted, MISSING, samples.labels),
-            held_out=np.arange(0),
-        )
+        verified = np.where(samples.trusted, samples.labels, MISSING)
+        labels = Labels(np.arange(n_classes), samples.labels, samples.trusted, verified)
+        view = whole_view(labels)
         if len(view.labelled) == 0 or len(np.unique(view.given[view.labelled])) == 1:
             self.transition_matrix_ = np.full((n_classes, n_classes), 1 / n_classes)
         else:
@@ -92,6 +96,5 @@ class GoldLossCorrectionClassifier(Method):
             return train(likelihood_training(estimator, X, view, T, seed))
         model = train_on_labels(estimator, X, view.verified, n_classes, seed)
         first_guess = predict_proba(model, X, n_classes)
-        return learn(
-            estimator, X, [view], [first_guess], transition_matrix=T, n_jobs=self.n_jobs, seed=seed
-        ).student
+        problem = Problem(X, labels, estimator, self.n_jobs, seed)
+        return learn(problem, [view], [first_guess], transition_matrix=T).student

@@ -1,4 +1,4 @@
-"""The label table: what every sample was called, what it is called now, and why."""
+"""The label table: given and corrected label of every sample, and the source of the correction."""
 
 from typing import Any
 
@@ -17,9 +17,9 @@ def paper_label_table(
     min_confidence: float,
     index: Any = None,
 ) -> pd.DataFrame:
-    """Say for each sample which label it ends up with and where that label comes from.
+    """Make the table of the paper's method.
 
-    A sample of the clean set has the filter's label, one that the teachers are sure of has theirs
+    A sample of the clean set gets the filter's label, one that the teachers are sure of gets theirs
     (paper, equation 6), all others keep the given one.
 
     Parameters
@@ -33,7 +33,7 @@ def paper_label_table(
     teacher_proba : ndarray of shape (n_noisy, n_classes)
         The teachers' average prediction for the samples that are not trusted.
     min_confidence : float
-        The teachers are sure from this probability on, `η`.
+        Probability from which on the teachers are sure, `η`.
     index : array-like of shape (n_samples,), default=None
         Index of the table; row numbers by default.
 
@@ -64,7 +64,7 @@ def paper_label_table(
 def label_table(
     labels: Labels, targets: np.ndarray, votes: np.ndarray, index: Any = None
 ) -> pd.DataFrame:
-    """Give each sample the label that is likeliest by all that is known of it.
+    """Make the table of the default method: each sample gets its likeliest posterior label.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def label_table(
     Returns
     -------
     table : DataFrame
-        As from `paper_label_table`; who changed a label is the student.
+        As from `paper_label_table`; the source of changed labels is "student".
     """
     label = targets.argmax(axis=1)
     source = np.select(
@@ -90,7 +90,7 @@ def label_table(
 
 
 def model_label_table(labels: Labels, proba: np.ndarray, index: Any = None) -> pd.DataFrame:
-    """Give each sample the label that a classifier predicts; verified ones stand.
+    """Make the table of any classifier: its predictions, and the verified labels.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def model_label_table(labels: Labels, proba: np.ndarray, index: Any = None) -> p
     Returns
     -------
     table : DataFrame
-        As from `paper_label_table`; who changed a label is the model, and nobody has voted.
+        As from `paper_label_table`; the source of changed labels is "model", and no votes.
     """
     label = np.where(labels.trusted, labels.verified, proba.argmax(axis=1))
     source = np.select(
@@ -140,7 +140,7 @@ def _table(
 
 
 def _warn_of_lost_classes(labels: Labels, label: np.ndarray) -> None:
-    """Name classes that samples came with, and of which none but trusted ones is left."""
+    """Warn of classes that noisy samples had as given labels, and no longer have."""
     noisy, n_classes = ~labels.trusted, labels.n_classes
     given = labels.given[noisy]
     before = np.bincount(given[given != MISSING], minlength=n_classes)
@@ -148,8 +148,8 @@ def _warn_of_lost_classes(labels: Labels, label: np.ndarray) -> None:
     if len(lost):
         names = ", ".join(f"{labels.classes[c]!r} ({before[c]:,})" for c in lost)
         warn_user(
-            f"All samples but the trusted ones have lost the label {names}, and none has got it: "
-            "see whether the trusted samples of that class are like the others.",
+            f"After correction, only trusted samples have the label {names}: check whether the "
+            "trusted samples of that class are like the others.",
             TrustedWarning,
         )
 
