@@ -1,9 +1,14 @@
 """The errors and warnings that are meant for the person at the keyboard."""
 
+import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 LONGEST_MESSAGE = 2000  # characters
+# Packages whose frames stand between the user's line and ours: `fit` of a scikit-learn estimator
+# is wrapped by scikit-learn, and parallel work is called by joblib.
+NOT_THE_USERS = {"pudistill", "sklearn", "joblib"}
 
 
 def readable(message: str) -> str:
@@ -40,6 +45,14 @@ class RecoveredWarning(UserWarning):
 
 class DamagedWarning(RecoveredWarning):
     """A file could not be read, and what it held is computed again."""
+
+
+def warn_user(message: str, category: type[Warning]) -> None:
+    """Issue a warning that points at the user's line, however deep the call inside pudistill."""
+    frame, stacklevel = sys._getframe(1), 2
+    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in NOT_THE_USERS:
+        frame, stacklevel = frame.f_back, stacklevel + 1
+    warnings.warn(message, category, stacklevel=stacklevel)
 
 
 @contextmanager

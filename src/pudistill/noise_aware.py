@@ -7,7 +7,6 @@ does the same within one training, as a loss. At last candidates are compared on
 samples (`learn_and_compare`).
 """
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -19,7 +18,7 @@ from sklearn.utils.validation import _num_samples
 from pudistill.calibration import Temperature, log_likelihood, mixture_weights
 from pudistill.comparison import Comparison, compare, unjudged
 from pudistill.distillation import average_proba, train_teachers
-from pudistill.exceptions import TrustedWarning
+from pudistill.exceptions import TrustedWarning, warn_user
 from pudistill.learners import (
     Mixture,
     Training,
@@ -997,7 +996,7 @@ def learn_and_compare(
         candidates["mixture"] = shares.mix(guessed, lesson.held_out, given)
     comparison = compare(candidates, truth.argmax(axis=1), seed=seed)
     if silent := unjudged(labels.classes, truth.argmax(axis=1)):
-        warnings.warn(silent, TrustedWarning, stacklevel=6)
+        warn_user(silent, TrustedWarning)
         comparison = replace(comparison, why=f"{comparison.why} {silent}")
     rows = whole.labelled
     noise = estimate_noise(

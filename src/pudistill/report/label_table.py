@@ -1,12 +1,11 @@
 """The label table: what every sample was called, what it is called now, and why."""
 
-import warnings
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from pudistill.exceptions import TrustedWarning
+from pudistill.exceptions import TrustedWarning, warn_user
 from pudistill.validation import MISSING, Labels
 
 
@@ -148,11 +147,10 @@ def _warn_of_lost_classes(labels: Labels, label: np.ndarray) -> None:
     lost = np.flatnonzero((before > 0) & (np.bincount(label[noisy], minlength=n_classes) == 0))
     if len(lost):
         names = ", ".join(f"{labels.classes[c]!r} ({before[c]:,})" for c in lost)
-        warnings.warn(
+        warn_user(
             f"All samples but the trusted ones have lost the label {names}, and none has got it: "
             "see whether the trusted samples of that class are like the others.",
             TrustedWarning,
-            stacklevel=2,
         )
 
 
