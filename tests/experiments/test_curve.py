@@ -22,6 +22,7 @@ from pudistill.experiments.curve import (
 )
 from pudistill.runs import Run
 from pudistill.units import Units
+from pudistill.workflow import build_classifier
 
 QUICK = {
     "data": "wine",
@@ -125,7 +126,7 @@ def test_the_accuracies_are_those_of_the_classifier(wine):
     settings = settings_of(levels=[0.5], noises=["pair"], methods=["pudistill"])
     (accuracy,) = accuracy_curve(train, test, settings)["accuracy"]
     noisy = curve.with_noise(train, "pair", 0.5, settings.trusted_fraction, settings.seed)
-    classifier = settings.classifier(train.X).fit(noisy.X, noisy.y, noisy.verified)
+    classifier = build_classifier(settings, train.X).fit(noisy.X, noisy.y, noisy.verified)
     assert accuracy == np.mean(classifier.predict(test.X) == test.y)
 
 

@@ -28,13 +28,17 @@ from pudistill.pseudo_labels import one_hot
 from pudistill.report import plots
 from pudistill.report.curve_page import CurveSummary, render_curve
 from pudistill.runs import Run
+from pudistill.settings import Settings
 from pudistill.units import Units
 from pudistill.validation import MISSING, check_labels
 from pudistill.workflow import (
-    Settings,
     about_features,
+    build_classifier,
+    build_pudistill,
+    features_folder,
     learners_at_once,
     load_data,
+    load_embedder,
     reference_accuracy,
     versions,
     with_noise,
@@ -117,10 +121,10 @@ class CurveSettings(Settings):
     def check_classifiers(self, X: np.ndarray) -> None:
         """Raise `InputError` where a classifier would refuse its parameters or its learner."""
         with as_input_error():
-            self.pudistill(X)._validate_params()
+            build_pudistill(self, X)._validate_params()
         for name in self.methods:
             if name in methods.METHODS:
-                self.model_copy(update={"method": name}).classifier(X)
+                build_classifier(self.model_copy(update={"method": name}), X)
 
 
 @dataclass(frozen=True)
@@ -153,7 +157,7 @@ class Bench:
         if self.settings.n_jobs is not None:
             return self.settings.n_jobs
         settings = self.settings_of(method) if method in methods.METHODS else self.settings
-        learner = settings.classifier(self.clean.X).estimator
+        learner = build_classifier(settings, self.clean.X).estimator
         if self.clean.is_pictures and continues_training(learner):
             return 1
         return learners_at_once(learner) or 1
@@ -161,7 +165,7 @@ class Bench:
     @property
     def learner(self) -> Any:
         """What all methods learn with."""
-        return self.settings.classifier(self.clean.X).estimator
+        return build_classifier(self.settings, self.clean.X).estimator
 
     def reference(self, labels: np.ndarray) -> float:
         """Train the student's learner on labels as they are (None: left out), and test it."""
@@ -283,7 +287,7 @@ def distilled(
         Takes noisy labels, returns the student's test accuracy.
     """
     clean = bench.clean
-    classifier = settings.pudistill(clean.X).set_params(memory=bench.units, **params)
+    classifier = build_pudistill(settings, clean.X).set_params(memory=bench.units, **params)
     eval_set = bench.test.X if bench.watches and settings.method == "paper" else None
     classifier.fit_teachers(clean.X, clean.y, clean.verified, eval_set=eval_set)
     if bench.n_jobs(OURS) != 1:  # noise settings run side by side
@@ -306,7 +310,7 @@ def learned_by(method: str) -> Callable[[Bench], Score]:
 
         def score(noisy: NoisySet) -> float:
             X, y, verified = noisy.dataset.X, noisy.dataset.y, noisy.dataset.verified
-            return bench.accuracy_of(settings.classifier(X).fit(X, y, verified))
+            return bench.accuracy_of(build_classifier(settings, X).fit(X, y, verified))
 
         return score
 
@@ -555,13 +559,13 @@ def curve_run(settings: CurveSettings, output: Path) -> Run:
     Run.check_free(output, config)
     dataset, test = load_data(settings.model_copy(update={"noise": "symmetric", "level": 0.0}))
     assert test is not None  # the settings name one
-    embedder = settings.embedder(dataset)
+    embedder = load_embedder(settings, dataset)
     settings.check_classifiers(dataset.X if embedder is None else np.empty((0, 1)))
     with Run.begin(output, config, "sweep") as run:
         start = time.perf_counter()
         about = {}
         if embedder is not None:
-            cache = settings.cache_of(run)
+            cache = features_folder(settings, run)
             dataset, test = (embedded(part, embedder, cache) for part in (dataset, test))
             about["features"] = about_features(embedder, dataset)
         results = accuracy_curve(dataset, test, settings, units=run.units)

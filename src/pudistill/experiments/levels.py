@@ -9,6 +9,7 @@ from pudistill import methods
 from pudistill.experiments import paper
 from pudistill.experiments.curve import METHODS, OURS, Bench, NoisySet, Score, distilled
 from pudistill.experiments.setup import Result, Setup
+from pudistill.workflow import build_classifier
 
 PAPER, TOLD = "paper", "paper_told"
 # The paper's protocol for other methods: nobody says which labels are trusted.
@@ -56,7 +57,7 @@ def as_published(method: str) -> Callable[[Bench], Score]:
         settings = bench.settings_of(method)
 
         def score(noisy: NoisySet) -> float:
-            classifier = settings.classifier(noisy.dataset.X)
+            classifier = build_classifier(settings, noisy.dataset.X)
             told = {"noise_rate": noisy.overall_level, "asymmetric": noisy.noise != "symmetric"}
             if noisy.dataset.true_labels is None:  # nobody knows
                 told = {}

@@ -14,6 +14,7 @@ from pudistill.experiments.setup import NOT_RUN, Result, Setup
 from pudistill.learners import predict_proba
 from pudistill.units import keeping
 from pudistill.validation import MISSING
+from pudistill.workflow import build_pudistill
 
 
 def table1(setup: Setup) -> Result:
@@ -126,7 +127,7 @@ def _teachers(setup: Setup, seed: int) -> _Teachers:
     """Fit the paper's method up to its teachers, which have labelled the test samples too."""
     settings = setup.settings(seed, method="paper", **setup.scale.of_paper)
     dataset = setup.trusted(seed)
-    classifier = settings.pudistill(dataset.X).set_params(memory=setup.units)
+    classifier = build_pudistill(settings, dataset.X).set_params(memory=setup.units)
     classifier.fit_teachers(dataset.X, dataset.y, dataset.verified, eval_set=setup.test.X)
     proba = average_proba(classifier.teachers_, setup.test.X, len(dataset.classes))
     pu_filter = classifier.filter_
