@@ -13,6 +13,7 @@ from pudistill.experiments import levels, paper, reproduce, scales, setup
 from pudistill.experiments.curve import Bench, CurveSettings, NoisySet
 from pudistill.experiments.reproduce import EXPERIMENTS
 from pudistill.experiments.scales import SCALES
+from pudistill.methods.registry import METHODS, load_class
 from pudistill.workflow import with_noise
 
 
@@ -230,15 +231,11 @@ def test_fashion_mnist_may_be_unpacked_beside_its_archives(real_data, tmp_path):
     assert (len(train), len(test)) == (20_000, 10_000)
 
 
-def test_who_can_be_told_is_who_has_a_parameter_for_it():
-    can = {
-        name
-        for name, of in methods.METHODS.items()
-        if "noise_rate" in getattr(methods, of)().get_params()
-    }
-    assert can == set(methods.CAN_BE_TOLD)
-    for name in methods.BLIND_TO_TRUSTED + tuple(levels.AS_PUBLISHED.values()):
-        assert "use_trusted" in getattr(methods, methods.METHODS[name])().get_params()
+def test_records_of_methods_agree_with_their_parameters():
+    for name, system in METHODS.items():
+        params = load_class(name)().get_params()
+        assert ("noise_rate" in params) == system.accepts_noise_level
+        assert ("use_trusted" in params) != system.needs_trusted
 
 
 @pytest.mark.usefixtures("brief_training")

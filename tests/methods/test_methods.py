@@ -10,13 +10,14 @@ from sklearn.datasets import load_digits, make_blobs
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from pudistill import InputError, TorchClassifier, corrupt_labels, methods
+from pudistill import InputError, TorchClassifier, corrupt_labels
 from pudistill.exceptions import DivergedError, RecoveredWarning
 from pudistill.learners.recipes import RECIPES, share_of_rate
 from pudistill.learners.training import Trainer
 from pudistill.methods.base import NetworkMethod
+from pudistill.methods.registry import METHODS, load_class
 
-ALL = {name: getattr(methods, class_name) for name, class_name in methods.METHODS.items()}
+ALL = {name: load_class(name) for name in METHODS}
 NETWORKS_ONLY = [name for name, cls in ALL.items() if issubclass(cls, NetworkMethod)]
 WITHOUT_TRUSTED = [name for name, cls in ALL.items() if "use_trusted" in cls().get_params()]
 # What a method exists for: some are robust to little else than symmetric noise.

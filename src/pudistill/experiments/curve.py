@@ -17,12 +17,13 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from pudistill import methods
 from pudistill.data import TrustedDataset
 from pudistill.distillation import average_proba
 from pudistill.exceptions import DivergedError, InputError, as_input_error
 from pudistill.features import embedded
 from pudistill.learners import continues_training, in_order
+from pudistill.methods import registry
+from pudistill.methods.registry import OURS, SYSTEMS
 from pudistill.progress import stage, watching
 from pudistill.pseudo_labels import one_hot
 from pudistill.report import plots
@@ -47,7 +48,6 @@ from pudistill.workflow import (
 Noise = Literal["symmetric", "asymmetric", "pair", "instance"]
 NOISES: tuple[Noise, ...] = ("symmetric", "asymmetric")
 LEVELS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-OURS = "pudistill"
 COMPARED = (
     "given_labels",
     "trusted_only",
@@ -123,7 +123,7 @@ class CurveSettings(Settings):
         with as_input_error():
             build_pudistill(self, X)._validate_params()
         for name in self.methods:
-            if name in methods.METHODS:
+            if name in registry.METHODS:
                 build_classifier(self.model_copy(update={"method": name}), X)
 
 
@@ -156,7 +156,7 @@ class Bench:
         """Noise settings scored at once: one a core, but for networks that use all of them."""
         if self.settings.n_jobs is not None:
             return self.settings.n_jobs
-        settings = self.settings_of(method) if method in methods.METHODS else self.settings
+        settings = self.settings_of(method) if method in registry.METHODS else self.settings
         learner = build_classifier(settings, self.clean.X).estimator
         if self.clean.is_pictures and continues_training(learner):
             return 1
@@ -303,7 +303,7 @@ def distilled(
 
 
 def learned_by(method: str) -> Callable[[Bench], Score]:
-    """Return what prepares another method, by its name in `pudistill.methods.METHODS`."""
+    """Return what prepares another method, by its name in `pudistill.methods.registry.METHODS`."""
 
     def prepare(bench: Bench) -> Score:
         settings = bench.settings_of(method)
@@ -325,7 +325,7 @@ def paper(bench: Bench) -> Score:
 METHODS: dict[str, Callable[[Bench], Score]] = {
     "given_labels": given_labels,
     "trusted_only": trusted_only,
-    **{name: learned_by(name) for name in methods.METHODS},
+    **{name: learned_by(name) for name in registry.METHODS},
     "paper": paper,
     "pudistill": pudistill,
     "true_labels": true_labels,
@@ -466,7 +466,7 @@ def _measured(
     keys: list[np.ndarray | None] = [
         check_labels(part.dataset.y, part.dataset.verified).given for part in noisy_sets
     ]
-    if method in plots.NOISE_FREE:
+    if method in SYSTEMS and not SYSTEMS[method].reads_noisy_labels:
         keys = [None]  # one accuracy for all
 
     def unknown() -> Cell:

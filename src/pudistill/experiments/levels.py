@@ -5,10 +5,11 @@ from typing import Any
 
 import pandas as pd
 
-from pudistill import methods
 from pudistill.experiments import paper
-from pudistill.experiments.curve import METHODS, OURS, Bench, NoisySet, Score, distilled
+from pudistill.experiments.curve import METHODS, Bench, NoisySet, Score, distilled
 from pudistill.experiments.setup import Result, Setup
+from pudistill.methods import registry
+from pudistill.methods.registry import OURS, SYSTEMS, title_of
 from pudistill.workflow import build_classifier
 
 PAPER, TOLD = "paper", "paper_told"
@@ -16,25 +17,26 @@ PAPER, TOLD = "paper", "paper_told"
 _PUBLISHED = "_as_published"
 AS_PUBLISHED = {
     name + _PUBLISHED: name
-    for name in methods.METHODS
-    if name not in methods.NEED_TRUSTED + methods.BLIND_TO_TRUSTED
+    for name, system in registry.METHODS.items()
+    if not (system.needs_trusted or system.ignores_trusted)
 }
 # Whose numbers the paper reports, by the method that follows the same protocol: its own system was
 # told the level, too.
-REPORTED = {name: name for name in methods.BLIND_TO_TRUSTED} | AS_PUBLISHED | {TOLD: PAPER}
-COMPARED = (*methods.BLIND_TO_TRUSTED, *AS_PUBLISHED)
-COMPARED += (*(name for name in methods.METHODS if name not in COMPARED), PAPER, TOLD, OURS)
+_IGNORE_TRUSTED = tuple(name for name, system in registry.METHODS.items() if system.ignores_trusted)
+REPORTED = {name: name for name in _IGNORE_TRUSTED} | AS_PUBLISHED | {TOLD: PAPER}
+COMPARED = (*_IGNORE_TRUSTED, *AS_PUBLISHED)
+COMPARED += (*(name for name in registry.METHODS if name not in COMPARED), PAPER, TOLD, OURS)
 COMPARED += ("trusted_only", "true_labels")
 NAMES = (
-    methods.NAMES
+    {name: system.title for name, system in SYSTEMS.items()}
     | {
         PAPER: "PUDistill (paper)",
         TOLD: "PUDistill (paper, told the noise level)",
         OURS: "PUDistill",
     }
     | {
-        name: f"{methods.NAMES[of]} (as published"
-        + (", told the noise level)" if of in methods.CAN_BE_TOLD else ")")
+        name: f"{title_of(of)} (as published"
+        + (", told the noise level)" if SYSTEMS[of].accepts_noise_level else ")")
         for name, of in AS_PUBLISHED.items()
     }
 )
@@ -98,7 +100,7 @@ def _methods(setup: Setup, noises: list[str]) -> Result:
     has_twin = results["method"].isin(AS_PUBLISHED.values())
     curves = {"figure": results[~has_twin], "figure-trusted": results[~is_published]}
     short = {
-        name: methods.NAMES[of] + (", told" if of in methods.CAN_BE_TOLD else "")
+        name: title_of(of) + (", told" if SYSTEMS[of].accepts_noise_level else "")
         for name, of in AS_PUBLISHED.items()
     }
     return Result(_summary(results, reported), curves, short)

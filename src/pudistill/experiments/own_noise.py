@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 
 from pudistill.experiments import paper
-from pudistill.experiments.curve import OURS, Bench, NoisySet, Score, distilled, measure_on
+from pudistill.experiments.curve import Bench, NoisySet, Score, distilled, measure_on
 from pudistill.experiments.levels import COMPARED, NAMES, PAPER, PREPARE, REPORTED, TOLD
 from pudistill.experiments.setup import NOT_RUN, Result, Setup
+from pudistill.methods.registry import OURS
 
 
 def table3(setup: Setup) -> Result:

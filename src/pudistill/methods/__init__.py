@@ -1,61 +1,48 @@
-"""Other methods, each with ours' interface: ``fit(X, y, trusted=...)``."""
+"""Other methods for noisy labels, each with the interface of ours: ``fit(X, y, trusted=...)``.
 
-import importlib
-from typing import Any
+Each class is imported when it is first used; `registry` has the list.
+"""
 
-from pudistill.exceptions import torch_extra
+from typing import TYPE_CHECKING, Any
 
-# By the names that settings and tables know them by; loaded when first used.
-METHODS = {
-    "cross_entropy": "CrossEntropyClassifier",
-    "mixup": "MixupClassifier",
-    "joint_optimization": "JointOptimizationClassifier",
-    "co_teaching": "CoTeachingClassifier",
-    "loss_correction": "LossCorrectionClassifier",
-    "jocor": "JoCoRClassifier",
-    "dividemix": "DivideMixClassifier",
-    "forward_correction": "ForwardCorrectionClassifier",
-    "l_dmi": "LDMIClassifier",
-    "gold_loss_correction": "GoldLossCorrectionClassifier",
-    "label_distillation": "LabelDistillationClassifier",
-}
-# Of these, what cannot do without trusted samples; what does not care which samples are trusted;
-# and what reads the noise where it is told.
-NEED_TRUSTED = ("gold_loss_correction", "label_distillation")
-BLIND_TO_TRUSTED = ("cross_entropy", "mixup")
-CAN_BE_TOLD = ("co_teaching", "jocor", "dividemix")
-NAMES = {
-    "given_labels": "trained on the given labels",
-    "trusted_only": "trained on the trusted labels only",
-    "cross_entropy": "Cross Entropy",
-    "mixup": "Mixup",
-    "joint_optimization": "Joint Optimization",
-    "co_teaching": "Co-teaching",
-    "loss_correction": "Loss Correction",
-    "jocor": "JoCoR",
-    "dividemix": "DivideMix",
-    "forward_correction": "Forward",
-    "l_dmi": "L_DMI",
-    "gold_loss_correction": "Gold Loss Correction",
-    "label_distillation": "Distillation of labels",
-    "paper": "the paper's method",
-    "paper_told": "the paper's, told the level",
-    "pudistill": "pudistill",
-    "true_labels": "trained with all labels right",
-}
-"""What people call all that is compared anywhere, in the order in which it is shown."""
+from pudistill.methods.registry import METHODS as _METHODS
+from pudistill.methods.registry import SYSTEMS, load_class
 
-_MODULES = {class_name: name for name, class_name in METHODS.items()}
+if TYPE_CHECKING:
+    from pudistill.methods.co_teaching import CoTeachingClassifier as CoTeachingClassifier
+    from pudistill.methods.cross_entropy import CrossEntropyClassifier as CrossEntropyClassifier
+    from pudistill.methods.dividemix import DivideMixClassifier as DivideMixClassifier
+    from pudistill.methods.forward_correction import (
+        ForwardCorrectionClassifier as ForwardCorrectionClassifier,
+    )
+    from pudistill.methods.gold_loss_correction import (
+        GoldLossCorrectionClassifier as GoldLossCorrectionClassifier,
+    )
+    from pudistill.methods.jocor import JoCoRClassifier as JoCoRClassifier
+    from pudistill.methods.joint_optimization import (
+        JointOptimizationClassifier as JointOptimizationClassifier,
+    )
+    from pudistill.methods.l_dmi import LDMIClassifier as LDMIClassifier
+    from pudistill.methods.label_distillation import (
+        LabelDistillationClassifier as LabelDistillationClassifier,
+    )
+    from pudistill.methods.loss_correction import (
+        LossCorrectionClassifier as LossCorrectionClassifier,
+    )
+    from pudistill.methods.mixup import MixupClassifier as MixupClassifier
 
-__all__ = sorted(_MODULES)
+__all__ = sorted(str(system.class_name) for system in _METHODS.values())
+
+# Aliases for workflow.py, runs.py, cli.py and report/html.py, until these use the registry.
+METHODS = {name: str(system.class_name) for name, system in _METHODS.items()}
+NAMES = {name: system.title for name, system in SYSTEMS.items()}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    if name not in __all__:
         raise AttributeError(f"module 'pudistill.methods' has no attribute {name!r}")
-    with torch_extra():
-        return getattr(importlib.import_module(f"pudistill.methods.{_MODULES[name]}"), name)
+    return load_class(name)
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "METHODS", "NAMES", "NEED_TRUSTED", "BLIND_TO_TRUSTED", "CAN_BE_TOLD"]
+    return __all__

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from pudistill.methods import NAMES
+from pudistill.methods.registry import OURS, SYSTEMS, title_of
 from pudistill.report import plots
 from pudistill.report.formats import flatten, percent, percent_range
 from pudistill.report.pages import fill
@@ -89,7 +89,7 @@ def render_curve(summary: CurveSummary) -> str:
 
 def _headline(results: pd.DataFrame) -> Markup:
     """Say between which accuracies ours stays over all noise settings."""
-    ours = results[results["method"] == "pudistill"]
+    ours = results[results["method"] == OURS]
     if ours.empty:
         return Markup("Accuracy against noise level")
     accuracy, level = ours["accuracy"], ours["overall_level"]
@@ -102,8 +102,8 @@ def _table(kind: Any, results: pd.DataFrame) -> dict[str, Any]:
     """Prepare the table of a kind of noise: a column a level, a row a method."""
     overall = results.groupby("level")["overall_level"].mean()
     accuracy = results.pivot_table(index="method", columns="level", values="accuracy")
-    known = [method for method in NAMES if method in accuracy.index]
-    others = [method for method in accuracy.index if method not in NAMES]
+    known = [method for method in SYSTEMS if method in accuracy.index]
+    others = [method for method in accuracy.index if method not in SYSTEMS]
     accuracy = accuracy.loc[known + others]
     best = accuracy.drop(index="true_labels", errors="ignore").max()
     return {
@@ -121,7 +121,7 @@ def _row(method: str, accuracy: "pd.Series[float]", best: "pd.Series[float]") ->
     ]
     is_ceiling = method == "true_labels"
     return {
-        "name": NAMES.get(method, method.replace("_", " ")),
-        "is_ours": method == "pudistill",
+        "name": title_of(method),
+        "is_ours": method == OURS,
         "cells": [{**cell, "is_best": cell["is_best"] and not is_ceiling} for cell in cells],
     }

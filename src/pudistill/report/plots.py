@@ -21,7 +21,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from pudistill.exceptions import InputError
-from pudistill.methods import NAMES
+from pudistill.methods.registry import OURS, SYSTEMS, title_of
 from pudistill.report.palette import FONT, LIGHT
 
 SOURCES = {
@@ -75,19 +75,8 @@ MAX_METHOD_NAME = 28
 MAX_CLASSES_IN_HEAT_MAP = 50
 LEAST_DRAWN_SHARE = 0.005  # less is written as 0 %
 
-# A method's name at the end of its line, and its colour.
-METHODS = {
-    "given_labels": ("given labels", "--series-0"),
-    "trusted_only": ("trusted labels only", "--series-2"),
-    "gold_loss_correction": ("Gold Loss Correction", "--series-3"),
-    "paper": ("the paper's method", "--series-4"),
-    "paper_told": ("the paper's, told the level", "--series-0"),
-    "pudistill": ("pudistill", "--accent"),
-    "true_labels": ("all labels right", "--muted"),
-}
-_OTHER_COLOURS = [f"--series-{n}" for n in (5, 6, 7, 8, 9, 2, 0, 3)]
-NOISE_FREE = ("trusted_only", "true_labels")
-"""Methods that read no noisy label: one accuracy, whatever the noise."""
+# For the curves of methods that have no colour in the registry, the least used ones first.
+_UNASSIGNED_COLOURS = [f"--series-{n}" for n in (5, 6, 7, 8, 9, 2, 0, 3)]
 
 
 def picture_uri(picture: np.ndarray, max_size: int = 192) -> str:
@@ -422,18 +411,20 @@ class _Look(NamedTuple):
 
 
 def _method_looks(methods: Sequence[str], names: Mapping[str, str]) -> dict[str, _Look]:
-    """Choose each method's name, colour and line, the known ones in the order of `METHODS`."""
+    """Choose each method's name, colour and line: first the methods with a registered colour."""
     looks = {
-        method: _Look(names.get(method, name), _PLACEHOLDER[colour], "-")
-        for method, (name, colour) in METHODS.items()
-        if method in methods
+        method: _Look(
+            names.get(method, system.short_title), _PLACEHOLDER[f"--{system.colour}"], "-"
+        )
+        for method, system in SYSTEMS.items()
+        if method in methods and system.colour is not None
     }
-    others = [method for method in methods if method not in METHODS]
+    others = [method for method in methods if method not in looks]
     for n, method in enumerate(others):
-        name = names.get(method, NAMES.get(method, method.replace("_", " ")))
-        colour = _PLACEHOLDER[_OTHER_COLOURS[n % len(_OTHER_COLOURS)]]
-        # Where colours run out, lines differ.
-        looks[method] = _Look(name, colour, "-" if n < len(_OTHER_COLOURS) else (0, (4, 1.5)))
+        colour = _PLACEHOLDER[_UNASSIGNED_COLOURS[n % len(_UNASSIGNED_COLOURS)]]
+        # When the colours are used up, the next methods get dashed lines.
+        dashes = "-" if n < len(_UNASSIGNED_COLOURS) else (0, (4, 1.5))
+        looks[method] = _Look(names.get(method, title_of(method)), colour, dashes)
     return looks
 
 
@@ -453,12 +444,12 @@ def _draw_curves(axes: Axes, results: pd.DataFrame, looks: Mapping[str, _Look]) 
         if line.empty:
             continue
         level, accuracy = line.groupby("overall_level").mean().reset_index().to_numpy().T
-        if method in NOISE_FREE:
+        if method in SYSTEMS and not SYSTEMS[method].reads_noisy_labels:
             ends[method] = accuracy.mean()
             axes.axhline(ends[method], color=look.colour, linewidth=1.5, linestyle=(0, (4, 3)))
         else:
             ends[method] = accuracy[-1]
-            is_ours = method == "pudistill"
+            is_ours = method == OURS
             axes.plot(
                 level,
                 accuracy,
