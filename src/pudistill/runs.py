@@ -524,14 +524,10 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _classifier_class(name: str) -> type:
     """Find a classifier of the package by its name: nothing else that a file names is used."""
-    from pudistill import methods
     from pudistill.classifier import PUDistillClassifier
+    from pudistill.methods.registry import load_class
 
-    if name == PUDistillClassifier.__name__:
-        return PUDistillClassifier
-    if name not in methods.METHODS.values():
-        raise KeyError(name)
-    return getattr(methods, name)
+    return PUDistillClassifier if name == PUDistillClassifier.__name__ else load_class(name)
 
 
 def _is_scalar(value: Any) -> bool:

@@ -18,7 +18,7 @@ from pudistill.data.options import (
     Setting,
 )
 from pudistill.exceptions import InputError
-from pudistill.methods import METHODS
+from pudistill.methods.registry import METHODS
 
 NETWORKS = ("mlp", "small_cnn", "airbench", "preact_resnet18")
 OWN_METHODS = ("default", "paper")
@@ -54,17 +54,19 @@ class Settings(ReadSettings):
     test_fraction: Annotated[
         float | None,
         Field(gt=0, lt=1),
-        Setting(TESTING, "Share of the trusted samples to hold out for testing."),
+        Setting(
+            TESTING,
+            "Share of the trusted samples to hold out for testing (in a sweep: of all samples).",
+        ),
     ] = None
     features: Annotated[
         str | None,
         Setting(
             DATA,
-            "Learn from features instead of pictures or texts: from those that a model of the "
-            "Hugging Face hub, or of a folder, computes (facebook/dinov2-small, "
-            "sentence-transformers/all-MiniLM-L6-v2), or from your own in a file, one row per "
-            "sample.",
-            metavar="MODEL|FILE.npy",
+            "Learn from features of pictures or texts: computed by a model on the Hugging Face hub "
+            "or in a folder (such as facebook/dinov2-small), or your own, in a .npy file with a "
+            "row per sample.",
+            metavar="SOURCE",
         ),
     ] = None
     test_features: Annotated[
@@ -158,7 +160,7 @@ class Settings(ReadSettings):
         Setting(FILTER, "Stop a class when its clean set changes by less than this fraction."),
     ] = 0.01
     all_iterations: Annotated[
-        bool, Setting(FILTER, "Run all iterations of the filter, as the paper does.")
+        bool, Setting(PAPER, "Run all iterations of the filter, with any method.")
     ] = False
     share_trunk: Annotated[
         bool | Literal["auto"],

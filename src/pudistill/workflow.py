@@ -23,7 +23,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.svm import SVC
 
-from pudistill import methods
 from pudistill.classifier import PUDistillClassifier
 from pudistill.data import TrustedDataset, load_dataset
 from pudistill.exceptions import InputError, as_input_error
@@ -42,8 +41,8 @@ from pudistill.learners import (
     predict_proba,
     train,
 )
-from pudistill.methods import METHODS, NAMES
 from pudistill.methods.base import Method, NetworkMethod
+from pudistill.methods.registry import METHODS, OURS, SYSTEMS, load_class
 from pudistill.noise import corrupt_labels
 from pudistill.progress import stage
 from pudistill.pseudo_labels import one_hot
@@ -78,7 +77,7 @@ def build_classifier(settings: Settings, X: np.ndarray) -> Any:
     """
     if settings.method not in METHODS:
         return build_pudistill(settings, X)
-    method = getattr(methods, METHODS[settings.method])
+    method = load_class(settings.method)
     needs_network = issubclass(method, NetworkMethod) and settings.learner == "auto"
     name = "mlp" if needs_network and X.ndim == 2 else settings.learner
     learner = make_learner(name, settings.recipe, X)
@@ -553,9 +552,9 @@ def test_accuracy(
             )
             accuracy[name] = float(result.accuracy)
             advance(1, detail=name.replace("_", " "))
-    own = settings.method if settings.method in METHODS else "pudistill"
+    own = settings.method if settings.method in METHODS else OURS
     accuracy[own] = float(np.mean(classifier.predict(test.X) == test.y))
-    return {name: accuracy[name] for name in NAMES if name in accuracy}
+    return {name: accuracy[name] for name in SYSTEMS if name in accuracy}
 
 
 def gallery(dataset: TrustedDataset, table: pd.DataFrame) -> dict[str, np.ndarray]:

@@ -49,6 +49,7 @@ Gpus = Annotated[
     typer.Option(
         "--gpus-per-member",
         min=0,
+        metavar="NUMBER",
         help="On a cluster: GPUs, or the fraction of one, for each member of the filter.",
         rich_help_panel="Running",
     ),

@@ -135,15 +135,15 @@ def print_accuracy(run: "Run") -> None:
 def _print_test_accuracy(metrics: dict[str, Any], method: str) -> None:
     from rich.table import Table
 
-    from pudistill.methods import NAMES
+    from pudistill.methods.registry import OURS, title_of
 
     table = Table(title=f"Accuracy on {metrics['n_test']:,} test samples", title_justify="left")
     table.add_column("")
     table.add_column("name in metrics.json", style="dim")
     table.add_column("accuracy", justify="right")
     for name, value in metrics["test_accuracy"].items():
-        style = "bold" if name in (method, "pudistill") else ""
-        table.add_row(NAMES[name], name, f"{value:.1%}", style=style)
+        style = "bold" if name in (method, OURS) else ""
+        table.add_row(title_of(name), name, f"{value:.1%}", style=style)
     results.print(table)
 
 
@@ -151,7 +151,7 @@ def print_curve(run: "Run") -> None:
     """Print the accuracies of a sweep, one table for each kind of noise."""
     from rich.table import Table
 
-    from pudistill.methods import NAMES
+    from pudistill.methods.registry import OURS, title_of
 
     curve = run.read_table("curve")
     for noise, part in curve.groupby("noise", sort=False):
@@ -161,9 +161,8 @@ def print_curve(run: "Run") -> None:
         for level in shown.columns:
             table.add_column(f"{level:.0%}", justify="right")
         for method, row in shown.iterrows():
-            style = "bold" if method == "pudistill" else ""
-            name = NAMES.get(str(method), str(method))
-            table.add_row(name, *(f"{value:.1%}" for value in row), style=style)
+            style = "bold" if method == OURS else ""
+            table.add_row(title_of(str(method)), *(f"{value:.1%}" for value in row), style=style)
         results.print(table)
     results.print(
         f"Table:  {run.path / 'curve.csv'}\nCurve:  {run.path / 'curve.svg'}\n"

@@ -39,6 +39,8 @@ class Setting:
         What happens by default, where the default is None.
     choices : tuple of str
         Values that the shell completes; by default those of a `Literal`.
+    only_for : str or None
+        Data, learners or methods that it applies to, if not all.
     option : str or None
         Option of the command line, if its name is not that of the field, or if it is a switch
         without ``--no-``.
@@ -50,6 +52,7 @@ class Setting:
     metavar: str | None = None
     default_text: str | None = None
     choices: tuple[str, ...] = ()
+    only_for: str | None = None
     option: str | None = None
 
 

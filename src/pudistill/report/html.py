@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from pudistill.methods import METHODS, NAMES
+from pudistill.methods.registry import METHODS, OURS, SYSTEMS
 from pudistill.report import plots
 from pudistill.report.formats import (
     LONGEST_SENTENCE,
@@ -78,7 +78,7 @@ class RunSummary:
     metrics : dict
         Whatever was measured; shown by name. These have places of their own, where present:
 
-        - ``test_accuracy``: any of the names in `NAMES`, each with its accuracy in [0, 1].
+        - ``test_accuracy``: any of the names in `SYSTEMS`, each with its accuracy in [0, 1].
         - ``expected_accuracy``: ``value``, ``interval`` ([low, high]) and ``n``, the number of
           trusted samples that it was measured on.
         - ``comparison``: ``candidates`` (each with ``name``, ``accuracy`` and ``log_loss``),
@@ -156,7 +156,7 @@ def render(summary: RunSummary) -> str:
 
     accuracy = _accuracies(summary.metrics.get("test_accuracy") or {})
     method = str(summary.settings.get("method"))
-    own = method if method in METHODS else "pudistill"
+    own = method if method in METHODS else OURS
 
     return fill(
         "report.html",
@@ -167,7 +167,7 @@ def render(summary: RunSummary) -> str:
         n_classes=len(summary.classes),
         sources=_source_counts(labels, changed),
         accuracy=accuracy,
-        accuracy_names=NAMES,
+        titles={name: system.title for name, system in SYSTEMS.items()},
         own=own,
         comparison=_comparison(accuracy, own),
         notes=summary.notes,
@@ -237,7 +237,7 @@ def _accuracies(test_accuracy: Mapping[str, float]) -> dict[str, float]:
     """List the known test accuracies in the order of the comparison."""
     return {
         name: float(test_accuracy[name])
-        for name in NAMES
+        for name in SYSTEMS
         if test_accuracy.get(name) is not None and np.isfinite(test_accuracy[name])
     }
 
@@ -252,9 +252,9 @@ def _comparison(accuracy: Mapping[str, float], own: str) -> Markup | None:
     for name, value in others.items():
         points = f"{abs(100 * (ours - value)):.1f} points {'above' if ours > value else 'below'}"
         distance = "level with" if points.startswith("0.0") else points
-        method = NAMES[name]
-        parts.append(f"{distance} {'one ' if method.startswith('trained') else ''}{method}")
-    return Markup("The classifier of {} is {}.").format(NAMES[own], listed(parts))
+        title = SYSTEMS[name].title
+        parts.append(f"{distance} {'one ' if title.startswith('trained') else ''}{title}")
+    return Markup("The classifier of {} is {}.").format(SYSTEMS[own].title, listed(parts))
 
 
 def _count_flips(changed: pd.DataFrame) -> pd.DataFrame:
