@@ -67,10 +67,17 @@ class Settings(ReadSettings):
             "or in a folder (such as facebook/dinov2-small), or your own, in a .npy file with a "
             "row per sample.",
             metavar="SOURCE",
+            only_for="pictures and texts",
         ),
     ] = None
     test_features: Annotated[
-        str | None, Setting(TESTING, "Your own features of the test data.", metavar="FILE.npy")
+        str | None,
+        Setting(
+            TESTING,
+            "Your own features of the test data.",
+            metavar="FILE.npy",
+            only_for="your own features",
+        ),
     ] = None
     features_cache: Annotated[
         str | None,
@@ -78,6 +85,7 @@ class Settings(ReadSettings):
             DATA,
             "Folder in which runs share the features that models computed.",
             default_text="the run's own",
+            only_for="features of a model",
         ),
     ] = None
 
@@ -106,7 +114,9 @@ class Settings(ReadSettings):
     ] = "auto"
     recipe: Annotated[
         Literal["fast", "paper", "clothing1m"],
-        Setting(LEARNING, "How networks are trained: fast, paper or clothing1m."),
+        Setting(
+            LEARNING, "How networks are trained: fast, paper or clothing1m.", only_for="networks"
+        ),
     ] = "fast"
     method: Annotated[
         str,
@@ -118,8 +128,16 @@ class Settings(ReadSettings):
         ),
     ] = "default"
 
-    n_members: Annotated[int, Setting(FILTER, "Members of the filter for each class, N.")] = 20
-    max_iter: Annotated[int, Setting(FILTER, "Most iterations of the filter, K.")] = 10
+    n_members: Annotated[
+        int,
+        Setting(
+            FILTER, "Members of the filter for each class, N.", only_for="methods default and paper"
+        ),
+    ] = 20
+    max_iter: Annotated[
+        int,
+        Setting(FILTER, "Most iterations of the filter, K.", only_for="methods default and paper"),
+    ] = 10
     threshold: Annotated[
         float | Literal["auto"],
         Setting(
@@ -127,6 +145,7 @@ class Settings(ReadSettings):
             "A member votes for a sample if its probability is at least this, α; auto: chosen for "
             "each class.",
             expected="a number, or auto",
+            only_for="methods default and paper",
         ),
     ] = "auto"
     min_votes: Annotated[
@@ -135,32 +154,63 @@ class Settings(ReadSettings):
             FILTER,
             "Votes that a sample needs, θ: a count (19), a fraction (0.95), or auto.",
             expected="a whole number, a fraction up to 1.0, or auto",
+            only_for="methods default and paper",
         ),
     ] = "auto"
     target_precision: Annotated[
-        float, Setting(FILTER, "Precision that auto aims at in each class.")
+        float,
+        Setting(
+            FILTER,
+            "Precision that auto aims at in each class.",
+            only_for="methods default and paper, with auto",
+        ),
     ] = 0.95
 
     min_confidence: Annotated[
         float,
-        Setting(PAPER, "Teachers are used for a sample if their probability is at least this, η."),
+        Setting(
+            PAPER,
+            "Teachers are used for a sample if their probability is at least this, η.",
+            only_for="method paper",
+        ),
     ] = 0.7
-    blend: Annotated[float, Setting(PAPER, "Share of the teachers in a pseudo-label, λ.")] = 0.5
+    blend: Annotated[
+        float,
+        Setting(PAPER, "Share of the teachers in a pseudo-label, λ.", only_for="method paper"),
+    ] = 0.5
     label_type: Annotated[
         Literal["soft_bootstrap", "hard_bootstrap", "hard_label"],
-        Setting(PAPER, "Kind of pseudo-label: soft_bootstrap, hard_bootstrap or hard_label."),
+        Setting(
+            PAPER,
+            "Kind of pseudo-label: soft_bootstrap, hard_bootstrap or hard_label.",
+            only_for="method paper",
+        ),
     ] = "soft_bootstrap"
 
     n_teachers: Annotated[
         int | Literal["auto"],
-        Setting(LEARNING, "Number of teachers, or auto.", expected="a whole number, or auto"),
+        Setting(
+            LEARNING,
+            "Number of teachers, or auto.",
+            expected="a whole number, or auto",
+            only_for="methods default and paper",
+        ),
     ] = "auto"
     tol: Annotated[
         float,
-        Setting(FILTER, "Stop a class when its clean set changes by less than this fraction."),
+        Setting(
+            FILTER,
+            "Stop a class when its clean set changes by less than this fraction.",
+            only_for="methods default and paper",
+        ),
     ] = 0.01
     all_iterations: Annotated[
-        bool, Setting(PAPER, "Run all iterations of the filter, with any method.")
+        bool,
+        Setting(
+            PAPER,
+            "Run all iterations of the filter, with any method.",
+            only_for="methods default and paper",
+        ),
     ] = False
     share_trunk: Annotated[
         bool | Literal["auto"],
@@ -170,6 +220,7 @@ class Settings(ReadSettings):
             "method).",
             expected="yes, no, or auto",
             choices=("auto", "yes", "no"),
+            only_for="networks",
         ),
     ] = "auto"
 

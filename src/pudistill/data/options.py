@@ -82,7 +82,7 @@ class SettingsModel(BaseModel):
 
 @cache
 def settings_of(model: type[BaseModel]) -> dict[str, Setting]:
-    """Return what the fields of a model declare, by name; fields that declare nothing are left out.
+    """Return what the fields of a model declare, by name: a model's own before inherited ones.
 
     Examples
     --------
@@ -90,9 +90,11 @@ def settings_of(model: type[BaseModel]) -> dict[str, Setting]:
     >>> settings_of(ReadSettings)["image_size"].panel
     'Data'
     """
+    inherited = getattr(model.__base__, "model_fields", {})
+    names = sorted(model.model_fields, key=lambda name: name in inherited)
     declared = {
-        name: [entry for entry in field.metadata if isinstance(entry, Setting)]
-        for name, field in model.model_fields.items()
+        name: [entry for entry in model.model_fields[name].metadata if isinstance(entry, Setting)]
+        for name in names
     }
     return {name: entries[0] for name, entries in declared.items() if entries}
 
@@ -127,23 +129,36 @@ class ReadSettings(SettingsModel):
 
     image_column: Annotated[
         str | None,
-        Setting(DATA, "Column of pictures.", default_text="image, img, picture, ..."),
+        Setting(
+            DATA, "Column of pictures.", default_text="image, img, picture, ...", only_for="tables"
+        ),
     ] = None
     text_column: Annotated[
         str | None,
-        Setting(DATA, "Column of texts.", default_text="text, sentence, review, ..."),
+        Setting(
+            DATA, "Column of texts.", default_text="text, sentence, review, ...", only_for="tables"
+        ),
     ] = None
     label_column: Annotated[
         str | None,
-        Setting(DATA, "Column of given labels.", default_text="label, y, target, ..."),
+        Setting(
+            DATA, "Column of given labels.", default_text="label, y, target, ...", only_for="tables"
+        ),
     ] = None
     id_column: Annotated[
         str | None,
-        Setting(DATA, "Column of unique names.", default_text="id, else row numbers"),
+        Setting(
+            DATA, "Column of unique names.", default_text="id, else row numbers", only_for="tables"
+        ),
     ] = None
     trusted_column: Annotated[
         str | None,
-        Setting(TRUSTED, "Boolean column that marks verified samples.", default_text="trusted"),
+        Setting(
+            TRUSTED,
+            "Boolean column that marks verified samples.",
+            default_text="trusted",
+            only_for="tables",
+        ),
     ] = None
     image_size: Annotated[
         int | None,
@@ -152,10 +167,14 @@ class ReadSettings(SettingsModel):
             DATA,
             "Resize and crop pictures to a square of this many pixels.",
             expected="at least 1 pixel",
+            only_for="pictures",
         ),
     ] = None
     skip_bad: Annotated[
-        bool, Setting(DATA, "Leave out pictures that cannot be read, and list them.")
+        bool,
+        Setting(
+            DATA, "Leave out pictures that cannot be read, and list them.", only_for="pictures"
+        ),
     ] = False
     lazy: Annotated[
         bool,
@@ -164,6 +183,7 @@ class ReadSettings(SettingsModel):
             "Leave pictures on disk even if they fit into memory. Those that do not fit stay "
             "there anyway.",
             option="--lazy",
+            only_for="pictures",
         ),
     ] = False
     picture_cache: Annotated[
@@ -174,6 +194,7 @@ class ReadSettings(SettingsModel):
             "GiB of disk, in the folder for temporary files (TMPDIR), for decoded pictures that "
             "are not in memory.",
             default_text="half of the free space",
+            only_for="pictures",
         ),
     ] = None
 
