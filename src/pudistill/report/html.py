@@ -33,9 +33,9 @@ LABEL_COLUMNS = {
     "label": "The corrected label: the one to use.",
     "changed": "Whether label differs from given.",
     "source": "Where the label comes from: trusted (it was verified), filter (enough members of "
-    "the filter voted for it), teacher (the teachers were sure enough), student (the student, which "
-    "weighs the given label too, found another one more likely), model (the classifier of another "
-    "method predicts another label), given (it stays as it came).",
+    "the filter voted for it), teacher (the teachers were sure enough), student (which weighs the "
+    "given label too, and found another one more likely), model (the classifier of another method "
+    "predicts another label), given (it stays as it came).",
     "confidence": "Probability of the label, 0 to 1; 1 if trusted.",
     "votes": "How many members of the filter voted for the label; empty if voting stopped early.",
 }
