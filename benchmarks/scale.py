@@ -132,7 +132,8 @@ def write_model(folder: Path) -> None:
 
 def fit_pictures(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Run the whole of `fit` on pictures that stay on disk."""
-    from pudistill.workflow import Settings, fit_run
+    from pudistill.settings import Settings
+    from pudistill.workflow import fit_run
 
     settings = {"data": str(folder / "data"), "features": str(folder / "model")}
     settings |= {"lazy": True, "seed": 0, "n_jobs": options.jobs, **json.loads(options.settings)}

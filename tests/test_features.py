@@ -15,7 +15,8 @@ from pudistill import embed_dataset, load_dataset
 from pudistill.exceptions import DamagedWarning
 from pudistill.learners.embedding import PictureEmbedder, TextEmbedder
 from pudistill.runs import Run
-from pudistill.workflow import Settings, fit_run
+from pudistill.settings import Settings
+from pudistill.workflow import fit_run
 
 transformers = pytest.importorskip("transformers")
 

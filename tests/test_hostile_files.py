@@ -28,8 +28,9 @@ from pudistill import InputError, TorchClassifier, load
 from pudistill.atomic import checksum_of
 from pudistill.data import load_dataset, write_table
 from pudistill.runs import SUMS, Run, to_csv
+from pudistill.settings import Settings
 from pudistill.units import CHECKSUM_BYTES, Units
-from pudistill.workflow import Settings, fit_run, predict_run, write_report
+from pudistill.workflow import fit_run, predict_run, write_report
 
 SEED = 0
 N_CASES = {

@@ -13,7 +13,8 @@ import pytest
 import tomli_w
 
 from pudistill.runs import Run
-from pudistill.workflow import Settings, fit_run
+from pudistill.settings import Settings
+from pudistill.workflow import fit_run
 
 CONFIG = {
     "data": "wine",

@@ -21,7 +21,8 @@ import pytest
 from pudistill.cli import main
 from pudistill.exceptions import DamagedWarning, InputError
 from pudistill.runs import SUMS, Run
-from pudistill.workflow import Settings, fit_run
+from pudistill.settings import Settings
+from pudistill.workflow import fit_run
 
 N_KILLS = 20
 QUICK = {"data": "iris", "noise": "symmetric", "n_members": 4, "max_iter": 2, "test_fraction": 0.3}

@@ -1,12 +1,27 @@
 """Robust classifiers and corrected labels from a noisy data set and a few trusted labels."""
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pudistill.classifier import PUDistillClassifier
+    from pudistill.data import TrustedDataset, load_dataset
+    from pudistill.exceptions import InputError, TrustedWarning
+    from pudistill.features import embed_dataset
+    from pudistill.learners.torch_classifier import TorchClassifier
+    from pudistill.model_selection import (
+        TrustedKFold,
+        trusted_accuracy,
+        trusted_accuracy_scorer,
+    )
+    from pudistill.noise import corrupt_labels
+    from pudistill.pu_filter import TieredPUFilter
+    from pudistill.runs import load
 
 __version__ = "0.1.0"
 
-# Loaded when first used: `import pudistill` itself costs nothing.
-_PUBLIC = {
+# Imported on first use, so that `import pudistill` itself costs nothing.
+_MODULES = {
     "InputError": "exceptions",
     "PUDistillClassifier": "classifier",
     "TieredPUFilter": "pu_filter",
@@ -22,18 +37,34 @@ _PUBLIC = {
     "trusted_accuracy_scorer": "model_selection",
 }
 
-__all__ = [*_PUBLIC, "__version__"]
+# Literal, as type checkers read it; a test compares it with `_MODULES`.
+__all__ = [
+    "InputError",
+    "PUDistillClassifier",
+    "TieredPUFilter",
+    "TorchClassifier",
+    "TrustedDataset",
+    "TrustedKFold",
+    "TrustedWarning",
+    "__version__",
+    "corrupt_labels",
+    "embed_dataset",
+    "load",
+    "load_dataset",
+    "trusted_accuracy",
+    "trusted_accuracy_scorer",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
+    if name not in _MODULES:
         raise AttributeError(f"module 'pudistill' has no attribute {name!r}")
     if name == "TorchClassifier":
         from pudistill.exceptions import torch_extra
 
         with torch_extra():
-            return importlib.import_module(f"pudistill.{_PUBLIC[name]}").TorchClassifier
-    return getattr(importlib.import_module(f"pudistill.{_PUBLIC[name]}"), name)
+            return importlib.import_module(f"pudistill.{_MODULES[name]}").TorchClassifier
+    return getattr(importlib.import_module(f"pudistill.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

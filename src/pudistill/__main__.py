@@ -1,4 +1,4 @@
-"""``python -m pudistill``."""
+"""Run the command line with ``python -m pudistill``."""
 
 from pudistill.cli import main
 

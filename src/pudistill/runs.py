@@ -1,10 +1,10 @@
-"""Run folders: everything that a command leaves behind, each piece written whole or not at all.
+"""Run folders: everything that a command leaves behind, each file written whole or not at all.
 
 A run folder holds ``labels.csv`` and ``labels.parquet``, ``model/``, ``metrics.json``,
-``config.toml``, ``history.csv`` and ``report.html``; in ``units/`` finished stages under keys that
-say what they were computed from, so that they need not be computed again; in ``log.jsonl`` what
-happened; and at last ``SHA256SUMS``, as ``sha256sum --check`` reads it, which says that the run is
-finished and by which every file that is read again is checked.
+``config.toml``, ``history.csv`` and ``report.html``. Beside these, ``units/`` keeps finished stages
+under keys computed from their inputs, so that no stage is computed twice, and ``log.jsonl`` is the
+log. ``SHA256SUMS``, in the format of ``sha256sum --check``, is written last: it marks the run as
+finished, and every file is checked against it when it is read again.
 """
 
 import io
@@ -14,12 +14,11 @@ import re
 import shutil
 import tempfile
 import tomllib
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -37,11 +36,14 @@ from pudistill.atomic import (
     write_atomic,
 )
 from pudistill.calibration import Temperature
-from pudistill.exceptions import DamagedWarning, InputError
+from pudistill.exceptions import DamagedWarning, InputError, warn_user
 from pudistill.learners import Mixture
 from pudistill.run_log import logged_to, warnings_in
 from pudistill.storage import Stored, dump, restore, suffix_of
 from pudistill.units import Units
+
+if TYPE_CHECKING:
+    from pudistill.base import NoisyLabelClassifier
 
 FORMAT = 4
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -74,7 +76,7 @@ class Run:
 
     @classmethod
     def check_free(cls, path: Path, config: dict[str, Any]) -> None:
-        """Refuse a path at which something exists, unless it is the same run, interrupted."""
+        """Raise `InputError` if a path is taken, unless by the same run, which was interrupted."""
         if not path.exists() or cls.is_interrupted(path, config):
             return
         if (path / "run.json").exists():
@@ -86,16 +88,16 @@ class Run:
 
     @classmethod
     def create(cls, path: Path, config: dict[str, Any], command: str = "fit") -> "Run":
-        """Make a new run folder, or go on in that of the same run if it was interrupted.
+        """Make a new run folder, or open that of the same run, if it was interrupted.
 
         Parameters
         ----------
         path : Path
             The folder.
         config : dict
-            What ``config.toml`` is to hold.
+            The contents of ``config.toml``.
         command : {"fit", "sweep", "reproduce"}, default="fit"
-            What makes the run.
+            The command that makes the run.
 
         Returns
         -------
@@ -105,7 +107,7 @@ class Run:
         Raises
         ------
         InputError
-            If something else is in the way, or the folder cannot be written to.
+            If the path is taken, or the folder cannot be written to.
         """
         cls.check_free(path, config)
         run = cls(path)
@@ -122,9 +124,9 @@ class Run:
     @classmethod
     @contextmanager
     def begin(cls, path: Path, config: dict[str, Any], command: str = "fit") -> Iterator["Run"]:
-        """Create a run, or go on with it, as the only process that works in its folder.
+        """Create or continue a run, as the only process that works in its folder.
 
-        If the data or settings turn out wrong, a new run leaves no trace.
+        If the data or settings turn out to be wrong, a new run leaves no trace.
         """
         cls.check_free(path, config)
         is_new = not (path / "run.json").exists()
@@ -150,14 +152,14 @@ class Run:
 
     @classmethod
     def is_interrupted(cls, path: Path, config: dict[str, Any]) -> bool:
-        """Whether a folder holds a run of these settings that has to be finished, or mended."""
+        """Return whether a folder holds a run of these settings that is unfinished or damaged."""
         if not cls._holds(path, config):
             return False
         return not (path / SUMS).is_file() or bool(cls(path)._damaged())
 
     @classmethod
     def is_finished(cls, path: Path, config: dict[str, Any]) -> bool:
-        """Whether a folder holds a finished run of these settings."""
+        """Return whether a folder holds a finished run of these settings."""
         return cls._holds(path, config) and not cls.is_interrupted(path, config)
 
     @classmethod
@@ -171,20 +173,19 @@ class Run:
         except InputError as error:
             if (path / SUMS).is_file():
                 raise
-            # Finished stages are kept under what they read, so that they fit whatever it said.
-            message = f"{error} It is written anew."
-            warnings.warn(message, DamagedWarning, stacklevel=2)
+            # Keys of finished stages come from their inputs: those of other settings do no harm.
+            warn_user(f"{error} It is written anew.", DamagedWarning)
             return True
 
     @classmethod
     def begun(cls, path: Path) -> tuple[str, dict[str, Any]]:
-        """Return the command and the settings of a run that was interrupted, or is damaged."""
+        """Return the command and the settings of an interrupted or damaged run."""
         run = cls(path)
         if not (path / "run.json").is_file():
             raise InputError(f"{path} holds no run: name a folder that a command has written to.")
         about, config = run.check_format(), run.read_config()
         if (path / SUMS).is_file() and not run._damaged():
-            raise InputError(f"The run in {path} is finished: there is nothing to go on with.")
+            raise InputError(f"The run in {path} is finished: there is nothing to resume.")
         return about.get("command", "fit"), config
 
     def _damaged(self) -> list[str]:
@@ -196,17 +197,17 @@ class Run:
         return path.is_file() and checksum_of(path.read_bytes()) == self._sums[name]
 
     def _reopen(self) -> None:
-        """Let a finished run be gone on with; its damaged files are put aside."""
+        """Reopen a finished run to mend it; damaged files are renamed."""
         for name in self._damaged():
             path = self.path / name
             if path.is_file():
                 path.rename(self.path / f"{name.replace('/', '-')}.damaged")
-            warnings.warn(f"{path} is missing or damaged: it is written anew.", DamagedWarning, 3)
+            warn_user(f"{path} is missing or damaged: it is written anew.", DamagedWarning)
         (self.path / SUMS).unlink()
         self.__dict__.pop("_sums")
 
     def check_format(self) -> dict[str, Any]:
-        """Return ``run.json``; an `InputError` says if another version has to read the run."""
+        """Return ``run.json``; raise `InputError` if it is of another version's format."""
         about = self.read_json("run.json")
         version = about.get("format") if isinstance(about, dict) else None
         if version == FORMAT and not isinstance(about.get("config"), str):
@@ -220,7 +221,7 @@ class Run:
 
     @classmethod
     def open(cls, path: Path) -> "Run":
-        """Open a finished run folder; an `InputError` says why where it is none."""
+        """Open a finished run; raise `InputError` if the folder holds none."""
         run = cls(Path(path))
         if not (run.path / "run.json").is_file():
             raise InputError(f"{path} holds no run: name a folder that `pudistill fit` wrote.")
@@ -231,7 +232,7 @@ class Run:
 
     @classmethod
     def open_fit(cls, path: Path) -> "Run":
-        """Open a finished run of one classifier; an `InputError` says why where it is none."""
+        """Open a finished run of `pudistill fit`; raise `InputError` if the folder holds none."""
         run = cls.open(path)
         if any((run.path / f"{table}.parquet").exists() for table in ("cells", "curve")):
             raise InputError(
@@ -246,11 +247,11 @@ class Run:
 
     @property
     def units(self) -> Units:
-        """Where finished stages are kept."""
+        """The store of finished stages."""
         return Units(self.path / "units")
 
     def finish(self, metrics: dict[str, Any]) -> None:
-        """Write what was measured and, last of all, the checksums: the run is finished."""
+        """Write the metrics and, last of all, the checksums, which mark the run as finished."""
         self.write_json("metrics.json", metrics)
         self._write_sums()
 
@@ -260,13 +261,13 @@ class Run:
 
     @cached_property
     def _sums(self) -> dict[str, str]:
-        """Checksums by name of file; those of a run that is not finished, as it is written."""
+        """Checksums by file name; of an unfinished run, those of the files written so far."""
         path = self.path / SUMS
         if not path.is_file():
             return {}
         lines = path.read_text(errors="replace").splitlines()
         found = [re.fullmatch(r"([0-9a-f]{64})  ((?:model/)?\w[\w.-]*)", line) for line in lines]
-        sums = {one[2]: one[1] for one in found if one is not None}
+        sums = {match[2]: match[1] for match in found if match is not None}
         if len(sums) < len(lines) or not sums.keys() >= {"run.json", "config.toml"}:
             raise InputError(
                 f"{path} is damaged: bring back a copy of it, or remove it and `pudistill resume "
@@ -275,11 +276,11 @@ class Run:
         return sums
 
     def warnings(self) -> list[str]:
-        """Return what went wrong, or deserves a second look, since the run was begun."""
+        """Return the warnings since the run began."""
         return warnings_in(self.path)
 
     def write_bytes(self, name: str, content: bytes) -> None:
-        """Write a file of the run; in one that is finished, a new version of it."""
+        """Write a file of the run; in a finished run, replace it."""
         with self._writing(name) as file:
             file.write(content)
 
@@ -296,7 +297,7 @@ class Run:
         self.write_bytes(name, json.dumps(content, indent=2).encode())
 
     def write_table(self, stem: str, table: pd.DataFrame) -> None:
-        """Write a table of the run as CSV and as parquet, some rows at a time."""
+        """Write a table of the run as CSV and as parquet, block by block of rows."""
         with self._writing(f"{stem}.csv") as file:
             for text in _csv_parts(table):
                 file.write(text.encode())
@@ -320,7 +321,7 @@ class Run:
         return self._read(name, json.loads)
 
     def read_config(self) -> dict[str, Any]:
-        """Read the settings of the run, which count from the first moment on."""
+        """Read the settings of the run, which are complete even if the run is not."""
         checksum = self.check_format()["config"]
 
         def read(content: bytes) -> dict[str, Any]:
@@ -349,7 +350,7 @@ class Run:
             if (self.path / SUMS).is_file() and self._sums.get(name) != checksum_of(content):
                 raise ValueError(f"its checksum is not the one in {SUMS}")
             return read(content)
-        except Exception as error:  # whatever a damaged file makes a reader raise
+        except Exception as error:  # a damaged file can make a reader raise anything
             raise InputError(
                 f"{path} is missing or damaged ({error}): {self._remedy(name)}."
             ) from error
@@ -362,76 +363,113 @@ class Run:
         return f"`pudistill resume {self.path}` writes it anew"
 
     def write_model(self, classifier: Any, feature_names: Sequence[str] | None = None) -> None:
-        """Store what predicting needs: networks as safetensors, other learners by skops."""
-        model = classifier.fitted_model
-        members = model.members if isinstance(model, Mixture) else [model]
-        stored = [dump(member) for member in members]
-        params = classifier.get_params(deep=False)
-        meta = {
-            "class": type(classifier).__name__,
-            "params": {name: params[name] for name in params if _is_scalar(params[name])},
-            "classes": classifier.classes_.tolist(),
-            "n_features_in": getattr(classifier, "n_features_in_", None),
-            "feature_names_in": list(getattr(classifier, "feature_names_in_", feature_names or [])),
-            "picture_shape": getattr(classifier, "_picture_shape", None),
-            "learners": [one.network for one in stored],
-        }
-        if isinstance(model, Mixture):
-            sharpness = [temperature.sharpness for temperature in model.temperatures]
-            meta["mixture"] = {"weights": model.weights, "sharpness": sharpness}
-        files = {
-            f"learner-{n}.{suffix_of(one.network)}": one.content for n, one in enumerate(stored)
-        }
-        files["model.json"] = json.dumps(meta, indent=2).encode()
+        """Store the model that predicts; see `model_files`."""
         folder = Path(tempfile.mkdtemp(TEMPORARY, ".model-", self.path))
         try:
-            for name, content in files.items():
+            for name, content in model_files(classifier, feature_names).items():
                 write_atomic(folder / name, content)
                 self._sums[f"model/{name}"] = checksum_of(content)
             folder.chmod(0o755)
-            shutil.rmtree(self.path / "model", ignore_errors=True)  # of the same run, interrupted
+            shutil.rmtree(self.path / "model", ignore_errors=True)  # of an interrupted attempt
             folder.rename(self.path / "model")
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
     def read_model(self, module: Any = None) -> Any:
         """Load the classifier; see `load`."""
+
+        def read_learner(name: str, network: dict | None) -> Any:
+            return self._read(
+                f"model/{name}", lambda content: restore(Stored(content, network), module=module)
+            )
+
         try:
-            return self._build_classifier(self.read_json("model/model.json"), module)
+            return restore_classifier(self.read_json("model/model.json"), read_learner)
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{self.path / 'model' / 'model.json'} is damaged ({error!r}): "
                 f"{self._remedy('model/model.json')}."
             ) from error
 
-    def _build_classifier(self, meta: dict[str, Any], module: Any) -> Any:
-        classifier = _classifier_class(meta["class"])(**meta["params"])
-        learners = [
-            self._read_learner(n, learner, module) for n, learner in enumerate(meta["learners"])
-        ]
-        model = learners[0]
-        if mixture := meta.get("mixture"):
-            temperatures = [Temperature(sharpness) for sharpness in mixture["sharpness"]]
-            model = Mixture(learners, mixture["weights"], temperatures, len(meta["classes"]))
-        classifier.fitted_model = model
-        names = all(isinstance(label, str) for label in meta["classes"])
-        classifier.classes_ = np.array(meta["classes"], dtype=object if names else None)
-        if meta["n_features_in"]:
-            classifier.n_features_in_ = meta["n_features_in"]
-        if meta["feature_names_in"]:
-            classifier.feature_names_in_ = np.array(meta["feature_names_in"], dtype=object)
-        classifier._fitted_on_frame = False
-        classifier._picture_shape = meta["picture_shape"] and tuple(meta["picture_shape"])
-        return classifier
 
-    def _read_learner(self, n: int, network: dict | None, module: Any) -> Any:
-        def read(content: bytes) -> Any:
-            return restore(Stored(content, network), module=module)
+def model_files(classifier: Any, feature_names: Sequence[str] | None = None) -> dict[str, bytes]:
+    """Return the files of a fitted classifier, as much of it as predicting needs.
 
-        return self._read(f"model/learner-{n}.{suffix_of(network)}", read)
+    Parameters
+    ----------
+    classifier : NoisyLabelClassifier
+        A fitted classifier.
+    feature_names : sequence of str, default=None
+        Names of its features, where it learned from an array.
+
+    Returns
+    -------
+    files : dict of str to bytes
+        ``model.json``, and a file for each learner: networks as safetensors, others by skops.
+    """
+    model = classifier.fitted_model
+    members = model.members if isinstance(model, Mixture) else [model]
+    stored = [dump(member) for member in members]
+    params = classifier.get_params(deep=False)
+    meta = {
+        "class": type(classifier).__name__,
+        "params": {name: params[name] for name in params if _is_scalar(params[name])},
+        "classes": classifier.classes_.tolist(),
+        "n_features_in": getattr(classifier, "n_features_in_", None),
+        "feature_names_in": list(getattr(classifier, "feature_names_in_", feature_names or [])),
+        "picture_shape": getattr(classifier, "_picture_shape", None),
+        "learners": [learner.network for learner in stored],
+    }
+    if isinstance(model, Mixture):
+        sharpness = [temperature.sharpness for temperature in model.temperatures]
+        meta["mixture"] = {"weights": model.weights, "sharpness": sharpness}
+    files = {_learner_name(n, learner.network): learner.content for n, learner in enumerate(stored)}
+    return files | {"model.json": json.dumps(meta, indent=2).encode()}
 
 
-def load(path: str | Path, *, module: Any = None) -> Any:
+def restore_classifier(
+    meta: dict[str, Any], read_learner: Callable[[str, dict[str, Any] | None], Any]
+) -> Any:
+    """Build the classifier that `model_files` stored.
+
+    Parameters
+    ----------
+    meta : dict
+        Contents of ``model.json``.
+    read_learner : callable
+        Reads a learner, from its file name and the description of the network (None: no network).
+
+    Returns
+    -------
+    classifier : NoisyLabelClassifier
+        It can predict; other results of `fit` are missing.
+    """
+    classifier = _classifier_class(meta["class"])(**meta["params"])
+    learners = [
+        read_learner(_learner_name(n, network), network)
+        for n, network in enumerate(meta["learners"])
+    ]
+    model = learners[0]
+    if mixture := meta.get("mixture"):
+        temperatures = [Temperature(sharpness) for sharpness in mixture["sharpness"]]
+        model = Mixture(learners, mixture["weights"], temperatures, len(meta["classes"]))
+    classifier.fitted_model = model
+    has_names = all(isinstance(label, str) for label in meta["classes"])
+    classifier.classes_ = np.array(meta["classes"], dtype=object if has_names else None)
+    if meta["n_features_in"]:
+        classifier.n_features_in_ = meta["n_features_in"]
+    if meta["feature_names_in"]:
+        classifier.feature_names_in_ = np.array(meta["feature_names_in"], dtype=object)
+    classifier._fitted_on_frame = False
+    classifier._picture_shape = meta["picture_shape"] and tuple(meta["picture_shape"])
+    return classifier
+
+
+def _learner_name(n: int, network: dict[str, Any] | None) -> str:
+    return f"learner-{n}.{suffix_of(network)}"
+
+
+def load(path: str | Path, *, module: Any = None) -> "NoisyLabelClassifier":
     """Load the classifier of a finished run.
 
     Parameters
@@ -439,13 +477,13 @@ def load(path: str | Path, *, module: Any = None) -> Any:
     path : str or Path
         A run folder, as written by ``pudistill fit``.
     module : callable, default=None
-        The network's factory, where the run was made with one of your own: code is never
-        imported because a file names it.
+        The factory of the network, if the run was made with one of your own: no code is imported
+        only because a file names it.
 
     Returns
     -------
-    classifier : PUDistillClassifier, or the method's that was fitted
-        With `label_table_` as in ``labels.parquet``.
+    classifier : PUDistillClassifier, or the class of another method
+        It can predict, and has `label_table_` as in ``labels.parquet``.
 
     Raises
     ------
@@ -459,7 +497,7 @@ def load(path: str | Path, *, module: Any = None) -> Any:
 
 
 def to_csv(table: pd.DataFrame) -> str:
-    """Write a table as CSV; what a spreadsheet would run as a formula gets an apostrophe in front.
+    """Write a table as CSV; texts that a spreadsheet would run as formulas get an apostrophe.
 
     Parameters
     ----------
@@ -482,7 +520,7 @@ def to_csv(table: pd.DataFrame) -> str:
 
 
 def _parts(table: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    """Cut a table into parts whose copies are small; one without rows is a part, too."""
+    """Cut a table into blocks of rows; a table without rows is one block."""
     starts = range(0, max(len(table), 1), ROWS_WRITTEN_AT_ONCE)
     return (table.iloc[start : start + ROWS_WRITTEN_AT_ONCE] for start in starts)
 
@@ -505,7 +543,7 @@ def _without_formulas(table: pd.DataFrame) -> pd.DataFrame:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Keep other processes out of a run folder; a process that dies leaves it free."""
+    """Keep other processes out of a run folder; the lock of a process that dies is released."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path / LOCK, timeout=0)
@@ -523,15 +561,11 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _classifier_class(name: str) -> type:
-    """Find a classifier of the package by its name: nothing else that a file names is used."""
-    from pudistill import methods
+    """Return a classifier of the package by its name; a file cannot name any other class."""
     from pudistill.classifier import PUDistillClassifier
+    from pudistill.methods.registry import load_class
 
-    if name == PUDistillClassifier.__name__:
-        return PUDistillClassifier
-    if name not in methods.METHODS.values():
-        raise KeyError(name)
-    return getattr(methods, name)
+    return PUDistillClassifier if name == PUDistillClassifier.__name__ else load_class(name)
 
 
 def _is_scalar(value: Any) -> bool:

@@ -14,20 +14,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sklearn.base import BaseEstimator, is_classifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.svm import SVC
 
-from pudistill import methods
 from pudistill.classifier import PUDistillClassifier
 from pudistill.data import TrustedDataset, load_dataset
-from pudistill.data.loading import COLUMN_OPTIONS, PICTURE_OPTIONS
 from pudistill.exceptions import InputError, as_input_error
 from pudistill.features import (
     embedded,
@@ -44,8 +41,8 @@ from pudistill.learners import (
     predict_proba,
     train,
 )
-from pudistill.methods import METHODS, NAMES
 from pudistill.methods.base import Method, NetworkMethod
+from pudistill.methods.registry import METHODS, OURS, SYSTEMS, load_class
 from pudistill.noise import corrupt_labels
 from pudistill.progress import stage
 from pudistill.pseudo_labels import one_hot
@@ -53,172 +50,59 @@ from pudistill.pu_filter import HISTORY
 from pudistill.report.html import RunSummary, render
 from pudistill.report.label_table import model_label_table
 from pudistill.runs import Run
+from pudistill.settings import NETWORKS, Settings
 from pudistill.storage import check_storable
 from pudistill.units import keeping
 from pudistill.validation import MISSING, Labels, check_labels
 
-NETWORKS = ("mlp", "small_cnn", "airbench", "preact_resnet18")
-# Pictures in the report: the surest changes, kind of change by kind of change, and the least sure.
+# Pictures in the report: the surest changes, taking turns by pairs of labels, and the least sure.
 GALLERY_SUREST, GALLERY_LEAST_SURE = 32, 16
-ESTIMATED = ("noise_rate", "asymmetric", "blend")  # what other methods find out of the data
-DEMO: dict[str, Any] = {"data": "digits", "test_fraction": 0.25, "learner": "svm"}
+ESTIMATED = ("noise_rate", "asymmetric", "blend")  # by other methods, from the data
 
 
-class Settings(BaseModel):
-    """Everything that decides what a run computes; ``config.toml`` holds just this.
+def build_classifier(settings: Settings, X: np.ndarray) -> Any:
+    """Build the classifier that the settings describe: ours, or another method's.
 
-    Names are those of `load_dataset`, `PUDistillClassifier` and the command line's options.
+    Parameters
+    ----------
+    settings : Settings
+        Settings of a run.
+    X : ndarray
+        Samples, or as few as show their shape.
+
+    Returns
+    -------
+    classifier : PUDistillClassifier or Method
+        Not yet fitted.
     """
+    if settings.method not in METHODS:
+        return build_pudistill(settings, X)
+    method = load_class(settings.method)
+    needs_network = issubclass(method, NetworkMethod) and settings.learner == "auto"
+    name = "mlp" if needs_network and X.ndim == 2 else settings.learner
+    learner = make_learner(name, settings.recipe, X)
+    if issubclass(method, NetworkMethod) and not continues_training(learner):
+        raise InputError(
+            f"The method {settings.method} trains networks, and the learner {settings.learner} is "
+            f"none: choose one of {', '.join(NETWORKS)}, or auto."
+        )
+    parallel = {"n_jobs": settings.n_jobs} if "n_jobs" in method().get_params() else {}
+    return method(learner, random_state=settings.seed, **parallel)
 
-    model_config = ConfigDict(extra="forbid")
 
-    data: str
-    trusted: str | None = None
-    image_column: str | None = None
-    text_column: str | None = None
-    label_column: str | None = None
-    id_column: str | None = None
-    trusted_column: str | None = None
-    image_size: int | None = Field(None, ge=1)
-    skip_bad: bool = False
-    lazy: bool = False
-    picture_cache: float | None = Field(None, ge=0)
-    test_data: str | None = None
-    test_fraction: float | None = Field(None, gt=0, lt=1)
-    features: str | None = None
-    test_features: str | None = None
-    features_cache: str | None = None
-
-    noise: Literal["symmetric", "asymmetric", "pair", "instance"] | None = None
-    level: float = Field(0.5, ge=0, le=1)
-    trusted_fraction: float = Field(0.05, gt=0, lt=1)
-
-    learner: str = "auto"
-    recipe: Literal["fast", "paper", "clothing1m"] = "fast"
-    method: str = "default"
-    n_members: int = 20
-    max_iter: int = 10
-    threshold: float | Literal["auto"] = Field("auto", description="a number, or auto")
-    min_votes: int | float | Literal["auto"] = Field(
-        "auto", description="a whole number, a fraction up to 1.0, or auto"
-    )
-    target_precision: float = 0.95
-    min_confidence: float = 0.7
-    blend: float = 0.5
-    label_type: Literal["soft_bootstrap", "hard_bootstrap", "hard_label"] = "soft_bootstrap"
-    n_teachers: int | Literal["auto"] = Field("auto", description="a whole number, or auto")
-    tol: float = 0.01
-    all_iterations: bool = False
-    share_trunk: bool | Literal["auto"] = Field("auto", description="yes, no, or auto")
-    n_jobs: int | None = None
-
-    compare: bool = True
-    seed: int = Field(0, ge=0, lt=2**31)
-
-    @classmethod
-    def read(cls, values: dict[str, Any]) -> Self:
-        """Check settings; an `InputError` names the first one that is wrong and what is allowed."""
-        try:
-            settings = cls(**values)
-        except ValidationError as error:
-            first = error.errors()[0]
-            name = str(first["loc"][0])
-            if name not in cls.model_fields:
-                raise InputError(f"There is no setting {name!r}: correct or remove it.") from error
-            expected = cls.model_fields[name].description
-            says = f"it should be {expected}" if expected else first["msg"]
-            raise InputError(
-                f"The setting {name} cannot be {first.get('input')!r}: {says[0].lower()}{says[1:]}."
-            ) from error
-        known = ["default", "paper", *METHODS]
-        if settings.method not in known:
-            raise InputError(
-                f"There is no method {settings.method!r}: choose one of {', '.join(known)}."
-            )
-        if settings.test_data is not None and settings.test_fraction is not None:
-            raise InputError(
-                "test_data and test_fraction were both given: either name test data, or hold out a "
-                "part of the trusted samples."
-            )
-        if settings.test_data is not None and settings.test_data == settings.data:
-            raise InputError(
-                "The test data are the training data: name samples that are not trained on."
-            )
-        settings._check_features()
-        return settings
-
-    def _check_features(self) -> None:
-        needed = self.own_features is not None and self.test_data is not None
-        if needed and self.test_features is None:
-            raise InputError(
-                f"{self.features} has features of {self.data}, but none of {self.test_data}: give "
-                "them as test_features."
-            )
-        if self.test_features is not None and not needed:
-            raise InputError(
-                "test_features go with test_data where `features` are your own, too: leave them "
-                "out, as a model embeds test data by itself."
-            )
-
-    @property
-    def own_features(self) -> Path | None:
-        """The file of the user's own features, if `features` names one and no model."""
-        path = None if self.features is None else Path(self.features)
-        return path if path is not None and (path.suffix == ".npy" or path.is_file()) else None
-
-    def embedder(self, dataset: TrustedDataset) -> Any:
-        """Load the model that embeds samples; None where they are learned from as they are."""
-        if self.features is None or self.own_features is not None:
-            return None
-        return open_embedder(self.features, dataset)
-
-    def cache_of(self, run: Run) -> Path:
-        """Return the folder for what a model makes of samples."""
-        return run.units.folder if self.features_cache is None else Path(self.features_cache)
-
-    def to_config(self) -> dict[str, Any]:
-        """Return the settings as ``config.toml`` holds them, to be repeated from anywhere."""
-        unused = set() if self.noise else {"level", "trusted_fraction"}
-        config = self.model_dump(exclude_none=True, exclude=unused)
-        for name in ("data", "trusted", "test_data", "features", "test_features"):
-            if name in config and Path(config[name]).exists():
-                config[name] = str(Path(config[name]).resolve())
-        if self.features_cache is not None:
-            config["features_cache"] = str(Path(self.features_cache).resolve())
-        folder = Path(self.learner.removeprefix(PRETRAINED))
-        if self.learner.startswith(PRETRAINED) and folder.is_dir():
-            config["learner"] = f"{PRETRAINED}{folder.resolve()}"
-        return config
-
-    def classifier(self, X: np.ndarray) -> Any:
-        """Build the classifier that the settings describe: ours, or another method's."""
-        if self.method not in METHODS:
-            return self.pudistill(X)
-        method = getattr(methods, METHODS[self.method])
-        needs_network = issubclass(method, NetworkMethod) and self.learner == "auto"
-        name = "mlp" if needs_network and X.ndim == 2 else self.learner
-        learner = make_learner(name, self.recipe, X)
-        if issubclass(method, NetworkMethod) and not continues_training(learner):
-            raise InputError(
-                f"The method {self.method} trains networks, which the learner {self.learner} is "
-                f"not: choose one of {', '.join(NETWORKS)}, or auto."
-            )
-        parallel = {"n_jobs": self.n_jobs} if "n_jobs" in method().get_params() else {}
-        return method(learner, random_state=self.seed, **parallel)
-
-    def pudistill(self, X: np.ndarray) -> PUDistillClassifier:
-        """Build our classifier with these settings."""
-        same_name = set(PUDistillClassifier().get_params(deep=False)) & set(type(self).model_fields)
-        params = {name: getattr(self, name) for name in same_name}
-        params["tol"] = None if self.all_iterations else self.tol
-        learner = make_learner(self.learner, self.recipe, X)
-        if self.n_jobs is None:
-            params["n_jobs"] = learners_at_once(learner)
-        return PUDistillClassifier(learner, random_state=self.seed, **params)
+def build_pudistill(settings: Settings, X: np.ndarray) -> PUDistillClassifier:
+    """Build our classifier; settings and parameters of the same name are the same."""
+    same_name = set(PUDistillClassifier().get_params(deep=False)) & set(Settings.model_fields)
+    params = {name: getattr(settings, name) for name in same_name}
+    params["tol"] = None if settings.all_iterations else settings.tol
+    learner = make_learner(settings.learner, settings.recipe, X)
+    if settings.n_jobs is None:
+        params["n_jobs"] = learners_at_once(learner)
+    return PUDistillClassifier(learner, random_state=settings.seed, **params)
 
 
 def learners_at_once(learner: Any) -> int | None:
-    """Decide on joblib's `n_jobs`: one learner a core, but networks on a GPU one by one."""
+    """Choose joblib's `n_jobs`: one learner per core, but networks on a GPU one by one."""
     if not continues_training(learner):
         return -1
     from pudistill.learners.training import choose_hardware
@@ -249,7 +133,7 @@ def make_learner(name: str, recipe: str, X: np.ndarray) -> BaseEstimator:
     if is_network and name != "mlp" and X.ndim == 2:
         raise InputError(
             f"The learner {name} needs pictures, not feature tables: choose mlp, or a learner that "
-            "is no network."
+            "is not a network."
         )
     if is_network or (name == "auto" and X.ndim > 2):
         from pudistill import TorchClassifier
@@ -281,19 +165,17 @@ def make_learner(name: str, recipe: str, X: np.ndarray) -> BaseEstimator:
 
 
 def load_data(settings: Settings) -> tuple[TrustedDataset, TrustedDataset | None]:
-    """Read training and test data, with noise put in where the settings ask for it."""
-    options: dict[str, Any] = {name: getattr(settings, name) for name in COLUMN_OPTIONS}
-    options |= {name: getattr(settings, name) for name in PICTURE_OPTIONS}
+    """Read training and test data, and put noise in if the settings ask for it."""
     own = settings.own_features
-    options["samples_required"] = own is None
+    options = settings.read_options() | {"samples_required": own is None}
     dataset = load_dataset(settings.data, trusted=settings.trusted, **options)
     if own is not None:
         dataset = with_own_features(dataset, own)
     if dataset.is_text and settings.features is None:
         raise InputError(
-            f"{settings.data} holds texts, which nothing learns from as they are: name a model "
-            "that embeds them, such as --features sentence-transformers/all-MiniLM-L6-v2, or drop "
-            "their column."
+            f"{settings.data} holds texts, and learners need numbers: name a model that embeds "
+            "them, such as --features sentence-transformers/all-MiniLM-L6-v2, or remove the column "
+            "of texts."
         )
     test = None
     if settings.test_data is not None:
@@ -308,16 +190,30 @@ def load_data(settings: Settings) -> tuple[TrustedDataset, TrustedDataset | None
         )
     dataset.require_trusted()
     if test is not None:
-        test = _like_training_data(
+        test = like_training_data(
             _labelled(test), dataset.X.shape[1:], dataset.feature_names, dataset.classes
         )
     return dataset, test
 
 
 def _labelled(test: TrustedDataset) -> TrustedDataset:
-    """Keep test samples that have a label; a verified one counts, where there is one."""
+    """Keep test samples that have a label: the verified one or, without it, the given one."""
     test = replace(test, y=np.where(test.trusted, test.verified, test.y))
     return test.take(np.array([label is not None for label in test.y]))
+
+
+def load_embedder(settings: Settings, dataset: TrustedDataset) -> Any:
+    """Load the model that computes features; None if there is none to compute."""
+    if settings.features is None or settings.own_features is not None:
+        return None
+    return open_embedder(settings.features, dataset)
+
+
+def features_folder(settings: Settings, run: Run) -> Path:
+    """Return the folder that keeps the features a model computed."""
+    if settings.features_cache is None:
+        return run.units.folder
+    return Path(settings.features_cache)
 
 
 def with_noise(
@@ -331,13 +227,13 @@ def with_noise(
 ) -> TrustedDataset:
     """Draw trusted samples from a data set with right labels, and corrupt the others' labels.
 
-    What trusted samples would have been called is kept as their given label, as it is where
-    somebody has verified a part of a noisy data set.
+    Trusted samples get noisy given labels too, beside their verified ones, as if somebody had
+    verified a part of a noisy data set.
     """
     if kind == "instance" and dataset.is_text:
         raise InputError(
-            f"Noise of kind instance depends on numbers, and {dataset.name} holds texts: choose "
-            "another kind."
+            f"Noise of kind instance depends on numeric features, and {dataset.name} holds texts: "
+            "choose another kind."
         )
     right = dataset.y if dataset.true_labels is None else dataset.true_labels
     rng = np.random.default_rng([seed, 0])
@@ -346,8 +242,8 @@ def with_noise(
         rows = np.flatnonzero(right == name)
         n_trusted = max(1, round(trusted_fraction * len(rows)))
         trusted[rng.choice(rows, n_trusted, replace=False)] = True
-    # Whole samples of each class add up to a little more or less than the fraction; what was asked
-    # for is what counts, or 90 % noise beside 10 % trusted samples could not be had.
+    # The trusted samples, whole numbers by class, are not exactly the fraction. Compute with the
+    # fraction as set, or 90 % noise beside 10 % trusted samples would be impossible.
     possible = level + trusted_fraction <= 1 + 1e-9
     corrupted = corrupt_labels(
         right,
@@ -372,7 +268,7 @@ def with_noise(
 
 
 def about_features(embedder: Any, dataset: TrustedDataset) -> dict[str, Any]:
-    """Tell which model made features, for ``metrics.json``."""
+    """Describe the features and the model that computed them, for ``metrics.json``."""
     return {
         "model": embedder.name,
         "checksum": embedder.checksum,
@@ -387,10 +283,10 @@ def fit_run(settings: Settings, output: Path) -> Run:
     Parameters
     ----------
     settings : Settings
-        What to do.
+        Settings of the run.
     output : Path
-        The run folder, which must not exist yet; or that of the same run, interrupted, which
-        then goes on.
+        The run folder, which must not exist yet; or that of the same run, if it was interrupted,
+        to continue it.
 
     Returns
     -------
@@ -404,33 +300,34 @@ def fit_run(settings: Settings, output: Path) -> Run:
     """
     config = settings.to_config()
     Run.check_free(output, config)
+    # 1. Find whatever is wrong with data and settings before there is a folder.
     dataset, test = load_data(settings)
-    embedder = settings.embedder(dataset)
+    embedder = load_embedder(settings, dataset)
     labels = check_labels(*dataset.for_fit())
     codes = labels.verified[labels.trusted]
     trusted = (
-        dataset.X[labels.trusted]
-        if embedder is None
-        else _like_features(embedder, dataset.X, codes)
+        dataset.X[labels.trusted] if embedder is None else _mock_features(embedder, dataset, codes)
     )
-    classifier = settings.classifier(trusted)
+    classifier = build_classifier(settings, trusted)
     check_storable(classifier.estimator, trusted, codes)
+    # 2. Fit, measure and write.
     with Run.begin(output, config) as run:
         _fit_into(run, settings, classifier, dataset, test, labels, embedder)
     return run
 
 
-def _like_features(embedder: Any, X: Any, codes: np.ndarray) -> np.ndarray:
-    """Draw what is of the form of features, to try a learner on before samples are embedded."""
+def _mock_features(embedder: Any, dataset: TrustedDataset, codes: np.ndarray) -> np.ndarray:
+    """Draw random features in the shape of real ones, to try a learner before embedding samples."""
     rng = np.random.default_rng(0)
-    return rng.standard_normal((len(codes), n_features(embedder, X)), np.float32) + codes[:, None]
+    shape = (len(codes), n_features(embedder, dataset.X))
+    return rng.standard_normal(shape, np.float32) + codes[:, None]
 
 
 class Learned(NamedTuple):
-    """What a classifier has learned, for the run folder."""
+    """What a fitted classifier leaves for the run folder."""
 
     table: pd.DataFrame  # of labels
-    history: pd.DataFrame  # of the filter; empty where there is none
+    history: pd.DataFrame  # of the filter; empty for methods without one
     metrics: dict[str, Any]
 
 
@@ -445,32 +342,36 @@ def _fit_into(
 ) -> None:
     seconds: dict[str, float] = {}
     about: dict[str, Any] = {}
+    # 1. Compute features.
     if embedder is not None:
         with _timed(seconds, "features"):
-            cache = settings.cache_of(run)
+            cache = features_folder(settings, run)
             dataset = embedded(dataset, embedder, cache)
             test = None if test is None else embedded(test, embedder, cache)
         about["features"] = about_features(embedder, dataset)
+    # 2. Fit.
     fit = _fit_ours if isinstance(classifier, PUDistillClassifier) else _fit_other
-    table, history, own_metrics = fit(run, classifier, dataset, labels, seconds)
-    if dataset.marked is not None:  # as given, whether or not it was learned from as such
+    table, history, metrics_of_method = fit(run, classifier, dataset, labels, seconds)
+    if dataset.marked is not None:  # `given` is the label as it came, even if not learned from
         table.loc[dataset.marked, "given"] = dataset.y[dataset.marked]
     table.insert(0, "id", dataset.ids)
 
-    metrics = _metrics(table, dataset, labels) | about | own_metrics
+    # 3. Measure.
+    metrics = label_metrics(table, dataset, labels) | about | metrics_of_method
     if test is not None:
         with _timed(seconds, "comparison"), as_input_error():
             metrics["n_test"] = len(test)
-            metrics["test_accuracy"] = _test_accuracy(
+            metrics["test_accuracy"] = test_accuracy(
                 run, settings, classifier, dataset, test, labels
             )
     metrics["seconds"] = {name: round(value, 3) for name, value in seconds.items()}
     metrics["versions"] = versions()
     metrics["warnings"] = run.warnings()
 
+    # 4. Write; `finish` comes last, as it says that the run is complete.
     run.write_table("labels", table)
     run.write_table("history", history)
-    run.write_arrays("gallery.npz", _gallery(dataset, table))
+    run.write_arrays("gallery.npz", gallery(dataset, table))
     run.write_model(classifier, dataset.feature_names)
     run.write_bytes("report.html", render(summarise(run, metrics)).encode())
     run.finish(metrics)
@@ -489,7 +390,7 @@ def _fit_ours(
         classifier.fit_teachers(dataset.X, y, trusted)
     with _timed(seconds, "student"), as_input_error():
         classifier.fit_student(dataset.X, y, trusted)
-    metrics = _own_metrics(classifier, dataset, labels)
+    metrics = own_metrics(classifier, dataset, labels)
     return Learned(classifier.label_table_, classifier.filter_.history_, metrics)
 
 
@@ -500,7 +401,7 @@ def _fit_other(
     labels: Labels,
     seconds: dict[str, float],
 ) -> Learned:
-    """Fit another method than ours; its corrected labels are what it predicts."""
+    """Fit a method other than ours; its corrected labels are its predictions."""
     y, trusted = dataset.for_fit()
     with _timed(seconds, "training"), as_input_error(), keeping(run.units):
         classifier.fit(dataset.X, y, trusted)
@@ -510,8 +411,8 @@ def _fit_other(
     return Learned(table, pd.DataFrame(columns=["class_name", *HISTORY]), metrics)
 
 
-def _metrics(table: pd.DataFrame, dataset: TrustedDataset, labels: Labels) -> dict[str, Any]:
-    """Measure the label table."""
+def label_metrics(table: pd.DataFrame, dataset: TrustedDataset, labels: Labels) -> dict[str, Any]:
+    """Return counts of the label table and, if the true labels are known, its accuracy."""
     metrics: dict[str, Any] = {
         "n_samples": len(table),
         "n_trusted": int(table["trusted"].sum()),
@@ -531,10 +432,10 @@ def _metrics(table: pd.DataFrame, dataset: TrustedDataset, labels: Labels) -> di
     return metrics
 
 
-def _own_metrics(
+def own_metrics(
     classifier: PUDistillClassifier, dataset: TrustedDataset, labels: Labels
 ) -> dict[str, Any]:
-    """Tell what only our classifier knows."""
+    """Return what only our classifier estimates: noise, expected accuracy, settings it chose."""
     metrics: dict[str, Any] = {
         "n_conflicts": classifier.filter_.n_conflicts_,
         "filter_settings": _filter_settings(classifier),
@@ -575,7 +476,7 @@ def _filter_settings(classifier: PUDistillClassifier) -> list[dict[str, Any]]:
 
 
 class Accuracy(NamedTuple):
-    """A test accuracy, as `Units` stores it."""
+    """A test accuracy, in a form that `Units` stores."""
 
     accuracy: np.ndarray
 
@@ -589,7 +490,7 @@ def reference_accuracy(
     seed: int,
     rows: np.ndarray | None = None,
 ) -> Accuracy:
-    """Train the student's learner on other targets, and test it.
+    """Train a learner on other targets than the student's, and test it.
 
     Parameters
     ----------
@@ -609,14 +510,14 @@ def reference_accuracy(
     Returns
     -------
     accuracy : Accuracy
-        Share of right predictions, after the last epoch.
+        Share of right predictions; of a network after the last epoch.
     """
     fitted = train(Training(learner, X, targets, rows=rows, role="student", seed=seed))
     prediction = predict_proba(fitted, X_test, targets.shape[1]).argmax(axis=1)
     return Accuracy(np.mean(prediction == y_test))
 
 
-def _test_accuracy(
+def test_accuracy(
     run: Run,
     settings: Settings,
     classifier: Any,
@@ -624,7 +525,7 @@ def _test_accuracy(
     test: TrustedDataset,
     labels: Labels,
 ) -> dict[str, float]:
-    """Compare with what the user could have had: the same learner on other labels."""
+    """Test the classifier, and the same learner trained on given, trusted or true labels."""
     codes = {name: code for code, name in enumerate(labels.classes)}
     y_test = np.array([codes[name] for name in test.y])
     corrected = np.where(labels.trusted, labels.verified, labels.given)
@@ -651,13 +552,13 @@ def _test_accuracy(
             )
             accuracy[name] = float(result.accuracy)
             advance(1, detail=name.replace("_", " "))
-    own = settings.method if settings.method in METHODS else "pudistill"
+    own = settings.method if settings.method in METHODS else OURS
     accuracy[own] = float(np.mean(classifier.predict(test.X) == test.y))
-    return {name: accuracy[name] for name in NAMES if name in accuracy}
+    return {name: accuracy[name] for name in SYSTEMS if name in accuracy}
 
 
-def _gallery(dataset: TrustedDataset, table: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Pick pictures of changed samples for the report."""
+def gallery(dataset: TrustedDataset, table: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Choose pictures of changed samples for the report."""
     pictures = _pictures(dataset)
     changed = table[table["changed"] & ~table["trusted"]]
     if pictures is None or changed.empty:
@@ -672,7 +573,7 @@ def _gallery(dataset: TrustedDataset, table: pd.DataFrame) -> dict[str, np.ndarr
 
 
 def _pictures(dataset: TrustedDataset) -> np.ndarray | None:
-    """Pictures, or what features called ``pixel_<row>_<column>`` show, as scikit-learn's digits."""
+    """Return the pictures; features named ``pixel_<row>_<column>`` make pictures, too."""
     if dataset.is_pictures:
         return dataset.X
     if dataset.pictures is not None:
@@ -687,7 +588,7 @@ def _pictures(dataset: TrustedDataset) -> np.ndarray | None:
 
 
 def _grid(names: Sequence[str] | None) -> tuple[int, int]:
-    """Height and width, if the last feature is a picture's last pixel."""
+    """Return height and width, if the last feature is named as a picture's last pixel."""
     last = re.fullmatch(r"pixel_(\d{1,4})_(\d{1,4})", names[-1]) if names else None
     return (int(last[1]) + 1, int(last[2]) + 1) if last else (0, 0)
 
@@ -699,14 +600,14 @@ def write_report(run: Run) -> Path:
 
 
 def summarise(run: Run, metrics: dict[str, Any]) -> RunSummary:
-    """Collect what the report tells from the files of a run.
+    """Collect the contents of the report from the files of a run.
 
     Parameters
     ----------
     run : Run
         A run with its tables.
     metrics : dict
-        What ``metrics.json`` holds, or will hold.
+        The contents of ``metrics.json``, which need not be written yet.
 
     Returns
     -------
@@ -739,10 +640,10 @@ def predict_run(
     run : Run
         A finished run.
     source : str
-        Samples in any form that `load_dataset` reads; labels are not needed. The model that
-        embedded the run's samples embeds them, too.
+        Samples in any form that `load_dataset` reads; labels are not needed. If a model computed
+        the features of the run's samples, it computes theirs, too.
     features : str, optional
-        Their features, where those of the run were the user's own; see `with_own_features`.
+        File with their features, if the run was fitted on the user's own; see `with_own_features`.
     skip_bad : bool, default=False
         Leave out unreadable pictures.
 
@@ -759,24 +660,22 @@ def predict_run(
     settings = Settings.read(run.read_config())
     _check_own_features(settings, features)
     classifier = run.read_model()
+    options = settings.read_options() | {"skip_bad": skip_bad, "lazy": False}
     dataset = load_dataset(
         source,
         samples_required=features is None,
-        image_size=settings.image_size,
-        skip_bad=skip_bad,
-        picture_cache=settings.picture_cache,
         labels_required=False,
         columns_required=False,
-        **{name: getattr(settings, name) for name in COLUMN_OPTIONS},
+        **options,
     )
     if features is not None:
         dataset = with_own_features(dataset, Path(features))
-    embedder = settings.embedder(dataset)
+    embedder = load_embedder(settings, dataset)
     if embedder is None:
         proba = _predict_proba(classifier, dataset)
     else:
         _check_same_model(run, embedder)
-        _like_training_data(dataset, dataset.X.shape[1:], None, classifier.classes_)
+        like_training_data(dataset, dataset.X.shape[1:], None, classifier.classes_)
         parts = [classifier.predict_proba(block) for block in in_blocks(embedder, dataset.X)]
         proba = np.concatenate(parts)
     return pd.DataFrame(
@@ -789,11 +688,11 @@ def predict_run(
 
 
 def _predict_proba(classifier: Any, dataset: TrustedDataset) -> np.ndarray:
-    """Predict for samples that are as those of the training data, or can be made so."""
+    """Predict for samples of the training data's kind; grey pictures may stand for colour ones."""
     shape = classifier._picture_shape
     if shape is not None and len(shape) == 3 and dataset.X.ndim == 3:
         dataset = replace(dataset, X=dataset.X[..., None][..., [0] * shape[2]])
-    dataset = _like_training_data(
+    dataset = like_training_data(
         dataset,
         shape or (classifier.n_features_in_,),
         getattr(classifier, "feature_names_in_", None),
@@ -806,19 +705,25 @@ def _predict_proba(classifier: Any, dataset: TrustedDataset) -> np.ndarray:
 
 
 def _check_own_features(settings: Settings, features: str | None) -> None:
-    """Refuse features for a run that learned from none of the user's own, and the other way."""
+    """Raise `InputError` if only one of run and new samples has features of the user's own."""
     if settings.own_features is not None and features is None:
         raise InputError(
-            f"The run was fitted on features of your own, {settings.features}: give those of the "
-            "new samples with --features."
+            f"The run was fitted on your own features, {settings.features}: give those of the new "
+            "samples with --features."
         )
     if settings.own_features is None and features is not None:
-        makes = "the samples as they are" if settings.features is None else "what a model makes"
-        raise InputError(f"The run was fitted on {makes} of them: leave --features out.")
+        raise InputError(
+            "The run was not fitted on features of your own: leave --features out. "
+            + (
+                "It takes the samples as they are."
+                if settings.features is None
+                else f"The model {settings.features} computes the features of new samples."
+            )
+        )
 
 
 def _check_same_model(run: Run, embedder: Any) -> None:
-    """Refuse a model that is no longer what the run was fitted with."""
+    """Raise `InputError` if the embedding model is not the one that the run was fitted with."""
     about = run.read_json("metrics.json")["features"]
     if about["made_of"] != embedder.kind:
         raise InputError(
@@ -827,27 +732,43 @@ def _check_same_model(run: Run, embedder: Any) -> None:
         )
     if about["checksum"] != embedder.checksum:
         raise InputError(
-            f"The model {embedder.name} has changed since {run.path} was fitted with it: bring "
-            "back what it was, or fit again."
+            f"The model {embedder.name} has changed since {run.path} was fitted with it: restore "
+            "the old version, or fit again."
         )
 
 
-def _like_training_data(
+def like_training_data(
     dataset: TrustedDataset, shape: Sequence[int], names: Sequence[str] | None, classes: Any
 ) -> TrustedDataset:
-    """Put columns in the order of the training data's; refuse samples of another kind."""
+    """Put columns in the order of the training data; raise `InputError` if samples do not fit.
+
+    Parameters
+    ----------
+    dataset : TrustedDataset
+        Samples to test on, or to predict.
+    shape : sequence of int
+        Shape of one training sample.
+    names : sequence of str, or None
+        The training data's columns.
+    classes : sequence of str
+        The training data's classes.
+
+    Returns
+    -------
+    dataset : TrustedDataset
+        The same samples.
+    """
     if names is not None and dataset.feature_names is not None:
         missing = [name for name in names if name not in dataset.feature_names]
         if missing:
             raise InputError(
-                f"{dataset.name} lacks the column {missing[0]!r}, which the training data have: "
-                "add it."
+                f"{dataset.name} lacks the column {missing[0]!r} of the training data: add it."
             )
         surplus = [name for name in dataset.feature_names if name not in names]
         if surplus:
             raise InputError(
-                f"{dataset.name} has the column {surplus[0]!r}, which the training data have not: "
-                "remove it."
+                f"{dataset.name} has the column {surplus[0]!r}, which the training data do not "
+                "have: remove it."
             )
         order = [dataset.feature_names.index(name) for name in names]
         dataset = replace(dataset, X=dataset.X[:, order], feature_names=tuple(names))
@@ -859,8 +780,8 @@ def _like_training_data(
     unknown = sorted(set(dataset.classes) - set(classes))
     if unknown:
         raise InputError(
-            f"{dataset.name} has labels of class {unknown[0]!r}, which is none of the training "
-            "data's: correct or remove them."
+            f"{dataset.name} has labels of class {unknown[0]!r}, which the training data do not "
+            "have: correct or remove them."
         )
     return dataset
 
@@ -873,7 +794,7 @@ def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that results depend on."""
+    """Return the versions of Python and of the imported packages that results depend on."""
     used = [name for name in ("pudistill", "numpy", "sklearn", "torch") if name in sys.modules]
     return {"python": platform.python_version()} | {
         name: sys.modules[name].__version__ for name in used
@@ -881,7 +802,7 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> dict[str, Any]:
-    """Name the processor, and the accelerator if there is one."""
+    """Return the processor, the accelerator if there is one, and the number of cores."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]

@@ -24,8 +24,9 @@ from pudistill.data import load_dataset
 from pudistill.data.lazy_pictures import DECODED, FOLDER, PictureWriter, is_lazy
 from pudistill.data.pictures import decode_pictures
 from pudistill.exceptions import InputError
+from pudistill.settings import Settings
 from pudistill.units import key_of
-from pudistill.workflow import Settings, fit_run
+from pudistill.workflow import fit_run
 
 RNG = np.random.default_rng(0)
 N_DIGITS = 150

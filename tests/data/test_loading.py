@@ -47,7 +47,7 @@ def test_unknown_sources(tmp_path):
         load_dataset(text)
     with pytest.raises(InputError, match=r"iris is not a table .*leave --id-column out"):
         load_dataset("iris", id_column="id")
-    with pytest.raises(InputError, match="at least 1 pixel, not 0"):
+    with pytest.raises(InputError, match="image_size cannot be 0: it should be at least 1 pixel"):
         load_dataset("iris", image_size=0)
 
 

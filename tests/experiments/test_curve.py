@@ -17,7 +17,7 @@ from pudistill.experiments.curve_settings import CurveSettings
 from pudistill.experiments.systems import PREPARE
 from pudistill.runs import Run
 from pudistill.units import Units
-from pudistill.workflow import with_noise
+from pudistill.workflow import build_classifier, with_noise
 
 QUICK = {
     "data": "wine",
@@ -121,7 +121,7 @@ def test_the_accuracies_are_those_of_the_classifier(wine):
     settings = settings_of(levels=[0.5], noises=["pair"], methods=["pudistill"])
     (accuracy,) = accuracy_curve(train, test, settings)["accuracy"]
     noisy = with_noise(train, "pair", 0.5, settings.trusted_fraction, settings.seed)
-    classifier = settings.classifier(train.X).fit(noisy.X, noisy.y, noisy.verified)
+    classifier = build_classifier(settings, train.X).fit(noisy.X, noisy.y, noisy.verified)
     assert accuracy == np.mean(classifier.predict(test.X) == test.y)
 
 

@@ -1,6 +1,6 @@
 """Readers: every supported format becomes one `TrustedDataset`."""
 
-from importlib import import_module
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -8,13 +8,13 @@ if TYPE_CHECKING:
     from pudistill.data.loading import load_dataset
     from pudistill.data.writing import write_table
 
-__all__ = ["TrustedDataset", "load_dataset", "write_table"]
+# Loaded when first used: the help of the command line needs only `data.options`.
+_PUBLIC = {"TrustedDataset": "dataset", "load_dataset": "loading", "write_table": "writing"}
 
-# Loaded when first used, so that the command line's help can list the formats at once.
-_MODULES = {"TrustedDataset": "dataset", "load_dataset": "loading", "write_table": "writing"}
+__all__ = ["TrustedDataset", "load_dataset", "write_table"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'pudistill.data' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"pudistill.data.{_PUBLIC[name]}"), name)

@@ -21,7 +21,7 @@ from pudistill.data.pictures import resize_pictures
 from pudistill.exceptions import InputError
 
 if TYPE_CHECKING:
-    from pudistill.data.loading import ReadOptions
+    from pudistill.data.options import ReadOptions
 
 ZIP_HEADER_SIZE = 30
 _PARTS = ("X", "y", "trusted", "verified", "ids", "true_labels", "feature_names")

@@ -16,7 +16,7 @@ from pudistill.data.pictures import resize_pictures
 from pudistill.exceptions import InputError
 
 if TYPE_CHECKING:
-    from pudistill.data.loading import ReadOptions
+    from pudistill.data.options import ReadOptions
 
 _META = "batches.meta"
 _TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))

@@ -16,7 +16,7 @@ from pudistill.data.pictures import resize_pictures
 from pudistill.exceptions import InputError
 
 if TYPE_CHECKING:
-    from pudistill.data.loading import ReadOptions
+    from pudistill.data.options import ReadOptions
 
 _FASHION = (
     "T-shirt/top",

@@ -11,7 +11,7 @@ from pudistill.data.pictures import SUFFIXES, decode_pictures
 from pudistill.exceptions import InputError
 
 if TYPE_CHECKING:
-    from pudistill.data.loading import ReadOptions
+    from pudistill.data.options import ReadOptions
 
 _NO_DATA = {"thumbs.db", "desktop.ini"}
 

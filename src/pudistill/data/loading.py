@@ -1,50 +1,12 @@
-"""Reads a data set of any format."""
+"""Recognise the format of a source, and read it."""
 
 import os
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from pudistill.data.dataset import TrustedDataset, validate
+from pudistill.data.options import COLUMN_OPTIONS, ReadOptions
 from pudistill.data.readers import BUNDLED, FORMATS, find_format
 from pudistill.exceptions import InputError
-
-COLUMN_OPTIONS = ("image_column", "text_column", "label_column", "id_column", "trusted_column")
-PICTURE_OPTIONS = ("image_size", "skip_bad", "lazy", "picture_cache")
-
-
-@dataclass(frozen=True)
-class ReadOptions:
-    """What the user may say about a source; see `load_dataset`."""
-
-    image_column: str | None = None
-    text_column: str | None = None
-    label_column: str | None = None
-    id_column: str | None = None
-    trusted_column: str | None = None
-    image_size: int | None = None
-    skip_bad: bool = False
-    lazy: bool = False
-    picture_cache: float | None = None
-    labels_required: bool = True
-    columns_required: bool = True
-    samples_required: bool = True
-
-    def of_pictures(self) -> dict[str, Any]:
-        """Return the options of `decode_pictures`."""
-        room = self.picture_cache
-        return {
-            "image_size": self.image_size,
-            "skip_bad": self.skip_bad,
-            "lazy": self.lazy,
-            "cache": None if room is None else int(room * 2**30),
-        }
-
-    def without_columns(self, present: set[str]) -> "ReadOptions":
-        """Return the options without the columns that are not `present`."""
-        absent = [name for name in COLUMN_OPTIONS if getattr(self, name) not in present]
-        changes: dict[str, Any] = dict.fromkeys(absent)
-        return replace(self, **changes)
 
 
 def load_dataset(
@@ -83,32 +45,32 @@ def load_dataset(
           of its lists of clean keys, as ``clean_test_key_list.txt``;
         - an IDX file of images, as MNIST's and Fashion-MNIST's, beside its file of labels, or the
           folder that holds them (the training pair);
-        - a set that scikit-learn brings: digits, breast_cancer, wine, iris.
+        - a data set that comes with scikit-learn: digits, breast_cancer, wine, iris.
     image_column, text_column, label_column, id_column, trusted_column : str, optional
         Columns of a table. By default image, img, picture, photo or file_name; text, sentence,
         review, comment or document; label, labels, y, target or class; id (row numbers without
         one); trusted.
     trusted : str or path, optional
-        A table with a column ``id`` and optionally ``label``: the samples that were verified, and
-        their verified labels. The labels given before stay in `y`.
+        A table with a column ``id`` and optionally ``label``: the verified samples and their
+        verified labels. `y` keeps the labels that they had before.
     image_size : int, optional
         Resize the shorter side of each picture to this many pixels and crop the middle square.
     skip_bad : bool
         Leave unreadable pictures out and list them in `skipped` instead of stopping.
     lazy : bool
-        Leave pictures of folders and tables, and an `X` of a ``.npz`` that is not compressed, on
-        disk even if there is memory for them; where there is not, that is done anyway. `X` is then
-        a `LazyPictures`, or a memory map, and results are the same.
+        Leave pictures of folders and tables, and an uncompressed `X` of a ``.npz``, on disk even
+        if they fit into memory; those that do not fit stay there anyway. `X` is then a
+        `LazyPictures` or a memory map. Results are the same.
     picture_cache : float, optional
-        GiB of disk, where temporary files lie, for pictures that are decoded once and for all;
-        others are decoded whenever they are needed. By default half of what is free.
+        GiB of disk, in the folder for temporary files, for pictures that are decoded only once;
+        others are decoded whenever they are needed. By default half of the free space.
     labels_required : bool
-        Whether labels of at least two classes must be there. Without, they may be absent.
+        Whether labels of at least two classes must be there. If False, they may be absent.
     columns_required : bool
-        Whether the named columns must be there. Without, those that are not are passed over.
+        Whether the named columns must be there. If False, a missing one is ignored.
     samples_required : bool
-        Whether there must be samples in a table. Without, it may hold labels only, and of samples
-        just pictures are read: their features come from elsewhere.
+        Whether a table must hold samples. If False, it may hold labels only, and no samples are
+        read except pictures: features come from elsewhere.
 
     Returns
     -------
@@ -126,21 +88,21 @@ def load_dataset(
     >>> digits.X.shape, digits.classes[:3]
     ((1797, 64), ('0', '1', '2'))
     """
-    if image_size is not None and image_size < 1:
-        raise InputError(f"The image size must be at least 1 pixel, not {image_size}.")
-    options = ReadOptions(
-        image_column=image_column,
-        text_column=text_column,
-        label_column=label_column,
-        id_column=id_column,
-        trusted_column=trusted_column,
-        image_size=image_size,
-        skip_bad=skip_bad,
-        lazy=lazy,
-        picture_cache=picture_cache,
-        labels_required=labels_required,
-        columns_required=columns_required,
-        samples_required=samples_required,
+    options = ReadOptions.read(
+        {
+            "image_column": image_column,
+            "text_column": text_column,
+            "label_column": label_column,
+            "id_column": id_column,
+            "trusted_column": trusted_column,
+            "image_size": image_size,
+            "skip_bad": skip_bad,
+            "lazy": lazy,
+            "picture_cache": picture_cache,
+            "labels_required": labels_required,
+            "columns_required": columns_required,
+            "samples_required": samples_required,
+        }
     )
     try:
         dataset = _read(source, options)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 if TYPE_CHECKING:
     from pudistill.data.dataset import TrustedDataset
-    from pudistill.data.loading import ReadOptions
+    from pudistill.data.options import ReadOptions
 
 # The data sets of scikit-learn, by name.
 BUNDLED = ("digits", "breast_cancer", "wine", "iris")

@@ -24,7 +24,7 @@ from pudistill.data.table_files import Table, accepts, as_table_error, open_tabl
 from pudistill.exceptions import InputError
 
 if TYPE_CHECKING:
-    from pudistill.data.loading import ReadOptions
+    from pudistill.data.options import ReadOptions
 
 TRUE_LABEL = "true_label"
 VERIFIED_LABEL = "verified_label"

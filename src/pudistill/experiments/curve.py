@@ -21,7 +21,7 @@ from pudistill.report import plots
 from pudistill.report.curve_page import CurveSummary, render_curve
 from pudistill.runs import Run
 from pudistill.units import Units
-from pudistill.workflow import about_features, load_data, versions
+from pudistill.workflow import about_features, features_folder, load_data, load_embedder, versions
 
 
 def accuracy_curve(
@@ -106,13 +106,13 @@ def curve_run(settings: CurveSettings, output: Path) -> Run:
     Run.check_free(output, config)
     dataset, test = load_data(settings.model_copy(update={"noise": "symmetric", "level": 0.0}))
     assert test is not None  # the settings name test samples
-    embedder = settings.embedder(dataset)
+    embedder = load_embedder(settings, dataset)
     settings.check_classifiers(dataset.X if embedder is None else np.empty((0, 1)))
     with Run.begin(output, config, "sweep") as run:
         start = time.perf_counter()
         about = {}
         if embedder is not None:
-            cache = settings.cache_of(run)
+            cache = features_folder(settings, run)
             dataset, test = (embedded(part, embedder, cache) for part in (dataset, test))
             about["features"] = about_features(embedder, dataset)
         results = accuracy_curve(dataset, test, settings, units=run.units)

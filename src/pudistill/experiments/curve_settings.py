@@ -8,7 +8,8 @@ from pydantic import Field
 from pudistill.exceptions import InputError, as_input_error
 from pudistill.experiments.systems import PREPARE
 from pudistill.methods.registry import METHODS
-from pudistill.workflow import Settings
+from pudistill.settings import Settings
+from pudistill.workflow import build_classifier, build_pudistill
 
 Noise = Literal["symmetric", "asymmetric", "pair", "instance"]
 DEFAULT_NOISES: tuple[Noise, ...] = ("symmetric", "asymmetric")
@@ -87,7 +88,7 @@ class CurveSettings(Settings):
     def check_classifiers(self, X: np.ndarray) -> None:
         """Raise `InputError` if a classifier rejects its parameters or its learner."""
         with as_input_error():
-            self.pudistill(X)._validate_params()
+            build_pudistill(self, X)._validate_params()
         for name in self.methods:
             if name in METHODS:
-                self.model_copy(update={"method": name}).classifier(X)
+                build_classifier(self.model_copy(update={"method": name}), X)

@@ -12,9 +12,10 @@ from pudistill.distillation import average_proba
 from pudistill.learners import continues_training
 from pudistill.methods.registry import METHODS
 from pudistill.pseudo_labels import one_hot
+from pudistill.settings import Settings
 from pudistill.units import Units
 from pudistill.validation import MISSING
-from pudistill.workflow import Settings, learners_at_once, reference_accuracy
+from pudistill.workflow import build_classifier, learners_at_once, reference_accuracy
 
 
 class NoisyDataset(NamedTuple):
@@ -69,7 +70,7 @@ class Evaluator:
     @property
     def learner(self) -> Any:
         """The learner that all systems train."""
-        return self.settings.classifier(self.clean.X).estimator
+        return build_classifier(self.settings, self.clean.X).estimator
 
     def settings_for(self, method: str, **changes: Any) -> Settings:
         """Return the settings with another method."""
@@ -83,7 +84,7 @@ class Evaluator:
         if self.settings.n_jobs is not None:
             return self.settings.n_jobs
         settings = self.settings_for(system) if system in METHODS else self.settings
-        learner = settings.classifier(self.clean.X).estimator
+        learner = build_classifier(settings, self.clean.X).estimator
         if self.clean.is_pictures and continues_training(learner):
             return 1
         return learners_at_once(learner) or 1

@@ -10,6 +10,7 @@ from pudistill.experiments.evaluation import Evaluator, FitAndScore, NoisyDatase
 from pudistill.experiments.setup import Result, Setup
 from pudistill.experiments.systems import PREPARE, distilled
 from pudistill.methods.registry import METHODS, OURS, SYSTEMS, title_of
+from pudistill.workflow import build_classifier
 
 PAPER, PAPER_TUNED = "paper", "paper_told"
 # The paper's protocol for other methods: they do not know which samples are trusted.
@@ -63,7 +64,7 @@ def as_published(method: str) -> Prepare:
         settings = evaluator.settings_for(method)
 
         def fit_and_score(noisy: NoisyDataset) -> float:
-            classifier = settings.classifier(noisy.dataset.X)
+            classifier = build_classifier(settings, noisy.dataset.X)
             classifier.set_params(use_trusted=False)
             if SYSTEMS[method].accepts_noise_level and noisy.dataset.true_labels is not None:
                 classifier.set_params(noise_rate=noisy.overall_level)

@@ -9,7 +9,8 @@ from typing import Any
 
 from pudistill.experiments.evaluation import Evaluator, FitAndScore, NoisyDataset, Prepare
 from pudistill.methods.registry import METHODS, OURS
-from pudistill.workflow import Settings
+from pudistill.settings import Settings
+from pudistill.workflow import build_classifier, build_pudistill
 
 
 def given_labels(evaluator: Evaluator) -> FitAndScore:
@@ -66,7 +67,7 @@ def distilled(
         Takes a noisy data set, returns the student's test accuracy.
     """
     clean = evaluator.clean
-    classifier = settings.pudistill(clean.X).set_params(memory=evaluator.units, **params)
+    classifier = build_pudistill(settings, clean.X).set_params(memory=evaluator.units, **params)
     eval_set = evaluator.test.X if evaluator.tracks_epochs and settings.method == "paper" else None
     classifier.fit_teachers(clean.X, clean.y, clean.verified, eval_set=eval_set)
     if evaluator.n_jobs(OURS) != 1:  # several noise settings run at once, each on one core
@@ -89,7 +90,7 @@ def fitted_per_noise(method: str) -> Prepare:
 
         def fit_and_score(noisy: NoisyDataset) -> float:
             X, y, verified = noisy.dataset.X, noisy.dataset.y, noisy.dataset.verified
-            return evaluator.classifier_accuracy(settings.classifier(X).fit(X, y, verified))
+            return evaluator.classifier_accuracy(build_classifier(settings, X).fit(X, y, verified))
 
         return fit_and_score
 

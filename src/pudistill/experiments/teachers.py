@@ -14,6 +14,7 @@ from pudistill.experiments.setup import NOT_RUN, Result, Setup
 from pudistill.learners import predict_proba
 from pudistill.units import keeping
 from pudistill.validation import MISSING
+from pudistill.workflow import build_pudistill
 
 
 def table1(setup: Setup) -> Result:
@@ -130,7 +131,7 @@ def _fit_teachers(setup: Setup, seed: int) -> _Teachers:
     """Fit the paper's filter and teachers, and let both label the test samples."""
     settings = setup.settings(seed, method="paper", **setup.scale.paper_settings)
     dataset = setup.trusted(seed)
-    classifier = settings.pudistill(dataset.X).set_params(memory=setup.units)
+    classifier = build_pudistill(settings, dataset.X).set_params(memory=setup.units)
     classifier.fit_teachers(dataset.X, dataset.y, dataset.verified, eval_set=setup.test.X)
     proba = average_proba(classifier.teachers_, setup.test.X, len(dataset.classes))
     pu_filter = classifier.filter_

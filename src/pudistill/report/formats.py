@@ -1,4 +1,4 @@
-"""How the report writes shares, counts, settings and names."""
+"""Formats of shares, counts, settings and names in the report."""
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -58,12 +58,12 @@ def percent_range(low: float, high: float, digits: int = 0) -> Markup:
 
 
 def integer(number: float) -> str:
-    """Write a count with its thousands apart."""
+    """Write a count with commas between thousands."""
     return "–" if pd.isna(number) else f"{int(number):,}"
 
 
 def value(content: Any) -> str:
-    """Write a setting or a measurement as a reader would."""
+    """Write a setting or a metric for a reader."""
     if content is None or (isinstance(content, Sequence) and not len(content)):
         return "none"
     if isinstance(content, bool | np.bool_):
@@ -92,7 +92,7 @@ def listed(parts: Sequence[str | Markup]) -> Markup:
 
 
 def class_word(name: str) -> str:
-    """Name a class within a sentence, where a bare number would be read as one.
+    """Name a class within a sentence; a number gets the word "class" in front.
 
     Examples
     --------
@@ -113,9 +113,9 @@ def shortened(content: Any, longest: int = LONGEST_NAME) -> Any:
     'BBBBBBBBBBBBBBBBBB (1,000 characters, 472e92d8)'
     """
     if isinstance(content, Mapping):
-        return {name: shortened(one, longest) for name, one in content.items()}
+        return {name: shortened(part, longest) for name, part in content.items()}
     if isinstance(content, list | tuple):
-        return [shortened(one, longest) for one in content]
+        return [shortened(part, longest) for part in content]
     if isinstance(content, pd.DataFrame):
         return content.map(shortened, longest=longest) if len(content) else content
     if isinstance(content, str) and len(content) > longest:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from pudistill.methods import METHODS, NAMES
+from pudistill.methods.registry import METHODS, OURS, SYSTEMS
 from pudistill.report import plots
 from pudistill.report.formats import (
     LONGEST_SENTENCE,
@@ -27,21 +27,21 @@ from pudistill.report.sections import (
 )
 
 LABEL_COLUMNS = {
-    "id": "Which sample: its id in the data, or its file name or row number.",
+    "id": "The sample's id in the data, or its file name or row number.",
     "given": "The label that it came with.",
     "trusted": "Whether its label was verified beforehand; the verified label stands.",
     "label": "The corrected label: the one to use.",
     "changed": "Whether label differs from given.",
-    "source": "Who decided: trusted (it was verified), filter (enough members of the filter voted "
-    "for it), teacher (the teachers were sure enough), student (all that is known of the sample "
-    "speaks for another label than the given one), model (the classifier of another method "
+    "source": "Where the label comes from: trusted (it was verified), filter (enough members of "
+    "the filter voted for it), teacher (the teachers were sure enough), student (which weighs the "
+    "given label too, and found another one more likely), model (the classifier of another method "
     "predicts another label), given (it stays as it came).",
     "confidence": "Probability of the label, 0 to 1; 1 if trusted.",
     "votes": "How many members of the filter voted for the label; empty if voting stopped early.",
 }
 
-# Metrics that the report shows elsewhere than among the numbers.
-OWN_PLACE = {
+# Metrics that have a section of their own, and are left out of the list of numbers.
+IN_SECTIONS = {
     "adapted",
     "classes",
     "comparison",
@@ -55,13 +55,13 @@ OWN_PLACE = {
 HISTORY_COLUMNS = ["class_name", "iteration", "n_positives", "n_clean", "seconds"]
 MAX_FLIPS = 12
 SUREST, LEAST_SURE = 32, 16
-SMALL_PICTURE = 64  # px; drawn with hard pixels, as blowing it up would blur it
+SMALL_PICTURE = 64  # px; enlarged with hard pixels, as smoothing would blur it
 MAX_TABLE_ROWS = 1000
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a report tells.
+    """The contents of a report.
 
     Attributes
     ----------
@@ -76,19 +76,20 @@ class RunSummary:
         ``n_positives``, ``n_clean`` (size of the clean set) and ``seconds``. Empty if the filter
         did not run.
     metrics : dict
-        Whatever was measured; shown by name. These have places of their own, where present:
+        All metrics, shown by name. These have sections of their own, if present:
 
-        - ``test_accuracy``: any of the names in `NAMES`, each with its accuracy in [0, 1].
+        - ``test_accuracy``: any of the names in `SYSTEMS`, each with its accuracy in [0, 1].
         - ``expected_accuracy``: ``value``, ``interval`` ([low, high]) and ``n``, the number of
           trusted samples that it was measured on.
         - ``comparison``: ``candidates`` (each with ``name``, ``accuracy`` and ``log_loss``),
-          ``shipped`` (the name of the one that was kept), ``why`` (a sentence), ``target`` and
-          ``n`` (what, and how many, they were compared on).
+          ``shipped`` (the name of the candidate that predicts), ``why`` (a sentence), ``target``
+          and ``n`` (the kind and number of samples that they were compared on).
         - ``noise``: ``rate``, ``rate_interval`` ([low, high]); by class, in the order of `classes`:
           ``class_rate``, ``class_rate_interval`` and ``class_prior``; ``transition_matrix`` (row:
           true class, column: given label) and ``transition_interval`` ([low, high], each a matrix);
-          ``sources`` (what the estimate rests on, with weights that sum to 1), ``warnings``.
-        - ``adapted``: what became of quantities that adapt, see ``PUDistillClassifier.adapted_``.
+          ``sources`` (of the estimate, with weights that sum to 1), ``warnings``.
+        - ``adapted``: quantities that were fitted to the data, see
+          ``PUDistillClassifier.adapted_``.
         - ``filter_settings``: a dict a class, with ``class_name``, ``threshold``, ``min_votes``,
           ``n_members``, ``precision`` (or None) and ``n_clean``.
         - ``versions``: package and version.
@@ -118,7 +119,7 @@ def render(summary: RunSummary) -> str:
     Parameters
     ----------
     summary : RunSummary
-        What to tell.
+        Contents of the report.
 
     Returns
     -------
@@ -152,11 +153,11 @@ def render(summary: RunSummary) -> str:
     matrix = _flip_matrix(labels, flips, summary.classes)
     confident = labels.dropna(subset=["source", "confidence"])
     versions = summary.metrics.get("versions") or {}
-    numbers = {name: value for name, value in summary.metrics.items() if name not in OWN_PLACE}
+    numbers = {name: value for name, value in summary.metrics.items() if name not in IN_SECTIONS}
 
     accuracy = _accuracies(summary.metrics.get("test_accuracy") or {})
     method = str(summary.settings.get("method"))
-    own = method if method in METHODS else "pudistill"
+    own = method if method in METHODS else OURS
 
     return fill(
         "report.html",
@@ -167,7 +168,7 @@ def render(summary: RunSummary) -> str:
         n_classes=len(summary.classes),
         sources=_source_counts(labels, changed),
         accuracy=accuracy,
-        accuracy_names=NAMES,
+        titles={name: system.title for name, system in SYSTEMS.items()},
         own=own,
         comparison=_comparison(accuracy, own),
         notes=summary.notes,
@@ -237,13 +238,13 @@ def _accuracies(test_accuracy: Mapping[str, float]) -> dict[str, float]:
     """List the known test accuracies in the order of the comparison."""
     return {
         name: float(test_accuracy[name])
-        for name in NAMES
+        for name in SYSTEMS
         if test_accuracy.get(name) is not None and np.isfinite(test_accuracy[name])
     }
 
 
 def _comparison(accuracy: Mapping[str, float], own: str) -> Markup | None:
-    """Say in words how far the run's classifier is from the others, whichever way that goes."""
+    """Describe how far the run's classifier is above or below the others."""
     others = {name: value for name, value in accuracy.items() if name != own}
     if not others or len(others) == len(accuracy):
         return None
@@ -252,9 +253,9 @@ def _comparison(accuracy: Mapping[str, float], own: str) -> Markup | None:
     for name, value in others.items():
         points = f"{abs(100 * (ours - value)):.1f} points {'above' if ours > value else 'below'}"
         distance = "level with" if points.startswith("0.0") else points
-        method = NAMES[name]
-        parts.append(f"{distance} {'one ' if method.startswith('trained') else ''}{method}")
-    return Markup("The classifier of {} is {}.").format(NAMES[own], listed(parts))
+        title = SYSTEMS[name].title
+        parts.append(f"{distance} {'one ' if title.startswith('trained') else ''}{title}")
+    return Markup("The classifier of {} is {}.").format(SYSTEMS[own].title, listed(parts))
 
 
 def _count_flips(changed: pd.DataFrame) -> pd.DataFrame:
@@ -265,7 +266,7 @@ def _count_flips(changed: pd.DataFrame) -> pd.DataFrame:
 
 
 def _flip_matrix(labels: pd.DataFrame, flips: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
-    """Cross given with new labels; of many classes, those in the most frequent flips."""
+    """Count given against new labels; of many classes, only those in the most frequent flips."""
     pairs = labels.dropna(subset=["given", "label"])[["given", "label"]].astype(str)
     found = pd.unique(pd.concat([pairs["given"], pairs["label"]]))
     names = list(dict.fromkeys([*map(str, classes), *found]))
@@ -275,7 +276,7 @@ def _flip_matrix(labels: pd.DataFrame, flips: pd.DataFrame, classes: list[str]) 
 
 
 def _clean_sets(history: pd.DataFrame) -> pd.DataFrame:
-    """Sum up each class's way through the filter."""
+    """Summarise the iterations of the filter for each class."""
     return (
         history.sort_values("iteration")
         .groupby("class_name", sort=False, observed=True)
@@ -314,5 +315,5 @@ def _sample(row: Mapping[Any, Any], pictures: Mapping[str, np.ndarray]) -> dict[
 
 
 def _is_true(column: pd.Series) -> pd.Series:
-    """Tell where a column is true; a missing value is not."""
+    """Return where a column is true; a missing value is not."""
     return column.eq(True).fillna(False).astype(bool)

@@ -1,7 +1,7 @@
-"""What the report says of noise, of settings that adapted and of what to expect.
+"""Sections of the report: noise, expected accuracy, the filter, quantities fitted to the data.
 
-Each function takes a part of ``metrics.json`` and prepares what the template shows; it returns None
-where a run has no such part.
+Each function takes a part of ``metrics.json`` and prepares the values of the template; it returns
+None if a run has no such part.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,16 +21,18 @@ CANDIDATE_NAMES = {
     "student": "the student",
     "mixture": "the student in a mixture",
 }
-"""The classifiers of which the best is kept, and what the report calls them."""
+"""What the report calls the candidates, of which the best is shipped."""
 
 SOURCE_NAMES = {
     "trusted originals": "what trusted samples were called before",
     "model of the given labels": "given labels beside calibrated predictions",
 }
 
-NOTABLE_SHARE = 0.2  # of a class, called the same other class
-NOTABLE_EXCESS = 2  # times as much as if its wrong labels were spread evenly; or, of few classes,
-NOTABLE_MAJORITY = 0.75  # of its wrong labels
+# The headline names a confusion if it takes this share of a class, and either this many times as
+# much as if the wrong labels were spread evenly, or this share of the wrong labels (few classes).
+NOTABLE_SHARE = 0.2
+NOTABLE_EXCESS = 2
+NOTABLE_MAJORITY = 0.75
 MAX_NOTABLE = 3
 MAX_CLASSES_IN_TABLE = 20
 
@@ -85,7 +87,7 @@ def _noise_headline(noise: Mapping[str, Any], matrix: pd.DataFrame) -> Markup:
 
 
 def _notable_confusions(matrix: pd.DataFrame) -> list[tuple[str, str, float]]:
-    """Find the other labels that stand out in their class, the largest share first."""
+    """Find wrong labels that stand out in their class, the largest share first."""
     shares = matrix.to_numpy()
     wrong = 1 - shares.diagonal()
     enough = min(NOTABLE_EXCESS / max(len(shares) - 1, 1), NOTABLE_MAJORITY) * wrong
@@ -100,7 +102,7 @@ def _notable_confusions(matrix: pd.DataFrame) -> list[tuple[str, str, float]]:
 
 
 def _confusions(matrix: pd.DataFrame, prior: Sequence[float]) -> np.ndarray:
-    """List the pairs of different classes, those that spoil most labels first."""
+    """List pairs of different classes, those with most wrong labels first."""
     spoilt = matrix.to_numpy() * np.asarray(prior, dtype=float)[:, None]
     np.fill_diagonal(spoilt, -np.inf)
     order = np.argsort(-spoilt, axis=None, kind="stable")[: spoilt.size - len(spoilt)]
@@ -109,7 +111,7 @@ def _confusions(matrix: pd.DataFrame, prior: Sequence[float]) -> np.ndarray:
 
 
 def _class_rows(noise: Mapping[str, Any], matrix: pd.DataFrame) -> list[dict[str, Any]]:
-    """Describe each class: how many of its labels are wrong, and what it is called instead."""
+    """Describe each class: its share of wrong labels, and the most frequent of these."""
     lows, highs = np.asarray(noise["transition_interval"], dtype=float)
     others = matrix.to_numpy().copy()
     np.fill_diagonal(others, -1)
@@ -138,7 +140,7 @@ def _class_rows(noise: Mapping[str, Any], matrix: pd.DataFrame) -> list[dict[str
 
 
 def _sources(weights: Mapping[str, float]) -> dict[str, float]:
-    """Name what the estimate rests on, the weightiest first."""
+    """Return the sources of the estimate and their weights, the largest first."""
     used = sorted((name for name in weights if weights[name] > 0), key=lambda name: -weights[name])
     return {SOURCE_NAMES.get(name, name): weights[name] for name in used}
 
@@ -146,7 +148,7 @@ def _sources(weights: Mapping[str, float]) -> dict[str, float]:
 def expectation_section(
     expected: Mapping[str, Any] | None, comparison: Mapping[str, Any] | None
 ) -> dict | None:
-    """Prepare the section on what to expect of the classifier.
+    """Prepare the section on the expected accuracy.
 
     Parameters
     ----------
@@ -210,22 +212,22 @@ def filter_section(settings: Sequence[Mapping[str, Any]] | None) -> dict | None:
     """
     if not settings:
         return None
-    refused = [row for row in settings if row["min_votes"] > row["n_members"]]
-    vain = [row for row in settings if row["n_clean"] == 0 and row not in refused]
-    told = [
+    switched_off = [row for row in settings if row["min_votes"] > row["n_members"]]
+    without_samples = [row for row in settings if row["n_clean"] == 0 and row not in switched_off]
+    sentences = [
         Markup(sentence).format(listed([class_word(str(row["class_name"])) for row in rows]))
         for sentence, rows in (
-            ("No setting was precise enough for {}.", refused),
-            ("The filter found no further sample of {}.", vain),
+            ("No setting was precise enough for {}.", switched_off),
+            ("The filter found no further sample of {}.", without_samples),
         )
         if rows
     ]
-    if told:
-        told.append(Markup("There the teachers learn from trusted samples only."))
-    return {"rows": list(settings), "empty": Markup(" ").join(told) or None}
+    if sentences:
+        sentences.append(Markup("There the teachers learn from trusted samples only."))
+    return {"rows": list(settings), "empty": Markup(" ").join(sentences) or None}
 
 
-GUIDE_NAMES = {
+NOISE_FREE_MODELS = {
     "trusted_only": "training on the trusted labels only",
     "teacher": "the teachers",
     "self_trained": "self-training from the trusted labels",
@@ -234,7 +236,7 @@ GUIDE_NAMES = {
 
 
 def adapted_section(adapted: Mapping[str, float] | None) -> dict | None:
-    """Prepare what became of quantities that adapt to the data.
+    """Prepare the section on quantities that were fitted to the data.
 
     Parameters
     ----------
@@ -244,8 +246,8 @@ def adapted_section(adapted: Mapping[str, float] | None) -> dict | None:
     Returns
     -------
     dict or None
-        ``facts``: pairs of a quantity and its value; ``guides``: for each model that read no noisy
-        label, who it is, its share of the first guess and its sharpness.
+        ``facts``: pairs of a quantity and its value; ``models``: for each noise-free model, its
+        name, its share of the first guess and its sharpness.
     """
     if not adapted:
         return None
@@ -253,16 +255,19 @@ def adapted_section(adapted: Mapping[str, float] | None) -> dict | None:
     facts = [
         ("rounds of learning", integer(adapted["rounds"])),
         ("trusted samples held out in turn", integer(adapted["held_out_trusted_samples"])),
-        *((f"share of {who} in the mixture", percent(adapted[key])) for key, who in shares.items()),
+        *(
+            (f"share of {model} in the mixture", percent(adapted[key]))
+            for key, model in shares.items()
+        ),
         ("sharpness of the student", f"{adapted['sharpness_of_student']:.2f}"),
     ]
-    guides = [
+    models = [
         {
-            "name": GUIDE_NAMES[name],
+            "name": NOISE_FREE_MODELS[name],
             "share": percent(adapted[f"{name}_share_of_guess"]),
             "sharpness": f"{adapted[f'sharpness_of_{name}']:.2f}",
         }
-        for name in GUIDE_NAMES
+        for name in NOISE_FREE_MODELS
         if f"{name}_share_of_guess" in adapted
     ]
-    return {"facts": facts, "guides": guides}
+    return {"facts": facts, "models": models}

@@ -1,0 +1,458 @@
+"""The commands: each parses its options, calls the code that does the work and prints results."""
+
+import io
+import os
+import shlex
+import signal
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pudistill import __version__
+from pudistill.cli.console import (
+    complain,
+    describe,
+    messages,
+    print_accuracy,
+    print_curve,
+    print_outputs,
+    progress_bars,
+    results,
+    show_warning,
+)
+from pudistill.cli.options import SettingsCommand, takes_settings
+from pudistill.exceptions import InputError, torch_extra
+
+if TYPE_CHECKING:
+    from pudistill.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
+
+Output = Annotated[Path, typer.Option(help="Folder to write the run to; it must not exist yet.")]
+FinishedRun = Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        help="Run on a Ray cluster: ray://HOST:PORT, HOST:PORT, auto for one that is already "
+        "running, or local-ray for a new one on this machine.",
+        metavar="ADDRESS",
+        rich_help_panel="Running",
+    ),
+]
+Gpus = Annotated[
+    float,
+    typer.Option(
+        "--gpus-per-member",
+        min=0,
+        metavar="NUMBER",
+        help="On a cluster: GPUs, or the fraction of one, for each member of the filter.",
+        rich_help_panel="Running",
+    ),
+]
+
+
+def main() -> None:
+    """Run the command line; an error that is meant for the user ends it with code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8")  # whatever the locale: labels are any text
+    warnings.showwarning = show_warning
+    try:
+        if _is_launched():
+            with torch_extra():
+                from pudistill.learners import launch
+            launch.run(app)
+        else:
+            app()
+    except InputError as error:
+        complain("Error:", "bold red", str(error))
+        sys.exit(2)
+    except OSError as error:
+        complain("Error:", "bold red", describe(error))
+        sys.exit(2)
+
+
+def _is_launched() -> bool:
+    """Return whether torchrun, or another launcher, started this process, perhaps with others."""
+    return "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        results.print(f"pudistill {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Learn from noisy labels with a few trusted ones; get a classifier and corrected labels."""
+
+
+@app.command(cls=SettingsCommand, epilog="Example: pudistill demo --noise symmetric --level 0.9")
+@takes_settings("noise", "level", "trusted_fraction", "seed", noise="asymmetric")
+def demo(
+    ctx: typer.Context,
+    output: Annotated[
+        Path | None, typer.Option(help="Run folder.", show_default="pudistill-demo")
+    ] = None,
+    sweep: Annotated[
+        bool,
+        typer.Option("--sweep", help="Symmetric and asymmetric noise of 30 to 90 %, as a curve."),
+    ] = False,
+    **values: Any,
+) -> None:
+    """Corrupt scikit-learn's digits and see what can be saved."""
+    from pudistill.settings import DEMO, Settings
+
+    folder = _first_free("pudistill-demo") if output is None else output
+    if not sweep:
+        _fit_and_print(Settings.read(DEMO | values), folder)
+        return
+    for name in ("noise", "level"):
+        if _was_given(ctx, name):
+            raise InputError(
+                f"--sweep runs through all levels of two kinds of noise: leave --{name} out, "
+                "or choose with pudistill sweep digits --noises ... --levels ..."
+            )
+        del values[name]
+    _sweep_and_print(DEMO | values, folder)
+
+
+@app.command(
+    cls=SettingsCommand,
+    epilog="Example: pudistill sweep digits --learner svm --test-fraction 0.25 --output c",
+)
+@takes_settings(
+    *("data", "trusted_fraction", "test_data", "test_fraction", "features", "test_features"),
+    *("features_cache", "image_column", "text_column", "label_column", "image_size", "learner"),
+    "seed",
+    trusted_fraction=0.1,
+)
+def sweep(
+    output: Output,
+    noises: Annotated[
+        str, typer.Option(help="Kinds of noise: symmetric, asymmetric, pair, instance.")
+    ] = "symmetric,asymmetric",
+    levels: Annotated[
+        str, typer.Option(help="Noise levels of the whole data set.")
+    ] = "0.3,0.4,0.5,0.6,0.7,0.8,0.9",
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            help="Methods to compare: these, or any --method of `pudistill fit` except default.",
+            show_default="given_labels,trusted_only,gold_loss_correction,paper,pudistill,"
+            "true_labels",
+        ),
+    ] = None,
+    **values: Any,
+) -> None:
+    """Draw accuracy against noise level, by method, for data whose labels are right."""
+    values |= {"noises": _names(noises), "levels": levels.split(",")}
+    if methods is not None:
+        values["methods"] = _names(methods)
+    _sweep_and_print(values, output)
+
+
+@app.command(
+    cls=SettingsCommand,
+    epilog="Example: pudistill fit photos/ --trusted checked.csv --output run --image-size 64",
+)
+@takes_settings(data=None)
+def fit(
+    ctx: typer.Context,
+    output: Output,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="config.toml of a run to repeat; other options override it."),
+    ] = None,
+    cluster: Cluster = None,
+    gpus: Gpus = 0.0,
+    **values: Any,
+) -> None:
+    """Fit on noisy data with a few trusted labels."""
+    from pudistill.settings import Settings
+
+    if config is not None:
+        given = {name: value for name, value in values.items() if _was_given(ctx, name)}
+        values = _read_toml(config) | given
+    if values.get("data") is None:
+        raise InputError("No data: name them, as in `pudistill fit DATA --output RUN`.")
+    _fit_and_print(Settings.read(values), output, cluster, gpus)
+
+
+@app.command(
+    cls=SettingsCommand,
+    epilog="Example: pudistill predict run new-photos/ --output predictions.csv",
+)
+@takes_settings("data", "skip_bad")
+def predict(
+    run: FinishedRun,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="CSV file to write, which must not exist yet.", show_default="print"),
+    ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.npy",
+            help="Your own features of the samples, if the run was fitted on such.",
+        ),
+    ] = None,
+    **values: Any,
+) -> None:
+    """Predict the classes of new samples."""
+    from pudistill.atomic import write_atomic
+    from pudistill.runs import Run, to_csv
+    from pudistill.workflow import predict_run
+
+    if output is not None and output.exists():
+        raise InputError(f"{output} already exists: choose another --output.")
+    if output is not None and not output.parent.is_dir():
+        raise InputError(f"{output.parent} is no folder: make it, or choose another --output.")
+    predictions = predict_run(
+        Run.open_fit(run), values["data"], features=features, skip_bad=values["skip_bad"]
+    )
+    if output is None:
+        sys.stdout.write(to_csv(predictions))
+    else:
+        write_atomic(output, to_csv(predictions).encode())
+        messages.print(f"{len(predictions):,} predictions written to {output}.", soft_wrap=True)
+
+
+@app.command(
+    cls=SettingsCommand,
+    epilog="Example: pudistill corrupt digits --noise symmetric --level 0.6 --output noisy.csv",
+)
+@takes_settings(
+    *("data", "noise", "level", "trusted_fraction", "image_column", "text_column", "label_column"),
+    *("id_column", "image_size", "skip_bad", "seed"),
+    noise="symmetric",
+    trusted_fraction=0.1,
+)
+def corrupt(
+    output: Annotated[Path, typer.Option(help="File to write: .parquet, .csv or .npz.")],
+    **values: Any,
+) -> None:
+    """Put label noise into data whose labels are right, to experiment with.
+
+    Beside the noisy `label`, the copy has the columns `trusted`, `verified_label` and `true_label`.
+    """
+    from pudistill.data import load_dataset, write_table
+    from pudistill.settings import Settings
+    from pudistill.workflow import with_noise
+
+    settings = Settings.read(values)
+    dataset = load_dataset(settings.data, **settings.read_options())
+    noisy = with_noise(
+        dataset, settings.noise, settings.level, settings.trusted_fraction, settings.seed
+    )
+    write_table(noisy, output)
+    wrong = (noisy.y != noisy.true_labels)[~noisy.trusted].mean()
+    messages.print(
+        f"{len(noisy):,} samples written to {output}: {noisy.trusted.sum():,} are trusted, "
+        f"{wrong:.1%} of the others have a wrong label.",
+        soft_wrap=True,
+    )
+
+
+@app.command(cls=SettingsCommand, epilog="Example: pudistill reproduce table5 fig3 --scale smoke")
+@takes_settings("skip_bad")
+def reproduce(
+    experiments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="EXPERIMENT...",
+            help="Some of table1 to table6 and fig1 to fig3 of the paper, or all.",
+        ),
+    ],
+    scale: Annotated[
+        str,
+        typer.Option(
+            help="smoke (digits), cpu (CIFAR-10 features), cpu-pictures (Fashion-MNIST) or full "
+            "(CIFAR-10, a GPU)."
+        ),
+    ] = "smoke",
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder that holds cifar10-features/, fashion-mnist/, cifar10/, clothing1m/; "
+            "smoke needs none."
+        ),
+    ] = None,
+    levels: Annotated[
+        str | None, typer.Option(help="Noise levels.", show_default="the scale's")
+    ] = None,
+    methods: Annotated[
+        str | None, typer.Option(help="Methods to compare.", show_default="all")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Number of seeds.", show_default="the scale's")
+    ] = None,
+    output: Annotated[
+        Path, typer.Option(help="Folder of all experiments, which share what they compute.")
+    ] = Path("reproduction"),
+    **values: Any,
+) -> None:
+    """Repeat tables and figures of the paper, with our numbers beside the paper's."""
+    from pudistill.experiments.reproduce import EXPERIMENTS, check_names
+
+    wanted = list(EXPERIMENTS) if experiments == ["all"] else experiments
+    check_names("experiment", wanted, EXPERIMENTS)
+    options = {
+        "scale": scale,
+        "data": data,
+        "levels": _numbers(levels),
+        "compared": methods and _names(methods),
+        "n_seeds": seeds,
+        "skip_bad": values["skip_bad"],
+    }
+    for experiment in wanted:
+        _reproduce_and_print(experiment, output, options)
+
+
+@app.command(epilog="Example: pudistill resume run")
+def resume(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of an unfinished run.")],
+    cluster: Cluster = None,
+    gpus: Gpus = 0.0,
+) -> None:
+    """Continue an interrupted run of any command."""
+    from pudistill.runs import Run
+    from pudistill.settings import Settings
+
+    command, config = Run.begun(run)
+    if cluster is not None and command != "fit":
+        raise InputError(f"{run} is no run of `pudistill fit`: resume it without --cluster.")
+    if command == "sweep":
+        _sweep_and_print(config, run)
+    elif command == "reproduce":
+        options = {
+            "scale": config["scale"],
+            "data": Path(config["data"]) if config["data"] else None,
+            "levels": config.get("levels"),
+            "compared": config.get("methods"),
+            "n_seeds": config["seeds"],
+            "skip_bad": config["skip_bad"],
+        }
+        _reproduce_and_print(config["experiment"], run.parent, options)
+    else:
+        _fit_and_print(Settings.read(config), run, cluster, gpus)
+
+
+@app.command(epilog="Example: pudistill report run")
+def report(run: FinishedRun) -> None:
+    """Write the HTML report of a run again."""
+    from pudistill.experiments.curve import is_curve, write_curve_report
+    from pudistill.runs import Run
+    from pudistill.workflow import write_report
+
+    finished = Run.open(run)
+    if (finished.path / "cells.parquet").exists():
+        raise InputError(
+            f"{run} holds an experiment of the paper, whose results are {run / 'table.md'} and "
+            "cells.csv: there is no report to write."
+        )
+    path = write_curve_report(finished) if is_curve(finished) else write_report(finished)
+    messages.print(f"Report: {path}", soft_wrap=True)
+
+
+def _was_given(ctx: typer.Context, name: str) -> bool:
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
+
+
+def _numbers(text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"{text!r} is no list of numbers: write them as in 0.3,0.5.") from None
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        return tomllib.loads(path.read_text())
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read ({error}): name a run's config.toml.") from error
+
+
+def _first_free(name: str) -> Path:
+    n = 1
+    while (path := Path(name if n == 1 else f"{name}-{n}")).exists():
+        n += 1
+    return path
+
+
+def _fit_and_print(
+    settings: "Settings", folder: Path, cluster: str | None = None, gpus: float = 0.0
+) -> None:
+    from pudistill.cluster import running_on
+    from pudistill.workflow import fit_run
+
+    with _interruptible(folder), running_on(cluster, gpus), progress_bars():
+        run = fit_run(settings, folder)
+    print_accuracy(run)
+    print_outputs(run)
+
+
+def _reproduce_and_print(experiment: str, output: Path, options: dict[str, Any]) -> None:
+    from pudistill.experiments.reproduce import reproduce as run_experiment
+
+    with _interruptible(output), progress_bars():
+        run = run_experiment(experiment, output, **options)
+    results.print(run.read_text("table.md"), soft_wrap=True)
+    messages.print(f"Table and cells: {run.path}", soft_wrap=True)
+
+
+def _sweep_and_print(values: dict[str, Any], folder: Path) -> None:
+    from pudistill.experiments.curve import CurveSettings, curve_run
+
+    settings = CurveSettings.read(values)
+    with _interruptible(folder), progress_bars():
+        run = curve_run(settings, folder)
+    print_curve(run)
+
+
+@contextmanager
+def _interruptible(folder: Path) -> Iterator[None]:
+    """Tell the user how to continue if the run is interrupted or the disk fails."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)  # with which batch systems stop a job
+    try:
+        yield
+    except KeyboardInterrupt:
+        messages.print(f"Interrupted. {_how_to_continue(folder)}", soft_wrap=True)
+        raise typer.Exit(130) from None
+    except OSError as error:
+        advice = _how_to_continue(folder) if folder.exists() else ""
+        complain("Error:", "bold red", f"{describe(error)} {advice}")
+        raise typer.Exit(2) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _how_to_continue(folder: Path) -> str:
+    place = shlex.quote(str(folder))
+    is_run = (folder / "run.json").exists()
+    again = f"pudistill resume {place}" if is_run else f"the same command with --output {place}"
+    return f"Finished stages are kept in {folder}: {again} goes on from there."

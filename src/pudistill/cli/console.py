@@ -1,0 +1,189 @@
+"""What the command line prints: errors, warnings, progress bars and results."""
+
+import errno
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.text import Text
+
+from pudistill.exceptions import readable
+
+if TYPE_CHECKING:
+    from pudistill.runs import Run
+
+# Progress goes to stderr, so that stdout can be piped. Paths and class names are no markup.
+messages = Console(stderr=True, highlight=False, markup=False)
+results = Console(highlight=False, markup=False)
+
+
+def describe(error: OSError) -> str:
+    """Return a sentence about an error of the operating system."""
+    where = f"{error.filename}: " if error.filename else ""
+    problem = f"{where}{error.strerror or error}."
+    return f"{problem} Make room on the disk." if error.errno == errno.ENOSPC else problem
+
+
+def complain(kind: str, style: str, message: str) -> None:
+    """Print an error or a warning."""
+    messages.print(Text.assemble((kind, style), " ", readable(message)), soft_wrap=True)
+
+
+def show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """Show a warning without the line of code that it comes from."""
+    complain("Warning:", "bold yellow", str(message))
+
+
+@contextmanager
+def progress_bars() -> Iterator[None]:
+    """Show a bar with a time estimate for each stage, if stderr is a terminal."""
+    if not messages.is_terminal:
+        yield
+        return
+    from pudistill import progress
+
+    with _Bars() as bars, progress.display(bars):
+        yield
+
+
+class _Bars:
+    """Rich progress bars, one per stage."""
+
+    def __init__(self) -> None:
+        from rich import progress
+        from rich.table import Column
+
+        self._bars = progress.Progress(
+            progress.TextColumn("{task.description:>16}"),
+            progress.BarColumn(bar_width=20),
+            progress.TaskProgressColumn(),
+            progress.TimeElapsedColumn(),
+            progress.TextColumn("left"),
+            progress.TimeRemainingColumn(),
+            # Takes the width that is left: the estimate matters more than the detail.
+            progress.TextColumn(
+                "{task.fields[detail]}",
+                style="dim",
+                table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
+            ),
+            console=messages,
+        )
+
+    def __enter__(self) -> "_Bars":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    @contextmanager
+    def task(self, name: str, total: int) -> Iterator[Any]:
+        """Show one bar."""
+        bar = self._bars.add_task(name, total=total, detail="")
+
+        def advance(steps: int = 1, detail: str = "", *, to: int | None = None) -> None:
+            if to is None:
+                self._bars.update(bar, advance=steps, detail=detail)
+            else:
+                self._bars.update(bar, completed=to, detail=detail)
+
+        yield advance
+        self._bars.update(bar, detail="")
+
+
+def print_accuracy(run: "Run") -> None:
+    """Print how many labels were wrong, how many were changed, and the accuracies."""
+    metrics = run.read_json("metrics.json")
+    results.print(
+        f"\n{metrics['n_samples']:,} samples, {metrics['n_trusted']:,} of them trusted; "
+        f"{metrics['n_changed']:,} given labels were changed.",
+        soft_wrap=True,
+    )
+    if noise := metrics.get("noise"):
+        low, high = noise["rate_interval"]
+        results.print(
+            f"About {noise['rate']:.0%} of the given labels are wrong (95 % interval: {low:.0%} to "
+            f"{high:.0%}).",
+            soft_wrap=True,
+        )
+        for warning in noise["warnings"][:3]:  # the report has all
+            complain("Warning:", "bold yellow", warning)
+    if expected := metrics.get("expected_accuracy"):
+        low, high = expected["interval"]
+        results.print(
+            f"Expected accuracy on new samples: {expected['value']:.1%} (95 % interval: {low:.1%} "
+            f"to {high:.1%}), from {expected['n']:,} trusted samples held out in turn.\n"
+            f"{metrics['comparison']['why']}",
+            soft_wrap=True,
+        )
+    if right := metrics.get("label_accuracy"):
+        untrusted = metrics["n_samples"] - metrics["n_trusted"]
+        results.print(
+            f"Of the {untrusted:,} other labels {right['given']:.1%} were right as given, "
+            f"{right['corrected']:.1%} are right as corrected.",
+            soft_wrap=True,
+        )
+    if "test_accuracy" in metrics:
+        _print_test_accuracy(metrics, run.read_config()["method"])
+
+
+def _print_test_accuracy(metrics: dict[str, Any], method: str) -> None:
+    from rich.table import Table
+
+    from pudistill.methods.registry import OURS, title_of
+
+    table = Table(title=f"Accuracy on {metrics['n_test']:,} test samples", title_justify="left")
+    table.add_column("")
+    table.add_column("name in metrics.json", style="dim")
+    table.add_column("accuracy", justify="right")
+    for name, value in metrics["test_accuracy"].items():
+        style = "bold" if name in (method, OURS) else ""
+        table.add_row(title_of(name), name, f"{value:.1%}", style=style)
+    results.print(table)
+
+
+def print_curve(run: "Run") -> None:
+    """Print the accuracies of a sweep, one table for each kind of noise."""
+    from rich.table import Table
+
+    from pudistill.methods.registry import OURS, title_of
+
+    curve = run.read_table("curve")
+    for noise, part in curve.groupby("noise", sort=False):
+        shown = part.pivot_table(index="method", columns="level", values="accuracy", sort=False)
+        table = Table(title=f"Accuracy, {noise} noise of", title_justify="left")
+        table.add_column("")
+        for level in shown.columns:
+            table.add_column(f"{level:.0%}", justify="right")
+        for method, row in shown.iterrows():
+            style = "bold" if method == OURS else ""
+            table.add_row(title_of(str(method)), *(f"{value:.1%}" for value in row), style=style)
+        results.print(table)
+    results.print(
+        f"Table:  {run.path / 'curve.csv'}\nCurve:  {run.path / 'curve.svg'}\n"
+        f"Report: {run.path / 'report.html'}",
+        soft_wrap=True,
+    )
+
+
+def _program() -> str:
+    """Return the command that starts this program."""
+    if shutil.which("pudistill"):
+        return "pudistill"
+    is_module = Path(sys.argv[0]).name == "__main__.py"
+    return "python -m pudistill" if is_module else shlex.quote(sys.argv[0])
+
+
+def print_outputs(run: "Run") -> None:
+    """Print where the results of a run are."""
+    results.print(
+        f"Corrected labels: {run.path / 'labels.csv'}\n"
+        f"Report:           {run.path / 'report.html'}\n"
+        f"New samples:      {_program()} predict {shlex.quote(str(run.path))} DATA",
+        soft_wrap=True,
+    )

@@ -1,0 +1,143 @@
+"""Options of the command line that come out of the settings' declarations.
+
+The settings are imported when a command is run, completed or shown in detail, not earlier: the list
+of commands does not need them.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from types import NoneType
+from typing import Annotated, Any, Literal, TypeVar, get_origin
+
+import typer
+from typer.core import TyperCommand
+
+Function = TypeVar("Function", bound=Callable[..., None])
+
+
+def takes_settings(*names: str, **defaults: Any) -> Callable[[Function], Function]:
+    """Give a command the options of settings, which it receives as keyword arguments.
+
+    Parameters
+    ----------
+    *names : str
+        Fields of `Settings`; by default all except those that put noise into data.
+    **defaults : Any
+        Defaults that are not those of the settings.
+
+    Returns
+    -------
+    decorator : callable
+        For a function whose last parameter is ``**values``; its command is a `SettingsCommand`.
+    """
+
+    def decorate(function: Function) -> Function:
+        own = [
+            p for p in inspect.signature(function).parameters.values() if p.kind != p.VAR_KEYWORD
+        ]
+        function.__signature__ = inspect.Signature(own)  # type: ignore[attr-defined]
+        function.settings = (names, defaults)  # type: ignore[attr-defined]
+        return function
+
+    return decorate
+
+
+class SettingsCommand(TyperCommand):
+    """The command of a function that `takes_settings`."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """Return arguments and options, those of the settings included."""
+        return self._complete.get_params(ctx)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Call the function with the settings."""
+        return self._complete.invoke(ctx)
+
+    @functools.cached_property
+    def _complete(self) -> Any:
+        """The same command, built with the options of the settings."""
+        assert self.callback is not None
+        function: Any = inspect.unwrap(self.callback)
+        names, defaults = function.settings
+
+        @functools.wraps(function)
+        def call(**values: Any) -> None:
+            function(**values)
+
+        own = list(inspect.signature(function).parameters.values())
+        parameters = _in_order_of_panels([*own, *_settings_parameters(names, defaults)])
+        call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        app = typer.Typer(add_completion=False)
+        app.command()(call)
+        return typer.main.get_command(app)
+
+
+def _settings_parameters(names: tuple[str, ...], defaults: dict[str, Any]) -> list:
+    from pudistill.data.options import NOISE, settings_of
+    from pudistill.settings import Settings
+
+    declared = settings_of(Settings)
+    names = names or tuple(name for name in declared if declared[name].panel != NOISE)
+    return [_parameter(name, defaults) for name in names]
+
+
+def _parameter(name: str, defaults: dict[str, Any]) -> inspect.Parameter:
+    """Describe one setting as a parameter of a function, as typer reads it."""
+    from pudistill.data.options import choices_of, settings_of
+    from pudistill.settings import Settings
+
+    field, setting = Settings.model_fields[name], settings_of(Settings)[name]
+    if name in defaults:
+        default = defaults[name]
+    else:
+        default = inspect.Parameter.empty if field.is_required() else field.default
+    info: Any
+    if name == "data":
+        info = typer.Argument(metavar=setting.metavar, help=setting.help)
+    else:
+        choices = choices_of(Settings, name)
+        info = typer.Option(
+            *([setting.option] if setting.option else []),
+            help=setting.help,
+            metavar=setting.metavar,
+            show_default=setting.default_text or True,
+            rich_help_panel=setting.panel,
+            autocompletion=_completion(choices) if choices else None,
+        )
+    kind = _option_type(field.annotation)
+    annotation = Annotated[kind | None if default is None else kind, info]  # type: ignore[valid-type]
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+    )
+
+
+def _option_type(annotation: Any) -> Any:
+    """Return the type that typer parses; pydantic parses whatever takes words and numbers."""
+    from pudistill.data.options import alternatives
+
+    kinds = [kind for kind in alternatives(annotation) if kind is not NoneType]
+    return str if len(kinds) > 1 or get_origin(kinds[0]) is Literal else kinds[0]
+
+
+def _completion(choices: tuple[str, ...]) -> Callable[[str], list[str]]:
+    def complete(incomplete: str) -> list[str]:
+        return [choice for choice in choices if choice.startswith(incomplete)]
+
+    return complete
+
+
+def _in_order_of_panels(parameters: list[inspect.Parameter]) -> list[inspect.Parameter]:
+    """Sort parameters as the help shows their panels; those without a panel come first."""
+    from pudistill.data.options import PANELS
+
+    def position(parameter: inspect.Parameter) -> int:
+        panels = [
+            PANELS.index(info.rich_help_panel)
+            for info in getattr(parameter.annotation, "__metadata__", ())
+            if getattr(info, "rich_help_panel", None) in PANELS
+        ]
+        return panels[0] if panels else -1
+
+    keyword_only = [p.replace(kind=p.KEYWORD_ONLY) for p in parameters]
+    return sorted(keyword_only, key=position)
