@@ -55,38 +55,6 @@ def warn_user(message: str, category: type[Warning]) -> None:
     warnings.warn(message, category, stacklevel=stacklevel)
 
 
-def warn_user(message: str, category: type[Warning]) -> None:
-    """Issue a warning that points at the user's line, however deep the call inside pudistill."""
-    frame, stacklevel = sys._getframe(1), 2
-    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in NOT_THE_USERS:
-        frame, stacklevel = frame.f_back, stacklevel + 1
-    warnings.warn(message, category, stacklevel=stacklevel)
-
-
-def warn_user(message: str, category: type[Warning]) -> None:
-    """Issue a warning that points at the user's line, however deep the call inside pudistill."""
-    frame, stacklevel = sys._getframe(1), 2
-    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in NOT_THE_USERS:
-        frame, stacklevel = frame.f_back, stacklevel + 1
-    warnings.warn(message, category, stacklevel=stacklevel)
-
-
-def warn_user(message: str, category: type[Warning]) -> None:
-    """Issue a warning that points at the user's line, however deep the call inside pudistill."""
-    frame, stacklevel = sys._getframe(1), 2
-    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in NOT_THE_USERS:
-        frame, stacklevel = frame.f_back, stacklevel + 1
-    warnings.warn(message, category, stacklevel=stacklevel)
-
-
-def warn_user(message: str, category: type[Warning]) -> None:
-    """Issue a warning that points at the user's line, however deep the call inside pudistill."""
-    frame, stacklevel = sys._getframe(1), 2
-    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in NOT_THE_USERS:
-        frame, stacklevel = frame.f_back, stacklevel + 1
-    warnings.warn(message, category, stacklevel=stacklevel)
-
-
 @contextmanager
 def torch_extra() -> Iterator[None]:
     """Raise an `InputError` that names the package to install if an import of PyTorch fails."""

@@ -6,7 +6,7 @@ Each class is imported when it is first used; `registry` has the list.
 from typing import TYPE_CHECKING, Any
 
 from pudistill.methods.registry import METHODS as _METHODS
-from pudistill.methods.registry import SYSTEMS, load_class
+from pudistill.methods.registry import load_class
 
 if TYPE_CHECKING:
     from pudistill.methods.co_teaching import CoTeachingClassifier as CoTeachingClassifier
@@ -32,10 +32,6 @@ if TYPE_CHECKING:
     from pudistill.methods.mixup import MixupClassifier as MixupClassifier
 
 __all__ = sorted(str(system.class_name) for system in _METHODS.values())
-
-# Aliases for workflow.py, runs.py, cli.py and report/html.py, until these use the registry.
-METHODS = {name: str(system.class_name) for name, system in _METHODS.items()}
-NAMES = {name: system.title for name, system in SYSTEMS.items()}
 
 
 def __getattr__(name: str) -> Any:
