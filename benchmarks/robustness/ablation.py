@@ -1,9 +1,9 @@
-"""What each part of the default method adds, as the paper's tables IV and VI do for its own.
+"""Measure what each part of the default method adds, as tables IV and VI of the paper do.
 
-    python benchmarks/ablation.py --data ../shared/data
+    python -m benchmarks.robustness.ablation --data ../shared/data
 
-Breast cancer, digits and Fashion-MNIST as a table, as in robustness.py, two seeds; mean test
-accuracy in %. Cells go on where they stopped (see cells.py).
+Breast cancer, digits and Fashion-MNIST as a table, as in `benchmarks.robustness`, two seeds; mean
+test accuracy in %. An interrupted command continues where it stopped.
 """
 
 import sys
@@ -17,13 +17,20 @@ from unittest.mock import patch
 
 import pandas as pd
 
-from cells import Cell, Method, compute_missing, options_parser, read_units, units_of
-from facts import described, markdown, run_facts, write_results
-from problems import PROBLEMS, Group, Noise
-from pudistill import noise_aware
+from benchmarks.common.cells import (
+    Cell,
+    Method,
+    compute_missing,
+    options_parser,
+    read_units,
+    units_of,
+)
+from benchmarks.common.facts import described, markdown, run_facts, write_results
+from benchmarks.common.problems import PROBLEMS, Group, Noise
 from pudistill.atomic import write_atomic
+from pudistill.calibration import Temperature
 from pudistill.noise import CorruptedLabels
-from pudistill.noise_aware import Blend, _held_out_truth, _of_guides
+from pudistill.noise_aware import Blend, Shares, _held_out_truth, _of_guides
 from pudistill.noise_estimation import fit_transition_matrix
 
 KINDS, LEVELS = ("symmetric", "asymmetric", "instance"), (0.3, 0.6, 0.9)
@@ -32,30 +39,30 @@ DEFAULT = "default: rounds, guess of all, mixture"
 
 
 def once() -> AbstractContextManager:
-    return patch.object(noise_aware, "MAX_ROUNDS", 1)
+    return patch("pudistill.noise_aware.MAX_ROUNDS", 1)
 
 
 def always_to_the_end() -> AbstractContextManager:
-    return patch.object(noise_aware, "best_round", lambda held_out, _: len(held_out))
+    return patch("pudistill.noise_aware.best_round", lambda held_out, _: len(held_out))
 
 
 def student_alone() -> AbstractContextManager:
-    alone = noise_aware.Shares(0.0, 1.0, 0.0, noise_aware.Temperature())
-    return patch.object(noise_aware.Shares, "fit", lambda *_: alone)
+    alone = Shares(0.0, 1.0, 0.0, Temperature())
+    return patch.object(Shares, "fit", lambda *_: alone)
 
 
 def given_labels_out() -> AbstractContextManager:
-    fit = noise_aware.Shares.fit
+    fit = Shares.fit
 
-    def without(guess: Any, student: Any, _: Any, truth: Any) -> noise_aware.Shares:
-        return fit(guess, student, 1 - truth, truth)  # as if they were all wrong
+    def without(guess: Any, student: Any, _: Any, truth: Any) -> Shares:
+        return fit(guess, student, 1 - truth, truth)  # as if all given labels were wrong
 
-    return patch.object(noise_aware.Shares, "fit", without)
+    return patch.object(Shares, "fit", without)
 
 
 def calibration_off() -> AbstractContextManager:
-    identity = noise_aware.Temperature()
-    return patch.object(noise_aware.Temperature, "fit", lambda *_: identity)
+    identity = Temperature()
+    return patch.object(Temperature, "fit", lambda *_: identity)
 
 
 def variant(
@@ -64,10 +71,10 @@ def variant(
     first_matrix: bool = False,
     **params: Any,
 ) -> Method:
-    """Make a method of ours with parts switched off.
+    """Return the default method with parts switched off.
 
-    The first guess is that of `guides`, all of them by default. With `first_matrix` its `T` is
-    kept.
+    The first guess is that of `guides`, by default of all. With `first_matrix` the transition
+    matrix of the first guess is kept.
     """
     return Method(
         partial(measure, switched, guides, first_matrix, params),
@@ -91,11 +98,12 @@ def measure(
     classifier = group.with_teachers(**params)
     ready = classifier._ready
     if guides:
-        held_out = {name: _of_guides(name, ready.guides, ready.views) for name in guides}
-        truth = _held_out_truth(ready.views, group.n_classes)
-        classifier._ready = ready = replace(ready, blend=Blend.fit(held_out, truth))
+        held_out = {name: _of_guides(name, ready.guides) for name in guides}
+        blend = Blend.fit(held_out, _held_out_truth(ready.views, group.n_classes))
+        guesses = [blend.guess(each, group.X, group.n_classes) for each in ready.guides]
+        classifier._ready = ready = replace(ready, blend=blend, guesses=guesses)
     if first_matrix:
-        guess = ready.blend.guess(ready.guides[0])[~group.trusted]
+        guess = ready.guesses[0][~group.trusted]
         T = fit_transition_matrix(guess, noisy.y[~group.trusted])
         classifier.set_params(transition_matrix=T)
     with ExitStack() as stack:
@@ -130,7 +138,7 @@ VARIANTS = {
 def summarise(units: Path, output: Path) -> None:
     """Write the rows and the table."""
     rows = read_units(units)
-    run = run_facts(units, rows, "python benchmarks/ablation.py --data ../shared/data")
+    run = run_facts(units, rows, "python -m benchmarks.robustness.ablation --data ../shared/data")
     write_results(rows, run, output)
     table = rows.assign(accuracy=100 * rows["test_accuracy"])
     parts = ["# What each part adds\n", described(run)]
