@@ -1,7 +1,8 @@
 """Prove that a change of the code changes no result: compare the bits of two versions.
 
 ``python -m benchmarks.bits write FILE`` computes labels, histories, probabilities and the
-parameters of models in some four minutes of one core, and writes their SHA-256 sums as JSON.
+parameters of models in some four minutes of one core, and writes their SHA-256 sums as JSON. With
+``--parts`` it computes some of them and leaves the other sums in FILE as they are.
 ``python -m benchmarks.bits compare BEFORE AFTER`` prints which sums differ; if any does, or is in
 one file only, the exit code is 1.
 
@@ -72,11 +73,15 @@ def main() -> int:
         return compare(*(json.loads(file.read_text()) for file in arguments.files))
     warnings.simplefilter("ignore")
     sums: Sums = {}
+    if arguments.file.exists():
+        stored = json.loads(arguments.file.read_text())
+        sums = stored["sums"] if stored["versions"] == versions() else {}
     for part in arguments.parts:
         print(part, file=sys.stderr, flush=True)
+        sums = {entry: digest for entry, digest in sums.items() if not entry.startswith(f"{part}/")}
         sums |= {f"{part}/{entry}": digest for entry, digest in PARTS[part]()}
-    result = {"versions": versions(), "sums": sums}
-    arguments.file.write_text(json.dumps(result, indent=1) + "\n")
+        result = {"versions": versions(), "sums": dict(sorted(sums.items()))}
+        arguments.file.write_text(json.dumps(result, indent=1) + "\n")
     return 0
 
 

@@ -270,7 +270,8 @@ def markdown_summary(rows: pd.DataFrame, table: pd.DataFrame, facts: dict) -> st
         described(facts),
         "Written by `python -m benchmarks.robustness --summary`. Levels are shares of the whole "
         "data set. *Not below*: the mean difference, paired over seeds, is at least minus half a "
-        "point or minus one standard error, whichever is larger. Peers: " + ", ".join(PEERS) + ".\n",
+        "point or minus one standard error, whichever is larger. "
+        f"Peers: {', '.join(PEERS)}.\n",
         "## Goals\n",
         markdown(goals(rows, table)),
     ]
