@@ -152,7 +152,7 @@ def explain_teacher(
         "P, balanced bootstrap (the algorithm's teacher)": (network, P, labels, bootstrap),
         "P, balanced bootstrap, mixup": (mixed, P, labels, bootstrap),
         "P, no bootstrap": (network, P, labels, None),
-        "P with its wrong labels corrected, no bootstrap": (network, P, y, None),
+        "P with its wrong labels mended, no bootstrap": (network, P, y, None),
         "random samples, as many, right labels": (network, as_large, y, None),
         "P with trusted samples five times, no bootstrap": (network, often, labels, None),
     }
