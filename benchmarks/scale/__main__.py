@@ -152,7 +152,7 @@ def _rows(size: dict[str, Any]) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("kind", choices=[*WORK, "model"])
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000])
     add_data_option(parser)

@@ -106,7 +106,7 @@ def cells() -> object:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     network = TorchClassifier("small_cnn", epochs=2)
