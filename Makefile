@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-# One thread a process: two worker processes of the tests share two cores.
+# One thread per process: two worker processes of the tests share two cores.
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .PHONY: demo test test-slow lint format bench bench-full clean
@@ -27,14 +27,14 @@ format: .venv/.installed-dev
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-# Speed; DATA is the folder that holds cifar10-features/ and fashion-mnist/.
+# Measure the speed; DATA is the folder that holds cifar10-features/ and fashion-mnist/.
 DATA ?= ../shared/data
 
 bench: .venv/.installed-dev
-	$(BIN)/python benchmarks/speed.py --data $(DATA)
+	$(BIN)/python -m benchmarks.speed --data $(DATA)
 
 bench-full: .venv/.installed-dev
-	$(BIN)/python benchmarks/speed.py --data $(DATA) --kinds short long
+	$(BIN)/python -m benchmarks.speed --data $(DATA) --kinds short long
 
 clean:
 	rm -rf .venv build dist src/*.egg-info

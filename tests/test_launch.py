@@ -119,10 +119,11 @@ def test_there_is_nothing_to_train(tmp_path, arguments, code, output):
 
 @pytest.mark.slow
 def test_batch_normalisation_by_parts_costs_no_accuracy(real_data, tmp_path):
-    benchmark = Path(__file__).parents[1] / "benchmarks" / "processes.py"
+    benchmark = [sys.executable, "-m", "benchmarks.scale.processes"]
     data = ["--data", real_data("fashion-mnist").parent, "--pictures", "2000"]
     output = tmp_path / "processes.json"
-    subprocess.run([sys.executable, benchmark, *data, "--output", output], check=True)
+    root = Path(__file__).parents[1]
+    subprocess.run([*benchmark, *data, "--output", output], check=True, cwd=root)
     rows = pd.DataFrame(json.loads(output.read_text())["rows"])
     accuracy = rows.groupby("processes")["accuracy"].mean()
     assert abs(accuracy[1] - accuracy[2]) <= 0.005

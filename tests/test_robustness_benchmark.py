@@ -1,14 +1,9 @@
-import sys
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
-report = pytest.importorskip("robustness_report")
-robustness = pytest.importorskip("robustness")
-cells = pytest.importorskip("cells")
+from benchmarks.common import cells, problems
+from benchmarks.robustness import report, systems
 
 
 def cell(**accuracies):
@@ -62,16 +57,16 @@ def test_accuracies_carries_noise_free_methods_to_all_cells():
 
 def test_flips_found():
     T = np.array([[0.1, 0.9, 0.0], [0.2, 0.1, 0.7], [0.0, 0.0, 1.0]])
-    assert robustness.flips_found(T, {0: 1, 1: 2}) == 1.0
-    assert robustness.flips_found(T, {0: 2, 1: 2}) == 0.5
+    assert systems.flips_found(T, {0: 1, 1: 2}) == 1.0
+    assert systems.flips_found(T, {0: 2, 1: 2}) == 0.5
 
 
 def test_every_cell_has_a_file_of_its_own():
     cells = [
         cell
-        for problem in robustness.PROBLEMS
+        for problem in problems.PROBLEMS
         for seed in range(problem.seeds)
-        for cell in robustness.cells_of(problem, seed)
+        for cell in systems.cells_of(problem, seed)
     ]
     assert len({cell.path for cell in cells}) == len(cells)
 
@@ -80,11 +75,11 @@ def test_a_cell_is_computed_once_and_goes_on_from_committed_results(tmp_path):
     options = cells.options_parser("Test.", "test.json", [0]).parse_args(
         ["--output", str(tmp_path / "test.json")]
     )
-    problem = next(one for one in robustness.PROBLEMS if one.name == "breast_cancer")
-    cell = cells.Cell(problem.name, 0, robustness.ANY, "trusted_only")
+    problem = next(each for each in problems.PROBLEMS if each.name == "breast_cancer")
+    cell = cells.Cell(problem.name, 0, problems.ANY, "trusted_only")
     units = cells.units_of(options.output)
     for _ in range(2):
-        failed = cells.compute_missing([(problem, [cell])], robustness.METHODS, units, options)
+        failed = cells.compute_missing([(problem, [cell])], systems.METHODS, units, options)
         assert failed == 0
     rows = cells.read_units(units)
     assert rows["test_accuracy"].between(0.8, 1).tolist() == [True]

@@ -1,4 +1,4 @@
-"""Data sets, noises and learners of the benchmarks, and what all methods share on each of them."""
+"""Data sets, noises and learners of the benchmarks, and the teachers that methods share."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -40,9 +40,9 @@ class Noise(NamedTuple):
     level: float
 
 
-ANY = Noise("any", 0)  # of methods that read no noisy label
+ANY = Noise("any", 0)  # for methods that read no noisy label
 NONE, ALL_WRONG, ALL_RANDOM = Noise("none", 0), Noise("all wrong", 1), Noise("all random", 1)
-# What these are in `corrupt_labels`, as shares of the samples that are not trusted.
+# Kind and level for `corrupt_labels`, as a share of the samples that are not trusted.
 EXTREMES = {NONE: ("symmetric", 0), ALL_WRONG: ("pair", 1), ALL_RANDOM: ("symmetric", 1)}
 
 
@@ -57,7 +57,7 @@ class Split(NamedTuple):
 
 @dataclass(frozen=True)
 class Problem:
-    """A data set, what learns it, and the cells to compute."""
+    """A data set, its learner, and the cells to compute."""
 
     name: str
     load: Callable[[Path, int], Split]
@@ -73,7 +73,7 @@ class Problem:
     paper: dict[str, Any] = field(default_factory=dict)  # further settings of the paper's method
     methods: Sequence[str] | None = None  # all that fit tables by default
     seeds_of: dict[str, int] = field(default_factory=dict)  # of methods that get fewer seeds
-    cells_apart: bool = False  # a cell is long: cells, not seeds, are what runs side by side
+    cells_apart: bool = False  # cells are long: run cells, not seeds, in parallel
 
 
 # Data sets
@@ -123,11 +123,20 @@ def in_codes(class_map: dict[str, str], classes: list[str]) -> dict[int, int]:
     return {classes.index(name): classes.index(wrong) for name, wrong in class_map.items()}
 
 
+def draw_trusted(y: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw a share of each class, one sample at least; return a mask of shape (n_samples,)."""
+    trusted = np.zeros(len(y), dtype=bool)
+    for code in np.unique(y):
+        rows = np.flatnonzero(y == code)
+        trusted[rng.choice(rows, max(1, round(share * len(rows))), replace=False)] = True
+    return trusted
+
+
 # What all cells of a problem and seed share
 
 
 class Group:
-    """The split, the trusted samples and the teachers, which read no noisy label."""
+    """A split, its trusted samples, and the teachers, which read no noisy label."""
 
     def __init__(self, problem: Problem, seed: int, data: Path, filters: Path) -> None:
         self.problem, self.seed, self.filters = problem, seed, filters
@@ -136,15 +145,11 @@ class Group:
         self.learner = problem.learner()
         self.seconds: dict[str, float] = {}
         self._fitted: dict[str, PUDistillClassifier] = {}
-        rng = np.random.default_rng([seed, 0])  # as `pudistill.workflow.with_noise` draws them
-        self.trusted = np.zeros(len(self.y), dtype=bool)
-        for code in range(self.n_classes):
-            rows = np.flatnonzero(self.y == code)
-            n_trusted = max(1, round(problem.trusted * len(rows)))
-            self.trusted[rng.choice(rows, n_trusted, replace=False)] = True
+        rng = np.random.default_rng([seed, 0])  # as `pudistill corrupt` draws them
+        self.trusted = draw_trusted(self.y, problem.trusted, rng)
 
     def corrupt(self, noise: Noise) -> CorruptedLabels | None:
-        """Put noise into the labels; None where no noisy label is read."""
+        """Put noise into the labels; return None if the method reads no noisy label."""
         if noise == ANY:
             return None
         kind, share = EXTREMES.get(noise, (noise.kind, noise.level / (1 - self.problem.trusted)))
@@ -161,11 +166,11 @@ class Group:
 
     @property
     def class_map(self) -> dict[int, int]:
-        """What classes are mistaken for under asymmetric noise."""
+        """Return the class that each class is mistaken for under asymmetric noise."""
         return self.problem.class_map or cyclic_map(range(self.n_classes))
 
     def ours(self) -> PUDistillClassifier:
-        """Fit our method up to its teachers, once."""
+        """Fit the default method up to its teachers, once."""
         return self.with_teachers()
 
     def paper(self) -> PUDistillClassifier:
@@ -206,7 +211,7 @@ class Group:
         return self.score(train(task))
 
     def learner_with_probabilities(self) -> Any:
-        """Return the learner as peers need it, calibrated as `pudistill.learners` does."""
+        """Return the learner with `predict_proba`, calibrated as pudistill calibrates it."""
         if hasattr(self.learner, "predict_proba"):
             return self.learner
         folds = StratifiedKFold(3, shuffle=True, random_state=self.seed)
@@ -232,7 +237,7 @@ cifar10 = partial(
         KNOWN: 1,
     },
 )
-# The longest first: nothing long is left for the end.
+# The longest first, so that no long problem is left for the end.
 PROBLEMS = (
     cifar10("cifar10-features, 10 % trusted", trusted=0.1),
     cifar10("cifar10-features, 2 % trusted", trusted=0.02),
@@ -251,7 +256,7 @@ PROBLEMS = (
         trusted=0.05,
         seeds=5,
         levels=LEVELS_IN_TENS,
-        # Copies for soft labels make the paper's method with λ = 0.9 the dearest of all here.
+        # The paper's method with λ = 0.9 is the slowest here: soft labels need weighted copies.
         seeds_of={"paper_per_level": 1, "true_matrix": 2, KNOWN: 2},
     ),
     Problem(

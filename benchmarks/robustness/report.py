@@ -1,7 +1,7 @@
-"""What robustness.py's finished cells say: tables, a picture, and the goals beside the figures.
+"""Tables and a figure of the finished cells, with each goal beside the measured value.
 
-A *margin* is a difference of test accuracies, paired over seeds. It counts as nothing within its
-tolerance: half a point or one standard error over seeds, whichever is larger.
+A *margin* is a difference of test accuracies, paired over seeds. Within its tolerance, half a point
+or one standard error over seeds (whichever is larger), it counts as zero.
 """
 
 from collections.abc import Iterable
@@ -14,9 +14,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from cells import read_units
-from facts import described, markdown, run_facts, teacher_seconds, write_results
-from problems import KNOWN
+from benchmarks.common.cells import read_units
+from benchmarks.common.facts import described, markdown, run_facts, teacher_seconds, write_results
+from benchmarks.common.problems import KNOWN
 from pudistill.atomic import write_atomic
 
 OURS, GLC = "pudistill", "gold_loss_correction"
@@ -39,14 +39,14 @@ GOAL_CEILING = "ceiling or gap"
 
 
 def margin(difference: pd.Series) -> dict[str, float]:
-    """Mean of a paired difference over seeds, and its tolerance."""
+    """Return the mean of a paired difference over seeds, and its tolerance."""
     difference = difference.dropna()
     error = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else 0.0
     return {"margin": float(difference.mean()), "tolerance": max(TOLERANCE, float(error))}
 
 
 def smallest_margin(cell: pd.DataFrame, others: Iterable[str]) -> dict[str, Any]:
-    """Margin of ours against the method that comes nearest to it, or goes furthest beyond it."""
+    """Return the smallest margin of pudistill against any of the others."""
     margins = [
         {"against": name} | margin(cell[OURS] - cell[name])
         for name in others
@@ -56,7 +56,10 @@ def smallest_margin(cell: pd.DataFrame, others: Iterable[str]) -> dict[str, Any]
 
 
 def accuracies(rows: pd.DataFrame) -> pd.DataFrame:
-    """Test accuracies by cell and seed, a column per method; what reads no noise is in all."""
+    """Return test accuracies by cell and seed, a column per method.
+
+    Methods that read no noisy label have the same accuracy at every noise.
+    """
     free = rows["kind"] == "any"
     by_noise = rows[~free].pivot(index=[*CELL, "seed"], columns="method", values="test_accuracy")
     any_noise = rows[free].pivot(
@@ -67,7 +70,7 @@ def accuracies(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def margins(table: pd.DataFrame) -> pd.DataFrame:
-    """Every goal's margin in every cell that has our result."""
+    """Return the margin of every goal in every cell that has a result of pudistill."""
     found = []
     for where, cell in table.groupby(CELL, sort=False):
         if OURS not in cell or cell[OURS].isna().all():
@@ -91,7 +94,11 @@ def margins(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def ceiling_margin(cell: pd.DataFrame) -> dict[str, Any]:
-    """Margin against 92 % of the ceiling; where trusted_only is far below, against half a gap."""
+    """Return the margin against 92 % of the ceiling, the accuracy with true labels.
+
+    Where training on trusted samples alone is far below the ceiling, return the margin against
+    half of the gap between Gold Loss Correction and the true transition matrix.
+    """
     trusted, ceiling = shared(cell, "trusted_only", "true_labels")
     if trusted.empty:
         return {}
@@ -110,7 +117,7 @@ def ceiling_margin(cell: pd.DataFrame) -> dict[str, Any]:
 
 
 def shared(cell: pd.DataFrame, *methods: str) -> tuple[pd.Series, ...]:
-    """Accuracies of methods on the seeds that all of them, and ours, were run on."""
+    """Return accuracies of methods on the seeds that they and pudistill have in common."""
     found = cell.reindex(columns=[OURS, *methods]).dropna()
     return tuple(found[name] for name in methods)
 
@@ -119,7 +126,7 @@ def shared(cell: pd.DataFrame, *methods: str) -> tuple[pd.Series, ...]:
 
 
 def goals(rows: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """Each goal of the issue, what was measured, and in how many cells it is reached."""
+    """Return each goal, the measured margin, and the number of cells that reach it."""
     lines = []
     for goal, cells in margins(table).groupby("goal", sort=False):
         above, within = cells["margin"] > 0, cells["margin"] >= -cells["tolerance"]
@@ -178,7 +185,7 @@ def goals(rows: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_errors(rows: pd.DataFrame) -> pd.DataFrame:
-    """Our runs, with how wrong they are about the noise and about themselves."""
+    """Return the runs of pudistill with the errors of their estimates and intervals."""
     noise = ["noise_rate_estimate", "noise_rate", "noise_rate_interval"]
     expected = [*noise, "interval", "flips_found", "n_test"]
     runs = rows[rows["method"].isin([OURS, KNOWN])].reindex(columns=[*rows, *expected])
@@ -197,13 +204,13 @@ def with_errors(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def bounds(intervals: pd.Series) -> tuple[pd.Series, pd.Series]:
-    """Take intervals apart, some of which may be missing."""
+    """Split intervals into lower and upper bounds; missing ones become NaN."""
     low, high = (intervals.astype(object).str[bound].astype(float) for bound in (0, 1))
     return low, high
 
 
 def estimates(rows: pd.DataFrame) -> pd.DataFrame:
-    """How right our method is about the noise and about itself, by problem and kind of noise."""
+    """Return how good the estimates of noise and accuracy are, by problem and kind of noise."""
     lines = []
     for where, part in with_errors(rows).groupby(["method", "problem", "kind"], sort=False):
         flips = part["flips_found"].dropna()
@@ -222,7 +229,7 @@ def estimates(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def shipped(rows: pd.DataFrame) -> pd.DataFrame:
-    """Which candidates were shipped, and how all of them did on held-out samples."""
+    """Return which candidates were shipped, and the held-out accuracy of all candidates."""
     ours = rows[rows["method"].isin([OURS, KNOWN])]
     lines = []
     for (problem, method), part in ours.groupby(["problem", "method"], sort=False):
@@ -241,13 +248,13 @@ def shipped(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def summarise(units: Path, output: Path) -> None:
-    """Write the rows, the tables and the picture, and print the goals."""
+    """Write rows, tables and figure, and print the goals."""
     rows = read_units(units)
     if rows.empty:
         print("No cell is finished yet.")
         return
     table = accuracies(rows)
-    facts = run_facts(units, rows, "python benchmarks/robustness.py --data ../shared/data")
+    facts = run_facts(units, rows, "python -m benchmarks.robustness --data ../shared/data")
     write_results(rows, facts, output)
     summary = markdown_summary(rows, table, facts)
     write_atomic(output.with_suffix(".md"), summary.encode())
@@ -257,13 +264,14 @@ def summarise(units: Path, output: Path) -> None:
 
 
 def markdown_summary(rows: pd.DataFrame, table: pd.DataFrame, facts: dict) -> str:
-    """Everything measured, for people."""
+    """Return all results as Markdown."""
     parts = [
         "# Robustness\n",
         described(facts),
-        "Written by `benchmarks/robustness.py --summary`. Levels are shares of the whole data set. "
-        "*Not below*: the mean difference, paired over seeds, is at least minus half a point or "
-        "minus one standard error, whichever is larger. Peers: " + ", ".join(PEERS) + ".\n",
+        "Written by `python -m benchmarks.robustness --summary`. Levels are shares of the whole "
+        "data set. *Not below*: the mean difference, paired over seeds, is at least minus half a "
+        "point or minus one standard error, whichever is larger. "
+        f"Peers: {', '.join(PEERS)}.\n",
         "## Goals\n",
         markdown(goals(rows, table)),
     ]
@@ -277,8 +285,8 @@ def markdown_summary(rows: pd.DataFrame, table: pd.DataFrame, facts: dict) -> st
         "### What is shipped\n",
         markdown(shipped(rows)),
         "## Test accuracy\n",
-        "In %, mean ± standard deviation over seeds (the number of seeds in brackets where it "
-        "is not the most).\n",
+        "In %, mean ± standard deviation over seeds; the number of seeds is in brackets where "
+        "it is smaller than elsewhere in the table.\n",
     ]
     for (problem, kind), part in table.groupby(["problem", "kind"], sort=False):
         parts += [f"### {problem}, {kind}\n", markdown(accuracy_table(part))]
@@ -287,7 +295,7 @@ def markdown_summary(rows: pd.DataFrame, table: pd.DataFrame, facts: dict) -> st
 
 
 def accuracy_table(part: pd.DataFrame) -> pd.DataFrame:
-    """Methods by level."""
+    """Return a table of methods by level."""
     n_seeds = part.groupby("level").size().max()
 
     def shown(values: pd.Series) -> str:
@@ -305,7 +313,7 @@ def accuracy_table(part: pd.DataFrame) -> pd.DataFrame:
 
 
 def seconds_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean seconds of a cell, by method and problem."""
+    """Return the mean seconds of a cell, by method and problem."""
     seconds = rows.pivot_table(index="method", columns="problem", values="seconds", sort=False)
     for name, per_group in teacher_seconds(rows).items():
         seconds.loc[f"filter and teachers, {name} (once a seed)"] = per_group.groupby(
@@ -316,7 +324,7 @@ def seconds_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def in_points(cells: pd.DataFrame) -> pd.DataFrame:
-    """Margins to be read."""
+    """Format margins as percentage points."""
     return pd.DataFrame(
         {
             "cell": [cell_name(cell) for _, cell in cells.iterrows()],

@@ -1,9 +1,10 @@
-"""What Ray costs beside loky, on the same cores of one machine.
+"""Compare Ray with loky on the same cores of one machine.
 
-    python benchmarks/cluster.py --data ../shared/data       # pip install 'pudistill[ray]' first
+    python -m benchmarks.scale.cluster --data ../shared/data
 
-Each round fits the filter on CIFAR-10 features once on each, now this one first, now that. Starting
-is measured apart. Labels have to be the same.
+Ray must be installed (``pip install 'pudistill[ray]'``). Each round fits the filter on
+CIFAR-10 features once with each of them, in alternating order. The time to start Ray is measured
+separately. Both must give the same labels.
 """
 
 import argparse
@@ -20,19 +21,18 @@ from joblib import parallel_config
 from joblib.parallel import get_active_backend
 from sklearn.base import clone
 
-from cells import RESULTS
-from facts import commit, installed
+from benchmarks.common.facts import RESULTS, add_data_option, commit, installed
 from pudistill import TieredPUFilter
 from pudistill.atomic import write_atomic
 from pudistill.cluster import running_on
 from pudistill.noise import corrupt_labels
 from pudistill.workflow import machine
 
-GOAL = 1.2  # of loky's time
+GOAL = 1.2  # Ray's time divided by loky's, at most
 
 
 def problem(data: Path, n_samples: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return samples, labels of which half are wrong, and which tenth is trusted."""
+    """Return samples, labels (half of them wrong), and a mask of trusted samples (a tenth)."""
     with np.load(data / "cifar10-features" / "features.npz") as file:
         X, right = file["X"][:n_samples].astype(np.float32), file["y"][:n_samples]
     trusted = np.arange(len(X)) % 10 == 0
@@ -41,14 +41,14 @@ def problem(data: Path, n_samples: int) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 
 def timed(pu_filter: TieredPUFilter, samples: tuple) -> tuple[float, np.ndarray]:
-    """Fit, and return how long it took and the labels."""
+    """Fit a copy; return the seconds and the clean labels."""
     start = time.perf_counter()
     fitted = clone(pu_filter).fit(*samples)
     return time.perf_counter() - start, fitted.clean_labels_
 
 
 def measure(samples: tuple, n_members: int, n_rounds: int) -> dict[str, Any]:
-    """Fit on both in turn."""
+    """Fit the filter with loky and with Ray in turn."""
     n_jobs = os.cpu_count()
     pu_filter = TieredPUFilter(
         n_members=n_members, max_iter=5, tol=None, n_jobs=n_jobs, random_state=0
@@ -82,8 +82,7 @@ def measure(samples: tuple, n_members: int, n_rounds: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    data = Path(os.environ.get("PUDISTILL_DATA", "../shared/data"))
-    parser.add_argument("--data", type=Path, default=data, help="or the variable PUDISTILL_DATA")
+    add_data_option(parser)
     parser.add_argument("--samples", type=int, default=50_000)
     parser.add_argument("--members", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=5)

@@ -1,6 +1,8 @@
-"""Where, with what and how long a benchmark ran, and how its results are stored."""
+"""Record the machine, versions, commit and duration of a benchmark, and store its results."""
 
+import argparse
 import json
+import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
@@ -12,14 +14,24 @@ import pandas as pd
 from pudistill.atomic import write_atomic
 from pudistill.workflow import machine
 
+RESULTS = Path(__file__).parents[1] / "results"
+
+
+def add_data_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--data`, the folder that holds the data sets."""
+    default = Path(os.environ.get("PUDISTILL_DATA", "../shared/data"))
+    parser.add_argument(
+        "--data", type=Path, default=default, help="default: $PUDISTILL_DATA or ../shared/data"
+    )
+
 
 def commit() -> str:
-    """Name the commit that is checked out, and whether files of the package differ from it."""
+    """Return the checked-out commit, marked `+changes` if files of the package differ from it."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(
             ["git", *arguments],
-            cwd=Path(__file__).parent.parent,
+            cwd=RESULTS.parents[1],
             capture_output=True,
             text=True,
             check=True,
@@ -29,25 +41,25 @@ def commit() -> str:
     return git("rev-parse", "--short", "HEAD") + ("+changes" if changed else "")
 
 
-def log_run(units: Path, command: str, seconds: float, of_commit: str) -> None:
-    """Remember how long a command took, beside the cells."""
-    run = {"command": command, "seconds": round(seconds), "commit": of_commit}
+def log_run(units: Path, command: str, seconds: float, at_commit: str) -> None:
+    """Append how long a command took to the log beside the cells."""
+    run = {"command": command, "seconds": round(seconds), "commit": at_commit}
     write_runs(units, [*read_runs(units), run])
 
 
 def read_runs(units: Path) -> list[dict[str, Any]]:
-    """Read what was logged."""
+    """Read the log of commands."""
     path = units / "runs.json"
     return json.loads(path.read_bytes()) if path.exists() else []
 
 
 def write_runs(units: Path, runs: list[dict[str, Any]]) -> None:
-    """Write what was logged."""
+    """Write the log of commands."""
     write_atomic(units / "runs.json", json.dumps(runs, indent=1).encode())
 
 
 def run_facts(units: Path, rows: pd.DataFrame, command: str) -> dict[str, Any]:
-    """Say where, with what and how long everything was computed."""
+    """Return machine, versions, commits and duration of all cells."""
     runs = read_runs(units)
     teachers = sum(float(per_group.sum()) for per_group in teacher_seconds(rows).values())
     return {
@@ -62,7 +74,7 @@ def run_facts(units: Path, rows: pd.DataFrame, command: str) -> dict[str, Any]:
 
 
 def installed() -> dict[str, str]:
-    """Return versions of what decides results and speed."""
+    """Return the versions of the libraries that decide results and speed."""
     found = {"python": platform.python_version()}
     for name in ("pudistill", "numpy", "scikit-learn", "cleanlab", "torch", "ray"):
         try:
@@ -73,7 +85,7 @@ def installed() -> dict[str, str]:
 
 
 def teacher_seconds(rows: pd.DataFrame) -> dict[str, pd.Series]:
-    """Seconds of filters and teachers, by problem and seed."""
+    """Return the seconds of filters and teachers, by problem and seed."""
     if "teacher_seconds" not in rows:
         return {}
     known = rows.dropna(subset="teacher_seconds")
@@ -83,7 +95,7 @@ def teacher_seconds(rows: pd.DataFrame) -> dict[str, pd.Series]:
 
 
 def write_results(rows: pd.DataFrame, run: dict[str, Any], output: Path) -> None:
-    """Write a row a line."""
+    """Write the results as JSON, one row per line."""
     lines = ",\n".join(json.dumps(_tidy(row)) for row in rows.to_dict("records"))
     text = f'{{"run": {json.dumps(run, indent=1)},\n"rows": [\n{lines}\n]}}\n'
     write_atomic(output, text.encode())
@@ -99,7 +111,7 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def described(run: dict[str, Any]) -> str:
-    """Say it in a sentence, for the head of a table."""
+    """Describe a run in a sentence, for the head of a table."""
     return (
         f"`{run['command']}`, {run['device']}, {run['cores']} cores, commit "
         f"{', '.join(run['commits'])}; {run['wall_minutes']} minutes in all runs together. "
@@ -108,7 +120,7 @@ def described(run: dict[str, Any]) -> str:
 
 
 def _tidy(row: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what a row does not have."""
+    """Drop missing values from a row."""
     return {
         name: value
         for name, value in row.items()

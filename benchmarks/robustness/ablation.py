@@ -1,9 +1,9 @@
-"""What each part of the default method adds, as the paper's tables IV and VI do for its own.
+"""Measure what each part of the default method adds, as tables IV and VI of the paper do.
 
-    python benchmarks/ablation.py --data ../shared/data
+    python -m benchmarks.robustness.ablation --data ../shared/data
 
-Breast cancer, digits and Fashion-MNIST as a table, as in robustness.py, two seeds; mean test
-accuracy in %. Cells go on where they stopped (see cells.py).
+Breast cancer, digits and Fashion-MNIST as a table, as in `benchmarks.robustness`, two seeds; mean
+test accuracy in %. An interrupted command continues where it stopped.
 """
 
 import sys
@@ -17,13 +17,25 @@ from unittest.mock import patch
 
 import pandas as pd
 
-from cells import Cell, Method, compute_missing, options_parser, read_units, units_of
-from facts import described, markdown, run_facts, write_results
-from problems import PROBLEMS, Group, Noise
-from pudistill import noise_aware
+from benchmarks.common.cells import (
+    Cell,
+    Method,
+    compute_missing,
+    options_parser,
+    read_units,
+    units_of,
+)
+from benchmarks.common.facts import described, markdown, run_facts, write_results
+from benchmarks.common.problems import PROBLEMS, Group, Noise
 from pudistill.atomic import write_atomic
+from pudistill.calibration import Temperature
 from pudistill.noise import CorruptedLabels
-from pudistill.noise_aware import FirstGuess, collect_held_out, held_out_truth
+from pudistill.noise_aware import (
+    CandidateWeights,
+    FirstGuess,
+    collect_held_out,
+    held_out_truth,
+)
 from pudistill.noise_estimation import fit_transition_matrix
 
 KINDS, LEVELS = ("symmetric", "asymmetric", "instance"), (0.3, 0.6, 0.9)
@@ -32,30 +44,30 @@ DEFAULT = "default: rounds, guess of all, mixture"
 
 
 def once() -> AbstractContextManager:
-    return patch.object(noise_aware, "MAX_ROUNDS", 1)
+    return patch("pudistill.noise_aware.MAX_ROUNDS", 1)
 
 
 def always_to_the_end() -> AbstractContextManager:
-    return patch.object(noise_aware, "best_round", lambda held_out, _: len(held_out))
+    return patch("pudistill.noise_aware.best_round", lambda held_out, _: len(held_out))
 
 
 def student_alone() -> AbstractContextManager:
-    alone = noise_aware.CandidateWeights(0.0, 1.0, 0.0, noise_aware.Temperature())
-    return patch.object(noise_aware.CandidateWeights, "fit", lambda *_: alone)
+    alone = CandidateWeights(0.0, 1.0, 0.0, Temperature())
+    return patch.object(CandidateWeights, "fit", lambda *_: alone)
 
 
 def given_labels_out() -> AbstractContextManager:
-    fit = noise_aware.CandidateWeights.fit
+    fit = CandidateWeights.fit
 
-    def without(guess: Any, student: Any, _: Any, truth: Any) -> noise_aware.CandidateWeights:
-        return fit(guess, student, 1 - truth, truth)  # as if they were all wrong
+    def without(guess: Any, student: Any, _: Any, truth: Any) -> CandidateWeights:
+        return fit(guess, student, 1 - truth, truth)  # as if all given labels were wrong
 
-    return patch.object(noise_aware.CandidateWeights, "fit", without)
+    return patch.object(CandidateWeights, "fit", without)
 
 
 def calibration_off() -> AbstractContextManager:
-    identity = noise_aware.Temperature()
-    return patch.object(noise_aware.Temperature, "fit", lambda *_: identity)
+    identity = Temperature()
+    return patch.object(Temperature, "fit", lambda *_: identity)
 
 
 def variant(
@@ -64,10 +76,10 @@ def variant(
     first_matrix: bool = False,
     **params: Any,
 ) -> Method:
-    """Make a method of ours with parts switched off.
+    """Return the default method with parts switched off.
 
-    The first guess is that of `guides`, all of them by default. With `first_matrix` its `T` is
-    kept.
+    The first guess is that of `guides`, by default of all. With `first_matrix` the transition
+    matrix of the first guess is kept.
     """
     return Method(
         partial(measure, switched, guides, first_matrix, params),
@@ -131,7 +143,7 @@ VARIANTS = {
 def summarise(units: Path, output: Path) -> None:
     """Write the rows and the table."""
     rows = read_units(units)
-    run = run_facts(units, rows, "python benchmarks/ablation.py --data ../shared/data")
+    run = run_facts(units, rows, "python -m benchmarks.robustness.ablation --data ../shared/data")
     write_results(rows, run, output)
     table = rows.assign(accuracy=100 * rows["test_accuracy"])
     parts = ["# What each part adds\n", described(run)]

@@ -1,8 +1,8 @@
-"""Test accuracy and time of networks trained by one process and by several together.
+"""Measure accuracy and time of networks trained by one process and by several together.
 
-python benchmarks/processes.py --data DATA --output benchmarks/results/processes.json
+python -m benchmarks.scale.processes --data DATA --output benchmarks/results/processes.json
 
-DATA holds fashion-mnist/. Every run is one of the command line, on the CPU, one thread a process.
+DATA holds fashion-mnist/. Each run is a `pudistill fit` on the CPU, with one thread per process.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from facts import commit, installed
+from benchmarks.common.facts import RESULTS, add_data_option, commit, installed
 from pudistill.atomic import write_atomic
 from pudistill.data import load_dataset, write_table
 from pudistill.workflow import machine, with_noise
@@ -28,15 +28,17 @@ METHOD = ["--method", "cross_entropy", "--no-compare"]
 
 
 def write_data(source: str, n_pictures: int, folder: Path) -> None:
-    """Write noisy pictures to train on, and all test pictures."""
+    """Write a noisy training set, and all test pictures."""
     pictures = load_dataset(source)
-    some = pictures.take(np.random.default_rng(0).permutation(len(pictures))[:n_pictures])
-    write_table(with_noise(some, NOISE, LEVEL, TRUSTED, seed=0), folder / "train.npz")
+    rows = np.random.default_rng(0).permutation(len(pictures))[:n_pictures]
+    write_table(
+        with_noise(pictures.take(rows), NOISE, LEVEL, TRUSTED, seed=0), folder / "train.npz"
+    )
     write_table(load_dataset(f"{source}/t10k-images-idx3-ubyte.gz"), folder / "test.npz")
 
 
 def run(n_processes: int, seed: int, folder: Path) -> dict:
-    """Fit once; return the test accuracy, and the seconds of the training itself."""
+    """Fit once; return the test accuracy and the seconds of training alone."""
     output = folder / f"{n_processes}-{seed}"
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(n_processes)]
     command = [sys.executable, *(launcher if n_processes > 1 else []), *FIT, *METHOD]
@@ -48,7 +50,7 @@ def run(n_processes: int, seed: int, folder: Path) -> dict:
         check=True,
     )
     records = map(json.loads, (output / "log.jsonl").read_text().splitlines())
-    (training,) = (one for one in records if ENDS.items() <= one.items())
+    (training,) = (record for record in records if ENDS.items() <= record.items())
     return {
         "processes": n_processes,
         "seed": seed,
@@ -59,11 +61,11 @@ def run(n_processes: int, seed: int, folder: Path) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    add_data_option(parser)
     parser.add_argument("--pictures", type=int, default=4000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/processes.json"))
+    parser.add_argument("--output", type=Path, default=RESULTS / "processes.json")
     options = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as name:

@@ -1,22 +1,29 @@
-"""How often the 95 % intervals hold the test accuracy and the share of wrong labels.
+"""Measure how often the 95 % intervals contain the test accuracy and the noise rate.
 
-    python benchmarks/coverage.py --data ../shared/data
+    python -m benchmarks.robustness.coverage --data ../shared/data
 
-robustness.py has five splits a data set, whose noises share their held-out samples. Here every run
-has a split of its own (of CIFAR-10: trusted samples and noise of its own), used for nothing else.
+`benchmarks.robustness` has five splits per data set, and all noises of a split share their held-out
+samples. Here every run has its own split (for CIFAR-10: its own trusted samples and noise).
 """
 
 import sys
 from pathlib import Path
 
-from cells import Cell, Method, compute_missing, options_parser, read_units, units_of
-from facts import described, markdown, run_facts, write_results
-from problems import PROBLEMS, Group, Noise
+from benchmarks.common.cells import (
+    Cell,
+    Method,
+    compute_missing,
+    options_parser,
+    read_units,
+    units_of,
+)
+from benchmarks.common.facts import described, markdown, run_facts, write_results
+from benchmarks.common.problems import PROBLEMS, Group, Noise
+from benchmarks.robustness.report import with_errors
+from benchmarks.robustness.systems import pudistill
 from pudistill.atomic import write_atomic
-from robustness import pudistill
-from robustness_report import with_errors
 
-# How many splits: as many as take minutes.
+# Number of splits, limited to what takes minutes.
 ON = {
     "breast_cancer": 100,
     "digits": 30,
@@ -30,7 +37,7 @@ NOISES = (Noise("symmetric", 0.5), Noise("asymmetric", 0.5))
 def summarise(units: Path, output: Path) -> None:
     """Write the rows and the table."""
     rows = read_units(units)
-    run = run_facts(units, rows, "python benchmarks/coverage.py --data ../shared/data")
+    run = run_facts(units, rows, "python -m benchmarks.robustness.coverage --data ../shared/data")
     write_results(rows, run, output)
     runs = with_errors(rows)
     off = 100 * (runs["expected_accuracy"] - runs["test_accuracy"])
@@ -38,7 +45,7 @@ def summarise(units: Path, output: Path) -> None:
     table = lines.agg(
         splits=("seed", "size"),
         inside=("inside", "mean"),
-        of_both=("inside_of_both", "mean"),
+        inside_of_both=("inside_of_both", "mean"),
         width=("width", "mean"),
         off=("off", "mean"),
         absolute=("absolute", "mean"),
@@ -46,7 +53,7 @@ def summarise(units: Path, output: Path) -> None:
         rate_width=("rate_width", "mean"),
         rate_off=("error", "mean"),
     )
-    for name in ("inside", "of_both", "rate_inside"):
+    for name in ("inside", "inside_of_both", "rate_inside"):
         table[name] = table[name].astype(float).map("{:.0%}".format)
     for name in ("width", "rate_width", "rate_off"):
         table[name] = (100 * table[name]).map("{:.1f}".format)

@@ -1,14 +1,13 @@
-"""Cells, the resumable units of the benchmarks' work: one method on one problem, noise and seed.
+"""Cells: one method on one problem, noise and seed, computed once and stored.
 
-The result of a cell is a small JSON file, written when it is done, and a cell that has a file is
-not computed again: an interrupted command goes on where it stopped, or, in a new clone, from the
-committed results. After a change to a method, delete its files and the same command computes them
-anew (``rm benchmarks/results/robustness.units/*/*/pudistill*``).
+The result of a cell is a small JSON file, written as soon as the cell is done. A cell that has a
+file is not computed again, so an interrupted command continues where it stopped, or, in a new
+clone, from the committed results. After a change to a method, delete its files and run the same
+command again (``rm benchmarks/results/robustness.units/*/*/pudistill*``).
 """
 
 import argparse
 import json
-import os
 import shlex
 import sys
 import time
@@ -22,25 +21,23 @@ from typing import Any, NamedTuple
 import pandas as pd
 from joblib import Parallel, delayed
 
-from facts import commit, log_run, write_runs
-from problems import N_JOBS, Group, Noise, Problem
+from benchmarks.common.facts import RESULTS, add_data_option, commit, log_run, write_runs
+from benchmarks.common.problems import N_JOBS, Group, Noise, Problem
 from pudistill.atomic import write_atomic
 from pudistill.noise import CorruptedLabels
 
-RESULTS = Path(__file__).parent / "results"
-
 
 class Method(NamedTuple):
-    """What is measured."""
+    """A method to measure."""
 
     result: Callable[[Group, Noise, CorruptedLabels | None], dict[str, Any]]
-    needs: Callable[[Group], Any] | None = None  # fits the teachers, which cells share
+    needs: Callable[[Group], Any] | None = None  # fits the teachers that cells share
     reads_noise: bool = True
     in_extremes: bool = False
 
 
 class Cell(NamedTuple):
-    """The unit of work."""
+    """One method on one problem, noise and seed."""
 
     problem: str
     seed: int
@@ -49,7 +46,7 @@ class Cell(NamedTuple):
 
     @property
     def path(self) -> Path:
-        """Where the result is, below the units' folder."""
+        """Return the path of the result, relative to the folder of cells."""
         noise = f"{self.noise.kind} {self.noise.level:g}"
         return Path(self.problem, noise, f"{self.method}, seed {self.seed}.json")
 
@@ -58,10 +55,9 @@ Work = tuple[Problem, Sequence[Cell]]  # the cells of one seed; those of one noi
 
 
 def options_parser(description: str, output: str, seeds: Sequence[int]) -> argparse.ArgumentParser:
-    """Parse what all these benchmarks have in common."""
+    """Return a parser with the options that all benchmarks of cells share."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
-    data = Path(os.environ.get("PUDISTILL_DATA", "../shared/data"))
-    parser.add_argument("--data", type=Path, default=data, help="or the variable PUDISTILL_DATA")
+    add_data_option(parser)
     parser.add_argument("--only", nargs="+", default=[""], help="beginnings of problems' names")
     parser.add_argument("--seeds", nargs="+", type=int, default=seeds)
     parser.add_argument("--max-minutes", type=float, default=float("inf"))
@@ -71,7 +67,7 @@ def options_parser(description: str, output: str, seeds: Sequence[int]) -> argpa
 
 
 def units_of(output: Path) -> Path:
-    """Find the folder of finished cells; it starts from `output` if that was measured elsewhere."""
+    """Return the folder of finished cells; if it is new, fill it from the results in `output`."""
     units = output.with_suffix(".units")
     known = json.loads(output.read_bytes()) if output.exists() and not units.exists() else {}
     units.mkdir(parents=True, exist_ok=True)
@@ -93,15 +89,12 @@ def read_units(units: Path) -> pd.DataFrame:
 def compute_missing(
     work: Sequence[Work], methods: Mapping[str, Method], units: Path, options: Any
 ) -> int:
-    """Compute all cells that have no result, two processes side by side.
-
-    Returns how many failed.
-    """
+    """Compute all cells that have no result, in two processes; return how many failed."""
     start = time.time()
     deadline = start + 60 * options.max_minutes
-    of_commit = commit()
-    rest = (methods, units, deadline, of_commit)
-    place = (options.data, units / f"filters {of_commit}")
+    at_commit = commit()
+    rest = (methods, units, deadline, at_commit)
+    place = (options.data, units / f"filters {at_commit}")
     todo = [
         (problem, [cell for cell in cells if not (units / cell.path).exists()])
         for problem, cells in work
@@ -124,7 +117,7 @@ def compute_missing(
                     _prepare(group, methods[cell.method])
                 failures += sum(parallel(delayed(_work)(group, [cell], *rest) for cell in cells))
     finally:
-        log_run(units, shlex.join(sys.argv), time.time() - start, of_commit)
+        log_run(units, shlex.join(sys.argv), time.time() - start, at_commit)
     return failures
 
 
@@ -142,9 +135,9 @@ def _work(
     methods: Mapping[str, Method],
     units: Path,
     deadline: float,
-    of_commit: str,
+    at_commit: str,
 ) -> int:
-    """Compute cells and store each when it is done; returns how many failed."""
+    """Compute cells, store each as soon as it is done, and return how many failed."""
     failures = 0
     for noise, of_one_noise in groupby(cells, key=lambda cell: cell.noise):
         noisy = group.corrupt(noise)
@@ -153,11 +146,11 @@ def _work(
                 return failures
             try:
                 result = _compute(group, cell, methods[cell.method], noisy)
-            except Exception:  # the other cells are worth having; this one is tried again
+            except Exception:  # compute the other cells; the next command tries this one again
                 print(f"FAILED {cell.path}\n{traceback.format_exc()}", flush=True)
                 failures += 1
                 continue
-            store(units, cell, result | {"commit": of_commit})
+            store(units, cell, result | {"commit": at_commit})
             outcome = result.get("error") or f"{result['test_accuracy']:.4f}"
             print(f"{outcome} in {result['seconds']:.1f} s: {cell.path}", flush=True)
     return failures

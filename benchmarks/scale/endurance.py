@@ -1,6 +1,6 @@
-"""Memory, open files and processes over long runs: nothing may grow with members or cells.
+"""Check that memory, open files and processes do not grow over long runs.
 
-python benchmarks/endurance.py --output benchmarks/results/endurance.json
+python -m benchmarks.scale.endurance --output benchmarks/results/endurance.json
 """
 
 import argparse
@@ -16,7 +16,7 @@ import psutil
 from joblib import Parallel, delayed
 from joblib.externals.loky import get_reusable_executor
 
-from facts import commit, installed
+from benchmarks.common.facts import commit, installed
 from pudistill import TieredPUFilter, TorchClassifier
 from pudistill.atomic import write_atomic
 from pudistill.data import load_dataset
@@ -29,7 +29,7 @@ MIB = 2**20
 
 
 class Watcher:
-    """Takes down what this process and its workers hold after each step of a stage."""
+    """A progress display that records the memory of all processes after each step of a stage."""
 
     def __init__(self, stage: str) -> None:
         self.stage = stage
@@ -37,11 +37,11 @@ class Watcher:
 
     @contextmanager
     def task(self, name: str, total: int):  # noqa: ARG002
-        """Show nothing, but take down."""
+        """Show nothing, and record the memory."""
 
         def advance(*_: object, **__: object) -> None:
             if name == self.stage:
-                self.memory.append(sum(one.memory_info().rss for one in family()) / MIB)
+                self.memory.append(sum(process.memory_info().rss for process in family()) / MIB)
 
         yield advance
 
@@ -56,8 +56,8 @@ def held() -> dict[str, int]:
 
 
 def measure(stage: str, work: Callable[[], object]) -> dict:
-    """Do the work; compare the second quarter of its steps with the last one."""
-    Parallel(2)(delayed(abs)(n) for n in range(2))  # starts what lasts as long as the process
+    """Do the work; compare memory in the second quarter of its steps with the last quarter."""
+    Parallel(2)(delayed(abs)(n) for n in range(2))  # start what stays until the process ends
     get_reusable_executor().shutdown(wait=True)
     before = held()
     watcher = Watcher(stage)
@@ -77,7 +77,7 @@ def measure(stage: str, work: Callable[[], object]) -> dict:
 
 
 def members(learner: object, n_jobs: int) -> Callable[[], object]:
-    """Return the filter of ten classes: 20 members each, one iteration of 200 in all."""
+    """Return a fit of the filter: ten classes of 20 members, 200 in an iteration."""
     digits = with_noise(load_dataset("digits"), "symmetric", 0.5, 0.1, 0)
     X = digits.X
     if isinstance(learner, TorchClassifier) and learner.module == "small_cnn":
@@ -89,7 +89,7 @@ def members(learner: object, n_jobs: int) -> Callable[[], object]:
 
 
 def cells() -> object:
-    """Measure a sweep of 60 cells."""
+    """Run a sweep of 60 cells."""
     train, test = load_dataset("wine").holdout(0.3, random_state=0)
     settings = CurveSettings.read(
         {
@@ -106,7 +106,7 @@ def cells() -> object:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     network = TorchClassifier("small_cnn", epochs=2)

@@ -1,11 +1,11 @@
-"""Algorithm 1 with networks on real pictures, on a CPU: Fashion-MNIST and `small_cnn`.
+"""Run Algorithm 1 with `small_cnn` on Fashion-MNIST, on a CPU.
 
-One filter and one set of teachers serve all noise settings, since neither reads a noisy label.
+All noises share one filter and one set of teachers, which read no noisy label.
 
-    python benchmarks/fashion_mnist_networks.py DATA --output results.json
+    python -m benchmarks.robustness.fashion_mnist_networks DATA --output results.json
 
-DATA is the folder with Fashion-MNIST's four IDX files. Units of finished work are kept beside the
-output, so an interrupted run goes on where it stopped.
+DATA is the folder with Fashion-MNIST's four IDX files. Finished stages are stored beside the
+output, so an interrupted run continues where it stopped.
 """
 
 import argparse
@@ -13,7 +13,6 @@ import json
 import os
 import platform
 import resource
-import subprocess
 import time
 from pathlib import Path
 
@@ -22,6 +21,8 @@ import pandas as pd
 import torch
 from joblib import Parallel, delayed
 
+from benchmarks.common.facts import commit
+from benchmarks.common.problems import draw_trusted
 from pudistill import PUDistillClassifier, TorchClassifier, corrupt_labels, load_dataset
 from pudistill.distillation import average_proba
 from pudistill.learners import Training, predict_proba, train
@@ -31,7 +32,7 @@ from pudistill.units import Units
 from pudistill.workflow import reference_accuracy
 
 NOISES = [("symmetric", 0.5), ("asymmetric", 0.4), ("asymmetric", 0.8)]
-# The paper's λ and η for medium and for high noise; neither is chosen by the noise here.
+# The paper's λ and η for medium and for high noise; both are used at every noise here.
 STUDENTS = {"pudistill": (0.5, 0.7), "pudistill (λ=0.9, η=0.5)": (0.9, 0.5)}
 
 
@@ -55,10 +56,7 @@ def main() -> None:
     rng = np.random.default_rng(options.seed)
     data = data.take(np.sort(rng.choice(len(data), options.n_train, replace=False)))
     y, y_test = (np.searchsorted(classes, part.y.astype(str)) for part in (data, test))
-    trusted = np.zeros(len(data), dtype=bool)
-    for c in range(len(classes)):
-        rows = np.flatnonzero(y == c)
-        trusted[rng.choice(rows, round(options.trusted * len(rows)), replace=False)] = True
+    trusted = draw_trusted(y, options.trusted, rng)
 
     network = TorchClassifier("small_cnn")
     classifier = PUDistillClassifier(
@@ -124,9 +122,7 @@ def main() -> None:
         "peak_memory_mib_without_workers": own_peak // 1024,
         "device": f"CPU, {os.cpu_count()} cores",
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip(),
+        "commit": commit(),
     }
     options.output.write_text(json.dumps(result, indent=2))
 
@@ -140,7 +136,7 @@ def explain_teacher(
     y_test: np.ndarray,
     seed: int,
 ) -> list[dict]:
-    """Take apart what a teacher loses: by wrong labels in P, by easy samples, by the bootstrap."""
+    """Train a teacher on other data, to see what wrong labels, easy samples and bootstrap cost."""
     labels = classifier.filter_.clean_labels_
     P, D_c = np.flatnonzero(labels >= 0), np.flatnonzero(trusted)
     found = np.setdiff1d(P, D_c)
@@ -180,7 +176,7 @@ def clean_set_table(
     trusted: np.ndarray,
     classes: np.ndarray,
 ) -> pd.DataFrame:
-    """Precision and size by class, on the noisy set and, as the paper's table I, the test set."""
+    """Return precision and size by class, on the noisy set and, as in table I, on the test set."""
     found = np.where(trusted, -1, classifier.filter_.clean_labels_)
     rows = []
     for c, name in [*enumerate(classes), (None, "overall")]:

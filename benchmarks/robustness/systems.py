@@ -1,30 +1,17 @@
-"""One setting against all peers at every noise level, on the same splits, seeds and learners.
+"""The systems that the robustness benchmark compares, and the cells of each problem."""
 
-    python benchmarks/robustness.py --data ../shared/data          # everything, or what is left
-    python benchmarks/robustness.py --only digits --seeds 0 --methods pudistill given_labels
-    python benchmarks/robustness.py --summary                      # tables and picture, no work
-
-DATA is the folder with ``cifar10-features/`` and ``fashion-mnist/``; cleanlab is to be installed.
-Cells go on where they stopped (see cells.py). What reads no noisy label (split, filter, teachers,
-trusted-only and true-label training, self-training) is computed once for all noises of a problem
-and seed.
-"""
-
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from sklearn.semi_supervised import SelfTrainingClassifier
 
-import robustness_report as report
-from cells import Cell, Method, compute_missing, options_parser, units_of
-from problems import (
+from benchmarks.common.cells import Cell, Method
+from benchmarks.common.problems import (
     ANY,
     EXTREMES,
     KNOWN,
     LEVELS_IN_TENS,
-    PROBLEMS,
     Group,
     Noise,
     Problem,
@@ -33,13 +20,13 @@ from problems import (
 from pudistill.noise import CorruptedLabels
 from pudistill.pseudo_labels import one_hot
 
-# The authors' λ and η at each level (design, section 7).
+# The authors' λ and η at each level.
 PAPER_SYMMETRIC = ((0.4, 0.5, 0.5, 0.5, 0.9, 0.9, 0.9), (0.8, 0.9, 0.6, 0.5, 0.6, 0.5, 0.5))
 PAPER_ASYMMETRIC = ((0.4, 0.4, 0.5, 0.7, 0.8, 0.9, 0.9), (0.8, 0.6, 0.5, 0.5, 0.5, 0.5, 0.5))
 PAPER_FIXED = (0.5, 0.7)
 
 
-# Methods: from a group, the noise and its labels to a result. `_` is what a method does not read.
+# Each function takes a group, the noise and the noisy labels, and returns a result.
 
 
 def given_labels(group: Group, _: Noise, noisy: CorruptedLabels) -> dict:
@@ -61,7 +48,7 @@ def self_training(group: Group, *_: Any) -> dict:
 
 
 def consistency(group: Group, *_: Any) -> dict:
-    """Train as FixMatch does: on trusted samples and unlabeled pictures, without given labels."""
+    """Train on trusted samples and unlabeled pictures as FixMatch does, without given labels."""
     network = small_cnn(
         role="noise_aware", loss="likelihood", consistency_weight=1.0, random_state=group.seed
     )
@@ -75,11 +62,11 @@ def cleanlab(group: Group, _: Noise, noisy: CorruptedLabels) -> dict:
     classifier = CleanLearning(
         group.learner_with_probabilities(),
         seed=group.seed,
-        find_label_issues_kwargs={"n_jobs": 1},  # two cells run side by side already
+        find_label_issues_kwargs={"n_jobs": 1},  # two cells run in parallel already
     )
     try:
         classifier.fit(group.X, noisy.y)
-    except Exception as error:  # it may leave a class without samples, for one
+    except Exception as error:  # cleanlab may leave a class without samples
         return {"test_accuracy": None, "error": f"{type(error).__name__}: {error}"}
     return group.scored(classifier.predict(group.X_test))
 
@@ -127,7 +114,7 @@ def true_matrix(group: Group, noise: Noise, noisy: CorruptedLabels) -> dict:
 def our_result(
     group: Group, noise: Noise, classifier: Any, y: np.ndarray, trusted: np.ndarray
 ) -> dict:
-    """Fit the student, and keep what it says about the data and itself."""
+    """Fit the student; return its accuracy and its estimates of noise and accuracy."""
     classifier.fit_student(group.X, y, trusted)
     result = group.scored(classifier.predict(group.X_test))
     result["noise_rate_estimate"] = float(classifier.noise_.rate)
@@ -145,7 +132,7 @@ def our_result(
 
 
 def flips_found(T: np.ndarray, class_map: dict[int, int]) -> float:
-    """Share of flipped classes whose largest off-diagonal entry is the class they flip to."""
+    """Return the share of flipped classes whose largest off-diagonal entry is the right one."""
     off_diagonal = np.where(np.eye(len(T), dtype=bool), -np.inf, T)
     found = off_diagonal.argmax(axis=1)
     return float(np.mean([found[right] == wrong for right, wrong in class_map.items()]))
@@ -168,7 +155,7 @@ METHODS = {
 
 
 def cells_of(problem: Problem, seed: int) -> Iterator[Cell]:
-    """All cells of a problem and seed; those of one noise follow each other."""
+    """Yield all cells of a problem and seed, grouped by noise."""
     names = problem.methods or [name for name in METHODS if name != "consistency"]
     grid = [Noise(kind, level) for kind in problem.kinds for level in problem.levels]
     for noise in (ANY, *grid, *problem.extremes):
@@ -177,30 +164,3 @@ def cells_of(problem: Problem, seed: int) -> Iterator[Cell]:
             wanted = noise not in EXTREMES or METHODS[name].in_extremes
             if fits and wanted and seed < problem.seeds_of.get(name, problem.seeds):
                 yield Cell(problem.name, seed, noise, name)
-
-
-def main() -> None:
-    parser = options_parser(__doc__, "robustness.json", range(5))
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--levels", nargs="+", type=float, help="grid cells of these levels only")
-    options = parser.parse_args()
-    units = units_of(options.output)
-
-    def chosen(cell: Cell) -> bool:
-        of_level = options.levels is None or cell.noise.level in (0, *options.levels)
-        return cell.method in options.methods and of_level
-
-    work = [
-        (problem, list(filter(chosen, cells_of(problem, seed))))
-        for problem in PROBLEMS
-        if problem.name.startswith(tuple(options.only))
-        for seed in options.seeds
-        if seed < problem.seeds
-    ]
-    failures = 0 if options.summary else compute_missing(work, METHODS, units, options)
-    report.summarise(units, options.output)
-    sys.exit(1 if failures else 0)
-
-
-if __name__ == "__main__":
-    main()

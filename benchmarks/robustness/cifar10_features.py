@@ -1,8 +1,9 @@
-"""Algorithm 1 with logistic regression on ImageNet features of CIFAR-10 (JPEG), in a minute or two.
+"""Run Algorithm 1 with logistic regression on ImageNet features of CIFAR-10 (JPEG).
 
-    python benchmarks/cifar10_features.py features.npz --output results.json
+    python -m benchmarks.robustness.cifar10_features features.npz --output results.json
 
-The file holds `X`, `y`, `X_test` and `y_test`. One filter and one set of teachers serve all noises.
+It takes a minute or two. The file holds `X`, `y`, `X_test` and `y_test`. All noises share one
+filter and one set of teachers, which read no noisy label.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import pandas as pd
 import sklearn
 from sklearn.linear_model import LogisticRegression
 
+from benchmarks.common.problems import draw_trusted
 from pudistill import PUDistillClassifier, corrupt_labels
 from pudistill.noise import CIFAR10_CLASSES
 
@@ -35,11 +37,7 @@ def main() -> None:
     with np.load(options.data) as data:
         X, X_test = data["X"].astype(np.float32), data["X_test"].astype(np.float32)
         y, y_test = names[data["y"]], names[data["y_test"]]
-    rng = np.random.default_rng(options.seed)
-    trusted = np.zeros(len(y), dtype=bool)
-    for name in names:
-        rows = np.flatnonzero(y == name)
-        trusted[rng.choice(rows, round(options.trusted * len(rows)), replace=False)] = True
+    trusted = draw_trusted(y, options.trusted, np.random.default_rng(options.seed))
 
     student = LogisticRegression(C=3, max_iter=1000)
     classifier = PUDistillClassifier(

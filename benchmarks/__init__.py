@@ -1,0 +1,1 @@
+"""Measurements of pudistill: speed, memory, robustness, and a comparison of bits."""

@@ -1,0 +1,1 @@
+"""Memory, time and processes on large data and over long runs."""

@@ -1,0 +1,1 @@
+"""Speed of every part beside its goal."""

@@ -1,0 +1,105 @@
+"""Rows about pictures of CIFAR-10, most of which need a GPU."""
+
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.common.problems import Group, Noise, Problem, Split
+from benchmarks.speed.measurement import N_CLASSES, PICTURES, Figures, Goal, row
+from benchmarks.speed.runs import run_pictures
+
+
+def cifar10(data: Path, _: int) -> Split:
+    """Read CIFAR-10 (JPEG)."""
+    from pudistill import load_dataset
+
+    folder = data / "cifar10"
+    parts = [load_dataset(next(folder.glob(f"{name}*"))) for name in ("train", "test")]
+    X, X_test = (part.X for part in parts)
+    y, y_test = (np.unique(part.y.astype(str), return_inverse=True)[1] for part in parts)
+    limit = PICTURES["limit"]
+    return Split(X[:limit], y[:limit], X_test[:limit], y_test[:limit])
+
+
+def cifar10_group(recipe: str, network: str, data: Path, trusted: float = 0.1) -> Group:
+    from pudistill import TorchClassifier
+
+    learner = partial(TorchClassifier, network, recipe=recipe)
+    problem = Problem("CIFAR-10 (JPEG)", cifar10, learner, trusted, seeds=1)
+    return Group(problem, 0, data, Path())
+
+
+@row("2,000 trusted pictures of CIFAR-10 (JPEG): a teacher of either recipe", kind="long")
+def recipes_of_a_teacher(data: Path) -> Figures:
+    from pudistill.learners import Training, train
+    from pudistill.pseudo_labels import one_hot
+
+    figures: Figures = {}
+    for recipe, network in (("fast", "airbench"), ("paper", "preact_resnet18")):
+        group = cifar10_group(recipe, network, data, trusted=0.04)
+        rows = group.trusted
+        targets = one_hot(group.y[rows], N_CLASSES)
+        start = time.perf_counter()
+        teacher = train(Training(group.learner, group.X[rows], targets, role="teacher", seed=0))
+        figures[f"{recipe}, {network}, s"] = time.perf_counter() - start
+        figures |= {f"{recipe}, {name}": value for name, value in group.score(teacher).items()}
+    return figures
+
+
+@row(
+    "CIFAR-10 (JPEG), the paper's setting: filter of one class, N = 20, K = 10",
+    {"minutes": Goal(at_most=3)},
+    "gpu",
+)
+def paper_filter_of_a_class(data: Path) -> Figures:
+    from pudistill import TieredPUFilter
+    from pudistill.pu_filter import _filter_class
+
+    group = cifar10_group("paper", "preact_resnet18", data)
+    size = {"n_members": 2, "max_iter": 2} if PICTURES["limit"] else {}
+    pu_filter = TieredPUFilter(group.learner, min_votes=0.95, tol=None, **size)
+    settings = pu_filter._settings(0, pu_filter.max_iter)
+    verified = np.where(group.trusted, group.y, -1)
+    folds = np.full(len(verified), -1)
+    start = time.perf_counter()
+    found = _filter_class(0, [group.X], verified, folds, group.learner, settings, [])
+    minutes = (time.perf_counter() - start) / 60
+    accepted = ~np.isnan(found.mean_proba)
+    right = group.y[~group.trusted][accepted] == 0
+    return {
+        "minutes": minutes,
+        "all ten classes, projected, minutes": 10 * minutes,
+        "found": int(accepted.sum()),
+        "precision": float(right.mean()) if len(right) else None,
+    }
+
+
+@row(
+    "CIFAR-10 (JPEG), the paper's setting: teachers and student",
+    {"minutes": Goal(at_most=6)},
+    "gpu",
+)
+def paper_distillation(data: Path) -> Figures:
+    from pudistill.distillation import average_proba, train_student, train_teachers
+
+    group = cifar10_group("paper", "preact_resnet18", data)
+    n = N_CLASSES
+    labels = np.where(group.trusted, group.y, -1)
+    start = time.perf_counter()
+    teachers = train_teachers(group.learner, group.X, labels, n, n_teachers=5, seed=0)
+    proba = average_proba(teachers, group.X, n, np.arange(len(group.X)))
+    student = train_student(group.learner, group.X, proba, seed=0)
+    minutes = (time.perf_counter() - start) / 60
+    return {"minutes": minutes, **group.score(student)}
+
+
+@row(
+    "CIFAR-10 (JPEG), symmetric 50 %, `fast`: everything but the comparison",
+    {"minutes": Goal(at_most=3)},
+    "gpu",
+)
+def fast_run(data: Path) -> Figures:
+    group = cifar10_group("fast", "airbench", data)
+    return run_pictures(group, Noise("symmetric", 0.5), group.learner, n_jobs=None)
