@@ -6,6 +6,8 @@ import socket
 import sys
 import threading
 import time
+from contextlib import ExitStack
+from functools import partial
 
 import numpy as np
 import pytest
@@ -42,9 +44,14 @@ def alone(blobs):
 def ray():
     """Let a Ray cluster run on this machine."""
     pytest.importorskip("ray", reason="ray is not installed: pip install 'pudistill[ray]'")
-    with running_on("local-ray"), parallel_config("loky"):  # tests choose where they run
-        import ray
+    import ray
 
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+        patch.setattr("pudistill.ray_tasks.PATIENCE", 300.0)  # the machine may be busy
+        with pytest.MonkeyPatch.context() as at_start:  # each core starts a worker
+            at_start.setattr(ray, "init", partial(ray.init, num_cpus=2))
+            stack.enter_context(running_on("local-ray"))
+        stack.enter_context(parallel_config("loky"))  # tests choose where they run
         yield ray
 
 
@@ -94,7 +101,8 @@ def test_the_command_line_runs_on_ray(ray, tmp_path, capsys):
     data = str(tmp_path / "iris.csv")
     app(["corrupt", "iris", "--level", "0.3", "--output", data], standalone_mode=False)
     fit = ["fit", data, "--n-members", "2", "--max-iter", "1", "--no-compare", "--output"]
-    app([*fit, str(tmp_path / "here")], standalone_mode=False)
+    with parallel_config("sequential"):  # no workers need to start for what is compared with
+        app([*fit, str(tmp_path / "here")], standalone_mode=False)
     app([*fit, str(tmp_path / "there"), "--cluster", "local-ray"], standalone_mode=False)
     for name in ("labels.csv", "config.toml"):  # where it runs is not what it computes
         assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "there" / name).read_bytes()
@@ -174,7 +182,8 @@ def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_task_that_kills_every_worker_ends_in_one_sentence():
+def test_a_task_that_kills_every_worker_ends_in_one_sentence(monkeypatch):
+    monkeypatch.setattr("pudistill.learners.MAX_LOSSES", 1)  # starting workers takes seconds
     with pytest.warns(RecoveredWarning), pytest.raises(InputError, match="memory is short"):
         list(in_order([delayed(die)()] * 2, 2))
 
