@@ -41,9 +41,9 @@ def wine():
     return table.assign(true_label=names[y])
 
 
-def test_demo_tells_what_it_did(command, tmp_path, monkeypatch):
-    for name, value in {"n_members": 5, "max_iter": 3}.items():  # a quarter of the time
-        monkeypatch.setitem(DEMO, name, value)
+@pytest.mark.parametrize("data", ["wine", pytest.param("digits", marks=pytest.mark.slow)])
+def test_demo_tells_what_it_did(command, data, tmp_path, monkeypatch):
+    monkeypatch.setitem(DEMO, "data", data)
     code, out, _ = command("demo", "--trusted", "0.1")
     assert code == 0
     run = tmp_path / "pudistill-demo"

@@ -34,6 +34,7 @@ QUICK = {
     "min_votes": 2,
     "n_teachers": 1,
     "n_jobs": 1,
+    "compare": False,
     "methods": ["given_labels", "trusted_only", "pudistill", "true_labels"],
 }
 
@@ -67,8 +68,13 @@ def calls(monkeypatch):
     return done
 
 
-def test_each_method_is_measured_at_each_noise(wine):
-    results = accuracy_curve(*wine, settings_of())
+@pytest.fixture(scope="module")
+def results():
+    """A whole sweep."""
+    return accuracy_curve(*load_dataset("wine").holdout(0.3, random_state=0), settings_of())
+
+
+def test_each_method_is_measured_at_each_noise(results):
     assert list(results) == ["noise", "level", "overall_level", "method", "accuracy"]
     assert len(results) == 2 * 2 * 4
     assert not results.duplicated(["noise", "level", "method"]).any()
@@ -98,8 +104,7 @@ def test_levels_are_those_of_the_whole_data_set(wine):
     assert overall["symmetric", 0.7] == pytest.approx(0.7 * 2 / 3, abs=0.08)
 
 
-def test_noise_hurts_only_what_reads_noisy_labels(wine):
-    results = accuracy_curve(*wine, settings_of())
+def test_noise_hurts_only_what_reads_noisy_labels(results):
     accuracy = results.pivot_table(index="method", columns=["noise", "level"], values="accuracy")
     for method in ("trusted_only", "true_labels"):
         assert accuracy.loc[method].nunique() == 1

@@ -16,6 +16,12 @@ from pudistill.experiments.scales import SCALES
 from pudistill.workflow import with_noise
 
 
+@pytest.fixture(autouse=True)
+def few_members(monkeypatch):
+    for name, value in {"n_members": 3, "max_iter": 1}.items():
+        monkeypatch.setitem(SCALES["smoke"].settings, name, value)
+
+
 def run(tmp_path, experiment="table5", **options):
     return reproduce.reproduce(experiment, tmp_path, **options)
 
