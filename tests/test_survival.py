@@ -238,7 +238,8 @@ def start_with_workers(folder):
     # Python itself has something to say when it is interrupted while it imports: each worker has
     # imported the learner, and then a class is filtered to the end.
     while sum(map(has_learner, in_session(process.pid))) < 3:
-        time.sleep(0.05)
+        assert process.poll() is None, (folder / "said.txt").read_text()
+        time.sleep(0.5)
     before = n_filtered(folder)
     while n_filtered(folder) == before:
         assert process.poll() is None, (folder / "said.txt").read_text()
