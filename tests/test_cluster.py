@@ -25,7 +25,7 @@ from pudistill.learners import in_order, rows_in_order
 from pudistill.units import Units, bring_home, collecting
 from pudistill.workers import one_thread
 
-LONGEST = 300.0  # seconds that a busy machine has to start Ray
+LONGEST = 300.0  # seconds that a busy machine has to start Ray or dask
 PU_FILTER = TieredPUFilter(n_members=4, max_iter=2, threshold="auto", random_state=0)
 
 
@@ -107,8 +107,10 @@ def test_samples_that_were_changed_are_sent_again(ray):
 def test_on_dask_labels_are_the_same(blobs, alone, processes, monkeypatch):
     monkeypatch.setattr("pudistill.rowwise.LARGE", 0)  # workers are sent copies of files
     distributed = pytest.importorskip("distributed", reason="dask is not installed")
+    dask = pytest.importorskip("dask")
     workers = {"n_workers": 1, "threads_per_worker": 2, "processes": processes}
     with (
+        dask.config.set({"distributed.comm.timeouts.connect": f"{LONGEST:.0f}s"}),
         distributed.LocalCluster(dashboard_address=None, **workers) as local,
         distributed.Client(local),
         parallel_config("dask", n_jobs=2),
