@@ -84,7 +84,10 @@ def test_each_method_is_measured_at_each_noise(results):
 
 @pytest.mark.parametrize(
     "compared",
-    [["pudistill", "mixup", "true_labels"], pytest.param([*METHODS], marks=pytest.mark.slow)],
+    [
+        ["pudistill", "gold_loss_correction", "true_labels"],
+        pytest.param([*METHODS], marks=pytest.mark.slow),
+    ],
 )
 def test_methods_can_be_measured_in_parallel(wine, compared):
     settings = settings_of(methods=compared, noises=["symmetric"], levels=[0.5], n_jobs=2)

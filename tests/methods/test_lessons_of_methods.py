@@ -359,7 +359,7 @@ def test_noise_level_is_estimated(use_trusted):
     labels = np.where(trusted, true, given_labels)
     X = np.eye(3)[true] * 6 + rng.normal(size=(n, 3))
     level = estimate_noise_level(
-        lambda some: TorchClassifier(epochs=4, random_state=0).fit(some.X, some.targets),
+        lambda some: TorchClassifier(random_state=0).fit(some.X, some.targets),
         Given(X, labels, trusted, 3),
     )
     assert level.rate == pytest.approx((labels != true).mean(), abs=0.05)
