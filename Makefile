@@ -13,7 +13,7 @@ demo: .venv/.installed
 	$(BIN)/pudistill demo
 
 test: .venv/.installed-dev
-	$(TEST) -n 2 -m "not slow"
+	$(TEST) -n 2 --dist worksteal -m "not slow"
 
 test-slow: .venv/.installed-dev
 	$(TEST) -m slow

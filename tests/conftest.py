@@ -6,11 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from joblib import parallel_config
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from pudistill import cli
+
+# Time is not what these tests measure: a first call into PyTorch may take a second, and seconds
+# where the machine is busy.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 DATA = Path(os.environ.get("PUDISTILL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -82,12 +88,15 @@ def tiny_resnet(tmp_path_factory):
 
 @pytest.fixture
 def command(monkeypatch, capsys, tmp_path):
-    """Run a command as a user would: ``command("fit", ...)`` gives exit code, stdout, stderr."""
+    """Run a command as a user would: ``command("fit", ...)`` gives exit code, stdout, stderr.
+
+    Learners are trained in this process: starting workers takes longer than these small trainings.
+    """
     monkeypatch.chdir(tmp_path)
 
     def run(*args):
         monkeypatch.setattr(sys, "argv", ["pudistill", *map(str, args)])
-        with pytest.raises(SystemExit) as end:
+        with pytest.raises(SystemExit) as end, parallel_config("sequential"):
             cli.main()
         out, err = capsys.readouterr()
         return end.value.code or 0, out, err

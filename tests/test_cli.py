@@ -16,8 +16,10 @@ from sklearn.datasets import load_digits, load_wine
 import pudistill
 from pudistill.data import load_dataset
 from pudistill.runs import Run
+from pudistill.workflow import DEMO
 
 QUICK = ["--n-members", "3", "--max-iter", "2", "--threshold", "0.7", "--min-confidence", "0.5"]
+FAST = [*QUICK, "--no-compare"]  # where accuracies are not the point
 RUN_FILES = {
     *(".lock", "config.toml", "gallery.npz", "history.csv", "history.parquet", "labels.csv"),
     *("labels.parquet", "metrics.json", "model", "report.html", "run.json", "units"),
@@ -40,7 +42,9 @@ def wine():
     return table.assign(true_label=names[y])
 
 
-def test_demo_tells_what_it_did(command, tmp_path):
+@pytest.mark.parametrize("data", ["wine", pytest.param("digits", marks=pytest.mark.slow)])
+def test_demo_tells_what_it_did(command, data, tmp_path, monkeypatch):
+    monkeypatch.setitem(DEMO, "data", data)
     code, out, _ = command("demo", "--trusted", "0.1")
     assert code == 0
     run = tmp_path / "pudistill-demo"
@@ -114,7 +118,7 @@ def test_another_method_leaves_the_same_run_folder(command, wine, tmp_path):
 
 def test_a_config_repeats_a_run(command, wine, tmp_path):
     wine.to_csv("noisy.csv", index=False)
-    options = ["--test-fraction", "0.4", "--seed", "3", *QUICK]
+    options = ["--test-fraction", "0.4", "--seed", "3", *FAST]
     assert command("fit", "noisy.csv", "--output", "one", *options)[0] == 0
     config = tomllib.loads((tmp_path / "one" / "config.toml").read_text())
     assert (config["seed"], config["n_members"], config["threshold"]) == (3, 3, 0.7)
@@ -258,7 +262,7 @@ def test_the_papers_ninety_percent_beside_ten_percent_trusted(command):
 
 def test_report_can_be_written_again(command, wine, tmp_path):
     wine.to_csv("noisy.csv", index=False)
-    command("fit", "noisy.csv", "--output", "run", *QUICK)
+    command("fit", "noisy.csv", "--output", "run", *FAST)
     report = tmp_path / "run" / "report.html"
     before = report.read_text()
     report.unlink()
@@ -445,7 +449,7 @@ def test_columns_of_the_run_may_lack_or_stand_elsewhere_in_new_files(command, wi
     right = wine.assign(grade=wine["true_label"]).drop(columns=["true_label", "label", "trusted"])
     right.to_csv("right.csv", index=False)
     names = ["--label-column", "grade", "--trusted-column", "checked"]
-    fit = ["fit", "noisy.csv", "--output", "run", "--test-data", "right.csv", *names, *QUICK]
+    fit = ["fit", "noisy.csv", "--output", "run", "--test-data", "right.csv", *names, *FAST]
     assert command(*fit)[0] == 0
     assert pd.read_csv("run/labels.csv")["id"].tolist() == list(range(len(wine)))
     code, with_labels, _ = command("predict", "run", "right.csv")
@@ -456,7 +460,7 @@ def test_columns_of_the_run_may_lack_or_stand_elsewhere_in_new_files(command, wi
 
 def test_names_are_no_markup(command, wine, tmp_path):
     wine.to_csv("noisy.csv", index=False)
-    code, out, _ = command("fit", "noisy.csv", "--output", "run[red] [", *QUICK)
+    code, out, _ = command("fit", "noisy.csv", "--output", "run[red] [", *FAST)
     assert code == 0
     assert "Corrected labels: run[red] [/labels.csv" in out
     assert "predict 'run[red] [' DATA" in out
@@ -478,7 +482,7 @@ def test_version(command):
 
 def test_runs_and_files_are_never_overwritten(command, wine, tmp_path):
     wine.to_csv("noisy.csv", index=False)
-    assert command("fit", "noisy.csv", "--output", "run", *QUICK)[0] == 0
+    assert command("fit", "noisy.csv", "--output", "run", *FAST)[0] == 0
     refuse(command, tmp_path, "fit", "noisy.csv", "--output", "run", says="already holds a run")
     refuse(command, tmp_path, "fit", "noisy.csv", "--output", "noisy.csv", says="already exists")
     args = ["predict", "run", "noisy.csv", "--output", "noisy.csv"]
@@ -487,7 +491,7 @@ def test_runs_and_files_are_never_overwritten(command, wine, tmp_path):
 
 def test_predict_refuses_what_does_not_fit_the_run(command, wine, tmp_path):
     wine.to_csv("noisy.csv", index=False)
-    assert command("fit", "noisy.csv", "--output", "run", *QUICK)[0] == 0
+    assert command("fit", "noisy.csv", "--output", "run", *FAST)[0] == 0
     wine.drop(columns="alcohol").to_csv("narrow.csv", index=False)
     refuse(command, tmp_path, "predict", "run", "narrow.csv", says="lacks the column 'alcohol'")
     wine.assign(price=1).to_csv("wide.csv", index=False)
@@ -579,10 +583,10 @@ def test_one_process_works_in_a_run_folder(command, wine, tmp_path):
     wine.to_csv("noisy.csv", index=False)
     (tmp_path / "run").mkdir()
     with FileLock(tmp_path / "run" / ".lock"):
-        code, _, err = command("fit", "noisy.csv", "--output", "run", *QUICK)
+        code, _, err = command("fit", "noisy.csv", "--output", "run", *FAST)
         assert code == 2
         assert "Another process is at work" in err
-    assert command("fit", "noisy.csv", "--output", "run", *QUICK)[0] == 0
+    assert command("fit", "noisy.csv", "--output", "run", *FAST)[0] == 0
 
 
 def test_the_lock_of_a_dead_process_is_taken_over(command, wine, tmp_path):
@@ -592,4 +596,4 @@ def test_the_lock_of_a_dead_process_is_taken_over(command, wine, tmp_path):
     script = f"import os, filelock; filelock.FileLock({lock!r}).acquire(); os.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, "-c", script], check=False)
     assert (tmp_path / "run" / ".lock").exists()
-    assert command("fit", "noisy.csv", "--output", "run", *QUICK)[0] == 0
+    assert command("fit", "noisy.csv", "--output", "run", *FAST)[0] == 0

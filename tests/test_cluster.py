@@ -6,6 +6,8 @@ import socket
 import sys
 import threading
 import time
+from contextlib import ExitStack, suppress
+from functools import partial
 
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ from pudistill.learners import in_order, rows_in_order
 from pudistill.units import Units, caching_in_worker, kept
 from pudistill.workers import one_thread
 
+LONGEST = 300.0  # seconds that a busy machine has to start Ray or dask
 PU_FILTER = TieredPUFilter(n_members=4, max_iter=2, threshold="auto", random_state=0)
 
 
@@ -38,13 +41,27 @@ def without_workers(blobs):
     return clone(PU_FILTER).fit(*blobs)
 
 
+def start_ray(stack):
+    """Ray gives its own processes 15 seconds to start: too few where the machine is busy."""
+    for _ in range(3):
+        with suppress(InputError):
+            stack.enter_context(running_on("local-ray"))
+            return
+    stack.enter_context(running_on("local-ray"))
+
+
 @pytest.fixture(scope="module")
 def ray():
     """Let a Ray cluster run on this machine."""
     pytest.importorskip("ray", reason="ray is not installed: pip install 'pudistill[ray]'")
-    with running_on("local-ray"), parallel_config("loky"):  # tests choose where they run
-        import ray
+    import ray
 
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+        patch.setattr("pudistill.ray_tasks.PATIENCE", LONGEST)
+        with pytest.MonkeyPatch.context() as at_start:  # each core starts a worker
+            at_start.setattr(ray, "init", partial(ray.init, num_cpus=2))
+            start_ray(stack)
+        stack.enter_context(parallel_config("loky"))  # tests choose where they run
         yield ray
 
 
@@ -77,8 +94,10 @@ def test_samples_that_were_changed_are_sent_again(ray):
 def test_on_dask_labels_are_the_same(blobs, without_workers, processes, monkeypatch):
     monkeypatch.setattr("pudistill.rowwise.MIN_FILE_BYTES", 0)  # workers are sent copies of files
     distributed = pytest.importorskip("distributed", reason="dask is not installed")
+    dask = pytest.importorskip("dask")
     workers = {"n_workers": 1, "threads_per_worker": 2, "processes": processes}
     with (
+        dask.config.set({"distributed.comm.timeouts.connect": f"{LONGEST:.0f}s"}),
         distributed.LocalCluster(dashboard_address=None, **workers) as local,
         distributed.Client(local),
         parallel_config("dask", n_jobs=2),
@@ -94,7 +113,8 @@ def test_the_command_line_runs_on_ray(ray, tmp_path, capsys):
     data = str(tmp_path / "iris.csv")
     app(["corrupt", "iris", "--level", "0.3", "--output", data], standalone_mode=False)
     fit = ["fit", data, "--n-members", "2", "--max-iter", "1", "--no-compare", "--output"]
-    app([*fit, str(tmp_path / "here")], standalone_mode=False)
+    with parallel_config("sequential"):  # no workers need to start for what is compared with
+        app([*fit, str(tmp_path / "here")], standalone_mode=False)
     app([*fit, str(tmp_path / "there"), "--cluster", "local-ray"], standalone_mode=False)
     for name in ("labels.csv", "config.toml"):  # where it runs is not what it computes
         assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "there" / name).read_bytes()
@@ -176,7 +196,8 @@ def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_task_that_kills_every_worker_ends_in_one_sentence():
+def test_a_task_that_kills_every_worker_ends_in_one_sentence(monkeypatch):
+    monkeypatch.setattr("pudistill.learners.MAX_LOSSES", 1)  # starting workers takes seconds
     with pytest.warns(RecoveredWarning), pytest.raises(InputError, match="memory is short"):
         list(in_order([delayed(die)()] * 2, 2))
 

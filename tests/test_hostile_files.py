@@ -62,7 +62,7 @@ N_CASES = {
     "SHA256SUMS": 100,
     "unit": 400,
 }
-LONGEST = 10.0  # seconds that a case may take
+LONGEST = 60.0  # seconds that a case may take, on a busy machine
 TOKENS = [
     *(b"", b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b'"', b"'", b",", b";", b"\t", b"\n", b"\r", b"\\"),
     *(b"NaN", b"Infinity", b"-1", b"1e999", b"9" * 400, b"null", b"true", b"{", b"}", b"[" * 2000),
@@ -306,13 +306,16 @@ def test_there_are_enough_cases():
 
 
 @pytest.mark.parametrize("name", N_CASES)
-def test_every_damaged_file_ends_in_a_result_or_a_sentence(targets, name, tmp_path, monkeypatch):
+@pytest.mark.parametrize("share", [0.2, pytest.param(1, marks=pytest.mark.slow)])
+def test_every_damaged_file_ends_in_a_result_or_a_sentence(
+    targets, name, share, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("os.fsync", lambda _: None)  # no power is lost here
     rng = random.Random(f"{SEED} {name}")
     outcomes = Counter(
         outcome_of(targets[name], tmp_path / "case", rng, f"{name}, case {n} of seed {SEED}")
-        for n in range(N_CASES[name])
+        for n in range(int(share * N_CASES[name]))
     )
     print(f"{name}: {dict(outcomes)}")
     assert outcomes.keys() <= {"result", "error"}

@@ -12,6 +12,8 @@ import psutil
 import pytest
 import tomli_w
 
+from pudistill.learners import launch
+from pudistill.learners.team import Team
 from pudistill.runs import Run
 from pudistill.settings import Settings
 from pudistill.workflow import fit_run
@@ -43,7 +45,7 @@ def alone(tmp_path_factory):
     return fit_run(Settings.read(CONFIG), tmp_path_factory.mktemp("alone") / "run")
 
 
-def launch(folder, *arguments):
+def start(folder, *arguments):
     """Start two processes, whose output goes to `said.txt`."""
     (folder / "program.py").write_text(PROGRAM)
     (folder / "fit.toml").write_text(tomli_w.dumps(CONFIG))
@@ -72,7 +74,7 @@ def assert_same_result(run, expected):
 
 
 def test_two_processes_leave_the_run_of_one(alone, tmp_path):
-    process = launch(tmp_path, "fit", "--config", "fit.toml", "--output", "run")
+    process = start(tmp_path, "fit", "--config", "fit.toml", "--output", "run")
     assert process.wait(LONGEST) == 0, (tmp_path / "said.txt").read_text()
     assert_same_result(Run.open(tmp_path / "run"), alone)
     together = [event for event in events(tmp_path / "run") if event["event"] == "together"]
@@ -84,7 +86,7 @@ def test_two_processes_leave_the_run_of_one(alone, tmp_path):
 
 
 def test_a_process_that_dies_ends_all_and_one_goes_on(alone, tmp_path):
-    process = launch(tmp_path, "fit", "--config", "fit.toml", "--output", "run")
+    process = start(tmp_path, "fit", "--config", "fit.toml", "--output", "run")
     while not list(tmp_path.glob("run/units/train_network-*.part.npz")):
         assert process.poll() is None, (tmp_path / "said.txt").read_text()
         time.sleep(0.05)
@@ -101,6 +103,30 @@ def test_a_process_that_dies_ends_all_and_one_goes_on(alone, tmp_path):
     assert_same_result(resumed, alone)
 
 
+@pytest.fixture
+def messages(monkeypatch):
+    """Be the first of two processes; what it says to the other."""
+    sent = []
+    team = Team(0, 2)
+    monkeypatch.setattr(team, "tell", lambda *message: sent.append(message))
+    monkeypatch.setattr(launch, "_join", lambda: team)
+    monkeypatch.setattr("torch.distributed.destroy_process_group", lambda: None)
+    return sent
+
+
+def test_the_other_process_is_sent_home_when_there_was_nothing_to_train(messages):
+    with pytest.warns(UserWarning, match="One of 2 processes did"):
+        launch.run(lambda: None)
+    assert messages == [("end",)]
+
+
+def test_the_other_process_is_told_nothing_after_an_error(messages):
+    with pytest.raises(SystemExit):  # which the other finds by itself: it may be amid an epoch
+        launch.run(lambda: sys.exit(1))
+    assert messages == []
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "output"),
     [
@@ -113,7 +139,7 @@ def test_a_process_that_dies_ends_all_and_one_goes_on(alone, tmp_path):
     ],
 )
 def test_there_is_nothing_to_train(tmp_path, arguments, code, output):
-    assert launch(tmp_path, *arguments).wait(LONGEST) == code
+    assert start(tmp_path, *arguments).wait(LONGEST) == code
     assert (tmp_path / "said.txt").read_text().count(output) == 1
 
 

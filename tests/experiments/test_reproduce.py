@@ -18,6 +18,12 @@ from pudistill.methods.registry import METHODS, load_class
 from pudistill.workflow import with_noise
 
 
+@pytest.fixture(autouse=True)
+def few_members(monkeypatch):
+    for name, value in {"n_members": 3, "max_iter": 1}.items():
+        monkeypatch.setitem(SCALES["smoke"].settings, name, value)
+
+
 def run(tmp_path, experiment="table5", **options):
     return reproduce.reproduce(experiment, tmp_path, **options)
 

@@ -63,7 +63,7 @@ def one_logit(in_shape, _):
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
 def test_scikit_learns_own_checks_all_pass():
-    check_estimator(TorchClassifier())
+    check_estimator(TorchClassifier(epochs=10))  # of hundreds on data sets as small as these
 
 
 def test_learns_digits(digits):

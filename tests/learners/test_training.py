@@ -386,7 +386,7 @@ def jobs_of(factory, shape, recipe, n_jobs=3, lesson=CROSS_ENTROPY, hardware=CPU
         (small_cnn, CROSS_ENTROPY, CPU, 1e-4),
         (small_cnn, LIKELIHOOD, CPU, 1e-4),
         (small_cnn, LIKELIHOOD, EXACT, 1e-10),
-        (preact_resnet18, CROSS_ENTROPY, EXACT, 1e-10),
+        pytest.param(preact_resnet18, CROSS_ENTROPY, EXACT, 1e-10, marks=pytest.mark.slow),
     ],
 )
 def test_a_stack_takes_the_steps_that_its_networks_take_alone(factory, lesson, hardware, tolerance):
