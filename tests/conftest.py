@@ -37,7 +37,7 @@ def real_data():
 @pytest.fixture
 def brief_training(monkeypatch):
     """Let networks learn for few epochs, where it does not matter what they know in the end."""
-    recipes = pytest.importorskip("pudistill.learners.recipes").RECIPES
+    recipes = pytest.importorskip("pudistill.learners.networks.recipes").RECIPES
     for recipe in recipes.values():
         for role, of_role in recipe.items():
             monkeypatch.setitem(recipe, role, of_role.changed(epochs=3))

@@ -28,8 +28,8 @@ from pudistill import (
     corrupt_labels,
     trusted_accuracy_scorer,
 )
-from pudistill.learners import default_learner
-from pudistill.pseudo_labels import one_hot
+from pudistill.labels.pseudo_labels import one_hot
+from pudistill.learners.defaults import default_learner
 
 QUICK = {"n_members": 5, "max_iter": 2, "random_state": 0}
 UNMEASURED = {"compare": False}  # a sixth of the time, where accuracy to expect is not the point

@@ -12,9 +12,9 @@ import pudistill
 from pudistill import PUDistillClassifier, TrustedDataset, load_dataset
 from pudistill.data.options import PANELS, ReadOptions, choices_of, settings_of
 from pudistill.exceptions import InputError
-from pudistill.pseudo_labels import LABEL_TYPES
-from pudistill.settings import NETWORKS, Settings
-from pudistill.settings_table import settings_table
+from pudistill.labels.pseudo_labels import LABEL_TYPES
+from pudistill.runs.settings import NETWORKS, Settings
+from pudistill.runs.settings_table import settings_table
 
 ROOT = Path(__file__).parents[1]
 
@@ -167,6 +167,6 @@ def test_the_public_names_have_their_types(tmp_path, monkeypatch):
     assert len(types) == 5, out + errors
     assert types[0] == "pudistill.classifier.PUDistillClassifier"
     assert types[1] == "pudistill.data.dataset.TrustedDataset"
-    assert types[2] == "pudistill.model_selection.TrustedKFold"
+    assert types[2] == "pudistill.labels.model_selection.TrustedKFold"
     assert types[3].startswith("def (y: ")
     assert types[4].endswith(".NoisyLabelClassifier")

@@ -23,8 +23,8 @@ from joblib import Parallel, delayed
 
 from benchmarks.common.facts import RESULTS, add_data_option, commit, log_run, write_runs
 from benchmarks.common.problems import N_JOBS, Group, Noise, Problem
-from pudistill.atomic import write_atomic
-from pudistill.noise import CorruptedLabels
+from pudistill.labels.corruption import CorruptedLabels
+from pudistill.utils.files import write_atomic
 
 
 class Method(NamedTuple):

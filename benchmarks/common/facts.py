@@ -11,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from pudistill.atomic import write_atomic
-from pudistill.workflow import machine
+from pudistill.runs.environment import machine
+from pudistill.utils.files import write_atomic
 
 RESULTS = Path(__file__).parents[1] / "results"
 

@@ -16,17 +16,19 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from pudistill import PUDistillClassifier, corrupt_labels, load_dataset
-from pudistill.learners import Training, default_learner, predict_proba, train
-from pudistill.noise import (
+from pudistill.labels.corruption import (
     CIFAR10_CLASSES,
     CIFAR10_MAP,
     FASHION_MNIST_MAP,
     CorruptedLabels,
     cyclic_map,
 )
-from pudistill.pseudo_labels import one_hot
-from pudistill.units import Units
-from pudistill.workflow import make_learner
+from pudistill.labels.pseudo_labels import one_hot
+from pudistill.learners.cache import StageCache
+from pudistill.learners.defaults import default_learner
+from pudistill.learners.scoring import predict_proba
+from pudistill.learners.tasks import Training, train
+from pudistill.runs.classifiers import make_learner
 
 KNOWN = "pudistill (originals known)"
 N_JOBS = 2
@@ -187,7 +189,7 @@ class Group:
                 self.learner,
                 filter_estimator=self.problem.member and self.problem.member(),
                 n_jobs=N_JOBS if apart else None,
-                memory=Units(self.filters) if apart else None,
+                memory=StageCache(self.filters) if apart else None,
                 random_state=self.seed,
                 **self.problem.filter,
                 **params,

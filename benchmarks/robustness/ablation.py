@@ -27,16 +27,13 @@ from benchmarks.common.cells import (
 )
 from benchmarks.common.facts import described, markdown, run_facts, write_results
 from benchmarks.common.problems import PROBLEMS, Group, Noise
-from pudistill.atomic import write_atomic
-from pudistill.calibration import Temperature
-from pudistill.noise import CorruptedLabels
-from pudistill.noise_aware import (
-    CandidateWeights,
-    FirstGuess,
-    collect_held_out,
-    held_out_truth,
-)
-from pudistill.noise_estimation import fit_transition_matrix
+from pudistill.distillation.noise_free_models import FirstGuess, collect_held_out
+from pudistill.distillation.shipping import CandidateWeights
+from pudistill.distillation.transition import fit_transition_matrix
+from pudistill.distillation.views import held_out_truth
+from pudistill.labels.corruption import CorruptedLabels
+from pudistill.learners.calibration import Temperature
+from pudistill.utils.files import write_atomic
 
 KINDS, LEVELS = ("symmetric", "asymmetric", "instance"), (0.3, 0.6, 0.9)
 ON = ("breast_cancer", "digits", "fashion-mnist table")
@@ -44,11 +41,11 @@ DEFAULT = "default: rounds, guess of all, mixture"
 
 
 def once() -> AbstractContextManager:
-    return patch("pudistill.noise_aware.MAX_ROUNDS", 1)
+    return patch("pudistill.distillation.rounds.MAX_ROUNDS", 1)
 
 
 def always_to_the_end() -> AbstractContextManager:
-    return patch("pudistill.noise_aware.best_round", lambda held_out, _: len(held_out))
+    return patch("pudistill.distillation.rounds.best_round", lambda held_out, _: len(held_out))
 
 
 def student_alone() -> AbstractContextManager:

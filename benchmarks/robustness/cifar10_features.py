@@ -20,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 
 from benchmarks.common.problems import draw_trusted
 from pudistill import PUDistillClassifier, corrupt_labels
-from pudistill.noise import CIFAR10_CLASSES
+from pudistill.labels.corruption import CIFAR10_CLASSES
 
 SETTINGS = {"λ=0.5, η=0.7": (0.5, 0.7), "λ=0.9, η=0.5": (0.9, 0.5)}
 LEVELS = (0.3, 0.5, 0.7, 0.9)

@@ -21,7 +21,7 @@ from benchmarks.common.facts import described, markdown, run_facts, write_result
 from benchmarks.common.problems import PROBLEMS, Group, Noise
 from benchmarks.robustness.report import with_errors
 from benchmarks.robustness.systems import pudistill
-from pudistill.atomic import write_atomic
+from pudistill.utils.files import write_atomic
 
 # Number of splits, limited to what takes minutes.
 ON = {

@@ -24,12 +24,13 @@ from joblib import Parallel, delayed
 from benchmarks.common.facts import commit
 from benchmarks.common.problems import draw_trusted
 from pudistill import PUDistillClassifier, TorchClassifier, corrupt_labels, load_dataset
-from pudistill.distillation import average_proba
-from pudistill.learners import Training, predict_proba, train
-from pudistill.noise import FASHION_MNIST_MAP
-from pudistill.pseudo_labels import one_hot
-from pudistill.units import Units
-from pudistill.workflow import reference_accuracy
+from pudistill.distillation.paper import average_proba
+from pudistill.labels.corruption import FASHION_MNIST_MAP
+from pudistill.labels.pseudo_labels import one_hot
+from pudistill.learners.cache import StageCache
+from pudistill.learners.scoring import predict_proba
+from pudistill.learners.tasks import Training, train
+from pudistill.runs.measures import reference_accuracy
 
 NOISES = [("symmetric", 0.5), ("asymmetric", 0.4), ("asymmetric", 0.8)]
 # The paper's λ and η for medium and for high noise; both are used at every noise here.
@@ -48,7 +49,7 @@ def main() -> None:
     parser.add_argument("--threshold", type=float, default=0.9)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    units = Units(options.output.with_suffix(".units"))
+    units = StageCache(options.output.with_suffix(".units"))
 
     data = load_dataset(options.data)
     test = load_dataset(next(options.data.glob("t10k-images*")))

@@ -17,7 +17,7 @@ from matplotlib.ticker import PercentFormatter
 from benchmarks.common.cells import read_units
 from benchmarks.common.facts import described, markdown, run_facts, teacher_seconds, write_results
 from benchmarks.common.problems import KNOWN
-from pudistill.atomic import write_atomic
+from pudistill.utils.files import write_atomic
 
 OURS, GLC = "pudistill", "gold_loss_correction"
 BASELINES = ("given_labels", "trusted_only")

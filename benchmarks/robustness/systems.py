@@ -17,8 +17,8 @@ from benchmarks.common.problems import (
     Problem,
     small_cnn,
 )
-from pudistill.noise import CorruptedLabels
-from pudistill.pseudo_labels import one_hot
+from pudistill.labels.corruption import CorruptedLabels
+from pudistill.labels.pseudo_labels import one_hot
 
 # The authors' λ and η at each level.
 PAPER_SYMMETRIC = ((0.4, 0.5, 0.5, 0.5, 0.9, 0.9, 0.9), (0.8, 0.9, 0.6, 0.5, 0.6, 0.5, 0.5))

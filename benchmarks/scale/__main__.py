@@ -25,8 +25,8 @@ import numpy as np
 from benchmarks.common.facts import RESULTS, add_data_option, commit, installed
 from benchmarks.common.memory import Memory, run_watched
 from benchmarks.scale.generated import write_features, write_model, write_pictures
-from pudistill.atomic import write_atomic
-from pudistill.workflow import machine
+from pudistill.runs.environment import machine
+from pudistill.utils.files import write_atomic
 
 # The goal of the filter is about 10^6 samples with N = 10 and K = 3.
 N_MEMBERS, N_ITERATIONS = 10, 3
@@ -35,8 +35,8 @@ MEMORY = ("peak_mib", "peak_without_files_mib")
 
 def fit_pictures(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Run `pudistill fit` on pictures that stay on disk."""
-    from pudistill.settings import Settings
-    from pudistill.workflow import fit_run
+    from pudistill.runs.fit import fit_run
+    from pudistill.runs.settings import Settings
 
     settings = {"data": str(folder / "data"), "features": str(folder / "model")}
     settings |= {"lazy": True, "seed": 0, "n_jobs": options.jobs, **json.loads(options.settings)}

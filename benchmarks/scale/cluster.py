@@ -23,10 +23,10 @@ from sklearn.base import clone
 
 from benchmarks.common.facts import RESULTS, add_data_option, commit, installed
 from pudistill import TieredPUFilter
-from pudistill.atomic import write_atomic
-from pudistill.cluster import running_on
-from pudistill.noise import corrupt_labels
-from pudistill.workflow import machine
+from pudistill.labels.corruption import corrupt_labels
+from pudistill.runs.environment import machine
+from pudistill.utils.cluster import running_on
+from pudistill.utils.files import write_atomic
 
 GOAL = 1.2  # Ray's time divided by loky's, at most
 

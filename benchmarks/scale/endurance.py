@@ -18,12 +18,14 @@ from joblib.externals.loky import get_reusable_executor
 
 from benchmarks.common.facts import commit, installed
 from pudistill import TieredPUFilter, TorchClassifier
-from pudistill.atomic import write_atomic
-from pudistill.data import load_dataset
-from pudistill.experiments.curve import CurveSettings, accuracy_curve
-from pudistill.progress import display
-from pudistill.units import Units
-from pudistill.workflow import machine, with_noise
+from pudistill.data.loading import load_dataset
+from pudistill.experiments.curve import accuracy_curve
+from pudistill.experiments.curve_settings import CurveSettings
+from pudistill.learners.cache import StageCache
+from pudistill.runs.environment import machine
+from pudistill.runs.inputs import with_noise
+from pudistill.utils.files import write_atomic
+from pudistill.utils.progress import display
 
 MIB = 2**20
 
@@ -102,7 +104,7 @@ def cells() -> object:
         }
     )
     with tempfile.TemporaryDirectory() as folder:
-        return accuracy_curve(train, test, settings, units=Units(Path(folder) / "units"))
+        return accuracy_curve(train, test, settings, units=StageCache(Path(folder) / "units"))
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ def real_pictures(data: Path) -> tuple[list[np.ndarray], np.ndarray]:
     """Return pictures and labels of CIFAR-10 or, without its files, of scikit-learn's digits."""
     files = sorted((data / "cifar10").glob("train-*.parquet"))
     if files:
-        from pudistill.data import load_dataset
+        from pudistill.data.loading import load_dataset
 
         dataset = load_dataset(files[0].parent)
         return list(dataset.X), np.unique(dataset.y, return_inverse=True)[1]

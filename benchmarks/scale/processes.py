@@ -17,9 +17,11 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.common.facts import RESULTS, add_data_option, commit, installed
-from pudistill.atomic import write_atomic
-from pudistill.data import load_dataset, write_table
-from pudistill.workflow import machine, with_noise
+from pudistill.data.loading import load_dataset
+from pudistill.data.writing import write_table
+from pudistill.runs.environment import machine
+from pudistill.runs.inputs import with_noise
+from pudistill.utils.files import write_atomic
 
 NOISE, LEVEL, TRUSTED = "symmetric", 0.3, 0.05
 FIT = ["-m", "pudistill", "fit", "train.npz", "--test-data", "test.npz", "--learner", "small_cnn"]

@@ -32,8 +32,8 @@ from benchmarks.common.facts import (
 from benchmarks.common.memory import run_watched
 from benchmarks.speed.measurement import PEAK, PICTURES, Goal
 from benchmarks.speed.rows import ROWS
-from pudistill.atomic import write_atomic
-from pudistill.workflow import machine
+from pudistill.runs.environment import machine
+from pudistill.utils.files import write_atomic
 
 
 def measured(name: str, options: Any) -> dict[str, Any] | None:

@@ -33,8 +33,8 @@ def cifar10_group(recipe: str, network: str, data: Path, trusted: float = 0.1) -
 
 @row("2,000 trusted pictures of CIFAR-10 (JPEG): a teacher of either recipe", kind="long")
 def recipes_of_a_teacher(data: Path) -> Figures:
-    from pudistill.learners import Training, train
-    from pudistill.pseudo_labels import one_hot
+    from pudistill.labels.pseudo_labels import one_hot
+    from pudistill.learners.tasks import Training, train
 
     figures: Figures = {}
     for recipe, network in (("fast", "airbench"), ("paper", "preact_resnet18")):
@@ -55,7 +55,7 @@ def recipes_of_a_teacher(data: Path) -> Figures:
 )
 def paper_filter_of_a_class(data: Path) -> Figures:
     from pudistill import TieredPUFilter
-    from pudistill.pu_filter import _filter_class
+    from pudistill.pu_filter.one_class import filter_class
 
     group = cifar10_group("paper", "preact_resnet18", data)
     size = {"n_members": 2, "max_iter": 2} if PICTURES["limit"] else {}
@@ -64,7 +64,7 @@ def paper_filter_of_a_class(data: Path) -> Figures:
     verified = np.where(group.trusted, group.y, -1)
     folds = np.full(len(verified), -1)
     start = time.perf_counter()
-    found = _filter_class(0, [group.X], verified, folds, group.learner, settings, [])
+    found = filter_class(0, [group.X], verified, folds, group.learner, settings, [])
     minutes = (time.perf_counter() - start) / 60
     accepted = ~np.isnan(found.mean_proba)
     right = group.y[~group.trusted][accepted] == 0
@@ -82,7 +82,7 @@ def paper_filter_of_a_class(data: Path) -> Figures:
     "gpu",
 )
 def paper_distillation(data: Path) -> Figures:
-    from pudistill.distillation import average_proba, train_student, train_teachers
+    from pudistill.distillation.paper import average_proba, train_student, train_teachers
 
     group = cifar10_group("paper", "preact_resnet18", data)
     n = N_CLASSES

@@ -25,8 +25,8 @@ def member_trainings(
     network: str, n_members: int, per_class: int = 40, precision: str = "auto"
 ) -> list[Any]:
     from pudistill import TorchClassifier
-    from pudistill.learners import Training
-    from pudistill.pseudo_labels import one_hot
+    from pudistill.labels.pseudo_labels import one_hot
+    from pudistill.learners.tasks import Training
 
     pictures, positive = binary_pictures(2 * per_class, per_class)
     targets = one_hot(positive.astype(int), 2)
@@ -38,8 +38,9 @@ def member_trainings(
 
 def ensemble(network: str, n_members: int, **params: Any) -> Figures:
     """Train members one after another, as a stack, and in parallel processes."""
-    from pudistill.learners import in_order, train
-    from pudistill.learners.torch_classifier import fit_together
+    from pudistill.learners.networks.fitting import fit_together
+    from pudistill.learners.parallel import in_order
+    from pudistill.learners.tasks import train
 
     tasks = member_trainings(network, n_members, **params)
 
@@ -82,8 +83,9 @@ def members_on_gpu(_: Path) -> Figures:
 
 @row("scoring, N = 20, θ = 19", {"the cascade against full voting": Goal(5)})
 def scoring(_: Path) -> Figures:
-    from pudistill.learners import predict_proba, train
-    from pudistill.pu_filter import cascade_vote
+    from pudistill.learners.scoring import predict_proba
+    from pudistill.learners.tasks import train
+    from pudistill.pu_filter.voting import cascade_vote
 
     networks = [train(task) for task in member_trainings("small_cnn", 20)]
     pictures, positive = binary_pictures(5000, 500)

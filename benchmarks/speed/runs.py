@@ -89,7 +89,7 @@ class StageTimes:
 def run_pictures(group: Group, noise: Noise, learner: Any, **params: Any) -> Figures:
     """Run all steps except the comparison; return time, accuracy, and quality of the clean set."""
     from pudistill import PUDistillClassifier
-    from pudistill.progress import display
+    from pudistill.utils.progress import display
 
     noisy = group.corrupt(noise)
     trusted_only = group.learner_on(group.y, group.trusted)["test_accuracy"]

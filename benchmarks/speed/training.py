@@ -16,8 +16,8 @@ def training(network: str, shape: tuple[int, ...], n: int, n_trials: int) -> Fig
     import torch
 
     from pudistill import TorchClassifier
-    from pudistill.learners.recipes import Recipe
-    from pudistill.learners.training import choose_hardware
+    from pudistill.learners.networks.hardware import choose_hardware
+    from pudistill.learners.networks.recipes import Recipe
 
     hardware = choose_hardware("auto", "auto", pictures=True)
     rng = np.random.default_rng(0)
@@ -51,7 +51,7 @@ def flops_per_image(network: str, shape: tuple[int, ...]) -> float:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from pudistill.learners.networks import NETWORKS
+    from pudistill.learners.networks.architectures import NETWORKS
 
     module = NETWORKS[network]((shape[-1], *shape[:-1]), N_CLASSES)
     with FlopCounterMode(display=False) as counter:
@@ -78,8 +78,8 @@ def bare_loop(network: str, pictures: Any, labels: Any, recipe: Any, hardware: A
     """Train as a careful script would: data on the device, the same steps and precision."""
     import torch
 
-    from pudistill.learners.augmentation import random_crop, random_flip
-    from pudistill.learners.networks import NETWORKS
+    from pudistill.learners.networks.architectures import NETWORKS
+    from pudistill.learners.networks.augmentation import random_crop, random_flip
 
     device = hardware.device
     module = NETWORKS[network]((pictures.shape[-1], *pictures.shape[1:3]), N_CLASSES).to(device)
@@ -106,7 +106,7 @@ def loader_loop(network: str, pictures: Any, labels: Any, recipe: Any, hardware:
     from PIL import Image, ImageOps
     from torch.utils.data import DataLoader, Dataset
 
-    from pudistill.learners.networks import NETWORKS
+    from pudistill.learners.networks.architectures import NETWORKS
 
     side, rng = pictures.shape[1], np.random.default_rng(0)
     mean, scale = pictures.mean((0, 1, 2)) / 255, pictures.std((0, 1, 2)) / 255

@@ -5,18 +5,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pudistill.classifier import PUDistillClassifier
-    from pudistill.data import TrustedDataset, load_dataset
+    from pudistill.data.dataset import TrustedDataset
+    from pudistill.data.loading import load_dataset
     from pudistill.exceptions import InputError, TrustedWarning
-    from pudistill.features import embed_dataset
-    from pudistill.learners.torch_classifier import TorchClassifier
-    from pudistill.model_selection import (
+    from pudistill.labels.corruption import corrupt_labels
+    from pudistill.labels.model_selection import (
         TrustedKFold,
         trusted_accuracy,
         trusted_accuracy_scorer,
     )
-    from pudistill.noise import corrupt_labels
-    from pudistill.pu_filter import TieredPUFilter
-    from pudistill.runs import load
+    from pudistill.learners.networks.classifier import TorchClassifier
+    from pudistill.learners.networks.features import embed_dataset
+    from pudistill.pu_filter.estimator import TieredPUFilter
+    from pudistill.runs.folder import load
 
 __version__ = "0.1.0"
 
@@ -24,17 +25,17 @@ __version__ = "0.1.0"
 _MODULES = {
     "InputError": "exceptions",
     "PUDistillClassifier": "classifier",
-    "TieredPUFilter": "pu_filter",
-    "TorchClassifier": "learners.torch_classifier",
-    "TrustedDataset": "data",
-    "TrustedKFold": "model_selection",
+    "TieredPUFilter": "pu_filter.estimator",
+    "TorchClassifier": "learners.networks.classifier",
+    "TrustedDataset": "data.dataset",
+    "TrustedKFold": "labels.model_selection",
     "TrustedWarning": "exceptions",
-    "corrupt_labels": "noise",
-    "embed_dataset": "features",
-    "load": "runs",
-    "load_dataset": "data",
-    "trusted_accuracy": "model_selection",
-    "trusted_accuracy_scorer": "model_selection",
+    "corrupt_labels": "labels.corruption",
+    "embed_dataset": "learners.networks.features",
+    "load": "runs.folder",
+    "load_dataset": "data.loading",
+    "trusted_accuracy": "labels.model_selection",
+    "trusted_accuracy_scorer": "labels.model_selection",
 }
 
 # Literal, as type checkers read it; a test compares it with `_MODULES`.

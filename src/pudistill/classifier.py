@@ -2,43 +2,113 @@
 
 from functools import partial
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from joblib import Memory, delayed
-from sklearn.base import _fit_context
+from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from pudistill.base import NoisyLabelClassifier
-from pudistill.comparison import Comparison, ExpectedAccuracy
-from pudistill.distillation import average_proba, train_student, train_teachers
+from pudistill.distillation.comparison import Comparison, ExpectedAccuracy
+from pudistill.distillation.noise_estimate import NoiseEstimate
+from pudistill.distillation.noise_free_models import NoiseFreeStage, run_noise_free_stage
+from pudistill.distillation.paper import average_proba, train_student, train_teachers
+from pudistill.distillation.problem import Problem
+from pudistill.distillation.shipping import Outcome, learn_and_ship
 from pudistill.exceptions import InputError
-from pudistill.learners import default_learner, needs_calibration, normalised, rows_in_order
-from pudistill.model_selection import deal_folds
-from pudistill.noise_aware import (
-    NoiseFreeStage,
-    Outcome,
-    Problem,
-    learn_and_ship,
-    run_noise_free_stage,
-)
-from pudistill.noise_estimation import NoiseEstimate
-from pudistill.pseudo_labels import LABEL_TYPES, PROBA_FLOOR, one_hot
-from pudistill.pu_filter import (
-    DEFAULT_MIN_VOTES,
-    DEFAULT_THRESHOLD,
-    N_TEAMS,
-    TieredPUFilter,
-)
-from pudistill.report.label_table import label_table, paper_label_table
-from pudistill.rowwise import rowwise
-from pudistill.units import keeping
-from pudistill.validation import MISSING, Labels, check_features, check_labels, check_samples
+from pudistill.labels.checks import MISSING, Labels, check_labels
+from pudistill.labels.model_selection import deal_folds
+from pudistill.labels.pseudo_labels import LABEL_TYPES, PROBA_FLOOR, one_hot
+from pudistill.labels.samples import check_features, check_samples
+from pudistill.labels.table import label_table, paper_label_table
+from pudistill.learners.cache import caching_to
+from pudistill.learners.capabilities import needs_calibration
+from pudistill.learners.defaults import default_learner, normalised
+from pudistill.learners.parallel import rows_in_order
+from pudistill.learners.scoring import predict_proba
+from pudistill.pu_filter.estimator import TieredPUFilter
+from pudistill.pu_filter.plan import N_TEAMS
+from pudistill.pu_filter.rules import DEFAULT_MIN_VOTES, DEFAULT_THRESHOLD
+from pudistill.utils.arrays import rowwise
+
+
+class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
+    """Base of classifiers that learn from noisy labels and predict with one fitted model.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    fitted_model : fitted estimator
+        The model that `predict` uses, for classes 0 … C - 1; an attribute that subclasses name.
+    """
+
+    classes_: np.ndarray
+    estimator: Any
+    fitted_on_frame_: bool
+    _model_name: ClassVar[str] = "model_"
+
+    @property
+    def fitted_model(self) -> Any:
+        """The model that `predict` uses, for classes 0 … C - 1."""
+        check_is_fitted(self, self._model_name)
+        return getattr(self, self._model_name)
+
+    @fitted_model.setter
+    def fitted_model(self, model: Any) -> None:
+        setattr(self, self._model_name, model)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Predict class probabilities.
+
+        Parameters
+        ----------
+        X : samples as in `fit`
+            Samples.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_classes)
+            Probabilities; columns in the order of `classes_`.
+        """
+        model = self.fitted_model
+        X = check_features(self, X, self._learners(), reset=False)
+        if isinstance(X, pd.DataFrame) and not self.fitted_on_frame_:
+            X = X.to_numpy()  # the run checked the columns; its learner was fitted on an array
+        return predict_proba(model, X, len(self.classes_))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict classes.
+
+        Parameters
+        ----------
+        X : samples as in `fit`
+            Samples.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+            Class labels.
+        """
+        proba = self.predict_proba(X)
+        return self.classes_[proba.argmax(axis=1)]
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    def _learners(self) -> list:
+        """List the learners, which decide how samples are checked; None for the default one."""
+        return [self.estimator]
+
 
 FILTER, TEACHER, STUDENT = range(3)
+
+
 LEARNED_BY_STUDENT = (
     "student_",
     "targets_",
@@ -270,7 +340,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
             If no sample is trusted, a class has no trusted sample, or `trusted` is ambiguous.
         """
         X, labels = check_samples(self, X, y, trusted, self._learners())
-        with keeping(self.memory):
+        with caching_to(self.memory):
             self._fit_teachers(X, labels)  # lines 1-12
             return self._fit_student(X, labels)  # lines 13-14
 
@@ -287,7 +357,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
         X, labels = check_samples(self, X, y, trusted, self._learners())
         if eval_set is not None:
             eval_set = check_features(self, eval_set, self._learners(), reset=False)
-        with keeping(self.memory):
+        with caching_to(self.memory):
             return self._fit_teachers(X, labels, eval_set)
 
     @_fit_context(prefer_skip_nested_validation=False)
@@ -299,7 +369,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
         """
         check_is_fitted(self, "teachers_")
         X, labels = check_samples(self, X, y, trusted, self._learners(), reset=False)
-        with keeping(self.memory):
+        with caching_to(self.memory):
             return self._fit_student(X, labels)
 
     def pseudo_labels(self, y: Any, trusted: Any = None) -> np.ndarray:
@@ -323,13 +393,13 @@ class PUDistillClassifier(NoisyLabelClassifier):
         for name in LEARNED_BY_STUDENT:  # of an earlier fit
             self.__dict__.pop(name, None)
         self._noise_free: NoiseFreeStage | None = None
-        self._fitted_on_frame = isinstance(X, pd.DataFrame)
+        self.fitted_on_frame_ = isinstance(X, pd.DataFrame)
         self._check_calibration(X, labels)
         seeds = check_random_state(self.random_state).randint(2**31 - 1, size=3).tolist()
         filter_seed, teacher_seed, self._student_seed = seeds
 
         # Lines 1-10: the filter grows the augmented clean set P, class by class.
-        self.filter_ = self._new_filter(X, filter_seed)._fit_checked(
+        self.filter_ = self._new_filter(X, filter_seed).fit_checked(
             X, labels.classes, labels.verified, eval_set
         )
         self.classes_, self._verified = labels.classes, labels.verified

@@ -6,7 +6,7 @@ import pytest
 from sklearn.datasets import load_wine
 
 from pudistill import PUDistillClassifier
-from pudistill.data import load_dataset
+from pudistill.data.loading import load_dataset
 from pudistill.exceptions import InputError
 
 

@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 
-from pudistill.data import load_dataset
+from pudistill.data.loading import load_dataset
 from pudistill.exceptions import InputError
 from pudistill.experiments.scales import SCALES
 

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pudistill.data import load_dataset
 from pudistill.data.lazy_pictures import is_lazy
+from pudistill.data.loading import load_dataset
 from pudistill.exceptions import InputError
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pudistill.data import TrustedDataset, load_dataset
-from pudistill.data.dataset import validate
+from pudistill.data.dataset import TrustedDataset, validate
+from pudistill.data.loading import load_dataset
 from pudistill.exceptions import InputError, TrustedWarning
 
 

@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 
-from pudistill.data import load_dataset
+from pudistill.data.loading import load_dataset
 from pudistill.exceptions import InputError
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (4, 3, 2), dtype=np.uint8)

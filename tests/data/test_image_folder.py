@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pudistill.data import load_dataset
+from pudistill.data.loading import load_dataset
 from pudistill.exceptions import InputError
 
 

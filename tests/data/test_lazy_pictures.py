@@ -20,13 +20,13 @@ from sklearn.utils import _safe_indexing
 from torch import nn
 
 from pudistill import PUDistillClassifier, TorchClassifier
-from pudistill.data import load_dataset
+from pudistill.data.hashing import key_of
 from pudistill.data.lazy_pictures import DECODED, FOLDER, PictureWriter, is_lazy
+from pudistill.data.loading import load_dataset
 from pudistill.data.pictures import decode_pictures
 from pudistill.exceptions import InputError
-from pudistill.settings import Settings
-from pudistill.units import key_of
-from pudistill.workflow import fit_run
+from pudistill.runs.fit import fit_run
+from pudistill.runs.settings import Settings
 
 RNG = np.random.default_rng(0)
 N_DIGITS = 150

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn import datasets
 
-from pudistill.data import load_dataset
+from pudistill.data.loading import load_dataset
 from pudistill.data.readers import FORMATS, FORMATS_HELP
 from pudistill.exceptions import InputError
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pudistill.data import load_dataset
+from pudistill.data.loading import load_dataset
 from pudistill.data.pictures import encode_picture
 from pudistill.exceptions import InputError, TrustedWarning
 

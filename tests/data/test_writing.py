@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pudistill.data import TrustedDataset, load_dataset, write_table
+from pudistill.data.dataset import TrustedDataset
+from pudistill.data.loading import load_dataset
+from pudistill.data.writing import write_table
 from pudistill.exceptions import InputError
 
 PARTS = ("X", "y", "trusted", "verified", "ids", "true_labels")

@@ -9,15 +9,16 @@ import pandas as pd
 import pytest
 
 from pudistill.classifier import PUDistillClassifier
-from pudistill.data import load_dataset
+from pudistill.data.loading import load_dataset
 from pudistill.exceptions import InputError
 from pudistill.experiments import evaluation
 from pudistill.experiments.curve import accuracy_curve, curve_run, is_curve, write_curve_report
 from pudistill.experiments.curve_settings import CurveSettings
 from pudistill.experiments.systems import PREPARE
-from pudistill.runs import Run
-from pudistill.units import Units
-from pudistill.workflow import build_classifier, with_noise
+from pudistill.learners.cache import StageCache
+from pudistill.runs.classifiers import build_classifier
+from pudistill.runs.folder import Run
+from pudistill.runs.inputs import with_noise
 
 QUICK = {
     "data": "wine",
@@ -267,10 +268,10 @@ def test_noises_that_give_the_same_labels_are_computed_once(wine, tmp_path, call
     settings = settings_of(levels=[0.0, 0.7], methods=["given_labels"])
     alone = accuracy_curve(train, test, settings)
     n_before = len(calls)
-    kept = accuracy_curve(train, test, settings, units=Units(tmp_path / "units"))
+    kept = accuracy_curve(train, test, settings, units=StageCache(tmp_path / "units"))
     pd.testing.assert_frame_equal(kept, alone)
     assert len(calls) - n_before == 3
-    again = accuracy_curve(train, test, settings, units=Units(tmp_path / "units"))
+    again = accuracy_curve(train, test, settings, units=StageCache(tmp_path / "units"))
     pd.testing.assert_frame_equal(again, alone)
 
 

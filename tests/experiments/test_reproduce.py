@@ -15,7 +15,7 @@ from pudistill.experiments.evaluation import Evaluator, NoisyDataset
 from pudistill.experiments.reproduce import EXPERIMENTS
 from pudistill.experiments.scales import SCALES
 from pudistill.methods.registry import METHODS, load_class
-from pudistill.workflow import with_noise
+from pudistill.runs.inputs import with_noise
 
 
 @pytest.fixture(autouse=True)

@@ -15,8 +15,10 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC, LinearSVC
 
 from pudistill import InputError
-from pudistill.calibration import Temperature
-from pudistill.learners import Mixture, cross_fit_proba, in_order
+from pudistill.learners.calibration import Temperature
+from pudistill.learners.cross_fitting import cross_fit_proba
+from pudistill.learners.parallel import in_order
+from pudistill.learners.scoring import Mixture
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,11 @@ from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-from pudistill import learners
 from pudistill.exceptions import InputError
-from pudistill.learners import Training, train, weighted_copies
 from pudistill.learners.linear import affine_map, fit_in_blocks, learns_in_blocks, probabilities
+from pudistill.learners.scoring import take
+from pudistill.learners.soft_targets import weighted_copies
+from pudistill.learners.tasks import Training, train
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 4)) * [1e-3, 1, 1e3, 0] + [0, -5, 1e6, 2]
@@ -143,11 +144,12 @@ def test_only_arrays_of_numbers_are_learned_in_blocks():
 
 
 def test_many_samples_are_learned_in_blocks_and_never_copied(monkeypatch):
-    monkeypatch.setattr(learners, "MIN_SAMPLES_FOR_BLOCKS", 50)
-    monkeypatch.setattr(learners, "BLOCK_BYTES", 7 * 4 * 4)
+    monkeypatch.setattr("pudistill.learners.tasks.MIN_SAMPLES_FOR_BLOCKS", 50)
+    monkeypatch.setattr("pudistill.learners.tasks.BLOCK_BYTES", 7 * 4 * 4)
     taken = []
-    take = learners.take
-    monkeypatch.setattr(learners, "take", lambda X, rows: taken.append(rows) or take(X, rows))
+    monkeypatch.setattr(
+        "pudistill.learners.tasks.take", lambda X, rows: taken.append(rows) or take(X, rows)
+    )
     learner = make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000))
     samples, targets, rows = X.astype(np.float32), soft(3), np.arange(59, 2, -1)
     task = Training(learner, samples, targets[rows], role="student", seed=0, rows=rows)

@@ -8,7 +8,7 @@ from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
 from pudistill import InputError, TrustedWarning, corrupt_labels
-from pudistill.learners import default_learner
+from pudistill.learners.defaults import default_learner
 from pudistill.methods import GoldLossCorrectionClassifier
 
 

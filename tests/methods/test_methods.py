@@ -12,8 +12,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from pudistill import InputError, TorchClassifier, corrupt_labels
 from pudistill.exceptions import DivergedError, RecoveredWarning
-from pudistill.learners.recipes import RECIPES, share_of_rate
-from pudistill.learners.training import Trainer
+from pudistill.learners.networks.recipes import RECIPES, learning_rate_scale
+from pudistill.learners.networks.trainer import Trainer
 from pudistill.methods.base import NetworkMethod
 from pudistill.methods.registry import METHODS, load_class
 
@@ -169,7 +169,7 @@ def test_a_method_that_diverged_is_trained_again_at_a_smaller_rate(name, digits,
     run_epoch = Trainer.run_epoch
 
     def diverge(self):
-        if share_of_rate() == 1 and self.epoch == 2:
+        if learning_rate_scale() == 1 and self.epoch == 2:
             raise DivergedError("The training loss became nan in epoch 3.")
         return run_epoch(self)
 

@@ -29,7 +29,7 @@ from pudistill.cli.options import SettingsCommand, takes_settings
 from pudistill.exceptions import InputError, torch_extra
 
 if TYPE_CHECKING:
-    from pudistill.settings import Settings
+    from pudistill.runs.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
@@ -65,7 +65,7 @@ def main() -> None:
     try:
         if _is_launched():
             with torch_extra():
-                from pudistill.learners import launch
+                from pudistill.learners.networks import launch
             launch.run(app)
         else:
             app()
@@ -112,7 +112,7 @@ def demo(
     **values: Any,
 ) -> None:
     """Corrupt scikit-learn's digits and see what can be saved."""
-    from pudistill.settings import DEMO, Settings
+    from pudistill.runs.settings import DEMO, Settings
 
     folder = _first_free("pudistill-demo") if output is None else output
     if not sweep:
@@ -180,7 +180,7 @@ def fit(
     **values: Any,
 ) -> None:
     """Fit on noisy data with a few trusted labels."""
-    from pudistill.settings import Settings
+    from pudistill.runs.settings import Settings
 
     if config is not None:
         given = {name: value for name, value in values.items() if _was_given(ctx, name)}
@@ -211,9 +211,9 @@ def predict(
     **values: Any,
 ) -> None:
     """Predict the classes of new samples."""
-    from pudistill.atomic import write_atomic
-    from pudistill.runs import Run, to_csv
-    from pudistill.workflow import predict_run
+    from pudistill.runs.folder import Run, to_csv
+    from pudistill.runs.predict import predict_run
+    from pudistill.utils.files import write_atomic
 
     if output is not None and output.exists():
         raise InputError(f"{output} already exists: choose another --output.")
@@ -247,9 +247,10 @@ def corrupt(
 
     Beside the noisy `label`, the copy has the columns `trusted`, `verified_label` and `true_label`.
     """
-    from pudistill.data import load_dataset, write_table
-    from pudistill.settings import Settings
-    from pudistill.workflow import with_noise
+    from pudistill.data.loading import load_dataset
+    from pudistill.data.writing import write_table
+    from pudistill.runs.inputs import with_noise
+    from pudistill.runs.settings import Settings
 
     settings = Settings.read(values)
     dataset = load_dataset(settings.data, **settings.read_options())
@@ -327,8 +328,8 @@ def resume(
     gpus: Gpus = 0.0,
 ) -> None:
     """Continue an interrupted run of any command."""
-    from pudistill.runs import Run
-    from pudistill.settings import Settings
+    from pudistill.runs.folder import Run
+    from pudistill.runs.settings import Settings
 
     command, config = Run.begun(run)
     if cluster is not None and command != "fit":
@@ -353,8 +354,8 @@ def resume(
 def report(run: FinishedRun) -> None:
     """Write the HTML report of a run again."""
     from pudistill.experiments.curve import is_curve, write_curve_report
-    from pudistill.runs import Run
-    from pudistill.workflow import write_report
+    from pudistill.runs.folder import Run
+    from pudistill.runs.summary import write_report
 
     finished = Run.open(run)
     if (finished.path / "cells.parquet").exists():
@@ -403,8 +404,8 @@ def _first_free(name: str) -> Path:
 def _fit_and_print(
     settings: "Settings", folder: Path, cluster: str | None = None, gpus: float = 0.0
 ) -> None:
-    from pudistill.cluster import running_on
-    from pudistill.workflow import fit_run
+    from pudistill.runs.fit import fit_run
+    from pudistill.utils.cluster import running_on
 
     with _interruptible(folder), running_on(cluster, gpus), progress_bars():
         run = fit_run(settings, folder)
@@ -422,7 +423,8 @@ def _reproduce_and_print(experiment: str, output: Path, options: dict[str, Any])
 
 
 def _sweep_and_print(values: dict[str, Any], folder: Path) -> None:
-    from pudistill.experiments.curve import CurveSettings, curve_run
+    from pudistill.experiments.curve import curve_run
+    from pudistill.experiments.curve_settings import CurveSettings
 
     settings = CurveSettings.read(values)
     with _interruptible(folder), progress_bars():

@@ -15,7 +15,7 @@ from rich.text import Text
 from pudistill.exceptions import readable
 
 if TYPE_CHECKING:
-    from pudistill.runs import Run
+    from pudistill.runs.folder import Run
 
 # Progress goes to stderr, so that stdout can be piped. Paths and class names are no markup.
 messages = Console(stderr=True, highlight=False, markup=False)
@@ -45,7 +45,7 @@ def progress_bars() -> Iterator[None]:
     if not messages.is_terminal:
         yield
         return
-    from pudistill import progress
+    from pudistill.utils import progress
 
     with _Bars() as bars, progress.display(bars):
         yield

@@ -75,7 +75,7 @@ class SettingsCommand(TyperCommand):
 
 def _settings_parameters(names: tuple[str, ...], defaults: dict[str, Any]) -> list:
     from pudistill.data.options import NOISE, settings_of
-    from pudistill.settings import Settings
+    from pudistill.runs.settings import Settings
 
     declared = settings_of(Settings)
     names = names or tuple(name for name in declared if declared[name].panel != NOISE)
@@ -85,7 +85,7 @@ def _settings_parameters(names: tuple[str, ...], defaults: dict[str, Any]) -> li
 def _parameter(name: str, defaults: dict[str, Any]) -> inspect.Parameter:
     """Describe one setting as a parameter of a function, as typer reads it."""
     from pudistill.data.options import choices_of, settings_of
-    from pudistill.settings import Settings
+    from pudistill.runs.settings import Settings
 
     field, setting = Settings.model_fields[name], settings_of(Settings)[name]
     if name in defaults:

@@ -8,14 +8,14 @@ from zipfile import ZIP_STORED, ZipInfo
 
 import numpy as np
 
-from pudistill.data.dataset import TrustedDataset
-from pudistill.data.labels import (
+from pudistill.data.columns import (
     complete_trust,
     no_labels,
     object_array,
     row_numbers,
     whole_number,
 )
+from pudistill.data.dataset import TrustedDataset
 from pudistill.data.memory import fits, require_memory
 from pudistill.data.pictures import resize_pictures
 from pudistill.exceptions import InputError

@@ -3,8 +3,8 @@
 import numpy as np
 from sklearn import datasets
 
+from pudistill.data.columns import no_labels, object_array, row_numbers
 from pudistill.data.dataset import TrustedDataset
-from pudistill.data.labels import no_labels, object_array, row_numbers
 
 
 def read(name: str) -> TrustedDataset:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pudistill.data.columns import no_labels, object_array, row_numbers
 from pudistill.data.dataset import TrustedDataset
-from pudistill.data.labels import no_labels, object_array, row_numbers
 from pudistill.data.pictures import resize_pictures
 from pudistill.exceptions import InputError
 

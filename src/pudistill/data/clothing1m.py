@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pudistill.data.columns import object_array
 from pudistill.data.dataset import TrustedDataset
-from pudistill.data.labels import object_array
 from pudistill.data.pictures import decode_pictures
 from pudistill.exceptions import InputError
 

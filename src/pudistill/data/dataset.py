@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
-from pudistill.data.labels import listed, sort_names
+from pudistill.data.columns import listed, sort_names
 from pudistill.exceptions import InputError, TrustedWarning, warn_user
 
 _ROWS_CHECKED_AT_ONCE = 65_536
@@ -50,7 +50,7 @@ class TrustedDataset:
 
     Examples
     --------
-    >>> from pudistill.data import load_dataset
+    >>> from pudistill.data.loading import load_dataset
     >>> iris = load_dataset("iris")
     >>> len(iris), iris.classes
     (150, ('setosa', 'versicolor', 'virginica'))
@@ -140,7 +140,7 @@ class TrustedDataset:
 
         Examples
         --------
-        >>> from pudistill.data import load_dataset
+        >>> from pudistill.data.loading import load_dataset
         >>> y, trusted = load_dataset("iris").with_trusted(["0", "77"]).for_fit()
         >>> trusted.dtype, trusted.sum()
         (dtype('bool'), np.int64(2))
@@ -179,7 +179,7 @@ class TrustedDataset:
 
         Examples
         --------
-        >>> from pudistill.data import load_dataset
+        >>> from pudistill.data.loading import load_dataset
         >>> train, test = load_dataset("iris").holdout(0.2, random_state=0)
         >>> len(train), len(test)
         (120, 30)

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pudistill.data.columns import no_labels, object_array
 from pudistill.data.dataset import TrustedDataset
-from pudistill.data.labels import no_labels, object_array
 from pudistill.data.pictures import SUFFIXES, decode_pictures
 from pudistill.exceptions import InputError
 

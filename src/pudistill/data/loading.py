@@ -83,7 +83,7 @@ def load_dataset(
 
     Examples
     --------
-    >>> from pudistill.data import load_dataset
+    >>> from pudistill.data.loading import load_dataset
     >>> digits = load_dataset("digits")
     >>> digits.X.shape, digits.classes[:3]
     ((1797, 64), ('0', '1', '2'))

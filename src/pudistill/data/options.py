@@ -104,7 +104,7 @@ def choices_of(model: type[BaseModel], name: str) -> tuple[str, ...]:
 
     Examples
     --------
-    >>> from pudistill.settings import Settings
+    >>> from pudistill.runs.settings import Settings
     >>> from pudistill.data.options import choices_of
     >>> choices_of(Settings, "recipe")
     ('fast', 'paper', 'clothing1m')

@@ -15,8 +15,8 @@ import numpy as np
 from pudistill.data.lazy_pictures import LazyPictures, PictureWriter
 from pudistill.data.memory import fits
 from pudistill.exceptions import InputError
-from pudistill.progress import stage
-from pudistill.workers import ahead
+from pudistill.utils.progress import stage
+from pudistill.utils.threads import prefetch
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -176,7 +176,7 @@ def _attempts(
 
     contents = iter(contents)
     batches = iter(lambda: list(islice(contents, _DECODED_AT_ONCE)), [])
-    for batch in ahead(attempt, batches, min(os.cpu_count() or 1, _MOST_THREADS)):
+    for batch in prefetch(attempt, batches, min(os.cpu_count() or 1, _MOST_THREADS)):
         yield from batch
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from pudistill.data.labels import listed
+from pudistill.data.columns import listed
 from pudistill.data.memory import require_memory
 from pudistill.exceptions import InputError
 

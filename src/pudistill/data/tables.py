@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from pudistill.data.dataset import TrustedDataset
-from pudistill.data.labels import (
+from pudistill.data.columns import (
     complete_trust,
     interned,
     listed,
@@ -19,6 +18,7 @@ from pudistill.data.labels import (
     row_numbers,
     whole_number,
 )
+from pudistill.data.dataset import TrustedDataset
 from pudistill.data.pictures import Encoded, decode_pictures
 from pudistill.data.table_files import Table, accepts, as_table_error, open_table
 from pudistill.exceptions import InputError

@@ -10,10 +10,10 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from pudistill.atomic import open_atomic
 from pudistill.data.dataset import TrustedDataset
 from pudistill.data.pictures import encode_picture
 from pudistill.exceptions import InputError
+from pudistill.utils.files import open_atomic
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,7 +45,8 @@ def write_table(dataset: TrustedDataset, path: str | os.PathLike[str]) -> None:
     Examples
     --------
     >>> import tempfile
-    >>> from pudistill.data import load_dataset, write_table
+    >>> from pudistill.data.loading import load_dataset
+    >>> from pudistill.data.writing import write_table
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_table(load_dataset("wine"), f"{folder}/wine.csv")
     ...     load_dataset(f"{folder}/wine.csv").X.shape

@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pudistill.data import TrustedDataset
+from pudistill.data.dataset import TrustedDataset
 from pudistill.experiments.curve_settings import CurveSettings
 from pudistill.experiments.measuring import COLUMNS, measure
 from pudistill.experiments.systems import PREPARE
-from pudistill.features import embedded
-from pudistill.report import plots
-from pudistill.report.curve_page import CurveSummary, render_curve
-from pudistill.runs import Run
-from pudistill.units import Units
-from pudistill.workflow import about_features, features_folder, load_data, load_embedder, versions
+from pudistill.learners.cache import StageCache
+from pudistill.learners.networks.features import with_model_features
+from pudistill.runs.environment import versions
+from pudistill.runs.folder import Run
+from pudistill.runs.inputs import about_features, features_folder, load_data, load_embedder
+from pudistill.runs.report import plots
+from pudistill.runs.report.curve_page import CurveSummary, render_curve
 
 
 def accuracy_curve(
@@ -29,7 +30,7 @@ def accuracy_curve(
     test: TrustedDataset,
     settings: CurveSettings,
     *,
-    units: Units | None = None,
+    units: StageCache | None = None,
 ) -> pd.DataFrame:
     """Measure how accurate each system is at each kind and level of noise.
 
@@ -42,7 +43,7 @@ def accuracy_curve(
         Test samples of the same kind with correct labels.
     settings : CurveSettings
         Kinds and levels of noise, systems, and how to learn.
-    units : Units, default=None
+    units : StageCache, default=None
         The cache of finished stages, from which an interrupted sweep continues.
 
     Returns
@@ -59,7 +60,7 @@ def accuracy_curve(
 
     Examples
     --------
-    >>> from pudistill.data import load_dataset
+    >>> from pudistill.data.loading import load_dataset
     >>> from pudistill.experiments.curve import accuracy_curve
     >>> from pudistill.experiments.curve_settings import CurveSettings
     >>> train, test = load_dataset("iris").holdout(0.3, random_state=0)
@@ -113,7 +114,7 @@ def curve_run(settings: CurveSettings, output: Path) -> Run:
         about = {}
         if embedder is not None:
             cache = features_folder(settings, run)
-            dataset, test = (embedded(part, embedder, cache) for part in (dataset, test))
+            dataset, test = (with_model_features(part, embedder, cache) for part in (dataset, test))
             about["features"] = about_features(embedder, dataset)
         results = accuracy_curve(dataset, test, settings, units=run.units)
         seconds = time.perf_counter() - start

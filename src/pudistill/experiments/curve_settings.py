@@ -8,8 +8,8 @@ from pydantic import Field
 from pudistill.exceptions import InputError, as_input_error
 from pudistill.experiments.systems import PREPARE
 from pudistill.methods.registry import METHODS
-from pudistill.settings import Settings
-from pudistill.workflow import build_classifier, build_pudistill
+from pudistill.runs.classifiers import build_classifier, build_pudistill
+from pudistill.runs.settings import Settings
 
 Noise = Literal["symmetric", "asymmetric", "pair", "instance"]
 DEFAULT_NOISES: tuple[Noise, ...] = ("symmetric", "asymmetric")

@@ -7,15 +7,16 @@ from typing import Any, NamedTuple
 import joblib
 import numpy as np
 
-from pudistill.data import TrustedDataset
-from pudistill.distillation import average_proba
-from pudistill.learners import continues_training
+from pudistill.data.dataset import TrustedDataset
+from pudistill.distillation.paper import average_proba
+from pudistill.labels.checks import MISSING
+from pudistill.labels.pseudo_labels import one_hot
+from pudistill.learners.cache import StageCache
+from pudistill.learners.capabilities import continues_training
 from pudistill.methods.registry import METHODS
-from pudistill.pseudo_labels import one_hot
-from pudistill.settings import Settings
-from pudistill.units import Units
-from pudistill.validation import MISSING
-from pudistill.workflow import build_classifier, learners_at_once, reference_accuracy
+from pudistill.runs.classifiers import build_classifier, learners_at_once
+from pudistill.runs.measures import reference_accuracy
+from pudistill.runs.settings import Settings
 
 
 class NoisyDataset(NamedTuple):
@@ -64,7 +65,7 @@ class Evaluator:
     settings: Settings
     clean: TrustedDataset
     test: TrustedDataset
-    units: Units | None = None
+    units: StageCache | None = None
     tracks_epochs: bool = False
 
     @property

@@ -10,7 +10,7 @@ from pudistill.experiments.evaluation import Evaluator, FitAndScore, NoisyDatase
 from pudistill.experiments.setup import Result, Setup
 from pudistill.experiments.systems import PREPARE, distilled
 from pudistill.methods.registry import METHODS, OURS, SYSTEMS, title_of
-from pudistill.workflow import build_classifier
+from pudistill.runs.classifiers import build_classifier
 
 PAPER, PAPER_TUNED = "paper", "paper_told"
 # The paper's protocol for other methods: they do not know which samples are trusted.

@@ -9,16 +9,16 @@ import joblib
 import numpy as np
 import pandas as pd
 
-from pudistill.data import TrustedDataset
+from pudistill.data.dataset import TrustedDataset
 from pudistill.exceptions import DivergedError, as_input_error
 from pudistill.experiments.curve_settings import CurveSettings
 from pudistill.experiments.evaluation import Evaluator, FitAndScore, NoisyDataset, Prepare
-from pudistill.learners import in_order
+from pudistill.labels.checks import check_labels
+from pudistill.learners.cache import StageCache
+from pudistill.learners.parallel import in_order
 from pudistill.methods.registry import OURS, SYSTEMS
-from pudistill.progress import stage, watching
-from pudistill.units import Units
-from pudistill.validation import check_labels
-from pudistill.workflow import with_noise
+from pudistill.runs.inputs import with_noise
+from pudistill.utils.progress import epoch_callback, stage
 
 COLUMNS = ["noise", "level", "overall_level", "method", "accuracy"]
 
@@ -38,7 +38,7 @@ def measure(
     systems: Mapping[str, Prepare],
     *,
     class_map: Mapping[Any, Any] | None = None,
-    units: Units | None = None,
+    units: StageCache | None = None,
     tracks_epochs: bool = True,
 ) -> pd.DataFrame:
     """Measure systems at each kind and level of noise.
@@ -176,7 +176,7 @@ def _measure_cell(
 
     start = time.perf_counter()
     try:
-        with watching(test_epoch) if tracks_epochs else nullcontext():
+        with epoch_callback(test_epoch) if tracks_epochs else nullcontext():
             accuracy = fit_and_score(noisy)
     except DivergedError:  # even at a smaller learning rate: this cell alone has no accuracy
         return Cell(*map(np.asarray, (np.nan, np.nan, time.perf_counter() - start)))

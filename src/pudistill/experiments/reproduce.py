@@ -10,17 +10,17 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pudistill.atomic import remove_leftovers
 from pudistill.exceptions import InputError
 from pudistill.experiments import own_noise, paper, teachers
 from pudistill.experiments.levels import COMPARED, TITLES, fig1, fig2, fig3, table5, table6
 from pudistill.experiments.scales import SCALES, find_folder
 from pudistill.experiments.setup import Result, Setup
 from pudistill.experiments.tables import as_markdown
-from pudistill.report import plots
-from pudistill.runs import Run
-from pudistill.units import Units
-from pudistill.workflow import machine, versions
+from pudistill.learners.cache import StageCache
+from pudistill.runs.environment import machine, versions
+from pudistill.runs.folder import Run
+from pudistill.runs.report import plots
+from pudistill.utils.files import remove_leftovers
 
 
 class Experiment(NamedTuple):
@@ -132,7 +132,7 @@ def reproduce(
         levels=tuple(levels),
         methods=tuple(compared),
         seeds=tuple(range(seeds)),
-        units=Units(output / "units"),
+        units=StageCache(output / "units"),
         skip_bad=skip_bad,
     )
     # Read the data before a folder is made.

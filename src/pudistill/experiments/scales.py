@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from pyarrow.parquet import ParquetFile
 
-from pudistill.data import TrustedDataset, load_dataset
 from pudistill.data.clothing1m import lists_of
+from pudistill.data.dataset import TrustedDataset
+from pudistill.data.loading import load_dataset
 from pudistill.exceptions import InputError
 from pudistill.experiments import paper
-from pudistill.learners import PRETRAINED
-from pudistill.noise import CIFAR10_CLASSES, CIFAR10_MAP, FASHION_MNIST_MAP
+from pudistill.labels.corruption import CIFAR10_CLASSES, CIFAR10_MAP, FASHION_MNIST_MAP
+from pudistill.learners.networks.names import PRETRAINED
 
 
 class TrainAndTest(NamedTuple):

@@ -10,16 +10,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from pudistill.data import TrustedDataset
+from pudistill.data.dataset import TrustedDataset
 from pudistill.experiments import paper
 from pudistill.experiments.curve_settings import CurveSettings
 from pudistill.experiments.evaluation import Prepare, class_codes
 from pudistill.experiments.measuring import measure
 from pudistill.experiments.scales import Scale, TrainAndTest, clothing1m
-from pudistill.learners import normalised
-from pudistill.learners.recipes import RECIPES
-from pudistill.units import Units
-from pudistill.workflow import make_learner, with_noise
+from pudistill.learners.cache import StageCache
+from pudistill.learners.defaults import normalised
+from pudistill.learners.networks.recipes import RECIPES
+from pudistill.runs.classifiers import make_learner
+from pudistill.runs.inputs import with_noise
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Setup:
         Names of the compared systems, in experiments that compare them.
     seeds : tuple of int
         Seeds.
-    units : Units
+    units : StageCache
         The cache of finished stages.
     skip_bad : bool
         Whether to leave out pictures that are missing or damaged.
@@ -49,7 +50,7 @@ class Setup:
     levels: tuple[float, ...]
     methods: tuple[str, ...]
     seeds: tuple[int, ...]
-    units: Units
+    units: StageCache
     skip_bad: bool = False
 
     @cached_property

@@ -9,8 +9,8 @@ from typing import Any
 
 from pudistill.experiments.evaluation import Evaluator, FitAndScore, NoisyDataset, Prepare
 from pudistill.methods.registry import METHODS, OURS
-from pudistill.settings import Settings
-from pudistill.workflow import build_classifier, build_pudistill
+from pudistill.runs.classifiers import build_classifier, build_pudistill
+from pudistill.runs.settings import Settings
 
 
 def given_labels(evaluator: Evaluator) -> FitAndScore:

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 
 from pudistill.data.clothing1m import CLASSES as CLOTHING1M_CLASSES
-from pudistill.distillation import average_proba, train_teachers
+from pudistill.distillation.paper import average_proba, train_teachers
 from pudistill.experiments import paper
 from pudistill.experiments.setup import NOT_RUN, Result, Setup
-from pudistill.learners import predict_proba
-from pudistill.units import keeping
-from pudistill.validation import MISSING
-from pudistill.workflow import build_pudistill
+from pudistill.labels.checks import MISSING
+from pudistill.learners.cache import caching_to
+from pudistill.learners.scoring import predict_proba
+from pudistill.runs.classifiers import build_pudistill
 
 
 def table1(setup: Setup) -> Result:
@@ -97,7 +97,7 @@ def table4(setup: Setup) -> Result:
             clean_labels.items(), zip(names, variants, strict=True)
         ):
             mixup, bootstrap, entropy = variant
-            with keeping(setup.units):
+            with caching_to(setup.units):
                 (teacher,) = train_teachers(
                     setup.network(mixup=mixup, entropy=entropy),
                     setup.train.X,

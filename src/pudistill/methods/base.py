@@ -10,19 +10,21 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils._param_validation import HasMethods
 
-from pudistill.base import NoisyLabelClassifier
-from pudistill.calibration import Temperature
-from pudistill.exceptions import (
-    DivergedError,
-    InputError,
-    RecoveredWarning,
-    torch_extra,
-    warn_user,
+from pudistill.classifier import NoisyLabelClassifier
+from pudistill.exceptions import DivergedError, InputError, RecoveredWarning, torch_extra, warn_user
+from pudistill.labels.checks import MISSING
+from pudistill.labels.pseudo_labels import one_hot
+from pudistill.labels.samples import check_samples, is_pictures
+from pudistill.learners.calibration import Temperature
+from pudistill.learners.capabilities import continues_training
+from pudistill.learners.networks.recipes import (
+    RETRY_FACTOR,
+    Recipe,
+    find_recipe,
+    scaled_learning_rate,
 )
-from pudistill.learners import Mixture, Training, continues_training, train
-from pudistill.learners.recipes import SMALLER_RATE, Recipe, find_recipe, learning_at
-from pudistill.pseudo_labels import one_hot
-from pudistill.validation import MISSING, check_samples, is_pictures
+from pudistill.learners.scoring import Mixture
+from pudistill.learners.tasks import Training, train
 
 # Parameters of a network that switch off the recipe's own additions to the loss.
 NO_LOSS_ADDITIONS = {"mixup": 0.0, "entropy_weight": 0.0, "consistency_weight": 0.0}
@@ -98,7 +100,7 @@ class Method(NoisyLabelClassifier):
             loss stops being finite even at a tenth of the learning rate.
         """
         X, labels = check_samples(self, X, y, trusted, [self.estimator])
-        self._fitted_on_frame = isinstance(X, pd.DataFrame)
+        self.fitted_on_frame_ = isinstance(X, pd.DataFrame)
         self.classes_ = labels.classes
         codes, is_trusted = labels.given, np.zeros(len(labels.given), dtype=bool)
         if self.use_trusted:
@@ -118,11 +120,11 @@ class Method(NoisyLabelClassifier):
             self.model_ = self._learn(samples, seed)
         except DivergedError as error:
             warn_user(
-                f"{type(self).__name__} is trained again at {SMALLER_RATE:g} times the learning "
+                f"{type(self).__name__} is trained again at {RETRY_FACTOR:g} times the learning "
                 f"rate: {error}",
                 RecoveredWarning,
             )
-            with learning_at(SMALLER_RATE):
+            with scaled_learning_rate(RETRY_FACTOR):
                 self.model_ = self._learn(samples, seed)
         return self
 
@@ -146,7 +148,7 @@ class NetworkMethod(Method):
     def _make_network(self, seed: int, **params: Any) -> Any:
         """Make an unfitted network with the student's recipe, without its additions to the loss."""
         with torch_extra():
-            from pudistill.learners.torch_classifier import TorchClassifier
+            from pudistill.learners.networks.classifier import TorchClassifier
         network = TorchClassifier() if self.estimator is None else clone(self.estimator)
         if not isinstance(network, TorchClassifier):
             raise InputError(

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from pudistill.learners import default_learner
+from pudistill.learners.defaults import default_learner
 from pudistill.methods.base import LabelledSamples, Method, train_learner
 
 

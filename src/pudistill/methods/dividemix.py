@@ -14,10 +14,11 @@ from sklearn.mixture import GaussianMixture
 from sklearn.utils._param_validation import Interval
 from torch import Generator, Tensor, nn
 
-from pudistill.learners.lessons import Batch, Lesson, Price
-from pudistill.learners.losses import prior_loss, soft_loss
-from pudistill.learners.torch_classifier import teach
-from pudistill.learners.training import Job, split_batches
+from pudistill.learners.networks.batches import split_batches
+from pudistill.learners.networks.fitting import fit_objective
+from pudistill.learners.networks.job import Job
+from pudistill.learners.networks.losses import prior_loss, soft_loss
+from pudistill.learners.networks.objectives import Batch, LossFn, Objective
 from pudistill.methods.base import LabelledSamples, NetworkMethod, average_networks, derive_seeds
 from pudistill.methods.loss_correction import sample_losses
 from pudistill.methods.noise_level import NoiseLevel, estimate_noise_level
@@ -177,9 +178,10 @@ class DivideMixClassifier(NetworkMethod):
             for own in (0, 1)
         ]
         jobs = [
-            replace(job, lesson=objective) for job, objective in zip(jobs, objectives, strict=True)
+            replace(job, objective=objective)
+            for job, objective in zip(jobs, objectives, strict=True)
         ]
-        teach(networks, jobs, seed)
+        fit_objective(networks, jobs, seed)
         self.clean_proba_ = division.clean_proba
         return average_networks(networks, samples.n_classes)
 
@@ -258,7 +260,7 @@ def small_loss_proba(losses: np.ndarray, seed: int = 0) -> np.ndarray:
     return proba[:, mixture.means_.ravel().argmin()]
 
 
-class DivideMix(Lesson):
+class DivideMix(Objective):
     """The objective of one of the networks.
 
     Parameters
@@ -335,8 +337,8 @@ class DivideMix(Lesson):
             for part, start in zip(parts, starts[:-1], strict=True)
         )
 
-    def __call__(self, batch: Batch) -> tuple[Tensor, Price]:
-        """See `Lesson`."""
+    def __call__(self, batch: Batch) -> tuple[Tensor, LossFn]:
+        """See `Objective`."""
         if self.clean is None:
             return batch.view(), partial(self._warm_up_loss, labels=batch.label)
         clean = self.clean[batch.rows]
@@ -378,7 +380,7 @@ class DivideMix(Lesson):
 
 def mean_proba(batch: Batch, network: nn.Module, views: list[Tensor]) -> Tensor:
     """Return a network's mean probabilities over views of the same samples."""
-    proba = [batch.answer(network, view).softmax(dim=1) for view in views]
+    proba = [batch.logits(network, view).softmax(dim=1) for view in views]
     return torch.stack(proba).mean(dim=0)
 
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from pudistill.calibration import SMALLEST_PROBA
+from pudistill.labels.checks import MISSING
+from pudistill.labels.pseudo_labels import likelihood
+from pudistill.learners.calibration import LOG_EPSILON
 from pudistill.methods.base import LabelledSamples, NetworkMethod, derive_seeds
 from pudistill.methods.noise_level import anchor_matrix
-from pudistill.pseudo_labels import likelihood
-from pudistill.validation import MISSING
 
 
 class ForwardCorrectionClassifier(NetworkMethod):
@@ -84,6 +84,6 @@ class ForwardCorrectionClassifier(NetworkMethod):
         else:
             first = self._fit_network(noisy, noisy_seed)
             self.transition_matrix_ = anchor_matrix(first.predict_proba(noisy.X))
-        T = np.maximum(self.transition_matrix_, SMALLEST_PROBA)
+        T = np.maximum(self.transition_matrix_, LOG_EPSILON)
         targets = likelihood(T, samples.labels, np.where(samples.trusted, samples.labels, MISSING))
         return self._make_network(model_seed, loss="likelihood").fit(samples.X, targets)

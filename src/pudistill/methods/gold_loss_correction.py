@@ -5,18 +5,19 @@ from typing import Any
 
 import numpy as np
 
-from pudistill.calibration import SMALLEST_PROBA
-from pudistill.learners import continues_training, default_learner, predict_proba, train
+from pudistill.distillation.learning import learn
+from pudistill.distillation.network_student import likelihood_training
+from pudistill.distillation.noise_free_models import train_on_labels
+from pudistill.distillation.problem import Problem
+from pudistill.distillation.views import whole_view
+from pudistill.labels.checks import MISSING, Labels
+from pudistill.learners.calibration import LOG_EPSILON
+from pudistill.learners.capabilities import continues_training
+from pudistill.learners.defaults import default_learner
+from pudistill.learners.scoring import predict_proba
+from pudistill.learners.tasks import train
 from pudistill.methods.base import LabelledSamples, Method, train_learner
 from pudistill.methods.noise_level import estimate_noise_level
-from pudistill.noise_aware import (
-    Problem,
-    learn,
-    likelihood_training,
-    train_on_labels,
-    whole_view,
-)
-from pudistill.validation import MISSING, Labels
 
 
 class GoldLossCorrectionClassifier(Method):
@@ -91,7 +92,7 @@ class GoldLossCorrectionClassifier(Method):
         else:
             fit = partial(train_learner, learner=estimator, seed=seed)
             self.transition_matrix_ = estimate_noise_level(fit, samples).transition_matrix
-        T = np.maximum(self.transition_matrix_, SMALLEST_PROBA)
+        T = np.maximum(self.transition_matrix_, LOG_EPSILON)
         if continues_training(estimator):
             return train(likelihood_training(estimator, X, view, T, seed))
         model = train_on_labels(estimator, X, view.verified, n_classes, seed)

@@ -8,7 +8,7 @@ from sklearn.utils._param_validation import Interval
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from pudistill.learners.lessons import Batch
+from pudistill.learners.networks.objectives import Batch
 from pudistill.methods.small_loss import SmallLoss, SmallLossMethod
 
 

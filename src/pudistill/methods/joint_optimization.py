@@ -10,9 +10,9 @@ import torch
 from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
-from pudistill.learners.lessons import Batch, Lesson, Price
-from pudistill.learners.losses import prior_loss, soft_loss
-from pudistill.learners.torch_classifier import teach
+from pudistill.learners.networks.fitting import fit_objective
+from pudistill.learners.networks.losses import prior_loss, soft_loss
+from pudistill.learners.networks.objectives import Batch, LossFn, Objective
 from pudistill.methods.base import (
     LabelledSamples,
     NetworkMethod,
@@ -121,13 +121,13 @@ class JointOptimizationClassifier(NetworkMethod):
             keep_until=round(self.keep_until * job.recipe.epochs),
             n_averaged=max(1, round(self.averaged * job.recipe.epochs)),
         )
-        teach([network], [replace(job, lesson=objective)], first)
+        fit_objective([network], [replace(job, objective=objective)], first)
         labels = objective.final_labels().numpy(force=True).astype(float)
         labels /= labels.sum(axis=1, keepdims=True)
         return self._make_network(second).fit(samples.X, labels)
 
 
-class JointOptimization(Lesson):
+class JointOptimization(Objective):
     """The objective of the first network.
 
     Parameters
@@ -180,8 +180,8 @@ class JointOptimization(Lesson):
         mean = torch.stack(list(self.epochs)).mean(dim=0)
         return torch.where(self.trusted[:, None], self.targets, mean)
 
-    def __call__(self, batch: Batch) -> tuple[Tensor, Price]:
-        """See `Lesson`."""
+    def __call__(self, batch: Batch) -> tuple[Tensor, LossFn]:
+        """See `Objective`."""
         labels = self.current[batch.rows].to(batch.label.dtype)
         prior = self.prior.to(batch.label.dtype)
 

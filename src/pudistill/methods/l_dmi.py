@@ -9,8 +9,8 @@ import torch
 from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
-from pudistill.learners.lessons import Batch, Lesson, Price
-from pudistill.learners.torch_classifier import teach
+from pudistill.learners.networks.fitting import fit_objective
+from pudistill.learners.networks.objectives import Batch, LossFn, Objective
 from pudistill.methods.base import (
     LabelledSamples,
     NetworkMethod,
@@ -106,7 +106,7 @@ class LDMIClassifier(NetworkMethod):
         network = self._make_network(first)
         job = network.start(samples.X, samples.targets)
         epochs = max(1, round(self.warm_up * job.recipe.epochs))
-        teach([network], [replace(job, recipe=job.recipe.lasting(epochs))], first)
+        fit_objective([network], [replace(job, recipe=job.recipe.with_epochs(epochs))], first)
         recipe = constant_rate_recipe(
             network,
             samples.X,
@@ -119,15 +119,15 @@ class LDMIClassifier(NetworkMethod):
         from_recipe = {"learning_rate": None, "batch_size": None, "epochs": None}
         network.set_params(recipe=recipe, random_state=second, warm_start=True, **from_recipe)
         job = network.start(samples.X, samples.targets)
-        teach([network], [replace(job, lesson=Determinant())], second)
+        fit_objective([network], [replace(job, objective=Determinant())], second)
         return network
 
 
-class Determinant(Lesson):
+class Determinant(Objective):
     """The objective of the second training."""
 
-    def __call__(self, batch: Batch) -> tuple[Tensor, Price]:
-        """See `Lesson`."""
+    def __call__(self, batch: Batch) -> tuple[Tensor, LossFn]:
+        """See `Objective`."""
         return batch.view(), lambda logits: determinant_loss(logits, batch.label)
 
 

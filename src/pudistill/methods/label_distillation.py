@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from pudistill.learners import cross_fit_proba, default_learner, predict_proba
+from pudistill.learners.cross_fitting import cross_fit_proba
+from pudistill.learners.defaults import default_learner
+from pudistill.learners.scoring import predict_proba
 from pudistill.methods.base import LabelledSamples, Method, derive_seeds, train_learner
 from pudistill.methods.noise_level import estimate_noise_level
 

@@ -10,11 +10,11 @@ from scipy.stats import beta
 from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
-from pudistill.learners.augmentation import mixup
-from pudistill.learners.lessons import Batch, Lesson, Price
-from pudistill.learners.losses import prior_loss, soft_loss
-from pudistill.learners.torch_classifier import teach
-from pudistill.learners.training import Job
+from pudistill.learners.networks.augmentation import mixup
+from pudistill.learners.networks.fitting import fit_objective
+from pudistill.learners.networks.job import Job
+from pudistill.learners.networks.losses import prior_loss, soft_loss
+from pudistill.learners.networks.objectives import Batch, LossFn, Objective
 from pudistill.methods.base import LabelledSamples, NetworkMethod
 
 # Losses are clipped to these percentiles, as in the authors' code.
@@ -112,12 +112,12 @@ class LossCorrectionClassifier(NetworkMethod):
             prior_weight=self.prior_weight,
             warm_up=round(self.warm_up * job.recipe.epochs),
         )
-        teach([network], [replace(job, lesson=objective)], seed)
+        fit_objective([network], [replace(job, objective=objective)], seed)
         self.mixture_ = objective.mixture
         return network
 
 
-class DynamicBootstrapping(Lesson):
+class DynamicBootstrapping(Objective):
     """The network's objective; for the parameters see `LossCorrectionClassifier`."""
 
     def __init__(
@@ -147,8 +147,8 @@ class DynamicBootstrapping(Lesson):
             device=hardware.device,
         )
 
-    def __call__(self, batch: Batch) -> tuple[Tensor, Price]:
-        """See `Lesson`."""
+    def __call__(self, batch: Batch) -> tuple[Tensor, LossFn]:
+        """See `Objective`."""
         targets = batch.label if self.targets is None else self.targets[batch.rows]
         weight = batch.rng.beta(self.alpha, self.alpha)
         inputs, mixed_targets = mixup(batch.view(), targets, weight)

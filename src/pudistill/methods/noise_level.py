@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import nnls
 
-from pudistill.learners import predict_proba
+from pudistill.learners.scoring import predict_proba
 from pudistill.methods.base import LabelledSamples
 
 # The authors of Forward correction take this quantile on CIFAR-10, not the largest probability,

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pudistill.learners.lessons import Batch, Lesson, Price
-from pudistill.learners.torch_classifier import TorchClassifier, teach
-from pudistill.learners.training import Job
+from pudistill.learners.networks.classifier import TorchClassifier
+from pudistill.learners.networks.fitting import fit_objective
+from pudistill.learners.networks.job import Job
+from pudistill.learners.networks.objectives import Batch, LossFn, Objective
 from pudistill.methods.base import LabelledSamples, NetworkMethod, average_networks, derive_seeds
 from pudistill.methods.noise_level import estimate_noise_level
 
@@ -26,7 +27,7 @@ class SideBySide(nn.Module):
         return torch.stack([network(x) for network in self.networks])
 
 
-class SmallLoss(Lesson):
+class SmallLoss(Objective):
     """An objective of two networks that leaves out the samples of large loss.
 
     Parameters
@@ -71,8 +72,8 @@ class SmallLoss(Lesson):
         ranked = losses.detach().masked_fill(trusted, -torch.inf)
         return ranked.argsort(stable=True)[:n_kept]
 
-    def __call__(self, batch: Batch) -> tuple[Tensor, Price]:
-        """See `Lesson`."""
+    def __call__(self, batch: Batch) -> tuple[Tensor, LossFn]:
+        """See `Objective`."""
         return batch.view(), lambda logits: self.batch_loss(logits, batch)
 
     def batch_loss(self, logits: Tensor, batch: Batch) -> Tensor:
@@ -105,7 +106,7 @@ class SmallLossMethod(NetworkMethod):
             self.noise_rate_, jobs[0].recipe.epochs, self.warm_up, trusted
         )
         both = SideBySide([job.module for job in jobs])
-        teach(networks, [replace(jobs[0], module=both, lesson=objective)], pair_seed)
+        fit_objective(networks, [replace(jobs[0], module=both, objective=objective)], pair_seed)
         return average_networks(networks, samples.n_classes)
 
     def _make_objective(

@@ -1,0 +1,211 @@
+"""Comparison of all candidates on held-out trusted samples, so that the best one is shipped.
+
+The candidate that is shipped is the model that `predict` uses.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import beta
+
+# The first of these candidates that exists is shipped unless another one is clearly better.
+FAVOURITES = ("mixture", "student")
+# Standard errors of the difference by which another candidate must lead.
+LEAD = 2.0
+ACCURACY_BOOTSTRAPS = 500
+LEVEL = 0.95
+DESCRIPTIONS = {
+    "mixture": "the student in a mixture",
+    "student": "the student",
+    "teacher": "the teacher",
+    "trusted_only": "training on the trusted samples only",
+    "given_labels": "training on the given labels",
+}
+
+
+@dataclass(frozen=True)
+class ExpectedAccuracy:
+    """Expected accuracy on new samples.
+
+    Attributes
+    ----------
+    value : float in [0, 1]
+        Estimate, corrected for the choice of the best of several candidates on the same samples.
+    interval : tuple of two floats
+        95 % interval.
+    n : int
+        Number of held-out trusted samples that it was measured on.
+    """
+
+    value: float
+    interval: tuple[float, float]
+    n: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Results of all candidates, and the choice of the one that is shipped.
+
+    Attributes
+    ----------
+    shipped : str
+        Name of the candidate that is shipped.
+    why : str
+        The reason, in one sentence.
+    candidates : list of dict
+        ``name``, ``accuracy`` and ``log_loss`` of each, on the held-out samples.
+    expected_accuracy : ExpectedAccuracy or None
+        Expected accuracy of the candidate that is shipped; None if nothing was held out.
+    """
+
+    shipped: str
+    why: str
+    candidates: list[dict[str, Any]]
+    expected_accuracy: ExpectedAccuracy | None
+
+
+def compare(proba: dict[str, np.ndarray], labels: np.ndarray, *, seed: int) -> Comparison:
+    """Choose among candidates by their predictions for held-out trusted samples.
+
+    The student, or the mixture with other models, is shipped unless another candidate is more
+    accurate by more than two standard errors of the paired difference: a handful of trusted samples
+    must not decide by chance.
+
+    Parameters
+    ----------
+    proba : dict of str to ndarray of shape (n_held_out, n_classes)
+        Predictions of each candidate, by models that were not trained on these samples.
+    labels : ndarray of shape (n_held_out,), int
+        Verified labels.
+    seed : int
+        Decides the bootstrap.
+
+    Returns
+    -------
+    comparison : Comparison
+        The decision.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill.distillation.comparison import compare
+    >>> labels = np.repeat([0, 1], 50)
+    >>> right, constant = np.eye(2)[labels], np.tile([0.9, 0.1], (100, 1))
+    >>> compare({"student": constant, "given_labels": right}, labels, seed=0).shipped
+    'given_labels'
+    """
+    if len(labels) == 0:
+        return Comparison(
+            favourite(proba), "No trusted sample could be held out to compare.", [], None
+        )
+    correct = {name: p.argmax(axis=1) == labels for name, p in proba.items()}
+    rows = np.arange(len(labels))
+    candidates = [
+        {
+            "name": name,
+            "accuracy": float(correct[name].mean()),
+            "log_loss": float(-np.log(proba[name][rows, labels] + 1e-12).mean()),
+        }
+        for name in proba
+    ]
+    shipped = choose(correct)
+    value = _corrected_accuracy(correct, np.random.default_rng(seed))
+    expected = ExpectedAccuracy(value, exact_interval(value, len(labels)), len(labels))
+    return Comparison(shipped, _why(shipped, correct), candidates, expected)
+
+
+def unjudged(classes: np.ndarray, held_out: np.ndarray) -> str | None:
+    """Make the warning about classes that have no held-out sample.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (n_classes,)
+        Class labels.
+    held_out : ndarray of shape (n_held_out,), int
+        Codes of the held-out samples.
+
+    Returns
+    -------
+    warning : str or None
+        None if there is no such class, or if nothing was held out at all.
+    """
+    names = np.delete(classes, np.unique(held_out)).tolist()
+    if len(held_out) == 0 or not names:
+        return None
+    listed = ", ".join(map(repr, names[:5])) + (" and others" if len(names) > 5 else "")
+    return (
+        f"No trusted sample of class {listed} could be held out: the expected accuracy says "
+        "nothing about it. Verify more of its samples, at least three."
+    )
+
+
+def favourite(candidates: Iterable[str]) -> str:
+    """Return the candidate that is shipped unless another one is clearly better."""
+    return next(name for name in FAVOURITES if name in candidates)
+
+
+def choose(correct: dict[str, np.ndarray]) -> str:
+    """Return the candidate to ship, by the held-out samples that each predicts correctly."""
+    default = favourite(correct)
+    best = max(correct, key=lambda name: correct[name].mean())
+    lead = correct[best].astype(float) - correct[default]
+    return best if lead.sum() > LEAD * np.sqrt((lead**2).sum()) else default
+
+
+def _corrected_accuracy(correct: dict[str, np.ndarray], rng: np.random.Generator) -> float:
+    """Estimate the accuracy of the chosen candidate on samples that were not used to choose it.
+
+    I. Tsamardinos, E. Greasidou, G. Borboudakis, "Bootstrapping the out-of-sample predictions for
+    efficient and accurate cross-validation", Machine Learning 107 (2018).
+    """
+    n = len(correct[favourite(correct)])
+    values = []
+    for _ in range(ACCURACY_BOOTSTRAPS):
+        drawn = rng.integers(n, size=n)
+        others = np.setdiff1d(np.arange(n), drawn)
+        if len(others):
+            chosen = choose({name: hits[drawn] for name, hits in correct.items()})
+            values.append(correct[chosen][others].mean())
+    return float(np.mean(values)) if values else float(correct[choose(correct)].mean())
+
+
+def exact_interval(share: float, n: int) -> tuple[float, float]:
+    """Compute the exact (Clopper-Pearson) 95 % interval of a share measured on `n` samples.
+
+    Other intervals are too narrow near 1, where accuracies are.
+
+    Examples
+    --------
+    >>> from pudistill.distillation.comparison import exact_interval
+    >>> [round(end, 3) for end in exact_interval(0.9, 100)]
+    [0.824, 0.951]
+    """
+    right, wrong, tail = share * n, (1 - share) * n, (1 - LEVEL) / 2
+    low = beta.ppf(tail, right, wrong + 1) if right > 0 else 0.0
+    high = beta.ppf(1 - tail, right + 1, wrong) if wrong > 0 else 1.0
+    return float(low), float(high)
+
+
+def _why(shipped: str, correct: dict[str, np.ndarray]) -> str:
+    """Give the reason of the choice: a comparison with the best of the other candidates."""
+    accuracy = {name: hits.mean() for name, hits in correct.items()}
+    others = {
+        name: value
+        for name, value in accuracy.items()
+        if name != shipped and not {name, shipped} <= set(FAVOURITES)
+    }
+    if not others:
+        return f"There was nothing to compare {DESCRIPTIONS[shipped]} with."
+    best = max(others, key=lambda name: others[name])
+    sentence = (
+        f"{DESCRIPTIONS[shipped]} got {accuracy[shipped]:.1%} of the held-out trusted samples "
+        f"right, {DESCRIPTIONS[best]} {others[best]:.1%}"
+    )
+    sentence = sentence[0].upper() + sentence[1:]
+    if others[best] > accuracy[shipped]:
+        return f"{sentence}, which is too small a lead to be more than chance."
+    if others[best] == accuracy[shipped]:
+        return f"{sentence}: no difference."
+    return f"{sentence}."

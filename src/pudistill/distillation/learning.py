@@ -1,0 +1,71 @@
+"""The student, by the way that suits its learner; and the original labels of trusted samples."""
+
+import numpy as np
+
+from pudistill.distillation.network_student import learn_by_likelihood
+from pudistill.distillation.problem import Problem
+from pudistill.distillation.rounds import learn_in_rounds
+from pudistill.distillation.student import StudentFit, TransitionEstimator
+from pudistill.distillation.transition import Originals, fit_transition_matrix, known_originals
+from pudistill.distillation.views import View
+from pudistill.labels.checks import Labels
+from pudistill.labels.pseudo_labels import bayes_rule, likelihood
+from pudistill.learners.capabilities import continues_training
+from pudistill.utils.arrays import rowwise, take_rows
+
+
+def learn(
+    problem: Problem,
+    views: list[View],
+    guesses: list[np.ndarray],
+    *,
+    transition_matrix: np.ndarray | None = None,
+    originals: Originals | None = None,
+) -> StudentFit:
+    """Train a student on all samples, with their given and verified labels.
+
+    Parameters
+    ----------
+    problem : Problem
+        Samples and learner.
+    views : list of View
+        The labels; and the same with some trusted samples held out, on which students trained in
+        the same way are calibrated and judged.
+    guesses : list of ndarray of shape (n_samples, n_classes)
+        For each view a first, calibrated guess that has read no noisy label.
+    transition_matrix : ndarray of shape (n_classes, n_classes), default=None
+        `T`, if it is known; estimated by default.
+    originals : Originals, default=None
+        Labels that trusted samples had before they were verified.
+
+    Returns
+    -------
+    student_fit : StudentFit
+        The student of the first view.
+    """
+    transition = TransitionEstimator(transition_matrix, originals)
+    if continues_training(problem.student):
+        return learn_by_likelihood(problem, views, guesses, transition)
+    return learn_in_rounds(problem, views, guesses, transition)
+
+
+def find_originals(
+    labels: Labels, view: View, guess: np.ndarray
+) -> tuple[Originals | None, str | None]:
+    """Call `known_originals` with the noise rate that the first guess implies."""
+    rows = np.flatnonzero(labels.trusted)
+    given = view.given[view.labelled]
+    rate = 0.0
+    if len(given):
+        proba = take_rows(guess, view.labelled)
+        T = fit_transition_matrix(proba, given)
+        right = rowwise(lambda p, codes: _given_label_proba(T, p, codes), proba, given)
+        rate = float(1 - right.mean())
+    return known_originals(
+        labels.verified[rows], labels.given[rows], rate, from_mask=labels.from_mask
+    )
+
+
+def _given_label_proba(T: np.ndarray, proba: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """Compute the posterior probability that each given label is right."""
+    return bayes_rule(proba, likelihood(T, given))[np.arange(len(given)), given]

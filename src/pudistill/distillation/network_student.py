@@ -1,0 +1,96 @@
+"""A network as the student, trained on the likelihood of the given labels."""
+
+from typing import Any
+
+import numpy as np
+
+from pudistill.distillation.problem import Problem
+from pudistill.distillation.student import (
+    StudentCalibration,
+    StudentFit,
+    TransitionEstimator,
+    posterior_labels,
+)
+from pudistill.distillation.views import View, held_out_proba, held_out_truth
+from pudistill.labels.checks import MISSING
+from pudistill.labels.pseudo_labels import likelihood
+from pudistill.learners.tasks import Training, train, train_all
+from pudistill.utils.arrays import rowwise
+from pudistill.utils.progress import stage
+
+
+def learn_by_likelihood(
+    problem: Problem,
+    views: list[View],
+    guesses: list[np.ndarray],
+    transition: TransitionEstimator,
+) -> StudentFit:
+    """Train a network on the likelihood of the labels; its posterior labels change every batch."""
+    whole, truth = views[0], held_out_truth(views, problem.n_classes)
+
+    def training(view: View, T: np.ndarray) -> Training:
+        return likelihood_training(problem.student, problem.X, view, T, problem.seed)
+
+    # 1. The transition matrix under the first guess.
+    T = transition.estimate(whole, guesses[0])
+    # 2. Two networks that each read no given label of one half of the noisy samples, and one for
+    # each view that holds samples out.
+    half = np.random.default_rng(problem.seed).integers(2, size=len(whole.given))
+    hidden = [np.flatnonzero((half == n) & (whole.verified == MISSING)) for n in range(2)]
+    network_views = [*(whole.holding_out(rows, None) for rows in hidden), *views[1:]]
+    with stage("student", len(network_views) + 1) as advance:
+        predictions = []
+        tasks = (training(view, T) for view in network_views)
+        for network in train_all(tasks, problem.n_jobs):
+            predictions.append(problem.predict_proba(network))
+            advance(1)
+        # 3. Predict each sample by the network that has not read its given label.
+        blind = rowwise(lambda n, *p: np.where(n[:, None] == 0, *p), half, *predictions[:2])
+        # 4. Calibrate on held-out samples, and mix with the first guess.
+        held_out, calibration = (
+            held_out_proba([blind, *predictions[2:]], views),
+            StudentCalibration(),
+        )
+        if len(truth):
+            calibration = StudentCalibration.fit(held_out, held_out_proba(guesses, views), truth)
+        proba = calibration.mix(blind, guesses[0])
+        # 5. Train the final network with the transition matrix under these predictions.
+        T = transition.estimate(whole, proba, T)
+        student = train(training(whole, T))
+        advance(1)
+    return StudentFit(
+        student=student,
+        proba=proba,
+        targets=posterior_labels(proba, T, whole),
+        transition_matrix=T,
+        calibration=calibration,
+        n_rounds=1,
+        held_out=calibration.temperature.apply(held_out),
+    )
+
+
+def likelihood_training(estimator: Any, X: Any, view: View, T: np.ndarray, seed: int) -> Training:
+    """Describe the training of a network on the likelihood of each label given the true class.
+
+    Parameters
+    ----------
+    estimator : network
+        As `TorchClassifier`.
+    X : samples of shape (n_samples, ...)
+        Samples.
+    view : View
+        Their labels; all classes are equally likely for the samples that it holds out.
+    T : ndarray of shape (n_classes, n_classes)
+        Transition matrix.
+    seed : int
+        Decides the training.
+
+    Returns
+    -------
+    training : Training
+        The task for `train`.
+    """
+    known = rowwise(lambda *labels: likelihood(T, *labels), view.given, view.verified)
+    known[view.held_out] = 1.0
+    params = {"loss": "likelihood", "mixup": 0.0}
+    return Training(estimator, X, known, role="noise_aware", seed=seed, params=params)

@@ -1,0 +1,248 @@
+"""Estimate of the noise in the given labels: the transition matrix, with intervals.
+
+The estimate maximises the likelihood of the given labels under *calibrated* predictions of the true
+ones. Unlike counting in the augmented clean set it needs no sample whose class is certain, so a
+clean set that holds the easy samples, and not the same share of each class, does not bias it. Where
+trusted samples still have the labels that they were given, these count too: they are unbiased
+under any noise.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pudistill.distillation.transition import (
+    SYSTEMATIC_ERROR,
+    Originals,
+    combine,
+    fit_transition_matrix,
+)
+from pudistill.learners.calibration import Temperature
+from pudistill.utils.arrays import rowwise
+
+NOISE_BOOTSTRAPS = 200
+
+
+# Rows that a bootstrap draws; the spread is scaled to all of them.
+BOOTSTRAP_ROWS = 4000
+
+
+BOOTSTRAP_STEPS = 15
+
+
+MIN_CLASS_SIZE = 10
+
+
+QUANTILES = (0.025, 0.975)
+
+
+@dataclass(frozen=True)
+class NoiseEstimate:
+    """An estimate of the noise in the given labels of the samples that are not trusted.
+
+    Attributes
+    ----------
+    classes : ndarray of shape (n_classes,)
+        Class labels; rows and columns below are in this order.
+    transition_matrix : ndarray of shape (n_classes, n_classes)
+        `T[c, j] = P(given = j | true = c)`; rows sum to 1.
+    transition_interval : ndarray of shape (2, n_classes, n_classes)
+        Lower and upper ends of its 95 % intervals.
+    rate : float in [0, 1]
+        Share of wrong labels; NaN if there are no given labels.
+    rate_interval : tuple of two floats
+        Its 95 % interval.
+    class_rate : ndarray of shape (n_classes,)
+        Share of each true class whose label is wrong.
+    class_rate_interval : ndarray of shape (n_classes, 2)
+        Their 95 % intervals.
+    class_prior : ndarray of shape (n_classes,)
+        Share of the samples in each true class.
+    sources : dict of str to float
+        Weights of the two sources, "trusted originals" and "model of the given labels".
+    warnings : list of str
+        Reasons to doubt the estimate.
+    """
+
+    classes: np.ndarray
+    transition_matrix: np.ndarray
+    transition_interval: np.ndarray
+    rate: float
+    rate_interval: tuple[float, float]
+    class_rate: np.ndarray
+    class_rate_interval: np.ndarray
+    class_prior: np.ndarray
+    sources: dict[str, float]
+    warnings: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the estimate as a dictionary for JSON, without the class labels."""
+        values = {name: value for name, value in vars(self).items() if name != "classes"}
+        return {
+            name: value.tolist() if isinstance(value, np.ndarray) else value
+            for name, value in values.items()
+        }
+
+
+def systematic_error(draws: np.ndarray, T: np.ndarray, originals: Originals | None) -> float:
+    """Estimate the systematic error of the estimate from the noisy samples.
+
+    Parameters
+    ----------
+    draws : ndarray of shape (n_draws, n_classes, n_classes)
+        Bootstrap of the estimate.
+    T : ndarray of shape (n_classes, n_classes)
+        The estimate.
+    originals : Originals or None
+        Certain pairs of true and given label.
+
+    Returns
+    -------
+    error : float
+        Two standard deviations of a rate: `SYSTEMATIC_ERROR`, or more if the estimate differs from
+        the originals by more than two standard errors of the difference.
+    """
+    if originals is None:
+        return SYSTEMATIC_ERROR
+    n = len(originals.given)
+    shares = np.bincount(originals.verified, minlength=len(T)) / n
+    right = np.diag(T)
+    difference = (originals.given == originals.verified).mean() - right @ shares
+    variance = (right * (1 - right)) @ shares / n
+    variance += (np.diagonal(draws, axis1=1, axis2=2) @ shares).var()
+    return float(max(SYSTEMATIC_ERROR, 2 * np.sqrt(max(difference**2 - 4 * variance, 0))))
+
+
+def estimate_noise(
+    classes: np.ndarray,
+    proba: np.ndarray,
+    given: np.ndarray,
+    originals: Originals | None,
+    temperature: Temperature,
+    *,
+    notes: Sequence[str] = (),
+    seed: int,
+) -> NoiseEstimate:
+    """Estimate the noise, with 95 % intervals.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (n_classes,)
+        Class labels.
+    proba : ndarray of shape (n_noisy, n_classes)
+        Calibrated predictions for the noisy samples that have a given label.
+    given : ndarray of shape (n_noisy,), int
+        Their given labels.
+    originals : Originals or None
+        Trusted samples whose given label is known.
+    temperature : Temperature
+        Calibration of `proba`; its standard error widens the intervals.
+    notes : sequence of str
+        Warnings that the estimate shall begin with.
+    seed : int
+        Decides the bootstrap.
+
+    Returns
+    -------
+    estimate : NoiseEstimate
+        The estimate.
+    """
+    rng, n, n_classes = np.random.default_rng(seed), len(given), len(classes)
+    # 1. Estimate from the noisy samples, and its bootstrap.
+    model_T = fit_transition_matrix(proba, given)
+    draws = _bootstrap(model_T, proba, given, temperature, rng)
+    spread = draws.std(axis=0) if n else np.ones_like(model_T)
+    # 2. Widen the bootstrap by the error that calibration leaves.
+    systematic = systematic_error(draws, model_T, originals)
+    draws = _with_systematic_error(draws, model_T, systematic, rng)
+    # 3. Combine with the originals, which are drawn again for each bootstrap.
+    T, share = combine(model_T, spread, originals, systematic)
+    draws = np.array(
+        [combine(draw, spread, _resampled(originals, rng), systematic)[0] for draw in draws]
+    )
+    # 4. Rates of wrong labels: of each class, and of all samples by the shares of the classes.
+    posterior = rowwise(lambda p, codes: _class_posterior(T, p, codes), proba, given)
+    prior = posterior.mean(axis=0) if n else np.full(n_classes, 1 / n_classes)
+    class_rate, class_rate_draws = 1 - np.diagonal(T), 1 - np.diagonal(draws, axis1=1, axis2=2)
+    rate = float(class_rate @ prior)
+    low, high = np.quantile(class_rate_draws @ prior, QUANTILES)
+    if n == 0 and originals is None:
+        rate, low, high = np.nan, 0.0, 1.0
+    return NoiseEstimate(
+        classes=classes,
+        transition_matrix=T,
+        transition_interval=np.quantile(draws, QUANTILES, axis=0),
+        rate=rate,
+        rate_interval=(float(np.fmin(low, rate)), float(np.fmax(high, rate))),
+        class_rate=class_rate,
+        class_rate_interval=np.quantile(class_rate_draws, QUANTILES, axis=0).T,
+        class_prior=prior,
+        sources={"trusted originals": share, "model of the given labels": 1 - share},
+        warnings=[*notes, *_thin_classes(classes, prior * n)],
+    )
+
+
+def _bootstrap(
+    T: np.ndarray,
+    proba: np.ndarray,
+    given: np.ndarray,
+    temperature: Temperature,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Fit `T` to bootstrap samples whose calibration varies, too: (n_draws, n_classes, n_classes).
+
+    Without any sample the only draw is `T` itself.
+    """
+    size = min(len(given), BOOTSTRAP_ROWS)
+    draws = []
+    for _ in range(NOISE_BOOTSTRAPS if len(given) else 0):
+        rows = rng.integers(len(given), size=size)
+        p = temperature.residual(rng).apply(proba[rows])
+        draws.append(
+            fit_transition_matrix(p, given[rows], start=T, max_iter=BOOTSTRAP_STEPS, tol=1e-3)
+        )
+    samples = np.array(draws) if draws else T[None]
+    centre = samples.mean(axis=0)
+    # Fewer rows than there are scatter more. The draws are centred on the estimate itself.
+    return T + (samples - centre) * np.sqrt(size / max(len(given), 1))
+
+
+def _with_systematic_error(
+    samples: np.ndarray, T: np.ndarray, systematic: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Add a random systematic error to draws of a matrix; rows sum to 1."""
+    diagonal = np.eye(len(T), dtype=bool)
+    error = rng.normal(0, systematic / 2, samples.shape)
+    # Overconfident predictions are so for all classes: errors of their rates do not cancel out.
+    error = np.where(diagonal, error[:, :1, :1], error)
+    moved = np.clip(samples + error * 2 * np.sqrt(T * (1 - T)), 1e-12, 1)
+    right = np.where(diagonal, moved, 0)
+    wrong = moved - right
+    rate = 1 - right.sum(axis=2, keepdims=True)
+    return right + rate * wrong / wrong.sum(axis=2, keepdims=True)
+
+
+def _class_posterior(T: np.ndarray, proba: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """Compute the probabilities of the true classes given predictions and given labels."""
+    joint = proba * T[:, given].T
+    return joint / (joint.sum(axis=1, keepdims=True) + 1e-300)
+
+
+def _resampled(originals: Originals | None, rng: np.random.Generator) -> Originals | None:
+    """Draw a bootstrap sample of the originals."""
+    if originals is None:
+        return None
+    rows = rng.integers(len(originals.given), size=len(originals.given))
+    return Originals(originals.verified[rows], originals.given[rows])
+
+
+def _thin_classes(classes: np.ndarray, sizes: np.ndarray) -> list[str]:
+    """Warn of classes with too few noisy samples."""
+    return [
+        f"Only about {size:.0f} of the samples that are not trusted seem to be of class {name}: "
+        "too few to estimate how noisy its labels are."
+        for name, size in zip(classes.tolist(), sizes, strict=True)
+        if size < MIN_CLASS_SIZE
+    ]

@@ -1,0 +1,353 @@
+"""Models that read no noisy label, and the first guess: their calibrated mixture."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from joblib import delayed
+from sklearn.utils.validation import _num_samples
+
+from pudistill.distillation.paper import average_proba, train_teachers
+from pudistill.distillation.problem import Problem
+from pudistill.distillation.views import View, held_out_rows, held_out_truth, whole_view
+from pudistill.labels.checks import MISSING
+from pudistill.labels.pseudo_labels import one_hot
+from pudistill.learners.cache import cached
+from pudistill.learners.calibration import Temperature, mixture_weights
+from pudistill.learners.capabilities import continues_training
+from pudistill.learners.parallel import in_order, rows_in_order
+from pudistill.learners.scoring import predict_proba
+from pudistill.learners.tasks import Training, train
+from pudistill.utils.arrays import compute_in_blocks
+from pudistill.utils.progress import stage
+
+# Predictions with a smaller weight are left out of a mixture.
+SMALLEST_WEIGHT = 0.05
+
+
+# Self-training takes predictions from this probability on for labels, at most this often: the
+# defaults of scikit-learn's SelfTrainingClassifier.
+CONFIDENT, SELF_TRAININGS = 0.75, 10
+
+
+# The model that stands in for another one where the filter found no sample.
+REPLACEMENTS = {"teacher": "trusted_only", "self_trained_teacher": "self_trained"}
+
+
+class NoiseFreeModels(NamedTuple):
+    """Models that have read no noisy label, and their predictions for the held-out samples.
+
+    Attributes
+    ----------
+    models : dict of str to list of fitted estimators
+        ``trusted_only``, trained on the trusted samples; ``teacher``, one or several, trained on
+        the augmented clean set unless the filter found nothing; and, except for networks,
+        ``self_trained`` and ``self_trained_teacher``, which start from either and go on with their
+        own confident predictions.
+    held_out : dict of str to ndarray of shape (n_held_out, n_classes)
+        Their predictions for the samples that the view holds out, not calibrated.
+    """
+
+    models: dict[str, list]
+    held_out: dict[str, np.ndarray]
+
+    def members(self, name: str) -> list:
+        """List the models of that name, or those that stand in for them."""
+        return self.models[self._present(name)]
+
+    def held_out_proba(self, name: str) -> np.ndarray:
+        """Return the predictions of `members` for the held-out samples."""
+        return self.held_out[self._present(name)]
+
+    def _present(self, name: str) -> str:
+        return name if name in self.models else REPLACEMENTS[name]
+
+
+def train_noise_free_models(
+    X: Any,
+    verified: np.ndarray,
+    clean_labels: np.ndarray,
+    held_out: np.ndarray,
+    n_classes: int,
+    teacher: Any,
+    student: Any,
+    *,
+    n_teachers: int | str,
+    seed: int,
+) -> NoiseFreeModels:
+    """Train all models that read no noisy label; see `NoiseFreeModels`.
+
+    The arguments are not bound in a `Problem`: they are the key under which the result is cached.
+
+    Parameters
+    ----------
+    X : samples of shape (n_samples, ...)
+        Samples.
+    verified : ndarray of shape (n_samples,), int
+        Codes of the trusted samples, -1 elsewhere.
+    clean_labels : ndarray of shape (n_samples,), int
+        The augmented clean set.
+    held_out : ndarray, int
+        Rows to predict.
+    n_classes : int
+        Number of classes.
+    teacher, student : classifier
+        Template of the teachers; template of all others.
+    n_teachers : int or "auto"
+        Number of teachers, each trained on the whole clean set; "auto": one.
+    seed : int
+        As for `train_teachers`.
+
+    Returns
+    -------
+    noise_free : NoiseFreeModels
+        The models and their predictions.
+    """
+    # 1. A model of the trusted samples alone.
+    trusted_only = train_on_labels(student, X, verified, n_classes, seed)
+    models = {"trusted_only": [trusted_only]}
+    # 2. Teachers (lines 11-12), on all of the clean set, with weights instead of balanced subsets.
+    found_more = (clean_labels != MISSING).sum() > (verified != MISSING).sum()
+    if found_more:
+        models["teacher"] = train_teachers(
+            teacher,
+            X,
+            clean_labels,
+            n_classes,
+            n_teachers=1 if n_teachers == "auto" else n_teachers,
+            sample_weight=_trusted_class_weights(verified, clean_labels, n_classes),
+            seed=seed,
+        )
+    # 3. Self-training from both sets. Networks take too long to train again and again.
+    if not continues_training(student):
+        learned = self_train(student, X, verified, n_classes, first=trusted_only, seed=seed)
+        models["self_trained"] = [learned]
+        if found_more:
+            learned = self_train(student, X, clean_labels, n_classes, seed=seed)
+            models["self_trained_teacher"] = [learned]
+    # 4. Their predictions for the held-out samples, on which the first guess is fitted.
+    proba = {
+        name: average_proba(members, X, n_classes, held_out) for name, members in models.items()
+    }
+    return NoiseFreeModels(models, proba)
+
+
+def train_on_labels(estimator: Any, X: Any, labels: np.ndarray, n_classes: int, seed: int) -> Any:
+    """Train a student on the samples that have a label; -1 means that a sample has none."""
+    rows = np.flatnonzero(labels != MISSING)
+    targets = one_hot(labels[rows], n_classes)
+    subset = None if len(rows) == _num_samples(X) else rows
+    return train(Training(estimator, X, targets, rows=subset, role="student", seed=seed))
+
+
+def self_train(
+    estimator: Any, X: Any, labels: np.ndarray, n_classes: int, *, first: Any = None, seed: int
+) -> Any:
+    """Train on labels, then on confident predictions too, until no new ones are confident.
+
+    scikit-learn's ``SelfTrainingClassifier`` does the same, but takes no data frames and no
+    classifiers without ``predict_proba``.
+
+    Parameters
+    ----------
+    estimator : classifier
+        The learner.
+    X : samples of shape (n_samples, ...)
+        Samples.
+    labels : ndarray of shape (n_samples,), int
+        Labels to begin with, -1 for none.
+    n_classes : int
+        Number of classes.
+    first : fitted estimator, default=None
+        A model already trained on those labels; None: train one.
+    seed : int
+        Decides the training.
+
+    Returns
+    -------
+    model : fitted estimator
+        The last model.
+    """
+    labels, model = labels.copy(), first
+    for n in range(SELF_TRAININGS):
+        if n > 0 or model is None:
+            model = train_on_labels(estimator, X, labels, n_classes, seed)
+        rest = np.flatnonzero(labels == MISSING)
+        proba = predict_proba(model, X, n_classes, rest)
+        sure = proba.max(axis=1, initial=0) >= CONFIDENT
+        if not sure.any():
+            break
+        labels[rest[sure]] = proba.argmax(axis=1)[sure]
+    return model
+
+
+def _trusted_class_weights(
+    verified: np.ndarray, clean_labels: np.ndarray, n_classes: int
+) -> np.ndarray:
+    """Weight the clean set so that its class frequencies are those of the trusted samples.
+
+    The filter finds many samples of some classes and none of others.
+    """
+    known = clean_labels != MISSING
+    found = np.bincount(clean_labels[known], minlength=n_classes)
+    trusted = np.bincount(verified[verified != MISSING], minlength=n_classes)
+    weight = trusted / np.maximum(found, 1) * found.sum() / trusted.sum()
+    return np.where(known, weight[clean_labels], 0.0)
+
+
+@dataclass(frozen=True)
+class FirstGuess:
+    """Calibrated mixture of the noise-free models, fitted on held-out trusted samples.
+
+    Attributes
+    ----------
+    temperatures : dict of str to Temperature
+        Calibration of each kind of model.
+    weights : dict of str to float
+        Weights of the kinds, which sum to 1; 0 for those that are left out.
+    """
+
+    temperatures: dict[str, Temperature]
+    weights: dict[str, float]
+
+    @classmethod
+    def fit(cls, proba: dict[str, np.ndarray], known: np.ndarray) -> "FirstGuess":
+        """Fit on predictions of shape (n_held_out, n_classes); see `Temperature.fit`."""
+        temperatures = {name: Temperature.fit(raw, known) for name, raw in proba.items()}
+        calibrated = [temperatures[name].apply(raw) for name, raw in proba.items()]
+        weights = drop_small(mixture_weights(calibrated, known)).tolist()
+        return cls(temperatures, dict(zip(proba, weights, strict=True)))
+
+    def predict_proba(self, noise_free: NoiseFreeModels, X: Any, n_classes: int) -> np.ndarray:
+        """Predict probabilities of shape (n_samples, n_classes)."""
+
+        def block_proba(block: slice) -> np.ndarray:
+            rows = np.arange(block.start, block.stop)
+            proba = {
+                name: average_proba(noise_free.members(name), X, n_classes, rows)
+                for name, weight in self.weights.items()
+                if weight > 0
+            }
+            return self.mix(proba)
+
+        return compute_in_blocks(block_proba, _num_samples(X))
+
+    def mix(self, proba: dict[str, np.ndarray]) -> np.ndarray:
+        """Calibrate and mix predictions of the models that have a weight."""
+        parts = [
+            self.weights[name] * self.temperatures[name].apply(raw) for name, raw in proba.items()
+        ]
+        return np.sum(parts, axis=0)
+
+    def members(self, noise_free: NoiseFreeModels) -> list[tuple[Any, float, Temperature]]:
+        """List the models, each with its weight and its calibration."""
+        return [
+            (model, weight / len(noise_free.members(name)), self.temperatures[name])
+            for name, weight in self.weights.items()
+            for model in noise_free.members(name)
+        ]
+
+
+def drop_small(weights: np.ndarray) -> np.ndarray:
+    """Set small weights to 0; the others sum to 1 again."""
+    large = np.where(weights < SMALLEST_WEIGHT, 0.0, weights)
+    return large / large.sum()
+
+
+@dataclass(frozen=True)
+class NoiseFreeStage:
+    """All results that no noisy label was read for, with and without held-out samples.
+
+    Attributes
+    ----------
+    views : list of View
+        The whole data first, then a view per held-out fold.
+    models : list of NoiseFreeModels
+        Models of each view.
+    first_guess : FirstGuess
+        Their mixture, fitted on the held-out samples of all views.
+    guesses : list of ndarray of shape (n_samples, n_classes)
+        First guess of all samples, for each view.
+    """
+
+    views: list[View]
+    models: list[NoiseFreeModels]
+    first_guess: FirstGuess
+    guesses: list[np.ndarray]
+
+
+def collect_held_out(models: list[NoiseFreeModels], name: str) -> np.ndarray:
+    """Collect the predictions of one kind of model for the held-out samples of all views."""
+    return np.concatenate([trained.held_out_proba(name) for trained in models])
+
+
+def run_noise_free_stage(
+    problem: Problem,
+    clean_labels: np.ndarray,
+    team_labels: np.ndarray,
+    folds: np.ndarray,
+    *,
+    teacher: Any,
+    n_teachers: int | str,
+    compare: bool,
+) -> NoiseFreeStage:
+    """Train the noise-free models of the whole data and of each view that holds a fold out.
+
+    Parameters
+    ----------
+    problem : Problem
+        Samples, labels and learner; no given label of a noisy sample is read.
+    clean_labels : ndarray of shape (n_samples,), int
+        The augmented clean set.
+    team_labels : ndarray of shape (n_folds, n_samples), int
+        The augmented clean sets found without each fold of the trusted samples.
+    folds : ndarray of shape (n_samples,), int
+        Fold of each trusted sample; -1 for all others.
+    teacher : classifier
+        Template of the teachers.
+    n_teachers : int or "auto"
+        Number of teachers.
+    compare : bool
+        Whether to hold trusted samples out. Without, models weigh the same in the first guess and
+        are not calibrated.
+
+    Returns
+    -------
+    noise_free : NoiseFreeStage
+        Views, models and first guess.
+    """
+    X, n_classes = problem.X, problem.n_classes
+    # 1. Views: everything, and everything without a fold. Networks take long enough to train for
+    # one fold. Given labels of held-out samples are not read before they are known to be originals.
+    at_most = 1 if continues_training(problem.student) else None
+    held_out = held_out_rows(folds, at_most=at_most) if compare else []
+    whole = whole_view(problem.labels)
+    views = [whole, *(whole.holding_out(rows, None) for rows in held_out)]
+    # 2. Noise-free models of each view.
+    train_models = cached(train_noise_free_models)
+    with stage("noise-free models", len(views)) as advance:
+        tasks = (
+            delayed(train_models)(
+                X,
+                view.verified,
+                clean,
+                view.held_out,
+                n_classes,
+                teacher,
+                problem.student,
+                n_teachers=n_teachers,
+                seed=problem.seed,
+            )
+            for view, clean in zip(views, [clean_labels, *team_labels], strict=False)
+        )
+        models = []
+        for trained in in_order(tasks, problem.n_jobs):
+            models.append(trained)
+            advance(1)
+    # 3. The first guess: their calibrated mixture that makes the held-out labels likeliest.
+    judged = {name: collect_held_out(models, name) for name in models[0].models}
+    first_guess = FirstGuess.fit(judged, held_out_truth(views, n_classes))
+    # 4. What it predicts for all samples, in each view.
+    predicting = [delayed(first_guess.predict_proba)(trained, X, n_classes) for trained in models]
+    guesses = list(rows_in_order(predicting, problem.n_jobs, problem.shape))
+    return NoiseFreeStage(views, models, first_guess, guesses)

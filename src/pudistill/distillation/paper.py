@@ -1,0 +1,134 @@
+"""Knowledge distillation: lines 11-14 of Algorithm 1 (paper, section III-B)."""
+
+from typing import Any
+
+import numpy as np
+
+from pudistill.labels.pseudo_labels import one_hot
+from pudistill.learners.capabilities import continues_training
+from pudistill.learners.scoring import predict_proba
+from pudistill.learners.tasks import Training, train, train_all
+from pudistill.utils.arrays import rowwise
+from pudistill.utils.progress import stage
+
+N_TEACHERS_UNBALANCED = 5
+# `P` is unbalanced if its largest class outnumbers the smallest one by more than this factor. Up to
+# it, balanced subsets would be nearly all of `P`, and five teachers nearly the same.
+BALANCE_TOLERANCE = 1.1
+
+
+def train_teachers(
+    estimator: Any,
+    X: Any,
+    clean_labels: np.ndarray,
+    n_classes: int,
+    *,
+    n_teachers: int | str = "auto",
+    sample_weight: np.ndarray | None = None,
+    n_jobs: int | None = None,
+    seed: int,
+) -> list:
+    """Train teachers on balanced bootstrap subsets of the augmented clean set (lines 11-12).
+
+    Parameters
+    ----------
+    estimator : classifier
+        Template of the teachers. A network draws its subset anew in every epoch, unless its
+        ``balanced_bootstrap`` is set; any other classifier learns a subset drawn once.
+    X : array-like, sparse matrix or data frame of shape (n_samples, ...)
+        Samples.
+    clean_labels : ndarray of shape (n_samples,), int
+        Classes of the samples in `P`, -1 elsewhere.
+    n_classes : int
+        Number of classes.
+    n_teachers : int or "auto", default="auto"
+        `N_t`; "auto": one, on all of `P`, where `P` is balanced (the largest class has at most a
+        tenth more than the smallest), else five.
+    sample_weight : ndarray of shape (n_samples,), default=None
+        Weights. With them, teachers learn from all of `P`, instead of balanced subsets.
+    n_jobs : int, default=None
+        Teachers trained at the same time.
+    seed : int
+        Decides the subsets and the training.
+
+    Returns
+    -------
+    teachers : list of fitted estimators
+        Teachers.
+    """
+    clean = np.flatnonzero(clean_labels >= 0)
+    sizes = np.bincount(clean_labels[clean], minlength=n_classes)
+    balanced = sample_weight is not None or sizes.max() <= BALANCE_TOLERANCE * sizes.min()
+    if n_teachers == "auto":
+        n_teachers = 1 if balanced else N_TEACHERS_UNBALANCED
+
+    def subset(rng: np.random.Generator) -> np.ndarray:
+        if balanced or continues_training(estimator):
+            return clean
+        per_class = (clean[clean_labels[clean] == c] for c in range(n_classes))
+        drawn = [rng.choice(rows, sizes.min(), replace=False) for rows in per_class]
+        return np.sort(np.concatenate(drawn))
+
+    def tasks() -> Any:
+        for n in range(int(n_teachers)):
+            rng = np.random.default_rng([seed, n])
+            rows = subset(rng)
+            yield Training(
+                estimator,
+                X,
+                one_hot(clean_labels[rows], n_classes),
+                rows=rows,
+                role="teacher",
+                seed=int(rng.integers(2**31)),
+                sample_weight=None if sample_weight is None else sample_weight[rows],
+                params={"balanced_bootstrap": not balanced},
+            )
+
+    teachers = []
+    with stage("teachers", int(n_teachers)) as advance:
+        for teacher in train_all(tasks(), n_jobs):
+            teachers.append(teacher)
+            advance(1, detail=f"teacher {len(teachers)} of {n_teachers}")
+    return teachers
+
+
+def average_proba(
+    teachers: list, X: Any, n_classes: int, rows: np.ndarray | None = None
+) -> np.ndarray:
+    """Average the teachers' predictions for `rows` of `X`, all by default.
+
+    Returns
+    -------
+    proba : ndarray of shape (n_rows, n_classes)
+        `f_t` of equation 4.
+    """
+    predicted = [predict_proba(teacher, X, n_classes, rows) for teacher in teachers]
+    return rowwise(lambda *blocks: np.mean(blocks, axis=0), *predicted)
+
+
+def train_student(estimator: Any, X: Any, targets: np.ndarray, *, seed: int) -> Any:
+    """Train the student on all samples with their pseudo-labels (line 14).
+
+    Parameters
+    ----------
+    estimator : classifier
+        Template of the student, which is trained from scratch.
+    X : array-like, sparse matrix or data frame of shape (n_samples, ...)
+        Samples of `D`.
+    targets : ndarray of shape (n_samples, n_classes)
+        Verified labels of trusted samples, pseudo-labels of all others.
+    seed : int
+        Decides the training.
+
+    Returns
+    -------
+    student : fitted estimator
+        The student.
+    """
+    task = Training(estimator, X, targets, role="student", seed=seed)
+    if continues_training(estimator):  # a network reports its own epochs as progress
+        return train(task)
+    with stage("student", 1) as advance:
+        student = train(task)
+        advance(1)
+    return student

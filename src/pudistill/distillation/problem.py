@@ -1,0 +1,49 @@
+"""Samples, labels and learner, bound once for all steps of the method."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import _num_samples
+
+from pudistill.labels.checks import Labels
+from pudistill.learners.scoring import predict_proba
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Samples, labels and learner, which all steps of the method need.
+
+    Attributes
+    ----------
+    X : samples of shape (n_samples, ...)
+        Samples.
+    labels : Labels
+        Given and verified labels.
+    student : classifier
+        Template of the student, and of all other models except the teachers.
+    n_jobs : int or None
+        Models trained at the same time.
+    seed : int
+        Decides everything random.
+    """
+
+    X: Any
+    labels: Labels
+    student: Any
+    n_jobs: int | None
+    seed: int
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return self.labels.n_classes
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape of predictions for all samples: (n_samples, n_classes)."""
+        return _num_samples(self.X), self.n_classes
+
+    def predict_proba(self, model: Any, rows: np.ndarray | None = None) -> np.ndarray:
+        """Predict some `rows` of the samples, all by default."""
+        return predict_proba(model, self.X, self.n_classes, rows)

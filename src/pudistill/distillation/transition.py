@@ -1,0 +1,225 @@
+"""The transition matrix: maximum likelihood, shrinkage, and originals of trusted samples."""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import gammaln
+from scipy.stats import binom
+
+from pudistill.labels.checks import MISSING
+from pudistill.utils.arrays import BLOCK_SIZE, rowwise, take_rows
+
+# Weight of an even prior, in samples: no label is ever impossible.
+SMOOTHING = 1.0
+
+
+# Candidates for the weight of the other rows as a prior of a class's row, in samples.
+STRENGTHS = np.geomspace(0.1, 1e4, 21)
+
+
+# Two standard deviations of the error that calibration leaves, whatever the number of samples:
+# without it a million noisy labels would outweigh the few trusted ones that are certain, and be
+# sure of a rate that is wrong.
+SYSTEMATIC_ERROR = 0.02
+
+
+# Originals that are all right have been overwritten if that is less probable than this, were the
+# rate of wrong labels lower than the other estimate by DOUBT.
+IMPLAUSIBLE, DOUBT = 1e-3, 0.05
+
+
+class Originals(NamedTuple):
+    """Verified labels of trusted samples, and the given labels that they had before, as codes."""
+
+    verified: np.ndarray
+    given: np.ndarray
+
+
+def fit_transition_matrix(
+    proba: np.ndarray,
+    given: np.ndarray,
+    *,
+    start: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
+    max_iter: int = 300,
+    tol: float = 1e-4,
+) -> np.ndarray:
+    r"""Fit the transition matrix by maximum likelihood of the given labels.
+
+    :math:`\sum_i \log \sum_c p(c \mid x_i) \, T_{c, \tilde y_i}` is concave in `T`; expectation-
+    maximisation maximises it.
+
+    Parameters
+    ----------
+    proba : ndarray of shape (n_samples, n_classes)
+        Calibrated predictions of the true classes.
+    given : ndarray of shape (n_samples,), int
+        Given labels, none missing.
+    start : ndarray of shape (n_classes, n_classes), default=None
+        First matrix; by default one whose rows are all uniform.
+    weights : ndarray of shape (n_samples,), default=None
+        Weights of the samples.
+    max_iter, tol : int, float
+        Stop after `max_iter` steps, or when no entry changes by more than `tol`.
+
+    Returns
+    -------
+    transition_matrix : ndarray of shape (n_classes, n_classes)
+        `T[c, j] = P(given = j | true = c)`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill.distillation.transition import fit_transition_matrix
+    >>> proba = np.repeat(np.eye(2), 500, axis=0)  # certain classes: it counts
+    >>> given = np.tile([0, 0, 1, 1, 1], 200)
+    >>> fit_transition_matrix(proba, given).round(1).tolist()
+    [[0.4, 0.6], [0.4, 0.6]]
+    """
+    n_classes = proba.shape[1]
+    T = np.full((n_classes, n_classes), 1 / n_classes) if start is None else start
+    order = np.argsort(given, kind="stable")
+    ends = np.searchsorted(given[order], np.arange(n_classes + 1))
+    proba = weighted = take_rows(proba, order)
+    if weights is not None:
+        weighted = rowwise(lambda p, w: p * w[:, None], proba, weights[order])
+    parts = [[side[ends[j] : ends[j + 1]] for side in (proba, weighted)] for j in range(n_classes)]
+    for _ in range(max_iter):
+        previous = T
+        counts = np.empty_like(T)
+        for j, (p, w) in enumerate(parts):
+            evidence = p @ T[:, j] + 1e-300
+            counts[:, j] = T[:, j] * (w.T @ (1 / evidence))
+        T = smoothed(counts)
+        if np.abs(T - previous).max() < tol:
+            break
+    return T
+
+
+def smoothed(counts: np.ndarray) -> np.ndarray:
+    """Turn counts into a transition matrix whose rows are shrunk towards each other.
+
+    The wrong labels of a class are shrunk towards those of all classes, and its rate of right ones
+    towards the mean rate, as strongly as makes the counts likeliest (empirical Bayes with Dirichlet
+    priors). So symmetric noise is estimated from all rows together, and a flip that only one class
+    has stays as it is.
+
+    Parameters
+    ----------
+    counts : ndarray of shape (n_classes, n_classes)
+        Samples of each true class by given label; fractions where classes are uncertain.
+
+    Returns
+    -------
+    transition_matrix : ndarray of shape (n_classes, n_classes)
+        Rows that sum to 1; no entry is 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill.distillation.transition import smoothed
+    >>> smoothed(np.array([[70, 17, 13], [15, 68, 17], [13, 15, 72]])).round(2).tolist()
+    [[0.7, 0.16, 0.15], [0.15, 0.7, 0.16], [0.14, 0.16, 0.7]]
+    """
+    n_classes = len(counts)
+    counts = counts + SMOOTHING / n_classes**2
+    right = np.diag(counts)
+    wrong = counts - np.diag(right)
+    # 1. Rate of right labels of each class, shrunk towards the mean rate.
+    pairs = np.column_stack([right, wrong.sum(axis=1)])
+    rates = _shrink(pairs, np.tile(pairs.sum(axis=0), (n_classes, 1)))[:, 0]
+    # 2. Distribution of its wrong labels over the other classes, shrunk towards the common one.
+    others = 1 - np.eye(n_classes)
+    kinds = others if n_classes == 2 else _shrink(wrong, others * wrong.sum(axis=0))
+    return np.diag(rates) + (1 - rates)[:, None] * kinds
+
+
+def _shrink(counts: np.ndarray, common: np.ndarray) -> np.ndarray:
+    """Mix rows of counts with a common distribution, as strongly as is likeliest; zeros stay."""
+    base = common / common.sum(axis=1, keepdims=True)
+    n = counts.sum(axis=1)
+    strengths = STRENGTHS[:, None]
+    evidence = (gammaln(strengths) - gammaln(strengths + n)).sum(axis=1)
+    # All strengths at once: a bootstrap asks thousands of times, mostly of a few classes.
+    shares, counted = base[base > 0], counts[base > 0]
+    for start in range(0, len(shares), BLOCK_SIZE):
+        block = slice(start, start + BLOCK_SIZE)
+        prior = strengths * shares[block]
+        evidence += (gammaln(prior + counted[block]) - gammaln(prior)).sum(axis=1)
+    strength = STRENGTHS[evidence.argmax()]
+    return (counts + strength * base) / (n + strength)[:, None]
+
+
+def known_originals(
+    verified: np.ndarray, given: np.ndarray, rate: float, *, from_mask: bool
+) -> tuple[Originals | None, str | None]:
+    """Find the labels that trusted samples had before, unless they have been overwritten.
+
+    Parameters
+    ----------
+    verified, given : ndarray of shape (n_trusted,), int
+        Codes of the trusted samples.
+    rate : float
+        Share of wrong labels among the noisy samples, as estimated.
+    from_mask : bool
+        Whether a mask marked the given labels as right: then earlier labels are unknown.
+
+    Returns
+    -------
+    originals : Originals or None
+        None if they are unknown.
+    warning : str or None
+        Message for the user, if they have been overwritten.
+    """
+    has_label = given != MISSING
+    if from_mask or not has_label.any():
+        return None, None
+    originals = Originals(verified[has_label], given[has_label])
+    n_wrong = int((originals.verified != originals.given).sum())
+    n = len(originals.verified)
+    if n_wrong == 0 and binom.cdf(0, n, max(0.0, rate - DOUBT)) < IMPLAUSIBLE:
+        return None, (
+            f"The given labels of all {n} trusted samples are right, which is implausible if about "
+            f"{rate:.0%} of the others are wrong: they seem to have been overwritten when they "
+            "were verified, so they were not used to estimate the noise."
+        )
+    return originals, None
+
+
+def combine(
+    T: np.ndarray,
+    spread: np.ndarray,
+    originals: Originals | None,
+    systematic: float = SYSTEMATIC_ERROR,
+) -> tuple[np.ndarray, float]:
+    """Combine both sources, each weighted by the number of certain samples that it is worth.
+
+    Parameters
+    ----------
+    T : ndarray of shape (n_classes, n_classes)
+        Estimate from the noisy samples.
+    spread : ndarray of shape (n_classes, n_classes)
+        Its standard error.
+    originals : Originals or None
+        Certain pairs of true and given label.
+    systematic : float, default=SYSTEMATIC_ERROR
+        Its systematic error, see `systematic_error`.
+
+    Returns
+    -------
+    T : ndarray of shape (n_classes, n_classes)
+        The combination, row by row.
+    share : float in [0, 1]
+        Weight of the originals in it.
+    """
+    if originals is None:
+        return T, 0.0
+    n_classes = len(T)
+    counts = np.zeros((n_classes, n_classes))
+    np.add.at(counts, (originals.verified, originals.given), 1)
+    n = counts.sum(axis=1)
+    # The variance of a multinomial is T (1 - T) / n: `worth` is the n that has the same variance.
+    variance = (T * (1 - T)).sum(axis=1)
+    worth = variance / ((spread**2).sum(axis=1) + systematic**2)
+    worth = np.maximum(worth, 1.0)
+    return (counts + worth[:, None] * T) / (n + worth)[:, None], float((n / (n + worth)).mean())

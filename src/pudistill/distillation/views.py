@@ -1,0 +1,86 @@
+"""Views of the labels: with all trusted samples, and with some of them held out."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pudistill.labels.checks import MISSING, Labels
+from pudistill.labels.pseudo_labels import one_hot
+
+# Held-out trusted samples that suffice to tell candidates apart; more cost time and add little.
+ENOUGH_HELD_OUT = 400
+
+
+@dataclass(frozen=True)
+class View:
+    """The labels as they look while some trusted samples are held out.
+
+    Attributes
+    ----------
+    verified : ndarray of shape (n_samples,), int
+        Codes of the samples that are trusted here, -1 elsewhere.
+    given : ndarray of shape (n_samples,), int
+        Given labels of all others; -1 where there is none or it is unknown.
+    held_out : ndarray, int
+        Rows of the trusted samples that are held out.
+    """
+
+    verified: np.ndarray
+    given: np.ndarray
+    held_out: np.ndarray
+
+    @property
+    def trusted(self) -> np.ndarray:
+        """Rows of the samples that are trusted here."""
+        return np.flatnonzero(self.verified != MISSING)
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """Rows of the others that have a given label."""
+        return np.flatnonzero((self.verified == MISSING) & (self.given != MISSING))
+
+    def holding_out(self, rows: np.ndarray, given: np.ndarray | None) -> "View":
+        """Return the view without the verified labels of `rows`, with their `given` ones if any."""
+        verified, others = self.verified.copy(), self.given.copy()
+        verified[rows] = MISSING
+        others[rows] = MISSING if given is None else given[rows]
+        return View(verified, others, rows)
+
+
+def whole_view(labels: Labels) -> View:
+    """Return the view that holds no trusted sample out."""
+    given = np.where(labels.trusted, MISSING, labels.given)
+    return View(labels.verified, given, np.arange(0))
+
+
+def held_out_rows(folds: np.ndarray, *, at_most: int | None = None) -> list[np.ndarray]:
+    """List folds of trusted samples, as many as are needed to hold out enough samples.
+
+    Parameters
+    ----------
+    folds : ndarray of shape (n_samples,), int
+        Fold of each trusted sample, -1 for others.
+    at_most : int, default=None
+        Largest number of folds.
+
+    Returns
+    -------
+    rows : list of ndarray of int
+        Rows of each fold.
+    """
+    rows = [np.flatnonzero(folds == fold) for fold in range(folds.max(initial=-1) + 1)]
+    n_held_out = np.cumsum([len(fold) for fold in rows])
+    enough = int(np.searchsorted(n_held_out, ENOUGH_HELD_OUT)) + 1
+    return rows[: enough if at_most is None else min(enough, at_most)]
+
+
+def held_out_proba(predictions: list[np.ndarray], views: list[View]) -> np.ndarray:
+    """Collect each view's predictions for the samples that it holds out."""
+    parts = [proba[view.held_out] for proba, view in zip(predictions, views, strict=True)]
+    return np.concatenate(parts)
+
+
+def held_out_truth(views: list[View], n_classes: int) -> np.ndarray:
+    """Collect the verified labels of held-out samples as one-hot rows; `views[0]` knows them."""
+    codes = np.concatenate([views[0].verified[view.held_out] for view in views])
+    return one_hot(codes, n_classes)

@@ -1,0 +1,1 @@
+"""Labels: checks, pseudo-labels, corruption, model selection and the table of corrected labels."""

@@ -1,0 +1,160 @@
+"""The label table: given and corrected label of every sample, and the source of the correction."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pudistill.exceptions import TrustedWarning, warn_user
+from pudistill.labels.checks import MISSING, Labels
+
+
+def paper_label_table(
+    labels: Labels,
+    clean_labels: np.ndarray,
+    votes: np.ndarray,
+    teacher_proba: np.ndarray,
+    min_confidence: float,
+    index: Any = None,
+) -> pd.DataFrame:
+    """Make the table of the paper's method.
+
+    A sample of the clean set gets the filter's label, one that the teachers are sure of gets theirs
+    (paper, equation 6), all others keep the given one.
+
+    Parameters
+    ----------
+    labels : Labels
+        Given and verified labels.
+    clean_labels : ndarray of shape (n_samples,), int
+        Classes of the augmented clean set, -1 elsewhere.
+    votes : ndarray of shape (n_samples, n_classes), int
+        Members' votes; -1 where voting stopped early.
+    teacher_proba : ndarray of shape (n_noisy, n_classes)
+        The teachers' average prediction for the samples that are not trusted.
+    min_confidence : float
+        Probability from which on the teachers are sure, `η`.
+    index : array-like of shape (n_samples,), default=None
+        Index of the table; row numbers by default.
+
+    Returns
+    -------
+    table : DataFrame
+        Columns ``given``, ``trusted``, ``label``, ``changed``, ``source``, ``confidence``,
+        ``votes``; see `PUDistillClassifier`.
+    """
+    n_samples, n_classes = votes.shape
+    proba = np.zeros((n_samples, n_classes))
+    proba[~labels.trusted] = teacher_proba
+    prediction = proba.argmax(axis=1)
+    sure = ~labels.trusted & ((proba.max(axis=1) >= min_confidence) | (labels.given == MISSING))
+
+    by_filter = ~labels.trusted & (clean_labels != MISSING)
+    source = np.select(
+        [labels.trusted, by_filter, sure], ["trusted", "filter", "teacher"], default="given"
+    )
+    label = np.select(
+        [labels.trusted, by_filter, sure],
+        [labels.verified, clean_labels, prediction],
+        default=labels.given,
+    )
+    return _table(labels, label, source, proba, votes, index)
+
+
+def label_table(
+    labels: Labels, targets: np.ndarray, votes: np.ndarray, index: Any = None
+) -> pd.DataFrame:
+    """Make the table of the default method: each sample gets its likeliest posterior label.
+
+    Parameters
+    ----------
+    labels : Labels
+        Given and verified labels.
+    targets : ndarray of shape (n_samples, n_classes)
+        Posterior labels.
+    votes : ndarray of shape (n_samples, n_classes), int
+        Members' votes; -1 where voting stopped early.
+    index : array-like of shape (n_samples,), default=None
+        Index of the table; row numbers by default.
+
+    Returns
+    -------
+    table : DataFrame
+        As from `paper_label_table`; the source of changed labels is "student".
+    """
+    label = targets.argmax(axis=1)
+    source = np.select(
+        [labels.trusted, label == labels.given], ["trusted", "given"], default="student"
+    )
+    return _table(labels, label, source, targets, votes, index)
+
+
+def model_label_table(labels: Labels, proba: np.ndarray, index: Any = None) -> pd.DataFrame:
+    """Make the table of any classifier: its predictions, and the verified labels.
+
+    Parameters
+    ----------
+    labels : Labels
+        Given and verified labels.
+    proba : ndarray of shape (n_samples, n_classes)
+        The classifier's predictions.
+    index : array-like of shape (n_samples,), default=None
+        Index of the table; row numbers by default.
+
+    Returns
+    -------
+    table : DataFrame
+        As from `paper_label_table`; the source of changed labels is "model", and no votes.
+    """
+    label = np.where(labels.trusted, labels.verified, proba.argmax(axis=1))
+    source = np.select(
+        [labels.trusted, label == labels.given], ["trusted", "given"], default="model"
+    )
+    return _table(labels, label, source, proba, np.full(proba.shape, -1), index)
+
+
+def _table(
+    labels: Labels,
+    label: np.ndarray,
+    source: np.ndarray,
+    proba: np.ndarray,
+    votes: np.ndarray,
+    index: Any,
+) -> pd.DataFrame:
+    rows = np.arange(len(label))
+    own_votes = pd.array(votes[rows, label], dtype="Int16")
+    own_votes[votes[rows, label] < 0] = pd.NA
+    _warn_of_lost_classes(labels, label)
+    return pd.DataFrame(
+        {
+            "given": _names(labels.classes, labels.given),
+            "trusted": labels.trusted,
+            "label": labels.classes[label],
+            "changed": (label != labels.given) & (labels.given != MISSING),
+            "source": source,
+            "confidence": np.where(labels.trusted, 1.0, proba[rows, label]),
+            "votes": own_votes,
+        },
+        index=index,
+    )
+
+
+def _warn_of_lost_classes(labels: Labels, label: np.ndarray) -> None:
+    """Warn of classes that noisy samples had as given labels, and no longer have."""
+    noisy, n_classes = ~labels.trusted, labels.n_classes
+    given = labels.given[noisy]
+    before = np.bincount(given[given != MISSING], minlength=n_classes)
+    lost = np.flatnonzero((before > 0) & (np.bincount(label[noisy], minlength=n_classes) == 0))
+    if len(lost):
+        names = ", ".join(f"{labels.classes[c]!r} ({before[c]:,})" for c in lost)
+        warn_user(
+            f"After correction, only trusted samples have the label {names}: check whether the "
+            "trusted samples of that class are like the others.",
+            TrustedWarning,
+        )
+
+
+def _names(classes: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    if (codes != MISSING).all():
+        return classes[codes]
+    return np.array([*classes.tolist(), None], dtype=object)[codes]

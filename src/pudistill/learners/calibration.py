@@ -1,0 +1,118 @@
+"""Calibration of predictions: temperatures and mixture weights, by maximum likelihood."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import softmax
+
+# Prior standard deviation of the logarithm of a temperature.
+PRIOR_SPREAD = 0.5
+LARGEST_LOG = 3.0  # of a temperature, either way
+LOG_EPSILON = 1e-12  # added before a logarithm is taken
+MIXTURE_STEPS = 100
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """Sharpens or softens predictions: `p` becomes proportional to `p ** sharpness`.
+
+    Attributes
+    ----------
+    sharpness : float
+        Above 1 for underconfident predictions, below 1 for overconfident ones.
+    spread : float
+        Standard error of its logarithm.
+
+    References
+    ----------
+    C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On Calibration of Modern Neural Networks", ICML
+    2017. The sharpness is the inverse of their temperature.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill.learners.calibration import Temperature
+    >>> Temperature(2.0).apply(np.array([[0.75, 0.25]])).round(3).tolist()
+    [[0.9, 0.1]]
+    """
+
+    sharpness: float = 1.0
+    spread: float = PRIOR_SPREAD
+
+    @classmethod
+    def fit(cls, proba: np.ndarray, known: np.ndarray) -> "Temperature":
+        """Fit by maximum a posteriori: close to 1 if there are few samples.
+
+        Parameters
+        ----------
+        proba : ndarray of shape (n_samples, n_classes)
+            Predictions for samples that were not trained on.
+        known : ndarray of shape (n_samples, n_classes)
+            Likelihood of their labels for each true class, as from `pseudo_labels.likelihood`:
+            one-hot rows of verified labels.
+        """
+        log_proba = np.log(proba + LOG_EPSILON)
+
+        def loss(log_sharpness: float) -> float:
+            fitted = softmax(np.exp(log_sharpness) * log_proba, axis=1)
+            return -log_likelihood(fitted, known).sum() + 0.5 * (log_sharpness / PRIOR_SPREAD) ** 2
+
+        best = minimize_scalar(loss, bounds=(-LARGEST_LOG, LARGEST_LOG), method="bounded").x
+        step = 0.05
+        curvature = (loss(best + step) - 2 * loss(best) + loss(best - step)) / step**2
+        return cls(float(np.exp(best)), float(1 / np.sqrt(max(curvature, PRIOR_SPREAD**-2))))
+
+    def apply(self, proba: np.ndarray) -> np.ndarray:
+        """Calibrate predictions of shape (n_samples, n_classes)."""
+        return softmax(self.sharpness * np.log(proba + LOG_EPSILON), axis=1)
+
+    def residual(self, rng: np.random.Generator) -> "Temperature":
+        """Draw a random error of the calibration, as a temperature for calibrated predictions."""
+        return Temperature(float(np.exp(rng.normal(0, self.spread))), self.spread)
+
+
+def mixture_weights(
+    predictions: Sequence[np.ndarray], known: np.ndarray, prior: Sequence[float] | float = 1.0
+) -> np.ndarray:
+    """Fit the weights of a mixture of several predictions.
+
+    The weights maximise the likelihood of the labels, with a Dirichlet prior.
+
+    Parameters
+    ----------
+    predictions : sequence of ndarray of shape (n_samples, n_classes)
+        Calibrated predictions for samples that were not trained on.
+    known : ndarray of shape (n_samples, n_classes)
+        As for `Temperature.fit`.
+    prior : float or sequence of float of length n_predictions, default=1.0
+        Parameters of the prior, less 1: as if this many samples more spoke for each prediction.
+
+    Returns
+    -------
+    weights : ndarray of shape (n_predictions,)
+        Positive weights that sum to 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill.learners.calibration import mixture_weights
+    >>> right, wrong = np.tile([0.9, 0.1], (98, 1)), np.tile([0.1, 0.9], (98, 1))
+    >>> mixture_weights([wrong, right], np.tile([1.0, 0.0], (98, 1))).round(2).tolist()
+    [0.01, 0.99]
+    """
+    likelihoods = np.array([(proba * known).sum(axis=1) for proba in predictions]) + LOG_EPSILON
+    prior_counts = np.broadcast_to(np.asarray(prior, dtype=float), len(predictions))
+    weights = prior_counts / prior_counts.sum()
+    for _ in range(MIXTURE_STEPS):
+        responsibility = weights[:, None] * likelihoods
+        responsibility /= responsibility.sum(axis=0)
+        counts = responsibility.sum(axis=1) + prior_counts
+        weights = counts / (len(known) + prior_counts.sum())
+    return weights
+
+
+def log_likelihood(proba: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Compute the log-likelihood of each sample's label under predictions: shape (n_samples,)."""
+    return np.log((proba * known).sum(axis=1) + LOG_EPSILON)

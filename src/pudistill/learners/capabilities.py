@@ -1,0 +1,46 @@
+"""What a learner can do: its final step, weights, scores, continued training."""
+
+from typing import Any
+
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import has_fit_parameter
+
+from pudistill.exceptions import InputError
+
+
+def final_step(estimator: Any) -> Any:
+    """Return the last step of a pipeline, also of a nested one; of any other learner, itself."""
+    return final_step(estimator.steps[-1][1]) if isinstance(estimator, Pipeline) else estimator
+
+
+def continues_training(estimator: Any) -> bool:
+    """Whether a learner is a network, which trains on from its weights when fitted again."""
+    return getattr(final_step(estimator), "continues_training", False)
+
+
+def has_trunk(estimator: Any) -> bool:
+    """Whether a learner is a network with a last linear layer, whose other layers can be shared."""
+    final = final_step(estimator)
+    return hasattr(final, "embed") and isinstance(final.module, str)
+
+
+def needs_calibration(estimator: Any) -> bool:
+    """Whether a learner has a ``decision_function``, but no ``predict_proba``."""
+    return not hasattr(estimator, "predict_proba") and hasattr(estimator, "decision_function")
+
+
+def takes_weights(learner: Any) -> bool:
+    """Whether ``fit`` takes sample weights, as its own parameter or for a search's estimator."""
+    if has_fit_parameter(learner, "sample_weight"):
+        return True
+    inner = getattr(learner, "estimator", None)
+    return inner is not None and has_fit_parameter(inner, "sample_weight")
+
+
+def check_gives_scores(learner: Any, method: str) -> None:
+    """Raise an `InputError` if a learner lacks the method that its scores come from."""
+    if not hasattr(learner, method):
+        raise InputError(
+            f"{type(learner).__name__} has neither predict_proba nor decision_function: use a "
+            "classifier that gives scores."
+        )

@@ -1,0 +1,59 @@
+"""The default learner for given data, and the scaling of a network's inputs."""
+
+from typing import Any
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.base import BaseEstimator, clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import _num_samples
+
+from pudistill.exceptions import torch_extra
+from pudistill.labels.samples import is_pictures
+
+ENOUGH_TO_SCALE = 10_000  # samples from which features' means and scales are estimated
+
+
+def default_learner(X: Any) -> BaseEstimator:
+    """Choose a learner for the data: logistic regression, or a small network for pictures."""
+    if is_pictures(X):
+        with torch_extra():
+            from pudistill.learners.networks.classifier import TorchClassifier
+
+        return TorchClassifier()
+    scaler = StandardScaler(with_mean=not issparse(X))  # centring would fill a sparse matrix
+    return make_pipeline(scaler, LogisticRegression(max_iter=1000))
+
+
+def normalised(estimator: Any, X: Any) -> Any:
+    """Fix a network's scaling of its inputs to that of all samples, however few it learns from.
+
+    A member learns from a handful. Features that hardly differ among these would be scaled up
+    without bounds, in the other samples too.
+
+    Parameters
+    ----------
+    estimator : classifier
+        A template.
+    X : samples
+        All samples.
+
+    Returns
+    -------
+    estimator : classifier
+        A copy with a `normalisation`, if the template is a network for tables that has none. Of
+        pictures a few are enough to scale the channels: their networks come back as they are.
+    """
+    params = estimator.get_params(deep=False)
+    if "normalisation" not in params or params["normalisation"] is not None or is_pictures(X):
+        return estimator
+    from pudistill.learners.networks.normalisation import Normalisation
+
+    step = -(-_num_samples(X) // ENOUGH_TO_SCALE)
+    sample = np.asarray(_safe_indexing(X, slice(None, None, step)))
+    if sample.dtype.kind not in "fiub":  # the network itself will refuse it
+        return estimator
+    return clone(estimator).set_params(normalisation=Normalisation.of(sample, np.ones(len(sample))))

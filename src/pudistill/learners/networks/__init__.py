@@ -1,0 +1,1 @@
+"""Networks: `TorchClassifier`, its training loop, recipes, architectures and objectives."""

@@ -1,0 +1,269 @@
+"""Batches of an epoch: which samples are in them, and where they are read.
+
+The data stay on the device from the first step to the last: pictures as bytes, feature tables as
+floats. An epoch is a permutation of their indices; a batch is gathered, augmented, normalised and
+mixed there, without a data loader and without Python per sample.
+"""
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from mmap import mmap
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from pudistill.data.lazy_pictures import LazyPictures, decoded_if_few
+from pudistill.learners.networks.input_checks import are_certain
+from pudistill.learners.networks.job import Job
+from pudistill.learners.networks.objectives import Batch
+from pudistill.learners.networks.prediction import N_AHEAD
+from pudistill.learners.networks.process_group import ProcessGroup
+from pudistill.learners.networks.recipes import Recipe
+from pudistill.utils.threads import prefetch
+
+# Samples larger than this share of an accelerator's free memory, or of the host's memory for a
+# mapped file, are not loaded but streamed batch by batch.
+LARGEST_SHARE = 0.5
+
+
+def split_batches(order: Tensor, batch_size: int) -> tuple[Tensor, ...]:
+    """Split an epoch into the fewest batches of at most `batch_size`, of equal size (within one).
+
+    Every sample is in one batch, and no batch is a small remainder: its noisy gradient would count
+    as much as any other, and batch normalisation would take its statistics over a sample or two.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pudistill.learners.networks.batches import split_batches
+    >>> [len(batch) for batch in split_batches(torch.arange(257), batch_size=128)]
+    [86, 86, 85]
+    """
+    return order.tensor_split(-(-len(order) // batch_size))
+
+
+def balanced_order(labels: Tensor, generator: Generator) -> Tensor:
+    """Draw as many samples of every class as the rarest class has, in random order.
+
+    The paper's balanced bootstrap, section III-B: drawn anew each epoch, without replacement.
+
+    Parameters
+    ----------
+    labels : Tensor of shape (n,), int64
+        Class of every sample; classes without samples are ignored.
+    generator : torch.Generator
+        Source of randomness, on the device of `labels`.
+
+    Returns
+    -------
+    order : Tensor of shape (n_present_classes * n_rarest,), int64
+        Indices into `labels`.
+    """
+
+    def shuffled(n: int) -> Tensor:
+        return torch.randperm(n, generator=generator, device=labels.device)
+
+    random_order = shuffled(len(labels))
+    by_class = random_order[labels[random_order].argsort(stable=True)]
+    sizes = labels.bincount()
+    sizes = sizes[sizes > 0]
+    starts = sizes.cumsum(0) - sizes
+    # The first `n_rarest` samples of every class, which are in random order.
+    chosen = by_class[
+        (starts[:, None] + torch.arange(int(sizes.min()), device=labels.device)).ravel()
+    ]
+    return chosen[shuffled(len(chosen))]
+
+
+def shared_batches(
+    certain: Tensor, share: float, batch_size: int, generator: Generator
+) -> tuple[Tensor, ...]:
+    """Split an epoch into batches that each hold a fixed share of samples of certain class.
+
+    Otherwise, with few trusted samples among many others, most batches would hold one or none of
+    them, and the network would fit uncertain labels before it has learned the certain ones.
+    FixMatch, too, draws labelled and unlabelled samples separately.
+
+    Parameters
+    ----------
+    certain : Tensor of shape (n,), bool
+        Which samples are of certain class: at least one is, and one is not.
+    share : float in (0, 1)
+        Share of certain samples in a batch, which holds at least one sample of either kind.
+    batch_size : int
+        Number of samples in a batch, within one.
+    generator : torch.Generator
+        Source of randomness, on the device of `certain`.
+
+    Returns
+    -------
+    batches : tuple of Tensor
+        Indices, each batch in random order. Every uncertain sample is in one batch; the certain
+        ones are repeated, each time in a new order.
+    """
+
+    def shuffled(n: int) -> Tensor:
+        return torch.randperm(n, generator=generator, device=certain.device)
+
+    sure, uncertain = certain.nonzero().ravel(), (~certain).nonzero().ravel()
+    n_uncertain = max(1, round((1 - share) * batch_size))
+    parts = split_batches(uncertain[shuffled(len(uncertain))], n_uncertain)
+    # From the largest part, not from `batch_size`, which small data do not fill.
+    n_sure = round(share / (1 - share) * len(parts[0]))
+    n_sure = max(1, min(n_sure, batch_size - len(parts[0])))
+    n_rounds = -(-n_sure * len(parts) // len(sure))
+    drawn = torch.cat([sure[shuffled(len(sure))] for _ in range(n_rounds)])
+    batches = (
+        torch.cat([drawn[i * n_sure : (i + 1) * n_sure], part]) for i, part in enumerate(parts)
+    )
+    return tuple(batch[shuffled(len(batch))] for batch in batches)
+
+
+class BatchFeed:
+    """Draws the batches of a job.
+
+    Parameters
+    ----------
+    job : Job
+        The training.
+    data : Tensor or None
+        The samples on the device; None: they are streamed from ``job.inputs``.
+    group : ProcessGroup
+        Processes that share the reading of streamed samples.
+    """
+
+    def __init__(self, job: Job, data: Tensor | None, group: ProcessGroup) -> None:
+        self.job = job
+        self.data = data
+        self.group = group
+        device = job.hardware.device
+        self.generator = Generator(device).manual_seed(int(job.rng.randint(2**31 - 1)))
+
+        def on_device(array: np.ndarray) -> Tensor:
+            return torch.tensor(array, dtype=job.hardware.dtype, device=device)
+
+        self.targets = on_device(job.objective.transform_targets(job.targets))
+        n = len(job.inputs)
+        self.weights = on_device(np.ones(n) if job.weights is None else job.weights)
+        self.mean, self.inverse_scale = job.normalisation.on(job.hardware)
+        self.epochs = _epochs(job.targets, job.recipe, self.generator, balanced=job.balanced)
+
+    def epoch(self) -> tuple[int, Iterator[tuple[Tensor, Tensor]]]:
+        """Draw an epoch: the number of its batches, and the rows and raw samples of each."""
+        batches = self.job.objective.batches(self.generator)
+        if batches is None:
+            batches = next(self.epochs)
+        # Reading takes time, so that the processes share it.
+        if self.group.any(self.data is None):
+            return len(batches), self._read_in_parts(batches)
+        return len(batches), self._read(batches)
+
+    def _read_in_parts(self, batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Read this process's part of every batch, and gather the parts of the others."""
+        parts = [rows[self.group.part(len(rows))] for rows in batches]
+        for rows, (_, raw) in zip(batches, self._read(parts), strict=True):
+            yield rows, self.group.gather(raw, len(rows))
+
+    def _read(self, batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        if self.data is None:
+            return _stream(self.job.inputs, batches, self.generator.device)
+        return ((rows, self.data.index_select(0, rows)) for rows in batches)
+
+    def batch(self, rows: Tensor, raw: Tensor) -> Batch:
+        """Return the samples with their targets and weights."""
+        return Batch(
+            rows,
+            raw,
+            self.targets.index_select(0, rows),
+            self.weights.index_select(0, rows),
+            self.job.recipe,
+            self.mean,
+            self.inverse_scale,
+            self.job.hardware,
+            self.generator,
+            self.job.rng,
+        )
+
+
+def move_to_device(
+    inputs: Sequence[np.ndarray | LazyPictures], device: torch.device
+) -> list[Tensor | None]:
+    """Move the samples of several jobs to the device; an array that jobs share is moved once.
+
+    Parameters
+    ----------
+    inputs : sequence of ndarray or LazyPictures
+        Samples of each job.
+    device : torch.device
+        A CPU shares their memory.
+
+    Returns
+    -------
+    moved : list of Tensor or None
+        None if the samples are to be streamed: pictures on disk, except a few; arrays too large for
+        an accelerator; mapped files too large for the memory.
+    """
+    inputs = [decoded_if_few(samples) for samples in inputs]
+    arrays = [samples for samples in inputs if not isinstance(samples, LazyPictures)]
+    if len(arrays) < len(inputs):
+        return [None] * len(inputs)
+    # Tensors have no negative strides, such as mirrored pictures have.
+    distinct = {
+        id(array): array.copy() if min(array.strides, default=0) < 0 else array for array in arrays
+    }
+    size = sum(array.nbytes for array in distinct.values())
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+        streams = size > LARGEST_SHARE * (free - torch.cuda.memory_allocated(device))
+    else:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        streams = any(map(_is_mapped, distinct.values())) and size > LARGEST_SHARE * memory
+    if streams:
+        return [None] * len(inputs)
+    with warnings.catch_warnings():
+        # Nothing writes to them.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        moved = {key: torch.from_numpy(array).to(device) for key, array in distinct.items()}
+    return [moved[id(array)] for array in arrays]
+
+
+def _is_mapped(array: Any) -> bool:
+    """Whether an array is a view of a mapped file."""
+    while array is not None and not isinstance(array, mmap):
+        array = getattr(array, "base", None)
+    return array is not None
+
+
+def _stream(
+    inputs: np.ndarray | LazyPictures, batches: Sequence[Tensor], device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Gather batches in threads, some ahead of the device, which computes meanwhile."""
+
+    def load(rows: np.ndarray) -> Tensor:
+        batch = torch.from_numpy(np.asarray(inputs[rows]))
+        return batch.pin_memory() if device.type == "cuda" else batch
+
+    order = [rows.numpy(force=True) for rows in batches]  # waits for the device once, not often
+    for rows, batch in zip(batches, prefetch(load, order, N_AHEAD), strict=True):
+        yield rows, batch.to(device, non_blocking=True)
+
+
+def _epochs(
+    targets: np.ndarray, recipe: Recipe, generator: Generator, *, balanced: bool
+) -> Iterator[tuple[Tensor, ...]]:
+    """Draw the batches of one epoch after the other."""
+    device, batch_size, share = generator.device, recipe.batch_size, recipe.trusted_share
+    labels = torch.tensor(targets.argmax(axis=1), device=device)
+    certain = torch.tensor(are_certain(targets), device=device)
+    too_few = 0 < int(certain.sum()) < share * len(targets)
+    while True:
+        if balanced:
+            yield split_batches(balanced_order(labels, generator), batch_size)
+        elif too_few:
+            yield shared_batches(certain, share, batch_size, generator)
+        else:
+            order = torch.randperm(len(targets), generator=generator, device=device)
+            yield split_batches(order, batch_size)

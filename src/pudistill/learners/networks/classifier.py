@@ -1,0 +1,485 @@
+"""A neural network that behaves like any scikit-learn classifier."""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import nn
+
+from pudistill.data.lazy_pictures import is_lazy
+from pudistill.exceptions import InputError, as_input_error
+from pudistill.learners.networks.architectures import NetworkFactory, find_factory
+from pudistill.learners.networks.fitting import fit_with_retry
+from pudistill.learners.networks.hardware import Hardware, Precision, choose_hardware, seeded
+from pudistill.learners.networks.input_checks import (
+    are_pictures,
+    as_pictures,
+    as_targets,
+    check_weights,
+    network_shape,
+    shape_of,
+)
+from pudistill.learners.networks.job import Job
+from pudistill.learners.networks.normalisation import Normalisation
+from pudistill.learners.networks.objectives import Objective
+from pudistill.learners.networks.prediction import compute_embeddings, predict_probabilities
+from pudistill.learners.networks.recipes import (
+    AUGMENTATIONS,
+    Recipe,
+    Role,
+    find_recipe,
+    learning_rate_scale,
+)
+from pudistill.learners.networks.registry import OBJECTIVES
+from pudistill.learners.networks.state import (
+    check_storable,
+    params_from_json,
+    restore_state,
+    state_of,
+)
+
+
+class TorchClassifier(ClassifierMixin, BaseEstimator):
+    """A neural network that behaves like any scikit-learn classifier.
+
+    It takes feature tables and pictures, hard labels and soft targets, and trains by a recipe.
+
+    Parameters
+    ----------
+    module : str or callable, default="auto"
+        The network: a name in :data:`pudistill.learners.networks.architectures.NETWORKS`,
+        ``"transformers:NAME"`` for an image classifier with trained weights from the Hugging Face
+        hub or from a folder (see :mod:`pudistill.learners.pretrained`), a callable
+        ``module(in_shape, n_classes)`` that returns an ``nn.Module`` giving logits of shape
+        ``(n, n_classes)``, where `in_shape` is ``(channels, height, width)`` or ``(n_features,)``,
+        or ``"auto"``: ``"small_cnn"`` for pictures, ``"mlp"`` for feature tables.
+    recipe : str or Recipe, default="fast"
+        A name in :data:`pudistill.learners.networks.recipes.RECIPES`, or a recipe.
+    role : {"member", "teacher", "student", "noise_aware"} or None, default=None
+        Which of a named recipe's roles the network plays; None means ``"student"``.
+        ``"noise_aware"`` goes with ``loss="likelihood"``.
+    loss : str, default="cross_entropy"
+        A name in :data:`.networks.registry.OBJECTIVES`: the loss, and with it the meaning of
+        `y`. ``"cross_entropy"``: labels or soft targets, and the cross-entropy to them.
+        ``"likelihood"``: ``y[i, c]`` is the probability of the given label of sample i if its true
+        class is c, and the loss is ``-log sum_c p(c | x) y[i, c]``, which learns from wrong labels,
+        too; see Notes.
+    epochs : int or None, default=None
+        Passes over the training data. For this and the next six, None means the recipe's value.
+        The schedule's milestones are scaled with it.
+    learning_rate : float or None, default=None
+        Largest learning rate of the schedule.
+    batch_size : int or None, default=None
+        Largest number of samples in a step; an epoch is split into batches of equal size.
+    mixup : float or None, default=None
+        The paper's μ; 0 switches mixup off.
+    entropy_weight : float or None, default=None
+        Weight of the entropy regularisation, equation (2) of the paper; 0 switches it off.
+    consistency_weight : float or None, default=None
+        Weight of the consistency term on pictures: a class that is clear without strong
+        augmentation is also the target with it. 0 switches it off.
+    augment : bool, tuple of {"flip", "crop"} or None, default=None
+        Random changes of training pictures; True means both.
+    balanced_bootstrap : bool or None, default=None
+        Whether each epoch trains on as many samples of each class as the rarest class has, drawn
+        anew; None means False. The class of a soft target is its most likely one.
+    normalisation : Normalisation or None, default=None
+        Mean and scale of each channel or feature; None: those of the samples of the first `fit`.
+    warm_start : bool, default=False
+        Whether a second `fit` continues from the weights of the first, with a fresh optimiser and
+        schedule. Classes and shape of the samples must be the same.
+    device : str or torch.device, default="auto"
+        Where to compute; with ``"auto"``, `accelerate` chooses.
+    precision : {"auto", "fp32", "bf16"}, default="auto"
+        Arithmetic; see :func:`pudistill.learners.networks.hardware.choose_hardware`.
+    random_state : int, RandomState or None, default=None
+        Seeds initial weights, dropout, order of the samples, augmentation and mixup. On a CPU the
+        same state gives the same network. PyTorch's global random state does not change.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels; ``arange(n_classes)`` for soft targets and likelihoods.
+    n_features_in_ : int
+        Number of features. Only for feature tables.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns. Only for feature tables whose columns all have string names.
+    in_shape_ : tuple of int
+        Shape of a sample: ``(channels, height, width)`` or ``(n_features,)``.
+    module_ : nn.Module
+        The network.
+    normalisation_ : Normalisation
+        Mean and scale of each channel or feature.
+    recipe_ : Recipe
+        The recipe that was carried out, with all changes.
+    loss_curve_ : list of float
+        Mean training loss of each epoch of the last `fit`.
+    n_iter_ : int
+        Epochs of the last `fit`.
+
+    Notes
+    -----
+    Samples of weight zero are left out; the weights of the others multiply their part of the loss.
+    With ``module="mlp"`` on a CPU and no more samples than `batch_size`, a weight of 2 gives the
+    same network as two copies.
+
+    With ``loss="likelihood"`` and a noise matrix T, ``T[c, j] = P(given label j | class c)``, the
+    row of `y` is ``T[:, j]`` for a sample whose given label j may be wrong, a one-hot row for a
+    sample whose label is verified, and a row of ones if nothing is known. Multiplying a row by a
+    number does not change the training. Mixup cannot be used, nor can the balanced bootstrap unless
+    all rows are one-hot: before training, the classes to mix or to count are unknown.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from pudistill.learners.networks.classifier import TorchClassifier
+    >>> digits = load_digits()
+    >>> network = TorchClassifier(recipe="fast", random_state=0)
+    >>> bool(network.fit(digits.data, digits.target).score(digits.data, digits.target) > 0.95)
+    True
+    """
+
+    accepts_soft_targets: ClassVar[bool] = True
+    continues_training: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        module: str | NetworkFactory = "auto",
+        *,
+        recipe: str | Recipe = "fast",
+        role: Role | None = None,
+        loss: str = "cross_entropy",
+        epochs: int | None = None,
+        learning_rate: float | None = None,
+        batch_size: int | None = None,
+        mixup: float | None = None,
+        entropy_weight: float | None = None,
+        consistency_weight: float | None = None,
+        augment: bool | tuple[str, ...] | None = None,
+        balanced_bootstrap: bool | None = None,
+        normalisation: Normalisation | None = None,
+        warm_start: bool = False,
+        device: str | torch.device = "auto",
+        precision: Precision = "auto",
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.module = module
+        self.recipe = recipe
+        self.role = role
+        self.loss = loss
+        self.epochs = epochs
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.mixup = mixup
+        self.entropy_weight = entropy_weight
+        self.consistency_weight = consistency_weight
+        self.augment = augment
+        self.balanced_bootstrap = balanced_bootstrap
+        self.normalisation = normalisation
+        self.warm_start = warm_start
+        self.device = device
+        self.precision = precision
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train the network.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features), (n, height, width) or (n, height, width, channels)
+            A feature table, or pictures: uint8, or of any numeric dtype.
+        y : array-like of shape (n,), or of shape (n, n_classes) with n_classes >= 2
+            Labels of any kind, or soft targets: floats whose rows sum to 1. With
+            ``loss="likelihood"``, likelihoods of shape (n, n_classes): non-negative numbers, at
+            least one positive number in a row.
+        sample_weight : array-like of shape (n,) or None, default=None
+            Non-negative weights.
+
+        Returns
+        -------
+        self : TorchClassifier
+
+        Raises
+        ------
+        InputError
+            If data or settings are unusable, or the training diverges, also when it is repeated at
+            a tenth of the learning rate.
+
+        Warns
+        -----
+        RecoveredWarning
+            If the training diverged (its loss was not finite) and is repeated.
+        """
+        fit_with_retry(self, self.start(X, y, sample_weight))
+        return self
+
+    def start(self, X: Any, y: Any, sample_weight: Any = None) -> Job:
+        """Check the data and build the network, without training it.
+
+        `fit_objective` trains the job that is returned, also after its objective was replaced.
+
+        Parameters
+        ----------
+        X, y, sample_weight : array-like
+            As for `fit`.
+
+        Returns
+        -------
+        job : Job
+            The training of the estimator's network.
+        """
+        # 1. Check settings and data.
+        continues = self.warm_start and self.__sklearn_is_fitted__()
+        pictures = are_pictures(X)
+        recipe = self._find_recipe(pictures)
+        inputs = self._check_inputs(X, recipe, fitted=continues)
+        weights = check_weights(sample_weight, inputs)
+        objective, balanced = self._find_objective(), bool(self.balanced_bootstrap)
+        y = objective.check_targets(y, inputs, recipe, balanced=balanced)
+        used = weights > 0
+        if not used.all():
+            inputs, y, weights = inputs[used], y[used], weights[used]
+        classes, targets = as_targets(y)
+
+        # 2. Build the network, or keep that of the last fit.
+        hardware = choose_hardware(self.device, self.precision, pictures=pictures)
+        rng = check_random_state(self.random_state)
+        seed = rng.randint(2**31 - 1)
+        if continues:
+            self._check_continuation(classes)
+        else:
+            self.classes_, self.in_shape_ = classes, network_shape(inputs)
+            self.normalisation_ = self._normalisation_of(inputs, weights)
+            with seeded(seed, hardware.device):
+                factory = find_factory(self.module, self.in_shape_)
+                self.module_ = factory(self.in_shape_, len(classes))
+
+        # 3. Put together the job. Until it is done, the estimator counts as not fitted.
+        self.n_iter_ = 0
+        self.recipe_ = recipe.for_n_samples(self._samples_per_epoch(targets))
+        return Job(
+            self._module_on(hardware),
+            inputs,
+            targets,
+            self.normalisation_,
+            self.recipe_,
+            hardware,
+            rng,
+            weights=weights / weights.mean(),
+            objective=objective,
+            balanced=balanced,
+            seed=seed,
+        )
+
+    def record_epochs(self, losses: Sequence[float]) -> Self:
+        """Become fitted with the current weights, after epochs with these mean losses."""
+        self.loss_curve_ = list(losses)
+        self.n_iter_ = len(losses)
+        self.module_.eval()
+        return self
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Predict class probabilities, in evaluation mode and without augmentation.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features), (n, height, width) or (n, height, width, channels)
+            Samples of the kind and shape that the network was trained on.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n, n_classes), float64
+            Rows sum to 1; columns in the order of `classes_`.
+        """
+        return self._apply(predict_probabilities, X)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict the most likely class of each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features), (n, height, width) or (n, height, width, channels)
+            Samples of the kind and shape that the network was trained on.
+
+        Returns
+        -------
+        labels : ndarray of shape (n,)
+            Values of `classes_`.
+        """
+        probabilities = self.predict_proba(X)
+        return self.classes_[probabilities.argmax(axis=1)]
+
+    def embed(self, X: Any) -> np.ndarray:
+        """Compute the inputs of the network's last linear layer.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features), (n, height, width) or (n, height, width, channels)
+            Samples of the kind and shape that the network was trained on.
+
+        Returns
+        -------
+        embedding : ndarray of shape (n, n_hidden), float32
+            One row a sample.
+        """
+        return self._apply(compute_embeddings, X)
+
+    def _apply(self, function: Callable[..., np.ndarray], X: Any) -> np.ndarray:
+        """Call a function of network, inputs, normalisation and hardware."""
+        check_is_fitted(self)
+        inputs = self._check_inputs(X, self.recipe_, fitted=True)
+        hardware = choose_hardware(self.device, self.precision, pictures=inputs.ndim == 4)
+        return function(self._module_on(hardware), inputs, self.normalisation_, hardware)
+
+    def to_state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Return the fitted estimator as arrays and JSON, for storage without pickle.
+
+        Returns
+        -------
+        arrays : dict of str to ndarray
+            Weights, buffers and normalisation.
+        meta : dict
+            Everything else, as values that JSON can store. A `random_state` that is not a number
+            is stored as None.
+
+        Raises
+        ------
+        InputError
+            If the state could not name the network; see :func:`check_storable`.
+        """
+        check_is_fitted(self)
+        check_storable(self)
+        return state_of(self)
+
+    @classmethod
+    def from_state(
+        cls,
+        arrays: dict[str, np.ndarray],
+        meta: dict[str, Any],
+        *,
+        module: NetworkFactory | None = None,
+    ) -> Self:
+        """Build a fitted estimator from its state.
+
+        Parameters
+        ----------
+        arrays : dict of str to ndarray
+            As from :meth:`to_state`.
+        meta : dict
+            As from :meth:`to_state`, or read back from JSON.
+        module : callable or None, default=None
+            The callable that was passed as `module`, if one was: an object that is named in a file
+            is never imported.
+
+        Returns
+        -------
+        estimator : TorchClassifier
+            Fitted.
+        """
+        estimator = cls(**params_from_json(meta["params"], module))
+        restore_state(estimator, arrays, meta)
+        return estimator
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return getattr(self, "n_iter_", 0) > 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        module = state.get("module_")
+        if module is not None and any(p.device.type != "cpu" for p in module.parameters()):
+            # A network that was trained on a GPU can then be unpickled without one.
+            state["module_"] = copy.deepcopy(module).cpu()
+        return state
+
+    def _find_recipe(self, pictures: bool) -> Recipe:
+        """Return the recipe, changed by the estimator's own settings."""
+        if self.augment and not pictures:
+            raise InputError(
+                f"augment={self.augment!r} is for pictures, but X is a feature table: leave it out."
+            )
+        augment = self.augment
+        if isinstance(augment, bool):
+            augment = AUGMENTATIONS if augment else ()
+        recipe = find_recipe(self.recipe, self.role, pictures=pictures).changed(
+            epochs=self.epochs,
+            learning_rate=self.learning_rate,
+            batch_size=self.batch_size,
+            mixup=self.mixup,
+            entropy_weight=self.entropy_weight,
+            consistency_weight=self.consistency_weight,
+            augment=None if augment is None else tuple(augment),
+        )
+        return replace(recipe, learning_rate=recipe.learning_rate * learning_rate_scale())
+
+    def _check_inputs(self, X: Any, recipe: Recipe, *, fitted: bool) -> np.ndarray:
+        """Return X as ``(n, n_features)`` or ``(n, height, width, channels)``."""
+        if fitted and are_pictures(X) != (len(self.in_shape_) == 3):
+            known = "pictures" if len(self.in_shape_) == 3 else "a feature table"
+            raise InputError(
+                f"X has the shape {shape_of(X)}, but this {type(self).__name__} was trained on "
+                f"{known}. Reshape your data to samples of the shape {self.in_shape_}."
+            )
+        with as_input_error():
+            if not are_pictures(X):
+                return validate_data(
+                    self,
+                    X,
+                    dtype=[np.float64, np.float32],
+                    reset=not fitted,
+                    ensure_min_samples=1 if fitted else 2,
+                )
+            pictures = X
+            if not is_lazy(X):  # those are known to be bytes
+                pictures = check_array(X, allow_nd=True, estimator=self, input_name="X")
+        pictures = as_pictures(pictures, recipe.centre_crop)
+        if fitted and network_shape(pictures) != self.in_shape_:
+            raise InputError(
+                f"The pictures have the shape {network_shape(pictures)} (channels, height, width), "
+                f"but the network was trained on {self.in_shape_}: resize or convert them."
+            )
+        return pictures
+
+    def _find_objective(self) -> Objective:
+        if self.loss not in OBJECTIVES:
+            raise InputError(f"loss={self.loss!r} is unknown: choose one of {tuple(OBJECTIVES)}.")
+        return OBJECTIVES[self.loss]()
+
+    def _normalisation_of(self, inputs: np.ndarray, weights: np.ndarray) -> Normalisation:
+        """Return the normalisation that was passed, or that of the samples."""
+        given = self.normalisation
+        if given is None:
+            return Normalisation.of(inputs, weights)
+        if not isinstance(given, Normalisation):
+            raise InputError(f"normalisation={given!r} must be a Normalisation or None.")
+        if len(given.mean) != inputs.shape[-1]:
+            raise InputError(
+                f"The normalisation has {len(given.mean)} features or channels, but X has "
+                f"{inputs.shape[-1]}: pass a normalisation of samples like X."
+            )
+        return given
+
+    def _check_continuation(self, classes: np.ndarray) -> None:
+        if not np.array_equal(classes, self.classes_):
+            raise InputError(
+                f"warm_start=True needs the classes of the first fit, {self.classes_.tolist()}, "
+                f"but y has {classes.tolist()}: pass the same classes, or set warm_start=False."
+            )
+
+    def _samples_per_epoch(self, targets: np.ndarray) -> int:
+        if not self.balanced_bootstrap:
+            return len(targets)
+        sizes = np.unique(targets.argmax(axis=1), return_counts=True)[1]
+        return len(sizes) * int(sizes.min())
+
+    def _module_on(self, hardware: Hardware) -> nn.Module:
+        """Move the network to the device, where it stays."""
+        self.module_.to(device=hardware.device, dtype=hardware.dtype)
+        if len(self.in_shape_) == 3:
+            self.module_.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return self.module_

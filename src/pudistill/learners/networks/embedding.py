@@ -1,0 +1,344 @@
+"""Features of pictures and texts by a pretrained model of `transformers` that is not trained."""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pudistill.exceptions import InputError
+from pudistill.learners.networks.hardware import Precision, choose_hardware
+from pudistill.learners.networks.prediction import PREDICTION_VALUES
+from pudistill.learners.networks.pretrained import loading_model, reason_of
+
+# Largest number of tokens of a text: the cost of attention grows with its square.
+LONGEST_TEXT = 512
+POOLINGS = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+"""Ways to pool tokens into one row, by their keys in the configuration of sentence encoders."""
+
+
+class Embedder(ABC):
+    """A pretrained model that maps samples to features; it is not trained further.
+
+    Parameters
+    ----------
+    name : str
+        The model's name on the hub, such as ``facebook/dinov2-small``, or a folder that holds it.
+    device, precision : str
+        As of :func:`pudistill.learners.networks.hardware.choose_hardware`.
+
+    Attributes
+    ----------
+    checksum : str
+        Hash of its weights and of the files that configure its inputs and its pooling.
+
+    Raises
+    ------
+    InputError
+        If it cannot be loaded, or has no trained weights for some layers.
+    """
+
+    kind: ClassVar[str]  # of samples
+    files: ClassVar[tuple[str, ...]]  # that configure its inputs and its pooling
+
+    def __init__(self, name: str, device: str = "auto", precision: Precision = "auto") -> None:
+        self.name = name
+        self.hardware = choose_hardware(device, precision, pictures=True)
+        remedy = f"name a model for {self.kind} on the hub, or a folder that holds one"
+        with loading_model(name, remedy) as transformers:
+            model, info = transformers.AutoModel.from_pretrained(
+                name, output_loading_info=True, trust_remote_code=False
+            )
+            self._prepare(transformers, model)
+        self.model = model.float().eval()
+        self._has_pooler = _has_pooler(name, info["missing_keys"])
+        self.checksum = self._compute_checksum(info["missing_keys"])
+        self.model.to(self.hardware.device)
+
+    def __call__(self, X: np.ndarray) -> np.ndarray:
+        """Embed samples.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, height, width[, 3]), uint8, or of shape (n,) of str
+            Pictures or texts, at least one.
+
+        Returns
+        -------
+        features : ndarray of shape (n, n_features), float32
+            One row a sample.
+
+        Raises
+        ------
+        InputError
+            If the model cannot embed them, or a feature is NaN or infinite.
+        """
+        parts, order = [], []
+        try:
+            with torch.inference_mode():
+                for rows, inputs in self._batches(X):
+                    on_device = {
+                        name: values.to(self.hardware.device) for name, values in inputs.items()
+                    }
+                    with self.hardware.autocast():
+                        features = self._embed(on_device)
+                    parts.append(features.float().cpu().numpy())
+                    order.append(rows)
+        except InputError:  # a picture that cannot be decoded
+            raise
+        except (ValueError, TypeError, IndexError, AttributeError, RuntimeError) as error:
+            raise InputError(
+                f"{self.name} cannot embed these {self.kind} ({reason_of(error)}): name another "
+                "model."
+            ) from error
+        embedding = np.concatenate(parts)[np.argsort(np.concatenate(order))]
+        if not np.isfinite(embedding).all():
+            raise InputError(
+                f"{self.name} gives NaN or infinite features for a sample: name another model."
+            )
+        return embedding
+
+    @abstractmethod
+    def _prepare(self, transformers: Any, model: Any) -> None:
+        """Load the preprocessing of samples."""
+
+    @abstractmethod
+    def _batches(self, X: np.ndarray) -> Iterator[tuple[np.ndarray, Mapping[str, Tensor]]]:
+        """Yield positions of samples, and the model's inputs for them."""
+
+    @abstractmethod
+    def _embed(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Return features of shape (n, n_features)."""
+
+    def _n_at_once(self, n_values: int) -> int:
+        """Return the batch size for samples of `n_values` inputs; see `PREDICTION_VALUES`."""
+        device = "cpu" if self.hardware.device.type == "cpu" else "accelerator"
+        return max(1, PREDICTION_VALUES[device] // n_values)
+
+    def _compute_checksum(self, untrained: set[str]) -> str:
+        total = sha256()
+        for name in self.files:
+            path = _file(self.name, name)
+            total.update(f"{name}:".encode() + (path.read_bytes() if path else b""))
+        for name, weights in sorted(self.model.state_dict().items()):
+            if name not in untrained:
+                total.update(name.encode() + weights.contiguous().numpy().tobytes())
+        return total.hexdigest()
+
+
+class PictureEmbedder(Embedder):
+    """Features of pictures: the pooled output, or else the class token or the mean over positions.
+
+    Examples
+    --------
+    A network of random weights, stored as the hub stores one:
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from transformers import ConvNextImageProcessorPil, ResNetConfig, ResNetModel
+    >>> from pudistill.learners.networks.embedding import PictureEmbedder
+    >>> folder = tempfile.mkdtemp()
+    >>> config = ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[1], layer_type="basic")
+    >>> ResNetModel(config).save_pretrained(folder)
+    >>> _ = ConvNextImageProcessorPil(size={"shortest_edge": 32}).save_pretrained(folder)
+    >>> PictureEmbedder(folder)(np.zeros((5, 28, 28), np.uint8)).shape
+    (5, 8)
+    """
+
+    kind = "pictures"
+    files = ("config.json", "preprocessor_config.json", "processor_config.json")
+
+    def _prepare(self, transformers: Any, model: Any) -> None:
+        self.processor = transformers.AutoImageProcessor.from_pretrained(
+            self.name, backend="pil", trust_remote_code=False
+        )
+        self._n_channels = getattr(model.config, "num_channels", 3)
+        self._has_class_token = any("cls_token" in name for name in model.state_dict())
+
+    def _batches(self, X: np.ndarray) -> Iterator[tuple[np.ndarray, Mapping[str, Tensor]]]:
+        n_at_once = self._n_at_once(self._inputs(X[:1])["pixel_values"].numel())
+        for start in range(0, len(X), n_at_once):
+            part = X[start : start + n_at_once]
+            yield np.arange(start, start + len(part)), self._inputs(part)
+
+    def _inputs(self, X: np.ndarray) -> Mapping[str, Tensor]:
+        pictures = np.asarray(X)
+        if pictures.ndim == 3:  # grey pictures, most often for a network of colour pictures
+            pictures = np.repeat(pictures[..., None], self._n_channels, axis=3)
+        return self.processor(
+            list(pictures), input_data_format="channels_last", return_tensors="pt"
+        )
+
+    def _embed(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        output = getattr(self.model, "get_image_features", self.model)(**inputs)
+        if self._has_pooler and getattr(output, "pooler_output", None) is not None:
+            return output.pooler_output.flatten(1)
+        hidden = output.last_hidden_state
+        if hidden.ndim == 4:
+            return hidden.mean(dim=(2, 3))
+        return hidden[:, 0] if self._has_class_token else hidden.mean(dim=1)
+
+
+class TextEmbedder(Embedder):
+    """Features of texts: the mean over tokens, unless a sentence encoder is configured otherwise.
+
+    The folder of a sentence encoder configures the pooling (``1_Pooling/config.json``), the number
+    of tokens (``sentence_bert_config.json``) and whether rows are scaled to length 1
+    (``modules.json``). The pooled output of a language model is not used: it was trained for
+    another task, or not at all.
+
+    Examples
+    --------
+    A network of random weights, stored as the hub stores one:
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from transformers import BertConfig, BertModel, BertTokenizer
+    >>> from pudistill.learners.networks.embedding import TextEmbedder
+    >>> folder = tempfile.mkdtemp()
+    >>> words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad"]
+    >>> tokenizer = BertTokenizer(vocab={word: n for n, word in enumerate(words)})
+    >>> _ = tokenizer.save_pretrained(folder)
+    >>> sizes = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8}
+    >>> BertModel(BertConfig(vocab_size=7, num_hidden_layers=1, **sizes)).save_pretrained(folder)
+    >>> TextEmbedder(folder)(np.array(["good", "bad, bad", ""], dtype=object)).shape
+    (3, 8)
+    """
+
+    kind = "texts"
+    files = (
+        *("config.json", "modules.json", "1_Pooling/config.json", "sentence_bert_config.json"),
+        *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"),
+        *("vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model"),
+    )
+
+    def _prepare(self, transformers: Any, model: Any) -> None:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            self.name, trust_remote_code=False, padding_side="right"
+        )
+        if tokenizer.pad_token is None:  # a model that was trained without padding
+            tokenizer.pad_token = tokenizer.eos_token
+        self.tokenizer = tokenizer
+        pooling = _read_json(self.name, "1_Pooling/config.json") or {}
+        self._poolings = _poolings(self.name, pooling)
+        modules = _read_json(self.name, "modules.json") or []
+        self._is_normalised = any(str(part.get("type")).endswith("Normalize") for part in modules)
+        config = _read_json(self.name, "sentence_bert_config.json") or {}
+        limits = (
+            tokenizer.model_max_length,
+            config.get("max_seq_length"),
+            getattr(model.config, "max_position_embeddings", None),
+        )
+        self._n_tokens = min([LONGEST_TEXT, *(limit for limit in limits if limit)])
+        self._width = getattr(model.config, "hidden_size", LONGEST_TEXT)
+
+    def _batches(self, X: np.ndarray) -> Iterator[tuple[np.ndarray, Mapping[str, Tensor]]]:
+        # An empty text has no tokens at all if the tokenizer does not mark the ends of texts.
+        texts = [text if text.strip() else self.tokenizer.pad_token for text in X]
+        tokens = self.tokenizer(texts, truncation=True, max_length=self._n_tokens)
+        lengths = np.array([len(text_tokens) for text_tokens in tokens["input_ids"]])
+        by_length = np.argsort(lengths, kind="stable")  # needs little padding
+        start = 0
+        while start < len(X):
+            # The longest text that could be in the batch limits its size.
+            longest = lengths[by_length[min(start + self._n_at_once(self._width), len(X)) - 1]]
+            stop = start + self._n_at_once(self._width * int(longest))
+            rows = by_length[start:stop]
+            batch = {key: [values[row] for row in rows] for key, values in tokens.items()}
+            yield rows, self.tokenizer.pad(batch, return_tensors="pt")
+            start = stop
+
+    def _embed(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        if hasattr(self.model, "get_text_features"):  # a model of pictures and texts
+            features = self.model.get_text_features(**inputs).pooler_output
+        else:
+            network = self.model
+            if network.config.is_encoder_decoder:
+                network = network.get_encoder()
+            hidden = network(**inputs).last_hidden_state
+            mask = inputs["attention_mask"]
+            parts = [pooled(hidden, mask, pooling) for pooling in self._poolings]
+            features = torch.cat(parts, dim=1)
+        if self._is_normalised:
+            features = torch.nn.functional.normalize(features.float(), dim=1)
+        return features
+
+
+def pooled(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
+    """Pool the tokens of each text into one row.
+
+    Parameters
+    ----------
+    hidden : Tensor of shape (n, n_tokens, n_features)
+        One row a token.
+    mask : Tensor of shape (n, n_tokens)
+        1 for tokens of the text, 0 for padding after it.
+    pooling : {"cls", "max", "mean", "lasttoken"}
+        First token, maximum, mean or last token.
+
+    Returns
+    -------
+    features : Tensor of shape (n, n_features)
+    """
+    if pooling == "cls":
+        return hidden[:, 0]
+    if pooling == "lasttoken":
+        return hidden[torch.arange(len(hidden), device=hidden.device), mask.sum(dim=1) - 1]
+    weights = mask[..., None].to(hidden.dtype)
+    if pooling == "max":
+        return hidden.masked_fill(weights == 0, -torch.inf).amax(dim=1)
+    return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+
+
+def _poolings(name: str, config: Mapping[str, Any]) -> list[str]:
+    """Read the poolings of a sentence encoder, whose results are concatenated."""
+    if config.get("pooling_mode") in POOLINGS.values():  # the format of later versions
+        return [config["pooling_mode"]]
+    chosen = [key for key, value in config.items() if key.startswith("pooling_mode") and value]
+    unknown = [key for key in chosen if key not in POOLINGS]
+    if unknown:
+        raise InputError(
+            f"{name} pools by {unknown[0]}, which is not known here: name a model that pools by "
+            f"one of {', '.join(POOLINGS.values())}."
+        )
+    return [pooling for key, pooling in POOLINGS.items() if key in chosen] or ["mean"]
+
+
+def _has_pooler(name: str, untrained: set[str]) -> bool:
+    """Whether the pooled output can be used: a pooler without trained weights is random."""
+    missing = sorted(weight for weight in untrained if "pooler" not in weight)
+    if missing:
+        raise InputError(
+            f"{name} lacks {len(missing)} of its weights, such as {missing[0]}, so that its "
+            "features would be random: name a complete model."
+        )
+    return not untrained
+
+
+def _read_json(name: str, file: str) -> Any:
+    path = _file(name, file)
+    return None if path is None else json.loads(path.read_text())
+
+
+def _file(name: str, file: str) -> Path | None:
+    """Find a file of a model in its folder or on the hub; None if there is no such file."""
+    if Path(name).is_dir():
+        path = Path(name) / file
+        return path if path.is_file() else None
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(name, file))
+    except EntryNotFoundError:
+        return None

@@ -1,0 +1,82 @@
+"""The objective of labels that may be wrong: the corrected likelihood."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.utils import check_consistent_length
+from torch import Tensor
+
+from pudistill.exceptions import InputError, as_input_error
+from pudistill.learners.networks.input_checks import are_certain, shape_of
+from pudistill.learners.networks.losses import label_posterior, likelihood_loss
+from pudistill.learners.networks.objectives import Batch, LossFn, Objective, with_consistency
+from pudistill.learners.networks.recipes import Recipe
+
+
+@dataclass(frozen=True)
+class Likelihood(Objective):
+    """The corrected likelihood of possibly wrong labels; see :func:`likelihood_loss`."""
+
+    is_stateful: ClassVar[bool] = False
+
+    def check_targets(
+        self, y: Any, inputs: np.ndarray, recipe: Recipe, *, balanced: bool
+    ) -> np.ndarray:
+        """Check likelihoods, and that nothing needs the classes, which they leave open."""
+        if recipe.mixup:
+            raise InputError(
+                f'loss="likelihood" cannot be used with mixup={recipe.mixup:g}: set mixup=0, or '
+                'role="noise_aware".'
+            )
+        likelihoods = check_likelihoods(y, inputs)
+        if balanced and not are_certain(likelihoods).all():
+            row = (~are_certain(likelihoods)).argmax()
+            raise InputError(
+                "balanced_bootstrap=True needs to know every sample's class, but row "
+                f"{row} of y allows several: set balanced_bootstrap=False."
+            )
+        return likelihoods
+
+    def transform_targets(self, targets: np.ndarray) -> np.ndarray:
+        """Return logarithms, scaled to a largest value of 0, which changes no gradient.
+
+        The rows are scaled here, in float64, because tiny values could be zero in the network's
+        precision.
+        """
+        with np.errstate(divide="ignore"):
+            return np.log(targets / targets.max(axis=1, keepdims=True))
+
+    def __call__(self, batch: Batch) -> tuple[Tensor, LossFn]:
+        """See `Objective`."""
+        weight = batch.recipe.entropy_weight
+        pictures = batch.augmented()
+        return with_consistency(
+            batch,
+            pictures,
+            batch.network_input(pictures),
+            lambda logits: likelihood_loss(logits, batch.label, batch.weight, weight),
+            lambda logits: label_posterior(logits, batch.label),
+        )
+
+
+def check_likelihoods(y: Any, inputs: np.ndarray) -> np.ndarray:
+    """Return y as likelihoods of shape (n, n_classes)."""
+    shape = () if y is None else shape_of(y)
+    if len(shape) != 2 or shape[1] < 2:
+        raise InputError(
+            f'loss="likelihood" takes y of shape (n, n_classes), but y has the shape {shape}: pass '
+            "a row of likelihoods for each sample, one-hot where its label is certain."
+        )
+    with as_input_error():
+        check_consistent_length(inputs, y)
+        likelihoods = np.asarray(y).astype(np.float64)
+    wrong = ~(np.isfinite(likelihoods) & (likelihoods >= 0)).all(axis=1)
+    wrong |= ~(likelihoods > 0).any(axis=1)
+    if wrong.any():
+        row = wrong.argmax()
+        raise InputError(
+            "Likelihoods must be finite and non-negative, and positive for at least one class, but "
+            f"row {row} of y is {likelihoods[row].tolist()}."
+        )
+    return likelihoods

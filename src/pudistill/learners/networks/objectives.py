@@ -1,0 +1,202 @@
+"""Training objectives: what a network is shown of a batch, and the loss of its logits."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Generator, Tensor, nn
+
+from pudistill.learners.networks.augmentation import AUGMENT, strong_augment
+from pudistill.learners.networks.input_checks import check_target_values
+from pudistill.learners.networks.losses import consistency_loss
+from pudistill.learners.networks.normalisation import network_input
+from pudistill.learners.networks.recipes import Recipe
+
+if TYPE_CHECKING:
+    from pudistill.learners.networks.hardware import Hardware
+
+
+LossFn = Callable[[Tensor], Tensor]
+"""Maps the network's logits for what it was shown to the mean loss, of shape ()."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The samples of one training step.
+
+    Attributes
+    ----------
+    rows : Tensor of shape (n,), int64
+        Their positions in the training data.
+    raw : Tensor of shape (n, height, width, channels) or (n, n_features)
+        The samples as they are stored.
+    label : Tensor of shape (n, n_classes)
+        Their rows of `Objective.transform_targets`.
+    weight : Tensor of shape (n,)
+        Sample weights.
+    recipe : Recipe
+        How the network is trained.
+    mean, inverse_scale : Tensor of shape (channels,) or (n_features,)
+        Normalisation.
+    hardware : Hardware
+        Device and precision.
+    generator : torch.Generator
+        Source of randomness on the device.
+    rng : RandomState
+        Source of all other randomness.
+    """
+
+    rows: Tensor
+    raw: Tensor
+    label: Tensor
+    weight: Tensor
+    recipe: Recipe
+    mean: Tensor
+    inverse_scale: Tensor
+    hardware: "Hardware"
+    generator: Generator
+    rng: np.random.RandomState
+
+    def augmented(self) -> Tensor:
+        """Return the pictures with the recipe's random changes, drawn anew at each call."""
+        pictures = self.raw
+        for name in self.recipe.augment:
+            pictures = AUGMENT[name](pictures, self.generator)
+        return pictures
+
+    def network_input(self, samples: Tensor) -> Tensor:
+        """Normalise samples for a network."""
+        return network_input(samples, self.mean, self.inverse_scale)
+
+    def view(self) -> Tensor:
+        """Return the samples augmented and normalised."""
+        return self.network_input(self.augmented())
+
+    @torch.no_grad()
+    def logits(self, module: nn.Module, inputs: Tensor) -> Tensor:
+        """Return a network's logits without gradient, in the mode that it is in."""
+        with self.hardware.autocast():
+            return module(inputs).to(self.label.dtype)
+
+
+class Objective:
+    """What a network is trained for: what it is shown of a batch, and the loss of its logits.
+
+    A loss that `TorchClassifier` accepts by name is a subclass, whose constructor takes no
+    arguments, in a file of its own, and a record in `OBJECTIVES`. The simplest one overrides
+    `__call__` only. The losses of methods are subclasses, too; methods pass them by themselves.
+
+    Attributes
+    ----------
+    is_stateful : bool
+        Whether it remembers anything from batch to batch. The training of a stateful objective is
+        neither saved in checkpoints nor shared among processes, so that True is always safe.
+        Stateless objectives that are equal (as frozen dataclasses are) can train as a stack.
+    """
+
+    is_stateful: ClassVar[bool] = True
+
+    def check_targets(
+        self, y: Any, inputs: np.ndarray, recipe: Recipe, *, balanced: bool
+    ) -> np.ndarray:
+        """Check what `TorchClassifier.fit` was passed as `y`.
+
+        Parameters
+        ----------
+        y : array-like
+            As passed by the user.
+        inputs : ndarray of shape (n, ...)
+            The checked samples.
+        recipe : Recipe
+            How the network will be trained.
+        balanced : bool
+            Whether each epoch will be a balanced bootstrap.
+
+        Returns
+        -------
+        y : ndarray of shape (n,) or (n, n_classes)
+            Labels, which become one-hot targets, or targets.
+
+        Raises
+        ------
+        InputError
+            If the objective cannot use these targets, or cannot use them with this recipe.
+        """
+        del recipe, balanced
+        return check_target_values(y, inputs)
+
+    def transform_targets(self, targets: np.ndarray) -> np.ndarray:
+        """Transform targets, once before training, to the rows that `Batch.label` holds."""
+        return targets
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Prepare epoch number `epoch`, from 0; networks may be used for prediction here."""
+
+    def batches(self, generator: Generator) -> tuple[Tensor, ...] | None:
+        """Draw the rows of each batch of an epoch; None: as the recipe says."""
+        del generator
+        return None
+
+    def __call__(self, batch: Batch) -> tuple[Tensor, LossFn]:
+        """Return the network's inputs for a batch, and the loss as a function of its logits.
+
+        Parameters
+        ----------
+        batch : Batch
+            The samples.
+
+        Returns
+        -------
+        inputs : Tensor
+            Passed to the network.
+        loss_fn : callable
+            Maps the network's logits to the mean loss.
+        """
+        raise NotImplementedError
+
+
+def with_consistency(
+    batch: Batch,
+    pictures: Tensor,
+    view: Tensor,
+    loss_fn: LossFn,
+    posterior: Callable[[Tensor], Tensor],
+) -> tuple[Tensor, LossFn]:
+    """Add the consistency term, if the recipe has one, to a loss on `view`.
+
+    Parameters
+    ----------
+    batch : Batch
+        The samples.
+    pictures : Tensor of shape (n, height, width, channels)
+        The augmented pictures; the strongly augmented view is made from them.
+    view : Tensor of shape (n, channels, height, width)
+        The network's inputs.
+    loss_fn : callable
+        Maps the logits of `view` to the mean loss.
+    posterior : callable
+        Maps the logits of `view` to class probabilities.
+
+    Returns
+    -------
+    inputs : Tensor
+        `view`, followed by the strongly augmented view if the recipe has a consistency term.
+    loss_fn : callable
+        Maps the logits of `inputs` to the mean loss.
+    """
+    recipe = batch.recipe
+    if not recipe.consistency_weight:
+        return view, loss_fn
+    strong = batch.network_input(strong_augment(pictures, batch.generator))
+
+    def loss_with_consistency(both_logits: Tensor) -> Tensor:
+        logits, strong_logits = both_logits.chunk(2)
+        agreement = consistency_loss(
+            strong_logits, posterior(logits), batch.weight, recipe.consistency_threshold
+        )
+        return loss_fn(logits) + recipe.consistency_weight * agreement
+
+    # In one forward pass, so that both views are normalised by the same batch statistics.
+    return torch.cat([view, strong]), loss_with_consistency

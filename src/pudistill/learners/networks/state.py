@@ -1,0 +1,151 @@
+"""A fitted network as arrays and JSON, for storage without pickle."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from pudistill.exceptions import InputError
+from pudistill.learners.networks.architectures import NetworkFactory, find_factory
+from pudistill.learners.networks.hardware import seeded
+from pudistill.learners.networks.names import PRETRAINED
+from pudistill.learners.networks.normalisation import Normalisation
+from pudistill.learners.networks.pretrained import PretrainedNetwork, build_untrained
+from pudistill.learners.networks.recipes import Recipe
+
+
+def state_of(estimator: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return a fitted `TorchClassifier` as arrays and JSON; see its method ``to_state``."""
+    arrays = {
+        f"module.{name}": tensor.numpy(force=True).copy()
+        for name, tensor in estimator.module_.state_dict().items()
+    }
+    arrays["normalisation.mean"] = estimator.normalisation_.mean
+    arrays["normalisation.scale"] = estimator.normalisation_.scale
+    params = {name: _as_json(value) for name, value in estimator.get_params(deep=False).items()}
+    meta = {
+        "params": params,
+        "classes": {"dtype": estimator.classes_.dtype.str, "values": estimator.classes_.tolist()},
+        "in_shape": list(estimator.in_shape_),
+        "recipe": asdict(estimator.recipe_),
+        "loss_curve": estimator.loss_curve_,
+    }
+    if isinstance(estimator.module_, PretrainedNetwork):
+        meta["architecture"] = estimator.module_.architecture
+    if hasattr(estimator, "feature_names_in_"):
+        meta["feature_names_in"] = estimator.feature_names_in_.tolist()
+    return arrays, meta
+
+
+def params_from_json(params: dict[str, Any], module: NetworkFactory | None) -> dict[str, Any]:
+    """Return the parameters of a `TorchClassifier` from its state."""
+    params = dict(params)
+    if isinstance(params["module"], dict):
+        if module is None:
+            raise InputError(
+                f"The network was built by {params['module']['callable']}: pass that callable "
+                "as module= to load it."
+            )
+        params["module"] = module
+    if isinstance(params["recipe"], dict):
+        params["recipe"] = _recipe_from_json(params["recipe"])
+    if isinstance(params["augment"], list):
+        params["augment"] = tuple(params["augment"])
+    return params
+
+
+def restore_state(estimator: Any, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
+    """Fit a `TorchClassifier` by its state instead of data; see its method ``from_state``."""
+    estimator.classes_ = np.array(meta["classes"]["values"], np.dtype(meta["classes"]["dtype"]))
+    estimator.in_shape_ = tuple(meta["in_shape"])
+    estimator.recipe_ = _recipe_from_json(meta["recipe"])
+    estimator.loss_curve_ = list(meta["loss_curve"])
+    estimator.n_iter_ = len(estimator.loss_curve_)
+    estimator.normalisation_ = Normalisation(
+        arrays["normalisation.mean"], arrays["normalisation.scale"]
+    )
+    if len(estimator.in_shape_) == 1:
+        estimator.n_features_in_ = estimator.in_shape_[0]
+    if "feature_names_in" in meta:
+        estimator.feature_names_in_ = np.array(meta["feature_names_in"], dtype=object)
+    weights = {
+        name.removeprefix("module."): torch.tensor(array)
+        for name, array in arrays.items()
+        if name.startswith("module.")
+    }
+    with seeded(0, torch.device("cpu")):
+        if "architecture" in meta:
+            network: nn.Module = build_untrained(meta["architecture"])
+        elif str(estimator.module).startswith(PRETRAINED):
+            raise InputError("The stored network does not describe its layers: train it again.")
+        else:
+            factory = find_factory(estimator.module, estimator.in_shape_)
+            network = factory(estimator.in_shape_, len(estimator.classes_))
+    try:
+        # `assign` keeps the stored precision.
+        network.load_state_dict(weights, assign=True)
+    except RuntimeError as error:
+        raise InputError(
+            f"The stored weights do not fit the network {meta['params']['module']}: load them with "
+            "the module they were trained with."
+        ) from error
+    estimator.module_ = network.eval()
+
+
+def check_storable(estimator: Any) -> None:
+    """Check that the state of a network can name the module that builds it.
+
+    A network of the project is stored by name, a callable by its import path. The path is never
+    imported: it tells the user which callable to pass to :meth:`TorchClassifier.from_state`.
+
+    Parameters
+    ----------
+    estimator : TorchClassifier
+        Fitted or not.
+
+    Raises
+    ------
+    InputError
+        If `module` is a callable without an import path, like a lambda, or an unknown name.
+
+    Examples
+    --------
+    >>> from pudistill.learners.networks.classifier import TorchClassifier
+    >>> from pudistill.learners.networks.state import check_storable
+    >>> check_storable(TorchClassifier("small_cnn"))
+    """
+    if callable(estimator.module) and _import_path(estimator.module) is None:
+        raise InputError(
+            f"module={estimator.module!r} has no name by which it could be imported: define it "
+            "with def or class at the top level of a module."
+        )
+
+
+def _import_path(factory: Callable) -> str | None:
+    """Return ``package.module:name``, or None if the callable cannot be imported by a name."""
+    name, module = getattr(factory, "__qualname__", "<"), getattr(factory, "__module__", None)
+    return None if "<" in name or module is None else f"{module}:{name}"
+
+
+def _as_json(value: Any) -> Any:
+    """Return a parameter as a value of JSON; the normalisation is stored in the arrays instead."""
+    if isinstance(value, np.random.RandomState | Normalisation):
+        return None
+    if isinstance(value, Recipe):
+        return asdict(value)
+    if isinstance(value, torch.device):
+        return str(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    return {"callable": _import_path(value)} if callable(value) else value
+
+
+def _recipe_from_json(fields: dict[str, Any]) -> Recipe:
+    """Return a recipe whose tuples JSON has turned into lists."""
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
+    }
+    return Recipe(**values)

@@ -1,0 +1,194 @@
+"""The training loop."""
+
+import copy
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pudistill.exceptions import DivergedError, InputError
+from pudistill.learners.networks.batches import BatchFeed, move_to_device
+from pudistill.learners.networks.job import Job
+from pudistill.learners.networks.process_group import SINGLE_PROCESS, ProcessGroup
+from pudistill.learners.networks.stacks import SingleNetwork, Stack
+
+log = logging.getLogger(__name__)
+
+
+class Trainer:
+    """Trains networks in lockstep; iterating over it trains one epoch after the other.
+
+    Several networks make every step together, as one stack. Each draws its own random numbers, so
+    that all get the weights, within rounding, that they would get alone.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        One, or several networks of one architecture whose jobs can be stacked. Between
+        epochs the networks may be used for prediction.
+    group : ProcessGroup, default=SINGLE_PROCESS
+        Processes that train one network together, whose objective is stateless. The main process
+        iterates; the others run the epochs that it announces.
+
+    Yields
+    ------
+    losses : list of float, one a job
+        Mean training loss of the epoch.
+
+    Raises
+    ------
+    DivergedError
+        If a loss is no longer a finite number.
+    InputError
+        If a network does not return one logit for each class.
+    """
+
+    def __init__(self, jobs: Sequence[Job], group: ProcessGroup = SINGLE_PROCESS) -> None:
+        self.jobs = jobs
+        self.group = group
+        self.recipe, self.hardware = jobs[0].recipe, jobs[0].hardware
+        data = move_to_device([job.inputs for job in jobs], self.hardware.device)
+        self.feeds = [
+            BatchFeed(job, samples, group) for job, samples in zip(jobs, data, strict=True)
+        ]
+        self.network = (
+            Stack([job.module for job in jobs])
+            if len(jobs) > 1
+            else SingleNetwork(group.synchronise_batch_norm(jobs[0].module))
+        )
+        self.optimiser = torch.optim.SGD(
+            self.network.parameters(),
+            lr=self.recipe.learning_rate,
+            momentum=self.recipe.momentum,
+            weight_decay=self.recipe.weight_decay,
+            fused=self.hardware.device.type in ("cpu", "cuda"),
+        )
+        self.epoch = 0  # the next one
+
+    def __iter__(self) -> Iterator[list[float]]:
+        self._send_job()
+        while self.epoch < self.recipe.epochs:
+            self.group.send("epoch")
+            yield self.run_epoch()
+
+    def _send_job(self) -> None:
+        """Send the job and its progress to the other processes of the group."""
+        if self.group.size > 1:
+            (job,) = self.jobs
+            log.info("together", extra={"processes": self.group.size})
+            on_cpu = replace(job, module=copy.deepcopy(job.module).cpu())
+            self.group.send("train", on_cpu, self.state())
+
+    def run_epoch(self) -> list[float]:
+        """Train for one epoch; return the mean loss of each job."""
+        epoch = self.epoch
+        # 1. Draw the epoch's batches.
+        for job in self.jobs:
+            job.objective.begin_epoch(epoch)
+            job.module.train()
+        n_batches, batches = zip(*(feed.epoch() for feed in self.feeds), strict=True)
+        # 2. Make a step for each batch.
+        total = torch.zeros(len(self.jobs), device=self.hardware.device)
+        n_samples = 0
+        for number, drawn in enumerate(zip(*batches, strict=True)):
+            n_drawn = len(drawn[0][0])
+            rate = self.recipe.rate(epoch + number / n_batches[0])
+            total += self._step(drawn, rate) * n_drawn
+            n_samples += n_drawn
+        # 3. Bring weights and statistics back to the networks.
+        self.network.write_back()
+        for job in self.jobs:
+            self.group.average(job.module.buffers())
+        # 4. Read the losses, once an epoch: every read waits for all that a GPU still has to do.
+        mean_losses = (total / n_samples).tolist()
+        for mean_loss in mean_losses:
+            if not math.isfinite(mean_loss):
+                raise DivergedError(
+                    f"The training loss became {mean_loss} in epoch {epoch + 1}: lower "
+                    f"learning_rate, which is {self.recipe.learning_rate:g}."
+                )
+        self.epoch += 1
+        return mean_losses
+
+    def _step(self, drawn: Sequence[tuple[Tensor, Tensor]], rate: float) -> Tensor:
+        """Make one step with the (rows, raw samples) of each job; return the jobs' losses."""
+        self.optimiser.param_groups[0]["lr"] = rate
+        self.optimiser.zero_grad()
+        # 1. Ask the objectives for inputs and loss functions.
+        batches = (feed.batch(*samples) for feed, samples in zip(self.feeds, drawn, strict=True))
+        objectives = [job.objective(batch) for job, batch in zip(self.jobs, batches, strict=True)]
+        inputs, loss_fns = zip(*objectives, strict=True)
+        # 2. Compute the logits of this process's part of the batch; gather those of the others.
+        n_inputs = len(inputs[0])
+        parts = [own_inputs[self.group.part(n_inputs)] for own_inputs in inputs]
+        with self.hardware.autocast():
+            answers = self.network(parts)
+        logits = [
+            self.group.gather(
+                _check_logits(own, part, job).to(self.hardware.dtype), n_inputs, dim=-2
+            )
+            for own, part, job in zip(answers, parts, self.jobs, strict=True)
+        ]
+        # 3. Update the weights. The losses can be added: no network has a part in another's loss.
+        losses = torch.stack([loss_fn(own) for loss_fn, own in zip(loss_fns, logits, strict=True)])
+        (losses.sum() / self.group.n_copies(n_inputs)).backward()
+        self.group.add_gradients(self.network.parameters())
+        self.optimiser.step()
+        return losses.detach()
+
+    @property
+    def can_be_saved(self) -> bool:
+        """Whether `state` contains all that is needed to continue."""
+        return len(self.jobs) == 1 and not self.jobs[0].objective.is_stateful
+
+    def state(self) -> dict[str, Any]:
+        """Return the state of the training of one network, between two epochs, as arrays."""
+        (job,), (feed,) = self.jobs, self.feeds
+        _, *rng = job.rng.get_state()
+        return {
+            "epoch": np.array(self.epoch),
+            "weights": _as_arrays(job.module.state_dict()),
+            "momenta": _as_arrays(
+                {str(n): buffer for n, buffer in enumerate(self._momenta()) if buffer is not None}
+            ),
+            "generator": feed.generator.get_state().numpy(),
+            "rng": [np.asarray(part) for part in rng],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue a training of the same job from its `state`."""
+        (job,), (feed,) = self.jobs, self.feeds
+        self.epoch = int(state["epoch"])
+        weights = {name: torch.tensor(value) for name, value in state["weights"].items()}
+        job.module.load_state_dict(weights)
+        for n, weight in enumerate(self.network.parameters()):
+            if str(n) in state["momenta"]:
+                # In the memory layout of the weight, which fused steps assume.
+                buffer = torch.empty_like(weight).copy_(torch.tensor(state["momenta"][str(n)]))
+                self.optimiser.state[weight]["momentum_buffer"] = buffer.detach()
+        feed.generator.set_state(torch.tensor(state["generator"]))
+        key, position, has_gauss, cached = state["rng"]
+        job.rng.set_state(("MT19937", key, int(position), int(has_gauss), float(cached)))
+
+    def _momenta(self) -> list[Tensor | None]:
+        state = self.optimiser.state
+        return [state[weight].get("momentum_buffer") for weight in self.network.parameters()]
+
+
+def _as_arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    return {name: tensor.numpy(force=True).copy() for name, tensor in tensors.items()}
+
+
+def _check_logits(logits: Tensor, inputs: Tensor, job: Job) -> Tensor:
+    expected = (len(inputs), job.targets.shape[1])
+    if logits.shape[-2:] != expected:
+        raise InputError(
+            f"The module returns the shape {tuple(logits.shape)} for a batch: it must return "
+            f"logits of shape (n, n_classes), here {expected}."
+        )
+    return logits

@@ -1,0 +1,139 @@
+"""Tasks in parallel: results in order, warnings passed on, lost tasks run again."""
+
+import os
+import threading
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from joblib.parallel import get_active_backend
+
+from pudistill.exceptions import InputError, RecoveredWarning, warn_user
+from pudistill.learners.cache import StageFile, caching_in_worker, current_cache
+from pudistill.utils import arrays
+from pudistill.utils.cluster import is_elsewhere
+from pudistill.utils.threads import end_with_parent, one_thread
+
+MAX_KILLED_IN_A_ROW = 3  # workers, until the tasks themselves must be what kills them
+
+
+def in_order(tasks: Iterable[tuple], n_jobs: int | None, *, alone: bool = False) -> Iterator[Any]:
+    """Run tasks in parallel and yield their results in order.
+
+    Warnings of workers are issued in this process, where the user's filters are. Tasks that were
+    lost with a worker's process are run again.
+
+    Parameters
+    ----------
+    tasks : iterable of tasks as from `joblib.delayed`
+        Drawn from lazily: only the tasks that the workers need next are in memory.
+    n_jobs : int or None
+        Number of tasks at a time, as in joblib.
+    alone : bool, default=False
+        Whether each task has the processor for itself. All others compute on one thread, so that
+        results do not depend on `n_jobs`.
+
+    Yields
+    ------
+    result : object
+        The return value of each task.
+    """
+    # Asked here: joblib draws some tasks in a thread that has no context variables of ours.
+    cache, elsewhere = current_cache(), is_elsewhere()
+    wanted = map(_unless_cached, tasks) if elsewhere else tasks
+    recorded = (delayed(_run_recorded)(cache, alone, *task) for task in wanted)
+    for result, caught, files in _run_surviving(recorded, n_jobs):
+        for warning in caught:
+            warnings.warn_explicit(*warning)
+        if files:
+            cache.store(files)
+        yield result
+
+
+def _unless_cached(task: tuple) -> tuple:
+    """Replace a task by its cached result, as the nodes of a cluster may not see the cache."""
+    call, args, kwargs = task
+    result = call.lookup(*args, **kwargs) if hasattr(call, "lookup") else None
+    return task if result is None else (_identity, (result,), {})
+
+
+def _identity(result: Any) -> Any:
+    return result
+
+
+def _run_recorded(
+    cache: Any, alone: bool, call: Callable, args: tuple, kwargs: dict
+) -> tuple[Any, list[tuple], list[StageFile]]:
+    """Run a task in a worker; return its result, its warnings and its stages to be stored."""
+    with caching_in_worker(cache) as files, nullcontext() if alone else one_thread():
+        # Warning filters are those of the whole process, so that a thread cannot record.
+        if threading.current_thread() is not threading.main_thread():
+            return call(*args, **kwargs), [], files
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("default")
+            result = call(*args, **kwargs)
+    recorded = [
+        (record.message, record.category, record.filename, record.lineno) for record in caught
+    ]
+    return result, recorded, files
+
+
+def _run_surviving(tasks: Iterator[tuple], n_jobs: int | None) -> Iterator[Any]:
+    """Yield the results of tasks in order, and run those again whose worker was killed."""
+    pending: deque[tuple] = deque()  # drawn, but without a result yet
+
+    def draw() -> Iterator[tuple]:
+        yield from list(pending)
+        for task in tasks:
+            pending.append(task)
+            yield task
+
+    generator = get_active_backend()[0].supports_return_generator
+    parallel = Parallel(
+        n_jobs=n_jobs,
+        return_as="generator" if generator else "list",
+        initializer=end_with_parent,
+        initargs=(os.getpid(),),
+    )
+    n_killed = 0
+    while True:
+        try:
+            for result in parallel(draw()):
+                n_killed = 0
+                pending.popleft()
+                yield result
+            return
+        except TerminatedWorkerError as error:
+            n_killed += 1
+            if n_killed > MAX_KILLED_IN_A_ROW:
+                raise InputError(
+                    f"Workers were killed {n_killed} times in a row, which the system does when "
+                    "memory is short: let fewer work at the same time, by n_jobs."
+                ) from error
+            lost = "1 task that was" if len(pending) == 1 else f"{len(pending)} tasks that were"
+            warn_user(f"A worker was killed, and {lost} under way are run again.", RecoveredWarning)
+
+
+def rows_in_order(tasks: Sequence[tuple], n_jobs: int | None, shape: tuple) -> Iterator[np.ndarray]:
+    """Run tasks as `in_order` whose results are arrays of one shape, with a row for each sample.
+
+    Workers on this machine write large results to a file, instead of sending them.
+    """
+    outputs: list[Any] = [None if is_elsewhere() else arrays.in_file(shape) for _ in tasks]
+    filling = (delayed(_fill)(output, *task) for output, task in zip(outputs, tasks, strict=True))
+    for output, result in zip(outputs, in_order(filling, n_jobs), strict=True):
+        yield output if result is None else result
+
+
+def _fill(output: Any, call: Callable, args: tuple, kwargs: dict) -> np.ndarray | None:
+    """Write a result into `output`, and return None; return it if `output` is in no file here."""
+    result = call(*args, **kwargs)
+    if output is None or not arrays.is_in_file(output):  # or it is a copy that was sent here
+        return result
+    output[:] = result
+    return None

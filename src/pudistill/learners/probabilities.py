@@ -1,0 +1,69 @@
+"""Probabilities of classifiers that have only a ``decision_function``."""
+
+from typing import Any
+
+import numpy as np
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.model_selection import StratifiedKFold
+from sklearn.pipeline import Pipeline
+
+from pudistill.exceptions import InputError
+from pudistill.learners.capabilities import needs_calibration
+
+CALIBRATION_FOLDS = 3
+
+
+def with_probabilities(learner: Any, rows: np.ndarray, labels: np.ndarray, seed: int) -> Any:
+    """Calibrate a classifier that has only a ``decision_function`` by cross-validation.
+
+    Parameters
+    ----------
+    learner : estimator
+        Any, not fitted yet.
+    rows : ndarray of shape (n_copies,), int
+        The sample that each row of the learner's training set is a copy of.
+    labels : ndarray of shape (n_samples,), int
+        The most probable class of each sample.
+    seed : int
+        Decides the folds.
+
+    Returns
+    -------
+    learner : estimator
+        With ``predict_proba``, if `learner` needed calibration; else `learner`.
+    """
+    if isinstance(learner, Pipeline):
+        name, final = learner.steps[-1]
+        final = with_probabilities(final, rows, labels, seed)
+        return Pipeline([*learner.steps[:-1], (name, final)], memory=learner.memory)
+    if not needs_calibration(learner):
+        return learner
+    samples = np.unique(rows)
+    folds = calibration_folds(learner, labels[samples], seed)
+    # Copies of one sample stay in one fold, or the learner would be judged on samples it has seen.
+    held_out = np.empty(rows.max() + 1, dtype=int)
+    for fold, (_, test) in enumerate(folds.split(samples, labels[samples])):
+        held_out[samples[test]] = fold
+    splits = [
+        (np.flatnonzero(held_out[rows] != fold), np.flatnonzero(held_out[rows] == fold))
+        for fold in range(folds.n_splits)
+    ]
+    return CalibratedClassifierCV(learner, cv=splits, ensemble=False)
+
+
+def calibration_folds(learner: Any, labels: np.ndarray, seed: int) -> StratifiedKFold:
+    """Return the folds on whose held-out decisions a learner is calibrated.
+
+    Raises
+    ------
+    InputError
+        If a class has one sample only.
+    """
+    counts = np.bincount(labels)
+    fewest = counts[counts > 0].min()
+    if fewest < 2:
+        raise InputError(
+            f"{type(learner).__name__} gives no probabilities, and a class has one sample only, "
+            "too few to calibrate on: verify one more of it, or use a learner with predict_proba."
+        )
+    return StratifiedKFold(min(CALIBRATION_FOLDS, fewest), shuffle=True, random_state=seed)

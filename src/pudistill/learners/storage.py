@@ -1,0 +1,190 @@
+"""Fitted learners as bytes and back: networks by safetensors, others by skops, none by pickle."""
+
+import io
+import json
+import sys
+from collections.abc import Hashable
+from itertools import count
+from pathlib import PurePosixPath
+from types import ModuleType
+from typing import Any, NamedTuple
+from zipfile import ZipFile, ZipInfo
+
+from pudistill.exceptions import InputError, torch_extra
+
+# Types that a stored scikit-learn learner may contain besides those that skops trusts. They hold
+# numbers and other learners; building one runs no code that the file chooses.
+STORABLE_TYPES = [
+    "numpy.dtype",
+    "sklearn._loss.link.Interval",
+    "sklearn._loss.link.LogitLink",
+    "sklearn._loss.link.MultinomialLogit",
+    "sklearn._loss.loss.HalfBinomialLoss",
+    "sklearn._loss.loss.HalfMultinomialLoss",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.ensemble._hist_gradient_boosting.binning._BinMapper",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.metrics._dist_metrics.EuclideanDistance64",
+    "sklearn.neighbors._kd_tree.KDTree",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+    "sklearn.tree._tree.Tree",
+]
+
+
+SKOPS_SCHEMA = "schema.json"  # in a skops file: its objects, and the files of their arrays
+
+
+# scikit-learn's bridge to PyTorch, a package of its own.
+TORCH_BRIDGE = "sklearn.externals.array_api_compat.torch"
+
+
+class Stored(NamedTuple):
+    """A fitted learner as bytes.
+
+    Attributes
+    ----------
+    content : bytes
+        A safetensors file of a network, a skops file of any other learner.
+    network : dict or None
+        Parameters to build a network again, fit for JSON.
+    """
+
+    content: bytes
+    network: dict[str, Any] | None
+
+    @property
+    def needs_module(self) -> bool:
+        """Whether `restore` needs the user's factory of the network."""
+        return self.network is not None and isinstance(self.network["params"]["module"], dict)
+
+
+def suffix_of(network: dict[str, Any] | None) -> str:
+    """Return the file extension for `Stored.content`."""
+    return "skops" if network is None else "safetensors"
+
+
+def dump(learner: Any) -> Stored:
+    """Return a fitted learner as bytes.
+
+    Parameters
+    ----------
+    learner : fitted estimator
+        A network of the package, or a learner of the types that skops trusts and `STORABLE_TYPES`.
+
+    Returns
+    -------
+    stored : Stored
+        For `restore`.
+
+    Raises
+    ------
+    InputError
+        If no file can hold the learner.
+    """
+    if not is_network(learner):
+        try:
+            return Stored(_canonical(_skops_io().dumps(learner)), None)
+        except Exception as error:  # of any type: the learner's own state may raise it
+            raise InputError(
+                f"{type(learner).__name__} cannot be stored by skops ({error}): choose another "
+                "learner."
+            ) from error
+    with torch_extra():
+        import safetensors.numpy
+
+    arrays, network = learner.to_state()
+    return Stored(safetensors.numpy.save(arrays), network)
+
+
+def _canonical(content: bytes) -> bytes:
+    """Rewrite a skops file, so that the same learner gives the same bytes in every process.
+
+    skops numbers objects by their addresses in memory, and zip files hold the time.
+    """
+    with ZipFile(io.BytesIO(content)) as file:
+        parts = {name: file.read(name) for name in file.namelist()}
+    schema = json.loads(parts.pop(SKOPS_SCHEMA))
+    numbers: dict[Hashable, int] = {}
+    fresh = count(1)
+    names: dict[str, str] = {}
+
+    def renumber(node: Any) -> None:
+        if isinstance(node, list):
+            for child in node:
+                renumber(child)
+        if not isinstance(node, dict):
+            return
+        if isinstance(node.get("__id__"), int):
+            # Whether equal texts or numbers are one object is an accident of the process.
+            address = node["__id__"] if node.get("__loader__") != "JsonNode" else object()
+            node["__id__"] = numbers.setdefault(address, next(fresh))
+        if isinstance(node.get("file"), str):
+            suffix = PurePosixPath(node["file"]).suffix
+            node["file"] = names.setdefault(node["file"], f"{len(names)}{suffix}")
+        for child in node.values():
+            renumber(child)
+
+    renumber(schema)
+    written = {names[name]: part for name, part in parts.items()}
+    written[SKOPS_SCHEMA] = json.dumps(schema).encode()
+    buffer = io.BytesIO()
+    with ZipFile(buffer, "w") as file:
+        for name in sorted(written):
+            file.writestr(ZipInfo(name), written[name])
+    return buffer.getvalue()
+
+
+def restore(stored: Stored, *, module: Any = None) -> Any:
+    """Build a learner from bytes.
+
+    Parameters
+    ----------
+    stored : Stored
+        As `dump` returns it.
+    module : callable, default=None
+        The network's factory, if it is a user's: it is not imported because a file names it.
+
+    Returns
+    -------
+    learner : fitted estimator
+        The learner.
+    """
+    if stored.network is None:
+        return _skops_io().loads(stored.content, trusted=STORABLE_TYPES)
+    with torch_extra():
+        import safetensors.numpy
+
+        from pudistill.learners.networks.classifier import TorchClassifier
+
+    arrays = safetensors.numpy.load(stored.content)
+    return TorchClassifier.from_state(arrays, stored.network, module=module)
+
+
+def unknown_types(content: bytes) -> list[str]:
+    """Return the types in a skops file that are trusted neither by skops nor by the package."""
+    return sorted({*_skops_io().get_untrusted_types(data=content)} - {*STORABLE_TYPES})
+
+
+def is_network(learner: Any) -> bool:
+    """Whether a learner is one of the package's networks."""
+    return hasattr(learner, "to_state")
+
+
+def _skops_io() -> ModuleType:
+    """Import skops without importing PyTorch, which would take two thirds of the time.
+
+    skops imports all packages of scikit-learn to list its estimators; of these only the bridge to
+    PyTorch, which holds none, imports PyTorch. So this one import fails meanwhile, which skops
+    skips.
+    """
+    blocks = TORCH_BRIDGE not in sys.modules and "skops.io" not in sys.modules
+    if blocks:
+        sys.modules[TORCH_BRIDGE] = None  # type: ignore[assignment]  # Python's way to block it
+    try:
+        import skops.io
+    finally:
+        if blocks:
+            del sys.modules[TORCH_BRIDGE]
+    return skops.io

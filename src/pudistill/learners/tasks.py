@@ -1,0 +1,286 @@
+"""The training of one learner, or of many, on soft targets."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from typing import Any, NamedTuple
+
+import numpy as np
+from joblib import delayed
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.pipeline import Pipeline
+from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import _num_samples
+
+from pudistill.exceptions import DivergedError
+from pudistill.learners.cache import cached
+from pudistill.learners.capabilities import (
+    check_gives_scores,
+    continues_training,
+    final_step,
+    takes_weights,
+)
+from pudistill.learners.linear import fit_in_blocks, learns_in_blocks
+from pudistill.learners.networks.names import is_built_in
+from pudistill.learners.networks.recipes import learning_rate_scale, scaled_learning_rate
+from pudistill.learners.parallel import in_order
+from pudistill.learners.probabilities import with_probabilities
+from pudistill.learners.scoring import take, widened
+from pudistill.learners.soft_targets import draw_labels, weighted_copies
+from pudistill.utils.checkpoint import NOWHERE, Checkpoint, saving_to
+from pudistill.utils.cluster import is_elsewhere
+from pudistill.utils.progress import has_epoch_callback
+
+# Samples from which on logistic regression learns block by block.
+MIN_SAMPLES_FOR_BLOCKS = 16_384
+
+
+# Bytes of samples that it learns at once: as many as fit into a processor's cache.
+BLOCK_BYTES = 2**21
+
+
+STACK_SIZE = 20  # networks that train as one: the paper's members of a class
+
+
+# Parameters of networks that a task sets even where the user has set them.
+PARAMETERS_OF_TASK = ("warm_start", "loss", "mixup")
+
+
+@dataclass(frozen=True)
+class Training:
+    """One learner to be trained.
+
+    Attributes
+    ----------
+    estimator : estimator
+        A template, which is cloned; or a network to be trained further if `continued`.
+    X : array-like, sparse matrix or data frame
+        Samples.
+    targets : ndarray of shape (n_samples, n_classes)
+        Rows that sum to 1.
+    role : {"member", "teacher", "student", "noise_aware"}
+        Recipe that a network trains with.
+    seed : int
+        Decides everything random in the training.
+    sample_weight : ndarray of shape (n_samples,), default=None
+        Weights.
+    rows : ndarray of shape (n_samples,), int, default=None
+        Rows of `X` to learn from; all by default. So nothing is copied before it is needed, nor
+        all at once if the learner takes block by block.
+    params : dict, default=None
+        Further parameters to set if the learner has them.
+    continued : bool, default=False
+        Train on from the weights of `estimator`.
+    may_diverge : bool, default=False
+        Whether a training that diverges is no reason to stop, as the learner is one of many.
+    learning_rate_scale : float
+        Factor of a network's learning rate; by default that of `scaled_learning_rate`.
+    """
+
+    estimator: Any
+    X: Any
+    targets: np.ndarray
+    role: str
+    seed: int
+    sample_weight: np.ndarray | None = None
+    rows: np.ndarray | None = None
+    params: dict[str, Any] | None = None
+    continued: bool = False
+    may_diverge: bool = False
+    learning_rate_scale: float = field(default_factory=learning_rate_scale)
+
+    @property
+    def samples(self) -> Any:
+        """Samples to learn from."""
+        return self.X if self.rows is None else _safe_indexing(self.X, self.rows)
+
+    def blocks(self) -> Iterator[tuple[Any, slice]]:
+        """Yield the samples to learn from block by block, each with its place in `targets`."""
+        size = max(1, BLOCK_BYTES // (self.X.shape[1] * self.X.itemsize))
+        for start in range(0, len(self.targets), size):
+            part = slice(start, min(start + size, len(self.targets)))
+            yield take(self.X, part if self.rows is None else self.rows[part]), part
+
+
+class TrainedLearner(NamedTuple):
+    """The learner of a `Training`, as a cached stage returns it."""
+
+    learner: Any
+
+
+class DivergedLearner:
+    """A learner whose training diverged: it knows nothing of any sample.
+
+    Parameters
+    ----------
+    n_classes : int
+        Number of classes.
+    """
+
+    def __init__(self, n_classes: int) -> None:
+        self.classes_ = np.arange(n_classes)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return NaN, of shape (n_samples, n_classes)."""
+        return np.full((_num_samples(X), len(self.classes_)), np.nan)
+
+
+def train(task: Training) -> Any:
+    """Train one learner.
+
+    Parameters
+    ----------
+    task : Training
+        Learner, samples, targets and role.
+
+    Returns
+    -------
+    learner : fitted estimator
+        Its classes are codes, and it has ``predict_proba``: a learner with only a
+        ``decision_function`` comes back calibrated, except a member. A learner that takes no
+        sample weights learns one label per sample, drawn from its target. An may_diverge learner
+        whose training diverged, at a smaller rate too, is `DivergedLearner`.
+    """
+    if task.may_diverge:
+        with suppress(DivergedError):
+            return _train(task)
+        return DivergedLearner(task.targets.shape[1])
+    # Other learners, and the thousands of members, are trained sooner than stored.
+    if task.role == "member" or not continues_training(task.estimator) or has_epoch_callback():
+        return _train(task)
+    return cached(_train_network, ["checkpoint"])(task).learner
+
+
+def _train_network(task: Training, checkpoint: Checkpoint = NOWHERE) -> TrainedLearner:
+    with saving_to(checkpoint):
+        return TrainedLearner(_train(task))
+
+
+def _train(task: Training) -> Any:
+    with scaled_learning_rate(task.learning_rate_scale):
+        return _fit_on_targets(task)
+
+
+def _fit_on_targets(task: Training) -> Any:
+    learner = unfitted_learner(task)
+    final = final_step(learner)
+    # A network takes soft targets as they are.
+    if getattr(final, "accepts_soft_targets", False):
+        return _fit(learner, task.samples, task.targets, _fit_params(learner, task.sample_weight))
+    # Logistic regression on many samples takes them block by block.
+    if len(task.targets) >= MIN_SAMPLES_FOR_BLOCKS and learns_in_blocks(learner, task.X):
+        return fit_in_blocks(learner, task.blocks, task.targets, task.sample_weight)
+
+    # Any other learner gets weighted copies of the samples, or labels drawn from their targets.
+    n_samples = len(task.targets)
+    rows, labels, weights = weighted_copies(task.targets, task.sample_weight)
+    uniform = (weights == weights[0]).all()
+    if not uniform and not takes_weights(final):
+        rows = np.arange(n_samples)
+        labels = draw_labels(task.targets, np.random.default_rng(task.seed))
+        uniform = True
+    # Members are calibrated together, see `calibrate_together`.
+    if task.role != "member":
+        learner = with_probabilities(learner, rows, task.targets.argmax(axis=1), task.seed)
+    if np.array_equal(rows, np.arange(n_samples)):
+        X = task.samples
+    else:
+        X = _safe_indexing(task.X, rows if task.rows is None else task.rows[rows])
+    learner = _fit(learner, X, labels, {} if uniform else _fit_params(learner, weights))
+    if task.role != "member":
+        check_gives_scores(learner, "predict_proba")
+    return learner
+
+
+def unfitted_learner(task: Training) -> Any:
+    """Return the learner of a task before its fit, with the task's seed and parameters."""
+    learner = task.estimator if task.continued else clone(task.estimator)
+    random_states = (name for name in learner.get_params() if name.endswith("random_state"))
+    learner.set_params(**dict.fromkeys(random_states, task.seed))
+    final = final_step(learner)
+    wanted = {"role": task.role} | (task.params or {})
+    if continues_training(final):
+        wanted["warm_start"] = task.continued
+    # The user's own settings stay, except those without which the task could not be done.
+    free = {
+        name
+        for name, value in final.get_params(deep=False).items()
+        if value is None or name in PARAMETERS_OF_TASK
+    }
+    final.set_params(**{name: value for name, value in wanted.items() if name in free})
+    return learner
+
+
+def _fit_params(learner: Any, sample_weight: np.ndarray | None) -> dict[str, np.ndarray]:
+    """Return the parameters by which ``fit`` passes weights to the last step of a pipeline."""
+    if sample_weight is None or not takes_weights(final_step(learner)):
+        return {}
+    prefix = ""
+    while isinstance(learner, Pipeline):
+        name, learner = learner.steps[-1]
+        prefix += f"{name}__"
+    return {f"{prefix}sample_weight": sample_weight}
+
+
+def _fit(learner: Any, X: Any, y: np.ndarray, fit_params: dict[str, np.ndarray]) -> Any:
+    # A user's metadata routing is about calls to our ``fit``, not about how we call a learner.
+    with config_context(enable_metadata_routing=False):
+        return learner.fit(widened(X), y, **fit_params)
+
+
+def train_all(tasks: Iterable[Training], n_jobs: int | None) -> Iterator[Any]:
+    """Train independent learners, in parallel as joblib is configured, and yield them in order.
+
+    Networks on an accelerator train as stacks where that is faster.
+    """
+    tasks = iter(tasks)
+    first = list(islice(tasks, 2))
+    tasks = chain(first, tasks)
+    if len(first) == 1 or (first and _is_shared(first[0])):  # such a learner may use all threads
+        yield from map(train, tasks)
+    elif first and _can_be_stacked(first[0]):
+        while stack := list(islice(tasks, STACK_SIZE)):
+            yield from _train_stack(stack)
+    else:
+        yield from in_order((delayed(train)(task) for task in tasks), n_jobs)
+
+
+def _is_shared(task: Training) -> bool:
+    """Whether all processes of a launcher train this one: a network that is no member."""
+    if task.role == "member" or not continues_training(task.estimator):
+        return False
+    from pudistill.learners.networks.process_group import current_process_group
+
+    return current_process_group().size > 1
+
+
+def _can_be_stacked(task: Training) -> bool:
+    """Whether several such networks may train as one: members, off the CPU, on this machine."""
+    is_own_member = task.role == "member" and is_built_in(getattr(task.estimator, "module", None))
+    if is_elsewhere() or not is_own_member:
+        return False
+    from pudistill.learners.networks.classifier import TorchClassifier
+    from pudistill.learners.networks.hardware import choose_hardware
+
+    network = task.estimator
+    if not isinstance(network, TorchClassifier):
+        return False
+    return choose_hardware(network.device, "fp32", pictures=True).device.type != "cpu"
+
+
+def _train_stack(tasks: list[Training]) -> list:
+    """Train networks as a stack."""
+    from pudistill.learners.networks.fitting import fit_together
+
+    networks = [unfitted_learner(task) for task in tasks]
+    try:
+        fit_together(networks, [(task.samples, task.targets, task.sample_weight) for task in tasks])
+    except DivergedError:
+        if not all(task.may_diverge for task in tasks):
+            raise
+    return [
+        network if network.n_iter_ else DivergedLearner(task.targets.shape[1])
+        for network, task in zip(networks, tasks, strict=True)
+    ]

@@ -1,0 +1,348 @@
+"""The tiered positive-unlabeled filter: lines 1-10 of Algorithm 1 (paper, section III-A)."""
+
+from collections.abc import Callable, Iterator, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from joblib import Memory, delayed, effective_n_jobs
+from sklearn.base import BaseEstimator, _fit_context
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import _num_samples
+
+from pudistill.labels.checks import MISSING
+from pudistill.labels.model_selection import deal_folds
+from pudistill.labels.samples import check_features, check_samples
+from pudistill.learners.cache import cached, caching_to
+from pudistill.learners.capabilities import continues_training, has_trunk
+from pudistill.learners.defaults import default_learner, normalised
+from pudistill.learners.parallel import in_order
+from pudistill.pu_filter.one_class import HISTORY_COLUMNS, ClassResult, filter_class
+from pudistill.pu_filter.plan import FilterInputs, Plan, make_plan
+from pudistill.pu_filter.rules import DEFAULT_MIN_VOTES, DEFAULT_THRESHOLD
+from pudistill.pu_filter.trunks import with_shared_trunks
+from pudistill.pu_filter.voting import STOPPED_EARLY, ClassAssignment
+from pudistill.utils.progress import stage
+from pudistill.utils.threads import one_thread
+
+
+class TieredPUFilter(BaseEstimator):
+    """Find clean samples among noisy ones, without reading their labels.
+
+    For each class, an ensemble of `n_members` binary classifiers is trained. Positives are the
+    trusted samples of the class and samples found so far; negatives are as many trusted samples of
+    other classes and unlabeled samples. A sample joins the augmented clean set of the class if at
+    least `min_votes` members give it a probability of at least `threshold`. This repeats `max_iter`
+    times (paper, Algorithm 1, lines 1-10, and equation 3).
+
+    Parameters
+    ----------
+    estimator : classifier, default=None
+        The estimator that each member is a copy of. ``None``: logistic regression for features, a
+        `TorchClassifier` for pictures. Networks continue from their weights of the previous
+        iteration, other estimators are fitted anew.
+    n_members : int, default=20
+        Members per class, `N`.
+    max_iter : int, default=10
+        Iterations, `K`.
+    threshold : float in (0, 1) or "auto", default=0.9
+        The probability from which on a member votes for a sample, `α`. "auto": chosen for each
+        class, so that `target_precision` is reached with as many samples as possible; see Notes.
+    min_votes : int, float or "auto", default=0.95
+        Votes that a sample needs, `θ`: a count, or a fraction of the members. "auto": chosen with
+        `threshold`.
+    target_precision : float in (0, 1), default=0.95
+        Share of right labels that the clean set of each class is to have if `threshold` or
+        `min_votes` is "auto". A class that cannot reach it adds no samples.
+    tol : float or None, default=0.01
+        Stop a class when its clean set changes by at most this fraction of its size (or grows by at
+        most this fraction, with "auto"); ``None`` runs all iterations.
+    share_trunk : bool, default=False
+        Whether members that are networks of the project share their layers: each team trains one
+        network to classify the trusted samples it may see, and its members are logistic
+        regressions on the input of that network's last layer. Much faster. It has no effect on
+        other estimators, nor without "auto": then there are no teams, and members would judge
+        samples by a trunk that has learned them.
+    n_jobs : int, default=None
+        Classes filtered at the same time or, if there are fewer classes than workers or the
+        estimator is a network, members fitted at the same time; as in joblib. The result does not
+        depend on it.
+    memory : str or object with the joblib.Memory interface, default=None
+        Where to store the result of each class, under a hash of everything it is computed from.
+    random_state : int, RandomState instance or None, default=None
+        Decides which samples members are trained on, and their training.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+    clean_labels_ : ndarray of shape (n_samples,), int
+        For each sample of the augmented clean set `P`, trusted ones included, the index of its
+        class in `classes_`; -1 for all others.
+    votes_ : ndarray of shape (n_samples, n_classes), int16
+        Votes of the last iteration; -1 where voting stopped early, and for trusted samples.
+    n_conflicts_ : int
+        Number of samples that more than one class accepts. They go to the class with the highest
+        mean member probability; exact ties are dropped.
+    history_ : DataFrame
+        For each class and iteration: ``class_name``, ``iteration``, ``n_positives`` (trusted
+        samples plus `m_k`), ``n_negatives`` (about half of them trusted: `m'_k`), ``n_clean``
+        (size of the clean set), ``n_eval`` (the same in `eval_set`) and ``seconds``.
+    eval_labels_ : ndarray of shape (n_eval,), int
+        As `clean_labels_`, for `eval_set`.
+    n_iter_ : ndarray of shape (n_classes,), int
+        Number of iterations of each class.
+    settings_ : DataFrame
+        For each class: ``class_name``, ``threshold`` and ``min_votes`` of the last iteration,
+        ``n_members`` (out of which `min_votes` counts), ``precision`` (measured on trusted samples;
+        NaN if nothing was chosen, no rule reached the target, or the rule accepts none of them) and
+        ``n_clean``.
+    folds_ : ndarray of shape (n_samples,), int
+        The team of members that left a trusted sample out; -1 for all others.
+    team_labels_ : ndarray of shape (n_teams, n_samples), int
+        As `clean_labels_`, found by one team alone. Row `b` is -1 for the trusted samples of fold
+        `b` and does not depend on their labels, except through the choice of `threshold`,
+        `min_votes` and the number of iterations.
+    n_features_in_ : int
+        Number of features.
+
+    Notes
+    -----
+    With "auto" the members form teams, each of which leaves out one fold of the trusted samples.
+    Their votes on that fold measure the precision that every `α` and `θ` would have, class by
+    class. A sample belongs to the clean set if more than half of the teams accept it. A single
+    member forms no teams, and the default rule holds.
+
+    See Also
+    --------
+    PUDistillClassifier : The whole of Algorithm 1.
+
+    References
+    ----------
+    J. Xu, T. Q. S. Quek, K. F. E. Chong, "Training Classifiers that are Universally Robust to All
+    Label Noise Levels", IJCNN 2021.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_iris
+    >>> from pudistill import TieredPUFilter
+    >>> X, y = load_iris(return_X_y=True)
+    >>> trusted = np.arange(150) % 5 == 0
+    >>> pu_filter = TieredPUFilter(n_members=5, threshold=0.7, random_state=0).fit(X, y, trusted)
+    >>> found = (pu_filter.clean_labels_ >= 0) & ~trusted
+    >>> bool((pu_filter.clean_labels_[found] == y[found]).mean() > 0.9)
+    True
+    """
+
+    _parameter_constraints: dict = {
+        "estimator": [HasMethods(["fit"]), None],
+        "n_members": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "threshold": [Interval(Real, 0, 1, closed="neither"), StrOptions({"auto"})],
+        "min_votes": [
+            Interval(Integral, 1, None, closed="left"),
+            Interval(Real, 0, 1, closed="right"),
+            StrOptions({"auto"}),
+        ],
+        "target_precision": [Interval(Real, 0, 1, closed="neither")],
+        "tol": [Interval(Real, 0, None, closed="left"), None],
+        "share_trunk": ["boolean"],
+        "n_jobs": [Integral, None],
+        "memory": [str, HasMethods(["cache"]), None],
+        "random_state": ["random_state"],
+    }
+    __metadata_request__fit = {"trusted": True}
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        n_members: int = 20,
+        max_iter: int = 10,
+        threshold: float | str = DEFAULT_THRESHOLD,
+        min_votes: float | str = DEFAULT_MIN_VOTES,
+        target_precision: float = 0.95,
+        tol: float | None = 0.01,
+        share_trunk: bool = False,
+        n_jobs: int | None = None,
+        memory: str | Memory | None = None,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.estimator = estimator
+        self.n_members = n_members
+        self.max_iter = max_iter
+        self.threshold = threshold
+        self.min_votes = min_votes
+        self.target_precision = target_precision
+        self.tol = tol
+        self.share_trunk = share_trunk
+        self.n_jobs = n_jobs
+        self.memory = memory
+        self.random_state = random_state
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        tags.input_tags.sparse = True
+        return tags
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: Any, y: Any, trusted: Any = None, *, eval_set: Any = None) -> "TieredPUFilter":
+        """Find clean samples.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, data frame} of shape (n_samples, n_features), or pictures \
+                of shape (n_samples, height, width[, channels])
+            Samples.
+        y : array-like of shape (n_samples,)
+            Given labels. Only the set of classes and the labels of trusted samples are read.
+        trusted : array-like of shape (n_samples,), default=None
+            A boolean mask, or verified labels with a missing value elsewhere. ``None``: all labels
+            are trusted and there is nothing to find.
+        eval_set : samples as `X`, default=None
+            Further samples that the members of each iteration vote on, and never learn from.
+
+        Returns
+        -------
+        self : TieredPUFilter
+            The fitted filter.
+
+        Raises
+        ------
+        InputError
+            If a class has no trusted sample, or `min_votes` is larger than `n_members`.
+        """
+        X, labels = check_samples(self, X, y, trusted, [self.estimator])
+        if eval_set is not None:
+            eval_set = check_features(self, eval_set, [self.estimator], reset=False)
+        with caching_to(self.memory):
+            return self.fit_checked(X, labels.classes, labels.verified, eval_set)
+
+    def fit_checked(
+        self, X: Any, classes: np.ndarray, verified: np.ndarray, eval_set: Any = None
+    ) -> "TieredPUFilter":
+        """Find clean samples among samples that have been checked.
+
+        Parameters
+        ----------
+        X : samples of shape (n_samples, ...)
+            As `check_samples` returns them.
+        classes : ndarray of shape (n_classes,)
+            Class labels.
+        verified : ndarray of shape (n_samples,), int
+            Indices into `classes` for trusted samples, -1 for noisy ones.
+        eval_set : samples of shape (n_eval, ...), default=None
+            As for `fit`.
+
+        Returns
+        -------
+        self : TieredPUFilter
+            The fitted filter.
+        """
+        noisy = np.flatnonzero(verified == MISSING)
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        plan = make_plan(
+            n_members=self.n_members,
+            max_iter=self.max_iter if len(noisy) else 0,
+            threshold=self.threshold,
+            min_votes=self.min_votes,
+            target_precision=self.target_precision,
+            tol=self.tol,
+            seed=seed,
+        )
+        self.classes_ = classes
+        self.folds_ = deal_folds(verified, plan.n_teams, seed)
+        self.votes_ = np.full((len(verified), len(classes)), STOPPED_EARLY, dtype=np.int16)
+        found = ClassAssignment(len(noisy))
+        team_found = [ClassAssignment(len(noisy)) for _ in plan.teams]
+        eval_found = ClassAssignment(0 if eval_set is None else _num_samples(eval_set))
+        rules, histories = [], []
+
+        # Lines 1-8, class by class. Results are added up and dropped: with many samples and
+        # classes, holding all of them would take more memory than everything else.
+        inputs = self._inputs(X, verified, eval_set, plan)
+        for c, result in enumerate(self._filter_classes(inputs, len(classes))):
+            self.votes_[noisy, c] = result.votes
+            found.add_class(result.mean_proba)
+            eval_found.add_class(result.eval_mean_proba)
+            for assignment, mean_proba in zip(team_found, result.team_mean_proba, strict=True):
+                assignment.add_class(mean_proba)
+            rules.append(result.rule)
+            histories.append(result.history)
+
+        # Lines 9-10: P holds the trusted samples and those found, each in one class.
+        self.clean_labels_ = verified.copy()
+        self.clean_labels_[noisy], self.n_conflicts_ = found.resolve()
+        self.team_labels_ = np.tile(verified, (plan.n_teams, 1))
+        for team, labels in enumerate(self.team_labels_):
+            labels[self.folds_ == team] = MISSING
+            labels[noisy], _ = team_found[team].resolve()
+        if eval_set is not None:
+            self.eval_labels_, _ = eval_found.resolve()
+
+        self.n_iter_ = np.array([len(history) for history in histories])
+        self.history_ = _history_table(classes, histories)
+        counts = np.bincount(self.clean_labels_[noisy] + 1, minlength=len(classes) + 1)
+        self.settings_ = pd.DataFrame(
+            {
+                "class_name": classes,
+                "threshold": [float(rule[0]) for rule in rules],
+                "min_votes": [int(rule[1]) for rule in rules],
+                "n_members": len(plan.teams[0]),
+                "precision": [float(rule[2]) for rule in rules],
+                "n_clean": counts[1:],
+            }
+        )
+        return self
+
+    def _inputs(self, X: Any, verified: np.ndarray, eval_set: Any, plan: Plan) -> FilterInputs:
+        """Bind what the filters of all classes have in common."""
+        estimator = default_learner(X)
+        if self.estimator is not None:
+            estimator = normalised(self.estimator, X)
+        eval_views = [] if eval_set is None else [eval_set]
+        inputs = FilterInputs([X], eval_views, verified, self.folds_, estimator, plan)
+        shares_trunk = self.share_trunk and plan.n_teams > 1 and has_trunk(estimator)
+        if shares_trunk and plan.max_iter:
+            return with_shared_trunks(inputs, self.n_jobs)
+        return inputs
+
+    def _filter_classes(self, inputs: FilterInputs, n_classes: int) -> Iterator[ClassResult]:
+        """Filter one class after the other, or several at the same time (line 1)."""
+        cached_filter = cached(filter_class, ignore=["n_jobs", "advance", "checkpoint"])
+        n_steps = inputs.plan.max_iter * inputs.plan.n_members
+        # With enough classes for all workers, none of them waits for the slowest member. Networks
+        # are trained one class at a time: each takes so long that its progress is to be seen.
+        in_parallel = not continues_training(inputs.estimator) and (
+            1 < effective_n_jobs(self.n_jobs) <= n_classes
+        )
+        with stage("filter", n_classes * n_steps) as advance:
+            if in_parallel:
+                tasks = (delayed(cached_filter)(c, inputs) for c in range(n_classes))
+                results = in_order(tasks, self.n_jobs)
+            else:
+                results = (
+                    _on_one_thread(cached_filter, c, inputs, self.n_jobs, advance)
+                    for c in range(n_classes)
+                )
+            for n_done, result in enumerate(results, start=1):
+                advance(to=n_done * n_steps)
+                yield result
+
+
+def _on_one_thread(function: Callable, *args: Any) -> Any:
+    """Call a function as a worker process would, so that results do not depend on `n_jobs`."""
+    with one_thread():
+        return function(*args)
+
+
+def _history_table(classes: np.ndarray, histories: Sequence[np.ndarray]) -> pd.DataFrame:
+    """Put the histories of all classes into one table."""
+    table = pd.DataFrame(np.concatenate(histories), columns=HISTORY_COLUMNS)
+    table = table.astype(dict.fromkeys(HISTORY_COLUMNS[:-1], int))
+    table.insert(0, "class_name", np.repeat(classes, list(map(len, histories))))
+    return table

@@ -1,0 +1,264 @@
+"""Members of the filter: their training sets and their training."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pudistill.exceptions import RecoveredWarning, warn_user
+from pudistill.labels.checks import MISSING
+from pudistill.labels.pseudo_labels import one_hot
+from pudistill.learners.capabilities import continues_training
+from pudistill.learners.cross_fitting import calibrate_together
+from pudistill.learners.scoring import predict_proba, take
+from pudistill.learners.tasks import DivergedLearner, Training, train_all
+from pudistill.pu_filter.plan import FilterInputs, Plan
+from pudistill.utils.progress import Advance
+
+# Training sets on which members without probabilities are calibrated, all members together.
+CALIBRATION_SETS = 3
+
+
+# Positives, and negatives, of a member's training set on which the member is checked.
+PROBE_SIZE = 32
+
+
+DIVERGED = "knows nothing, as its training diverged"
+
+
+class Iteration(NamedTuple):
+    """Iteration `k` (from 0) for class `c`, and how its work is run."""
+
+    c: int
+    k: int
+    n_jobs: int | None
+    advance: Advance
+
+    def __str__(self) -> str:
+        return f"class {self.c + 1}, iteration {self.k + 1}"
+
+
+class TrainingSet(NamedTuple):
+    """The rows that one member learns from, and the weight of each negative."""
+
+    positives: np.ndarray
+    negatives: np.ndarray
+    negative_weight: float
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Positives, then negatives."""
+        return np.concatenate([self.positives, self.negatives])
+
+    @property
+    def targets(self) -> np.ndarray:
+        """One-hot labels of `rows`: class 1 for positives."""
+        return one_hot(np.repeat([1, 0], [len(self.positives), len(self.negatives)]), 2)
+
+    @property
+    def weights(self) -> np.ndarray | None:
+        """Weights of `rows`; None if all are 1."""
+        if self.negative_weight == 1:
+            return None
+        sizes = [len(self.positives), len(self.negatives)]
+        return np.repeat([1.0, self.negative_weight], sizes)
+
+
+def draw_training_sets(
+    inputs: FilterInputs, iteration: Iteration, noisy: np.ndarray, is_clean: np.ndarray
+) -> list[TrainingSet]:
+    """Draw the training set of each member (Algorithm 1, lines 4-6).
+
+    Parameters
+    ----------
+    inputs : FilterInputs
+        Samples and settings.
+    iteration : Iteration
+        Decides, with the seed, what is drawn: the same whatever else runs before or beside it.
+    noisy : ndarray of shape (n_noisy,), int
+        Rows of `D_n`.
+    is_clean : ndarray of shape (n_teams, n_noisy), bool
+        The clean set of the class so far, as each team has found it.
+
+    Returns
+    -------
+    draws : list of TrainingSet
+        One for each member. None has a trusted sample of its team's fold.
+    """
+    verified, plan = inputs.verified, inputs.plan
+    positives = np.flatnonzero(verified == iteration.c)  # D_c^(i)
+    negatives = np.flatnonzero((verified != iteration.c) & (verified != MISSING))
+    draws = []
+    for n in range(plan.n_members):
+        rng = np.random.default_rng([plan.seed, iteration.c, iteration.k, n])
+        team = n % plan.n_teams
+        is_seen, found = inputs.folds != team, is_clean[team]
+        draws.append(
+            draw_training_set(
+                rng,
+                positives[is_seen[positives]],
+                noisy[found],
+                negatives[is_seen[negatives]],
+                noisy[~found],
+            )
+        )
+    return draws
+
+
+def draw_training_set(
+    rng: np.random.Generator,
+    trusted_positives: np.ndarray,
+    clean: np.ndarray,
+    trusted_negatives: np.ndarray,
+    unlabeled: np.ndarray,
+) -> TrainingSet:
+    """Draw the training set of one member (Algorithm 1, lines 4, 6 and 7).
+
+    Parameters
+    ----------
+    rng : Generator
+        Source of randomness.
+    trusted_positives, clean, trusted_negatives, unlabeled : ndarrays, int
+        Rows to draw from: `D_c` of the class, its clean set so far, `D_c` of all other classes,
+        and the rest of `D_n`.
+
+    Returns
+    -------
+    training_set : TrainingSet
+        All trusted positives and `m_k` clean ones against as many negatives, half of them
+        trusted. If one kind of negatives is short, the other fills up; if both together are short,
+        negatives weigh more, so that both sides have equal weight. No row is drawn twice.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill.pu_filter.members import draw_training_set
+    >>> rng = np.random.default_rng(0)
+    >>> pools = np.arange(4), np.arange(10, 12), np.arange(20, 40), np.arange(50, 90)
+    >>> positives, negatives, weight = draw_training_set(rng, *pools)
+    >>> len(positives), (negatives < 50).sum().item(), (negatives >= 50).sum().item(), weight
+    (6, 3, 3, 1.0)
+    """
+    n_clean = min(len(trusted_positives), len(clean))  # m_k
+    positives = np.concatenate([trusted_positives, rng.choice(clean, n_clean, replace=False)])
+    n_trusted = len(positives) // 2  # m'_k
+    n_unlabeled = len(positives) - n_trusted
+    missing_trusted = max(0, n_trusted - len(trusted_negatives))
+    missing_unlabeled = max(0, n_unlabeled - len(unlabeled))
+    n_trusted = min(n_trusted + missing_unlabeled, len(trusted_negatives))
+    n_unlabeled = min(n_unlabeled + missing_trusted, len(unlabeled))
+    negatives = np.concatenate(
+        [
+            rng.choice(trusted_negatives, n_trusted, replace=False),  # N''
+            rng.choice(unlabeled, n_unlabeled, replace=False),  # N'
+        ]
+    )
+    return TrainingSet(positives, negatives, len(positives) / len(negatives))
+
+
+def train_members(
+    inputs: FilterInputs, iteration: Iteration, draws: Sequence[TrainingSet], previous: Sequence
+) -> list:
+    """Train the members of one iteration (Algorithm 1, lines 5 and 7).
+
+    Parameters
+    ----------
+    inputs : FilterInputs
+        Samples, the estimator and settings.
+    iteration : Iteration
+        Decides, with the seed, the members' seeds.
+    draws : sequence of TrainingSet
+        One for each member.
+    previous : sequence of fitted estimators
+        The members of the iteration before; empty in the first one. Networks continue from their
+        weights.
+
+    Returns
+    -------
+    members : list of fitted estimators
+        All give probabilities. Where a member failed, another one of its team stands in.
+    """
+    plan = inputs.plan
+    seeds = np.random.SeedSequence([plan.seed, iteration.c, iteration.k]).generate_state(
+        plan.n_members
+    )
+
+    def task(n: int) -> Training:
+        is_continued = bool(previous) and continues_training(previous[n])
+        return Training(
+            previous[n] if is_continued else inputs.estimator,
+            take(plan.view(inputs.views, n), draws[n].rows),
+            draws[n].targets,
+            role="member",
+            seed=int(seeds[n]) % 2**31,
+            sample_weight=draws[n].weights,
+            continued=is_continued,
+            may_diverge=True,
+        )
+
+    members = []
+    for member in train_all(map(task, range(plan.n_members)), iteration.n_jobs):
+        members.append(member)
+        iteration.advance(1, detail=f"{iteration}, member {len(members)}")
+    calibration_tasks = map(task, range(min(CALIBRATION_SETS, plan.n_members)))
+    members = calibrate_together(members, calibration_tasks)
+    flaws = [
+        find_flaw(member, plan.view(inputs.views, n), draws[n]) for n, member in enumerate(members)
+    ]
+    return replace_flawed(members, flaws, plan, str(iteration))
+
+
+def find_flaw(member: Any, view: Any, draw: TrainingSet) -> str | None:
+    """Return what is wrong with a member that puts all its training samples on one side."""
+    rows = np.concatenate([draw.positives[:PROBE_SIZE], draw.negatives[:PROBE_SIZE]])
+    scores = predict_proba(member, view, 2, rows)[:, 1]
+    if not np.isfinite(scores).all():
+        return DIVERGED
+    if (scores >= 0.5).all():
+        return "votes for everything"
+    return "votes for nothing" if (scores < 0.5).all() else None
+
+
+def replace_flawed(members: list, flaws: Sequence[str | None], plan: Plan, where: str) -> list:
+    """Replace members that would spoil the vote by copies of sound members of their team.
+
+    If a whole team is flawed, its members abstain. If most members are flawed, none is replaced
+    and only those that diverged abstain: networks that learn slowly are all alike in their first
+    iterations.
+
+    Parameters
+    ----------
+    members : list of fitted estimators
+        All members.
+    flaws : sequence of str or None
+        What is wrong with each; None: nothing.
+    plan : Plan
+        Knows the teams.
+    where : str
+        Class and iteration, for the warning.
+
+    Returns
+    -------
+    voters : list of fitted estimators
+        One for each member.
+    """
+    flawed = {n: flaw for n, flaw in enumerate(flaws) if flaw is not None}
+    are_few = 2 * len(flawed) <= len(members)
+    named = flawed if are_few else {n: flawed[n] for n in flawed if flawed[n] == DIVERGED}
+    if named:
+        reasons = ", ".join(f"member {n + 1} {flaw}" for n, flaw in named.items())
+        remedy = "others vote in their place, or none" if are_few else "they abstain"
+        warn_user(f"In the filter, {where}, {reasons}: {remedy}.", RecoveredWarning)
+    voters = list(members)
+    if not are_few:
+        return voters
+    for team in plan.teams:
+        sound = [n for n in team if n not in flawed]
+        for n in flawed.keys() & team:
+            # The next sound member, from the first one again after the last. A copy, as both may
+            # be trained further.
+            after = next((other for other in sound if other > n), sound[0] if sound else None)
+            abstaining = DivergedLearner(n_classes=2)
+            voters[n] = abstaining if after is None else copy.deepcopy(members[after])
+    return voters

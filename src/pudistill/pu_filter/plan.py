@@ -1,0 +1,102 @@
+"""The settings that all classes of a filter share."""
+
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pudistill.exceptions import InputError
+from pudistill.pu_filter.rules import DEFAULT_MIN_VOTES, DEFAULT_THRESHOLD
+
+# The values among which "auto" chooses: of `α`, and of `θ` as a share of a team.
+THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
+
+
+VOTE_SHARES = (0.5, 0.75, 1.0)
+
+
+# Teams, and so folds of the trusted samples, if a rule is to be chosen.
+N_TEAMS = 5
+
+
+class Plan(NamedTuple):
+    """Settings of the filter, resolved: the same for all classes.
+
+    A team is a group of members that leave out the same fold of the trusted samples. Member `n`
+    is in team ``n % n_teams``. If the rule is given there is one team, which leaves out nothing.
+    """
+
+    n_members: int
+    n_teams: int
+    max_iter: int
+    thresholds: tuple  # values of `α` to choose from; one if it is given
+    vote_shares: tuple  # values of `θ` to choose from, as shares of a team
+    target_precision: float
+    tol: float | None
+    seed: int
+
+    @property
+    def teams(self) -> list[range]:
+        """The members of each team."""
+        return [range(team, self.n_members, self.n_teams) for team in range(self.n_teams)]
+
+    def view(self, views: Sequence, n: int) -> Any:
+        """Return the samples as member `n` sees them; `views` holds one for all, or one a team."""
+        return views[n % self.n_teams] if len(views) > 1 else views[0]
+
+
+def make_plan(
+    *,
+    n_members: int,
+    max_iter: int,
+    threshold: float | str,
+    min_votes: float | str,
+    target_precision: float,
+    tol: float | None,
+    seed: int,
+) -> Plan:
+    """Resolve the parameters of a `TieredPUFilter`, whose names they have.
+
+    Returns
+    -------
+    plan : Plan
+        Without "auto": each setting is a value, or the values to choose from.
+
+    Raises
+    ------
+    InputError
+        If `min_votes` is a count above `n_members`.
+    """
+    n_teams = min(N_TEAMS, n_members) if "auto" in (threshold, min_votes) else 1
+    if n_teams == 1:  # nothing can be held out, so nothing can be chosen
+        threshold = DEFAULT_THRESHOLD if threshold == "auto" else threshold
+        min_votes = DEFAULT_MIN_VOTES if min_votes == "auto" else min_votes
+    if isinstance(min_votes, Integral):
+        if min_votes > n_members:
+            raise InputError(
+                f"min_votes={min_votes} can never be reached with n_members={n_members}: ask for "
+                f"at most {n_members} votes, or add members."
+            )
+        min_votes = int(min_votes) / n_members
+    return Plan(
+        n_members=n_members,
+        n_teams=n_teams,
+        max_iter=max_iter,
+        thresholds=THRESHOLDS if threshold == "auto" else (threshold,),
+        vote_shares=VOTE_SHARES if min_votes == "auto" else (min_votes,),
+        target_precision=target_precision,
+        tol=tol,
+        seed=seed,
+    )
+
+
+class FilterInputs(NamedTuple):
+    """Everything that the filters of all classes have in common."""
+
+    views: Sequence  # the samples: one view for all members, or one a team
+    eval_views: Sequence  # the same of `eval_set`; empty without one
+    verified: np.ndarray  # (n_samples,) codes; -1 for noisy samples
+    folds: np.ndarray  # (n_samples,) the team that leaves a trusted sample out; -1: none
+    estimator: Any  # the members, not fitted
+    plan: Plan

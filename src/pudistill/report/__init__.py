@@ -1,1 +1,0 @@
-"""What a run tells its reader: the table of labels, and an HTML page about it."""

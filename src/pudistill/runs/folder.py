@@ -1,0 +1,491 @@
+"""Run folders: everything that a command leaves behind, each file written whole or not at all.
+
+A run folder holds ``labels.csv`` and ``labels.parquet``, ``model/``, ``metrics.json``,
+``config.toml``, ``history.csv`` and ``report.html``. Beside these, ``units/`` keeps finished stages
+under keys computed from their inputs, so that no stage is computed twice, and ``log.jsonl`` is the
+log. ``SHA256SUMS``, in the format of ``sha256sum --check``, is written last: it marks the run as
+finished, and every file is checked against it when it is read again.
+"""
+
+import io
+import json
+import logging
+import re
+import shutil
+import tempfile
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import tomli_w
+from filelock import FileLock, Timeout
+
+from pudistill.exceptions import DamagedWarning, InputError, warn_user
+from pudistill.learners.cache import StageCache
+from pudistill.learners.storage import Stored, restore
+from pudistill.runs.log import logged_to, warnings_in
+from pudistill.runs.models import model_files, restore_classifier
+from pudistill.utils.files import (
+    TEMPORARY,
+    ChecksumWriter,
+    checksum_of,
+    from_npz,
+    open_atomic,
+    remove_leftovers,
+    to_npz,
+    write_atomic,
+)
+
+if TYPE_CHECKING:
+    from pudistill.classifier import NoisyLabelClassifier
+
+
+FORMAT = 4
+
+
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+LOCK, SUMS = ".lock", "SHA256SUMS"
+
+
+ROWS_WRITTEN_AT_ONCE = 65_536
+
+
+log = logging.getLogger(__name__)
+
+
+class Run:
+    """A run folder.
+
+    Parameters
+    ----------
+    path : Path
+        The folder, which exists; see `create` and `open`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from pudistill.runs.folder import Run
+    >>> run = Run.create(Path(tempfile.mkdtemp()) / "run", {"seed": 0})
+    >>> run.finish({"test_accuracy": {"pudistill": 0.97}})
+    >>> run.read_json("metrics.json")["test_accuracy"]
+    {'pudistill': 0.97}
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def check_free(cls, path: Path, config: dict[str, Any]) -> None:
+        """Raise `InputError` if a path is taken, unless by the same run, which was interrupted."""
+        if not path.exists() or cls.is_interrupted(path, config):
+            return
+        if (path / "run.json").exists():
+            finished = (path / SUMS).is_file()
+            kind = "a run" if finished else "an unfinished run with other settings"
+            raise InputError(f"{path} already holds {kind}: choose another --output folder.")
+        if not path.is_dir() or any(file.name != LOCK for file in path.iterdir()):
+            raise InputError(f"{path} already exists and is not empty: choose another --output.")
+
+    @classmethod
+    def create(cls, path: Path, config: dict[str, Any], command: str = "fit") -> "Run":
+        """Make a new run folder, or open that of the same run, if it was interrupted.
+
+        Parameters
+        ----------
+        path : Path
+            The folder.
+        config : dict
+            The contents of ``config.toml``.
+        command : {"fit", "sweep", "reproduce"}, default="fit"
+            The command that makes the run.
+
+        Returns
+        -------
+        run : Run
+            The run.
+
+        Raises
+        ------
+        InputError
+            If the path is taken, or the folder cannot be written to.
+        """
+        cls.check_free(path, config)
+        run = cls(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"Cannot write to {path}: {error.strerror}.") from error
+        content = tomli_w.dumps(config).encode()
+        about = {"format": FORMAT, "command": command, "config": checksum_of(content)}
+        run.write_json("run.json", about)
+        run.write_bytes("config.toml", content)
+        return run
+
+    @classmethod
+    @contextmanager
+    def begin(cls, path: Path, config: dict[str, Any], command: str = "fit") -> Iterator["Run"]:
+        """Create or continue a run, as the only process that works in its folder.
+
+        If the data or settings turn out to be wrong, a new run leaves no trace.
+        """
+        cls.check_free(path, config)
+        is_new = not (path / "run.json").exists()
+        with _locked(path):
+            if (path / SUMS).is_file():
+                cls(path)._reopen()
+            run = cls.create(path, config, command)
+            for folder in (path, run.units.folder):
+                remove_leftovers(folder)
+            try:
+                with logged_to(path):
+                    log.info("begins" if is_new else "goes on", extra={"command": command})
+                    try:
+                        yield run
+                    except BaseException as error:
+                        log.error("stops", extra={"reason": f"{type(error).__name__}: {error}"})
+                        raise
+                    log.info("ends")
+            except InputError:
+                if is_new and not run.units.folder.exists():  # what was finished is kept
+                    run.discard()
+                raise
+
+    @classmethod
+    def is_interrupted(cls, path: Path, config: dict[str, Any]) -> bool:
+        """Return whether a folder holds a run of these settings that is unfinished or damaged."""
+        if not cls._holds(path, config):
+            return False
+        return not (path / SUMS).is_file() or bool(cls(path)._damaged())
+
+    @classmethod
+    def is_finished(cls, path: Path, config: dict[str, Any]) -> bool:
+        """Return whether a folder holds a finished run of these settings."""
+        return cls._holds(path, config) and not cls.is_interrupted(path, config)
+
+    @classmethod
+    def _holds(cls, path: Path, config: dict[str, Any]) -> bool:
+        if not (path / "run.json").is_file():
+            return False
+        run = cls(path)
+        run.check_format()
+        try:
+            return run.read_config() == config
+        except InputError as error:
+            if (path / SUMS).is_file():
+                raise
+            # Keys of finished stages come from their inputs: those of other settings do no harm.
+            warn_user(f"{error} It is written anew.", DamagedWarning)
+            return True
+
+    @classmethod
+    def begun(cls, path: Path) -> tuple[str, dict[str, Any]]:
+        """Return the command and the settings of an interrupted or damaged run."""
+        run = cls(path)
+        if not (path / "run.json").is_file():
+            raise InputError(f"{path} holds no run: name a folder that a command has written to.")
+        about, config = run.check_format(), run.read_config()
+        if (path / SUMS).is_file() and not run._damaged():
+            raise InputError(f"The run in {path} is finished: there is nothing to resume.")
+        return about.get("command", "fit"), config
+
+    def _damaged(self) -> list[str]:
+        """Name the results of a finished run that are missing or damaged."""
+        return [name for name in self._sums if not self._is_whole(name)]
+
+    def _is_whole(self, name: str) -> bool:
+        path = self.path / name
+        return path.is_file() and checksum_of(path.read_bytes()) == self._sums[name]
+
+    def _reopen(self) -> None:
+        """Reopen a finished run to mend it; damaged files are renamed."""
+        for name in self._damaged():
+            path = self.path / name
+            if path.is_file():
+                path.rename(self.path / f"{name.replace('/', '-')}.damaged")
+            warn_user(f"{path} is missing or damaged: it is written anew.", DamagedWarning)
+        (self.path / SUMS).unlink()
+        self.__dict__.pop("_sums")
+
+    def check_format(self) -> dict[str, Any]:
+        """Return ``run.json``; raise `InputError` if it is of another version's format."""
+        about = self.read_json("run.json")
+        version = about.get("format") if isinstance(about, dict) else None
+        if version == FORMAT and not isinstance(about.get("config"), str):
+            raise InputError(f"{self.path / 'run.json'} is damaged: {self._remedy('run.json')}.")
+        if version != FORMAT:
+            raise InputError(
+                f"{self.path} was written in format {version}, this version reads format {FORMAT}: "
+                "install the version of pudistill that wrote it."
+            )
+        return about
+
+    @classmethod
+    def open(cls, path: Path) -> "Run":
+        """Open a finished run; raise `InputError` if the folder holds none."""
+        run = cls(Path(path))
+        if not (run.path / "run.json").is_file():
+            raise InputError(f"{path} holds no run: name a folder that `pudistill fit` wrote.")
+        run.check_format()
+        if not (run.path / SUMS).is_file():
+            raise InputError(f"The run in {path} did not finish: `pudistill resume {path}`.")
+        return run
+
+    @classmethod
+    def open_fit(cls, path: Path) -> "Run":
+        """Open a finished run of `pudistill fit`; raise `InputError` if the folder holds none."""
+        run = cls.open(path)
+        if any((run.path / f"{table}.parquet").exists() for table in ("cells", "curve")):
+            raise InputError(
+                f"{path} compares methods and holds no model: name a folder that `pudistill fit` "
+                "wrote."
+            )
+        return run
+
+    def discard(self) -> None:
+        """Remove a run that could not be finished."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    @property
+    def units(self) -> StageCache:
+        """The store of finished stages."""
+        return StageCache(self.path / "units")
+
+    def finish(self, metrics: dict[str, Any]) -> None:
+        """Write the metrics and, last of all, the checksums, which mark the run as finished."""
+        self.write_json("metrics.json", metrics)
+        self._write_sums()
+
+    def _write_sums(self) -> None:
+        lines = [f"{checksum}  {name}\n" for name, checksum in sorted(self._sums.items())]
+        write_atomic(self.path / SUMS, "".join(lines).encode())
+
+    @cached_property
+    def _sums(self) -> dict[str, str]:
+        """Checksums by file name; of an unfinished run, those of the files written so far."""
+        path = self.path / SUMS
+        if not path.is_file():
+            return {}
+        lines = path.read_text(errors="replace").splitlines()
+        found = [re.fullmatch(r"([0-9a-f]{64})  ((?:model/)?\w[\w.-]*)", line) for line in lines]
+        sums = {match[2]: match[1] for match in found if match is not None}
+        if len(sums) < len(lines) or not sums.keys() >= {"run.json", "config.toml"}:
+            raise InputError(
+                f"{path} is damaged: bring back a copy of it, or remove it and `pudistill resume "
+                f"{self.path}`."
+            )
+        return sums
+
+    def warnings(self) -> list[str]:
+        """Return the warnings since the run began."""
+        return warnings_in(self.path)
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Write a file of the run; in a finished run, replace it."""
+        with self._writing(name) as file:
+            file.write(content)
+
+    @contextmanager
+    def _writing(self, name: str) -> Iterator[ChecksumWriter]:
+        with open_atomic(self.path / name) as file:
+            yield (summing := ChecksumWriter(file))
+        self._sums[name] = summing.checksum
+        if (self.path / SUMS).is_file():
+            self._write_sums()
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Write a JSON file of the run."""
+        self.write_bytes(name, json.dumps(content, indent=2).encode())
+
+    def write_table(self, stem: str, table: pd.DataFrame) -> None:
+        """Write a table of the run as CSV and as parquet, block by block of rows."""
+        with self._writing(f"{stem}.csv") as file:
+            for text in _csv_parts(table):
+                file.write(text.encode())
+        import pyarrow as pa
+        import pyarrow.parquet
+
+        schema = pa.Schema.from_pandas(table, preserve_index=False)
+        with (
+            self._writing(f"{stem}.parquet") as file,
+            pa.parquet.ParquetWriter(file, schema) as writer,
+        ):
+            for part in _parts(table):
+                writer.write_table(pa.Table.from_pandas(part, schema, preserve_index=False))
+
+    def write_arrays(self, name: str, arrays: dict[str, np.ndarray]) -> None:
+        """Write arrays of the run."""
+        self.write_bytes(name, to_npz(arrays))
+
+    def read_json(self, name: str) -> Any:
+        """Read a JSON file of the run."""
+        return self._read(name, json.loads)
+
+    def read_config(self) -> dict[str, Any]:
+        """Read the settings of the run, which are complete even if the run is not."""
+        checksum = self.check_format()["config"]
+
+        def read(content: bytes) -> dict[str, Any]:
+            if checksum_of(content) != checksum:
+                raise ValueError("its checksum is not the one in run.json")
+            return tomllib.loads(content.decode())
+
+        return self._read("config.toml", read)
+
+    def read_text(self, name: str) -> str:
+        """Read a text of the run."""
+        return self._read(name, bytes.decode)
+
+    def read_table(self, stem: str) -> pd.DataFrame:
+        """Read a table of the run."""
+        return self._read(f"{stem}.parquet", lambda content: pd.read_parquet(io.BytesIO(content)))
+
+    def read_arrays(self, name: str) -> dict[str, np.ndarray]:
+        """Read arrays of the run."""
+        return self._read(name, from_npz)
+
+    def _read(self, name: str, read: Callable[[bytes], Any]) -> Any:
+        path = self.path / name
+        try:
+            content = path.read_bytes()
+            if (self.path / SUMS).is_file() and self._sums.get(name) != checksum_of(content):
+                raise ValueError(f"its checksum is not the one in {SUMS}")
+            return read(content)
+        except Exception as error:  # a damaged file can make a reader raise anything
+            raise InputError(
+                f"{path} is missing or damaged ({error}): {self._remedy(name)}."
+            ) from error
+
+    def _remedy(self, name: str) -> str:
+        if not (self.path / SUMS).is_file():
+            return "repeat the command that wrote it"
+        if name in ("run.json", "config.toml"):
+            return "bring back a copy of it, or repeat the command with another --output"
+        return f"`pudistill resume {self.path}` writes it anew"
+
+    def write_model(self, classifier: Any, feature_names: Sequence[str] | None = None) -> None:
+        """Store the model that predicts; see `model_files`."""
+        folder = Path(tempfile.mkdtemp(TEMPORARY, ".model-", self.path))
+        try:
+            for name, content in model_files(classifier, feature_names).items():
+                write_atomic(folder / name, content)
+                self._sums[f"model/{name}"] = checksum_of(content)
+            folder.chmod(0o755)
+            shutil.rmtree(self.path / "model", ignore_errors=True)  # of an interrupted attempt
+            folder.rename(self.path / "model")
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def read_model(self, module: Any = None) -> Any:
+        """Load the classifier; see `load`."""
+
+        def read_learner(name: str, network: dict | None) -> Any:
+            return self._read(
+                f"model/{name}", lambda content: restore(Stored(content, network), module=module)
+            )
+
+        try:
+            return restore_classifier(self.read_json("model/model.json"), read_learner)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{self.path / 'model' / 'model.json'} is damaged ({error!r}): "
+                f"{self._remedy('model/model.json')}."
+            ) from error
+
+
+def load(path: str | Path, *, module: Any = None) -> "NoisyLabelClassifier":
+    """Load the classifier of a finished run.
+
+    Parameters
+    ----------
+    path : str or Path
+        A run folder, as written by ``pudistill fit``.
+    module : callable, default=None
+        The factory of the network, if the run was made with one of your own: no code is imported
+        only because a file names it.
+
+    Returns
+    -------
+    classifier : PUDistillClassifier, or the class of another method
+        It can predict, and has `label_table_` as in ``labels.parquet``.
+
+    Raises
+    ------
+    InputError
+        If the folder holds no finished run or one of its files is damaged.
+    """
+    run = Run.open_fit(Path(path))
+    classifier = run.read_model(module)
+    classifier.label_table_ = run.read_table("labels")
+    return classifier
+
+
+def to_csv(table: pd.DataFrame) -> str:
+    """Write a table as CSV; texts that a spreadsheet would run as formulas get an apostrophe.
+
+    Parameters
+    ----------
+    table : DataFrame
+        A table; its index is not written.
+
+    Returns
+    -------
+    csv : str
+        Its lines.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from pudistill.runs.folder import to_csv
+    >>> to_csv(pd.DataFrame({"label": ["cat", "=cmd()", "-1"]})).split()
+    ['label', 'cat', "'=cmd()", '-1']
+    """
+    return "".join(_csv_parts(table))
+
+
+def _parts(table: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """Cut a table into blocks of rows; a table without rows is one block."""
+    starts = range(0, max(len(table), 1), ROWS_WRITTEN_AT_ONCE)
+    return (table.iloc[start : start + ROWS_WRITTEN_AT_ONCE] for start in starts)
+
+
+def _csv_parts(table: pd.DataFrame) -> Iterator[str]:
+    for number, part in enumerate(_parts(table)):
+        yield _without_formulas(part).to_csv(index=False, header=number == 0)
+
+
+def _without_formulas(table: pd.DataFrame) -> pd.DataFrame:
+    shown = table.copy()
+    for name in shown.columns[[not pd.api.types.is_numeric_dtype(kind) for kind in shown.dtypes]]:
+        column = shown[name]
+        live = column.astype(str).str.startswith(FORMULA_STARTS)
+        live &= pd.to_numeric(column, errors="coerce").isna()
+        if live.any():
+            shown.loc[live, name] = "'" + column[live].astype(str)
+    return shown
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Keep other processes out of a run folder; the lock of a process that dies is released."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path / LOCK, timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise InputError(
+            f"Another process is at work in {path}: wait until it has finished, or stop it."
+        ) from None
+    except OSError as error:
+        raise InputError(f"Cannot write to {path}: {error.strerror}.") from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,178 @@
+"""The inputs of a run: data, trusted labels, injected noise, features."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pudistill.data.dataset import TrustedDataset
+from pudistill.data.loading import load_dataset
+from pudistill.exceptions import InputError
+from pudistill.labels.corruption import corrupt_labels
+from pudistill.learners.networks.features import open_embedder, with_own_features
+from pudistill.runs.folder import Run
+from pudistill.runs.settings import Settings
+
+
+def load_data(settings: Settings) -> tuple[TrustedDataset, TrustedDataset | None]:
+    """Read training and test data, and put noise in if the settings ask for it."""
+    own = settings.own_features
+    options = settings.read_options() | {"samples_required": own is None}
+    dataset = load_dataset(settings.data, trusted=settings.trusted, **options)
+    if own is not None:
+        dataset = with_own_features(dataset, own)
+    if dataset.is_text and settings.features is None:
+        raise InputError(
+            f"{settings.data} holds texts, and learners need numbers: name a model that embeds "
+            "them, such as --features sentence-transformers/all-MiniLM-L6-v2, or remove the column "
+            "of texts."
+        )
+    test = None
+    if settings.test_data is not None:
+        test = load_dataset(settings.test_data, columns_required=False, **options)
+        if settings.test_features is not None:
+            test = with_own_features(test, Path(settings.test_features))
+    elif settings.test_fraction is not None:
+        dataset, test = dataset.holdout(settings.test_fraction, settings.seed)
+    if settings.noise is not None:
+        dataset = with_noise(
+            dataset, settings.noise, settings.level, settings.trusted_fraction, settings.seed
+        )
+    dataset.require_trusted()
+    if test is not None:
+        test = like_training_data(
+            _labelled(test), dataset.X.shape[1:], dataset.feature_names, dataset.classes
+        )
+    return dataset, test
+
+
+def _labelled(test: TrustedDataset) -> TrustedDataset:
+    """Keep test samples that have a label: the verified one or, without it, the given one."""
+    test = replace(test, y=np.where(test.trusted, test.verified, test.y))
+    return test.take(np.array([label is not None for label in test.y]))
+
+
+def load_embedder(settings: Settings, dataset: TrustedDataset) -> Any:
+    """Load the model that computes features; None if there is none to compute."""
+    if settings.features is None or settings.own_features is not None:
+        return None
+    return open_embedder(settings.features, dataset)
+
+
+def features_folder(settings: Settings, run: Run) -> Path:
+    """Return the folder that keeps the features a model computed."""
+    if settings.features_cache is None:
+        return run.units.folder
+    return Path(settings.features_cache)
+
+
+def with_noise(
+    dataset: TrustedDataset,
+    kind: Any,
+    level: float,
+    trusted_fraction: float,
+    seed: int,
+    *,
+    class_map: Mapping[Any, Any] | None = None,
+) -> TrustedDataset:
+    """Draw trusted samples from a data set with right labels, and corrupt the others' labels.
+
+    Trusted samples get noisy given labels too, beside their verified ones, as if somebody had
+    verified a part of a noisy data set.
+    """
+    if kind == "instance" and dataset.is_text:
+        raise InputError(
+            f"Noise of kind instance depends on numeric features, and {dataset.name} holds texts: "
+            "choose another kind."
+        )
+    right = dataset.y if dataset.true_labels is None else dataset.true_labels
+    rng = np.random.default_rng([seed, 0])
+    trusted = np.zeros(len(dataset), dtype=bool)
+    for name in dataset.classes:
+        rows = np.flatnonzero(right == name)
+        n_trusted = max(1, round(trusted_fraction * len(rows)))
+        trusted[rng.choice(rows, n_trusted, replace=False)] = True
+    # The trusted samples, whole numbers by class, are not exactly the fraction. Compute with the
+    # fraction as set, or 90 % noise beside 10 % trusted samples would be impossible.
+    possible = level + trusted_fraction <= 1 + 1e-9
+    corrupted = corrupt_labels(
+        right,
+        kind,
+        min(1, level / (1 - trusted_fraction)) if possible else level,
+        share_of="noisy" if possible else "all",
+        trusted=trusted,
+        X=dataset.X if kind == "instance" else None,
+        class_map=class_map if kind == "asymmetric" else None,
+        random_state=seed,
+    )
+    verified = np.full(len(dataset), None, dtype=object)
+    verified[trusted] = right[trusted]
+    return replace(
+        dataset,
+        y=corrupted.would_be,
+        trusted=trusted,
+        verified=verified,
+        true_labels=right,
+        marked=None,
+    )
+
+
+def about_features(embedder: Any, dataset: TrustedDataset) -> dict[str, Any]:
+    """Describe the features and the model that computed them, for ``metrics.json``."""
+    return {
+        "model": embedder.name,
+        "checksum": embedder.checksum,
+        "made_of": embedder.kind,
+        "n_features": dataset.X.shape[1],
+    }
+
+
+def like_training_data(
+    dataset: TrustedDataset, shape: Sequence[int], names: Sequence[str] | None, classes: Any
+) -> TrustedDataset:
+    """Put columns in the order of the training data; raise `InputError` if samples do not fit.
+
+    Parameters
+    ----------
+    dataset : TrustedDataset
+        Samples to test on, or to predict.
+    shape : sequence of int
+        Shape of one training sample.
+    names : sequence of str, or None
+        The training data's columns.
+    classes : sequence of str
+        The training data's classes.
+
+    Returns
+    -------
+    dataset : TrustedDataset
+        The same samples.
+    """
+    if names is not None and dataset.feature_names is not None:
+        missing = [name for name in names if name not in dataset.feature_names]
+        if missing:
+            raise InputError(
+                f"{dataset.name} lacks the column {missing[0]!r} of the training data: add it."
+            )
+        surplus = [name for name in dataset.feature_names if name not in names]
+        if surplus:
+            raise InputError(
+                f"{dataset.name} has the column {surplus[0]!r}, which the training data do not "
+                "have: remove it."
+            )
+        order = [dataset.feature_names.index(name) for name in names]
+        dataset = replace(dataset, X=dataset.X[:, order], feature_names=tuple(names))
+    if dataset.X.shape[1:] != tuple(shape):
+        raise InputError(
+            f"Each sample of {dataset.name} has shape {dataset.X.shape[1:]}, but those of the "
+            f"training data have {tuple(shape)}: give samples of the same kind."
+        )
+    unknown = sorted(set(dataset.classes) - set(classes))
+    if unknown:
+        raise InputError(
+            f"{dataset.name} has labels of class {unknown[0]!r}, which the training data do not "
+            "have: correct or remove them."
+        )
+    return dataset

@@ -1,0 +1,67 @@
+"""The log of a run: one JSON object per line, for people and programs to search."""
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+from pythonjsonlogger.json import JsonFormatter
+
+from pudistill.utils.warning_log import OWN_CATEGORIES, RecordedWarning, record_warnings
+
+LOG = "log.jsonl"
+LARGEST = 5_000_000  # bytes of a file
+N_OLDER = 3  # files that are kept besides the current one
+_package = logging.getLogger("pudistill")
+
+
+@contextmanager
+def logged_to(folder: Path) -> Iterator[None]:
+    """Append all events and warnings inside the ``with`` block to the log of a run."""
+    handler = RotatingFileHandler(
+        folder / LOG, maxBytes=LARGEST, backupCount=N_OLDER, encoding="utf-8"
+    )
+    handler.setFormatter(
+        JsonFormatter(
+            "%(levelname)s %(name)s %(message)s",
+            rename_fields={"levelname": "level", "name": "logger", "message": "event"},
+            timestamp="time",
+            json_ensure_ascii=False,
+        )
+    )
+    # A full disk shall stop a run where it writes results, not where it logs.
+    handler.handleError = lambda record: None  # type: ignore[method-assign]  # noqa: ARG005
+    level = _package.level
+    _package.addHandler(handler)
+    _package.setLevel(logging.INFO)
+    try:
+        with record_warnings(_log_warning):
+            yield
+    finally:
+        _package.setLevel(level)
+        _package.removeHandler(handler)
+        with suppress(OSError):  # the disk is full
+            handler.close()
+
+
+def _log_warning(warning: RecordedWarning) -> None:
+    _package.warning(warning.message, extra={"category": warning.category})
+
+
+def warnings_in(folder: Path) -> list[str]:
+    """Return the package's own warnings in the log of a run, each once, in order."""
+    names = [f"{LOG}.{n}" for n in range(N_OLDER, 0, -1)] + [LOG]
+    found: dict[str, None] = {}
+    for path in (folder / name for name in names):
+        if not path.exists():
+            continue
+        for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+            try:
+                record = json.loads(line)
+                if record["category"] in OWN_CATEGORIES:
+                    found[str(record["event"])] = None
+            except (ValueError, TypeError, KeyError, RecursionError):  # a crash cut the line off
+                continue
+    return list(found)

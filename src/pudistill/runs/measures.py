@@ -1,0 +1,164 @@
+"""What a run measures: counts, rates, and accuracy on test samples."""
+
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from pudistill.classifier import PUDistillClassifier
+from pudistill.data.dataset import TrustedDataset
+from pudistill.labels.checks import MISSING, Labels
+from pudistill.labels.pseudo_labels import one_hot
+from pudistill.learners.scoring import predict_proba
+from pudistill.learners.tasks import Training, train
+from pudistill.methods.registry import METHODS, OURS, SYSTEMS
+from pudistill.runs.folder import Run
+from pudistill.runs.settings import Settings
+from pudistill.utils.progress import stage
+
+
+def label_metrics(table: pd.DataFrame, dataset: TrustedDataset, labels: Labels) -> dict[str, Any]:
+    """Return counts of the label table and, if the true labels are known, its accuracy."""
+    metrics: dict[str, Any] = {
+        "n_samples": len(table),
+        "n_trusted": int(table["trusted"].sum()),
+        "n_classes": labels.n_classes,
+        "n_changed": int(table["changed"].sum()),
+        "sources": table["source"].value_counts().to_dict(),
+        "classes": list(dataset.classes),
+        "skipped": [f"{name}: {reason}" for name, reason in dataset.skipped],
+    }
+    if dataset.true_labels is not None:
+        noisy = ~labels.trusted
+        right = (table["label"] == dataset.true_labels).to_numpy()
+        metrics["label_accuracy"] = {
+            "given": float((table["given"] == dataset.true_labels)[noisy].mean()),
+            "corrected": float(right[noisy].mean()),
+        }
+    return metrics
+
+
+def own_metrics(
+    classifier: PUDistillClassifier, dataset: TrustedDataset, labels: Labels
+) -> dict[str, Any]:
+    """Return what only our classifier estimates: noise, expected accuracy, settings it chose."""
+    metrics: dict[str, Any] = {
+        "n_conflicts": classifier.filter_.n_conflicts_,
+        "filter_settings": _filter_settings(classifier),
+    }
+    if classifier.noise_ is not None and classifier.comparison_ and classifier.adapted_:
+        comparison, expected = classifier.comparison_, classifier.expected_accuracy_
+        if np.isfinite(classifier.noise_.rate):  # else there is no given label to speak of
+            metrics["noise"] = classifier.noise_.to_dict()
+        metrics["adapted"] = {name: round(value, 3) for name, value in classifier.adapted_.items()}
+        metrics["comparison"] = {
+            "shipped": comparison.shipped,
+            "why": comparison.why,
+            "target": "held-out trusted samples",
+            "n": 0 if expected is None else expected.n,
+            "candidates": comparison.candidates,
+        }
+        if expected is not None:
+            metrics["expected_accuracy"] = asdict(expected)
+    if dataset.true_labels is not None:
+        clean = classifier.filter_.clean_labels_
+        found = ~labels.trusted & (clean != MISSING)
+        well_found = labels.classes[clean] == dataset.true_labels
+        metrics["clean_set"] = {
+            "size": int(found.sum()),
+            "precision": float(well_found[found].mean()) if found.any() else None,
+        }
+    return metrics
+
+
+def _filter_settings(classifier: PUDistillClassifier) -> list[dict[str, Any]]:
+    settings = classifier.filter_.settings_
+    records = settings.astype(object).where(settings.notna(), None).to_dict("records")
+    return [
+        {str(name): value for name, value in record.items()}
+        | {"class_name": str(record["class_name"])}
+        for record in records
+    ]
+
+
+class Accuracy(NamedTuple):
+    """A test accuracy, in a form that `StageCache` stores."""
+
+    accuracy: np.ndarray
+
+
+def reference_accuracy(
+    learner: Any,
+    X: Any,
+    targets: np.ndarray,
+    X_test: Any,
+    y_test: np.ndarray,
+    seed: int,
+    rows: np.ndarray | None = None,
+) -> Accuracy:
+    """Train a learner on other targets than the student's, and test it.
+
+    Parameters
+    ----------
+    learner : classifier
+        The learner.
+    X, X_test : samples
+        Training and test samples.
+    targets : ndarray of shape (n_rows, n_classes)
+        Rows that sum to 1.
+    y_test : ndarray of shape (n_test,), int
+        Classes of the test samples.
+    seed : int
+        Decides the training.
+    rows : ndarray of shape (n_rows,), int, default=None
+        Which of `X` to learn from; all by default.
+
+    Returns
+    -------
+    accuracy : Accuracy
+        Share of right predictions; of a network after the last epoch.
+    """
+    fitted = train(Training(learner, X, targets, rows=rows, role="student", seed=seed))
+    prediction = predict_proba(fitted, X_test, targets.shape[1]).argmax(axis=1)
+    return Accuracy(np.mean(prediction == y_test))
+
+
+def test_accuracy(
+    run: Run,
+    settings: Settings,
+    classifier: Any,
+    dataset: TrustedDataset,
+    test: TrustedDataset,
+    labels: Labels,
+) -> dict[str, float]:
+    """Test the classifier, and the same learner trained on given, trusted or true labels."""
+    codes = {name: code for code, name in enumerate(labels.classes)}
+    y_test = np.array([codes[name] for name in test.y])
+    corrected = np.where(labels.trusted, labels.verified, labels.given)
+    candidates = {
+        "given_labels": corrected,
+        "trusted_only": labels.verified,
+    }
+    if dataset.true_labels is not None:
+        candidates["true_labels"] = np.array([codes[name] for name in dataset.true_labels])
+    reference = run.units.cache(reference_accuracy)
+    accuracy: dict[str, float] = {}
+    with stage("comparison", len(candidates) if settings.compare else 0) as advance:
+        for name, y in candidates.items() if settings.compare else ():
+            known = np.flatnonzero(y != MISSING)
+            targets = one_hot(y[known], labels.n_classes)
+            result = reference(
+                classifier.estimator,
+                dataset.X,
+                targets,
+                test.X,
+                y_test,
+                settings.seed,
+                known,
+            )
+            accuracy[name] = float(result.accuracy)
+            advance(1, detail=name.replace("_", " "))
+    own = settings.method if settings.method in METHODS else OURS
+    accuracy[own] = float(np.mean(classifier.predict(test.X) == test.y))
+    return {name: accuracy[name] for name in SYSTEMS if name in accuracy}

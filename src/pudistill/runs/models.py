@@ -1,0 +1,142 @@
+"""A check, before a long run, that its learner can be stored."""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from pudistill.exceptions import InputError
+from pudistill.learners.calibration import Temperature
+from pudistill.learners.scoring import Mixture
+from pudistill.learners.storage import dump, is_network, suffix_of, unknown_types
+
+
+def model_files(classifier: Any, feature_names: Sequence[str] | None = None) -> dict[str, bytes]:
+    """Return the files of a fitted classifier, as much of it as predicting needs.
+
+    Parameters
+    ----------
+    classifier : NoisyLabelClassifier
+        A fitted classifier.
+    feature_names : sequence of str, default=None
+        Names of its features, where it learned from an array.
+
+    Returns
+    -------
+    files : dict of str to bytes
+        ``model.json``, and a file for each learner: networks as safetensors, others by skops.
+    """
+    model = classifier.fitted_model
+    members = model.members if isinstance(model, Mixture) else [model]
+    stored = [dump(member) for member in members]
+    params = classifier.get_params(deep=False)
+    meta = {
+        "class": type(classifier).__name__,
+        "params": {name: params[name] for name in params if _is_scalar(params[name])},
+        "classes": classifier.classes_.tolist(),
+        "n_features_in": getattr(classifier, "n_features_in_", None),
+        "feature_names_in": list(getattr(classifier, "feature_names_in_", feature_names or [])),
+        "picture_shape": getattr(classifier, "picture_shape_", None),
+        "learners": [learner.network for learner in stored],
+    }
+    if isinstance(model, Mixture):
+        sharpness = [temperature.sharpness for temperature in model.temperatures]
+        meta["mixture"] = {"weights": model.weights, "sharpness": sharpness}
+    files = {_learner_name(n, learner.network): learner.content for n, learner in enumerate(stored)}
+    return files | {"model.json": json.dumps(meta, indent=2).encode()}
+
+
+def restore_classifier(
+    meta: dict[str, Any], read_learner: Callable[[str, dict[str, Any] | None], Any]
+) -> Any:
+    """Build the classifier that `model_files` stored.
+
+    Parameters
+    ----------
+    meta : dict
+        Contents of ``model.json``.
+    read_learner : callable
+        Reads a learner, from its file name and the description of the network (None: no network).
+
+    Returns
+    -------
+    classifier : NoisyLabelClassifier
+        It can predict; other results of `fit` are missing.
+    """
+    classifier = _classifier_class(meta["class"])(**meta["params"])
+    learners = [
+        read_learner(_learner_name(n, network), network)
+        for n, network in enumerate(meta["learners"])
+    ]
+    model = learners[0]
+    if mixture := meta.get("mixture"):
+        temperatures = [Temperature(sharpness) for sharpness in mixture["sharpness"]]
+        model = Mixture(learners, mixture["weights"], temperatures, len(meta["classes"]))
+    classifier.fitted_model = model
+    has_names = all(isinstance(label, str) for label in meta["classes"])
+    classifier.classes_ = np.array(meta["classes"], dtype=object if has_names else None)
+    if meta["n_features_in"]:
+        classifier.n_features_in_ = meta["n_features_in"]
+    if meta["feature_names_in"]:
+        classifier.feature_names_in_ = np.array(meta["feature_names_in"], dtype=object)
+    classifier.fitted_on_frame_ = False
+    classifier.picture_shape_ = meta["picture_shape"] and tuple(meta["picture_shape"])
+    return classifier
+
+
+def _learner_name(n: int, network: dict[str, Any] | None) -> str:
+    return f"learner-{n}.{suffix_of(network)}"
+
+
+def _classifier_class(name: str) -> type:
+    """Return a classifier of the package by its name; a file cannot name any other class."""
+    from pudistill.classifier import PUDistillClassifier
+    from pudistill.methods.registry import load_class
+
+    return PUDistillClassifier if name == PUDistillClassifier.__name__ else load_class(name)
+
+
+def _is_scalar(value: Any) -> bool:
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def check_storable(learner: Any, X: Any, codes: np.ndarray) -> None:
+    """Raise an error if a learner cannot be stored, before hours are spent on it.
+
+    Parameters
+    ----------
+    learner : classifier
+        The student.
+    X : samples
+        Samples to fit a copy on.
+    codes : ndarray of shape (n_samples,), int
+        Their classes.
+
+    Raises
+    ------
+    InputError
+        If neither safetensors nor skops can hold it; the message names the type.
+    """
+    if is_network(learner):
+        from pudistill.learners.networks.state import check_storable
+
+        check_storable(learner)
+        return
+    from pudistill.labels.pseudo_labels import one_hot
+    from pudistill.learners.tasks import Training, train
+
+    name = type(learner).__name__
+    targets = one_hot(codes, int(codes.max()) + 1)
+    try:
+        fitted = train(Training(learner, X, targets, role="student", seed=0))
+    except Exception as error:  # of any type: the learner is the user's
+        raise InputError(
+            f"{name} cannot be fitted on the trusted samples ({error}): choose another learner."
+        ) from error
+    content = dump(fitted).content
+    if unknown := unknown_types(content):
+        raise InputError(
+            f"{name} cannot be stored safely, because it holds "
+            f"{', '.join(unknown[:3])}: choose another learner."
+        )

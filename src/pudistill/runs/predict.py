@@ -1,0 +1,123 @@
+"""Predictions of a finished run for new samples."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pudistill.data.dataset import TrustedDataset
+from pudistill.data.loading import load_dataset
+from pudistill.exceptions import InputError
+from pudistill.learners.networks.features import feature_blocks, with_own_features
+from pudistill.runs.folder import Run
+from pudistill.runs.inputs import like_training_data, load_embedder
+from pudistill.runs.settings import Settings
+
+
+def predict_run(
+    run: Run, source: str, *, features: str | None = None, skip_bad: bool = False
+) -> pd.DataFrame:
+    """Predict the classes of new samples with the model of a run.
+
+    Parameters
+    ----------
+    run : Run
+        A finished run.
+    source : str
+        Samples in any form that `load_dataset` reads; labels are not needed. If a model computed
+        the features of the run's samples, it computes theirs, too.
+    features : str, optional
+        File with their features, if the run was fitted on the user's own; see `with_own_features`.
+    skip_bad : bool, default=False
+        Leave out unreadable pictures.
+
+    Returns
+    -------
+    predictions : DataFrame
+        Columns ``id``, ``label`` and ``confidence``.
+
+    Raises
+    ------
+    InputError
+        If the samples' shape, features or classes are not those that the run was fitted on.
+    """
+    settings = Settings.read(run.read_config())
+    _check_own_features(settings, features)
+    classifier = run.read_model()
+    options = settings.read_options() | {"skip_bad": skip_bad, "lazy": False}
+    dataset = load_dataset(
+        source,
+        samples_required=features is None,
+        labels_required=False,
+        columns_required=False,
+        **options,
+    )
+    if features is not None:
+        dataset = with_own_features(dataset, Path(features))
+    embedder = load_embedder(settings, dataset)
+    if embedder is None:
+        proba = _predict_proba(classifier, dataset)
+    else:
+        _check_same_model(run, embedder)
+        like_training_data(dataset, dataset.X.shape[1:], None, classifier.classes_)
+        parts = [classifier.predict_proba(block) for block in feature_blocks(embedder, dataset.X)]
+        proba = np.concatenate(parts)
+    return pd.DataFrame(
+        {
+            "id": dataset.ids,
+            "label": classifier.classes_[proba.argmax(axis=1)],
+            "confidence": proba.max(axis=1),
+        }
+    )
+
+
+def _predict_proba(classifier: Any, dataset: TrustedDataset) -> np.ndarray:
+    """Predict for samples of the training data's kind; grey pictures may stand for colour ones."""
+    shape = classifier.picture_shape_
+    if shape is not None and len(shape) == 3 and dataset.X.ndim == 3:
+        dataset = replace(dataset, X=dataset.X[..., None][..., [0] * shape[2]])
+    dataset = like_training_data(
+        dataset,
+        shape or (classifier.n_features_in_,),
+        getattr(classifier, "feature_names_in_", None),
+        classifier.classes_,
+    )
+    X: Any = dataset.X
+    if hasattr(classifier, "feature_names_in_") and dataset.feature_names is not None:
+        X = pd.DataFrame(X, columns=list(dataset.feature_names))
+    return classifier.predict_proba(X)
+
+
+def _check_own_features(settings: Settings, features: str | None) -> None:
+    """Raise `InputError` if only one of run and new samples has features of the user's own."""
+    if settings.own_features is not None and features is None:
+        raise InputError(
+            f"The run was fitted on your own features, {settings.features}: give those of the new "
+            "samples with --features."
+        )
+    if settings.own_features is None and features is not None:
+        raise InputError(
+            "The run was not fitted on features of your own: leave --features out. "
+            + (
+                "It takes the samples as they are."
+                if settings.features is None
+                else f"The model {settings.features} computes the features of new samples."
+            )
+        )
+
+
+def _check_same_model(run: Run, embedder: Any) -> None:
+    """Raise `InputError` if the embedding model is not the one that the run was fitted with."""
+    about = run.read_json("metrics.json")["features"]
+    if about["made_of"] != embedder.kind:
+        raise InputError(
+            f"The run in {run.path} was fitted on {about['made_of']}, and these are "
+            f"{embedder.kind}: give samples of the same kind."
+        )
+    if about["checksum"] != embedder.checksum:
+        raise InputError(
+            f"The model {embedder.name} has changed since {run.path} was fitted with it: restore "
+            "the old version, or fit again."
+        )

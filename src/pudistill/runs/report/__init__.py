@@ -1,0 +1,1 @@
+"""The report: one HTML file with the figures of a run."""

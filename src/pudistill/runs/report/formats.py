@@ -1,0 +1,133 @@
+"""Formats of shares, counts, settings and names in the report."""
+
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+MAX_LISTED = 12
+LONGEST_NAME, LONGEST_SENTENCE = 300, 2000  # characters
+NARROW = 0.02  # an interval narrower than this is written with a decimal
+
+
+def percent(share: float, digits: int | None = None) -> Markup:
+    """Write a share as a percentage, whole unless it is close to 0 or 100 without being it.
+
+    Examples
+    --------
+    >>> from pudistill.runs.report.formats import percent
+    >>> [str(percent(share)).replace("&nbsp;", " ") for share in (0.5, 0.996, 0.0001, float("nan"))]
+    ['50 %', '99.6 %', '&lt;0.1 %', '–']
+    """
+    percentage = 100 * share
+    if pd.isna(percentage):
+        return Markup("–")
+    if digits is None:
+        digits = 1 if 0 < percentage < 1 or 99 < percentage < 100 else 0
+        if 0 < percentage < 0.05:
+            return Markup("&lt;0.1&nbsp;%")
+        if 99.95 <= percentage < 100:
+            return Markup("&gt;99.9&nbsp;%")
+    return Markup("{}&nbsp;%").format(f"{percentage:.{digits}f}")
+
+
+def estimate(value: float, interval: Sequence[float]) -> tuple[Markup, Markup]:
+    """Write an estimated share and its interval to the same number of decimals.
+
+    Examples
+    --------
+    >>> from pudistill.runs.report.formats import estimate
+    >>> [text.unescape().replace(chr(160), " ") for text in estimate(0.47, [0.44, 0.5])]
+    ['47 %', '44 to 50 %']
+    >>> [text.unescape().replace(chr(160), " ") for text in estimate(0.031, [0.026, 0.038])]
+    ['3.1 %', '2.6 to 3.8 %']
+    """
+    low, high = interval
+    if pd.isna(low) or pd.isna(high):
+        return percent(value), Markup("–")
+    digits = int(high - low < NARROW)
+    return percent(value, digits), percent_range(low, high, digits)
+
+
+def percent_range(low: float, high: float, digits: int = 0) -> Markup:
+    """Write two shares as a range of percentages: 44 to 50 %."""
+    return Markup("{} to {}").format(f"{100 * low:.{digits}f}", percent(high, digits))
+
+
+def integer(number: float) -> str:
+    """Write a count with commas between thousands."""
+    return "–" if pd.isna(number) else f"{int(number):,}"
+
+
+def value(content: Any) -> str:
+    """Write a setting or a metric for a reader."""
+    if content is None or (isinstance(content, Sequence) and not len(content)):
+        return "none"
+    if isinstance(content, bool | np.bool_):
+        return "yes" if content else "no"
+    if isinstance(content, int | np.integer):
+        return str(content)
+    if isinstance(content, float | np.floating):
+        return "–" if np.isnan(content) else f"{content:.4g}"
+    if isinstance(content, list | tuple):
+        more = f", … ({len(content):,} in all)" if len(content) > MAX_LISTED else ""
+        return ", ".join(map(value, content[:MAX_LISTED])) + more
+    return str(content)
+
+
+def listed(parts: Sequence[str | Markup]) -> Markup:
+    """Join parts of a sentence: a, b and c.
+
+    Examples
+    --------
+    >>> from pudistill.runs.report.formats import listed
+    >>> str(listed(["cat", "dog", "eel"]))
+    'cat, dog and eel'
+    """
+    *most, last = parts
+    return Markup(" and ").join([Markup(", ").join(most), last] if most else [last])
+
+
+def class_word(name: str) -> str:
+    """Name a class within a sentence; a number gets the word "class" in front.
+
+    Examples
+    --------
+    >>> from pudistill.runs.report.formats import class_word
+    >>> class_word("DEER"), class_word("3").split()
+    ('DEER', ['class', '3'])
+    """
+    return name if any(map(str.isalpha, name)) else f"class\N{NO-BREAK SPACE}{name}"
+
+
+def shortened(content: Any, longest: int = LONGEST_NAME) -> Any:
+    """Shorten each long text in nested content, so that a name does not fill a page.
+
+    Examples
+    --------
+    >>> from pudistill.runs.report.formats import shortened
+    >>> shortened({"classes": ["cat", 500 * "A" + 500 * "B"]})["classes"][1][-47:]
+    'BBBBBBBBBBBBBBBBBB (1,000 characters, 472e92d8)'
+    """
+    if isinstance(content, Mapping):
+        return {name: shortened(part, longest) for name, part in content.items()}
+    if isinstance(content, list | tuple):
+        return [shortened(part, longest) for part in content]
+    if isinstance(content, pd.DataFrame):
+        return content.map(shortened, longest=longest) if len(content) else content
+    if isinstance(content, str) and len(content) > longest:
+        mark = zlib.crc32(content.encode())  # names that differ in the middle stay different
+        return f"{content[:30]} … {content[-30:]} ({len(content):,} characters, {mark:08x})"
+    return content
+
+
+def flatten(settings: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Name the members of nested settings as in ``filter.C``."""
+    for name, content in settings.items():
+        if isinstance(content, Mapping):
+            yield from flatten(content, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", content

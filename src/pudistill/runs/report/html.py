@@ -1,0 +1,319 @@
+"""The report of a run: one self-contained HTML file that opens offline."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from pudistill.methods.registry import METHODS, OURS, SYSTEMS
+from pudistill.runs.report import plots
+from pudistill.runs.report.formats import (
+    LONGEST_SENTENCE,
+    flatten,
+    integer,
+    listed,
+    percent,
+    shortened,
+)
+from pudistill.runs.report.pages import fill
+from pudistill.runs.report.sections import (
+    adapted_section,
+    expectation_section,
+    filter_section,
+    noise_section,
+)
+
+LABEL_COLUMNS = {
+    "id": "The sample's id in the data, or its file name or row number.",
+    "given": "The label that it came with.",
+    "trusted": "Whether its label was verified beforehand; the verified label stands.",
+    "label": "The corrected label: the one to use.",
+    "changed": "Whether label differs from given.",
+    "source": "Where the label comes from: trusted (it was verified), filter (enough members of "
+    "the filter voted for it), teacher (the teachers were sure enough), student (which weighs the "
+    "given label too, and found another one more likely), model (the classifier of another method "
+    "predicts another label), given (it stays as it came).",
+    "confidence": "Probability of the label, 0 to 1; 1 if trusted.",
+    "votes": "How many members of the filter voted for the label; empty if voting stopped early.",
+}
+
+# Metrics that have a section of their own, and are left out of the list of numbers.
+IN_SECTIONS = {
+    "adapted",
+    "classes",
+    "comparison",
+    "expected_accuracy",
+    "filter_settings",
+    "noise",
+    "test_accuracy",
+    "versions",
+    "warnings",
+}
+HISTORY_COLUMNS = ["class_name", "iteration", "n_positives", "n_clean", "seconds"]
+MAX_FLIPS = 12
+SUREST, LEAST_SURE = 32, 16
+SMALL_PICTURE = 64  # px; enlarged with hard pixels, as smoothing would blur it
+MAX_TABLE_ROWS = 1000
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """The contents of a report.
+
+    Attributes
+    ----------
+    title : str
+        Name of the data or the run.
+    labels : DataFrame of n rows
+        The label table: ``id``, ``given``, ``trusted`` (bool), ``label``, ``changed`` (bool),
+        ``source`` ("trusted", "filter", "teacher", "student", "model" or "given"),
+        ``confidence`` (in [0, 1]) and ``votes`` (nullable int).
+    history : DataFrame
+        One row per class and iteration of the filter: ``class_name``, ``iteration`` (from 1),
+        ``n_positives``, ``n_clean`` (size of the clean set) and ``seconds``. Empty if the filter
+        did not run.
+    metrics : dict
+        All metrics, shown by name. These have sections of their own, if present:
+
+        - ``test_accuracy``: any of the names in `SYSTEMS`, each with its accuracy in [0, 1].
+        - ``expected_accuracy``: ``value``, ``interval`` ([low, high]) and ``n``, the number of
+          trusted samples that it was measured on.
+        - ``comparison``: ``candidates`` (each with ``name``, ``accuracy`` and ``log_loss``),
+          ``shipped`` (the name of the candidate that predicts), ``why`` (a sentence), ``target``
+          and ``n`` (the kind and number of samples that they were compared on).
+        - ``noise``: ``rate``, ``rate_interval`` ([low, high]); by class, in the order of `classes`:
+          ``class_rate``, ``class_rate_interval`` and ``class_prior``; ``transition_matrix`` (row:
+          true class, column: given label) and ``transition_interval`` ([low, high], each a matrix);
+          ``sources`` (of the estimate, with weights that sum to 1), ``warnings``.
+        - ``adapted``: quantities that were fitted to the data, see
+          ``PUDistillClassifier.adapted_``.
+        - ``filter_settings``: a dict a class, with ``class_name``, ``threshold``, ``min_votes``,
+          ``n_members``, ``precision`` (or None) and ``n_clean``.
+        - ``versions``: package and version.
+    settings : dict
+        The run's settings, flat.
+    classes : list of str
+        Class names, in the order in which figures show them.
+    pictures : dict of str to ndarray of shape (H, W) or (H, W, 3), uint8
+        Pictures by id, for the gallery of changed samples. May be empty: then it is a table.
+    notes : list of str
+        Warnings that a reader must see.
+    """
+
+    title: str
+    labels: pd.DataFrame
+    history: pd.DataFrame
+    metrics: dict[str, Any]
+    settings: dict[str, object]
+    classes: list[str]
+    pictures: dict[str, np.ndarray]
+    notes: list[str]
+
+
+def render(summary: RunSummary) -> str:
+    """Write the report of a run.
+
+    Parameters
+    ----------
+    summary : RunSummary
+        Contents of the report.
+
+    Returns
+    -------
+    str
+        HTML document without any external resource or script; text from the data is escaped.
+
+    Raises
+    ------
+    InputError
+        If a picture is not uint8 of shape (H, W) or (H, W, 3).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from pudistill.runs.report.html import RunSummary, render
+    >>> labels = pd.DataFrame(
+    ...     {"id": ["a.png", "b.png"], "given": ["cat", "cat"], "trusted": [True, False],
+    ...      "label": ["cat", "dog"], "changed": [False, True], "source": ["trusted", "filter"],
+    ...      "confidence": [1.0, 0.93], "votes": pd.array([None, 20], dtype="Int64")}
+    ... )
+    >>> page = render(RunSummary("pets", labels, pd.DataFrame(), {}, {}, ["cat", "dog"], {}, []))
+    >>> "1 of 2 given labels was changed (50&nbsp;%)" in page
+    True
+    """
+    summary = _with_short_names(summary)
+    labels = summary.labels.reindex(columns=list(LABEL_COLUMNS))
+    history = summary.history.reindex(columns=HISTORY_COLUMNS).dropna(subset=["n_clean"])
+    changed = labels[_is_true(labels["changed"])]
+    surest = changed.sort_values("confidence", ascending=False, kind="stable")
+    flips = _count_flips(changed)
+    matrix = _flip_matrix(labels, flips, summary.classes)
+    confident = labels.dropna(subset=["source", "confidence"])
+    versions = summary.metrics.get("versions") or {}
+    numbers = {name: value for name, value in summary.metrics.items() if name not in IN_SECTIONS}
+
+    accuracy = _accuracies(summary.metrics.get("test_accuracy") or {})
+    method = str(summary.settings.get("method"))
+    own = method if method in METHODS else OURS
+
+    return fill(
+        "report.html",
+        title=summary.title,
+        headline=_headline(labels, len(changed)),
+        n_samples=len(labels),
+        n_trusted=int(_is_true(labels["trusted"]).sum()),
+        n_classes=len(summary.classes),
+        sources=_source_counts(labels, changed),
+        accuracy=accuracy,
+        titles={name: system.title for name, system in SYSTEMS.items()},
+        own=own,
+        comparison=_comparison(accuracy, own),
+        notes=summary.notes,
+        expectation=expectation_section(
+            summary.metrics.get("expected_accuracy"), summary.metrics.get("comparison")
+        ),
+        noise=noise_section(summary.metrics.get("noise"), summary.classes),
+        filter=filter_section(summary.metrics.get("filter_settings")),
+        adapted=adapted_section(summary.metrics.get("adapted")),
+        n_changed=len(changed),
+        flips=flips.head(MAX_FLIPS).to_dict("records"),
+        n_flips=len(flips),
+        heat_map=Markup(plots.flip_heat_map(matrix)) if len(changed) else None,
+        wide=len(matrix) > 12,
+        n_classes_drawn=len(matrix),
+        growth=Markup(plots.growth_lines(history)) if len(history) else None,
+        clean_sets=_clean_sets(history).head(MAX_TABLE_ROWS).to_dict("records"),
+        histograms=Markup(plots.confidence_histograms(confident)) if len(confident) else None,
+        galleries=_galleries(surest, summary.pictures),
+        columns=LABEL_COLUMNS,
+        settings=dict(flatten(summary.settings)),
+        numbers=dict(flatten(numbers)),
+        versions=dict(flatten(versions)),
+    )
+
+
+def _with_short_names(summary: RunSummary) -> RunSummary:
+    labels = summary.labels.copy()
+    texts = labels.columns.intersection(["id", "given", "label"])
+    labels[texts] = shortened(labels[texts].astype(object))
+    metrics = shortened(summary.metrics, LONGEST_SENTENCE)
+    metrics["filter_settings"] = shortened(metrics.get("filter_settings"))
+    return replace(
+        summary,
+        labels=labels,
+        history=shortened(summary.history),
+        metrics=metrics,
+        classes=shortened(summary.classes),
+        pictures={shortened(name): picture for name, picture in summary.pictures.items()},
+        notes=shortened(summary.notes, LONGEST_SENTENCE),
+    )
+
+
+def _headline(labels: pd.DataFrame, n_changed: int) -> Markup:
+    n_given = int(labels["given"].notna().sum())
+    if not len(labels):
+        return Markup("There are no labels to report")
+    if not n_changed:
+        return Markup("None of the {} given labels was changed").format(integer(n_given))
+    share, verb = percent(n_changed / max(n_given, 1)), "was" if n_changed == 1 else "were"
+    return Markup("{} of {} given labels {} changed ({})").format(
+        integer(n_changed), integer(n_given), verb, share
+    )
+
+
+def _source_counts(labels: pd.DataFrame, changed: pd.DataFrame) -> list[dict[str, Any]]:
+    """Count the labels that each source decided, and how many of them changed."""
+    decided, altered = labels["source"].value_counts(), changed["source"].value_counts()
+    return [
+        {"name": name, "count": int(decided[name]), "changed": int(altered.get(name, 0))}
+        for name in plots.SOURCES
+        if name in decided
+    ]
+
+
+def _accuracies(test_accuracy: Mapping[str, float]) -> dict[str, float]:
+    """List the known test accuracies in the order of the comparison."""
+    return {
+        name: float(test_accuracy[name])
+        for name in SYSTEMS
+        if test_accuracy.get(name) is not None and np.isfinite(test_accuracy[name])
+    }
+
+
+def _comparison(accuracy: Mapping[str, float], own: str) -> Markup | None:
+    """Describe how far the run's classifier is above or below the others."""
+    others = {name: value for name, value in accuracy.items() if name != own}
+    if not others or len(others) == len(accuracy):
+        return None
+    ours = accuracy[own]
+    parts = []
+    for name, value in others.items():
+        points = f"{abs(100 * (ours - value)):.1f} points {'above' if ours > value else 'below'}"
+        distance = "level with" if points.startswith("0.0") else points
+        title = SYSTEMS[name].title
+        parts.append(f"{distance} {'one ' if title.startswith('trained') else ''}{title}")
+    return Markup("The classifier of {} is {}.").format(SYSTEMS[own].title, listed(parts))
+
+
+def _count_flips(changed: pd.DataFrame) -> pd.DataFrame:
+    """Count each pair of given and new label, the most frequent first."""
+    pairs = changed[["given", "label"]].astype(str)
+    counted = pairs.groupby(["given", "label"]).size().reset_index(name="count")
+    return counted.sort_values("count", ascending=False, kind="stable")
+
+
+def _flip_matrix(labels: pd.DataFrame, flips: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
+    """Count given against new labels; of many classes, only those in the most frequent flips."""
+    pairs = labels.dropna(subset=["given", "label"])[["given", "label"]].astype(str)
+    found = pd.unique(pd.concat([pairs["given"], pairs["label"]]))
+    names = list(dict.fromkeys([*map(str, classes), *found]))
+    names = plots.most_involved(names, flips[["given", "label"]].to_numpy())
+    counts = pairs.groupby(["given", "label"]).size().unstack(fill_value=0)
+    return counts.reindex(index=names, columns=names, fill_value=0)
+
+
+def _clean_sets(history: pd.DataFrame) -> pd.DataFrame:
+    """Summarise the iterations of the filter for each class."""
+    return (
+        history.sort_values("iteration")
+        .groupby("class_name", sort=False, observed=True)
+        .agg(
+            iterations=("iteration", "max"),
+            n_positives=("n_positives", "last"),
+            n_clean=("n_clean", "last"),
+            seconds=("seconds", "sum"),
+        )
+        .reset_index()
+    )
+
+
+def _galleries(surest: pd.DataFrame, pictures: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Choose the changed samples to show: those with a picture, if there are any."""
+    if pictures:
+        surest = surest[surest["id"].astype(str).isin(pictures)]
+    if surest.empty:
+        return []
+    rest = surest.iloc[SUREST:]
+    parts = {"The surest changes": surest.head(SUREST)}
+    if len(rest):
+        parts["The least sure changes"] = rest.tail(LEAST_SURE).iloc[::-1]
+    return [
+        {"title": title, "samples": [_sample(row, pictures) for row in rows.to_dict("records")]}
+        for title, rows in parts.items()
+    ]
+
+
+def _sample(row: Mapping[Any, Any], pictures: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    picture = pictures.get(str(row["id"]))
+    if picture is None:
+        return {**row, "picture": None}
+    is_small = max(picture.shape[:2]) <= SMALL_PICTURE
+    return {**row, "picture": plots.picture_uri(picture), "is_small": is_small}
+
+
+def _is_true(column: pd.Series) -> pd.Series:
+    """Return where a column is true; a missing value is not."""
+    return column.eq(True).fillna(False).astype(bool)

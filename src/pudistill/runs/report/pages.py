@@ -1,0 +1,41 @@
+"""Rendering of HTML templates: text from the data is escaped, no external resource is loaded."""
+
+from typing import Any
+
+import jinja2
+
+from pudistill.runs.report import formats
+from pudistill.runs.report.palette import DARK, FONT, LIGHT
+
+
+def fill(template: str, **content: Any) -> str:
+    """Render a template of this folder.
+
+    Parameters
+    ----------
+    template : str
+        File name of the template.
+    **content
+        Variables of the template; text is escaped unless it is ``Markup``.
+
+    Returns
+    -------
+    str
+        HTML document that can be written as UTF-8.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("pudistill.runs.report", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.globals |= {"light": LIGHT, "dark": DARK, "font": FONT}
+    environment.filters |= {
+        "percent": formats.percent,
+        "value": formats.value,
+        "integer": formats.integer,
+    }
+    text = environment.get_template(template).render(**content)
+    # A file name may contain bytes that are not text, which UTF-8 cannot encode.
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,592 @@
+"""The figures of reports: matplotlib figures as inline SVG, pictures as PNG data URIs.
+
+Colours are CSS variables, so that a figure follows the page into dark mode; text stays text.
+"""
+
+import base64
+import io
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
+
+from pudistill.exceptions import InputError
+from pudistill.methods.registry import OURS, SYSTEMS, title_of
+from pudistill.runs.report.palette import FONT, LIGHT
+
+SOURCES = {
+    "trusted": "--trusted",
+    "filter": "--filter",
+    "teacher": "--teacher",
+    "student": "--student",
+    "model": "--model",
+    "given": "--given",
+}
+"""The sources of a label, each with the CSS variable of its colour."""
+
+SERIES = [f"--series-{n}" for n in range(10)]
+
+# matplotlib cannot draw in a CSS variable. Each variable has a unique placeholder colour, which the
+# finished SVG replaces by the variable.
+_VARIABLES = ["--ink", "--muted", "--line", "--accent", "--on-accent", "--quiet"]
+_PLACEHOLDER = {
+    name: f"#0{n:02x}fe5" for n, name in enumerate([*_VARIABLES, *SOURCES.values(), *SERIES])
+}
+INK, MUTED, LINE, ACCENT, ON_ACCENT, QUIET = (_PLACEHOLDER[name] for name in _VARIABLES)
+
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",  # real text: small, selectable, in the page's font
+    "text.parse_math": False,  # the name of a class may be "$x"
+    "font.size": 12,
+    "text.color": INK,
+    "axes.labelcolor": MUTED,
+    "axes.edgecolor": LINE,
+    "axes.linewidth": 1,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.facecolor": "none",
+    "axes.axisbelow": True,
+    "grid.color": LINE,
+    "xtick.color": LINE,
+    "ytick.color": LINE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "xtick.major.pad": 6,
+    "figure.dpi": 72,  # one unit of the figure is one CSS pixel
+}
+
+CHARACTER, CAPITAL = 6.6, 8.2  # average width of a character in px at 12 px
+PAGE_WIDTH = 940
+MAX_NAMED_LINES = len(SERIES)
+MAX_METHOD_NAME = 28
+MAX_CLASSES_IN_HEAT_MAP = 50
+LEAST_DRAWN_SHARE = 0.005  # smaller shares would be written as 0 %
+
+# Colours of methods without a colour in the registry; those that the registry uses come last.
+_UNASSIGNED_COLOURS = [f"--series-{n}" for n in (5, 6, 7, 8, 9, 2, 0, 3)]
+
+
+def picture_uri(picture: np.ndarray, max_size: int = 192) -> str:
+    """Encode a picture as a PNG data URI.
+
+    Parameters
+    ----------
+    picture : ndarray of shape (H, W), (H, W, 1) or (H, W, 3), uint8
+        Grey or RGB picture.
+    max_size : int, default=192
+        Longest side in pixels; larger pictures are scaled down.
+
+    Returns
+    -------
+    str
+        ``data:image/png;base64,...``
+
+    Raises
+    ------
+    InputError
+        If the array has another shape or type.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill.runs.report.plots import picture_uri
+    >>> picture_uri(np.zeros((8, 8), dtype=np.uint8))[:22]
+    'data:image/png;base64,'
+    """
+    pixels = picture[..., 0] if picture.ndim == 3 and picture.shape[2] == 1 else picture
+    is_picture = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)
+    if not is_picture or pixels.dtype != np.uint8 or 0 in pixels.shape:
+        raise InputError(
+            f"A picture must be uint8 of shape (H, W) or (H, W, 3), not {picture.dtype} of shape "
+            f"{picture.shape}: convert it for the report."
+        )
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    image.thumbnail((max_size, max_size))
+    file = io.BytesIO()
+    image.save(file, format="png")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def flip_heat_map(counts: pd.DataFrame) -> str:
+    """Draw the number of samples by given label (row) and new label (column).
+
+    Parameters
+    ----------
+    counts : DataFrame of shape (C, C), int
+        Number of samples; index and columns are the same class names in the same order. The
+        diagonal holds unchanged labels: its numbers are written, but do not change the colour.
+
+    Returns
+    -------
+    str
+        SVG element.
+    """
+    values = counts.to_numpy()
+    most = max(values[~np.eye(len(values), dtype=bool)].max(initial=0), 1)
+    in_full = values.max(initial=0) < 100_000
+    return _heat_map(
+        counts,
+        strength=values / most,
+        write=lambda count, is_roomy: f"{count:,}" if is_roomy and in_full else compact(count),
+        corner="given ↓  new →",
+        title="Heat map of given and new labels",
+    )
+
+
+def transition_heat_map(matrix: pd.DataFrame) -> str:
+    """Draw the share of each true class (row) that has each given label (column).
+
+    Parameters
+    ----------
+    matrix : DataFrame of shape (C, C)
+        Shares in [0, 1]; index and columns are the same class names in the same order. The diagonal
+        holds correct labels: its shares are written, but not coloured. Shares below 0.5 % are left
+        out.
+
+    Returns
+    -------
+    str
+        SVG element.
+    """
+    drawn = matrix.where(matrix >= LEAST_DRAWN_SHARE, 0.0)
+    return _heat_map(
+        drawn,
+        strength=drawn.to_numpy(),
+        write=lambda share, is_roomy: f"{100 * share:.0f}" + (" %" if is_roomy else ""),
+        corner="true ↓  given →",
+        title="Heat map of true and given labels",
+    )
+
+
+def most_involved(names: Sequence[str], pairs: np.ndarray) -> list[str]:
+    """Choose the classes of a heat map: all of them, or at most 50 from the first pairs.
+
+    Parameters
+    ----------
+    names : sequence of str
+        All classes, in the order in which they are drawn.
+    pairs : ndarray of shape (n, 2)
+        Pairs of confused class names, the most important pair first.
+
+    Returns
+    -------
+    list of str
+        At most 50 of `names`, in their order.
+    """
+    if len(names) <= MAX_CLASSES_IN_HEAT_MAP:
+        return list(names)
+    by_importance = dict.fromkeys(pairs.ravel())
+    chosen = set(list(by_importance)[:MAX_CLASSES_IN_HEAT_MAP])
+    return [name for name in names if name in chosen]
+
+
+def _heat_map(
+    table: pd.DataFrame,
+    *,
+    strength: np.ndarray,
+    write: Callable[[Any, bool], str],
+    corner: str,
+    title: str,
+) -> str:
+    """Draw a square table of confusions, coloured by `strength` off its diagonal.
+
+    `write` takes a value and whether there is room for a long text, and returns the text.
+    """
+    values = table.to_numpy()
+    n = len(values)
+    names = [shorten(name) for name in table.index]
+    name_width = max(map(_width, names), default=0)
+    left = max(name_width, _width(corner)) + 8
+    cell = float(np.clip((PAGE_WIDTH - left) / max(n, 1), 15, 46))
+    name_size = min(12, cell * 0.7)
+    upright = name_width > cell - 4
+    top = name_width + 12 if upright else 24
+    is_kept = np.eye(n, dtype=bool)
+
+    with mpl.rc_context(_STYLE):
+        figure = _figure(left + n * cell + 4, top + n * cell + 4)
+        axes = _axes(figure, left=left, right=4, bottom=4, top=top)
+        axes.set(xlim=(0, max(n, 1)), ylim=(max(n, 1), 0))
+        axes.spines[:].set_visible(False)
+        axes.xaxis.tick_top()
+        axes.tick_params(labelcolor=INK, labelsize=name_size)
+        centres = np.arange(n) + 0.5
+        axes.set_xticks(centres, names, rotation=90 if upright else 0)
+        axes.set_yticks(centres, names)
+        axes.annotate(
+            corner, (0, 0), (-4, 5), textcoords="offset points", ha="right", color=MUTED, size=11
+        )
+        is_flip = (values > 0) & ~is_kept
+        # The square root keeps rare flips visible beside the most frequent ones.
+        opacity = np.where(is_kept, 1.0, 0.45)
+        opacity[is_flip] = 0.08 + 0.92 * np.sqrt(strength[is_flip])
+        colours = np.where(is_flip[..., None], to_rgb(ACCENT), to_rgb(QUIET))
+        rows, columns = np.indices((n, n))
+        corners = np.stack([columns, rows], axis=-1).reshape(-1, 1, 2)
+        squares = corners + np.array([[0.03, 0.03], [0.97, 0.03], [0.97, 0.97], [0.03, 0.97]])
+        fills = np.dstack([colours, opacity]).reshape(-1, 4)
+        axes.add_collection(PolyCollection(squares, facecolors=fills, linewidths=0), autolim=False)
+        for row, column in np.argwhere(values):
+            is_strong = is_flip[row, column] and opacity[row, column] > 0.6
+            axes.text(
+                column + 0.5,
+                row + 0.53,
+                write(values[row, column], cell > 40),
+                fontsize=min(12.0, cell * 0.42),
+                color=MUTED if is_kept[row, column] else ON_ACCENT if is_strong else INK,
+                ha="center",
+                va="center",
+            )
+        return _to_svg(figure, title)
+
+
+def growth_lines(history: pd.DataFrame) -> str:
+    """Draw the size of each class's clean set over the filter's iterations.
+
+    Parameters
+    ----------
+    history : DataFrame
+        One row per class and iteration: ``class_name``, ``iteration``, ``n_clean``.
+
+    Returns
+    -------
+    str
+        SVG element. Up to ten classes get a colour and a name at the end of their line; of more
+        classes, only the three largest and the three smallest final sets are named.
+    """
+    history = history.sort_values("iteration", kind="stable")
+    points = history[["iteration", "n_clean"]].to_numpy(dtype=float)
+    by_class = history.groupby("class_name", sort=False, observed=True).indices
+    lines = {name: points[rows] for name, rows in by_class.items()}
+    ends = {name: line[-1, 1] for name, line in lines.items()}
+    ranked = sorted(ends, key=lambda name: ends[name])
+    few = len(lines) <= MAX_NAMED_LINES
+    named = [name for name in lines if few or name in {*ranked[:3], *ranked[-3:]}]
+    colour = {name: _PLACEHOLDER[series] for name, series in zip(named, SERIES, strict=False)}
+    last = max(line[-1, 0] for line in lines.values())
+
+    most = max(line[:, 1].max() for line in lines.values())
+    name_width = max(_width(shorten(name, 14)) for name in named)
+    with mpl.rc_context(_STYLE):
+        figure = _figure(440, 300)
+        axes = _axes(figure, left=44, right=name_width + 14, bottom=44, top=10)
+        axes.grid(axis="y")
+        axes.set(xlim=(0.95, last) if last > 1 else (0.5, 1.5), ylim=(0, max(most, 1) * 1.06))
+        axes.set_xticks(range(1, int(last) + 1, max(1, int(last) // 10)))
+        axes.set_xlabel("iteration of the filter")
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.yaxis.set_major_formatter(lambda value, _: compact(value))
+        faint = [line for name, line in lines.items() if name not in colour]
+        axes.add_collection(LineCollection(faint, colors=MUTED, linewidths=1, alpha=0.35))
+        for name in named:
+            line = lines[name]
+            look: dict[str, Any] = {"color": colour[name], "linewidth": 2, "clip_on": False}
+            axes.plot(*line.T, **look, marker="o", markersize=5, markeredgewidth=0)
+            if line[-1, 0] < last:  # the class settled early: its set stays the same
+                axes.plot([line[-1, 0], last], line[[-1, -1], 1], **look, linestyle=(0, (0.6, 2)))
+        _label_ends(axes, {name: ends[name] for name in named}, colour)
+        return _to_svg(figure, "Line chart of the clean set by class and iteration")
+
+
+def confidence_histograms(labels: pd.DataFrame) -> str:
+    """Draw the confidence of the labels as histograms, one per source.
+
+    Parameters
+    ----------
+    labels : DataFrame
+        Columns ``source`` and ``confidence``, the latter in [0, 1]; without missing values.
+
+    Returns
+    -------
+    str
+        SVG element. Each histogram has its own vertical scale, so that a small source stays visible
+        beside a large one.
+    """
+    present = [source for source in SOURCES if (labels["source"] == source).any()]
+    strip, below = 62, 50
+    height = strip * len(present) + below
+    with mpl.rc_context(_STYLE):
+        figure = _figure(440, height)
+        for row, source in enumerate(present):
+            confidence = labels.loc[labels["source"] == source, "confidence"].to_numpy(dtype=float)
+            lowest = row == len(present) - 1
+            axes = _axes(
+                figure,
+                left=76,
+                right=10,
+                bottom=below - 4 + strip * (len(present) - 1 - row),
+                top=strip * row + 14,
+            )
+            counts, edges = np.histogram(np.clip(confidence, 0, 1), bins=25, range=(0, 1))
+            colour = _PLACEHOLDER[SOURCES[source]]
+            axes.bar(edges[:-1] + 0.02, counts, width=0.034, color=colour, linewidth=0)
+            axes.set(xlim=(0, 1), ylim=(0, counts.max() * 1.05), yticks=[])
+            axes.set_xticks(np.linspace(0, 1, 6))
+            axes.tick_params(labelbottom=lowest)
+            position: dict[str, Any] = {
+                "xy": (0, 0.42),
+                "xycoords": "axes fraction",
+                "textcoords": "offset points",
+            }
+            axes.annotate(source, xytext=(-10, 2), ha="right", va="bottom", **position)
+            number = f"{len(confidence):,}"
+            axes.annotate(number, xytext=(-10, 0), ha="right", va="top", color=MUTED, **position)
+        if present:
+            axes.set_xlabel("confidence in the label")
+        return _to_svg(figure, "Histograms of confidence by source")
+
+
+def accuracy_curve(results: pd.DataFrame, names: Mapping[str, str] | None = None) -> str:
+    """Draw test accuracy against the share of wrong labels, one panel per kind of noise.
+
+    Parameters
+    ----------
+    results : DataFrame
+        One row per method and noise setting: ``noise`` (its kind), ``overall_level`` (share of
+        wrong labels in the whole data set, in [0, 1]), ``method`` and ``accuracy`` (in [0, 1]).
+        Methods that read no noisy label (``trusted_only``, ``true_labels``) become horizontal
+        lines.
+    names : mapping of str to str, default=None
+        Names of methods that differ from their titles in the registry.
+
+    Returns
+    -------
+    str
+        SVG element; `standalone` turns it into a file.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from pudistill.runs.report.plots import accuracy_curve
+    >>> results = pd.DataFrame(
+    ...     {"noise": "symmetric", "overall_level": [0.3, 0.6], "method": "pudistill",
+    ...      "accuracy": [0.95, 0.94]}
+    ... )
+    >>> accuracy_curve(results)[:4]
+    '<svg'
+    """
+    looks = _method_looks(list(results["method"].unique()), names or {})
+    kinds = list(results["noise"].unique())
+    shown = {method: shorten(look.name, MAX_METHOD_NAME) for method, look in looks.items()}
+    left, top, bottom, gap, height = 44, 30, 50, 28, 300
+    right = max(map(_width, shown.values())) + 18
+    panel = np.clip((PAGE_WIDTH - left - right + gap) / len(kinds) - gap, 260, 520)
+    width = left + len(kinds) * (panel + gap) - gap + right
+    lowest = results["accuracy"].min()
+    span = max(results["accuracy"].max() - lowest, 0.05)
+    with mpl.rc_context(_STYLE):
+        figure = _figure(width, top + height + bottom)
+        for position, kind in enumerate(kinds):
+            start = left + position * (panel + gap)
+            axes = _axes(figure, left=start, right=width - start - panel, bottom=bottom, top=top)
+            axes.set_ylim(lowest - 0.06 * span, lowest + 1.06 * span)
+            ends = _draw_curves(axes, results[results["noise"] == kind], looks)
+            axes.set_title(f"{kind} noise", loc="left", fontsize=12, color=INK, pad=12)
+            axes.tick_params(labelleft=position == 0)
+        _label_ends(
+            axes,
+            {shown[method]: end for method, end in ends.items()},
+            {shown[method]: looks[method].colour for method in ends},
+            length=MAX_METHOD_NAME,
+        )
+        return _to_svg(figure, "Line chart of test accuracy by share of wrong labels")
+
+
+class _Look(NamedTuple):
+    name: str
+    colour: str
+    dashes: tuple | str
+
+
+def _method_looks(methods: Sequence[str], names: Mapping[str, str]) -> dict[str, _Look]:
+    """Choose each method's name, colour and line: first the methods with a registered colour."""
+    looks = {
+        method: _Look(
+            names.get(method, system.short_title), _PLACEHOLDER[f"--{system.colour}"], "-"
+        )
+        for method, system in SYSTEMS.items()
+        if method in methods and system.colour is not None
+    }
+    others = [method for method in methods if method not in looks]
+    for n, method in enumerate(others):
+        colour = _PLACEHOLDER[_UNASSIGNED_COLOURS[n % len(_UNASSIGNED_COLOURS)]]
+        # When the colours are used up, the next methods get dashed lines.
+        dashes = "-" if n < len(_UNASSIGNED_COLOURS) else (0, (4, 1.5))
+        looks[method] = _Look(names.get(method, title_of(method)), colour, dashes)
+    return looks
+
+
+def _draw_curves(axes: Axes, results: pd.DataFrame, looks: Mapping[str, _Look]) -> dict[str, float]:
+    """Draw one line per method; return the accuracy at the end of each line."""
+    ends = {}
+    axes.grid(axis="y")
+    axes.xaxis.set_major_locator(MaxNLocator(7))
+    axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
+    axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
+    axes.set_xlabel("wrong labels in the whole data set")
+    levels = results["overall_level"]
+    margin = 0.02 * max(levels.max() - levels.min(), 0.05)
+    axes.set_xlim(levels.min() - margin, levels.max() + margin)
+    for method, look in looks.items():
+        line = results.loc[results["method"] == method, ["overall_level", "accuracy"]]
+        if line.empty:
+            continue
+        level, accuracy = line.groupby("overall_level").mean().reset_index().to_numpy().T
+        if method in SYSTEMS and not SYSTEMS[method].reads_noisy_labels:
+            ends[method] = accuracy.mean()
+            axes.axhline(ends[method], color=look.colour, linewidth=1.5, linestyle=(0, (4, 3)))
+        else:
+            ends[method] = accuracy[-1]
+            is_ours = method == OURS
+            axes.plot(
+                level,
+                accuracy,
+                color=look.colour,
+                linestyle=look.dashes,
+                linewidth=2.6 if is_ours else 1.8,
+                marker="o",
+                markersize=6 if is_ours else 4.5,
+                markeredgewidth=0,
+                clip_on=False,
+                zorder=3 if is_ours else 2,
+            )
+    return ends
+
+
+def standalone(svg: str) -> str:
+    """Turn a figure of a page into an SVG document with its own colours, font and background.
+
+    Parameters
+    ----------
+    svg : str
+        SVG element, as returned by the other functions.
+
+    Returns
+    -------
+    str
+        SVG document, in the colours of a light page.
+
+    Examples
+    --------
+    >>> from pudistill.runs.report.plots import standalone
+    >>> page_figure = '<svg viewBox="0 0 9 6" style="width: 9px"><path fill="var(--ink)"/></svg>'
+    >>> "var(" in standalone(page_figure)
+    False
+    """
+    opening, rest = svg.split(">", 1)
+    width, height = re.findall(r"[\d.]+", opening.split("viewBox=")[1])[2:4]
+    opening = re.sub(
+        r' style="[^"]*"',
+        f' width="{width}" height="{height}" style="font-family: {FONT}"',
+        opening,
+    )
+    background = '<rect width="100%" height="100%" fill="var(--page)"/>'
+    document = f'<?xml version="1.0" encoding="utf-8"?>\n{opening}>{background}{rest}\n'
+    return re.sub(r"var\(--([\w-]+)\)", lambda match: LIGHT[match[1]], document)
+
+
+def shorten(name: object, length: int = 18) -> str:
+    """Cut a name that is too long for a figure, and put it on one line."""
+    text = " ".join(str(name).split()) or "(empty)"
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def compact(count: float) -> str:
+    """Write a count in at most four characters: 987, 1.2k, 15k, 3.4M."""
+    for suffix, size in (("M", 1e6), ("k", 1e3)):
+        if count >= size * 0.9995:
+            return f"{count / size:.{int(count < 9.95 * size)}f}".removesuffix(".0") + suffix
+    return f"{count:.0f}"
+
+
+def _width(text: str) -> float:
+    """Estimate the width of text in px at 12 px; the browser's font is not known."""
+    n_capitals = sum(map(str.isupper, text))
+    return n_capitals * CAPITAL + (len(text) - n_capitals) * CHARACTER
+
+
+def _figure(width: float, height: float) -> Figure:
+    """Make an empty figure; the size is in px."""
+    return Figure(figsize=(width / 72, height / 72), facecolor="none")
+
+
+def _axes(figure: Figure, *, left: float, right: float, bottom: float, top: float) -> Axes:
+    """Add axes to a figure; the margins are in px."""
+    width, height = figure.get_size_inches() * 72
+    return figure.add_axes(
+        (
+            left / width,
+            bottom / height,
+            (width - left - right) / width,
+            (height - bottom - top) / height,
+        )
+    )
+
+
+def _label_ends(
+    axes: Axes, ends: Mapping[Any, float], colour: Mapping[Any, str], length: int = 14
+) -> None:
+    """Write each line's name at its end, and move names apart that would overlap."""
+    low, high = axes.get_ylim()
+    line_height = 14.5 / axes.get_window_extent().height
+    names = sorted(ends, key=lambda name: ends[name])
+    heights = np.array([(ends[name] - low) / (high - low) for name in names])
+    # Push names up until none overlaps, then down again from the top of the axes.
+    for n in range(1, len(heights)):
+        heights[n] = max(heights[n], heights[n - 1] + line_height)
+    heights[-1] = min(heights[-1], 1.0)
+    for n in range(len(heights) - 2, -1, -1):
+        heights[n] = min(heights[n], heights[n + 1] - line_height)
+    for name, height in zip(names, heights, strict=True):
+        axes.annotate(
+            shorten(name, length),
+            (1, height),
+            (10, 0),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            color=colour[name],
+            va="center",
+        )
+
+
+def _to_svg(figure: Figure, title: str) -> str:
+    """Write a figure as an SVG element that takes its colours and font from the page."""
+    file = io.StringIO()
+    nothing = dict.fromkeys(["Creator", "Date", "Format", "Type"])
+    with mpl.rc_context({"svg.hashsalt": title}), warnings.catch_warnings():
+        # matplotlib only measures the text; the browser draws it, in a font with more glyphs.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(file, format="svg", metadata=nothing)
+    width, height = figure.get_size_inches() * 72
+    opening = (
+        f'<svg role="img" aria-label="{title}" viewBox="0 0 {width:.0f} {height:.0f}" '
+        f'style="width: {width:.0f}px" '
+        'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
+    )
+    svg = file.getvalue()
+    svg = opening + svg[svg.index(">", svg.index("<svg")) + 1 :]
+    # A style element, even inside an SVG, would style the whole page.
+    svg = re.sub(r"<style.*?</style>", "", svg, count=1, flags=re.DOTALL)
+    return re.sub(r"<[^>]+>", lambda tag: _page_style(tag.group()), svg)
+
+
+def _page_style(tag: str) -> str:
+    """Replace colours by CSS variables, and drop fonts and ids, in an SVG tag."""
+    for name, placeholder in _PLACEHOLDER.items():
+        tag = tag.replace(placeholder, f"var({name})")
+    tag = re.sub(r"font-family: [^;\"]*;? ?", "", tag)
+    # Ids of a figure's parts: nothing refers to them, and every figure of a page repeats them.
+    return re.sub(r' id="[a-z0-9.]+_\d+"', "", tag)

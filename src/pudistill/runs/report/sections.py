@@ -1,0 +1,273 @@
+"""Sections of the report: noise, expected accuracy, the filter, quantities fitted to the data.
+
+Each function takes a part of ``metrics.json`` and prepares the values of the template; it returns
+None if a run has no such part.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from pudistill.runs.report import plots
+from pudistill.runs.report.formats import class_word, estimate, integer, listed, percent
+
+CANDIDATE_NAMES = {
+    "given_labels": "trained on the given labels",
+    "trusted_only": "trained on the trusted labels only",
+    "teacher": "the teachers",
+    "student": "the student",
+    "mixture": "the student in a mixture",
+}
+"""What the report calls the candidates, of which the best is shipped."""
+
+SOURCE_NAMES = {
+    "trusted originals": "what trusted samples were called before",
+    "model of the given labels": "given labels beside calibrated predictions",
+}
+
+# The headline names a confusion if it takes this share of a class, and either this many times as
+# much as if the wrong labels were spread evenly, or this share of the wrong labels (few classes).
+NOTABLE_SHARE = 0.2
+NOTABLE_EXCESS = 2
+NOTABLE_MAJORITY = 0.75
+MAX_NOTABLE = 3
+MAX_CLASSES_IN_TABLE = 20
+
+
+def noise_section(noise: Mapping[str, Any] | None, classes: list[str]) -> dict | None:
+    """Prepare the section on the noise of the given labels.
+
+    Parameters
+    ----------
+    noise : mapping or None
+        ``metrics["noise"]``, see `RunSummary`.
+    classes : list of str
+        Class names, in the order of the matrix.
+
+    Returns
+    -------
+    dict or None
+        ``headline``, ``heat_map``, ``n_drawn``, ``wide``, ``rows`` (a class each), ``n_rows``
+        (of them shown at once), ``sources`` (name and weight) and ``warnings``.
+    """
+    if not noise:
+        return None
+    matrix = pd.DataFrame(
+        np.asarray(noise["transition_matrix"], dtype=float), index=classes, columns=classes
+    ).fillna(0.0)
+    drawn = plots.most_involved(classes, _confusions(matrix, noise["class_prior"]))
+    rows = _class_rows(noise, matrix)
+    if len(rows) > MAX_CLASSES_IN_TABLE:
+        rows = sorted(rows, key=lambda row: -np.nan_to_num(row["rate"]))
+    return {
+        "headline": _noise_headline(noise, matrix),
+        "heat_map": Markup(plots.transition_heat_map(matrix.loc[drawn, drawn])),
+        "n_drawn": len(drawn),
+        "wide": len(drawn) > 12,
+        "rows": rows,
+        "n_rows": min(len(rows), MAX_CLASSES_IN_TABLE),
+        "sources": _sources(noise.get("sources") or {}),
+        "warnings": list(noise.get("warnings") or []),
+    }
+
+
+def _noise_headline(noise: Mapping[str, Any], matrix: pd.DataFrame) -> Markup:
+    rate, interval = estimate(noise["rate"], noise["rate_interval"])
+    sentence = Markup("About {} of your labels are wrong (95&nbsp;% interval: {})").format(
+        rate, interval
+    )
+    notable = [
+        Markup("{} of {} are called {}").format(percent(share), class_word(true), class_word(given))
+        for true, given, share in _notable_confusions(matrix)
+    ]
+    return Markup("{}; {}.").format(sentence, listed(notable)) if notable else sentence + "."
+
+
+def _notable_confusions(matrix: pd.DataFrame) -> list[tuple[str, str, float]]:
+    """Find wrong labels that stand out in their class, the largest share first."""
+    shares = matrix.to_numpy()
+    wrong = 1 - shares.diagonal()
+    enough = min(NOTABLE_EXCESS / max(len(shares) - 1, 1), NOTABLE_MAJORITY) * wrong
+    stands_out = (shares >= NOTABLE_SHARE) & (shares >= enough[:, None])
+    np.fill_diagonal(stands_out, False)
+    found = np.argwhere(stands_out)
+    largest = np.argsort(-shares[stands_out], kind="stable")[:MAX_NOTABLE]
+    return [
+        (matrix.index[true], matrix.columns[given], shares[true, given])
+        for true, given in found[largest]
+    ]
+
+
+def _confusions(matrix: pd.DataFrame, prior: Sequence[float]) -> np.ndarray:
+    """List pairs of different classes, those with most wrong labels first."""
+    spoilt = matrix.to_numpy() * np.asarray(prior, dtype=float)[:, None]
+    np.fill_diagonal(spoilt, -np.inf)
+    order = np.argsort(-spoilt, axis=None, kind="stable")[: spoilt.size - len(spoilt)]
+    names = np.asarray(matrix.index, dtype=object)
+    return names[np.column_stack(np.unravel_index(order, spoilt.shape))]
+
+
+def _class_rows(noise: Mapping[str, Any], matrix: pd.DataFrame) -> list[dict[str, Any]]:
+    """Describe each class: its share of wrong labels, and the most frequent of these."""
+    lows, highs = np.asarray(noise["transition_interval"], dtype=float)
+    others = matrix.to_numpy().copy()
+    np.fill_diagonal(others, -1)
+    rates = np.asarray(noise["class_rate"], dtype=float)
+    rows = []
+    for code, (low, high) in enumerate(np.asarray(noise["class_rate_interval"], dtype=float)):
+        instead = int(others[code].argmax())
+        shown_rate, rate_interval = estimate(rates[code], (low, high))
+        share, share_interval = estimate(
+            others[code, instead], (lows[code, instead], highs[code, instead])
+        )
+        rows.append(
+            {
+                "class_name": matrix.index[code],
+                "rate": rates[code],
+                "low": low,
+                "high": high,
+                "shown_rate": shown_rate,
+                "rate_interval": rate_interval,
+                "instead": matrix.columns[instead],
+                "share": share,
+                "share_interval": share_interval,
+            }
+        )
+    return rows
+
+
+def _sources(weights: Mapping[str, float]) -> dict[str, float]:
+    """Return the sources of the estimate and their weights, the largest first."""
+    used = sorted((name for name in weights if weights[name] > 0), key=lambda name: -weights[name])
+    return {SOURCE_NAMES.get(name, name): weights[name] for name in used}
+
+
+def expectation_section(
+    expected: Mapping[str, Any] | None, comparison: Mapping[str, Any] | None
+) -> dict | None:
+    """Prepare the section on the expected accuracy.
+
+    Parameters
+    ----------
+    expected : mapping or None
+        ``metrics["expected_accuracy"]``, see `RunSummary`.
+    comparison : mapping or None
+        ``metrics["comparison"]``, see `RunSummary`.
+
+    Returns
+    -------
+    dict or None
+        ``headline`` (or None), ``candidates`` (which may be empty), ``measured_on`` and ``why``.
+    """
+    if not expected and not comparison:
+        return None
+    comparison = comparison or {}
+    shipped = comparison.get("shipped")
+    return {
+        "headline": _expectation(expected) if expected else None,
+        "candidates": [
+            {
+                "name": CANDIDATE_NAMES.get(candidate["name"], candidate["name"]),
+                "accuracy": candidate["accuracy"],
+                "log_loss": candidate.get("log_loss"),
+                "is_shipped": candidate["name"] == shipped,
+            }
+            for candidate in comparison.get("candidates") or []
+        ],
+        "measured_on": _measured_on(comparison),
+        "why": comparison.get("why"),
+    }
+
+
+def _expectation(expected: Mapping[str, Any]) -> Markup:
+    accuracy, interval = estimate(expected["value"], expected["interval"])
+    return Markup(
+        "Expected accuracy on new samples: {} (95&nbsp;% interval {}), measured on {} trusted "
+        "samples that were not trained on."
+    ).format(accuracy, interval, integer(expected["n"]))
+
+
+def _measured_on(comparison: Mapping[str, Any]) -> str | None:
+    if not comparison.get("target"):
+        return None
+    n = f"{integer(comparison['n'])} " if comparison.get("n") else ""
+    return f"Accuracy of the candidates on {n}{comparison['target']}."
+
+
+def filter_section(settings: Sequence[Mapping[str, Any]] | None) -> dict | None:
+    """Prepare the table of the settings that the filter chose for each class.
+
+    Parameters
+    ----------
+    settings : sequence of mapping, or None
+        ``metrics["filter_settings"]``, see `RunSummary`.
+
+    Returns
+    -------
+    dict or None
+        ``rows`` and ``empty``, a sentence on classes for which no setting was precise enough.
+    """
+    if not settings:
+        return None
+    switched_off = [row for row in settings if row["min_votes"] > row["n_members"]]
+    without_samples = [row for row in settings if row["n_clean"] == 0 and row not in switched_off]
+    sentences = [
+        Markup(sentence).format(listed([class_word(str(row["class_name"])) for row in rows]))
+        for sentence, rows in (
+            ("No setting was precise enough for {}.", switched_off),
+            ("The filter found no further sample of {}.", without_samples),
+        )
+        if rows
+    ]
+    if sentences:
+        sentences.append(Markup("There the teachers learn from trusted samples only."))
+    return {"rows": list(settings), "empty": Markup(" ").join(sentences) or None}
+
+
+NOISE_FREE_MODELS = {
+    "trusted_only": "training on the trusted labels only",
+    "teacher": "the teachers",
+    "self_trained": "self-training from the trusted labels",
+    "self_trained_teacher": "self-training from the clean set",
+}
+
+
+def adapted_section(adapted: Mapping[str, float] | None) -> dict | None:
+    """Prepare the section on quantities that were fitted to the data.
+
+    Parameters
+    ----------
+    adapted : mapping of str to float, or None
+        ``metrics["adapted"]``, see `RunSummary`.
+
+    Returns
+    -------
+    dict or None
+        ``facts``: pairs of a quantity and its value; ``models``: for each noise-free model, its
+        name, its share of the first guess and its sharpness.
+    """
+    if not adapted:
+        return None
+    shares = {"student_share": "the student", "given_labels_share": "training on the given labels"}
+    facts = [
+        ("rounds of learning", integer(adapted["rounds"])),
+        ("trusted samples held out in turn", integer(adapted["held_out_trusted_samples"])),
+        *(
+            (f"share of {model} in the mixture", percent(adapted[key]))
+            for key, model in shares.items()
+        ),
+        ("sharpness of the student", f"{adapted['sharpness_of_student']:.2f}"),
+    ]
+    models = [
+        {
+            "name": NOISE_FREE_MODELS[name],
+            "share": percent(adapted[f"{name}_share_of_guess"]),
+            "sharpness": f"{adapted[f'sharpness_of_{name}']:.2f}",
+        }
+        for name in NOISE_FREE_MODELS
+        if f"{name}_share_of_guess" in adapted
+    ]
+    return {"facts": facts, "models": models}

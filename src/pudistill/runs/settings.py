@@ -1,0 +1,300 @@
+"""The settings of a run: everything that decides what it computes."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field
+
+from pudistill.data.options import (
+    DATA,
+    FILTER,
+    LEARNING,
+    NOISE,
+    PAPER,
+    RUNNING,
+    TESTING,
+    TRUSTED,
+    ReadSettings,
+    Setting,
+)
+from pudistill.exceptions import InputError
+from pudistill.methods.registry import METHODS
+
+NETWORKS = ("mlp", "small_cnn", "airbench", "preact_resnet18")
+OWN_METHODS = ("default", "paper")
+DEMO: dict[str, Any] = {"data": "digits", "test_fraction": 0.25, "learner": "svm"}
+
+
+class Settings(ReadSettings):
+    """Everything that decides what a run computes; ``config.toml`` holds just this.
+
+    Parameters of `load_dataset` and of `PUDistillClassifier` have the same names and defaults here.
+    The classifier checks the ranges of its own parameters.
+    """
+
+    data: Annotated[
+        str,
+        Setting(
+            DATA,
+            "An image folder (DIR/label/file), a .parquet, .csv, .tsv, .jsonl or .npz file, "
+            "CIFAR-10 batches, Clothing1M, IDX images, or a data set of scikit-learn (digits, "
+            "breast_cancer, wine, iris).",
+            metavar="DATA",
+        ),
+    ]
+    trusted: Annotated[
+        str | None,
+        Setting(
+            TRUSTED, "Table with the ids of verified samples and, optionally, their right labels."
+        ),
+    ] = None
+    test_data: Annotated[
+        str | None, Setting(TESTING, "Samples with right labels to measure the accuracy on.")
+    ] = None
+    test_fraction: Annotated[
+        float | None,
+        Field(gt=0, lt=1),
+        Setting(
+            TESTING,
+            "Share of the trusted samples to hold out for testing (in a sweep: of all samples).",
+        ),
+    ] = None
+    features: Annotated[
+        str | None,
+        Setting(
+            DATA,
+            "Learn from features of pictures or texts: computed by a model on the Hugging Face hub "
+            "or in a folder (such as facebook/dinov2-small), or your own, in a .npy file with a "
+            "row per sample.",
+            metavar="SOURCE",
+            only_for="pictures and texts",
+        ),
+    ] = None
+    test_features: Annotated[
+        str | None,
+        Setting(
+            TESTING,
+            "Your own features of the test data.",
+            metavar="FILE.npy",
+            only_for="your own features",
+        ),
+    ] = None
+    features_cache: Annotated[
+        str | None,
+        Setting(
+            DATA,
+            "Folder in which runs share the features that models computed.",
+            default_text="the run's own",
+            only_for="features of a model",
+        ),
+    ] = None
+
+    noise: Annotated[
+        Literal["symmetric", "asymmetric", "pair", "instance"] | None,
+        Setting(NOISE, "Kind of noise: symmetric, asymmetric (cyclic), pair or instance."),
+    ] = None
+    level: Annotated[
+        float, Field(ge=0, le=1), Setting(NOISE, "Noise level of the whole data set.")
+    ] = 0.5
+    trusted_fraction: Annotated[
+        float,
+        Field(gt=0, lt=1),
+        Setting(NOISE, "Share of each class that is trusted.", option="--trusted"),
+    ] = 0.05
+
+    learner: Annotated[
+        str,
+        Setting(
+            LEARNING,
+            f"auto, logistic_regression, svm, {', '.join(NETWORKS)}, transformers:NAME (such as "
+            "transformers:microsoft/resnet-50, or a folder), or module:Class (such as "
+            "sklearn.ensemble:RandomForestClassifier).",
+            choices=("auto", "logistic_regression", "svm", *NETWORKS),
+        ),
+    ] = "auto"
+    recipe: Annotated[
+        Literal["fast", "paper", "clothing1m"],
+        Setting(
+            LEARNING, "How networks are trained: fast, paper or clothing1m.", only_for="networks"
+        ),
+    ] = "fast"
+    method: Annotated[
+        str,
+        Setting(
+            LEARNING,
+            "default: one configuration for every noise level; paper: the paper's Algorithm 1, "
+            f"unchanged; or another method: {', '.join(METHODS)}.",
+            choices=(*OWN_METHODS, *METHODS),
+        ),
+    ] = "default"
+
+    n_members: Annotated[
+        int,
+        Setting(
+            FILTER, "Members of the filter for each class, N.", only_for="methods default and paper"
+        ),
+    ] = 20
+    max_iter: Annotated[
+        int,
+        Setting(FILTER, "Most iterations of the filter, K.", only_for="methods default and paper"),
+    ] = 10
+    threshold: Annotated[
+        float | Literal["auto"],
+        Setting(
+            FILTER,
+            "A member votes for a sample if its probability is at least this, α; auto: chosen for "
+            "each class.",
+            expected="a number, or auto",
+            only_for="methods default and paper",
+        ),
+    ] = "auto"
+    min_votes: Annotated[
+        int | float | Literal["auto"],
+        Setting(
+            FILTER,
+            "Votes that a sample needs, θ: a count (19), a fraction (0.95), or auto.",
+            expected="a whole number, a fraction up to 1.0, or auto",
+            only_for="methods default and paper",
+        ),
+    ] = "auto"
+    target_precision: Annotated[
+        float,
+        Setting(
+            FILTER,
+            "Precision that auto aims at in each class.",
+            only_for="methods default and paper, with auto",
+        ),
+    ] = 0.95
+
+    min_confidence: Annotated[
+        float,
+        Setting(
+            PAPER,
+            "Teachers are used for a sample if their probability is at least this, η.",
+            only_for="method paper",
+        ),
+    ] = 0.7
+    blend: Annotated[
+        float,
+        Setting(PAPER, "Share of the teachers in a pseudo-label, λ.", only_for="method paper"),
+    ] = 0.5
+    label_type: Annotated[
+        Literal["soft_bootstrap", "hard_bootstrap", "hard_label"],
+        Setting(
+            PAPER,
+            "Kind of pseudo-label: soft_bootstrap, hard_bootstrap or hard_label.",
+            only_for="method paper",
+        ),
+    ] = "soft_bootstrap"
+
+    n_teachers: Annotated[
+        int | Literal["auto"],
+        Setting(
+            LEARNING,
+            "Number of teachers, or auto.",
+            expected="a whole number, or auto",
+            only_for="methods default and paper",
+        ),
+    ] = "auto"
+    tol: Annotated[
+        float,
+        Setting(
+            FILTER,
+            "Stop a class when its clean set changes by less than this fraction.",
+            only_for="methods default and paper",
+        ),
+    ] = 0.01
+    all_iterations: Annotated[
+        bool,
+        Setting(
+            PAPER,
+            "Run all iterations of the filter, with any method.",
+            only_for="methods default and paper",
+        ),
+    ] = False
+    share_trunk: Annotated[
+        bool | Literal["auto"],
+        Setting(
+            FILTER,
+            "Whether the filter's networks share layers: yes, no, or auto (yes with the default "
+            "method).",
+            expected="yes, no, or auto",
+            choices=("auto", "yes", "no"),
+            only_for="networks",
+        ),
+    ] = "auto"
+
+    n_jobs: Annotated[
+        int | None,
+        Setting(
+            RUNNING,
+            "Learners trained at the same time; -1: one per core.",
+            default_text="-1 for networks on a CPU, else 1",
+        ),
+    ] = None
+    compare: Annotated[
+        bool,
+        Setting(
+            TESTING,
+            "Judge the candidates on trusted samples, held out in turn. With test data, also test "
+            "models trained on the given labels or on the trusted ones only.",
+        ),
+    ] = True
+    seed: Annotated[int, Field(ge=0, lt=2**31), Setting(RUNNING, "Seed of all random numbers.")] = 0
+
+    @classmethod
+    def read(cls, values: dict[str, Any]) -> Self:
+        """Check settings; an `InputError` names the first one that is wrong and what is allowed."""
+        settings = super().read(values)
+        known = [*OWN_METHODS, *METHODS]
+        if settings.method not in known:
+            raise InputError(
+                f"There is no method {settings.method!r}: choose one of {', '.join(known)}."
+            )
+        if settings.test_data is not None and settings.test_fraction is not None:
+            raise InputError(
+                "test_data and test_fraction were both given: either name test data, or hold out a "
+                "part of the trusted samples."
+            )
+        if settings.test_data is not None and settings.test_data == settings.data:
+            raise InputError(
+                "The test data are the training data: name samples that are not trained on."
+            )
+        settings._check_features()
+        return settings
+
+    def _check_features(self) -> None:
+        needs_test_features = self.own_features is not None and self.test_data is not None
+        if needs_test_features and self.test_features is None:
+            raise InputError(
+                f"{self.features} holds the features of {self.data}, and those of {self.test_data} "
+                "are missing: name them with test_features."
+            )
+        if self.test_features is not None and not needs_test_features:
+            raise InputError(
+                "test_features is only for test_data of a run whose `features` are your own: leave "
+                "it out. A model computes the features of test data by itself."
+            )
+
+    @property
+    def own_features(self) -> Path | None:
+        """The file of the user's own features; None if `features` names a model or is not set."""
+        path = None if self.features is None else Path(self.features)
+        return path if path is not None and (path.suffix == ".npy" or path.is_file()) else None
+
+    def to_config(self) -> dict[str, Any]:
+        """Return the settings for ``config.toml``, with absolute paths: they repeat the run."""
+        from pudistill.learners.networks.names import PRETRAINED
+
+        unused = set() if self.noise else {"level", "trusted_fraction"}
+        config = self.model_dump(exclude_none=True, exclude=unused)
+        for name in ("data", "trusted", "test_data", "features", "test_features"):
+            if name in config and Path(config[name]).exists():
+                config[name] = str(Path(config[name]).resolve())
+        if self.features_cache is not None:
+            config["features_cache"] = str(Path(self.features_cache).resolve())
+        folder = Path(self.learner.removeprefix(PRETRAINED))
+        if self.learner.startswith(PRETRAINED) and folder.is_dir():
+            config["learner"] = f"{PRETRAINED}{folder.resolve()}"
+        first = [name for name in ("data", "trusted") if name in config]
+        return {name: config[name] for name in (*first, *config)}  # the data come first in the file

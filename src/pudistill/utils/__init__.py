@@ -1,0 +1,1 @@
+"""Utilities without knowledge of labels: files, arrays, progress, threads, clusters."""

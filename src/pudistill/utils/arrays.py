@@ -1,0 +1,147 @@
+"""Arrays with one row per sample: filled block by block, and in a temporary file if large.
+
+So memory does not grow with the samples. Predictions and pseudo-labels of a million samples would
+fill gigabytes, as each step makes several arrays of them.
+"""
+
+import os
+import tempfile
+import weakref
+from collections.abc import Callable
+from mmap import mmap
+from multiprocessing import parent_process
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# Rows of a block.
+BLOCK_SIZE = 16_384
+# Size from which on an array lies in a file.
+MIN_FILE_BYTES = 16 * 2**20
+# Files at a time: each takes two file descriptors, of which a process mostly has 1,024.
+MAX_FILES = 100
+_files: weakref.WeakSet = weakref.WeakSet()
+
+
+def empty(shape: tuple[int, ...], dtype: Any = np.float64) -> np.ndarray:
+    """Allocate an array: in memory, or, if it is large, in a temporary file.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Its shape.
+    dtype : dtype, default=float64
+        Its type.
+
+    Returns
+    -------
+    array : ndarray of shape `shape`
+        Values are arbitrary. The file has no name and lies in ``TMPDIR``, so that nothing is left
+        of it, however the process ends. If the disk has no room for it, or the system is not
+        Linux, the array is in memory after all.
+    """
+    array = in_file(shape, dtype)
+    return np.empty(shape, dtype) if array is None else array
+
+
+def in_file(shape: tuple[int, ...], dtype: Any = np.float64) -> np.ndarray | None:
+    """Allocate a large array in a file, see `empty`; None if it belongs into memory."""
+    dtype = np.dtype(dtype)
+    size = int(np.prod(shape)) * dtype.itemsize
+    if size < max(MIN_FILE_BYTES, 1) or len(_files) >= MAX_FILES:
+        return None
+    try:
+        file = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the array)
+    except OSError:
+        return None
+    try:
+        # Allocated now: a disk that is full when pages are written would kill the process.
+        os.posix_fallocate(file.fileno(), 0, size)
+        if parent_process() is not None:
+            # In a worker the file has no path for others: its arrays are sent by content, as the
+            # file is gone when the worker forgets it.
+            with file:
+                return np.frombuffer(mmap(file.fileno(), size), dtype).reshape(shape)
+        # A path by which worker processes open it too, as long as it is used here.
+        path = f"/proc/{os.getpid()}/fd/{file.fileno()}"
+        if not os.path.samestat(Path(path).stat(), os.fstat(file.fileno())):
+            raise OSError("/proc shows the processes of another namespace")
+        mapped = np.memmap(path, dtype, "r+", shape=shape)
+    except (OSError, AttributeError):  # AttributeError: not Linux
+        file.close()
+        return None
+    weakref.finalize(mapped, file.close)
+    _files.add(file)
+    return np.asarray(mapped)
+
+
+def is_in_file(array: np.ndarray) -> bool:
+    """Whether an array lies in a file that this process has opened."""
+    return isinstance(array, np.memmap) or isinstance(array.base, np.memmap)
+
+
+def is_temporary(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is that of an array of `empty`, which other machines do not see."""
+    return Path(path).is_relative_to("/proc")
+
+
+def rowwise(function: Callable[..., np.ndarray], *arrays: Any) -> np.ndarray:
+    """Apply a function that treats each row on its own, block by block.
+
+    Parameters
+    ----------
+    function : callable
+        Takes rows of each array and returns as many, of shape (n, ...).
+    *arrays : ndarrays of n_samples rows
+        Its arguments.
+
+    Returns
+    -------
+    result : ndarray of n_samples rows
+        As ``function(*arrays)``; see `empty`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill.utils.arrays import rowwise
+    >>> rowwise(np.add, np.arange(3), np.array([10, 20, 30])).tolist()
+    [10, 21, 32]
+    """
+    n_rows = len(arrays[0])
+    if n_rows <= BLOCK_SIZE:
+        return function(*arrays)
+    return compute_in_blocks(lambda part: function(*(array[part] for array in arrays)), n_rows)
+
+
+def compute_in_blocks(function: Callable[[slice], np.ndarray], n_rows: int) -> np.ndarray:
+    """Compute an array block by block.
+
+    Parameters
+    ----------
+    function : callable
+        Takes a slice of rows, and returns them, of shape (n, ...).
+    n_rows : int
+        Number of rows.
+
+    Returns
+    -------
+    result : ndarray of `n_rows` rows
+        As ``function(slice(0, n_rows))``; see `empty`.
+    """
+    first = function(slice(0, min(BLOCK_SIZE, n_rows)))
+    if n_rows <= BLOCK_SIZE:
+        return first
+    result = empty((n_rows, *first.shape[1:]), first.dtype)
+    result[:BLOCK_SIZE] = first
+    for start in range(BLOCK_SIZE, n_rows, BLOCK_SIZE):
+        part = slice(start, min(start + BLOCK_SIZE, n_rows))
+        result[part] = function(part)
+    if isinstance(result.base, np.memmap):
+        result.base.mode = "r"  # workers map it with this mode, and cannot change it
+    return result
+
+
+def take_rows(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return rows of an array; see `empty`."""
+    return rowwise(lambda block: array[block], rows)

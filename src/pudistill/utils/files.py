@@ -1,0 +1,154 @@
+"""Files that are complete or missing, whatever happens while they are written."""
+
+import hashlib
+import io
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
+
+import numpy as np
+
+TEMPORARY = ".writing"  # suffix of a file that is not complete
+
+
+@contextmanager
+def open_atomic(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file for writing that appears under its name when the ``with`` block succeeds.
+
+    Parameters
+    ----------
+    path : Path
+        The file; one that exists is replaced.
+
+    Yields
+    ------
+    file : binary file
+        A temporary file in the same folder.
+
+    Raises
+    ------
+    OSError
+        Naming the file, if it cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from pudistill.utils.files import open_atomic
+    >>> path = Path(tempfile.mkdtemp()) / "notes.txt"
+    >>> with open_atomic(path) as file:
+    ...     _ = file.write(b"whole")
+    >>> path.read_bytes()
+    b'whole'
+    """
+    with named_in_errors(path):
+        descriptor, name = tempfile.mkstemp(TEMPORARY, f".{path.name}-", path.parent)
+        temporary = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            # Only its owner may read a temporary file; the result gets the usual permissions.
+            mask = os.umask(0)
+            os.umask(mask)
+            temporary.chmod(0o666 & ~mask)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def named_in_errors(path: Path) -> Iterator[None]:
+    """Name the file in an OSError, which may name only its number or its temporary name."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def remove_leftovers(folder: Path, *, seconds_old: float = 0.0) -> None:
+    """Remove the incomplete files of a process that was killed.
+
+    `seconds_old` is the least age of a file to be removed, where other processes may be writing.
+    """
+    for temporary in folder.glob(f".*{TEMPORARY}"):
+        with suppress(FileNotFoundError):  # another process has just completed it
+            if time.time() - temporary.stat().st_mtime < seconds_old:
+                continue
+            if temporary.is_dir():
+                shutil.rmtree(temporary, ignore_errors=True)
+            else:
+                temporary.unlink()
+
+
+def checksum_of(content: bytes) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+class ChecksumWriter:
+    """A file for writing that computes the checksum of its content.
+
+    Parameters
+    ----------
+    file : binary file
+        The file that the content is written to.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._sum = hashlib.sha256()
+        self.closed = False  # pyarrow asks for it
+
+    def write(self, content: bytes) -> int:
+        """Write bytes."""
+        self._sum.update(content)
+        return self._file.write(content)
+
+    def flush(self) -> None:
+        """Write what is in a buffer."""
+        self._file.flush()
+
+    def tell(self) -> int:
+        """Return the number of bytes written."""
+        return self._file.tell()
+
+    @property
+    def checksum(self) -> str:
+        """Checksum of the content so far; see `checksum_of`."""
+        return self._sum.hexdigest()
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a whole file; see `open_atomic`."""
+    with open_atomic(path) as file:
+        file.write(content)
+
+
+def to_npz(arrays: dict[str, Any]) -> bytes:
+    """Return arrays as the bytes of an ``.npz`` file."""
+    buffer = io.BytesIO()
+    with ZipFile(buffer, "w") as file:
+        for name, value in arrays.items():
+            array = np.asanyarray(value)
+            content = io.BytesIO()
+            np.lib.format.write_array(content, array, allow_pickle=False)
+            # Compression shrinks labels, votes and masks, but not probabilities and files.
+            method = ZIP_STORED if array.dtype.kind in "fV" else ZIP_DEFLATED
+            file.writestr(ZipInfo(f"{name}.npy"), content.getvalue(), method)
+    return buffer.getvalue()
+
+
+def from_npz(content: bytes) -> dict[str, np.ndarray]:
+    """Return the arrays in the bytes of an ``.npz`` file; none of them may be a pickle."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        return dict(file)

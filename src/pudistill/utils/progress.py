@@ -1,0 +1,101 @@
+"""Progress of long work, for a display or a callback that the caller installs.
+
+Long loops announce themselves with :func:`stage`. Nothing is shown until a caller, normally the
+command line, installs a display with :func:`display`. A caller that measures networks after each
+epoch, as an experiment does, installs a callback with :func:`epoch_callback`.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+from pudistill.utils.context import installed
+
+log = logging.getLogger(__name__)
+Advance = Callable[..., None]
+
+
+class Display(Protocol):
+    """An object that can show one bar per stage."""
+
+    def task(self, name: str, total: int) -> AbstractContextManager[Advance]:
+        """Show a bar for `total` steps; yields `advance`, see `stage`."""
+        ...
+
+
+# Takes the number of epochs that networks have been trained for, from 1, and the networks.
+EpochCallback = Callable[[int, Sequence[Any]], None]
+
+# Context variables, because loops lie deep: every function between the caller and a loop would
+# pass both on, and scikit-learn's `fit(X, y)`, which stands between too, has no parameter for them.
+_display: ContextVar[Display | None] = ContextVar("pudistill_display", default=None)
+_epoch_callback: ContextVar[EpochCallback | None] = ContextVar(
+    "pudistill_epoch_callback", default=None
+)
+
+
+def ignore(steps: int = 1, detail: str = "", *, to: int | None = None) -> None:
+    """Advance no bar: there is no display."""
+
+
+@contextmanager
+def stage(name: str, total: int) -> Iterator[Advance]:
+    """Announce `total` steps of work.
+
+    Parameters
+    ----------
+    name : str
+        Name of the work, for example ``"filter"``.
+    total : int
+        Number of steps.
+
+    Yields
+    ------
+    advance : callable
+        ``advance(steps=1, detail="", *, to=None)``, to be called as the work goes on; `to` is the
+        number of steps that are done in all, if some had not to be done again.
+
+    Examples
+    --------
+    >>> from pudistill.utils.progress import stage
+    >>> with stage("teachers", total=5) as advance:
+    ...     for n in range(5):
+    ...         advance(1, detail=f"teacher {n + 1}")
+    """
+    current, start = _display.get(), time.perf_counter()
+    log.info("begins", extra={"stage": name, "steps": total})
+    if current is None:
+        yield ignore
+    else:
+        with current.task(name, total) as advance:
+            yield advance
+    seconds = round(time.perf_counter() - start, 3)
+    log.info("ends", extra={"stage": name, "seconds": seconds})
+
+
+@contextmanager
+def display(shown: Display) -> Iterator[None]:
+    """Show the stages of everything that runs inside the ``with`` block on `shown`."""
+    with installed(_display, shown):
+        yield
+
+
+@contextmanager
+def epoch_callback(callback: EpochCallback) -> Iterator[None]:
+    """Call `callback` after each epoch of all networks that train in this block, except members."""
+    with installed(_epoch_callback, callback):
+        yield
+
+
+def has_epoch_callback() -> bool:
+    """Whether a callback is installed."""
+    return _epoch_callback.get() is not None
+
+
+def epoch_ended(epoch: int, networks: Sequence[Any]) -> None:
+    """Call the epoch callback, if one is installed."""
+    if (callback := _epoch_callback.get()) is not None:
+        callback(epoch, networks)

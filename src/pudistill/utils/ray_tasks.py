@@ -1,0 +1,276 @@
+"""A joblib backend on Ray: arrays are sent once per node, and tasks lost with a node run again.
+
+Ray has its own backend for joblib, which starts new processes for each call, sends whole arrays
+with each task, and gives up when a node dies. This one uses the workers that Ray keeps.
+"""
+
+import io
+import pickle
+import socket
+import zlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any, NamedTuple
+from weakref import ref
+
+import numpy as np
+import ray
+from joblib.parallel import ParallelBackendBase
+from ray import cloudpickle
+from ray.exceptions import RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from pudistill import __version__
+from pudistill.exceptions import InputError, RecoveredWarning, warn_user
+from pudistill.utils.mapped import MappedArray
+
+ANSWER_SECONDS = 20.0  # that a node has to answer
+MAX_RESTARTS = 3  # of one task, until the task itself must be what kills its workers
+MIN_SHARED_BYTES = 1_000_000  # of an array that is sent once per node instead of with each task
+
+
+class RayTasks(ParallelBackendBase):
+    """joblib's tasks as tasks of Ray, on all nodes of the connected cluster.
+
+    Parameters
+    ----------
+    gpus : float, default=0
+        GPUs, or the share of one, that each task asks for in addition to its core.
+    """
+
+    supports_retrieve_callback = True
+    is_elsewhere = True
+
+    def __init__(self, gpus: float = 0.0) -> None:
+        super().__init__()
+        self.gpus = gpus
+        self._task = ray.remote(_run).options(
+            num_cpus=1, num_gpus=gpus, max_retries=0, scheduling_strategy="SPREAD"
+        )
+        self._object_store = ObjectStore(ray.put)
+        self._running: set = set()
+        self._n_lost = 0
+        # Callbacks, in which joblib draws the next task, run in a thread of their own: Ray needs
+        # the thread in which it calls back.
+        self._callback_thread = ThreadPoolExecutor(1, "pudistill-ray")
+
+    def check_nodes(self) -> None:
+        """Raise an `InputError` if a node cannot run tasks, or none has the GPUs for one."""
+        nodes = self._nodes()
+        if not any(map(self._n_slots, nodes)):
+            most = max((node["Resources"].get("GPU", 0.0) for node in nodes), default=0.0)
+            raise InputError(
+                f"A member asks for {self.gpus:g} GPUs, and the most that a node of the cluster "
+                f"has is {most:g}: ask for less by --gpus-per-member, or add a node."
+                if self.gpus
+                else "No node of the cluster has a core for tasks: add one that has."
+            )
+        answers = {self._ask_version(node["NodeID"]): _name(node) for node in nodes}
+        received, missing = ray.wait(
+            list(answers), num_returns=len(answers), timeout=ANSWER_SECONDS
+        )
+        for answer in received:
+            version = ray.get(answer)
+            if version != __version__:
+                has = f"pudistill {version}" if version else "no pudistill"
+                raise InputError(
+                    f"The node {answers[answer]} of the cluster has {has}, and here is "
+                    f"{__version__}: install the same version on all nodes."
+                )
+        if missing:
+            raise InputError(
+                f"The node {answers[missing[0]]} of the cluster gave no answer for "
+                f"{ANSWER_SECONDS:.0f} s: free it, or remove it."
+            )
+
+    def _nodes(self) -> list[dict[str, Any]]:
+        """Return the nodes that are alive and have cores for tasks."""
+        alive = [node for node in ray.nodes() if node["Alive"]]
+        return [node for node in alive if node["Resources"].get("CPU", 0) >= 1]
+
+    def _n_slots(self, node: dict[str, Any]) -> int:
+        """Return the number of tasks that a node can run at the same time."""
+        cores, gpus = node["Resources"]["CPU"], node["Resources"].get("GPU", 0.0)
+        return int(min(cores, gpus / self.gpus + 1e-9) if self.gpus else cores)
+
+    def _ask_version(self, node_id: str) -> Any:
+        # A local function: a node without pudistill could not unpickle a function of this module.
+        def version() -> str | None:
+            try:
+                from pudistill import __version__
+            except ImportError:
+                return None
+            return __version__
+
+        on_node = NodeAffinitySchedulingStrategy(node_id, soft=False)
+        return ray.remote(version).options(num_cpus=0, scheduling_strategy=on_node).remote()
+
+    def effective_n_jobs(self, n_jobs: int | None) -> int:
+        """Return the number of tasks at the same time; -1: as many as the nodes have room for.
+
+        For -1 it is at least 2, because joblib runs tasks one by one in this process, on no node.
+        """
+        if n_jobs == 0:
+            raise ValueError("n_jobs == 0 in Parallel has no meaning")
+        if n_jobs is None or n_jobs > 0:
+            return n_jobs or 1
+        return max(2, sum(map(self._n_slots, self._nodes())) + 1 + n_jobs)
+
+    def start_call(self) -> None:
+        """Check arrays again, which may have been changed since the last call."""
+        self._object_store.recheck()
+
+    def submit(self, func: Callable, callback: Callable | None = None) -> Future:
+        """Send a task to the cluster."""
+        outcome: Future = Future()
+        if callback is not None:
+            outcome.add_done_callback(callback)
+        self._start(_serialise(func, self._object_store), outcome, n_restarts=MAX_RESTARTS)
+        return outcome
+
+    def _start(self, message: tuple, outcome: Future, n_restarts: int) -> None:
+        try:
+            task = self._task.remote(*message)
+        except Exception as error:  # of any type; joblib would not see it
+            outcome.set_exception(
+                InputError(f"The cluster is gone ({_reason(error)}): start it, and resume the run.")
+            )
+            return
+        self._running.add(task)
+        end = partial(self._end, task, message, outcome, n_restarts)
+        task.future().add_done_callback(partial(self._callback_thread.submit, end))
+
+    def _end(
+        self, task: Any, message: tuple, outcome: Future, n_restarts: int, done: Future
+    ) -> None:
+        """Pass on the result or error of a task; a task lost with its worker is run again."""
+        is_wanted = task in self._running
+        self._running.discard(task)
+        error = done.exception()
+        if error is None:
+            outcome.set_result(done.result())
+        elif isinstance(error, RayTaskError):
+            outcome.set_exception(getattr(error, "cause", error))
+        elif n_restarts and is_wanted:
+            self._n_lost += 1
+            self._start(message, outcome, n_restarts - 1)
+        else:
+            outcome.set_exception(
+                InputError(
+                    f"The cluster lost a task {MAX_RESTARTS + 1} times ({_reason(error)}): check "
+                    "that its nodes have memory for as many tasks at a time, or run fewer by "
+                    "--n-jobs."
+                )
+            )
+
+    def retrieve_result_callback(self, out: Future) -> Any:
+        """Return the result of a task, or raise its error."""
+        return pickle.loads(out.result())
+
+    def stop_call(self) -> None:
+        """Warn about tasks that were lost and run again."""
+        n_lost, self._n_lost = self._n_lost, 0
+        if n_lost:
+            lost = "1 task was" if n_lost == 1 else f"{n_lost} tasks were"
+            warn_user(f"{lost} lost with a worker of the cluster, and run again.", RecoveredWarning)
+
+    def abort_everything(self, ensure_ready: bool = True) -> None:  # noqa: ARG002
+        """Stop tasks whose results are not wanted any more."""
+        running, self._running = self._running, set()
+        for task in running:
+            ray.cancel(task)
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0].rstrip(".")
+
+
+def _name(node: dict[str, Any]) -> str:
+    return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+
+
+class _StoredArray(NamedTuple):
+    reference: Any
+    checksum: int
+    is_alive: ref
+
+
+class ObjectStore:
+    """Arrays in Ray's object store, each put there once, for as long as it lives in this process.
+
+    Parameters
+    ----------
+    put : callable
+        Puts an array into the store, and returns a reference to it.
+    """
+
+    def __init__(self, put: Callable) -> None:
+        self._put = put
+        self._stored: dict[int, _StoredArray] = {}
+        self._checked: set[int] = set()
+
+    def recheck(self) -> None:
+        """Check each array for changes before its next use."""
+        self._checked.clear()
+
+    def reference(self, array: np.ndarray) -> Any:
+        """Return the reference to an array; an array that has changed is put there anew."""
+        key = id(array)
+        if key not in self._checked:
+            checksum = zlib.adler32(np.ascontiguousarray(array).data.cast("B"))
+            stored = self._stored.get(key)
+            if stored is None or stored.checksum != checksum:
+                is_alive = ref(array, lambda _: self._stored.pop(key, None))
+                self._stored[key] = _StoredArray(self._put(array), checksum, is_alive)
+            self._checked.add(key)
+        return self._stored[key].reference
+
+
+def _serialise(func: Callable, object_store: ObjectStore) -> tuple:
+    """Return a task as arguments for Ray: its pickle, and references to its large arrays."""
+    content = io.BytesIO()
+    pickler = _TaskPickler(content, object_store)
+    pickler.dump(func)
+    return content.getvalue(), *pickler.references
+
+
+class _TaskPickler(cloudpickle.CloudPickler):
+    def __init__(self, file: io.BytesIO, object_store: ObjectStore) -> None:
+        super().__init__(file)
+        self.object_store = object_store
+        self.references: list = []
+
+    def persistent_id(self, value: Any) -> MappedArray | int | None:
+        """Replace an array in a file by its place, and another large one by a number."""
+        is_array = isinstance(value, np.ndarray)
+        if not is_array or value.nbytes < MIN_SHARED_BYTES or value.dtype.hasobject:
+            return None
+        if (mapped := MappedArray.of(value)) is not None:
+            return mapped
+        self.references.append(self.object_store.reference(value))
+        return len(self.references) - 1
+
+
+class _TaskUnpickler(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, arrays: Sequence[np.ndarray]) -> None:
+        super().__init__(file)
+        self.arrays = arrays
+
+    def persistent_load(self, pid: MappedArray | int) -> np.ndarray:
+        return pid.open() if isinstance(pid, MappedArray) else self.arrays[pid]
+
+
+def _run(content: bytes, *arrays: np.ndarray) -> bytes:
+    """Run a task on a node, where Ray has turned references into arrays; pickle its result."""
+    node = f"The node {socket.gethostname()} of the cluster"
+    try:
+        return cloudpickle.dumps(_TaskUnpickler(io.BytesIO(content), arrays).load()())
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"{node} lacks the module {error.name}: install it on all nodes."
+        ) from error
+    except (FileNotFoundError, PermissionError) as error:
+        raise InputError(
+            f"{node} cannot read {error.filename} ({error.strerror}): put it where every node can."
+        ) from error

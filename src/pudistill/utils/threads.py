@@ -1,0 +1,110 @@
+"""Threads and worker processes: one thread for each worker, and no worker without its parent."""
+
+import os
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from itertools import islice
+from typing import TypeVar
+
+from threadpoolctl import ThreadpoolController
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+PARENT_CHECK_SECONDS = 1.0  # between two checks of a worker whether its parent is alive
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread inside the ``with`` block.
+
+    The last digits of a sum depend on the number of threads that add it up, so that a network
+    trained by one of two workers on two cores would differ from one that is trained without
+    workers. A task that may run beside others computes on one thread, however many there are;
+    small problems lose nothing by it. Blocks may be nested. Workers that are threads of one
+    process, as those of dask, share its limit, which ends with the last of their blocks.
+    """
+    with _thread_limit:
+        yield
+
+
+class _ThreadLimit:
+    """The limit of this process, in force while any thread is inside the ``with`` block."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._n_inside = 0
+        self._n_before: int | None = None
+
+    def __enter__(self) -> None:
+        torch = sys.modules.get("torch")
+        with self._lock:
+            if torch and self._n_before is None:  # PyTorch may be imported inside the block
+                self._n_before = torch.get_num_threads()
+            if self._n_inside == 0:
+                self._blas = _controller(bool(torch)).limit(limits=1, user_api="blas")
+            self._n_inside += 1
+            if torch:  # each thread has its own setting
+                torch.set_num_threads(1)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._n_inside -= 1
+            if self._n_inside == 0:
+                self._blas.restore_original_limits()
+                if self._n_before is not None:
+                    sys.modules["torch"].set_num_threads(self._n_before)
+                    self._n_before = None
+
+
+_thread_limit = _ThreadLimit()
+
+
+def prefetch(
+    call: Callable[[Item], Result], items: Iterable[Item], n_threads: int
+) -> Iterator[Result]:
+    """Yield ``call(item)`` for each item in order, while threads compute the next results.
+
+    Examples
+    --------
+    >>> from pudistill.utils.threads import prefetch
+    >>> list(prefetch(str.upper, "abc", n_threads=2))
+    ['A', 'B', 'C']
+    """
+    items = iter(items)
+    with ThreadPoolExecutor(n_threads) as pool:
+        running = deque(pool.submit(call, item) for item in islice(items, n_threads))
+        while running:
+            result = running.popleft().result()
+            running.extend(pool.submit(call, item) for item in islice(items, 1))
+            yield result
+
+
+@cache
+def _controller(_: bool) -> ThreadpoolController:
+    """Find the libraries with threads once, as it takes a while, and again with PyTorch."""
+    return ThreadpoolController()
+
+
+def end_with_parent(parent: int) -> None:
+    """Let this worker process end when the process that it works for has been killed.
+
+    joblib's own workers would finish the tasks they have, and wait for more for minutes.
+
+    Parameters
+    ----------
+    parent : int
+        Id of that process, which may be dead by now.
+    """
+    threading.Thread(target=_exit_without, args=(parent,), daemon=True).start()
+
+
+def _exit_without(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(PARENT_CHECK_SECONDS)
+    os._exit(1)

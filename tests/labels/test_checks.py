@@ -1,0 +1,136 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from pudistill import InputError, TrustedWarning
+from pudistill.labels.checks import check_labels
+
+
+def test_a_mask_says_which_given_labels_are_right():
+    labels = check_labels(["b", "a", "b"], np.array([True, True, False]))
+    assert labels.classes.tolist() == ["a", "b"]
+    assert labels.given.tolist() == [1, 0, 1]
+    assert labels.verified.tolist() == [1, 0, -1]
+
+
+@pytest.mark.parametrize(
+    ("y", "trusted"),
+    [
+        ([0, 1, 1], [np.nan, 0, 1]),
+        (["0", "1", "1"], [None, "0", "1"]),
+        (pd.Series([0, 1, 1]), pd.Series([pd.NA, 0, 1], dtype="Int64")),
+        (pd.Series(["0", "1", "1"]), pd.Series([pd.NA, "0", "1"], dtype="string")),
+    ],
+)
+def test_verified_labels_are_kept_beside_the_given_ones(y, trusted):
+    labels = check_labels(y, trusted)
+    assert labels.trusted.tolist() == [False, True, True]
+    assert labels.given.tolist() == [0, 1, 1]
+    assert labels.verified.tolist() == [-1, 0, 1]
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
+def test_samples_may_lack_a_given_label(missing):
+    y = np.array(["a", missing, "b", "a"], dtype=object)
+    labels = check_labels(y, np.array([True, False, True, False]))
+    assert labels.given.tolist() == [0, -1, 1, 0]
+
+
+def test_minus_one_is_a_missing_label_unless_it_is_a_class():
+    trusted = np.array([True, False, True])
+    assert check_labels([0, -1, 1], trusted).classes.tolist() == [0, 1]
+    assert check_labels([-1, -1, 1], trusted).classes.tolist() == [-1, 1]
+
+
+def test_no_trusted_argument_trusts_all_and_warns():
+    with pytest.warns(TrustedWarning, match="all given labels are taken as right"):
+        assert check_labels([0, 1]).trusted.all()
+
+
+@pytest.mark.parametrize(
+    ("y", "trusted", "message"),
+    [
+        ([0, 1, 1], [False] * 3, "No sample is trusted"),
+        ([0, 1, 2], [True, True, False], "No trusted sample has class 2"),
+        (["a", "b", "b"], [True, False, False], "No trusted sample has class 'b'"),
+        ([1, 1, 1], [True] * 3, "one class only, 1"),
+        ([0, 1, 1], [1, 0, 1], "mask or verified labels"),
+        ([0, 1, 1], [1.0, 0.0, 1.0], "mask or verified labels"),
+        ([0, 1, 1], [True, True], "2 entries for 3 samples"),
+        (["a", None, "b"], [True, True, True], "Sample 1 is trusted but has no label"),
+        ([np.nan, np.nan], [True, False], "no sample has a given label"),
+        ([0, 1, 1], ["0", None, "1"], "verified label '0' of sample 0 is not of the same type"),
+        (["0", "1", "1"], [0, np.nan, 1], "verified label 0.0 of sample 0 is not of the same type"),
+        (
+            [0, 1, 1],
+            np.array([True, False, None], dtype=object),
+            "fill the missing ones with False",
+        ),
+        (["a", "b", "b"], ["a", "b", ""], "the text ''"),
+        (["a", "b", "b"], np.array(["a", "b", np.nan]), "the text 'nan'"),
+    ],
+)
+def test_bad_labels_are_named(y, trusted, message):
+    with pytest.raises(InputError, match=message):
+        check_labels(np.array(y), np.array(trusted))
+
+
+def test_whole_numbers_stay_whole_beside_missing_values():
+    trusted = np.array([True, False, True])
+    for y in (np.array([0, None, 2], dtype=object), pd.Series([0, pd.NA, 2], dtype="Int64")):
+        labels = check_labels(y, trusted)
+        assert labels.classes.dtype.kind == "i"
+        assert labels.classes.tolist() == [0, 2]
+        assert labels.given.tolist() == [0, -1, 1]
+
+
+def test_a_mask_is_told_from_verified_labels():
+    mask = np.array([True, True, False])
+    assert check_labels([0, 1, 1], mask).from_mask
+    assert not check_labels([0, 1, 1], [0, 1, np.nan]).from_mask
+    with pytest.warns(TrustedWarning):
+        assert check_labels([0, 1, 1]).from_mask
+
+
+def test_a_verified_label_may_be_minus_one_only_as_a_class():
+    verified = [-1, 1, np.nan]
+    labels = check_labels([1, 1, -1], verified)
+    assert labels.classes.tolist() == [-1, 1]
+    assert labels.given.tolist() == [1, 1, 0]
+
+
+def test_a_trusted_sample_may_lack_a_given_label_where_it_has_a_verified_one():
+    labels = check_labels([-1, 1, 0, -1], [0, 1, np.nan, np.nan])
+    assert labels.given.tolist() == [-1, 1, 0, -1]
+    assert labels.verified.tolist() == [0, 1, -1, -1]
+
+
+def test_classes_without_trusted_samples_are_named_with_the_three_ways_out():
+    y = np.arange(9)
+    with pytest.raises(InputError) as error:
+        check_labels(y, y < 2)
+    assert str(error.value) == (
+        "No trusted sample has class 2, 3, 4, 5, 6 and 2 more: verify some of its samples, merge "
+        "it into another class, or drop it."
+    )
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        np.array([0, 1, -1, 1, 0]),
+        np.array([0.0, 1.0, -1.0, 1.0, 0.0]),
+        np.array([0, 1, -1, 1, 0], dtype=object),
+        pd.Series([0, 1, -1, 1, 0], dtype="Int64"),
+    ],
+)
+def test_minus_one_is_no_label_wherever_labels_are_whole_numbers(y):
+    trusted = np.array([True, True, False, False, False])
+    labels = check_labels(y, trusted)
+    assert labels.classes.tolist() == [0, 1]
+    assert labels.given.tolist() == [0, 1, -1, 1, 0]
+
+
+def test_minus_one_for_unverified_samples_is_noticed():
+    with pytest.raises(InputError, match="write NaN or None for unverified samples"):
+        check_labels([0, 1, 1, 0], [0, 1, -1, -1])
