@@ -37,7 +37,7 @@ def computed_rows(
     compute : callable
         Takes a slice of rows, and returns them.
     advance : callable
-        Called with the number of rows that are done; see :func:`pudistill.progress.stage`.
+        Called with the number of rows that are done; see :func:`pudistill.utils.progress.stage`.
 
     Returns
     -------

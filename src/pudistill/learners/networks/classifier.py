@@ -55,7 +55,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
     module : str or callable, default="auto"
         The network: a name in :data:`pudistill.learners.networks.architectures.NETWORKS`,
         ``"transformers:NAME"`` for an image classifier with trained weights from the Hugging Face
-        hub or from a folder (see :mod:`pudistill.learners.pretrained`), a callable
+        hub or from a folder (see :mod:`pudistill.learners.networks.pretrained`), a callable
         ``module(in_shape, n_classes)`` that returns an ``nn.Module`` giving logits of shape
         ``(n, n_classes)``, where `in_shape` is ``(channels, height, width)`` or ``(n_features,)``,
         or ``"auto"``: ``"small_cnn"`` for pictures, ``"mlp"`` for feature tables.

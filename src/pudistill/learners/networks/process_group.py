@@ -1,4 +1,11 @@
-"""Processes that train one network together."""
+"""Processes that train one network together, each on its part of every batch.
+
+All processes draw random numbers from generators in the same state, so that batches, augmentation
+and mixup are the same in each without communication. Each computes the logits of its part of a
+batch; the parts are gathered, so that every process computes the loss of the whole batch. The loss
+has a gradient for the process's own part only; the sum of the gradients over the processes is that
+of the batch.
+"""
 
 import copy
 import logging

@@ -54,7 +54,7 @@ class Recipe:
     warm_up : float, default=0.25
         Share of the steps, in (0, 1), in which the one-cycle schedule rises.
     batch_size : int, default=128
-        Largest number of samples in a step; see :func:`pudistill.learners.training.split_batches`.
+        Largest number of samples in a step; see :func:`pudistill.learners.networks.batches.split_batches`.
     momentum, weight_decay : float, default=0.9, 1e-4
         As in :class:`torch.optim.SGD`.
     mixup : float, default=0.0
@@ -67,14 +67,14 @@ class Recipe:
         Weight of the consistency term on pictures: if the class of a picture is clear from the
         network and the given label, the network is trained to predict that class for a strongly
         augmented view of the picture too. 0 switches it off. See
-        :func:`pudistill.learners.losses.consistency_loss`.
+        :func:`pudistill.learners.networks.losses.consistency_loss`.
     consistency_threshold : float, default=0.95
         Smallest probability, in (0, 1], of a class that counts as clear.
     trusted_share : float, default=0.0
         Share of every batch, in [0, 1), that is drawn from the samples of certain class (whose
         target or likelihood is positive for one class only), however few they are. It has no effect
         if they make up that share of the data already. See
-        :func:`pudistill.learners.training.shared_batches`.
+        :func:`pudistill.learners.networks.batches.shared_batches`.
     centre_crop : int or None, default=None
         Side in pixels of the centred square to which larger pictures are cut, in training and in
         prediction.
