@@ -3,7 +3,7 @@
 The result of a cell is a small JSON file, written as soon as the cell is done. A cell that has a
 file is not computed again, so an interrupted command continues where it stopped, or, in a new
 clone, from the committed results. After a change to a method, delete its files and run the same
-command again (``rm benchmarks/results/robustness.units/*/*/pudistill*``).
+command again (``rm benchmarks/results/robustness.cells/*/*/pudistill*``).
 """
 
 import argparse
@@ -66,37 +66,37 @@ def options_parser(description: str, output: str, seeds: Sequence[int]) -> argpa
     return parser
 
 
-def units_of(output: Path) -> Path:
+def cells_folder(output: Path) -> Path:
     """Return the folder of finished cells; if it is new, fill it from the results in `output`."""
-    units = output.with_suffix(".units")
-    known = json.loads(output.read_bytes()) if output.exists() and not units.exists() else {}
-    units.mkdir(parents=True, exist_ok=True)
+    folder = output.with_suffix(".cells")
+    known = json.loads(output.read_bytes()) if output.exists() and not folder.exists() else {}
+    folder.mkdir(parents=True, exist_ok=True)
     for row in known.get("rows", []):
         noise = Noise(row["kind"], row["level"])
-        store(units, Cell(row["problem"], row["seed"], noise, row["method"]), row)
+        store(folder, Cell(row["problem"], row["seed"], noise, row["method"]), row)
     if known:
-        write_runs(units, known["run"]["runs"])
-    return units
+        write_runs(folder, known["run"]["runs"])
+    return folder
 
 
-def read_units(units: Path) -> pd.DataFrame:
+def read_cells(folder: Path) -> pd.DataFrame:
     """Read all finished cells."""
-    rows = pd.DataFrame([json.loads(path.read_bytes()) for path in units.glob("*/*/*.json")])
+    rows = pd.DataFrame([json.loads(path.read_bytes()) for path in folder.glob("*/*/*.json")])
     order = ["problem", "kind", "level", "seed", "method"]
     return rows.sort_values(order, ignore_index=True) if len(rows) else rows
 
 
 def compute_missing(
-    work: Sequence[Work], methods: Mapping[str, Method], units: Path, options: Any
+    work: Sequence[Work], methods: Mapping[str, Method], folder: Path, options: Any
 ) -> int:
     """Compute all cells that have no result, in two processes; return how many failed."""
     start = time.time()
     deadline = start + 60 * options.max_minutes
     at_commit = commit()
-    rest = (methods, units, deadline, at_commit)
-    place = (options.data, units / f"filters {at_commit}")
+    rest = (methods, folder, deadline, at_commit)
+    place = (options.data, folder / f"filters {at_commit}")
     todo = [
-        (problem, [cell for cell in cells if not (units / cell.path).exists()])
+        (problem, [cell for cell in cells if not (folder / cell.path).exists()])
         for problem, cells in work
     ]
     todo = [(problem, cells) for problem, cells in todo if cells]
@@ -117,7 +117,7 @@ def compute_missing(
                     _prepare(group, methods[cell.method])
                 failures += sum(parallel(delayed(_work)(group, [cell], *rest) for cell in cells))
     finally:
-        log_run(units, shlex.join(sys.argv), time.time() - start, at_commit)
+        log_run(folder, shlex.join(sys.argv), time.time() - start, at_commit)
     return failures
 
 
@@ -133,7 +133,7 @@ def _work(
     group: Group,
     cells: Sequence[Cell],
     methods: Mapping[str, Method],
-    units: Path,
+    folder: Path,
     deadline: float,
     at_commit: str,
 ) -> int:
@@ -150,7 +150,7 @@ def _work(
                 print(f"FAILED {cell.path}\n{traceback.format_exc()}", flush=True)
                 failures += 1
                 continue
-            store(units, cell, result | {"commit": at_commit})
+            store(folder, cell, result | {"commit": at_commit})
             outcome = result.get("error") or f"{result['test_accuracy']:.4f}"
             print(f"{outcome} in {result['seconds']:.1f} s: {cell.path}", flush=True)
     return failures
@@ -178,8 +178,8 @@ def _prepare(group: Group, method: Method) -> None:
         method.needs(group)
 
 
-def store(units: Path, cell: Cell, result: dict[str, Any]) -> None:
+def store(folder: Path, cell: Cell, result: dict[str, Any]) -> None:
     """Write a cell's result."""
-    path = units / cell.path
+    path = folder / cell.path
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, json.dumps(result, indent=1).encode())

@@ -41,26 +41,26 @@ def commit() -> str:
     return git("rev-parse", "--short", "HEAD") + ("+changes" if changed else "")
 
 
-def log_run(units: Path, command: str, seconds: float, at_commit: str) -> None:
+def log_run(folder: Path, command: str, seconds: float, at_commit: str) -> None:
     """Append how long a command took to the log beside the cells."""
     run = {"command": command, "seconds": round(seconds), "commit": at_commit}
-    write_runs(units, [*read_runs(units), run])
+    write_runs(folder, [*read_runs(folder), run])
 
 
-def read_runs(units: Path) -> list[dict[str, Any]]:
+def read_runs(folder: Path) -> list[dict[str, Any]]:
     """Read the log of commands."""
-    path = units / "runs.json"
+    path = folder / "runs.json"
     return json.loads(path.read_bytes()) if path.exists() else []
 
 
-def write_runs(units: Path, runs: list[dict[str, Any]]) -> None:
+def write_runs(folder: Path, runs: list[dict[str, Any]]) -> None:
     """Write the log of commands."""
-    write_atomic(units / "runs.json", json.dumps(runs, indent=1).encode())
+    write_atomic(folder / "runs.json", json.dumps(runs, indent=1).encode())
 
 
-def run_facts(units: Path, rows: pd.DataFrame, command: str) -> dict[str, Any]:
+def run_facts(folder: Path, rows: pd.DataFrame, command: str) -> dict[str, Any]:
     """Return machine, versions, commits and duration of all cells."""
-    runs = read_runs(units)
+    runs = read_runs(folder)
     teachers = sum(float(per_group.sum()) for per_group in teacher_seconds(rows).values())
     return {
         "command": command,

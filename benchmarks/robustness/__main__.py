@@ -13,7 +13,7 @@ seed.
 
 import sys
 
-from benchmarks.common.cells import Cell, compute_missing, options_parser, units_of
+from benchmarks.common.cells import Cell, cells_folder, compute_missing, options_parser
 from benchmarks.common.problems import PROBLEMS
 from benchmarks.robustness.report import summarise
 from benchmarks.robustness.systems import METHODS, cells_of
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--levels", nargs="+", type=float, help="grid cells of these levels only")
     options = parser.parse_args()
-    units = units_of(options.output)
+    folder = cells_folder(options.output)
 
     def chosen(cell: Cell) -> bool:
         of_level = options.levels is None or cell.noise.level in (0, *options.levels)
@@ -37,8 +37,8 @@ def main() -> None:
         for seed in options.seeds
         if seed < problem.seeds
     ]
-    failures = 0 if options.summary else compute_missing(work, METHODS, units, options)
-    summarise(units, options.output)
+    failures = 0 if options.summary else compute_missing(work, METHODS, folder, options)
+    summarise(folder, options.output)
     sys.exit(1 if failures else 0)
 
 

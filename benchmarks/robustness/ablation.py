@@ -20,14 +20,18 @@ import pandas as pd
 from benchmarks.common.cells import (
     Cell,
     Method,
+    cells_folder,
     compute_missing,
     options_parser,
-    read_units,
-    units_of,
+    read_cells,
 )
 from benchmarks.common.facts import described, markdown, run_facts, write_results
 from benchmarks.common.problems import PROBLEMS, Group, Noise
-from pudistill.distillation.noise_free_models import FirstGuess, collect_held_out
+from pudistill.distillation.noise_free_models import (
+    FirstGuess,
+    NoiseFreeStage,
+    collect_held_out,
+)
 from pudistill.distillation.shipping import CandidateWeights
 from pudistill.distillation.transition import fit_transition_matrix
 from pudistill.distillation.views import held_out_truth
@@ -69,17 +73,17 @@ def calibration_off() -> AbstractContextManager:
 
 def variant(
     *switched: Callable[[], AbstractContextManager],
-    guides: Sequence[str] = (),
+    guess_from: Sequence[str] = (),
     first_matrix: bool = False,
     **params: Any,
 ) -> Method:
     """Return the default method with parts switched off.
 
-    The first guess is that of `guides`, by default of all. With `first_matrix` the transition
-    matrix of the first guess is kept.
+    The first guess mixes the noise-free models that `guess_from` names, by default all of them.
+    With `first_matrix` the transition matrix is estimated once, under the first guess.
     """
     return Method(
-        partial(measure, switched, guides, first_matrix, params),
+        partial(measure, switched, guess_from, first_matrix, params),
         needs=partial(fitted, params),
     )
 
@@ -90,7 +94,7 @@ def fitted(params: dict[str, Any], group: Group) -> Any:
 
 def measure(
     switched: Sequence[Callable[[], AbstractContextManager]],
-    guides: Sequence[str],
+    guess_from: Sequence[str],
     first_matrix: bool,
     params: dict[str, Any],
     group: Group,
@@ -99,11 +103,8 @@ def measure(
 ) -> dict[str, Any]:
     classifier = group.with_teachers(**params)
     noise_free = classifier._noise_free
-    if guides:
-        held_out = {name: collect_held_out(noise_free.models, name) for name in guides}
-        truth = held_out_truth(noise_free.views, group.n_classes)
-        first_guess = FirstGuess.fit(held_out, truth)
-        classifier._noise_free = noise_free = replace(noise_free, first_guess=first_guess)
+    if guess_from:
+        classifier._noise_free = noise_free = with_guess_from(guess_from, noise_free, group)
     if first_matrix:
         guess = noise_free.guesses[0][~group.trusted]
         T = fit_transition_matrix(guess, noisy.y[~group.trusted])
@@ -115,19 +116,30 @@ def measure(
     return group.scored(classifier.predict(group.X_test))
 
 
-TRUSTED, TEACHER = ("trusted_only",), ("teacher",)
-PAPERS_GUIDES = ("trusted_only", "teacher")
+def with_guess_from(
+    names: Sequence[str], noise_free: NoiseFreeStage, group: Group
+) -> NoiseFreeStage:
+    """Return the stage with a first guess that mixes only the models of these names."""
+    held_out = {name: collect_held_out(noise_free.models, name) for name in names}
+    first_guess = FirstGuess.fit(held_out, held_out_truth(noise_free.views, group.n_classes))
+    guesses = [
+        first_guess.predict_proba(models, group.X, group.n_classes) for models in noise_free.models
+    ]
+    return replace(noise_free, first_guess=first_guess, guesses=guesses)
+
+
+TRUSTED, TEACHER, BOTH = ("trusted_only",), ("teacher",), ("trusted_only", "teacher")
 VARIANTS = {
-    "one round, guess of the trusted samples": variant(once, student_alone, guides=TRUSTED),
-    "one round, guess of the teachers": variant(once, student_alone, guides=TEACHER),
-    "one round, guess of both": variant(once, student_alone, guides=PAPERS_GUIDES),
+    "one round, guess of the trusted samples": variant(once, student_alone, guess_from=TRUSTED),
+    "one round, guess of the teachers": variant(once, student_alone, guess_from=TEACHER),
+    "one round, guess of both": variant(once, student_alone, guess_from=BOTH),
     "one round, guess of all, self-trained too": variant(once, student_alone),
-    "rounds, guess of the trusted samples": variant(student_alone, guides=TRUSTED),
-    "rounds, guess of the teachers": variant(student_alone, guides=TEACHER),
-    "rounds, guess of both": variant(student_alone, guides=PAPERS_GUIDES),
+    "rounds, guess of the trusted samples": variant(student_alone, guess_from=TRUSTED),
+    "rounds, guess of the teachers": variant(student_alone, guess_from=TEACHER),
+    "rounds, guess of both": variant(student_alone, guess_from=BOTH),
     "rounds, guess of all, self-trained too": variant(student_alone),
     DEFAULT: variant(),
-    "default, but nothing self-trained": variant(guides=PAPERS_GUIDES),
+    "default, but nothing self-trained": variant(guess_from=BOTH),
     "default, but given labels not in the mixture": variant(given_labels_out),
     "default, but all rounds": variant(always_to_the_end),
     "default, but not calibrated": variant(calibration_off),
@@ -137,10 +149,10 @@ VARIANTS = {
 }
 
 
-def summarise(units: Path, output: Path) -> None:
+def summarise(folder: Path, output: Path) -> None:
     """Write the rows and the table."""
-    rows = read_units(units)
-    run = run_facts(units, rows, "python -m benchmarks.robustness.ablation --data ../shared/data")
+    rows = read_cells(folder)
+    run = run_facts(folder, rows, "python -m benchmarks.robustness.ablation --data ../shared/data")
     write_results(rows, run, output)
     table = rows.assign(accuracy=100 * rows["test_accuracy"])
     parts = ["# What each part adds\n", described(run)]
@@ -166,7 +178,7 @@ def shown(table: pd.DataFrame) -> str:
 
 def main() -> None:
     options = options_parser(__doc__, "ablation.json", range(2)).parse_args()
-    units = units_of(options.output)
+    folder = cells_folder(options.output)
     work = [
         (
             problem,
@@ -181,8 +193,8 @@ def main() -> None:
         if problem.name in ON and problem.name.startswith(tuple(options.only))
         for seed in options.seeds
     ]
-    failures = 0 if options.summary else compute_missing(work, VARIANTS, units, options)
-    summarise(units, options.output)
+    failures = 0 if options.summary else compute_missing(work, VARIANTS, folder, options)
+    summarise(folder, options.output)
     sys.exit(1 if failures else 0)
 
 

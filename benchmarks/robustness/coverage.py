@@ -12,10 +12,10 @@ from pathlib import Path
 from benchmarks.common.cells import (
     Cell,
     Method,
+    cells_folder,
     compute_missing,
     options_parser,
-    read_units,
-    units_of,
+    read_cells,
 )
 from benchmarks.common.facts import described, markdown, run_facts, write_results
 from benchmarks.common.problems import PROBLEMS, Group, Noise
@@ -34,10 +34,10 @@ FIRST_SEED = 100
 NOISES = (Noise("symmetric", 0.5), Noise("asymmetric", 0.5))
 
 
-def summarise(units: Path, output: Path) -> None:
+def summarise(folder: Path, output: Path) -> None:
     """Write the rows and the table."""
-    rows = read_units(units)
-    run = run_facts(units, rows, "python -m benchmarks.robustness.coverage --data ../shared/data")
+    rows = read_cells(folder)
+    run = run_facts(folder, rows, "python -m benchmarks.robustness.coverage --data ../shared/data")
     write_results(rows, run, output)
     runs = with_errors(rows)
     off = 100 * (runs["expected_accuracy"] - runs["test_accuracy"])
@@ -80,7 +80,7 @@ def summarise(units: Path, output: Path) -> None:
 
 def main() -> None:
     options = options_parser(__doc__, "coverage.json", range(100)).parse_args()
-    units = units_of(options.output)
+    folder = cells_folder(options.output)
     work = [
         (problem, [Cell(problem.name, FIRST_SEED + seed, noise, "pudistill") for noise in NOISES])
         for problem in PROBLEMS
@@ -89,8 +89,8 @@ def main() -> None:
         if seed < ON[problem.name]
     ]
     methods = {"pudistill": Method(pudistill, needs=Group.ours)}
-    failures = 0 if options.summary else compute_missing(work, methods, units, options)
-    summarise(units, options.output)
+    failures = 0 if options.summary else compute_missing(work, methods, folder, options)
+    summarise(folder, options.output)
     sys.exit(1 if failures else 0)
 
 

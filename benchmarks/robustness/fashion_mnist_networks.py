@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--threshold", type=float, default=0.9)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    units = StageCache(options.output.with_suffix(".units"))
+    stages = StageCache(options.output.with_suffix(".stages"))
 
     data = load_dataset(options.data)
     test = load_dataset(next(options.data.glob("t10k-images*")))
@@ -69,7 +69,7 @@ def main() -> None:
         threshold=options.threshold,
         tol=None,
         n_jobs=2,
-        memory=units,
+        memory=stages,
         random_state=options.seed,
     )
     start = time.perf_counter()
@@ -92,7 +92,7 @@ def main() -> None:
             classifier.set_params(blend=blend, min_confidence=min_confidence)
             jobs[name, noise] = (data.X, classifier.pseudo_labels(noisy, trusted))
     start = time.perf_counter()
-    train_and_test = units.cache(reference_accuracy)
+    train_and_test = stages.cache(reference_accuracy)
     accuracies = Parallel(n_jobs=2)(
         delayed(train_and_test)(network, X, targets, test.X, y_test, options.seed)
         for X, targets in jobs.values()

@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from benchmarks.common.cells import read_units
+from benchmarks.common.cells import read_cells
 from benchmarks.common.facts import described, markdown, run_facts, teacher_seconds, write_results
 from benchmarks.common.problems import KNOWN
 from pudistill.utils.files import write_atomic
@@ -247,14 +247,14 @@ def shipped(rows: pd.DataFrame) -> pd.DataFrame:
 # Output
 
 
-def summarise(units: Path, output: Path) -> None:
+def summarise(folder: Path, output: Path) -> None:
     """Write rows, tables and figure, and print the goals."""
-    rows = read_units(units)
+    rows = read_cells(folder)
     if rows.empty:
         print("No cell is finished yet.")
         return
     table = accuracies(rows)
-    facts = run_facts(units, rows, "python -m benchmarks.robustness --data ../shared/data")
+    facts = run_facts(folder, rows, "python -m benchmarks.robustness --data ../shared/data")
     write_results(rows, facts, output)
     summary = markdown_summary(rows, table, facts)
     write_atomic(output.with_suffix(".md"), summary.encode())

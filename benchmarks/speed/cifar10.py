@@ -54,17 +54,25 @@ def recipes_of_a_teacher(data: Path) -> Figures:
     "gpu",
 )
 def paper_filter_of_a_class(data: Path) -> Figures:
-    from pudistill import TieredPUFilter
     from pudistill.pu_filter.one_class import filter_class
+    from pudistill.pu_filter.plan import FilterInputs, make_plan
 
     group = cifar10_group("paper", "preact_resnet18", data)
-    size = {"n_members": 2, "max_iter": 2} if PICTURES["limit"] else {}
-    pu_filter = TieredPUFilter(group.learner, min_votes=0.95, tol=None, **size)
-    settings = pu_filter._settings(0, pu_filter.max_iter)
+    n_members, max_iter = (2, 2) if PICTURES["limit"] else (20, 10)
+    plan = make_plan(
+        n_members=n_members,
+        max_iter=max_iter,
+        threshold=0.9,
+        min_votes=0.95,
+        target_precision=0.95,
+        tol=None,
+        seed=0,
+    )
     verified = np.where(group.trusted, group.y, -1)
     folds = np.full(len(verified), -1)
+    inputs = FilterInputs([group.X], [], verified, folds, group.learner, plan)
     start = time.perf_counter()
-    found = filter_class(0, [group.X], verified, folds, group.learner, settings, [])
+    found = filter_class(0, inputs)
     minutes = (time.perf_counter() - start) / 60
     accepted = ~np.isnan(found.mean_proba)
     right = group.y[~group.trusted][accepted] == 0
@@ -89,7 +97,7 @@ def paper_distillation(data: Path) -> Figures:
     labels = np.where(group.trusted, group.y, -1)
     start = time.perf_counter()
     teachers = train_teachers(group.learner, group.X, labels, n, n_teachers=5, seed=0)
-    proba = average_proba(teachers, group.X, n, np.arange(len(group.X)))
+    proba = average_proba(teachers, group.X, n)
     student = train_student(group.learner, group.X, proba, seed=0)
     minutes = (time.perf_counter() - start) / 60
     return {"minutes": minutes, **group.score(student)}

@@ -1,9 +1,12 @@
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from benchmarks.common import cells, problems
-from benchmarks.robustness import report, systems
+from benchmarks.robustness import ablation, report, systems
 
 
 def cell(**accuracies):
@@ -77,13 +80,25 @@ def test_a_cell_is_computed_once_and_goes_on_from_committed_results(tmp_path):
     )
     problem = next(each for each in problems.PROBLEMS if each.name == "breast_cancer")
     cell = cells.Cell(problem.name, 0, problems.ANY, "trusted_only")
-    units = cells.units_of(options.output)
+    folder = cells.cells_folder(options.output)
     for _ in range(2):
-        failed = cells.compute_missing([(problem, [cell])], systems.METHODS, units, options)
+        failed = cells.compute_missing([(problem, [cell])], systems.METHODS, folder, options)
         assert failed == 0
-    rows = cells.read_units(units)
+    rows = cells.read_cells(folder)
     assert rows["test_accuracy"].between(0.8, 1).tolist() == [True]
-    report.summarise(units, options.output)
-    units.rename(tmp_path / "elsewhere")
-    again = cells.read_units(cells.units_of(options.output))
+    report.summarise(folder, options.output)
+    folder.rename(tmp_path / "elsewhere")
+    again = cells.read_cells(cells.cells_folder(options.output))
     pd.testing.assert_frame_equal(again, rows)
+
+
+def test_ablation_learns_from_the_first_guess_of_the_models_that_it_names():
+    problem = next(each for each in problems.PROBLEMS if each.name == "breast_cancer")
+    quick = replace(problem, filter={"n_members": 2, "max_iter": 1})
+    group = problems.Group(quick, 0, Path(), Path())
+    stage = group.ours()._noise_free
+    changed = ablation.with_guess_from(["trusted_only"], stage, group)
+    for guess, models in zip(changed.guesses, stage.models, strict=True):
+        expected = changed.first_guess.predict_proba(models, group.X, group.n_classes)
+        np.testing.assert_array_equal(guess, expected)
+    assert not np.allclose(changed.guesses[0], stage.guesses[0])
