@@ -27,11 +27,7 @@ from benchmarks.common.cells import (
 )
 from benchmarks.common.facts import described, markdown, run_facts, write_results
 from benchmarks.common.problems import PROBLEMS, Group, Noise
-from pudistill.distillation.noise_free_models import (
-    FirstGuess,
-    NoiseFreeStage,
-    collect_held_out,
-)
+from pudistill.distillation.noise_free_models import FirstGuess, collect_held_out
 from pudistill.distillation.shipping import CandidateWeights
 from pudistill.distillation.transition import fit_transition_matrix
 from pudistill.distillation.views import held_out_truth
@@ -116,10 +112,8 @@ def measure(
     return group.scored(classifier.predict(group.X_test))
 
 
-def with_guess_from(
-    names: Sequence[str], noise_free: NoiseFreeStage, group: Group
-) -> NoiseFreeStage:
-    """Return the stage with a first guess that mixes only the models of these names."""
+def with_guess_from(names: Sequence[str], noise_free: Any, group: Group) -> Any:
+    """Return a `NoiseFreeStage` with a first guess that mixes only the models of these names."""
     held_out = {name: collect_held_out(noise_free.models, name) for name in names}
     first_guess = FirstGuess.fit(held_out, held_out_truth(noise_free.views, group.n_classes))
     guesses = [
