@@ -133,13 +133,13 @@ def sha256(value: Any) -> str:
 
 def parameters(model: Any) -> str:
     """Hash all arrays that a fitted model holds, wherever they are and whatever their name."""
-    return sha256("\n".join(sorted({sha256(array) for array in _arrays(model, set())})))
+    return sha256("\n".join(sorted({sha256(array) for array in _arrays(model, {})})))
 
 
-def _arrays(value: Any, seen: set[int]) -> Iterator[np.ndarray]:
+def _arrays(value: Any, seen: dict[int, Any]) -> Iterator[np.ndarray]:
     if id(value) in seen:
         return
-    seen.add(id(value))
+    seen[id(value)] = value  # holds it: the id of a temporary object could be given again
     if isinstance(value, torch.nn.Module):
         value = list(value.state_dict().values())
     if isinstance(value, torch.Tensor):
