@@ -86,7 +86,7 @@ def main() -> int:
 
 
 def versions() -> dict[str, str]:
-    """Return what the bits depend on beside the code of pudistill."""
+    """Return what the bits depend on besides the code of pudistill."""
     return {
         "python": platform.python_version(),
         "numpy": np.__version__,
@@ -97,7 +97,7 @@ def versions() -> dict[str, str]:
 
 
 def compare(before: dict[str, Any], after: dict[str, Any]) -> int:
-    """Print which sums are equal and which are not; return 1 if any is not, else 0."""
+    """Print which sums are equal and which differ; return 1 if any differs, else 0."""
     if before["versions"] != after["versions"]:
         print(f"Not comparable: {before['versions']} against {after['versions']}.")
     sums = before["sums"], after["sums"]
@@ -168,14 +168,14 @@ def model_sums(name: str, classifier: Any, X: Any) -> Iterator[tuple[str, str]]:
 
 
 def filter_sums(name: str, pu_filter: TieredPUFilter) -> Iterator[tuple[str, str]]:
-    """Yield the sums of a fitted filter: its votes, its clean set and how that grew."""
+    """Yield the sums of a fitted filter: its votes, its clean set and its history."""
     yield f"{name}/votes", sha256(pu_filter.votes_)
     yield f"{name}/clean_labels", sha256(pu_filter.clean_labels_)
     yield f"{name}/history", sha256(pu_filter.history_.drop(columns="seconds"))
 
 
 def numbers(value: Any) -> Any:
-    """Leave out all texts, which may be written anew, and all times."""
+    """Return the value without its texts, whose wording can change, and without times."""
     if isinstance(value, dict):
         return {name: numbers(part) for name, part in value.items() if name != "seconds"}
     if isinstance(value, list):
@@ -195,7 +195,7 @@ def pudistill_command(*arguments: object) -> None:
 
 
 def run_sums(run: Path, X: Any) -> Iterator[tuple[str, str]]:
-    """Yield the sums of what `pudistill fit` left behind."""
+    """Yield the sums of the results of `pudistill fit`."""
     yield "labels.csv", sha256((run / "labels.csv").read_bytes())
     history = pd.read_csv(run / "history.csv", dtype=str)
     yield "history.csv", sha256(history.drop(columns="seconds"))
@@ -257,7 +257,7 @@ def problem(
     X_new, X, y = X[~train], X[train], y[train]
     trusted = np.random.default_rng(0).random(len(y)) < 0.2
     given = pudistill.corrupt_labels(y, "symmetric", 0.4, trusted=trusted, random_state=0).y
-    if verified:  # what trusted samples were called before stays: a sample of the noise
+    if verified:  # trusted samples keep their noisy given labels, as a sample of the noise
         labels = np.where(trusted, y, np.nan)
         given = pudistill.corrupt_labels(y, "symmetric", 0.4, random_state=0).y
         return X, given, labels, X_new
@@ -277,7 +277,7 @@ def small_pictures() -> tuple[np.ndarray, np.ndarray]:
 
 
 def fitted_sums(name: str, classifier: PUDistillClassifier, data: tuple) -> Iterator:
-    """Fit PUDistillClassifier and yield the sums of all it found."""
+    """Fit PUDistillClassifier and yield the sums of all its results."""
     X, given, trusted, X_new = data
     classifier.fit(X, given, trusted=trusted)
     yield from filter_sums(f"{name}/filter", classifier.filter_)

@@ -32,8 +32,8 @@ class Method(NamedTuple):
 
     result: Callable[[Group, Noise, CorruptedLabels | None], dict[str, Any]]
     needs: Callable[[Group], Any] | None = None  # fits the teachers that cells share
-    reads_noise: bool = True
-    in_extremes: bool = False
+    reads_noise: bool = True  # whether the result depends on noisy labels
+    in_extremes: bool = False  # whether to measure it at the extreme noises, too
 
 
 class Cell(NamedTuple):
@@ -58,11 +58,17 @@ def options_parser(description: str, output: str, seeds: Sequence[int]) -> argpa
     """Return a parser with the options that all benchmarks of cells share."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     add_data_option(parser)
-    parser.add_argument("--only", nargs="+", default=[""], help="beginnings of problems' names")
+    parser.add_argument(
+        "--only", nargs="+", default=[""], help="first letters of names of problems"
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=seeds)
     parser.add_argument("--max-minutes", type=float, default=float("inf"))
     parser.add_argument("--output", type=Path, default=RESULTS / output)
-    parser.add_argument("--summary", action="store_true", help="from the finished cells")
+    parser.add_argument(
+        "--summary",
+        action="store_true",
+        help="only write the tables of finished cells",
+    )
     return parser
 
 
@@ -139,9 +145,9 @@ def _work(
 ) -> int:
     """Compute cells, store each as soon as it is done, and return how many failed."""
     failures = 0
-    for noise, of_one_noise in groupby(cells, key=lambda cell: cell.noise):
+    for noise, cells_of_noise in groupby(cells, key=lambda cell: cell.noise):
         noisy = group.corrupt(noise)
-        for cell in of_one_noise:
+        for cell in cells_of_noise:
             if time.time() > deadline:
                 return failures
             try:

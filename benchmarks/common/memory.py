@@ -18,9 +18,8 @@ class Memory(NamedTuple):
 
     time: float  # as `time.time()`
     mib: float
-    mib_without_files: (
-        float  # without pages of files, which the system takes back when it needs them
-    )
+    # Without pages of files, which the system takes back when it needs memory.
+    mib_without_files: float
 
 
 def run_watched(command: Sequence[str]) -> tuple[str | None, list[Memory]]:
@@ -29,8 +28,8 @@ def run_watched(command: Sequence[str]) -> tuple[str | None, list[Memory]]:
     Parameters
     ----------
     command : sequence of str
-        The program and its arguments. It is killed, with all it has started, if this process is
-        interrupted.
+        The program and its arguments. If this process is interrupted, the program and all processes
+        that it started are killed.
 
     Returns
     -------
@@ -62,7 +61,7 @@ def _record(process: subprocess.Popen, memory: list[Memory]) -> None:
 
 
 def _lines_of_session(session: int) -> Iterator[str]:
-    """Yield what the system says about the memory of each process of a session."""
+    """Yield the lines of ``smaps_rollup`` of each process of a session."""
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # the process has just ended
             if os.getsid(int(folder.name)) == session:

@@ -66,7 +66,7 @@ def cleanlab(group: Group, _: Noise, noisy: CorruptedLabels) -> dict:
     )
     try:
         classifier.fit(group.X, noisy.y)
-    except Exception as error:  # cleanlab may leave a class without samples
+    except Exception as error:  # cleanlab sometimes leaves a class without samples
         return {"test_accuracy": None, "error": f"{type(error).__name__}: {error}"}
     return group.scored(classifier.predict(group.X_test))
 

@@ -5,9 +5,9 @@
     python -m benchmarks.scale model           # fits the cost model to stored results
 
 `pictures` runs ``pudistill fit`` on generated JPEGs in parquet shards, which stay on disk, with the
-features of a tiny network of random weights and all other settings by default. `filter` runs the
-filter alone on float16 features in a mapped file (C = 14, N = 10, K = 3). Each size is measured in
-a process of its own and stored at once. Sizes that have a result are left out, so an interrupted
+features of a tiny network of random weights; all other settings have their defaults. `filter` runs
+the filter alone on float16 features in a mapped file (C = 14, N = 10, K = 3). Each size is measured
+in a process of its own and stored at once. Sizes that have a result are left out, so an interrupted
 command can be repeated.
 """
 

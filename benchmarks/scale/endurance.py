@@ -39,7 +39,7 @@ class Watcher:
 
     @contextmanager
     def task(self, name: str, total: int):  # noqa: ARG002
-        """Show nothing, and record the memory."""
+        """Record the memory, and show nothing."""
 
         def advance(*_: object, **__: object) -> None:
             if name == self.stage:
@@ -59,7 +59,7 @@ def held() -> dict[str, int]:
 
 def measure(stage: str, work: Callable[[], object]) -> dict:
     """Do the work; compare memory in the second quarter of its steps with the last quarter."""
-    Parallel(2)(delayed(abs)(n) for n in range(2))  # start what stays until the process ends
+    Parallel(2)(delayed(abs)(n) for n in range(2))  # starts helpers that stay until the end
     get_reusable_executor().shutdown(wait=True)
     before = held()
     watcher = Watcher(stage)

@@ -10,7 +10,7 @@ from numpy.lib.format import open_memmap
 
 ROWS_IN_A_SHARD, ROWS_IN_A_GROUP = 50_000, 1_000
 WRONG, TRUSTED = 0.4, 0.02
-N_FEATURES, N_CLASSES = 384, 14  # as DINOv2-small makes of Clothing1M
+N_FEATURES, N_CLASSES = 384, 14  # those of DINOv2-small on Clothing1M
 ROWS_AT_ONCE = 65_536
 
 

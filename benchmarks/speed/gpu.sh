@@ -4,8 +4,8 @@
 #     PUDISTILL_DATA=../shared/data benchmarks/speed/gpu.sh [FOLDER]
 #
 # Each call measures rows that have no result in FOLDER/speed_gpu.json, for at most ten minutes. Call
-# it again until it says that nothing is left. It keeps nothing but the results, so the next call may
-# run on another machine.
+# it again until it says that nothing is left. It keeps only the results, so the next call can run
+# on another machine.
 set -eu
 cd "$(dirname "$0")/../.."
 folder=${1:-benchmarks/results}

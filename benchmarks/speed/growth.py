@@ -51,7 +51,7 @@ def growth(run: Callable[[int], None], sizes: Sequence[int]) -> Figures:
         receiver, sender = context.Pipe(duplex=False)
         process = context.Process(target=timed, args=(run, size, max(2, sizes[0] // 4), sender))
         process.start()
-        sender.close()  # so that the receiver notices if the process dies
+        sender.close()  # so that `recv` fails if the process dies
         found.append(receiver.recv())
         process.join()
     seconds, added = zip(*found, strict=True)

@@ -1,4 +1,4 @@
-"""Rows about the time until a command or an import is there."""
+"""Rows about the time that an import or the start of a command takes."""
 
 import statistics
 import subprocess
