@@ -58,9 +58,7 @@ def options_parser(description: str, output: str, seeds: Sequence[int]) -> argpa
     """Return a parser with the options that all benchmarks of cells share."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     add_data_option(parser)
-    parser.add_argument(
-        "--only", nargs="+", default=[""], help="first letters of names of problems"
-    )
+    parser.add_argument("--only", nargs="+", default=[""], help="prefixes of problem names")
     parser.add_argument("--seeds", nargs="+", type=int, default=seeds)
     parser.add_argument("--max-minutes", type=float, default=float("inf"))
     parser.add_argument("--output", type=Path, default=RESULTS / output)
