@@ -148,7 +148,7 @@ def test_batch_normalisation_by_parts_costs_no_accuracy(real_data, tmp_path):
     benchmark = [sys.executable, "-m", "benchmarks.scale.processes"]
     data = ["--data", real_data("fashion-mnist").parent, "--pictures", "2000"]
     output = tmp_path / "processes.json"
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     subprocess.run([*benchmark, *data, "--output", output], check=True, cwd=root)
     rows = pd.DataFrame(json.loads(output.read_text())["rows"])
     accuracy = rows.groupby("processes")["accuracy"].mean()

@@ -347,7 +347,7 @@ def test_folders_that_are_no_finished_run_are_refused(run, tmp_path):
         load(run.path)
 
 
-STORED = Path(__file__).parent / "stored"
+STORED = Path(__file__).parents[1] / "stored"
 
 
 @pytest.mark.parametrize("folder", sorted(STORED.glob("*/*")), ids=lambda path: path.name)
@@ -375,7 +375,7 @@ def test_what_happens_in_a_run_is_logged(tmp_path):
         *("begins", "a member was left out", "nothing of ours"),
     ]
     assert records[3]["stage"] == "teachers"
-    assert records[-1] == {"level": "INFO", "logger": "pudistill.runs", "event": "ends"} | {
+    assert records[-1] == {"level": "INFO", "logger": "pudistill.runs.folder", "event": "ends"} | {
         "time": records[-1]["time"]
     }
     assert run.warnings() == ["a member was left out"]
