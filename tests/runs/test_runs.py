@@ -386,7 +386,7 @@ def test_what_happens_in_a_run_is_logged(tmp_path):
 
 @pytest.mark.filterwarnings("always::UserWarning")
 def test_a_log_does_not_grow_without_end(tmp_path, monkeypatch):
-    monkeypatch.setattr("pudistill.runs.log.LARGEST", 2000)
+    monkeypatch.setattr("pudistill.runs.log.MAX_BYTES", 2000)
     with Run.begin(tmp_path / "run", {}) as run:
         for n in range(200):
             warnings.warn(f"member {n} was left out", RecoveredWarning, stacklevel=1)
