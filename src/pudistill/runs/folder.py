@@ -76,7 +76,7 @@ class Run:
 
     @classmethod
     def check_free(cls, path: Path, config: dict[str, Any]) -> None:
-        """Raise `InputError` if a path is taken, except by an interrupted run of the same settings."""
+        """Raise `InputError` if a path is taken, unless by an interrupted run of these settings."""
         if not path.exists() or cls.is_interrupted(path, config):
             return
         if (path / "run.json").exists():

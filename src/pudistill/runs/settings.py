@@ -18,6 +18,7 @@ from pudistill.data.options import (
     Setting,
 )
 from pudistill.exceptions import InputError
+from pudistill.learners.networks.names import PRETRAINED
 from pudistill.methods.registry import METHODS
 
 NETWORKS = ("mlp", "small_cnn", "airbench", "preact_resnet18")
@@ -272,7 +273,7 @@ class Settings(ReadSettings):
             )
         if self.test_features is not None and not needs_test_features:
             raise InputError(
-                "test_features needs test_data and your own `features` in a .npy file: leave it out. A "
+                "test_features needs test_data and your own features, a .npy file: leave it out. A "
                 "model computes the features of the test data itself."
             )
 
@@ -283,9 +284,7 @@ class Settings(ReadSettings):
         return path if path is not None and (path.suffix == ".npy" or path.is_file()) else None
 
     def to_config(self) -> dict[str, Any]:
-        """Return the settings for ``config.toml``, with absolute paths, so that they repeat the run."""
-        from pudistill.learners.networks.names import PRETRAINED
-
+        """Return the settings for ``config.toml``, with absolute paths."""
         unused = set() if self.noise else {"level", "trusted_fraction"}
         config = self.model_dump(exclude_none=True, exclude=unused)
         for name in ("data", "trusted", "test_data", "features", "test_features"):

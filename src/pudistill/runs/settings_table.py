@@ -58,7 +58,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def _values(name: str, field: FieldInfo) -> str:
-    """Describe the allowed values of a setting; the classifier knows the ranges of its parameters."""
+    """Describe the allowed values; the classifier knows the ranges of its parameters."""
     constraints = PUDistillClassifier._parameter_constraints.get(name, [])
     ranges = [str(constraint) for constraint in constraints if isinstance(constraint, Interval)]
     limits = [
