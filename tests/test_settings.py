@@ -1,7 +1,8 @@
-"""Settings are declared once; whatever repeats them by necessity agrees."""
+"""Settings are declared once; signatures that must repeat their defaults agree with them."""
 
 import inspect
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import pudistill
-from pudistill import PUDistillClassifier, TrustedDataset, load_dataset
+from pudistill import PUDistillClassifier, TieredPUFilter, TrustedDataset, load_dataset
 from pudistill.data.options import PANELS, ReadOptions, choices_of, settings_of
 from pudistill.exceptions import InputError
 from pudistill.labels.pseudo_labels import LABEL_TYPES
@@ -27,6 +28,24 @@ def test_the_classifiers_parameters_have_the_same_defaults():
         assert parameters[name].default == Settings.model_fields[name].default, name
 
 
+def test_the_filters_parameters_have_the_same_defaults():
+    filters = inspect.signature(TieredPUFilter).parameters
+    classifiers = inspect.signature(PUDistillClassifier).parameters
+    # The rule of the filter alone is the paper's; it never shares layers, as the paper's method.
+    differing = {"threshold", "min_votes", "share_trunk"}
+    assert filters.keys() < classifiers.keys()
+    for name in filters.keys() - differing:
+        assert filters[name].default == classifiers[name].default, name
+
+
+def test_docstrings_name_the_defaults_of_the_signatures():
+    for documented in (PUDistillClassifier, TieredPUFilter):
+        for name, parameter in inspect.signature(documented).parameters.items():
+            default = str(parameter.default)
+            line = re.search(rf"^ +(?:\w+, )*{name}(?:, \w+)* : .*$", documented.__doc__, re.M)
+            assert f"default={default}" in line[0].replace('"', ""), name
+
+
 def test_load_dataset_takes_the_options_of_readers():
     parameters = inspect.signature(load_dataset).parameters
     assert parameters.keys() - {"source", "trusted"} == ReadOptions.model_fields.keys()
@@ -36,12 +55,12 @@ def test_load_dataset_takes_the_options_of_readers():
 
 def test_choices_are_those_of_the_code():
     assert set(choices_of(Settings, "label_type")) == set(LABEL_TYPES)
-    recipes = pytest.importorskip("pudistill.learners.recipes").RECIPES
-    assert set(choices_of(Settings, "recipe")) == set(recipes) - {"fast_table"}  # fast, for tables
+    recipes = pytest.importorskip("pudistill.learners.networks.recipes").RECIPES
+    assert set(choices_of(Settings, "recipe")) == set(recipes) - {"fast_table"}
     assert set(NETWORKS) < set(choices_of(Settings, "learner"))
 
 
-def test_every_setting_is_declared_for_people():
+def test_every_setting_has_a_panel_and_a_help_text():
     declared = settings_of(Settings)
     assert declared.keys() == Settings.model_fields.keys()
     assert {setting.panel for setting in declared.values()} == set(PANELS)
@@ -147,11 +166,17 @@ def test_the_public_names_have_their_types(tmp_path, monkeypatch):
         "reveal_type(pudistill.TrustedKFold())\n"
         "reveal_type(corrupt_labels)\n"
         "reveal_type(pudistill.load('run'))\n"
+        "reveal_type(pudistill.load('run').label_table_.shape)\n"
+        "reveal_type(PUDistillClassifier().noise_)\n"
+        "reveal_type(PUDistillClassifier().comparison_)\n"
+        "reveal_type(PUDistillClassifier().expected_accuracy_)\n"
+        "pudistill.misspelt\n"
     )
-    # All other modules and packages would take most of mypy's time.
+    # Other modules and packages would take most of the time.
     used = {PUDistillClassifier, *PUDistillClassifier.__mro__, load_dataset, TrustedDataset}
     used |= {pudistill.TrustedKFold, pudistill.corrupt_labels, pudistill.load}
-    modules = {"pudistill", "pudistill.data", *(name.__module__ for name in used)}
+    modules = {"pudistill", *(name.__module__ for name in used)}
+    modules |= {f"pudistill.distillation.{name}" for name in ("comparison", "noise_estimate")}
     sections = [
         f"[mypy-{module}]\nfollow_imports = silent"
         for module in modules
@@ -164,9 +189,14 @@ def test_the_public_names_have_their_types(tmp_path, monkeypatch):
     out, errors, _ = api.run(["--config-file", "mypy.ini", "snippet.py"])
     lines = [line for line in out.splitlines() if "Revealed type is" in line]
     types = [line.split("Revealed type is ")[1].strip('"') for line in lines]
-    assert len(types) == 5, out + errors
+    assert len(types) == 9, out + errors
     assert types[0] == "pudistill.classifier.PUDistillClassifier"
     assert types[1] == "pudistill.data.dataset.TrustedDataset"
     assert types[2] == "pudistill.labels.model_selection.TrustedKFold"
     assert types[3].startswith("def (y: ")
     assert types[4].endswith(".NoisyLabelClassifier")
+    for shown, name in zip(
+        types[6:], ("NoiseEstimate", "Comparison", "ExpectedAccuracy"), strict=True
+    ):
+        assert shown.endswith(f".{name} | None"), shown
+    assert 'Module has no attribute "misspelt"' in out

@@ -1,7 +1,7 @@
 """Robust classifiers and corrected labels from a noisy data set and a few trusted labels."""
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pudistill.classifier import PUDistillClassifier
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Imported on first use, so that `import pudistill` itself costs nothing.
+# Modules are imported on first use, so that `import pudistill` is quick.
 _MODULES = {
     "InputError": "exceptions",
     "PUDistillClassifier": "classifier",
@@ -38,7 +38,7 @@ _MODULES = {
     "trusted_accuracy_scorer": "labels.model_selection",
 }
 
-# Literal, as type checkers read it; a test compares it with `_MODULES`.
+# A literal for type checkers; a test compares it with `_MODULES`.
 __all__ = [
     "InputError",
     "PUDistillClassifier",
@@ -57,15 +57,17 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module 'pudistill' has no attribute {name!r}")
-    if name == "TorchClassifier":
-        from pudistill.exceptions import torch_extra
+if not TYPE_CHECKING:  # a type checker would accept any name
 
-        with torch_extra():
-            return importlib.import_module(f"pudistill.{_MODULES[name]}").TorchClassifier
-    return getattr(importlib.import_module(f"pudistill.{_MODULES[name]}"), name)
+    def __getattr__(name: str) -> object:
+        if name not in _MODULES:
+            raise AttributeError(f"module 'pudistill' has no attribute {name!r}")
+        if name == "TorchClassifier":
+            from pudistill.exceptions import torch_extra
+
+            with torch_extra():
+                return importlib.import_module(f"pudistill.{_MODULES[name]}").TorchClassifier
+        return getattr(importlib.import_module(f"pudistill.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

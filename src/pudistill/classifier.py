@@ -44,9 +44,13 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
         Class labels.
     fitted_model : fitted estimator
         The model that `predict` uses, for classes 0 … C - 1; an attribute that subclasses name.
+    label_table_ : DataFrame
+        Given and corrected label of each sample; see `PUDistillClassifier`. Other methods have it
+        only after `pudistill.load`.
     """
 
     classes_: np.ndarray
+    label_table_: pd.DataFrame
     estimator: Any
     fitted_on_frame_: bool
     _model_name: ClassVar[str] = "model_"

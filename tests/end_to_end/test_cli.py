@@ -1,4 +1,4 @@
-"""Whole runs through the command line, and what it says about bad input."""
+"""Whole runs of the command line, and its messages about wrong input."""
 
 import json
 import subprocess
@@ -19,7 +19,7 @@ from pudistill.runs.folder import Run
 from pudistill.runs.settings import DEMO
 
 QUICK = ["--n-members", "3", "--max-iter", "2", "--threshold", "0.7", "--min-confidence", "0.5"]
-FAST = [*QUICK, "--no-compare"]  # where accuracies are not the point
+FAST = [*QUICK, "--no-compare"]  # for tests that need no accuracies
 RUN_FILES = {
     *(".lock", "config.toml", "gallery.npz", "history.csv", "history.parquet", "labels.csv"),
     *("labels.parquet", "metrics.json", "model", "report.html", "run.json", "units"),
@@ -43,7 +43,7 @@ def wine():
 
 
 @pytest.mark.parametrize("data", ["wine", pytest.param("digits", marks=pytest.mark.slow)])
-def test_demo_tells_what_it_did(command, data, tmp_path, monkeypatch):
+def test_demo_writes_a_run_folder_and_prints_accuracies(command, data, tmp_path, monkeypatch):
     monkeypatch.setitem(DEMO, "data", data)
     code, out, _ = command("demo", "--trusted", "0.1")
     assert code == 0
@@ -138,7 +138,7 @@ def test_a_sweep_draws_the_curve_and_its_report_can_be_written_again(command, tm
     assert code == 0
     assert "Accuracy, symmetric noise of" in out
     assert "Gold Loss Correction" in out
-    assert "50%" in out  # 90 % beside a fifth of trusted samples is out of reach
+    assert "50%" in out  # 90 % noise beside 20 % trusted samples is impossible
     assert "90%" not in out
     names = {path.name for path in (tmp_path / "curve").iterdir()}
     assert names >= {"curve.csv", "curve.parquet", "curve.svg", "report.html", "config.toml"}
@@ -156,7 +156,7 @@ def test_a_sweep_has_all_levels(command):
     assert "leave --level out" in " ".join(err.split())
 
 
-def test_labels_that_were_marked_as_right_are_no_sample_of_the_noise(command, wine, tmp_path):
+def test_given_labels_that_were_marked_as_right_do_not_count_for_the_noise(command, wine, tmp_path):
     wine.drop(columns="true_label").to_csv("noisy.csv", index=False)
     assert command("fit", "noisy.csv", *QUICK, "--output", "run")[0] == 0
     noise = json.loads((tmp_path / "run" / "metrics.json").read_text())["noise"]
@@ -164,7 +164,7 @@ def test_labels_that_were_marked_as_right_are_no_sample_of_the_noise(command, wi
     assert not any("overwritten" in warning for warning in noise["warnings"])
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped(command, wine, tmp_path, monkeypatch):
+def test_an_interrupted_run_continues_where_it_stopped(command, wine, tmp_path, monkeypatch):
     wine.to_csv("noisy.csv", index=False)
     fit = ["fit", "noisy.csv", *QUICK, "--output"]
     assert command(*fit, "whole")[0] == 0
@@ -229,16 +229,8 @@ def test_fit_an_image_folder_with_a_trusted_file_then_predict(command, tmp_path)
 
 def test_corrupt_writes_what_fit_reads(command, tmp_path):
     code, _, err = command(
-        *(
-            "corrupt",
-            "digits",
-            "--noise",
-            "symmetric",
-            "--level",
-            "0.6",
-            "--output",
-            "noisy.parquet",
-        )
+        *("corrupt", "digits", "--noise", "symmetric", "--level", "0.6"),
+        *("--output", "noisy.parquet"),
     )
     assert code == 0
     noisy = load_dataset("noisy.parquet")
@@ -278,7 +270,7 @@ def test_report_can_be_written_again(command, wine, tmp_path):
         [f"pixel_{i}_{j}" for i in range(1, 9) for j in range(1, 9)],
     ],
 )
-def test_features_that_are_pixels_are_shown_where_they_make_a_picture(command, columns, tmp_path):
+def test_features_named_as_pixels_are_shown_as_a_picture(command, columns, tmp_path):
     X, y = load_digits(n_class=2, return_X_y=True)
     table = pd.DataFrame(X, columns=columns)
     table["label"] = np.where(np.arange(len(y)) % 4 == 1, "zero", np.where(y == 0, "zero", "one"))
@@ -289,7 +281,7 @@ def test_features_that_are_pixels_are_shown_where_they_make_a_picture(command, c
     assert (shown > 0) == (columns[0] == "pixel_0_0")
 
 
-def test_class_names_are_text_in_the_report(command, wine, tmp_path):
+def test_class_names_are_escaped_in_the_report(command, wine, tmp_path):
     evil = "<script>alert(1)</script>"
     wine.replace("barolo", evil).to_csv("noisy.csv", index=False)
     assert command("fit", "noisy.csv", "--output", "run", *QUICK)[0] == 0
@@ -298,14 +290,16 @@ def test_class_names_are_text_in_the_report(command, wine, tmp_path):
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in report
 
 
-@pytest.mark.parametrize("name", ["demo", "fit", "predict", "corrupt", "report"])
+@pytest.mark.parametrize(
+    "name", ["demo", "fit", "predict", "report", "resume", "sweep", "corrupt", "reproduce"]
+)
 def test_help_shows_an_example(command, name):
     code, out, _ = command(name, "--help")
     assert code == 0
     assert f"Example: pudistill {name}" in " ".join(out.split())
 
 
-# Bad input ----------------------------------------------------------------------------------
+# Wrong input ----------------------------------------------------------------------------------
 
 
 def refuse(command, tmp_path, *args, says):
@@ -385,7 +379,7 @@ def test_bad_trusted_files_are_named(command, wine, tmp_path, rows, says):
         (["--seed", "-1"], "seed"),
         (["--learner", "sklearn.gaussian_process:GaussianProcessClassifier"], "cannot be stored"),
         (["--learner", "builtins:dict"], "'builtins:dict' cannot be used"),
-        (["--learner", "sklearn.svm:SVR"], "SVR is no scikit-learn classifier"),
+        (["--learner", "sklearn.svm:SVR"], "SVR is not a scikit-learn classifier"),
         (
             ["--learner", "sklearn.discriminant_analysis:QuadraticDiscriminantAnalysis"],
             "QuadraticDiscriminantAnalysis cannot be fitted",
@@ -442,7 +436,9 @@ def test_bad_pictures_can_be_left_out_and_are_listed(command, tmp_path):
     assert "0/broken.png" not in (tmp_path / "run" / "labels.csv").read_text()
 
 
-def test_columns_of_the_run_may_lack_or_stand_elsewhere_in_new_files(command, wine, tmp_path):
+def test_new_files_can_lack_the_label_column_or_have_another_order_of_columns(
+    command, wine, tmp_path
+):
     table = wine.drop(columns=["id", "true_label"])
     table = table.rename(columns={"label": "grade", "trusted": "checked"})
     table.to_csv("noisy.csv", sep=";")  # with row numbers in a nameless column
@@ -458,7 +454,7 @@ def test_columns_of_the_run_may_lack_or_stand_elsewhere_in_new_files(command, wi
     assert command("predict", "run", "shuffled.csv")[:2] == (0, with_labels)
 
 
-def test_names_are_no_markup(command, wine, tmp_path):
+def test_names_are_not_read_as_markup(command, wine, tmp_path):
     wine.to_csv("noisy.csv", index=False)
     code, out, _ = command("fit", "noisy.csv", "--output", "run[red] [", *FAST)
     assert code == 0
@@ -489,7 +485,7 @@ def test_runs_and_files_are_never_overwritten(command, wine, tmp_path):
     refuse(command, tmp_path, *args, says="already exists")
 
 
-def test_predict_refuses_what_does_not_fit_the_run(command, wine, tmp_path):
+def test_predict_refuses_samples_that_do_not_fit_the_run(command, wine, tmp_path):
     wine.to_csv("noisy.csv", index=False)
     assert command("fit", "noisy.csv", "--output", "run", *FAST)[0] == 0
     wine.drop(columns="alcohol").to_csv("narrow.csv", index=False)
@@ -503,7 +499,7 @@ def test_predict_refuses_what_does_not_fit_the_run(command, wine, tmp_path):
 
 
 @pytest.mark.usefixtures("brief_training")
-def test_experiments_are_named_in_one_command(command, tmp_path):
+def test_one_command_runs_several_experiments(command, tmp_path):
     code, out, err = command("reproduce", "table3", "table1", "--output", "all")
     assert code == 0
     assert "CleanNet" in out
@@ -536,7 +532,7 @@ def test_clothing1m_is_fitted_with_a_network_of_the_hub(command, clothing, tiny_
 
 @pytest.fixture
 def interrupted(command, monkeypatch):
-    """Run a command until its last file is to be written; then it is interrupted."""
+    """Run a command, and interrupt it before it writes its last file."""
 
     def run(*args):
         write = Run.write_json
@@ -553,7 +549,7 @@ def interrupted(command, monkeypatch):
     return run
 
 
-def test_any_run_is_resumed_by_its_folder(command, interrupted, wine, tmp_path):
+def test_a_run_of_any_command_is_resumed_by_its_folder(command, interrupted, wine, tmp_path):
     wine.to_csv("noisy.csv", index=False)
     sweep = ["--test-fraction", "0.3", "--levels", "0.3", "--methods", "given_labels,true_labels"]
     runs = {
@@ -589,7 +585,7 @@ def test_one_process_works_in_a_run_folder(command, wine, tmp_path):
     assert command("fit", "noisy.csv", "--output", "run", *FAST)[0] == 0
 
 
-def test_the_lock_of_a_dead_process_is_taken_over(command, wine, tmp_path):
+def test_the_lock_of_a_dead_process_is_released(command, wine, tmp_path):
     wine.to_csv("noisy.csv", index=False)
     (tmp_path / "run").mkdir()
     lock = str(tmp_path / "run" / ".lock")

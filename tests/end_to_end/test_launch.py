@@ -96,7 +96,7 @@ def test_a_process_that_dies_ends_all_and_one_goes_on(alone, tmp_path):
     assert process.wait(LONGEST) != 0
     assert not any(worker.is_running() for worker in workers)
     output = (tmp_path / "said.txt").read_text()
-    assert "Finished stages are kept in run: pudistill resume run goes on from there." in output
+    assert "Finished stages are kept in run: pudistill resume run continues from there." in output
 
     resumed = fit_run(Settings.read(Run.begun(tmp_path / "run")[1]), tmp_path / "run")
     assert "goes on" in [event["event"] for event in events(tmp_path / "run")]
@@ -148,7 +148,7 @@ def test_batch_normalisation_by_parts_costs_no_accuracy(real_data, tmp_path):
     benchmark = [sys.executable, "-m", "benchmarks.scale.processes"]
     data = ["--data", real_data("fashion-mnist").parent, "--pictures", "2000"]
     output = tmp_path / "processes.json"
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     subprocess.run([*benchmark, *data, "--output", output], check=True, cwd=root)
     rows = pd.DataFrame(json.loads(output.read_text())["rows"])
     accuracy = rows.groupby("processes")["accuracy"].mean()

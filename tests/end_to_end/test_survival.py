@@ -125,7 +125,7 @@ def test_a_damaged_file_is_put_aside(copied):
 def test_damaged_checksums_are_named_and_nothing_is_moved(undisturbed, copied, damage):
     damage(copied / SUMS)
     before = sorted(path.name for path in copied.rglob("*"))
-    with pytest.raises(InputError, match=f"{SUMS} is damaged: bring back a copy of it, or remove"):
+    with pytest.raises(InputError, match=f"{SUMS} is damaged: restore a copy of it, or remove"):
         resume(copied)
     assert sorted(path.name for path in copied.rglob("*")) == before
     (copied / SUMS).unlink()
@@ -209,7 +209,7 @@ def test_a_run_stopped_by_a_full_disk_goes_on_when_there_is_room(
         if codes[-1] == 2:
             n_failures += 1
             assert re.search(r"run/\S+: No space left on device. Make room on the disk", error)
-            assert "goes on from there" in error
+            assert "continues from there" in error
         assert not list(tmp_path.rglob("*.writing"))
     assert n_failures >= 5
     assert set(codes) == {0, 2}
@@ -281,7 +281,7 @@ def test_an_interrupted_run_stops_at_once_and_names_the_command_to_go_on(tmp_pat
     assert process.wait() == 130
     assert time.monotonic() - start < LONGEST
     assert (tmp_path / "stderr.txt").read_text().strip() == (
-        "Interrupted. Finished stages are kept in run: pudistill resume run goes on from there."
+        "Interrupted. Finished stages are kept in run: pudistill resume run continues from there."
     )
     log = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
     last = json.loads(log[-1])

@@ -1,3 +1,5 @@
+"""Run folders: models, cached stages, checkpoints, the log, and damage."""
+
 import json
 import warnings
 from pathlib import Path
@@ -113,37 +115,37 @@ class Squares(NamedTuple):
     squares: np.ndarray
 
 
-class Taught(NamedTuple):
+class TrainedLearners(NamedTuple):
     learners: list
     score: np.ndarray
 
 
-def test_units_hold_fitted_learners(tmp_path):
+def test_the_cache_holds_fitted_learners(tmp_path):
     X, y = load_iris(return_X_y=True)
     calls = []
 
-    def learn(seed: int) -> Taught:
+    def learn(seed: int) -> TrainedLearners:
         calls.append(seed)
         network = TorchClassifier(epochs=1, random_state=seed).fit(X, y)
-        return Taught([network, GaussianNB().fit(X, y)], np.array(0.5))
+        return TrainedLearners([network, GaussianNB().fit(X, y)], np.array(0.5))
 
     cached = StageCache(tmp_path / "units").cache(learn)
     first, again = cached(3), cached(3)
     assert calls == [3]
     assert again.score == 0.5
-    for one, other in zip(first.learners, again.learners, strict=True):
-        assert type(one) is type(other)
-        assert np.array_equal(one.predict_proba(X), other.predict_proba(X))
+    for learner, stored in zip(first.learners, again.learners, strict=True):
+        assert type(learner) is type(stored)
+        assert np.array_equal(learner.predict_proba(X), stored.predict_proba(X))
 
 
-def test_what_no_file_can_hold_is_computed_again(tmp_path):
+def test_a_result_that_cannot_be_stored_is_computed_again(tmp_path):
     calls = []
 
-    def learn() -> Taught:
+    def learn() -> TrainedLearners:
         calls.append(1)
         module = lambda _, n_classes: nn.Linear(4, n_classes)  # noqa: E731
         X, y = load_iris(return_X_y=True)
-        return Taught([TorchClassifier(module, epochs=1).fit(X, y)], np.array(0.5))
+        return TrainedLearners([TorchClassifier(module, epochs=1).fit(X, y)], np.array(0.5))
 
     cached = StageCache(tmp_path / "units").cache(learn)
     assert cached().score == cached().score == 0.5
@@ -151,7 +153,7 @@ def test_what_no_file_can_hold_is_computed_again(tmp_path):
     assert not (tmp_path / "units").exists()
 
 
-def test_units_are_computed_once_for_each_input(tmp_path):
+def test_a_stage_is_computed_once_for_each_input(tmp_path):
     calls = []
 
     def square(x: np.ndarray, workers: int) -> Squares:
@@ -193,10 +195,10 @@ def test_a_damaged_stage_is_named_and_computed_again(tmp_path, damage):
 
 
 @pytest.mark.parametrize("place", range(16))
-def test_no_bit_of_a_stage_can_turn_unnoticed(tmp_path, place):
-    def learn() -> Taught:
+def test_every_flipped_bit_of_a_stored_stage_is_noticed(tmp_path, place):
+    def learn() -> TrainedLearners:
         X, y = load_iris(return_X_y=True)
-        return Taught([GaussianNB().fit(X, y)], np.array(0.5))
+        return TrainedLearners([GaussianNB().fit(X, y)], np.array(0.5))
 
     cached = StageCache(tmp_path / "units").cache(learn)
     cached()
@@ -208,7 +210,7 @@ def test_no_bit_of_a_stage_can_turn_unnoticed(tmp_path, place):
         cached()
 
 
-def test_what_reads_no_given_label_is_picked_up(tmp_path):
+def test_stages_that_read_no_given_label_are_not_computed_again(tmp_path):
     X, y = load_wine(return_X_y=True)
     trusted = np.arange(len(y)) % 10 == 0
     units = StageCache(tmp_path / "units")
@@ -226,7 +228,7 @@ def test_what_reads_no_given_label_is_picked_up(tmp_path):
 
 
 @pytest.mark.parametrize("learner", [None, TorchClassifier(epochs=2)])
-def test_the_filter_goes_on_after_the_last_iteration(tmp_path, monkeypatch, learner):
+def test_the_filter_continues_after_the_last_iteration(tmp_path, monkeypatch, learner):
     X, y = load_wine(return_X_y=True)
     X = (X - X.mean(axis=0)) / X.std(axis=0)
     trusted = np.arange(len(y)) % 6 == 0
@@ -269,7 +271,7 @@ def dropout_network(in_shape, n_classes):
     ],
     ids=["small_cnn", "mlp", "dropout"],
 )
-def test_a_training_goes_on_after_the_last_epoch(tmp_path, monkeypatch, learner):
+def test_a_training_continues_after_the_last_epoch(tmp_path, monkeypatch, learner):
     digits = load_digits()
     X = digits.data if learner.module == "mlp" else digits.images.astype(np.float32)
     targets = np.eye(10)[digits.target]
@@ -297,12 +299,12 @@ def test_a_training_goes_on_after_the_last_epoch(tmp_path, monkeypatch, learner)
     assert again.loss_curve_ == expected.loss_curve_
     np.testing.assert_array_equal(again.predict_proba(X), expected.predict_proba(X))
     left = [path.name for path in units.folder.iterdir()]
-    # Whose factory is the user's, which no file may name, is not kept.
+    # A network of the user's own factory is not stored: no file may name the factory.
     assert len(left) == (learner.module is not dropout_network)
     assert not any(name.endswith(".part.npz") for name in left)
     with caching_to(units):
         loaded = train(task)
-    if learner.module is not dropout_network:  # whose factory no file may name
+    if learner.module is not dropout_network:
         np.testing.assert_array_equal(loaded.predict_proba(X), expected.predict_proba(X))
 
 
@@ -334,7 +336,7 @@ def test_nothing_is_overwritten(run, tmp_path):
         Run.create(tmp_path / "mine" / "notes.txt", {})
 
 
-def test_folders_that_are_no_finished_run_are_refused(run, tmp_path):
+def test_folders_without_a_finished_run_are_refused(run, tmp_path):
     with pytest.raises(InputError, match="holds no run"):
         load(tmp_path)
     with pytest.raises(InputError, match="did not finish"):
@@ -347,12 +349,12 @@ def test_folders_that_are_no_finished_run_are_refused(run, tmp_path):
         load(run.path)
 
 
-STORED = Path(__file__).parent / "stored"
+STORED = Path(__file__).parents[1] / "stored"
 
 
 @pytest.mark.parametrize("folder", sorted(STORED.glob("*/*")), ids=lambda path: path.name)
 def test_runs_of_earlier_versions_are_still_read(folder):
-    """`pudistill fit iris` of each version that changed what is written; see CONTRIBUTING.md."""
+    """Each version that changed the run folder has stored runs; see CONTRIBUTING.md."""
     expected = pd.read_csv(folder / "predictions.csv")
     predictions = predict_run(Run.open_fit(folder), "iris")
     assert predictions["label"].equals(expected["label"])
@@ -363,7 +365,7 @@ def test_runs_of_earlier_versions_are_still_read(folder):
 
 
 @pytest.mark.filterwarnings("always::UserWarning")
-def test_what_happens_in_a_run_is_logged(tmp_path):
+def test_events_and_warnings_of_a_run_are_logged(tmp_path):
     with Run.begin(tmp_path / "run", {"seed": 0}) as run:
         warnings.warn("a member was left out", RecoveredWarning, stacklevel=1)
         warnings.warn("nothing of ours", UserWarning, stacklevel=1)
@@ -371,22 +373,22 @@ def test_what_happens_in_a_run_is_logged(tmp_path):
             pass
     lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
-    assert [one["event"] for one in records][:3] == [
+    assert [record["event"] for record in records][:3] == [
         *("begins", "a member was left out", "nothing of ours"),
     ]
     assert records[3]["stage"] == "teachers"
-    assert records[-1] == {"level": "INFO", "logger": "pudistill.runs", "event": "ends"} | {
+    assert records[-1] == {"level": "INFO", "logger": "pudistill.runs.folder", "event": "ends"} | {
         "time": records[-1]["time"]
     }
     assert run.warnings() == ["a member was left out"]
     with Run.begin(tmp_path / "run", {"seed": 0}) as again:
-        warnings.warn("a member was left out", RecoveredWarning, stacklevel=1)  # told again
+        warnings.warn("a member was left out", RecoveredWarning, stacklevel=1)  # repeated
     assert again.warnings() == ["a member was left out"]
 
 
 @pytest.mark.filterwarnings("always::UserWarning")
 def test_a_log_does_not_grow_without_end(tmp_path, monkeypatch):
-    monkeypatch.setattr("pudistill.runs.log.LARGEST", 2000)
+    monkeypatch.setattr("pudistill.runs.log.MAX_BYTES", 2000)
     with Run.begin(tmp_path / "run", {}) as run:
         for n in range(200):
             warnings.warn(f"member {n} was left out", RecoveredWarning, stacklevel=1)
@@ -408,7 +410,7 @@ def test_tables_are_the_same_written_in_parts(n_rows, tmp_path, monkeypatch):
     table = pd.DataFrame(
         {
             "id": ["=cmd()", "b", "-1", "d", "e"],
-            "given": [None, None, None, "x", "y"],  # nothing at all in the first part
+            "given": [None, None, None, "x", "y"],  # the first part has no label
             "trusted": [True, False, False, True, False],
             "votes": pd.array([1, None, 3, None, 5], dtype="Int16"),
             "confidence": [1, 0.5, 0.1, 0.25, 1e-9],

@@ -1,8 +1,9 @@
-"""The commands: each parses its options, calls the code that does the work and prints results."""
+"""The commands: each one parses its options, calls the code that does the work, and prints."""
 
 import io
 import os
 import shlex
+import shutil
 import signal
 import sys
 import warnings
@@ -27,6 +28,7 @@ from pudistill.cli.console import (
 )
 from pudistill.cli.options import SettingsCommand, takes_settings
 from pudistill.exceptions import InputError, torch_extra
+from pudistill.experiments.sweep_defaults import SWEEP_LEVELS, SWEEP_METHODS, SWEEP_NOISES
 
 if TYPE_CHECKING:
     from pudistill.runs.settings import Settings
@@ -38,8 +40,8 @@ FinishedRun = Annotated[Path, typer.Argument(metavar="RUN", help="A finished run
 Cluster = Annotated[
     str | None,
     typer.Option(
-        help="Run on a Ray cluster: ray://HOST:PORT, HOST:PORT, auto for one that is already "
-        "running, or local-ray for a new one on this machine.",
+        help="Ray cluster to run on: ray://HOST:PORT, HOST:PORT, auto (a cluster that is already "
+        "running) or local-ray (a new cluster on this machine).",
         metavar="ADDRESS",
         rich_help_panel="Running",
     ),
@@ -50,17 +52,17 @@ Gpus = Annotated[
         "--gpus-per-member",
         min=0,
         metavar="NUMBER",
-        help="On a cluster: GPUs, or the fraction of one, for each member of the filter.",
+        help="GPUs for each member of the filter on a cluster; a fraction shares a GPU.",
         rich_help_panel="Running",
     ),
 ]
 
 
 def main() -> None:
-    """Run the command line; an error that is meant for the user ends it with code 2."""
+    """Run the command line; after an error that the user can correct, exit with code 2."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8")  # whatever the locale: labels are any text
+            stream.reconfigure(encoding="utf-8")  # in any locale: a label can be any text
     warnings.showwarning = show_warning
     try:
         if _is_launched():
@@ -68,7 +70,8 @@ def main() -> None:
                 from pudistill.learners.networks import launch
             launch.run(app)
         else:
-            app()
+            # The script for shell completion needs the installed name.
+            app(prog_name="pudistill" if shutil.which("pudistill") else None)
     except InputError as error:
         complain("Error:", "bold red", str(error))
         sys.exit(2)
@@ -78,7 +81,7 @@ def main() -> None:
 
 
 def _is_launched() -> bool:
-    """Return whether torchrun, or another launcher, started this process, perhaps with others."""
+    """Return whether torchrun or a similar launcher started this process."""
     return "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
@@ -92,10 +95,16 @@ def _show_version(wanted: bool) -> None:
 def options(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+        typer.Option(
+            "--version",
+            metavar="",
+            callback=_show_version,
+            is_eager=True,
+            help="Show the version.",
+        ),
     ] = False,
 ) -> None:
-    """Learn from noisy labels with a few trusted ones; get a classifier and corrected labels."""
+    """Train a classifier on noisy labels and a few trusted labels, and correct the noisy labels."""
 
 
 @app.command(cls=SettingsCommand, epilog="Example: pudistill demo --noise symmetric --level 0.9")
@@ -103,15 +112,20 @@ def options(
 def demo(
     ctx: typer.Context,
     output: Annotated[
-        Path | None, typer.Option(help="Run folder.", show_default="pudistill-demo")
+        Path | None,
+        typer.Option(help="Folder to write the run to.", show_default="pudistill-demo"),
     ] = None,
     sweep: Annotated[
         bool,
-        typer.Option("--sweep", help="Symmetric and asymmetric noise of 30 to 90 %, as a curve."),
+        typer.Option(
+            "--sweep",
+            metavar="",
+            help="Draw accuracy against noise level: symmetric and asymmetric noise, 30 to 90 %.",
+        ),
     ] = False,
     **values: Any,
 ) -> None:
-    """Corrupt scikit-learn's digits and see what can be saved."""
+    """Try pudistill on scikit-learn's digits with artificial label noise."""
     from pudistill.runs.settings import DEMO, Settings
 
     folder = _first_free("pudistill-demo") if output is None else output
@@ -130,42 +144,7 @@ def demo(
 
 @app.command(
     cls=SettingsCommand,
-    epilog="Example: pudistill sweep digits --learner svm --test-fraction 0.25 --output c",
-)
-@takes_settings(
-    *("data", "trusted_fraction", "test_data", "test_fraction", "features", "test_features"),
-    *("features_cache", "image_column", "text_column", "label_column", "image_size", "learner"),
-    "seed",
-    trusted_fraction=0.1,
-)
-def sweep(
-    output: Output,
-    noises: Annotated[
-        str, typer.Option(help="Kinds of noise: symmetric, asymmetric, pair, instance.")
-    ] = "symmetric,asymmetric",
-    levels: Annotated[
-        str, typer.Option(help="Noise levels of the whole data set.")
-    ] = "0.3,0.4,0.5,0.6,0.7,0.8,0.9",
-    methods: Annotated[
-        str | None,
-        typer.Option(
-            help="Methods to compare: these, or any --method of `pudistill fit` except default.",
-            show_default="given_labels,trusted_only,gold_loss_correction,paper,pudistill,"
-            "true_labels",
-        ),
-    ] = None,
-    **values: Any,
-) -> None:
-    """Draw accuracy against noise level, by method, for data whose labels are right."""
-    values |= {"noises": _names(noises), "levels": levels.split(",")}
-    if methods is not None:
-        values["methods"] = _names(methods)
-    _sweep_and_print(values, output)
-
-
-@app.command(
-    cls=SettingsCommand,
-    epilog="Example: pudistill fit photos/ --trusted checked.csv --output run --image-size 64",
+    epilog="Example: pudistill fit photos/ --trusted checked.csv --output run",
 )
 @takes_settings(data=None)
 def fit(
@@ -173,20 +152,22 @@ def fit(
     output: Output,
     config: Annotated[
         Path | None,
-        typer.Option(help="config.toml of a run to repeat; other options override it."),
+        typer.Option(
+            help="config.toml of an earlier run, to repeat it. Other options override its settings."
+        ),
     ] = None,
     cluster: Cluster = None,
     gpus: Gpus = 0.0,
     **values: Any,
 ) -> None:
-    """Fit on noisy data with a few trusted labels."""
+    """Fit a classifier on noisy labels and a few trusted labels, and correct the noisy labels."""
     from pudistill.runs.settings import Settings
 
     if config is not None:
         given = {name: value for name, value in values.items() if _was_given(ctx, name)}
         values = _read_toml(config) | given
     if values.get("data") is None:
-        raise InputError("No data: name them, as in `pudistill fit DATA --output RUN`.")
+        raise InputError("DATA is missing: name it, as in `pudistill fit DATA --output RUN`.")
     _fit_and_print(Settings.read(values), output, cluster, gpus)
 
 
@@ -199,13 +180,13 @@ def predict(
     run: FinishedRun,
     output: Annotated[
         Path | None,
-        typer.Option(help="CSV file to write, which must not exist yet.", show_default="print"),
+        typer.Option(help="CSV file to write; it must not exist yet.", show_default="stdout"),
     ] = None,
     features: Annotated[
         str | None,
         typer.Option(
             metavar="FILE.npy",
-            help="Your own features of the samples, if the run was fitted on such.",
+            help="Your own features of these samples, if the run was fitted on your own features.",
         ),
     ] = None,
     **values: Any,
@@ -218,7 +199,7 @@ def predict(
     if output is not None and output.exists():
         raise InputError(f"{output} already exists: choose another --output.")
     if output is not None and not output.parent.is_dir():
-        raise InputError(f"{output.parent} is no folder: make it, or choose another --output.")
+        raise InputError(f"{output.parent} is not a folder: make it, or choose another --output.")
     predictions = predict_run(
         Run.open_fit(run), values["data"], features=features, skip_bad=values["skip_bad"]
     )
@@ -227,6 +208,88 @@ def predict(
     else:
         write_atomic(output, to_csv(predictions).encode())
         messages.print(f"{len(predictions):,} predictions written to {output}.", soft_wrap=True)
+
+
+@app.command(epilog="Example: pudistill report run")
+def report(run: FinishedRun) -> None:
+    """Write a run's HTML report again."""
+    from pudistill.experiments.curve import is_curve, write_curve_report
+    from pudistill.runs.folder import Run
+    from pudistill.runs.summary import write_report
+
+    finished = Run.open(run)
+    if (finished.path / "cells.parquet").exists():
+        raise InputError(
+            f"{run} holds an experiment of the paper, whose results are {run / 'table.md'} and "
+            "cells.csv: there is no report to write."
+        )
+    path = write_curve_report(finished) if is_curve(finished) else write_report(finished)
+    messages.print(f"Report: {path}", soft_wrap=True)
+
+
+@app.command(epilog="Example: pudistill resume run")
+def resume(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of an unfinished run.")],
+    cluster: Cluster = None,
+    gpus: Gpus = 0.0,
+) -> None:
+    """Continue an interrupted run of any command."""
+    from pudistill.runs.folder import Run
+    from pudistill.runs.settings import Settings
+
+    command, config = Run.begun(run)
+    if cluster is not None and command != "fit":
+        raise InputError(f"{run} is not a run of `pudistill fit`: resume it without --cluster.")
+    if command == "sweep":
+        _sweep_and_print(config, run)
+    elif command == "reproduce":
+        options = {
+            "scale": config["scale"],
+            "data": Path(config["data"]) if config["data"] else None,
+            "levels": config.get("levels"),
+            "compared": config.get("methods"),
+            "n_seeds": config["seeds"],
+            "skip_bad": config["skip_bad"],
+        }
+        _reproduce_and_print(config["experiment"], run.parent, options)
+    else:
+        _fit_and_print(Settings.read(config), run, cluster, gpus)
+
+
+@app.command(
+    cls=SettingsCommand,
+    epilog="Example: pudistill sweep digits --test-fraction 0.25 --output curve",
+)
+@takes_settings(
+    *("data", "trusted_fraction", "test_data", "test_fraction", "features", "test_features"),
+    *("features_cache", "image_column", "text_column", "label_column", "image_size", "learner"),
+    "seed",
+    trusted_fraction=0.1,
+)
+def sweep(
+    output: Output,
+    noises: Annotated[
+        str,
+        typer.Option(metavar="LIST", help="Kinds of noise: symmetric, asymmetric, pair, instance."),
+    ] = ",".join(SWEEP_NOISES),
+    levels: Annotated[
+        str,
+        typer.Option(metavar="LIST", help="Noise levels: shares of all samples, from 0 to 1."),
+    ] = ",".join(map(str, SWEEP_LEVELS)),
+    methods: Annotated[
+        str,
+        typer.Option(
+            metavar="LIST",
+            help=f"Methods to compare: some of {', '.join(SWEEP_METHODS)} (the default: all of "
+            "these), and the other methods that `pudistill fit --method` takes.",
+            show_default=False,
+        ),
+    ] = ",".join(SWEEP_METHODS),
+    **values: Any,
+) -> None:
+    """Add noise to correct labels, and draw each method's accuracy against the noise level."""
+    lists = {"noises": _names(noises), "levels": levels.split(","), "methods": _names(methods)}
+    _sweep_and_print(values | lists, output)
 
 
 @app.command(
@@ -243,9 +306,9 @@ def corrupt(
     output: Annotated[Path, typer.Option(help="File to write: .parquet, .csv or .npz.")],
     **values: Any,
 ) -> None:
-    """Put label noise into data whose labels are right, to experiment with.
+    """Add label noise to correctly labelled data, for experiments.
 
-    Beside the noisy `label`, the copy has the columns `trusted`, `verified_label` and `true_label`.
+    Beside the noisy `label`, the file has the columns `trusted`, `verified_label` and `true_label`.
     """
     from pudistill.data.loading import load_dataset
     from pudistill.data.writing import write_table
@@ -272,39 +335,42 @@ def reproduce(
     experiments: Annotated[
         list[str],
         typer.Argument(
-            metavar="EXPERIMENT...",
-            help="Some of table1 to table6 and fig1 to fig3 of the paper, or all.",
+            metavar="EXPERIMENT",
+            help="One or more of table1 to table6 and fig1 to fig3 of the paper, or all.",
         ),
     ],
     scale: Annotated[
         str,
         typer.Option(
-            help="smoke (digits), cpu (CIFAR-10 features), cpu-pictures (Fashion-MNIST) or full "
-            "(CIFAR-10, a GPU)."
+            help="Size: smoke (digits), cpu (CIFAR-10 features), cpu-pictures (Fashion-MNIST) or "
+            "full (CIFAR-10; needs a GPU)."
         ),
     ] = "smoke",
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Folder that holds cifar10-features/, fashion-mnist/, cifar10/, clothing1m/; "
-            "smoke needs none."
+            help="Folder that holds cifar10-features/, fashion-mnist/, cifar10/ and clothing1m/; "
+            "--scale smoke needs none."
         ),
     ] = None,
     levels: Annotated[
-        str | None, typer.Option(help="Noise levels.", show_default="the scale's")
+        str | None,
+        typer.Option(metavar="LIST", help="Noise levels.", show_default="those of the scale"),
     ] = None,
     methods: Annotated[
-        str | None, typer.Option(help="Methods to compare.", show_default="all")
+        str | None,
+        typer.Option(metavar="LIST", help="Methods to compare.", show_default="all"),
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(min=1, help="Number of seeds.", show_default="the scale's")
+        int | None,
+        typer.Option(min=1, help="Number of seeds.", show_default="that of the scale"),
     ] = None,
     output: Annotated[
-        Path, typer.Option(help="Folder of all experiments, which share what they compute.")
+        Path, typer.Option(help="Folder of all experiments; they share intermediate results.")
     ] = Path("reproduction"),
     **values: Any,
 ) -> None:
-    """Repeat tables and figures of the paper, with our numbers beside the paper's."""
+    """Repeat the paper's tables and figures; show our numbers beside the paper's."""
     from pudistill.experiments.reproduce import EXPERIMENTS, check_names
 
     wanted = list(EXPERIMENTS) if experiments == ["all"] else experiments
@@ -319,52 +385,6 @@ def reproduce(
     }
     for experiment in wanted:
         _reproduce_and_print(experiment, output, options)
-
-
-@app.command(epilog="Example: pudistill resume run")
-def resume(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of an unfinished run.")],
-    cluster: Cluster = None,
-    gpus: Gpus = 0.0,
-) -> None:
-    """Continue an interrupted run of any command."""
-    from pudistill.runs.folder import Run
-    from pudistill.runs.settings import Settings
-
-    command, config = Run.begun(run)
-    if cluster is not None and command != "fit":
-        raise InputError(f"{run} is no run of `pudistill fit`: resume it without --cluster.")
-    if command == "sweep":
-        _sweep_and_print(config, run)
-    elif command == "reproduce":
-        options = {
-            "scale": config["scale"],
-            "data": Path(config["data"]) if config["data"] else None,
-            "levels": config.get("levels"),
-            "compared": config.get("methods"),
-            "n_seeds": config["seeds"],
-            "skip_bad": config["skip_bad"],
-        }
-        _reproduce_and_print(config["experiment"], run.parent, options)
-    else:
-        _fit_and_print(Settings.read(config), run, cluster, gpus)
-
-
-@app.command(epilog="Example: pudistill report run")
-def report(run: FinishedRun) -> None:
-    """Write the HTML report of a run again."""
-    from pudistill.experiments.curve import is_curve, write_curve_report
-    from pudistill.runs.folder import Run
-    from pudistill.runs.summary import write_report
-
-    finished = Run.open(run)
-    if (finished.path / "cells.parquet").exists():
-        raise InputError(
-            f"{run} holds an experiment of the paper, whose results are {run / 'table.md'} and "
-            "cells.csv: there is no report to write."
-        )
-    path = write_curve_report(finished) if is_curve(finished) else write_report(finished)
-    messages.print(f"Report: {path}", soft_wrap=True)
 
 
 def _was_given(ctx: typer.Context, name: str) -> bool:
@@ -382,7 +402,7 @@ def _numbers(text: str | None) -> list[float] | None:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
-        raise InputError(f"{text!r} is no list of numbers: write them as in 0.3,0.5.") from None
+        raise InputError(f"{text!r} is not a list of numbers: write it as in 0.3,0.5.") from None
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -391,7 +411,9 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text())
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read ({error}): name a run's config.toml.") from error
+        raise InputError(
+            f"{path} cannot be read ({error}): name the config.toml of a run."
+        ) from error
 
 
 def _first_free(name: str) -> Path:
@@ -434,12 +456,12 @@ def _sweep_and_print(values: dict[str, Any], folder: Path) -> None:
 
 @contextmanager
 def _interruptible(folder: Path) -> Iterator[None]:
-    """Tell the user how to continue if the run is interrupted or the disk fails."""
+    """Print how to continue if the run is interrupted or a file cannot be written."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)  # with which batch systems stop a job
+    before = signal.signal(signal.SIGTERM, interrupt)  # batch systems stop a job with SIGTERM
     try:
         yield
     except KeyboardInterrupt:
@@ -457,4 +479,4 @@ def _how_to_continue(folder: Path) -> str:
     place = shlex.quote(str(folder))
     is_run = (folder / "run.json").exists()
     again = f"pudistill resume {place}" if is_run else f"the same command with --output {place}"
-    return f"Finished stages are kept in {folder}: {again} goes on from there."
+    return f"Finished stages are kept in {folder}: {again} continues from there."

@@ -16,6 +16,7 @@ from pudistill.exceptions import readable
 
 if TYPE_CHECKING:
     from pudistill.runs.folder import Run
+    from pudistill.utils.progress import Advance
 
 # Progress goes to stderr, so that stdout can be piped. Paths and class names are no markup.
 messages = Console(stderr=True, highlight=False, markup=False)
@@ -23,7 +24,7 @@ results = Console(highlight=False, markup=False)
 
 
 def describe(error: OSError) -> str:
-    """Return a sentence about an error of the operating system."""
+    """Return a sentence that describes an error of the operating system."""
     where = f"{error.filename}: " if error.filename else ""
     problem = f"{where}{error.strerror or error}."
     return f"{problem} Make room on the disk." if error.errno == errno.ENOSPC else problem
@@ -35,7 +36,7 @@ def complain(kind: str, style: str, message: str) -> None:
 
 
 def show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    """Show a warning without the line of code that it comes from."""
+    """Print a warning without the line of code that issued it."""
     complain("Warning:", "bold yellow", str(message))
 
 
@@ -52,7 +53,7 @@ def progress_bars() -> Iterator[None]:
 
 
 class _Bars:
-    """Rich progress bars, one per stage."""
+    """One rich progress bar for each stage."""
 
     def __init__(self) -> None:
         from rich import progress
@@ -65,7 +66,7 @@ class _Bars:
             progress.TimeElapsedColumn(),
             progress.TextColumn("left"),
             progress.TimeRemainingColumn(),
-            # Takes the width that is left: the estimate matters more than the detail.
+            # The detail gets the remaining width only: the time estimate matters more.
             progress.TextColumn(
                 "{task.fields[detail]}",
                 style="dim",
@@ -82,8 +83,8 @@ class _Bars:
         self._bars.stop()
 
     @contextmanager
-    def task(self, name: str, total: int) -> Iterator[Any]:
-        """Show one bar."""
+    def task(self, name: str, total: int) -> "Iterator[Advance]":
+        """Show a bar; the result advances it."""
         bar = self._bars.add_task(name, total=total, detail="")
 
         def advance(steps: int = 1, detail: str = "", *, to: int | None = None) -> None:
@@ -97,7 +98,7 @@ class _Bars:
 
 
 def print_accuracy(run: "Run") -> None:
-    """Print how many labels were wrong, how many were changed, and the accuracies."""
+    """Print the number of changed labels, the estimated noise, and the accuracies."""
     metrics = run.read_json("metrics.json")
     results.print(
         f"\n{metrics['n_samples']:,} samples, {metrics['n_trusted']:,} of them trusted; "
@@ -107,16 +108,16 @@ def print_accuracy(run: "Run") -> None:
     if noise := metrics.get("noise"):
         low, high = noise["rate_interval"]
         results.print(
-            f"About {noise['rate']:.0%} of the given labels are wrong (95 % interval: {low:.0%} to "
+            f"About {noise['rate']:.0%} of the given labels are wrong (95% interval: {low:.0%} to "
             f"{high:.0%}).",
             soft_wrap=True,
         )
-        for warning in noise["warnings"][:3]:  # the report has all
+        for warning in noise["warnings"][:3]:  # the report shows all of them
             complain("Warning:", "bold yellow", warning)
     if expected := metrics.get("expected_accuracy"):
         low, high = expected["interval"]
         results.print(
-            f"Expected accuracy on new samples: {expected['value']:.1%} (95 % interval: {low:.1%} "
+            f"Expected accuracy on new samples: {expected['value']:.1%} (95% interval: {low:.1%} "
             f"to {high:.1%}), from {expected['n']:,} trusted samples held out in turn.\n"
             f"{metrics['comparison']['why']}",
             soft_wrap=True,
@@ -124,8 +125,8 @@ def print_accuracy(run: "Run") -> None:
     if right := metrics.get("label_accuracy"):
         untrusted = metrics["n_samples"] - metrics["n_trusted"]
         results.print(
-            f"Of the {untrusted:,} other labels {right['given']:.1%} were right as given, "
-            f"{right['corrected']:.1%} are right as corrected.",
+            f"Of the other {untrusted:,} labels, {right['given']:.1%} were right before the "
+            f"correction and {right['corrected']:.1%} are right after it.",
             soft_wrap=True,
         )
     if "test_accuracy" in metrics:
@@ -172,7 +173,7 @@ def print_curve(run: "Run") -> None:
 
 
 def _program() -> str:
-    """Return the command that starts this program."""
+    """Return the words that start this program in a shell."""
     if shutil.which("pudistill"):
         return "pudistill"
     is_module = Path(sys.argv[0]).name == "__main__.py"

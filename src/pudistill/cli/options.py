@@ -1,7 +1,7 @@
-"""Options of the command line that come out of the settings' declarations.
+"""Options of the command line, made from the declarations of the settings.
 
-The settings are imported when a command is run, completed or shown in detail, not earlier: the list
-of commands does not need them.
+The settings are imported only when a command is run, its options are completed, or its help is
+shown: the list of commands does not need them.
 """
 
 import functools
@@ -17,19 +17,19 @@ Function = TypeVar("Function", bound=Callable[..., None])
 
 
 def takes_settings(*names: str, **defaults: Any) -> Callable[[Function], Function]:
-    """Give a command the options of settings, which it receives as keyword arguments.
+    """Give a command an option for each setting; it receives the values as keyword arguments.
 
     Parameters
     ----------
     *names : str
-        Fields of `Settings`; by default all except those that put noise into data.
+        Fields of `Settings`; by default all fields except those of the panel `NOISE`.
     **defaults : Any
-        Defaults that are not those of the settings.
+        Defaults that replace those of the settings.
 
     Returns
     -------
     decorator : callable
-        For a function whose last parameter is ``**values``; its command is a `SettingsCommand`.
+        Decorator of a function that takes ``**values`` and whose command is a `SettingsCommand`.
     """
 
     def decorate(function: Function) -> Function:
@@ -44,10 +44,10 @@ def takes_settings(*names: str, **defaults: Any) -> Callable[[Function], Functio
 
 
 class SettingsCommand(TyperCommand):
-    """The command of a function that `takes_settings`."""
+    """A command whose function is decorated with `takes_settings`."""
 
     def get_params(self, ctx: Any) -> Any:
-        """Return arguments and options, those of the settings included."""
+        """Return all arguments and options, with those of the settings."""
         return self._complete.get_params(ctx)
 
     def invoke(self, ctx: Any) -> Any:
@@ -83,7 +83,7 @@ def _settings_parameters(names: tuple[str, ...], defaults: dict[str, Any]) -> li
 
 
 def _parameter(name: str, defaults: dict[str, Any]) -> inspect.Parameter:
-    """Describe one setting as a parameter of a function, as typer reads it."""
+    """Describe a setting as the parameter of a function, in the form that typer reads."""
     from pudistill.data.options import choices_of, settings_of
     from pudistill.runs.settings import Settings
 
@@ -100,7 +100,7 @@ def _parameter(name: str, defaults: dict[str, Any]) -> inspect.Parameter:
         info = typer.Option(
             *([setting.option] if setting.option else []),
             help=setting.help,
-            metavar=setting.metavar,
+            metavar="" if field.annotation is bool else setting.metavar,
             show_default=setting.default_text or True,
             rich_help_panel=setting.panel,
             autocompletion=_completion(choices) if choices else None,
@@ -113,7 +113,7 @@ def _parameter(name: str, defaults: dict[str, Any]) -> inspect.Parameter:
 
 
 def _option_type(annotation: Any) -> Any:
-    """Return the type that typer parses; pydantic parses whatever takes words and numbers."""
+    """Return the type that typer parses: text where pydantic has to choose among types."""
     from pudistill.data.options import alternatives
 
     kinds = [kind for kind in alternatives(annotation) if kind is not NoneType]
@@ -128,7 +128,7 @@ def _completion(choices: tuple[str, ...]) -> Callable[[str], list[str]]:
 
 
 def _in_order_of_panels(parameters: list[inspect.Parameter]) -> list[inspect.Parameter]:
-    """Sort parameters as the help shows their panels; those without a panel come first."""
+    """Sort parameters by panel, in the order of the help; those without a panel come first."""
     from pudistill.data.options import PANELS
 
     def position(parameter: inspect.Parameter) -> int:

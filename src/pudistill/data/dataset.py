@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 
 from pudistill.data.columns import listed, sort_names
@@ -96,7 +97,7 @@ class TrustedDataset:
         """Sorted names of all given and verified labels; whole numbers sort by value."""
         return sort_names({*self.y, *self.verified} - {None})
 
-    def take(self, indices: Any) -> "TrustedDataset":
+    def take(self, indices: ArrayLike) -> "TrustedDataset":
         """Return the samples at `indices` (positions or a boolean mask), in that order."""
         indices = np.asarray(indices)
         if indices.size == 0:
@@ -154,7 +155,7 @@ class TrustedDataset:
         return y, self.verified
 
     def holdout(
-        self, fraction: float, random_state: Any = None
+        self, fraction: float, random_state: int | np.random.RandomState | None = None
     ) -> "tuple[TrustedDataset, TrustedDataset]":
         """Split off a test set with reliable labels.
 

@@ -5,7 +5,7 @@ The candidate that is shipped is the model that `predict` uses.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from scipy.stats import beta
@@ -23,6 +23,14 @@ DESCRIPTIONS = {
     "trusted_only": "training on the trusted samples only",
     "given_labels": "training on the given labels",
 }
+
+
+class Candidate(TypedDict):
+    """Results of a candidate on the held-out samples."""
+
+    name: str
+    accuracy: float
+    log_loss: float
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,7 @@ class Comparison:
 
     shipped: str
     why: str
-    candidates: list[dict[str, Any]]
+    candidates: list[Candidate]
     expected_accuracy: ExpectedAccuracy | None
 
 
@@ -102,7 +110,7 @@ def compare(proba: dict[str, np.ndarray], labels: np.ndarray, *, seed: int) -> C
         )
     correct = {name: p.argmax(axis=1) == labels for name, p in proba.items()}
     rows = np.arange(len(labels))
-    candidates = [
+    candidates: list[Candidate] = [
         {
             "name": name,
             "accuracy": float(correct[name].mean()),

@@ -6,22 +6,13 @@ import numpy as np
 from pydantic import Field
 
 from pudistill.exceptions import InputError, as_input_error
+from pudistill.experiments.sweep_defaults import SWEEP_LEVELS, SWEEP_METHODS, SWEEP_NOISES
 from pudistill.experiments.systems import PREPARE
 from pudistill.methods.registry import METHODS
 from pudistill.runs.classifiers import build_classifier, build_pudistill
 from pudistill.runs.settings import Settings
 
 Noise = Literal["symmetric", "asymmetric", "pair", "instance"]
-DEFAULT_NOISES: tuple[Noise, ...] = ("symmetric", "asymmetric")
-DEFAULT_LEVELS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-DEFAULT_SYSTEMS = (
-    "given_labels",
-    "trusted_only",
-    "gold_loss_correction",
-    "paper",
-    "pudistill",
-    "true_labels",
-)
 
 
 class CurveSettings(Settings):
@@ -41,14 +32,14 @@ class CurveSettings(Settings):
     """
 
     noises: list[Noise] = Field(
-        list(DEFAULT_NOISES),
+        list(SWEEP_NOISES),
         min_length=1,
         description="some of symmetric, asymmetric, pair and instance",
     )
     levels: list[float] = Field(
-        list(DEFAULT_LEVELS), min_length=1, description="a list of noise levels from 0 to 1"
+        list(SWEEP_LEVELS), min_length=1, description="a list of noise levels from 0 to 1"
     )
-    methods: list[str] = Field(list(DEFAULT_SYSTEMS), min_length=1)
+    methods: list[str] = Field(list(SWEEP_METHODS), min_length=1)
 
     def to_config(self) -> dict[str, Any]:
         """Return the settings as ``config.toml`` stores them: they repeat the sweep anywhere."""

@@ -1,1 +1,1 @@
-"""Runs: the settings of a command, the run folder and what is written into it."""
+"""Runs: settings, what a command computes, the run folder and the report."""

@@ -1,4 +1,4 @@
-"""Classifiers by their names."""
+"""Classifiers and learners, built from settings."""
 
 import importlib
 from typing import Any
@@ -14,25 +14,25 @@ from pudistill.exceptions import InputError
 from pudistill.learners.capabilities import continues_training
 from pudistill.learners.defaults import default_learner
 from pudistill.learners.networks.names import PRETRAINED
-from pudistill.methods.base import NetworkMethod
+from pudistill.methods.base import Method, NetworkMethod
 from pudistill.methods.registry import METHODS, load_class
 from pudistill.runs.settings import NETWORKS, Settings
 
 
-def build_classifier(settings: Settings, X: np.ndarray) -> Any:
-    """Build the classifier that the settings describe: ours, or another method's.
+def build_classifier(settings: Settings, X: np.ndarray) -> PUDistillClassifier | Method:
+    """Build the classifier that the settings describe: `PUDistillClassifier` or another method.
 
     Parameters
     ----------
     settings : Settings
         Settings of a run.
     X : ndarray
-        Samples, or as few as show their shape.
+        Samples, or some of them: the classifier depends on their shape.
 
     Returns
     -------
     classifier : PUDistillClassifier or Method
-        Not yet fitted.
+        The unfitted classifier.
     """
     if settings.method not in METHODS:
         return build_pudistill(settings, X)
@@ -42,15 +42,15 @@ def build_classifier(settings: Settings, X: np.ndarray) -> Any:
     learner = make_learner(name, settings.recipe, X)
     if issubclass(method, NetworkMethod) and not continues_training(learner):
         raise InputError(
-            f"The method {settings.method} trains networks, and the learner {settings.learner} is "
-            f"none: choose one of {', '.join(NETWORKS)}, or auto."
+            f"The method {settings.method} needs a network, and the learner {settings.learner} is "
+            f"not one: choose one of {', '.join(NETWORKS)}, or auto."
         )
     parallel = {"n_jobs": settings.n_jobs} if "n_jobs" in method().get_params() else {}
     return method(learner, random_state=settings.seed, **parallel)
 
 
 def build_pudistill(settings: Settings, X: np.ndarray) -> PUDistillClassifier:
-    """Build our classifier; settings and parameters of the same name are the same."""
+    """Build a `PUDistillClassifier`; a setting is passed as the parameter of the same name."""
     same_name = set(PUDistillClassifier().get_params(deep=False)) & set(Settings.model_fields)
     params = {name: getattr(settings, name) for name in same_name}
     params["tol"] = None if settings.all_iterations else settings.tol
@@ -61,7 +61,7 @@ def build_pudistill(settings: Settings, X: np.ndarray) -> PUDistillClassifier:
 
 
 def learners_at_once(learner: Any) -> int | None:
-    """Choose joblib's `n_jobs`: one learner per core, but networks on a GPU one by one."""
+    """Return joblib's `n_jobs`: one learner per core, and one network at a time on a GPU."""
     if not continues_training(learner):
         return -1
     from pudistill.learners.networks.hardware import choose_hardware
@@ -70,23 +70,23 @@ def learners_at_once(learner: Any) -> int | None:
 
 
 def make_learner(name: str, recipe: str, X: np.ndarray) -> BaseEstimator:
-    """Build a learner from its name.
+    """Build a learner by name.
 
     Parameters
     ----------
     name : str
-        "auto", "logistic_regression", "svm", a network ("mlp", "small_cnn",
-        "airbench", "preact_resnet18", or "transformers:NAME" for one of the hub or a folder), or
+        "auto", "logistic_regression", "svm", a network ("mlp", "small_cnn", "airbench",
+        "preact_resnet18", or "transformers:NAME", a name on the Hugging Face hub or a folder), or
         ``package.module:Class`` for any scikit-learn-compatible classifier.
     recipe : str
-        How networks are trained.
+        Recipe of a network's training: "fast", "paper" or "clothing1m".
     X : ndarray
-        Samples, which decide what "auto" is.
+        Samples; their shape decides what "auto" stands for.
 
     Returns
     -------
     learner : classifier
-        The learner.
+        The unfitted learner.
     """
     is_network = name in NETWORKS or name.startswith(PRETRAINED)
     if is_network and name != "mlp" and X.ndim == 2:
@@ -113,7 +113,7 @@ def make_learner(name: str, recipe: str, X: np.ndarray) -> BaseEstimator:
             raise AttributeError("there is no learner of that name")
         learner = getattr(importlib.import_module(module_name), class_name)()
         if not is_classifier(learner):
-            raise TypeError(f"{class_name} is no scikit-learn classifier")
+            raise TypeError(f"{class_name} is not a scikit-learn classifier")
         return learner
     except (ImportError, AttributeError, TypeError) as error:
         known = ", ".join(["auto", "logistic_regression", "svm", *NETWORKS, f"{PRETRAINED}NAME"])

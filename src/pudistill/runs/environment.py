@@ -1,4 +1,4 @@
-"""Versions and machine of a run."""
+"""Software versions and the machine, for the record of a run."""
 
 import os
 import platform

@@ -1,7 +1,6 @@
-"""What the commands do: data in, a run folder out.
+"""`pudistill fit` without its command line: data in, a run folder out.
 
-The command line parses and prints; everything in between is here, so that Python code can do the
-same with `fit_run` and `Settings`.
+Python code can do the same with `fit_run` and `Settings`.
 """
 
 import time
@@ -32,19 +31,19 @@ from pudistill.runs.report.html import render
 from pudistill.runs.settings import Settings
 from pudistill.runs.summary import gallery, summarise
 
-ESTIMATED = ("noise_rate", "asymmetric", "blend")  # by other methods, from the data
+ESTIMATED = ("noise_rate", "asymmetric", "blend")  # estimates of other methods, for the metrics
 
 
 def fit_run(settings: Settings, output: Path) -> Run:
-    """Fit on noisy data and leave a run folder behind.
+    """Fit a classifier on noisy data and write a run folder.
 
     Parameters
     ----------
     settings : Settings
         Settings of the run.
     output : Path
-        The run folder, which must not exist yet; or that of the same run, if it was interrupted,
-        to continue it.
+        The run folder. It must not exist yet, unless it holds an interrupted run of the same
+        settings, which is then continued.
 
     Returns
     -------
@@ -54,11 +53,11 @@ def fit_run(settings: Settings, output: Path) -> Run:
     Raises
     ------
     InputError
-        If something in the data or the settings is wrong; then no folder is left.
+        If the data or the settings are wrong; no folder is left then.
     """
     config = settings.to_config()
     Run.check_free(output, config)
-    # 1. Find whatever is wrong with data and settings before there is a folder.
+    # 1. Check data and settings before there is a folder.
     dataset, test = load_data(settings)
     embedder = load_embedder(settings, dataset)
     labels = check_labels(*dataset.for_fit())
@@ -75,17 +74,17 @@ def fit_run(settings: Settings, output: Path) -> Run:
 
 
 def _mock_features(embedder: Any, dataset: TrustedDataset, codes: np.ndarray) -> np.ndarray:
-    """Draw random features in the shape of real ones, to try a learner before embedding samples."""
+    """Draw features of the right shape at random, to test a learner before the real computation."""
     rng = np.random.default_rng(0)
     shape = (len(codes), n_features(embedder, dataset.X))
     return rng.standard_normal(shape, np.float32) + codes[:, None]
 
 
-class Learned(NamedTuple):
-    """What a fitted classifier leaves for the run folder."""
+class FitResults(NamedTuple):
+    """Results of a fitted classifier for the run folder."""
 
-    table: pd.DataFrame  # of labels
-    history: pd.DataFrame  # of the filter; empty for methods without one
+    label_table: pd.DataFrame
+    history: pd.DataFrame  # of the filter; empty if the method has no filter
     metrics: dict[str, Any]
 
 
@@ -108,9 +107,9 @@ def _fit_into(
             test = None if test is None else with_model_features(test, embedder, cache)
         about["features"] = about_features(embedder, dataset)
     # 2. Fit.
-    fit = _fit_ours if isinstance(classifier, PUDistillClassifier) else _fit_other
+    fit = _fit_pudistill if isinstance(classifier, PUDistillClassifier) else _fit_other_method
     table, history, metrics_of_method = fit(run, classifier, dataset, labels, seconds)
-    if dataset.marked is not None:  # `given` is the label as it came, even if not learned from
+    if dataset.marked is not None:  # `fit` did not get these given labels, see `for_fit`
         table.loc[dataset.marked, "given"] = dataset.y[dataset.marked]
     table.insert(0, "id", dataset.ids)
 
@@ -126,7 +125,7 @@ def _fit_into(
     metrics["versions"] = versions()
     metrics["warnings"] = run.warnings()
 
-    # 4. Write; `finish` comes last, as it says that the run is complete.
+    # 4. Write; `finish` comes last, because it marks the run as complete.
     run.write_table("labels", table)
     run.write_table("history", history)
     run.write_arrays("gallery.npz", gallery(dataset, table))
@@ -135,13 +134,13 @@ def _fit_into(
     run.finish(metrics)
 
 
-def _fit_ours(
+def _fit_pudistill(
     run: Run,
     classifier: PUDistillClassifier,
     dataset: TrustedDataset,
     labels: Labels,
     seconds: dict[str, float],
-) -> Learned:
+) -> FitResults:
     y, trusted = dataset.for_fit()
     classifier.set_params(memory=run.units)
     with _timed(seconds, "filter_and_teachers"), as_input_error():
@@ -149,24 +148,24 @@ def _fit_ours(
     with _timed(seconds, "student"), as_input_error():
         classifier.fit_student(dataset.X, y, trusted)
     metrics = own_metrics(classifier, dataset, labels)
-    return Learned(classifier.label_table_, classifier.filter_.history_, metrics)
+    return FitResults(classifier.label_table_, classifier.filter_.history_, metrics)
 
 
-def _fit_other(
+def _fit_other_method(
     run: Run,
     classifier: Method,
     dataset: TrustedDataset,
     labels: Labels,
     seconds: dict[str, float],
-) -> Learned:
-    """Fit a method other than ours; its corrected labels are its predictions."""
+) -> FitResults:
+    """Fit another method; its predictions are the corrected labels."""
     y, trusted = dataset.for_fit()
     with _timed(seconds, "training"), as_input_error(), caching_to(run.units):
         classifier.fit(dataset.X, y, trusted)
-    found = {name: getattr(classifier, f"{name}_", None) for name in ESTIMATED}
-    metrics = {name: value for name, value in found.items() if value is not None}
+    estimates = {name: getattr(classifier, f"{name}_", None) for name in ESTIMATED}
+    metrics = {name: value for name, value in estimates.items() if value is not None}
     table = model_label_table(labels, classifier.predict_proba(dataset.X))
-    return Learned(table, pd.DataFrame(columns=["class_name", *HISTORY_COLUMNS]), metrics)
+    return FitResults(table, pd.DataFrame(columns=["class_name", *HISTORY_COLUMNS]), metrics)
 
 
 @contextmanager

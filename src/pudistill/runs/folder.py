@@ -1,9 +1,9 @@
-"""Run folders: everything that a command leaves behind, each file written whole or not at all.
+"""The run folder: all files that a command writes, each written whole or not at all.
 
 A run folder holds ``labels.csv`` and ``labels.parquet``, ``model/``, ``metrics.json``,
-``config.toml``, ``history.csv`` and ``report.html``. Beside these, ``units/`` keeps finished stages
-under keys computed from their inputs, so that no stage is computed twice, and ``log.jsonl`` is the
-log. ``SHA256SUMS``, in the format of ``sha256sum --check``, is written last: it marks the run as
+``config.toml``, ``history.csv``, ``report.html`` and ``log.jsonl``, the log. ``units/`` caches
+finished stages under keys computed from their inputs, so that no stage is computed twice.
+``SHA256SUMS``, in the format of ``sha256sum --check``, is written last: it marks the run as
 finished, and every file is checked against it when it is read again.
 """
 
@@ -43,20 +43,12 @@ from pudistill.utils.files import (
 
 if TYPE_CHECKING:
     from pudistill.classifier import NoisyLabelClassifier
+    from pudistill.learners.networks.architectures import NetworkFactory
 
-
-FORMAT = 4
-
-
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-
-
+FORMAT = 4  # of the files in a run folder; see CONTRIBUTING.md
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # of texts that a spreadsheet would run
 LOCK, SUMS = ".lock", "SHA256SUMS"
-
-
 ROWS_WRITTEN_AT_ONCE = 65_536
-
-
 log = logging.getLogger(__name__)
 
 
@@ -66,7 +58,7 @@ class Run:
     Parameters
     ----------
     path : Path
-        The folder, which exists; see `create` and `open`.
+        The folder, which must exist; `create`, `begin` and `open` check more.
 
     Examples
     --------
@@ -84,7 +76,7 @@ class Run:
 
     @classmethod
     def check_free(cls, path: Path, config: dict[str, Any]) -> None:
-        """Raise `InputError` if a path is taken, unless by the same run, which was interrupted."""
+        """Raise `InputError` if a path is taken, unless by an interrupted run of these settings."""
         if not path.exists() or cls.is_interrupted(path, config):
             return
         if (path / "run.json").exists():
@@ -96,16 +88,16 @@ class Run:
 
     @classmethod
     def create(cls, path: Path, config: dict[str, Any], command: str = "fit") -> "Run":
-        """Make a new run folder, or open that of the same run, if it was interrupted.
+        """Make a run folder, or open the one of an interrupted run of the same settings.
 
         Parameters
         ----------
         path : Path
             The folder.
         config : dict
-            The contents of ``config.toml``.
+            The settings, as stored in ``config.toml``.
         command : {"fit", "sweep", "reproduce"}, default="fit"
-            The command that makes the run.
+            The command that computes the run.
 
         Returns
         -------
@@ -132,9 +124,9 @@ class Run:
     @classmethod
     @contextmanager
     def begin(cls, path: Path, config: dict[str, Any], command: str = "fit") -> Iterator["Run"]:
-        """Create or continue a run, as the only process that works in its folder.
+        """Create or continue a run, and keep other processes out of its folder.
 
-        If the data or settings turn out to be wrong, a new run leaves no trace.
+        If an `InputError` is raised before a stage has finished, a new folder is removed again.
         """
         cls.check_free(path, config)
         is_new = not (path / "run.json").exists()
@@ -154,7 +146,7 @@ class Run:
                         raise
                     log.info("ends")
             except InputError:
-                if is_new and not run.units.folder.exists():  # what was finished is kept
+                if is_new and not run.units.folder.exists():  # finished stages are kept
                     run.discard()
                 raise
 
@@ -181,23 +173,23 @@ class Run:
         except InputError as error:
             if (path / SUMS).is_file():
                 raise
-            # Keys of finished stages come from their inputs: those of other settings do no harm.
+            # Stages of other settings do no harm: their keys come from their inputs.
             warn_user(f"{error} It is written anew.", DamagedWarning)
             return True
 
     @classmethod
     def begun(cls, path: Path) -> tuple[str, dict[str, Any]]:
-        """Return the command and the settings of an interrupted or damaged run."""
+        """Return command and settings of a run to resume: one that is unfinished or damaged."""
         run = cls(path)
         if not (path / "run.json").is_file():
-            raise InputError(f"{path} holds no run: name a folder that a command has written to.")
+            raise InputError(f"{path} holds no run: name the folder of a run.")
         about, config = run.check_format(), run.read_config()
         if (path / SUMS).is_file() and not run._damaged():
             raise InputError(f"The run in {path} is finished: there is nothing to resume.")
         return about.get("command", "fit"), config
 
     def _damaged(self) -> list[str]:
-        """Name the results of a finished run that are missing or damaged."""
+        """Return the names of a finished run's files that are missing or damaged."""
         return [name for name in self._sums if not self._is_whole(name)]
 
     def _is_whole(self, name: str) -> bool:
@@ -205,7 +197,7 @@ class Run:
         return path.is_file() and checksum_of(path.read_bytes()) == self._sums[name]
 
     def _reopen(self) -> None:
-        """Reopen a finished run to mend it; damaged files are renamed."""
+        """Mark a finished run as unfinished, to write damaged files again; they are renamed."""
         for name in self._damaged():
             path = self.path / name
             if path.is_file():
@@ -215,15 +207,15 @@ class Run:
         self.__dict__.pop("_sums")
 
     def check_format(self) -> dict[str, Any]:
-        """Return ``run.json``; raise `InputError` if it is of another version's format."""
+        """Return the content of ``run.json``; raise `InputError` if its format is another one."""
         about = self.read_json("run.json")
         version = about.get("format") if isinstance(about, dict) else None
         if version == FORMAT and not isinstance(about.get("config"), str):
             raise InputError(f"{self.path / 'run.json'} is damaged: {self._remedy('run.json')}.")
         if version != FORMAT:
             raise InputError(
-                f"{self.path} was written in format {version}, this version reads format {FORMAT}: "
-                "install the version of pudistill that wrote it."
+                f"{self.path} was written in format {version}, and this version of pudistill reads "
+                f"format {FORMAT}: install the version that wrote it."
             )
         return about
 
@@ -250,16 +242,16 @@ class Run:
         return run
 
     def discard(self) -> None:
-        """Remove a run that could not be finished."""
+        """Remove the folder."""
         shutil.rmtree(self.path, ignore_errors=True)
 
     @property
     def units(self) -> StageCache:
-        """The store of finished stages."""
+        """The cache of finished stages."""
         return StageCache(self.path / "units")
 
     def finish(self, metrics: dict[str, Any]) -> None:
-        """Write the metrics and, last of all, the checksums, which mark the run as finished."""
+        """Write the metrics and then the checksums, which mark the run as finished."""
         self.write_json("metrics.json", metrics)
         self._write_sums()
 
@@ -269,7 +261,7 @@ class Run:
 
     @cached_property
     def _sums(self) -> dict[str, str]:
-        """Checksums by file name; of an unfinished run, those of the files written so far."""
+        """Checksums by file name; in an unfinished run, of the files written so far."""
         path = self.path / SUMS
         if not path.is_file():
             return {}
@@ -278,17 +270,17 @@ class Run:
         sums = {match[2]: match[1] for match in found if match is not None}
         if len(sums) < len(lines) or not sums.keys() >= {"run.json", "config.toml"}:
             raise InputError(
-                f"{path} is damaged: bring back a copy of it, or remove it and `pudistill resume "
+                f"{path} is damaged: restore a copy of it, or remove it and run `pudistill resume "
                 f"{self.path}`."
             )
         return sums
 
     def warnings(self) -> list[str]:
-        """Return the warnings since the run began."""
+        """Return the warnings in the log of the run."""
         return warnings_in(self.path)
 
     def write_bytes(self, name: str, content: bytes) -> None:
-        """Write a file of the run; in a finished run, replace it."""
+        """Write a file of the run; in a finished run, also correct its checksum."""
         with self._writing(name) as file:
             file.write(content)
 
@@ -305,7 +297,7 @@ class Run:
         self.write_bytes(name, json.dumps(content, indent=2).encode())
 
     def write_table(self, stem: str, table: pd.DataFrame) -> None:
-        """Write a table of the run as CSV and as parquet, block by block of rows."""
+        """Write a table of the run as CSV and as parquet, in blocks of rows."""
         with self._writing(f"{stem}.csv") as file:
             for text in _csv_parts(table):
                 file.write(text.encode())
@@ -321,7 +313,7 @@ class Run:
                 writer.write_table(pa.Table.from_pandas(part, schema, preserve_index=False))
 
     def write_arrays(self, name: str, arrays: dict[str, np.ndarray]) -> None:
-        """Write arrays of the run."""
+        """Write an ``.npz`` file of the run."""
         self.write_bytes(name, to_npz(arrays))
 
     def read_json(self, name: str) -> Any:
@@ -329,7 +321,7 @@ class Run:
         return self._read(name, json.loads)
 
     def read_config(self) -> dict[str, Any]:
-        """Read the settings of the run, which are complete even if the run is not."""
+        """Read the settings of the run, finished or not."""
         checksum = self.check_format()["config"]
 
         def read(content: bytes) -> dict[str, Any]:
@@ -340,7 +332,7 @@ class Run:
         return self._read("config.toml", read)
 
     def read_text(self, name: str) -> str:
-        """Read a text of the run."""
+        """Read a text file of the run."""
         return self._read(name, bytes.decode)
 
     def read_table(self, stem: str) -> pd.DataFrame:
@@ -348,7 +340,7 @@ class Run:
         return self._read(f"{stem}.parquet", lambda content: pd.read_parquet(io.BytesIO(content)))
 
     def read_arrays(self, name: str) -> dict[str, np.ndarray]:
-        """Read arrays of the run."""
+        """Read an ``.npz`` file of the run."""
         return self._read(name, from_npz)
 
     def _read(self, name: str, read: Callable[[bytes], Any]) -> Any:
@@ -367,7 +359,7 @@ class Run:
         if not (self.path / SUMS).is_file():
             return "repeat the command that wrote it"
         if name in ("run.json", "config.toml"):
-            return "bring back a copy of it, or repeat the command with another --output"
+            return "restore a copy of it, or repeat the command with another --output"
         return f"`pudistill resume {self.path}` writes it anew"
 
     def write_model(self, classifier: Any, feature_names: Sequence[str] | None = None) -> None:
@@ -383,7 +375,7 @@ class Run:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def read_model(self, module: Any = None) -> Any:
+    def read_model(self, module: "NetworkFactory | None" = None) -> "NoisyLabelClassifier":
         """Load the classifier; see `load`."""
 
         def read_learner(name: str, network: dict | None) -> Any:
@@ -400,26 +392,26 @@ class Run:
             ) from error
 
 
-def load(path: str | Path, *, module: Any = None) -> "NoisyLabelClassifier":
+def load(path: str | Path, *, module: "NetworkFactory | None" = None) -> "NoisyLabelClassifier":
     """Load the classifier of a finished run.
 
     Parameters
     ----------
     path : str or Path
-        A run folder, as written by ``pudistill fit``.
+        A run folder that ``pudistill fit`` wrote.
     module : callable, default=None
-        The factory of the network, if the run was made with one of your own: no code is imported
-        only because a file names it.
+        The factory of the network, if the run used a factory of your own; code is never imported
+        because a file names it.
 
     Returns
     -------
     classifier : PUDistillClassifier, or the class of another method
-        It can predict, and has `label_table_` as in ``labels.parquet``.
+        A classifier that can predict. Its `label_table_` is the table in ``labels.parquet``.
 
     Raises
     ------
     InputError
-        If the folder holds no finished run or one of its files is damaged.
+        If the folder holds no finished run, or a file is damaged.
     """
     run = Run.open_fit(Path(path))
     classifier = run.read_model(module)
@@ -428,17 +420,17 @@ def load(path: str | Path, *, module: Any = None) -> "NoisyLabelClassifier":
 
 
 def to_csv(table: pd.DataFrame) -> str:
-    """Write a table as CSV; texts that a spreadsheet would run as formulas get an apostrophe.
+    """Return a table as CSV; a text that a spreadsheet would run as a formula gets an apostrophe.
 
     Parameters
     ----------
     table : DataFrame
-        A table; its index is not written.
+        The table; its index is not written.
 
     Returns
     -------
     csv : str
-        Its lines.
+        The lines, with a header.
 
     Examples
     --------
@@ -451,7 +443,7 @@ def to_csv(table: pd.DataFrame) -> str:
 
 
 def _parts(table: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    """Cut a table into blocks of rows; a table without rows is one block."""
+    """Cut a table into blocks of rows; an empty table is one block."""
     starts = range(0, max(len(table), 1), ROWS_WRITTEN_AT_ONCE)
     return (table.iloc[start : start + ROWS_WRITTEN_AT_ONCE] for start in starts)
 
@@ -465,16 +457,16 @@ def _without_formulas(table: pd.DataFrame) -> pd.DataFrame:
     shown = table.copy()
     for name in shown.columns[[not pd.api.types.is_numeric_dtype(kind) for kind in shown.dtypes]]:
         column = shown[name]
-        live = column.astype(str).str.startswith(FORMULA_STARTS)
-        live &= pd.to_numeric(column, errors="coerce").isna()
-        if live.any():
-            shown.loc[live, name] = "'" + column[live].astype(str)
+        is_formula = column.astype(str).str.startswith(FORMULA_STARTS)
+        is_formula &= pd.to_numeric(column, errors="coerce").isna()
+        if is_formula.any():
+            shown.loc[is_formula, name] = "'" + column[is_formula].astype(str)
     return shown
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Keep other processes out of a run folder; the lock of a process that dies is released."""
+    """Lock a run folder; the lock is released even if the process dies."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path / LOCK, timeout=0)

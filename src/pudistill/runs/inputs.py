@@ -1,4 +1,4 @@
-"""The inputs of a run: data, trusted labels, injected noise, features."""
+"""The inputs of a run: data, trusted labels, artificial noise, features."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,7 +17,7 @@ from pudistill.runs.settings import Settings
 
 
 def load_data(settings: Settings) -> tuple[TrustedDataset, TrustedDataset | None]:
-    """Read training and test data, and put noise in if the settings ask for it."""
+    """Return training and test data; label noise is added if the settings ask for it."""
     own = settings.own_features
     options = settings.read_options() | {"samples_required": own is None}
     dataset = load_dataset(settings.data, trusted=settings.trusted, **options)
@@ -49,20 +49,20 @@ def load_data(settings: Settings) -> tuple[TrustedDataset, TrustedDataset | None
 
 
 def _labelled(test: TrustedDataset) -> TrustedDataset:
-    """Keep test samples that have a label: the verified one or, without it, the given one."""
+    """Return the test samples that have a label: the verified label or else the given one."""
     test = replace(test, y=np.where(test.trusted, test.verified, test.y))
     return test.take(np.array([label is not None for label in test.y]))
 
 
 def load_embedder(settings: Settings, dataset: TrustedDataset) -> Any:
-    """Load the model that computes features; None if there is none to compute."""
+    """Return the model that computes features; None if the run needs no such model."""
     if settings.features is None or settings.own_features is not None:
         return None
     return open_embedder(settings.features, dataset)
 
 
 def features_folder(settings: Settings, run: Run) -> Path:
-    """Return the folder that keeps the features a model computed."""
+    """Return the folder that caches the features of a model."""
     if settings.features_cache is None:
         return run.units.folder
     return Path(settings.features_cache)
@@ -77,9 +77,9 @@ def with_noise(
     *,
     class_map: Mapping[Any, Any] | None = None,
 ) -> TrustedDataset:
-    """Draw trusted samples from a data set with right labels, and corrupt the others' labels.
+    """Corrupt the labels of a correctly labelled data set, and draw trusted samples from it.
 
-    Trusted samples get noisy given labels too, beside their verified ones, as if somebody had
+    A trusted sample gets a noisy given label too, beside its verified label, as if somebody had
     verified a part of a noisy data set.
     """
     if kind == "instance" and dataset.is_text:
@@ -94,8 +94,8 @@ def with_noise(
         rows = np.flatnonzero(right == name)
         n_trusted = max(1, round(trusted_fraction * len(rows)))
         trusted[rng.choice(rows, n_trusted, replace=False)] = True
-    # The trusted samples, whole numbers by class, are not exactly the fraction. Compute with the
-    # fraction as set, or 90 % noise beside 10 % trusted samples would be impossible.
+    # Rounding makes the share of trusted samples differ slightly from `trusted_fraction`. Compute
+    # with `trusted_fraction`, or 90 % noise beside 10 % trusted samples would be impossible.
     possible = level + trusted_fraction <= 1 + 1e-9
     corrupted = corrupt_labels(
         right,
@@ -132,23 +132,28 @@ def about_features(embedder: Any, dataset: TrustedDataset) -> dict[str, Any]:
 def like_training_data(
     dataset: TrustedDataset, shape: Sequence[int], names: Sequence[str] | None, classes: Any
 ) -> TrustedDataset:
-    """Put columns in the order of the training data; raise `InputError` if samples do not fit.
+    """Return samples with their columns in the order of the training data.
 
     Parameters
     ----------
     dataset : TrustedDataset
         Samples to test on, or to predict.
     shape : sequence of int
-        Shape of one training sample.
+        Shape of a training sample.
     names : sequence of str, or None
-        The training data's columns.
+        Columns of the training data; None if they have no names.
     classes : sequence of str
-        The training data's classes.
+        Classes of the training data.
 
     Returns
     -------
     dataset : TrustedDataset
         The same samples.
+
+    Raises
+    ------
+    InputError
+        If columns, shape or classes are not those of the training data.
     """
     if names is not None and dataset.feature_names is not None:
         missing = [name for name in names if name not in dataset.feature_names]

@@ -12,8 +12,8 @@ from pythonjsonlogger.json import JsonFormatter
 from pudistill.utils.warning_log import OWN_CATEGORIES, RecordedWarning, record_warnings
 
 LOG = "log.jsonl"
-LARGEST = 5_000_000  # bytes of a file
-N_OLDER = 3  # files that are kept besides the current one
+MAX_BYTES = 5_000_000  # of a log file
+N_OLDER = 3  # log files that are kept beside the current one
 _package = logging.getLogger("pudistill")
 
 
@@ -21,7 +21,7 @@ _package = logging.getLogger("pudistill")
 def logged_to(folder: Path) -> Iterator[None]:
     """Append all events and warnings inside the ``with`` block to the log of a run."""
     handler = RotatingFileHandler(
-        folder / LOG, maxBytes=LARGEST, backupCount=N_OLDER, encoding="utf-8"
+        folder / LOG, maxBytes=MAX_BYTES, backupCount=N_OLDER, encoding="utf-8"
     )
     handler.setFormatter(
         JsonFormatter(
@@ -31,7 +31,7 @@ def logged_to(folder: Path) -> Iterator[None]:
             json_ensure_ascii=False,
         )
     )
-    # A full disk shall stop a run where it writes results, not where it logs.
+    # A full disk must stop a run when it writes results, not when it logs.
     handler.handleError = lambda record: None  # type: ignore[method-assign]  # noqa: ARG005
     level = _package.level
     _package.addHandler(handler)
@@ -42,7 +42,7 @@ def logged_to(folder: Path) -> Iterator[None]:
     finally:
         _package.setLevel(level)
         _package.removeHandler(handler)
-        with suppress(OSError):  # the disk is full
+        with suppress(OSError):  # on a full disk
             handler.close()
 
 
@@ -51,7 +51,7 @@ def _log_warning(warning: RecordedWarning) -> None:
 
 
 def warnings_in(folder: Path) -> list[str]:
-    """Return the package's own warnings in the log of a run, each once, in order."""
+    """Return the package's warnings in the log of a run, in order and without repetitions."""
     names = [f"{LOG}.{n}" for n in range(N_OLDER, 0, -1)] + [LOG]
     found: dict[str, None] = {}
     for path in (folder / name for name in names):
@@ -62,6 +62,6 @@ def warnings_in(folder: Path) -> list[str]:
                 record = json.loads(line)
                 if record["category"] in OWN_CATEGORIES:
                     found[str(record["event"])] = None
-            except (ValueError, TypeError, KeyError, RecursionError):  # a crash cut the line off
+            except (ValueError, TypeError, KeyError, RecursionError):  # a crash cut the line short
                 continue
     return list(found)

@@ -1,4 +1,4 @@
-"""What a run measures: counts, rates, and accuracy on test samples."""
+"""The metrics of a run: counts of labels, estimates, and accuracy on test samples."""
 
 from dataclasses import asdict
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from pudistill.utils.progress import stage
 
 
 def label_metrics(table: pd.DataFrame, dataset: TrustedDataset, labels: Labels) -> dict[str, Any]:
-    """Return counts of the label table and, if the true labels are known, its accuracy."""
+    """Return counts from the label table and, if the true labels are known, its accuracy."""
     metrics: dict[str, Any] = {
         "n_samples": len(table),
         "n_trusted": int(table["trusted"].sum()),
@@ -42,14 +42,14 @@ def label_metrics(table: pd.DataFrame, dataset: TrustedDataset, labels: Labels) 
 def own_metrics(
     classifier: PUDistillClassifier, dataset: TrustedDataset, labels: Labels
 ) -> dict[str, Any]:
-    """Return what only our classifier estimates: noise, expected accuracy, settings it chose."""
+    """Return the estimates of `PUDistillClassifier`: noise, expected accuracy, chosen settings."""
     metrics: dict[str, Any] = {
         "n_conflicts": classifier.filter_.n_conflicts_,
         "filter_settings": _filter_settings(classifier),
     }
     if classifier.noise_ is not None and classifier.comparison_ and classifier.adapted_:
         comparison, expected = classifier.comparison_, classifier.expected_accuracy_
-        if np.isfinite(classifier.noise_.rate):  # else there is no given label to speak of
+        if np.isfinite(classifier.noise_.rate):  # NaN: there are no given labels
             metrics["noise"] = classifier.noise_.to_dict()
         metrics["adapted"] = {name: round(value, 3) for name, value in classifier.adapted_.items()}
         metrics["comparison"] = {
@@ -63,11 +63,11 @@ def own_metrics(
             metrics["expected_accuracy"] = asdict(expected)
     if dataset.true_labels is not None:
         clean = classifier.filter_.clean_labels_
-        found = ~labels.trusted & (clean != MISSING)
-        well_found = labels.classes[clean] == dataset.true_labels
+        added = ~labels.trusted & (clean != MISSING)
+        is_right = labels.classes[clean] == dataset.true_labels
         metrics["clean_set"] = {
-            "size": int(found.sum()),
-            "precision": float(well_found[found].mean()) if found.any() else None,
+            "size": int(added.sum()),
+            "precision": float(is_right[added].mean()) if added.any() else None,
         }
     return metrics
 
@@ -83,7 +83,7 @@ def _filter_settings(classifier: PUDistillClassifier) -> list[dict[str, Any]]:
 
 
 class Accuracy(NamedTuple):
-    """A test accuracy, in a form that `StageCache` stores."""
+    """A test accuracy, in a form that `StageCache` can store."""
 
     accuracy: np.ndarray
 
@@ -97,27 +97,27 @@ def reference_accuracy(
     seed: int,
     rows: np.ndarray | None = None,
 ) -> Accuracy:
-    """Train a learner on other targets than the student's, and test it.
+    """Train a copy of a learner on given targets, and test it.
 
     Parameters
     ----------
     learner : classifier
-        The learner.
+        An unfitted learner.
     X, X_test : samples
         Training and test samples.
     targets : ndarray of shape (n_rows, n_classes)
-        Rows that sum to 1.
+        Targets of the training samples; rows sum to 1.
     y_test : ndarray of shape (n_test,), int
         Classes of the test samples.
     seed : int
-        Decides the training.
+        Seed of the training.
     rows : ndarray of shape (n_rows,), int, default=None
-        Which of `X` to learn from; all by default.
+        Rows of `X` to train on; all by default.
 
     Returns
     -------
     accuracy : Accuracy
-        Share of right predictions; of a network after the last epoch.
+        Share of right predictions, for a network after the last epoch.
     """
     fitted = train(Training(learner, X, targets, rows=rows, role="student", seed=seed))
     prediction = predict_proba(fitted, X_test, targets.shape[1]).argmax(axis=1)
@@ -132,30 +132,28 @@ def test_accuracy(
     test: TrustedDataset,
     labels: Labels,
 ) -> dict[str, float]:
-    """Test the classifier, and the same learner trained on given, trusted or true labels."""
+    """Return test accuracies: of the classifier, and of references unless `compare` is off.
+
+    The references are its learner trained on the given, the trusted and, if known, the true labels.
+    """
     codes = {name: code for code, name in enumerate(labels.classes)}
     y_test = np.array([codes[name] for name in test.y])
-    corrected = np.where(labels.trusted, labels.verified, labels.given)
-    candidates = {
-        "given_labels": corrected,
+    references = {
+        "given_labels": np.where(labels.trusted, labels.verified, labels.given),
         "trusted_only": labels.verified,
     }
     if dataset.true_labels is not None:
-        candidates["true_labels"] = np.array([codes[name] for name in dataset.true_labels])
-    reference = run.units.cache(reference_accuracy)
+        references["true_labels"] = np.array([codes[name] for name in dataset.true_labels])
+    cached_accuracy = run.units.cache(reference_accuracy)
     accuracy: dict[str, float] = {}
-    with stage("comparison", len(candidates) if settings.compare else 0) as advance:
-        for name, y in candidates.items() if settings.compare else ():
+    if not settings.compare:
+        references = {}
+    with stage("comparison", len(references)) as advance:
+        for name, y in references.items():
             known = np.flatnonzero(y != MISSING)
             targets = one_hot(y[known], labels.n_classes)
-            result = reference(
-                classifier.estimator,
-                dataset.X,
-                targets,
-                test.X,
-                y_test,
-                settings.seed,
-                known,
+            result = cached_accuracy(
+                classifier.estimator, dataset.X, targets, test.X, y_test, settings.seed, known
             )
             accuracy[name] = float(result.accuracy)
             advance(1, detail=name.replace("_", " "))

@@ -1,8 +1,8 @@
-"""A check, before a long run, that its learner can be stored."""
+"""The files of a fitted classifier: what is written, and how it is read again."""
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,21 +11,24 @@ from pudistill.learners.calibration import Temperature
 from pudistill.learners.scoring import Mixture
 from pudistill.learners.storage import dump, is_network, suffix_of, unknown_types
 
+if TYPE_CHECKING:
+    from pudistill.classifier import NoisyLabelClassifier
+
 
 def model_files(classifier: Any, feature_names: Sequence[str] | None = None) -> dict[str, bytes]:
-    """Return the files of a fitted classifier, as much of it as predicting needs.
+    """Return the files that store a fitted classifier, with everything that predictions need.
 
     Parameters
     ----------
     classifier : NoisyLabelClassifier
         A fitted classifier.
     feature_names : sequence of str, default=None
-        Names of its features, where it learned from an array.
+        Names of the features, if the classifier was fitted on an array.
 
     Returns
     -------
     files : dict of str to bytes
-        ``model.json``, and a file for each learner: networks as safetensors, others by skops.
+        ``model.json``, and a file for each learner: networks in safetensors, others in skops.
     """
     model = classifier.fitted_model
     members = model.members if isinstance(model, Mixture) else [model]
@@ -49,20 +52,21 @@ def model_files(classifier: Any, feature_names: Sequence[str] | None = None) -> 
 
 def restore_classifier(
     meta: dict[str, Any], read_learner: Callable[[str, dict[str, Any] | None], Any]
-) -> Any:
-    """Build the classifier that `model_files` stored.
+) -> "NoisyLabelClassifier":
+    """Build a classifier from the files of `model_files`.
 
     Parameters
     ----------
     meta : dict
-        Contents of ``model.json``.
+        The content of ``model.json``.
     read_learner : callable
-        Reads a learner, from its file name and the description of the network (None: no network).
+        Returns a learner, given its file name and the description of its network (None if the
+        learner is not a network).
 
     Returns
     -------
     classifier : NoisyLabelClassifier
-        It can predict; other results of `fit` are missing.
+        A classifier that can predict; other results of `fit` are missing.
     """
     classifier = _classifier_class(meta["class"])(**meta["params"])
     learners = [
@@ -90,7 +94,7 @@ def _learner_name(n: int, network: dict[str, Any] | None) -> str:
 
 
 def _classifier_class(name: str) -> type:
-    """Return a classifier of the package by its name; a file cannot name any other class."""
+    """Return a classifier class by name: one of this package, whatever a file names."""
     from pudistill.classifier import PUDistillClassifier
     from pudistill.methods.registry import load_class
 
@@ -102,21 +106,21 @@ def _is_scalar(value: Any) -> bool:
 
 
 def check_storable(learner: Any, X: Any, codes: np.ndarray) -> None:
-    """Raise an error if a learner cannot be stored, before hours are spent on it.
+    """Check that a learner can be fitted and stored, before a long run is spent on it.
 
     Parameters
     ----------
     learner : classifier
-        The student.
+        Template of the student.
     X : samples
-        Samples to fit a copy on.
+        Samples to fit a copy of it on.
     codes : ndarray of shape (n_samples,), int
         Their classes.
 
     Raises
     ------
     InputError
-        If neither safetensors nor skops can hold it; the message names the type.
+        If the learner cannot be fitted, or contains a type that cannot be stored safely.
     """
     if is_network(learner):
         from pudistill.learners.networks.state import check_storable
@@ -130,13 +134,13 @@ def check_storable(learner: Any, X: Any, codes: np.ndarray) -> None:
     targets = one_hot(codes, int(codes.max()) + 1)
     try:
         fitted = train(Training(learner, X, targets, role="student", seed=0))
-    except Exception as error:  # of any type: the learner is the user's
+    except Exception as error:  # the user's learner can raise anything
         raise InputError(
             f"{name} cannot be fitted on the trusted samples ({error}): choose another learner."
         ) from error
     content = dump(fitted).content
     if unknown := unknown_types(content):
         raise InputError(
-            f"{name} cannot be stored safely, because it holds "
+            f"{name} cannot be stored safely, because it contains "
             f"{', '.join(unknown[:3])}: choose another learner."
         )

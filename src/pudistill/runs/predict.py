@@ -1,4 +1,4 @@
-"""Predictions of a finished run for new samples."""
+"""`pudistill predict` without its command line: predictions of a run for new samples."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -26,12 +26,13 @@ def predict_run(
     run : Run
         A finished run.
     source : str
-        Samples in any form that `load_dataset` reads; labels are not needed. If a model computed
-        the features of the run's samples, it computes theirs, too.
+        Samples in any form that `load_dataset` reads; labels are not needed. If the run was fitted
+        on the features of a model, that model computes the features of these samples, too.
     features : str, optional
-        File with their features, if the run was fitted on the user's own; see `with_own_features`.
+        File of the samples' features, if the run was fitted on the user's own features; see
+        `with_own_features`.
     skip_bad : bool, default=False
-        Leave out unreadable pictures.
+        Whether to leave out unreadable pictures.
 
     Returns
     -------
@@ -41,7 +42,7 @@ def predict_run(
     Raises
     ------
     InputError
-        If the samples' shape, features or classes are not those that the run was fitted on.
+        If shape, features or classes are not those of the run's training data.
     """
     settings = Settings.read(run.read_config())
     _check_own_features(settings, features)
@@ -74,7 +75,7 @@ def predict_run(
 
 
 def _predict_proba(classifier: Any, dataset: TrustedDataset) -> np.ndarray:
-    """Predict for samples of the training data's kind; grey pictures may stand for colour ones."""
+    """Predict probabilities; if the run was fitted on colour pictures, convert grey ones."""
     shape = classifier.picture_shape_
     if shape is not None and len(shape) == 3 and dataset.X.ndim == 3:
         dataset = replace(dataset, X=dataset.X[..., None][..., [0] * shape[2]])
@@ -91,7 +92,7 @@ def _predict_proba(classifier: Any, dataset: TrustedDataset) -> np.ndarray:
 
 
 def _check_own_features(settings: Settings, features: str | None) -> None:
-    """Raise `InputError` if only one of run and new samples has features of the user's own."""
+    """Raise `InputError` unless both or neither of run and new samples have the user's features."""
     if settings.own_features is not None and features is None:
         raise InputError(
             f"The run was fitted on your own features, {settings.features}: give those of the new "
@@ -99,9 +100,9 @@ def _check_own_features(settings: Settings, features: str | None) -> None:
         )
     if settings.own_features is None and features is not None:
         raise InputError(
-            "The run was not fitted on features of your own: leave --features out. "
+            "The run was not fitted on your own features: leave --features out. "
             + (
-                "It takes the samples as they are."
+                "It needs the samples only."
                 if settings.features is None
                 else f"The model {settings.features} computes the features of new samples."
             )
@@ -109,11 +110,11 @@ def _check_own_features(settings: Settings, features: str | None) -> None:
 
 
 def _check_same_model(run: Run, embedder: Any) -> None:
-    """Raise `InputError` if the embedding model is not the one that the run was fitted with."""
+    """Raise `InputError` if the model that computes features has changed since the run."""
     about = run.read_json("metrics.json")["features"]
     if about["made_of"] != embedder.kind:
         raise InputError(
-            f"The run in {run.path} was fitted on {about['made_of']}, and these are "
+            f"The run in {run.path} was fitted on {about['made_of']}, and the new samples are "
             f"{embedder.kind}: give samples of the same kind."
         )
     if about["checksum"] != embedder.checksum:

@@ -18,6 +18,7 @@ from pudistill.data.options import (
     Setting,
 )
 from pudistill.exceptions import InputError
+from pudistill.learners.networks.names import PRETRAINED
 from pudistill.methods.registry import METHODS
 
 NETWORKS = ("mlp", "small_cnn", "airbench", "preact_resnet18")
@@ -26,10 +27,10 @@ DEMO: dict[str, Any] = {"data": "digits", "test_fraction": 0.25, "learner": "svm
 
 
 class Settings(ReadSettings):
-    """Everything that decides what a run computes; ``config.toml`` holds just this.
+    """Everything that decides what a run computes; ``config.toml`` holds exactly these settings.
 
-    Parameters of `load_dataset` and of `PUDistillClassifier` have the same names and defaults here.
-    The classifier checks the ranges of its own parameters.
+    Settings that are parameters of `load_dataset` or `PUDistillClassifier` have the same names and
+    defaults there. The classifier checks the ranges of its own parameters.
     """
 
     data: Annotated[
@@ -45,7 +46,8 @@ class Settings(ReadSettings):
     trusted: Annotated[
         str | None,
         Setting(
-            TRUSTED, "Table with the ids of verified samples and, optionally, their right labels."
+            TRUSTED,
+            "Table with the ids of verified samples and, optionally, their verified labels.",
         ),
     ] = None
     test_data: Annotated[
@@ -56,16 +58,16 @@ class Settings(ReadSettings):
         Field(gt=0, lt=1),
         Setting(
             TESTING,
-            "Share of the trusted samples to hold out for testing (in a sweep: of all samples).",
+            "Share of the trusted samples to hold out for testing (sweep: share of all samples).",
         ),
     ] = None
     features: Annotated[
         str | None,
         Setting(
             DATA,
-            "Learn from features of pictures or texts: computed by a model on the Hugging Face hub "
-            "or in a folder (such as facebook/dinov2-small), or your own, in a .npy file with a "
-            "row per sample.",
+            "Learn from features of pictures or texts. Name a model that computes them, on the "
+            "Hugging Face hub (such as facebook/dinov2-small) or in a folder; or a .npy file of "
+            "your own features, one row for each sample.",
             metavar="SOURCE",
             only_for="pictures and texts",
         ),
@@ -83,7 +85,7 @@ class Settings(ReadSettings):
         str | None,
         Setting(
             DATA,
-            "Folder in which runs share the features that models computed.",
+            "Folder in which runs share features that a model has computed.",
             default_text="the run's own",
             only_for="features of a model",
         ),
@@ -114,9 +116,7 @@ class Settings(ReadSettings):
     ] = "auto"
     recipe: Annotated[
         Literal["fast", "paper", "clothing1m"],
-        Setting(
-            LEARNING, "How networks are trained: fast, paper or clothing1m.", only_for="networks"
-        ),
+        Setting(LEARNING, "Training of networks: fast, paper or clothing1m.", only_for="networks"),
     ] = "fast"
     method: Annotated[
         str,
@@ -131,18 +131,24 @@ class Settings(ReadSettings):
     n_members: Annotated[
         int,
         Setting(
-            FILTER, "Members of the filter for each class, N.", only_for="methods default and paper"
+            FILTER,
+            "Number of members of the filter for each class, N.",
+            only_for="methods default and paper",
         ),
     ] = 20
     max_iter: Annotated[
         int,
-        Setting(FILTER, "Most iterations of the filter, K.", only_for="methods default and paper"),
+        Setting(
+            FILTER,
+            "Maximum number of iterations of the filter, K.",
+            only_for="methods default and paper",
+        ),
     ] = 10
     threshold: Annotated[
         float | Literal["auto"],
         Setting(
             FILTER,
-            "A member votes for a sample if its probability is at least this, α; auto: chosen for "
+            "A member votes for a sample if its probability is at least this, α. auto: chosen for "
             "each class.",
             expected="a number, or auto",
             only_for="methods default and paper",
@@ -161,7 +167,7 @@ class Settings(ReadSettings):
         float,
         Setting(
             FILTER,
-            "Precision that auto aims at in each class.",
+            "Precision of each class's clean set that auto aims at.",
             only_for="methods default and paper, with auto",
         ),
     ] = 0.95
@@ -170,13 +176,13 @@ class Settings(ReadSettings):
         float,
         Setting(
             PAPER,
-            "Teachers are used for a sample if their probability is at least this, η.",
+            "A pseudo-label uses the teachers if their probability is at least this, η.",
             only_for="method paper",
         ),
     ] = 0.7
     blend: Annotated[
         float,
-        Setting(PAPER, "Share of the teachers in a pseudo-label, λ.", only_for="method paper"),
+        Setting(PAPER, "Weight of the teachers in a pseudo-label, λ.", only_for="method paper"),
     ] = 0.5
     label_type: Annotated[
         Literal["soft_bootstrap", "hard_bootstrap", "hard_label"],
@@ -200,7 +206,7 @@ class Settings(ReadSettings):
         float,
         Setting(
             FILTER,
-            "Stop a class when its clean set changes by less than this fraction.",
+            "Stop the filter for a class when its clean set changes by at most this fraction.",
             only_for="methods default and paper",
         ),
     ] = 0.01
@@ -208,7 +214,7 @@ class Settings(ReadSettings):
         bool,
         Setting(
             PAPER,
-            "Run all iterations of the filter, with any method.",
+            "Run all iterations of the filter, also with the default method.",
             only_for="methods default and paper",
         ),
     ] = False
@@ -228,23 +234,23 @@ class Settings(ReadSettings):
         int | None,
         Setting(
             RUNNING,
-            "Learners trained at the same time; -1: one per core.",
-            default_text="-1 for networks on a CPU, else 1",
+            "Number of learners trained at the same time; -1: one per core.",
+            default_text="-1, and 1 for networks on a GPU",
         ),
     ] = None
     compare: Annotated[
         bool,
         Setting(
             TESTING,
-            "Judge the candidates on trusted samples, held out in turn. With test data, also test "
-            "models trained on the given labels or on the trusted ones only.",
+            "Compare the candidate models on held-out trusted samples. With test data, also test "
+            "models trained on the given labels and on the trusted labels only.",
         ),
     ] = True
     seed: Annotated[int, Field(ge=0, lt=2**31), Setting(RUNNING, "Seed of all random numbers.")] = 0
 
     @classmethod
     def read(cls, values: dict[str, Any]) -> Self:
-        """Check settings; an `InputError` names the first one that is wrong and what is allowed."""
+        """Check settings; an `InputError` names the first wrong setting and what is allowed."""
         settings = super().read(values)
         known = [*OWN_METHODS, *METHODS]
         if settings.method not in known:
@@ -252,14 +258,9 @@ class Settings(ReadSettings):
                 f"There is no method {settings.method!r}: choose one of {', '.join(known)}."
             )
         if settings.test_data is not None and settings.test_fraction is not None:
-            raise InputError(
-                "test_data and test_fraction were both given: either name test data, or hold out a "
-                "part of the trusted samples."
-            )
+            raise InputError("test_data and test_fraction were both given: leave one of them out.")
         if settings.test_data is not None and settings.test_data == settings.data:
-            raise InputError(
-                "The test data are the training data: name samples that are not trained on."
-            )
+            raise InputError("The test data are the training data: name other samples.")
         settings._check_features()
         return settings
 
@@ -267,13 +268,13 @@ class Settings(ReadSettings):
         needs_test_features = self.own_features is not None and self.test_data is not None
         if needs_test_features and self.test_features is None:
             raise InputError(
-                f"{self.features} holds the features of {self.data}, and those of {self.test_data} "
-                "are missing: name them with test_features."
+                f"The features of {self.test_data} are missing, because {self.features} holds only "
+                f"those of {self.data}: name them with test_features."
             )
         if self.test_features is not None and not needs_test_features:
             raise InputError(
-                "test_features is only for test_data of a run whose `features` are your own: leave "
-                "it out. A model computes the features of test data by itself."
+                "test_features needs test_data and your own features, a .npy file: leave it out. A "
+                "model computes the features of the test data itself."
             )
 
     @property
@@ -283,9 +284,7 @@ class Settings(ReadSettings):
         return path if path is not None and (path.suffix == ".npy" or path.is_file()) else None
 
     def to_config(self) -> dict[str, Any]:
-        """Return the settings for ``config.toml``, with absolute paths: they repeat the run."""
-        from pudistill.learners.networks.names import PRETRAINED
-
+        """Return the settings for ``config.toml``, with absolute paths."""
         unused = set() if self.noise else {"level", "trusted_fraction"}
         config = self.model_dump(exclude_none=True, exclude=unused)
         for name in ("data", "trusted", "test_data", "features", "test_features"):
@@ -297,4 +296,4 @@ class Settings(ReadSettings):
         if self.learner.startswith(PRETRAINED) and folder.is_dir():
             config["learner"] = f"{PRETRAINED}{folder.resolve()}"
         first = [name for name in ("data", "trusted") if name in config]
-        return {name: config[name] for name in (*first, *config)}  # the data come first in the file
+        return {name: config[name] for name in (*first, *config)}  # for the reader of the file

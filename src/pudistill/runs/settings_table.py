@@ -17,10 +17,10 @@ HEADER = """\
 Written by `python -m pudistill.runs.settings_table` from the declarations in
 `src/pudistill/runs/settings.py` and `src/pudistill/data/options.py`; edit those, not this file.
 
-`pudistill fit` has an option for each setting (`n_members`: `--n-members`), except for those of
-the chapter "Noise for experiments". A run's `config.toml` holds them under the names below, and
-`pudistill fit --config run/config.toml` repeats the run. The same names are parameters of
-`load_dataset` and `PUDistillClassifier`, except `seed` (there `random_state`), `learner` and
+`pudistill fit` has an option for each setting (`n_members`: `--n-members`), except those of the
+chapter "Noise for experiments". A run's `config.toml` holds the settings under the names below, and
+`pudistill fit --config run/config.toml` repeats the run. Parameters of `load_dataset` and
+`PUDistillClassifier` have the same names, except `seed` (there `random_state`), `learner` and
 `recipe` (there `estimator`), and `all_iterations` (there `tol=None`).
 """
 COLUMNS = "| setting | default | values | meaning | only for |\n|---|---|---|---|---|\n"
@@ -58,7 +58,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def _values(name: str, field: FieldInfo) -> str:
-    """Describe the values that a setting takes; the classifier knows those of its parameters."""
+    """Describe the allowed values; the classifier knows the ranges of its parameters."""
     constraints = PUDistillClassifier._parameter_constraints.get(name, [])
     ranges = [str(constraint) for constraint in constraints if isinstance(constraint, Interval)]
     limits = [
@@ -70,13 +70,13 @@ def _values(name: str, field: FieldInfo) -> str:
     kinds = [TYPES[kind] for kind in alternatives(field.annotation) if kind in TYPES]
     choices = [f"`{choice}`" for choice in choices_of(Settings, name)]
     if str in alternatives(field.annotation):
-        return "text"  # the meaning says which
+        return "text"  # the column "meaning" says more
     if ranges:
         kinds = ranges
     elif limits:
         kinds = [f"{kind} {' and '.join(limits)}" for kind in kinds]
     elif choices and bool in alternatives(field.annotation):
-        kinds = []  # the choices name yes and no
+        kinds = []  # "yes" and "no" are among the choices
     return ", ".join([*kinds, *choices])
 
 

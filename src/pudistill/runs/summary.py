@@ -1,4 +1,4 @@
-"""The summary of a run: for the command line, and for the report."""
+"""Collect the contents of the report from a run."""
 
 import re
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ import pandas as pd
 
 from pudistill.data.dataset import TrustedDataset
 from pudistill.runs.folder import Run
-from pudistill.runs.report.html import RunSummary, render
-
-# Pictures in the report: the surest changes, taking turns by pairs of labels, and the least sure.
-GALLERY_SUREST, GALLERY_LEAST_SURE = 32, 16
+from pudistill.runs.report.html import LEAST_SURE, SUREST, RunSummary, render
 
 
 def gallery(dataset: TrustedDataset, table: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Choose pictures of changed samples for the report."""
+    """Return pictures of changed samples for the report, as the arrays ``ids`` and ``pictures``.
+
+    They are the surest changes, with each pair of given and new label in turn, and the least sure.
+    """
     pictures = _pictures(dataset)
     changed = table[table["changed"] & ~table["trusted"]]
     if pictures is None or changed.empty:
@@ -25,48 +25,51 @@ def gallery(dataset: TrustedDataset, table: pd.DataFrame) -> dict[str, np.ndarra
     surest = changed.sort_values("confidence", ascending=False, kind="stable")
     turn = surest.groupby(["given", "label"]).cumcount()
     alternating = turn.sort_values(kind="stable").index
-    least_sure = surest.index[::-1][:GALLERY_LEAST_SURE]
-    chosen = alternating[:GALLERY_SUREST].union(least_sure, sort=False)
+    least_sure = surest.index[::-1][:LEAST_SURE]
+    chosen = alternating[:SUREST].union(least_sure, sort=False)
     rows = table.index.get_indexer(chosen)
     return {"ids": dataset.ids[rows].astype(str), "pictures": np.asarray(pictures[rows])}
 
 
 def _pictures(dataset: TrustedDataset) -> np.ndarray | None:
-    """Return the pictures; features named ``pixel_<row>_<column>`` make pictures, too."""
+    """Return the samples as pictures; None unless they are pictures or named pixels.
+
+    Named pixels are features with the names ``pixel_<row>_<column>``.
+    """
     if dataset.is_pictures:
         return dataset.X
     if dataset.pictures is not None:
         return dataset.pictures
-    grid = _grid(dataset.feature_names)
-    names = [f"pixel_{i}_{j}" for i, j in np.ndindex(*grid)]
+    height, width = _picture_size(dataset.feature_names)
+    names = [f"pixel_{i}_{j}" for i, j in np.ndindex(height, width)]
     if not names or tuple(names) != dataset.feature_names:
         return None
     brightest = max(float(dataset.X.max()), 1e-9)
     grey = (255 / brightest * np.clip(dataset.X, 0, None)).astype(np.uint8)
-    return grey.reshape(-1, *grid)
+    return grey.reshape(-1, height, width)
 
 
-def _grid(names: Sequence[str] | None) -> tuple[int, int]:
-    """Return height and width, if the last feature is named as a picture's last pixel."""
+def _picture_size(names: Sequence[str] | None) -> tuple[int, int]:
+    """Return height and width by the name of the last feature; zeros if it is not a named pixel."""
     last = re.fullmatch(r"pixel_(\d{1,4})_(\d{1,4})", names[-1]) if names else None
     return (int(last[1]) + 1, int(last[2]) + 1) if last else (0, 0)
 
 
 def write_report(run: Run) -> Path:
-    """Write ``report.html`` of a finished run again, and return its path."""
+    """Write ``report.html`` of a finished run again; return its path."""
     run.write_bytes("report.html", render(summarise(run, run.read_json("metrics.json"))).encode())
     return run.path / "report.html"
 
 
 def summarise(run: Run, metrics: dict[str, Any]) -> RunSummary:
-    """Collect the contents of the report from the files of a run.
+    """Return the contents of the report, from the files of a run.
 
     Parameters
     ----------
     run : Run
-        A run with its tables.
+        A run whose tables and pictures are written.
     metrics : dict
-        The contents of ``metrics.json``, which need not be written yet.
+        The contents of ``metrics.json``; the file itself can still be missing.
 
     Returns
     -------

@@ -32,7 +32,7 @@ def read(summary):
     return page, page.text.replace("\xa0", " ")
 
 
-def test_it_tells_what_was_measured_and_how(summary):
+def test_it_shows_accuracy_samples_and_settings(summary):
     _, text = read(summary)
     assert "94.0 to 95.0 % accuracy with 27 to 54 % of the labels wrong" in text
     assert "1,347 samples in 10 classes, 69 of them trusted; accuracy on 450 test samples" in text
@@ -64,7 +64,7 @@ def test_the_best_is_bold_but_the_ceiling_never_is(summary):
     assert "<b>50.0 %</b>" not in text
 
 
-def test_a_sweep_without_pudistill_and_with_a_method_of_ones_own():
+def test_a_sweep_of_an_unregistered_method_without_pudistill():
     results = results_of({"my_own": [0.5, 0.4]})
     _, text = read(CurveSummary("digits", results, METRICS, {}, []))
     assert "Accuracy against noise level" in text

@@ -1,4 +1,4 @@
-"""The report says what happened, opens offline, and survives whatever a run can be."""
+"""The report of a run: its text, safety and offline use, and unusual runs."""
 
 import dataclasses
 import re
@@ -52,7 +52,7 @@ def pets():
     )
 
 
-# What it says
+# Text
 
 
 def test_headline_and_flips(pets):
@@ -191,14 +191,14 @@ def test_what_is_no_picture_is_refused(pets, picture):
         render(dataclasses.replace(pets, pictures={"3.png": picture}))
 
 
-# Whatever a run can be
+# Unusual runs
 
 
 def test_nothing_changed(pets):
     labels = label_table(["cat", "dog"], ["cat", "dog"])
     page = Page(render(dataclasses.replace(pets, labels=labels)))
     assert "None of the 2 given labels was changed" in page.text
-    assert "From what to what" not in page.text
+    assert "Which labels changed" not in page.text
 
 
 def test_all_trusted():

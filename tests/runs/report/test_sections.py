@@ -1,4 +1,4 @@
-"""What the report says of noise, of the filter's settings and of what to expect."""
+"""Sections of the report: noise, the filter's settings, expected accuracy, fitted quantities."""
 
 import numpy as np
 import pandas as pd
@@ -46,11 +46,11 @@ CONFUSED = [[0.9, 0.08, 0.02], [0.03, 0.06, 0.91], [0.5, 0.05, 0.45]]
 # Noise
 
 
-def test_the_headline_says_how_much_and_what_stands_out():
+def test_the_headline_names_the_noise_rate_and_the_largest_confusions():
     text = text_of(noise=noise_of(CONFUSED))
     assert (
         "About 47 % of your labels are wrong (95 % interval: 44 to 50 %); "
-        "91 % of dog are called eel and 50 % of eel are called cat." in text
+        "91 % of dog are labelled eel and 50 % of eel are labelled cat." in text
     )
 
 
@@ -58,7 +58,7 @@ def test_wrong_labels_that_are_evenly_spread_do_not_stand_out():
     even = np.full((3, 3), 0.25) + 0.25 * np.eye(3)
     text = text_of(noise=noise_of(even))
     assert "are wrong (95 % interval: 44 to 50 %). " in text
-    assert "are called" not in text.split("Each row")[0]
+    assert "are labelled" not in text.split("Each row")[0]
 
 
 def test_three_confusions_are_named_at_most_the_largest_first():
@@ -67,13 +67,13 @@ def test_three_confusions_are_named_at_most_the_largest_first():
         flips[true, (true + 1) % 6] = share
     headline = noise_section(noise_of(flips), list("abcdef"))["headline"].unescape()
     assert headline.replace("\xa0", " ").endswith(
-        "60 % of a are called b, 55 % of b are called c and 50 % of c are called d."
+        "60 % of a are labelled b, 55 % of b are labelled c and 50 % of c are labelled d."
     )
 
 
 def test_classes_that_are_numbers_are_called_classes():
     text = text_of(classes="012", noise=noise_of(CONFUSED))
-    assert "91 % of class 1 are called class 2" in text
+    assert "91 % of class 1 are labelled class 2" in text
 
 
 def test_each_class_has_its_rate_its_interval_and_what_it_is_called():
@@ -84,9 +84,9 @@ def test_each_class_has_its_rate_its_interval_and_what_it_is_called():
 
 def test_sources_by_weight_and_warnings():
     text = text_of(noise=noise_of(CONFUSED, warnings=["The sources differ for cat."]))
-    before, after = text.index("what trusted samples were called before 70 %"), text.index("30 %")
+    before, after = text.index("given labels of trusted samples 70 %"), text.index("30 %")
     assert before < after
-    assert "a model of the given labels" not in text
+    assert "given labels compared with predictions" not in text
     assert "The sources differ for cat." in text
 
 
@@ -104,12 +104,12 @@ def test_many_classes_remain_readable():
     rates = [row["rate"] for row in section["rows"]]
     assert rates == sorted(rates, reverse=True)
     text = text_of(classes=names, noise=noise_of(matrix))
-    assert "Of 100 classes, the 50 in the most frequent confusions are drawn." in text
-    assert "The 20 classes with most wrong labels" in text
+    assert "Of 100 classes, only the 50 in the most frequent confusions are drawn." in text
+    assert "The 20 classes with the most wrong labels" in text
     assert "The other classes" in text
 
 
-def test_a_class_of_which_nothing_is_known():
+def test_a_class_without_an_estimate():
     noise = noise_of(CONFUSED)
     noise["class_rate"][0] = noise["transition_matrix"][0][1] = None
     noise["class_rate_interval"][0] = [None, None]
@@ -118,7 +118,7 @@ def test_a_class_of_which_nothing_is_known():
 
 def test_two_classes():
     text = text_of(classes=["yes", "no"], noise=noise_of([[0.7, 0.3], [0.1, 0.9]]))
-    assert "44 to 50 %); 30 % of yes are called no." in text
+    assert "44 to 50 %); 30 % of yes are labelled no." in text
 
 
 # The filter's settings
@@ -142,12 +142,12 @@ def test_settings_are_listed():
     assert "No setting was precise enough" not in text
 
 
-def test_a_class_that_found_nothing_is_said_in_words():
+def test_classes_with_an_empty_clean_set_are_named():
     refused = setting("cat", min_votes=21, precision=None, n_clean=0)
     in_vain = setting("eel", n_clean=0)
     text = text_of(filter_settings=[refused, setting("dog"), in_vain])
     assert "No setting was precise enough for cat." in text
-    assert "The filter found no further sample of eel. There the teachers" in text
+    assert "The filter found no sample of eel besides the trusted samples. The teachers" in text
 
 
 # What to expect
@@ -167,8 +167,8 @@ EXPECTED = {"value": 0.942, "interval": [0.9, 0.97], "n": 69}
 
 def test_the_expected_accuracy_comes_with_its_interval():
     assert (
-        "Expected accuracy on new samples: 94 % (95 % interval 90 to 97 %), measured on 69 trusted "
-        "samples that were not trained on." in text_of(expected_accuracy=EXPECTED)
+        "Expected accuracy on new samples: 94 % (95 % interval: 90 to 97 %), measured on 69 "
+        "held-out trusted samples." in text_of(expected_accuracy=EXPECTED)
     )
 
 
@@ -187,11 +187,11 @@ def test_a_candidate_without_a_log_loss():
     assert "own model 50.0 %" in text
 
 
-# All of them
+# All sections
 
 
 @pytest.mark.parametrize("nothing", [None, {}, []])
-def test_a_run_without_them_says_nothing(nothing):
+def test_a_run_without_such_metrics_has_no_such_section(nothing):
     assert noise_section(nothing, []) is None
     assert filter_section(nothing) is None
     assert expectation_section(nothing, nothing) is None
@@ -233,7 +233,7 @@ def test_names_and_sentences_are_escaped():
     assert "&amp;lt;" not in page  # nor twice
 
 
-# What adapted
+# What was fitted to the data
 
 ADAPTED = {
     "rounds": 3,
@@ -248,11 +248,11 @@ ADAPTED = {
 }
 
 
-def test_what_adapted_is_told_in_words():
+def test_fitted_quantities_are_described():
     text = text_of(adapted=ADAPTED)
     assert "rounds of learning 3" in text
     assert "share of the student in the mixture 90 %" in text
     assert "trusted samples held out in turn 1,069" in text
     assert "the teachers 75 % 0.38" in text
     assert "adapted.rounds" not in text
-    assert "What adapted" not in text_of()
+    assert "What was fitted" not in text_of()

@@ -1,1 +1,1 @@
-"""The report: one HTML file with the figures of a run."""
+"""The report: one HTML file with the results and figures of a run."""

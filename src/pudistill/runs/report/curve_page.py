@@ -17,7 +17,7 @@ SHOWN_ELSEWHERE = {"n_samples", "n_trusted", "n_classes", "n_test", "versions", 
 
 @dataclass(frozen=True)
 class CurveSummary:
-    """The content of a sweep's report.
+    """The contents of a sweep's report.
 
     Attributes
     ----------
@@ -25,14 +25,14 @@ class CurveSummary:
         Name of the data.
     results : DataFrame
         One row per noise setting and method, with the columns of `plots.accuracy_curve` and
-        ``level`` (as requested).
+        ``level``, the requested noise level.
     metrics : dict
-        ``n_samples``, ``n_trusted``, ``n_classes``, ``n_test``, ``versions``; everything else is
+        ``n_samples``, ``n_trusted``, ``n_classes``, ``n_test`` and ``versions``; all others are
         listed by name.
     settings : dict
         The run's settings.
     notes : list of str
-        Warnings that a reader must see.
+        Warnings at the top of the page.
     """
 
     title: str
@@ -43,12 +43,12 @@ class CurveSummary:
 
 
 def render_curve(summary: CurveSummary) -> str:
-    """Render the report of a sweep.
+    """Return the report of a sweep.
 
     Parameters
     ----------
     summary : CurveSummary
-        The content.
+        The contents.
 
     Returns
     -------
@@ -87,7 +87,7 @@ def render_curve(summary: CurveSummary) -> str:
 
 
 def _headline(results: pd.DataFrame) -> Markup:
-    """Write the range of our accuracy over all noise settings."""
+    """Return the range of pudistill's accuracy over all noise settings."""
     ours = results[results["method"] == OURS]
     if ours.empty:
         return Markup("Accuracy against noise level")
@@ -98,7 +98,7 @@ def _headline(results: pd.DataFrame) -> Markup:
 
 
 def _table(kind: Any, results: pd.DataFrame) -> dict[str, Any]:
-    """Return the table of one kind of noise, with a column per level and a row per method."""
+    """Return the table of a kind of noise: a column for each level, a row for each method."""
     overall = results.groupby("level")["overall_level"].mean()
     accuracy = results.pivot_table(index="method", columns="level", values="accuracy")
     known = [method for method in SYSTEMS if method in accuracy.index]

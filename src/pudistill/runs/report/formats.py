@@ -1,4 +1,4 @@
-"""Formats of shares, counts, settings and names in the report."""
+"""Text for shares, counts, settings and names in the report."""
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ NARROW = 0.02  # an interval narrower than this is written with a decimal
 
 
 def percent(share: float, digits: int | None = None) -> Markup:
-    """Write a share as a percentage, whole unless it is close to 0 or 100 without being it.
+    """Write a share as a percentage: a whole number, unless that would round it to 0 or 100.
 
     Examples
     --------
@@ -92,7 +92,7 @@ def listed(parts: Sequence[str | Markup]) -> Markup:
 
 
 def class_word(name: str) -> str:
-    """Name a class within a sentence; a number gets the word "class" in front.
+    """Name a class in a sentence; a number gets the word "class" before it.
 
     Examples
     --------
@@ -104,7 +104,7 @@ def class_word(name: str) -> str:
 
 
 def shortened(content: Any, longest: int = LONGEST_NAME) -> Any:
-    """Shorten each long text in nested content, so that a name does not fill a page.
+    """Shorten each long text in nested content, so that no name fills the page.
 
     Examples
     --------
@@ -125,7 +125,7 @@ def shortened(content: Any, longest: int = LONGEST_NAME) -> Any:
 
 
 def flatten(settings: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Name the members of nested settings as in ``filter.C``."""
+    """Flatten nested settings, with names such as ``filter.C``."""
     for name, content in settings.items():
         if isinstance(content, Mapping):
             yield from flatten(content, f"{prefix}{name}.")

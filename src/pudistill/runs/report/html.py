@@ -28,19 +28,19 @@ from pudistill.runs.report.sections import (
 
 LABEL_COLUMNS = {
     "id": "The sample's id in the data, or its file name or row number.",
-    "given": "The label that it came with.",
-    "trusted": "Whether its label was verified beforehand; the verified label stands.",
-    "label": "The corrected label: the one to use.",
+    "given": "The label in the data.",
+    "trusted": "Whether the label was verified beforehand. A verified label is never changed.",
+    "label": "The corrected label: use this one.",
     "changed": "Whether label differs from given.",
-    "source": "Where the label comes from: trusted (it was verified), filter (enough members of "
-    "the filter voted for it), teacher (the teachers were sure enough), student (which weighs the "
-    "given label too, and found another one more likely), model (the classifier of another method "
-    "predicts another label), given (it stays as it came).",
-    "confidence": "Probability of the label, 0 to 1; 1 if trusted.",
+    "source": "The source of the label: trusted (it was verified), filter (enough members of the "
+    "filter voted for it), teacher (the teachers were sure enough), student (the student weighed "
+    "the given label and found another one more likely), model (the classifier of another method "
+    "predicts it), given (it was not changed).",
+    "confidence": "Probability that the label is right, from 0 to 1; 1 if trusted.",
     "votes": "How many members of the filter voted for the label; empty if voting stopped early.",
 }
 
-# Metrics that have a section of their own, and are left out of the list of numbers.
+# Metrics with a section of their own; the list of numbers leaves them out.
 IN_SECTIONS = {
     "adapted",
     "classes",
@@ -54,8 +54,8 @@ IN_SECTIONS = {
 }
 HISTORY_COLUMNS = ["class_name", "iteration", "n_positives", "n_clean", "seconds"]
 MAX_FLIPS = 12
-SUREST, LEAST_SURE = 32, 16
-SMALL_PICTURE = 64  # px; enlarged with hard pixels, as smoothing would blur it
+SUREST, LEAST_SURE = 32, 16  # changed samples that the report shows
+SMALL_PICTURE = 64  # px; smaller pictures are enlarged without smoothing
 MAX_TABLE_ROWS = 1000
 
 
@@ -66,7 +66,7 @@ class RunSummary:
     Attributes
     ----------
     title : str
-        Name of the data or the run.
+        Title of the page.
     labels : DataFrame of n rows
         The label table: ``id``, ``given``, ``trusted`` (bool), ``label``, ``changed`` (bool),
         ``source`` ("trusted", "filter", "teacher", "student", "model" or "given"),
@@ -76,31 +76,32 @@ class RunSummary:
         ``n_positives``, ``n_clean`` (size of the clean set) and ``seconds``. Empty if the filter
         did not run.
     metrics : dict
-        All metrics, shown by name. These have sections of their own, if present:
+        All metrics, shown by name. The following have sections of their own, if present:
 
-        - ``test_accuracy``: any of the names in `SYSTEMS`, each with its accuracy in [0, 1].
+        - ``test_accuracy``: accuracies in [0, 1] by name, a name in `SYSTEMS`.
         - ``expected_accuracy``: ``value``, ``interval`` ([low, high]) and ``n``, the number of
-          trusted samples that it was measured on.
+          held-out trusted samples.
         - ``comparison``: ``candidates`` (each with ``name``, ``accuracy`` and ``log_loss``),
           ``shipped`` (the name of the candidate that predicts), ``why`` (a sentence), ``target``
-          and ``n`` (the kind and number of samples that they were compared on).
+          and ``n`` (kind and number of the samples of the comparison).
         - ``noise``: ``rate``, ``rate_interval`` ([low, high]); by class, in the order of `classes`:
           ``class_rate``, ``class_rate_interval`` and ``class_prior``; ``transition_matrix`` (row:
           true class, column: given label) and ``transition_interval`` ([low, high], each a matrix);
           ``sources`` (of the estimate, with weights that sum to 1), ``warnings``.
-        - ``adapted``: quantities that were fitted to the data, see
+        - ``adapted``: quantities that were fitted to the data; see
           ``PUDistillClassifier.adapted_``.
-        - ``filter_settings``: a dict a class, with ``class_name``, ``threshold``, ``min_votes``,
-          ``n_members``, ``precision`` (or None) and ``n_clean``.
+        - ``filter_settings``: a dict for each class, with ``class_name``, ``threshold``,
+          ``min_votes``, ``n_members``, ``precision`` (or None) and ``n_clean``.
         - ``versions``: package and version.
     settings : dict
-        The run's settings, flat.
+        The run's settings.
     classes : list of str
         Class names, in the order in which figures show them.
     pictures : dict of str to ndarray of shape (H, W) or (H, W, 3), uint8
-        Pictures by id, for the gallery of changed samples. May be empty: then it is a table.
+        Pictures by id, for the gallery of changed samples. Without pictures, the changed samples
+        are a table.
     notes : list of str
-        Warnings that a reader must see.
+        Warnings at the top of the page.
     """
 
     title: str
@@ -114,7 +115,7 @@ class RunSummary:
 
 
 def render(summary: RunSummary) -> str:
-    """Write the report of a run.
+    """Return the report of a run.
 
     Parameters
     ----------
@@ -235,7 +236,7 @@ def _source_counts(labels: pd.DataFrame, changed: pd.DataFrame) -> list[dict[str
 
 
 def _accuracies(test_accuracy: Mapping[str, float]) -> dict[str, float]:
-    """List the known test accuracies in the order of the comparison."""
+    """Return the known test accuracies in the order of `SYSTEMS`."""
     return {
         name: float(test_accuracy[name])
         for name in SYSTEMS
@@ -244,7 +245,7 @@ def _accuracies(test_accuracy: Mapping[str, float]) -> dict[str, float]:
 
 
 def _comparison(accuracy: Mapping[str, float], own: str) -> Markup | None:
-    """Describe how far the run's classifier is above or below the others."""
+    """Compare the accuracy of the run's classifier with the others, in a sentence."""
     others = {name: value for name, value in accuracy.items() if name != own}
     if not others or len(others) == len(accuracy):
         return None
@@ -259,14 +260,14 @@ def _comparison(accuracy: Mapping[str, float], own: str) -> Markup | None:
 
 
 def _count_flips(changed: pd.DataFrame) -> pd.DataFrame:
-    """Count each pair of given and new label, the most frequent first."""
+    """Count each pair of given and new label; the most frequent pair comes first."""
     pairs = changed[["given", "label"]].astype(str)
     counted = pairs.groupby(["given", "label"]).size().reset_index(name="count")
     return counted.sort_values("count", ascending=False, kind="stable")
 
 
 def _flip_matrix(labels: pd.DataFrame, flips: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
-    """Count given against new labels; of many classes, only those in the most frequent flips."""
+    """Count pairs of given and new labels; at most 50 classes, those in the most frequent flips."""
     pairs = labels.dropna(subset=["given", "label"])[["given", "label"]].astype(str)
     found = pd.unique(pd.concat([pairs["given"], pairs["label"]]))
     names = list(dict.fromkeys([*map(str, classes), *found]))
@@ -276,7 +277,7 @@ def _flip_matrix(labels: pd.DataFrame, flips: pd.DataFrame, classes: list[str]) 
 
 
 def _clean_sets(history: pd.DataFrame) -> pd.DataFrame:
-    """Summarise the iterations of the filter for each class."""
+    """Return a row for each class: its iterations, final sizes and seconds."""
     return (
         history.sort_values("iteration")
         .groupby("class_name", sort=False, observed=True)
@@ -291,7 +292,7 @@ def _clean_sets(history: pd.DataFrame) -> pd.DataFrame:
 
 
 def _galleries(surest: pd.DataFrame, pictures: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
-    """Choose the changed samples to show: those with a picture, if there are any."""
+    """Choose the changed samples to show: samples with a picture, if there are any."""
     if pictures:
         surest = surest[surest["id"].astype(str).isin(pictures)]
     if surest.empty:
@@ -315,5 +316,5 @@ def _sample(row: Mapping[Any, Any], pictures: Mapping[str, np.ndarray]) -> dict[
 
 
 def _is_true(column: pd.Series) -> pd.Series:
-    """Return where a column is true; a missing value is not."""
+    """Return whether each value is true; a missing value is not."""
     return column.eq(True).fillna(False).astype(bool)

@@ -1,4 +1,4 @@
-"""Rendering of HTML templates: text from the data is escaped, no external resource is loaded."""
+"""Fill the HTML templates of this folder; text from the data is escaped."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from pudistill.runs.report.palette import DARK, FONT, LIGHT
 
 
 def fill(template: str, **content: Any) -> str:
-    """Render a template of this folder.
+    """Fill a template of this folder.
 
     Parameters
     ----------
@@ -21,7 +21,7 @@ def fill(template: str, **content: Any) -> str:
     Returns
     -------
     str
-        HTML document that can be written as UTF-8.
+        The HTML document, which can be written as UTF-8.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pudistill.runs.report", "."),
@@ -37,5 +37,5 @@ def fill(template: str, **content: Any) -> str:
         "integer": formats.integer,
     }
     text = environment.get_template(template).render(**content)
-    # A file name may contain bytes that are not text, which UTF-8 cannot encode.
+    # A file name can contain bytes that UTF-8 cannot encode.
     return text.encode("utf-8", "replace").decode("utf-8")

@@ -1,4 +1,4 @@
-"""The colours of pages and figures, by name: ``--accent`` in a style sheet is ``accent`` here."""
+"""Colours of pages and figures by name; the style sheet puts ``--`` before each name."""
 
 LIGHT = {
     "page": "#fbfaf7",

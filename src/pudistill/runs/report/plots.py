@@ -1,6 +1,6 @@
-"""The figures of reports: matplotlib figures as inline SVG, pictures as PNG data URIs.
+"""Figures of the reports: matplotlib figures as inline SVG, pictures as PNG data URIs.
 
-Colours are CSS variables, so that a figure follows the page into dark mode; text stays text.
+Colours are CSS variables, so that figures change with the page in dark mode.
 """
 
 import base64
@@ -36,8 +36,8 @@ SOURCES = {
 
 SERIES = [f"--series-{n}" for n in range(10)]
 
-# matplotlib cannot draw in a CSS variable. Each variable has a unique placeholder colour, which the
-# finished SVG replaces by the variable.
+# matplotlib cannot draw in a CSS variable. Each variable has a unique placeholder colour, and
+# `_page_style` puts the variable in its place.
 _VARIABLES = ["--ink", "--muted", "--line", "--accent", "--on-accent", "--quiet"]
 _PLACEHOLDER = {
     name: f"#0{n:02x}fe5" for n, name in enumerate([*_VARIABLES, *SOURCES.values(), *SERIES])
@@ -46,7 +46,7 @@ INK, MUTED, LINE, ACCENT, ON_ACCENT, QUIET = (_PLACEHOLDER[name] for name in _VA
 
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # real text: small, selectable, in the page's font
-    "text.parse_math": False,  # the name of a class may be "$x"
+    "text.parse_math": False,  # the name of a class can be "$x"
     "font.size": 12,
     "text.color": INK,
     "axes.labelcolor": MUTED,
@@ -75,7 +75,7 @@ MAX_METHOD_NAME = 28
 MAX_CLASSES_IN_HEAT_MAP = 50
 LEAST_DRAWN_SHARE = 0.005  # smaller shares would be written as 0 %
 
-# Colours of methods without a colour in the registry; those that the registry uses come last.
+# Colours of methods without a colour in the registry; colours that the registry uses come last.
 _UNASSIGNED_COLOURS = [f"--series-{n}" for n in (5, 6, 7, 8, 9, 2, 0, 3)]
 
 
@@ -127,7 +127,7 @@ def flip_heat_map(counts: pd.DataFrame) -> str:
     ----------
     counts : DataFrame of shape (C, C), int
         Number of samples; index and columns are the same class names in the same order. The
-        diagonal holds unchanged labels: its numbers are written, but do not change the colour.
+        diagonal holds unchanged labels: its numbers are written, but not coloured.
 
     Returns
     -------
@@ -179,7 +179,7 @@ def most_involved(names: Sequence[str], pairs: np.ndarray) -> list[str]:
     names : sequence of str
         All classes, in the order in which they are drawn.
     pairs : ndarray of shape (n, 2)
-        Pairs of confused class names, the most important pair first.
+        Pairs of confused class names; the most frequent pair comes first.
 
     Returns
     -------
@@ -188,8 +188,8 @@ def most_involved(names: Sequence[str], pairs: np.ndarray) -> list[str]:
     """
     if len(names) <= MAX_CLASSES_IN_HEAT_MAP:
         return list(names)
-    by_importance = dict.fromkeys(pairs.ravel())
-    chosen = set(list(by_importance)[:MAX_CLASSES_IN_HEAT_MAP])
+    by_frequency = dict.fromkeys(pairs.ravel())
+    chosen = set(list(by_frequency)[:MAX_CLASSES_IN_HEAT_MAP])
     return [name for name in names if name in chosen]
 
 
@@ -203,8 +203,9 @@ def _heat_map(
 ) -> str:
     """Draw a square table of confusions, coloured by `strength` off its diagonal.
 
-    `write` takes a value and whether there is room for a long text, and returns the text.
+    `write` takes a value and whether a long text has room, and returns the text.
     """
+    # 1. Sizes of names and cells.
     values = table.to_numpy()
     n = len(values)
     names = [shorten(name) for name in table.index]
@@ -217,6 +218,7 @@ def _heat_map(
     is_kept = np.eye(n, dtype=bool)
 
     with mpl.rc_context(_STYLE):
+        # 2. Axes with the names of the classes.
         figure = _figure(left + n * cell + 4, top + n * cell + 4)
         axes = _axes(figure, left=left, right=4, bottom=4, top=top)
         axes.set(xlim=(0, max(n, 1)), ylim=(max(n, 1), 0))
@@ -229,6 +231,7 @@ def _heat_map(
         axes.annotate(
             corner, (0, 0), (-4, 5), textcoords="offset points", ha="right", color=MUTED, size=11
         )
+        # 3. A square for each cell.
         is_flip = (values > 0) & ~is_kept
         # The square root keeps rare flips visible beside the most frequent ones.
         opacity = np.where(is_kept, 1.0, 0.45)
@@ -239,6 +242,7 @@ def _heat_map(
         squares = corners + np.array([[0.03, 0.03], [0.97, 0.03], [0.97, 0.97], [0.03, 0.97]])
         fills = np.dstack([colours, opacity]).reshape(-1, 4)
         axes.add_collection(PolyCollection(squares, facecolors=fills, linewidths=0), autolim=False)
+        # 4. The number in each cell that is not 0.
         for row, column in np.argwhere(values):
             is_strong = is_flip[row, column] and opacity[row, column] > 0.6
             axes.text(
@@ -264,8 +268,8 @@ def growth_lines(history: pd.DataFrame) -> str:
     Returns
     -------
     str
-        SVG element. Up to ten classes get a colour and a name at the end of their line; of more
-        classes, only the three largest and the three smallest final sets are named.
+        SVG element. Up to ten lines have a colour and a name at their end. Of more lines, only
+        those of the three largest and the three smallest final sets have.
     """
     history = history.sort_values("iteration", kind="stable")
     points = history[["iteration", "n_clean"]].to_numpy(dtype=float)
@@ -295,7 +299,7 @@ def growth_lines(history: pd.DataFrame) -> str:
             line = lines[name]
             look: dict[str, Any] = {"color": colour[name], "linewidth": 2, "clip_on": False}
             axes.plot(*line.T, **look, marker="o", markersize=5, markeredgewidth=0)
-            if line[-1, 0] < last:  # the class settled early: its set stays the same
+            if line[-1, 0] < last:  # the filter stopped for the class: the set stays the same
                 axes.plot([line[-1, 0], last], line[[-1, -1], 1], **look, linestyle=(0, (0.6, 2)))
         _label_ends(axes, {name: ends[name] for name in named}, colour)
         return _to_svg(figure, "Line chart of the clean set by class and iteration")
@@ -307,13 +311,12 @@ def confidence_histograms(labels: pd.DataFrame) -> str:
     Parameters
     ----------
     labels : DataFrame
-        Columns ``source`` and ``confidence``, the latter in [0, 1]; without missing values.
+        Columns ``source`` and ``confidence`` (in [0, 1]), without missing values.
 
     Returns
     -------
     str
-        SVG element. Each histogram has its own vertical scale, so that a small source stays visible
-        beside a large one.
+        SVG element. Each histogram has its own vertical scale, so that rare sources are visible.
     """
     present = [source for source in SOURCES if (labels["source"] == source).any()]
     strip, below = 62, 50
@@ -357,10 +360,9 @@ def accuracy_curve(results: pd.DataFrame, names: Mapping[str, str] | None = None
     results : DataFrame
         One row per method and noise setting: ``noise`` (its kind), ``overall_level`` (share of
         wrong labels in the whole data set, in [0, 1]), ``method`` and ``accuracy`` (in [0, 1]).
-        Methods that read no noisy label (``trusted_only``, ``true_labels``) become horizontal
-        lines.
+        Methods that read no noisy label (``trusted_only``, ``true_labels``) are horizontal lines.
     names : mapping of str to str, default=None
-        Names of methods that differ from their titles in the registry.
+        Names of methods, where they differ from the titles in the registry.
 
     Returns
     -------
@@ -412,7 +414,7 @@ class _Look(NamedTuple):
 
 
 def _method_looks(methods: Sequence[str], names: Mapping[str, str]) -> dict[str, _Look]:
-    """Choose each method's name, colour and line: first the methods with a registered colour."""
+    """Choose name, colour and line of each method; methods with a registered colour come first."""
     looks = {
         method: _Look(
             names.get(method, system.short_title), _PLACEHOLDER[f"--{system.colour}"], "-"
@@ -467,12 +469,12 @@ def _draw_curves(axes: Axes, results: pd.DataFrame, looks: Mapping[str, _Look]) 
 
 
 def standalone(svg: str) -> str:
-    """Turn a figure of a page into an SVG document with its own colours, font and background.
+    """Turn an SVG element into a document with its own colours, font and background.
 
     Parameters
     ----------
     svg : str
-        SVG element, as returned by the other functions.
+        SVG element that another function of this module returned.
 
     Returns
     -------
@@ -499,7 +501,7 @@ def standalone(svg: str) -> str:
 
 
 def shorten(name: object, length: int = 18) -> str:
-    """Cut a name that is too long for a figure, and put it on one line."""
+    """Put a name on one line, and cut it if it is too long for a figure."""
     text = " ".join(str(name).split()) or "(empty)"
     return text if len(text) <= length else text[: length - 1] + "…"
 
@@ -513,7 +515,7 @@ def compact(count: float) -> str:
 
 
 def _width(text: str) -> float:
-    """Estimate the width of text in px at 12 px; the browser's font is not known."""
+    """Estimate the width of text in px at a size of 12 px; the browser's font is unknown."""
     n_capitals = sum(map(str.isupper, text))
     return n_capitals * CAPITAL + (len(text) - n_capitals) * CHARACTER
 
@@ -539,7 +541,7 @@ def _axes(figure: Figure, *, left: float, right: float, bottom: float, top: floa
 def _label_ends(
     axes: Axes, ends: Mapping[Any, float], colour: Mapping[Any, str], length: int = 14
 ) -> None:
-    """Write each line's name at its end, and move names apart that would overlap."""
+    """Write the name of each line at its end; names that would overlap are moved apart."""
     low, high = axes.get_ylim()
     line_height = 14.5 / axes.get_window_extent().height
     names = sorted(ends, key=lambda name: ends[name])
@@ -567,7 +569,7 @@ def _to_svg(figure: Figure, title: str) -> str:
     file = io.StringIO()
     nothing = dict.fromkeys(["Creator", "Date", "Format", "Type"])
     with mpl.rc_context({"svg.hashsalt": title}), warnings.catch_warnings():
-        # matplotlib only measures the text; the browser draws it, in a font with more glyphs.
+        # The browser draws the text, in a font with more glyphs; matplotlib only measures it.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(file, format="svg", metadata=nothing)
     width, height = figure.get_size_inches() * 72
@@ -588,5 +590,5 @@ def _page_style(tag: str) -> str:
     for name, placeholder in _PLACEHOLDER.items():
         tag = tag.replace(placeholder, f"var({name})")
     tag = re.sub(r"font-family: [^;\"]*;? ?", "", tag)
-    # Ids of a figure's parts: nothing refers to them, and every figure of a page repeats them.
+    # Drop the ids of a figure's parts: nothing refers to them, and all figures have the same ids.
     return re.sub(r' id="[a-z0-9.]+_\d+"', "", tag)

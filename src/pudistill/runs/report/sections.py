@@ -1,7 +1,7 @@
 """Sections of the report: noise, expected accuracy, the filter, quantities fitted to the data.
 
-Each function takes a part of ``metrics.json`` and prepares the values of the template; it returns
-None if a run has no such part.
+Each function takes a part of ``metrics.json`` and returns the values for the template, or None if
+the run has no such part.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,18 +21,18 @@ CANDIDATE_NAMES = {
     "student": "the student",
     "mixture": "the student in a mixture",
 }
-"""What the report calls the candidates, of which the best is shipped."""
+"""The candidates in the words of the report."""
 
 SOURCE_NAMES = {
-    "trusted originals": "what trusted samples were called before",
-    "model of the given labels": "given labels beside calibrated predictions",
+    "trusted originals": "given labels of trusted samples",
+    "model of the given labels": "given labels compared with predictions",
 }
+"""The sources of the noise estimate in the words of the report."""
 
-# The headline names a confusion if it takes this share of a class, and either this many times as
-# much as if the wrong labels were spread evenly, or this share of the wrong labels (few classes).
-NOTABLE_SHARE = 0.2
-NOTABLE_EXCESS = 2
-NOTABLE_MAJORITY = 0.75
+# The headline names a confusion of a true class with a given label if it is large in two ways.
+NOTABLE_SHARE = 0.2  # of the class, and
+NOTABLE_EXCESS = 2  # times an even share of the class's wrong labels,
+NOTABLE_MAJORITY = 0.75  # or, with few classes, this share of them
 MAX_NOTABLE = 3
 MAX_CLASSES_IN_TABLE = 20
 
@@ -50,8 +50,9 @@ def noise_section(noise: Mapping[str, Any] | None, classes: list[str]) -> dict |
     Returns
     -------
     dict or None
-        ``headline``, ``heat_map``, ``n_drawn``, ``wide``, ``rows`` (a class each), ``n_rows``
-        (of them shown at once), ``sources`` (name and weight) and ``warnings``.
+        ``headline``, ``heat_map``, ``n_drawn`` (number of its classes), ``wide``, ``rows`` (one for
+        each class), ``n_rows`` (number of rows shown at first), ``sources`` (name and weight) and
+        ``warnings``.
     """
     if not noise:
         return None
@@ -80,14 +81,16 @@ def _noise_headline(noise: Mapping[str, Any], matrix: pd.DataFrame) -> Markup:
         rate, interval
     )
     notable = [
-        Markup("{} of {} are called {}").format(percent(share), class_word(true), class_word(given))
+        Markup("{} of {} are labelled {}").format(
+            percent(share), class_word(true), class_word(given)
+        )
         for true, given, share in _notable_confusions(matrix)
     ]
     return Markup("{}; {}.").format(sentence, listed(notable)) if notable else sentence + "."
 
 
 def _notable_confusions(matrix: pd.DataFrame) -> list[tuple[str, str, float]]:
-    """Find wrong labels that stand out in their class, the largest share first."""
+    """Return confusions that stand out in their class: true class, given label and share."""
     shares = matrix.to_numpy()
     wrong = 1 - shares.diagonal()
     enough = min(NOTABLE_EXCESS / max(len(shares) - 1, 1), NOTABLE_MAJORITY) * wrong
@@ -102,16 +105,16 @@ def _notable_confusions(matrix: pd.DataFrame) -> list[tuple[str, str, float]]:
 
 
 def _confusions(matrix: pd.DataFrame, prior: Sequence[float]) -> np.ndarray:
-    """List pairs of different classes, those with most wrong labels first."""
-    spoilt = matrix.to_numpy() * np.asarray(prior, dtype=float)[:, None]
-    np.fill_diagonal(spoilt, -np.inf)
-    order = np.argsort(-spoilt, axis=None, kind="stable")[: spoilt.size - len(spoilt)]
+    """List pairs of different classes; the pair with the most wrong labels comes first."""
+    wrong = matrix.to_numpy() * np.asarray(prior, dtype=float)[:, None]
+    np.fill_diagonal(wrong, -np.inf)
+    order = np.argsort(-wrong, axis=None, kind="stable")[: wrong.size - len(wrong)]
     names = np.asarray(matrix.index, dtype=object)
-    return names[np.column_stack(np.unravel_index(order, spoilt.shape))]
+    return names[np.column_stack(np.unravel_index(order, wrong.shape))]
 
 
 def _class_rows(noise: Mapping[str, Any], matrix: pd.DataFrame) -> list[dict[str, Any]]:
-    """Describe each class: its share of wrong labels, and the most frequent of these."""
+    """Return a row for each class: its share of wrong labels and the most frequent wrong label."""
     lows, highs = np.asarray(noise["transition_interval"], dtype=float)
     others = matrix.to_numpy().copy()
     np.fill_diagonal(others, -1)
@@ -140,7 +143,7 @@ def _class_rows(noise: Mapping[str, Any], matrix: pd.DataFrame) -> list[dict[str
 
 
 def _sources(weights: Mapping[str, float]) -> dict[str, float]:
-    """Return the sources of the estimate and their weights, the largest first."""
+    """Return the sources of the estimate with their weights; the largest weight comes first."""
     used = sorted((name for name in weights if weights[name] > 0), key=lambda name: -weights[name])
     return {SOURCE_NAMES.get(name, name): weights[name] for name in used}
 
@@ -185,8 +188,8 @@ def expectation_section(
 def _expectation(expected: Mapping[str, Any]) -> Markup:
     accuracy, interval = estimate(expected["value"], expected["interval"])
     return Markup(
-        "Expected accuracy on new samples: {} (95&nbsp;% interval {}), measured on {} trusted "
-        "samples that were not trained on."
+        "Expected accuracy on new samples: {} (95&nbsp;% interval: {}), measured on {} held-out "
+        "trusted samples."
     ).format(accuracy, interval, integer(expected["n"]))
 
 
@@ -208,7 +211,7 @@ def filter_section(settings: Sequence[Mapping[str, Any]] | None) -> dict | None:
     Returns
     -------
     dict or None
-        ``rows`` and ``empty``, a sentence on classes for which no setting was precise enough.
+        ``rows``, and ``empty``: sentences about classes whose clean set is empty.
     """
     if not settings:
         return None
@@ -218,12 +221,12 @@ def filter_section(settings: Sequence[Mapping[str, Any]] | None) -> dict | None:
         Markup(sentence).format(listed([class_word(str(row["class_name"])) for row in rows]))
         for sentence, rows in (
             ("No setting was precise enough for {}.", switched_off),
-            ("The filter found no further sample of {}.", without_samples),
+            ("The filter found no sample of {} besides the trusted samples.", without_samples),
         )
         if rows
     ]
     if sentences:
-        sentences.append(Markup("There the teachers learn from trusted samples only."))
+        sentences.append(Markup("The teachers learn these classes from trusted samples only."))
     return {"rows": list(settings), "empty": Markup(" ").join(sentences) or None}
 
 
