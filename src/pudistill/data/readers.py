@@ -53,7 +53,7 @@ class Format(NamedTuple):
 # The first format that accepts a path reads it; an image folder is any folder.
 FORMATS = (
     Format("a .parquet, .csv, .tsv or .jsonl table", "tables", has_columns=True),
-    Format("an .npz file", "arrays"),
+    Format("an .npz file", "npz"),
     Format("CIFAR-10 batches", "cifar"),
     Format("Clothing1M", "clothing1m"),
     Format("IDX images", "idx"),

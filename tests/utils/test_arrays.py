@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import tempfile
@@ -79,12 +80,13 @@ def test_files_go_with_their_arrays(tiny_blocks, files):
 
 def test_nothing_is_left_of_a_process_that_was_killed(tmp_path):
     code = (
-        "from pudistill import rowwise; import os, signal; rowwise.MIN_FILE_BYTES = 0\n"
-        "array = rowwise.empty((1000, 10)); array[:] = 1\n"
+        "import os, signal; from pudistill.utils import arrays; arrays.MIN_FILE_BYTES = 0\n"
+        "array = arrays.empty((1000, 10)); array[:] = 1; assert arrays.is_in_file(array)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     command = [sys.executable, "-c", code]
-    subprocess.run(command, env=os.environ | {"TMPDIR": str(tmp_path)}, check=False)
+    killed = subprocess.run(command, env=os.environ | {"TMPDIR": str(tmp_path)}, check=False)
+    assert killed.returncode == -signal.SIGKILL
     assert list(tmp_path.iterdir()) == []
 
 
