@@ -3,6 +3,7 @@ another in a circle, and no module uses a private name of another.
 """
 
 import ast
+import re
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -148,6 +149,48 @@ def test_a_module_uses_no_private_name_of_another(module):
 )
 def test_a_private_name_of_another_module_is_found(source):
     assert private_names_of_others(source) == ["pudistill.utils.files._sum"]
+
+
+def missing_names(text: str) -> list[str]:
+    """Names of modules, or of what they hold, that a text mentions and the package lacks."""
+    names = set(re.findall(r"\bpudistill(?:\.[a-z]\w*)+", text))
+    for module, listed in re.findall(r"from (pudistill[\w.]*) import ([\w, ]+)", text):
+        names |= {f"{module}.{name}" for name in re.findall(r"\w+", listed.split(" as ")[0])}
+    missing = []
+    for name in sorted(names):
+        module, rest = name, []
+        while module not in MODULES:
+            module, _, last = module.rpartition(".")
+            rest.insert(0, last)
+        source = MODULES[module].read_text(encoding="utf-8")
+        if rest and not re.search(rf"\b{rest[0]}\b", source):
+            missing.append(name)
+    return missing
+
+
+# Tests and benchmarks also name modules in programs that they start, and in what they patch.
+@pytest.mark.parametrize("folder", ["src", "tests", "benchmarks", "docs"])
+def test_every_name_of_the_package_that_a_file_mentions_exists(folder):
+    files = [
+        path
+        for path in sorted((Path(__file__).parents[1] / folder).rglob("*"))
+        if path.suffix in (".py", ".md") and path != Path(__file__)
+    ]
+    texts = {path: path.read_text(encoding="utf-8") for path in files}
+    found = {str(path): missing_names(text) for path, text in texts.items()}
+    assert {path: names for path, names in found.items() if names} == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from pudistill.utils import rowfile",
+        "`pudistill.utils.rowfile.rows`",
+        'code = "import pudistill.utils.rowfile"',
+    ],
+)
+def test_a_name_that_the_package_lacks_is_found(text):
+    assert missing_names(text)[0].startswith("pudistill.utils.rowfile")
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -226,7 +226,7 @@ import resource, sys
 from torch import nn
 import pudistill.data.lazy_pictures
 from pudistill import TorchClassifier
-from pudistill.data import load_dataset
+from pudistill.data.loading import load_dataset
 
 def tiny(in_shape, n_classes):
     return nn.Sequential(nn.AvgPool2d(96), nn.Flatten(), nn.Linear(3, n_classes))
