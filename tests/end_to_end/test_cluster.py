@@ -138,9 +138,9 @@ def test_nodes_that_cannot_run_tasks_are_named(ray, monkeypatch):
         with pytest.raises(InputError, match=match), running_on("auto", gpus):
             pass
 
-    refused(0.25, match=r"asks for 0.25 GPUs, .* has is 0: ")
+    refused(0.25, match=r"asks for 0.25 GPUs, .* is 0: ")
     monkeypatch.setattr("pudistill.utils.ray_tasks.__version__", "9.9")
-    refused(0.0, match=r"The node .* has pudistill .*, and here is 9.9")
+    refused(0.0, match=r"The node .* has pudistill .*, but this machine has 9.9")
 
 
 @pytest.mark.parametrize("address", ["ray://127.0.0.1:9", "127.0.0.1:9", "nowhere"])
