@@ -64,7 +64,7 @@ def test_a_function_of_rows_is_applied_to_all(tiny_blocks, n_rows):
     assert whole.dtype == bool
 
 
-def test_files_go_with_their_arrays(tiny_blocks, files):
+def test_files_are_removed_with_their_arrays(tiny_blocks, files):
     array = arrays.empty((5, 2), np.int16)
     part = array[1:]
     part[:] = 7
@@ -91,7 +91,7 @@ def test_nothing_is_left_of_a_process_that_was_killed(tmp_path):
 
 
 @pytest.mark.parametrize("lacking", ["folder", "room", "proc", "descriptors"])
-def test_an_array_is_in_memory_where_there_can_be_no_file(tiny_blocks, files, monkeypatch, lacking):
+def test_an_array_is_in_memory_if_no_file_can_be_made(tiny_blocks, files, monkeypatch, lacking):
     def refuse(*args, **kwargs):
         raise OSError(28, "No space left on device")
 

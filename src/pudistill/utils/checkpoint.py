@@ -12,7 +12,7 @@ from pudistill.utils.context import installed
 
 
 class Checkpoint:
-    """The progress of a stage, from which an interrupted stage continues; this one stores nothing."""
+    """The progress of a stage, from which it continues if interrupted; this one stores nothing."""
 
     @property
     def is_due(self) -> bool:

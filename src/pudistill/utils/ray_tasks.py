@@ -61,8 +61,8 @@ class RayTasks(ParallelBackendBase):
         if not any(map(self._n_slots, nodes)):
             most = max((node["Resources"].get("GPU", 0.0) for node in nodes), default=0.0)
             raise InputError(
-                f"A member asks for {self.gpus:g} GPUs, but the largest number on a node of the cluster "
-                f"is {most:g}: lower --gpus-per-member, or add a node."
+                f"A member asks for {self.gpus:g} GPUs, but the largest number on a node of the "
+                f"cluster is {most:g}: lower --gpus-per-member, or add a node."
                 if self.gpus
                 else "No node of the cluster has a core for tasks: add a node with cores."
             )
@@ -135,7 +135,7 @@ class RayTasks(ParallelBackendBase):
         except Exception as error:  # of any type; joblib would not notice it
             outcome.set_exception(
                 InputError(
-                    f"The cluster has ended ({_reason(error)}): start it, and resume the run."
+                    f"The cluster has ended ({_reason(error)}): start it and resume the run."
                 )
             )
             return
@@ -274,5 +274,6 @@ def _run(content: bytes, *arrays: np.ndarray) -> bytes:
         ) from error
     except (FileNotFoundError, PermissionError) as error:
         raise InputError(
-            f"{node} cannot read {error.filename} ({error.strerror}): store it where every node can read it."
+            f"{node} cannot read {error.filename} ({error.strerror}): store it where "
+            "every node can read it."
         ) from error
