@@ -16,7 +16,11 @@ def test_clean_training_samples_are_trusted(clothing):
     assert data.classes == ("Knitwear", "Shirt", "T-Shirt")
     assert data.trusted.sum() == 12
     assert list(data.verified[24:27]) == ["T-Shirt", "Shirt", "Knitwear"]
-    assert list(data.y[24:27]) == ["Shirt", "Shirt", "Knitwear"]  # what the first was called before
+    assert list(data.y[24:27]) == [
+        "Shirt",
+        "Shirt",
+        "Knitwear",
+    ]  # the first was verified as another class
     assert data.verified[0] is None
     assert data.ids[0] == "images/0/noisy_train-0.jpg"
     assert data.name == "clothing1m"

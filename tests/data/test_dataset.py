@@ -81,7 +81,7 @@ class TestHoldout:
         assert set(train.verified) == set(test.y) == set(labels)
 
     def test_refuses_a_class_with_one_trusted_sample(self):
-        with pytest.raises(InputError, match="only one of 'b', 'c': verify more"):
+        with pytest.raises(InputError, match="only one of class 'b', 'c': verify more"):
             make(list("aabc"), trusted=range(4)).holdout(0.5)
 
     @pytest.mark.parametrize("fraction", [0, 1, -0.1, float("nan")])

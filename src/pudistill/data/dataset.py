@@ -197,8 +197,8 @@ class TrustedDataset:
         if singletons:
             raise InputError(
                 f"Holding out a test set needs two {kind} samples of each class, one to train and "
-                f"one to test, but there is only one of {listed(singletons)}: verify more samples "
-                "or give separate test data."
+                f"one to test, but there is only one of class {listed(singletons)}: verify more "
+                "samples or give separate test data."
             )
         rng = check_random_state(random_state)
         held_out = np.zeros(len(self), dtype=bool)
@@ -338,7 +338,7 @@ def validate(
         if values is not None and len(values) != n_samples:
             raise InputError(
                 f"{source}: there are {n_samples} samples but {len(values)} entries in {part}: "
-                "give one for each."
+                "give one entry for each sample."
             )
     for part in ("ids", "y", "verified", "true_labels"):
         _validate_text(getattr(dataset, part), part, source)

@@ -100,7 +100,7 @@ def _read_array(path: Path) -> np.ndarray:
             shape = _read_shape(path, file.read)
             n_bytes = math.prod(shape)
             require_memory(path, n_bytes, "its data")
-            content = file.read(n_bytes + 1)  # a small .gz file may hold endless data
+            content = file.read(n_bytes + 1)  # a small .gz file can hold endless data
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot be read ({error}): fetch the file again.") from error
     if len(content) != n_bytes:

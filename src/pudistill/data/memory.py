@@ -16,7 +16,7 @@ def fits_in_memory(n_bytes: int) -> bool:
 
 
 def require_memory(
-    path: Path, n_bytes: int, what: str, remedy: str = "give a part of them"
+    path: Path, n_bytes: int, name: str, remedy: str = "give a part of them"
 ) -> None:
     """Raise an error if data do not fit into memory: otherwise the system kills the process.
 
@@ -26,7 +26,7 @@ def require_memory(
         Source of the data, for the message.
     n_bytes : int
         Size of the data in memory.
-    what : str
+    name : str
         Name of the data, for the message.
     remedy : str, default="give a part of them"
         Advice to the user, for the message.
@@ -39,6 +39,6 @@ def require_memory(
     available = psutil.virtual_memory().available
     if n_bytes > available:
         raise InputError(
-            f"{path}: {what} take {n_bytes / 2**30:,.1f} GiB, and there are "
+            f"{path}: {name} take {n_bytes / 2**30:,.1f} GiB, and there are "
             f"{available / 2**30:,.1f} GiB of free memory: {remedy}."
         )

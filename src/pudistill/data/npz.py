@@ -1,4 +1,4 @@
-"""NumPy archives: `.npz` files with arrays `X` and `y`, and optional ones; see `load_dataset`."""
+"""NumPy archives: `.npz` files with arrays `X`, `y` and optional arrays; see `load_dataset`."""
 
 import os
 import struct
@@ -38,7 +38,7 @@ def read(path: Path, options: "ReadOptions") -> TrustedDataset:
     needed = ("X", "y") if options.labels_required else ("X",)
     for part in needed:
         if part not in arrays:
-            found = ", ".join(arrays) or "none of the known ones"
+            found = ", ".join(arrays) or "none of the known arrays"
             raise InputError(f"{path}: there is no array {part!r} (found: {found}): add it.")
     X = _samples(path, arrays["X"])
     if X.ndim > 2 and options.image_size is not None:

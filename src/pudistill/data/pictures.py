@@ -222,7 +222,7 @@ def _decode(content: Encoded, image_size: int | None) -> np.ndarray:
     if content is None:
         raise ValueError("it is missing")
     if isinstance(content, Path) and content.exists() and not content.is_file():
-        raise ValueError("it is not a file")  # a folder, or a pipe, which may block for ever
+        raise ValueError("it is not a file")  # a folder, or a pipe, which can block for ever
     file = content if isinstance(content, Path) else io.BytesIO(content)
     with Image.open(file, formats=_FORMATS) as opened:
         opened.load()

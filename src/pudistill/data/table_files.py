@@ -142,7 +142,7 @@ def open_table(path: Path) -> Table:
             table = _Csv(path)
     names = table.schema.names
     if not names:
-        raise InputError(f"{path}: the table is empty: give one with columns and rows.")
+        raise InputError(f"{path}: the table is empty: give a table with columns and rows.")
     repeated = [name for name in names if names.count(name) > 1]
     if repeated:
         raise InputError(f"{path}: there are several columns {repeated[0]!r}: rename them.")

@@ -119,7 +119,7 @@ def read_trusted(path: Path) -> tuple[list[str], list[str | None] | None]:
     if "label" not in names and len(names) > 1:
         raise InputError(
             f"{path}: there is no column 'label' among {listed(names)}: call the verified labels "
-            "'label', or keep the column 'id' alone if the given labels are the verified ones."
+            "'label', or keep the column 'id' alone if the given labels are right."
         )
     wanted = [name for name in ("id", "label") if name in names]
     with as_table_error(path):

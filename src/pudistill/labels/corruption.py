@@ -123,7 +123,7 @@ def corrupt_labels(
         labels. None: :data:`CIFAR10_MAP` if the classes have CIFAR-10's names, in upper or lower
         case; otherwise :func:`cyclic_map`.
     X : array-like or sparse matrix of shape (n, ...), default=None
-        Features or pictures, for ``"instance"`` only. Read in blocks, so it may be a memory map.
+        Features or pictures, for ``"instance"`` only. Read in blocks, so it can be a memory map.
     random_state : int, RandomState or None, default=None
         Seed of all random draws.
 

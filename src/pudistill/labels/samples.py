@@ -35,7 +35,7 @@ def check_features(
     Returns
     -------
     X : ndarray, sparse matrix or data frame
-        The samples; a pandas data frame stays one.
+        The samples; a pandas data frame stays a data frame.
     """
     expected = getattr(estimator, "picture_shape_", None)
     if not reset and expected is not None and np.shape(X)[1:] != expected:

@@ -1,4 +1,4 @@
-"""The label table: the given and the corrected label of every sample, and where it comes from."""
+"""The label table: the given and the corrected label of every sample, and its source."""
 
 from typing import Any
 

@@ -101,7 +101,7 @@ def _connect(ray: Any, address: str) -> None:
 
 
 @contextmanager
-def _explained(what: str, advice: str) -> Iterator[None]:
+def _explained(problem: str, advice: str) -> Iterator[None]:
     """Raise an error inside the ``with`` block as an `InputError` of one sentence.
 
     Also restore the handler of SIGTERM, which interrupts a run: Ray's own would end the process.
@@ -112,7 +112,7 @@ def _explained(what: str, advice: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:  # Ray raises errors of many types
-        raise InputError(f"{what} ({_reason(error)}): {advice}.") from error
+        raise InputError(f"{problem} ({_reason(error)}): {advice}.") from error
     finally:
         if signal.getsignal(signal.SIGTERM) is not before:
             signal.signal(signal.SIGTERM, before)

@@ -44,7 +44,7 @@ class _ThreadLimit:
     def __enter__(self) -> None:
         torch = sys.modules.get("torch")
         with self._lock:
-            if torch and self._n_before is None:  # PyTorch may be imported inside the block
+            if torch and self._n_before is None:  # PyTorch can be imported inside the block
                 self._n_before = torch.get_num_threads()
             if self._n_inside == 0:
                 self._blas = _controller(bool(torch)).limit(limits=1, user_api="blas")
