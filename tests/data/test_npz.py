@@ -124,7 +124,7 @@ def test_real_features(real_data):
         ({"X": X / [1, np.nan], "y": Y}, "'0', column 1 holds nan"),
         (
             {"X": X, "y": Y, "trusted": [True, True, False, False], "verified": Y},
-            "not those with a verified label",
+            "not the samples with a verified label",
         ),
     ],
 )
