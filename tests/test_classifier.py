@@ -289,7 +289,7 @@ def test_learners_without_probabilities_are_seeded_too(blobs, quick):
 
 def test_lengths_must_agree(blobs):
     X, _, noisy, trusted = blobs
-    with pytest.raises(InputError, match="X has 399 samples, y has 400 labels"):
+    with pytest.raises(InputError, match="X has 399 samples but y has 400 labels"):
         PUDistillClassifier().fit(X[:-1], noisy, trusted=trusted)
 
 

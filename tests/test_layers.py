@@ -1,6 +1,9 @@
-"""The layers of the package: each imports only from those below it, and nothing in a circle."""
+"""The structure of the package: each layer imports only from those below it, no module imports
+another in a circle, and no module uses a private name of another.
+"""
 
 import ast
+import re
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -99,6 +102,95 @@ def test_no_modules_import_each_other_in_a_circle():
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(" -> ".join(error.args[1]))
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.endswith("__")
+
+
+def private_names_of_others(source: str) -> list[str]:
+    """Private names that a source imports, or reads from an imported module of the package."""
+    tree = ast.parse(source)
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    modules, found = {}, []  # modules: local name -> full name
+    for node in imports:
+        for alias in node.names:
+            if isinstance(node, ast.Import):
+                full, local = alias.name, alias.asname or alias.name
+            else:
+                full, local = f"{node.module}.{alias.name}", alias.asname or alias.name
+            if full.split(".")[0] != "pudistill":
+                continue
+            if any(map(is_private, full.split("."))):
+                found.append(full)
+            if full in MODULES:
+                modules[local] = full
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and is_private(node.attr):
+            module = modules.get(ast.unparse(node.value))
+            if module is not None:
+                found.append(f"{module}.{node.attr}")
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_uses_no_private_name_of_another(module):
+    assert private_names_of_others(MODULES[module].read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from pudistill.utils.files import _sum",
+        "import pudistill.utils.files\npudistill.utils.files._sum()",
+        "import pudistill.utils.files as files\nfiles._sum()",
+        "def f():\n    from pudistill.utils import files\n    files._sum()",
+    ],
+)
+def test_a_private_name_of_another_module_is_found(source):
+    assert private_names_of_others(source) == ["pudistill.utils.files._sum"]
+
+
+def missing_names(text: str) -> list[str]:
+    """Names of modules, or of what they hold, that a text mentions and the package lacks."""
+    names = set(re.findall(r"\bpudistill(?:\.[a-z]\w*)+", text))
+    for module, listed in re.findall(r"from (pudistill[\w.]*) import ([\w, ]+)", text):
+        names |= {f"{module}.{name}" for name in re.findall(r"\w+", listed.split(" as ")[0])}
+    missing = []
+    for name in sorted(names):
+        module, rest = name, []
+        while module not in MODULES:
+            module, _, last = module.rpartition(".")
+            rest.insert(0, last)
+        source = MODULES[module].read_text(encoding="utf-8")
+        if rest and not re.search(rf"\b{rest[0]}\b", source):
+            missing.append(name)
+    return missing
+
+
+# Tests and benchmarks also name modules in programs that they start, and in what they patch.
+@pytest.mark.parametrize("folder", ["src", "tests", "benchmarks", "docs"])
+def test_every_name_of_the_package_that_a_file_mentions_exists(folder):
+    files = [
+        path
+        for path in sorted((Path(__file__).parents[1] / folder).rglob("*"))
+        if path.suffix in (".py", ".md") and path != Path(__file__)
+    ]
+    texts = {path: path.read_text(encoding="utf-8") for path in files}
+    found = {str(path): missing_names(text) for path, text in texts.items()}
+    assert {path: names for path, names in found.items() if names} == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from pudistill.utils import rowfile",
+        "`pudistill.utils.rowfile.rows`",
+        'code = "import pudistill.utils.rowfile"',
+    ],
+)
+def test_a_name_that_the_package_lacks_is_found(text):
+    assert missing_names(text)[0].startswith("pudistill.utils.rowfile")
 
 
 @pytest.mark.parametrize("module", MODULES)

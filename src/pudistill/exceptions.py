@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 LONGEST_MESSAGE = 2000  # characters
-# Packages whose frames stand between the user's line and ours: `fit` of a scikit-learn estimator
-# is wrapped by scikit-learn, and parallel work is called by joblib.
-NOT_THE_USERS = {"pudistill", "sklearn", "joblib"}
+# Packages whose frames are skipped to find the user's line: scikit-learn wraps `fit` of its
+# estimators, and joblib calls parallel work.
+LIBRARIES = {"pudistill", "sklearn", "joblib"}
 
 
-def readable(message: str) -> str:
-    """Return a message without its middle, if the text that it quotes makes it too long."""
+def shortened(message: str) -> str:
+    """Return a message, without its middle if it is too long because of a text that it quotes."""
     half = LONGEST_MESSAGE // 2
     if len(message) <= LONGEST_MESSAGE:
         return message
@@ -23,12 +23,12 @@ class InputError(ValueError):
     """Something in the user's data, files or settings is wrong.
 
     The message is one sentence that names the file, row, class or value and says what to do. The
-    command line prints it without a traceback and exits with code 2. A long message loses its
-    middle, as it may quote text of any length.
+    command line prints it without a traceback and exits with code 2. The middle of a long message
+    is cut out, as a message can quote text of any length.
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(readable(message))
+        super().__init__(shortened(message))
 
 
 class DivergedError(InputError):
@@ -36,7 +36,7 @@ class DivergedError(InputError):
 
 
 class TrustedWarning(UserWarning):
-    """The choice of trusted samples, or their labels, should be checked."""
+    """The user should check the choice of trusted samples, or their labels."""
 
 
 class RecoveredWarning(UserWarning):
@@ -50,7 +50,7 @@ class DamagedWarning(RecoveredWarning):
 def warn_user(message: str, category: type[Warning]) -> None:
     """Issue a warning that points at the user's line, however deep the call inside pudistill."""
     frame, stacklevel = sys._getframe(1), 2
-    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in NOT_THE_USERS:
+    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in LIBRARIES:
         frame, stacklevel = frame.f_back, stacklevel + 1
     warnings.warn(message, category, stacklevel=stacklevel)
 
@@ -70,7 +70,7 @@ def torch_extra() -> Iterator[None]:
 
 @contextmanager
 def as_input_error() -> Iterator[None]:
-    """Raise the ValueErrors of scikit-learn and of learners as an `InputError`."""
+    """Raise a ValueError of scikit-learn or of a learner as an `InputError`."""
     try:
         yield
     except ValueError as error:

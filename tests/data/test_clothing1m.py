@@ -16,7 +16,11 @@ def test_clean_training_samples_are_trusted(clothing):
     assert data.classes == ("Knitwear", "Shirt", "T-Shirt")
     assert data.trusted.sum() == 12
     assert list(data.verified[24:27]) == ["T-Shirt", "Shirt", "Knitwear"]
-    assert list(data.y[24:27]) == ["Shirt", "Shirt", "Knitwear"]  # what the first was called before
+    assert list(data.y[24:27]) == [
+        "Shirt",
+        "Shirt",
+        "Knitwear",
+    ]  # the first was verified as another class
     assert data.verified[0] is None
     assert data.ids[0] == "images/0/noisy_train-0.jpg"
     assert data.name == "clothing1m"
@@ -38,7 +42,7 @@ def test_lists_of_clean_keys_are_test_data(clothing):
     assert len(load_dataset(clothing / "clean_val_key_list.txt", image_size=32)) == 9
 
 
-def test_lists_in_a_folder_of_their_own_and_pictures_without_theirs(clothing):
+def test_lists_can_have_a_folder_and_pictures_none(clothing):
     (clothing / "annotations").mkdir()
     for file in clothing.glob("*.txt"):
         file.rename(clothing / "annotations" / file.name)
@@ -82,10 +86,10 @@ def test_unreadable_pictures_are_skipped_with_the_missing(clothing):
         ("noisy_label_kv.txt", "images/0/noisy_train-0.jpg", "line 37: expected a key and a label"),
         ("clean_train_key_list.txt", "images/0/other.jpg", "no label for 1 of 13 keys.*other.jpg"),
         ("clean_train_key_list.txt", "../../etc/passwd", "line 13: .*leads out"),
-        ("noisy_train_key_list.txt", "images/0/noisy_train-0.jpg", "comes 2 times"),
+        ("noisy_train_key_list.txt", "images/0/noisy_train-0.jpg", "occurs 2 times"),
     ],
 )
-def test_what_is_wrong_is_named(clothing, name, line, says):
+def test_the_error_names_the_wrong_line(clothing, name, line, says):
     with (clothing / name).open("a") as file:
         file.write(line + "\n")
     with pytest.raises(InputError, match=says):
@@ -109,7 +113,7 @@ def test_from_within_the_folder_of_the_lists(clothing, monkeypatch):
     assert len(load_dataset("clean_val_key_list.txt", image_size=8)) == 9
 
 
-def test_pictures_that_no_memory_holds_stay_on_disk(clothing, monkeypatch):
+def test_pictures_too_large_for_memory_stay_on_disk(clothing, monkeypatch):
     expected = load_dataset(clothing, image_size=8).X
     memory = SimpleNamespace(available=36 * 8 * 8 * 3 - 1)
     monkeypatch.setattr("psutil.virtual_memory", lambda: memory)

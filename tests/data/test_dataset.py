@@ -13,7 +13,7 @@ from pudistill.exceptions import InputError, TrustedWarning
 
 
 def make(labels, trusted=(), X=None, **parts):
-    """A data set with samples s0, s1, ... whose trusted ones are given by position."""
+    """Return a data set of samples s0, s1, ..., of which those at `trusted` are trusted."""
     y = np.array(labels, dtype=object)
     mask = np.zeros(len(y), dtype=bool)
     mask[list(trusted)] = True
@@ -81,7 +81,7 @@ class TestHoldout:
         assert set(train.verified) == set(test.y) == set(labels)
 
     def test_refuses_a_class_with_one_trusted_sample(self):
-        with pytest.raises(InputError, match="only one of 'b', 'c': verify more"):
+        with pytest.raises(InputError, match="only one of class 'b', 'c': verify more"):
             make(list("aabc"), trusted=range(4)).holdout(0.5)
 
     @pytest.mark.parametrize("fraction", [0, 1, -0.1, float("nan")])
@@ -97,14 +97,14 @@ class TestWithTrusted:
         assert list(data.verified) == ["a", None, "a"]
         assert list(data.trusted) == [True, False, True]
 
-    def test_without_labels_the_given_ones_are_verified(self):
+    def test_without_labels_the_given_labels_are_verified(self):
         assert list(make(["a", "b"]).with_trusted(["s1"]).verified) == [None, "b"]
 
     def test_adds_to_what_was_trusted_before(self):
         data = make(["a", "b", "b"], trusted=[0]).with_trusted(["s0", "s1"])
         assert list(data.verified) == ["a", "b", None]
 
-    def test_passes_over_skipped_pictures(self):
+    def test_ignores_skipped_pictures(self):
         data = make(["a", "b"], skipped=(("broken.png", "truncated"),))
         assert data.with_trusted(["broken.png", "s0"], ["b", "a"]).trusted.sum() == 1
 
@@ -112,13 +112,13 @@ class TestWithTrusted:
         ("ids", "labels", "message"),
         [
             (["s0", "x1", "x2"], None, "2 of 3 .* not exist in toy .*'s0'.*the first is 'x1'"),
-            (["s0", "s1", "s0"], None, "'s0' comes 2 times"),
+            (["s0", "s1", "s0"], None, "'s0' occurs 2 times"),
             (
                 ["s0", "s0", "s1", "s1"],
                 ["a", "b", "b", "a"],
                 r"2 trusted ids .*contradictory labels: 's0' \('a', 'b'\), 's1' \('a', 'b'\): keep",
             ),
-            (["s0", "s0"], ["a", "b"], r"'s0' comes 2 times .*contradictory labels \('a', 'b'\)"),
+            (["s0", "s0"], ["a", "b"], r"'s0' occurs 2 times .*contradictory labels \('a', 'b'\)"),
             (["s2"], None, "'s2' has no label"),
             (["s0"], [None], "'s0' has no label"),
             (["s1"], ["a"], "'s1' is labelled 'b' in the data but 'a'"),
@@ -134,11 +134,11 @@ class TestRequireTrusted:
     def test_accepts_one_trusted_sample_of_each_class(self):
         make(["a", "b", "a", None], trusted=[0, 1]).require_trusted()
 
-    def test_refuses_none_at_all(self):
+    def test_refuses_data_without_trusted_samples(self):
         with pytest.raises(InputError, match="no trusted sample at all"):
             make(["a", "b"]).require_trusted()
 
-    def test_names_all_classes_without_any(self):
+    def test_names_all_classes_without_trusted_samples(self):
         with pytest.raises(InputError, match=r"'b', 'c': verify some .* merge .* or drop it"):
             make(["a", "b", "c"], trusted=[0]).require_trusted()
 
@@ -148,9 +148,9 @@ class TestRequireTrusted:
     [
         (make([]), "no samples"),
         (make(["a", "b"], y=np.array(["a"], object)), "2 samples but 1 entries in y"),
-        (make(["a", "b"], ids=np.array(["i", "i"], object)), "id 'i' comes 2 times"),
+        (make(["a", "b"], ids=np.array(["i", "i"], object)), "id 'i' occurs 2 times"),
         (make([None, None]), "all labels are empty"),
-        (make(["a", None, "a"]), "one class only, 'a'"),
+        (make(["a", None, "a"]), "only one class, 'a'"),
         (make(["a", "b", None], trusted=[2]), "'s2' has no label"),
         (make(["a", "b"], X=np.array([[0, 1], [2, np.nan]])), "'s1', column 1 holds nan"),
         (
@@ -165,7 +165,7 @@ def test_validate_refuses(data, message):
         validate(data)
 
 
-def test_missing_labels_will_do_where_none_are_required():
+def test_labels_can_be_missing_where_none_are_required():
     assert len(validate(make([None, None]), labels_required=False)) == 2
 
 
@@ -184,19 +184,19 @@ class TestForFit:
         assert trusted.tolist() == [True, True, False]
         assert y.tolist() == ["a", "b", "a"]
 
-    def test_what_was_verified_apart_stays_beside_what_was_given(self):
+    def test_verified_labels_stay_beside_given_labels(self):
         y, trusted = make(["a", "b", "a"]).with_trusted(["s0", "s1"], ["b", "b"]).for_fit()
         assert trusted.tolist() == ["b", "b", None]
         assert y.tolist() == ["a", "b", "a"]
 
-    def test_beside_those_a_marked_sample_is_no_sample_of_the_noise(self):
+    def test_marked_samples_beside_verified_labels_lose_their_given_label(self):
         data = make(["a", "b", "a"]).with_trusted(["s0"]).with_trusted(["s1"], ["a"])
         y, trusted = data.for_fit()
         assert trusted.tolist() == ["a", "a", None]
         assert y.tolist() == [None, "b", "a"]
 
 
-def test_minus_one_is_no_label_among_whole_numbers():
+def test_minus_one_is_a_missing_label_among_whole_numbers():
     assert list(make(["0", "-1", "1"]).without_minus_one().y) == ["0", None, "1"]
     assert list(make(["a", "-1", "1"]).without_minus_one().y) == ["a", "-1", "1"]
     as_class = make(["0", "-1", "1"]).with_trusted(["s1"])

@@ -71,7 +71,7 @@ def test_labels_may_be_absent_where_none_are_required(folder):
         ("train-images-idx3-ubyte", b"", "not an IDX file"),
         ("train-images-idx3-ubyte", b"\x00\x00\x0d\x03" + bytes(12), "not an IDX file of bytes"),
         ("train-images-idx3-ubyte", b"\x00\x00\x08\x03", "not an IDX file"),
-        ("train-images-idx3-ubyte", idx(PICTURES[0]), "these are not images"),
+        ("train-images-idx3-ubyte", idx(PICTURES[0]), "these data have 2"),
         ("train-labels-idx1-ubyte", idx(np.zeros(3, np.uint8)), "3 labels for 4 images"),
     ],
 )
@@ -84,7 +84,7 @@ def test_refuses(folder, name, content, message):
 def test_refuses_truncated_archives_and_labels_alone(folder):
     images = folder / "train-images-idx3-ubyte"
     (folder / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(images.read_bytes())[:-12])
-    with pytest.raises(InputError, match=r"ubyte\.gz: cannot be read .*: fetch the file anew"):
+    with pytest.raises(InputError, match=r"ubyte\.gz: cannot be read .*: fetch the file again"):
         load_dataset(folder / "train-images-idx3-ubyte.gz")
     with pytest.raises(InputError, match=r"labels-idx1-ubyte: these are not images"):
         load_dataset(folder / "train-labels-idx1-ubyte")

@@ -97,7 +97,7 @@ def test_different_sizes(folder):
 
 def test_one_class_only(tmp_path):
     draw(tmp_path / "dog" / "1.png")
-    with pytest.raises(InputError, match="one class only, 'dog'"):
+    with pytest.raises(InputError, match="only one class, 'dog'"):
         load_dataset(tmp_path)
 
 

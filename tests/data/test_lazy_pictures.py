@@ -1,4 +1,4 @@
-"""Pictures that stay on disk: the same results, in memory that does not grow with their number."""
+"""Pictures on disk give the same results, and their number does not increase the memory."""
 
 import io
 import os
@@ -44,7 +44,7 @@ def decode(contents, **options):
 
 
 def in_shards(folder, encoded, labels, n_shards=3):
-    """Write pictures as Hugging Face does; every fifth one is trusted."""
+    """Write pictures as Hugging Face does; every fifth picture is trusted."""
     folder.mkdir()
     for number, rows in enumerate(np.array_split(np.arange(len(labels)), n_shards)):
         table = {
@@ -115,7 +115,7 @@ def test_errors_are_those_of_pictures_in_memory():
     assert decode([b"no picture"], lazy=True, skip_bad=True).X.shape == (0, 0, 0)
 
 
-def test_a_file_that_changes_meanwhile_is_named(tmp_path):
+def test_the_error_names_a_file_that_has_changed(tmp_path):
     file = tmp_path / "a.png"
     file.write_bytes(saved(np.zeros((4, 4), np.uint8)))
     X = decode([file], lazy=True, cache=0).X
@@ -126,7 +126,7 @@ def test_a_file_that_changes_meanwhile_is_named(tmp_path):
             np.asarray(X)
 
 
-def test_the_folder_is_gone_with_the_last_view():
+def test_the_folder_is_removed_with_the_last_view():
     X = decode([saved(np.zeros((4, 4), np.uint8))] * 3, lazy=True).X
     folder, view = X._folder, X[1:]
     copy = pickle.loads(pickle.dumps(view))
@@ -136,7 +136,7 @@ def test_the_folder_is_gone_with_the_last_view():
     assert not folder.exists()
 
 
-def test_stages_know_pictures_by_what_they_show():
+def test_stages_identify_pictures_by_content():
     contents = [saved(picture) for picture in RNG.integers(0, 256, (4, 4, 4), dtype=np.uint8)]
     pictures = [decode(contents, lazy=True, cache=room).X for room in (0, None)]
     assert key_of(pictures[0]) == key_of(pictures[1]) != key_of(decode(contents[1:], lazy=True).X)
@@ -156,7 +156,7 @@ def tiny(in_shape, n_classes):
 
 @pytest.fixture
 def streaming(monkeypatch):
-    """Take any pictures on disk as too many to be decoded once for a training."""
+    """Treat any number of pictures on disk as too many to be decoded once for a training."""
     monkeypatch.setattr("pudistill.data.lazy_pictures.FEW_BYTES", 0)
 
 
@@ -186,7 +186,7 @@ def test_runs_are_the_same_wherever_the_pictures_are(digits, streaming, tmp_path
 
 
 def test_pictures_that_would_fill_the_memory_stay_on_disk(digits, monkeypatch):
-    available = 2 * 3 * N_DIGITS * 64  # half of it, were they in colours
+    available = 2 * 3 * N_DIGITS * 64  # half of the memory would hold the pictures in colour
     memory = type("Memory", (), {"available": available})
     monkeypatch.setattr("psutil.virtual_memory", lambda: memory)
     assert not is_lazy(load_dataset(digits).X)
@@ -211,7 +211,7 @@ def test_pictures_of_a_process_that_was_killed_are_removed_by_the_next(tmp_path,
     for _ in range(2):
         subprocess.run([sys.executable, "-c", KILLED], env=environment, check=False)
     left = set(tmp_path.glob(f"{FOLDER}*"))
-    assert len(left) == 3  # whose process lives, or may only have begun
+    assert len(left) == 3  # their processes live, or might only have begun
     young, *others = left - {ours._folder}
     for folder in (ours._folder, *others):
         os.utime(folder, (0, 0))
@@ -226,12 +226,12 @@ import resource, sys
 from torch import nn
 import pudistill.data.lazy_pictures
 from pudistill import TorchClassifier
-from pudistill.data import load_dataset
+from pudistill.data.loading import load_dataset
 
 def tiny(in_shape, n_classes):
     return nn.Sequential(nn.AvgPool2d(96), nn.Flatten(), nn.Linear(3, n_classes))
 
-pudistill.data.lazy_pictures.FEW_BYTES = 0  # a million pictures are not few, either
+pudistill.data.lazy_pictures.FEW_BYTES = 0  # decode pictures whenever they are needed
 for folder in sys.argv[1:]:
     dataset = load_dataset(folder, lazy=True, picture_cache=0.005)
     network = TorchClassifier(tiny, epochs=1, random_state=0).fit(dataset.X, dataset.y)
@@ -241,7 +241,7 @@ for folder in sys.argv[1:]:
 
 
 def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path):
-    # A single colour is decoded fast; as files the pictures are large all the same.
+    # Pictures of a single colour are decoded fast, and a comment makes their files large.
     picture, file = Image.new("RGB", (96, 96), "teal"), io.BytesIO()
     picture.save(file, "JPEG", comment=RNG.bytes(15_000))
     folders = [
@@ -250,5 +250,5 @@ def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path):
     command = [sys.executable, "-c", PEAK, *folders]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     few, many = map(float, done.stdout.split())
-    # As an array they would take 32 MiB more; 5 MiB of them are decoded in the cache.
+    # As an array, they would take 32 MiB more. The cache holds 5 MiB of decoded pictures.
     assert many < few + 16

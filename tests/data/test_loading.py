@@ -55,6 +55,7 @@ def test_pillow_is_loaded_only_for_pictures():
     code = (
         "import sys; from pudistill.data.readers import FORMATS_HELP; "
         "assert 'numpy' not in sys.modules; "
-        "import pudistill.data as d; d.load_dataset('iris'); assert 'PIL' not in sys.modules"
+        "from pudistill.data.loading import load_dataset; load_dataset('iris'); "
+        "assert 'PIL' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,4 +1,4 @@
-"""Decoding of pictures, whatever their format, mode and state."""
+"""Decoding of pictures of any format and mode, damaged or not."""
 
 import io
 import struct

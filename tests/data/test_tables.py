@@ -266,7 +266,7 @@ class TestShards:
         ("u,label\n1,a\ninf,b\n", {}, "id '1', column 'u' holds inf"),
         ("u,v,label\n1,,a\n2,,b\n", {}, "column 'v' holds nan"),
         ("u,label\n1,\n2,\n", {}, "all labels are empty"),
-        ("u,label\n1,a\n2,a\n", {}, "one class only, 'a'"),
+        ("u,label\n1,a\n2,a\n", {}, "only one class, 'a'"),
         (
             "u,label,trusted\n1,a,1\n2,b,maybe\n",
             {},
@@ -274,7 +274,7 @@ class TestShards:
         ),
         ("u,label,trusted\n1,a,1\n2,b,\n", {}, "'trusted' holds '' in the row"),
         ("u,label,trusted\n1,a,1\n2,,1\n3,b,0\n", {}, "^Trusted sample '1' has no label"),
-        ("id,u,label\ni,1,a\ni,2,b\n", {}, "id 'i' comes 2 times"),
+        ("id,u,label\ni,1,a\ni,2,b\n", {}, "id 'i' occurs 2 times"),
         ("id,u,label\ni,1,a\n,2,b\n", {}, "row 1 .* has no id in column 'id'"),
         ("u,u,label\n1,2,a\n", {}, "several columns 'u'"),
         (
@@ -341,7 +341,7 @@ class TestTrustedFile:
         trusted = csv('{"id": "01", "label": "b"}\n', "trusted.jsonl")
         assert list(load_dataset(data, trusted=trusted).verified) == ["b", None, None, None]
 
-    def test_a_class_that_the_given_labels_missed_is_legal_but_told(self, data, csv):
+    def test_a_class_without_given_labels_is_accepted_with_a_warning(self, data, csv):
         trusted = csv("id,label\n01,c\n", "trusted.csv")
         with pytest.warns(TrustedWarning, match="'c' occurs nowhere among the given labels"):
             assert load_dataset(data, trusted=trusted).classes == ("a", "b", "c")
@@ -350,7 +350,7 @@ class TestTrustedFile:
         ("text", "message"),
         [
             ("id\n1\n", "1 of 1 trusted ids do not exist in data .*look like '01'.*first is '1'"),
-            ("id\n01\n02\n01\n", "Trusted id '01' comes 2 times"),
+            ("id\n01\n02\n01\n", "Trusted id '01' occurs 2 times"),
             ("id,label\n01,a\n01,b\n", r"contradictory labels \('a', 'b'\)"),
             ("id,label\n01,a\n02,\n", r"trusted\.csv: trusted id '02' has no label"),
             ("id\n04\n", "Trusted sample '04' has no label"),

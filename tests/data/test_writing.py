@@ -18,9 +18,9 @@ from pudistill.exceptions import InputError
 PARTS = ("X", "y", "trusted", "verified", "ids", "true_labels")
 
 
-def assert_same(read, written, but=()):
+def assert_same(read, written, ignored=()):
     for part in PARTS:
-        if part not in but:
+        if part not in ignored:
             np.testing.assert_array_equal(
                 getattr(read, part), getattr(written, part), err_msg=part, strict=part == "X"
             )

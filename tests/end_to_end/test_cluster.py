@@ -1,4 +1,4 @@
-"""Labels do not depend on where members run, nor on workers that are lost."""
+"""Labels do not depend on where members are trained, nor on workers that are lost."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ from pudistill.learners.parallel import in_order, rows_in_order
 from pudistill.utils.cluster import running_on
 from pudistill.utils.threads import one_thread
 
-LONGEST = 300.0  # seconds that a busy machine has to start Ray or dask
+LONGEST = 300.0  # seconds to start Ray or dask on a busy machine
 PU_FILTER = TieredPUFilter(n_members=4, max_iter=2, threshold="auto", random_state=0)
 
 
@@ -42,7 +42,7 @@ def without_workers(blobs):
 
 
 def start_ray(stack):
-    """Ray gives its own processes 15 seconds to start: too few where the machine is busy."""
+    """Start Ray; try again, because its own limit of 15 seconds is too short on a busy machine."""
     for _ in range(3):
         with suppress(InputError):
             stack.enter_context(running_on("local-ray"))
@@ -52,13 +52,13 @@ def start_ray(stack):
 
 @pytest.fixture(scope="module")
 def ray():
-    """Let a Ray cluster run on this machine."""
+    """A Ray cluster on this machine, and the module `ray`."""
     pytest.importorskip("ray", reason="ray is not installed: pip install 'pudistill[ray]'")
     import ray
 
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         patch.setattr("pudistill.utils.ray_tasks.ANSWER_SECONDS", LONGEST)
-        with pytest.MonkeyPatch.context() as at_start:  # each core starts a worker
+        with pytest.MonkeyPatch.context() as at_start:  # Ray starts a worker for each core
             at_start.setattr(ray, "init", partial(ray.init, num_cpus=2))
             start_ray(stack)
         stack.enter_context(parallel_config("loky"))  # tests choose where they run
@@ -115,14 +115,14 @@ def test_the_command_line_runs_on_ray(ray, tmp_path, capsys):
     data = str(tmp_path / "iris.csv")
     app(["corrupt", "iris", "--level", "0.3", "--output", data], standalone_mode=False)
     fit = ["fit", data, "--n-members", "2", "--max-iter", "1", "--no-compare", "--output"]
-    with parallel_config("sequential"):  # no workers need to start for what is compared with
+    with parallel_config("sequential"):  # the run to compare with needs no workers
         app([*fit, str(tmp_path / "here")], standalone_mode=False)
     app([*fit, str(tmp_path / "there"), "--cluster", "local-ray"], standalone_mode=False)
-    for name in ("labels.csv", "config.toml"):  # where it runs is not what it computes
+    for name in ("labels.csv", "config.toml"):  # they do not depend on where the run computes
         assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "there" / name).read_bytes()
 
 
-def test_a_path_that_a_node_cannot_read_is_named(ray, tmp_path):
+def test_the_error_names_a_path_that_a_node_cannot_read(ray, tmp_path):
     path = tmp_path / "X.npy"
     X = np.lib.format.open_memmap(path, "w+", float, (200_000,))
     X[100_000:] = 1
@@ -133,25 +133,25 @@ def test_a_path_that_a_node_cannot_read_is_named(ray, tmp_path):
             list(in_order([delayed(np.sum)(X)] * 2, -1))
 
 
-def test_nodes_that_cannot_run_tasks_are_named(ray, monkeypatch):
+def test_the_error_names_nodes_that_cannot_run_tasks(ray, monkeypatch):
     def refused(gpus, *, match):
         with pytest.raises(InputError, match=match), running_on("auto", gpus):
             pass
 
-    refused(0.25, match=r"asks for 0.25 GPUs, .* has is 0: ")
+    refused(0.25, match=r"asks for 0.25 GPUs, .* is 0: ")
     monkeypatch.setattr("pudistill.utils.ray_tasks.__version__", "9.9")
-    refused(0.0, match=r"The node .* has pudistill .*, and here is 9.9")
+    refused(0.0, match=r"The node .* has pudistill .*, but this machine has 9.9")
 
 
 @pytest.mark.parametrize("address", ["ray://127.0.0.1:9", "127.0.0.1:9", "nowhere"])
-def test_a_cluster_that_cannot_be_reached_is_named(address):
+def test_the_error_names_a_cluster_that_cannot_be_reached(address):
     pytest.importorskip("ray", reason="ray is not installed: pip install 'pudistill[ray]'")
     unreachable = f"The Ray cluster {address} cannot be reached"
     with pytest.raises(InputError, match=unreachable), running_on(address):
         pass
 
 
-def test_a_server_that_is_no_cluster_is_named(monkeypatch):
+def test_the_error_names_a_server_that_is_not_a_cluster(monkeypatch):
     pytest.importorskip("ray", reason="ray is not installed: pip install 'pudistill[ray]'")
     monkeypatch.setattr("pudistill.utils.cluster.ANSWER_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -163,14 +163,14 @@ def test_a_server_that_is_no_cluster_is_named(monkeypatch):
             pass
 
 
-def test_a_missing_ray_is_named(monkeypatch):
+def test_the_error_names_ray_if_it_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match="needs ray, which is not installed"), running_on("auto"):
         pass
 
 
 class Fragile(GaussianNB):
-    """Kills its worker once, when it finds a file."""
+    """Kills its worker if the file `trap` exists, after removing it."""
 
     def __init__(self, trap=None):
         super().__init__()
@@ -198,7 +198,7 @@ def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_task_that_kills_every_worker_ends_in_one_sentence(monkeypatch):
+def test_a_task_that_kills_every_worker_ends_with_one_sentence(monkeypatch):
     monkeypatch.setattr(
         "pudistill.learners.parallel.MAX_KILLED_IN_A_ROW", 1
     )  # starting workers takes seconds
@@ -228,7 +228,7 @@ def test_threads_share_one_limit_until_the_last_one_ends():
     assert limits() == before
 
 
-def test_stages_of_a_node_that_does_not_see_the_run_are_sent_back(tmp_path):
+def test_a_node_that_cannot_read_the_run_folder_sends_its_stages_back(tmp_path):
     from pudistill.runs.measures import Accuracy
 
     def stage(x: int) -> Accuracy:
@@ -246,18 +246,18 @@ def test_stages_of_a_node_that_does_not_see_the_run_are_sent_back(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n_jobs", [3, 6])  # of three classes: side by side, or one by one
-def test_a_node_that_dies_takes_no_member_with_it(blobs, tmp_path, n_jobs):
+def test_no_member_is_lost_with_a_node(blobs, tmp_path, n_jobs):
     ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'pudistill[ray]'")
     from ray.cluster_utils import Cluster
 
     pu_filter = clone(PU_FILTER).set_params(estimator=GaussianNB(), n_jobs=n_jobs)
     undisturbed = clone(pu_filter).fit(*blobs)
-    ray.shutdown()  # from the cluster of the other tests
+    ray.shutdown()  # disconnect from the cluster of the other tests
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     doomed = [cluster.add_node(num_cpus=1) for _ in range(2)][-1]
     is_busy, node = tmp_path / "is_busy", doomed.node_id
 
-    class Doomed(GaussianNB):  # inside, as nodes could not import it from here
+    class Doomed(GaussianNB):  # local, because the nodes cannot import this module
         def fit(self, X, y, sample_weight=None):
             if ray.get_runtime_context().get_node_id() == node:
                 is_busy.touch()

@@ -1,4 +1,4 @@
-"""Whatever is in a file: a result, or a sentence about it, in good time and in its place."""
+"""A file with any content gives a result or an error of one sentence, soon, and harms nothing."""
 
 import gzip
 import io
@@ -24,7 +24,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.naive_bayes import GaussianNB
 
-from pudistill import InputError, TorchClassifier, load
+from pudistill import InputError, PUDistillClassifier, TorchClassifier, load
 from pudistill.data.loading import load_dataset
 from pudistill.data.writing import write_table
 from pudistill.learners.cache import CHECKSUM_BYTES, StageCache
@@ -63,7 +63,7 @@ N_CASES = {
     "labels.parquet": 150,
     "log.jsonl": 100,
     "SHA256SUMS": 100,
-    "unit": 400,
+    "stage": 400,
 }
 LONGEST = 60.0  # seconds that a case may take, on a busy machine
 TOKENS = [
@@ -76,7 +76,7 @@ TOKENS = [
 
 
 class HangError(BaseException):
-    """A case took too long; no handler of ordinary errors takes it for one."""
+    """A case took too long. Code that catches any `Exception` does not catch this error."""
 
 
 @contextmanager
@@ -94,7 +94,7 @@ def limited(seconds):
 
 
 def mutate(content, rng):
-    """Damage a file as disks, editors and enemies do."""
+    """Damage the content of a file as disks, editors and attackers do."""
     content = bytearray(content)
     for _ in range(rng.choice([1, 1, 1, 2, 4])):
         at, end = sorted(rng.randrange(len(content) + 1) for _ in range(2))
@@ -123,14 +123,14 @@ def mutate(content, rng):
 
 
 class Target(NamedTuple):
-    """A source that is whole, the file of it that is damaged, and what reads it."""
+    """An undamaged source, the name of its file to damage, and the function that reads it."""
 
     files: dict
     damaged: str
     read: object
 
 
-def encoded(kind, shape=(7, 5, 3)):
+def encoded_picture(kind, shape=(7, 5, 3)):
     picture = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(picture).save(file, kind)
@@ -155,7 +155,7 @@ def load_in(name, **options):
 
 
 def resealed(read):
-    """Give a damaged file of a run the checksum that an enemy would give it."""
+    """Let a reader find right checksums of damaged files of a run, as an attacker would write."""
 
     def read_resealed(folder):
         sums = folder / SUMS
@@ -170,21 +170,23 @@ def resealed(read):
     return read_resealed
 
 
-class Taught(NamedTuple):
+class StageResult(NamedTuple):
     learner: object
     scores: np.ndarray
 
 
-def taught() -> Taught:
+def example_stage() -> StageResult:
     X, y = np.arange(20.0).reshape(10, 2), np.arange(10) % 2
-    return Taught(GaussianNB().fit(X, y), np.zeros(3))
+    return StageResult(GaussianNB().fit(X, y), np.zeros(3))
 
 
-def read_unit(folder):
-    (path,) = folder.glob("taught-*.npz")
-    if len(content := path.read_bytes()) % 2:  # half of them with the checksum of an enemy
+def read_stage(folder):
+    (path,) = folder.glob("example_stage-*.npz")
+    if (
+        len(content := path.read_bytes()) % 2
+    ):  # half of the cases: with a checksum, as an attacker would
         path.write_bytes(content + checksum_of(content).encode())
-    return StageCache(folder).cache(taught)()
+    return StageCache(folder).cache(example_stage)()
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +227,7 @@ def targets(tmp_path_factory):
     found["idx gzip"] = Target(packed, "train-images-idx3-ubyte.gz", load_dataset)
     found["clothing1m"] = Target(clothing_files(), "noisy_label_kv.txt", read_clothing)
     for kind in ("png", "jpeg", "gif", "tiff", "webp", "bmp"):
-        files = {f"a/0.{kind}": encoded(kind), "b/0.png": encoded("png")}
+        files = {f"a/0.{kind}": encoded_picture(kind), "b/0.png": encoded_picture("png")}
         found[kind] = Target(files, f"a/0.{kind}", load_in("", image_size=4))
     return found | run_targets(folder)
 
@@ -233,7 +235,7 @@ def targets(tmp_path_factory):
 def write_pictures(folder):
     for label in ("a", "b"):
         (folder / "pictures" / label).mkdir(parents=True)
-        (folder / "pictures" / label / "0.png").write_bytes(encoded("png"))
+        (folder / "pictures" / label / "0.png").write_bytes(encoded_picture("png"))
     return folder / "pictures"
 
 
@@ -243,7 +245,7 @@ def clothing_files():
     lists = {f"{part}_key_list.txt": "\n".join(keys.get(part, [])) + "\n" for part in LISTS}
     files = {name: text.encode() for name, text in lists.items()}
     files |= {f"{kind}_label_kv.txt": labels.encode() for kind in ("noisy", "clean")}
-    return files | {f"images/{n}.png": encoded("png") for n in range(3)}
+    return files | {f"images/{n}.png": encoded_picture("png") for n in range(3)}
 
 
 LISTS = ("noisy_train", "clean_train", "clean_val", "clean_test")
@@ -259,8 +261,6 @@ def run_targets(folder):
     files = files_of(run.path)
     network = Run.create(folder / "network", {})
     X, y = load_digits(n_class=2, return_X_y=True)
-    from pudistill import PUDistillClassifier
-
     classifier = PUDistillClassifier(TorchClassifier(epochs=1), random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -290,10 +290,10 @@ def run_targets(folder):
         ),
     }
 
-    StageCache(folder / "units").cache(taught)()
-    (unit,) = (folder / "units").iterdir()
-    content = unit.read_bytes()[:-CHECKSUM_BYTES]
-    return found | {"unit": Target({unit.name: content}, unit.name, read_unit)}
+    StageCache(folder / "units").cache(example_stage)()
+    (stage,) = (folder / "units").iterdir()
+    content = stage.read_bytes()[:-CHECKSUM_BYTES]
+    return found | {"stage": Target({stage.name: content}, stage.name, read_stage)}
 
 
 def files_of(folder):
@@ -314,7 +314,7 @@ def test_every_damaged_file_ends_in_a_result_or_a_sentence(
     targets, name, share, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("os.fsync", lambda _: None)  # no power is lost here
+    monkeypatch.setattr("os.fsync", lambda _: None)  # the power does not fail in this test
     rng = random.Random(f"{SEED} {name}")
     outcomes = Counter(
         outcome_of(targets[name], tmp_path / "case", rng, f"{name}, case {n} of seed {SEED}")
@@ -401,7 +401,7 @@ HOSTILE_NAMES = [
 ]
 
 
-def test_class_names_of_any_kind_are_only_names(tmp_path, monkeypatch):
+def test_hostile_class_names_are_only_names(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     codes = np.arange(8 * len(HOSTILE_NAMES)) % len(HOSTILE_NAMES)

@@ -33,8 +33,9 @@ CONFIG = {
 LONGEST = 300  # seconds on a busy machine; a process that takes longer waits forever
 # Networks are saved after every epoch.
 PROGRAM = """
-from pudistill import cli, units
-units.CHECKPOINT_SECONDS = 0.0
+from pudistill import cli
+from pudistill.learners import cache
+cache.CHECKPOINT_SECONDS = 0.0
 cli.main()
 """
 

@@ -27,7 +27,7 @@ from pudistill.runs.settings import Settings
 N_KILLS = 20
 QUICK = {"data": "iris", "noise": "symmetric", "n_members": 4, "max_iter": 2, "test_fraction": 0.3}
 QUICK |= {"trusted_fraction": 0.2}
-LONGEST = 60.0  # seconds, on a busy machine, of what takes one or two on an idle one
+LONGEST = 60.0  # seconds on a busy machine for work of one or two seconds on an idle machine
 
 
 def pudistill(folder, *args):
@@ -48,7 +48,7 @@ def finish(process, folder):
 
 
 def result(run):
-    """All results of a run, except how long it took."""
+    """Return all results of a run, except its duration."""
     files = {path.name: path.read_bytes() for path in (run / "model").iterdir()}
     history = pd.read_csv(run / "history.csv").drop(columns="seconds")
     return files | {"labels": (run / "labels.csv").read_bytes(), "history": history.to_csv()}
@@ -56,7 +56,7 @@ def result(run):
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """A run that was not disturbed."""
+    """A run that was neither interrupted nor damaged."""
     folder = tmp_path_factory.mktemp("alone") / "run"
     return fit_run(Settings.read(QUICK), folder).path
 
@@ -76,7 +76,7 @@ def truncate(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def turn_a_bit(path):
+def flip_a_bit(path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -88,7 +88,7 @@ WRITTEN = [
 ]
 
 
-@pytest.mark.parametrize("damage", [truncate, turn_a_bit, Path.unlink])
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit, Path.unlink])
 def test_damaged_files_are_named_and_written_again(undisturbed, copied, damage):
     assert set(WRITTEN) <= set(Run(copied)._sums)
     for name in WRITTEN:
@@ -106,15 +106,15 @@ def test_damaged_files_are_named_and_written_again(undisturbed, copied, damage):
         resume(copied)
 
 
-@pytest.mark.parametrize("damage", [truncate, turn_a_bit])
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit])
 @pytest.mark.parametrize("name", ["run.json", "config.toml"])
-def test_a_damaged_file_of_settings_is_named(copied, name, damage):
+def test_the_error_names_a_damaged_file_of_settings(copied, name, damage):
     damage(copied / name)
     with pytest.raises(InputError, match=rf"{name} is missing or damaged .*another --output"):
         resume(copied)
 
 
-def test_a_damaged_file_is_put_aside(copied):
+def test_a_damaged_file_is_kept_under_another_name(copied):
     (copied / "labels.csv").write_text("my own notes")
     with pytest.warns(DamagedWarning):
         resume(copied)
@@ -134,7 +134,7 @@ def test_damaged_checksums_are_named_and_nothing_is_moved(undisturbed, copied, d
 
 
 def test_a_run_whose_data_are_missing_is_not_changed(copied, monkeypatch):
-    turn_a_bit(copied / "report.html")
+    flip_a_bit(copied / "report.html")
     monkeypatch.setattr("pudistill.runs.fit.load_data", no_data)
     with pytest.raises(InputError, match="no data"):
         resume(copied)
@@ -153,8 +153,10 @@ def test_a_run_of_another_format_is_not_changed(copied):
         fit_run(Settings.read(QUICK), copied)
 
 
-@pytest.mark.parametrize("damage", [truncate, turn_a_bit, Path.unlink])
-def test_a_run_without_its_settings_goes_on_by_its_command(undisturbed, copied, damage):
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit, Path.unlink])
+def test_a_run_without_its_settings_continues_if_its_command_is_repeated(
+    undisturbed, copied, damage
+):
     (copied / SUMS).unlink()
     damage(copied / "config.toml")
     with pytest.raises(InputError, match=r"config.toml is missing or damaged .*repeat the command"):
@@ -164,13 +166,13 @@ def test_a_run_without_its_settings_goes_on_by_its_command(undisturbed, copied, 
     assert result(copied) == result(undisturbed)
 
 
-@pytest.mark.parametrize("damage", [truncate, turn_a_bit])
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit])
 @pytest.mark.parametrize("kind", ["filter_class", "train_noise_free_models", "reference_accuracy"])
 def test_only_a_damaged_stage_is_computed_again(undisturbed, copied, kind, damage):
     (copied / SUMS).unlink()
-    units = sorted((copied / "units").iterdir())
-    damaged = next(path for path in units if path.name.startswith(kind))
-    before = {path: path.stat().st_mtime_ns for path in units}
+    stages = sorted((copied / "units").iterdir())
+    damaged = next(path for path in stages if path.name.startswith(kind))
+    before = {path: path.stat().st_mtime_ns for path in stages}
     damage(damaged)
     with pytest.warns(DamagedWarning, match=f"{damaged.name} is damaged"):
         resume(copied)
@@ -179,7 +181,7 @@ def test_only_a_damaged_stage_is_computed_again(undisturbed, copied, kind, damag
     assert written == [damaged]
 
 
-def test_a_run_stopped_by_a_full_disk_goes_on_when_there_is_room(
+def test_a_run_stopped_by_a_full_disk_continues_when_there_is_room(
     undisturbed, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
@@ -192,8 +194,8 @@ def test_a_run_stopped_by_a_full_disk_goes_on_when_there_is_room(
         n_left -= 1
         sync(descriptor)
 
-    options = [f"--{name.replace('_', '-')}={value}" for name, value in FITTED.items()]
-    fit_run_in(tmp_path / "noisy.csv")
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in FIT_SETTINGS.items()]
+    write_noisy_data(tmp_path / "noisy.csv")
     monkeypatch.setattr(os, "fsync", write_if_there_is_room)
     n_failures = 0
     while not (tmp_path / "run" / SUMS).exists():
@@ -214,21 +216,21 @@ def test_a_run_stopped_by_a_full_disk_goes_on_when_there_is_room(
     assert n_failures >= 5
     assert set(codes) == {0, 2}
     monkeypatch.setattr(os, "fsync", sync)
-    whole = fit_run(Settings.read({"data": "noisy.csv"} | FITTED), tmp_path / "whole")
+    whole = fit_run(Settings.read({"data": "noisy.csv"} | FIT_SETTINGS), tmp_path / "whole")
     assert result(tmp_path / "run") == result(whole.path)
 
 
-FITTED = {"n_members": 4, "max_iter": 2, "n_jobs": 1, "method": "paper"}
+FIT_SETTINGS = {"n_members": 4, "max_iter": 2, "n_jobs": 1, "method": "paper"}
 
 
-def fit_run_in(path):
+def write_noisy_data(path):
     """Write noisy data as `pudistill corrupt` does."""
     process = pudistill(path.parent, "corrupt", "iris", "--output", path.name, "--trusted", "0.2")
     finish(process, path.parent)
 
 
 def start_with_workers(folder):
-    """Start a run, and wait until its workers work."""
+    """Start a run, and wait until its workers have begun to filter."""
     fit = ["fit", "digits", "--learner", "svm", "--output", "run", "--n-jobs", "2"]
     fit += ["--n-members", "6"]
     fit += ["--config", "settings.toml"]
@@ -238,8 +240,8 @@ def start_with_workers(folder):
     while not (log.exists() and '"filter"' in log.read_text()):
         assert process.poll() is None, (folder / "stderr.txt").read_text()
         time.sleep(0.05)
-    # Python itself prints a traceback when it is interrupted while it imports: each worker has
-    # imported the learner, and then a class is filtered to the end.
+    # If Python is interrupted during an import, it prints a traceback. Wait until each worker has
+    # imported the learner, and then until another class has been filtered.
     while sum(map(has_learner, in_session(process.pid))) < 3:
         assert process.poll() is None, (folder / "stderr.txt").read_text()
         time.sleep(0.5)
@@ -251,7 +253,7 @@ def start_with_workers(folder):
 
 
 def has_learner(pid):
-    """Whether a process has loaded the library of the learner."""
+    """Return whether a process has loaded the library of the learner."""
     with suppress(psutil.Error):
         return any("_libsvm." in library.path for library in psutil.Process(pid).memory_maps())
     return False
@@ -271,7 +273,7 @@ def in_session(number):
 
 
 @pytest.mark.parametrize("sent_signal", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_stops_at_once_and_names_the_command_to_go_on(tmp_path, sent_signal):
+def test_an_interrupted_run_stops_at_once_and_names_the_command_to_continue(tmp_path, sent_signal):
     process = start_with_workers(tmp_path)
     start = time.monotonic()
     if sent_signal == signal.SIGINT:
@@ -314,9 +316,9 @@ def test_kills_at_random_moments_change_nothing(tmp_path, method):
     while n_kills < N_KILLS:
         try:
             process.wait(rng.uniform(0.05, 0.4) * seconds)
-            break  # it finished before the next kill
+            break  # the run finished before the next kill
         except subprocess.TimeoutExpired:
-            # With its workers, as when a machine dies; or alone, as when memory runs out.
+            # Kill its workers too, as if the machine failed; or only the run, as if memory ran out.
             rng.choice([os.killpg, os.kill])(process.pid, signal.SIGKILL)
             process.wait()
             n_kills += 1

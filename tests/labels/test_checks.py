@@ -53,7 +53,7 @@ def test_no_trusted_argument_trusts_all_and_warns():
         ([0, 1, 1], [False] * 3, "No sample is trusted"),
         ([0, 1, 2], [True, True, False], "No trusted sample has class 2"),
         (["a", "b", "b"], [True, False, False], "No trusted sample has class 'b'"),
-        ([1, 1, 1], [True] * 3, "one class only, 1"),
+        ([1, 1, 1], [True] * 3, "only one class, 1"),
         ([0, 1, 1], [1, 0, 1], "mask or verified labels"),
         ([0, 1, 1], [1.0, 0.0, 1.0], "mask or verified labels"),
         ([0, 1, 1], [True, True], "2 entries for 3 samples"),
@@ -64,7 +64,7 @@ def test_no_trusted_argument_trusts_all_and_warns():
         (
             [0, 1, 1],
             np.array([True, False, None], dtype=object),
-            "fill the missing ones with False",
+            "replace missing values by False",
         ),
         (["a", "b", "b"], ["a", "b", ""], "the text ''"),
         (["a", "b", "b"], np.array(["a", "b", np.nan]), "the text 'nan'"),
@@ -84,7 +84,7 @@ def test_whole_numbers_stay_whole_beside_missing_values():
         assert labels.given.tolist() == [0, -1, 1]
 
 
-def test_a_mask_is_told_from_verified_labels():
+def test_a_mask_is_distinguished_from_verified_labels():
     mask = np.array([True, True, False])
     assert check_labels([0, 1, 1], mask).from_mask
     assert not check_labels([0, 1, 1], [0, 1, np.nan]).from_mask
@@ -105,7 +105,7 @@ def test_a_trusted_sample_may_lack_a_given_label_where_it_has_a_verified_one():
     assert labels.verified.tolist() == [0, 1, -1, -1]
 
 
-def test_classes_without_trusted_samples_are_named_with_the_three_ways_out():
+def test_the_error_names_classes_without_trusted_samples_and_three_remedies():
     y = np.arange(9)
     with pytest.raises(InputError) as error:
         check_labels(y, y < 2)
@@ -124,7 +124,7 @@ def test_classes_without_trusted_samples_are_named_with_the_three_ways_out():
         pd.Series([0, 1, -1, 1, 0], dtype="Int64"),
     ],
 )
-def test_minus_one_is_no_label_wherever_labels_are_whole_numbers(y):
+def test_minus_one_is_a_missing_label_wherever_labels_are_whole_numbers(y):
     trusted = np.array([True, True, False, False, False])
     labels = check_labels(y, trusted)
     assert labels.classes.tolist() == [0, 1]

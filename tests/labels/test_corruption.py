@@ -1,4 +1,4 @@
-"""The noise models do what they are called, exactly where they can and statistically elsewhere."""
+"""The noise models meet their definitions, exactly where possible and else statistically."""
 
 import numpy as np
 import pandas as pd
@@ -23,12 +23,12 @@ def features(n, width=6, seed=0):
 
 
 def every(n, size):
-    """A trusted mask: every n-th sample of `size`."""
+    """Return a mask of trusted samples: every n-th of `size` samples."""
     return np.arange(size) % n == 0
 
 
 def assert_close_share(hits, probability):
-    """The share of hits is within five standard errors of `probability`."""
+    """Assert that the share of hits is within five standard errors of `probability`."""
     tolerance = 5 * np.sqrt(probability * (1 - probability) / len(hits)) + 1e-12
     assert np.mean(hits) == pytest.approx(probability, abs=tolerance)
 
@@ -66,7 +66,7 @@ def test_symmetric_at_full_level_is_uniform():
     assert_close_share(result.y != y, 0.75)
 
 
-def test_asymmetric_is_stratified_by_objective_class():
+def test_asymmetric_is_stratified_by_true_class():
     y = np.repeat(["cat", "dog", "eel"], [100, 40, 60])
     result = corrupt_labels(y, "asymmetric", 0.25, class_map={"cat": "eel", "dog": "cat"})
     np.testing.assert_allclose(
@@ -82,7 +82,7 @@ def test_full_level_beside_trusted_share_corrupts_every_noisy_sample():
     assert (result.y[trusted] == y[trusted]).all()
 
 
-def test_level_out_of_reach_names_the_largest_possible_one():
+def test_level_out_of_reach_names_the_largest_possible_level():
     y = labels()
     trusted = every(8, len(y))
     with pytest.raises(InputError, match=r"possible is 0\.875"):
@@ -147,7 +147,7 @@ def test_instance_noise_is_exact_at_its_ends(level, expected):
 
 
 def test_instance_noise_depends_on_the_features():
-    """Samples alike are mistaken for the same class: far more often than under random flips."""
+    """Similar samples get the same wrong class far more often than under random flips."""
     X = np.repeat(features(5, width=50), 200, axis=0)
     y = np.repeat(np.arange(5), 200)
     result = corrupt_labels(y, "instance", 1, X=X, random_state=0)
@@ -161,7 +161,7 @@ def test_instance_noise_reads_pictures_frames_and_sparse_matrices_alike_in_any_b
     first = corrupt_labels(y, "instance", 0.5, X=pictures, random_state=1).y
     monkeypatch.setattr("pudistill.labels.corruption.BLOCK_VALUES", 12 * 7)
     for X in (pictures, flat.tolist(), sparse.csr_array(flat), pd.DataFrame(flat)):
-        # Blocks change the order in which numbers are drawn, so only who flips is the same.
+        # Blocks change the order of draws, so only the set of flipped samples is the same.
         again = corrupt_labels(y, "instance", 0.5, X=X, random_state=1).y
         np.testing.assert_array_equal(again == y, first == y)
 
@@ -210,7 +210,7 @@ def test_properties(kind, level, n_classes, n, trusted_share, seed, as_text):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_trusted_samples_would_have_been_called_by_the_same_noise(kind):
+def test_the_would_be_labels_of_trusted_samples_have_the_same_noise(kind):
     y = labels(4, 5000)
     trusted = np.repeat(every(2, 5000), 4)
     result = corrupt_labels(y, kind, 0.25, trusted=trusted, X=features(len(y)), random_state=0)
@@ -265,7 +265,7 @@ def test_transition_matrix_keeps_the_order_of_classes():
     ("true", "observed", "classes", "message"),
     [
         (["a"], ["a", "b"], ["a", "b"], "1 true labels, but 2 given"),
-        (["a"], ["x"], ["a", "b"], "'x' is a label but no class"),
+        (["a"], ["x"], ["a", "b"], "'x' is a label but not a class"),
         (["a"], ["a"], ["a", "a"], "listed twice"),
     ],
 )
@@ -280,14 +280,20 @@ def test_transition_matrix_refuses(true, observed, classes, message):
 @pytest.mark.parametrize(
     ("message", "arguments"),
     [
-        ("kind='salt' is no noise model", {"kind": "salt"}),
+        ("kind='salt' is not a noise model", {"kind": "salt"}),
         ("Noise level 1.2 is not a share", {"level": 1.2}),
         ("Noise level nan is not a share", {"level": float("nan")}),
         ("share_of='some' is unknown", {"share_of": "some"}),
         ("not int64 of shape", {"trusted": np.array([0, 1, 0, 1])}),
         (r"not bool of shape \(3,\)", {"trusted": np.array([True, False, True])}),
-        ("'x' is in the class map but no class", {"kind": "asymmetric", "class_map": {"x": "a"}}),
-        ("'x' is in the class map but no class", {"kind": "asymmetric", "class_map": {"a": "x"}}),
+        (
+            "'x' is in the class map but not a class",
+            {"kind": "asymmetric", "class_map": {"x": "a"}},
+        ),
+        (
+            "'x' is in the class map but not a class",
+            {"kind": "asymmetric", "class_map": {"a": "x"}},
+        ),
         ("class_map belongs to asymmetric", {"kind": "pair", "class_map": {"a": "b"}}),
         ("pass them as X", {"kind": "instance"}),
         ("X has 3 rows, but there are 4", {"kind": "instance", "X": np.ones((3, 2))}),

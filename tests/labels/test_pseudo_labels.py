@@ -131,7 +131,7 @@ def test_labels_that_are_always_wrong_in_the_same_way_are_as_good_as_right_ones(
     seed=st.integers(0, 10_000),
     scale=st.floats(1e-6, 1e6),
 )
-def test_posteriors_are_probabilities_and_know_no_scale(n_classes, seed, scale):
+def test_posteriors_are_probabilities_and_do_not_depend_on_scale(n_classes, seed, scale):
     rng = np.random.default_rng(seed)
     matrix = rng.dirichlet(np.ones(n_classes), n_classes)
     proba = rng.dirichlet(np.full(n_classes, 0.3), 20)
@@ -148,7 +148,7 @@ def test_posteriors_are_probabilities_and_know_no_scale(n_classes, seed, scale):
 
 @settings(max_examples=100, deadline=None)
 @given(seed=st.integers(0, 10_000), rate=st.floats(0.05, 0.6))
-def test_a_given_label_speaks_for_its_class_where_labels_are_mostly_right(seed, rate):
+def test_a_given_label_makes_its_class_more_likely_if_most_labels_are_right(seed, rate):
     rng = np.random.default_rng(seed)
     matrix = (1 - rate) * np.eye(4) + rate / 4
     proba, given_labels = rng.dirichlet(np.ones(4), 20), rng.integers(4, size=20)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
-from pudistill.exceptions import readable
+from pudistill.exceptions import shortened
 
 if TYPE_CHECKING:
     from pudistill.runs.folder import Run
@@ -32,7 +32,7 @@ def describe(error: OSError) -> str:
 
 def complain(kind: str, style: str, message: str) -> None:
     """Print an error or a warning."""
-    messages.print(Text.assemble((kind, style), " ", readable(message)), soft_wrap=True)
+    messages.print(Text.assemble((kind, style), " ", shortened(message)), soft_wrap=True)
 
 
 def show_warning(message: Warning | str, *_: object, **__: object) -> None:

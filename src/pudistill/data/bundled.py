@@ -8,7 +8,7 @@ from pudistill.data.dataset import TrustedDataset
 
 
 def read(name: str) -> TrustedDataset:
-    """Return a data set by name. Its labels are the true ones; no sample is trusted."""
+    """Return a data set by name. Its given labels are the true labels; no sample is trusted."""
     bunch = getattr(datasets, f"load_{name}")()
     n_samples = len(bunch.target)
     labels = object_array(str(bunch.target_names[target]) for target in bunch.target)

@@ -1,7 +1,7 @@
 """CIFAR-10 as its authors distribute it: the folder `cifar-10-batches-py`.
 
-Its files are pickles, which can run any code when they are read. Here only the five names that
-occur in those files are looked up, and each is replaced by a harmless stand-in.
+Its files are pickles, which can run any code when they are read. This reader accepts only the five
+names that occur in those files, and replaces each by a harmless stand-in.
 """
 
 import pickle
@@ -60,7 +60,7 @@ def read(path: Path, options: "ReadOptions") -> TrustedDataset:
 def _class_names(file: Path) -> list[str]:
     names = _unpickle(file).get(b"label_names")
     if not isinstance(names, list) or not all(isinstance(name, bytes) for name in names):
-        raise InputError(f"{file}: there are no label names in it: fetch CIFAR-10 anew.")
+        raise InputError(f"{file}: it holds no label names: fetch CIFAR-10 again.")
     return [name.decode("utf-8", errors="replace") for name in names]
 
 
@@ -75,8 +75,8 @@ def _read_batch(file: Path) -> tuple[np.ndarray, list[int]]:
         or len(labels) != len(data)
         or not all(isinstance(label, int) for label in labels)
     ):
-        raise InputError(f"{file}: this is not a CIFAR-10 batch: fetch CIFAR-10 anew.")
-    # Each row holds the red plane, then the green, then the blue one.
+        raise InputError(f"{file}: this is not a CIFAR-10 batch: fetch CIFAR-10 again.")
+    # Each row holds the red plane, then the green plane, then the blue plane.
     return np.ascontiguousarray(data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)), labels
 
 
@@ -129,8 +129,8 @@ def _unpickle(file: Path) -> dict[Any, Any]:
     # A damaged pickle can raise almost any error.
     except Exception as error:
         raise InputError(
-            f"{file}: this is not a file of CIFAR-10 ({error}): fetch CIFAR-10 anew."
+            f"{file}: this is not a file of CIFAR-10 ({error}): fetch CIFAR-10 again."
         ) from error
     if not isinstance(content, dict):
-        raise InputError(f"{file}: this is not a file of CIFAR-10: fetch CIFAR-10 anew.")
+        raise InputError(f"{file}: this is not a file of CIFAR-10: fetch CIFAR-10 again.")
     return content

@@ -1,8 +1,8 @@
 """Clothing1M as its authors distribute it: lists of keys, labels by key, and a tree of pictures.
 
-The training data are the noisy samples and the clean training samples, which are trusted; many of
-these also have a noisy label. A list of clean keys, such as that of the test samples, is read with
-its clean labels.
+The training data are the noisy samples and the clean training samples, which are trusted; many
+trusted samples also have a noisy label. Samples of a list of clean keys, such as the test samples,
+get their clean labels.
 """
 
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ def read(path: Path, options: "ReadOptions") -> TrustedDataset:
     _require_labels(clean, clean_labels, lists / _CLEAN_LABELS)
     keys = [*noisy, *clean]
     given = [noisy_labels.get(key) for key in noisy]
-    # The noisy label of a sample of another list is unknown: it gets its clean label.
+    # Samples of another list have no noisy label: they get their clean label.
     given += [(noisy_labels if path.is_dir() else clean_labels).get(key) for key in clean]
     verified = [None] * len(noisy) + [clean_labels[key] for key in clean]
 
@@ -64,7 +64,7 @@ def read(path: Path, options: "ReadOptions") -> TrustedDataset:
         )
     found = np.array([n for n, key in enumerate(keys) if files[key] is not None], dtype=np.intp)
     ids = [keys[n] for n in found]
-    decoded = decode_pictures(home, ids, (files[key] for key in ids), **options.of_pictures())
+    decoded = decode_pictures(home, ids, (files[key] for key in ids), **options.picture_options())
     rows = found[decoded.rows]
     return TrustedDataset(
         X=decoded.X,
@@ -84,7 +84,7 @@ def lists_of(folder: Path) -> Path:
 
 
 def _has_lists(lists: Path) -> bool:
-    """Return whether any list is there; reading names those that are missing."""
+    """Return whether any list exists; `read` reports the lists that are missing."""
     names = (_NOISY_TRAIN, *_CLEAN, _NOISY_LABELS, _CLEAN_LABELS)
     return any((lists / name).is_file() for name in names)
 
@@ -94,7 +94,7 @@ def _keys(file: Path) -> list[str]:
     for number, key in enumerate(keys, start=1):
         if key.startswith("/") or ".." in key.split("/"):
             raise InputError(
-                f"{file}, line {number}: {key!r} leads out of the data set: fetch the list anew."
+                f"{file}, line {number}: {key!r} leads out of the data set: fetch the list again."
             )
     return keys
 
@@ -107,7 +107,7 @@ def _labels(file: Path) -> dict[str, str]:
         if not (key and code.isdecimal() and int(code) < len(CLASSES)):
             raise InputError(
                 f"{file}, line {number}: expected a key and a label from 0 to {len(CLASSES) - 1}, "
-                f"but found {line.strip()[:80]!r}: fetch the file anew."
+                f"but found {line.strip()[:80]!r}: fetch the file again."
             )
         labels[key.rstrip()] = CLASSES[int(code)]
     return labels
@@ -119,7 +119,7 @@ def _lines(file: Path) -> list[str]:
     except FileNotFoundError:
         raise InputError(f"{file}: this part of Clothing1M is missing: fetch it.") from None
     except UnicodeDecodeError as error:
-        raise InputError(f"{file}: this is not a text file ({error}): fetch it anew.") from error
+        raise InputError(f"{file}: this is not a text file ({error}): fetch it again.") from error
     return [line for line in text.splitlines() if line.strip()]
 
 
@@ -128,7 +128,7 @@ def _require_labels(keys: Sequence[str], labels: dict[str, str], file: Path) -> 
     if absent:
         raise InputError(
             f"{file}: there is no label for {len(absent):,} of {len(keys):,} keys, the first are "
-            f"{', '.join(absent[:_N_SHOWN])}: fetch the file anew."
+            f"{', '.join(absent[:_N_SHOWN])}: fetch the file again."
         )
 
 

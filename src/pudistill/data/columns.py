@@ -11,7 +11,7 @@ from pudistill.exceptions import InputError
 
 
 def object_array(values: Iterable[Any]) -> np.ndarray:
-    """Return a one-dimensional object array, whatever the values are."""
+    """Return values of any kind as a one-dimensional object array."""
     values = list(values)
     array = np.empty(len(values), dtype=object)
     array[:] = values
@@ -35,7 +35,7 @@ def row_numbers(n_samples: int) -> np.ndarray:
 
 
 def sort_names(names: Iterable[str]) -> tuple[str, ...]:
-    """Sort class names: by value if all are whole numbers, else as text."""
+    """Return class names sorted: by value if all are whole numbers, otherwise as text."""
     names = list(names)
     if all(re.fullmatch(r"[+-]?[0-9]{1,18}", name) for name in names):
         return tuple(sorted(names, key=lambda name: (int(name), name)))
@@ -43,7 +43,7 @@ def sort_names(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Return names quoted and separated by commas, for a message."""
+    """Return names in quotes, separated by commas, for a message."""
     return ", ".join(map(repr, names))
 
 
@@ -53,7 +53,7 @@ def whole_number(path: Path, part: str, value: float | None) -> str | None:
         return None
     if not float(value).is_integer():
         raise InputError(
-            f"{path}: {part!r} holds {value}, which is no class: give names or whole numbers."
+            f"{path}: {part!r} holds {value}, which is not a class: give names or whole numbers."
         )
     return str(int(value))
 
@@ -70,9 +70,9 @@ def complete_trust(
     y : ndarray of object, shape (n_samples,)
         Given labels.
     trusted : ndarray of bool, shape (n_samples,), or None
-        The mask, if the data hold one.
+        The mask, if the data contain a mask.
     verified : ndarray of object, shape (n_samples,), or None
-        Verified labels, None for samples that are not trusted, if the data hold them.
+        Verified labels, None for samples that are not trusted, if the data contain them.
 
     Returns
     -------
@@ -90,7 +90,7 @@ def complete_trust(
     known = np.array([label is not None for label in verified], dtype=bool)
     if trusted is not None and not np.array_equal(known, trusted):
         raise InputError(
-            f"{path}: the trusted samples are not those with a verified label: make the two agree "
-            "or leave the mask out."
+            f"{path}: the trusted samples are not the samples with a verified label: make the two "
+            "agree, or leave the mask out."
         )
     return known, verified, np.zeros(len(y), dtype=bool)

@@ -28,7 +28,7 @@ class TrustedDataset:
         of shape (n_samples, height, width) when grey and (n_samples, height, width, 3) in RGB; or
         texts, str in an object array of shape (n_samples,), which must be embedded before fitting.
     y : ndarray of object, shape (n_samples,)
-        Given labels as class names (str); None where there is none.
+        Given labels as class names (str); None where a label is missing.
     trusted : ndarray of bool, shape (n_samples,)
         Whether a sample was verified.
     verified : ndarray of object, shape (n_samples,)
@@ -40,12 +40,12 @@ class TrustedDataset:
     feature_names : tuple of str, optional
         Names of the columns of a two-dimensional `X`.
     name : str
-        What the data set is called.
+        Name of the data set.
     skipped : tuple of (id, reason)
         Pictures that were left out because they could not be read.
     marked : ndarray of bool, shape (n_samples,), optional
-        Trusted samples whose given label was marked as right. The label before verification is
-        unknown, so these samples say nothing about the noise; other trusted samples do.
+        Trusted samples whose given label was marked as right. Their label before verification is
+        unknown, so they say nothing about the noise; other trusted samples do.
     pictures : ndarray of uint8, optional
         The pictures, for display, if `X` holds features of pictures.
 
@@ -134,8 +134,8 @@ class TrustedDataset:
         Returns
         -------
         y : ndarray of object, shape (n_samples,)
-            Given labels; None for marked samples if other samples have verified labels: marked
-            samples would count as samples without noise.
+            Given labels; None for marked samples if other samples have verified labels, because
+            marked samples would count as samples without noise.
         trusted : ndarray of shape (n_samples,)
             Verified labels, or a mask if all trusted samples are marked.
 
@@ -190,21 +190,21 @@ class TrustedDataset:
         any_trusted = bool(self.trusted.any())
         labels = self.verified if any_trusted else self.y
         kind = "trusted" if any_trusted else "labelled"
-        members: dict[str, list[int]] = {}
+        rows_of: dict[str, list[int]] = {}
         for row, label in enumerate(labels):
             if label is not None:
-                members.setdefault(label, []).append(row)
-        singletons = sort_names(label for label, rows in members.items() if len(rows) < 2)
+                rows_of.setdefault(label, []).append(row)
+        singletons = sort_names(label for label, rows in rows_of.items() if len(rows) < 2)
         if singletons:
             raise InputError(
                 f"Holding out a test set needs two {kind} samples of each class, one to train and "
-                f"one to test, but there is only one of {listed(singletons)}: verify more samples "
-                "or give separate test data."
+                f"one to test, but there is only one of class {listed(singletons)}: verify more "
+                "samples or give separate test data."
             )
         rng = check_random_state(random_state)
         held_out = np.zeros(len(self), dtype=bool)
-        for label in sort_names(members):
-            rows = members[label]
+        for label in sort_names(rows_of):
+            rows = rows_of[label]
             n_test = min(max(round(fraction * len(rows)), 1), len(rows) - 1)
             held_out[rng.permutation(rows)[:n_test]] = True
         test = self.take(held_out)
@@ -222,8 +222,8 @@ class TrustedDataset:
         ids : iterable of str
             The samples that were verified. Ids of skipped pictures are ignored.
         labels : iterable of str, optional
-            Their verified labels; `y` keeps the given ones. By default the labels that the samples
-            have are right.
+            Their verified labels; `y` keeps the given labels. By default the labels that the
+            samples have are taken as verified.
 
         Returns
         -------
@@ -286,7 +286,7 @@ class TrustedDataset:
             )
 
     def _rows_of(self, ids: Sequence[str]) -> list[int | None]:
-        """Return the rows of samples by id; None for a skipped picture."""
+        """Return the row of each id; None for a skipped picture."""
         row_of: dict[str, int | None] = {name: None for name, _ in self.skipped}
         row_of |= {name: row for row, name in enumerate(self.ids)}
         unknown = [name for name in ids if name not in row_of]
@@ -314,20 +314,20 @@ def validate(
     labels_required : bool
         Whether there must be given labels of at least two classes, as for fitting.
     source : str
-        Where the data were read from, for messages; by default the name of the data set.
+        Source of the data, for messages; by default the name of the data set.
     samples_required : bool
         Whether there must be features if there are no pictures or texts.
 
     Raises
     ------
     InputError
-        Naming the sample, class, column or value that is wrong, and what to do.
+        If anything is wrong; the message names the sample, class, column or value.
     """
     source = source or dataset.name
     n_samples = len(dataset)
     if n_samples == 0:
         left_out = f" ({len(dataset.skipped)} were skipped)" if dataset.skipped else ""
-        raise InputError(f"{source}: there are no samples{left_out}: give data that has some.")
+        raise InputError(f"{source}: there are no samples{left_out}: give data with samples.")
     parts = {
         "X": dataset.X,
         "y": dataset.y,
@@ -339,13 +339,13 @@ def validate(
         if values is not None and len(values) != n_samples:
             raise InputError(
                 f"{source}: there are {n_samples} samples but {len(values)} entries in {part}: "
-                "give one for each."
+                "give one entry for each sample."
             )
     for part in ("ids", "y", "verified", "true_labels"):
         _validate_text(getattr(dataset, part), part, source)
     sample, count = Counter(dataset.ids).most_common(1)[0]
     if count > 1:
-        raise InputError(f"{source}: id {sample!r} comes {count} times: give each sample its own.")
+        raise InputError(f"{source}: id {sample!r} occurs {count} times: give each sample its own.")
     for sample, label in zip(
         dataset.ids[dataset.trusted], dataset.verified[dataset.trusted], strict=True
     ):
@@ -363,13 +363,13 @@ def validate(
 
 
 def _validate_text(values: np.ndarray | None, part: str, source: str) -> None:
-    """Raise an error for lone surrogates, which no file can hold."""
+    """Raise an error if a text has a lone surrogate, which no file can hold."""
     for text in {*(() if values is None else values)} - {None}:
         try:
             text.encode()
         except UnicodeEncodeError:
             raise InputError(
-                f"{source}: {text!r} among the {part} is no valid text: correct it."
+                f"{source}: {text!r} among the {part} is not valid text: correct it."
             ) from None
 
 
@@ -381,7 +381,7 @@ def _validate_labels(dataset: TrustedDataset, source: str) -> None:
         )
     if len(dataset.classes) < 2:
         raise InputError(
-            f"{source}: there is one class only, {dataset.classes[0]!r}: a classifier needs "
+            f"{source}: there is only one class, {dataset.classes[0]!r}: a classifier needs "
             "at least two."
         )
 
@@ -420,18 +420,18 @@ def _check_unique(ids: Sequence[str], labels: Sequence[str | None]) -> None:
     if len(contradictory) == 1:
         name = contradictory[0]
         raise InputError(
-            f"Trusted id {name!r} comes {counts[name]} times with contradictory labels "
+            f"Trusted id {name!r} occurs {counts[name]} times with contradictory labels "
             f"({found[name]}): keep the right one."
         )
     if contradictory:
         shown = ", ".join(f"{name!r} ({found[name]})" for name in contradictory[:_MAX_LISTED])
         more = len(contradictory) - _MAX_LISTED
         raise InputError(
-            f"{len(contradictory)} trusted ids come with contradictory labels: {shown}"
-            f"{f' and {more} more' if more > 0 else ''}: keep the right one of each."
+            f"{len(contradictory)} trusted ids occur with contradictory labels: {shown}"
+            f"{f' and {more} more' if more > 0 else ''}: keep the right label of each."
         )
     raise InputError(
-        f"Trusted id {repeated[0]!r} comes {counts[repeated[0]]} times ({len(repeated)} ids come "
+        f"Trusted id {repeated[0]!r} occurs {counts[repeated[0]]} times ({len(repeated)} ids occur "
         "more than once): name each sample once."
     )
 

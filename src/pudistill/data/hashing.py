@@ -1,4 +1,4 @@
-"""Hashes of everything that a result is computed from."""
+"""Hashes of the inputs of a result, by which caches find it."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ from pudistill.data.lazy_pictures import is_lazy
 
 
 class _Hasher(NumpyHasher):
-    """joblib's hasher, except that pictures on disk are hashed by content, wherever they lie."""
+    """joblib's hasher, which here hashes pictures on disk by content, wherever they are stored."""
 
     def save(self, obj: Any) -> None:
-        """Hash one object."""
+        """Add one object to the hash."""
         super().save(obj.fingerprint if is_lazy(obj) else obj)
 
 

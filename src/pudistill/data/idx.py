@@ -100,14 +100,14 @@ def _read_array(path: Path) -> np.ndarray:
             shape = _read_shape(path, file.read)
             n_bytes = math.prod(shape)
             require_memory(path, n_bytes, "its data")
-            content = file.read(n_bytes + 1)  # a small .gz file may hold endless data
+            content = file.read(n_bytes + 1)  # a small .gz file can hold endless data
     except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: cannot be read ({error}): fetch the file anew.") from error
+        raise InputError(f"{path}: cannot be read ({error}): fetch the file again.") from error
     if len(content) != n_bytes:
         found = f"more than {n_bytes}" if len(content) > n_bytes else len(content)
         raise InputError(
             f"{path}: there are {found} bytes of data where its header says {n_bytes}: fetch the "
-            "file anew."
+            "file again."
         )
     return np.frombuffer(content, np.uint8).reshape(shape).copy()
 
@@ -120,7 +120,7 @@ def _read_shape(path: Path, read: Callable[[int], bytes]) -> tuple[int, ...]:
         raise InputError(f"{path}: this is not an IDX file of bytes.")
     if n_axes not in (1, 3):
         raise InputError(
-            f"{path}: these are not images, which have 3 axes, nor labels, which have 1, but data "
-            f"of {n_axes} axes: fetch the file anew."
+            f"{path}: images have 3 axes and labels have 1, but these data have {n_axes}: fetch "
+            "the file again."
         )
     return tuple(int(length) for length in np.frombuffer(lengths, ">u4"))

@@ -13,7 +13,7 @@ from pudistill.exceptions import InputError
 if TYPE_CHECKING:
     from pudistill.data.options import ReadOptions
 
-_NO_DATA = {"thumbs.db", "desktop.ini"}
+_IGNORED_FILES = {"thumbs.db", "desktop.ini"}
 
 
 def accepts(path: Path) -> bool:
@@ -22,7 +22,7 @@ def accepts(path: Path) -> bool:
 
 
 def read(folder: Path, options: "ReadOptions") -> TrustedDataset:
-    """Read the pictures of a folder, which may be flat if no labels are required."""
+    """Read the pictures of a folder, which need no folders of labels if labels are optional."""
     entries = _entries(folder)
     pictures = [path for path in entries if _is_picture(path)]
     label_folders = [path for path in entries if path.is_dir()]
@@ -47,7 +47,7 @@ def read(folder: Path, options: "ReadOptions") -> TrustedDataset:
     else:
         labels = [None] * len(pictures)
     ids = [path.relative_to(folder).as_posix() for path in pictures]
-    decoded = decode_pictures(folder, ids, pictures, **options.of_pictures())
+    decoded = decode_pictures(folder, ids, pictures, **options.picture_options())
     n_samples = len(decoded.rows)
     return TrustedDataset(
         X=decoded.X,
@@ -83,11 +83,11 @@ def _pictures_of_label(
 
 
 def _entries(folder: Path) -> list[Path]:
-    """Return a folder's entries, sorted, without hidden files and those of file managers."""
+    """Return the sorted entries of a folder, without hidden files and files of file managers."""
     names = sorted(
         name
         for name in (path.name for path in folder.iterdir())
-        if not name.startswith(".") and name.lower() not in _NO_DATA
+        if not name.startswith(".") and name.lower() not in _IGNORED_FILES
     )
     for name in names:
         try:

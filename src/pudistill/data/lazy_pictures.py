@@ -17,13 +17,13 @@ from filelock import FileLock, Timeout
 from pudistill.exceptions import InputError
 
 FOLDER, LOCK = "pudistill-pictures-", "lock"
-# Age in seconds up to which a folder is not removed: its process may not have locked it yet.
-YOUNG = 60
+# A younger folder is not removed: its process might not have locked it yet.
+MIN_SECONDS_OLD = 60
 DECODED, ENCODED, ENDS = "decoded", "encoded", "ends"
-# First byte of an entry of a picture that is not decoded: its path follows, or its content.
+# First byte of the entry of an encoded picture: its path follows, or its content.
 IS_PATH, IS_CONTENT = b"p", b"c"
 LARGEST_SHARE_OF_DISK = 0.5
-# Pictures up to this size, in bytes, are decoded once: a member of the filter learns from as few.
+# Arrays up to this size, in bytes, are decoded once; the samples of a filter member are as few.
 FEW_BYTES = 2**28
 
 
@@ -39,8 +39,8 @@ class LazyPictures:
     """Pictures on disk, with the part of an array's interface that learners need.
 
     Indexing rows or cropping returns another `LazyPictures` and reads nothing; `numpy.asarray`
-    decodes. So only batches or blocks take memory, and pickling sends the name of a folder.
-    Instances are made by a `PictureWriter`.
+    decodes. Only batches or blocks take memory, and a pickle holds the name of the folder. A
+    `PictureWriter` makes instances.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class LazyPictures:
         self._decode = decode
         self._owner = owner  # removes the folder when it is deleted
         self._rows: np.ndarray | None = None  # None: all
-        self._parts: tuple[tuple, ...] = ()  # indices that cut a block, one after the other
+        self._parts: tuple[tuple, ...] = ()  # indices that crop a block, one after the other
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -91,7 +91,7 @@ class LazyPictures:
 
     @property
     def fingerprint(self) -> tuple:
-        """Key of these pictures in caches: equal pictures have equal keys."""
+        """Key of these pictures in caches: equal for equal pictures."""
         return type(self).__name__, self._stored.digest, self._rows, self._parts
 
     def __len__(self) -> int:
@@ -151,7 +151,7 @@ class LazyPictures:
         return block
 
     def _decoded(self, entry: bytes) -> np.ndarray:
-        """Decode an entry, which could be decoded when it was written."""
+        """Decode an entry, which was decoded without error when it was written."""
         content = entry[1:]
         source = Path(os.fsdecode(content)) if entry[:1] == IS_PATH else content
         name = source if isinstance(source, Path) else "A picture"
@@ -161,8 +161,8 @@ class LazyPictures:
                 raise ValueError("its size has changed")
         except Exception as error:  # a damaged file can raise almost any error
             raise InputError(
-                f"{name} could be read at first, and cannot any more ({error}): do not change data "
-                "while a command works with them."
+                f"{name} could be read at first but cannot be read now ({error}): do not change "
+                "data while a command uses them."
             ) from error
         return picture if picture.ndim == len(self._stored.shape) else picture[..., None]
 
@@ -173,7 +173,7 @@ def is_lazy(X: Any) -> bool:
 
 
 def decoded_if_few(X: Any) -> Any:
-    """Decode pictures on disk that are read repeatedly, if they take little memory."""
+    """Return pictures on disk as an array if they take little memory; other samples unchanged."""
     return np.asarray(X) if is_lazy(X) and X.nbytes <= FEW_BYTES else X
 
 
@@ -181,7 +181,7 @@ class _Stored(NamedTuple):
     """The contents of a folder of pictures."""
 
     n_pictures: int
-    n_decoded: int  # the first of them; the others are encoded
+    n_decoded: int  # these come first; the others are encoded
     shape: tuple[int, ...]  # of a picture
     regions: tuple[_Region, ...]
     digest: str  # of all pictures
@@ -190,12 +190,12 @@ class _Stored(NamedTuple):
 class PictureWriter:
     """Writes pictures to disk: decoded up to a limit, the others encoded as they are.
 
-    Of an encoded picture that is a file of its own only the path is written.
+    If an encoded picture is a file, only its path is written.
 
     Parameters
     ----------
     decode : callable
-        Takes an encoded picture, bytes or a path, and returns a uint8 array. Can be pickled.
+        Takes an encoded picture, bytes or a path, and returns a uint8 array. Must be picklable.
     limit : int, default=None
         Bytes for decoded pictures; None: half of the free disk.
 
@@ -203,8 +203,8 @@ class PictureWriter:
     ----------
     pictures : LazyPictures
         The written pictures, after the ``with`` block. Their folder, among the temporary files, is
-        removed with the last object that shares it. The folder of a process that was killed is
-        removed by the next process that writes pictures.
+        removed with the last object that uses it. If the process is killed, the next process that
+        writes pictures removes the folder.
     """
 
     def __init__(self, decode: Any, limit: int | None = None) -> None:
@@ -233,7 +233,7 @@ class PictureWriter:
             file.close()
 
     def append(self, picture: np.ndarray, content: bytes | Path) -> None:
-        """Write a picture, grey or in RGB; all must have one size.
+        """Write a picture, grey or in RGB; all must have the same size.
 
         Parameters
         ----------
@@ -276,10 +276,10 @@ class PictureWriter:
 
 
 def _remove_abandoned(where: Path) -> None:
-    """Remove folders whose processes were killed, and so no longer hold the locks."""
+    """Remove the folders of processes that were killed: nobody holds their locks."""
     for folder in where.glob(f"{FOLDER}*"):
         try:
-            if time.time() - folder.stat().st_mtime > YOUNG:
+            if time.time() - folder.stat().st_mtime > MIN_SECONDS_OLD:
                 with FileLock(folder / LOCK, timeout=0):
                     shutil.rmtree(folder, ignore_errors=True)
         except (Timeout, OSError):  # in use, just removed, or of another user
@@ -287,17 +287,19 @@ def _remove_abandoned(where: Path) -> None:
 
 
 def _positions(rows: Any, n: int) -> np.ndarray:
-    """Turn a slice, a mask or positions into positions that are not negative."""
+    """Return a slice, a mask or positions as positions that are not negative."""
     if isinstance(rows, slice):
         return np.arange(*rows.indices(n))
     rows = np.asarray(rows)
     if rows.dtype == bool:
         if rows.shape != (n,):
-            raise IndexError(f"A mask of shape {rows.shape} chooses among {n} pictures.")
+            raise IndexError(f"A mask of shape {rows.shape} does not fit {n} pictures.")
         return np.flatnonzero(rows)
     rows = rows.astype(np.intp, casting="same_kind" if rows.size else "unsafe")
     if rows.size and not -n <= rows.min() <= rows.max() < n:
-        raise IndexError(f"There are {n} pictures: position {rows.max()} or {rows.min()} is none.")
+        raise IndexError(
+            f"There are {n} pictures: position {rows.max()} or {rows.min()} is outside."
+        )
     return np.where(rows < 0, rows + n, rows)
 
 
@@ -307,7 +309,7 @@ def _read_region(
     """Read the pictures ``rows[places]``, all in one region, into ``block[places]``."""
     if len(places) == 0:
         return
-    # Pictures that are neighbours on disk and in the block are read at once.
+    # Pictures that are neighbours on disk and in the block are read together.
     is_neighbour = (np.diff(rows[places]) == 1) & (np.diff(places) == 1)
     starts = [0, *(np.flatnonzero(~is_neighbour) + 1), len(places)]
     size = prod(region.shape)
@@ -325,5 +327,7 @@ def _read_fully(file: Any, pixels: np.ndarray, offset: int) -> None:
     while len(buffer):
         n_read = os.preadv(file.fileno(), [buffer], offset)
         if n_read == 0:
-            raise InputError(f"{file.name} has shrunk: do not change it while a command runs.")
+            raise InputError(
+                f"{file.name} has become shorter: do not change it while a command runs."
+            )
         buffer, offset = buffer[n_read:], offset + n_read

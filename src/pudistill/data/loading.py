@@ -41,36 +41,36 @@ def load_dataset(
         - ``.npz`` with arrays ``X``, ``y`` and optionally ``trusted``, ``verified``, ``ids``,
           ``true_labels``, ``feature_names``;
         - the folder ``cifar-10-batches-py`` (its training batches) or one batch of it;
-        - the folder of Clothing1M (its training data, of which the clean ones are trusted), or one
-          of its lists of clean keys, as ``clean_test_key_list.txt``;
-        - an IDX file of images, as MNIST's and Fashion-MNIST's, beside its file of labels, or the
-          folder that holds them (the training pair);
+        - the folder of Clothing1M (its training data, whose clean samples are trusted), or one of
+          its lists of clean keys, such as ``clean_test_key_list.txt``;
+        - an IDX file of images, such as those of MNIST and Fashion-MNIST, beside its file of
+          labels, or the folder that holds them (the training pair);
         - a data set that comes with scikit-learn: digits, breast_cancer, wine, iris.
     image_column, text_column, label_column, id_column, trusted_column : str, optional
         Columns of a table. By default image, img, picture, photo or file_name; text, sentence,
-        review, comment or document; label, labels, y, target or class; id (row numbers without
-        one); trusted.
+        review, comment or document; label, labels, y, target or class; id (otherwise
+        row numbers); trusted.
     trusted : str or path, optional
         A table with a column ``id`` and optionally ``label``: the verified samples and their
-        verified labels. `y` keeps the labels that they had before.
+        verified labels. `y` keeps their labels before verification.
     image_size : int, optional
         Resize the shorter side of each picture to this many pixels and crop the middle square.
     skip_bad : bool
-        Leave unreadable pictures out and list them in `skipped` instead of stopping.
+        Leave unreadable pictures out and list them in `skipped` instead of raising an error.
     lazy : bool
         Leave pictures of folders and tables, and an uncompressed `X` of a ``.npz``, on disk even
         if they fit into memory; those that do not fit stay there anyway. `X` is then a
         `LazyPictures` or a memory map. Results are the same.
     picture_cache : float, optional
         GiB of disk, in the folder for temporary files, for pictures that are decoded only once;
-        others are decoded whenever they are needed. By default half of the free space.
+        other pictures are decoded whenever they are needed. By default half of the free space.
     labels_required : bool
-        Whether labels of at least two classes must be there. If False, they may be absent.
+        Whether there must be labels of at least two classes. If False, labels can be missing.
     columns_required : bool
-        Whether the named columns must be there. If False, a missing one is ignored.
+        Whether the named columns must exist. If False, a missing column is ignored.
     samples_required : bool
-        Whether a table must hold samples. If False, it may hold labels only, and no samples are
-        read except pictures: features come from elsewhere.
+        Whether a table must hold samples. If False, it can hold labels only, and no samples are
+        read except pictures: the features come from another source.
 
     Returns
     -------
@@ -79,7 +79,7 @@ def load_dataset(
     Raises
     ------
     InputError
-        Naming the file, row, class or value that is wrong, and what to do.
+        If anything is wrong; the message names the file, row, class or value.
 
     Examples
     --------
@@ -113,7 +113,7 @@ def load_dataset(
     if trusted is not None:
         from pudistill.data.tables import read_trusted
 
-        # Ids must be unique before anything can be looked up by them.
+        # Ids must be unique before samples can be found by them.
         validate(dataset, labels_required, str(source), samples_required)
         dataset = dataset.with_trusted(*read_trusted(Path(trusted)))
     return validate(dataset.without_minus_one(), labels_required, str(source), samples_required)

@@ -1,4 +1,4 @@
-"""Decides whether data fit into memory."""
+"""Checks whether data fit into memory."""
 
 from pathlib import Path
 
@@ -10,26 +10,26 @@ from pudistill.exceptions import InputError
 LARGEST_SHARE = 0.5
 
 
-def fits(n_bytes: int) -> bool:
-    """Return whether data of this size fit into memory, with room left to work with them."""
+def fits_in_memory(n_bytes: int) -> bool:
+    """Return whether data of this size fit into memory and leave room to work with them."""
     return n_bytes <= LARGEST_SHARE * psutil.virtual_memory().available
 
 
 def require_memory(
-    path: Path, n_bytes: int, what: str, remedy: str = "give a part of them"
+    path: Path, n_bytes: int, name: str, remedy: str = "give a part of them"
 ) -> None:
-    """Raise an error for data that do not fit, before the system kills the process.
+    """Raise an error if data do not fit into memory: otherwise the system kills the process.
 
     Parameters
     ----------
     path : Path
-        Where the data come from, for the message.
+        Source of the data, for the message.
     n_bytes : int
-        Their size in memory.
-    what : str
-        What the data are, for the message.
+        Size of the data in memory.
+    name : str
+        Name of the data, for the message.
     remedy : str, default="give a part of them"
-        What to do, for the message.
+        Advice to the user, for the message.
 
     Raises
     ------
@@ -39,6 +39,6 @@ def require_memory(
     available = psutil.virtual_memory().available
     if n_bytes > available:
         raise InputError(
-            f"{path}: {what} take {n_bytes / 2**30:,.1f} GiB, and there are "
+            f"{path}: {name} take {n_bytes / 2**30:,.1f} GiB, and there are "
             f"{available / 2**30:,.1f} GiB of free memory: {remedy}."
         )

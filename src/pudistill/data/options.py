@@ -1,8 +1,8 @@
-"""How settings are declared, and those that say how a source is read.
+"""The declaration of settings, and the settings for reading a source.
 
 A setting is declared once, as a field of a pydantic model: its type, default and range, and a
 `Setting` with its help. Options of the command line, ``config.toml``, error messages and
-``docs/settings.md`` come out of this. The module imports little, so that ``--help`` is quick.
+``docs/settings.md`` are made from it. The module imports little, so that ``--help`` is quick.
 """
 
 import types
@@ -23,26 +23,26 @@ PANELS = (DATA, TRUSTED, TESTING, LEARNING, FILTER, PAPER, NOISE, RUNNING)
 
 @dataclass(frozen=True)
 class Setting:
-    """What people read about a setting.
+    """The description of a setting for users.
 
     Attributes
     ----------
     panel : str
-        Where the help lists it, one of `PANELS`.
+        Section of the help, one of `PANELS`.
     help : str
-        What it does, in plain text.
+        Effect of the setting, in plain text.
     expected : str or None
-        What an error message asks for, where pydantic's own words would not be clear.
+        Allowed values, for an error message, where pydantic's own words would not be clear.
     metavar : str or None
-        What stands for the value in the help.
+        Placeholder of the value in the help.
     default_text : str or None
-        What happens by default, where the default is None.
+        Effect of the default, where the default is None.
     choices : tuple of str
-        Values that the shell completes; by default those of a `Literal`.
+        Values that the shell completes; by default the values of the `Literal`.
     only_for : str or None
-        Data, learners or methods that it applies to, if not all.
+        Data, learners or methods that the setting applies to, if not to all.
     option : str or None
-        Option of the command line, if its name is not that of the field, or if it is a switch
+        Option of the command line, if its name differs from the field's, or if it is a switch
         without ``--no-``.
     """
 
@@ -63,7 +63,7 @@ class SettingsModel(BaseModel):
 
     @classmethod
     def read(cls, values: dict[str, Any]) -> Self:
-        """Check settings; an `InputError` names the first one that is wrong and what is allowed."""
+        """Check settings and return them; an `InputError` names a wrong value and allowed values."""
         try:
             return cls(**values)
         except ValidationError as error:
@@ -82,7 +82,7 @@ class SettingsModel(BaseModel):
 
 @cache
 def settings_of(model: type[BaseModel]) -> dict[str, Setting]:
-    """Return what the fields of a model declare, by name: a model's own before inherited ones.
+    """Return the `Setting` of each field by name, the model's own fields before inherited fields.
 
     Examples
     --------
@@ -119,13 +119,13 @@ def choices_of(model: type[BaseModel], name: str) -> tuple[str, ...]:
 
 
 def alternatives(annotation: Any) -> tuple[Any, ...]:
-    """Return the members of a union; a type that is none is its only member."""
+    """Return the members of a union; for any other type, a tuple of the type itself."""
     is_union = get_origin(annotation) in (Union, types.UnionType)
     return get_args(annotation) if is_union else (annotation,)
 
 
 class ReadSettings(SettingsModel):
-    """What a user may say about a source, whatever it is read for; see `load_dataset`."""
+    """The user's settings for reading a source; see `load_dataset`."""
 
     image_column: Annotated[
         str | None,
@@ -207,16 +207,16 @@ COLUMN_OPTIONS = tuple(name for name in ReadSettings.model_fields if name.endswi
 
 
 class ReadOptions(ReadSettings):
-    """What a reader is asked for: the user's settings, and what the caller needs.
+    """The options of a reader: the user's settings, and the requirements of the caller.
 
     Attributes
     ----------
     labels_required : bool
-        Whether labels of at least two classes must be there.
+        Whether there must be labels of at least two classes.
     columns_required : bool
-        Whether the named columns must be there.
+        Whether the named columns must exist.
     samples_required : bool
-        Whether a table must hold samples, and not labels only.
+        Whether a table must hold samples, not only labels.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -225,7 +225,7 @@ class ReadOptions(ReadSettings):
     columns_required: bool = True
     samples_required: bool = True
 
-    def of_pictures(self) -> dict[str, Any]:
+    def picture_options(self) -> dict[str, Any]:
         """Return the options of `decode_pictures`."""
         gib = self.picture_cache
         return {
@@ -236,6 +236,6 @@ class ReadOptions(ReadSettings):
         }
 
     def without_columns(self, present: set[str]) -> "ReadOptions":
-        """Return the options without the columns that are not `present`."""
+        """Return the options without the names of columns that are not `present`."""
         absent = [name for name in COLUMN_OPTIONS if getattr(self, name) not in present]
         return self.model_copy(update=dict.fromkeys(absent))

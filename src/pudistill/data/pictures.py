@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from pudistill.data.lazy_pictures import LazyPictures, PictureWriter
-from pudistill.data.memory import fits
+from pudistill.data.memory import fits_in_memory
 from pudistill.exceptions import InputError
 from pudistill.utils.progress import stage
 from pudistill.utils.threads import prefetch
@@ -32,16 +32,16 @@ SUFFIXES = (
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
 _REPORT_EVERY = 256
 _DECODED_AT_ONCE = 8
-_MOST_THREADS = 8
+_MAX_THREADS = 8
 
 
 class DecodedPictures(NamedTuple):
     """Pictures of one size, and the ids of those that could not be read."""
 
     X: np.ndarray | LazyPictures
-    """uint8 of shape (n, height, width), or (n, height, width, 3) if any has colours."""
+    """uint8 of shape (n, height, width), or (n, height, width, 3) if any picture has colours."""
     rows: np.ndarray
-    """Positions of the pictures in `X` among all that were given."""
+    """Positions of the pictures in `X` among all pictures that were passed."""
     skipped: tuple[tuple[str, str], ...]
     """Id and reason of each picture that could not be read."""
 
@@ -58,15 +58,15 @@ def decode_pictures(
 ) -> DecodedPictures:
     """Decode pictures into one array or, if that would fill the memory, onto the disk.
 
-    All are decoded at once, by threads, so that unreadable pictures, colours and different sizes
-    are found before anything is computed.
+    All pictures are decoded first, by threads, so that unreadable pictures, colours and different
+    sizes are found before anything is computed.
 
     Parameters
     ----------
     origin : Path
         The folder or table of the pictures, for messages.
     ids : sequence of str
-        One for each picture.
+        Id of each picture.
     contents : iterable of bytes, Path or None
         The pictures; a generator saves memory, as they are read one after the other.
     image_size : int, optional
@@ -76,21 +76,15 @@ def decode_pictures(
     lazy : bool
         Write the pictures to disk even if there is memory for them.
     cache : int, optional
-        Bytes on the disk for decoded pictures; further ones stay encoded and are decoded whenever
-        they are needed. By default half of the free disk.
+        Bytes on the disk for decoded pictures; further pictures stay encoded and are decoded
+        whenever they are needed. By default half of the free disk.
 
     Raises
     ------
     InputError
         If a picture cannot be read, or differs in size from the first one.
     """
-    try:
-        import PIL  # noqa: F401
-    except ImportError:
-        raise InputError(
-            f"{origin}: reading pictures needs Pillow: pip install 'pudistill[torch]'."
-        ) from None
-
+    _require_pillow(origin)
     readable = np.zeros(len(ids), dtype=bool)
     skipped: list[tuple[str, str]] = []
     writer: _ArrayWriter | PictureWriter | None = None
@@ -106,6 +100,7 @@ def decode_pictures(
             if row % _REPORT_EVERY == 0:
                 advance(min(_REPORT_EVERY, len(ids) - row))
             where = str(content) if isinstance(content, Path) else f"{origin}, id {sample!r}"
+            # 1. A picture that cannot be read is refused, or skipped.
             if isinstance(picture, Exception):
                 reason = _reason(picture)
                 if not skip_bad:
@@ -115,9 +110,10 @@ def decode_pictures(
                     ) from picture
                 skipped.append((sample, reason))
                 continue
+            # 2. The first picture decides the size of all, and whether they go to memory or disk.
             if writer is None:
                 in_rgb = len(ids) * 3 * picture.shape[0] * picture.shape[1]
-                if lazy or not fits(in_rgb):
+                if lazy or not fits_in_memory(in_rgb):
                     writer = open_writer.enter_context(PictureWriter(decode, cache))
                 else:
                     writer = _ArrayWriter(len(ids), picture.shape)
@@ -127,11 +123,21 @@ def decode_pictures(
                     f"The pictures have different sizes, {first} {_size(size)} and {where} "
                     f"{_size(picture.shape)}: give --image-size N to resize and crop all to N x N."
                 )
+            # 3. Any other picture is written.
             assert content is not None  # a missing picture is an Exception
             writer.append(picture, content)
             readable[row] = True
     X = np.empty((0, 0, 0), np.uint8) if writer is None else writer.pictures
     return DecodedPictures(X, np.flatnonzero(readable), tuple(skipped))
+
+
+def _require_pillow(origin: Path) -> None:
+    try:
+        import PIL  # noqa: F401
+    except ImportError:
+        raise InputError(
+            f"{origin}: reading pictures needs Pillow: pip install 'pudistill[torch]'."
+        ) from None
 
 
 class _ArrayWriter:
@@ -157,7 +163,7 @@ class _ArrayWriter:
 
 @contextmanager
 def _pillow_warnings() -> Iterator[None]:
-    """Ignore Pillow's warnings of odd but readable files; raise those of decompression bombs."""
+    """Ignore Pillow's warnings about odd but readable files; raise those about bombs as errors."""
     from PIL import Image
 
     with warnings.catch_warnings():
@@ -176,7 +182,7 @@ def _attempts(
 
     contents = iter(contents)
     batches = iter(lambda: list(islice(contents, _DECODED_AT_ONCE)), [])
-    for batch in prefetch(attempt, batches, min(os.cpu_count() or 1, _MOST_THREADS)):
+    for batch in prefetch(attempt, batches, min(os.cpu_count() or 1, _MAX_THREADS)):
         yield from batch
 
 
@@ -216,7 +222,7 @@ def _decode(content: Encoded, image_size: int | None) -> np.ndarray:
     if content is None:
         raise ValueError("it is missing")
     if isinstance(content, Path) and content.exists() and not content.is_file():
-        raise ValueError("it is no file")  # a folder, or a pipe, which may block for ever
+        raise ValueError("it is not a file")  # a folder, or a pipe, which can block for ever
     file = content if isinstance(content, Path) else io.BytesIO(content)
     with Image.open(file, formats=_FORMATS) as opened:
         opened.load()

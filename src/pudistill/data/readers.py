@@ -1,4 +1,4 @@
-"""The formats of data, one record each; light to import, as a reader is imported when needed.
+"""The data formats, one record each. A reader is imported only when it is needed.
 
 To add a format, write a module with the two functions of a `Reader` and add it to `FORMATS`.
 """
@@ -16,12 +16,12 @@ BUNDLED = ("digits", "breast_cancer", "wine", "iris")
 
 
 class Reader(Protocol):
-    """What the module of a format must define."""
+    """The interface of the module of a format."""
 
     def accepts(self, path: Path, /) -> bool:
-        """Return whether an existing file or folder is of this format; reads as little as it can.
+        """Return whether an existing file or folder has this format, judging by names alone.
 
-        It decides by names alone. A damaged file is accepted, so that `read` can say what is wrong.
+        A damaged file is accepted, so that `read` can say what is wrong.
         """
         ...
 
@@ -31,8 +31,8 @@ class Reader(Protocol):
         Raises
         ------
         InputError
-            Naming the file, row, class or value that is wrong, and what to do. Nothing else may be
-            raised, whatever the file holds, except a `MemoryError`.
+            If anything is wrong; the message names the file, row, class or value, and says what to
+            do. Except for a `MemoryError`, nothing else may be raised, whatever the file holds.
         """
         ...
 
@@ -40,20 +40,20 @@ class Reader(Protocol):
 class Format(NamedTuple):
     """A format of data."""
 
-    name: str  # as a list in a sentence holds it
-    module: str  # a `Reader`, in `pudistill.data`
-    has_columns: bool = False  # which the user may choose
+    name: str  # with an article, for a list in a sentence
+    module: str  # name of its `Reader` in `pudistill.data`
+    has_columns: bool = False  # whether the user can name columns
 
     @property
     def reader(self) -> Reader:
-        """The module; imports pyarrow or Pillow, which take a while."""
+        """The module of the format; its import loads pyarrow or Pillow, which is slow."""
         return cast(Reader, import_module(f"pudistill.data.{self.module}"))
 
 
-# The first format that accepts a path reads it; an image folder is any folder.
+# The first format that accepts a path reads it. The last one accepts any folder.
 FORMATS = (
     Format("a .parquet, .csv, .tsv or .jsonl table", "tables", has_columns=True),
-    Format("an .npz file", "arrays"),
+    Format("an .npz file", "npz"),
     Format("CIFAR-10 batches", "cifar"),
     Format("Clothing1M", "clothing1m"),
     Format("IDX images", "idx"),
@@ -66,5 +66,5 @@ FORMATS_HELP = f"{_names}, or a scikit-learn data set ({', '.join(BUNDLED)})"
 
 
 def find_format(path: Path) -> Format | None:
-    """Return the format of an existing file or folder; None if it is none of `FORMATS`."""
+    """Return the format of an existing file or folder; None if no format accepts it."""
     return next((found for found in FORMATS if found.reader.accepts(path)), None)

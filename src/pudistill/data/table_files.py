@@ -20,11 +20,11 @@ _JSON_SUFFIXES = (".jsonl", ".ndjson")
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _SHARD = re.compile(r"(?P<split>.+)-\d{5}-of-(?P<count>\d{5})")
 _PICTURES_AT_ONCE = 64
-_CSV_BLOCK = 2**26  # bytes; the longest row of a CSV file
+_CSV_BLOCK = 2**26  # bytes; a row of a CSV file cannot be longer
 
 
 def accepts(path: Path) -> bool:
-    """Return whether `path` is a table, or a folder with the shards of one."""
+    """Return whether `path` is a table, or a folder with the shards of a table."""
     if path.is_dir():
         return any(path.glob("*.parquet"))
     return path.suffix.lower() in (*_PARQUET_SUFFIXES, *_JSON_SUFFIXES, *_DELIMITERS)
@@ -36,7 +36,7 @@ class Table(Protocol):
     schema: pa.Schema
 
     def read(self, names: list[str], as_text: Iterable[str]) -> pa.Table:
-        """Return columns by name; formats without types read those of `as_text` as text."""
+        """Return columns by name; formats without types read the columns `as_text` as text."""
         ...
 
     def batches(self, name: str) -> Iterator[list[Any]]:
@@ -115,7 +115,9 @@ class _JsonLines:
             reason = getattr(error, "msg", error)
             raise InputError(f"{file}, line {number}: this is not JSON ({reason}).") from error
         if not isinstance(row, dict):
-            raise InputError(f"{file}, line {number}: this is not a JSON object: give one a line.")
+            raise InputError(
+                f"{file}, line {number}: this is not a JSON object: write one on each line."
+            )
         return row
 
     def read(self, names: list[str], as_text: Iterable[str]) -> pa.Table:  # noqa: ARG002
@@ -126,7 +128,7 @@ class _JsonLines:
 
 
 def open_table(path: Path) -> Table:
-    """Open a table, whatever its format."""
+    """Open a table of any format."""
     suffix = path.suffix.lower()
     with as_table_error(path):
         table: Table
@@ -140,7 +142,7 @@ def open_table(path: Path) -> Table:
             table = _Csv(path)
     names = table.schema.names
     if not names:
-        raise InputError(f"{path}: the table is empty: give one with columns and rows.")
+        raise InputError(f"{path}: the table is empty: give a table with columns and rows.")
     repeated = [name for name in names if names.count(name) > 1]
     if repeated:
         raise InputError(f"{path}: there are several columns {repeated[0]!r}: rename them.")
@@ -157,7 +159,7 @@ def as_table_error(path: Path) -> Iterator[None]:
     except (pa.ArrowException, OSError, UnicodeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"{path}: cannot be read as a table ({reason}): correct the file or write it anew."
+            f"{path}: cannot be read as a table ({reason}): correct the file or write it again."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Tables, parquet, CSV and JSONL, with a column of pictures or of texts, or with features."""
+"""Tables (parquet, CSV and JSONL) with a column of pictures or of texts, or with features."""
 
 import json
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ _MASK_VALUES = dict.fromkeys(("true", "yes", "1", "1.0"), True) | dict.fromkeys(
 
 
 def read(path: Path, options: "ReadOptions") -> TrustedDataset:
-    """Read a table; the options, or else the names of its columns, say what each column is."""
+    """Read a table; the options, or else the names of its columns, say what each column holds."""
     table = open_table(path)
     roles = _assign_roles(path, table.schema, options)
     with as_table_error(path):
@@ -80,14 +80,14 @@ def read(path: Path, options: "ReadOptions") -> TrustedDataset:
 def _with_pictures(
     path: Path, table: Table, column: str, dataset: TrustedDataset, options: "ReadOptions"
 ) -> TrustedDataset:
-    """Return the data set with the pictures of a column, without those that are skipped."""
+    """Return the data set with the pictures of a column, without skipped pictures."""
     folder = path if path.is_dir() else path.parent
     with as_table_error(path):
         decoded = decode_pictures(
             path,
             dataset.ids,
             _encoded_pictures(table, column, folder),
-            **options.of_pictures(),
+            **options.picture_options(),
         )
     return replace(dataset.take(decoded.rows), X=decoded.X, skipped=decoded.skipped)
 
@@ -113,13 +113,13 @@ def read_trusted(path: Path) -> tuple[list[str], list[str | None] | None]:
     names = table.schema.names
     if "id" not in names:
         raise InputError(
-            f"{path}: there is no column 'id' among {listed(names)}: name the trusted samples "
-            "there."
+            f"{path}: there is no column 'id' among {listed(names)}: put the ids of the "
+            "trusted samples there."
         )
     if "label" not in names and len(names) > 1:
         raise InputError(
             f"{path}: there is no column 'label' among {listed(names)}: call the verified labels "
-            "'label', or keep the column 'id' alone if the given labels are the verified ones."
+            "'label', or keep the column 'id' alone if the given labels are right."
         )
     wanted = [name for name in ("id", "label") if name in names]
     with as_table_error(path):
@@ -138,7 +138,7 @@ def read_trusted(path: Path) -> tuple[list[str], list[str | None] | None]:
 
 @dataclass(frozen=True)
 class _Roles:
-    """The names of the columns, by what they hold; None: there is no such column."""
+    """The name of the column of each role; None if there is no such column."""
 
     label: str | None
     id: str | None
@@ -167,7 +167,8 @@ def _assign_roles(path: Path, schema: pa.Schema, options: "ReadOptions") -> _Rol
         if named is not None:
             return named
         name = next((name for name in defaults if name in schema.names and name not in taken), None)
-        taken.update(set() if name is None else {name})
+        if name is not None:
+            taken.add(name)
         return name
 
     true_label, verified_label = find(None, TRUE_LABEL), find(None, VERIFIED_LABEL)
@@ -228,7 +229,7 @@ def _named_columns(path: Path, schema: pa.Schema, options: "ReadOptions") -> set
 
 
 def _feature_columns(path: Path, schema: pa.Schema, taken: set[str]) -> tuple[str, ...]:
-    """Return all columns that are not taken, nor an index; none may look like something else."""
+    """Return the columns that are neither taken nor an index; none may look like labels or ids."""
     index = _pandas_index(schema)
     features = tuple(name for name in schema.names if name not in taken and name not in index)
     for name in features:
@@ -241,7 +242,7 @@ def _feature_columns(path: Path, schema: pa.Schema, taken: set[str]) -> tuple[st
 
 
 def _pandas_index(schema: pa.Schema) -> list[str]:
-    """Return the columns that are a data frame's index, which are no features."""
+    """Return the columns that are the index of a data frame, and therefore not features."""
     index = (schema.pandas_metadata or {}).get("index_columns", [])
     return [column for column in index if isinstance(column, str)]
 
@@ -314,7 +315,7 @@ def _texts(path: Path, schema: pa.Schema, name: str, column: pa.ChunkedArray) ->
 
 
 def _class_name(path: Path, column: str, number: int | None, names: list[str]) -> str | None:
-    if number is None or number == -1:  # Hugging Face's code for an unknown label
+    if number is None or number == -1:  # Hugging Face's code of an unknown label
         return None
     if not 0 <= number < len(names):
         raise InputError(
@@ -330,7 +331,7 @@ def _ids(path: Path, name: str | None, ids: np.ndarray | None, n_samples: int) -
         if sample is None:
             raise InputError(
                 f"{path}: row {row} (counted from 0) has no id in column {name!r}: give every row "
-                "one."
+                "an id."
             )
     return ids
 

@@ -1,4 +1,4 @@
-"""Writes a `TrustedDataset` as a file that `load_dataset` reads back."""
+"""Writes a `TrustedDataset` to a file that `load_dataset` can read."""
 
 import json
 import os
@@ -115,7 +115,7 @@ def _unicode(texts: np.ndarray, path: Path) -> np.ndarray:
 
 
 def _label_columns(dataset: TrustedDataset) -> dict[str, np.ndarray]:
-    """Return the columns of labels, without those that add nothing."""
+    """Return the columns of labels, without columns that add nothing."""
     columns = {"label": dataset.y}
     marked = dataset.marked if dataset.marked is not None else np.zeros(len(dataset), dtype=bool)
     if (dataset.trusted & ~marked).any():

@@ -1,4 +1,4 @@
-"""Checks of the arguments of ``fit``: samples, given labels, trusted samples."""
+"""Checks of the labels that ``fit`` accepts: given labels, verified labels, trusted samples."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +22,7 @@ class Labels:
     classes : ndarray of shape (n_classes,)
         All classes, sorted.
     given : ndarray of shape (n_samples,), int
-        The given labels; -1 for samples without one.
+        The given labels; -1 for samples without a given label.
     trusted : ndarray of shape (n_samples,), bool
         Whether a sample is in `D_c`.
     verified : ndarray of shape (n_samples,), int
@@ -82,7 +82,7 @@ def check_labels(y: Any, trusted: Any = None, *, for_fit: bool = True) -> Labels
     has_label = ~pd.isna(y)
     if not has_label.any() and (trusted is None or np.asarray(trusted).dtype == bool):
         raise InputError("Input y contains NaN only: no sample has a given label.")
-    if y.dtype == object:  # as that of integers beside None, which stay integers
+    if y.dtype == object:  # for example integers beside None, which stay integers
         known = np.array(y[has_label].tolist())
         check_classification_targets(known)
     else:
@@ -99,7 +99,7 @@ def check_labels(y: Any, trusted: Any = None, *, for_fit: bool = True) -> Labels
     classes = _sorted_classes(y[has_label], verified_values[mask])
     if for_fit and len(classes) < 2:
         raise InputError(
-            f"There is one class only, {_show(classes[0])}: a classifier needs two classes or more."
+            f"There is only one class, {_show(classes[0])}: a classifier needs two classes or more."
         )
     given = _encode(y, has_label, classes)
     verified = _encode(verified_values, mask, classes)
@@ -160,29 +160,29 @@ def _check_verified(known: list, given: np.ndarray, mask: np.ndarray, for_fit: b
     """Raise an `InputError` if the entries of `trusted` are not clearly verified labels."""
     if mask.all() and -1 in known and -1 not in given.tolist():
         raise InputError(
-            "`trusted` holds -1, which is no given label, and no missing value: write NaN or None "
-            "for unverified samples."
+            "`trusted` holds -1, which is not a given label, and no missing value: write NaN or "
+            "None for unverified samples."
         )
     if known and all(isinstance(value, bool) for value in known) and given.dtype != bool:
         raise InputError(
-            "`trusted` holds True and False beside missing values, which is no mask: fill the "
-            "missing ones with False and pass an array of dtype bool."
+            "`trusted` holds True and False beside missing values, so it is not a mask: replace "
+            "missing values by False and pass an array of dtype bool."
         )
     empty = {"", "nan", "None"} & {value for value in known if isinstance(value, str)}
     if empty and not empty & set(given.tolist()):
         raise InputError(
-            f"`trusted` holds the text {min(empty)!r}, which is no label: write None for "
+            f"`trusted` holds the text {min(empty)!r}, which is not a label: write None for "
             "unverified samples, in an array of dtype object."
         )
     if for_fit and mask.all() and set(known) <= {0, 1}:
         raise InputError(
-            "`trusted` holds 0 and 1 only, which may be a mask or verified labels: pass "
+            "`trusted` holds 0 and 1 only, which can be a mask or verified labels: pass "
             "`trusted.astype(bool)` for a mask, or leave unverified samples NaN."
         )
 
 
 def _as_labels_like(y: np.ndarray, values: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Convert verified labels to the type of given ones; beside NaN, integers became floats."""
+    """Convert verified labels to the type of given labels: beside NaN, integers became floats."""
     verified = np.empty(len(values), dtype=object)
     numeric = all(isinstance(label, int | float | np.number) for label in y.tolist())
     for i in np.flatnonzero(mask):

@@ -1,4 +1,4 @@
-"""Noise models, which turn right labels into wrong ones to test methods.
+"""Noise models, which turn right labels into wrong labels to test methods.
 
 There are four kinds of noise, each with a level and a seed: symmetric, asymmetric (any class map),
 pair flips, and instance-dependent. The level is defined as in section IV-A1 of the paper.
@@ -28,7 +28,7 @@ CIFAR10_MAP = {
     "cat": "dog",
     "dog": "cat",
 }
-"""CIFAR-10's true class to wrong class, from section IV-A1 of the paper."""
+"""The wrong class of each true class of CIFAR-10, from section IV-A1 of the paper."""
 
 FASHION_MNIST_MAP = {
     "T-shirt/top": "Shirt",
@@ -37,7 +37,7 @@ FASHION_MNIST_MAP = {
     "Sneaker": "Ankle boot",
     "Dress": "Trouser",
 }
-"""Fashion-MNIST's true class to wrong class, similar ones as in :data:`CIFAR10_MAP`."""
+"""The wrong class of each true class of Fashion-MNIST: a similar one, as in `CIFAR10_MAP`."""
 
 CIFAR10_CLASSES = sorted({*CIFAR10_MAP, *CIFAR10_MAP.values(), "frog", "ship"})
 
@@ -55,7 +55,7 @@ class CorruptedLabels:
     Attributes
     ----------
     y : ndarray of shape (n,)
-        Labels after corruption; those of trusted samples are right.
+        Labels after corruption; the labels of trusted samples are right.
     would_be : ndarray of shape (n,)
         For a trusted sample, the label that the same noise *would* have given it; elsewhere `y`.
     transition_matrix : ndarray of shape (C, C)
@@ -105,8 +105,8 @@ def corrupt_labels(
           right one included, so that (C - 1) / C of them end up wrong [1]_.
         - ``"asymmetric"``: in every class that `class_map` names, the same share of samples gets
           the wrong class of the map [1]_ [2]_.
-        - ``"pair"``: asymmetric, each class becomes the next one in sorted order, and the last the
-          first.
+        - ``"pair"``: asymmetric; each class becomes the next class in sorted order, and the last
+          class becomes the first.
         - ``"instance"``: the flip rate and the wrong class depend on the sample's features [3]_.
           Flip rates vary around `level`, which is met on average, not exactly.
     level : float in [0, 1], default=0.5
@@ -117,13 +117,13 @@ def corrupt_labels(
     trusted : array-like of shape (n,), bool, default=None
         Samples whose labels are known to be right. None: no sample.
     share_of : {"all", "noisy"}, default="all"
-        Whether `level` is a share of all samples, or of those that are not trusted.
+        Whether `level` is a share of all samples, or of the samples that are not trusted.
     class_map : mapping of class to class, default=None
         For ``"asymmetric"``: true class to wrong class. A class that it does not name keeps its
         labels. None: :data:`CIFAR10_MAP` if the classes have CIFAR-10's names, in upper or lower
         case; otherwise :func:`cyclic_map`.
     X : array-like or sparse matrix of shape (n, ...), default=None
-        Features or pictures, for ``"instance"`` only. Read in blocks, so it may be a memory map.
+        Features or pictures, for ``"instance"`` only. Read in blocks, so it can be a memory map.
     random_state : int, RandomState or None, default=None
         Seed of all random draws.
 
@@ -141,7 +141,7 @@ def corrupt_labels(
     -----
     Counts of noisy samples are exact (to rounding), as in [1]_. The label that a trusted sample
     would have got is drawn independently for each of them, with the same probability: trusted
-    samples are a random sample of the data, so their noise rate varies like that of one.
+    samples are a random sample of the data, and their noise rate varies as in any random sample.
 
     For instance-dependent noise [3]_ draws flip rates from a normal distribution with mean `level`
     and standard deviation 0.1, truncated to [0, 1]. Truncation moves the mean towards 1/2; here the
@@ -177,7 +177,7 @@ def corrupt_labels(
     if class_map is not None and kind != "asymmetric":
         raise InputError(f"class_map belongs to asymmetric noise: leave it out for kind={kind!r}.")
 
-    # The noise of a sample that is chosen, and the groups in each of which a fraction is chosen.
+    # The label of each sample if it is chosen, and the groups: the same fraction of each is chosen.
     if kind == "symmetric":
         noise, strata = rng.integers(len(classes), size=len(codes)), np.zeros_like(codes)
     elif kind in ("asymmetric", "pair"):
@@ -188,19 +188,19 @@ def corrupt_labels(
         return _corrupted(true, classes, codes, noisy, is_trusted)
     else:
         raise InputError(
-            f"kind={kind!r} is no noise model: use symmetric, asymmetric, pair or instance."
+            f"kind={kind!r} is not a noise model: use symmetric, asymmetric, pair or instance."
         )
 
-    chosen = rng.random(len(codes)) < fraction  # stays so for trusted samples only
+    chosen = rng.random(len(codes)) < fraction  # this draw counts for trusted samples only
     for stratum in np.unique(strata):
-        members = np.flatnonzero(~is_trusted & (strata == stratum))
-        chosen[members] = False
-        chosen[rng.permutation(members)[: round(fraction * len(members))]] = True
+        rows = np.flatnonzero(~is_trusted & (strata == stratum))
+        chosen[rows] = False
+        chosen[rng.permutation(rows)[: round(fraction * len(rows))]] = True
     return _corrupted(true, classes, codes, np.where(chosen, noise, codes), is_trusted)
 
 
 def cyclic_map(classes: Iterable[Any]) -> dict[Any, Any]:
-    """Map each class to the next one in sorted order, the last to the first.
+    """Map each class to the next class in sorted order, and the last class to the first.
 
     Parameters
     ----------
@@ -254,11 +254,13 @@ def transition_matrix(
     """
     true, given = np.asarray(true), np.asarray(given)
     if true.shape != given.shape:
-        raise InputError(f"{true.size} true labels, but {given.size} given ones: pass one each.")
+        raise InputError(
+            f"{true.size} true labels, but {given.size} given labels: pass one of each per sample."
+        )
     position = {name: index for index, name in enumerate(np.asarray(classes).tolist())}
     n_classes = np.asarray(classes).size
     if len(position) < n_classes:
-        raise InputError("A class is listed twice in classes: list each one once.")
+        raise InputError("A class is listed twice in `classes`: list each class once.")
     true_codes, given_codes = (
         np.array([_position(position, name, "is a label") for name in labels.tolist()], dtype=int)
         for labels in (true, given)
@@ -329,7 +331,7 @@ def _chosen_fraction(level: float, share_of: ShareOf, trusted: np.ndarray) -> fl
         raise InputError(f"share_of={share_of!r} is unknown: use 'all' or 'noisy'.")
     n_noisy = np.count_nonzero(~trusted)
     if round(level * trusted.size) > n_noisy:
-        # Rounded down, so that the level in the message is possible.
+        # Round down, so that the level in the message is possible.
         largest = np.floor(1e4 * n_noisy / trusted.size) / 1e4
         raise InputError(
             f"Noise level {level:g} of the whole data set is out of reach with "
@@ -339,7 +341,7 @@ def _chosen_fraction(level: float, share_of: ShareOf, trusted: np.ndarray) -> fl
 
 
 def _map_for(class_map: Mapping[Any, Any] | None, classes: np.ndarray) -> Mapping[Any, Any]:
-    """Return the given map, or by default CIFAR-10's if it has these classes, or the cyclic one."""
+    """Return the map passed; by default CIFAR-10's map if the classes match, else a cyclic map."""
     if class_map is not None:
         return class_map
     by_lower_name = {str(name).lower(): name for name in classes.tolist()}
@@ -349,7 +351,7 @@ def _map_for(class_map: Mapping[Any, Any] | None, classes: np.ndarray) -> Mappin
 
 
 def _mapped_codes(class_map: Mapping[Any, Any], classes: np.ndarray) -> np.ndarray:
-    """Return the position of each class's wrong class; its own if the map does not name it."""
+    """Return the position of each class's wrong class, or of the class itself if it has none."""
     position = {name: index for index, name in enumerate(classes.tolist())}
     target = np.arange(len(classes))
     for name, wrong in class_map.items():
@@ -364,7 +366,7 @@ def _position(position: Mapping[Any, int], name: Any, where: str) -> int:
     except (KeyError, TypeError):
         known = ", ".join(repr(known) for known in list(position)[:12])
         more = ", ..." if len(position) > 12 else ""
-        raise InputError(f"{name!r} {where} but no class: use one of {known}{more}.") from None
+        raise InputError(f"{name!r} {where} but not a class: use one of {known}{more}.") from None
 
 
 def _instance_noise(
@@ -387,7 +389,7 @@ def _instance_noise(
             scores = scaler.transform(read(rows)) @ projection
             scores[:, true_class] = -np.inf
             cumulative = softmax(scores, axis=1).cumsum(axis=1)
-            # Scaled by the last column, as sums may be rounded to less than one.
+            # Scaled by the last column: the rounded sum of a row can be less than one.
             drawn = rng.random((len(rows), 1)) * cumulative[:, -1:]
             noisy[rows] = np.argmax(cumulative > drawn, axis=1)
     return noisy

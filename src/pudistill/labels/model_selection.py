@@ -1,4 +1,4 @@
-"""Model selection on verified labels only, as scores on noisy labels mislead."""
+"""Model selection on verified labels only, because scores on noisy labels mislead."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -135,8 +135,8 @@ def deal_folds(labels: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
     Returns
     -------
     folds : ndarray of shape (n_samples,), int
-        Fold of each sample; -1 for none. Classes with fewer than three samples get no folds, as
-        any learner needs two samples of each class.
+        Fold of each sample; -1 for none. Classes with fewer than three samples get no folds,
+        because any learner needs two samples of each class.
 
     Examples
     --------
@@ -160,7 +160,7 @@ def deal_folds(labels: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
 
 
 def _spread(folds: StratifiedKFold, classes: np.ndarray) -> np.ndarray:
-    """Return the fold of each sample; classes with fewer samples than folds count as one."""
+    """Return the fold of each sample; classes with fewer samples than folds count as one class."""
     rare = np.isin(classes, np.flatnonzero(np.bincount(classes + 1) < folds.n_splits) - 1)
     strata = np.where(rare, classes.max(initial=0) + 1, classes)
     if len(strata) < folds.n_splits or np.unique(strata, return_counts=True)[1].min() < 2:

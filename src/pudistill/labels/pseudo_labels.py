@@ -1,7 +1,8 @@
 """Pseudo-labels: the student's targets for noisy samples (paper, section III-B).
 
-Pure functions on arrays. Labels are codes 0 … C - 1; the "given" label is the one already corrected
-by the augmented clean set. Where it is missing (-1), the pseudo-label is the teacher's prediction.
+Pure functions on arrays. Labels are codes 0 … C - 1; given labels have already been corrected by
+the augmented clean set. Where a given label is missing (-1), the pseudo-label is the teacher's
+prediction.
 """
 
 from collections.abc import Callable
@@ -56,7 +57,7 @@ def soft_bootstrap(
     teacher_proba : ndarray of shape (n_samples, n_classes)
         The teachers' average prediction, :math:`f_t`.
     given : ndarray of shape (n_samples,), int
-        Given labels, corrected by the augmented clean set; -1 for none.
+        Given labels, corrected by the augmented clean set; -1 where missing.
     min_confidence : float in [0, 1]
         :math:`\eta`.
     blend : float in [0, 1]
@@ -121,16 +122,16 @@ def hard_label(
 def likelihood(
     transition_matrix: np.ndarray, given: np.ndarray, verified: np.ndarray | None = None
 ) -> np.ndarray:
-    """Compute the likelihood of each sample's label for every true class.
+    """Return the likelihood of each sample's label for every true class.
 
     Parameters
     ----------
     transition_matrix : ndarray of shape (n_classes, n_classes)
         `T[c, j] = P(given = j | true = c)`.
     given : ndarray of shape (n_samples,), int
-        Given labels; a missing one (-1) is equally likely for all classes.
+        Given labels; a missing label (-1) is equally likely for all classes.
     verified : ndarray of shape (n_samples,), int, default=None
-        Verified labels, for which only their own class has a likelihood above 0; -1 elsewhere.
+        Verified labels, -1 elsewhere. Only the verified class has a likelihood above 0.
 
     Returns
     -------
@@ -155,16 +156,16 @@ def likelihood(
 def bayes_rule(proba: np.ndarray, likelihood: np.ndarray) -> np.ndarray:
     r"""Combine predictions with the likelihood of the labels, by Bayes' rule.
 
-    :math:`\hat y \propto f(x) \odot T_{:, \tilde y}`: the given label decides if noise is low, the
-    prediction if it is high, and labels that are always wrong in the same way are as good as right
-    ones. Predictions must be calibrated; neither λ nor η is needed.
+    :math:`\hat y \propto f(x) \odot T_{:, \tilde y}`: the given label decides if noise is low, and
+    the prediction if it is high. Labels that are always wrong in the same way are as good as right
+    labels. Predictions must be calibrated; neither λ nor η is needed.
 
     Parameters
     ----------
     proba : ndarray of shape (n_samples, n_classes)
         Predictions of models that have not learned the sample's own label.
     likelihood : ndarray of shape (n_samples, n_classes)
-        As from `likelihood`.
+        Likelihood of the labels, as returned by :func:`likelihood`.
 
     Returns
     -------

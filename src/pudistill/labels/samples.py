@@ -18,7 +18,7 @@ from pudistill.labels.checks import Labels, check_labels
 def check_features(
     estimator: BaseEstimator, X: Any, learners: Sequence[Any], *, reset: bool = True
 ) -> Any:
-    """Check samples, and keep everything that a learner may need, such as column names.
+    """Return checked samples, with everything that a learner can need, such as column names.
 
     Parameters
     ----------
@@ -28,14 +28,14 @@ def check_features(
             shape (n_samples, height, width) or (n_samples, height, width, channels)
         Samples.
     learners : sequence of estimators or None
-        NaN is accepted if all of them may accept it; ``None``, the default learner, does not.
+        NaN is accepted if all learners might accept it; ``None``, the default learner, does not.
     reset : bool, default=True
         Whether to store the shape of the samples, as in ``fit``, or to check it.
 
     Returns
     -------
     X : ndarray, sparse matrix or data frame
-        The samples; a pandas data frame stays one.
+        The samples; a pandas data frame stays a data frame.
     """
     expected = getattr(estimator, "picture_shape_", None)
     if not reset and expected is not None and np.shape(X)[1:] != expected:
@@ -55,7 +55,7 @@ def check_features(
         numeric = X.select_dtypes("number")
         if numeric.shape[1] and len(X):
             check_array(numeric, **checks)
-    elif is_lazy(X):  # without values to check: bytes are finite
+    elif is_lazy(X):  # there is nothing to check: bytes are finite
         validate_data(estimator, X, reset=reset, skip_check_array=True)
     else:
         X = validate_data(estimator, X, reset=reset, **checks)
@@ -77,18 +77,19 @@ def check_samples(
     *,
     reset: bool = True,
 ) -> tuple[Any, Labels]:
-    """Check samples and labels together; parameters as in `check_features`, `check_labels`."""
+    """Return checked samples and labels; see `check_features` and `check_labels`."""
     X = check_features(estimator, X, learners, reset=reset)
     labels = check_labels(y, trusted)
     if len(labels.given) != _num_samples(X):
         raise InputError(
-            f"X has {_num_samples(X)} samples, y has {len(labels.given)} labels: they must agree."
+            f"X has {_num_samples(X)} samples but y has {len(labels.given)} labels: "
+            "pass one label per sample."
         )
     return X, labels
 
 
 def _may_take_nan(learner: Any) -> bool:
-    """Return whether a learner may accept NaN; a pipeline or a meta-estimator might."""
+    """Return whether a learner might accept NaN, as any pipeline or meta-estimator might."""
     if learner is None or not hasattr(learner, "__sklearn_tags__"):
         return False
     wraps = isinstance(learner, Pipeline) or hasattr(learner, "estimator")

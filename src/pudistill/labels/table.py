@@ -1,4 +1,4 @@
-"""The label table: given and corrected label of every sample, and the source of the correction."""
+"""The label table: the given and the corrected label of every sample, and its source."""
 
 from typing import Any
 
@@ -17,10 +17,10 @@ def paper_label_table(
     min_confidence: float,
     index: Any = None,
 ) -> pd.DataFrame:
-    """Make the table of the paper's method.
+    """Return the label table of the paper's method.
 
-    A sample of the clean set gets the filter's label, one that the teachers are sure of gets theirs
-    (paper, equation 6), all others keep the given one.
+    A sample of the clean set gets the filter's label. A sample of which the teachers are sure gets
+    their label (paper, equation 6). All others keep the given label.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def paper_label_table(
     teacher_proba : ndarray of shape (n_noisy, n_classes)
         The teachers' average prediction for the samples that are not trusted.
     min_confidence : float
-        Probability from which on the teachers are sure, `η`.
+        Smallest probability at which the teachers count as sure, `η`.
     index : array-like of shape (n_samples,), default=None
         Index of the table; row numbers by default.
 
@@ -64,7 +64,7 @@ def paper_label_table(
 def label_table(
     labels: Labels, targets: np.ndarray, votes: np.ndarray, index: Any = None
 ) -> pd.DataFrame:
-    """Make the table of the default method: each sample gets its likeliest posterior label.
+    """Return the label table of the default method: the most likely posterior label per sample.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def label_table(
 
 
 def model_label_table(labels: Labels, proba: np.ndarray, index: Any = None) -> pd.DataFrame:
-    """Make the table of any classifier: its predictions, and the verified labels.
+    """Return the label table of any classifier: its predictions, and the verified labels.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def model_label_table(labels: Labels, proba: np.ndarray, index: Any = None) -> p
     Returns
     -------
     table : DataFrame
-        As from `paper_label_table`; the source of changed labels is "model", and no votes.
+        As from `paper_label_table`; the source of changed labels is "model", and votes are missing.
     """
     label = np.where(labels.trusted, labels.verified, proba.argmax(axis=1))
     source = np.select(
@@ -140,7 +140,7 @@ def _table(
 
 
 def _warn_of_lost_classes(labels: Labels, label: np.ndarray) -> None:
-    """Warn of classes that noisy samples had as given labels, and no longer have."""
+    """Warn of classes that noisy samples had as given labels but no longer have."""
     noisy, n_classes = ~labels.trusted, labels.n_classes
     given = labels.given[noisy]
     before = np.bincount(given[given != MISSING], minlength=n_classes)

@@ -16,7 +16,7 @@ from joblib.parallel import get_active_backend
 from pudistill.exceptions import InputError, RecoveredWarning, warn_user
 from pudistill.learners.cache import StageFile, caching_in_worker, current_cache
 from pudistill.utils import arrays
-from pudistill.utils.cluster import is_elsewhere
+from pudistill.utils.cluster import runs_on_cluster
 from pudistill.utils.threads import end_with_parent, one_thread
 
 MAX_KILLED_IN_A_ROW = 3  # workers, until the tasks themselves must be what kills them
@@ -44,7 +44,7 @@ def in_order(tasks: Iterable[tuple], n_jobs: int | None, *, alone: bool = False)
         The return value of each task.
     """
     # Asked here: joblib draws some tasks in a thread that has no context variables of ours.
-    cache, elsewhere = current_cache(), is_elsewhere()
+    cache, elsewhere = current_cache(), runs_on_cluster()
     wanted = map(_unless_cached, tasks) if elsewhere else tasks
     recorded = (delayed(_run_recorded)(cache, alone, *task) for task in wanted)
     for result, caught, files in _run_surviving(recorded, n_jobs):
@@ -124,7 +124,7 @@ def rows_in_order(tasks: Sequence[tuple], n_jobs: int | None, shape: tuple) -> I
 
     Workers on this machine write large results to a file, instead of sending them.
     """
-    outputs: list[Any] = [None if is_elsewhere() else arrays.in_file(shape) for _ in tasks]
+    outputs: list[Any] = [None if runs_on_cluster() else arrays.in_file(shape) for _ in tasks]
     filling = (delayed(_fill)(output, *task) for output, task in zip(outputs, tasks, strict=True))
     for output, result in zip(outputs, in_order(filling, n_jobs), strict=True):
         yield output if result is None else result

@@ -30,7 +30,7 @@ from pudistill.learners.probabilities import with_probabilities
 from pudistill.learners.scoring import take, widened
 from pudistill.learners.soft_targets import draw_labels, weighted_copies
 from pudistill.utils.checkpoint import NOWHERE, Checkpoint, saving_to
-from pudistill.utils.cluster import is_elsewhere
+from pudistill.utils.cluster import runs_on_cluster
 from pudistill.utils.progress import has_epoch_callback
 
 # Samples from which on logistic regression learns block by block.
@@ -259,7 +259,7 @@ def _is_shared(task: Training) -> bool:
 def _can_be_stacked(task: Training) -> bool:
     """Whether several such networks may train as one: members, off the CPU, on this machine."""
     is_own_member = task.role == "member" and is_built_in(getattr(task.estimator, "module", None))
-    if is_elsewhere() or not is_own_member:
+    if runs_on_cluster() or not is_own_member:
         return False
     from pudistill.learners.networks.classifier import TorchClassifier
     from pudistill.learners.networks.hardware import choose_hardware

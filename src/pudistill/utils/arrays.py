@@ -1,7 +1,7 @@
-"""Arrays with one row per sample: filled block by block, and in a temporary file if large.
+"""Arrays with one row per sample: filled block by block, and stored in a temporary file if large.
 
-So memory does not grow with the samples. Predictions and pseudo-labels of a million samples would
-fill gigabytes, as each step makes several arrays of them.
+Memory therefore does not grow with the number of samples. Each step makes several arrays of
+predictions and pseudo-labels, which for a million samples would fill gigabytes.
 """
 
 import os
@@ -17,9 +17,10 @@ import numpy as np
 
 # Rows of a block.
 BLOCK_SIZE = 16_384
-# Size from which on an array lies in a file.
+# Arrays of at least this size are stored in a file.
 MIN_FILE_BYTES = 16 * 2**20
-# Files at a time: each takes two file descriptors, of which a process mostly has 1,024.
+# Largest number of open files: each takes two file descriptors, and the usual limit of a process
+# is 1,024.
 MAX_FILES = 100
 _files: weakref.WeakSet = weakref.WeakSet()
 
@@ -30,23 +31,23 @@ def empty(shape: tuple[int, ...], dtype: Any = np.float64) -> np.ndarray:
     Parameters
     ----------
     shape : tuple of int
-        Its shape.
+        Shape of the array.
     dtype : dtype, default=float64
-        Its type.
+        Type of the array.
 
     Returns
     -------
     array : ndarray of shape `shape`
-        Values are arbitrary. The file has no name and lies in ``TMPDIR``, so that nothing is left
-        of it, however the process ends. If the disk has no room for it, or the system is not
-        Linux, the array is in memory after all.
+        The values are arbitrary. The file has no name and lies in ``TMPDIR``, so it disappears
+        however the process ends. If the disk has no room for it, or the system is not Linux, the
+        array is in memory.
     """
     array = in_file(shape, dtype)
     return np.empty(shape, dtype) if array is None else array
 
 
 def in_file(shape: tuple[int, ...], dtype: Any = np.float64) -> np.ndarray | None:
-    """Allocate a large array in a file, see `empty`; None if it belongs into memory."""
+    """Allocate a large array in a file, see `empty`; return None if it belongs in memory."""
     dtype = np.dtype(dtype)
     size = int(np.prod(shape)) * dtype.itemsize
     if size < max(MIN_FILE_BYTES, 1) or len(_files) >= MAX_FILES:
@@ -56,14 +57,14 @@ def in_file(shape: tuple[int, ...], dtype: Any = np.float64) -> np.ndarray | Non
     except OSError:
         return None
     try:
-        # Allocated now: a disk that is full when pages are written would kill the process.
+        # Allocate now: if the disk were full when pages are written, the process would be killed.
         os.posix_fallocate(file.fileno(), 0, size)
         if parent_process() is not None:
-            # In a worker the file has no path for others: its arrays are sent by content, as the
-            # file is gone when the worker forgets it.
+            # Other processes cannot open the file of a worker, which disappears with the worker's
+            # array: the content of the array is sent to them.
             with file:
                 return np.frombuffer(mmap(file.fileno(), size), dtype).reshape(shape)
-        # A path by which worker processes open it too, as long as it is used here.
+        # Worker processes can open the file by this path while this process keeps it open.
         path = f"/proc/{os.getpid()}/fd/{file.fileno()}"
         if not os.path.samestat(Path(path).stat(), os.fstat(file.fileno())):
             raise OSError("/proc shows the processes of another namespace")
@@ -77,12 +78,12 @@ def in_file(shape: tuple[int, ...], dtype: Any = np.float64) -> np.ndarray | Non
 
 
 def is_in_file(array: np.ndarray) -> bool:
-    """Whether an array lies in a file that this process has opened."""
+    """Return whether an array lies in a file that this process has opened."""
     return isinstance(array, np.memmap) or isinstance(array.base, np.memmap)
 
 
 def is_temporary(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is that of an array of `empty`, which other machines do not see."""
+    """Return whether a path is that of an array of `empty`, which other machines cannot open."""
     return Path(path).is_relative_to("/proc")
 
 
@@ -92,14 +93,14 @@ def rowwise(function: Callable[..., np.ndarray], *arrays: Any) -> np.ndarray:
     Parameters
     ----------
     function : callable
-        Takes rows of each array and returns as many, of shape (n, ...).
+        Takes n rows of each array and returns an array of shape (n, ...).
     *arrays : ndarrays of n_samples rows
-        Its arguments.
+        Arguments of `function`.
 
     Returns
     -------
     result : ndarray of n_samples rows
-        As ``function(*arrays)``; see `empty`.
+        Equal to ``function(*arrays)``; allocated by `empty` if it has several blocks.
 
     Examples
     --------
@@ -120,14 +121,14 @@ def compute_in_blocks(function: Callable[[slice], np.ndarray], n_rows: int) -> n
     Parameters
     ----------
     function : callable
-        Takes a slice of rows, and returns them, of shape (n, ...).
+        Takes a slice of n rows and returns their values, of shape (n, ...).
     n_rows : int
         Number of rows.
 
     Returns
     -------
     result : ndarray of `n_rows` rows
-        As ``function(slice(0, n_rows))``; see `empty`.
+        Equal to ``function(slice(0, n_rows))``; allocated by `empty` if it has several blocks.
     """
     first = function(slice(0, min(BLOCK_SIZE, n_rows)))
     if n_rows <= BLOCK_SIZE:

@@ -1,6 +1,6 @@
 """Checkpoints of long work: the interface, and the checkpoint that a training saves to.
 
-Networks save to `current_checkpoint`; `pudistill.learners.cache` implements it by a file.
+Networks save to `current_checkpoint`; `pudistill.learners.cache` implements `Checkpoint` by a file.
 """
 
 from collections.abc import Iterator
@@ -12,15 +12,15 @@ from pudistill.utils.context import installed
 
 
 class Checkpoint:
-    """How far a stage is, so that an interrupted one goes on there; this one stores nothing."""
+    """The progress of a stage, from which it continues if interrupted; this one stores nothing."""
 
     @property
     def is_due(self) -> bool:
-        """Whether enough has been done since the last `save`."""
+        """Whether enough has been done since the last `save` to save again."""
         return False
 
     def load(self) -> dict[str, Any] | None:
-        """Return what was saved last; None if nothing that can be read was saved."""
+        """Return the parts that were saved last; None if there are none that can be read."""
         return None
 
     def save(self, **parts: Any) -> None:
@@ -33,8 +33,8 @@ class Checkpoint:
 NOWHERE = Checkpoint()
 
 
-# A context variable, as scikit-learn's `fit(X, y)` has no parameter for it: the network that saves
-# its training may be the last step of a user's pipeline.
+# A context variable, as scikit-learn's `fit(X, y)` has no parameter for a checkpoint: the network
+# that saves its training can be the last step of a user's pipeline.
 _checkpoint: ContextVar[Checkpoint] = ContextVar("pudistill_checkpoint", default=NOWHERE)
 
 

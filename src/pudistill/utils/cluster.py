@@ -1,4 +1,4 @@
-"""The choice where tasks run in parallel: the cores of this machine, or a Ray cluster."""
+"""The choice of where parallel tasks run: on the cores of this machine, or on a Ray cluster."""
 
 import os
 import signal
@@ -12,8 +12,8 @@ from joblib.parallel import get_active_backend
 
 from pudistill.exceptions import InputError
 
-ANSWER_SECONDS = 10.0  # that a cluster has to answer
-# Kinds of addresses: start a cluster here; find one; connect as a client.
+ANSWER_SECONDS = 10.0  # within which a cluster must answer
+# Addresses: start a cluster on this machine; find a running cluster; connect as a client.
 LOCAL, ANY, CLIENT = "local-ray", "auto", "ray://"
 
 
@@ -24,12 +24,12 @@ def running_on(address: str | None, gpus: float = 0.0) -> Iterator[None]:
     Parameters
     ----------
     address : str or None
-        "local-ray": start a cluster on this machine for the time of the block;
+        "local-ray": start a cluster on this machine for the duration of the block;
         "ray://HOST:PORT", "HOST:PORT" or "auto": use a running cluster and leave it running. If
         Ray is connected already, "local-ray" and "auto" use that connection. None: no cluster;
         joblib's configuration decides.
     gpus : float, default=0
-        GPUs, or the share of one, that each task asks for.
+        Number of GPUs, or share of one GPU, that each task asks for.
 
     Raises
     ------
@@ -47,17 +47,16 @@ def running_on(address: str | None, gpus: float = 0.0) -> Iterator[None]:
     if address is None:
         if gpus:
             raise InputError(
-                "GPUs per member were asked for without a cluster: name one, as in "
-                f"--cluster {LOCAL}."
+                f"GPUs per member need a cluster: name one, for example --cluster {LOCAL}."
             )
         yield
         return
     if gpus > 1 and gpus % 1:
         raise InputError(
-            f"A member cannot ask for {gpus:g} GPUs: name a share of one, or a whole number."
+            f"A member cannot ask for {gpus:g} GPUs: give a share of one GPU, or a whole number."
         )
     ray = _import_ray()
-    # A connection of the caller's stays open.
+    # If the caller has connected to Ray already, leave that connection open.
     connects = not (ray.is_initialized() and address in (ANY, LOCAL))
     if connects:
         _connect(ray, address)
@@ -102,18 +101,18 @@ def _connect(ray: Any, address: str) -> None:
 
 
 @contextmanager
-def _explained(what: str, advice: str) -> Iterator[None]:
-    """Raise errors inside the ``with`` block as an `InputError` of one sentence.
+def _explained(problem: str, advice: str) -> Iterator[None]:
+    """Raise an error inside the ``with`` block as an `InputError` of one sentence.
 
-    Afterwards SIGTERM interrupts a run as before: Ray's handler would end the process.
+    Also restore the handler of SIGTERM, which interrupts a run: Ray's own would end the process.
     """
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
     except InputError:
         raise
-    except Exception as error:  # of any type: Ray has no error of its own for it
-        raise InputError(f"{what} ({_reason(error)}): {advice}.") from error
+    except Exception as error:  # Ray raises errors of many types
+        raise InputError(f"{problem} ({_reason(error)}): {advice}.") from error
     finally:
         if signal.getsignal(signal.SIGTERM) is not before:
             signal.signal(signal.SIGTERM, before)
@@ -147,6 +146,6 @@ def _reason(error: Exception) -> str:
     return lines[0].rstrip(".") if lines else type(error).__name__
 
 
-def is_elsewhere() -> bool:
-    """Whether parallel tasks run on a cluster."""
-    return getattr(get_active_backend()[0], "is_elsewhere", False)
+def runs_on_cluster() -> bool:
+    """Return whether parallel tasks run on a cluster."""
+    return getattr(get_active_backend()[0], "is_cluster", False)

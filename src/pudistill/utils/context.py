@@ -1,4 +1,8 @@
-"""Context variables that a caller sets for the duration of a ``with`` block."""
+"""Context variables that a caller sets for the duration of a ``with`` block.
+
+They hold only values that cannot be arguments, mostly because scikit-learn's `fit(X, y)` lies
+between the caller and the reader of the value. A comment at each variable gives the reason.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -19,12 +19,12 @@ TEMPORARY = ".writing"  # suffix of a file that is not complete
 
 @contextmanager
 def open_atomic(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file for writing that appears under its name when the ``with`` block succeeds.
+    """Open a file for writing, which gets its name only if the ``with`` block succeeds.
 
     Parameters
     ----------
     path : Path
-        The file; one that exists is replaced.
+        The file; an existing file is replaced.
 
     Yields
     ------
@@ -66,7 +66,7 @@ def open_atomic(path: Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def named_in_errors(path: Path) -> Iterator[None]:
-    """Name the file in an OSError, which may name only its number or its temporary name."""
+    """Name the file in an OSError, which might name only its number or its temporary name."""
     try:
         yield
     except OSError as error:
@@ -78,7 +78,7 @@ def named_in_errors(path: Path) -> Iterator[None]:
 def remove_leftovers(folder: Path, *, seconds_old: float = 0.0) -> None:
     """Remove the incomplete files of a process that was killed.
 
-    `seconds_old` is the least age of a file to be removed, where other processes may be writing.
+    Files younger than `seconds_old` are kept: another process might be writing them.
     """
     for temporary in folder.glob(f".*{TEMPORARY}"):
         with suppress(FileNotFoundError):  # another process has just completed it
@@ -107,7 +107,7 @@ class ChecksumWriter:
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._sum = hashlib.sha256()
-        self.closed = False  # pyarrow asks for it
+        self.closed = False  # pyarrow reads this attribute
 
     def write(self, content: bytes) -> int:
         """Write bytes."""
@@ -115,7 +115,7 @@ class ChecksumWriter:
         return self._file.write(content)
 
     def flush(self) -> None:
-        """Write what is in a buffer."""
+        """Write the content of the buffer to the file."""
         self._file.flush()
 
     def tell(self) -> int:
@@ -149,6 +149,6 @@ def to_npz(arrays: dict[str, Any]) -> bytes:
 
 
 def from_npz(content: bytes) -> dict[str, np.ndarray]:
-    """Return the arrays in the bytes of an ``.npz`` file; none of them may be a pickle."""
+    """Return the arrays in the bytes of an ``.npz`` file, which must not hold pickles."""
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
         return dict(file)

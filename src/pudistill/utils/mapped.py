@@ -1,4 +1,4 @@
-"""Arrays in files, which another process can open itself, so that their content is not sent."""
+"""The places of arrays in files: another process opens the file, so no content is sent."""
 
 from typing import Any, NamedTuple, Self
 
@@ -31,7 +31,7 @@ class MappedArray(NamedTuple):
 
     @classmethod
     def of(cls, array: np.ndarray) -> Self | None:
-        """Return the place of an array; None if it is in no lasting file, or not contiguous."""
+        """Return the place of an array; None if it is in no permanent file, or not contiguous."""
         owner: Any = array
         while owner is not None and not isinstance(owner, np.memmap):
             owner = getattr(owner, "base", None)
@@ -39,7 +39,7 @@ class MappedArray(NamedTuple):
             return None
         if is_temporary(owner.filename):
             return None
-        while isinstance(owner.base, np.memmap):  # numpy gives a part the offset of the whole
+        while isinstance(owner.base, np.memmap):  # NumPy gives a part the offset of the whole
             owner = owner.base
         start = owner.offset + array.ctypes.data - owner.ctypes.data
         return cls(str(owner.filename), array.dtype, start, array.shape)

@@ -1,4 +1,4 @@
-"""Progress of long work, for a display or a callback that the caller installs.
+"""The progress of long work, for a display or a callback that the caller installs.
 
 Long loops announce themselves with :func:`stage`. Nothing is shown until a caller, normally the
 command line, installs a display with :func:`display`. A caller that measures networks after each
@@ -22,15 +22,15 @@ class Display(Protocol):
     """An object that can show one bar per stage."""
 
     def task(self, name: str, total: int) -> AbstractContextManager[Advance]:
-        """Show a bar for `total` steps; yields `advance`, see `stage`."""
+        """Show a bar for `total` steps, and yield `advance`; see `stage`."""
         ...
 
 
-# Takes the number of epochs that networks have been trained for, from 1, and the networks.
+# Takes the number of finished epochs, from 1, and the networks that were trained.
 EpochCallback = Callable[[int, Sequence[Any]], None]
 
-# Context variables, because loops lie deep: every function between the caller and a loop would
-# pass both on, and scikit-learn's `fit(X, y)`, which stands between too, has no parameter for them.
+# Context variables, because every function between the caller and a deep loop would have to pass
+# both on, and scikit-learn's `fit(X, y)`, which is among them, has no parameter for them.
 _display: ContextVar[Display | None] = ContextVar("pudistill_display", default=None)
 _epoch_callback: ContextVar[EpochCallback | None] = ContextVar(
     "pudistill_epoch_callback", default=None
@@ -56,7 +56,7 @@ def stage(name: str, total: int) -> Iterator[Advance]:
     ------
     advance : callable
         ``advance(steps=1, detail="", *, to=None)``, to be called as the work goes on; `to` is the
-        number of steps that are done in all, if some had not to be done again.
+        number of all finished steps, for work that continues where it was interrupted.
 
     Examples
     --------
@@ -85,13 +85,13 @@ def display(shown: Display) -> Iterator[None]:
 
 @contextmanager
 def epoch_callback(callback: EpochCallback) -> Iterator[None]:
-    """Call `callback` after each epoch of all networks that train in this block, except members."""
+    """Call `callback` after each epoch of any network trained in the block, except members."""
     with installed(_epoch_callback, callback):
         yield
 
 
 def has_epoch_callback() -> bool:
-    """Whether a callback is installed."""
+    """Return whether an epoch callback is installed."""
     return _epoch_callback.get() is not None
 
 

@@ -25,22 +25,22 @@ from pudistill import __version__
 from pudistill.exceptions import InputError, RecoveredWarning, warn_user
 from pudistill.utils.mapped import MappedArray
 
-ANSWER_SECONDS = 20.0  # that a node has to answer
-MAX_RESTARTS = 3  # of one task, until the task itself must be what kills its workers
-MIN_SHARED_BYTES = 1_000_000  # of an array that is sent once per node instead of with each task
+ANSWER_SECONDS = 20.0  # within which a node must answer
+MAX_RESTARTS = 3  # of one task; if it is lost again, the task itself must be the reason
+MIN_SHARED_BYTES = 1_000_000  # a larger array is sent once per node, not with each task
 
 
 class RayTasks(ParallelBackendBase):
-    """joblib's tasks as tasks of Ray, on all nodes of the connected cluster.
+    """Runs joblib's tasks as tasks of Ray, on all nodes of the connected cluster.
 
     Parameters
     ----------
     gpus : float, default=0
-        GPUs, or the share of one, that each task asks for in addition to its core.
+        Number of GPUs, or share of one GPU, that each task asks for in addition to its core.
     """
 
     supports_retrieve_callback = True
-    is_elsewhere = True
+    is_cluster = True
 
     def __init__(self, gpus: float = 0.0) -> None:
         super().__init__()
@@ -51,20 +51,20 @@ class RayTasks(ParallelBackendBase):
         self._object_store = ObjectStore(ray.put)
         self._running: set = set()
         self._n_lost = 0
-        # Callbacks, in which joblib draws the next task, run in a thread of their own: Ray needs
-        # the thread in which it calls back.
+        # joblib draws the next task in a callback. Callbacks run in their own thread, because Ray
+        # needs the thread in which it reports the end of a task.
         self._callback_thread = ThreadPoolExecutor(1, "pudistill-ray")
 
     def check_nodes(self) -> None:
-        """Raise an `InputError` if a node cannot run tasks, or none has the GPUs for one."""
+        """Raise an `InputError` if a node cannot run tasks, or no node has the GPUs for one."""
         nodes = self._nodes()
         if not any(map(self._n_slots, nodes)):
             most = max((node["Resources"].get("GPU", 0.0) for node in nodes), default=0.0)
             raise InputError(
-                f"A member asks for {self.gpus:g} GPUs, and the most that a node of the cluster "
-                f"has is {most:g}: ask for less by --gpus-per-member, or add a node."
+                f"A member asks for {self.gpus:g} GPUs, but the largest number on a node of the "
+                f"cluster is {most:g}: lower --gpus-per-member, or add a node."
                 if self.gpus
-                else "No node of the cluster has a core for tasks: add one that has."
+                else "No node of the cluster has a core for tasks: add a node with cores."
             )
         answers = {self._ask_version(node["NodeID"]): _name(node) for node in nodes}
         received, missing = ray.wait(
@@ -75,13 +75,13 @@ class RayTasks(ParallelBackendBase):
             if version != __version__:
                 has = f"pudistill {version}" if version else "no pudistill"
                 raise InputError(
-                    f"The node {answers[answer]} of the cluster has {has}, and here is "
+                    f"The node {answers[answer]} of the cluster has {has}, but this machine has "
                     f"{__version__}: install the same version on all nodes."
                 )
         if missing:
             raise InputError(
                 f"The node {answers[missing[0]]} of the cluster gave no answer for "
-                f"{ANSWER_SECONDS:.0f} s: free it, or remove it."
+                f"{ANSWER_SECONDS:.0f} s: stop its other work, or remove it."
             )
 
     def _nodes(self) -> list[dict[str, Any]]:
@@ -107,9 +107,9 @@ class RayTasks(ParallelBackendBase):
         return ray.remote(version).options(num_cpus=0, scheduling_strategy=on_node).remote()
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
-        """Return the number of tasks at the same time; -1: as many as the nodes have room for.
+        """Return the number of tasks that run at a time; for -1, as many as the nodes can run.
 
-        For -1 it is at least 2, because joblib runs tasks one by one in this process, on no node.
+        For -1 it is at least 2: if it were 1, joblib would run the tasks here and not on a node.
         """
         if n_jobs == 0:
             raise ValueError("n_jobs == 0 in Parallel has no meaning")
@@ -118,7 +118,7 @@ class RayTasks(ParallelBackendBase):
         return max(2, sum(map(self._n_slots, self._nodes())) + 1 + n_jobs)
 
     def start_call(self) -> None:
-        """Check arrays again, which may have been changed since the last call."""
+        """Check arrays again: they might have changed since the last call."""
         self._object_store.recheck()
 
     def submit(self, func: Callable, callback: Callable | None = None) -> Future:
@@ -132,9 +132,11 @@ class RayTasks(ParallelBackendBase):
     def _start(self, message: tuple, outcome: Future, n_restarts: int) -> None:
         try:
             task = self._task.remote(*message)
-        except Exception as error:  # of any type; joblib would not see it
+        except Exception as error:  # of any type; joblib would not notice it
             outcome.set_exception(
-                InputError(f"The cluster is gone ({_reason(error)}): start it, and resume the run.")
+                InputError(
+                    f"The cluster has ended ({_reason(error)}): start it and resume the run."
+                )
             )
             return
         self._running.add(task)
@@ -159,7 +161,7 @@ class RayTasks(ParallelBackendBase):
             outcome.set_exception(
                 InputError(
                     f"The cluster lost a task {MAX_RESTARTS + 1} times ({_reason(error)}): check "
-                    "that its nodes have memory for as many tasks at a time, or run fewer by "
+                    "that its nodes have enough memory for all tasks that run at a time, or lower "
                     "--n-jobs."
                 )
             )
@@ -176,7 +178,7 @@ class RayTasks(ParallelBackendBase):
             warn_user(f"{lost} lost with a worker of the cluster, and run again.", RecoveredWarning)
 
     def abort_everything(self, ensure_ready: bool = True) -> None:  # noqa: ARG002
-        """Stop tasks whose results are not wanted any more."""
+        """Stop tasks whose results are no longer wanted."""
         running, self._running = self._running, set()
         for task in running:
             ray.cancel(task)
@@ -197,7 +199,7 @@ class _StoredArray(NamedTuple):
 
 
 class ObjectStore:
-    """Arrays in Ray's object store, each put there once, for as long as it lives in this process.
+    """Puts each array into Ray's object store once, and keeps it there while it exists here.
 
     Parameters
     ----------
@@ -215,7 +217,7 @@ class ObjectStore:
         self._checked.clear()
 
     def reference(self, array: np.ndarray) -> Any:
-        """Return the reference to an array; an array that has changed is put there anew."""
+        """Return the reference to an array; an array that has changed is put there again."""
         key = id(array)
         if key not in self._checked:
             checksum = zlib.adler32(np.ascontiguousarray(array).data.cast("B"))
@@ -242,7 +244,7 @@ class _TaskPickler(cloudpickle.CloudPickler):
         self.references: list = []
 
     def persistent_id(self, value: Any) -> MappedArray | int | None:
-        """Replace an array in a file by its place, and another large one by a number."""
+        """Replace an array in a file by its place, and any other large array by a number."""
         is_array = isinstance(value, np.ndarray)
         if not is_array or value.nbytes < MIN_SHARED_BYTES or value.dtype.hasobject:
             return None
@@ -262,7 +264,7 @@ class _TaskUnpickler(pickle.Unpickler):
 
 
 def _run(content: bytes, *arrays: np.ndarray) -> bytes:
-    """Run a task on a node, where Ray has turned references into arrays; pickle its result."""
+    """Run a task on a node and return its pickled result; Ray has replaced references by arrays."""
     node = f"The node {socket.gethostname()} of the cluster"
     try:
         return cloudpickle.dumps(_TaskUnpickler(io.BytesIO(content), arrays).load()())
@@ -272,5 +274,6 @@ def _run(content: bytes, *arrays: np.ndarray) -> bytes:
         ) from error
     except (FileNotFoundError, PermissionError) as error:
         raise InputError(
-            f"{node} cannot read {error.filename} ({error.strerror}): put it where every node can."
+            f"{node} cannot read {error.filename} ({error.strerror}): store it where "
+            "every node can read it."
         ) from error

@@ -1,7 +1,7 @@
 """Arrays too large for memory: their rows are computed into a file, block by block, and mapped.
 
-Beside the ``.npy`` file lies a file of checksums, with a line for each block of rows that is
-finished. So an interrupted computation goes on where it was, and a damaged block is computed again.
+A file of checksums lies beside the ``.npy`` file and has a line for each finished block of rows.
+An interrupted computation continues where it stopped, and a damaged block is computed again.
 """
 
 import io
@@ -16,7 +16,7 @@ from filelock import FileLock
 from pudistill.exceptions import DamagedWarning, warn_user
 from pudistill.utils.files import checksum_of, named_in_errors, write_atomic
 
-ROWS_PER_CHECKSUM = 256  # rows that an interruption may cost
+ROWS_PER_CHECKSUM = 256  # an interruption loses at most this many rows
 
 
 def computed_rows(
@@ -30,19 +30,19 @@ def computed_rows(
     Parameters
     ----------
     path : Path
-        An ``.npy`` file, whose name identifies what it is computed from. Another process that
-        wants the same file waits.
+        An ``.npy`` file, whose name must identify the data and the computation. Another process
+        that needs the same file waits.
     shape : (int, int)
         Number of rows, and of columns.
     compute : callable
-        Takes a slice of rows, and returns them.
+        Takes a slice of rows and returns their values.
     advance : callable
-        Called with the number of rows that are done; see :func:`pudistill.utils.progress.stage`.
+        Called with the number of finished rows; see :func:`pudistill.utils.progress.stage`.
 
     Returns
     -------
     array : memmap of shape `shape`, float32
-        The rows, which cannot be written to.
+        The rows, read-only.
 
     Raises
     ------
@@ -86,12 +86,12 @@ class _RowFile:
         self.path, self.sums = path, path.with_suffix(".sums")
         self.row_size = shape[1] * np.dtype(np.float32).itemsize
         header = io.BytesIO()
-        about = {"descr": np.dtype(np.float32).str, "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(header, about)
+        fields = {"descr": np.dtype(np.float32).str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(header, fields)
         self.header = header.getvalue()
 
     def check(self, blocks: list[slice]) -> set[int]:
-        """Return the numbers of the blocks that are whole; the others can be written after it."""
+        """Return the numbers of the undamaged blocks, and prepare to write the others."""
         sums = self._read_sums()
         whole = {n for n in sums if n < len(blocks) and self._sum_of(blocks[n]) == sums[n]}
         n_damaged = len(sums) - len(whole)
@@ -106,14 +106,14 @@ class _RowFile:
         return whole
 
     def write(self, n: int, rows: slice, values: np.ndarray) -> None:
-        """Write a block, and after it its checksum, which marks it as finished."""
+        """Write a block, and then its checksum, which marks the block as finished."""
         content = np.ascontiguousarray(values, np.float32).tobytes()
         self._store(len(self.header) + rows.start * self.row_size, content)
         with named_in_errors(self.sums), self.sums.open("a") as file:
             file.write(f"{n} {checksum_of(content)}\n")
 
     def _read_sums(self) -> dict[int, str]:
-        """Return checksums by number of block, without a line that a crash cut off."""
+        """Return checksums by block number, without a line that a crash cut off."""
         if not (self.path.is_file() and self.sums.is_file()):
             return {}
         lines = self.sums.read_text(errors="replace").splitlines()

@@ -16,18 +16,18 @@ from threadpoolctl import ThreadpoolController
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-PARENT_CHECK_SECONDS = 1.0  # between two checks of a worker whether its parent is alive
+PARENT_CHECK_SECONDS = 1.0  # between two checks by a worker that its parent is alive
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Compute on one thread inside the ``with`` block.
 
-    The last digits of a sum depend on the number of threads that add it up, so that a network
-    trained by one of two workers on two cores would differ from one that is trained without
-    workers. A task that may run beside others computes on one thread, however many there are;
-    small problems lose nothing by it. Blocks may be nested. Workers that are threads of one
-    process, as those of dask, share its limit, which ends with the last of their blocks.
+    The last digits of a sum depend on the number of threads that add it up. A network trained by
+    one of two workers on two cores would therefore differ from a network trained without workers.
+    A task that can run beside others always computes on one thread, which costs small problems
+    nothing. Blocks can be nested. Workers that are threads of one process, such as dask's, share
+    its limit, which ends with the last of their blocks.
     """
     with _thread_limit:
         yield
@@ -44,7 +44,7 @@ class _ThreadLimit:
     def __enter__(self) -> None:
         torch = sys.modules.get("torch")
         with self._lock:
-            if torch and self._n_before is None:  # PyTorch may be imported inside the block
+            if torch and self._n_before is None:  # PyTorch can be imported inside the block
                 self._n_before = torch.get_num_threads()
             if self._n_inside == 0:
                 self._blas = _controller(bool(torch)).limit(limits=1, user_api="blas")
@@ -87,24 +87,24 @@ def prefetch(
 
 @cache
 def _controller(_: bool) -> ThreadpoolController:
-    """Find the libraries with threads once, as it takes a while, and again with PyTorch."""
+    """Find the libraries that use threads: once, as this is slow, and again with PyTorch."""
     return ThreadpoolController()
 
 
 def end_with_parent(parent: int) -> None:
-    """Let this worker process end when the process that it works for has been killed.
+    """End this worker process when its parent has been killed.
 
-    joblib's own workers would finish the tasks they have, and wait for more for minutes.
+    Otherwise joblib's workers would finish their tasks and then wait minutes for more.
 
     Parameters
     ----------
     parent : int
-        Id of that process, which may be dead by now.
+        Process id of the parent, which might already have ended.
     """
-    threading.Thread(target=_exit_without, args=(parent,), daemon=True).start()
+    threading.Thread(target=_exit_when_orphaned, args=(parent,), daemon=True).start()
 
 
-def _exit_without(parent: int) -> None:
+def _exit_when_orphaned(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(PARENT_CHECK_SECONDS)
     os._exit(1)

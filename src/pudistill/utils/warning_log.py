@@ -1,4 +1,4 @@
-"""Warnings, recorded while they are issued, so that another process can issue them again."""
+"""Records warnings while they are issued, so that another process can issue them again."""
 
 import threading
 import warnings
@@ -22,9 +22,9 @@ class RecordedWarning(NamedTuple):
 
 @contextmanager
 def record_warnings(record: Callable[[RecordedWarning], None]) -> Iterator[None]:
-    """Call `record` for each warning inside the ``with`` block; it is shown as always.
+    """Call `record` for each warning inside the ``with`` block; the warning is still shown.
 
-    In threads nothing is recorded: how warnings are shown is a setting of the whole process.
+    Nothing is recorded in threads: the function that shows warnings belongs to the whole process.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -43,6 +43,6 @@ def record_warnings(record: Callable[[RecordedWarning], None]) -> Iterator[None]
 
 
 def repeat_warnings(recorded: Iterable[RecordedWarning]) -> None:
-    """Issue the package's own warnings again that another process has recorded."""
+    """Issue again the package's own warnings that another process has recorded."""
     for warning in recorded:
         warn_user(warning.message, OWN_CATEGORIES[warning.category])

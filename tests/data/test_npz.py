@@ -61,7 +61,7 @@ def test_a_large_array_stays_in_its_file(save, order):
         load_dataset(path, lazy=True)
 
 
-def test_half_precision_in_a_file_teaches_what_it_teaches_in_memory(save):
+def test_float16_features_in_a_file_train_the_same_model_as_in_memory(save):
     features, labels = load_wine(return_X_y=True)
     path = save(X=features.astype(np.float16), y=labels, trusted=np.arange(len(labels)) % 5 == 0)
     tables = []
@@ -110,18 +110,21 @@ def test_real_features(real_data):
         ({"X": X, "y": Y.astype(object)}, r"'y' holds Python objects: save text with .astype\(str"),
         ({"X": X, "y": Y, "trusted": [0, 1, 0, 0]}, "'trusted' is of type int64 .*boolean mask"),
         ({"X": X, "y": Y, "trusted": [True]}, r"shape \(1,\): save .*\(4,\)"),
-        ({"X": X, "y": [0.5, 1, 0, 1]}, "'y' holds 0.5, which is no class"),
+        ({"X": X, "y": [0.5, 1, 0, 1]}, "'y' holds 0.5, which is not a class"),
         ({"X": X, "y": Y.astype(bytes)}, r"'y' is of type \|S1"),
         ({"X": X, "y": Y[:3]}, "4 samples but 3 entries in y"),
         ({"X": X, "y": X}, r"'y' has shape \(4, 2\)"),
         ({"X": np.ones((4, 3, 8, 8), np.uint8), "y": Y}, r"'X' has shape \(4, 3, 8, 8\)"),
         ({"X": X.astype(str), "y": Y}, "'X' is of type <U"),
         ({"X": X, "y": Y, "ids": np.array(["a", "", "b", "c"])}, "entry 1 of 'ids' is missing"),
-        ({"X": X, "y": Y, "feature_names": np.array(["u"])}, "'feature_names' does not name"),
+        (
+            {"X": X, "y": Y, "feature_names": np.array(["u"])},
+            "'feature_names' does not hold one name",
+        ),
         ({"X": X / [1, np.nan], "y": Y}, "'0', column 1 holds nan"),
         (
             {"X": X, "y": Y, "trusted": [True, True, False, False], "verified": Y},
-            "not those with a verified label",
+            "not the samples with a verified label",
         ),
     ],
 )
@@ -131,7 +134,7 @@ def test_refuses(save, arrays, message):
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 nothing", b"hello"])
-def test_refuses_what_is_no_archive(tmp_path, content):
+def test_refuses_files_that_are_not_archives(tmp_path, content):
     path = tmp_path / "data.npz"
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"data\.npz: "):

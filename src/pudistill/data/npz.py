@@ -1,4 +1,4 @@
-"""NumPy archives: `.npz` with arrays `X`, `y` and optional ones, see `load_dataset`."""
+"""NumPy archives: `.npz` files with arrays `X`, `y` and optional arrays; see `load_dataset`."""
 
 import os
 import struct
@@ -16,7 +16,7 @@ from pudistill.data.columns import (
     whole_number,
 )
 from pudistill.data.dataset import TrustedDataset
-from pudistill.data.memory import fits, require_memory
+from pudistill.data.memory import fits_in_memory, require_memory
 from pudistill.data.pictures import resize_pictures
 from pudistill.exceptions import InputError
 
@@ -38,7 +38,7 @@ def read(path: Path, options: "ReadOptions") -> TrustedDataset:
     needed = ("X", "y") if options.labels_required else ("X",)
     for part in needed:
         if part not in arrays:
-            found = ", ".join(arrays) or "none of the known ones"
+            found = ", ".join(arrays) or "none of the known arrays"
             raise InputError(f"{path}: there is no array {part!r} (found: {found}): add it.")
     X = _samples(path, arrays["X"])
     if X.ndim > 2 and options.image_size is not None:
@@ -58,7 +58,7 @@ def read(path: Path, options: "ReadOptions") -> TrustedDataset:
             raise InputError(f"{path}: entry {row} of 'ids' is missing: name every sample.")
     names = arrays.get("feature_names")
     if names is not None and (X.ndim > 2 or len(names) != X.shape[1]):
-        raise InputError(f"{path}: 'feature_names' does not name the columns of 'X' one by one.")
+        raise InputError(f"{path}: 'feature_names' does not hold one name for each column of 'X'.")
     return TrustedDataset(
         X=X,
         y=y,
@@ -88,7 +88,7 @@ def _as_labels(path: Path, part: str, values: np.ndarray) -> np.ndarray:
 
 
 def _load(path: Path, *, lazy: bool) -> dict[str, np.ndarray]:
-    """Read all arrays. An `X` too large for the memory is mapped, unless it is compressed."""
+    """Read all arrays, but map an `X` that is too large for the memory and not compressed."""
     arrays = {}
     part = ""
     try:
@@ -96,7 +96,7 @@ def _load(path: Path, *, lazy: bool) -> dict[str, np.ndarray]:
             members = {info.filename.removesuffix(".npy"): info for info in archive.zip.infolist()}
             part = "X"
             X = members.get(part)
-            if X and X.compress_type == ZIP_STORED and (lazy or not fits(X.file_size)):
+            if X and X.compress_type == ZIP_STORED and (lazy or not fits_in_memory(X.file_size)):
                 arrays[part] = _mapped(path, X)
             needed = sum(members[part].file_size for part in _PARTS if part in members)
             require_memory(
@@ -113,8 +113,8 @@ def _load(path: Path, *, lazy: bool) -> dict[str, np.ndarray]:
                 f"{path}: array {part!r} holds Python objects: save text with .astype(str) and "
                 "numbers with a numeric dtype."
             ) from error
-        what = f"array {part!r} cannot be read" if part else "cannot be read as a NumPy archive"
-        raise InputError(f"{path}: {what} ({error}): save it anew.") from error
+        problem = f"array {part!r} cannot be read" if part else "this is not a NumPy archive"
+        raise InputError(f"{path}: {problem} ({error}): save it again.") from error
     return arrays
 
 
@@ -139,7 +139,7 @@ def _mapped(path: Path, member: ZipInfo) -> np.ndarray:
 
 
 def _samples(path: Path, X: np.ndarray) -> np.ndarray:
-    """Return features as floats, and grey pictures without an axis of channels."""
+    """Return features as floats, or pictures; grey pictures lose their axis of channels."""
     if X.dtype == np.uint8 and X.ndim in (3, 4):
         if X.ndim == 4 and X.shape[3] == 1:
             X = X[..., 0]
@@ -155,7 +155,7 @@ def _samples(path: Path, X: np.ndarray) -> np.ndarray:
         raise InputError(f"{path}: 'X' is of type {X.dtype}: give numbers.")
     if isinstance(X, np.memmap):
         if X.dtype.kind == "f":
-            return X  # learners convert the rows that they read of float16
+            return X  # learners convert rows of float16 when they read them
         require_memory(path, 8 * X.size, "its arrays", "save 'X' as float32")
     return X.astype(np.float32 if X.dtype in (np.float16, np.float32) else np.float64, copy=False)
 

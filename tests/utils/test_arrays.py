@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import tempfile
@@ -63,7 +64,7 @@ def test_a_function_of_rows_is_applied_to_all(tiny_blocks, n_rows):
     assert whole.dtype == bool
 
 
-def test_files_go_with_their_arrays(tiny_blocks, files):
+def test_files_are_removed_with_their_arrays(tiny_blocks, files):
     array = arrays.empty((5, 2), np.int16)
     part = array[1:]
     part[:] = 7
@@ -79,17 +80,18 @@ def test_files_go_with_their_arrays(tiny_blocks, files):
 
 def test_nothing_is_left_of_a_process_that_was_killed(tmp_path):
     code = (
-        "from pudistill import rowwise; import os, signal; rowwise.MIN_FILE_BYTES = 0\n"
-        "array = rowwise.empty((1000, 10)); array[:] = 1\n"
+        "import os, signal; from pudistill.utils import arrays; arrays.MIN_FILE_BYTES = 0\n"
+        "array = arrays.empty((1000, 10)); array[:] = 1; assert arrays.is_in_file(array)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     command = [sys.executable, "-c", code]
-    subprocess.run(command, env=os.environ | {"TMPDIR": str(tmp_path)}, check=False)
+    killed = subprocess.run(command, env=os.environ | {"TMPDIR": str(tmp_path)}, check=False)
+    assert killed.returncode == -signal.SIGKILL
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("lacking", ["folder", "room", "proc", "descriptors"])
-def test_an_array_is_in_memory_where_there_can_be_no_file(tiny_blocks, files, monkeypatch, lacking):
+def test_an_array_is_in_memory_if_no_file_can_be_made(tiny_blocks, files, monkeypatch, lacking):
     def refuse(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
