@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.semi_supervised import SelfTrainingClassifier
 
 from pudistill import corrupt_labels
+from pudistill.distillation.candidates import CandidateWeights, given_labels_model
 from pudistill.distillation.learning import find_originals, learn
 from pudistill.distillation.noise_free_models import (
     FirstGuess,
@@ -19,7 +20,6 @@ from pudistill.distillation.noise_free_models import (
 )
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.rounds import best_round, folds_for
-from pudistill.distillation.shipping import CandidateWeights, given_labels_model
 from pudistill.distillation.views import ENOUGH_HELD_OUT, held_out_rows, whole_view
 from pudistill.labels.checks import check_labels
 from pudistill.labels.model_selection import deal_folds
