@@ -1,7 +1,8 @@
 """Finished stages, stored so that nothing is computed twice.
 
-A caller that has a cache installs it with :func:`caching_to`. A stage that is worth storing calls
-:func:`cached`: its result is read if the cache has it, and computed otherwise, or without a cache.
+A stage is a function whose result takes long to compute. A caller that has a cache installs it with
+:func:`caching_to`. A stage is called through :func:`cached`, which reads the result if the cache
+has it, and computes it otherwise.
 """
 
 import inspect
@@ -31,14 +32,14 @@ from pudistill.utils.warning_log import (
     repeat_warnings,
 )
 
-# Seconds of work that a crash may cost: saving more often would cost more than it spares.
+# Seconds between two checkpoints: the work that a crash costs. Saving takes time, too.
 CHECKPOINT_SECONDS = 5.0
 
 
-CHECKSUM_BYTES = 64
+CHECKSUM_BYTES = 64  # at the end of each file
 
 
-StageFile = tuple[Path, bytes]
+StageFile = tuple[Path, bytes]  # path and content
 
 
 log = logging.getLogger(__name__)
@@ -97,8 +98,8 @@ class StageCache:
     folder : Path
         Where the files are.
     collected : list of (Path, bytes), default=None
-        Filled with the files that this machine cannot write, because it does not see the run's
-        folder: see `caching_in_worker`.
+        Filled with the files that this machine cannot write because it does not see the run's
+        folder, see `caching_in_worker`.
     """
 
     def __init__(self, folder: Path, collected: list[StageFile] | None = None) -> None:
@@ -111,10 +112,11 @@ class StageCache:
         Parameters
         ----------
         func : callable
-            Returns a NamedTuple of arrays, fitted learners, and lists or dictionaries of these,
-            and has it as return annotation. A parameter `checkpoint` is passed a `Checkpoint`.
+            Function that returns a NamedTuple of arrays, fitted learners, and lists or
+            dictionaries of these; the NamedTuple is its return annotation. If it has a parameter
+            `checkpoint`, a `Checkpoint` is passed.
         ignore : sequence of str
-            Parameters that do not change the result.
+            Names of parameters that do not change the result.
 
         Returns
         -------
@@ -143,9 +145,9 @@ class StageCache:
 
         def lookup(*args: Any, **kwargs: Any) -> Any:
             """Return the stored result; None if there is none."""
-            # The inputs are hashed only if any file can match.
-            is_any = any(self.folder.glob(f"{name}-*.npz"))
-            return read(path_of(*args, **kwargs)) if is_any else None
+            # Hashing takes long, so it is skipped if no file can match.
+            can_match = any(self.folder.glob(f"{name}-*.npz"))
+            return read(path_of(*args, **kwargs)) if can_match else None
 
         def cached(*args: Any, **kwargs: Any) -> Any:
             path = path_of(*args, **kwargs)
@@ -185,15 +187,14 @@ class StageCache:
 
 
 def _belongs_to_stage(warning: RecordedWarning) -> bool:
-    """Whether a warning is stored with a stage: the package's own, except about damaged files.
+    """Whether a warning is stored with a stage: any of the package, except about damaged files.
 
-    The next process may find these files whole.
+    The next process may find those files intact.
     """
     return warning.category in OWN_CATEGORIES and warning.category != DamagedWarning.__name__
 
 
-# A context variable, because stages lie deep: nearly every function from `fit` down would pass the
-# cache on.
+# A context variable, because nearly every function below `fit` would have to pass the cache on.
 _current_cache: ContextVar[Any] = ContextVar("pudistill_cache", default=None)
 
 
@@ -216,13 +217,13 @@ def caching_in_worker(memory: Any) -> Iterator[list[StageFile]]:
 
     Parameters
     ----------
-    memory : Memory, StageCache or None
+    memory : joblib.Memory, StageCache or None
         The cache of the process that sent the task.
 
     Yields
     ------
     files : list of (Path, bytes)
-        Filled with finished stages, for that process to `StageCache.store`.
+        Filled with finished stages, which that process passes to `StageCache.store`.
     """
     files: list[StageFile] = []
     with caching_to(StageCache(memory.folder, files) if isinstance(memory, StageCache) else memory):
@@ -230,7 +231,7 @@ def caching_in_worker(memory: Any) -> Iterator[list[StageFile]]:
 
 
 def current_cache() -> Any:
-    """Return the cache of the enclosing :func:`caching_to`; None: there is none."""
+    """Return the cache of the enclosing :func:`caching_to`, or None."""
     return _current_cache.get()
 
 
@@ -255,7 +256,7 @@ def _to_bytes(stage: _StoredStage) -> bytes:
 
 
 def _to_json(value: Any, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Return a result's structure for JSON; its arrays go into `arrays` under numbers."""
+    """Return a result's structure for JSON; its arrays go into `arrays`, named by numbers."""
 
     def add(array: Any) -> str:
         arrays[name := str(len(arrays))] = np.asarray(array)
@@ -287,7 +288,7 @@ def _from_json(structure: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
 
 
 def _is_here(path: Path) -> bool:
-    """Whether this machine sees the run's folder: a node of a cluster may share no disk with it."""
+    """Whether this machine sees the run's folder; a node of a cluster may not share that disk."""
     return path.parent.parent.is_dir()
 
 
@@ -297,7 +298,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _read(path: Path) -> _StoredStage | None:
-    """Read a stage; None if it is missing or damaged, and has to be computed again."""
+    """Read a stage; None if it must be computed, because its file is missing or damaged."""
     try:
         file = path.read_bytes()
         content, checksum = file[:-CHECKSUM_BYTES], file[-CHECKSUM_BYTES:]
@@ -309,6 +310,6 @@ def _read(path: Path) -> _StoredStage | None:
         return _StoredStage(_from_json(about["result"], arrays), recorded)
     except FileNotFoundError:
         return None
-    except Exception as error:  # whatever a damaged file makes its readers raise
+    except Exception as error:  # a damaged file can make its readers raise anything
         warn_user(f"{path} is damaged ({error}): its content is computed again.", DamagedWarning)
         return None
