@@ -227,7 +227,8 @@ def replace_flawed(members: list, flaws: Sequence[str | None], plan: Plan, where
     """Replace members that would spoil the vote by copies of sound members of their team.
 
     If all members of a team are flawed, they abstain. If most members of the filter are flawed,
-    none is replaced, because slow networks all vote alike in their first iterations.
+    none is replaced, because slow networks all vote alike in their first iterations; only members
+    that diverged abstain.
 
     Parameters
     ----------
