@@ -318,9 +318,9 @@ def run_noise_free_stage(
         Views, models and first guess.
     """
     X, n_classes = problem.X, problem.n_classes
-    # 1. Make the views: with all trusted samples, and without each fold (only one fold for networks,
-    # which take long to train). Given labels of held-out samples stay hidden: it is not known yet
-    # whether they have been overwritten.
+    # 1. Make the views: with all trusted samples, and without each fold (without only one fold for
+    # networks, which take long to train). Given labels of held-out samples stay hidden: it is not
+    # known yet whether they have been overwritten.
     at_most = 1 if continues_training(problem.student) else None
     held_out = held_out_rows(folds, at_most=at_most) if compare else []
     whole = whole_view(problem.labels)
