@@ -127,7 +127,7 @@ LEARNED_BY_STUDENT = (
 class PUDistillClassifier(NoisyLabelClassifier):
     """Learn from noisy labels with the help of a few trusted labels.
 
-    A tiered positive-unlabeled filter finds clean samples among the noisy ones without reading
+    A tiered positive-unlabeled filter finds clean samples among noisy samples without reading
     their labels, teachers learn from the clean samples, and a student learns from all samples
     (paper, Algorithm 1). The two methods differ in the student's targets for noisy samples; see
     Notes.
@@ -463,7 +463,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
 
     def _new_filter(self, X: Any, seed: int) -> TieredPUFilter:
         """Make the filter with this classifier's settings; the paper's method has its own rule."""
-        is_paper, threshold, min_votes = self.method == "paper", self.threshold, self.min_votes
+        threshold, min_votes, is_paper = self.threshold, self.min_votes, self.method == "paper"
         if is_paper:
             threshold = DEFAULT_THRESHOLD if threshold == "auto" else threshold
             min_votes = DEFAULT_MIN_VOTES if min_votes == "auto" else min_votes

@@ -484,7 +484,7 @@ def test_a_team_learns_nothing_from_the_labels_of_its_fold(
     overlapping, request, monkeypatch, share_trunk
 ):
     X, y, trusted = overlapping
-    # With a single rule to choose from and all iterations, a fold's labels could reach the team only
+    # With a single rule to choose from and all iterations, a fold's labels could reach a team only
     # through its members.
     monkeypatch.setattr("pudistill.pu_filter.plan.THRESHOLDS", (0.6,))
     monkeypatch.setattr("pudistill.pu_filter.plan.VOTE_SHARES", (0.5,))
@@ -603,9 +603,7 @@ def test_other_learners_and_given_rules_share_no_trunk(overlapping, network, rul
 def test_trunks_are_cached_with_the_votes(overlapping, network, tmp_path, monkeypatch):
     settings = {"share_trunk": True, "random_state": 0, **AUTO}
     first = TieredPUFilter(network, memory=str(tmp_path), **settings).fit(*overlapping)
-    monkeypatch.setattr(
-        "pudistill.learners.tasks.train", None
-    )  # a cached trunk is not trained again
+    monkeypatch.setattr("pudistill.learners.tasks.train", None)  # cached trunks need no training
     again = TieredPUFilter(network, memory=str(tmp_path), **settings).fit(*overlapping)
     np.testing.assert_array_equal(first.votes_, again.votes_)
 

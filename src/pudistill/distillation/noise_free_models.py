@@ -187,7 +187,7 @@ def _trusted_class_weights(
 ) -> np.ndarray:
     """Weight the clean set so that its class frequencies are those of the trusted samples.
 
-    The filter can find many samples of one class and none of another.
+    The filter can find many samples of some classes and none of others.
     """
     known = clean_labels != MISSING
     found = np.bincount(clean_labels[known], minlength=n_classes)

@@ -59,8 +59,8 @@ def learn_and_ship(
         The student, the noise and the model to ship.
     """
     labels, guesses, whole = problem.labels, noise_free.guesses, whole_view(problem.labels)
-    # 1. Decide whether the given labels of trusted samples are still the original ones. If so,
-    # views that hold these samples out treat their given labels as noisy labels.
+    # 1. Decide whether trusted samples still have their original given labels. If so, views that
+    # hold these samples out treat their given labels as noisy labels.
     originals, warning = find_originals(labels, whole, guesses[0])
     views = [whole] + [
         whole.holding_out(view.held_out, labels.given if originals else None)

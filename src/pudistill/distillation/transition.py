@@ -56,7 +56,7 @@ def fit_transition_matrix(
     given : ndarray of shape (n_samples,), int
         Given labels, none missing.
     start : ndarray of shape (n_classes, n_classes), default=None
-        First matrix; by default one whose rows are all uniform.
+        First matrix; uniform rows by default.
     weights : ndarray of shape (n_samples,), default=None
         Weights of the samples.
     max_iter, tol : int, float

@@ -68,7 +68,7 @@ class FileCheckpoint(Checkpoint):
         return time.monotonic() - self._last_saved >= CHECKPOINT_SECONDS
 
     def load(self) -> dict[str, Any] | None:
-        """Return what was saved last; None if nothing that can be read was saved."""
+        """Return the parts that were saved last; None if there is no readable file."""
         stored = _read(self.path)
         if stored is None:
             return None
@@ -249,6 +249,7 @@ class _StoredStage(NamedTuple):
 def _to_bytes(stage: _StoredStage) -> bytes:
     """Return the content of a stage's file, with a checksum at its end."""
     arrays: dict[str, np.ndarray] = {}
+    # The name "told" is part of the file format.
     about = {"result": _to_json(stage.parts, arrays), "told": stage.recorded}
     arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
     content = to_npz(arrays)

@@ -20,7 +20,7 @@ class Temperature:
     Attributes
     ----------
     sharpness : float
-        Above 1 for underconfident predictions, below 1 for overconfident ones.
+        Above 1 if predictions are underconfident, below 1 if they are overconfident.
     spread : float
         Standard error of its logarithm.
 

@@ -36,7 +36,7 @@ STORABLE_TYPES = [
 SKOPS_SCHEMA = "schema.json"  # in a skops file: its objects, and the files of their arrays
 
 
-# scikit-learn's bridge to PyTorch, a package of its own.
+# The package of scikit-learn that imports PyTorch.
 TORCH_BRIDGE = "sklearn.externals.array_api_compat.torch"
 
 

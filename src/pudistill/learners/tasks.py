@@ -1,4 +1,4 @@
-"""The training of one learner, or of many, on soft targets."""
+"""The training of learners on soft targets."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress

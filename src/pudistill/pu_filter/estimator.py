@@ -235,7 +235,7 @@ class TieredPUFilter(BaseEstimator):
         classes : ndarray of shape (n_classes,)
             Class labels.
         verified : ndarray of shape (n_samples,), int
-            Indices into `classes` for trusted samples, -1 for noisy ones.
+            Indices into `classes` for trusted samples, -1 for noisy samples.
         eval_set : samples of shape (n_eval, ...), default=None
             As for `fit`.
 
