@@ -272,6 +272,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
     }
     __metadata_request__fit = {"trusted": True}
     _model_name = "student_"
+    teachers_: list
     targets_: np.ndarray
     student_: Any
     noise_: NoiseEstimate | None

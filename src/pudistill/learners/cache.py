@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
@@ -153,29 +154,36 @@ class StageCache:
             path = path_of(*args, **kwargs)
             if (result := read(path)) is not None:
                 return result
-            start = time.perf_counter()
-            recorded: list[RecordedWarning] = []
-
-            def record(warning: RecordedWarning) -> None:
-                if _belongs_to_stage(warning):
-                    recorded.append(warning)
-
-            checkpoint = NOWHERE
-            if _is_here(path):
-                checkpoint = FileCheckpoint(path.with_suffix(".part.npz"), recorded)
-            if "checkpoint" in signature.parameters:
-                kwargs["checkpoint"] = checkpoint
-            with record_warnings(record):
-                result = func(*args, **kwargs)
-            with suppress(InputError):  # a learner that no file can hold
-                self.store([(path, _to_bytes(_StoredStage(result._asdict(), recorded)))])
-                seconds = round(time.perf_counter() - start, 3)
-                log.info("computed", extra={"file": str(path), "seconds": seconds})
-            checkpoint.remove()
-            return result
+            call = partial(func, *args, **kwargs)
+            return self._compute(path, call, "checkpoint" in signature.parameters)
 
         cached.lookup = lookup  # type: ignore[attr-defined]
         return cached
+
+    def _compute(self, path: Path, call: Callable, takes_checkpoint: bool) -> Any:
+        """Compute a stage, and store its result with the warnings that it issued."""
+        start = time.perf_counter()
+        recorded: list[RecordedWarning] = []
+
+        def record(warning: RecordedWarning) -> None:
+            if _belongs_to_stage(warning):
+                recorded.append(warning)
+
+        checkpoint = NOWHERE
+        if _is_here(path):
+            checkpoint = FileCheckpoint(path.with_suffix(".part.npz"), recorded)
+        with record_warnings(record):
+            result = call(checkpoint=checkpoint) if takes_checkpoint else call()
+        # In a worker, the cache of the running task collects files. This cache can be a copy that
+        # was sent with the task, and that is lost when the task ends.
+        current = current_cache()
+        cache = current if isinstance(current, StageCache) else self
+        with suppress(InputError):  # a learner that no file can hold
+            cache.store([(path, _to_bytes(_StoredStage(result._asdict(), recorded)))])
+            seconds = round(time.perf_counter() - start, 3)
+            log.info("computed", extra={"file": str(path), "seconds": seconds})
+        checkpoint.remove()
+        return result
 
     def store(self, files: Sequence[StageFile]) -> None:
         """Write files of finished stages, or collect them where this machine cannot write them."""
