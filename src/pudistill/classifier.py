@@ -449,7 +449,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
         )
         return self
 
-    # The steps.
+    # The steps, and what they check.
 
     def _prepare(self, X: Any, labels: Labels) -> tuple[int, int]:
         """Forget an earlier fit, check the learners; return the seeds of filter and teachers."""
@@ -498,7 +498,8 @@ class PUDistillClassifier(NoisyLabelClassifier):
 
     def _default_teachers(self, X: Any, labels: Labels, seed: int) -> tuple[list, np.ndarray]:
         """Train all models that read no noisy label; return the teachers and their predictions."""
-        self._noise_free = self._run_noise_free_stage(self._problem(X, labels, seed))
+        problem = Problem(X, labels, self._learner(STUDENT, X), self.n_jobs, seed)
+        self._noise_free = self._run_noise_free_stage(problem)
         models, noisy = self._noise_free.models[0], np.flatnonzero(~labels.trusted)
         predicting = delayed(average_proba)(models.members("teacher"), X, labels.n_classes, noisy)
         (proba,) = rows_in_order([predicting], 1, (len(noisy), labels.n_classes))
@@ -524,10 +525,6 @@ class PUDistillClassifier(NoisyLabelClassifier):
             compare=self.compare,
         )
 
-    def _problem(self, X: Any, labels: Labels, seed: int) -> Problem:
-        """Bind samples, labels and the student's learner."""
-        return Problem(X, labels, self._learner(STUDENT, X), self.n_jobs, seed)
-
     def _learn_and_ship(self, X: Any, labels: Labels) -> None:
         """Run `learn_and_ship` and set the attributes that it decides."""
         if self._noise_free is None:
@@ -536,7 +533,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
                 'method="default".'
             )
         outcome = learn_and_ship(
-            self._problem(X, labels, self._student_seed),
+            Problem(X, labels, self._learner(STUDENT, X), self.n_jobs, self._student_seed),
             self._noise_free,
             transition_matrix=self._checked_transition_matrix(labels.n_classes),
         )
@@ -549,6 +546,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
         """Blend given labels and the teachers' predictions (line 13)."""
         self._check_same_trusted(labels)
         clean_labels = self.filter_.clean_labels_
+        # The corrected given labels, `y` of equation 4: those of the filter, where it found one.
         corrected = np.where(clean_labels == MISSING, labels.given, clean_labels)
         blend = partial(
             LABEL_TYPES[self.label_type], min_confidence=self.min_confidence, blend=self.blend

@@ -89,7 +89,7 @@ def learn_in_rounds(
     )
     students = list(train_all(tasks, problem.n_jobs))
     # 4. Calibrate again: these students can be sharper or softer than the cross-fitted students.
-    parts = [best.held_out[:0]]
+    parts = [best.held_out[:0]]  # for the case that no view holds samples out
     for student, view in zip(students[1:], views[1:], strict=True):
         parts.append(problem.predict_proba(student, view.held_out))
     held_out, calibration = np.concatenate(parts), best.calibration

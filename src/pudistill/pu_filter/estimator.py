@@ -285,6 +285,7 @@ class TieredPUFilter(BaseEstimator):
         if eval_set is not None:
             self.eval_labels_, _ = eval_found.resolve()
 
+        # Records of rules and iterations.
         self.n_iter_ = np.array([len(history) for history in histories])
         self.history_ = _history_table(classes, histories)
         self.settings_ = _settings_table(classes, rules, plan, self.clean_labels_[noisy])
@@ -292,9 +293,8 @@ class TieredPUFilter(BaseEstimator):
 
     def _inputs(self, X: Any, verified: np.ndarray, eval_set: Any, plan: Plan) -> FilterInputs:
         """Collect what the filters of all classes have in common."""
-        estimator = default_learner(X)
-        if self.estimator is not None:
-            estimator = normalised(self.estimator, X)
+        given = self.estimator
+        estimator = default_learner(X) if given is None else normalised(given, X)
         eval_views = [] if eval_set is None else [eval_set]
         inputs = FilterInputs([X], eval_views, verified, self.folds_, estimator, plan)
         shares_trunk = self.share_trunk and plan.n_teams > 1 and has_trunk(estimator)
