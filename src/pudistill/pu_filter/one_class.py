@@ -122,7 +122,7 @@ def filter_class(
         # Not in the paper: choose α and θ, unless they are given.
         rule = rule_for_class(c, inputs, members)
 
-        # Line 8: a team accepts the noisy samples to which at least θ of its members give α or more.
+        # Line 8: a team accepts a noisy sample to which at least θ of its members give α or more.
         tallies = vote_by_team(members, inputs.views, noisy, rule, plan, n_jobs)
         eval_tallies = vote_by_team(members, inputs.eval_views, eval_rows, rule, plan, n_jobs)
 
