@@ -1,3 +1,5 @@
+"""Whole fits of `PUDistillClassifier`, with both methods and all kinds of data and learners."""
+
 import pickle
 
 import numpy as np
@@ -32,7 +34,7 @@ from pudistill.labels.pseudo_labels import one_hot
 from pudistill.learners.defaults import default_learner
 
 QUICK = {"n_members": 5, "max_iter": 2, "random_state": 0}
-UNMEASURED = {"compare": False}  # a sixth of the time, where accuracy to expect is not the point
+UNMEASURED = {"compare": False}  # a sixth of the time; for tests of anything but the comparison
 PAPER = {
     "method": "paper",
     "n_members": 5,
@@ -142,7 +144,7 @@ def test_teachers_serve_any_number_of_students(blobs, quick):
 def test_verified_labels_do_as_well_as_a_mask(blobs):
     X, y, noisy, trusted = blobs
     given = noisy.copy()
-    given[trusted] = (y[trusted] + 1) % 3  # what they were called before somebody looked
+    given[trusted] = (y[trusted] + 1) % 3  # their labels before somebody verified them
     verified = np.where(trusted, y, np.nan)
     by_mask = PUDistillClassifier(**PAPER).fit(X, noisy, trusted=trusted)
     by_label = PUDistillClassifier(**PAPER).fit(X, given, trusted=verified)
@@ -177,7 +179,7 @@ def test_sparse_features(blobs, quick):
         SVC(),  # no probabilities
         LinearSVC(),
         KNeighborsClassifier(),  # no sample weights
-        RandomForestClassifier(5),  # has a length, which an unfitted one cannot tell
+        RandomForestClassifier(5),  # has a length, but raises if asked for it unfitted
         make_pipeline(StandardScaler(), SVC(kernel="linear")),
     ],
 )
@@ -186,13 +188,13 @@ def test_sparse_features(blobs, quick):
     [QUICK, PAPER | {"label_type": "soft_bootstrap"}, PAPER | {"label_type": "hard_label"}],
     ids=["default", "soft_bootstrap", "hard_label"],
 )
-def test_any_classifier_serves(blobs, learner, settings):
+def test_any_classifier_can_be_used(blobs, learner, settings):
     X, y, noisy, trusted = blobs
     classifier = PUDistillClassifier(learner, **settings)
     assert classifier.fit(X, noisy, trusted=trusted).score(X, y) > 0.95
 
 
-def test_each_role_may_have_its_own_learner(blobs):
+def test_each_role_can_have_its_own_learner(blobs):
     X, _, noisy, trusted = blobs
     classifier = PUDistillClassifier(
         LogisticRegression(),
@@ -207,12 +209,12 @@ def test_each_role_may_have_its_own_learner(blobs):
 def test_runs_with_one_seed_are_identical_and_survive_pickling(blobs, quick):
     X, _, noisy, trusted = blobs
     classifier = PUDistillClassifier(RandomForestClassifier(3), **quick)
-    one = classifier.fit(X, noisy, trusted=trusted)
-    other = clone(classifier).fit(X, noisy, trusted=trusted)
-    pd.testing.assert_frame_equal(one.label_table_, other.label_table_)
-    np.testing.assert_array_equal(one.predict_proba(X), other.predict_proba(X))
-    again = pickle.loads(pickle.dumps(one))
-    np.testing.assert_array_equal(again.predict_proba(X), one.predict_proba(X))
+    first = classifier.fit(X, noisy, trusted=trusted)
+    second = clone(classifier).fit(X, noisy, trusted=trusted)
+    pd.testing.assert_frame_equal(first.label_table_, second.label_table_)
+    np.testing.assert_array_equal(first.predict_proba(X), second.predict_proba(X))
+    unpickled = pickle.loads(pickle.dumps(first))
+    np.testing.assert_array_equal(unpickled.predict_proba(X), first.predict_proba(X))
 
 
 def test_works_in_pipelines_cross_validation_and_grid_search(blobs):
@@ -251,18 +253,18 @@ def test_bad_parameters_are_named(blobs, params, message):
         PUDistillClassifier(**(PAPER | params)).fit(X, noisy, trusted=trusted)
 
 
-def test_a_pipeline_may_mend_missing_features(blobs, quick):
+def test_a_pipeline_can_impute_missing_features(blobs, quick):
     X, y, noisy, trusted = blobs
     X = np.where(np.random.default_rng(0).random(X.shape) < 0.02, np.nan, X)
-    mended = make_pipeline(SimpleImputer(), LogisticRegression())
-    classifier = PUDistillClassifier(mended, **quick | UNMEASURED)
+    imputing = make_pipeline(SimpleImputer(), LogisticRegression())
+    classifier = PUDistillClassifier(imputing, **quick | UNMEASURED)
     classifier.fit(X, noisy, trusted=trusted)
     assert classifier.score(X, y) > 0.9
     with pytest.raises(ValueError, match="contains NaN"):
         PUDistillClassifier(LogisticRegression(), **quick).fit(X, noisy, trusted=trusted)
 
 
-def test_a_pipeline_may_choose_columns_by_name(blobs, quick):
+def test_a_pipeline_can_choose_columns_by_name(blobs, quick):
     X, y, noisy, trusted = blobs
     frame = pd.DataFrame({"a": X[:, 0], "b": X[:, 1], "shop": np.where(X[:, 0] > 3, "x", "y")})
     chosen = ColumnTransformer(
@@ -283,8 +285,8 @@ def test_a_search_is_a_learner_too(blobs, quick):
 def test_learners_without_probabilities_are_seeded_too(blobs, quick):
     X, _, noisy, trusted = blobs
     classifier = PUDistillClassifier(SGDClassifier(), **quick | UNMEASURED)
-    one, other = (clone(classifier).fit(X, noisy, trusted=trusted) for _ in range(2))
-    np.testing.assert_array_equal(one.predict_proba(X), other.predict_proba(X))
+    first, second = (clone(classifier).fit(X, noisy, trusted=trusted) for _ in range(2))
+    np.testing.assert_array_equal(first.predict_proba(X), second.predict_proba(X))
 
 
 def test_lengths_must_agree(blobs):
@@ -329,7 +331,7 @@ def test_a_networks_settings_are_those_of_its_role():
 
 
 def digits(n=900, n_trusted=90, seed=0):
-    """Train and test samples of digits, ten classes, a tenth of the former trusted."""
+    """Return training samples, the first of them trusted, and test samples of ten digits."""
     X, y = load_digits(return_X_y=True)
     order = np.random.default_rng(seed).permutation(len(y))
     X, y = X[order], y[order]
@@ -337,7 +339,7 @@ def digits(n=900, n_trusted=90, seed=0):
 
 
 def references(X, given, trusted, X_test, y_test):
-    """Accuracy of what a user has without us: trusted samples alone, and the labels as given."""
+    """Return the accuracies of plain training: on the trusted samples, and on the given labels."""
     learner = default_learner(X)
     return [
         clone(learner).fit(X[rows], given[rows]).score(X_test, y_test)
@@ -349,7 +351,7 @@ def references(X, given, trusted, X_test, y_test):
     ("kind", "level", "gain"), [("symmetric", 0.6, 0.02), ("asymmetric", 0.9, 0.02)]
 )
 @pytest.mark.parametrize("compare", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_gains_from_noisy_labels_at_one_setting(kind, level, gain, compare):
+def test_noisy_labels_help_at_the_default_settings(kind, level, gain, compare):
     X, y, trusted, X_test, y_test = digits()
     noisy = corrupt_labels(y, kind, level, trusted=trusted, random_state=0).y
     classifier = PUDistillClassifier(compare=compare, **QUICK).fit(X, noisy, trusted=trusted)
@@ -359,7 +361,7 @@ def test_gains_from_noisy_labels_at_one_setting(kind, level, gain, compare):
 
 
 @pytest.mark.parametrize("labels", ["all flipped", "all random"])
-def test_never_loses_where_no_label_is_right(labels):
+def test_labels_that_are_all_wrong_do_no_harm(labels):
     X, y, trusted, X_test, y_test = digits(700)
     noisy = np.random.default_rng(1).integers(10, size=len(y))
     if labels == "all flipped":
@@ -371,7 +373,7 @@ def test_never_loses_where_no_label_is_right(labels):
     assert classifier.noise_.rate > 0.8
 
 
-def test_loses_nothing_where_all_labels_are_right():
+def test_nothing_is_lost_if_all_labels_are_right():
     lost = []
     for seed in range(2):
         X, y, trusted, X_test, y_test = digits(600, seed=seed)
@@ -407,7 +409,7 @@ def test_the_comparison_is_reported_and_the_expected_accuracy_is_met(blobs, fitt
     assert fitted.comparison_.why.endswith(".")
 
 
-def test_right_labels_are_used_where_trusted_samples_say_little():
+def test_right_labels_are_used_if_trusted_samples_teach_little():
     # One line divides a single cloud: no structure for the filter to find.
     rng = np.random.default_rng(0)
     X = rng.normal(size=(800, 30))
@@ -447,11 +449,11 @@ def test_targets_are_verified_labels_and_posteriors(blobs, fitted):
 def test_nothing_before_the_student_reads_the_label_of_a_noisy_sample(blobs, quick):
     X, y, noisy, trusted = blobs
     random = np.where(trusted, y, np.random.default_rng(0).integers(3, size=400))
-    one, other = (
+    first, second = (
         PUDistillClassifier(**quick).fit_teachers(X, labels, trusted) for labels in (noisy, random)
     )
-    np.testing.assert_array_equal(one.teacher_proba_, other.teacher_proba_)
-    np.testing.assert_array_equal(one.filter_.clean_labels_, other.filter_.clean_labels_)
+    np.testing.assert_array_equal(first.teacher_proba_, second.teacher_proba_)
+    np.testing.assert_array_equal(first.filter_.clean_labels_, second.filter_.clean_labels_)
 
 
 def test_verified_labels_tell_more_than_a_mask(blobs):
@@ -501,7 +503,7 @@ def test_a_known_matrix_is_used(blobs):
     T = 0.4 * np.eye(3) + 0.6 * np.roll(np.eye(3), 1, axis=1)
     right = PUDistillClassifier(transition_matrix=T, **QUICK).fit(X, noisy, trusted=trusted)
     assert right.score(X, y) > 0.97
-    # Labels that are said to be right are believed, unless that is found to do harm.
+    # Labels that the matrix calls right are believed, unless the comparison shows the harm.
     believed = PUDistillClassifier(transition_matrix=np.eye(3), **QUICK)
     believed.fit(X, noisy, trusted=trusted)
     labels = believed.label_table_.loc[~trusted, "label"]
@@ -513,14 +515,14 @@ def test_a_known_matrix_is_used(blobs):
 @pytest.mark.parametrize(
     "T", [np.eye(2), np.full((3, 3), 0.5), [[1.1, -0.1, 0], [0, 1, 0], [0, 0, 1]], [1, 0, 0]]
 )
-def test_a_matrix_that_is_none_is_refused(blobs, T):
+def test_an_invalid_transition_matrix_is_refused(blobs, T):
     X, _, noisy, trusted = blobs
     classifier = PUDistillClassifier(transition_matrix=T, n_members=1, max_iter=1)
     with pytest.raises(InputError, match=r"it must have shape \(3, 3\), no negative entry"):
         classifier.fit(X, noisy, trusted=trusted)
 
 
-@pytest.mark.parametrize("compare", [True, False])  # views, or the folds of the only one
+@pytest.mark.parametrize("compare", [True, False])  # workers get views, or the folds of one view
 def test_workers_do_not_change_what_is_learned(blobs, compare):
     X, _, noisy, trusted = blobs
     alone = PUDistillClassifier(compare=compare, **QUICK).fit(X, noisy, trusted=trusted)
@@ -530,7 +532,7 @@ def test_workers_do_not_change_what_is_learned(blobs, compare):
     assert together.adapted_ == alone.adapted_
 
 
-def test_without_comparing_the_student_is_shipped_unmeasured(blobs):
+def test_without_a_comparison_the_student_is_shipped_unmeasured(blobs):
     X, y, noisy, trusted = blobs
     classifier = PUDistillClassifier(compare=False, **QUICK).fit(X, noisy, trusted=trusted)
     assert classifier.shipped_ == "student"
@@ -540,7 +542,7 @@ def test_without_comparing_the_student_is_shipped_unmeasured(blobs):
 
 
 @pytest.mark.filterwarnings("ignore::pudistill.TrustedWarning")
-def test_where_all_samples_are_trusted_it_is_plain_training(blobs):
+def test_a_fit_on_trusted_samples_only_is_plain_training(blobs):
     X, y, _, _ = blobs
     classifier = PUDistillClassifier(LogisticRegression(), **QUICK).fit(X, y)
     plain = LogisticRegression().fit(X, y)
@@ -571,7 +573,7 @@ def test_two_classes(blobs):
 
 
 @pytest.mark.parametrize("rule", [{}, {"threshold": 0.7, "min_votes": 3}])
-def test_a_class_may_have_a_single_trusted_sample(blobs, rule):
+def test_a_class_can_have_a_single_trusted_sample(blobs, rule):
     X, y, noisy, trusted = blobs
     trusted = trusted & (y < 2)
     trusted[np.flatnonzero(y == 2)[0]] = True
@@ -579,7 +581,7 @@ def test_a_class_may_have_a_single_trusted_sample(blobs, rule):
     with pytest.warns(TrustedWarning, match="No trusted sample of class 2 could be held out"):
         classifier = PUDistillClassifier(**QUICK, **rule).fit(X, given, trusted=trusted)
     assert classifier.score(X, y) > max(references(X, given, trusted, X, y))
-    assert classifier.expected_accuracy_.n == trusted.sum() - 1  # it cannot be spared
+    assert classifier.expected_accuracy_.n == trusted.sum() - 1  # that sample is never held out
     assert "says nothing about it" in classifier.comparison_.why
 
 
@@ -600,7 +602,7 @@ def test_a_class_without_trusted_samples_is_named_with_the_ways_out(blobs, quick
         PUDistillClassifier(**quick).fit(X, noisy, trusted=trusted & (y < 2))
 
 
-def test_of_two_classes_one_may_be_rare():
+def test_one_of_two_classes_can_be_rare():
     rng = np.random.default_rng(0)
     y = (np.arange(300) < 1).astype(int)
     X = rng.normal(size=(300, 2)) + 8 * y[:, None]
@@ -627,7 +629,7 @@ def test_two_trusted_samples_of_each_class_calibrate_a_learner_without_probabili
 @pytest.mark.parametrize("learner", [KNeighborsClassifier(1), DecisionTreeClassifier()])
 @pytest.mark.parametrize("originals", [True, False])
 def test_a_learner_that_memorises_is_not_judged_on_samples_it_has_seen(learner, originals):
-    # Half of the labels cannot be predicted, so that a memory of them shows.
+    # Half of the labels cannot be predicted: a model that memorises looks better than it is.
     X, y = make_classification(1600, n_informative=5, n_redundant=0, flip_y=0.5, random_state=1)
     X_test, y_test, X, y = X[400:], y[400:], X[:400], y[:400]
     trusted = np.random.default_rng(0).random(400) < 0.4
@@ -638,11 +640,12 @@ def test_a_learner_that_memorises_is_not_judged_on_samples_it_has_seen(learner, 
     classifier = PUDistillClassifier(learner, **QUICK).fit(X, given, trusted=verified)
     expected = classifier.expected_accuracy_
     assert expected.value == pytest.approx(classifier.score(X_test, y_test), abs=0.1)
-    held_out = {one["name"]: one["accuracy"] for one in classifier.comparison_.candidates}
-    assert held_out["given_labels"] < 0.75
+    candidates = classifier.comparison_.candidates
+    accuracy = {candidate["name"]: candidate["accuracy"] for candidate in candidates}
+    assert accuracy["given_labels"] < 0.75
 
 
-def test_without_any_given_label_nothing_is_said_of_noise(blobs):
+def test_without_any_given_label_the_noise_rate_is_unknown(blobs):
     X, y, _, trusted = blobs
     labels = np.where(trusted, y, np.nan)
     classifier = PUDistillClassifier(**QUICK).fit(X, labels, trusted=trusted)

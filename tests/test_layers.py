@@ -12,7 +12,7 @@ import pytest
 import pudistill
 
 ROOT = Path(pudistill.__file__).parent
-# From the top floor down.
+# From the top layer down.
 LAYERS = (
     "cli",
     "experiments",
@@ -27,7 +27,7 @@ LAYERS = (
     "utils",
     "exceptions",
 )
-# These load the rest lazily, by name: they are how users come in.
+# Users import these modules; they load the rest lazily, by name.
 ENTRANCES = ("pudistill", "pudistill.__main__")
 
 
@@ -201,8 +201,8 @@ def test_a_module_can_be_read_in_one_sitting(module):
 @pytest.mark.parametrize(
     "path", [path for path in MODULES.values() if path.name == "__init__.py"], ids=module_name
 )
-def test_an_init_has_no_logic(path):
-    if path.parent in (ROOT, ROOT / "methods"):  # what users import lazily
+def test_an_init_file_has_no_logic(path):
+    if path.parent in (ROOT, ROOT / "methods"):  # they import lazily
         return
     statements = ast.parse(path.read_text(encoding="utf-8")).body
     kinds = (ast.Import, ast.ImportFrom, ast.Assign, ast.Expr)

@@ -27,8 +27,8 @@ from benchmarks.common.cells import (
 )
 from benchmarks.common.facts import described, markdown, run_facts, write_results
 from benchmarks.common.problems import PROBLEMS, Group, Noise
+from pudistill.distillation.candidates import CandidateWeights
 from pudistill.distillation.noise_free_models import FirstGuess, collect_held_out
-from pudistill.distillation.shipping import CandidateWeights
 from pudistill.distillation.transition import fit_transition_matrix
 from pudistill.distillation.views import held_out_truth
 from pudistill.labels.corruption import CorruptedLabels

@@ -1,4 +1,4 @@
-"""Algorithm 1: a robust classifier from noisy labels and a few trusted ones."""
+"""`PUDistillClassifier`: Algorithm 1 of the paper, in its own and in the default variant."""
 
 from functools import partial
 from numbers import Integral, Real
@@ -17,7 +17,7 @@ from pudistill.distillation.noise_estimate import NoiseEstimate
 from pudistill.distillation.noise_free_models import NoiseFreeStage, run_noise_free_stage
 from pudistill.distillation.paper import average_proba, train_student, train_teachers
 from pudistill.distillation.problem import Problem
-from pudistill.distillation.shipping import Outcome, learn_and_ship
+from pudistill.distillation.shipping import learn_and_ship
 from pudistill.exceptions import InputError
 from pudistill.labels.checks import MISSING, Labels, check_labels
 from pudistill.labels.model_selection import deal_folds
@@ -43,7 +43,8 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
     classes_ : ndarray of shape (n_classes,)
         Class labels.
     fitted_model : fitted estimator
-        The model that `predict` uses, for classes 0 … C - 1; an attribute that subclasses name.
+        The model that `predict` uses, for classes 0 … C - 1; stored as the attribute that a
+        subclass names in ``_model_name``.
     label_table_ : DataFrame
         Given and corrected label of each sample; see `PUDistillClassifier`. Other methods have it
         only after `pudistill.load`.
@@ -81,7 +82,7 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
         model = self.fitted_model
         X = check_features(self, X, self._learners(), reset=False)
         if isinstance(X, pd.DataFrame) and not self.fitted_on_frame_:
-            X = X.to_numpy()  # the run checked the columns; its learner was fitted on an array
+            X = X.to_numpy()  # the model was fitted on an array
         return predict_proba(model, X, len(self.classes_))
 
     def predict(self, X: Any) -> np.ndarray:
@@ -106,13 +107,15 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
         return tags
 
     def _learners(self) -> list:
-        """List the learners, which decide how samples are checked; None for the default one."""
+        """List the learners, which decide how samples are checked; None: the default learner."""
         return [self.estimator]
 
 
+# Roles of the learners, in the order of `PUDistillClassifier._learners`.
 FILTER, TEACHER, STUDENT = range(3)
 
 
+# Attributes that `PUDistillClassifier._fit_student` sets.
 LEARNED_BY_STUDENT = (
     "student_",
     "targets_",
@@ -126,64 +129,66 @@ LEARNED_BY_STUDENT = (
 
 
 class PUDistillClassifier(NoisyLabelClassifier):
-    """Learn from noisy labels with the help of a few trusted ones.
+    """Learn from noisy labels with the help of a few trusted labels.
 
-    A tiered positive-unlabeled filter grows a clean set out of the noisy samples without reading
-    their labels, teachers learn from it, and a student learns from all samples (paper, Algorithm
-    1). The two methods differ in the targets that the student learns for noisy samples; see Notes.
+    A tiered positive-unlabeled filter finds clean samples among noisy samples without reading
+    their labels, teachers learn from the clean samples, and a student learns from all samples
+    (paper, Algorithm 1). The two methods differ in the student's targets for noisy samples; see
+    Notes.
 
     Parameters
     ----------
     estimator : classifier, default=None
         Any scikit-learn-compatible classifier, used where the next three are None. ``None``:
-        logistic regression on scaled features, a `TorchClassifier` for pictures. One that takes no
-        sample weights learns one label a sample, drawn from its pseudo-label.
+        logistic regression on scaled features, a `TorchClassifier` for pictures. A classifier that
+        takes no sample weights learns one label per sample, drawn from its pseudo-label.
     filter_estimator, teacher, student : classifier, default=None
         Templates of the filter's members, the teachers and the student. ``None``: `estimator`.
     method : {"default", "paper"}, default="default"
         ``"paper"``: Algorithm 1 as it is written, with `min_confidence`, `blend` and `label_type`.
-        ``"default"``: one setting for every noise level, which needs none of the three.
+        ``"default"``: the same settings for every noise level; these three are not used.
     n_members : int, default=20
         Members of the filter per class, `N`.
     max_iter : int, default=10
         Iterations of the filter, `K`.
     threshold : float in (0, 1) or "auto", default="auto"
-        A member votes for a sample from this probability on, `α`. "auto": 0.9 for the paper's
+        Probability from which a member votes for a sample, `α`. "auto": 0.9 for the paper's
         method, else chosen for each class, see `TieredPUFilter`.
     min_votes : int, float or "auto", default="auto"
         Votes that a sample needs, `θ`: a count, or a fraction of `n_members`. "auto": 0.95 for the
         paper's method, else chosen for each class.
     target_precision : float in (0, 1), default=0.95
-        Precision of each class's clean set that the filter aims at where it chooses the rule.
+        Precision of each class's clean set that the filter aims at where `threshold` or
+        `min_votes` is "auto".
     min_confidence : float in [0, 1], default=0.7
-        Pseudo-labels follow the teachers from this probability on, `η`. The paper's method only,
-        as the next two.
+        Probability from which pseudo-labels follow the teachers, `η`. Used, like the next two, by
+        the paper's method only.
     blend : float in [0, 1], default=0.5
         Weight of the teachers in a pseudo-label, `λ`.
     label_type : {"soft_bootstrap", "hard_bootstrap", "hard_label"}, default="soft_bootstrap"
         The kind of pseudo-label: equations 4 and 5, their hard variant, or equation 6.
     n_teachers : int or "auto", default="auto"
-        Number of teachers, `N_t`; "auto": one on all of the clean set; with the paper's method five
-        on balanced subsets if the clean set is not balanced.
+        Number of teachers, `N_t`. "auto": one, trained on the whole clean set; with the paper's
+        method five, trained on balanced subsets, if the clean set is not balanced.
     transition_matrix : array-like of shape (n_classes, n_classes), default=None
-        ``T[c, j] = P(given = j | true = c)``, if it is known, which is rare. Default method only,
-        as the next one.
+        ``T[c, j] = P(given = j | true = c)``, if it is known, which is rare. Used, like the next
+        parameter, by the default method only.
     compare : bool, default=True
-        Whether to hold out trusted samples, in turn, to compare the student with simpler models,
-        ship the best one and estimate its accuracy. It takes several times as long.
+        Whether to hold out trusted samples, fold by fold, to compare the student with simpler
+        models, ship the best model and estimate its accuracy. Takes several times as long.
     tol : float or None, default=0.01
         Stop the filter for a class when its clean set changes by at most this fraction of its
-        size, or, where the rule is "auto", grows by no more; ``None`` runs all iterations, as in
+        size, or, with "auto", grows by at most this fraction; ``None`` runs all iterations, as in
         the paper.
     share_trunk : bool or "auto", default="auto"
-        Whether members of the filter that are networks share their layers, as
-        :class:`TieredPUFilter` explains. "auto": with the default method.
+        Whether members of the filter that are networks share their layers, see
+        :class:`TieredPUFilter`. "auto": only with the default method.
     n_jobs : int, default=None
         Number of models trained at the same time, as in joblib.
     memory : str or object with the joblib.Memory interface, default=None
-        Cache for the results of long computations, keyed by all their inputs.
+        Cache for the results of long computations, under a hash of all their inputs.
     random_state : int, RandomState instance or None, default=None
-        Decides everything random; an int makes two fits on CPU identical.
+        Source of randomness; with an int, two fits on CPU are identical.
 
     Attributes
     ----------
@@ -192,33 +197,33 @@ class PUDistillClassifier(NoisyLabelClassifier):
     filter_ : TieredPUFilter
         The filter, with votes, clean set and history.
     teachers_ : list of fitted estimators
-        Teachers, for classes 0 … C - 1; empty where all samples are trusted.
+        Teachers, for classes 0 … C - 1; empty if all samples are trusted.
     teacher_proba_ : ndarray of shape (n_noisy, n_classes)
         The teachers' average prediction for the noisy samples, `f_t`.
     targets_ : ndarray of shape (n_samples, n_classes)
-        Targets of the student: verified labels, and pseudo-labels of all other samples.
+        Targets of the student: verified labels of trusted samples, pseudo-labels of all others.
     student_ : fitted estimator
-        The model that `predict` uses: the student, or the candidate shipped in its place.
+        The model that `predict` uses: the student, or the candidate that is shipped instead.
     noise_ : NoiseEstimate or None
         Noise in the given labels: ``transition_matrix``, ``rate``, ``class_rate`` and their
-        intervals. This and the next four belong to the default method, and are None if `method` is
-        "paper" or all samples are trusted.
+        intervals. This attribute and the next four belong to the default method; they are None if
+        `method` is "paper" or all samples are trusted.
     comparison_ : Comparison or None
-        Results of the candidates on held-out trusted samples, the shipped one, and why.
+        Results of the candidates on held-out trusted samples, the choice, and the reason for it.
     shipped_ : {"mixture", "student", "teacher", "trusted_only", "given_labels"} \
             or None
-        The candidate that `student_` is. The mixture is that of the student, the models that have
-        read no noisy label, and a model of the given labels.
+        The candidate that `student_` is. "mixture" combines the student, the models that have read
+        no noisy label, and a model of the given labels.
     expected_accuracy_ : ExpectedAccuracy or None
         ``value``, ``interval`` (95 %) and ``n``; None without `compare`.
     adapted_ : dict of str to float, or None
         Values of the quantities that adapt to the data: number of rounds, weights in the mixtures,
         and sharpness of each calibration.
     label_table_ : DataFrame
-        A row per sample: ``given``, ``trusted``, ``label`` (the corrected one), ``changed``,
+        A row per sample: ``given``, ``trusted``, ``label`` (the corrected label), ``changed``,
         ``source`` ("trusted", "filter", "teacher", "student" or "given"), ``confidence`` (the
-        probability of `label` according to teachers or student; 1 where trusted) and ``votes`` (of
-        the filter's members for `label`; missing where voting stopped early).
+        probability of `label` according to teachers or student; 1 if trusted) and ``votes`` (of
+        the filter's members for `label`; missing if voting stopped early).
     n_iter_ : int
         Largest number of iterations of the filter for a class; 1 if there was nothing to filter.
     n_features_in_ : int
@@ -229,8 +234,9 @@ class PUDistillClassifier(NoisyLabelClassifier):
     The default method estimates the transition matrix `T` by maximum likelihood under calibrated
     predictions, combines given labels and predictions by Bayes' rule, trains a student on the
     result, and repeats this with the student's cross-fitted predictions. A network does the same in
-    one training, whose loss is the likelihood of the given label. The models that read no noisy
-    label (filter, teachers, a model of the trusted samples) only make the first guess.
+    one training, whose loss is the negative log-likelihood of the given labels. The models that
+    read no noisy label (filter, teachers, a model of the trusted samples) only make the first
+    guess.
 
     See Also
     --------
@@ -248,7 +254,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
     >>> from pudistill import PUDistillClassifier
     >>> X, y = load_wine(return_X_y=True)
     >>> trusted = np.arange(178) % 10 == 0
-    >>> given = np.where(trusted, y, (y + (np.arange(178) % 2)) % 3)  # every second one is wrong
+    >>> given = np.where(trusted, y, (y + (np.arange(178) % 2)) % 3)  # half are wrong
     >>> classifier = PUDistillClassifier(random_state=0).fit(X, given, trusted=trusted)
     >>> classifier.score(X, y) > 0.9, classifier.noise_.rate > 0.3
     (True, True)
@@ -270,6 +276,15 @@ class PUDistillClassifier(NoisyLabelClassifier):
     }
     __metadata_request__fit = {"trusted": True}
     _model_name = "student_"
+    teachers_: list
+    targets_: np.ndarray
+    student_: Any
+    noise_: NoiseEstimate | None
+    comparison_: Comparison | None
+    shipped_: str | None
+    expected_accuracy_: ExpectedAccuracy | None
+    adapted_: dict[str, float] | None
+    _noise_free: NoiseFreeStage | None
 
     def __init__(
         self,
@@ -331,7 +346,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
             Given labels; a missing value (NaN, None, NA) where a sample has none.
         trusted : array-like of shape (n_samples,), default=None
             The labels that are known to be right: a boolean mask, or the verified labels with a
-            missing value for samples that are not verified. ``None``: all, with a warning.
+            missing value for samples that are not verified. ``None``: all labels, with a warning.
 
         Returns
         -------
@@ -346,7 +361,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
         X, labels = check_samples(self, X, y, trusted, self._learners())
         with caching_to(self.memory):
             self._fit_teachers(X, labels)  # lines 1-12
-            return self._fit_student(X, labels)  # lines 13-14
+            return self._fit_student(X, labels)  # lines 13-15
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit_teachers(
@@ -354,8 +369,8 @@ class PUDistillClassifier(NoisyLabelClassifier):
     ) -> "PUDistillClassifier":
         """Run lines 1-12 of Algorithm 1: grow the clean set, train the teachers.
 
-        Nothing here reads the given label of a noisy sample, so the result serves any number of
-        calls of `fit_student` with other given labels. Parameters and result are those of `fit`;
+        No given label of a noisy sample is read, so `fit_student` can be called any number of times
+        afterwards, with different given labels. Parameters and result are those of `fit`;
         `eval_set` is that of `TieredPUFilter.fit`.
         """
         X, labels = check_samples(self, X, y, trusted, self._learners())
@@ -366,10 +381,10 @@ class PUDistillClassifier(NoisyLabelClassifier):
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit_student(self, X: Any, y: Any, trusted: Any = None) -> "PUDistillClassifier":
-        """Run lines 13-14 of Algorithm 1, with the teachers of the last `fit_teachers`.
+        """Run lines 13-15 of Algorithm 1, with the teachers of the last `fit_teachers`.
 
-        Parameters and result are those of `fit`; samples and verified labels must be those that
-        the teachers were fitted with, given labels of noisy samples may differ.
+        Parameters and result are those of `fit`. Samples and verified labels must be those that
+        the teachers were fitted with; given labels of noisy samples can differ.
         """
         check_is_fitted(self, "teachers_")
         X, labels = check_samples(self, X, y, trusted, self._learners(), reset=False)
@@ -387,78 +402,45 @@ class PUDistillClassifier(NoisyLabelClassifier):
         Returns
         -------
         targets : ndarray of shape (n_samples, n_classes)
-            Verified labels, and pseudo-labels of all other samples.
+            Verified labels of trusted samples, pseudo-labels of all others.
         """
         check_is_fitted(self, "teachers_")
         return self._pseudo_labels(check_labels(y, trusted))
 
-    def _fit_teachers(self, X: Any, labels: Labels, eval_set: Any = None) -> "PUDistillClassifier":
-        """Run lines 1-12 of Algorithm 1 on checked samples."""
-        for name in LEARNED_BY_STUDENT:  # of an earlier fit
-            self.__dict__.pop(name, None)
-        self._noise_free: NoiseFreeStage | None = None
-        self.fitted_on_frame_ = isinstance(X, pd.DataFrame)
-        self._check_calibration(X, labels)
-        seeds = check_random_state(self.random_state).randint(2**31 - 1, size=3).tolist()
-        filter_seed, teacher_seed, self._student_seed = seeds
+    # Algorithm 1 on checked samples; line numbers are the paper's.
 
+    def _fit_teachers(self, X: Any, labels: Labels, eval_set: Any = None) -> "PUDistillClassifier":
+        """Run lines 1-12 of Algorithm 1."""
+        filter_seed, teacher_seed = self._prepare(X, labels)
         # Lines 1-10: the filter grows the augmented clean set P, class by class.
         self.filter_ = self._new_filter(X, filter_seed).fit_checked(
             X, labels.classes, labels.verified, eval_set
         )
         self.classes_, self._verified = labels.classes, labels.verified
         self.n_iter_ = max(1, self.filter_.n_iter_.max())
-
-        # Lines 11-12: teachers learn from P.
-        noisy = np.flatnonzero(~labels.trusted)
-        if len(noisy) == 0:  # the student will learn verified labels only
+        # Lines 11-12: the teachers learn from P, and predict the noisy samples.
+        if labels.trusted.all():  # the student will learn verified labels only
             self.teachers_, self.teacher_proba_ = [], np.zeros((0, labels.n_classes))
         elif self.method == "paper":
-            self.teachers_ = train_teachers(
-                self._learner(TEACHER, X),
-                X,
-                self.filter_.clean_labels_,
-                labels.n_classes,
-                n_teachers=self.n_teachers,
-                n_jobs=self.n_jobs,
-                seed=teacher_seed,
-            )
-            self.teacher_proba_ = average_proba(self.teachers_, X, labels.n_classes, noisy)
+            self.teachers_, self.teacher_proba_ = self._paper_teachers(X, labels, teacher_seed)
         else:
-            # The default method trains other models that read no noisy label as well.
-            self._noise_free = self._run_noise_free_stage(self._problem(X, labels, teacher_seed))
-            models = self._noise_free.models[0]
-            self.teachers_ = models.models.get("teacher", [])
-            predicting = delayed(average_proba)(
-                models.members("teacher"), X, labels.n_classes, noisy
-            )
-            shape = (len(noisy), labels.n_classes)
-            (self.teacher_proba_,) = rows_in_order([predicting], 1, shape)
+            self.teachers_, self.teacher_proba_ = self._default_teachers(X, labels, teacher_seed)
         return self
 
     def _fit_student(self, X: Any, labels: Labels) -> "PUDistillClassifier":
-        """Run lines 13-14 of Algorithm 1 on checked samples."""
+        """Run lines 13-15 of Algorithm 1."""
         self._check_same_trusted(labels)
         index = getattr(X, "index", None)
         if self.method == "default" and not labels.trusted.all():
-            # Lines 13-14, with posterior labels in place of pseudo-labels: see `learn_and_ship`.
-            outcome = self._learn_and_ship(X, labels)
-            self.targets_: np.ndarray = outcome.student_fit.targets
-            self.student_: Any = outcome.model
-            self.noise_: NoiseEstimate | None = outcome.noise
-            self.comparison_: Comparison | None = outcome.comparison
-            self.shipped_: str | None = outcome.comparison.shipped
-            self.expected_accuracy_: ExpectedAccuracy | None = outcome.comparison.expected_accuracy
-            self.adapted_: dict[str, float] | None = outcome.adapted
+            # Lines 13-15, with posterior labels in place of pseudo-labels: see `learn_and_ship`.
+            self._learn_and_ship(X, labels)
             self.label_table_ = label_table(labels, self.targets_, self.filter_.votes_, index)
             return self
-
-        # Line 13: pseudo-labels blend given labels and teachers.
+        # Line 13: pseudo-labels blend given labels and the teachers' predictions.
         self.targets_ = self._pseudo_labels(labels)
-        # Line 14: the student learns from them.
-        self.student_ = train_student(
-            self._learner(STUDENT, X), X, self.targets_, seed=self._student_seed
-        )
+        # Lines 14-15: the student learns from all samples.
+        learner = self._learner(STUDENT, X)
+        self.student_ = train_student(learner, X, self.targets_, seed=self._student_seed)
         self.noise_ = self.comparison_ = self.shipped_ = None
         self.expected_accuracy_ = self.adapted_ = None
         self.label_table_ = paper_label_table(
@@ -471,8 +453,21 @@ class PUDistillClassifier(NoisyLabelClassifier):
         )
         return self
 
+    # The steps, and what they check.
+
+    def _prepare(self, X: Any, labels: Labels) -> tuple[int, int]:
+        """Forget an earlier fit, check the learners; return the seeds of filter and teachers."""
+        for name in LEARNED_BY_STUDENT:
+            self.__dict__.pop(name, None)
+        self._noise_free = None
+        self.fitted_on_frame_ = isinstance(X, pd.DataFrame)
+        self._check_calibration(X, labels)
+        seeds = check_random_state(self.random_state).randint(2**31 - 1, size=3).tolist()
+        filter_seed, teacher_seed, self._student_seed = seeds
+        return filter_seed, teacher_seed
+
     def _new_filter(self, X: Any, seed: int) -> TieredPUFilter:
-        """Make the filter with this classifier's settings; the paper's rule for its method."""
+        """Make the filter with this classifier's settings; the paper's method has its own rule."""
         threshold, min_votes, is_paper = self.threshold, self.min_votes, self.method == "paper"
         if is_paper:
             threshold = DEFAULT_THRESHOLD if threshold == "auto" else threshold
@@ -491,14 +486,35 @@ class PUDistillClassifier(NoisyLabelClassifier):
             random_state=seed,
         )
 
-    def _problem(self, X: Any, labels: Labels, seed: int) -> Problem:
-        return Problem(X, labels, self._learner(STUDENT, X), self.n_jobs, seed)
+    def _paper_teachers(self, X: Any, labels: Labels, seed: int) -> tuple[list, np.ndarray]:
+        """Train teachers on balanced subsets of P; return them and their predictions."""
+        teachers = train_teachers(
+            self._learner(TEACHER, X),
+            X,
+            self.filter_.clean_labels_,
+            labels.n_classes,
+            n_teachers=self.n_teachers,
+            n_jobs=self.n_jobs,
+            seed=seed,
+        )
+        noisy = np.flatnonzero(~labels.trusted)
+        return teachers, average_proba(teachers, X, labels.n_classes, noisy)
+
+    def _default_teachers(self, X: Any, labels: Labels, seed: int) -> tuple[list, np.ndarray]:
+        """Train all models that read no noisy label; return the teachers and their predictions."""
+        problem = Problem(X, labels, self._learner(STUDENT, X), self.n_jobs, seed)
+        self._noise_free = self._run_noise_free_stage(problem)
+        models, noisy = self._noise_free.models[0], np.flatnonzero(~labels.trusted)
+        predicting = delayed(average_proba)(models.members("teacher"), X, labels.n_classes, noisy)
+        (proba,) = rows_in_order([predicting], 1, (len(noisy), labels.n_classes))
+        return models.models.get("teacher", []), proba
 
     def _run_noise_free_stage(self, problem: Problem) -> NoiseFreeStage:
         """Train all models that read no noisy label, with and without folds held out."""
         folds, team_labels = self.filter_.folds_, self.filter_.team_labels_
         if folds.max() < 0:
-            # A filter with a given rule has no teams: without a fold there is no clean set either.
+            # A filter with a given rule has no teams. Its clean set has learned from every fold, so
+            # a view that holds a fold out starts from the other trusted samples alone.
             verified = problem.labels.verified
             folds = deal_folds(verified, N_TEAMS, problem.seed)
             team_labels = np.tile(verified, (N_TEAMS, 1))
@@ -513,22 +529,28 @@ class PUDistillClassifier(NoisyLabelClassifier):
             compare=self.compare,
         )
 
-    def _learn_and_ship(self, X: Any, labels: Labels) -> Outcome:
+    def _learn_and_ship(self, X: Any, labels: Labels) -> None:
+        """Run `learn_and_ship` and set the attributes that it decides."""
         if self._noise_free is None:
             raise InputError(
                 'The teachers were fitted with method="paper": call fit_teachers again for '
                 'method="default".'
             )
-        return learn_and_ship(
-            self._problem(X, labels, self._student_seed),
+        outcome = learn_and_ship(
+            Problem(X, labels, self._learner(STUDENT, X), self.n_jobs, self._student_seed),
             self._noise_free,
             transition_matrix=self._checked_transition_matrix(labels.n_classes),
         )
+        self.targets_, self.student_ = outcome.student_fit.targets, outcome.model
+        self.noise_, self.adapted_ = outcome.noise, outcome.adapted
+        self.comparison_, self.shipped_ = outcome.comparison, outcome.comparison.shipped
+        self.expected_accuracy_ = outcome.comparison.expected_accuracy
 
     def _pseudo_labels(self, labels: Labels) -> np.ndarray:
-        """Compute line 13 of Algorithm 1 for checked labels."""
+        """Blend given labels and the teachers' predictions (line 13)."""
         self._check_same_trusted(labels)
         clean_labels = self.filter_.clean_labels_
+        # The corrected given labels, `y` of equation 4: those of the filter, where it found one.
         corrected = np.where(clean_labels == MISSING, labels.given, clean_labels)
         blend = partial(
             LABEL_TYPES[self.label_type], min_confidence=self.min_confidence, blend=self.blend
@@ -539,7 +561,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
         return targets
 
     def _check_calibration(self, X: Any, labels: Labels) -> None:
-        """Refuse a class of one trusted sample if a learner's scores have to be calibrated."""
+        """Refuse a class with one trusted sample if a learner's scores must be calibrated."""
         sizes = np.bincount(labels.verified[labels.trusted], minlength=labels.n_classes)
         for role in (FILTER, TEACHER, STUDENT):
             learner = self._learner(role, X)
@@ -571,7 +593,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
         return np.maximum(T, PROBA_FLOOR)
 
     def _learners(self) -> list:
-        """Learners for filter, teachers and student; None where the data decide."""
+        """List the learners of filter, teachers and student; None: chosen for the data."""
         own = (self.filter_estimator, self.teacher, self.student)
         return [self.estimator if learner is None else learner for learner in own]
 

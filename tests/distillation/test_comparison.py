@@ -13,7 +13,7 @@ from pudistill.distillation.comparison import choose, compare, exact_interval, f
 
 
 def hits(n, *right):
-    """Which of `n` samples are right: those of the given ranges."""
+    """Return a mask of `n` samples that is true in the given ranges."""
     result = np.zeros(n, dtype=bool)
     for rows in right:
         result[slice(*rows)] = True
@@ -21,9 +21,9 @@ def hits(n, *right):
 
 
 def predictions(correct, labels, n_classes=2):
-    """Predictions that are right where `correct` says so."""
-    named = np.where(correct, labels, (labels + 1) % n_classes)
-    return 0.8 * np.eye(n_classes)[named] + 0.2 / n_classes
+    """Return predictions that are right where `correct` is true."""
+    predicted = np.where(correct, labels, (labels + 1) % n_classes)
+    return 0.8 * np.eye(n_classes)[predicted] + 0.2 / n_classes
 
 
 # The choice
@@ -36,7 +36,7 @@ def predictions(correct, labels, n_classes=2):
         (["trusted_only", "given_labels", "student"], "student"),
     ],
 )
-def test_the_favourite_is_the_one_that_uses_all_labels(names, name):
+def test_the_favourite_is_the_mixture_or_else_the_student(names, name):
     assert favourite(names) == name
 
 
@@ -58,7 +58,7 @@ def test_samples_on_which_the_favourite_wins_make_the_lead_less_certain():
     assert choose({"student": student, "teacher": won ^ hits(100, (8, 10))}) == "student"
 
 
-def test_of_equals_the_favourite_is_shipped():
+def test_among_equal_candidates_the_favourite_is_shipped():
     same = hits(30, (0, 20))
     names = ["trusted_only", "given_labels", "teacher", "student"]
     assert choose(dict.fromkeys(names, same)) == "student"
@@ -86,7 +86,7 @@ def test_the_shipped_candidate_is_the_favourite_or_leads_it(seed, n, accuracy):
     assert shipped == "mixture" or lead > 4  # never by a handful of samples
 
 
-# The report on it
+# The results
 
 
 def test_candidates_are_measured_on_the_held_out_samples():
@@ -136,7 +136,7 @@ def test_with_nothing_held_out_the_favourite_is_shipped_unmeasured():
     assert "No trusted sample could be held out" in found.why
 
 
-# The accuracy to expect
+# The expected accuracy
 
 
 def test_one_sample_decides_nothing():
@@ -158,8 +158,8 @@ def test_the_accuracy_is_not_above_the_best_that_was_measured():
         assert value <= max(right.mean() for right in correct.values()) + 0.01
 
 
-def test_the_choice_of_the_luckiest_is_corrected_for(monkeypatch):
-    # With a rule that trusts any lead the measured accuracy of the luckiest is too high.
+def test_the_accuracy_is_corrected_for_the_choice_of_the_luckiest(monkeypatch):
+    # With a rule that ships any leader, the measured accuracy of the leader is too high.
     monkeypatch.setattr(comparison, "LEAD", 0.0)
     monkeypatch.setattr(comparison, "ACCURACY_BOOTSTRAPS", 100)
     rng = np.random.default_rng(1)
@@ -182,7 +182,7 @@ def test_the_interval_covers_the_accuracy_as_often_as_it_claims(monkeypatch, acc
     labels = rng.integers(2, size=n)
     covered = []
     for seed in range(300):
-        # Equally good, and right on samples of their own: the luckiest looks best by chance.
+        # All are equally good, on different samples: one of them looks best by chance.
         proba = {name: predictions(rng.random(n) < accuracy, labels) for name in names}
         low, high = compare(proba, labels, seed=seed).expected_accuracy.interval
         covered.append(low <= accuracy <= high)
@@ -191,7 +191,7 @@ def test_the_interval_covers_the_accuracy_as_often_as_it_claims(monkeypatch, acc
 
 @settings(max_examples=50, deadline=None)
 @given(n=st.integers(1, 500), share=st.floats(0, 1))
-def test_the_interval_is_scipys(n, share):
+def test_the_interval_agrees_with_scipy(n, share):
     k = round(share * n)
     expected = binomtest(k, n).proportion_ci(method="exact")
     assert exact_interval(k / n, n) == pytest.approx(expected)
@@ -200,8 +200,8 @@ def test_the_interval_is_scipys(n, share):
 def test_one_seed_gives_one_result():
     labels = np.arange(30) % 2
     proba = {"student": predictions(hits(30, (0, 22)), labels)}
-    one, other = (compare(proba, labels, seed=3) for _ in range(2))
-    assert one == other
+    first, second = (compare(proba, labels, seed=3) for _ in range(2))
+    assert first == second
 
 
 def test_classes_without_held_out_samples_are_named():

@@ -1,4 +1,4 @@
-"""Views, noise-free models and rounds: held-out labels stay unread, better models weigh more."""
+"""Views, noise-free models, candidates and rounds: held-out labels are never read."""
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.semi_supervised import SelfTrainingClassifier
 
 from pudistill import corrupt_labels
+from pudistill.distillation.candidates import CandidateWeights, given_labels_model
 from pudistill.distillation.learning import find_originals, learn
 from pudistill.distillation.noise_free_models import (
     FirstGuess,
@@ -19,7 +20,6 @@ from pudistill.distillation.noise_free_models import (
 )
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.rounds import best_round, folds_for
-from pudistill.distillation.shipping import CandidateWeights, given_labels_model
 from pudistill.distillation.views import ENOUGH_HELD_OUT, held_out_rows, whole_view
 from pudistill.labels.checks import check_labels
 from pudistill.labels.model_selection import deal_folds
@@ -40,7 +40,7 @@ def blobs():
 # Views
 
 
-def test_a_view_knows_trusted_labels_and_given_ones_apart():
+def test_a_view_separates_verified_and_given_labels():
     view = whole_view(check_labels([0, 1, 1, -1], [0, 1, np.nan, np.nan]))
     assert view.verified.tolist() == [0, 1, -1, -1]
     assert view.given.tolist() == [-1, -1, 1, -1]
@@ -50,12 +50,12 @@ def test_a_view_knows_trusted_labels_and_given_ones_apart():
 
 
 @pytest.mark.parametrize("known_before", [True, False])
-def test_held_out_samples_are_neither_trusted_nor_known(known_before):
+def test_a_view_hides_the_verified_labels_of_held_out_samples(known_before):
     labels = check_labels([0, 1, 1, 0, 1], [1, np.nan, 0, 0, 1])
     whole = whole_view(labels)
     view = whole.holding_out(np.array([0, 3]), labels.given if known_before else None)
     assert view.verified.tolist() == [-1, -1, 0, -1, 1]
-    # What they were called before somebody verified them is a noisy label like any other.
+    # The labels that they had before somebody verified them are noisy labels like any other.
     assert view.given.tolist() == ([0, 1, -1, 0, -1] if known_before else [-1, 1, -1, -1, -1])
     assert view.held_out.tolist() == [0, 3]
     assert whole.verified.tolist() == [1, -1, 0, 0, 1]
@@ -63,7 +63,7 @@ def test_held_out_samples_are_neither_trusted_nor_known(known_before):
 
 @settings(max_examples=50, deadline=None)
 @given(n=st.integers(0, 1500), n_folds=st.integers(2, 6), seed=st.integers(0, 100))
-def test_as_many_folds_are_held_out_as_it_takes(n, n_folds, seed):
+def test_folds_are_held_out_until_there_are_enough_samples(n, n_folds, seed):
     folds = np.random.default_rng(seed).integers(-1, n_folds, n)
     rows = held_out_rows(folds)
     held_out = np.concatenate([np.zeros(0, int), *rows])
@@ -74,7 +74,7 @@ def test_as_many_folds_are_held_out_as_it_takes(n, n_folds, seed):
     assert len(held_out_rows(folds, at_most=1)) <= 1
 
 
-def test_nothing_is_held_out_where_there_are_no_folds():
+def test_without_folds_nothing_is_held_out():
     assert held_out_rows(np.full(20, -1)) == []
 
 
@@ -106,7 +106,7 @@ def test_noise_free_models_learn_from_verified_labels_and_the_clean_set_alone(bl
         assert (proba.argmax(axis=1) == y).mean() > 0.93
 
 
-def test_where_the_filter_found_nothing_there_are_no_teachers(blobs):
+def test_if_the_filter_found_nothing_there_are_no_teachers(blobs):
     X, y, noisy, trusted = blobs
     view = whole_view(check_labels(noisy, trusted))
     learner = LogisticRegression()
@@ -118,7 +118,7 @@ def test_where_the_filter_found_nothing_there_are_no_teachers(blobs):
     assert found.held_out_proba("self_trained_teacher") is found.held_out["self_trained"]
 
 
-def test_self_training_is_scikit_learns(blobs):
+def test_self_training_agrees_with_scikit_learn(blobs):
     X, y, _, trusted = blobs
     labels = np.where(trusted, y, -1)
     ours = self_train(LogisticRegression(), X, labels, 3, seed=0)
@@ -126,7 +126,7 @@ def test_self_training_is_scikit_learns(blobs):
     np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), atol=1e-6)
 
 
-def test_a_clean_set_that_fills_unevenly_is_weighted_back(blobs):
+def test_weights_restore_the_class_shares_of_the_trusted_samples(blobs):
     class Proportions(ClassifierMixin, BaseEstimator):
         """Predicts the weighted shares of the classes."""
 
@@ -167,13 +167,13 @@ def test_a_model_that_is_right_more_often_weighs_more_in_the_first_guess():
 
 
 def predictions_of(n, accuracy, rng):
-    """Right and wrong predictions of 80 % confidence."""
+    """Return labels, and predictions with 80 % confidence, of which a share is right."""
     truth = np.eye(2)[rng.integers(2, size=n)]
     right = rng.random(n)[:, None] < accuracy
     return truth, np.where(right, 0.6 * truth + 0.2, 0.8 - 0.6 * truth)
 
 
-def test_given_labels_have_no_weight_beside_a_student_that_is_clearly_better():
+def test_given_labels_have_no_weight_if_the_student_is_clearly_better():
     rng = np.random.default_rng(0)
     truth, student = predictions_of(200, 0.95, rng)
     given_labels = np.where(rng.random(200)[:, None] < 0.6, truth, 1 - truth) * 0.6 + 0.2
@@ -182,7 +182,7 @@ def test_given_labels_have_no_weight_beside_a_student_that_is_clearly_better():
     assert weights.student > 0.9
 
 
-def test_given_labels_have_a_weight_where_the_student_is_not_better():
+def test_given_labels_have_a_weight_if_the_student_is_not_better():
     rng = np.random.default_rng(0)
     truth, student = predictions_of(60, 0.6, rng)
     given_labels = 0.6 * truth + 0.2
@@ -213,7 +213,7 @@ def test_the_last_round_that_is_as_good_as_the_best_is_taken():
 
 
 @pytest.mark.parametrize(("loss", "n_rounds"), [(0.02, 2), (0.2, 1)])
-def test_a_difference_within_one_standard_error_is_none(loss, n_rounds):
+def test_a_difference_within_one_standard_error_does_not_count(loss, n_rounds):
     truth = np.eye(2)[np.arange(100) % 2]
     # The log-likelihoods differ by about ± 0.5: their mean has a standard error of 0.05.
     sure = np.where(np.arange(100)[:, None] % 4 < 2, 0.8, 0.5)
@@ -270,7 +270,7 @@ def test_a_known_matrix_is_used_as_it_is(blobs):
 
 
 class Network(ClassifierMixin, BaseEstimator):
-    """Stands for a network that takes a loss, and remembers its targets."""
+    """Stands in for a network that takes a loss, and remembers its targets."""
 
     accepts_soft_targets = True
     continues_training = True
@@ -301,7 +301,7 @@ def test_a_network_learns_the_likelihood_of_the_labels(blobs):
 
 
 class Memory(Network):
-    """Predicts the targets of a sample unless they are all alike, else from its features."""
+    """Predicts the target of a training sample, if it is informative; else from the features."""
 
     def predict_proba(self, X):
         if len(X) != len(self.known_):
@@ -319,9 +319,9 @@ def test_a_network_predicts_a_sample_without_having_read_its_label(blobs):
     assert right[~trusted].mean() > as_given[~trusted].mean()
 
 
-def test_given_labels_are_the_users_own(blobs):
+def test_the_model_of_the_given_labels_uses_verified_labels_of_trusted_samples(blobs):
     X, y, _, trusted = blobs
-    given_labels = np.where(np.arange(400) % 3 == 0, (y + 1) % 3, y)  # and trusted ones, before
+    given_labels = np.where(np.arange(400) % 3 == 0, (y + 1) % 3, y)  # of trusted samples, too
     labels = check_labels(given_labels, np.where(trusted, y, np.nan))
     problem = Problem(X, labels, LogisticRegression(), n_jobs=None, seed=0)
     model = given_labels_model(problem, whole_view(labels))
@@ -329,7 +329,7 @@ def test_given_labels_are_the_users_own(blobs):
     np.testing.assert_allclose(model.predict_proba(X), plain.predict_proba(X), atol=1e-3)
 
 
-def test_missing_labels_are_no_class_of_their_own(blobs):
+def test_missing_labels_are_not_a_class(blobs):
     X, y, _, trusted = blobs
     labels = check_labels(np.where(np.arange(400) % 2 == 0, y, -1), np.where(trusted, y, np.nan))
     problem = Problem(X, labels, LogisticRegression(), n_jobs=None, seed=0)
@@ -346,7 +346,7 @@ def test_missing_labels_are_no_class_of_their_own(blobs):
         ("overwritten", 0.0, True, False),
     ],
 )
-def test_originals_are_used_where_they_are_as_noisy_as_the_others(before, wrong, used, warned):
+def test_originals_are_used_unless_they_are_implausibly_right(before, wrong, used, warned):
     rng = np.random.default_rng(0)
     y = np.arange(600) % 2
     given_labels = np.where(rng.random(600) < wrong, 1 - y, y)

@@ -28,7 +28,7 @@ def _quick(monkeypatch):
 
 
 def symmetric(n_classes, level):
-    """The right class is among those that are drawn."""
+    """Return `T` of symmetric noise, whose random labels are right by chance."""
     return (1 - level) * np.eye(n_classes) + level / n_classes
 
 
@@ -82,7 +82,7 @@ def test_a_known_matrix_is_recovered_better_than_by_counting(T, prior):
     share = np.bincount(true, minlength=4) / len(true)
     error = share @ np.abs(found - T).sum(axis=1) / 2
     assert error < 0.05
-    if T is not NOISES["nearly random"]:  # which mistakes of the predictions cannot hide
+    if T is not NOISES["nearly random"]:  # counting finds this noise, too
         assert error < 0.5 * (share @ np.abs(by_counting - T).sum(axis=1) / 2)
 
 
@@ -110,7 +110,7 @@ def test_the_names_of_the_classes_do_not_matter(seed, n_classes):
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 10_000))
-def test_neither_does_the_order_of_the_samples(seed):
+def test_the_order_of_the_samples_does_not_matter(seed):
     proba, _, labels = simulate(symmetric(3, 0.5), 80, seed=seed)
     order = np.random.default_rng(seed).permutation(80)
     np.testing.assert_allclose(
@@ -161,7 +161,7 @@ def test_even_noise_is_estimated_from_all_rows_together():
     assert np.diag(found).std() < 0.5 * np.diag(raw).std()
 
 
-def test_a_flip_that_is_a_classes_own_is_left_alone():
+def test_a_flip_that_only_one_class_has_is_not_shrunk():
     counts = 100 * cyclic(5, 0.6)
     found = smoothed(counts)
     np.testing.assert_allclose(found, counts / 100, atol=0.01)
@@ -179,7 +179,7 @@ def test_a_class_without_samples_is_like_the_others():
 
 
 def test_two_classes_have_rates_only():
-    # Apart by more than chance each keeps its own rate; alike they share one.
+    # Rates that differ by more than chance stay apart; similar rates are merged.
     np.testing.assert_allclose(
         smoothed(np.array([[900, 100], [600, 400]])), [[0.9, 0.1], [0.6, 0.4]], atol=0.01
     )
@@ -199,17 +199,17 @@ def test_smoothed_rows_are_probabilities_of_which_none_is_zero(n_classes, seed, 
     assert (found > 0).all()
 
 
-# What trusted samples were called before
+# Original labels of trusted samples
 
 
 VERIFIED = np.tile([0, 1], 30)
 
 
-def test_a_mask_says_nothing_of_earlier_labels():
+def test_with_a_mask_earlier_labels_are_unknown():
     assert known_originals(VERIFIED, VERIFIED, 0.0, from_mask=True) == (None, None)
 
 
-def test_without_given_labels_there_is_nothing_to_know():
+def test_without_given_labels_there_are_no_originals():
     assert known_originals(VERIFIED, np.full(60, -1), 0.5, from_mask=False) == (None, None)
 
 
@@ -231,7 +231,7 @@ def test_right_labels_that_are_plausible_are_used(n, rate):
     np.testing.assert_array_equal(originals.given, VERIFIED[:n])
 
 
-def test_wrong_labels_are_used_and_missing_ones_left_out():
+def test_wrong_originals_are_used_and_missing_originals_left_out():
     before = np.where(np.arange(60) < 5, -1, 1 - VERIFIED)
     originals, warning = known_originals(VERIFIED, before, 0.5, from_mask=False)
     assert warning is None
@@ -252,7 +252,7 @@ def test_without_originals_the_model_decides():
 def test_the_sources_are_weighed_by_how_many_samples_they_are_worth():
     T = np.full((2, 2), 0.5)
     spread = np.full((2, 2), 0.1)
-    # A row of T varies by 2 · 0.25 / n; the model's by 2 · 0.1², and 0.02² of its own.
+    # A row of counts has variance 2 · 0.25 / n; the model's row has 2 · 0.1² and 0.02² on top.
     worth = 0.5 / (2 * 0.1**2 + 0.02**2)
     originals = Originals(np.repeat([0, 1], [30, 10]), np.repeat([0, 1], [30, 10]))
     found, share = combine(T, spread, originals)
@@ -263,12 +263,12 @@ def test_the_sources_are_weighed_by_how_many_samples_they_are_worth():
 
 
 @pytest.mark.parametrize("n", [40, 4000])
-def test_a_model_that_originals_contradict_is_believed_less(n):
+def test_a_model_that_the_originals_contradict_has_a_larger_error(n):
     T = symmetric(2, 0.6)  # 70 % right
     draws = np.tile(T, (5, 1, 1))
     verified = np.tile([0, 1], n // 2)
     originals = Originals(verified, np.where(np.arange(n) % 10 < 6, verified, 1 - verified))
-    # 60 % right, which of 40 is no contradiction: two standard errors are 14 points.
+    # 60 % right. With 40 originals this is no contradiction: two standard errors are 14 points.
     excess = 0.1**2 - 4 * 0.7 * 0.3 / n
     expected = 2 * np.sqrt(excess) if n == 4000 else SYSTEMATIC_ERROR
     assert systematic_error(draws, T, originals) == pytest.approx(expected)
@@ -295,7 +295,7 @@ def test_a_model_that_is_wrong_does_not_outweigh_many_originals():
 
 
 @pytest.mark.parametrize("change", ["more originals", "a less certain model"])
-def test_originals_count_more_the_more_they_can_say(change):
+def test_originals_weigh_more_if_they_are_many_or_the_model_is_uncertain(change):
     T, spread, originals = symmetric(2, 0.4), np.full((2, 2), 0.05), Originals(VERIFIED, VERIFIED)
     _, before = combine(T, spread, originals)
     if change == "more originals":
@@ -335,7 +335,7 @@ def test_intervals_contain_the_truth(T):
         in_class_rate.append((low <= 1 - np.diag(T)) & (1 - np.diag(T) <= high))
         low, high = found.transition_interval
         in_matrix.append(((low <= T) & (high >= T))[T > 0])
-        zeros.append(low[T == 0])  # no label is called impossible: intervals end just above 0
+        zeros.append(low[T == 0])  # no label is impossible: intervals start just above 0
     assert np.mean(in_rate) > 0.85
     assert np.mean(in_class_rate) > 0.85
     assert np.mean(in_matrix) > 0.8
@@ -364,7 +364,7 @@ def test_the_rate_is_the_share_of_wrong_labels_whatever_the_shares_of_the_classe
 
 
 @pytest.mark.parametrize("level", [0.3, 0.6, 0.9])
-def test_the_class_that_another_is_taken_for_is_found(level):
+def test_the_class_that_a_class_is_confused_with_is_found(level):
     found, _, _ = estimated(cyclic(6, level), 2000)
     wrong = found.transition_matrix * (1 - np.eye(6))
     np.testing.assert_array_equal(wrong.argmax(axis=1), (np.arange(6) + 1) % 6)
@@ -393,7 +393,7 @@ def test_intervals_narrow_with_more_samples_and_widen_with_doubt():
     assert width(2000, 0.02) < width(2000, 0.5)
 
 
-def test_originals_of_the_trusted_samples_make_it_surer():
+def test_originals_of_the_trusted_samples_narrow_the_interval():
     T = cyclic(3, 0.4)
     _, true, labels = simulate(T, 300, seed=7)
     without, _, _ = estimated(T, 150)
@@ -402,8 +402,10 @@ def test_originals_of_the_trusted_samples_make_it_surer():
     assert sum(with_them.sources.values()) == pytest.approx(1)
     assert with_them.sources["trusted originals"] > 0.3
     assert np.ptp(with_them.rate_interval) < np.ptp(without.rate_interval)
-    error, other = (np.abs(one.transition_matrix - T).mean() for one in (with_them, without))
-    assert error < other
+    error, error_without = (
+        np.abs(estimate.transition_matrix - T).mean() for estimate in (with_them, without)
+    )
+    assert error < error_without
 
 
 def test_a_class_with_few_samples_is_named():
@@ -420,7 +422,7 @@ def test_enough_samples_need_no_warning():
     assert estimated(symmetric(3, 0.4))[0].warnings == []
 
 
-def test_without_given_labels_it_rests_on_the_originals():
+def test_without_given_labels_the_estimate_uses_the_originals_alone():
     originals = Originals(np.tile([0, 1], 30), np.tile([0, 0, 1, 1], 15))
     nothing = np.zeros((0, 2)), np.zeros(0, dtype=int)
     found = estimate_noise(np.arange(2), *nothing, originals, Temperature(), seed=0)
@@ -439,5 +441,5 @@ def test_it_can_be_written_as_json():
 
 
 def test_one_seed_gives_one_estimate():
-    one, other = (estimated(cyclic(3, 0.4), 200, seed=2)[0].to_dict() for _ in range(2))
-    assert one == other
+    first, second = (estimated(cyclic(3, 0.4), 200, seed=2)[0].to_dict() for _ in range(2))
+    assert first == second

@@ -1,3 +1,5 @@
+"""The paper's teachers and student: balanced subsets, averages, soft targets."""
+
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin

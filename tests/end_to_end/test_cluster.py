@@ -1,6 +1,7 @@
 """Labels do not depend on where members are trained, nor on workers that are lost."""
 
 import os
+import pickle
 import signal
 import socket
 import sys
@@ -228,15 +229,17 @@ def test_threads_share_one_limit_until_the_last_one_ends():
     assert limits() == before
 
 
-def test_a_node_that_cannot_read_the_run_folder_sends_its_stages_back(tmp_path):
+@pytest.mark.parametrize("is_sent", [False, True])
+def test_a_node_that_cannot_read_the_run_folder_sends_its_stages_back(tmp_path, is_sent):
     from pudistill.runs.measures import Accuracy
 
     def stage(x: int) -> Accuracy:
         return Accuracy(np.array(x))
 
     cache = StageCache(tmp_path / "run" / "units")
+    sent = pickle.loads(pickle.dumps(cache)).cache(stage)  # a task that is itself a cached stage
     with caching_in_worker(cache) as files:
-        assert cached(stage)(1).accuracy == 1
+        assert (sent if is_sent else cached(stage))(1).accuracy == 1
     assert not list(tmp_path.iterdir())
     (tmp_path / "run").mkdir()
     cache.store(files)

@@ -1,4 +1,4 @@
-"""Temperatures and mixture weights follow the held-out samples, and stay at the prior without."""
+"""Temperatures and mixture weights follow the held-out samples, and the prior without samples."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from pudistill.learners.calibration import (
 
 
 def calibrated(n, n_classes=4, seed=0):
-    """Predictions that are right as often as they say, and one-hot labels drawn from them."""
+    """Return calibrated predictions, and one-hot labels drawn from them."""
     rng = np.random.default_rng(seed)
     proba = softmax(2 * rng.normal(size=(n, n_classes)), axis=1)
     labels = (rng.random((n, 1)) > proba.cumsum(axis=1)).sum(axis=1)
@@ -37,7 +37,7 @@ def test_a_known_temperature_is_recovered(power):
     np.testing.assert_allclose(temperature.apply(sharpened(proba, power)), proba, atol=0.03)
 
 
-def test_the_spread_is_the_error_that_is_made():
+def test_the_spread_is_the_size_of_the_error():
     errors, spreads = [], []
     for seed in range(100):
         temperature = Temperature.fit(*calibrated(150, seed=seed))
@@ -99,7 +99,7 @@ def test_residual_temperatures_scatter_as_widely_as_the_temperature_is_uncertain
 # Mixtures
 
 
-def test_without_samples_all_weigh_the_same():
+def test_without_samples_all_predictions_weigh_the_same():
     nothing = np.zeros((0, 2))
     assert mixture_weights([nothing] * 4, nothing).tolist() == [0.25] * 4
 
@@ -111,14 +111,14 @@ def test_equal_predictions_weigh_the_same(n):
 
 
 @pytest.mark.parametrize("n", [1, 8, 98])
-def test_the_only_one_that_is_right_has_the_weight_of_all_samples_and_one(n):
+def test_the_only_right_prediction_has_the_weight_of_all_samples_and_one(n):
     known = np.tile([1.0, 0.0], (n, 1))
     right, wrong = known, 1 - known
     assert mixture_weights([wrong, right], known)[1] == pytest.approx((n + 1) / (n + 2))
     assert mixture_weights([right, wrong], known)[1] == pytest.approx(1 / (n + 2))
 
 
-def test_two_that_know_different_things_share():
+def test_predictions_that_are_right_on_different_samples_share_the_weight():
     known = np.tile([1.0, 0.0], (100, 1))
     first = np.where(np.arange(100)[:, None] < 25, known, 1 - known)
     assert mixture_weights([first, 1 - first], known)[1] == pytest.approx((75 + 1) / (100 + 2))
@@ -130,7 +130,7 @@ def test_the_weight_is_the_likeliest_one():
     first, second = sharpened(proba, 0.3), softmax(np.log(proba) + noise, axis=1)
     weight = mixture_weights([first, second], known)[1]
     grid = np.linspace(0.01, 0.99, 99)
-    # As if each had been right once more, beside the other being wrong.
+    # The prior counts as one more sample on which only the first is right, and one for the second.
     score = [
         log_likelihood(w * second + (1 - w) * first, known).sum() + np.log(w) + np.log(1 - w)
         for w in grid

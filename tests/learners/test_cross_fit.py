@@ -1,4 +1,4 @@
-"""Cross-fitted predictions have not seen the label of the sample; mixtures predict as one."""
+"""Cross-fitted predictions, mixtures of learners, and warnings from workers."""
 
 import warnings
 
@@ -27,7 +27,7 @@ def blobs():
 
 
 class Seen(ClassifierMixin, BaseEstimator):
-    """Predicts class 1 for the samples that it has learned, known by their number, else class 0."""
+    """Predicts class 1 for the samples that it was trained on, known by number; else class 0."""
 
     def fit(self, X, y, sample_weight=None):
         self.classes_ = np.unique(y)
@@ -92,7 +92,7 @@ def test_learners_with_decisions_only_are_calibrated(learner):
     assert proba.max(axis=1).mean() == pytest.approx(right.mean(), abs=0.04)
 
 
-def test_of_two_classes_too(blobs):
+def test_learners_with_decisions_only_are_calibrated_for_two_classes(blobs):
     X, y = blobs[0][blobs[1] < 2], blobs[1][blobs[1] < 2]
     proba = cross_fit_proba(LinearSVC(), X, np.eye(2)[y], n_folds=3, seed=0)
     assert proba.shape == (160, 2)
@@ -108,7 +108,7 @@ def test_a_class_of_one_sample_is_not_predicted(blobs, learner):
     np.testing.assert_allclose(proba.sum(axis=1), 1)
     others = np.arange(240) != 7
     assert (proba.argmax(axis=1) == y)[others].mean() > 0.95
-    np.testing.assert_allclose(proba[7], 0.25)  # no learner may predict it
+    np.testing.assert_allclose(proba[7], 0.25)  # every learner was trained on it
 
 
 def test_a_class_without_targets_gets_probability_0(blobs):
@@ -118,21 +118,21 @@ def test_a_class_without_targets_gets_probability_0(blobs):
         assert (proba[:, 3:] == 0).all()
 
 
-def test_of_two_classes_one_may_be_rare(blobs):
+def test_one_of_two_classes_can_be_rare(blobs):
     X, y = blobs
     y = (np.arange(240) == 7).astype(int)
     proba = cross_fit_proba(LogisticRegression(), X, np.eye(2)[y], n_folds=5, seed=0)
     np.testing.assert_allclose(proba.sum(axis=1), 1)
 
 
-def test_there_may_be_fewer_samples_than_folds(blobs):
+def test_there_can_be_fewer_samples_than_folds(blobs):
     X, y = np.array([[0.0], [0.1], [5.0], [5.1]]), np.array([0, 0, 1, 1])
     proba = cross_fit_proba(LogisticRegression(), X, np.eye(2)[y], n_folds=5, seed=0)
     assert proba.shape == (4, 2)
 
 
 @pytest.mark.parametrize("kind", [sparse.csr_matrix, pd.DataFrame])
-def test_samples_may_be_sparse_or_a_frame(blobs, kind):
+def test_samples_can_be_sparse_or_a_data_frame(blobs, kind):
     X, y = blobs
     args = {"n_folds": 3, "seed": 0}
     plain = cross_fit_proba(LogisticRegression(), X, np.eye(3)[y], **args)
@@ -145,8 +145,8 @@ def test_workers_do_not_change_the_result(blobs):
     args = {"n_folds": 3, "seed": 0}
     alone = cross_fit_proba(LogisticRegression(), X, np.eye(3)[y], **args)
     with parallel_config("threading"):
-        shared = cross_fit_proba(LogisticRegression(), X, np.eye(3)[y], n_jobs=2, **args)
-    np.testing.assert_array_equal(alone, shared)
+        parallel = cross_fit_proba(LogisticRegression(), X, np.eye(3)[y], n_jobs=2, **args)
+    np.testing.assert_array_equal(alone, parallel)
 
 
 def test_learners_without_scores_are_named(blobs):
@@ -166,7 +166,7 @@ def test_learners_without_scores_are_named(blobs):
 
 
 def constant(*shares):
-    """A learner that predicts `shares` of classes 0, 1, ... for everything."""
+    """Return a learner that predicts the probabilities `shares` for every sample."""
     counts = np.round(np.array(shares) * 100).astype(int)
     y = np.repeat(np.arange(len(shares)), counts)
     return DummyClassifier(strategy="prior").fit(np.zeros((len(y), 1)), y)
@@ -180,7 +180,7 @@ def test_a_mixture_is_the_weighted_mean_of_calibrated_predictions():
     np.testing.assert_allclose(mixture.predict_proba(np.zeros((3, 1))), [expected] * 3, rtol=1e-6)
 
 
-def test_a_member_may_not_know_all_classes():
+def test_a_member_can_lack_classes():
     mixture = Mixture([constant(0.5, 0.5), constant(0, 0, 1)], [0.5, 0.5], [Temperature()] * 2, 3)
     np.testing.assert_allclose(
         mixture.predict_proba(np.zeros((1, 1))), [[0.25, 0.25, 0.5]], atol=1e-6
@@ -188,7 +188,7 @@ def test_a_member_may_not_know_all_classes():
     assert mixture.classes_.tolist() == [0, 1, 2]
 
 
-def test_a_mixture_of_one_is_that_one(blobs):
+def test_a_mixture_of_one_member_predicts_like_the_member(blobs):
     X, y = blobs
     member = LogisticRegression().fit(X, y)
     mixture = Mixture([member], [1.0], [Temperature()], 3)
@@ -201,7 +201,7 @@ def warn_of(number):
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
-def test_warnings_of_workers_are_given_where_the_users_filters_are(n_jobs):
+def test_warnings_of_workers_are_issued_in_the_users_process(n_jobs):
     with pytest.warns(RuntimeWarning) as caught:
         assert list(in_order(map(delayed(warn_of), (1, 3)), n_jobs)) == [1, 3]
     assert [str(warning.message) for warning in caught] == ["number 1 is odd", "number 3 is odd"]

@@ -1,4 +1,4 @@
-"""Affine maps are the classifiers that they were made of; learning in blocks is scikit-learn's."""
+"""Affine maps predict like their classifiers; fits in blocks agree with scikit-learn."""
 
 import warnings
 
@@ -45,18 +45,18 @@ def test_probabilities_are_those_of_the_learners(scaler, dtype):
         np.testing.assert_allclose(sparse, expected, atol=tolerance)
 
 
-def test_other_learners_are_none():
+def test_other_learners_have_no_affine_map():
     three = (X[:, 1] > -5.5).astype(int) + (X[:, 1] > -4.5)
     others = [
         RidgeClassifier().fit(X, Y),
         make_pipeline(MinMaxScaler(), LogisticRegression()).fit(X, Y),
         make_pipeline(StandardScaler(), LogisticRegression()).fit(X, three),
     ]
-    assert [affine_map(one) for one in others] == [None] * 3
+    assert [affine_map(learner) for learner in others] == [None] * 3
 
 
 def soft(n_classes):
-    """Targets that lean towards what the samples are."""
+    """Return targets with 80 % on the class that a feature decides."""
     bins = np.quantile(X[:, 1], np.arange(1, n_classes) / n_classes)
     return 0.8 * np.eye(n_classes)[np.digitize(X[:, 1], bins)] + 0.2 / n_classes
 
@@ -70,7 +70,7 @@ def in_parts(samples):
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("scaler", SCALERS[1:3], ids=str)
 @pytest.mark.parametrize("n_classes", [2, 3])
-def test_learning_in_blocks_is_scikit_learns_on_copies(n_classes, scaler, weighted, dtype):
+def test_a_fit_in_blocks_agrees_with_scikit_learn_on_copies(n_classes, scaler, weighted, dtype):
     samples, targets = (X - [0, 0, 1e6, 0]).astype(dtype), soft(n_classes)
     weight = RNG.uniform(0.5, 2, size=60) if weighted else None
     learner = make_pipeline(*scaler, LogisticRegression(C=0.5, max_iter=5000, tol=1e-8))
@@ -88,13 +88,13 @@ def test_learning_in_blocks_is_scikit_learns_on_copies(n_classes, scaler, weight
     assert (affine_map(found) is None) == (n_classes == 3)
 
 
-def test_a_class_that_nobody_learns_is_left_out():
+def test_a_class_without_samples_is_left_out():
     targets = np.insert(soft(3), 1, 0.0, axis=1)
     found = fit_in_blocks(LogisticRegression(), in_parts(X[:, :2]), targets)
     assert found.classes_.tolist() == [0, 2, 3]
 
 
-def test_so_is_one_whose_samples_weigh_nothing():
+def test_a_class_whose_samples_weigh_nothing_is_left_out():
     targets, weight = soft(3).round(), np.ones(60)
     weight[targets[:, 1] == 1] = 0
     found = fit_in_blocks(LogisticRegression(), in_parts(X[:, :2]), targets, weight)

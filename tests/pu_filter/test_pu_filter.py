@@ -1,3 +1,5 @@
+"""The filter: voting, training sets, chosen rules, teams, and members that fail."""
+
 import math
 import warnings
 from itertools import pairwise
@@ -73,10 +75,10 @@ def test_cascade_selects_exactly_what_full_voting_selects(
     complete = votes >= 0
     np.testing.assert_array_equal(votes[complete], full_votes[complete])
     assert complete[accepted].all()
-    # A sample is scored until its fate is sealed, and not once more.
+    # A sample is scored until it can no longer be accepted, and not once more.
     failures = np.cumsum(proba < threshold, axis=0)
-    sealed = (failures > n_members - min_votes).argmax(axis=0) + 1
-    np.testing.assert_array_equal(scored, np.where(accepted, n_members, sealed))
+    n_needed = (failures > n_members - min_votes).argmax(axis=0) + 1
+    np.testing.assert_array_equal(scored, np.where(accepted, n_members, n_needed))
 
 
 # Training sets ------------------------------------------------------------------------------
@@ -130,12 +132,12 @@ def test_never_reads_the_label_of_a_noisy_sample(blobs):
     X, y, trusted = blobs
     shuffled = y.copy()
     shuffled[~trusted] = np.random.default_rng(0).permutation(shuffled[~trusted])
-    one, other = (
+    first, second = (
         TieredPUFilter(n_members=5, random_state=0).fit(X, labels, trusted)
         for labels in (y, shuffled)
     )
-    np.testing.assert_array_equal(one.clean_labels_, other.clean_labels_)
-    np.testing.assert_array_equal(one.votes_, other.votes_)
+    np.testing.assert_array_equal(first.clean_labels_, second.clean_labels_)
+    np.testing.assert_array_equal(first.votes_, second.votes_)
 
 
 def test_history_has_the_sizes_of_algorithm_1(blobs):
@@ -184,7 +186,7 @@ def test_eval_set_of_the_noisy_samples_themselves_gives_the_same_clean_set(blobs
 
 
 @pytest.mark.parametrize("backend", ["loky", "threading"])
-@pytest.mark.parametrize("n_jobs", [2, 4])  # of three classes: side by side, or one by one
+@pytest.mark.parametrize("n_jobs", [2, 4])  # three classes: in parallel, or one after the other
 def test_workers_do_not_change_the_result(blobs, n_jobs, backend):
     X, y, trusted = blobs
     pu_filter = TieredPUFilter(n_members=4, max_iter=2, threshold="auto", random_state=0)
@@ -197,7 +199,7 @@ def test_workers_do_not_change_the_result(blobs, n_jobs, backend):
 
 
 @pytest.mark.parametrize("learner", [LinearSVC(), KNeighborsClassifier()])
-def test_members_may_lack_probabilities_or_sample_weights(blobs, learner):
+def test_members_need_neither_probabilities_nor_sample_weights(blobs, learner):
     X, y, trusted = blobs
     pu_filter = TieredPUFilter(learner, n_members=5, threshold=0.6, random_state=0)
     found = pu_filter.fit(X, y, trusted).clean_labels_[~trusted]
@@ -206,7 +208,7 @@ def test_members_may_lack_probabilities_or_sample_weights(blobs, learner):
 
 
 class CountingNetwork(ClassifierMixin, BaseEstimator):
-    """Stands for a network: knows soft targets and counts how often it was trained on."""
+    """Stands in for a network: takes soft targets, and counts how often training continued."""
 
     accepts_soft_targets = True
     continues_training = True
@@ -269,7 +271,7 @@ def test_threshold_outside_its_range_is_refused(blobs, threshold):
         TieredPUFilter(threshold=threshold).fit(X, y, trusted)
 
 
-# Settings that set themselves: folds ----------------------------------------------------------
+# Chosen rules: folds --------------------------------------------------------------------------
 
 
 @settings(max_examples=100, deadline=None)
@@ -279,7 +281,7 @@ def test_threshold_outside_its_range_is_refused(blobs, threshold):
     n_folds=st.integers(2, 6),
     seed=st.integers(0, 10_000),
 )
-def test_folds_spread_each_class_and_spare_rare_ones(sizes, n_noisy, n_folds, seed):
+def test_folds_spread_each_class_and_leave_out_rare_classes(sizes, n_noisy, n_folds, seed):
     rng = np.random.default_rng(seed)
     verified = np.repeat([-1, *range(len(sizes))], [n_noisy, *sizes])
     verified = rng.permutation(verified)
@@ -288,7 +290,7 @@ def test_folds_spread_each_class_and_spare_rare_ones(sizes, n_noisy, n_folds, se
     assert folds.max() < n_folds
     for c, size in enumerate(sizes):
         own = folds[verified == c]
-        if size <= 2:  # any learner needs two
+        if size <= 2:  # any learner needs two samples of each class
             assert own.tolist() == [-1] * size
         else:
             counts = np.bincount(own, minlength=n_folds)
@@ -300,19 +302,19 @@ def test_folds_spread_each_class_and_spare_rare_ones(sizes, n_noisy, n_folds, se
     np.testing.assert_array_equal(folds, deal_folds(verified, n_folds, seed))
 
 
-def test_one_fold_is_none():
+def test_a_single_fold_holds_nothing_out():
     assert deal_folds(np.array([0, 0, 1, -1]), 1, 0).tolist() == [-1] * 4
 
 
-# Settings that set themselves: rules ----------------------------------------------------------
+# Chosen rules: the choice ---------------------------------------------------------------------
 
 
 def shrunk(n_right, n_accepted):
     return (n_right + PRIOR_SAMPLES * PRIOR_PRECISION) / (n_accepted + PRIOR_SAMPLES)
 
 
-def test_a_rule_accepts_as_many_as_it_may():
-    # One member. At 0.8 forty are right; at 0.5 forty more, and one in ten of those is wrong.
+def test_a_rule_accepts_as_many_samples_as_the_target_allows():
+    # One member. At 0.8, forty samples are accepted, all right; at 0.5, forty more, four wrong.
     scores = np.repeat([0.8, 0.5, 0.5], [40, 36, 4])[None]
     positive = np.repeat([True, True, False], [40, 36, 4])
     lax = choose_rule(scores, positive, [0.5, 0.8], [1.0], 0.9)
@@ -324,7 +326,7 @@ def test_a_rule_accepts_as_many_as_it_may():
 
 
 def test_votes_are_chosen_like_thresholds():
-    # Of four members two are taken in by the wrong samples.
+    # Two of four members vote for the wrong samples.
     scores = np.array([[0.9] * 60, [0.9] * 60, [0.9] * 30 + [0.1] * 30, [0.9] * 30 + [0.1] * 30])
     positive = np.repeat([True, False], 30)
     assert choose_rule(scores, positive, [0.7], VOTE_SHARES, 0.95)[:2] == (0.7, 4)
@@ -332,7 +334,7 @@ def test_votes_are_chosen_like_thresholds():
 
 
 @pytest.mark.parametrize(("n", "accepts"), [(6, True), (200, False)])
-def test_one_mistake_in_six_is_no_proof_but_many_are(n, accepts):
+def test_one_mistake_in_six_is_accepted_and_many_are_not(n, accepts):
     wrong = n // 6
     scores = np.full((3, n), 0.9)
     positive = np.arange(n) >= wrong
@@ -341,14 +343,14 @@ def test_one_mistake_in_six_is_no_proof_but_many_are(n, accepts):
     assert shrunk(n - wrong, n) > 0.94 if accepts else shrunk(n - wrong, n) < 0.94
 
 
-def test_where_the_target_is_out_of_reach_nothing_is_accepted():
-    scores = np.full((4, 300), 0.999)  # right and wrong ones look the same
+def test_if_no_rule_reaches_the_target_nothing_is_accepted():
+    scores = np.full((4, 300), 0.999)  # right and wrong samples look the same
     rule = choose_rule(scores, np.arange(300) < 150, THRESHOLDS, VOTE_SHARES, 0.95)
     assert rule.min_votes == 5  # of four
     assert np.isnan(rule.precision)
 
 
-def test_of_equals_the_strictest_rule_is_chosen():
+def test_the_strictest_of_equal_rules_is_chosen():
     scores = np.repeat([0.995, 0.001], [20, 20])[None].repeat(4, axis=0)
     rule = choose_rule(scores, np.arange(40) < 20, THRESHOLDS, VOTE_SHARES, 0.95)
     assert rule[:2] == (max(THRESHOLDS), 4)
@@ -380,7 +382,7 @@ def test_a_chosen_rule_reaches_the_target_and_no_other_gains_more(
         return n * (shrunk((accepted & positive).sum(), n) - target)
 
     rule = choose_rule(scores, positive, THRESHOLDS, VOTE_SHARES, target)
-    if not positive.any():  # nothing is known: the paper's
+    if not positive.any():  # nothing can be measured: the paper's rule
         assert rule[:2] == (0.9, max(1, math.ceil(0.95 * n_members)))
         return
     counts = {max(1, int(np.ceil(share * n_members))) for share in VOTE_SHARES}
@@ -393,7 +395,7 @@ def test_a_chosen_rule_reaches_the_target_and_no_other_gains_more(
         assert gain(*rule[:2]) == pytest.approx(max(gains))
 
 
-# Settings that set themselves: the filter -----------------------------------------------------
+# Chosen rules: the filter ---------------------------------------------------------------------
 
 AUTO = {"threshold": "auto", "min_votes": "auto", "n_members": 10, "max_iter": 3}
 
@@ -422,7 +424,7 @@ def test_chosen_rules_are_more_precise_than_a_lax_one(overlapping, auto):
     ).fit(X, y, trusted)
     assert precision(lax, y, trusted) < 0.93 < precision(auto, y, trusted)
     assert ((auto.clean_labels_ >= 0) & ~trusted).sum() > 150
-    # Nothing is uncertain about the third class: all of it is found.
+    # The third class does not overlap: nearly all of it is found.
     assert (auto.clean_labels_[(y == 2) & ~trusted] == 2).mean() > 0.9
 
 
@@ -455,7 +457,7 @@ def test_a_class_that_cannot_reach_the_target_adds_nothing():
     assert table.loc[2, "precision"] > 0.95
 
 
-def test_teams_leave_out_their_fold_and_find_much_the_same(overlapping, auto):
+def test_teams_leave_out_their_fold_and_find_similar_samples(overlapping, auto):
     _, y, trusted = overlapping
     assert auto.team_labels_.shape == (5, 600)
     assert (auto.folds_[~trusted] == -1).all()
@@ -482,8 +484,8 @@ def test_a_team_learns_nothing_from_the_labels_of_its_fold(
     overlapping, request, monkeypatch, share_trunk
 ):
     X, y, trusted = overlapping
-    # One rule to choose from, and all iterations: what is left of a fold's labels would be in the
-    # members themselves.
+    # With a single rule to choose from and all iterations, a fold's labels could reach a team only
+    # through its members.
     monkeypatch.setattr("pudistill.pu_filter.plan.THRESHOLDS", (0.6,))
     monkeypatch.setattr("pudistill.pu_filter.plan.VOTE_SHARES", (0.5,))
     pu_filter = TieredPUFilter(
@@ -520,12 +522,12 @@ def test_a_filter_that_chooses_never_reads_the_label_of_a_noisy_sample(overlappi
     pd.testing.assert_frame_equal(other.settings_, auto.settings_)
 
 
-def test_one_of_the_two_may_be_given(overlapping):
+def test_one_of_threshold_and_min_votes_can_be_given(overlapping):
     X, y, trusted = overlapping
     found = TieredPUFilter(random_state=0, **(AUTO | {"threshold": 0.8})).fit(X, y, trusted)
     assert (found.settings_["threshold"] == 0.8).all()
     found = TieredPUFilter(random_state=0, **(AUTO | {"min_votes": 1.0})).fit(X, y, trusted)
-    assert (found.settings_["min_votes"].isin([2, 3])).all()  # all of a team, or too many
+    assert (found.settings_["min_votes"].isin([2, 3])).all()  # the whole team, or unreachable
 
 
 def test_a_given_rule_needs_no_teams(blobs):
@@ -549,7 +551,7 @@ def test_a_single_member_forms_no_teams_and_keeps_the_papers_rule(blobs):
     assert (found.settings_["threshold"] == 0.9).all()
 
 
-def test_a_class_of_one_trusted_sample_may_choose_too(blobs):
+def test_a_class_with_one_trusted_sample_can_have_a_chosen_rule(blobs):
     X, y, trusted = blobs
     trusted = trusted & (y < 2)
     trusted[np.flatnonzero(y == 2)[0]] = True
@@ -574,12 +576,12 @@ def test_members_that_share_a_trunk_find_clean_samples(overlapping, network):
     assert precision(shared, y, trusted) > 0.95
     assert ((shared.clean_labels_ >= 0) & ~trusted).sum() > 100
     assert (shared.eval_labels_ == y)[shared.eval_labels_ >= 0].mean() > 0.95
-    two = clone(shared).set_params(n_jobs=2).fit(X, y, trusted)
-    np.testing.assert_array_equal(shared.votes_, two.votes_)
-    pd.testing.assert_frame_equal(shared.settings_, two.settings_)
+    parallel = clone(shared).set_params(n_jobs=2).fit(X, y, trusted)
+    np.testing.assert_array_equal(shared.votes_, parallel.votes_)
+    pd.testing.assert_frame_equal(shared.settings_, parallel.settings_)
 
 
-def test_a_trunk_may_be_the_end_of_a_pipeline(overlapping, network):
+def test_a_trunk_can_be_the_end_of_a_pipeline(overlapping, network):
     X, y, trusted = overlapping
     pipeline = make_pipeline(StandardScaler(), network)
     shared = TieredPUFilter(pipeline, share_trunk=True, random_state=0, **AUTO)
@@ -598,10 +600,10 @@ def test_other_learners_and_given_rules_share_no_trunk(overlapping, network, rul
     np.testing.assert_array_equal(*votes)
 
 
-def test_trunks_are_kept_with_the_votes(overlapping, network, tmp_path, monkeypatch):
+def test_trunks_are_cached_with_the_votes(overlapping, network, tmp_path, monkeypatch):
     settings = {"share_trunk": True, "random_state": 0, **AUTO}
     first = TieredPUFilter(network, memory=str(tmp_path), **settings).fit(*overlapping)
-    monkeypatch.setattr("pudistill.learners.tasks.train", None)  # what is kept is not trained again
+    monkeypatch.setattr("pudistill.learners.tasks.train", None)  # cached trunks need no training
     again = TieredPUFilter(network, memory=str(tmp_path), **settings).fit(*overlapping)
     np.testing.assert_array_equal(first.votes_, again.votes_)
 
@@ -637,11 +639,11 @@ def test_stacked_members_find_what_members_one_by_one_find(rule, monkeypatch):
     assert (alone & together_found).sum() >= 0.98 * (alone | together_found).sum()
 
 
-# Members that go wrong ----------------------------------------------------------------------
+# Members that fail --------------------------------------------------------------------------
 
 
 class Moody(LogisticRegression):
-    """Logistic regression that, by its seed, now and then gives all samples one probability."""
+    """Logistic regression that, for some seeds, gives all samples the same probability."""
 
     def __init__(self, mood=0.999, share=0.2, random_state=None):
         super().__init__(random_state=random_state)
@@ -655,13 +657,13 @@ class Moody(LogisticRegression):
         return proba
 
 
-def as_good(one, other, y):
-    """Whether a filter found about as much as another one, and as much of that is right."""
-    (size, precision), (other_size, other_precision) = (
-        ((found := some.clean_labels_ >= 0).sum(), (some.clean_labels_ == y)[found].mean())
-        for some in (one, other)
+def as_good(pu_filter, good, y):
+    """Whether a filter found about as many samples as a good filter, about as precisely."""
+    (size, precision), (good_size, good_precision) = (
+        ((found := fitted.clean_labels_ >= 0).sum(), (fitted.clean_labels_ == y)[found].mean())
+        for fitted in (pu_filter, good)
     )
-    return size > 0.85 * other_size and precision > other_precision - 0.02
+    return size > 0.85 * good_size and precision > good_precision - 0.02
 
 
 @pytest.mark.parametrize("rule", [{}, {"threshold": "auto", "min_votes": "auto"}])
@@ -670,13 +672,13 @@ def test_a_bad_member_does_not_spoil_the_vote(blobs, mood, vote, rule):
     X, y, trusted = blobs
     options = {"n_members": 15, "max_iter": 3, "random_state": 0, **rule}
     good = TieredPUFilter(Moody(share=0.0), **options).fit(X, y, trusted)
-    said = rf"class 1, iteration 1, .*member \d+ votes for {vote}: others vote in their place"
-    with pytest.warns(RecoveredWarning, match=said):
+    message = rf"class 1, iteration 1, .*member \d+ votes for {vote}: others vote in their place"
+    with pytest.warns(RecoveredWarning, match=message):
         mixed = TieredPUFilter(Moody(mood), **options).fit(X, y, trusted)
     assert as_good(mixed, good, y)
 
 
-def test_if_all_members_are_alike_none_is_replaced(blobs):
+def test_if_all_members_vote_alike_none_is_replaced(blobs):
     X, y, trusted = blobs
     with warnings.catch_warnings():
         warnings.simplefilter("error", RecoveredWarning)
@@ -686,7 +688,7 @@ def test_if_all_members_are_alike_none_is_replaced(blobs):
 
 @pytest.fixture
 def some_diverge(monkeypatch):
-    """Let the training of a share of all members diverge, whatever the rate."""
+    """Let the training of a share of all members diverge, at any learning rate."""
 
     def set_share(share):
         train = _train
@@ -707,13 +709,13 @@ def test_members_that_diverge_are_left_out(blobs, some_diverge):
     pu_filter = TieredPUFilter(network, n_members=6, max_iter=3, threshold=0.6, random_state=0)
     good = clone(pu_filter).fit(X, y, trusted)
     some_diverge(0.3)
-    said = r"class \d, iteration \d, .*member \d knows nothing, as its training diverged: others"
-    with pytest.warns(RecoveredWarning, match=said):
+    message = r"class \d, iteration \d, .*member \d knows nothing, as its training diverged: others"
+    with pytest.warns(RecoveredWarning, match=message):
         mixed = clone(pu_filter).fit(X, y, trusted)
     assert as_good(mixed, good, y)
 
 
-def test_where_all_diverge_nothing_is_found(blobs, some_diverge):
+def test_if_all_members_diverge_nothing_is_found(blobs, some_diverge):
     X, y, trusted = blobs
     some_diverge(1.0)
     found = TieredPUFilter(TorchClassifier(epochs=1), n_members=3, max_iter=2, random_state=0)

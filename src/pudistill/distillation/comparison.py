@@ -1,6 +1,6 @@
-"""Comparison of all candidates on held-out trusted samples, so that the best one is shipped.
+"""Comparison of all candidates on held-out trusted samples, and the choice of the best.
 
-The candidate that is shipped is the model that `predict` uses.
+The chosen candidate is shipped: it is the model that `predict` uses.
 """
 
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from typing import TypedDict
 import numpy as np
 from scipy.stats import beta
 
-# The first of these candidates that exists is shipped unless another one is clearly better.
+# The first of these candidates that exists is shipped, unless another candidate is clearly better.
 FAVOURITES = ("mixture", "student")
 # Standard errors of the difference by which another candidate must lead.
 LEAD = 2.0
@@ -40,9 +40,9 @@ class ExpectedAccuracy:
     Attributes
     ----------
     value : float in [0, 1]
-        Estimate, corrected for the choice of the best of several candidates on the same samples.
+        Estimate, corrected for choosing the best of several candidates on the same samples.
     interval : tuple of two floats
-        95 % interval.
+        Its 95 % interval.
     n : int
         Number of held-out trusted samples that it was measured on.
     """
@@ -54,7 +54,7 @@ class ExpectedAccuracy:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Results of all candidates, and the choice of the one that is shipped.
+    """Results of all candidates, and the choice of the candidate that is shipped.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class Comparison:
     why : str
         The reason, in one sentence.
     candidates : list of dict
-        ``name``, ``accuracy`` and ``log_loss`` of each, on the held-out samples.
+        ``name``, ``accuracy`` and ``log_loss`` of each candidate, on the held-out samples.
     expected_accuracy : ExpectedAccuracy or None
         Expected accuracy of the candidate that is shipped; None if nothing was held out.
     """
@@ -77,9 +77,9 @@ class Comparison:
 def compare(proba: dict[str, np.ndarray], labels: np.ndarray, *, seed: int) -> Comparison:
     """Choose among candidates by their predictions for held-out trusted samples.
 
-    The student, or the mixture with other models, is shipped unless another candidate is more
-    accurate by more than two standard errors of the paired difference: a handful of trusted samples
-    must not decide by chance.
+    The student, or its mixture with other models, is shipped unless another candidate is more
+    accurate by more than two standard errors of the paired difference: chance differences on a few
+    trusted samples must not decide.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def compare(proba: dict[str, np.ndarray], labels: np.ndarray, *, seed: int) -> C
 
 
 def unjudged(classes: np.ndarray, held_out: np.ndarray) -> str | None:
-    """Make the warning about classes that have no held-out sample.
+    """Return a warning about classes that have no held-out sample.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ def unjudged(classes: np.ndarray, held_out: np.ndarray) -> str | None:
 
 
 def favourite(candidates: Iterable[str]) -> str:
-    """Return the candidate that is shipped unless another one is clearly better."""
+    """Return the candidate that is shipped unless another candidate is clearly better."""
     return next(name for name in FAVOURITES if name in candidates)
 
 
@@ -197,7 +197,7 @@ def exact_interval(share: float, n: int) -> tuple[float, float]:
 
 
 def _why(shipped: str, correct: dict[str, np.ndarray]) -> str:
-    """Give the reason of the choice: a comparison with the best of the other candidates."""
+    """Give the reason for the choice: a comparison with the best of the other candidates."""
     accuracy = {name: hits.mean() for name, hits in correct.items()}
     others = {
         name: value

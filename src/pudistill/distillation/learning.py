@@ -1,4 +1,4 @@
-"""The student, by the way that suits its learner; and the original labels of trusted samples."""
+"""Training of the student by likelihood or in rounds; the original labels of trusted samples."""
 
 import numpy as np
 
@@ -29,10 +29,10 @@ def learn(
     problem : Problem
         Samples and learner.
     views : list of View
-        The labels; and the same with some trusted samples held out, on which students trained in
-        the same way are calibrated and judged.
+        All labels; then the same labels with some trusted samples held out. On these samples,
+        students trained in the same way are calibrated and compared.
     guesses : list of ndarray of shape (n_samples, n_classes)
-        For each view a first, calibrated guess that has read no noisy label.
+        The first guess for each view: calibrated predictions that have read no noisy label.
     transition_matrix : ndarray of shape (n_classes, n_classes), default=None
         `T`, if it is known; estimated by default.
     originals : Originals, default=None
@@ -41,7 +41,7 @@ def learn(
     Returns
     -------
     student_fit : StudentFit
-        The student of the first view.
+        The student trained on all labels.
     """
     transition = TransitionEstimator(transition_matrix, originals)
     if continues_training(problem.student):

@@ -25,16 +25,16 @@ def learn_by_likelihood(
     guesses: list[np.ndarray],
     transition: TransitionEstimator,
 ) -> StudentFit:
-    """Train a network on the likelihood of the labels; its posterior labels change every batch."""
+    """Train a network on the likelihood of the given labels, without rounds."""
     whole, truth = views[0], held_out_truth(views, problem.n_classes)
 
     def training(view: View, T: np.ndarray) -> Training:
         return likelihood_training(problem.student, problem.X, view, T, problem.seed)
 
-    # 1. The transition matrix under the first guess.
+    # 1. Estimate the transition matrix under the first guess.
     T = transition.estimate(whole, guesses[0])
-    # 2. Two networks that each read no given label of one half of the noisy samples, and one for
-    # each view that holds samples out.
+    # 2. Train two networks, each without the given labels of one half of the noisy samples, and a
+    # network for each view that holds samples out.
     half = np.random.default_rng(problem.seed).integers(2, size=len(whole.given))
     hidden = [np.flatnonzero((half == n) & (whole.verified == MISSING)) for n in range(2)]
     network_views = [*(whole.holding_out(rows, None) for rows in hidden), *views[1:]]
@@ -47,10 +47,8 @@ def learn_by_likelihood(
         # 3. Predict each sample by the network that has not read its given label.
         blind = rowwise(lambda n, *p: np.where(n[:, None] == 0, *p), half, *predictions[:2])
         # 4. Calibrate on held-out samples, and mix with the first guess.
-        held_out, calibration = (
-            held_out_proba([blind, *predictions[2:]], views),
-            StudentCalibration(),
-        )
+        held_out = held_out_proba([blind, *predictions[2:]], views)
+        calibration = StudentCalibration()
         if len(truth):
             calibration = StudentCalibration.fit(held_out, held_out_proba(guesses, views), truth)
         proba = calibration.mix(blind, guesses[0])
@@ -74,12 +72,12 @@ def likelihood_training(estimator: Any, X: Any, view: View, T: np.ndarray, seed:
 
     Parameters
     ----------
-    estimator : network
-        As `TorchClassifier`.
+    estimator : classifier
+        A network, like `TorchClassifier`.
     X : samples of shape (n_samples, ...)
         Samples.
     view : View
-        Their labels; all classes are equally likely for the samples that it holds out.
+        Their labels. The likelihood is the same for all classes where the view holds a sample out.
     T : ndarray of shape (n_classes, n_classes)
         Transition matrix.
     seed : int

@@ -1,10 +1,9 @@
 """Estimate of the noise in the given labels: the transition matrix, with intervals.
 
 The estimate maximises the likelihood of the given labels under *calibrated* predictions of the true
-ones. Unlike counting in the augmented clean set it needs no sample whose class is certain, so a
-clean set that holds the easy samples, and not the same share of each class, does not bias it. Where
-trusted samples still have the labels that they were given, these count too: they are unbiased
-under any noise.
+labels. Counting wrong labels in the augmented clean set would be biased, because that set holds the
+easy samples, and more of some classes than of others. Given labels of trusted samples count too, if
+they have not been overwritten: they are unbiased under any noise.
 """
 
 from collections.abc import Sequence
@@ -23,19 +22,11 @@ from pudistill.learners.calibration import Temperature
 from pudistill.utils.arrays import rowwise
 
 NOISE_BOOTSTRAPS = 200
-
-
-# Rows that a bootstrap draws; the spread is scaled to all of them.
+# Largest number of rows in a bootstrap sample; the spread is scaled to the number of all rows.
 BOOTSTRAP_ROWS = 4000
-
-
-BOOTSTRAP_STEPS = 15
-
-
-MIN_CLASS_SIZE = 10
-
-
-QUANTILES = (0.025, 0.975)
+BOOTSTRAP_STEPS = 15  # of expectation-maximisation
+MIN_CLASS_SIZE = 10  # noisy samples of a class, below which its estimate has a warning
+QUANTILES = (0.025, 0.975)  # ends of the intervals
 
 
 @dataclass(frozen=True)
@@ -51,11 +42,11 @@ class NoiseEstimate:
     transition_interval : ndarray of shape (2, n_classes, n_classes)
         Lower and upper ends of its 95 % intervals.
     rate : float in [0, 1]
-        Share of wrong labels; NaN if there are no given labels.
+        Share of wrong labels; NaN if there are no labels to estimate it from.
     rate_interval : tuple of two floats
         Its 95 % interval.
     class_rate : ndarray of shape (n_classes,)
-        Share of each true class whose label is wrong.
+        Share of wrong labels among the samples of each true class.
     class_rate_interval : ndarray of shape (n_classes, 2)
         Their 95 % intervals.
     class_prior : ndarray of shape (n_classes,)
@@ -87,16 +78,16 @@ class NoiseEstimate:
 
 
 def systematic_error(draws: np.ndarray, T: np.ndarray, originals: Originals | None) -> float:
-    """Estimate the systematic error of the estimate from the noisy samples.
+    """Return the systematic error of the transition matrix estimated from the noisy samples.
 
     Parameters
     ----------
     draws : ndarray of shape (n_draws, n_classes, n_classes)
-        Bootstrap of the estimate.
+        Bootstrap draws of the estimate.
     T : ndarray of shape (n_classes, n_classes)
         The estimate.
     originals : Originals or None
-        Certain pairs of true and given label.
+        Known pairs of true and given label.
 
     Returns
     -------
@@ -140,7 +131,7 @@ def estimate_noise(
     temperature : Temperature
         Calibration of `proba`; its standard error widens the intervals.
     notes : sequence of str
-        Warnings that the estimate shall begin with.
+        Warnings to put before those of the estimate.
     seed : int
         Decides the bootstrap.
 
@@ -157,7 +148,7 @@ def estimate_noise(
     # 2. Widen the bootstrap by the error that calibration leaves.
     systematic = systematic_error(draws, model_T, originals)
     draws = _with_systematic_error(draws, model_T, systematic, rng)
-    # 3. Combine with the originals, which are drawn again for each bootstrap.
+    # 3. Combine with the originals, of which each draw takes a new bootstrap sample.
     T, share = combine(model_T, spread, originals, systematic)
     draws = np.array(
         [combine(draw, spread, _resampled(originals, rng), systematic)[0] for draw in draws]
@@ -191,9 +182,9 @@ def _bootstrap(
     temperature: Temperature,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Fit `T` to bootstrap samples whose calibration varies, too: (n_draws, n_classes, n_classes).
+    """Fit `T` to bootstrap samples with varying calibration: (n_draws, n_classes, n_classes).
 
-    Without any sample the only draw is `T` itself.
+    Without samples, the only draw is `T` itself.
     """
     size = min(len(given), BOOTSTRAP_ROWS)
     draws = []
@@ -205,7 +196,7 @@ def _bootstrap(
         )
     samples = np.array(draws) if draws else T[None]
     centre = samples.mean(axis=0)
-    # Fewer rows than there are scatter more. The draws are centred on the estimate itself.
+    # Draws of fewer rows scatter more. They are centred on the estimate itself.
     return T + (samples - centre) * np.sqrt(size / max(len(given), 1))
 
 
@@ -215,7 +206,7 @@ def _with_systematic_error(
     """Add a random systematic error to draws of a matrix; rows sum to 1."""
     diagonal = np.eye(len(T), dtype=bool)
     error = rng.normal(0, systematic / 2, samples.shape)
-    # Overconfident predictions are so for all classes: errors of their rates do not cancel out.
+    # Predictions are overconfident for all classes alike: errors of the rates do not cancel out.
     error = np.where(diagonal, error[:, :1, :1], error)
     moved = np.clip(samples + error * 2 * np.sqrt(T * (1 - T)), 1e-12, 1)
     right = np.where(diagonal, moved, 0)
@@ -239,7 +230,7 @@ def _resampled(originals: Originals | None, rng: np.random.Generator) -> Origina
 
 
 def _thin_classes(classes: np.ndarray, sizes: np.ndarray) -> list[str]:
-    """Warn of classes with too few noisy samples."""
+    """Return a warning for each class with too few noisy samples."""
     return [
         f"Only about {size:.0f} of the samples that are not trusted seem to be of class {name}: "
         "too few to estimate how noisy its labels are."

@@ -25,12 +25,12 @@ from pudistill.utils.progress import stage
 SMALLEST_WEIGHT = 0.05
 
 
-# Self-training takes predictions from this probability on for labels, at most this often: the
-# defaults of scikit-learn's SelfTrainingClassifier.
+# Self-training uses predictions of at least this probability as labels, and trains at most this
+# many models: the defaults of scikit-learn's SelfTrainingClassifier.
 CONFIDENT, SELF_TRAININGS = 0.75, 10
 
 
-# The model that stands in for another one where the filter found no sample.
+# The models that stand in for the teachers if the filter found no sample.
 REPLACEMENTS = {"teacher": "trusted_only", "self_trained_teacher": "self_trained"}
 
 
@@ -40,10 +40,10 @@ class NoiseFreeModels(NamedTuple):
     Attributes
     ----------
     models : dict of str to list of fitted estimators
-        ``trusted_only``, trained on the trusted samples; ``teacher``, one or several, trained on
-        the augmented clean set unless the filter found nothing; and, except for networks,
-        ``self_trained`` and ``self_trained_teacher``, which start from either and go on with their
-        own confident predictions.
+        ``trusted_only``, trained on the trusted samples; ``teacher``, one or more models trained on
+        the augmented clean set, missing if the filter found nothing; and, except for networks,
+        ``self_trained`` and ``self_trained_teacher``, which start from the trusted samples or the
+        clean set and continue with their own confident predictions.
     held_out : dict of str to ndarray of shape (n_held_out, n_classes)
         Their predictions for the samples that the view holds out, not calibrated.
     """
@@ -52,7 +52,7 @@ class NoiseFreeModels(NamedTuple):
     held_out: dict[str, np.ndarray]
 
     def members(self, name: str) -> list:
-        """List the models of that name, or those that stand in for them."""
+        """List the models of that name, or the models that stand in for them."""
         return self.models[self._present(name)]
 
     def held_out_proba(self, name: str) -> np.ndarray:
@@ -77,7 +77,8 @@ def train_noise_free_models(
 ) -> NoiseFreeModels:
     """Train all models that read no noisy label; see `NoiseFreeModels`.
 
-    The arguments are not bound in a `Problem`: they are the key under which the result is cached.
+    There is no parameter `problem`, because the arguments are the key under which the result is
+    cached.
 
     Parameters
     ----------
@@ -92,21 +93,21 @@ def train_noise_free_models(
     n_classes : int
         Number of classes.
     teacher, student : classifier
-        Template of the teachers; template of all others.
+        Template of the teachers; template of all other models.
     n_teachers : int or "auto"
         Number of teachers, each trained on the whole clean set; "auto": one.
     seed : int
-        As for `train_teachers`.
+        Decides the training.
 
     Returns
     -------
     noise_free : NoiseFreeModels
         The models and their predictions.
     """
-    # 1. A model of the trusted samples alone.
+    # 1. Train a model on the trusted samples alone.
     trusted_only = train_on_labels(student, X, verified, n_classes, seed)
     models = {"trusted_only": [trusted_only]}
-    # 2. Teachers (lines 11-12), on all of the clean set, with weights instead of balanced subsets.
+    # 2. Train teachers (lines 11-12) on the whole clean set, weighted instead of balanced.
     found_more = (clean_labels != MISSING).sum() > (verified != MISSING).sum()
     if found_more:
         models["teacher"] = train_teachers(
@@ -118,14 +119,14 @@ def train_noise_free_models(
             sample_weight=_trusted_class_weights(verified, clean_labels, n_classes),
             seed=seed,
         )
-    # 3. Self-training from both sets. Networks take too long to train again and again.
+    # 3. Self-train from both sets, except for networks, which take too long to train repeatedly.
     if not continues_training(student):
         learned = self_train(student, X, verified, n_classes, first=trusted_only, seed=seed)
         models["self_trained"] = [learned]
         if found_more:
             learned = self_train(student, X, clean_labels, n_classes, seed=seed)
             models["self_trained_teacher"] = [learned]
-    # 4. Their predictions for the held-out samples, on which the first guess is fitted.
+    # 4. Predict the held-out samples, on which the first guess is fitted.
     proba = {
         name: average_proba(members, X, n_classes, held_out) for name, members in models.items()
     }
@@ -133,7 +134,7 @@ def train_noise_free_models(
 
 
 def train_on_labels(estimator: Any, X: Any, labels: np.ndarray, n_classes: int, seed: int) -> Any:
-    """Train a student on the samples that have a label; -1 means that a sample has none."""
+    """Train a learner on the samples that have a label; -1 means that a sample has no label."""
     rows = np.flatnonzero(labels != MISSING)
     targets = one_hot(labels[rows], n_classes)
     subset = None if len(rows) == _num_samples(X) else rows
@@ -143,7 +144,7 @@ def train_on_labels(estimator: Any, X: Any, labels: np.ndarray, n_classes: int, 
 def self_train(
     estimator: Any, X: Any, labels: np.ndarray, n_classes: int, *, first: Any = None, seed: int
 ) -> Any:
-    """Train on labels, then on confident predictions too, until no new ones are confident.
+    """Train on labels, then on confident predictions too, until no new prediction is confident.
 
     scikit-learn's ``SelfTrainingClassifier`` does the same, but takes no data frames and no
     classifiers without ``predict_proba``.
@@ -155,11 +156,11 @@ def self_train(
     X : samples of shape (n_samples, ...)
         Samples.
     labels : ndarray of shape (n_samples,), int
-        Labels to begin with, -1 for none.
+        First labels; -1 where a sample has no label.
     n_classes : int
         Number of classes.
     first : fitted estimator, default=None
-        A model already trained on those labels; None: train one.
+        A model already trained on `labels`; None: train it.
     seed : int
         Decides the training.
 
@@ -186,7 +187,7 @@ def _trusted_class_weights(
 ) -> np.ndarray:
     """Weight the clean set so that its class frequencies are those of the trusted samples.
 
-    The filter finds many samples of some classes and none of others.
+    The filter can find many samples of some classes and none of others.
     """
     known = clean_labels != MISSING
     found = np.bincount(clean_labels[known], minlength=n_classes)
@@ -204,7 +205,7 @@ class FirstGuess:
     temperatures : dict of str to Temperature
         Calibration of each kind of model.
     weights : dict of str to float
-        Weights of the kinds, which sum to 1; 0 for those that are left out.
+        Weights of the kinds, which sum to 1; 0 for a kind that is left out.
     """
 
     temperatures: dict[str, Temperature]
@@ -240,7 +241,7 @@ class FirstGuess:
         return np.sum(parts, axis=0)
 
     def members(self, noise_free: NoiseFreeModels) -> list[tuple[Any, float, Temperature]]:
-        """List the models, each with its weight and its calibration."""
+        """List all models, each with its weight and its calibration."""
         return [
             (model, weight / len(noise_free.members(name)), self.temperatures[name])
             for name, weight in self.weights.items()
@@ -256,18 +257,18 @@ def drop_small(weights: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class NoiseFreeStage:
-    """All results that no noisy label was read for, with and without held-out samples.
+    """All results computed without reading a noisy label, for each view.
 
     Attributes
     ----------
     views : list of View
-        The whole data first, then a view per held-out fold.
+        First the view of all trusted samples, then a view per held-out fold.
     models : list of NoiseFreeModels
         Models of each view.
     first_guess : FirstGuess
         Their mixture, fitted on the held-out samples of all views.
     guesses : list of ndarray of shape (n_samples, n_classes)
-        First guess of all samples, for each view.
+        For each view, the first guess for all samples.
     """
 
     views: list[View]
@@ -291,7 +292,7 @@ def run_noise_free_stage(
     n_teachers: int | str,
     compare: bool,
 ) -> NoiseFreeStage:
-    """Train the noise-free models of the whole data and of each view that holds a fold out.
+    """Train the noise-free models on all trusted samples, and on each view that holds a fold out.
 
     Parameters
     ----------
@@ -308,8 +309,8 @@ def run_noise_free_stage(
     n_teachers : int or "auto"
         Number of teachers.
     compare : bool
-        Whether to hold trusted samples out. Without, models weigh the same in the first guess and
-        are not calibrated.
+        Whether to hold trusted samples out. If not, all models have the same weight in the first
+        guess and are not calibrated.
 
     Returns
     -------
@@ -317,13 +318,14 @@ def run_noise_free_stage(
         Views, models and first guess.
     """
     X, n_classes = problem.X, problem.n_classes
-    # 1. Views: everything, and everything without a fold. Networks take long enough to train for
-    # one fold. Given labels of held-out samples are not read before they are known to be originals.
+    # 1. Make the views: with all trusted samples, and without each fold (without only one fold for
+    # networks, which take long to train). Given labels of held-out samples stay hidden: it is not
+    # known yet whether they have been overwritten.
     at_most = 1 if continues_training(problem.student) else None
     held_out = held_out_rows(folds, at_most=at_most) if compare else []
     whole = whole_view(problem.labels)
     views = [whole, *(whole.holding_out(rows, None) for rows in held_out)]
-    # 2. Noise-free models of each view.
+    # 2. Train the noise-free models of each view.
     train_models = cached(train_noise_free_models)
     with stage("noise-free models", len(views)) as advance:
         tasks = (
@@ -344,10 +346,10 @@ def run_noise_free_stage(
         for trained in in_order(tasks, problem.n_jobs):
             models.append(trained)
             advance(1)
-    # 3. The first guess: their calibrated mixture that makes the held-out labels likeliest.
+    # 3. Fit the first guess: the calibrated mixture that makes the held-out labels likeliest.
     judged = {name: collect_held_out(models, name) for name in models[0].models}
     first_guess = FirstGuess.fit(judged, held_out_truth(views, n_classes))
-    # 4. What it predicts for all samples, in each view.
+    # 4. Predict all samples of each view by the first guess.
     predicting = [delayed(first_guess.predict_proba)(trained, X, n_classes) for trained in models]
     guesses = list(rows_in_order(predicting, problem.n_jobs, problem.shape))
     return NoiseFreeStage(views, models, first_guess, guesses)

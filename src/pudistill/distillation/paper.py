@@ -1,5 +1,6 @@
-"""Knowledge distillation: lines 11-14 of Algorithm 1 (paper, section III-B)."""
+"""Teachers and student as in the paper: lines 11, 12 and 14 of Algorithm 1 (section III-B)."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,8 @@ from pudistill.utils.arrays import rowwise
 from pudistill.utils.progress import stage
 
 N_TEACHERS_UNBALANCED = 5
-# `P` is unbalanced if its largest class outnumbers the smallest one by more than this factor. Up to
-# it, balanced subsets would be nearly all of `P`, and five teachers nearly the same.
+# `P` is balanced if its largest class is at most this many times as large as its smallest class.
+# Balanced subsets would then be nearly all of `P`, and five teachers nearly the same.
 BALANCE_TOLERANCE = 1.1
 
 
@@ -33,8 +34,8 @@ def train_teachers(
     Parameters
     ----------
     estimator : classifier
-        Template of the teachers. A network draws its subset anew in every epoch, unless its
-        ``balanced_bootstrap`` is set; any other classifier learns a subset drawn once.
+        Template of the teachers. A network draws a new subset in every epoch, unless its
+        ``balanced_bootstrap`` is set; any other classifier is trained on a subset drawn once.
     X : array-like, sparse matrix or data frame of shape (n_samples, ...)
         Samples.
     clean_labels : ndarray of shape (n_samples,), int
@@ -42,19 +43,19 @@ def train_teachers(
     n_classes : int
         Number of classes.
     n_teachers : int or "auto", default="auto"
-        `N_t`; "auto": one, on all of `P`, where `P` is balanced (the largest class has at most a
-        tenth more than the smallest), else five.
+        `N_t`. "auto": one, trained on all of `P`, if `P` is balanced (see `BALANCE_TOLERANCE`);
+        else five.
     sample_weight : ndarray of shape (n_samples,), default=None
-        Weights. With them, teachers learn from all of `P`, instead of balanced subsets.
+        Weights. With weights, teachers are trained on all of `P` instead of balanced subsets.
     n_jobs : int, default=None
-        Teachers trained at the same time.
+        Number of teachers trained at the same time.
     seed : int
         Decides the subsets and the training.
 
     Returns
     -------
     teachers : list of fitted estimators
-        Teachers.
+        The teachers.
     """
     clean = np.flatnonzero(clean_labels >= 0)
     sizes = np.bincount(clean_labels[clean], minlength=n_classes)
@@ -69,7 +70,7 @@ def train_teachers(
         drawn = [rng.choice(rows, sizes.min(), replace=False) for rows in per_class]
         return np.sort(np.concatenate(drawn))
 
-    def tasks() -> Any:
+    def tasks() -> Iterator[Training]:
         for n in range(int(n_teachers)):
             rng = np.random.default_rng([seed, n])
             rows = subset(rng)
@@ -126,7 +127,7 @@ def train_student(estimator: Any, X: Any, targets: np.ndarray, *, seed: int) -> 
         The student.
     """
     task = Training(estimator, X, targets, role="student", seed=seed)
-    if continues_training(estimator):  # a network reports its own epochs as progress
+    if continues_training(estimator):  # a network shows its epochs as progress
         return train(task)
     with stage("student", 1) as advance:
         student = train(task)

@@ -1,4 +1,4 @@
-"""Samples, labels and learner, bound once for all steps of the method."""
+"""Samples, labels and learner, in one object for all steps of the default method."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from pudistill.learners.scoring import predict_proba
 
 @dataclass(frozen=True)
 class Problem:
-    """Samples, labels and learner, which all steps of the method need.
+    """Samples, labels and learner, which all steps of the default method need.
 
     Attributes
     ----------
@@ -23,9 +23,9 @@ class Problem:
     student : classifier
         Template of the student, and of all other models except the teachers.
     n_jobs : int or None
-        Models trained at the same time.
+        Number of models trained at the same time.
     seed : int
-        Decides everything random.
+        Source of randomness.
     """
 
     X: Any
@@ -45,5 +45,5 @@ class Problem:
         return _num_samples(self.X), self.n_classes
 
     def predict_proba(self, model: Any, rows: np.ndarray | None = None) -> np.ndarray:
-        """Predict some `rows` of the samples, all by default."""
+        """Predict the samples at `rows`, all by default."""
         return predict_proba(model, self.X, self.n_classes, rows)

@@ -25,21 +25,21 @@ from pudistill.utils.progress import stage
 MAX_ROUNDS = 6
 
 
-# Rounds end when the posteriors of noisy samples move by less than this, in total variation.
+# Rounds end when the posterior labels of noisy samples change by less than this total variation.
 SETTLED = 0.01
 
 
-# A class whose posterior is below this share of the likeliest class's is left out: it would cost a
-# weighted copy of the sample in every fit, and says next to nothing.
+# A class is left out of a posterior label if its probability is below this share of the likeliest
+# class's: it would cost a weighted copy of the sample in every fit, and add next to nothing.
 NEGLIGIBLE = 0.1
 
 
-# Largest number of samples for each number of folds in cross-fitting: the fewer samples there are,
-# the more a model misses those that are left out.
+# Largest number of samples, and the number of folds in cross-fitting up to it: with few samples, a
+# model loses much if a large fold is left out.
 FOLDS_BY_SIZE = ((5_000, 5), (20_000, 3), (np.inf, 2))
 
 
-# Folds in views that hold samples out: these only judge the method.
+# Number of folds in views that hold samples out. Their students are only compared, not shipped.
 HELD_OUT_FOLDS = 2
 
 
@@ -49,13 +49,13 @@ class Round(NamedTuple):
     Attributes
     ----------
     targets : list of ndarray of shape (n_samples, n_classes), float32
-        Posterior labels that its students were trained on, for each view.
+        For each view, the posterior labels that the students of this round were trained on.
     proba : ndarray of shape (n_samples, n_classes)
-        Predictions of its students, mixed with the first guess.
+        Predictions of the students, mixed with the first guess.
     calibration : StudentCalibration
-        Calibration of its students.
+        Calibration of the students.
     held_out : ndarray of shape (n_held_out, n_classes)
-        Calibrated predictions of its students alone for the held-out samples.
+        Calibrated predictions of the students alone for the held-out samples.
     """
 
     targets: list[np.ndarray]
@@ -72,24 +72,24 @@ def learn_in_rounds(
 ) -> StudentFit:
     """Train a student by expectation-maximisation, with any learner.
 
-    All views go through the rounds together. Their held-out samples calibrate each round's
-    predictions, and decide which round's posterior labels the final students are trained on.
+    All views go through the rounds together. The held-out samples calibrate the predictions of each
+    round, and decide from which round the final students take their posterior labels.
     """
     whole, truth = views[0], held_out_truth(views, problem.n_classes)
-    # 1. Rounds of posterior labels and cross-fitted predictions.
+    # 1. Run rounds of posterior labels and cross-fitted predictions.
     rounds, T = _run_rounds(problem, views, guesses, transition)
-    # 2. Take the last round that is as good as the best one.
-    n_rounds = best_round([done.held_out for done in rounds], truth)
+    # 2. Choose the last round that is as good as the best round.
+    n_rounds = best_round([finished.held_out for finished in rounds], truth)
     best = rounds[n_rounds - 1]
     T = transition.estimate(whole, best.proba, T)
-    # 3. Train a student of each view on all that round's labels, not cross-fitted.
+    # 3. Train a student for each view on all posterior labels of that round, without folds.
     tasks = (
         _student_training(problem, view, rowwise(lambda block: block.astype(float), targets))
         for view, targets in zip(views, best.targets, strict=True)
     )
     students = list(train_all(tasks, problem.n_jobs))
-    # 4. Calibrate again: a learner may give other probabilities than its cross-fitted copies.
-    parts = [best.held_out[:0]]
+    # 4. Calibrate again: these students can be sharper or softer than the cross-fitted students.
+    parts = [best.held_out[:0]]  # for the case that no view holds samples out
     for student, view in zip(students[1:], views[1:], strict=True):
         parts.append(problem.predict_proba(student, view.held_out))
     held_out, calibration = np.concatenate(parts), best.calibration
@@ -112,7 +112,7 @@ def _run_rounds(
     guesses: list[np.ndarray],
     transition: TransitionEstimator,
 ) -> tuple[list[Round], np.ndarray]:
-    """Run rounds until the posterior labels settle; return them and the last `T`."""
+    """Run rounds until the posterior labels settle; return the rounds and the last `T`."""
     whole, truth = views[0], held_out_truth(views, problem.n_classes)
     guess = held_out_proba(guesses, views)
     folds = [folds_for(len(whole.given)), *[HELD_OUT_FOLDS] * (len(views) - 1)]
@@ -123,7 +123,7 @@ def _run_rounds(
         for n in range(1, MAX_ROUNDS + 1):
             # a. Estimate the transition matrix under the current predictions.
             T = transition.estimate(whole, probas[0], T)
-            # b. Combine predictions and given labels, and stop where that changes little.
+            # b. Combine predictions and given labels; stop if the posterior labels change little.
             previous = targets
             targets = [
                 posterior_labels(proba, T, view, _without_negligible)
@@ -131,16 +131,16 @@ def _run_rounds(
             ]
             if rounds and _distance(targets[0], previous[0], whole) < SETTLED:
                 break
-            # c. Train students on these labels; each predicts samples that it was not trained on.
+            # c. Train students on these labels; each predicts the samples that it has not seen.
             raw = _cross_fit(problem, targets, folds)
-            # d. Calibrate them on held-out samples, or else on all trusted ones.
+            # d. Calibrate on held-out samples, or on all trusted samples if none is held out.
             if len(truth):
                 raw_held_out = held_out_proba(raw, views)
                 calibration = StudentCalibration.fit(raw_held_out, guess, truth)
             else:
                 known = one_hot(whole.verified[whole.trusted], problem.n_classes)
                 calibration = StudentCalibration(Temperature.fit(raw[0][whole.trusted], known))
-            # e. Mix them with the first guess: the predictions of the next round.
+            # e. Mix with the first guess: the predictions that the next round starts from.
             probas = [calibration.mix(p, q) for p, q in zip(raw, guesses, strict=True)]
             held_out = calibration.temperature.apply(held_out_proba(raw, views))
             compact = [rowwise(lambda block: block.astype(np.float32), y) for y in targets]
@@ -152,7 +152,7 @@ def _run_rounds(
 
 
 def _student_training(problem: Problem, view: View, targets: np.ndarray) -> Training:
-    """Describe the training of a view's student, without the samples that it is judged on."""
+    """Describe the training of a view's student, without the samples that the view holds out."""
     rows = None
     if len(view.held_out):
         rows = np.setdiff1d(np.arange(len(targets)), view.held_out)
@@ -163,7 +163,7 @@ def _student_training(problem: Problem, view: View, targets: np.ndarray) -> Trai
 
 
 def _cross_fit(problem: Problem, targets: list[np.ndarray], folds: list[int]) -> list[np.ndarray]:
-    """Cross-fit all views in parallel; a single view's folds in parallel."""
+    """Cross-fit all views in parallel, or the folds of a single view in parallel."""
     outer, inner = (1, problem.n_jobs) if len(targets) == 1 else (problem.n_jobs, 1)
     tasks = [
         delayed(cross_fit_proba)(
@@ -187,17 +187,16 @@ def _without_negligible(targets: np.ndarray) -> np.ndarray:
 
 
 def _distance(targets: np.ndarray, previous: np.ndarray, view: View) -> float:
-    """Mean total variation over the samples that are not trusted."""
+    """Return the mean total variation over the samples that are not trusted."""
     rows = view.verified == MISSING
     moved = rowwise(lambda new, old: np.abs(new - old).sum(axis=1), targets, previous)
     return float(moved[rows].mean() / 2) if rows.any() else 0
 
 
 def best_round(held_out: list[np.ndarray], truth: np.ndarray) -> int:
-    """Choose the last round that is as good as the best, within the error of the comparison.
+    """Return the last round that is as good as the best, within the error of the comparison.
 
-    Where noise depends on more than the class, later rounds may explain wrong labels by wrong
-    classes.
+    If noise depends on more than the class, later rounds can explain wrong labels by wrong classes.
 
     Parameters
     ----------
@@ -209,8 +208,8 @@ def best_round(held_out: list[np.ndarray], truth: np.ndarray) -> int:
     Returns
     -------
     n_rounds : int
-        From 1. A round is worse than another if its log-likelihood is lower by more than one
-        standard error of the difference.
+        Number of the round, from 1. A round is worse than the best round if its log-likelihood is
+        lower by more than one standard error of the difference.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Parts shared by both ways to train a student: its calibration, `T`, and posterior labels."""
+"""Parts of both ways to train a student: its calibration, its `T`, and posterior labels."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ class StudentCalibration:
     temperature : Temperature
         Calibrates the student.
     weight : float in [0, 1]
-        The student's weight; the first guess has the rest.
+        The student's weight; the first guess has the weight ``1 - weight``.
     """
 
     temperature: Temperature = field(default_factory=Temperature)
@@ -30,7 +30,7 @@ class StudentCalibration:
 
     @classmethod
     def fit(cls, student: np.ndarray, guess: np.ndarray, truth: np.ndarray) -> "StudentCalibration":
-        """Fit on predictions for held-out samples, of which the first guess is calibrated."""
+        """Fit on predictions for held-out samples; those of the first guess are calibrated."""
         temperature = Temperature.fit(student, truth)
         weights = mixture_weights([guess, temperature.apply(student)], truth)
         return cls(temperature, weights[1])
@@ -52,12 +52,12 @@ class StudentFit(NamedTuple):
     student : fitted estimator
         The student.
     proba : ndarray of shape (n_samples, n_classes)
-        Calibrated predictions mixed with the first guess, by students that have not seen the
+        Calibrated predictions, mixed with the first guess, of students that have not seen the
         sample's own label.
     targets : ndarray of shape (n_samples, n_classes)
         Posterior labels: `proba` combined with the given and verified labels.
     transition_matrix : ndarray of shape (n_classes, n_classes)
-        The `T` that was used for that.
+        The `T` that `targets` were computed with.
     calibration : StudentCalibration
         Calibration of the student, and its weight beside the first guess.
     n_rounds : int
@@ -77,14 +77,14 @@ class StudentFit(NamedTuple):
 
 @dataclass(frozen=True)
 class TransitionEstimator:
-    """Gives the transition matrix that students are trained with.
+    """Estimator of the transition matrix that students are trained with.
 
     Attributes
     ----------
     known : ndarray of shape (n_classes, n_classes), default=None
-        `T`, if it is known; None: estimate it.
+        `T`, if it is known; then it is not estimated.
     originals : Originals, default=None
-        Labels that trusted samples had before they were verified, which the estimate counts too.
+        Labels that trusted samples had before they were verified, used by the estimate too.
     """
 
     known: np.ndarray | None = None
@@ -98,7 +98,7 @@ class TransitionEstimator:
             return self.known
         rows = view.labelled
         T = fit_transition_matrix(take_rows(proba, rows), view.given[rows], start=start)
-        # About the standard error, if the classes of the samples were known.
+        # Roughly the standard error, as if the true classes were known.
         spread = np.sqrt(T * (1 - T) * len(T) / max(len(rows), 1))
         return combine(T, spread, self.originals)[0]
 

@@ -1,4 +1,4 @@
-"""The transition matrix: maximum likelihood, shrinkage, and originals of trusted samples."""
+"""The transition matrix: maximum likelihood, shrinkage, and original labels of trusted samples."""
 
 from typing import NamedTuple
 
@@ -9,22 +9,22 @@ from scipy.stats import binom
 from pudistill.labels.checks import MISSING
 from pudistill.utils.arrays import BLOCK_SIZE, rowwise, take_rows
 
-# Weight of an even prior, in samples: no label is ever impossible.
+# Weight of a uniform prior, in samples, so that no label is ever impossible.
 SMOOTHING = 1.0
 
 
-# Candidates for the weight of the other rows as a prior of a class's row, in samples.
+# Weights, in samples, that the common distribution of all rows can have as a prior for a row.
 STRENGTHS = np.geomspace(0.1, 1e4, 21)
 
 
-# Two standard deviations of the error that calibration leaves, whatever the number of samples:
-# without it a million noisy labels would outweigh the few trusted ones that are certain, and be
-# sure of a rate that is wrong.
+# Two standard deviations of the error that remains after calibration, for any number of samples.
+# Without it, a million noisy labels would outweigh the few trusted labels, and give a narrow
+# interval around a wrong rate.
 SYSTEMATIC_ERROR = 0.02
 
 
-# Originals that are all right have been overwritten if that is less probable than this, were the
-# rate of wrong labels lower than the other estimate by DOUBT.
+# If all given labels of trusted samples are right, they count as overwritten if this would happen
+# with a probability below IMPLAUSIBLE, at a noise rate that is lower than the estimate by DOUBT.
 IMPLAUSIBLE, DOUBT = 1e-3, 0.05
 
 
@@ -56,7 +56,7 @@ def fit_transition_matrix(
     given : ndarray of shape (n_samples,), int
         Given labels, none missing.
     start : ndarray of shape (n_classes, n_classes), default=None
-        First matrix; by default one whose rows are all uniform.
+        First matrix; uniform rows by default.
     weights : ndarray of shape (n_samples,), default=None
         Weights of the samples.
     max_iter, tol : int, float
@@ -71,7 +71,7 @@ def fit_transition_matrix(
     --------
     >>> import numpy as np
     >>> from pudistill.distillation.transition import fit_transition_matrix
-    >>> proba = np.repeat(np.eye(2), 500, axis=0)  # certain classes: it counts
+    >>> proba = np.repeat(np.eye(2), 500, axis=0)  # the classes are certain: T is a count
     >>> given = np.tile([0, 0, 1, 1, 1], 200)
     >>> fit_transition_matrix(proba, given).round(1).tolist()
     [[0.4, 0.6], [0.4, 0.6]]
@@ -99,10 +99,10 @@ def fit_transition_matrix(
 def smoothed(counts: np.ndarray) -> np.ndarray:
     """Turn counts into a transition matrix whose rows are shrunk towards each other.
 
-    The wrong labels of a class are shrunk towards those of all classes, and its rate of right ones
-    towards the mean rate, as strongly as makes the counts likeliest (empirical Bayes with Dirichlet
-    priors). So symmetric noise is estimated from all rows together, and a flip that only one class
-    has stays as it is.
+    The wrong labels of a class are shrunk towards those of all classes, and its rate of right
+    labels towards the mean rate, with the strength that makes the counts likeliest (empirical Bayes
+    with Dirichlet priors). So symmetric noise is estimated from all rows together, and a flip that
+    only one class has is not shrunk.
 
     Parameters
     ----------
@@ -125,22 +125,22 @@ def smoothed(counts: np.ndarray) -> np.ndarray:
     counts = counts + SMOOTHING / n_classes**2
     right = np.diag(counts)
     wrong = counts - np.diag(right)
-    # 1. Rate of right labels of each class, shrunk towards the mean rate.
+    # 1. Shrink each class's rate of right labels towards the mean rate.
     pairs = np.column_stack([right, wrong.sum(axis=1)])
     rates = _shrink(pairs, np.tile(pairs.sum(axis=0), (n_classes, 1)))[:, 0]
-    # 2. Distribution of its wrong labels over the other classes, shrunk towards the common one.
+    # 2. Shrink each class's distribution of wrong labels towards that of all classes.
     others = 1 - np.eye(n_classes)
     kinds = others if n_classes == 2 else _shrink(wrong, others * wrong.sum(axis=0))
     return np.diag(rates) + (1 - rates)[:, None] * kinds
 
 
 def _shrink(counts: np.ndarray, common: np.ndarray) -> np.ndarray:
-    """Mix rows of counts with a common distribution, as strongly as is likeliest; zeros stay."""
+    """Mix rows of counts with a common distribution, with the likeliest strength; zeros stay 0."""
     base = common / common.sum(axis=1, keepdims=True)
     n = counts.sum(axis=1)
     strengths = STRENGTHS[:, None]
     evidence = (gammaln(strengths) - gammaln(strengths + n)).sum(axis=1)
-    # All strengths at once: a bootstrap asks thousands of times, mostly of a few classes.
+    # All strengths at once, which is faster: a bootstrap calls this thousands of times.
     shares, counted = base[base > 0], counts[base > 0]
     for start in range(0, len(shares), BLOCK_SIZE):
         block = slice(start, start + BLOCK_SIZE)
@@ -153,16 +153,16 @@ def _shrink(counts: np.ndarray, common: np.ndarray) -> np.ndarray:
 def known_originals(
     verified: np.ndarray, given: np.ndarray, rate: float, *, from_mask: bool
 ) -> tuple[Originals | None, str | None]:
-    """Find the labels that trusted samples had before, unless they have been overwritten.
+    """Return the labels that trusted samples had before, unless they have been overwritten.
 
     Parameters
     ----------
     verified, given : ndarray of shape (n_trusted,), int
         Codes of the trusted samples.
     rate : float
-        Share of wrong labels among the noisy samples, as estimated.
+        Estimated share of wrong labels among the noisy samples.
     from_mask : bool
-        Whether a mask marked the given labels as right: then earlier labels are unknown.
+        Whether trusted samples were marked by a mask: then their earlier labels are unknown.
 
     Returns
     -------
@@ -192,7 +192,10 @@ def combine(
     originals: Originals | None,
     systematic: float = SYSTEMATIC_ERROR,
 ) -> tuple[np.ndarray, float]:
-    """Combine both sources, each weighted by the number of certain samples that it is worth.
+    """Combine an estimate from the noisy samples with the originals.
+
+    The originals are weighted by their number, the estimate by the number of originals that would
+    have the same error.
 
     Parameters
     ----------
@@ -201,9 +204,9 @@ def combine(
     spread : ndarray of shape (n_classes, n_classes)
         Its standard error.
     originals : Originals or None
-        Certain pairs of true and given label.
+        Known pairs of true and given label.
     systematic : float, default=SYSTEMATIC_ERROR
-        Its systematic error, see `systematic_error`.
+        Systematic error of `T`, as from `noise_estimate.systematic_error`.
 
     Returns
     -------

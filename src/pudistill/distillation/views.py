@@ -7,20 +7,20 @@ import numpy as np
 from pudistill.labels.checks import MISSING, Labels
 from pudistill.labels.pseudo_labels import one_hot
 
-# Held-out trusted samples that suffice to tell candidates apart; more cost time and add little.
+# Held-out trusted samples that suffice to compare candidates; more would cost time and add little.
 ENOUGH_HELD_OUT = 400
 
 
 @dataclass(frozen=True)
 class View:
-    """The labels as they look while some trusted samples are held out.
+    """The labels that are visible while some trusted samples are held out.
 
     Attributes
     ----------
     verified : ndarray of shape (n_samples,), int
         Codes of the samples that are trusted here, -1 elsewhere.
     given : ndarray of shape (n_samples,), int
-        Given labels of all others; -1 where there is none or it is unknown.
+        Given labels of all other samples; -1 if there is none or it is hidden.
     held_out : ndarray, int
         Rows of the trusted samples that are held out.
     """
@@ -36,11 +36,11 @@ class View:
 
     @property
     def labelled(self) -> np.ndarray:
-        """Rows of the others that have a given label."""
+        """Rows of the other samples that have a given label."""
         return np.flatnonzero((self.verified == MISSING) & (self.given != MISSING))
 
     def holding_out(self, rows: np.ndarray, given: np.ndarray | None) -> "View":
-        """Return the view without the verified labels of `rows`, with their `given` ones if any."""
+        """Return the view that hides the verified labels of `rows`; it shows `given`, if any."""
         verified, others = self.verified.copy(), self.given.copy()
         verified[rows] = MISSING
         others[rows] = MISSING if given is None else given[rows]
@@ -48,18 +48,18 @@ class View:
 
 
 def whole_view(labels: Labels) -> View:
-    """Return the view that holds no trusted sample out."""
+    """Return the view that holds out no trusted sample."""
     given = np.where(labels.trusted, MISSING, labels.given)
     return View(labels.verified, given, np.arange(0))
 
 
 def held_out_rows(folds: np.ndarray, *, at_most: int | None = None) -> list[np.ndarray]:
-    """List folds of trusted samples, as many as are needed to hold out enough samples.
+    """Return the rows of as many folds as are needed to hold out enough trusted samples.
 
     Parameters
     ----------
     folds : ndarray of shape (n_samples,), int
-        Fold of each trusted sample, -1 for others.
+        Fold of each trusted sample; -1 for all others.
     at_most : int, default=None
         Largest number of folds.
 
@@ -81,6 +81,6 @@ def held_out_proba(predictions: list[np.ndarray], views: list[View]) -> np.ndarr
 
 
 def held_out_truth(views: list[View], n_classes: int) -> np.ndarray:
-    """Collect the verified labels of held-out samples as one-hot rows; `views[0]` knows them."""
+    """Collect the verified labels of held-out samples as one-hot rows; `views[0]` has them."""
     codes = np.concatenate([views[0].verified[view.held_out] for view in views])
     return one_hot(codes, n_classes)

@@ -1,7 +1,8 @@
 """Finished stages, stored so that nothing is computed twice.
 
-A caller that has a cache installs it with :func:`caching_to`. A stage that is worth storing calls
-:func:`cached`: its result is read if the cache has it, and computed otherwise, or without a cache.
+A stage is a function whose result takes long to compute. A caller that has a cache installs it with
+:func:`caching_to`. A stage is called through :func:`cached`, which reads the result if the cache
+has it, and computes it otherwise.
 """
 
 import inspect
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
@@ -31,14 +33,14 @@ from pudistill.utils.warning_log import (
     repeat_warnings,
 )
 
-# Seconds of work that a crash may cost: saving more often would cost more than it spares.
+# Seconds between two checkpoints: the work that a crash costs. Saving takes time, too.
 CHECKPOINT_SECONDS = 5.0
 
 
-CHECKSUM_BYTES = 64
+CHECKSUM_BYTES = 64  # at the end of each file
 
 
-StageFile = tuple[Path, bytes]
+StageFile = tuple[Path, bytes]  # path and content
 
 
 log = logging.getLogger(__name__)
@@ -67,7 +69,7 @@ class FileCheckpoint(Checkpoint):
         return time.monotonic() - self._last_saved >= CHECKPOINT_SECONDS
 
     def load(self) -> dict[str, Any] | None:
-        """Return what was saved last; None if nothing that can be read was saved."""
+        """Return the parts that were saved last; None if there is no readable file."""
         stored = _read(self.path)
         if stored is None:
             return None
@@ -97,8 +99,8 @@ class StageCache:
     folder : Path
         Where the files are.
     collected : list of (Path, bytes), default=None
-        Filled with the files that this machine cannot write, because it does not see the run's
-        folder: see `caching_in_worker`.
+        Filled with the files that this machine cannot write because it does not see the run's
+        folder, see `caching_in_worker`.
     """
 
     def __init__(self, folder: Path, collected: list[StageFile] | None = None) -> None:
@@ -111,10 +113,11 @@ class StageCache:
         Parameters
         ----------
         func : callable
-            Returns a NamedTuple of arrays, fitted learners, and lists or dictionaries of these,
-            and has it as return annotation. A parameter `checkpoint` is passed a `Checkpoint`.
+            Function that returns a NamedTuple of arrays, fitted learners, and lists or
+            dictionaries of these; the NamedTuple is its return annotation. If it has a parameter
+            `checkpoint`, a `Checkpoint` is passed.
         ignore : sequence of str
-            Parameters that do not change the result.
+            Names of parameters that do not change the result.
 
         Returns
         -------
@@ -143,37 +146,44 @@ class StageCache:
 
         def lookup(*args: Any, **kwargs: Any) -> Any:
             """Return the stored result; None if there is none."""
-            # The inputs are hashed only if any file can match.
-            is_any = any(self.folder.glob(f"{name}-*.npz"))
-            return read(path_of(*args, **kwargs)) if is_any else None
+            # Hashing takes long, so it is skipped if no file can match.
+            can_match = any(self.folder.glob(f"{name}-*.npz"))
+            return read(path_of(*args, **kwargs)) if can_match else None
 
         def cached(*args: Any, **kwargs: Any) -> Any:
             path = path_of(*args, **kwargs)
             if (result := read(path)) is not None:
                 return result
-            start = time.perf_counter()
-            recorded: list[RecordedWarning] = []
-
-            def record(warning: RecordedWarning) -> None:
-                if _belongs_to_stage(warning):
-                    recorded.append(warning)
-
-            checkpoint = NOWHERE
-            if _is_here(path):
-                checkpoint = FileCheckpoint(path.with_suffix(".part.npz"), recorded)
-            if "checkpoint" in signature.parameters:
-                kwargs["checkpoint"] = checkpoint
-            with record_warnings(record):
-                result = func(*args, **kwargs)
-            with suppress(InputError):  # a learner that no file can hold
-                self.store([(path, _to_bytes(_StoredStage(result._asdict(), recorded)))])
-                seconds = round(time.perf_counter() - start, 3)
-                log.info("computed", extra={"file": str(path), "seconds": seconds})
-            checkpoint.remove()
-            return result
+            call = partial(func, *args, **kwargs)
+            return self._compute(path, call, "checkpoint" in signature.parameters)
 
         cached.lookup = lookup  # type: ignore[attr-defined]
         return cached
+
+    def _compute(self, path: Path, call: Callable, takes_checkpoint: bool) -> Any:
+        """Compute a stage, and store its result with the warnings that it issued."""
+        start = time.perf_counter()
+        recorded: list[RecordedWarning] = []
+
+        def record(warning: RecordedWarning) -> None:
+            if _belongs_to_stage(warning):
+                recorded.append(warning)
+
+        checkpoint = NOWHERE
+        if _is_here(path):
+            checkpoint = FileCheckpoint(path.with_suffix(".part.npz"), recorded)
+        with record_warnings(record):
+            result = call(checkpoint=checkpoint) if takes_checkpoint else call()
+        # In a worker, the cache of the running task collects files. This cache can be a copy that
+        # was sent with the task, and that is lost when the task ends.
+        current = current_cache()
+        cache = current if isinstance(current, StageCache) else self
+        with suppress(InputError):  # a learner that no file can hold
+            cache.store([(path, _to_bytes(_StoredStage(result._asdict(), recorded)))])
+            seconds = round(time.perf_counter() - start, 3)
+            log.info("computed", extra={"file": str(path), "seconds": seconds})
+        checkpoint.remove()
+        return result
 
     def store(self, files: Sequence[StageFile]) -> None:
         """Write files of finished stages, or collect them where this machine cannot write them."""
@@ -185,15 +195,14 @@ class StageCache:
 
 
 def _belongs_to_stage(warning: RecordedWarning) -> bool:
-    """Whether a warning is stored with a stage: the package's own, except about damaged files.
+    """Whether a warning is stored with a stage: any of the package, except about damaged files.
 
-    The next process may find these files whole.
+    The next process may find those files intact.
     """
     return warning.category in OWN_CATEGORIES and warning.category != DamagedWarning.__name__
 
 
-# A context variable, because stages lie deep: nearly every function from `fit` down would pass the
-# cache on.
+# A context variable, because nearly every function below `fit` would have to pass the cache on.
 _current_cache: ContextVar[Any] = ContextVar("pudistill_cache", default=None)
 
 
@@ -216,13 +225,13 @@ def caching_in_worker(memory: Any) -> Iterator[list[StageFile]]:
 
     Parameters
     ----------
-    memory : Memory, StageCache or None
+    memory : joblib.Memory, StageCache or None
         The cache of the process that sent the task.
 
     Yields
     ------
     files : list of (Path, bytes)
-        Filled with finished stages, for that process to `StageCache.store`.
+        Filled with finished stages, which that process passes to `StageCache.store`.
     """
     files: list[StageFile] = []
     with caching_to(StageCache(memory.folder, files) if isinstance(memory, StageCache) else memory):
@@ -230,7 +239,7 @@ def caching_in_worker(memory: Any) -> Iterator[list[StageFile]]:
 
 
 def current_cache() -> Any:
-    """Return the cache of the enclosing :func:`caching_to`; None: there is none."""
+    """Return the cache of the enclosing :func:`caching_to`, or None."""
     return _current_cache.get()
 
 
@@ -248,6 +257,7 @@ class _StoredStage(NamedTuple):
 def _to_bytes(stage: _StoredStage) -> bytes:
     """Return the content of a stage's file, with a checksum at its end."""
     arrays: dict[str, np.ndarray] = {}
+    # The name "told" is part of the file format.
     about = {"result": _to_json(stage.parts, arrays), "told": stage.recorded}
     arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
     content = to_npz(arrays)
@@ -255,7 +265,7 @@ def _to_bytes(stage: _StoredStage) -> bytes:
 
 
 def _to_json(value: Any, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Return a result's structure for JSON; its arrays go into `arrays` under numbers."""
+    """Return a result's structure for JSON; its arrays go into `arrays`, named by numbers."""
 
     def add(array: Any) -> str:
         arrays[name := str(len(arrays))] = np.asarray(array)
@@ -287,7 +297,7 @@ def _from_json(structure: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
 
 
 def _is_here(path: Path) -> bool:
-    """Whether this machine sees the run's folder: a node of a cluster may share no disk with it."""
+    """Whether this machine sees the run's folder; a node of a cluster may not share that disk."""
     return path.parent.parent.is_dir()
 
 
@@ -297,7 +307,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _read(path: Path) -> _StoredStage | None:
-    """Read a stage; None if it is missing or damaged, and has to be computed again."""
+    """Read a stage; None if it must be computed, because its file is missing or damaged."""
     try:
         file = path.read_bytes()
         content, checksum = file[:-CHECKSUM_BYTES], file[-CHECKSUM_BYTES:]
@@ -309,6 +319,6 @@ def _read(path: Path) -> _StoredStage | None:
         return _StoredStage(_from_json(about["result"], arrays), recorded)
     except FileNotFoundError:
         return None
-    except Exception as error:  # whatever a damaged file makes its readers raise
+    except Exception as error:  # a damaged file can make its readers raise anything
         warn_user(f"{path} is damaged ({error}): its content is computed again.", DamagedWarning)
         return None

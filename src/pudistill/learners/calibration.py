@@ -7,11 +7,10 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 
-# Prior standard deviation of the logarithm of a temperature.
-PRIOR_SPREAD = 0.5
-LARGEST_LOG = 3.0  # of a temperature, either way
+PRIOR_SPREAD = 0.5  # prior standard deviation of the logarithm of a sharpness
+LARGEST_LOG = 3.0  # largest absolute logarithm of a sharpness
 LOG_EPSILON = 1e-12  # added before a logarithm is taken
-MIXTURE_STEPS = 100
+MIXTURE_STEPS = 100  # of expectation-maximisation
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Temperature:
     Attributes
     ----------
     sharpness : float
-        Above 1 for underconfident predictions, below 1 for overconfident ones.
+        Above 1 if predictions are underconfident, below 1 if they are overconfident.
     spread : float
         Standard error of its logarithm.
 
@@ -50,8 +49,8 @@ class Temperature:
         proba : ndarray of shape (n_samples, n_classes)
             Predictions for samples that were not trained on.
         known : ndarray of shape (n_samples, n_classes)
-            Likelihood of their labels for each true class, as from `pseudo_labels.likelihood`:
-            one-hot rows of verified labels.
+            Likelihood of each sample's label given each true class, as from
+            `pseudo_labels.likelihood`; one-hot for a verified label.
         """
         log_proba = np.log(proba + LOG_EPSILON)
 
@@ -69,7 +68,7 @@ class Temperature:
         return softmax(self.sharpness * np.log(proba + LOG_EPSILON), axis=1)
 
     def residual(self, rng: np.random.Generator) -> "Temperature":
-        """Draw a random error of the calibration, as a temperature for calibrated predictions."""
+        """Draw a random calibration error, as a temperature for calibrated predictions."""
         return Temperature(float(np.exp(rng.normal(0, self.spread))), self.spread)
 
 
@@ -87,7 +86,8 @@ def mixture_weights(
     known : ndarray of shape (n_samples, n_classes)
         As for `Temperature.fit`.
     prior : float or sequence of float of length n_predictions, default=1.0
-        Parameters of the prior, less 1: as if this many samples more spoke for each prediction.
+        Parameters of the prior, minus 1: each prediction counts as if it had explained this many
+        further samples.
 
     Returns
     -------

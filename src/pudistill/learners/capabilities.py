@@ -9,17 +9,17 @@ from pudistill.exceptions import InputError
 
 
 def final_step(estimator: Any) -> Any:
-    """Return the last step of a pipeline, also of a nested one; of any other learner, itself."""
+    """Return the last step of a pipeline, nested or not; any other learner is returned itself."""
     return final_step(estimator.steps[-1][1]) if isinstance(estimator, Pipeline) else estimator
 
 
 def continues_training(estimator: Any) -> bool:
-    """Whether a learner is a network, which trains on from its weights when fitted again."""
+    """Whether a learner is a network, which can continue training from its weights."""
     return getattr(final_step(estimator), "continues_training", False)
 
 
 def has_trunk(estimator: Any) -> bool:
-    """Whether a learner is a network with a last linear layer, whose other layers can be shared."""
+    """Whether a learner is a network whose layers, except the last, can be shared."""
     final = final_step(estimator)
     return hasattr(final, "embed") and isinstance(final.module, str)
 
@@ -30,7 +30,7 @@ def needs_calibration(estimator: Any) -> bool:
 
 
 def takes_weights(learner: Any) -> bool:
-    """Whether ``fit`` takes sample weights, as its own parameter or for a search's estimator."""
+    """Whether ``fit`` takes sample weights, itself or in the estimator of a search."""
     if has_fit_parameter(learner, "sample_weight"):
         return True
     inner = getattr(learner, "estimator", None)
@@ -38,7 +38,7 @@ def takes_weights(learner: Any) -> bool:
 
 
 def check_gives_scores(learner: Any, method: str) -> None:
-    """Raise an `InputError` if a learner lacks the method that its scores come from."""
+    """Raise an `InputError` if a learner lacks the method that gives its scores."""
     if not hasattr(learner, method):
         raise InputError(
             f"{type(learner).__name__} has neither predict_proba nor decision_function: use a "

@@ -1,4 +1,4 @@
-"""Predictions of samples by learners that have not seen their labels, calibrated."""
+"""Calibrated predictions by cross-fitting, and one sigmoid for all members of a filter."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -36,22 +36,22 @@ class SharedSigmoid:
 
 
 def calibrate_together(members: list, tasks: Iterable[Training]) -> list:
-    """Give members that have only a ``decision_function`` one sigmoid (Platt, 1999).
+    """Give members that have only a ``decision_function`` one common sigmoid (Platt, 1999).
 
-    It is fitted on held-out decisions of copies trained on a few of the members' own training
-    sets: much cheaper than calibrating each member, and with more samples to fit it on.
+    The sigmoid is fitted on held-out decisions of copies, trained on the training sets of a few
+    members. This is much cheaper than calibrating each member, and uses more samples.
 
     Parameters
     ----------
     members : list of fitted estimators
         Binary classifiers, trained alike.
     tasks : iterable of Training
-        Trainings of some of them.
+        Trainings of some of these members.
 
     Returns
     -------
     members : list of fitted estimators
-        With ``predict_proba``.
+        The same members, with ``predict_proba``.
     """
     if hasattr(members[0], "predict_proba"):
         return members
@@ -67,7 +67,7 @@ def calibrate_together(members: list, tasks: Iterable[Training]) -> list:
         )
         labels.append(y)
     y = np.concatenate(labels)
-    # Platt's targets: as if one more sample of each kind had been seen.
+    # Platt's targets: as if one more sample of each class had been seen.
     counts = np.bincount(y)
     positive = np.where(y == 1, (counts[1] + 1) / (counts[1] + 2), 1 / (counts[0] + 2))
     rows, codes, weights = weighted_copies(np.column_stack([1 - positive, positive]))
@@ -85,19 +85,19 @@ def cross_fit_proba(
     n_jobs: int | None = None,
     seed: int,
 ) -> np.ndarray:
-    """Predict each sample by a learner that has not seen its target.
+    """Predict each sample by a learner that was not trained on it.
 
     Parameters
     ----------
     estimator : classifier
-        A template. A learner with only a ``decision_function`` is calibrated once, on the held-out
+        Template. A learner with only a ``decision_function`` is calibrated once, on the held-out
         decisions for all samples, instead of once per fold.
     X : array-like, sparse matrix or data frame of shape (n_samples, ...)
         Samples.
     targets : ndarray of shape (n_samples, n_classes)
         Rows that sum to 1.
     n_folds : int
-        Number of folds, which have equal shares of each class.
+        Number of folds; each has the same share of every class.
     n_jobs : int, default=None
         Learners trained at the same time.
     seed : int
@@ -106,10 +106,11 @@ def cross_fit_proba(
     Returns
     -------
     proba : ndarray of shape (n_samples, n_classes)
-        Probabilities. A sample of a class with two samples at most is in no fold, as training
-        cannot do without it: its probabilities are the same for all classes.
+        Probabilities. Samples of a class with at most two samples are in no fold, because no
+        learner can be trained without them: their probabilities are the same for all classes.
     """
-    # 1. Train a learner without each fold, and let it score the samples of the fold.
+    # 1. For each fold, train a learner on the other folds and let it score the samples of the fold.
+    # Members, as in the filter, come back without calibration.
     n_classes = targets.shape[1]
     folds = deal_folds(targets.argmax(axis=1), n_folds, seed)
     fold_rows = [np.flatnonzero(folds == fold) for fold in range(folds.max(initial=-1) + 1)]
@@ -127,7 +128,7 @@ def cross_fit_proba(
             check_gives_scores(learner, "decision_function")
             decision = np.zeros(targets.shape) if decision is None else decision
             decision[held_out] = _decisions(learner, X, held_out, n_classes)
-    # 2. Calibrate decisions, those of all folds together.
+    # 2. Calibrate the decisions of all folds together.
     if decision is not None:
         in_a_fold = folds != -1
         proba[in_a_fold] = _fit_sigmoid(decision[in_a_fold], targets[in_a_fold])
@@ -135,9 +136,9 @@ def cross_fit_proba(
 
 
 def _decisions(learner: Any, X: Any, rows: np.ndarray, n_classes: int) -> np.ndarray:
-    """Score classes; one that the learner never saw scores as low as the lowest."""
+    """Score all classes; a class that the learner never saw gets the lowest score."""
     found = learner.decision_function(take(X, rows))
-    if found.ndim == 1:  # of two classes, the score of the second
+    if found.ndim == 1:  # two classes: the score of the second
         found = np.column_stack([-found, found])
     scores = np.full((len(rows), n_classes), found.min())
     scores[:, learner.classes_] = found

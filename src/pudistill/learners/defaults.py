@@ -14,7 +14,7 @@ from sklearn.utils.validation import _num_samples
 from pudistill.exceptions import torch_extra
 from pudistill.labels.samples import is_pictures
 
-ENOUGH_TO_SCALE = 10_000  # samples from which features' means and scales are estimated
+ENOUGH_TO_SCALE = 10_000  # samples that suffice to estimate features' means and scales
 
 
 def default_learner(X: Any) -> BaseEstimator:
@@ -29,23 +29,24 @@ def default_learner(X: Any) -> BaseEstimator:
 
 
 def normalised(estimator: Any, X: Any) -> Any:
-    """Fix a network's scaling of its inputs to that of all samples, however few it learns from.
+    """Make a network scale its inputs by the statistics of all samples.
 
-    A member learns from a handful. Features that hardly differ among these would be scaled up
-    without bounds, in the other samples too.
+    A member is trained on few samples. A feature that hardly differs among them would be scaled up
+    without bounds, and take extreme values in the other samples.
 
     Parameters
     ----------
     estimator : classifier
-        A template.
-    X : samples
+        Template.
+    X : samples of shape (n_samples, ...)
         All samples.
 
     Returns
     -------
     estimator : classifier
-        A copy with a `normalisation`, if the template is a network for tables that has none. Of
-        pictures a few are enough to scale the channels: their networks come back as they are.
+        A copy with a `normalisation`, if the template is a network for tables that has none; else
+        the template. A few pictures are enough to scale the channels, so networks for pictures are
+        not changed.
     """
     params = estimator.get_params(deep=False)
     if "normalisation" not in params or params["normalisation"] is not None or is_pictures(X):

@@ -1,7 +1,8 @@
-"""Logistic regression on scaled features: fits block by block, predicts by many models at once.
+"""Logistic regression on scaled features: fitted block by block, predicted by many models at once.
 
-scikit-learn fits it to scaled copies of all samples, one copy for each class that a sample may be
-of. Of many samples these do not fit into memory; here only one block of samples is in memory.
+scikit-learn fits it to scaled copies of all samples, one copy for each class that a sample can
+belong to. If there are many samples, the copies do not fit into memory; here only one block of
+samples is in memory.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 
 from pudistill.exceptions import InputError, warn_user
 
-# Parameters of a logistic regression that is fitted here; scikit-learn fits all others.
+# Parameters that a logistic regression must have to be fitted here; others go to scikit-learn.
 PARAMETERS_FOR_BLOCKS = {
     "solver": "lbfgs",
     "fit_intercept": True,
@@ -35,17 +36,17 @@ class AffineMap(NamedTuple):
 
 
 def affine_map(learner: Any) -> AffineMap | None:
-    """Return a logistic regression of two classes, alone or behind a scaler, as one affine map.
+    """Return a binary logistic regression, with or without a scaler, as one affine map.
 
     Parameters
     ----------
     learner : fitted estimator
-        Any.
+        Any classifier.
 
     Returns
     -------
     map : AffineMap or None
-        None if it is another learner.
+        None for any other learner.
 
     Examples
     --------
@@ -77,7 +78,7 @@ def affine_map(learner: Any) -> AffineMap | None:
 def _scaler_and_regression(
     learner: Any,
 ) -> tuple[StandardScaler | None, LogisticRegression] | None:
-    """Return the parts of a logistic regression, alone or behind a scaler; else None."""
+    """Return scaler and logistic regression of a learner; None if it is anything else."""
     steps = [step for _, step in learner.steps] if isinstance(learner, Pipeline) else [learner]
     *before, last = steps
     if type(last) is not LogisticRegression or len(before) > 1:
@@ -95,20 +96,20 @@ def probabilities(maps: Sequence[AffineMap], block: Any) -> np.ndarray:
     maps : sequence of AffineMap
         One for each model.
     block : array or sparse matrix of shape (n_samples, n_features)
-        Samples. They are converted to float64: without a scaler in front, the products of features
-        far from zero would cancel in fewer digits.
+        Samples. They are converted to float64, because the folded scaler makes large products of
+        features far from zero cancel each other.
 
     Returns
     -------
     probabilities : ndarray of shape (len(maps), n_samples)
-        Of the second class.
+        Probabilities of the second class.
     """
     weights = np.column_stack([affine.weights for affine in maps])
     block = block if issparse(block) else np.asarray(block, dtype=np.float64)
     return expit((block @ weights + [affine.intercept for affine in maps]).T)
 
 
-# Yields the samples of each block, and their place among all samples.
+# Yields the samples of each block, and the slice of all samples that they are.
 Blocks = Callable[[], Iterator[tuple[np.ndarray, slice]]]
 
 
@@ -118,14 +119,14 @@ def learns_in_blocks(learner: Any, X: Any) -> bool:
     Parameters
     ----------
     learner : estimator
-        Any, not fitted yet.
-    X : samples of shape (n, ...)
+        Any classifier, not fitted.
+    X : samples of shape (n_samples, ...)
         Its training samples.
 
     Returns
     -------
     can : bool
-        True for logistic regression with L2 penalty, alone or behind a scaler, if the samples are
+        True for logistic regression with L2 penalty, with or without a scaler, if the samples are
         an array of floating-point features.
     """
     parts = _scaler_and_regression(learner)
@@ -152,30 +153,30 @@ def fit_in_blocks(
     """Fit a logistic regression to soft targets, with one block of samples in memory at a time.
 
     It minimises scikit-learn's objective, `C Σᵢ wᵢ Σ꜀ tᵢ꜀ (-log pᵢ꜀) + ‖W‖² / 2`, by the same
-    method (L-BFGS) to the same tolerance. A scaler in front learns each sample once; weighted
-    copies would count a sample once for each class that it may be of.
+    method (L-BFGS) to the same tolerance. A scaler in front learns each sample once; from weighted
+    copies it would learn a sample once for each of its possible classes.
 
     Parameters
     ----------
     learner : estimator
-        One that `learns_in_blocks`; it is fitted in place.
+        A learner for which `learns_in_blocks` is true; it is fitted in place.
     blocks : callable
-        Yields ``(block, rows)`` for all samples, at each call: an array of shape (n, n_features),
-        and the slice of `targets` that belongs to it.
+        Each call yields ``(block, rows)`` for all samples: an array of shape (n, n_features), and
+        the slice of `targets` that belongs to it.
     targets : ndarray of shape (n_samples, n_classes)
         Rows that sum to 1.
     sample_weight : ndarray of shape (n_samples,), default=None
-        Weights, for the logistic regression only, as scikit-learn's pipelines pass them.
+        Weights, for the logistic regression but not the scaler, as in scikit-learn's pipelines.
 
     Returns
     -------
     learner : estimator
-        As scikit-learn would have fitted it: a class that is 0 in all targets is left out.
+        The same `learner`. As in scikit-learn, a class that is 0 in all targets is left out.
 
     Raises
     ------
     InputError
-        If a feature is NaN or infinite, or there is one class only.
+        If a feature is NaN or infinite, or there is only one class.
 
     Examples
     --------
@@ -199,7 +200,7 @@ def fit_in_blocks(
             blocks = _scaled(learner[0], blocks)
         fit_in_blocks(learner[-1], blocks, targets, sample_weight)
         return learner
-    # Leave out classes that no sample can be of.
+    # Leave out classes to which no sample can belong.
     first, _ = next(blocks())
     shares = targets.sum(axis=0) if sample_weight is None else sample_weight @ targets
     learner.classes_ = np.flatnonzero(shares > 0)
@@ -247,7 +248,7 @@ SMALLEST_CHANGE = 64 * np.finfo(float).eps
 
 
 def _scaled(scaler: StandardScaler, blocks: Blocks) -> Blocks:
-    """Scale blocks as ``scaler.transform`` does, which takes ten times as long for small ones."""
+    """Scale blocks like ``scaler.transform``, which takes ten times as long for small blocks."""
 
     def scaled() -> Iterator[tuple[np.ndarray, slice]]:
         for block, rows in blocks():
@@ -261,7 +262,7 @@ def _scaled(scaler: StandardScaler, blocks: Blocks) -> Blocks:
 
 
 class _Loss:
-    """The mean loss of a logistic regression, and its gradient.
+    """Mean loss of a logistic regression, and its gradient.
 
     Parameters
     ----------
@@ -277,11 +278,11 @@ class _Loss:
         self.blocks, self.targets, self.sample_weight = blocks, targets, sample_weight
         self.total = float(len(targets) if sample_weight is None else sample_weight.sum())
         self.penalty = 1 / (C * self.total)
-        # For two classes the score of the first is 0, so that there is one row of weights.
+        # With two classes the score of the first is 0, so there is only one row of weights.
         self.n_scores = 1 if targets.shape[1] == 2 else targets.shape[1]
 
     def __call__(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
-        """Return both at `weights` of shape (n_scores, n_features + 1), the intercept last."""
+        """Return loss and gradient at `weights`, (n_scores, n_features + 1), the intercept last."""
         coef = weights[:, :-1]
         loss = self.penalty / 2 * float((coef**2).sum())
         gradient = np.zeros_like(weights)

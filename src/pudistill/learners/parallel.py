@@ -19,23 +19,25 @@ from pudistill.utils import arrays
 from pudistill.utils.cluster import runs_on_cluster
 from pudistill.utils.threads import end_with_parent, one_thread
 
-MAX_KILLED_IN_A_ROW = 3  # workers, until the tasks themselves must be what kills them
+# Workers killed one after the other; if there are more, the tasks themselves seem to be the cause.
+MAX_KILLED_IN_A_ROW = 3
 
 
 def in_order(tasks: Iterable[tuple], n_jobs: int | None, *, alone: bool = False) -> Iterator[Any]:
     """Run tasks in parallel and yield their results in order.
 
-    Warnings of workers are issued in this process, where the user's filters are. Tasks that were
-    lost with a worker's process are run again.
+    Warnings of workers are issued in this process, which has the user's warning filters. Tasks that
+    were lost with a worker's process are run again.
 
     Parameters
     ----------
     tasks : iterable of tasks as from `joblib.delayed`
-        Drawn from lazily: only the tasks that the workers need next are in memory.
+        The tasks. An iterator is read lazily: only the tasks that the workers need next are in
+        memory.
     n_jobs : int or None
         Number of tasks at a time, as in joblib.
     alone : bool, default=False
-        Whether each task has the processor for itself. All others compute on one thread, so that
+        Whether each task can use all threads. By default a task computes on one thread, so that
         results do not depend on `n_jobs`.
 
     Yields
@@ -43,7 +45,7 @@ def in_order(tasks: Iterable[tuple], n_jobs: int | None, *, alone: bool = False)
     result : object
         The return value of each task.
     """
-    # Asked here: joblib draws some tasks in a thread that has no context variables of ours.
+    # Read here, because joblib draws some tasks in a thread without our context variables.
     cache, elsewhere = current_cache(), runs_on_cluster()
     wanted = map(_unless_cached, tasks) if elsewhere else tasks
     recorded = (delayed(_run_recorded)(cache, alone, *task) for task in wanted)
@@ -56,7 +58,7 @@ def in_order(tasks: Iterable[tuple], n_jobs: int | None, *, alone: bool = False)
 
 
 def _unless_cached(task: tuple) -> tuple:
-    """Replace a task by its cached result, as the nodes of a cluster may not see the cache."""
+    """Replace a task by its cached result, because nodes of a cluster may not see the cache."""
     call, args, kwargs = task
     result = call.lookup(*args, **kwargs) if hasattr(call, "lookup") else None
     return task if result is None else (_identity, (result,), {})
@@ -71,7 +73,7 @@ def _run_recorded(
 ) -> tuple[Any, list[tuple], list[StageFile]]:
     """Run a task in a worker; return its result, its warnings and its stages to be stored."""
     with caching_in_worker(cache) as files, nullcontext() if alone else one_thread():
-        # Warning filters are those of the whole process, so that a thread cannot record.
+        # Warning filters belong to the whole process, so a thread cannot record its own warnings.
         if threading.current_thread() is not threading.main_thread():
             return call(*args, **kwargs), [], files
         with warnings.catch_warnings(record=True) as caught:
@@ -84,8 +86,8 @@ def _run_recorded(
 
 
 def _run_surviving(tasks: Iterator[tuple], n_jobs: int | None) -> Iterator[Any]:
-    """Yield the results of tasks in order, and run those again whose worker was killed."""
-    pending: deque[tuple] = deque()  # drawn, but without a result yet
+    """Yield the results of tasks in order; run a task again if its worker was killed."""
+    pending: deque[tuple] = deque()  # tasks drawn that have no result yet
 
     def draw() -> Iterator[tuple]:
         yield from list(pending)
@@ -113,14 +115,14 @@ def _run_surviving(tasks: Iterator[tuple], n_jobs: int | None) -> Iterator[Any]:
             if n_killed > MAX_KILLED_IN_A_ROW:
                 raise InputError(
                     f"Workers were killed {n_killed} times in a row, which the system does when "
-                    "memory is short: let fewer work at the same time, by n_jobs."
+                    "memory is short: let fewer work at the same time, with a smaller n_jobs."
                 ) from error
-            lost = "1 task that was" if len(pending) == 1 else f"{len(pending)} tasks that were"
-            warn_user(f"A worker was killed, and {lost} under way are run again.", RecoveredWarning)
+            lost = "1 task is" if len(pending) == 1 else f"{len(pending)} tasks are"
+            warn_user(f"A worker was killed: {lost} run again.", RecoveredWarning)
 
 
 def rows_in_order(tasks: Sequence[tuple], n_jobs: int | None, shape: tuple) -> Iterator[np.ndarray]:
-    """Run tasks as `in_order` whose results are arrays of one shape, with a row for each sample.
+    """Run tasks as `in_order` does; their results are arrays of one shape, with a row per sample.
 
     Workers on this machine write large results to a file, instead of sending them.
     """
@@ -131,9 +133,9 @@ def rows_in_order(tasks: Sequence[tuple], n_jobs: int | None, shape: tuple) -> I
 
 
 def _fill(output: Any, call: Callable, args: tuple, kwargs: dict) -> np.ndarray | None:
-    """Write a result into `output`, and return None; return it if `output` is in no file here."""
+    """Write a result into `output` and return None; return the result if `output` is no file."""
     result = call(*args, **kwargs)
-    if output is None or not arrays.is_in_file(output):  # or it is a copy that was sent here
+    if output is None or not arrays.is_in_file(output):  # a copy that was sent to this process
         return result
     output[:] = result
     return None

@@ -19,9 +19,9 @@ def with_probabilities(learner: Any, rows: np.ndarray, labels: np.ndarray, seed:
     Parameters
     ----------
     learner : estimator
-        Any, not fitted yet.
+        Any classifier, not fitted.
     rows : ndarray of shape (n_copies,), int
-        The sample that each row of the learner's training set is a copy of.
+        For each row of the learner's training set, the sample that it is a copy of.
     labels : ndarray of shape (n_samples,), int
         The most probable class of each sample.
     seed : int
@@ -30,7 +30,7 @@ def with_probabilities(learner: Any, rows: np.ndarray, labels: np.ndarray, seed:
     Returns
     -------
     learner : estimator
-        With ``predict_proba``, if `learner` needed calibration; else `learner`.
+        `learner`, wrapped to have ``predict_proba`` if it has none.
     """
     if isinstance(learner, Pipeline):
         name, final = learner.steps[-1]
@@ -40,7 +40,7 @@ def with_probabilities(learner: Any, rows: np.ndarray, labels: np.ndarray, seed:
         return learner
     samples = np.unique(rows)
     folds = calibration_folds(learner, labels[samples], seed)
-    # Copies of one sample stay in one fold, or the learner would be judged on samples it has seen.
+    # All copies of a sample are in one fold: no learner is calibrated on samples that it has seen.
     held_out = np.empty(rows.max() + 1, dtype=int)
     for fold, (_, test) in enumerate(folds.split(samples, labels[samples])):
         held_out[samples[test]] = fold
@@ -52,18 +52,18 @@ def with_probabilities(learner: Any, rows: np.ndarray, labels: np.ndarray, seed:
 
 
 def calibration_folds(learner: Any, labels: np.ndarray, seed: int) -> StratifiedKFold:
-    """Return the folds on whose held-out decisions a learner is calibrated.
+    """Return the folds for the held-out decisions that a learner is calibrated on.
 
     Raises
     ------
     InputError
-        If a class has one sample only.
+        If a class has only one sample.
     """
     counts = np.bincount(labels)
     fewest = counts[counts > 0].min()
     if fewest < 2:
         raise InputError(
-            f"{type(learner).__name__} gives no probabilities, and a class has one sample only, "
+            f"{type(learner).__name__} gives no probabilities, and a class has only one sample, "
             "too few to calibrate on: verify one more of it, or use a learner with predict_proba."
         )
     return StratifiedKFold(min(CALIBRATION_FOLDS, fewest), shuffle=True, random_state=seed)

@@ -13,7 +13,7 @@ from pudistill.utils import arrays
 
 
 def take(X: Any, rows: Any) -> Any:
-    """Take samples in the form in which a learner can compute with them.
+    """Take samples, in a form that learners can compute with.
 
     Parameters
     ----------
@@ -25,8 +25,8 @@ def take(X: Any, rows: Any) -> Any:
     Returns
     -------
     block : array, sparse matrix or data frame
-        Pictures on disk are decoded if they are few; others are left to the learner. float16,
-        which is for storing and not for computing, becomes float32.
+        Samples. A few pictures on disk are decoded; many are left to the learner to decode.
+        float16, which is meant for storage, becomes float32.
     """
     return widened(decoded_if_few(_safe_indexing(X, rows)))
 
@@ -47,9 +47,9 @@ def predict_proba(learner: Any, X: Any, n_classes: int, rows: np.ndarray | None 
     X : array-like, sparse matrix or data frame of shape (n_samples, ...)
         Samples.
     n_classes : int
-        Number of classes; one that the learner never saw gets probability 0.
+        Number of classes; a class that the learner never saw gets probability 0.
     rows : ndarray of shape (n_rows,), int, default=None
-        Samples to predict; all by default.
+        Rows of the samples to predict; all by default.
 
     Returns
     -------
@@ -68,12 +68,12 @@ def predict_proba(learner: Any, X: Any, n_classes: int, rows: np.ndarray | None 
 
 
 def embed(learner: Any, X: Any) -> np.ndarray:
-    """Embed samples, in blocks, by a network, which may be the last step of a pipeline.
+    """Embed samples, in blocks, by a network that can be the last step of a pipeline.
 
     Parameters
     ----------
     learner : fitted estimator
-        One that `has_trunk`.
+        A learner for which `has_trunk` is true.
     X : array-like of shape (n_samples, ...)
         Samples.
 
@@ -95,7 +95,7 @@ def embed(learner: Any, X: Any) -> np.ndarray:
 
 
 class Mixture:
-    """Fitted learners that predict as one: a weighted mean of their calibrated probabilities.
+    """Several fitted learners as one: the weighted mean of their calibrated probabilities.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ class Mixture:
     weights : list of float
         Their weights, which sum to 1.
     temperatures : list of Temperature
-        Calibration of each of them.
+        Calibration of each learner.
     n_classes : int
         Number of classes.
     """

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-# A copy with less than this share of the weight of the sample's heaviest one is left out: it costs
-# a row in the learner's fit and hardly changes the sample's cross-entropy.
+# A copy with less than this share of the weight of the sample's heaviest copy is left out: it would
+# cost a row in the learner's fit and hardly change the sample's cross-entropy.
 SMALLEST_COPY = 1e-3
 
 
@@ -24,7 +24,7 @@ def weighted_copies(
     rows, labels : ndarrays of shape (n_copies,), int
         Sample and class of each copy.
     weights : ndarray of shape (n_copies,)
-        Weights; those of one sample's copies add up to the sample's.
+        Weights; the weights of a sample's copies add up to the sample's weight.
 
     Examples
     --------

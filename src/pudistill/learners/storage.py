@@ -1,4 +1,4 @@
-"""Fitted learners as bytes and back: networks by safetensors, others by skops, none by pickle."""
+"""Fitted learners as bytes and back: networks by safetensors, others by skops, never by pickle."""
 
 import io
 import json
@@ -12,8 +12,8 @@ from zipfile import ZipFile, ZipInfo
 
 from pudistill.exceptions import InputError, torch_extra
 
-# Types that a stored scikit-learn learner may contain besides those that skops trusts. They hold
-# numbers and other learners; building one runs no code that the file chooses.
+# Types that a stored scikit-learn learner can contain, besides the types that skops trusts. They
+# hold numbers and other learners; building them runs no code that the file chooses.
 STORABLE_TYPES = [
     "numpy.dtype",
     "sklearn._loss.link.Interval",
@@ -36,7 +36,7 @@ STORABLE_TYPES = [
 SKOPS_SCHEMA = "schema.json"  # in a skops file: its objects, and the files of their arrays
 
 
-# scikit-learn's bridge to PyTorch, a package of its own.
+# The package of scikit-learn that imports PyTorch.
 TORCH_BRIDGE = "sklearn.externals.array_api_compat.torch"
 
 
@@ -48,7 +48,7 @@ class Stored(NamedTuple):
     content : bytes
         A safetensors file of a network, a skops file of any other learner.
     network : dict or None
-        Parameters to build a network again, fit for JSON.
+        Parameters from which a network is built again, for JSON.
     """
 
     content: bytes
@@ -71,7 +71,8 @@ def dump(learner: Any) -> Stored:
     Parameters
     ----------
     learner : fitted estimator
-        A network of the package, or a learner of the types that skops trusts and `STORABLE_TYPES`.
+        A network of the package, or a learner made of types that skops trusts or that are among
+        `STORABLE_TYPES`.
 
     Returns
     -------
@@ -86,7 +87,7 @@ def dump(learner: Any) -> Stored:
     if not is_network(learner):
         try:
             return Stored(_canonical(_skops_io().dumps(learner)), None)
-        except Exception as error:  # of any type: the learner's own state may raise it
+        except Exception as error:  # any type: the learner's own code runs
             raise InputError(
                 f"{type(learner).__name__} cannot be stored by skops ({error}): choose another "
                 "learner."
@@ -117,7 +118,7 @@ def _canonical(content: bytes) -> bytes:
         if not isinstance(node, dict):
             return
         if isinstance(node.get("__id__"), int):
-            # Whether equal texts or numbers are one object is an accident of the process.
+            # Equal texts or numbers are one object in some processes and several in others.
             address = node["__id__"] if node.get("__loader__") != "JsonNode" else object()
             node["__id__"] = numbers.setdefault(address, next(fresh))
         if isinstance(node.get("file"), str):
@@ -144,7 +145,7 @@ def restore(stored: Stored, *, module: Any = None) -> Any:
     stored : Stored
         As `dump` returns it.
     module : callable, default=None
-        The network's factory, if it is a user's: it is not imported because a file names it.
+        The user's factory of the network, if it has one: a name in a file is never imported.
 
     Returns
     -------
@@ -175,9 +176,9 @@ def is_network(learner: Any) -> bool:
 def _skops_io() -> ModuleType:
     """Import skops without importing PyTorch, which would take two thirds of the time.
 
-    skops imports all packages of scikit-learn to list its estimators; of these only the bridge to
-    PyTorch, which holds none, imports PyTorch. So this one import fails meanwhile, which skops
-    skips.
+    skops imports all packages of scikit-learn to list its estimators. Only one of these packages
+    imports PyTorch: the bridge to it, which holds no estimators. Its import is made to fail here,
+    and skops skips packages that fail.
     """
     blocks = TORCH_BRIDGE not in sys.modules and "skops.io" not in sys.modules
     if blocks:

@@ -1,4 +1,4 @@
-"""The training of one learner, or of many, on soft targets."""
+"""The training of learners on soft targets."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -37,14 +37,15 @@ from pudistill.utils.progress import has_epoch_callback
 MIN_SAMPLES_FOR_BLOCKS = 16_384
 
 
-# Bytes of samples that it learns at once: as many as fit into a processor's cache.
+# Bytes of samples in a block: as many as fit into a processor's cache.
 BLOCK_BYTES = 2**21
 
 
-STACK_SIZE = 20  # networks that train as one: the paper's members of a class
+# Networks that train together as one stack: the paper's number of members per class.
+STACK_SIZE = 20
 
 
-# Parameters of networks that a task sets even where the user has set them.
+# Parameters of networks that a task sets even if the user has set them.
 PARAMETERS_OF_TASK = ("warm_start", "loss", "mixup")
 
 
@@ -54,29 +55,30 @@ class Training:
 
     Attributes
     ----------
-    estimator : estimator
-        A template, which is cloned; or a network to be trained further if `continued`.
+    estimator : classifier
+        A template, which is cloned; or, if `continued`, a network that is trained further.
     X : array-like, sparse matrix or data frame
         Samples.
     targets : ndarray of shape (n_samples, n_classes)
         Rows that sum to 1.
     role : {"member", "teacher", "student", "noise_aware"}
-        Recipe that a network trains with.
+        Recipe of a network's training.
     seed : int
         Decides everything random in the training.
     sample_weight : ndarray of shape (n_samples,), default=None
         Weights.
     rows : ndarray of shape (n_samples,), int, default=None
-        Rows of `X` to learn from; all by default. So nothing is copied before it is needed, nor
-        all at once if the learner takes block by block.
+        Rows of `X` to learn from; all by default. They are copied only when they are needed, and
+        block by block if the learner is fitted in blocks.
     params : dict, default=None
         Further parameters to set if the learner has them.
     continued : bool, default=False
-        Train on from the weights of `estimator`.
+        Whether to continue training from the weights of `estimator`.
     may_diverge : bool, default=False
-        Whether a training that diverges is no reason to stop, as the learner is one of many.
+        Whether a training that diverges gives a `DivergedLearner` instead of an error.
     learning_rate_scale : float
-        Factor of a network's learning rate; by default that of `scaled_learning_rate`.
+        Factor of a network's learning rate; by default the factor of the enclosing
+        `scaled_learning_rate`.
     """
 
     estimator: Any
@@ -97,7 +99,7 @@ class Training:
         return self.X if self.rows is None else _safe_indexing(self.X, self.rows)
 
     def blocks(self) -> Iterator[tuple[Any, slice]]:
-        """Yield the samples to learn from block by block, each with its place in `targets`."""
+        """Yield the samples to learn from in blocks, each with its slice of `targets`."""
         size = max(1, BLOCK_BYTES // (self.X.shape[1] * self.X.itemsize))
         for start in range(0, len(self.targets), size):
             part = slice(start, min(start + size, len(self.targets)))
@@ -105,13 +107,13 @@ class Training:
 
 
 class TrainedLearner(NamedTuple):
-    """The learner of a `Training`, as a cached stage returns it."""
+    """The trained learner, as the result of a cached stage."""
 
     learner: Any
 
 
 class DivergedLearner:
-    """A learner whose training diverged: it knows nothing of any sample.
+    """Stands in for a learner whose training diverged; predicts NaN for every sample.
 
     Parameters
     ----------
@@ -138,16 +140,16 @@ def train(task: Training) -> Any:
     Returns
     -------
     learner : fitted estimator
-        Its classes are codes, and it has ``predict_proba``: a learner with only a
-        ``decision_function`` comes back calibrated, except a member. A learner that takes no
-        sample weights learns one label per sample, drawn from its target. An may_diverge learner
-        whose training diverged, at a smaller rate too, is `DivergedLearner`.
+        Its classes are codes. It has ``predict_proba``: a learner with only a
+        ``decision_function`` is calibrated, unless it is a member. A learner that takes no sample
+        weights learns one label per sample, drawn from its target. With `may_diverge`, a training
+        that diverges even at a smaller learning rate gives a `DivergedLearner`.
     """
     if task.may_diverge:
         with suppress(DivergedError):
             return _train(task)
         return DivergedLearner(task.targets.shape[1])
-    # Other learners, and the thousands of members, are trained sooner than stored.
+    # Only networks are cached, and members are not: all others are trained faster than stored.
     if task.role == "member" or not continues_training(task.estimator) or has_epoch_callback():
         return _train(task)
     return cached(_train_network, ["checkpoint"])(task).learner
@@ -169,7 +171,7 @@ def _fit_on_targets(task: Training) -> Any:
     # A network takes soft targets as they are.
     if getattr(final, "accepts_soft_targets", False):
         return _fit(learner, task.samples, task.targets, _fit_params(learner, task.sample_weight))
-    # Logistic regression on many samples takes them block by block.
+    # Logistic regression on many samples takes soft targets block by block.
     if len(task.targets) >= MIN_SAMPLES_FOR_BLOCKS and learns_in_blocks(learner, task.X):
         return fit_in_blocks(learner, task.blocks, task.targets, task.sample_weight)
 
@@ -203,7 +205,7 @@ def unfitted_learner(task: Training) -> Any:
     wanted = {"role": task.role} | (task.params or {})
     if continues_training(final):
         wanted["warm_start"] = task.continued
-    # The user's own settings stay, except those without which the task could not be done.
+    # Parameters that the user has set stay as they are, except those that the task depends on.
     free = {
         name
         for name, value in final.get_params(deep=False).items()
@@ -214,7 +216,7 @@ def unfitted_learner(task: Training) -> Any:
 
 
 def _fit_params(learner: Any, sample_weight: np.ndarray | None) -> dict[str, np.ndarray]:
-    """Return the parameters by which ``fit`` passes weights to the last step of a pipeline."""
+    """Return the parameter of ``fit`` that passes weights to the last step of a pipeline."""
     if sample_weight is None or not takes_weights(final_step(learner)):
         return {}
     prefix = ""
@@ -225,20 +227,20 @@ def _fit_params(learner: Any, sample_weight: np.ndarray | None) -> dict[str, np.
 
 
 def _fit(learner: Any, X: Any, y: np.ndarray, fit_params: dict[str, np.ndarray]) -> Any:
-    # A user's metadata routing is about calls to our ``fit``, not about how we call a learner.
+    # A user enables metadata routing for calls of our ``fit``, not for our calls of learners.
     with config_context(enable_metadata_routing=False):
         return learner.fit(widened(X), y, **fit_params)
 
 
 def train_all(tasks: Iterable[Training], n_jobs: int | None) -> Iterator[Any]:
-    """Train independent learners, in parallel as joblib is configured, and yield them in order.
+    """Train independent learners in parallel, and yield them in order.
 
-    Networks on an accelerator train as stacks where that is faster.
+    Networks on an accelerator train together as stacks where that is faster.
     """
     tasks = iter(tasks)
     first = list(islice(tasks, 2))
     tasks = chain(first, tasks)
-    if len(first) == 1 or (first and _is_shared(first[0])):  # such a learner may use all threads
+    if len(first) == 1 or (first and _is_shared(first[0])):  # it can use all threads
         yield from map(train, tasks)
     elif first and _can_be_stacked(first[0]):
         while stack := list(islice(tasks, STACK_SIZE)):
@@ -248,7 +250,7 @@ def train_all(tasks: Iterable[Training], n_jobs: int | None) -> Iterator[Any]:
 
 
 def _is_shared(task: Training) -> bool:
-    """Whether all processes of a launcher train this one: a network that is no member."""
+    """Whether all processes of a launcher train this network together; members are not shared."""
     if task.role == "member" or not continues_training(task.estimator):
         return False
     from pudistill.learners.networks.process_group import current_process_group
@@ -257,9 +259,10 @@ def _is_shared(task: Training) -> bool:
 
 
 def _can_be_stacked(task: Training) -> bool:
-    """Whether several such networks may train as one: members, off the CPU, on this machine."""
-    is_own_member = task.role == "member" and is_built_in(getattr(task.estimator, "module", None))
-    if runs_on_cluster() or not is_own_member:
+    """Whether such networks can train as a stack: members on an accelerator of this machine."""
+    if runs_on_cluster() or task.role != "member":
+        return False
+    if not is_built_in(getattr(task.estimator, "module", None)):
         return False
     from pudistill.learners.networks.classifier import TorchClassifier
     from pudistill.learners.networks.hardware import choose_hardware
@@ -271,7 +274,7 @@ def _can_be_stacked(task: Training) -> bool:
 
 
 def _train_stack(tasks: list[Training]) -> list:
-    """Train networks as a stack."""
+    """Train networks together as a stack."""
     from pudistill.learners.networks.fitting import fit_together
 
     networks = [unfitted_learner(task) for task in tasks]

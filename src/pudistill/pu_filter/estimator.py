@@ -29,18 +29,19 @@ from pudistill.utils.threads import one_thread
 
 
 class TieredPUFilter(BaseEstimator):
-    """Find clean samples among noisy ones, without reading their labels.
+    """Find clean samples among noisy samples, without reading their labels.
 
-    For each class, an ensemble of `n_members` binary classifiers is trained. Positives are the
-    trusted samples of the class and samples found so far; negatives are as many trusted samples of
-    other classes and unlabeled samples. A sample joins the augmented clean set of the class if at
-    least `min_votes` members give it a probability of at least `threshold`. This repeats `max_iter`
-    times (paper, Algorithm 1, lines 1-10, and equation 3).
+    For each class, `n_members` binary classifiers, the members, are trained. Their positives are
+    the trusted samples of the class and samples found so far. Their negatives are equally many:
+    half of them trusted samples of other classes, half of them other noisy samples. A sample joins
+    the augmented clean set of the class if at least `min_votes` members give it a probability of at
+    least `threshold`. This is repeated `max_iter` times (paper, Algorithm 1, lines 1-10, and
+    equation 3).
 
     Parameters
     ----------
     estimator : classifier, default=None
-        The estimator that each member is a copy of. ``None``: logistic regression for features, a
+        Template of the members. ``None``: logistic regression for features, a
         `TorchClassifier` for pictures. Networks continue from their weights of the previous
         iteration, other estimators are fitted anew.
     n_members : int, default=20
@@ -48,72 +49,72 @@ class TieredPUFilter(BaseEstimator):
     max_iter : int, default=10
         Iterations, `K`.
     threshold : float in (0, 1) or "auto", default=0.9
-        The probability from which on a member votes for a sample, `α`. "auto": chosen for each
-        class, so that `target_precision` is reached with as many samples as possible; see Notes.
+        Probability from which a member votes for a sample, `α`. "auto": chosen for each class, so
+        that as many samples as possible are found at `target_precision`; see Notes.
     min_votes : int, float or "auto", default=0.95
         Votes that a sample needs, `θ`: a count, or a fraction of the members. "auto": chosen with
         `threshold`.
     target_precision : float in (0, 1), default=0.95
-        Share of right labels that the clean set of each class is to have if `threshold` or
+        Share of right labels that the clean set of each class should have, if `threshold` or
         `min_votes` is "auto". A class that cannot reach it adds no samples.
     tol : float or None, default=0.01
-        Stop a class when its clean set changes by at most this fraction of its size (or grows by at
-        most this fraction, with "auto"); ``None`` runs all iterations.
+        Stop the iterations of a class when its clean set changes by at most this fraction of its
+        size (with "auto": grows by at most this fraction); ``None`` runs all iterations.
     share_trunk : bool, default=False
-        Whether members that are networks of the project share their layers: each team trains one
-        network to classify the trusted samples it may see, and its members are logistic
-        regressions on the input of that network's last layer. Much faster. It has no effect on
-        other estimators, nor without "auto": then there are no teams, and members would judge
-        samples by a trunk that has learned them.
+        Whether members that are networks of the package share their layers: each team trains one
+        network to classify the trusted samples that the team does not leave out, and its members
+        are logistic regressions on the input of that network's last layer. This is much faster. It
+        has no effect on other estimators, nor without "auto": then there are no teams, and the
+        shared network would have learned the samples that the members judge.
     n_jobs : int, default=None
-        Classes filtered at the same time or, if there are fewer classes than workers or the
-        estimator is a network, members fitted at the same time; as in joblib. The result does not
-        depend on it.
+        Number of classes filtered at the same time or, if there are fewer classes than workers or
+        the estimator is a network, of members trained at the same time; as in joblib. The result
+        does not depend on it.
     memory : str or object with the joblib.Memory interface, default=None
-        Where to store the result of each class, under a hash of everything it is computed from.
+        Cache for the result of each class, under a hash of everything it is computed from.
     random_state : int, RandomState instance or None, default=None
-        Decides which samples members are trained on, and their training.
+        Source of randomness for the members' training sets and their training.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
         Class labels.
     clean_labels_ : ndarray of shape (n_samples,), int
-        For each sample of the augmented clean set `P`, trusted ones included, the index of its
+        For each sample of the augmented clean set `P`, trusted samples included, the index of its
         class in `classes_`; -1 for all others.
     votes_ : ndarray of shape (n_samples, n_classes), int16
         Votes of the last iteration; -1 where voting stopped early, and for trusted samples.
     n_conflicts_ : int
-        Number of samples that more than one class accepts. They go to the class with the highest
+        Number of samples that more than one class accepts. Each goes to the class with the highest
         mean member probability; exact ties are dropped.
     history_ : DataFrame
         For each class and iteration: ``class_name``, ``iteration``, ``n_positives`` (trusted
         samples plus `m_k`), ``n_negatives`` (about half of them trusted: `m'_k`), ``n_clean``
-        (size of the clean set), ``n_eval`` (the same in `eval_set`) and ``seconds``.
+        (noisy samples in the clean set), ``n_eval`` (the same in `eval_set`) and ``seconds``.
     eval_labels_ : ndarray of shape (n_eval,), int
-        As `clean_labels_`, for `eval_set`.
+        Like `clean_labels_`, for `eval_set`.
     n_iter_ : ndarray of shape (n_classes,), int
         Number of iterations of each class.
     settings_ : DataFrame
         For each class: ``class_name``, ``threshold`` and ``min_votes`` of the last iteration,
-        ``n_members`` (out of which `min_votes` counts), ``precision`` (measured on trusted samples;
-        NaN if nothing was chosen, no rule reached the target, or the rule accepts none of them) and
-        ``n_clean``.
+        ``n_members`` (the size of a team, whose votes are counted), ``precision`` (measured on
+        held-out trusted samples; NaN if nothing was chosen, no rule reached the target, or the rule
+        accepts none of these samples) and ``n_clean``.
     folds_ : ndarray of shape (n_samples,), int
-        The team of members that left a trusted sample out; -1 for all others.
+        For each trusted sample, the team of members that left it out; -1 for all others.
     team_labels_ : ndarray of shape (n_teams, n_samples), int
-        As `clean_labels_`, found by one team alone. Row `b` is -1 for the trusted samples of fold
-        `b` and does not depend on their labels, except through the choice of `threshold`,
-        `min_votes` and the number of iterations.
+        Like `clean_labels_`, but each row is found by one team alone. Row `b` is -1 for the trusted
+        samples of fold `b` and does not depend on their labels, except through the choice of
+        `threshold`, `min_votes` and the number of iterations.
     n_features_in_ : int
         Number of features.
 
     Notes
     -----
     With "auto" the members form teams, each of which leaves out one fold of the trusted samples.
-    Their votes on that fold measure the precision that every `α` and `θ` would have, class by
-    class. A sample belongs to the clean set if more than half of the teams accept it. A single
-    member forms no teams, and the default rule holds.
+    The votes on that fold measure, class by class, the precision that every `α` and `θ` would have.
+    A sample belongs to the clean set if more than half of the teams accept it. A single member
+    forms no teams, and the paper's rule (0.9 and 0.95) is used.
 
     See Also
     --------
@@ -202,9 +203,9 @@ class TieredPUFilter(BaseEstimator):
             Given labels. Only the set of classes and the labels of trusted samples are read.
         trusted : array-like of shape (n_samples,), default=None
             A boolean mask, or verified labels with a missing value elsewhere. ``None``: all labels
-            are trusted and there is nothing to find.
-        eval_set : samples as `X`, default=None
-            Further samples that the members of each iteration vote on, and never learn from.
+            are trusted, and there is nothing to find.
+        eval_set : samples like `X`, default=None
+            Further samples, which the members vote on in each iteration and never learn from.
 
         Returns
         -------
@@ -225,7 +226,7 @@ class TieredPUFilter(BaseEstimator):
     def fit_checked(
         self, X: Any, classes: np.ndarray, verified: np.ndarray, eval_set: Any = None
     ) -> "TieredPUFilter":
-        """Find clean samples among samples that have been checked.
+        """Run lines 1-10 of Algorithm 1 on checked samples.
 
         Parameters
         ----------
@@ -234,7 +235,7 @@ class TieredPUFilter(BaseEstimator):
         classes : ndarray of shape (n_classes,)
             Class labels.
         verified : ndarray of shape (n_samples,), int
-            Indices into `classes` for trusted samples, -1 for noisy ones.
+            Indices into `classes` for trusted samples, -1 for noisy samples.
         eval_set : samples of shape (n_eval, ...), default=None
             As for `fit`.
 
@@ -262,8 +263,8 @@ class TieredPUFilter(BaseEstimator):
         eval_found = ClassAssignment(0 if eval_set is None else _num_samples(eval_set))
         rules, histories = [], []
 
-        # Lines 1-8, class by class. Results are added up and dropped: with many samples and
-        # classes, holding all of them would take more memory than everything else.
+        # Lines 1-8, class by class. Each result is added up and dropped: with many samples and
+        # classes, all results together would take more memory than everything else.
         inputs = self._inputs(X, verified, eval_set, plan)
         for c, result in enumerate(self._filter_classes(inputs, len(classes))):
             self.votes_[noisy, c] = result.votes
@@ -274,7 +275,7 @@ class TieredPUFilter(BaseEstimator):
             rules.append(result.rule)
             histories.append(result.history)
 
-        # Lines 9-10: P holds the trusted samples and those found, each in one class.
+        # Lines 9-10: P holds the trusted samples and the samples found, each in one class.
         self.clean_labels_ = verified.copy()
         self.clean_labels_[noisy], self.n_conflicts_ = found.resolve()
         self.team_labels_ = np.tile(verified, (plan.n_teams, 1))
@@ -284,26 +285,16 @@ class TieredPUFilter(BaseEstimator):
         if eval_set is not None:
             self.eval_labels_, _ = eval_found.resolve()
 
+        # Records of rules and iterations.
         self.n_iter_ = np.array([len(history) for history in histories])
         self.history_ = _history_table(classes, histories)
-        counts = np.bincount(self.clean_labels_[noisy] + 1, minlength=len(classes) + 1)
-        self.settings_ = pd.DataFrame(
-            {
-                "class_name": classes,
-                "threshold": [float(rule[0]) for rule in rules],
-                "min_votes": [int(rule[1]) for rule in rules],
-                "n_members": len(plan.teams[0]),
-                "precision": [float(rule[2]) for rule in rules],
-                "n_clean": counts[1:],
-            }
-        )
+        self.settings_ = _settings_table(classes, rules, plan, self.clean_labels_[noisy])
         return self
 
     def _inputs(self, X: Any, verified: np.ndarray, eval_set: Any, plan: Plan) -> FilterInputs:
-        """Bind what the filters of all classes have in common."""
-        estimator = default_learner(X)
-        if self.estimator is not None:
-            estimator = normalised(self.estimator, X)
+        """Collect what the filters of all classes have in common."""
+        given = self.estimator
+        estimator = default_learner(X) if given is None else normalised(given, X)
         eval_views = [] if eval_set is None else [eval_set]
         inputs = FilterInputs([X], eval_views, verified, self.folds_, estimator, plan)
         shares_trunk = self.share_trunk and plan.n_teams > 1 and has_trunk(estimator)
@@ -312,11 +303,11 @@ class TieredPUFilter(BaseEstimator):
         return inputs
 
     def _filter_classes(self, inputs: FilterInputs, n_classes: int) -> Iterator[ClassResult]:
-        """Filter one class after the other, or several at the same time (line 1)."""
+        """Filter one class after the other, or several at the same time (the loop of line 1)."""
         cached_filter = cached(filter_class, ignore=["n_jobs", "advance", "checkpoint"])
         n_steps = inputs.plan.max_iter * inputs.plan.n_members
-        # With enough classes for all workers, none of them waits for the slowest member. Networks
-        # are trained one class at a time: each takes so long that its progress is to be seen.
+        # With enough classes for all workers, no worker waits for the slowest member. Networks are
+        # trained one class at a time: each takes so long that users want to see its progress.
         in_parallel = not continues_training(inputs.estimator) and (
             1 < effective_n_jobs(self.n_jobs) <= n_classes
         )
@@ -338,6 +329,22 @@ def _on_one_thread(function: Callable, *args: Any) -> Any:
     """Call a function as a worker process would, so that results do not depend on `n_jobs`."""
     with one_thread():
         return function(*args)
+
+
+def _settings_table(
+    classes: np.ndarray, rules: Sequence[np.ndarray], plan: Plan, found: np.ndarray
+) -> pd.DataFrame:
+    """Put the rules of all classes, each an array with the fields of a `Rule`, into one table."""
+    return pd.DataFrame(
+        {
+            "class_name": classes,
+            "threshold": [float(rule[0]) for rule in rules],
+            "min_votes": [int(rule[1]) for rule in rules],
+            "n_members": len(plan.teams[0]),
+            "precision": [float(rule[2]) for rule in rules],
+            "n_clean": np.bincount(found + 1, minlength=len(classes) + 1)[1:],
+        }
+    )
 
 
 def _history_table(classes: np.ndarray, histories: Sequence[np.ndarray]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Members of the filter: their training sets and their training."""
+"""Members of the filter: their training sets (lines 4-6), their training (5, 7), their flaws."""
 
 import copy
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ from pudistill.learners.tasks import DivergedLearner, Training, train_all
 from pudistill.pu_filter.plan import FilterInputs, Plan
 from pudistill.utils.progress import Advance
 
-# Training sets on which members without probabilities are calibrated, all members together.
+# Number of training sets on which members without probabilities are calibrated together.
 CALIBRATION_SETS = 3
 
 
-# Positives, and negatives, of a member's training set on which the member is checked.
+# Number of positives, and of negatives, of its training set on which a member is checked.
 PROBE_SIZE = 32
 
 
@@ -28,7 +28,7 @@ DIVERGED = "knows nothing, as its training diverged"
 
 
 class Iteration(NamedTuple):
-    """Iteration `k` (from 0) for class `c`, and how its work is run."""
+    """Iteration `k` (from 0) for class `c`, with its number of workers and its progress."""
 
     c: int
     k: int
@@ -40,7 +40,7 @@ class Iteration(NamedTuple):
 
 
 class TrainingSet(NamedTuple):
-    """The rows that one member learns from, and the weight of each negative."""
+    """The rows that a member learns from, and the weight of each negative."""
 
     positives: np.ndarray
     negatives: np.ndarray
@@ -75,16 +75,17 @@ def draw_training_sets(
     inputs : FilterInputs
         Samples and settings.
     iteration : Iteration
-        Decides, with the seed, what is drawn: the same whatever else runs before or beside it.
+        Class and iteration. They decide, with the seed, what is drawn; the order of the work does
+        not.
     noisy : ndarray of shape (n_noisy,), int
         Rows of `D_n`.
     is_clean : ndarray of shape (n_teams, n_noisy), bool
-        The clean set of the class so far, as each team has found it.
+        The clean set of the class so far, as found by each team.
 
     Returns
     -------
     draws : list of TrainingSet
-        One for each member. None has a trusted sample of its team's fold.
+        One for each member, without the trusted samples of the fold that its team leaves out.
     """
     verified, plan = inputs.verified, inputs.plan
     positives = np.flatnonzero(verified == iteration.c)  # D_c^(i)
@@ -113,7 +114,7 @@ def draw_training_set(
     trusted_negatives: np.ndarray,
     unlabeled: np.ndarray,
 ) -> TrainingSet:
-    """Draw the training set of one member (Algorithm 1, lines 4, 6 and 7).
+    """Draw the training set of one member (Algorithm 1, lines 4 and 6).
 
     Parameters
     ----------
@@ -126,9 +127,10 @@ def draw_training_set(
     Returns
     -------
     training_set : TrainingSet
-        All trusted positives and `m_k` clean ones against as many negatives, half of them
-        trusted. If one kind of negatives is short, the other fills up; if both together are short,
-        negatives weigh more, so that both sides have equal weight. No row is drawn twice.
+        Positives: all trusted positives and `m_k` clean samples. Negatives: as many, half of them
+        trusted. If there are too few negatives of one kind, the other kind fills up; if there are
+        too few of both together, negatives weigh more, so that both sides have equal weight. No row
+        is drawn twice.
 
     Examples
     --------
@@ -140,9 +142,9 @@ def draw_training_set(
     >>> len(positives), (negatives < 50).sum().item(), (negatives >= 50).sum().item(), weight
     (6, 3, 3, 1.0)
     """
-    n_clean = min(len(trusted_positives), len(clean))  # m_k
+    n_clean = min(len(trusted_positives), len(clean))  # m_k (line 4)
     positives = np.concatenate([trusted_positives, rng.choice(clean, n_clean, replace=False)])
-    n_trusted = len(positives) // 2  # m'_k
+    n_trusted = len(positives) // 2  # m'_k (line 4)
     n_unlabeled = len(positives) - n_trusted
     missing_trusted = max(0, n_trusted - len(trusted_negatives))
     missing_unlabeled = max(0, n_unlabeled - len(unlabeled))
@@ -150,8 +152,8 @@ def draw_training_set(
     n_unlabeled = min(n_unlabeled + missing_trusted, len(unlabeled))
     negatives = np.concatenate(
         [
-            rng.choice(trusted_negatives, n_trusted, replace=False),  # N''
-            rng.choice(unlabeled, n_unlabeled, replace=False),  # N'
+            rng.choice(trusted_negatives, n_trusted, replace=False),  # N'' (line 6)
+            rng.choice(unlabeled, n_unlabeled, replace=False),  # N' (line 6)
         ]
     )
     return TrainingSet(positives, negatives, len(positives) / len(negatives))
@@ -167,17 +169,18 @@ def train_members(
     inputs : FilterInputs
         Samples, the estimator and settings.
     iteration : Iteration
-        Decides, with the seed, the members' seeds.
+        Class and iteration. They decide, with the seed, the members' seeds.
     draws : sequence of TrainingSet
         One for each member.
     previous : sequence of fitted estimators
-        The members of the iteration before; empty in the first one. Networks continue from their
-        weights.
+        The members of the previous iteration; empty in the first iteration. Networks continue from
+        their weights.
 
     Returns
     -------
     members : list of fitted estimators
-        All give probabilities. Where a member failed, another one of its team stands in.
+        All have ``predict_proba``. A copy of another member of its team stands in for a member
+        whose training failed.
     """
     plan = inputs.plan
     seeds = np.random.SeedSequence([plan.seed, iteration.c, iteration.k]).generate_state(
@@ -210,7 +213,7 @@ def train_members(
 
 
 def find_flaw(member: Any, view: Any, draw: TrainingSet) -> str | None:
-    """Return what is wrong with a member that puts all its training samples on one side."""
+    """Say what is wrong with a member that diverged or votes alike for all; None: nothing."""
     rows = np.concatenate([draw.positives[:PROBE_SIZE], draw.negatives[:PROBE_SIZE]])
     scores = predict_proba(member, view, 2, rows)[:, 1]
     if not np.isfinite(scores).all():
@@ -223,18 +226,18 @@ def find_flaw(member: Any, view: Any, draw: TrainingSet) -> str | None:
 def replace_flawed(members: list, flaws: Sequence[str | None], plan: Plan, where: str) -> list:
     """Replace members that would spoil the vote by copies of sound members of their team.
 
-    If a whole team is flawed, its members abstain. If most members are flawed, none is replaced
-    and only those that diverged abstain: networks that learn slowly are all alike in their first
-    iterations.
+    If all members of a team are flawed, they abstain. If most members of the filter are flawed,
+    none is replaced, because slow networks all vote alike in their first iterations; only members
+    that diverged abstain.
 
     Parameters
     ----------
     members : list of fitted estimators
         All members.
     flaws : sequence of str or None
-        What is wrong with each; None: nothing.
+        What is wrong with each member; None: nothing.
     plan : Plan
-        Knows the teams.
+        The teams.
     where : str
         Class and iteration, for the warning.
 
@@ -256,8 +259,8 @@ def replace_flawed(members: list, flaws: Sequence[str | None], plan: Plan, where
     for team in plan.teams:
         sound = [n for n in team if n not in flawed]
         for n in flawed.keys() & team:
-            # The next sound member, from the first one again after the last. A copy, as both may
-            # be trained further.
+            # The next sound member of the team, or the first if there is none. A copy, because both
+            # can be trained further.
             after = next((other for other in sound if other > n), sound[0] if sound else None)
             abstaining = DivergedLearner(n_classes=2)
             voters[n] = abstaining if after is None else copy.deepcopy(members[after])

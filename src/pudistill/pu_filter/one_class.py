@@ -1,4 +1,4 @@
-"""The filter for one class (Algorithm 1, lines 2-9)."""
+"""The filter for one class (Algorithm 1, lines 2-8)."""
 
 import time
 from collections.abc import Sequence
@@ -23,13 +23,13 @@ HISTORY_COLUMNS = ["iteration", "n_positives", "n_negatives", "n_clean", "n_eval
 
 
 class ClassResult(NamedTuple):
-    """What the filter found for one class; arrays only, to be stored."""
+    """What the filter found for one class. All fields are arrays, because the cache stores them."""
 
     votes: np.ndarray  # (n_noisy,) int16, -1 where voting stopped early
-    mean_proba: np.ndarray  # (n_noisy,) of members; NaN outside the clean set
+    mean_proba: np.ndarray  # (n_noisy,) mean member probability; NaN outside the clean set
     team_mean_proba: np.ndarray  # (n_teams, n_noisy) the same for the clean set of each team
     eval_mean_proba: np.ndarray  # (n_eval,) the same for `eval_set`
-    rule: np.ndarray  # a Rule
+    rule: np.ndarray  # (3,) the fields of a `Rule`
     history: np.ndarray  # (n_iter, len(HISTORY_COLUMNS))
 
 
@@ -44,12 +44,11 @@ class ClassState(NamedTuple):
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Save the state; members only if the next iteration starts from their weights."""
-        continues = continues_training
         checkpoint.save(
             tallies=[tally._asdict() for tally in self.tallies],
             eval_tallies=[tally._asdict() for tally in self.eval_tallies],
             rule=np.array(self.rule),
-            members=[member if continues(member) else [] for member in self.members],
+            members=[member if continues_training(member) else [] for member in self.members],
             history=np.array(self.history, dtype=float),
         )
 
@@ -76,7 +75,7 @@ def filter_class(
     advance: Advance = ignore,
     checkpoint: Checkpoint = NOWHERE,
 ) -> ClassResult:
-    """Find the clean samples of one class (Algorithm 1, lines 2-9).
+    """Find the clean samples of one class (Algorithm 1, lines 2-8).
 
     Parameters
     ----------
@@ -85,7 +84,7 @@ def filter_class(
     inputs : FilterInputs
         Samples and settings.
     n_jobs : int, default=None
-        Members trained at the same time.
+        Number of members trained at the same time.
     advance : callable
         Called with 1 for each trained member.
     checkpoint : Checkpoint
@@ -94,7 +93,7 @@ def filter_class(
     Returns
     -------
     result : ClassResult
-        The clean set `P̂` of the class, without its trusted samples.
+        The clean set `P̂` of the class, without its trusted samples; the caller adds them (line 9).
     """
     plan = inputs.plan
     noisy = np.flatnonzero(inputs.verified == MISSING)  # D_n
@@ -108,13 +107,13 @@ def filter_class(
         members=(),
         history=[],
     )
-    # Line 3: K iterations, or until the clean set settles.
+    # Line 3: K iterations, fewer if the clean set settles.
     while len(state.history) < plan.max_iter:
         start, k = time.perf_counter(), len(state.history)
         iteration = Iteration(c, k, n_jobs, advance)
         was_clean = accepted_by_team(state.tallies)
 
-        # Lines 4-6: draw the training set of each member.
+        # Lines 4-6: draw the training set of each of the N members.
         draws = draw_training_sets(inputs, iteration, noisy, was_clean)
 
         # Lines 5 and 7: train the members.
@@ -123,22 +122,21 @@ def filter_class(
         # Not in the paper: choose α and θ, unless they are given.
         rule = rule_for_class(c, inputs, members)
 
-        # Line 8: a noisy sample with at least θ votes, of members that give it α or more, is clean.
+        # Line 8: a team accepts a noisy sample to which at least θ of its members give α or more.
         tallies = vote_by_team(members, inputs.views, noisy, rule, plan, n_jobs)
         eval_tallies = vote_by_team(members, inputs.eval_views, eval_rows, rule, plan, n_jobs)
 
-        sizes = [len(draws[0].positives), len(draws[0].negatives)]
-        sizes += [
-            int(accepted_by_team([merge_teams(found)]).sum()) for found in (tallies, eval_tallies)
-        ]
-        row = (k + 1, *sizes, time.perf_counter() - start)
+        # Record the iteration, and stop or save.
+        sizes = (len(draws[0].positives), len(draws[0].negatives))
+        n_clean, n_eval = n_accepted(tallies), n_accepted(eval_tallies)
+        row = (k + 1, *sizes, n_clean, n_eval, time.perf_counter() - start)
         state = ClassState(tallies, eval_tallies, rule, members, [*state.history, row])
         if k > 0 and has_settled(was_clean, accepted_by_team(tallies), plan):
             break
         if checkpoint.is_due:
             state.save(checkpoint)
 
-    # Line 9: P̂ holds what more than half of the teams accept. The filter adds D_c.
+    # Not in the paper: P̂ holds the samples that more than half of the teams accept.
     merged = merge_teams(state.tallies)
     return ClassResult(
         merged.votes,
@@ -150,8 +148,13 @@ def filter_class(
     )
 
 
+def n_accepted(tallies: Sequence[Tally]) -> int:
+    """Count the samples that more than half of the teams accept."""
+    return int(accepted_by_team([merge_teams(tallies)]).sum())
+
+
 def rule_for_class(c: int, inputs: FilterInputs, members: Sequence) -> Rule:
-    """Return the given rule, or choose `α` and `θ` on the trusted samples that teams left out."""
+    """Return the given rule, or choose `α` and `θ` on the trusted samples that teams leave out."""
     plan = inputs.plan
     team_size = len(plan.teams[0])
     if plan.n_teams == 1:
@@ -160,7 +163,7 @@ def rule_for_class(c: int, inputs: FilterInputs, members: Sequence) -> Rule:
     for number, team in enumerate(plan.teams):
         rows = np.flatnonzero(inputs.folds == number)
         proba = [predict_proba(members[n], plan.view(inputs.views, n), 2, rows)[:, 1] for n in team]
-        # The last member of a smaller team votes twice, so that all teams have one size.
+        # The last member of a smaller team votes twice, so that all teams have the same size.
         scores.append(np.array(proba + proba[-1:] * (team_size - len(team))))
         is_positive.append(inputs.verified[rows] == c)
     return choose_rule(
@@ -173,10 +176,10 @@ def rule_for_class(c: int, inputs: FilterInputs, members: Sequence) -> Rule:
 
 
 def has_settled(before: np.ndarray, after: np.ndarray, plan: Plan) -> bool:
-    """Return whether the clean sets, (n_teams, n_samples), bool, changed by at most `tol`."""
+    """Whether the clean sets, (n_teams, n_samples), bool, changed by at most `tol`."""
     if plan.tol is None:
         return False
-    # A rule that is chosen anew accepts more now and fewer then: only growth counts.
+    # A rule that is chosen anew each time lets the clean set shrink and grow: only growth counts.
     is_chosen = plan.n_teams > 1
     change = after.sum() - before.sum() if is_chosen else (after != before).sum()
     return bool(change <= plan.tol * after.sum())

@@ -1,4 +1,4 @@
-"""The settings that all classes of a filter share."""
+"""What all classes of a filter share: the settings, the teams, and the inputs."""
 
 from collections.abc import Sequence
 from numbers import Integral
@@ -9,29 +9,27 @@ import numpy as np
 from pudistill.exceptions import InputError
 from pudistill.pu_filter.rules import DEFAULT_MIN_VOTES, DEFAULT_THRESHOLD
 
-# The values among which "auto" chooses: of `α`, and of `θ` as a share of a team.
+# The values that "auto" chooses from: of `α`, and of `θ` as a share of a team.
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
-
-
 VOTE_SHARES = (0.5, 0.75, 1.0)
 
 
-# Teams, and so folds of the trusted samples, if a rule is to be chosen.
+# Number of teams, and of folds of the trusted samples, if a rule is chosen.
 N_TEAMS = 5
 
 
 class Plan(NamedTuple):
-    """Settings of the filter, resolved: the same for all classes.
+    """Settings of the filter, without "auto": the same for all classes.
 
     A team is a group of members that leave out the same fold of the trusted samples. Member `n`
-    is in team ``n % n_teams``. If the rule is given there is one team, which leaves out nothing.
+    is in team ``n % n_teams``. If the rule is given, there is one team, which leaves out nothing.
     """
 
     n_members: int
     n_teams: int
     max_iter: int
-    thresholds: tuple  # values of `α` to choose from; one if it is given
-    vote_shares: tuple  # values of `θ` to choose from, as shares of a team
+    thresholds: tuple  # values of `α` to choose from; a single value if it is given
+    vote_shares: tuple  # values of `θ` to choose from, as shares of a team; the same
     target_precision: float
     tol: float | None
     seed: int
@@ -42,7 +40,7 @@ class Plan(NamedTuple):
         return [range(team, self.n_members, self.n_teams) for team in range(self.n_teams)]
 
     def view(self, views: Sequence, n: int) -> Any:
-        """Return the samples as member `n` sees them; `views` holds one for all, or one a team."""
+        """Return the samples as member `n` sees them; `views` holds one view, or one per team."""
         return views[n % self.n_teams] if len(views) > 1 else views[0]
 
 
@@ -56,12 +54,12 @@ def make_plan(
     tol: float | None,
     seed: int,
 ) -> Plan:
-    """Resolve the parameters of a `TieredPUFilter`, whose names they have.
+    """Make the plan from the parameters of a `TieredPUFilter`.
 
     Returns
     -------
     plan : Plan
-        Without "auto": each setting is a value, or the values to choose from.
+        The settings; for each "auto", the values to choose from.
 
     Raises
     ------
@@ -94,9 +92,9 @@ def make_plan(
 class FilterInputs(NamedTuple):
     """Everything that the filters of all classes have in common."""
 
-    views: Sequence  # the samples: one view for all members, or one a team
-    eval_views: Sequence  # the same of `eval_set`; empty without one
+    views: Sequence  # the samples: one view for all members, or one per team
+    eval_views: Sequence  # the same for `eval_set`; empty without it
     verified: np.ndarray  # (n_samples,) codes; -1 for noisy samples
-    folds: np.ndarray  # (n_samples,) the team that leaves a trusted sample out; -1: none
-    estimator: Any  # the members, not fitted
+    folds: np.ndarray  # (n_samples,) the team that leaves a trusted sample out; -1: no team
+    estimator: Any  # template of the members
     plan: Plan

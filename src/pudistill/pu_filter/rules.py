@@ -1,4 +1,4 @@
-"""The rule of a class: the threshold of a vote and the votes that a sample needs."""
+"""The rule of a class: the threshold of a vote, and the number of votes that a sample needs."""
 
 import math
 from collections.abc import Sequence
@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-# The paper's rule, section IV-C.
+# The paper's rule (section IV-C): α, and θ as a share of the members.
 DEFAULT_THRESHOLD, DEFAULT_MIN_VOTES = 0.9, 0.95
 
 
-# The precision that a rule is expected to have before any sample was seen, and the number of
-# samples that this expectation weighs as much as. With a few trusted samples a class, one mistake
-# proves nothing; with hundreds the samples decide.
+# The precision that a rule is expected to have before any sample is seen, and the number of samples
+# that this expectation counts for. With few trusted samples per class, one mistake proves nothing;
+# with hundreds, the samples decide.
 PRIOR_PRECISION, PRIOR_SAMPLES = 0.99, 20
 
 
@@ -33,28 +33,28 @@ def choose_rule(
 ) -> Rule:
     """Choose the rule with the largest gain: accepted samples times precision above the target.
 
-    So a rule below the target precision loses, and among those above it more samples may make up
-    for a lower precision. Precisions are shrunk towards `PRIOR_PRECISION`, as if `PRIOR_SAMPLES`
-    further samples had been seen.
+    A rule below the target precision has a negative gain. Among rules above it, more samples can
+    make up for a lower precision. Precisions are shrunk towards `PRIOR_PRECISION`, as if
+    `PRIOR_SAMPLES` further samples had been seen.
 
     Parameters
     ----------
     scores : ndarray of shape (n_members, n_samples)
-        Members' probabilities of the class for trusted samples that they have not learned from.
+        Members' probabilities of the class, for trusted samples that they were not trained on.
     positive : ndarray of shape (n_samples,), bool
-        Whether each sample is of the class.
+        Whether each sample belongs to the class.
     thresholds, vote_shares : sequence of float
         Values of `α`, and of `θ` as a share of the members, to choose from.
     target_precision : float
-        Precision that the accepted samples are to have.
+        Precision that the accepted samples should have.
 
     Returns
     -------
     rule : Rule
-        Among rules of equal gain the strictest; if none accepts any sample, the laxest, so that
-        the clean set may still grow. If no rule reaches the target, a rule that accepts nothing:
-        it needs more votes than there are members, and its precision is NaN. If no sample is
-        positive, the paper's rule.
+        Among rules of equal gain, the strictest. If no rule accepts any sample, the laxest, so
+        that the clean set can still grow. If no rule reaches the target, a rule that accepts
+        nothing: it needs more votes than there are members, and its precision is NaN. If no sample
+        is positive, the paper's rule.
 
     Examples
     --------
@@ -77,12 +77,12 @@ def choose_rule(
             n_right, n_accepted = int((is_accepted & positive).sum()), int(is_accepted.sum())
             precision = (n_right + PRIOR_SAMPLES * PRIOR_PRECISION) / (n_accepted + PRIOR_SAMPLES)
             gain = n_accepted * (precision - target_precision)
-            if gain > best_gain or gain == best_gain == 0:  # 0: so far no rule accepts anything
+            if gain > best_gain or gain == best_gain == 0:  # 0: no rule has accepted anything yet
                 measured = precision if n_accepted else np.nan
                 best, best_gain = Rule(threshold, min_votes, measured), gain
     return best
 
 
 def votes_needed(share: float, n_members: int) -> int:
-    """Return the smallest number of votes that is at least a share of the members."""
+    """Return the smallest number of votes that is at least `share` of the members."""
     return max(1, math.ceil(share * n_members - 1e-9))

@@ -17,16 +17,15 @@ from pudistill.utils.progress import stage
 
 
 class Embeddings(NamedTuple):
-    """The samples as the last layer of each team's network gets them."""
+    """The inputs of the last layer of each team's network."""
 
     samples: np.ndarray  # (n_teams, n_samples, n_hidden), float32
     eval_samples: np.ndarray  # (n_teams, n_eval, n_hidden)
 
 
 def with_shared_trunks(inputs: FilterInputs, n_jobs: int | None) -> FilterInputs:
-    """Replace samples by embeddings, one view a team, and networks by logistic regressions."""
-    embed = cached(_embed, ignore=["n_jobs"])
-    embeddings = embed(inputs, n_jobs)
+    """Replace samples by embeddings, one view per team, and networks by logistic regressions."""
+    embeddings = cached(_embed, ignore=["n_jobs"])(inputs, n_jobs)
     return inputs._replace(
         views=list(embeddings.samples),
         eval_views=list(embeddings.eval_samples) if inputs.eval_views else [],
@@ -58,5 +57,5 @@ def _embed(inputs: FilterInputs, n_jobs: int | None = None) -> Embeddings:
 
 
 def stack_teams(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Stack one array a team; a large result is in a temporary file."""
+    """Stack one array per team; a large result is in a temporary file."""
     return np.stack(parts, out=arrays.empty((len(parts), *parts[0].shape), parts[0].dtype))

@@ -1,4 +1,4 @@
-"""Votes of members on samples, and the class that each accepted sample goes to."""
+"""Votes of members on samples (equation 3), and the class that each accepted sample goes to."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from pudistill.pu_filter.plan import Plan
 from pudistill.pu_filter.rules import Rule
 from pudistill.utils import arrays
 
-# Samples that networks vote on at once: enough to be worth sending to a worker.
+# Samples that networks vote on in one task: enough to be worth sending to a worker.
 NETWORKS_BLOCK = 2048
 
 
@@ -28,7 +28,7 @@ class Tally(NamedTuple):
     """The result of a vote on n samples."""
 
     votes: np.ndarray  # (n,) int16, -1 where voting stopped early
-    mean_proba: np.ndarray  # (n,) mean member probability; NaN where the sample is not accepted
+    mean_proba: np.ndarray  # (n,) mean member probability; NaN if the sample is not accepted
 
 
 def no_votes(n_samples: int) -> Tally:
@@ -51,15 +51,15 @@ def vote_by_team(
     members : sequence of length n_members
         Fitted members.
     views : sequence
-        The samples, one view for all members or one a team.
+        The samples: one view for all members, or one per team.
     rows : ndarray of shape (n_rows,), int
-        Which samples to vote on.
+        Rows of the samples to vote on.
     rule : Rule
-        When a team accepts a sample.
+        The rule by which a team accepts a sample.
     plan : Plan
-        Knows the teams.
+        The teams.
     n_jobs : int or None
-        Blocks of samples that networks vote on at the same time.
+        Number of blocks of samples that networks vote on at the same time.
 
     Returns
     -------
@@ -69,7 +69,7 @@ def vote_by_team(
     if rule.min_votes > len(plan.teams[0]) or len(rows) == 0:  # nothing can be accepted
         return [no_votes(len(rows)) for _ in plan.teams]
     are_networks = any(map(continues_training, members))
-    # The size does not depend on the number of workers: it decides the last digits.
+    # The block size must not depend on the number of workers: the last digits depend on it.
     size = NETWORKS_BLOCK if are_networks else arrays.BLOCK_SIZE
     starts = range(0, len(rows), size)
     tasks = (
@@ -101,14 +101,14 @@ def _block_scorer(
 ) -> Callable[[int, np.ndarray], np.ndarray]:
     """Return a function that scores positions among `rows` by member `n`.
 
-    Samples are read once for all members. Logistic regressions, the default members, score all of
-    them at once, in one matrix product.
+    Samples are read once for all members. Logistic regressions, the default members, score all
+    samples at once, in one matrix product.
     """
     blocks = [take(view, rows) for view in views]
     scores: dict[int, np.ndarray] = {}
     for number, block in enumerate(blocks):
-        seeing = range(number, len(members), len(blocks))
-        maps = {n: found for n in seeing if (found := affine_map(members[n])) is not None}
+        viewers = range(number, len(members), len(blocks))  # see `Plan.view`
+        maps = {n: found for n in viewers if (found := affine_map(members[n])) is not None}
         if maps and not isinstance(block, pd.DataFrame):
             scores |= zip(maps, probabilities(list(maps.values()), block), strict=True)
 
@@ -155,8 +155,8 @@ def cascade_vote(
 ) -> Tally:
     """Count members' votes, without scoring samples that can no longer be accepted.
 
-    Once `n_members - min_votes + 1` members have not voted for a sample it is not scored again.
-    The samples that are accepted are exactly those of full voting (paper, equation 3).
+    Once `n_members - min_votes + 1` members have not voted for a sample, it is not scored again.
+    Exactly the samples are accepted that full voting accepts (paper, equation 3).
 
     Parameters
     ----------
@@ -167,9 +167,9 @@ def cascade_vote(
     n_samples : int
         Number of samples.
     threshold : float
-        A member votes for a sample from this probability on, `α`.
+        Probability from which a member votes for a sample, `α`.
     min_votes : int
-        Votes with which a sample is accepted, `θ`.
+        Votes that a sample needs to be accepted, `θ`.
 
     Returns
     -------
@@ -189,11 +189,11 @@ def cascade_vote(
     """
     votes = np.zeros(n_samples, dtype=np.int16)
     total = np.zeros(n_samples)
-    open_rows = np.arange(n_samples)  # which may still be accepted
+    open_rows = np.arange(n_samples)  # samples that can still be accepted
     for n, member in enumerate(members, start=1):
         proba = score(member, open_rows)
         votes[open_rows] += proba >= threshold
-        total[open_rows] += np.nan_to_num(proba)  # NaN: from a member that diverged
+        total[open_rows] += np.nan_to_num(proba)  # a member that diverged predicts NaN
         is_out = n - votes[open_rows] > len(members) - min_votes
         if n < len(members):
             votes[open_rows[is_out]] = STOPPED_EARLY
@@ -237,7 +237,7 @@ class ClassAssignment:
         Parameters
         ----------
         mean_proba : ndarray of shape (n_samples,)
-            Mean member probability where the class accepts a sample, NaN elsewhere.
+            Mean member probability if the class accepts the sample, else NaN.
         """
         is_accepted = ~np.isnan(mean_proba)
         self._is_disputed |= is_accepted & (self._labels != MISSING)
@@ -254,7 +254,7 @@ class ClassAssignment:
         Returns
         -------
         labels : ndarray of shape (n_samples,), int
-            Classes; -1 where no class accepts the sample, or two tie.
+            Classes; -1 if no class accepts the sample, or two classes tie.
         n_conflicts : int
             Number of samples that more than one class accepts.
         """
