@@ -115,5 +115,5 @@ def test_unknown_recipe_or_role(recipe, role):
 
 
 def test_recipes_need_no_torch():
-    code = "import sys, pudistill.learners.recipes; sys.exit('torch' in sys.modules)"
+    code = "import sys, pudistill.learners.networks.recipes; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
