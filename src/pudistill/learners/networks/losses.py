@@ -86,7 +86,7 @@ def label_posterior(logits: Tensor, log_likelihood: Tensor) -> Tensor:
 def consistency_loss(
     logits: Tensor, posterior: Tensor, weights: Tensor, threshold: float
 ) -> Tensor:
-    """Cross-entropy of strongly augmented views to the class that is clear in the weak views.
+    """Cross-entropy of strongly augmented views to the class that is clear from the weak views.
 
     FixMatch's scheme [1]_ with the posterior in place of the prediction. If nothing is known of any
     label except the trusted ones, it is FixMatch.
