@@ -83,9 +83,9 @@ def shared_batches(
 ) -> tuple[Tensor, ...]:
     """Split an epoch into batches that each hold a fixed share of samples whose class is certain.
 
-    With few trusted samples among many others, random batches would hold one trusted sample or
-    none, and the network would fit uncertain labels before it has learned the certain labels.
-    FixMatch also draws labelled and unlabelled samples separately.
+    If few samples among many are trusted, most random batches would hold at most one of them, and
+    the network would fit uncertain labels before it has learned the certain labels. FixMatch also
+    draws labelled and unlabelled samples separately.
 
     Parameters
     ----------
@@ -247,9 +247,8 @@ def _stream(
         batch = torch.from_numpy(np.asarray(inputs[rows]))
         return batch.pin_memory() if device.type == "cuda" else batch
 
-    order = [
-        rows.numpy(force=True) for rows in batches
-    ]  # waits for the device once, not at each batch
+    # Before the first step, so that reading does not wait for the device at each batch.
+    order = [rows.numpy(force=True) for rows in batches]
     for rows, batch in zip(batches, prefetch(load, order, N_AHEAD), strict=True):
         yield rows, batch.to(device, non_blocking=True)
 
