@@ -137,7 +137,7 @@ def reproduce(
     )
     # Read the data before a folder is made.
     edition = setup.edition if record.uses_scale_data else paper.CLOTHING1M
-    remove_leftovers(setup.stages.folder, seconds_old=3600)  # other experiments may share it
+    remove_leftovers(setup.stages.folder, seconds_old=3600)  # other experiments can be using it
     with Run.begin(path, config, "reproduce") as run:
         start = time.perf_counter()
         result = record.run(setup)

@@ -14,7 +14,7 @@ from pudistill.runs.settings import Settings
 
 
 def given_labels(evaluator: Evaluator) -> FitAndScore:
-    """Train the learner on all labels as given, except that trusted samples have verified ones."""
+    """Train the learner on the given labels, but on the verified labels of trusted samples."""
     return lambda noisy: evaluator.learner_accuracy(noisy.known_labels)
 
 

@@ -54,7 +54,7 @@ class DivideMixClassifier(NetworkMethod):
     noise_rate : float in [0, 1] or None, default=None
         Share of wrong labels among all samples. ``None``: estimated. The authors use the true rate.
     asymmetric : bool or None, default=None
-        Whether the wrong labels of each class are mostly of one other class. ``None``: estimated.
+        Whether the wrong labels of each class mostly name one other class. ``None``: estimated.
     unlabelled_weight : float or None, default=None
         Weight of the loss of unlabelled samples, `λ_u`. ``None``: 0 under asymmetric noise, else
         interpolated between the authors' values for CIFAR-10 by the noise rate.

@@ -40,7 +40,7 @@ class NoiseLevel(NamedTuple):
 
     @property
     def is_asymmetric(self) -> bool:
-        """Whether the wrong labels of each class are mostly of one other class."""
+        """Whether the wrong labels of each class mostly name one other class."""
         T = self.transition_matrix
         wrong = T - np.diag(np.diag(T))
         if not wrong.sum():

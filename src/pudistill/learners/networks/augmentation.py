@@ -160,7 +160,7 @@ def strong_augment(pictures: Tensor, generator: Generator) -> Tensor:
 
     It changes shape and light and hides a part, for the strongly augmented view of a consistency
     term [1]_. It neither mirrors nor shifts pictures: that is left to the recipe's weak
-    augmentation, because not all pictures may be mirrored.
+    augmentation, because some kinds of picture must not be mirrored.
 
     Parameters
     ----------

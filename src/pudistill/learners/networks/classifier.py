@@ -68,8 +68,8 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         A name in :data:`pudistill.learners.networks.registry.OBJECTIVES`: the loss, and with it
         the meaning of `y`. ``"cross_entropy"``: labels or soft targets, and their cross-entropy.
         ``"likelihood"``: ``y[i, c]`` is the probability of the given label of sample i if its true
-        class is c, and the loss is ``-log sum_c p(c | x) y[i, c]``, which learns from wrong labels,
-        too; see Notes.
+        class is c, and the loss is ``-log sum_c p(c | x) y[i, c]``, which learns even from wrong
+        labels; see Notes.
     epochs : int or None, default=None
         Passes over the training data. For this and the next six, None means the recipe's value.
         The schedule's milestones are scaled with it.
@@ -92,7 +92,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
     normalisation : Normalisation or None, default=None
         Mean and scale of each channel or feature; None: those of the samples of the first `fit`.
     warm_start : bool, default=False
-        Whether a second `fit` continues from the weights of the first, with a fresh optimiser and
+        Whether a second `fit` continues from the weights of the first, with a new optimiser and
         schedule. Classes and shape of the samples must be the same.
     device : str or torch.device, default="auto"
         Where to compute; with ``"auto"``, `accelerate` chooses.
@@ -130,7 +130,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
     same network as two copies.
 
     With ``loss="likelihood"`` and a noise matrix T, ``T[c, j] = P(given label j | class c)``, the
-    row of `y` is ``T[:, j]`` for a sample whose given label j may be wrong, a one-hot row for a
+    row of `y` is ``T[:, j]`` for a sample whose given label j can be wrong, a one-hot row for a
     sample whose label is verified, and a row of ones if nothing is known. Multiplying a row by a
     number does not change the training. Mixup cannot be used, nor can the balanced bootstrap unless
     all rows are one-hot: before training, the classes to mix or to count are unknown.

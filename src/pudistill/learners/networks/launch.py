@@ -21,7 +21,7 @@ from pudistill.exceptions import InputError, warn_user
 from pudistill.learners.networks.process_group import ProcessGroup, training_in
 from pudistill.learners.networks.trainer import Trainer
 
-# The filter may take days, during which the other processes wait.
+# The filter can take days, during which the other processes wait.
 PATIENCE = timedelta(days=1000)
 # Set by the launcher for its own processes; the workers that these start must not see them.
 VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
@@ -52,7 +52,7 @@ def run(program: Callable[[], None]) -> None:
     except SystemExit as end:
         if end.code:
             raise
-    # Not after an error: the others may be in the middle of an epoch and would not receive the
+    # Not after an error: the others can be in the middle of an epoch and would not receive the
     # message. They end when they find that this process has ended.
     _release(group)
 

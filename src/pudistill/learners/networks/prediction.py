@@ -105,7 +105,7 @@ def _forward(
     starts = range(0, len(inputs), batch_size)
 
     def load(start: int) -> np.ndarray:
-        # Copied batch by batch: `inputs` may be a read-only map of a file larger than memory.
+        # Copied batch by batch: `inputs` can be a read-only map of a file larger than memory.
         return np.ascontiguousarray(inputs[start : start + batch_size])
 
     # All results are written to one array: many small arrays would lie in the gaps that freed

@@ -215,7 +215,7 @@ _fast_distillation = replace(
     entropy_weight=0.8,
     min_steps=800,
 )
-# For `mlp`. Tables are small: an epoch may be a single step.
+# For `mlp`. Tables are small: an epoch can be a single step.
 _fast_table = Recipe(
     epochs=20,
     learning_rate=0.1,

@@ -143,7 +143,7 @@ class Trainer:
 
     @property
     def can_be_saved(self) -> bool:
-        """Whether `state` contains all that is needed to continue."""
+        """Whether `state` contains everything that a continued training needs."""
         return len(self.jobs) == 1 and not self.jobs[0].objective.is_stateful
 
     def state(self) -> dict[str, Any]:
