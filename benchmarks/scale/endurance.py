@@ -104,7 +104,7 @@ def cells() -> object:
         }
     )
     with tempfile.TemporaryDirectory() as folder:
-        return accuracy_curve(train, test, settings, units=StageCache(Path(folder) / "units"))
+        return accuracy_curve(train, test, settings, stages=StageCache(Path(folder) / "units"))
 
 
 def main() -> None:

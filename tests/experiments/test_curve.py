@@ -120,7 +120,7 @@ def test_work_that_reads_no_noisy_label_is_done_once(wine, calls):
     assert calls.count("reference_accuracy") == n_noises + 2  # trusted_only, true_labels
 
 
-def test_a_method_is_prepared_only_where_it_is_asked_for(wine, calls):
+def test_only_requested_methods_are_prepared(wine, calls):
     accuracy_curve(*wine, settings_of(methods=["trusted_only"]))
     assert calls == ["reference_accuracy"]
 
@@ -134,7 +134,7 @@ def test_the_accuracies_are_those_of_the_classifier(wine):
     assert accuracy == np.mean(classifier.predict(test.X) == test.y)
 
 
-def test_given_labels_do_not_matter_where_the_true_ones_are_known(wine):
+def test_given_labels_do_not_matter_if_true_labels_are_known(wine):
     train, test = wine
     spoilt = with_noise(train, "pair", 0.6, 0.1, 7)
     settings = settings_of(methods=["given_labels", "true_labels"])
@@ -156,7 +156,7 @@ def test_methods_can_be_added(wine, monkeypatch):
 # The run folder
 
 
-def test_a_run_leaves_everything_behind(tmp_path):
+def test_a_run_folder_is_complete(tmp_path):
     run = curve_run(settings_of(levels=[0.3, 0.5, 0.9]), tmp_path / "run")
     assert Run.open(run.path).path == run.path
     assert is_curve(run)
@@ -201,7 +201,7 @@ def test_an_interrupted_run_continues(tmp_path, monkeypatch, calls):
     pd.testing.assert_frame_equal(run.read_table("curve"), again.read_table("curve"))
 
 
-def test_nothing_is_computed_for_a_run_that_lost_only_its_end(tmp_path, calls):
+def test_a_run_without_its_last_file_is_finished_without_computing(tmp_path, calls):
     run = curve_run(settings_of(), tmp_path / "run")
     (run.path / "SHA256SUMS").unlink()
     calls.clear()
@@ -268,10 +268,10 @@ def test_noises_that_give_the_same_labels_are_computed_once(wine, tmp_path, call
     settings = settings_of(levels=[0.0, 0.7], methods=["given_labels"])
     alone = accuracy_curve(train, test, settings)
     n_before = len(calls)
-    kept = accuracy_curve(train, test, settings, units=StageCache(tmp_path / "units"))
+    kept = accuracy_curve(train, test, settings, stages=StageCache(tmp_path / "units"))
     pd.testing.assert_frame_equal(kept, alone)
     assert len(calls) - n_before == 3
-    again = accuracy_curve(train, test, settings, units=StageCache(tmp_path / "units"))
+    again = accuracy_curve(train, test, settings, stages=StageCache(tmp_path / "units"))
     pd.testing.assert_frame_equal(again, alone)
 
 

@@ -83,7 +83,7 @@ def test_in_the_papers_protocol_trusted_samples_are_not_known(tmp_path, monkeypa
     assert classifier.asymmetric
     assert classifier.noise_rate == pytest.approx(0.3, abs=0.01)
     known = np.array([label is not None for label in trusted])
-    assert (y[known] == trusted[known]).all()  # the overall level counts them as right
+    assert (y[known] == trusted[known]).all()  # the overall level counts them as correct
 
 
 @pytest.mark.usefixtures("brief_training")
@@ -113,11 +113,11 @@ def test_an_interrupted_experiment_continues(tmp_path, monkeypatch):
         patch.setitem(levels.PREPARE_COMPARED, "mixup", stop)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path, **options)
-    units = tmp_path / "units"
-    before = {path.name for path in units.iterdir()}
+    folder = tmp_path / "units"
+    before = {path.name for path in folder.iterdir()}
     assert before
     finished = run(tmp_path, **options)
-    assert before < {path.name for path in units.iterdir()}
+    assert before < {path.name for path in folder.iterdir()}
     assert len(pd.read_csv(finished.path / "cells.csv")) == 2
 
 
@@ -134,7 +134,7 @@ def test_teachers_and_clean_sets_are_measured_on_test_samples(tmp_path):
     assert "| 11,407 |" in (tmp_path / "table2-smoke" / "table.md").read_text()
 
 
-def test_the_table_marks_what_was_not_run(tmp_path):
+def test_the_table_marks_systems_that_were_not_run(tmp_path):
     table = (run(tmp_path, "table3").path / "table.md").read_text()
     reported = {"MetaCleaner", "Meta learning", "DeepSelf", "CleanNet"}
     assert table.count("reported only") == len(reported)
@@ -149,7 +149,7 @@ def test_the_papers_tables_are_complete():
     assert set(EXPERIMENTS) == {*(f"table{n}" for n in range(1, 7)), "fig1", "fig2", "fig3"}
 
 
-def test_cifar10_features_are_flipped_as_cifar10(real_data):
+def test_cifar10_features_have_the_asymmetric_noise_of_cifar10(real_data):
     scale = SCALES["cpu"]
     train, test, _ = scale.load(real_data("cifar10-features").parent, False)
     assert (len(train), len(test)) == (50_000, 10_000)
@@ -204,7 +204,7 @@ def test_clothing1m_is_measured_if_it_is_there(clothing, tiny_resnet, tmp_path, 
     assert clothes.loc["T-Shirt", "paper_size"] == 298
 
 
-def test_clothing1m_that_comes_later_is_measured(clothing, tmp_path, monkeypatch):
+def test_clothing1m_that_is_added_later_is_measured(clothing, tmp_path, monkeypatch):
     without = run(tmp_path / "out", "table3", data=tmp_path / "elsewhere", compared=["paper"])
     assert "not run: no data" in (without.path / "table.md").read_text()
     monkeypatch.setattr(scales, "CLOTHING1M_SIZE", 16)
@@ -227,7 +227,7 @@ def test_cifar10_from_the_hub_says_that_it_was_compressed_again(real_data):
     assert len(test) == 10_000
 
 
-def test_fashion_mnist_may_be_unpacked_beside_its_archives(real_data, tmp_path):
+def test_fashion_mnist_can_be_unpacked_beside_its_archives(real_data, tmp_path):
     folder = tmp_path / "fashion-mnist"
     folder.mkdir()
     for file in real_data("fashion-mnist").iterdir():
@@ -246,7 +246,7 @@ def test_records_of_methods_agree_with_their_parameters():
 
 
 @pytest.mark.usefixtures("brief_training")
-def test_a_cell_that_diverges_spoils_no_other(tmp_path, monkeypatch):
+def test_a_cell_that_diverges_does_not_affect_others(tmp_path, monkeypatch):
     def diverges(evaluator):
         def score(noisy):
             raise DivergedError("The training loss became nan.")

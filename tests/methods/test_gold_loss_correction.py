@@ -14,7 +14,7 @@ from pudistill.methods import GoldLossCorrectionClassifier
 
 @pytest.fixture(scope="module")
 def blobs():
-    """Three classes far apart; class 0 is called 1 half the time, class 1 always 2."""
+    """Three classes far apart; half of class 0 is labelled 1, and all of class 1 is labelled 2."""
     X, y = make_blobs(600, centers=[[0, 0], [20, 0], [0, 20]], random_state=0)
     trusted = np.arange(600) % 10 == 0
     given = np.where(y == 1, 2, np.where((y == 0) & (np.arange(600) % 2 == 0), 1, y))
@@ -34,12 +34,12 @@ def test_the_matrix_is_what_a_model_of_the_given_labels_predicts_for_trusted_sam
     assert found.score(X, y) > 0.98
 
 
-def test_labels_that_are_given_to_trusted_samples_are_not_read(blobs):
+def test_given_labels_of_trusted_samples_are_not_read(blobs):
     X, y, given, trusted = blobs
     before = np.where(trusted, (y + 1) % 3, given)
-    one = GoldLossCorrectionClassifier(random_state=0).fit(X, given, trusted=trusted)
-    other = clone(one).fit(X, before, trusted=np.where(trusted, y, np.nan))
-    np.testing.assert_array_equal(one.predict_proba(X), other.predict_proba(X))
+    first = GoldLossCorrectionClassifier(random_state=0).fit(X, given, trusted=trusted)
+    other = clone(first).fit(X, before, trusted=np.where(trusted, y, np.nan))
+    np.testing.assert_array_equal(first.predict_proba(X), other.predict_proba(X))
 
 
 @pytest.mark.parametrize(("kind", "level"), [("asymmetric", 0.6), ("symmetric", 0.6)])
@@ -54,14 +54,14 @@ def test_beats_training_on_the_given_labels(kind, level):
 
 
 @pytest.mark.parametrize("learner", [LinearSVC(), KNeighborsClassifier()])
-def test_any_classifier_serves(blobs, learner):
+def test_any_classifier_can_be_trained(blobs, learner):
     X, y, given, trusted = blobs
     found = GoldLossCorrectionClassifier(learner, random_state=0).fit(X, given, trusted=trusted)
     assert found.score(X, y) > 0.95
 
 
 @pytest.mark.parametrize("labels", ["none at all", "all the same"])
-def test_given_labels_that_say_nothing_are_survived(blobs, labels):
+def test_given_labels_without_information_do_no_harm(blobs, labels):
     X, y, _, trusted = blobs
     given = np.where(trusted, y, -1 if labels == "none at all" else 1)
     found = GoldLossCorrectionClassifier(random_state=0).fit(X, given, trusted=trusted)
@@ -79,7 +79,7 @@ def test_names_and_missing_labels(blobs):
     assert (found.predict(X) == names[y]).mean() > 0.98
 
 
-def test_where_all_are_trusted_it_is_plain_training(blobs):
+def test_with_all_samples_trusted_it_is_plain_training(blobs):
     X, y, _, _ = blobs
     with pytest.warns(TrustedWarning):
         found = GoldLossCorrectionClassifier(LogisticRegression(), random_state=0).fit(X, y)
@@ -101,7 +101,7 @@ def test_of_two_classes_one_may_be_rare():
     assert found.score(X, y) > 0.99
 
 
-def test_a_class_that_is_never_predicted_is_no_division_by_zero():
+def test_a_class_that_is_never_predicted_gives_finite_probabilities():
     X, y = make_blobs(150, centers=[[0, 0], [9, 0], [0, 9]], random_state=0)
     trusted = np.arange(150) % 5 == 0
     given = np.where(trusted, y, np.where(np.arange(150) % 2, 0, 1))

@@ -46,7 +46,7 @@ def test_scikit_learn_checks(estimator, check):
 
 @pytest.fixture(scope="module")
 def digits():
-    """Digits of which half of the labels are drawn anew, and 70 of 1,347 trusted."""
+    """Digits: half of the labels are drawn anew, and 70 of 1,347 samples are trusted."""
     X, y = load_digits(return_X_y=True)
     train, test = np.arange(len(y)) % 4 > 0, np.arange(len(y)) % 4 == 0
     rng = np.random.default_rng(0)
@@ -80,12 +80,12 @@ def blobs():
 @pytest.mark.parametrize("name", sorted(ALL))
 def test_a_seed_decides_everything(name, blobs):
     X, y, trusted = blobs
-    one, same, other = (
+    first, same, other = (
         clone(quick(name)).set_params(random_state=seed).fit(X, y, trusted).predict_proba(X)
         for seed in (1, 1, 2)
     )
-    np.testing.assert_array_equal(one, same)
-    assert np.abs(one - other).max() > 0
+    np.testing.assert_array_equal(first, same)
+    assert np.abs(first - other).max() > 0
 
 
 @pytest.mark.parametrize("name", sorted(ALL))
@@ -101,22 +101,22 @@ def test_samples_without_any_label_are_left_out(name, blobs):
 
 
 @pytest.mark.parametrize("name", sorted(ALL))
-def test_labels_of_trusted_samples_are_right_whatever_they_were_called(name, blobs):
+def test_given_labels_of_trusted_samples_do_not_matter(name, blobs):
     X, y, trusted = blobs
     verified = np.where(trusted, y, np.nan)
-    called = np.where(trusted, (y + 1) % 3, y)
-    one, other = (quick(name).fit(X, given, verified).predict_proba(X) for given in (y, called))
-    np.testing.assert_array_equal(one, other)
+    wrong = np.where(trusted, (y + 1) % 3, y)
+    first, other = (quick(name).fit(X, given, verified).predict_proba(X) for given in (y, wrong))
+    np.testing.assert_array_equal(first, other)
 
 
 @pytest.mark.parametrize("name", sorted(WITHOUT_TRUSTED))
 def test_the_papers_protocol_keeps_verified_labels_from_a_method(name, blobs):
     X, y, trusted = blobs
-    called = np.where(trusted, (y + 1) % 3, y)
-    blind = quick(name, use_trusted=False)
-    one = clone(blind).fit(X, called, np.where(trusted, y, np.nan))
-    other = clone(blind).fit(X, called, trusted)  # which says that the wrong labels are right
-    np.testing.assert_array_equal(one.predict_proba(X), other.predict_proba(X))
+    wrong = np.where(trusted, (y + 1) % 3, y)
+    method = quick(name, use_trusted=False)
+    first = clone(method).fit(X, wrong, np.where(trusted, y, np.nan))
+    other = clone(method).fit(X, wrong, trusted)  # the mask says that these labels are correct
+    np.testing.assert_array_equal(first.predict_proba(X), other.predict_proba(X))
 
 
 def test_only_methods_that_need_trusted_samples_cannot_do_without():

@@ -164,7 +164,7 @@ def test_a_step_of_the_beta_mixture_by_hand():
     np.testing.assert_allclose(np.array([found.a, found.b, found.weight]).T, expected, rtol=1e-6)
 
 
-def test_the_beta_mixture_finds_what_losses_were_drawn_from():
+def test_the_beta_mixture_finds_the_distributions_of_the_losses():
     losses = np.concatenate([RNG.beta(2, 20, 6000), RNG.beta(20, 3, 4000)])
     found = BetaMixture.fit(losses, n_steps=50)
     np.testing.assert_allclose(found.weight, [0.6, 0.4], atol=0.02)
@@ -174,12 +174,12 @@ def test_the_beta_mixture_finds_what_losses_were_drawn_from():
 
 
 @given(st.lists(st.floats(0.001, 0.999), min_size=4, max_size=40))
-def test_doubt_grows_with_the_loss(values):
-    losses = np.sort(values)
-    doubt = BetaMixture.fit(losses).large(losses)
-    assert np.isfinite(doubt).all()
-    assert (doubt >= 0).all()
-    assert (doubt <= 1).all()
+def test_the_probability_of_a_wrong_label_is_a_probability(values):
+    losses = np.array(values)
+    wrong = BetaMixture.fit(losses).large(losses)
+    assert np.isfinite(wrong).all()
+    assert (wrong >= 0).all()
+    assert (wrong <= 1).all()
 
 
 class FixedJob:
@@ -221,7 +221,7 @@ def test_predictions_take_over_where_the_loss_is_large():
 # DivideMix
 
 
-def test_losses_are_divided_as_by_scikit_learn():
+def test_losses_are_divided_by_scikit_learns_mixture():
     losses = np.concatenate([RNG.normal(0.2, 0.05, 300), RNG.normal(0.8, 0.05, 100)])
     mixture = GaussianMixture(2, random_state=0, tol=1e-2, max_iter=10, reg_covar=5e-4)
     expected = mixture.fit(losses[:, None]).predict_proba(losses[:, None])
@@ -232,8 +232,8 @@ def test_losses_are_divided_as_by_scikit_learn():
 def test_each_network_is_divided_by_the_other():
     true = np.arange(100) % 2
     labels = np.where(np.arange(100) < 40, 1 - true, true)
-    blind = confident(labels)  # has memorised the given labels: all losses are small
-    jobs = [FixedJob(confident(true), labels), FixedJob(blind, labels)]
+    memorised = confident(labels)  # predictions of the given labels: all losses are small
+    jobs = [FixedJob(confident(true), labels), FixedJob(memorised, labels)]
     division = CoDivision(jobs, np.arange(100) == 0, n_averaged=1, seed=0)
     objectives = [objective_of(division, own) for own in (0, 1)]
     for objective in objectives:
@@ -268,7 +268,7 @@ def test_sharpening():
 
 def test_labels_are_refined_and_guessed():
     """Without mixing: the loss against targets computed by hand."""
-    answers = torch.tensor(RNG.normal(size=(2, 4, 3)))  # of either network, for rows 0 to 3
+    answers = torch.tensor(RNG.normal(size=(2, 4, 3)))  # of each network, for rows 0 to 3
 
     class Fixed(torch.nn.Module):
         def __init__(self, logits):
@@ -316,7 +316,7 @@ def test_determinant_loss_by_hand():
 
 
 def test_noise_only_shifts_the_determinant_loss():
-    """Of two classifiers, the difference is the same under noise that depends on the class."""
+    """Noise that depends on the class adds the same constant to the losses of two classifiers."""
     labels = np.repeat([0, 1, 2], 100)
     good, bad = (torch.tensor(np.log(confident(labels, 3, sure))) for sure in (0.95, 0.6))
     T = np.array([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.2, 0.2, 0.6]])

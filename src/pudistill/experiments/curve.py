@@ -30,7 +30,7 @@ def accuracy_curve(
     test: TrustedDataset,
     settings: CurveSettings,
     *,
-    units: StageCache | None = None,
+    stages: StageCache | None = None,
 ) -> pd.DataFrame:
     """Measure how accurate each system is at each kind and level of noise.
 
@@ -43,7 +43,7 @@ def accuracy_curve(
         Test samples of the same kind with correct labels.
     settings : CurveSettings
         Kinds and levels of noise, systems, and how to learn.
-    units : StageCache, default=None
+    stages : StageCache, default=None
         The cache of finished stages, from which an interrupted sweep continues.
 
     Returns
@@ -74,7 +74,7 @@ def accuracy_curve(
     """
     settings.check()
     systems = {name: PREPARE[name] for name in settings.methods}
-    return measure(dataset, test, settings, systems, units=units, tracks_epochs=False)[COLUMNS]
+    return measure(dataset, test, settings, systems, stages=stages, tracks_epochs=False)[COLUMNS]
 
 
 def curve_run(settings: CurveSettings, output: Path) -> Run:
@@ -88,8 +88,8 @@ def curve_run(settings: CurveSettings, output: Path) -> Run:
     settings : CurveSettings
         What to measure.
     output : Path
-        The run folder, which must not exist yet; or that of the same sweep, interrupted, which
-        then continues.
+        The run folder. It must not exist yet, or hold the same sweep, interrupted, which then
+        continues.
 
     Returns
     -------
@@ -116,7 +116,7 @@ def curve_run(settings: CurveSettings, output: Path) -> Run:
             cache = features_folder(settings, run)
             dataset, test = (with_model_features(part, embedder, cache) for part in (dataset, test))
             about["features"] = about_features(embedder, dataset)
-        results = accuracy_curve(dataset, test, settings, units=run.units)
+        results = accuracy_curve(dataset, test, settings, stages=run.units)
         seconds = time.perf_counter() - start
         metrics = {
             "n_samples": len(dataset),
@@ -135,7 +135,7 @@ def curve_run(settings: CurveSettings, output: Path) -> Run:
 
 
 def write_curve_report(run: Run) -> Path:
-    """Write ``report.html`` and ``curve.svg`` of a sweep again; return the path of the former."""
+    """Write ``report.html`` and ``curve.svg`` of a sweep again; return the path of the report."""
     _write_pages(run, run.read_table("curve"), run.read_json("metrics.json"))
     return run.path / "report.html"
 
@@ -159,7 +159,7 @@ def _write_pages(run: Run, results: pd.DataFrame, metrics: dict[str, Any]) -> No
 
 
 def _left_out(settings: CurveSettings) -> list[str]:
-    """Write a note about noise levels that the share of trusted samples does not allow."""
+    """Return notes about noise levels that the share of trusted samples does not allow."""
     _, left_out = settings.split_levels()
     if not left_out:
         return []

@@ -18,7 +18,7 @@ Noise = Literal["symmetric", "asymmetric", "pair", "instance"]
 class CurveSettings(Settings):
     """Everything that decides what a sweep computes, as ``config.toml`` stores it.
 
-    All settings of `Settings`, of which ``noise`` and ``level`` must not be given.
+    They contain all settings of `Settings`; ``noise`` and ``level`` must not be given.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class CurveSettings(Settings):
     methods: list[str] = Field(list(SWEEP_METHODS), min_length=1)
 
     def to_config(self) -> dict[str, Any]:
-        """Return the settings as ``config.toml`` stores them: they repeat the sweep anywhere."""
+        """Return the settings as ``config.toml`` stores them; they repeat the sweep anywhere."""
         return super().to_config() | {"trusted_fraction": self.trusted_fraction}
 
     def split_levels(self) -> tuple[list[float], list[float]]:
@@ -73,7 +73,7 @@ class CurveSettings(Settings):
         if not self.split_levels()[0]:
             raise InputError(
                 f"With a trusted share of {self.trusted_fraction:g} no level can be more than "
-                f"{1 - self.trusted_fraction:g}: give lower levels, or trust less."
+                f"{1 - self.trusted_fraction:g}: give lower levels, or trust fewer samples."
             )
 
     def check_classifiers(self, X: np.ndarray) -> None:

@@ -55,7 +55,7 @@ class Evaluator:
         The training samples before any noise: `true_labels`, and which samples are trusted.
     test : TrustedDataset
         Test samples with correct labels.
-    units : Units or None
+    stages : StageCache or None
         The cache of finished stages.
     tracks_epochs : bool
         Whether to measure what only the paper's tables need: test accuracy after each epoch, and
@@ -65,7 +65,7 @@ class Evaluator:
     settings: Settings
     clean: TrustedDataset
     test: TrustedDataset
-    units: StageCache | None = None
+    stages: StageCache | None = None
     tracks_epochs: bool = False
 
     @property
@@ -80,7 +80,7 @@ class Evaluator:
     def n_jobs(self, system: str) -> int:
         """Return the number of noise settings to measure at once.
 
-        One per core; one in all where a network uses all cores by itself.
+        One per core, but only one if a network uses all cores by itself.
         """
         if self.settings.n_jobs is not None:
             return self.settings.n_jobs
@@ -91,7 +91,7 @@ class Evaluator:
         return learners_at_once(learner) or 1
 
     def learner_accuracy(self, labels: np.ndarray) -> float:
-        """Train the learner on `labels` as they are, without samples whose label is None."""
+        """Train the learner on `labels`, except where they are None; return its test accuracy."""
         codes = self._codes(labels)
         known = np.flatnonzero(codes != MISSING)
         result = reference_accuracy(
@@ -110,7 +110,7 @@ class Evaluator:
         return float(np.mean(classifier.predict(self.test.X) == self.test.y))
 
     def networks_accuracy(self, networks: Sequence[Any]) -> float:
-        """Return the test accuracy of the mean of networks' probabilities."""
+        """Return the test accuracy of the networks' mean probabilities."""
         proba = average_proba(list(networks), self.test.X, len(self.clean.classes))
         return float(np.mean(proba.argmax(axis=1) == self._codes(self.test.y)))
 

@@ -57,7 +57,7 @@ def as_published(method: str) -> Prepare:
     """Return how to prepare a method by the paper's protocol.
 
     The labels of trusted samples are correct, but the method does not know which samples these are.
-    If its authors read the rate and the kind of the noise from its generator, it gets both.
+    If its authors read the rate and the kind of the noise from the generator, it gets both.
     """
 
     def prepare(evaluator: Evaluator) -> FitAndScore:

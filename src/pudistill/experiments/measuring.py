@@ -24,7 +24,7 @@ COLUMNS = ["noise", "level", "overall_level", "method", "accuracy"]
 
 
 class Cell(NamedTuple):
-    """What is measured of a system at one noise setting."""
+    """The measurements of a system at one noise setting."""
 
     accuracy: np.ndarray
     best_over_epochs: np.ndarray
@@ -38,19 +38,19 @@ def measure(
     systems: Mapping[str, Prepare],
     *,
     class_map: Mapping[Any, Any] | None = None,
-    units: StageCache | None = None,
+    stages: StageCache | None = None,
     tracks_epochs: bool = True,
 ) -> pd.DataFrame:
     """Measure systems at each kind and level of noise.
 
     Parameters
     ----------
-    dataset, test, settings, units
+    dataset, test, settings, stages
         As for `curve.accuracy_curve`.
     systems : mapping of str to callable
         How to prepare each system, as in `systems.PREPARE`.
     class_map : mapping, default=None
-        The class that asymmetric noise mistakes each class for; by default the next one.
+        The class that asymmetric noise mistakes each class for; by default the next class.
     tracks_epochs : bool, default=True
         Whether to test networks after each epoch, too.
 
@@ -58,8 +58,8 @@ def measure(
     -------
     results : DataFrame
         The columns of `curve.accuracy_curve`, and ``best_over_epochs`` (the largest test accuracy
-        after any epoch of the last network, which no user can know; of our classifier, a mixture,
-        the accuracy) and ``seconds`` (without the work that all noise settings share).
+        after any epoch of the last network, which no user can know; for our classifier, which is a
+        mixture, the accuracy) and ``seconds`` (without the work that all noise settings share).
     """
     levels, _ = settings.split_levels()
 
@@ -67,7 +67,7 @@ def measure(
         share, seed = settings.trusted_fraction, settings.seed
         return with_noise(dataset, noise, level, share, seed, class_map=class_map)
 
-    evaluator = Evaluator(settings, noisy("symmetric", 0.0), test, units, tracks_epochs)
+    evaluator = Evaluator(settings, noisy("symmetric", 0.0), test, stages, tracks_epochs)
     noisy_datasets = [
         NoisyDataset(noise, level, noisy(noise, level))
         for noise in settings.noises
@@ -104,10 +104,10 @@ def _measure_system(
 ) -> Iterator[Cell]:
     """Yield a system's cells; prepare it only if one of them is not in the cache."""
     cell = cached_cell
-    if evaluator.units is not None:
-        cell = evaluator.units.cache(cached_cell, ignore=["compute"])
+    if evaluator.stages is not None:
+        cell = evaluator.stages.cache(cached_cell, ignore=["compute"])
 
-    # 1. Key the cells: by the given labels, or one cell for all if the system reads none of them.
+    # 1. Key the cells by the given labels; if the system reads none, one cell serves all.
     keys: list[np.ndarray | None] = [
         check_labels(noisy.dataset.y, noisy.dataset.verified).given for noisy in noisy_datasets
     ]
@@ -141,7 +141,7 @@ def _measure_system(
         n_jobs = evaluator.n_jobs(name)
         measured = in_order(tasks, n_jobs, alone=n_jobs == 1)
 
-    # 4. Yield all cells in order; each measured one is cached as soon as it is there.
+    # 4. Yield all cells in order; cache each measured cell as soon as it is finished.
     cells: dict[str, Cell] = {}
     for key, key_hash in zip(keys, hashes, strict=True):
         if key_hash not in cells:
@@ -178,7 +178,7 @@ def _measure_cell(
     try:
         with epoch_callback(test_epoch) if tracks_epochs else nullcontext():
             accuracy = fit_and_score(noisy)
-    except DivergedError:  # even at a smaller learning rate: this cell alone has no accuracy
+    except DivergedError:  # even at a smaller learning rate: only this cell has no accuracy
         return Cell(*map(np.asarray, (np.nan, np.nan, time.perf_counter() - start)))
     seconds = time.perf_counter() - start - seconds_testing
     return Cell(*map(np.asarray, (accuracy, max([accuracy, *epochs]), seconds)))

@@ -57,7 +57,7 @@ def _measure_own_noise(setup: Setup) -> pd.DataFrame:
     parts = []
     for seed in setup.seeds:
         evaluator = Evaluator(
-            setup.settings(seed), setup.train, setup.test, setup.units, tracks_epochs=True
+            setup.settings(seed), setup.train, setup.test, setup.stages, tracks_epochs=True
         )
         parts.append(measure_on(evaluator, [noisy], systems).assign(seed=seed))
     results = pd.concat(parts, ignore_index=True)

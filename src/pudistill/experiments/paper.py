@@ -1,4 +1,4 @@
-"""Numbers that ours are compared with: the paper's, and settings of its authors' code.
+"""The paper's numbers, which ours are compared with, and settings of its authors' code.
 
 All accuracies are test accuracies in %, the best over epochs, of a PreAct ResNet-18 on CIFAR-10
 with 10 % trusted samples, unless a comment says otherwise.
@@ -35,8 +35,8 @@ TABLE_1: dict[str, tuple[tuple[float, ...], tuple[int, ...]]] = {
     ),
 }
 
-# By η: accuracy of the teachers on samples of which they are confident, and the number of these;
-# the same data as in table 1.
+# For each η: accuracy of the teachers on samples of which they are confident, and the number of
+# these samples; the data are those of table 1.
 TABLE_2 = {
     CIFAR10: {
         0.9: (99.3, 1313),
@@ -56,7 +56,7 @@ TABLE_2 = {
     },
 }
 
-TABLE_3 = {  # accuracy on Clothing1M; methods that we have under our names
+TABLE_3 = {  # accuracy on Clothing1M; methods of this package have its names for them
     "cross_entropy": 68.94,
     "forward_correction": 69.84,
     "jocor": 70.30,
@@ -102,7 +102,7 @@ TABLE_5 = {  # accuracy under asymmetric noise at the levels of `LEVELS`
     "paper": (90.00, 88.22, 85.98, 84.41, 83.77, 83.00, 82.63),
 }
 
-# Accuracy of students with and without mixup, entropy regularisation: under symmetric noise and
+# Accuracy of students with and without mixup, entropy regularisation: under symmetric noise, then
 # under asymmetric noise, at the levels of `TABLE_6_LEVELS`.
 TABLE_6 = {
     (False, False): ((84.74, 81.06, 77.39, 73.29), (87.32, 82.91, 76.34, 70.32)),
@@ -136,6 +136,6 @@ TUNED = {
 
 
 def tuned(noise: str, level: float) -> dict[str, Any]:
-    """Return the authors' λ and η for a noise, as parameters of `PUDistillClassifier`."""
+    """Return the authors' λ and η for a kind and level of noise, as classifier parameters."""
     blend, min_confidence = TUNED[noise][round(level, 1)]
     return {"blend": blend, "min_confidence": min_confidence}

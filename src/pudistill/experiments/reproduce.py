@@ -132,12 +132,12 @@ def reproduce(
         levels=tuple(levels),
         methods=tuple(compared),
         seeds=tuple(range(seeds)),
-        units=StageCache(output / "units"),
+        stages=StageCache(output / "units"),
         skip_bad=skip_bad,
     )
     # Read the data before a folder is made.
     edition = setup.edition if record.uses_scale_data else paper.CLOTHING1M
-    remove_leftovers(setup.units.folder, seconds_old=3600)  # other experiments may share it
+    remove_leftovers(setup.stages.folder, seconds_old=3600)  # other experiments can be using it
     with Run.begin(path, config, "reproduce") as run:
         start = time.perf_counter()
         result = record.run(setup)

@@ -1,4 +1,4 @@
-"""How large an experiment is: data, learner and levels, from digits to CIFAR-10 on a GPU."""
+"""The sizes of experiments: data, learner and levels, from digits to CIFAR-10 on a GPU."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ class TrainAndTest(NamedTuple):
 
 @dataclass(frozen=True)
 class Scale:
-    """How large an experiment is.
+    """The size of an experiment: its data, learner and levels.
 
     Attributes
     ----------
@@ -41,11 +41,11 @@ class Scale:
     settings : dict
         Values of `CurveSettings`: learner, recipe, size of the filter.
     class_map : dict or None
-        The class that asymmetric noise mistakes each class for; ``None``: the next one.
+        The class that asymmetric noise mistakes each class for; ``None``: the next class.
     paper_settings : dict
         Further settings of the paper's method.
     reported_as : str or None
-        Name of the data in the paper's tables; ``None`` if it has none on them.
+        Name of the data in the paper's tables; ``None`` if the paper has no numbers on them.
     seeds : int
         Number of seeds.
     """
@@ -73,7 +73,7 @@ def _require_folder(data: Path | None, name: str) -> Path:
         raise InputError(f"This scale needs data: name the folder that holds {name}/ with --data.")
     folder = find_folder(data, name)
     if folder is None:
-        raise InputError(f"There is no folder {name} in {data}: name the one that holds it.")
+        raise InputError(f"There is no folder {name} in {data}: name the folder that holds it.")
     return folder
 
 

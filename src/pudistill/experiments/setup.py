@@ -22,6 +22,8 @@ from pudistill.learners.networks.recipes import RECIPES
 from pudistill.runs.classifiers import make_learner
 from pudistill.runs.inputs import with_noise
 
+NOT_RUN = "not run: no data"
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -39,7 +41,7 @@ class Setup:
         Names of the compared systems, in experiments that compare them.
     seeds : tuple of int
         Seeds.
-    units : StageCache
+    stages : StageCache
         The cache of finished stages.
     skip_bad : bool
         Whether to leave out pictures that are missing or damaged.
@@ -50,7 +52,7 @@ class Setup:
     levels: tuple[float, ...]
     methods: tuple[str, ...]
     seeds: tuple[int, ...]
-    units: StageCache
+    stages: StageCache
     skip_bad: bool = False
 
     @cached_property
@@ -79,7 +81,7 @@ class Setup:
         return self.scale.reported_as == paper.CIFAR10
 
     def on_clothing1m(self, held_out: str) -> "Setup | None":
-        """Return this setup on Clothing1M, tested on its "val" or "test"; None without data."""
+        """Return this setup on Clothing1M, tested on "val" or "test"; None without the data."""
         scale = clothing1m(self.data, held_out)
         return None if scale is None else replace(self, scale=scale)
 
@@ -97,14 +99,14 @@ class Setup:
                 self.settings(seed, levels=list(self.levels), **changes),
                 systems,
                 class_map=self.scale.class_map,
-                units=self.units,
+                stages=self.stages,
             ).assign(seed=seed)
             for seed in self.seeds
         ]
         return pd.concat(parts, ignore_index=True)
 
-    def trusted(self, seed: int) -> TrustedDataset:
-        """Return the training samples; if none of them is trusted, with a tenth of them trusted."""
+    def train_with_trusted(self, seed: int) -> TrustedDataset:
+        """Return the training samples; if none of them is trusted, draw a tenth to be trusted."""
         if self.train.trusted.any():
             return self.train
         return with_noise(self.train, "symmetric", 0.0, 0.1, seed)
@@ -125,17 +127,14 @@ class Setup:
         return normalised(learner, self.train.X)
 
 
-NOT_RUN = "not run: no data"
-
-
 class Result(NamedTuple):
     """The result of an experiment.
 
     Attributes
     ----------
     cells : DataFrame
-        A row per cell of the table: what it is about, our numbers (``final``, ``best``), and the
-        ``paper``'s.
+        A row per cell of the table: columns that name the cell, our numbers (``final``, ``best``),
+        and the ``paper``'s.
     curves : dict of str to DataFrame
         By file name of a figure, the results that `plots.accuracy_curve` draws.
     titles : dict of str to str

@@ -1,6 +1,6 @@
 """How each system is fitted and scored under noise.
 
-Whatever reads no noisy label (filter and teachers, a model of the trusted samples) is computed once
+Work that reads no noisy label (filter and teachers, a model of the trusted samples) is done once
 for all noise settings.
 """
 
@@ -14,7 +14,7 @@ from pudistill.runs.settings import Settings
 
 
 def given_labels(evaluator: Evaluator) -> FitAndScore:
-    """Train the learner on all labels as given, except that trusted samples have verified ones."""
+    """Train the learner on the given labels, but on the verified labels of trusted samples."""
     return lambda noisy: evaluator.learner_accuracy(noisy.known_labels)
 
 
@@ -56,8 +56,8 @@ def distilled(
     settings : Settings
         The classifier's settings.
     student_params : callable, default=None
-        Takes the noisy data set, returns parameters of the classifier for its student: what an
-        experiment reveals about the noise.
+        Takes the noisy data set, returns parameters of the classifier for its student, by which an
+        experiment can reveal the noise level.
     **params
         Parameters of the classifier that are not settings.
 
@@ -67,7 +67,7 @@ def distilled(
         Takes a noisy data set, returns the student's test accuracy.
     """
     clean = evaluator.clean
-    classifier = build_pudistill(settings, clean.X).set_params(memory=evaluator.units, **params)
+    classifier = build_pudistill(settings, clean.X).set_params(memory=evaluator.stages, **params)
     eval_set = evaluator.test.X if evaluator.tracks_epochs and settings.method == "paper" else None
     classifier.fit_teachers(clean.X, clean.y, clean.verified, eval_set=eval_set)
     if evaluator.n_jobs(OURS) != 1:  # several noise settings run at once, each on one core
@@ -83,7 +83,7 @@ def distilled(
 
 
 def fitted_per_noise(method: str) -> Prepare:
-    """Return how to prepare a method of the registry, which is fitted anew for each noise."""
+    """Return how to prepare a method of the registry, which is fitted for each noise setting."""
 
     def prepare(evaluator: Evaluator) -> FitAndScore:
         settings = evaluator.settings_for(method)

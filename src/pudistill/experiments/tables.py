@@ -15,8 +15,8 @@ def as_markdown(title: str, about: str, cells: pd.DataFrame, titles: Mapping[str
     title, about : str
         Heading, and the line below it.
     cells : DataFrame
-        The table as it is to be written. With a column ``noise``: a row per method, kind of noise
-        and level, which become a table per kind with a column per level; each cell holds our number
+        Without a column ``noise``, the table itself. With one, a row per method, kind of noise and
+        level; these become a table per kind with a column per level, and each cell holds our number
         and the paper's.
     titles : mapping of str to str
         Names of the methods in the table.
@@ -53,8 +53,8 @@ def _cell(row: Any) -> str:
     if pd.isna(row.final):
         return "diverged"
     spread = f" ± {row.final_std:.1f}" if row.seeds > 1 else ""
-    theirs = f" [{row.paper:.1f}]" if pd.notna(row.paper) else ""
-    return f"{row.final:.1f}{spread} ({row.best:.1f}){theirs}"
+    reported = f" [{row.paper:.1f}]" if pd.notna(row.paper) else ""
+    return f"{row.final:.1f}{spread} ({row.best:.1f}){reported}"
 
 
 def _rows(table: pd.DataFrame) -> str:
@@ -65,7 +65,7 @@ def _rows(table: pd.DataFrame) -> str:
 
 
 def _text(column: str, value: Any) -> str:
-    """Write a value: counts as such, shares with two digits, percentages with one."""
+    """Write a value: counts without decimals, shares with two, percentages with one."""
     if value is None or (isinstance(value, float) and np.isnan(value)):
         return ""
     if column.endswith(("size", "seeds")):

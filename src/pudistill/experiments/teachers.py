@@ -48,7 +48,7 @@ def table1(setup: Setup) -> Result:
 
 
 def _precision_and_size(chosen: np.ndarray, is_correct: np.ndarray) -> tuple[float | None, int]:
-    """Return the share of chosen samples that are correct, None if there are none; their number."""
+    """Return the share of chosen samples that is correct (None if none is chosen), their number."""
     precision = float(is_correct[chosen].mean()) if chosen.any() else None
     return precision, int(chosen.sum())
 
@@ -97,7 +97,7 @@ def table4(setup: Setup) -> Result:
             clean_labels.items(), zip(names, variants, strict=True)
         ):
             mixup, bootstrap, entropy = variant
-            with caching_to(setup.units):
+            with caching_to(setup.stages):
                 (teacher,) = train_teachers(
                     setup.network(mixup=mixup, entropy=entropy),
                     setup.train.X,
@@ -130,8 +130,8 @@ class _Teachers(NamedTuple):
 def _fit_teachers(setup: Setup, seed: int) -> _Teachers:
     """Fit the paper's filter and teachers, and let both label the test samples."""
     settings = setup.settings(seed, method="paper", **setup.scale.paper_settings)
-    dataset = setup.trusted(seed)
-    classifier = build_pudistill(settings, dataset.X).set_params(memory=setup.units)
+    dataset = setup.train_with_trusted(seed)
+    classifier = build_pudistill(settings, dataset.X).set_params(memory=setup.stages)
     classifier.fit_teachers(dataset.X, dataset.y, dataset.verified, eval_set=setup.test.X)
     proba = average_proba(classifier.teachers_, setup.test.X, len(dataset.classes))
     pu_filter = classifier.filter_

@@ -1,4 +1,4 @@
-"""Other methods for noisy labels, each with the interface of ours: ``fit(X, y, trusted=...)``.
+"""Other methods for noisy labels, with the interface of pudistill: ``fit(X, y, trusted=...)``.
 
 Each class is imported when it is first used; `registry` has the list.
 """

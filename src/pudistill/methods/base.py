@@ -1,4 +1,4 @@
-"""The interface of all methods: how they read labels, and how they train learners."""
+"""The base classes of all methods: how they read labels, and how they train learners."""
 
 from dataclasses import replace
 from typing import Any, NamedTuple, Self
@@ -26,7 +26,7 @@ from pudistill.learners.networks.recipes import (
 from pudistill.learners.scoring import Mixture
 from pudistill.learners.tasks import Training, train
 
-# Parameters of a network that switch off the recipe's own additions to the loss.
+# Parameters that switch off the additions of a recipe to the loss of a network.
 NO_LOSS_ADDITIONS = {"mixup": 0.0, "entropy_weight": 0.0, "consistency_weight": 0.0}
 
 
@@ -134,7 +134,7 @@ class Method(NoisyLabelClassifier):
 
 
 class NetworkMethod(Method):
-    """A method with a loss of its own, which only a network can be trained with."""
+    """A method whose loss only a network can be trained with."""
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -142,7 +142,7 @@ class NetworkMethod(Method):
         return tags
 
     def _fit_network(self, samples: LabelledSamples, seed: int) -> Any:
-        """Train a network on the labels as they are, with cross-entropy."""
+        """Train a network on the labels of the samples, with cross-entropy."""
         return self._make_network(seed).fit(samples.X, samples.targets)
 
     def _make_network(self, seed: int, **params: Any) -> Any:
@@ -152,15 +152,15 @@ class NetworkMethod(Method):
         network = TorchClassifier() if self.estimator is None else clone(self.estimator)
         if not isinstance(network, TorchClassifier):
             raise InputError(
-                f"{type(self).__name__} has a loss of its own, which {type(network).__name__} "
-                "cannot be trained with: pass a TorchClassifier."
+                f"{type(self).__name__} has its own loss, with which {type(network).__name__} "
+                "cannot be trained: pass a TorchClassifier."
             )
         fresh = {"role": "student", "loss": "cross_entropy", "warm_start": False}
         return network.set_params(**NO_LOSS_ADDITIONS | fresh | {"random_state": seed} | params)
 
 
 def constant_rate_recipe(network: Any, X: Any, **changes: Any) -> Recipe:
-    """Return the student's recipe with a constant learning rate, the schedule's largest."""
+    """Return the student's recipe with a constant learning rate: the largest of its schedule."""
     recipe = find_recipe(network.recipe, "student", pictures=is_pictures(X))
     return replace(recipe, schedule="step", milestones=(), **changes)
 
@@ -168,7 +168,7 @@ def constant_rate_recipe(network: Any, X: Any, **changes: Any) -> Recipe:
 def train_learner(
     samples: LabelledSamples, learner: Any, seed: int, targets: np.ndarray | None = None
 ) -> Any:
-    """Train any learner on labels, or on `targets`; a network without additions to the loss."""
+    """Train any learner on labels or `targets`; switch off a network's additions to the loss."""
     if continues_training(learner):
         learner = clone(learner)
         final = learner.steps[-1][1] if isinstance(learner, Pipeline) else learner

@@ -15,9 +15,10 @@ from pudistill.methods.small_loss import SmallLoss, SmallLossMethod
 class CoTeachingClassifier(SmallLossMethod):
     """Train two networks, each on the samples of a batch for which the other one has a small loss.
 
-    The share of samples that is left out rises from 0 to the noise rate, which the authors know and
-    which is estimated here. They use Adam for 200 epochs, and the share rises in the first 10; here
-    optimiser and epochs are the recipe's. The prediction is the mean of both networks'.
+    The share of samples that is left out rises from 0 to the noise rate. The authors know that
+    rate; here it is estimated. They use Adam for 200 epochs, and the share rises in the first 10;
+    here optimiser and epochs are the recipe's. The prediction is the mean of both networks'
+    probabilities.
 
     Parameters
     ----------
@@ -29,10 +30,10 @@ class CoTeachingClassifier(SmallLossMethod):
     warm_up : float in [0, 1], default=0.05
         Share of the epochs in which the share of samples left out rises, `T_k`.
     use_trusted : bool, default=True
-        Whether the labels of trusted samples are their verified ones, and these samples are never
-        left out. False: the paper's protocol, in which only its own method knows them.
+        Whether trusted samples have their verified labels and are never left out. False: the
+        paper's protocol, in which only the paper's own method knows which samples are trusted.
     random_state : int, RandomState instance or None, default=None
-        Decides everything random.
+        Seeds all random numbers.
 
     Attributes
     ----------

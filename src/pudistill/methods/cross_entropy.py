@@ -17,10 +17,10 @@ class CrossEntropyClassifier(Method):
         Any scikit-learn-compatible classifier; ``None``: logistic regression on scaled features, a
         `TorchClassifier` for pictures.
     use_trusted : bool, default=True
-        Whether the labels of trusted samples are their verified ones. False: the paper's protocol,
-        in which only its own method knows them.
+        Whether trusted samples have their verified labels. False: the paper's protocol, in which
+        only the paper's own method knows which samples are trusted.
     random_state : int, RandomState instance or None, default=None
-        Decides everything random.
+        Seeds all random numbers.
 
     Attributes
     ----------

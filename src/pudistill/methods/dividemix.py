@@ -35,16 +35,17 @@ RAMP_UP = 0.16
 class DivideMixClassifier(NetworkMethod):
     """Train two networks with MixMatch; each one decides which samples are labelled for the other.
 
-    Before each epoch a mixture of two Gaussians is fitted to each network's losses. Samples that
-    probably belong to the smaller losses are labelled for the *other* network, all others are
-    unlabelled. The labels of labelled samples are refined by the network's own prediction, those of
-    unlabelled ones are the mean prediction of both networks; then they are sharpened and mixed.
+    Before each epoch a mixture of two Gaussians is fitted to each network's losses. A sample whose
+    loss probably belongs to the Gaussian of small losses counts as labelled for the *other*
+    network; all other samples count as unlabelled. A labelled sample's label is refined by the
+    network's own prediction; the label of an unlabelled sample is the mean prediction of both
+    networks. Then labels are sharpened, and samples are mixed.
 
     The authors know the rate and the kind of the noise and use them for three settings: the weight
     of the unlabelled loss, the averaging of losses at 90 %, and a penalty on confident predictions
     during the warm-up under asymmetric noise. Here both are estimated. Epochs, learning rate and
     batch size are the recipe's; half of a batch is labelled. The prediction is the mean of the
-    networks' probabilities; the authors take that of their logits.
+    networks' probabilities; the authors take the mean of their logits.
 
     Parameters
     ----------
@@ -53,7 +54,7 @@ class DivideMixClassifier(NetworkMethod):
     noise_rate : float in [0, 1] or None, default=None
         Share of wrong labels among all samples. ``None``: estimated. The authors use the true rate.
     asymmetric : bool or None, default=None
-        Whether the wrong labels of each class are mostly of one other class. ``None``: estimated.
+        Whether the wrong labels of each class mostly name one other class. ``None``: estimated.
     unlabelled_weight : float or None, default=None
         Weight of the loss of unlabelled samples, `λ_u`. ``None``: 0 under asymmetric noise, else
         interpolated between the authors' values for CIFAR-10 by the noise rate.
@@ -62,15 +63,16 @@ class DivideMixClassifier(NetworkMethod):
     threshold : float in (0, 1), default=0.5
         Samples with a larger probability of a clean label are labelled, `τ`.
     sharpness : float, default=2.0
-        Exponent that sharpens labels, 1 / temperature of the authors.
+        Exponent that sharpens labels: 1 / T, where T is the authors' temperature.
     alpha : float, default=4.0
         Pairs are mixed with weights β, 1 - β, where β ~ Beta(alpha, alpha); the first sample of a
         pair has the larger weight.
     use_trusted : bool, default=True
-        Whether the labels of trusted samples are their verified ones, which count as clean whatever
-        their loss. False: the paper's protocol, in which only its own method knows them.
+        Whether trusted samples have their verified labels, which count as clean whatever their
+        loss. False: the paper's protocol, in which only the paper's own method knows which samples
+        are trusted.
     random_state : int, RandomState instance or None, default=None
-        Decides everything random.
+        Seeds all random numbers.
 
     Attributes
     ----------
@@ -186,7 +188,7 @@ class DivideMixClassifier(NetworkMethod):
         return average_networks(networks, samples.n_classes)
 
     def _noise_level(self, samples: LabelledSamples, seed: int) -> NoiseLevel:
-        """Estimate rate and kind of the noise, unless parameters set them."""
+        """Return rate and kind of the noise: from the parameters, otherwise estimated."""
         level = NoiseLevel(0.0, np.eye(samples.n_classes))
         if self.noise_rate is None or self.asymmetric is None:
             level = estimate_noise_level(partial(self._fit_network, seed=seed), samples)
@@ -196,7 +198,7 @@ class DivideMixClassifier(NetworkMethod):
 
 
 class CoDivision:
-    """The probability of a clean label for each sample, by the losses of each of two networks.
+    """For each of two networks, the probability that a sample's label is clean, by its loss.
 
     Parameters
     ----------
@@ -207,7 +209,7 @@ class CoDivision:
     n_averaged : int
         Number of epochs whose losses are averaged.
     seed : int
-        Decides where the mixture's fit starts.
+        Seeds the start of the mixture's fit.
     """
 
     def __init__(self, jobs: list[Job], trusted: np.ndarray, *, n_averaged: int, seed: int) -> None:
@@ -230,14 +232,14 @@ class CoDivision:
 
 
 def small_loss_proba(losses: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Fit two Gaussians to losses, and return the probability of the one with the smaller mean.
+    """Fit two Gaussians to losses; return the probability of the Gaussian with the smaller mean.
 
     Parameters
     ----------
     losses : ndarray of shape (n_samples,)
         Losses, scaled to [0, 1].
     seed : int, default=0
-        Decides where the fit starts.
+        Seeds the start of the fit.
 
     Returns
     -------
@@ -261,7 +263,7 @@ def small_loss_proba(losses: np.ndarray, seed: int = 0) -> np.ndarray:
 
 
 class DivideMix(Objective):
-    """The objective of one of the networks.
+    """The objective of one network.
 
     Parameters
     ----------
@@ -272,8 +274,8 @@ class DivideMix(Objective):
     unlabelled_weight : float
         `λ_u`.
     warm_up, ramp_up : int
-        Number of epochs in which all samples are labelled, and of those after them in which the
-        weight of the unlabelled loss rises.
+        Number of epochs in which all samples are labelled, and number of epochs after that in which
+        the weight of the unlabelled loss rises.
     warm_up_penalty : float
         Weight of a penalty on confident predictions during the warm-up.
     threshold, sharpness, alpha : float
@@ -303,7 +305,7 @@ class DivideMix(Objective):
         self.progress = 0.0
 
     def begin_epoch(self, epoch: int) -> None:
-        """Divide the samples into labelled and unlabelled ones."""
+        """Divide the samples into labelled and unlabelled samples."""
         if epoch < self.warm_up:
             return
         self.division.update(epoch)
@@ -346,12 +348,11 @@ class DivideMix(Objective):
         n = len(clean) // 2 if is_divided else len(clean)  # the first n samples are labelled
         views = [batch.view(), batch.view()]
 
-        # Refine the labels of labelled samples, predict those of the others, sharpen both
-        # (co-refinement and co-guessing).
-        own = mean_proba(batch, self.network, views)
-        peers = mean_proba(batch, self.peer, [view[n:] for view in views])
-        refined = clean[:n, None] * batch.label[:n] + (1 - clean[:n, None]) * own[:n]
-        guessed = (own[n:] + peers) / 2
+        # Refine the labels of labelled samples, guess those of the other samples, and sharpen all.
+        own_proba = mean_proba(batch, self.network, views)
+        peer_proba = mean_proba(batch, self.peer, [view[n:] for view in views])
+        refined = clean[:n, None] * batch.label[:n] + (1 - clean[:n, None]) * own_proba[:n]
+        guessed = (own_proba[n:] + peer_proba) / 2
         targets = sharpen(torch.cat([refined, guessed]), self.sharpness)
 
         # Two views of each labelled sample, then two of each unlabelled one; mix random pairs.
@@ -369,7 +370,7 @@ class DivideMix(Objective):
         return soft_loss(logits, labels, -self.warm_up_penalty)
 
     def _mix_match_loss(self, logits: Tensor, targets: Tensor, n_labelled: int) -> Tensor:
-        """Return the loss of MixMatch with the term that spreads predictions (equation 12)."""
+        """Return MixMatch's loss plus the term that spreads predictions (equation 12)."""
         prior = torch.full_like(targets[0], 1 / targets.shape[1])
         loss = soft_loss(logits[:n_labelled], targets[:n_labelled]) + prior_loss(logits, prior)
         if n_labelled < len(logits):

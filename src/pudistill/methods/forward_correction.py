@@ -1,4 +1,4 @@
-"""Forward correction: a loss with the transition matrix in it (reference [5])."""
+"""Forward correction: a loss that contains the transition matrix (reference [5])."""
 
 from typing import Any
 
@@ -26,10 +26,10 @@ class ForwardCorrectionClassifier(NetworkMethod):
     estimator : TorchClassifier, default=None
         The network and its recipe; ``None``: one that fits the data.
     use_trusted : bool, default=True
-        Whether the labels of trusted samples are their verified ones. False: the paper's protocol,
-        in which only its own method knows them.
+        Whether trusted samples have their verified labels. False: the paper's protocol, in which
+        only the paper's own method knows which samples are trusted.
     random_state : int, RandomState instance or None, default=None
-        Decides everything random.
+        Seeds all random numbers.
 
     Attributes
     ----------

@@ -25,7 +25,7 @@ class GoldLossCorrectionClassifier(Method):
 
     A model of the *noisy* labels predicts the trusted samples; its mean prediction for each class
     is that class's row of the transition matrix. The classifier then learns from all samples with
-    the corrected likelihood, which is plain cross-entropy for trusted ones.
+    the corrected likelihood, which is plain cross-entropy for trusted samples.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class GoldLossCorrectionClassifier(Method):
     n_jobs : int, default=None
         Number of models trained at the same time, as in joblib.
     random_state : int, RandomState instance or None, default=None
-        Decides everything random.
+        Seeds all random numbers.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class GoldLossCorrectionClassifier(Method):
     >>> from pudistill.methods import GoldLossCorrectionClassifier
     >>> X, y = load_wine(return_X_y=True)
     >>> trusted = np.arange(178) % 10 == 0
-    >>> given = np.where(trusted, y, (y + (np.arange(178) % 2)) % 3)  # every second one is wrong
+    >>> given = np.where(trusted, y, (y + (np.arange(178) % 2)) % 3)  # every second label is wrong
     >>> classifier = GoldLossCorrectionClassifier(random_state=0).fit(X, given, trusted=trusted)
     >>> classifier.score(X, y) > 0.9
     True

@@ -19,7 +19,7 @@ class JoCoRClassifier(SmallLossMethod):
     divergences between the networks; samples of large loss are left out. The authors know the noise
     rate; here it is estimated. They use Adam for 200 epochs, and the share of samples left out
     rises in the first 10; here optimiser and epochs are the recipe's. The prediction is the mean of
-    both networks'.
+    both networks' probabilities.
 
     Parameters
     ----------
@@ -36,10 +36,10 @@ class JoCoRClassifier(SmallLossMethod):
     warm_up : float in [0, 1], default=0.05
         Share of the epochs in which the share of samples left out rises, `T_k`.
     use_trusted : bool, default=True
-        Whether the labels of trusted samples are their verified ones, and these samples are never
-        left out. False: the paper's protocol, in which only its own method knows them.
+        Whether trusted samples have their verified labels and are never left out. False: the
+        paper's protocol, in which only the paper's own method knows which samples are trusted.
     random_state : int, RandomState instance or None, default=None
-        Decides everything random.
+        Seeds all random numbers.
 
     Attributes
     ----------

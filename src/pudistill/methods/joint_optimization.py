@@ -28,9 +28,9 @@ class JointOptimizationClassifier(NetworkMethod):
     the first network from assigning all samples to one class: the mean prediction must follow the
     class prior, and each prediction must be confident.
 
-    The authors tune learning rate and weights to the noise. Here the weights are theirs for
-    symmetric noise, the learning rate is constant (the recipe's largest), and both trainings have
-    the recipe's epochs.
+    The authors tune learning rate and weights to the noise. Here the weights are the authors'
+    values for symmetric noise, the learning rate is constant (the recipe's largest), and both
+    trainings have the recipe's epochs.
 
     Parameters
     ----------
@@ -45,11 +45,11 @@ class JointOptimizationClassifier(NetworkMethod):
     averaged : float in (0, 1], default=0.05
         Share of the epochs whose predictions are averaged: 10 of the authors' 200.
     use_trusted : bool, default=True
-        Whether the labels of trusted samples are their verified ones, which are never replaced, and
-        give the class prior. False: the paper's protocol, in which only its own method knows them;
-        the prior is then uniform.
+        Whether trusted samples have their verified labels, which are never replaced and give the
+        class prior. False: the paper's protocol, in which only the paper's own method knows which
+        samples are trusted; the prior is then uniform.
     random_state : int, RandomState instance or None, default=None
-        Decides everything random.
+        Seeds all random numbers.
 
     Attributes
     ----------
@@ -105,8 +105,8 @@ class JointOptimizationClassifier(NetworkMethod):
         self.random_state = random_state
 
     def _learn(self, samples: LabelledSamples, seed: int) -> Any:
-        first, second = derive_seeds(seed, 2)
-        network = self._make_network(first)
+        first_seed, second_seed = derive_seeds(seed, 2)
+        network = self._make_network(first_seed)
         network.set_params(recipe=constant_rate_recipe(network, samples.X))
         job = network.start(samples.X, samples.targets)
         prior = np.full(samples.n_classes, 1 / samples.n_classes)
@@ -121,10 +121,10 @@ class JointOptimizationClassifier(NetworkMethod):
             keep_until=round(self.keep_until * job.recipe.epochs),
             n_averaged=max(1, round(self.averaged * job.recipe.epochs)),
         )
-        fit_objective([network], [replace(job, objective=objective)], first)
+        fit_objective([network], [replace(job, objective=objective)], first_seed)
         labels = objective.final_labels().numpy(force=True).astype(float)
         labels /= labels.sum(axis=1, keepdims=True)
-        return self._make_network(second).fit(samples.X, labels)
+        return self._make_network(second_seed).fit(samples.X, labels)
 
 
 class JointOptimization(Objective):
@@ -162,22 +162,22 @@ class JointOptimization(Objective):
         self.keep_until = keep_until
         self.current = targets
         self.predicted = targets.clone()
-        self.epochs: deque[Tensor] = deque(maxlen=n_averaged)
+        self.past_predictions: deque[Tensor] = deque(maxlen=n_averaged)
 
     def begin_epoch(self, epoch: int) -> None:
         """Replace the labels by the mean prediction of the last epochs (equation 9)."""
         if epoch:
-            self.epochs.append(self.predicted.clone())
+            self.past_predictions.append(self.predicted.clone())
         if epoch and epoch >= self.keep_until:
             self.current = self._mean_labels()
 
     def final_labels(self) -> Tensor:
         """Return the labels after the last epoch."""
-        self.epochs.append(self.predicted.clone())
+        self.past_predictions.append(self.predicted.clone())
         return self._mean_labels()
 
     def _mean_labels(self) -> Tensor:
-        mean = torch.stack(list(self.epochs)).mean(dim=0)
+        mean = torch.stack(list(self.past_predictions)).mean(dim=0)
         return torch.where(self.trusted[:, None], self.targets, mean)
 
     def __call__(self, batch: Batch) -> tuple[Tensor, LossFn]:
@@ -187,7 +187,7 @@ class JointOptimization(Objective):
 
         def loss(logits: Tensor) -> Tensor:
             self.predicted[batch.rows] = logits.detach().softmax(dim=1).to(self.predicted.dtype)
-            fit = soft_loss(logits, labels, self.entropy_weight)
-            return fit + self.prior_weight * prior_loss(logits, prior)
+            supervised = soft_loss(logits, labels, self.entropy_weight)
+            return supervised + self.prior_weight * prior_loss(logits, prior)
 
         return batch.view(), loss

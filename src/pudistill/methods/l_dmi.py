@@ -42,14 +42,14 @@ class LDMIClassifier(NetworkMethod):
     warm_up : float in (0, 1], default=0.2
         Epochs of the first training, as a share of the recipe's.
     learning_rate_share : float, default=0.03
-        Learning rate of the second training, as a share of the recipe's largest one; constant.
+        Learning rate of the second training, constant, as a share of the recipe's largest rate.
     batch_size : int, default=1024
         Largest number of samples in a step of the second training.
     use_trusted : bool, default=True
-        Whether the labels of trusted samples are their verified ones. False: the paper's protocol,
-        in which only its own method knows them.
+        Whether trusted samples have their verified labels. False: the paper's protocol, in which
+        only the paper's own method knows which samples are trusted.
     random_state : int, RandomState instance or None, default=None
-        Decides everything random.
+        Seeds all random numbers.
 
     Attributes
     ----------
@@ -102,11 +102,11 @@ class LDMIClassifier(NetworkMethod):
         self.random_state = random_state
 
     def _learn(self, samples: LabelledSamples, seed: int) -> Any:
-        first, second = derive_seeds(seed, 2)
-        network = self._make_network(first)
+        first_seed, second_seed = derive_seeds(seed, 2)
+        network = self._make_network(first_seed)
         job = network.start(samples.X, samples.targets)
         epochs = max(1, round(self.warm_up * job.recipe.epochs))
-        fit_objective([network], [replace(job, recipe=job.recipe.with_epochs(epochs))], first)
+        fit_objective([network], [replace(job, recipe=job.recipe.with_epochs(epochs))], first_seed)
         recipe = constant_rate_recipe(
             network,
             samples.X,
@@ -117,9 +117,9 @@ class LDMIClassifier(NetworkMethod):
         )
         # Continue from the weights of the first training; the recipe decides everything else.
         from_recipe = {"learning_rate": None, "batch_size": None, "epochs": None}
-        network.set_params(recipe=recipe, random_state=second, warm_start=True, **from_recipe)
+        network.set_params(recipe=recipe, random_state=second_seed, warm_start=True, **from_recipe)
         job = network.start(samples.X, samples.targets)
-        fit_objective([network], [replace(job, objective=Determinant())], second)
+        fit_objective([network], [replace(job, objective=Determinant())], second_seed)
         return network
 
 

@@ -18,7 +18,7 @@ class LabelDistillationClassifier(Method):
     """Learn from a blend of the given labels and the predictions of a model of the trusted samples.
 
     The pseudo-label of a noisy sample is `λ y + (1 - λ) f(x)`, with one `λ` for all samples. The
-    best one is `R_f / (R_f + R_y)`, where `R` is the expected squared distance to the true label.
+    best `λ` is `R_f / (R_f + R_y)`, where `R` is the expected squared distance to the true label.
     The authors choose it on validation data and from the known noise; here `R_f` is measured by
     cross-fitting on the trusted samples and `R_y` is twice the estimated noise rate. Their
     knowledge graph, which needs relations between labels, and the temperature of `f` are left out.
@@ -31,7 +31,7 @@ class LabelDistillationClassifier(Method):
     n_jobs : int, default=None
         Number of models trained at the same time, as in joblib.
     random_state : int, RandomState instance or None, default=None
-        Decides everything random.
+        Seeds all random numbers.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class LabelDistillationClassifier(Method):
     >>> from pudistill.methods import LabelDistillationClassifier
     >>> X, y = load_wine(return_X_y=True)
     >>> trusted = np.arange(178) % 10 == 0
-    >>> given = np.where(trusted, y, (y + (np.arange(178) % 2)) % 3)  # every second one is wrong
+    >>> given = np.where(trusted, y, (y + (np.arange(178) % 2)) % 3)  # every second label is wrong
     >>> classifier = LabelDistillationClassifier(random_state=0).fit(X, given, trusted=trusted)
     >>> classifier.score(X, y) > 0.9, classifier.blend_ < 0.5
     (True, True)

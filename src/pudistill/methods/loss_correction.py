@@ -45,10 +45,10 @@ class LossCorrectionClassifier(NetworkMethod):
     warm_up : float in [0, 1], default=0.35
         Share of the epochs in which labels are not replaced: 105 of the authors' 300.
     use_trusted : bool, default=True
-        Whether the labels of trusted samples are their verified ones, which are never
-        replaced. False: the paper's protocol, in which only its own method knows them.
+        Whether trusted samples have their verified labels, which are never replaced. False: the
+        paper's protocol, in which only the paper's own method knows which samples are trusted.
     random_state : int, RandomState instance or None, default=None
-        Decides everything random.
+        Seeds all random numbers.
 
     Attributes
     ----------
@@ -176,7 +176,7 @@ class BetaMixture:
     a, b : ndarray of shape (2,)
         Parameters of the distributions.
     weight : ndarray of shape (2,)
-        Weights of the distributions, which sum to 1; the second one has the large losses.
+        Weights of the distributions, which sum to 1; the second distribution has the large losses.
 
     Examples
     --------
@@ -231,7 +231,7 @@ class BetaMixture:
         """Return the probability of the distribution of large losses, of shape (n_samples,).
 
         It never falls as the loss grows: it is constant above the mean of the large losses and
-        below that of the small ones, where the tails of the densities may cross.
+        below the mean of the small losses, where the tails of the densities can cross.
         """
         ends = self.a / (self.a + self.b)
         return self.posterior(np.clip(losses, *ends))[1]

@@ -20,10 +20,10 @@ class MixupClassifier(NetworkMethod):
         Pairs are mixed with weights β, 1 - β, where β ~ Beta(alpha, alpha); 1 is the authors' value
         for CIFAR-10.
     use_trusted : bool, default=True
-        Whether the labels of trusted samples are their verified ones. False: the paper's protocol,
-        in which only its own method knows them.
+        Whether trusted samples have their verified labels. False: the paper's protocol, in which
+        only the paper's own method knows which samples are trusted.
     random_state : int, RandomState instance or None, default=None
-        Decides everything random.
+        Seeds all random numbers.
 
     Attributes
     ----------

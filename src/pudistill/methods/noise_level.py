@@ -25,12 +25,12 @@ RARE_SHARE = 0.3
 
 
 class NoiseLevel(NamedTuple):
-    """The amount and the kind of label noise.
+    """The rate and the kind of label noise.
 
     Attributes
     ----------
     rate : float in [0, 1]
-        Share of wrong labels among all samples, trusted ones included.
+        Share of wrong labels among all samples, including trusted samples.
     transition_matrix : ndarray of shape (n_classes, n_classes)
         ``T[c, j] = P(given = j | true = c)`` of the untrusted samples.
     """
@@ -40,7 +40,7 @@ class NoiseLevel(NamedTuple):
 
     @property
     def is_asymmetric(self) -> bool:
-        """Whether the wrong labels of each class are mostly of one other class."""
+        """Whether the wrong labels of each class mostly name one other class."""
         T = self.transition_matrix
         wrong = T - np.diag(np.diag(T))
         if not wrong.sum():
@@ -68,7 +68,7 @@ def estimate_noise_level(
     """
     noisy = np.flatnonzero(~samples.trusted)
     n_classes = samples.n_classes
-    if len(np.unique(samples.labels[noisy])) < 2:  # no noisy labels, or of one class only
+    if len(np.unique(samples.labels[noisy])) < 2:  # no noisy labels, or only one class of them
         return NoiseLevel(0.0, np.eye(n_classes))
     untrusted = samples.take(noisy)
     model = fit(untrusted)
@@ -133,7 +133,7 @@ def anchor_matrix(proba: np.ndarray, quantile: float = ANCHOR_QUANTILE) -> np.nd
     >>> anchor_matrix(np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]]), quantile=1.0).tolist()
     [[0.9, 0.1], [0.2, 0.8]]
     """
-    # A rare class needs a higher quantile: its samples may be fewer than the share 1 - quantile.
+    # A rare class needs a higher quantile: its samples can be fewer than the share 1 - quantile.
     shares = np.maximum(quantile, 1 - RARE_SHARE * proba.mean(axis=0))
     typical = [
         np.quantile(p, share, method="nearest") for p, share in zip(proba.T, shares, strict=True)

@@ -1,6 +1,6 @@
 """The systems that pudistill compares, one record each.
 
-A new method is one file, ``methods/NAME.py``, and one record in `SYSTEMS`. Importing this module
+A new method is one file, ``methods/NAME.py``, and one record in `_RECORDS`. Importing this module
 loads neither scikit-learn nor PyTorch.
 """
 
@@ -18,11 +18,11 @@ class System:
     Attributes
     ----------
     name : str
-        Its name in settings, tables and metrics; of a method, also that of its module.
+        Its name in settings, tables and metrics; for a method, also the name of its module.
     title : str
         Its name in reports and tables.
     class_name : str or None
-        The method's class; ``None`` for what is only compared with, and for our own classifier.
+        The method's class; ``None`` for baselines, and for `PUDistillClassifier` itself.
     short_title : str
         Its name at the end of a curve.
     needs_trusted : bool
@@ -33,7 +33,7 @@ class System:
         Whether its authors read the noise level from the generator of the noise. The class then
         has a parameter ``noise_rate``, which experiments "as published" set to the true one.
     reads_noisy_labels : bool
-        False where the accuracy is the same whatever the noise: curves show a horizontal line.
+        Whether its accuracy depends on the noise. If not, curves show a horizontal line.
     colour : str or None
         The colour of its curve, a name in `palette.LIGHT`; ``None``: the next unused one.
     """
@@ -113,7 +113,7 @@ METHODS: dict[str, System] = {
 
 
 def title_of(name: str) -> str:
-    """Return a system's title; of a name that is not registered, its words."""
+    """Return a system's title; for a name that is not registered, its words."""
     return SYSTEMS[name].title if name in SYSTEMS else name.replace("_", " ")
 
 

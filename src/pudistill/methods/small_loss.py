@@ -28,7 +28,7 @@ class SideBySide(nn.Module):
 
 
 class SmallLoss(Objective):
-    """An objective of two networks that leaves out the samples of large loss.
+    """An objective of two networks that leaves out samples of large loss.
 
     Parameters
     ----------

@@ -77,11 +77,11 @@ def test_small_cnn_takes_pictures_of_any_size(shape):
     assert n_parameters(network) < 110_000
 
 
-def test_mlp_starts_undecided_and_flattens():
+def test_mlp_starts_with_equal_probabilities_and_flattens_pictures():
     assert torch.equal(mlp((2, 3, 3), 4)(torch.randn(5, 2, 3, 3)), torch.zeros(5, 4))
 
 
-def test_mlp_treats_each_sample_alone():
+def test_mlp_computes_each_sample_independently():
     network = mlp((6,), 3).train()
     torch.nn.init.normal_(network[-1].weight)
     rows = torch.randn(8, 6)

@@ -104,7 +104,7 @@ def test_every_picture_is_changed_differently(change):
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (48, 96)])
-def test_affine_turns_about_the_centre_and_stays_recognisable(height, width):
+def test_affine_turns_about_the_centre_and_limits_zoom(height, width):
     dots = torch.zeros(500, height, width, 1)
     dots[:, height // 2 - 2 : height // 2 + 2, width // 2 - 2 : width // 2 + 2] = 1
     turned = random_affine(dots, seeded())
@@ -112,7 +112,7 @@ def test_affine_turns_about_the_centre_and_stays_recognisable(height, width):
     mass = turned.sum((1, 2, 3))
     assert ((turned.sum((2, 3)) @ rows) / mass).abs().max() < 0.2
     assert ((turned.sum((1, 3)) @ columns) / mass).abs().max() < 0.2
-    # Areas change by the two zooms only, in pixels, whatever the aspect ratio.
+    # Only the two zooms change areas in pixels, whatever the aspect ratio.
     largest = LARGEST_ZOOM**2
     assert 16 / largest * 0.95 < mass.min() < 16 / largest**0.6
     assert 16 * largest**0.6 < mass.max() < 16 * largest * 1.05

@@ -1,4 +1,4 @@
-"""Frozen features: by models of random weights, stored as the hub stores them, and one's own."""
+"""Features by models with random weights, stored as on the hub, and the user's own features."""
 
 import json
 import shutil
@@ -35,7 +35,7 @@ def stored(folder, *parts):
 
 @pytest.fixture(scope="module")
 def vision_models(tmp_path_factory):
-    """A convolutional network that pools, and transformers with a trained pooler and without."""
+    """A convolutional network that pools, and transformers with and without a trained pooler."""
     torch.manual_seed(0)
     hub = tmp_path_factory.mktemp("hub")
     convolutional = transformers.ResNetConfig(
@@ -84,7 +84,7 @@ def pictures():
 
 @pytest.fixture
 def photos(tmp_path, pictures):
-    """A folder of them with every fourth label wrong, the table of trusted ones, new ones."""
+    """A folder of pictures, every fourth label wrong; a table of trusted labels; new pictures."""
     names = ("dark", "light")
     trusted = []
     for n, picture in enumerate(pictures):
@@ -113,7 +113,7 @@ def reviews(tmp_path):
 
 
 def plain(folder, pictures):
-    """What a user of the library would write."""
+    """Return the output of a model as a user of `transformers` would compute it."""
     processor = transformers.AutoImageProcessor.from_pretrained(folder, backend="pil")
     model = transformers.AutoModel.from_pretrained(folder).eval()
     inputs = processor(
@@ -123,7 +123,7 @@ def plain(folder, pictures):
         return model(**inputs)
 
 
-def test_pictures_are_embedded_as_by_hand(vision_models, pictures):
+def test_pictures_are_embedded_as_by_transformers(vision_models, pictures):
     expected = {
         "resnet": lambda answers: answers.pooler_output.flatten(1),
         "dinov2": lambda answers: answers.last_hidden_state[:, 0],
@@ -143,7 +143,7 @@ def test_pictures_are_embedded_as_by_hand(vision_models, pictures):
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "max", "lasttoken"])
-def test_texts_are_embedded_as_by_hand(bert, tmp_path, pooling):
+def test_texts_are_embedded_as_by_transformers(bert, tmp_path, pooling):
     texts = ["the film was good", "bad", "the film was " + "great, " * 20, "lovely, fine"]
     folder = shutil.copytree(bert, tmp_path / "encoder")
     if pooling != "mean":
@@ -160,7 +160,7 @@ def test_texts_are_embedded_as_by_hand(bert, tmp_path, pooling):
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     model = transformers.AutoModel.from_pretrained(folder).eval()
     expected = []
-    for text in texts:  # one by one: there is no padding to go wrong
+    for text in texts:  # one by one, without padding
         tokens = tokenizer(text, truncation=True, max_length=n_tokens, return_tensors="pt")
         with torch.no_grad():
             hidden = model(**tokens).last_hidden_state[0]
@@ -258,7 +258,7 @@ class KilledError(Exception):
 
 @pytest.fixture
 def counted(monkeypatch):
-    """Count the samples that are embedded, and stop after some."""
+    """Count the samples that are embedded, and stop at a limit."""
 
     class Count:
         n, limit = 0, 10**9
@@ -274,7 +274,7 @@ def counted(monkeypatch):
     return Count
 
 
-def test_an_interrupted_run_goes_on_where_it_was(photos, vision_models, counted, monkeypatch):
+def test_an_interrupted_run_continues_where_it_stopped(photos, vision_models, counted, monkeypatch):
     monkeypatch.chdir(photos)
     values = {
         "data": "photos",
@@ -292,11 +292,11 @@ def test_an_interrupted_run_goes_on_where_it_was(photos, vision_models, counted,
     counted.n, counted.limit = 0, 10**9
     _, config = Run.begun(photos / "run")
     resumed = fit_run(Settings.read(config), photos / "run")
-    assert counted.n < 80 - 32 + 4  # single samples tell how many features there are
+    assert counted.n < 80 - 32 + 4  # single samples are embedded to find the number of features
     pd.testing.assert_frame_equal(resumed.read_table("labels"), alone.read_table("labels"))
 
 
-def test_features_are_computed_once_mapped_and_mended(pictures, tmp_path, vision_models, counted):
+def test_features_are_computed_once_and_repaired(pictures, tmp_path, vision_models, counted):
     np.savez(tmp_path / "p.npz", X=pictures, y=np.arange(90) % 2)
     dataset = load_dataset(tmp_path / "p.npz")
     model = str(vision_models["resnet"])
@@ -346,7 +346,7 @@ def save(name, array):
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
-def test_features_of_ones_own(command, tmp_path, dtype):
+def test_the_users_own_features(command, tmp_path, dtype):
     wine = load_dataset("wine").take(np.random.default_rng(0).permutation(178))
     labels = pd.DataFrame({"id": wine.ids, "label": wine.y, "remark": "text of any kind"})
     labels["trusted"] = np.arange(178) % 2 == 0
@@ -364,7 +364,7 @@ def test_features_of_ones_own(command, tmp_path, dtype):
     assert (code, "--features" in err) == (2, True)
 
 
-def test_what_is_wrong_with_features_of_ones_own_is_said(command, tmp_path):
+def test_errors_name_what_is_wrong_with_the_users_own_features(command, tmp_path):
     X = np.ones((150, 3), np.float32)
     with_nan = X.copy()
     with_nan[7, 1] = np.nan
@@ -391,7 +391,7 @@ def test_what_is_wrong_with_features_of_ones_own_is_said(command, tmp_path):
     assert (code, "test_features" in err) == (2, True)
 
 
-def test_what_is_wrong_with_a_model_is_said(command, photos, vision_models, bert, reviews):
+def test_errors_name_what_is_wrong_with_a_model(command, photos, vision_models, bert, reviews):
     resnet = vision_models["resnet"]
     (photos / "empty").mkdir()
     damaged = shutil.copytree(resnet, photos / "damaged")

@@ -1,4 +1,4 @@
-"""Networks from the hub: one of random weights, stored as the hub stores them."""
+"""Networks from the hub, by a network with random weights that is stored as on the hub."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ def test_trained_weights_are_kept_and_the_last_layer_is_new(tiny_resnet):
         assert torch.equal(weights, network.model.resnet.state_dict()[name])
 
 
-def test_it_learns_as_any_network_and_is_stored_without_its_source(tiny_resnet, pictures):
+def test_a_pretrained_network_learns_and_is_stored_without_its_source(tiny_resnet, pictures):
     X, y = pictures
     network = TorchClassifier(f"transformers:{tiny_resnet}", epochs=15, random_state=0).fit(X, y)
     assert network.score(X, y) > 0.9
@@ -94,7 +94,7 @@ def test_grey_pictures(tiny_resnet, pictures):
     assert network.fit(X[..., 0], y).predict(X[..., 0]).shape == (48,)
 
 
-def test_what_cannot_be_loaded_is_named(tmp_path, pictures):
+def test_a_model_that_cannot_be_loaded_is_named(tmp_path, pictures):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(InputError, match="cannot be loaded"):
         TorchClassifier(f"transformers:{tmp_path}").fit(*pictures)

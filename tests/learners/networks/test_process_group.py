@@ -1,4 +1,4 @@
-"""Two processes, by gloo on the CPU, take the steps that one takes."""
+"""Two processes that train together, by gloo on the CPU, make the steps of one process."""
 
 import sys
 from dataclasses import replace
@@ -76,7 +76,7 @@ def trained(job, group=SINGLE_PROCESS):
 
 
 def in_two_processes(work, folder):
-    """Call `work` with a process group and a folder in both; the folder is for what they find."""
+    """Call `work` in both processes with a process group and a folder for the results."""
     multiprocessing.spawn(_member, (work, folder), nprocs=2)
 
 
@@ -87,7 +87,7 @@ def _member(rank, work, folder):
     work(ProcessGroup(rank, 2, CPU.device, distributed.new_group(backend="gloo")), folder)
 
 
-def _find_out(group, folder):
+def _train_and_send(group, folder):
     found = {name: trained(job(**changes), group) for name, changes in TRAININGS.items()}
     in_file = np.load(folder / "pictures.npy", mmap_mode="r")
     sys.modules[move_to_device.__module__].LARGEST_SHARE = 0
@@ -108,9 +108,9 @@ def _find_out(group, folder):
         group.receive()
 
 
-def test_two_processes_take_the_steps_of_one(tmp_path):
+def test_two_processes_make_the_steps_of_one(tmp_path):
     np.save(tmp_path / "pictures.npy", job().inputs)
-    in_two_processes(_find_out, tmp_path)
+    in_two_processes(_train_and_send, tmp_path)
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in (0, 1))
     for name, arrays in first.items():
         for array, other in zip(arrays, second[name], strict=True):
@@ -128,7 +128,7 @@ def test_two_processes_take_the_steps_of_one(tmp_path):
 def test_a_part_for_each_process():
     parts = [ProcessGroup(rank, 3).part(10) for rank in range(3)]
     assert [row for part in parts for row in range(10)[part]] == list(range(10))
-    # Too few for all, which are then computed by each, and count as one.
+    # If the rows are too few for all processes, each computes all of them.
     assert [ProcessGroup(rank, 3).part(5) for rank in range(3)] == [slice(0, 5)] * 3
     assert (ProcessGroup(0, 3).n_copies(10), ProcessGroup(0, 3).n_copies(5)) == (1, 3)
 

@@ -52,7 +52,7 @@ def test_milestones_move_with_the_epochs():
     assert rates(short) == pytest.approx([0.05] * 3 + [0.005] * 2 + [0.0005] * 3 + [0.00005] * 2)
 
 
-def test_small_data_get_the_least_number_of_steps():
+def test_small_data_get_the_smallest_number_of_steps():
     recipe = Recipe(epochs=10, learning_rate=0.1, batch_size=64, min_steps=100)
     assert recipe.for_n_samples(65).epochs == 50
     assert recipe.for_n_samples(64_000).epochs == 10
@@ -60,7 +60,7 @@ def test_small_data_get_the_least_number_of_steps():
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
-def test_noise_aware_students_mix_nothing(name):
+def test_noise_aware_students_use_no_mixup_and_no_entropy_term(name):
     recipe = RECIPES[name]["noise_aware"]
     assert (recipe.mixup, recipe.entropy_weight) == (0, 0)
 

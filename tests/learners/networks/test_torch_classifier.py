@@ -65,8 +65,8 @@ def one_logit(in_shape, _):
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
-def test_scikit_learns_own_checks_all_pass():
-    check_estimator(TorchClassifier(epochs=10))  # of hundreds on data sets as small as these
+def test_the_checks_of_scikit_learn_pass():
+    check_estimator(TorchClassifier(epochs=10))  # the default is hundreds on such small data
 
 
 def test_learns_digits(digits):
@@ -89,11 +89,11 @@ def test_learns_fashion_mnist(real_data):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "auto"])
-def test_two_runs_are_identical_and_torch_is_left_as_found(few, precision):
+def test_two_runs_are_identical_and_do_not_change_the_random_state_of_torch(few, precision):
     before = torch.get_rng_state()
     runs = [
-        TorchClassifier(dropout, precision=precision, **QUICK).fit(*few)
-        for dropout in ("small_cnn", "small_cnn", dropout_network, dropout_network)
+        TorchClassifier(module, precision=precision, **QUICK).fit(*few)
+        for module in ("small_cnn", "small_cnn", dropout_network, dropout_network)
     ]
     assert torch.equal(before, torch.get_rng_state())
     assert same_weights(weights(runs[0]), weights(runs[1]))
@@ -134,7 +134,7 @@ LIKELIHOOD = QUICK | {"loss": "likelihood", "role": "noise_aware"}
 
 
 def likelihoods(y, trusted, matrix):
-    """Rows of the noise matrix for given labels, one-hot ones for trusted labels."""
+    """Return rows of the noise matrix for given labels, one-hot rows for trusted labels."""
     rows = matrix[:, y].T.copy()
     rows[trusted] = np.eye(len(matrix))[y[trusted]]
     return rows
@@ -148,8 +148,8 @@ def test_certain_likelihoods_are_labels(few):
     np.testing.assert_array_equal(certain.classes_, np.arange(10))
 
 
-def test_the_likelihood_undoes_a_known_flip(digits):
-    # Nine labels of ten are wrong, all in the same way.
+def test_a_network_trained_on_likelihoods_ignores_a_known_flip(digits):
+    # Nine of ten labels are wrong, all in the same way.
     train, test, y_train, y_test = train_test_split(*digits, random_state=0)
     trusted = np.arange(len(y_train)) < 50
     flipped = np.random.RandomState(0).rand(len(y_train)) < 0.9
@@ -157,10 +157,10 @@ def test_the_likelihood_undoes_a_known_flip(digits):
     matrix = 0.1 * np.eye(10) + 0.9 * np.eye(10)[(np.arange(10) + 1) % 10]
     settings = {"role": "noise_aware", "augment": ("crop",), "epochs": 8, "random_state": 0}
     naive = TorchClassifier(**settings).fit(train, given)
-    aware = TorchClassifier(loss="likelihood", **settings)
-    aware.fit(train, likelihoods(given, trusted, matrix))
+    corrected = TorchClassifier(loss="likelihood", **settings)
+    corrected.fit(train, likelihoods(given, trusted, matrix))
     assert naive.score(test, y_test) < 0.5
-    assert aware.score(test, y_test) > 0.9
+    assert corrected.score(test, y_test) > 0.9
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -215,7 +215,7 @@ def test_bad_likelihoods_are_named(few, row, named):
         TorchClassifier(**LIKELIHOOD).fit(few[0], rows)
 
 
-def test_likelihoods_are_needed_and_unbalanced(few):
+def test_the_likelihood_loss_refuses_labels_and_the_bootstrap_of_uncertain_classes(few):
     X, y = few
     for labels in (y, y[:, None], None, "label"):
         with pytest.raises(InputError, match="n_classes"):
@@ -232,7 +232,7 @@ def test_likelihoods_are_needed_and_unbalanced(few):
 
 @dataclasses.dataclass(frozen=True)
 class SquaredError(Objective):
-    """All that a loss needs to be one of `TorchClassifier`."""
+    """A loss of `TorchClassifier` with everything that one needs."""
 
     is_stateful = False
 
@@ -248,7 +248,7 @@ class SquaredError(Objective):
         ).mean()
 
 
-def test_a_new_loss_is_one_class_and_one_record(few, monkeypatch):
+def test_a_new_loss_needs_one_class_and_one_record(few, monkeypatch):
     monkeypatch.setitem(OBJECTIVES, "squared_error", SquaredError)
     settings = QUICK | {"epochs": 4, "precision": "fp32", "loss": "squared_error"}
     network = TorchClassifier(**settings).fit(*few)
@@ -315,8 +315,8 @@ def test_warm_start_continues_from_its_weights(few):
     assert same_weights(first, weights(afresh))
 
 
-def test_warm_start_is_one_longer_loop():
-    # Full batches and no momentum: two times three epochs are six.
+def test_warm_start_equals_one_longer_training():
+    # With full batches and no momentum, two trainings of three epochs equal one of six.
     X, y = load_iris(return_X_y=True)
     recipe = Recipe(epochs=3, learning_rate=0.1, momentum=0.0, batch_size=150)
     twice = TorchClassifier(recipe=recipe, warm_start=True, random_state=0).fit(X, y).fit(X, y)
@@ -338,7 +338,7 @@ def test_warm_start_refuses_other_data(few, change, message):
         network.fit(*change(*few))
 
 
-def test_weights_count_as_copies_and_zero_as_absence():
+def test_a_weight_counts_as_copies_and_zero_leaves_a_sample_out():
     X, y = load_iris(return_X_y=True)
     X, y = X[::3], y[::3]
     counts = np.random.RandomState(0).randint(0, 3, size=len(y))
@@ -347,7 +347,7 @@ def test_weights_count_as_copies_and_zero_as_absence():
     np.testing.assert_allclose(weighted.predict_proba(X), copied.predict_proba(X), rtol=1e-7)
 
 
-def test_balanced_bootstrap_trains_on_a_balance():
+def test_balanced_bootstrap_balances_predictions():
     rng = np.random.RandomState(0)
     X, y = rng.randn(1000, 2), (rng.rand(1000) < 0.03).astype(int)
     plain = TorchClassifier(random_state=0).fit(X, y)
@@ -363,7 +363,7 @@ def test_a_last_batch_of_one_is_never_made(few):
     assert np.isfinite(network.predict_proba(X)).all()
 
 
-def test_own_settings_win_over_the_recipe(few):
+def test_parameters_override_the_recipe(few):
     network = TorchClassifier(recipe="paper", role="member", mixup=1.0, augment=False, **QUICK)
     recipe = network.fit(*few).recipe_
     assert (recipe.epochs, recipe.batch_size, recipe.mixup, recipe.augment) == (2, 32, 1.0, ())
@@ -379,7 +379,7 @@ def test_centre_crop_in_training_and_prediction(few):
     np.testing.assert_array_equal(whole.predict_proba(X), cut.predict_proba(X[:, 1:7, 1:7]))
 
 
-def test_precisions_live_side_by_side(few):
+def test_networks_of_different_precision_are_trained_in_one_process(few):
     X, y = few
     bf16 = TorchClassifier(precision="bf16", **QUICK).fit(X, y)
     fp32 = TorchClassifier(precision="fp32", **QUICK).fit(X, y)
@@ -416,7 +416,7 @@ def test_state_of_a_table(tmp_path):
         loaded.predict(frame[frame.columns[::-1]])
 
 
-def test_a_custom_network_must_be_given_again(few):
+def test_a_custom_network_must_be_passed_again(few):
     arrays, meta = TorchClassifier(dropout_network, **QUICK).fit(*few).to_state()
     with pytest.raises(InputError, match="dropout_network"):
         TorchClassifier.from_state(arrays, meta)
@@ -424,7 +424,7 @@ def test_a_custom_network_must_be_given_again(few):
         TorchClassifier.from_state(arrays, meta, module=lambda _, c: nn.Linear(3, c))
 
 
-def test_what_cannot_be_named_cannot_be_stored():
+def test_a_module_without_an_import_path_cannot_be_stored():
     check_storable(TorchClassifier(dropout_network))
     with pytest.raises(InputError, match="no name"):
         check_storable(TorchClassifier(lambda _, n_classes: nn.Linear(2, n_classes)))
@@ -485,7 +485,7 @@ def test_bad_data(few, spoil, named):
         TorchClassifier(**QUICK).fit(*spoil(*few))
 
 
-def test_what_failed_to_train_does_not_predict(few):
+def test_a_network_whose_training_failed_does_not_predict(few):
     network = TorchClassifier(warm_start=True, **QUICK).fit(*few)
     with (
         pytest.warns(RecoveredWarning, match="once more"),
@@ -498,12 +498,12 @@ def test_what_failed_to_train_does_not_predict(few):
 
 
 def diverging(rng):
-    """Two samples that hardly differ in one feature, and one far off."""
+    """Return samples that hardly differ in one feature, except one that is far off."""
     X = rng.normal(size=(60, 2)) * [1, 1e-3]
     return X + [0, 5e3] * (np.arange(60) == 0)[:, None], np.arange(60) % 2
 
 
-def test_a_training_that_diverged_is_repeated_slower():
+def test_a_training_that_diverged_is_repeated_at_a_smaller_rate():
     X, y = diverging(np.random.default_rng(0))
     steep = TorchClassifier(learning_rate=30, epochs=30, random_state=0)
     with pytest.warns(RecoveredWarning, match=r"learning_rate=3:.*became"):
@@ -525,7 +525,7 @@ def test_a_network_that_diverges_in_a_stack_leaves_the_others_alone():
     assert same_weights(weights(networks[1]), weights(alone))
 
 
-def test_a_scale_can_be_given(few):
+def test_a_normalisation_can_be_passed(few):
     X, y = few[0].reshape(150, -1), few[1]
     normalisation = Normalisation(np.full(64, 100.0), np.full(64, 50.0))
     network = TorchClassifier(normalisation=normalisation, **QUICK).fit(X, y)
@@ -549,7 +549,7 @@ def test_augment_needs_pictures():
         TorchClassifier(augment=True).fit(np.zeros((4, 2)), [0, 1, 0, 1])
 
 
-def test_other_pictures_than_in_training_are_named(few):
+def test_pictures_of_another_shape_than_in_training_are_named(few):
     network = TorchClassifier(**QUICK).fit(*few)
     with pytest.raises(InputError, match=r"\(3, 8, 8\).*\(1, 8, 8\)"):
         network.predict(np.zeros((2, 8, 8, 3), dtype=np.uint8))

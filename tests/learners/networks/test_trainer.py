@@ -64,14 +64,14 @@ def test_entropy_by_hand():
 
 
 @given(st.integers(1, 9), st.integers(2, 6), st.integers(0, 2**31))
-def test_without_entropy_it_is_pytorchs_cross_entropy(n, n_classes, seed):
+def test_without_entropy_the_loss_is_pytorchs_cross_entropy(n, n_classes, seed):
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(n, n_classes, generator=generator, dtype=torch.float64)
     targets = torch.rand(n, n_classes, generator=generator, dtype=torch.float64)
     torch.testing.assert_close(soft_loss(logits, targets), cross_entropy(logits, targets))
 
 
-def test_weight_two_is_two_copies_in_the_whole_loss():
+def test_a_weight_of_two_equals_two_copies_in_the_loss():
     logits, targets = torch.randn(3, 4), torch.eye(4)[:3]
     weights = torch.tensor([2.0, 1.0, 1.0])
     weighted = soft_loss(logits, targets * (weights / weights.mean())[:, None], 0.8)
@@ -80,7 +80,7 @@ def test_weight_two_is_two_copies_in_the_whole_loss():
 
 
 def random_likelihoods(n, n_classes, seed):
-    """Logits, log-likelihoods with impossible classes in them, weights."""
+    """Return logits, log-likelihoods that rule out some classes, and weights."""
     generator = torch.Generator().manual_seed(seed)
     logits = 3 * torch.randn(n, n_classes, generator=generator, dtype=torch.float64)
     likelihood = torch.rand(n, n_classes, generator=generator, dtype=torch.float64)
@@ -112,7 +112,9 @@ def test_likelihood_of_a_certain_class_is_cross_entropy(n, n_classes, seed):
 
 
 @given(*RANDOM_LIKELIHOODS)
-def test_its_gradient_is_that_of_cross_entropy_to_the_posterior(n, n_classes, seed):
+def test_the_gradient_of_the_likelihood_is_that_of_cross_entropy_to_the_posterior(
+    n, n_classes, seed
+):
     logits, log_likelihood, weights = random_likelihoods(n, n_classes, seed)
     (ours,) = torch.autograd.grad(likelihood_loss(logits, log_likelihood, weights), logits)
     targets = label_posterior(logits, log_likelihood)
@@ -123,7 +125,7 @@ def test_its_gradient_is_that_of_cross_entropy_to_the_posterior(n, n_classes, se
 
 
 @given(*RANDOM_LIKELIHOODS, st.floats(-300, 300))
-def test_the_scale_of_a_likelihood_is_nothing_to_learn_from(n, n_classes, seed, shift):
+def test_the_scale_of_a_likelihood_does_not_change_the_gradient(n, n_classes, seed, shift):
     logits, log_likelihood, weights = random_likelihoods(n, n_classes, seed)
     gradients = [
         torch.autograd.grad(likelihood_loss(logits, log_likelihood + c, weights), logits)[0]
@@ -132,7 +134,7 @@ def test_the_scale_of_a_likelihood_is_nothing_to_learn_from(n, n_classes, seed, 
     torch.testing.assert_close(*gradients)
 
 
-def test_nothing_known_is_nothing_to_learn_from():
+def test_equal_likelihoods_have_no_gradient():
     logits = torch.randn(5, 4, requires_grad=True)
     loss = likelihood_loss(logits, torch.zeros(5, 4), torch.ones(5))
     loss.backward()
@@ -170,11 +172,11 @@ def test_every_batch_has_its_share_of_certain_samples(n_certain, n_others, share
     others = torch.cat([batch[~certain[batch]] for batch in batches])
     assert others.sort().values.tolist() == list(range(n_certain, n_certain + n_others))
     drawn = torch.cat([batch[certain[batch]] for batch in batches]).bincount(minlength=n_certain)
-    assert drawn.max() - drawn[:n_certain].min() <= 1, "gone through in turn"
+    assert drawn.max() - drawn[:n_certain].min() <= 1, "drawn in turn"
     for batch in batches:
         n_sure = int(certain[batch].sum())
         assert n_sure < len(batch) <= size + 1
-        # Rounded twice: how many of a batch are certain, and how many are not.
+        # Both the number of certain samples and the number of uncertain samples are rounded.
         assert n_sure == 1 or abs(n_sure - share * len(batch)) <= 1.5
 
 
@@ -204,7 +206,7 @@ def test_balanced_order_balances_without_replacement(labels, seed):
     assert len(order.unique()) == len(order)
 
 
-def test_balanced_order_changes_and_comes_to_every_sample():
+def test_balanced_order_changes_and_reaches_every_sample():
     labels = torch.tensor([0] * 90 + [1] * 10)
     generator = torch.Generator().manual_seed(0)
     draws = [set(balanced_order(labels, generator).tolist()) for _ in range(60)]
@@ -224,14 +226,14 @@ def test_normalisation_of_pictures(dtype):
     torch.testing.assert_close(batch.mean((0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
 
 
-def test_normalisation_counts_weights_and_spares_constants():
+def test_normalisation_uses_weights_and_does_not_scale_constants():
     table = np.array([[1.0, 1e6], [4.0, 1e6]])
     measured = Normalisation.of(table, np.array([2.0, 1.0]))
     np.testing.assert_allclose(measured.mean, [2, 1e6])
     np.testing.assert_allclose(measured.scale, [math.sqrt(2), 1])
 
 
-def test_training_is_the_plain_loop():
+def test_training_equals_a_plain_loop():
     rng = np.random.RandomState(0)
     table, targets = rng.randn(40, 6), np.eye(3)[rng.randint(3, size=40)]
     recipe = Recipe(epochs=4, learning_rate=0.1, milestones=(2,), batch_size=40, weight_decay=0.01)
@@ -299,7 +301,7 @@ def test_a_share_of_each_batch_is_certain():
     assert torch.cat(recorder.batches).ravel().sort().values.tolist() == list(range(100))
 
 
-def test_consistency_sees_every_picture_twice_and_learns_from_certain_ones():
+def test_consistency_shows_every_picture_twice_and_learns_from_certain_classes():
     class Views(nn.Module):
         def __init__(self):
             super().__init__()
@@ -323,11 +325,11 @@ def test_consistency_sees_every_picture_twice_and_learns_from_certain_ones():
     weak, strong = batch.chunk(2)
     assert sorted(map(torch.sum, weak)) == sorted(map(torch.sum, torch.tensor(pictures).float()))
     assert not any(torch.equal(*pair) for pair in zip(weak, strong, strict=True))
-    # p = 1/2 everywhere: only the three of certain class are sure, and count in both terms.
+    # p = 1/2 everywhere: only the three pictures of certain class count, in both terms.
     assert loss == pytest.approx((3 + 0.5 * 3) * math.log(2) / 12)
 
 
-def test_one_beta_a_batch_from_the_beta_distribution():
+def test_each_batch_has_one_beta_from_the_beta_distribution():
     recorder, table = Recorder(), np.eye(64)
     identity = Normalisation(np.zeros(64), np.ones(64))
     recipe = Recipe(epochs=400, learning_rate=0.1, batch_size=64, mixup=2.0)
@@ -360,7 +362,7 @@ def test_a_loss_that_explodes_names_the_learning_rate():
 
 
 def jobs_of(factory, shape, recipe, n_jobs=3, objective=CROSS_ENTROPY, hardware=CPU):
-    """Networks with weights, samples and random numbers of their own."""
+    """Return jobs of networks with different weights, samples and random numbers."""
     jobs = []
     for seed in range(n_jobs):
         rng = np.random.RandomState(seed)
@@ -384,7 +386,8 @@ def jobs_of(factory, shape, recipe, n_jobs=3, objective=CROSS_ENTROPY, hardware=
 
 @pytest.mark.parametrize(
     ("factory", "objective", "hardware", "tolerance"),
-    # In float32 the rounding errors of a deep network grow fast, which float64 shows to be all.
+    # In float32 the rounding errors of a deep network grow fast; float64 shows that nothing else
+    # differs.
     [
         (small_cnn, CROSS_ENTROPY, CPU, 1e-4),
         (small_cnn, LIKELIHOOD, CPU, 1e-4),
@@ -416,12 +419,12 @@ def test_a_stack_takes_the_steps_that_its_networks_take_alone(
     for first, second in zip(alone, together, strict=True):
         for name, value in first.module.state_dict().items():
             found = second.module.state_dict()[name]
-            # Statistics of the batches are no weights; theirs are of the size of activations.
+            # Batch statistics are as large as activations, so their errors are larger.
             atol = 10 * tolerance if "running" in name else tolerance
             torch.testing.assert_close(found, value, atol=atol, rtol=0, msg=name)
 
 
-def test_what_does_not_step_alike_is_no_stack():
+def test_jobs_with_different_steps_cannot_be_a_stack():
     recipe = Recipe(epochs=1, learning_rate=0.1)
     first, second = jobs_of(small_cnn, (8, 8, 1), recipe, n_jobs=2)
     assert first.can_stack_with(second)
@@ -443,7 +446,7 @@ def test_the_trial_of_a_stack_leaves_its_networks_as_they_were():
         np.testing.assert_array_equal(job.rng.get_state()[1], random_numbers)
 
 
-def test_samples_in_a_file_are_streamed_and_teach_the_same(tmp_path, monkeypatch):
+def test_samples_in_a_file_are_streamed_with_the_same_result(tmp_path, monkeypatch):
     recipe = Recipe(epochs=2, learning_rate=0.1, batch_size=4, augment=("crop",))
     in_memory, in_file = jobs_of(small_cnn, (8, 8, 1), recipe, n_jobs=1) * 2
     np.save(tmp_path / "pictures.npy", in_memory.inputs)
@@ -470,7 +473,7 @@ def test_samples_that_jobs_share_are_moved_once():
     assert move_to_device([mirrored], CPU.device)[0].tolist() == mirrored.tolist()
 
 
-def test_an_embedding_is_what_the_last_layer_is_given():
+def test_an_embedding_is_the_input_of_the_last_layer():
     pictures = np.random.default_rng(0).integers(0, 256, (50, 8, 8, 1), dtype=np.uint8)
     normalisation = Normalisation.of(pictures, np.ones(50))
     network = small_cnn((1, 8, 8), 3)
@@ -488,7 +491,7 @@ def test_an_embedding_is_what_the_last_layer_is_given():
         compute_embeddings(nn.Flatten(), pictures, normalisation, CPU)
 
 
-def test_mirrored_pictures_are_pictures():
+def test_pictures_with_negative_strides_are_accepted():
     pictures = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), dtype=np.uint8)
     network = TorchClassifier("small_cnn", epochs=1, random_state=0)
     found = [
@@ -512,7 +515,7 @@ def test_probabilities_do_not_depend_on_the_batch(monkeypatch):
     np.testing.assert_allclose(at_once.sum(1), 1, atol=1e-12)
 
 
-def test_seeding_puts_pytorchs_state_back():
+def test_seeding_restores_the_state_of_pytorch():
     before = torch.get_rng_state()
     with seeded(7, torch.device("cpu")):
         first = torch.rand(3)
@@ -521,7 +524,7 @@ def test_seeding_puts_pytorchs_state_back():
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_hardware_with_different_precision_lives_side_by_side():
+def test_hardware_of_different_precision_can_be_used_in_one_process():
     accelerate = pytest.importorskip("accelerate")
     host = accelerate.Accelerator(cpu=True, mixed_precision="no")
     assert choose_hardware("auto", "bf16", pictures=True).bf16

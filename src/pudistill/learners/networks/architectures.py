@@ -29,12 +29,12 @@ def _convolution(
         kernel_size,
         stride=stride,
         padding=kernel_size // 2,
-        bias=False,  # the batch normalisation that follows has one
+        bias=False,  # the batch normalisation that follows has a bias
     )
 
 
 def _initialise(network: nn.Module) -> nn.Module:
-    """He initialisation for layers before a ReLU, zero biases."""
+    """Initialise weights by He's method for ReLU, and biases with zero; return the network."""
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
@@ -238,10 +238,10 @@ def airbench(in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
 
 
 def mlp(in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
-    """Build a network of two hidden layers of 128 for feature tables.
+    """Build a network with two hidden layers of 128 values each, for feature tables.
 
-    It has neither batch normalisation nor dropout, so that a sample's part in the loss does not
-    depend on the others in its batch, and a weight of 2 means the same as two copies. Its last
+    It has neither batch normalisation nor dropout, so that a sample's part of the loss does not
+    depend on the rest of its batch, and a weight of 2 means the same as two copies. Its last
     layer starts at zero: before training, all classes are equally likely.
 
     Parameters
@@ -302,7 +302,7 @@ def find_factory(module: str | NetworkFactory, in_shape: tuple[int, ...]) -> Net
     Returns
     -------
     factory : callable
-        Called with `in_shape` and the number of classes, returns the network.
+        Takes `in_shape` and the number of classes, returns the network.
 
     Raises
     ------

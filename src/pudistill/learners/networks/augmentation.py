@@ -1,4 +1,4 @@
-"""Random changes of training pictures, on whole batches and on their device.
+"""Random changes of training pictures, and mixup, on whole batches and on their device.
 
 Pictures are ``(n, height, width, channels)``, of any dtype: the layout in which they are stored. A
 permuted view of it is the `channels_last` layout, in which convolutions are fastest. Changing raw
@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import affine_grid, grid_sample, pad
 
-PADDED_SHARE = 8
+PADDING_DIVISOR = 8  # random crops pad pictures by an eighth of their side
 # Bounds of the strong augmentation; every picture draws its own values between zero and these.
 # Measured on Fashion-MNIST (symmetric noise of 90 %, 400 of 20,000 pictures trusted, `small_cnn`,
 # 10 epochs, one run each): 82.4 % with these; 81.2 % with 30 degrees, 0.3, 1.3 and 0.5, which is
@@ -61,7 +61,7 @@ def random_crop(pictures: Tensor, generator: Generator) -> Tensor:
     cropped : Tensor of shape (n, height, width, channels)
     """
     n, height, width, _ = pictures.shape
-    up, left = round(height / PADDED_SHARE), round(width / PADDED_SHARE)
+    up, left = round(height / PADDING_DIVISOR), round(width / PADDING_DIVISOR)
     padded = pad(pictures, (0, 0, left, left, up, up))
     # A view of every possible crop, (n, rows, columns, channels, height, width), from which one
     # position per picture is copied.
@@ -146,7 +146,7 @@ def random_cutout(pictures: Tensor, generator: Generator) -> Tensor:
     """
 
     def within(size: int) -> Tensor:
-        """Whether each position along a side is hidden, of shape (n, size)."""
+        """Return whether each position along a side is hidden, of shape (n, size)."""
         centre, reach = _draw(pictures, 2, generator)[:, :, None]
         position = torch.linspace(-1, 1, size, device=pictures.device)
         return (position - centre).abs() < reach.abs() * LARGEST_CUTOUT
@@ -160,7 +160,7 @@ def strong_augment(pictures: Tensor, generator: Generator) -> Tensor:
 
     It changes shape and light and hides a part, for the strongly augmented view of a consistency
     term [1]_. It neither mirrors nor shifts pictures: that is left to the recipe's weak
-    augmentation, because not all pictures may be mirrored.
+    augmentation, because some kinds of picture must not be mirrored.
 
     Parameters
     ----------
@@ -196,8 +196,8 @@ def _draw(pictures: Tensor, n_values: int, generator: Generator) -> Tensor:
 def mixup(inputs: Tensor, targets: Tensor, beta: float) -> tuple[Tensor, Tensor]:
     """Mix every sample with its neighbour: ``beta * sample + (1 - beta) * neighbour``.
 
-    Paper, section II-B, with one β a batch. A batch is in random order already, so that a sample's
-    neighbour is a random partner.
+    Paper, section II-B, with one β per batch. A batch is in random order already, so that a
+    sample's neighbour is a random partner.
 
     Parameters
     ----------

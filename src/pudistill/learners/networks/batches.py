@@ -1,4 +1,4 @@
-"""Batches of an epoch: which samples are in them, and where they are read.
+"""The batches of an epoch: which samples they hold, and how these are read.
 
 The data stay on the device from the first step to the last: pictures as bytes, feature tables as
 floats. An epoch is a permutation of their indices; a batch is gathered, augmented, normalised and
@@ -81,16 +81,16 @@ def balanced_order(labels: Tensor, generator: Generator) -> Tensor:
 def shared_batches(
     certain: Tensor, share: float, batch_size: int, generator: Generator
 ) -> tuple[Tensor, ...]:
-    """Split an epoch into batches that each hold a fixed share of samples of certain class.
+    """Split an epoch into batches that each hold a fixed share of samples whose class is certain.
 
-    Otherwise, with few trusted samples among many others, most batches would hold one or none of
-    them, and the network would fit uncertain labels before it has learned the certain ones.
-    FixMatch, too, draws labelled and unlabelled samples separately.
+    If few samples among many are trusted, most random batches would hold at most one of them, and
+    the network would fit uncertain labels before it has learned the certain labels. FixMatch also
+    draws labelled and unlabelled samples separately.
 
     Parameters
     ----------
     certain : Tensor of shape (n,), bool
-        Which samples are of certain class: at least one is, and one is not.
+        Whether the class of each sample is certain; both kinds of sample must be there.
     share : float in (0, 1)
         Share of certain samples in a batch, which holds at least one sample of either kind.
     batch_size : int
@@ -101,23 +101,24 @@ def shared_batches(
     Returns
     -------
     batches : tuple of Tensor
-        Indices, each batch in random order. Every uncertain sample is in one batch; the certain
-        ones are repeated, each time in a new order.
+        Indices, each batch in random order. Every uncertain sample is in one batch; the
+        certain samples are repeated, each time in a new order.
     """
 
     def shuffled(n: int) -> Tensor:
         return torch.randperm(n, generator=generator, device=certain.device)
 
-    sure, uncertain = certain.nonzero().ravel(), (~certain).nonzero().ravel()
+    certain_rows, uncertain_rows = certain.nonzero().ravel(), (~certain).nonzero().ravel()
     n_uncertain = max(1, round((1 - share) * batch_size))
-    parts = split_batches(uncertain[shuffled(len(uncertain))], n_uncertain)
+    parts = split_batches(uncertain_rows[shuffled(len(uncertain_rows))], n_uncertain)
     # From the largest part, not from `batch_size`, which small data do not fill.
-    n_sure = round(share / (1 - share) * len(parts[0]))
-    n_sure = max(1, min(n_sure, batch_size - len(parts[0])))
-    n_rounds = -(-n_sure * len(parts) // len(sure))
-    drawn = torch.cat([sure[shuffled(len(sure))] for _ in range(n_rounds)])
+    n_certain = round(share / (1 - share) * len(parts[0]))
+    n_certain = max(1, min(n_certain, batch_size - len(parts[0])))
+    n_rounds = -(-n_certain * len(parts) // len(certain_rows))
+    drawn = torch.cat([certain_rows[shuffled(len(certain_rows))] for _ in range(n_rounds)])
     batches = (
-        torch.cat([drawn[i * n_sure : (i + 1) * n_sure], part]) for i, part in enumerate(parts)
+        torch.cat([drawn[i * n_certain : (i + 1) * n_certain], part])
+        for i, part in enumerate(parts)
     )
     return tuple(batch[shuffled(len(batch))] for batch in batches)
 
@@ -152,7 +153,7 @@ class BatchFeed:
         self.epochs = _epochs(job.targets, job.recipe, self.generator, balanced=job.balanced)
 
     def epoch(self) -> tuple[int, Iterator[tuple[Tensor, Tensor]]]:
-        """Draw an epoch: the number of its batches, and the rows and raw samples of each."""
+        """Draw an epoch; return the number of its batches, and the rows and raw samples of each."""
         batches = self.job.objective.batches(self.generator)
         if batches is None:
             batches = next(self.epochs)
@@ -162,7 +163,7 @@ class BatchFeed:
         return len(batches), self._read(batches)
 
     def _read_in_parts(self, batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Read this process's part of every batch, and gather the parts of the others."""
+        """Yield whole batches: read this process's part of each, and gather the other parts."""
         parts = [rows[self.group.part(len(rows))] for rows in batches]
         for rows, (_, raw) in zip(batches, self._read(parts), strict=True):
             yield rows, self.group.gather(raw, len(rows))
@@ -173,7 +174,7 @@ class BatchFeed:
         return ((rows, self.data.index_select(0, rows)) for rows in batches)
 
     def batch(self, rows: Tensor, raw: Tensor) -> Batch:
-        """Return the samples with their targets and weights."""
+        """Return samples as a batch, with their targets and weights."""
         return Batch(
             rows,
             raw,
@@ -191,26 +192,26 @@ class BatchFeed:
 def move_to_device(
     inputs: Sequence[np.ndarray | LazyPictures], device: torch.device
 ) -> list[Tensor | None]:
-    """Move the samples of several jobs to the device; an array that jobs share is moved once.
+    """Move the samples of several jobs to the device; move an array that jobs share only once.
 
     Parameters
     ----------
     inputs : sequence of ndarray or LazyPictures
         Samples of each job.
     device : torch.device
-        A CPU shares their memory.
+        On a CPU, tensors share the memory of the arrays.
 
     Returns
     -------
     moved : list of Tensor or None
-        None if the samples are to be streamed: pictures on disk, except a few; arrays too large for
-        an accelerator; mapped files too large for the memory.
+        None for all if samples must be streamed: more than a few pictures on disk, arrays too large
+        for an accelerator, or mapped files too large for memory.
     """
     inputs = [decoded_if_few(samples) for samples in inputs]
     arrays = [samples for samples in inputs if not isinstance(samples, LazyPictures)]
     if len(arrays) < len(inputs):
         return [None] * len(inputs)
-    # Tensors have no negative strides, such as mirrored pictures have.
+    # Tensors cannot have negative strides, which mirrored pictures have.
     distinct = {
         id(array): array.copy() if min(array.strides, default=0) < 0 else array for array in arrays
     }
@@ -224,14 +225,14 @@ def move_to_device(
     if streams:
         return [None] * len(inputs)
     with warnings.catch_warnings():
-        # Nothing writes to them.
+        # Nothing writes to these arrays.
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         moved = {key: torch.from_numpy(array).to(device) for key, array in distinct.items()}
     return [moved[id(array)] for array in arrays]
 
 
 def _is_mapped(array: Any) -> bool:
-    """Whether an array is a view of a mapped file."""
+    """Return whether an array is a view of a mapped file."""
     while array is not None and not isinstance(array, mmap):
         array = getattr(array, "base", None)
     return array is not None
@@ -240,13 +241,14 @@ def _is_mapped(array: Any) -> bool:
 def _stream(
     inputs: np.ndarray | LazyPictures, batches: Sequence[Tensor], device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Gather batches in threads, some ahead of the device, which computes meanwhile."""
+    """Read batches in threads, a few batches ahead of the training."""
 
     def load(rows: np.ndarray) -> Tensor:
         batch = torch.from_numpy(np.asarray(inputs[rows]))
         return batch.pin_memory() if device.type == "cuda" else batch
 
-    order = [rows.numpy(force=True) for rows in batches]  # waits for the device once, not often
+    # Before the first step, so that reading does not wait for the device at each batch.
+    order = [rows.numpy(force=True) for rows in batches]
     for rows, batch in zip(batches, prefetch(load, order, N_AHEAD), strict=True):
         yield rows, batch.to(device, non_blocking=True)
 
@@ -254,7 +256,7 @@ def _stream(
 def _epochs(
     targets: np.ndarray, recipe: Recipe, generator: Generator, *, balanced: bool
 ) -> Iterator[tuple[Tensor, ...]]:
-    """Draw the batches of one epoch after the other."""
+    """Draw the batches of each epoch, without end."""
     device, batch_size, share = generator.device, recipe.batch_size, recipe.trusted_share
     labels = torch.tensor(targets.argmax(axis=1), device=device)
     certain = torch.tensor(are_certain(targets), device=device)

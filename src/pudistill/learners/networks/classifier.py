@@ -65,11 +65,11 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         Which of a named recipe's roles the network plays; None means ``"student"``.
         ``"noise_aware"`` goes with ``loss="likelihood"``.
     loss : str, default="cross_entropy"
-        A name in :data:`.networks.registry.OBJECTIVES`: the loss, and with it the meaning of
-        `y`. ``"cross_entropy"``: labels or soft targets, and the cross-entropy to them.
+        A name in :data:`pudistill.learners.networks.registry.OBJECTIVES`: the loss, and with it
+        the meaning of `y`. ``"cross_entropy"``: labels or soft targets, and their cross-entropy.
         ``"likelihood"``: ``y[i, c]`` is the probability of the given label of sample i if its true
-        class is c, and the loss is ``-log sum_c p(c | x) y[i, c]``, which learns from wrong labels,
-        too; see Notes.
+        class is c, and the loss is ``-log sum_c p(c | x) y[i, c]``, which learns even from wrong
+        labels; see Notes.
     epochs : int or None, default=None
         Passes over the training data. For this and the next six, None means the recipe's value.
         The schedule's milestones are scaled with it.
@@ -92,7 +92,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
     normalisation : Normalisation or None, default=None
         Mean and scale of each channel or feature; None: those of the samples of the first `fit`.
     warm_start : bool, default=False
-        Whether a second `fit` continues from the weights of the first, with a fresh optimiser and
+        Whether a second `fit` continues from the weights of the first, with a new optimiser and
         schedule. Classes and shape of the samples must be the same.
     device : str or torch.device, default="auto"
         Where to compute; with ``"auto"``, `accelerate` chooses.
@@ -130,7 +130,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
     same network as two copies.
 
     With ``loss="likelihood"`` and a noise matrix T, ``T[c, j] = P(given label j | class c)``, the
-    row of `y` is ``T[:, j]`` for a sample whose given label j may be wrong, a one-hot row for a
+    row of `y` is ``T[:, j]`` for a sample whose given label j can be wrong, a one-hot row for a
     sample whose label is verified, and a row of ones if nothing is known. Multiplying a row by a
     number does not change the training. Mixup cannot be used, nor can the balanced bootstrap unless
     all rows are one-hot: before training, the classes to mix or to count are unknown.
@@ -208,7 +208,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         InputError
-            If data or settings are unusable, or the training diverges, also when it is repeated at
+            If data or settings are unusable, or the training diverges, even when it is repeated at
             a tenth of the learning rate.
 
         Warns
@@ -222,7 +222,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
     def start(self, X: Any, y: Any, sample_weight: Any = None) -> Job:
         """Check the data and build the network, without training it.
 
-        `fit_objective` trains the job that is returned, also after its objective was replaced.
+        `fit_objective` trains the job that is returned, even after its objective was replaced.
 
         Parameters
         ----------
@@ -260,7 +260,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
                 factory = find_factory(self.module, self.in_shape_)
                 self.module_ = factory(self.in_shape_, len(classes))
 
-        # 3. Put together the job. Until it is done, the estimator counts as not fitted.
+        # 3. Make the job. Until it is trained, the estimator counts as not fitted.
         self.n_iter_ = 0
         self.recipe_ = recipe.for_n_samples(self._samples_per_epoch(targets))
         return Job(
@@ -278,7 +278,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         )
 
     def record_epochs(self, losses: Sequence[float]) -> Self:
-        """Become fitted with the current weights, after epochs with these mean losses."""
+        """Mark the estimator as fitted; record the mean loss of each epoch."""
         self.loss_curve_ = list(losses)
         self.n_iter_ = len(losses)
         self.module_.eval()
@@ -326,12 +326,12 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         Returns
         -------
         embedding : ndarray of shape (n, n_hidden), float32
-            One row a sample.
+            One row per sample.
         """
         return self._apply(compute_embeddings, X)
 
     def _apply(self, function: Callable[..., np.ndarray], X: Any) -> np.ndarray:
-        """Call a function of network, inputs, normalisation and hardware."""
+        """Call a function with the network, the inputs, the normalisation and the hardware."""
         check_is_fitted(self)
         inputs = self._check_inputs(X, self.recipe_, fitted=True)
         hardware = choose_hardware(self.device, self.precision, pictures=inputs.ndim == 4)
@@ -372,10 +372,10 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         arrays : dict of str to ndarray
             As from :meth:`to_state`.
         meta : dict
-            As from :meth:`to_state`, or read back from JSON.
+            As from :meth:`to_state`; it can have been stored as JSON.
         module : callable or None, default=None
-            The callable that was passed as `module`, if one was: an object that is named in a file
-            is never imported.
+            The callable that was passed as `module`, if it was a callable: objects that a file
+            names are never imported.
 
         Returns
         -------
@@ -435,7 +435,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
                     ensure_min_samples=1 if fitted else 2,
                 )
             pictures = X
-            if not is_lazy(X):  # those are known to be bytes
+            if not is_lazy(X):  # lazy pictures are known to be bytes
                 pictures = check_array(X, allow_nd=True, estimator=self, input_name="X")
         pictures = as_pictures(pictures, recipe.centre_crop)
         if fitted and network_shape(pictures) != self.in_shape_:

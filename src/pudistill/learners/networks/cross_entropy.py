@@ -1,4 +1,4 @@
-"""The objective of labels and soft targets: cross-entropy."""
+"""The objective for labels and soft targets: cross-entropy."""
 
 from dataclasses import dataclass
 from typing import ClassVar

@@ -35,17 +35,17 @@ class Embedder(ABC):
     name : str
         The model's name on the hub, such as ``facebook/dinov2-small``, or a folder that holds it.
     device, precision : str
-        As of :func:`pudistill.learners.networks.hardware.choose_hardware`.
+        See :func:`pudistill.learners.networks.hardware.choose_hardware`.
 
     Attributes
     ----------
     checksum : str
-        Hash of its weights and of the files that configure its inputs and its pooling.
+        Hash of the weights and of the files that configure the inputs and the pooling.
 
     Raises
     ------
     InputError
-        If it cannot be loaded, or has no trained weights for some layers.
+        If the model cannot be loaded, or lacks trained weights for some layers.
     """
 
     kind: ClassVar[str]  # of samples
@@ -61,7 +61,7 @@ class Embedder(ABC):
             )
             self._prepare(transformers, model)
         self.model = model.float().eval()
-        self._has_pooler = _has_pooler(name, info["missing_keys"])
+        self._uses_pooler = _is_pooler_trained(name, info["missing_keys"])
         self.checksum = self._compute_checksum(info["missing_keys"])
         self.model.to(self.hardware.device)
 
@@ -76,7 +76,7 @@ class Embedder(ABC):
         Returns
         -------
         features : ndarray of shape (n, n_features), float32
-            One row a sample.
+            One row per sample.
 
         Raises
         ------
@@ -137,11 +137,11 @@ class Embedder(ABC):
 
 
 class PictureEmbedder(Embedder):
-    """Features of pictures: the pooled output, or else the class token or the mean over positions.
+    """Features of pictures: the pooled output, else the class token, else the mean over positions.
 
     Examples
     --------
-    A network of random weights, stored as the hub stores one:
+    A network with random weights, stored as on the hub:
 
     >>> import tempfile
     >>> import numpy as np
@@ -173,7 +173,7 @@ class PictureEmbedder(Embedder):
 
     def _inputs(self, X: np.ndarray) -> Mapping[str, Tensor]:
         pictures = np.asarray(X)
-        if pictures.ndim == 3:  # grey pictures, most often for a network of colour pictures
+        if pictures.ndim == 3:  # grey pictures; most networks expect colour
             pictures = np.repeat(pictures[..., None], self._n_channels, axis=3)
         return self.processor(
             list(pictures), input_data_format="channels_last", return_tensors="pt"
@@ -181,7 +181,7 @@ class PictureEmbedder(Embedder):
 
     def _embed(self, inputs: Mapping[str, Tensor]) -> Tensor:
         output = getattr(self.model, "get_image_features", self.model)(**inputs)
-        if self._has_pooler and getattr(output, "pooler_output", None) is not None:
+        if self._uses_pooler and getattr(output, "pooler_output", None) is not None:
             return output.pooler_output.flatten(1)
         hidden = output.last_hidden_state
         if hidden.ndim == 4:
@@ -199,7 +199,7 @@ class TextEmbedder(Embedder):
 
     Examples
     --------
-    A network of random weights, stored as the hub stores one:
+    A network with random weights, stored as on the hub:
 
     >>> import tempfile
     >>> import numpy as np
@@ -280,7 +280,7 @@ def pooled(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
     Parameters
     ----------
     hidden : Tensor of shape (n, n_tokens, n_features)
-        One row a token.
+        One row per token.
     mask : Tensor of shape (n, n_tokens)
         1 for tokens of the text, 0 for padding after it.
     pooling : {"cls", "max", "mean", "lasttoken"}
@@ -314,8 +314,8 @@ def _poolings(name: str, config: Mapping[str, Any]) -> list[str]:
     return [pooling for key, pooling in POOLINGS.items() if key in chosen] or ["mean"]
 
 
-def _has_pooler(name: str, untrained: set[str]) -> bool:
-    """Whether the pooled output can be used: a pooler without trained weights is random."""
+def _is_pooler_trained(name: str, untrained: set[str]) -> bool:
+    """Return whether the pooler has trained weights; raise an error if another layer lacks them."""
     missing = sorted(weight for weight in untrained if "pooler" not in weight)
     if missing:
         raise InputError(

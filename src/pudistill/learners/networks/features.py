@@ -1,7 +1,7 @@
 """Features in place of samples: computed by a pretrained model, or the user's own.
 
-This is the way to learn from many samples on a small machine: a model embeds each of them once, and
-all later steps read the features, which stay in their file.
+Features let a small machine learn from many samples: a model embeds each sample once, and all later
+steps read the features, which stay in their file.
 """
 
 import os
@@ -77,7 +77,7 @@ def with_model_features(
 
 
 def n_features(embedder: "Embedder", X: Any) -> int:
-    """Return the number of features; raise an error if the model cannot embed such samples."""
+    """Return the number of features; raise `InputError` if the model cannot embed the samples."""
     return embedder(X[:1]).shape[1]
 
 
@@ -113,7 +113,7 @@ def feature_blocks(embedder: "Embedder", X: Any) -> Iterator[np.ndarray]:
 
 
 def with_own_features(dataset: TrustedDataset, path: Path) -> TrustedDataset:
-    """Replace samples by features of the user's own.
+    """Replace samples by the user's own features.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def with_own_features(dataset: TrustedDataset, path: Path) -> TrustedDataset:
     Raises
     ------
     InputError
-        If the file has another content, or a value is not finite.
+        If the file holds anything else, or a value is not finite.
     """
     try:
         X = np.load(path, mmap_mode="r", allow_pickle=False)

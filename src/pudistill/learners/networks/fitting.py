@@ -27,9 +27,13 @@ from pudistill.learners.networks.trainer import Trainer
 from pudistill.utils.checkpoint import NOWHERE, Checkpoint, current_checkpoint
 from pudistill.utils.progress import epoch_ended, stage
 
+# Number of training steps by which the speeds of a stack and of separate networks are compared.
+TRIAL_STEPS = 5
+_is_stack_faster: dict[tuple, bool] = {}
+
 
 class TrainableNetwork(Protocol):
-    """An estimator that holds a network, as `TorchClassifier`."""
+    """An estimator that holds a network, such as `TorchClassifier`."""
 
     module: Any
     role: Any
@@ -40,26 +44,26 @@ class TrainableNetwork(Protocol):
         """Check the data and build the network, without training it."""
 
     def record_epochs(self, losses: Sequence[float]) -> Any:
-        """Become fitted with the current weights, after epochs with these mean losses."""
+        """Mark the estimator as fitted; record the mean loss of each epoch."""
 
 
 def fit_objective(
     networks: Sequence[TrainableNetwork], jobs: Sequence[Job], seed: int | None = None
 ) -> None:
-    """Train networks by jobs that take turns, one epoch each; then the networks are fitted.
+    """Train networks; several jobs take turns, one epoch each.
 
     Parameters
     ----------
     networks : sequence of TorchClassifier
-        Their modules are trained by the jobs: each by one job, or several by one job.
+        The networks that the jobs train, which are fitted afterwards. A job can train several.
     jobs : sequence of Job
-        One or more with the same number of epochs.
+        One or more jobs with the same number of epochs.
     seed : int, default=None
         Seed of the modules' own randomness while they train; None: that of the first job.
     """
     first, job = networks[0], jobs[0]
     device, epochs = job.hardware.device, job.recipe.epochs
-    # The project's own modules draw no random numbers while they train; others may have dropout.
+    # Built-in networks draw no random numbers while they train; others can have dropout.
     draws = not is_built_in(first.module)
     randomness = seeded(job.seed if seed is None else seed, device) if draws else nullcontext()
     try:
@@ -95,7 +99,7 @@ def fit_objective(
 
 
 def _epoch_bar(network: TrainableNetwork, epochs: int) -> AbstractContextManager[Any]:
-    """Show the epochs, except those of members: there are thousands, which the filter counts."""
+    """Show progress by epochs; none for members of the filter, which counts its members itself."""
     if network.role == "member":
         return nullcontext(lambda *_, **__: None)
     return stage(f"{network.role or 'network'} epochs", epochs)
@@ -123,7 +127,7 @@ def _restore(checkpoint: Checkpoint, trainer: Trainer, draws: bool) -> list[floa
     """Continue from a checkpoint; return the losses of the epochs that are done."""
     job = trainer.jobs[0]
     done = checkpoint.load()
-    # At another rate, this is a repetition of the training that the checkpoint is from.
+    # A checkpoint with another learning rate is of another attempt; see `fit_with_retry`.
     if done is None or done["learning_rate"] != job.recipe.learning_rate:
         return []
     trainer.restore(done)
@@ -133,7 +137,7 @@ def _restore(checkpoint: Checkpoint, trainer: Trainer, draws: bool) -> list[floa
 
 
 def fit_with_retry(network: TrainableNetwork, job: Job) -> None:
-    """Train a network; if it diverges, once more from the same weights, at a smaller rate."""
+    """Train a network; if it diverges, train it again from the same weights at a smaller rate."""
     weights = copy.deepcopy(job.module.state_dict())
     try:
         fit_objective([network], [job])
@@ -154,10 +158,10 @@ def fit_with_retry(network: TrainableNetwork, job: Job) -> None:
 
 
 def stacking_pays(jobs: Sequence[Job]) -> bool:
-    """Find out, by a few steps of either, whether a stack is faster than its networks in turn.
+    """Measure whether networks train faster as a stack than one after another.
 
-    On a CPU it never is, which needs no trial: convolutions of several networks at once are
-    grouped convolutions, which take two to five times as long as the same ones in turn.
+    On a CPU they never do, so nothing is measured: the convolutions of a stack are grouped
+    convolutions, which take two to five times as long as separate convolutions.
 
     Parameters
     ----------
@@ -166,7 +170,7 @@ def stacking_pays(jobs: Sequence[Job]) -> bool:
 
     Returns
     -------
-    pays : bool
+    is_faster : bool
         Measured once for each kind and number of networks.
     """
     first = jobs[0]
@@ -181,7 +185,7 @@ def stacking_pays(jobs: Sequence[Job]) -> bool:
 
 
 def _measure_stack(jobs: Sequence[Job]) -> bool:
-    """Time a few steps of copies of the networks, in turn and as a stack.
+    """Return whether copies of the networks make a few steps faster as a stack than in turn.
 
     A stack that fails, for lack of memory or because PyTorch does not support an operation on this
     device and in this precision, counts as slower.
@@ -224,14 +228,15 @@ def fit_together(
     *,
     stack: Callable[[Sequence[Job]], bool] = stacking_pays,
 ) -> None:
-    """Fit networks, as stacks where that is faster: the same, within rounding, as one by one.
+    """Fit several networks, as stacks where that is faster.
 
-    If trainings diverge, the others are finished before the error is raised.
+    The result is that of fitting them one by one, within rounding. If the training of a network
+    diverges, the others are finished before the error is raised.
 
     Parameters
     ----------
     networks : sequence of TorchClassifier
-        Of the project's architectures: others may do operations that a stack cannot.
+        Built-in networks: others can contain operations that a stack does not support.
     samples : sequence of tuple of (X, y, sample_weight)
         The training data of each network.
     stack : callable, default=stacking_pays
@@ -255,9 +260,9 @@ def fit_together(
     while waiting:
         # 1. Take all jobs that can be a stack with the first one.
         first = waiting[0][1]
-        fits = [job is first or job.can_stack_with(first) for _, job in waiting]
-        group = [pair for pair, beside in zip(waiting, fits, strict=True) if beside]
-        waiting = [pair for pair, beside in zip(waiting, fits, strict=True) if not beside]
+        fits_stack = [job is first or job.can_stack_with(first) for _, job in waiting]
+        group = [pair for pair, fits in zip(waiting, fits_stack, strict=True) if fits]
+        waiting = [pair for pair, fits in zip(waiting, fits_stack, strict=True) if not fits]
         # 2. Train them as a stack, or one by one if that is slower or the stack diverges.
         jobs = [job for _, job in group]
         if len(jobs) > 1 and stack(jobs) and _fit_stack(group):
@@ -284,10 +289,3 @@ def _fit_stack(group: Sequence[tuple[TrainableNetwork, Job]]) -> bool:
     for (network, _), losses in zip(group, zip(*epochs, strict=True), strict=True):
         network.record_epochs(losses)
     return True
-
-
-# Training steps that compare the speed of a stack with that of its networks one after another.
-TRIAL_STEPS = 5
-
-
-_is_stack_faster: dict[tuple, bool] = {}

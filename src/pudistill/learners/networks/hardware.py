@@ -43,18 +43,18 @@ def choose_hardware(
 ) -> Hardware:
     """Choose device and precision.
 
-    `accelerate` chooses the device: the best available one or, under a launcher, the one of this
+    `accelerate` chooses the device: the best available device or, under a launcher, that of this
     process. Its ``Accelerator`` is not used, because it fixes one precision for the whole process,
-    in which networks of different precisions may be trained.
+    which can train networks in different precisions.
 
     Parameters
     ----------
     device : str or torch.device
         ``"auto"``, or any value that :class:`torch.device` accepts.
     precision : {"auto", "fp32", "bf16"}
-        ``"auto"`` means bfloat16 for pictures if the hardware has units for it. Feature tables on
-        a CPU are cheap, so they use float64, in which a sample of weight 2 and two copies of it
-        give the same network up to the last digits.
+        ``"auto"`` means bfloat16 for pictures if the hardware computes it itself. Feature tables
+        on a CPU are cheap, so they use float64, in which a sample of weight 2 and two copies of
+        it give the same network up to the last digits.
     pictures : bool
         Whether the samples are pictures.
 
@@ -94,7 +94,7 @@ def choose_hardware(
 
 
 def _computes_bf16(device: torch.device) -> bool:
-    """Whether `device` multiplies bfloat16 itself, faster than float32."""
+    """Return whether `device` multiplies bfloat16 itself, faster than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
@@ -112,8 +112,8 @@ _seeding = threading.RLock()
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Seed PyTorch's global generators inside the ``with`` block, and restore them after it.
 
-    Initial weights and dropout can draw from no others. Threads take turns, so that the result
-    depends on the seed only.
+    Initial weights and dropout can draw from these generators only. Threads take turns, so that
+    the result depends only on the seed.
     """
     accelerators = [] if device.type == "cpu" else [device]
     device_type = "cuda" if device.type == "cpu" else device.type

@@ -96,7 +96,7 @@ def check_weights(sample_weight: Any, inputs: np.ndarray) -> np.ndarray:
 
 
 def as_targets(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the classes, and labels as one-hot targets; targets stay as they are."""
+    """Return the classes and the targets: labels become one-hot rows, targets stay as they are."""
     if y.ndim == 2:
         return np.arange(y.shape[1]), y
     classes, codes = np.unique(y, return_inverse=True)

@@ -1,4 +1,4 @@
-"""One network to be trained, its data and its settings."""
+"""The description of one training, which the trainer carries out."""
 
 from dataclasses import dataclass, field
 
@@ -57,11 +57,11 @@ class Job:
     seed: int = 0
 
     def predict(self) -> np.ndarray:
-        """Return the network's current class probabilities of its samples, (n, n_classes)."""
+        """Return the network's current class probabilities for the samples, (n, n_classes)."""
         return predict_probabilities(self.module, self.inputs, self.normalisation, self.hardware)
 
     def can_stack_with(self, other: "Job") -> bool:
-        """Whether both can train as one stack: same steps, with batches of the same sizes."""
+        """Return whether both can train as one stack: in the same steps and batch sizes."""
         return (
             self._stack_key == other._stack_key
             and not (self.balanced or other.balanced)

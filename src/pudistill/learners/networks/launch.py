@@ -1,7 +1,7 @@
 """The launcher's processes: the main process runs the program, the others train networks with it.
 
 Only the main process reads data, filters, compares and writes. It sends the others one training at
-a time, so that there is nothing else on which they would have to agree.
+a time, so that they need not agree on anything else.
 """
 
 import os
@@ -21,7 +21,7 @@ from pudistill.exceptions import InputError, warn_user
 from pudistill.learners.networks.process_group import ProcessGroup, training_in
 from pudistill.learners.networks.trainer import Trainer
 
-# The filter may take days, during which the other processes wait.
+# The filter can take days, during which the other processes wait.
 PATIENCE = timedelta(days=1000)
 # Set by the launcher for its own processes; the workers that these start must not see them.
 VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
@@ -52,7 +52,7 @@ def run(program: Callable[[], None]) -> None:
     except SystemExit as end:
         if end.code:
             raise
-    # Not after an error: the others may be in the middle of an epoch and would not receive the
+    # Not after an error: the others can be in the middle of an epoch and would not receive the
     # message. They end when they find that this process has ended.
     _release(group)
 
@@ -65,8 +65,8 @@ def _connect() -> ProcessGroup:
         messages = distributed.new_group(backend="gloo", timeout=PATIENCE)
     except (ValueError, RuntimeError) as error:
         raise InputError(
-            f"The processes of the launcher cannot connect ({error}): start no more than one a "
-            "GPU, with torchrun or accelerate launch."
+            f"The processes of the launcher cannot connect ({error}): start at most one "
+            "per GPU, with torchrun or accelerate launch."
         ) from error
     for name in VARIABLES:
         os.environ.pop(name, None)
@@ -86,7 +86,7 @@ def _release(group: ProcessGroup) -> None:
 
 
 def _train_with_main(group: ProcessGroup) -> None:
-    """Take part in the main process's trainings until it ends; leave all messages to it."""
+    """Train with the main process until it ends; leave all messages to the user to it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches all processes
     warnings.simplefilter("ignore")
     try:
@@ -98,7 +98,7 @@ def _train_with_main(group: ProcessGroup) -> None:
                     trainer = Trainer([replace(job, hardware=hardware)], group)
                     trainer.restore(state)
                 case ("epoch",):
-                    # Of dropout: each process has its own, for its part of the batch.
+                    # Seeds dropout, which each process draws for its own part of the batch.
                     torch.manual_seed(group.size * trainer.epoch + group.rank)
                     with suppress(InputError):  # the main process meets the same error
                         trainer.run_epoch()

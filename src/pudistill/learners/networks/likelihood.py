@@ -1,4 +1,4 @@
-"""The objective of labels that may be wrong: the corrected likelihood."""
+"""The objective for labels that can be wrong: the corrected likelihood."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -23,7 +23,7 @@ class Likelihood(Objective):
     def check_targets(
         self, y: Any, inputs: np.ndarray, recipe: Recipe, *, balanced: bool
     ) -> np.ndarray:
-        """Check likelihoods, and that nothing needs the classes, which they leave open."""
+        """Check likelihoods, and that the recipe does not need classes, which they leave open."""
         if recipe.mixup:
             raise InputError(
                 f'loss="likelihood" cannot be used with mixup={recipe.mixup:g}: set mixup=0, or '

@@ -34,7 +34,7 @@ def soft_loss(logits: Tensor, targets: Tensor, entropy_weight: float = 0.0) -> T
 def likelihood_loss(
     logits: Tensor, log_likelihood: Tensor, weights: Tensor, entropy_weight: float = 0.0
 ) -> Tensor:
-    r"""Negative log-likelihood of the given labels, which may be wrong: the corrected likelihood.
+    r"""Negative log-likelihood of the given labels, which can be wrong: the corrected likelihood.
 
     A sample's loss is :math:`-\log \sum_c p(c \mid x) L_c`, where :math:`L_c` is the probability of
     its given label if the sample is of class c. If L is positive for one class only, that is the
@@ -47,7 +47,7 @@ def likelihood_loss(
     logits : Tensor of shape (n, n_classes)
         The network's output.
     log_likelihood : Tensor of shape (n, n_classes)
-        log L, which may be minus infinity, but not for all of a row.
+        log L, which can be minus infinity, but not in a whole row.
     weights : Tensor of shape (n,)
         Sample weights.
     entropy_weight : float, default=0.0
@@ -86,10 +86,10 @@ def label_posterior(logits: Tensor, log_likelihood: Tensor) -> Tensor:
 def consistency_loss(
     logits: Tensor, posterior: Tensor, weights: Tensor, threshold: float
 ) -> Tensor:
-    """Cross-entropy of strongly augmented views to the class that is clear in the weak views.
+    """Cross-entropy of strongly augmented views to the class that is clear from the weak views.
 
     FixMatch's scheme [1]_ with the posterior in place of the prediction. If nothing is known of any
-    label except the trusted ones, it is FixMatch.
+    label except the trusted labels, it is FixMatch.
 
     Parameters
     ----------

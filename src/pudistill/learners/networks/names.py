@@ -6,5 +6,5 @@ PRETRAINED = "transformers:"  # prefix of the name of a network with published w
 
 
 def is_built_in(module: Any) -> bool:
-    """Whether a network is one of the package's, which draw no random numbers while they train."""
+    """Return whether a network is built in: such networks draw no random numbers in training."""
     return isinstance(module, str) and not module.startswith(PRETRAINED)

@@ -1,4 +1,4 @@
-"""Mean and scale of the training data, and the inputs that networks get."""
+"""Mean and scale of the training data, and the normalised inputs of networks."""
 
 import math
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ def network_input(batch: Tensor, mean: Tensor, inverse_scale: Tensor) -> Tensor:
     return normalised.permute(0, 3, 1, 2) if normalised.ndim == 4 else normalised
 
 
-# Input values whose mean and scale are computed at once.
+# Number of input values that are averaged at once.
 MEASURED_VALUES = 2**20
 
 

@@ -1,25 +1,22 @@
-"""Training objectives: what a network is shown of a batch, and the loss of its logits."""
+"""Training objectives: the inputs that a network gets for a batch, and the loss of its logits."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
 from pudistill.learners.networks.augmentation import AUGMENT, strong_augment
+from pudistill.learners.networks.hardware import Hardware
 from pudistill.learners.networks.input_checks import check_target_values
 from pudistill.learners.networks.losses import consistency_loss
 from pudistill.learners.networks.normalisation import network_input
 from pudistill.learners.networks.recipes import Recipe
 
-if TYPE_CHECKING:
-    from pudistill.learners.networks.hardware import Hardware
-
-
 LossFn = Callable[[Tensor], Tensor]
-"""Maps the network's logits for what it was shown to the mean loss, of shape ()."""
+"""Maps the network's logits to the mean loss, of shape ()."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,7 @@ class Batch:
     raw : Tensor of shape (n, height, width, channels) or (n, n_features)
         The samples as they are stored.
     label : Tensor of shape (n, n_classes)
-        Their rows of `Objective.transform_targets`.
+        Their rows of the targets that `Objective.transform_targets` returned.
     weight : Tensor of shape (n,)
         Sample weights.
     recipe : Recipe
@@ -55,7 +52,7 @@ class Batch:
     recipe: Recipe
     mean: Tensor
     inverse_scale: Tensor
-    hardware: "Hardware"
+    hardware: Hardware
     generator: Generator
     rng: np.random.RandomState
 
@@ -82,17 +79,17 @@ class Batch:
 
 
 class Objective:
-    """What a network is trained for: what it is shown of a batch, and the loss of its logits.
+    """What a network is trained for: its inputs for a batch, and the loss of its logits.
 
-    A loss that `TorchClassifier` accepts by name is a subclass, whose constructor takes no
-    arguments, in a file of its own, and a record in `OBJECTIVES`. The simplest one overrides
-    `__call__` only. The losses of methods are subclasses, too; methods pass them by themselves.
+    A loss that `TorchClassifier` accepts by name is a subclass in its own file, whose constructor
+    takes no arguments, and a record in `OBJECTIVES`. The simplest subclass overrides `__call__`
+    only. The methods in `pudistill.methods` create objectives without a record.
 
     Attributes
     ----------
     is_stateful : bool
-        Whether it remembers anything from batch to batch. The training of a stateful objective is
-        neither saved in checkpoints nor shared among processes, so that True is always safe.
+        Whether the objective remembers anything from batch to batch. The training of a stateful
+        objective is neither saved in checkpoints nor shared among processes: True is always safe.
         Stateless objectives that are equal (as frozen dataclasses are) can train as a stack.
     """
 
@@ -132,10 +129,10 @@ class Objective:
         return targets
 
     def begin_epoch(self, epoch: int) -> None:
-        """Prepare epoch number `epoch`, from 0; networks may be used for prediction here."""
+        """Prepare epoch number `epoch`, from 0; networks can be used for prediction here."""
 
     def batches(self, generator: Generator) -> tuple[Tensor, ...] | None:
-        """Draw the rows of each batch of an epoch; None: as the recipe says."""
+        """Draw the rows of each batch of an epoch; return None to let the recipe decide."""
         del generator
         return None
 

@@ -15,9 +15,7 @@ from pudistill.utils.threads import prefetch
 # Input values in a batch of prediction: enough to keep the device busy, and few enough that the
 # activations, about fifty times as large, fit into a CPU's cache or a small GPU's memory.
 PREDICTION_VALUES = {"cpu": 2**18, "accelerator": 2**22}
-
-
-# Batches that threads gather ahead when samples are streamed.
+# Number of batches that threads read ahead when samples are streamed.
 N_AHEAD = 4
 
 
@@ -62,7 +60,7 @@ def compute_embeddings(
     Returns
     -------
     embeddings : ndarray of shape (n, n_hidden), float32
-        One row a sample.
+        One row per sample.
 
     Raises
     ------
@@ -107,11 +105,11 @@ def _forward(
     starts = range(0, len(inputs), batch_size)
 
     def load(start: int) -> np.ndarray:
-        # Copied batch by batch: `inputs` may be a read-only map of a file larger than memory.
+        # Copied batch by batch: `inputs` can be a read-only map of a file larger than memory.
         return np.ascontiguousarray(inputs[start : start + batch_size])
 
-    # All results are written to one array: small ones that are kept would lie in the gaps that
-    # freed batches leave, so that the gaps could not be used again.
+    # All results are written to one array: many small arrays would lie in the gaps that freed
+    # batches leave, so that later batches could not use the gaps.
     results = None
     parts = prefetch(load, starts, N_AHEAD) if is_lazy(inputs) else map(load, starts)
     for start, part in zip(starts, parts, strict=True):

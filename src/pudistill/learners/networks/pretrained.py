@@ -1,4 +1,4 @@
-"""Networks with pretrained weights, through Hugging Face's `transformers`."""
+"""Networks with pretrained weights, from Hugging Face's `transformers`."""
 
 import logging
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ class PretrainedNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map pictures ``(n, channels, H, W)`` to logits ``(n, n_classes)``."""
         n_channels = getattr(self.model.config, "num_channels", x.shape[1])
-        if x.shape[1] == 1 and n_channels > 1:  # grey pictures for a network of colour pictures
+        if x.shape[1] == 1 and n_channels > 1:  # grey pictures; the network expects colour
             x = x.expand(-1, n_channels, -1, -1)
         return self.model(pixel_values=x).logits
 
@@ -47,7 +47,7 @@ class Pretrained:
 
     Examples
     --------
-    A network of random weights, stored as the hub stores one:
+    A network with random weights, stored as on the hub:
 
     >>> import tempfile
     >>> from transformers import ResNetConfig, ResNetForImageClassification

@@ -28,11 +28,7 @@ from pudistill.utils.context import installed
 from pudistill.utils.mapped import MappedArray
 
 CPU = torch.device("cpu")
-
-
-MIN_ROWS = 2  # a process: batch normalisation needs more than one sample
-
-
+MIN_ROWS = 2  # per process: batch normalisation needs more than one sample
 log = logging.getLogger(__name__)
 
 
@@ -69,13 +65,13 @@ class ProcessGroup:
         self.n_messages = 0
 
     def part(self, n: int) -> slice:
-        """Return this process's part of the `n` rows of a batch: all rows if they are too few."""
+        """Return this process's part of `n` rows of a batch; all rows if they are too few."""
         if self.n_copies(n) > 1:
             return slice(0, n)
         return slice(n * self.rank // self.size, n * (self.rank + 1) // self.size)
 
     def n_copies(self, n: int) -> int:
-        """Return how many processes compute each of `n` rows: one, or all if rows are too few."""
+        """Return how many processes compute each of `n` rows: one; all if the rows are too few."""
         return 1 if n >= MIN_ROWS * self.size else self.size
 
     def gather(self, own: Tensor, n: int, dim: int = 0) -> Tensor:
@@ -158,7 +154,7 @@ class ProcessGroup:
         arrays = [np.frombuffer(buffer.raw(), np.uint8) for buffer in buffers]
         header = (pickled.getvalue(), [len(array) for array in arrays])
         with self._as_connection_error(), warnings.catch_warnings():
-            # Nothing writes to them.
+            # Nothing writes to these arrays.
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")
             distributed.broadcast_object_list([header], src=0, group=self.messages)
             for array in arrays:
@@ -216,7 +212,7 @@ def training_in(group: ProcessGroup) -> Iterator[None]:
 
 
 def current_process_group() -> ProcessGroup:
-    """Return the processes that train together here: in a thread of a pool, only this one.
+    """Return the processes that train together here; in a thread of a pool, only this process.
 
     Threads have no fixed order, so that the processes could not agree on which network is next.
     """

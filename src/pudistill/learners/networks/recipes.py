@@ -1,4 +1,4 @@
-"""Training recipes as data: the paper's, and fast ones for a CPU."""
+"""Training recipes: the paper's, and fast recipes for a CPU."""
 
 import math
 from collections.abc import Iterator
@@ -54,7 +54,8 @@ class Recipe:
     warm_up : float, default=0.25
         Share of the steps, in (0, 1), in which the one-cycle schedule rises.
     batch_size : int, default=128
-        Largest number of samples in a step; see :func:`pudistill.learners.networks.batches.split_batches`.
+        Largest number of samples in a step; see
+        :func:`pudistill.learners.networks.batches.split_batches`.
     momentum, weight_decay : float, default=0.9, 1e-4
         As in :class:`torch.optim.SGD`.
     mixup : float, default=0.0
@@ -71,9 +72,9 @@ class Recipe:
     consistency_threshold : float, default=0.95
         Smallest probability, in (0, 1], of a class that counts as clear.
     trusted_share : float, default=0.0
-        Share of every batch, in [0, 1), that is drawn from the samples of certain class (whose
-        target or likelihood is positive for one class only), however few they are. It has no effect
-        if they make up that share of the data already. See
+        Share of every batch, in [0, 1), that is drawn from samples whose class is certain: their
+        target or likelihood is positive for one class only. It has no effect if they already make
+        up that share of the data. See
         :func:`pudistill.learners.networks.batches.shared_batches`.
     centre_crop : int or None, default=None
         Side in pixels of the centred square to which larger pictures are cut, in training and in
@@ -134,7 +135,7 @@ class Recipe:
                 raise InputError(f"augment={name!r} is unknown: choose from {AUGMENTATIONS}.")
 
     def rate(self, epoch: float) -> float:
-        """Return the learning rate after `epoch` epochs, which may be a fraction."""
+        """Return the learning rate after `epoch` epochs, which can be a fraction."""
         if self.schedule == "step":
             passed = sum(epoch >= milestone for milestone in self.milestones)
             return self.learning_rate * self.factor**passed
@@ -144,7 +145,7 @@ class Recipe:
         )
 
     def with_epochs(self, epochs: int) -> "Recipe":
-        """Return the recipe stretched or shortened to `epochs`, its milestones with it."""
+        """Return the recipe with another number of epochs; scale the milestones with it."""
         stretch = epochs / self.epochs
         milestones = tuple(milestone * stretch for milestone in self.milestones)
         return replace(self, epochs=epochs, milestones=milestones, min_steps=0)
@@ -155,7 +156,7 @@ class Recipe:
         return self.with_epochs(max(self.epochs, math.ceil(self.min_steps / steps_per_epoch)))
 
     def changed(self, *, epochs: int | None = None, **changes: Any) -> "Recipe":
-        """Return the recipe with every change that is not None; `epochs` moves the milestones."""
+        """Return the recipe with every change that is not None; `epochs` scales the milestones."""
         recipe = replace(
             self, **{name: value for name, value in changes.items() if value is not None}
         )
@@ -214,7 +215,7 @@ _fast_distillation = replace(
     entropy_weight=0.8,
     min_steps=800,
 )
-# For `mlp`. Tables are small: an epoch may be a single step.
+# For `mlp`. Tables are small: an epoch can be a single step.
 _fast_table = Recipe(
     epochs=20,
     learning_rate=0.1,

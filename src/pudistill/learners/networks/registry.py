@@ -1,4 +1,4 @@
-"""The losses of `TorchClassifier` by name: one record each."""
+"""The losses of `TorchClassifier` by name."""
 
 from pudistill.learners.networks.cross_entropy import CrossEntropy
 from pudistill.learners.networks.likelihood import Likelihood

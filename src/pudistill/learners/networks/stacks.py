@@ -18,7 +18,7 @@ class SingleNetwork:
         return self.module.parameters()
 
     def __call__(self, batches: Sequence[Tensor]) -> list[Tensor]:
-        """Return the network's logits of the only batch."""
+        """Return the network's logits for the only batch."""
         return [self.module(batches[0])]
 
     def write_back(self) -> None:
@@ -44,7 +44,7 @@ class Stack:
         return self.weights.values()
 
     def __call__(self, batches: Sequence[Tensor]) -> list[Tensor]:
-        """Return each network's logits of its batch; all batches have one shape."""
+        """Return each network's logits for its batch; all batches have one shape."""
         stacked = torch.stack(list(batches))
         return list(self._forward_all(self.weights, self.buffers, stacked).unbind())
 

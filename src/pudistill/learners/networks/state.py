@@ -58,7 +58,7 @@ def params_from_json(params: dict[str, Any], module: NetworkFactory | None) -> d
 
 
 def restore_state(estimator: Any, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
-    """Fit a `TorchClassifier` by its state instead of data; see its method ``from_state``."""
+    """Make an estimator fitted from its stored state; see `TorchClassifier.from_state`."""
     estimator.classes_ = np.array(meta["classes"]["values"], np.dtype(meta["classes"]["dtype"]))
     estimator.in_shape_ = tuple(meta["in_shape"])
     estimator.recipe_ = _recipe_from_json(meta["recipe"])
@@ -98,7 +98,7 @@ def restore_state(estimator: Any, arrays: dict[str, np.ndarray], meta: dict[str,
 def check_storable(estimator: Any) -> None:
     """Check that the state of a network can name the module that builds it.
 
-    A network of the project is stored by name, a callable by its import path. The path is never
+    A built-in network is stored by name, a callable by its import path. The path is never
     imported: it tells the user which callable to pass to :meth:`TorchClassifier.from_state`.
 
     Parameters
@@ -109,7 +109,7 @@ def check_storable(estimator: Any) -> None:
     Raises
     ------
     InputError
-        If `module` is a callable without an import path, like a lambda, or an unknown name.
+        If `module` is a callable without an import path, such as a lambda, or an unknown name.
 
     Examples
     --------
@@ -131,7 +131,7 @@ def _import_path(factory: Callable) -> str | None:
 
 
 def _as_json(value: Any) -> Any:
-    """Return a parameter as a value of JSON; the normalisation is stored in the arrays instead."""
+    """Return a parameter as a JSON value; the normalisation is stored in the arrays instead."""
     if isinstance(value, np.random.RandomState | Normalisation):
         return None
     if isinstance(value, Recipe):
@@ -144,7 +144,7 @@ def _as_json(value: Any) -> Any:
 
 
 def _recipe_from_json(fields: dict[str, Any]) -> Recipe:
-    """Return a recipe whose tuples JSON has turned into lists."""
+    """Return a recipe from its fields, whose tuples JSON has turned into lists."""
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
     }

@@ -21,23 +21,23 @@ log = logging.getLogger(__name__)
 
 
 class Trainer:
-    """Trains networks in lockstep; iterating over it trains one epoch after the other.
+    """Trains one network, or several as a stack; iterating over it trains epoch by epoch.
 
-    Several networks make every step together, as one stack. Each draws its own random numbers, so
-    that all get the weights, within rounding, that they would get alone.
+    The networks of a stack make every step together. Each draws its own random numbers, so that
+    all get the weights, within rounding, that they would get alone.
 
     Parameters
     ----------
     jobs : sequence of Job
-        One, or several networks of one architecture whose jobs can be stacked. Between
-        epochs the networks may be used for prediction.
+        One job, or several that can be stacked; see `Job.can_stack_with`. Between epochs the
+        networks can be used for prediction.
     group : ProcessGroup, default=SINGLE_PROCESS
-        Processes that train one network together, whose objective is stateless. The main process
-        iterates; the others run the epochs that it announces.
+        Processes that train one network together; its objective must be stateless. The main
+        process iterates; the others run the epochs that it announces.
 
     Yields
     ------
-    losses : list of float, one a job
+    losses : list of float, one per job
         Mean training loss of the epoch.
 
     Raises
@@ -68,7 +68,7 @@ class Trainer:
             weight_decay=self.recipe.weight_decay,
             fused=self.hardware.device.type in ("cpu", "cuda"),
         )
-        self.epoch = 0  # the next one
+        self.epoch = 0  # number of the next epoch
 
     def __iter__(self) -> Iterator[list[float]]:
         self._send_job()
@@ -100,11 +100,11 @@ class Trainer:
             rate = self.recipe.rate(epoch + number / n_batches[0])
             total += self._step(drawn, rate) * n_drawn
             n_samples += n_drawn
-        # 3. Bring weights and statistics back to the networks.
+        # 3. Copy weights and batch statistics back to the networks.
         self.network.write_back()
         for job in self.jobs:
             self.group.average(job.module.buffers())
-        # 4. Read the losses, once an epoch: every read waits for all that a GPU still has to do.
+        # 4. Read the losses once per epoch: each read waits until a GPU has finished all its work.
         mean_losses = (total / n_samples).tolist()
         for mean_loss in mean_losses:
             if not math.isfinite(mean_loss):
@@ -127,14 +127,14 @@ class Trainer:
         n_inputs = len(inputs[0])
         parts = [own_inputs[self.group.part(n_inputs)] for own_inputs in inputs]
         with self.hardware.autocast():
-            answers = self.network(parts)
+            outputs = self.network(parts)
         logits = [
             self.group.gather(
                 _check_logits(own, part, job).to(self.hardware.dtype), n_inputs, dim=-2
             )
-            for own, part, job in zip(answers, parts, self.jobs, strict=True)
+            for own, part, job in zip(outputs, parts, self.jobs, strict=True)
         ]
-        # 3. Update the weights. The losses can be added: no network has a part in another's loss.
+        # 3. Update the weights. The losses can be added: each depends on one network only.
         losses = torch.stack([loss_fn(own) for loss_fn, own in zip(loss_fns, logits, strict=True)])
         (losses.sum() / self.group.n_copies(n_inputs)).backward()
         self.group.add_gradients(self.network.parameters())
@@ -143,7 +143,7 @@ class Trainer:
 
     @property
     def can_be_saved(self) -> bool:
-        """Whether `state` contains all that is needed to continue."""
+        """Whether `state` contains everything that a continued training needs."""
         return len(self.jobs) == 1 and not self.jobs[0].objective.is_stateful
 
     def state(self) -> dict[str, Any]:
@@ -185,6 +185,7 @@ def _as_arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
 
 
 def _check_logits(logits: Tensor, inputs: Tensor, job: Job) -> Tensor:
+    """Return the logits; raise `InputError` unless there is one for each sample and class."""
     expected = (len(inputs), job.targets.shape[1])
     if logits.shape[-2:] != expected:
         raise InputError(
