@@ -36,7 +36,7 @@ def test_load_dataset_takes_the_options_of_readers():
 
 def test_choices_are_those_of_the_code():
     assert set(choices_of(Settings, "label_type")) == set(LABEL_TYPES)
-    recipes = pytest.importorskip("pudistill.learners.recipes").RECIPES
+    recipes = pytest.importorskip("pudistill.learners.networks.recipes").RECIPES
     assert set(choices_of(Settings, "recipe")) == set(recipes) - {"fast_table"}  # fast, for tables
     assert set(NETWORKS) < set(choices_of(Settings, "learner"))
 
@@ -113,7 +113,7 @@ except SystemExit:
     ("words", "expected"),
     [
         ("pudistill fit --recipe ", {"fast", "paper", "clothing1m"}),
-        ("pudistill fit --method co", {"co_teaching"}),
+        ("pudistill fit --method co_t", {"co_teaching"}),
         ("pudistill sweep --learner s", {"svm", "small_cnn"}),
         ("pudistill fit --label-type hard", {"hard_bootstrap", "hard_label"}),
         ("pudistill fit --share-trunk ", {"auto", "yes", "no"}),
