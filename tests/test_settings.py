@@ -132,7 +132,7 @@ except SystemExit:
     ("words", "expected"),
     [
         ("pudistill fit --recipe ", {"fast", "paper", "clothing1m"}),
-        ("pudistill fit --method co", {"co_teaching"}),
+        ("pudistill fit --method co_t", {"co_teaching"}),
         ("pudistill sweep --learner s", {"svm", "small_cnn"}),
         ("pudistill fit --label-type hard", {"hard_bootstrap", "hard_label"}),
         ("pudistill fit --share-trunk ", {"auto", "yes", "no"}),

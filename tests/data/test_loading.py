@@ -55,7 +55,6 @@ def test_pillow_is_loaded_only_for_pictures():
     code = (
         "import sys; from pudistill.data.readers import FORMATS_HELP; "
         "assert 'numpy' not in sys.modules; "
-        "from pudistill.data.loading import load_dataset; load_dataset('iris'); "
-        "assert 'PIL' not in sys.modules"
+        "import pudistill as p; p.load_dataset('iris'); assert 'PIL' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

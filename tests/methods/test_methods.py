@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from sklearn.datasets import load_digits, make_blobs
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from pudistill import InputError, TorchClassifier, corrupt_labels
+from pudistill import InputError, TorchClassifier, corrupt_labels, methods
 from pudistill.exceptions import DivergedError, RecoveredWarning
 from pudistill.learners.networks.recipes import RECIPES, learning_rate_scale
 from pudistill.learners.networks.trainer import Trainer
@@ -119,8 +120,17 @@ def test_the_papers_protocol_keeps_verified_labels_from_a_method(name, blobs):
     np.testing.assert_array_equal(first.predict_proba(X), other.predict_proba(X))
 
 
-def test_only_methods_that_need_trusted_samples_cannot_do_without():
-    assert set(ALL) - set(WITHOUT_TRUSTED) == {"gold_loss_correction", "label_distillation"}
+def test_methods_have_use_trusted_unless_their_record_says_that_they_need_trusted_samples():
+    assert set(ALL) - set(WITHOUT_TRUSTED) == {
+        name for name, system in METHODS.items() if system.needs_trusted
+    }
+
+
+def test_editors_and_type_checkers_know_every_method():
+    source = Path(methods.__file__).read_text(encoding="utf-8")
+    for name, cls in ALL.items():
+        alias = f"{cls.__name__} as {cls.__name__}"
+        assert alias in source, f"Add to {methods.__file__}: {name}'s import, {alias}"
 
 
 @pytest.mark.parametrize("name", NETWORKS_ONLY)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pudistill.data.dataset import TrustedDataset, validate
 from pudistill.data.options import COLUMN_OPTIONS, ReadOptions
-from pudistill.data.readers import BUNDLED, FORMATS, find_format
+from pudistill.data.readers import BUNDLED, FORMATS_HELP, find_format
 from pudistill.exceptions import InputError
 
 
@@ -134,10 +134,7 @@ def _read(source: str | os.PathLike[str], options: ReadOptions) -> TrustedDatase
         return bundled.read(str(source))
     found = find_format(path)
     if found is None:
-        raise InputError(
-            f"{path}: this is not a known kind of data: give "
-            f"{', '.join(known.name for known in FORMATS[:-1])} or {FORMATS[-1].name}."
-        )
+        raise InputError(f"{path}: this is not a known kind of data: give {FORMATS_HELP}.")
     if not found.has_columns:
         _refuse_columns(source, options)
     return found.reader.read(path, options)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,8 +15,6 @@ from pudistill.data.columns import listed
 from pudistill.data.memory import require_memory
 from pudistill.exceptions import InputError
 
-_PARQUET_SUFFIXES = (".parquet", ".pq")
-_JSON_SUFFIXES = (".jsonl", ".ndjson")
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _SHARD = re.compile(r"(?P<split>.+)-\d{5}-of-(?P<count>\d{5})")
 _PICTURES_AT_ONCE = 64
@@ -27,7 +25,7 @@ def accepts(path: Path) -> bool:
     """Return whether `path` is a table, or a folder with the shards of a table."""
     if path.is_dir():
         return any(path.glob("*.parquet"))
-    return path.suffix.lower() in (*_PARQUET_SUFFIXES, *_JSON_SUFFIXES, *_DELIMITERS)
+    return path.suffix.lower() in _OPENERS
 
 
 class Table(Protocol):
@@ -127,19 +125,21 @@ class _JsonLines:
         yield self.table[name].to_pylist()
 
 
+_OPENERS: dict[str, Callable[[Path], Table]] = {
+    ".parquet": lambda file: _Parquet([file]),
+    ".pq": lambda file: _Parquet([file]),
+    ".csv": _Csv,
+    ".tsv": _Csv,
+    ".jsonl": _JsonLines,
+    ".ndjson": _JsonLines,
+}
+"""How to open a table, by the suffix of its file in lower case: one record a format."""
+
+
 def open_table(path: Path) -> Table:
     """Open a table of any format."""
-    suffix = path.suffix.lower()
     with as_table_error(path):
-        table: Table
-        if path.is_dir():
-            table = _Parquet(_shards(path))
-        elif suffix in _PARQUET_SUFFIXES:
-            table = _Parquet([path])
-        elif suffix in _JSON_SUFFIXES:
-            table = _JsonLines(path)
-        else:
-            table = _Csv(path)
+        table = _Parquet(_shards(path)) if path.is_dir() else _OPENERS[path.suffix.lower()](path)
     names = table.schema.names
     if not names:
         raise InputError(f"{path}: the table is empty: give a table with columns and rows.")

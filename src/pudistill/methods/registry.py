@@ -1,7 +1,7 @@
 """The systems that pudistill compares, one record each.
 
-A new method is one file, ``methods/NAME.py``, and one record in `_RECORDS`. Importing this module
-loads neither scikit-learn nor PyTorch.
+A new method is one file, ``methods/NAME.py``, one record in `_RECORDS`, and an import for type
+checkers in ``methods/__init__.py``. Importing this module loads neither scikit-learn nor PyTorch.
 """
 
 import importlib

@@ -17,6 +17,7 @@ from pudistill.data.options import (
     ReadSettings,
     Setting,
 )
+from pudistill.data.readers import FORMATS_HELP
 from pudistill.exceptions import InputError
 from pudistill.learners.networks.names import PRETRAINED
 from pudistill.methods.registry import METHODS
@@ -35,13 +36,7 @@ class Settings(ReadSettings):
 
     data: Annotated[
         str,
-        Setting(
-            DATA,
-            "An image folder (DIR/label/file), a .parquet, .csv, .tsv, .jsonl or .npz file, "
-            "CIFAR-10 batches, Clothing1M, IDX images, or a data set of scikit-learn (digits, "
-            "breast_cancer, wine, iris).",
-            metavar="DATA",
-        ),
+        Setting(DATA, f"{FORMATS_HELP[0].upper()}{FORMATS_HELP[1:]}.", metavar="DATA"),
     ]
     trusted: Annotated[
         str | None,

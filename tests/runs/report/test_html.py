@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 from html_page import Page
 
 from pudistill.exceptions import InputError
+from pudistill.runs.report import html
 from pudistill.runs.report.html import RunSummary, render
 
 NASTY = "<script>alert(1)</script>"
@@ -107,6 +109,16 @@ def test_numbers_near_the_ends_are_not_rounded_onto_them():
 def test_a_sample_that_came_without_a_label_did_not_change_one():
     labels = label_table(["cat", None, None], ["dog", "dog", "cat"])
     assert "1 of 1 given labels was changed" in Page(render(summary_of(labels))).text
+
+
+def test_each_section_has_a_template():
+    templates = Path(html.__file__).parent.glob("section_*.html")
+    assert {path.stem.removeprefix("section_") for path in templates} == html.SECTIONS.keys()
+
+
+def test_a_section_without_values_is_left_out(pets, monkeypatch):
+    monkeypatch.setitem(html.SECTIONS, "columns", lambda _: None)
+    assert "The columns of" not in Page(render(pets)).text
 
 
 # Self-contained and safe

@@ -1,6 +1,6 @@
 """The report of a run: one self-contained HTML file that opens offline."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -146,20 +146,10 @@ def render(summary: RunSummary) -> str:
     True
     """
     summary = _with_short_names(summary)
-    labels = summary.labels.reindex(columns=list(LABEL_COLUMNS))
-    history = summary.history.reindex(columns=HISTORY_COLUMNS).dropna(subset=["n_clean"])
-    changed = labels[_is_true(labels["changed"])]
-    surest = changed.sort_values("confidence", ascending=False, kind="stable")
-    flips = _count_flips(changed)
-    matrix = _flip_matrix(labels, flips, summary.classes)
-    confident = labels.dropna(subset=["source", "confidence"])
+    labels = summary.labels
+    changed = _changed(labels)
     versions = summary.metrics.get("versions") or {}
     numbers = {name: value for name, value in summary.metrics.items() if name not in IN_SECTIONS}
-
-    accuracy = _accuracies(summary.metrics.get("test_accuracy") or {})
-    method = str(summary.settings.get("method"))
-    own = method if method in METHODS else OURS
-
     return fill(
         "report.html",
         title=summary.title,
@@ -168,28 +158,8 @@ def render(summary: RunSummary) -> str:
         n_trusted=int(_is_true(labels["trusted"]).sum()),
         n_classes=len(summary.classes),
         sources=_source_counts(labels, changed),
-        accuracy=accuracy,
-        titles={name: system.title for name, system in SYSTEMS.items()},
-        own=own,
-        comparison=_comparison(accuracy, own),
         notes=summary.notes,
-        expectation=expectation_section(
-            summary.metrics.get("expected_accuracy"), summary.metrics.get("comparison")
-        ),
-        noise=noise_section(summary.metrics.get("noise"), summary.classes),
-        filter=filter_section(summary.metrics.get("filter_settings")),
-        adapted=adapted_section(summary.metrics.get("adapted")),
-        n_changed=len(changed),
-        flips=flips.head(MAX_FLIPS).to_dict("records"),
-        n_flips=len(flips),
-        heat_map=Markup(plots.flip_heat_map(matrix)) if len(changed) else None,
-        wide=len(matrix) > 12,
-        n_classes_drawn=len(matrix),
-        growth=Markup(plots.growth_lines(history)) if len(history) else None,
-        clean_sets=_clean_sets(history).head(MAX_TABLE_ROWS).to_dict("records"),
-        histograms=Markup(plots.confidence_histograms(confident)) if len(confident) else None,
-        galleries=_galleries(surest, summary.pictures),
-        columns=LABEL_COLUMNS,
+        sections={name: prepare(summary) for name, prepare in SECTIONS.items()},
         settings=dict(flatten(summary.settings)),
         numbers=dict(flatten(numbers)),
         versions=dict(flatten(versions)),
@@ -197,6 +167,7 @@ def render(summary: RunSummary) -> str:
 
 
 def _with_short_names(summary: RunSummary) -> RunSummary:
+    """Shorten long texts, and give both tables all of their columns."""
     labels = summary.labels.copy()
     texts = labels.columns.intersection(["id", "given", "label"])
     labels[texts] = shortened(labels[texts].astype(object))
@@ -204,8 +175,10 @@ def _with_short_names(summary: RunSummary) -> RunSummary:
     metrics["filter_settings"] = shortened(metrics.get("filter_settings"))
     return replace(
         summary,
-        labels=labels,
-        history=shortened(summary.history),
+        labels=labels.reindex(columns=list(LABEL_COLUMNS)),
+        history=shortened(summary.history)
+        .reindex(columns=HISTORY_COLUMNS)
+        .dropna(subset=["n_clean"]),
         metrics=metrics,
         classes=shortened(summary.classes),
         pictures={shortened(name): picture for name, picture in summary.pictures.items()},
@@ -235,6 +208,21 @@ def _source_counts(labels: pd.DataFrame, changed: pd.DataFrame) -> list[dict[str
     ]
 
 
+def accuracy_section(summary: RunSummary) -> dict[str, Any] | None:
+    """Prepare the section on the test accuracy."""
+    accuracy = _accuracies(summary.metrics.get("test_accuracy") or {})
+    if not accuracy:
+        return None
+    method = str(summary.settings.get("method"))
+    own = method if method in METHODS else OURS
+    return {
+        "accuracy": accuracy,
+        "titles": {name: system.title for name, system in SYSTEMS.items()},
+        "own": own,
+        "comparison": _comparison(accuracy, own),
+    }
+
+
 def _accuracies(test_accuracy: Mapping[str, float]) -> dict[str, float]:
     """Return the known test accuracies in the order of `SYSTEMS`."""
     return {
@@ -259,6 +247,22 @@ def _comparison(accuracy: Mapping[str, float], own: str) -> Markup | None:
     return Markup("The classifier of {} is {}.").format(SYSTEMS[own].title, listed(parts))
 
 
+def changes_section(summary: RunSummary) -> dict[str, Any] | None:
+    """Prepare the section that counts changes by given and new label."""
+    changed = _changed(summary.labels)
+    if changed.empty:
+        return None
+    flips = _count_flips(changed)
+    matrix = _flip_matrix(summary.labels, flips, summary.classes)
+    return {
+        "heat_map": Markup(plots.flip_heat_map(matrix)),
+        "wide": len(matrix) > 12,
+        "n_drawn": len(matrix),
+        "flips": flips.head(MAX_FLIPS).to_dict("records"),
+        "n_flips": len(flips),
+    }
+
+
 def _count_flips(changed: pd.DataFrame) -> pd.DataFrame:
     """Count each pair of given and new label; the most frequent pair comes first."""
     pairs = changed[["given", "label"]].astype(str)
@@ -276,6 +280,19 @@ def _flip_matrix(labels: pd.DataFrame, flips: pd.DataFrame, classes: list[str]) 
     return counts.reindex(index=names, columns=names, fill_value=0)
 
 
+def curves_section(summary: RunSummary) -> dict[str, Any] | None:
+    """Prepare the figures of the clean set's growth and of the labels' confidence."""
+    history = summary.history
+    confident = summary.labels.dropna(subset=["source", "confidence"])
+    if history.empty and confident.empty:
+        return None
+    return {
+        "growth": Markup(plots.growth_lines(history)) if len(history) else None,
+        "clean_sets": _clean_sets(history).head(MAX_TABLE_ROWS).to_dict("records"),
+        "histograms": Markup(plots.confidence_histograms(confident)) if len(confident) else None,
+    }
+
+
 def _clean_sets(history: pd.DataFrame) -> pd.DataFrame:
     """Return a row for each class: its iterations, final sizes and seconds."""
     return (
@@ -291,20 +308,23 @@ def _clean_sets(history: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _galleries(surest: pd.DataFrame, pictures: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
-    """Choose the changed samples to show: samples with a picture, if there are any."""
+def samples_section(summary: RunSummary) -> dict[str, Any] | None:
+    """Prepare the changed samples to show: samples with a picture, if there are any."""
+    pictures = summary.pictures
+    surest = _changed(summary.labels).sort_values("confidence", ascending=False, kind="stable")
     if pictures:
         surest = surest[surest["id"].astype(str).isin(pictures)]
     if surest.empty:
-        return []
+        return None
     rest = surest.iloc[SUREST:]
     parts = {"The surest changes": surest.head(SUREST)}
     if len(rest):
         parts["The least sure changes"] = rest.tail(LEAST_SURE).iloc[::-1]
-    return [
+    galleries = [
         {"title": title, "samples": [_sample(row, pictures) for row in rows.to_dict("records")]}
         for title, rows in parts.items()
     ]
+    return {"galleries": galleries}
 
 
 def _sample(row: Mapping[Any, Any], pictures: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -315,6 +335,31 @@ def _sample(row: Mapping[Any, Any], pictures: Mapping[str, np.ndarray]) -> dict[
     return {**row, "picture": plots.picture_uri(picture), "is_small": is_small}
 
 
+def _changed(labels: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows whose label was changed."""
+    return labels[_is_true(labels["changed"])]
+
+
 def _is_true(column: pd.Series) -> pd.Series:
     """Return whether each value is true; a missing value is not."""
     return column.eq(True).fillna(False).astype(bool)
+
+
+SECTIONS: dict[str, Callable[[RunSummary], Mapping[str, Any] | None]] = {
+    "expectation": lambda summary: expectation_section(
+        summary.metrics.get("expected_accuracy"), summary.metrics.get("comparison")
+    ),
+    "noise": lambda summary: noise_section(summary.metrics.get("noise"), summary.classes),
+    "accuracy": accuracy_section,
+    "changes": changes_section,
+    "curves": curves_section,
+    "filter": lambda summary: filter_section(summary.metrics.get("filter_settings")),
+    "adapted": lambda summary: adapted_section(summary.metrics.get("adapted")),
+    "samples": samples_section,
+    "columns": lambda _: {"meanings": LABEL_COLUMNS},
+}
+"""The sections of the report in their order.
+
+Each function returns the variable ``section`` of the template ``section_NAME.html``, or None if the
+run has nothing to show there.
+"""
