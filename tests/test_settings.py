@@ -170,7 +170,8 @@ def test_the_public_names_have_their_types(tmp_path, monkeypatch):
         "reveal_type(PUDistillClassifier().noise_)\n"
         "reveal_type(PUDistillClassifier().comparison_)\n"
         "reveal_type(PUDistillClassifier().expected_accuracy_)\n"
-        "pudistill.misspelt\n"
+        "pudistill."
+        "misspelt\n"
     )
     # Other modules and packages would take most of the time.
     used = {PUDistillClassifier, *PUDistillClassifier.__mro__, load_dataset, TrustedDataset}

@@ -43,11 +43,9 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
     classes_ : ndarray of shape (n_classes,)
         Class labels.
     fitted_model : fitted estimator
-        The model that `predict` uses, for classes 0 … C - 1; stored as the attribute that a
-        subclass names in ``_model_name``.
+        The model that `predict` uses, for classes 0 … C - 1; `_model_name` names its attribute.
     label_table_ : DataFrame
-        Given and corrected label of each sample; see `PUDistillClassifier`. Other methods have it
-        only after `pudistill.load`.
+        See `PUDistillClassifier`; other methods have it only after `pudistill.load`.
     """
 
     classes_: np.ndarray

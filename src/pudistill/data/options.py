@@ -63,7 +63,7 @@ class SettingsModel(BaseModel):
 
     @classmethod
     def read(cls, values: dict[str, Any]) -> Self:
-        """Check settings and return them; an `InputError` names a wrong value and what is allowed."""
+        """Check settings and return them; an `InputError` names a wrong value and those allowed."""
         try:
             return cls(**values)
         except ValidationError as error:
