@@ -106,23 +106,24 @@ def test_a_process_that_dies_ends_all_and_one_goes_on(alone, tmp_path):
 
 @pytest.fixture
 def messages(monkeypatch):
-    """Be the first of two processes; what it says to the other."""
+    """Make this process the main one of two; return the messages that it sends to the other."""
     sent = []
-    team = ProcessGroup(0, 2)
-    monkeypatch.setattr(team, "tell", lambda *message: sent.append(message))
-    monkeypatch.setattr(launch, "_join", lambda: team)
+    group = ProcessGroup(0, 2)
+    monkeypatch.setattr(group, "send", lambda *message: sent.append(message))
+    monkeypatch.setattr(launch, "_connect", lambda: group)
     monkeypatch.setattr("torch.distributed.destroy_process_group", lambda: None)
     return sent
 
 
-def test_the_other_process_is_sent_home_when_there_was_nothing_to_train(messages):
+def test_the_other_process_ends_if_there_was_nothing_to_train(messages):
     with pytest.warns(UserWarning, match="One of 2 processes did"):
         launch.run(lambda: None)
     assert messages == [("end",)]
 
 
-def test_the_other_process_is_told_nothing_after_an_error(messages):
-    with pytest.raises(SystemExit):  # which the other finds by itself: it may be amid an epoch
+def test_the_other_process_gets_no_message_after_an_error(messages):
+    # The other process, perhaps in the middle of an epoch, notices that this one has ended.
+    with pytest.raises(SystemExit):
         launch.run(lambda: sys.exit(1))
     assert messages == []
 

@@ -287,7 +287,7 @@ def test_finished_cells_survive_a_method_that_fails(tmp_path, monkeypatch):
 
 def test_a_learner_that_a_method_cannot_use_is_named_before_any_work(tmp_path, calls):
     settings = settings_of(learner="svm", methods=["given_labels", "co_teaching"])
-    with pytest.raises(InputError, match=r"co_teaching trains networks.*svm.*small_cnn"):
+    with pytest.raises(InputError, match=r"co_teaching needs a network.*svm.*small_cnn"):
         curve_run(settings, tmp_path / "run")
     assert not calls
     assert not (tmp_path / "run").exists()

@@ -355,7 +355,7 @@ def test_noise_level_is_estimated(use_trusted):
     labels = np.where(trusted, true, given_labels)
     X = np.eye(3)[true] * 6 + rng.normal(size=(n, 3))
     level = estimate_noise_level(
-        lambda samples: TorchClassifier(epochs=4, random_state=0).fit(samples.X, samples.targets),
+        lambda samples: TorchClassifier(random_state=0).fit(samples.X, samples.targets),
         LabelledSamples(X, labels, trusted, 3),
     )
     assert level.rate == pytest.approx((labels != true).mean(), abs=0.05)

@@ -104,8 +104,10 @@ def _run_surviving(tasks: Iterator[tuple], n_jobs: int | None) -> Iterator[Any]:
     )
     n_killed = 0
     while True:
+        results: Any = ()
         try:
-            for result in parallel(draw()):
+            results = parallel(draw())
+            for result in results:
                 n_killed = 0
                 pending.popleft()
                 yield result
@@ -119,6 +121,13 @@ def _run_surviving(tasks: Iterator[tuple], n_jobs: int | None) -> Iterator[Any]:
                 ) from error
             lost = "1 task is" if len(pending) == 1 else f"{len(pending)} tasks are"
             warn_user(f"A worker was killed: {lost} run again.", RecoveredWarning)
+        finally:
+            if hasattr(results, "close"):
+                # joblib advises to adjust the iterator of tasks if some are cancelled; here the
+                # user interrupts the run, or an error ends it.
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("ignore", message=".*tasks (have been|which were)")
+                    results.close()
 
 
 def rows_in_order(tasks: Sequence[tuple], n_jobs: int | None, shape: tuple) -> Iterator[np.ndarray]:
