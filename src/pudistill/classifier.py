@@ -2,12 +2,12 @@
 
 from functools import partial
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from joblib import Memory, delayed
-from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
+from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
@@ -24,90 +24,15 @@ from pudistill.labels.model_selection import deal_folds
 from pudistill.labels.pseudo_labels import LABEL_TYPES, PROBA_FLOOR, one_hot
 from pudistill.labels.samples import check_features, check_samples
 from pudistill.labels.table import label_table, paper_label_table
+from pudistill.learners.base import NoisyLabelClassifier
 from pudistill.learners.cache import caching_to
 from pudistill.learners.capabilities import needs_calibration
 from pudistill.learners.defaults import default_learner, normalised
 from pudistill.learners.parallel import rows_in_order
-from pudistill.learners.scoring import predict_proba
 from pudistill.pu_filter.estimator import TieredPUFilter
 from pudistill.pu_filter.plan import N_TEAMS
 from pudistill.pu_filter.rules import DEFAULT_MIN_VOTES, DEFAULT_THRESHOLD
 from pudistill.utils.arrays import rowwise
-
-
-class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
-    """Base of classifiers that learn from noisy labels and predict with one fitted model.
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        Class labels.
-    fitted_model : fitted estimator
-        The model that `predict` uses, for classes 0 … C - 1; `_model_name` names its attribute.
-    label_table_ : DataFrame
-        See `PUDistillClassifier`; other methods have it only after `pudistill.load`.
-    """
-
-    classes_: np.ndarray
-    label_table_: pd.DataFrame
-    estimator: Any
-    fitted_on_frame_: bool
-    _model_name: ClassVar[str] = "model_"
-
-    @property
-    def fitted_model(self) -> Any:
-        """The model that `predict` uses, for classes 0 … C - 1."""
-        check_is_fitted(self, self._model_name)
-        return getattr(self, self._model_name)
-
-    @fitted_model.setter
-    def fitted_model(self, model: Any) -> None:
-        setattr(self, self._model_name, model)
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Predict class probabilities.
-
-        Parameters
-        ----------
-        X : samples as in `fit`
-            Samples.
-
-        Returns
-        -------
-        proba : ndarray of shape (n_samples, n_classes)
-            Probabilities; columns in the order of `classes_`.
-        """
-        model = self.fitted_model
-        X = check_features(self, X, self._learners(), reset=False)
-        if isinstance(X, pd.DataFrame) and not self.fitted_on_frame_:
-            X = X.to_numpy()  # the model was fitted on an array
-        return predict_proba(model, X, len(self.classes_))
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Predict classes.
-
-        Parameters
-        ----------
-        X : samples as in `fit`
-            Samples.
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,)
-            Class labels.
-        """
-        proba = self.predict_proba(X)
-        return self.classes_[proba.argmax(axis=1)]
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        return tags
-
-    def _learners(self) -> list:
-        """List the learners, which decide how samples are checked; None: the default learner."""
-        return [self.estimator]
-
 
 # Roles of the learners, in the order of `PUDistillClassifier._learners`.
 FILTER, TEACHER, STUDENT = range(3)
@@ -434,6 +359,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
             self._learn_and_ship(X, labels)
             self.label_table_ = label_table(labels, self.targets_, self.filter_.votes_, index)
             return self
+        # The paper's method, or nothing but verified labels.
         # Line 13: pseudo-labels blend given labels and the teachers' predictions.
         self.targets_ = self._pseudo_labels(labels)
         # Lines 14-15: the student learns from all samples.
@@ -502,10 +428,12 @@ class PUDistillClassifier(NoisyLabelClassifier):
         """Train all models that read no noisy label; return the teachers and their predictions."""
         problem = Problem(X, labels, self._learner(STUDENT, X), self.n_jobs, seed)
         self._noise_free = self._run_noise_free_stage(problem)
-        models, noisy = self._noise_free.models[0], np.flatnonzero(~labels.trusted)
+        models = self._noise_free.models[0]  # those of all trusted samples
+        noisy = np.flatnonzero(~labels.trusted)
+        # One task, so that a large result goes to a temporary file.
         predicting = delayed(average_proba)(models.members("teacher"), X, labels.n_classes, noisy)
         (proba,) = rows_in_order([predicting], 1, (len(noisy), labels.n_classes))
-        return models.models.get("teacher", []), proba
+        return models.by_name.get("teacher", []), proba
 
     def _run_noise_free_stage(self, problem: Problem) -> NoiseFreeStage:
         """Train all models that read no noisy label, with and without folds held out."""
@@ -539,6 +467,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
             self._noise_free,
             transition_matrix=self._checked_transition_matrix(labels.n_classes),
         )
+        # The shipped model stands in the student's place: it can also be a mixture or a teacher.
         self.targets_, self.student_ = outcome.student_fit.targets, outcome.model
         self.noise_, self.adapted_ = outcome.noise, outcome.adapted
         self.comparison_, self.shipped_ = outcome.comparison, outcome.comparison.shipped
@@ -548,7 +477,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
         """Blend given labels and the teachers' predictions (line 13)."""
         self._check_same_trusted(labels)
         clean_labels = self.filter_.clean_labels_
-        # The corrected given labels, `y` of equation 4: those of the filter, where it found one.
+        # `y` of equation 4: the label of the filter if it found one, else the given label.
         corrected = np.where(clean_labels == MISSING, labels.given, clean_labels)
         blend = partial(
             LABEL_TYPES[self.label_type], min_confidence=self.min_confidence, blend=self.blend

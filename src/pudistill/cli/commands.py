@@ -465,17 +465,19 @@ def _interruptible(folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        messages.print(f"Interrupted. {_how_to_continue(folder)}", soft_wrap=True)
+        messages.print(f"Interrupted. {_how_to_continue(folder)}".strip(), soft_wrap=True)
         raise typer.Exit(130) from None
     except OSError as error:
-        advice = _how_to_continue(folder) if folder.exists() else ""
-        complain("Error:", "bold red", f"{describe(error)} {advice}")
+        complain("Error:", "bold red", f"{describe(error)} {_how_to_continue(folder)}".strip())
         raise typer.Exit(2) from None
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
 def _how_to_continue(folder: Path) -> str:
+    """Name the command that continues; empty if nothing was stored yet."""
+    if not folder.exists():
+        return ""
     place = shlex.quote(str(folder))
     is_run = (folder / "run.json").exists()
     again = f"pudistill resume {place}" if is_run else f"the same command with --output {place}"

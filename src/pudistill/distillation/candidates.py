@@ -156,13 +156,13 @@ def ship(
     model : fitted estimator
         A single model, or a `Mixture`.
     """
-    models, first_guess = noise_free.models[0], noise_free.first_guess
+    models, first_guess = noise_free.models[0], noise_free.first_guess  # of all trusted samples
     if name == "student":
         return student_fit.student
     if name == "given_labels":
         return given_labels_model(problem, whole_view(problem.labels))
-    if name == "trusted_only" or (name == "teacher" and "teacher" not in models.models):
-        return models.models["trusted_only"][0]
+    if name == "trusted_only" or (name == "teacher" and "teacher" not in models.by_name):
+        return models.by_name["trusted_only"][0]
     if name == "teacher":
         teachers = FirstGuess({"teacher": first_guess.temperatures["teacher"]}, {"teacher": 1.0})
         members = teachers.members(models)

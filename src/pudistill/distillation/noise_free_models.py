@@ -39,7 +39,7 @@ class NoiseFreeModels(NamedTuple):
 
     Attributes
     ----------
-    models : dict of str to list of fitted estimators
+    by_name : dict of str to list of fitted estimators
         ``trusted_only``, trained on the trusted samples; ``teacher``, one or more models trained on
         the augmented clean set, missing if the filter found nothing; and, except for networks,
         ``self_trained`` and ``self_trained_teacher``, which start from the trusted samples or the
@@ -48,19 +48,19 @@ class NoiseFreeModels(NamedTuple):
         Their predictions for the samples that the view holds out, not calibrated.
     """
 
-    models: dict[str, list]
+    by_name: dict[str, list]
     held_out: dict[str, np.ndarray]
 
     def members(self, name: str) -> list:
         """List the models of that name, or the models that stand in for them."""
-        return self.models[self._present(name)]
+        return self.by_name[self._present(name)]
 
     def held_out_proba(self, name: str) -> np.ndarray:
         """Return the predictions of `members` for the held-out samples."""
         return self.held_out[self._present(name)]
 
     def _present(self, name: str) -> str:
-        return name if name in self.models else REPLACEMENTS[name]
+        return name if name in self.by_name else REPLACEMENTS[name]
 
 
 def train_noise_free_models(

@@ -59,8 +59,8 @@ def learn_and_ship(
         The student, the noise and the model to ship.
     """
     labels, guesses, whole = problem.labels, noise_free.guesses, whole_view(problem.labels)
-    # 1. Decide whether trusted samples still have their original given labels. If so, views that
-    # hold these samples out treat their given labels as noisy labels.
+    # 1. Users often overwrite the given label of a sample that they verify. If they did not, a view
+    # that holds the sample out uses its given label as one more noisy label.
     originals, warning = find_originals(labels, whole, guesses[0])
     views = [whole] + [
         whole.holding_out(view.held_out, labels.given if originals else None)
@@ -82,7 +82,7 @@ def learn_and_ship(
         notes=[] if warning is None else [warning],
         seed=problem.seed,
     )
-    # 5. Line 15: ship the chosen candidate, in place of the student.
+    # 5. Line 15: ship the chosen candidate, which can be the student.
     model = ship(comparison.shipped, problem, noise_free, student_fit, weights)
     adapted = _adapted(noise_free, student_fit, weights)
     return Outcome(student_fit, noise, comparison, model, adapted)

@@ -10,11 +10,11 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils._param_validation import HasMethods
 
-from pudistill.classifier import NoisyLabelClassifier
 from pudistill.exceptions import DivergedError, InputError, RecoveredWarning, torch_extra, warn_user
 from pudistill.labels.checks import MISSING
 from pudistill.labels.pseudo_labels import one_hot
 from pudistill.labels.samples import check_samples, is_pictures
+from pudistill.learners.base import NoisyLabelClassifier
 from pudistill.learners.calibration import Temperature
 from pudistill.learners.capabilities import continues_training
 from pudistill.learners.networks.recipes import (

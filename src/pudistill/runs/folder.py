@@ -42,7 +42,7 @@ from pudistill.utils.files import (
 )
 
 if TYPE_CHECKING:
-    from pudistill.classifier import NoisyLabelClassifier
+    from pudistill.learners.base import NoisyLabelClassifier
     from pudistill.learners.networks.architectures import NetworkFactory
 
 FORMAT = 4  # of the files in a run folder; see CONTRIBUTING.md

@@ -12,7 +12,7 @@ from pudistill.learners.scoring import Mixture
 from pudistill.learners.storage import dump, is_network, suffix_of, unknown_types
 
 if TYPE_CHECKING:
-    from pudistill.classifier import NoisyLabelClassifier
+    from pudistill.learners.base import NoisyLabelClassifier
 
 
 def model_files(classifier: Any, feature_names: Sequence[str] | None = None) -> dict[str, bytes]:
