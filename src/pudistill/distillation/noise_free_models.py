@@ -347,7 +347,7 @@ def run_noise_free_stage(
             models.append(trained)
             advance(1)
     # 3. Fit the first guess: the calibrated mixture that makes the held-out labels likeliest.
-    judged = {name: collect_held_out(models, name) for name in models[0].models}
+    judged = {name: collect_held_out(models, name) for name in models[0].by_name}
     first_guess = FirstGuess.fit(judged, held_out_truth(views, n_classes))
     # 4. Predict all samples of each view by the first guess.
     predicting = [delayed(first_guess.predict_proba)(trained, X, n_classes) for trained in models]
