@@ -21,6 +21,16 @@ settings.load_profile("untimed")
 DATA = Path(os.environ.get("PUDISTILL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
+@pytest.fixture(autouse=True)
+def without_workers_of_joblib(request):
+    """Train in this process, unless a test is about workers: results are the same bits."""
+    if request.node.get_closest_marker("workers"):
+        yield
+    else:
+        with parallel_config("sequential"):
+            yield
+
+
 @pytest.fixture(scope="session")
 def real_data():
     """Path of a file of the real data sets: ``real_data("fashion-mnist")``; skips without it."""

@@ -522,6 +522,7 @@ def test_an_invalid_transition_matrix_is_refused(blobs, T):
         classifier.fit(X, noisy, trusted=trusted)
 
 
+@pytest.mark.workers
 @pytest.mark.parametrize("compare", [True, False])  # workers get views, or the folds of one view
 def test_workers_do_not_change_what_is_learned(blobs, compare):
     X, _, noisy, trusted = blobs

@@ -143,6 +143,7 @@ def test_stages_identify_pictures_by_content():
     assert key_of(pictures[0][1:]) == key_of(pictures[1][1:]) != key_of(pictures[0][:3])
 
 
+@pytest.mark.workers
 def test_workers_decode_for_themselves():
     contents = [saved(picture) for picture in RNG.integers(0, 256, (4, 4, 4), dtype=np.uint8)]
     X = decode(contents, lazy=True, cache=0).X
@@ -240,6 +241,7 @@ for folder in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path):
     # Pictures of a single colour are decoded fast, and a comment makes their files large.
     picture, file = Image.new("RGB", (96, 96), "teal"), io.BytesIO()

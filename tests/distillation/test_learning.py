@@ -98,7 +98,7 @@ def test_noise_free_models_learn_from_verified_labels_and_the_clean_set_alone(bl
         found.append(
             train_noise_free_models(X, view.verified, clean, rows, 3, learner, learner, **args)
         )
-    assert list(found[0].models) == [
+    assert list(found[0].by_name) == [
         *("trusted_only", "teacher", "self_trained", "self_trained_teacher")
     ]
     for name, proba in found[0].held_out.items():
@@ -113,8 +113,8 @@ def test_if_the_filter_found_nothing_there_are_no_teachers(blobs):
     clean, rows = np.where(trusted, y, -1), np.arange(0)
     args = {"n_teachers": "auto", "seed": 0}
     found = train_noise_free_models(X, view.verified, clean, rows, 3, learner, learner, **args)
-    assert list(found.models) == ["trusted_only", "self_trained"]
-    assert found.members("teacher") == found.models["trusted_only"]
+    assert list(found.by_name) == ["trusted_only", "self_trained"]
+    assert found.members("teacher") == found.by_name["trusted_only"]
     assert found.held_out_proba("self_trained_teacher") is found.held_out["self_trained"]
 
 

@@ -26,6 +26,7 @@ from pudistill.learners.parallel import in_order, rows_in_order
 from pudistill.utils.cluster import running_on
 from pudistill.utils.threads import one_thread
 
+pytestmark = pytest.mark.workers
 LONGEST = 300.0  # seconds to start Ray or dask on a busy machine
 PU_FILTER = TieredPUFilter(n_members=4, max_iter=2, threshold="auto", random_state=0)
 

@@ -74,6 +74,7 @@ def assert_same_result(run, expected):
     assert accuracies[0] == accuracies[1]
 
 
+@pytest.mark.slow
 def test_two_processes_leave_the_run_of_one(alone, tmp_path):
     process = start(tmp_path, "fit", "--config", "fit.toml", "--output", "run")
     assert process.wait(LONGEST) == 0, (tmp_path / "said.txt").read_text()

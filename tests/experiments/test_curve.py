@@ -79,6 +79,7 @@ def test_each_method_is_measured_at_each_noise(results):
     assert results["accuracy"].between(0, 1).all()
 
 
+@pytest.mark.workers
 @pytest.mark.parametrize(
     "compared",
     [
@@ -181,6 +182,7 @@ def test_the_config_repeats_the_run(tmp_path):
     pd.testing.assert_frame_equal(second.read_table("curve"), first.read_table("curve"))
 
 
+@pytest.mark.workers  # which hand over each cell when it is finished
 def test_an_interrupted_run_continues(tmp_path, monkeypatch, calls):
     score = PUDistillClassifier.predict
 

@@ -140,6 +140,7 @@ def test_samples_can_be_sparse_or_a_data_frame(blobs, kind):
     np.testing.assert_allclose(other, plain, atol=1e-4)
 
 
+@pytest.mark.workers
 def test_workers_do_not_change_the_result(blobs):
     X, y = blobs
     args = {"n_folds": 3, "seed": 0}
@@ -200,6 +201,7 @@ def warn_of(number):
     return number
 
 
+@pytest.mark.workers
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_warnings_of_workers_are_issued_in_the_users_process(n_jobs):
     with pytest.warns(RuntimeWarning) as caught:

@@ -185,6 +185,7 @@ def test_eval_set_of_the_noisy_samples_themselves_gives_the_same_clean_set(blobs
     np.testing.assert_array_equal(pu_filter.eval_labels_, pu_filter.clean_labels_[~trusted])
 
 
+@pytest.mark.workers
 @pytest.mark.parametrize("backend", ["loky", "threading"])
 @pytest.mark.parametrize("n_jobs", [2, 4])  # three classes: in parallel, or one after the other
 def test_workers_do_not_change_the_result(blobs, n_jobs, backend):
@@ -569,6 +570,7 @@ def test_votes_do_not_depend_on_the_blocks(blobs, monkeypatch):
         np.testing.assert_array_equal(getattr(in_blocks, name), getattr(at_once, name))
 
 
+@pytest.mark.workers
 def test_members_that_share_a_trunk_find_clean_samples(overlapping, network):
     X, y, trusted = overlapping
     shared = TieredPUFilter(network, share_trunk=True, random_state=0, **AUTO)

@@ -127,6 +127,7 @@ def doubled(array):
         return arrays.rowwise(lambda block: block * 2, array)
 
 
+@pytest.mark.workers
 def test_results_of_workers_are_sent(tiny_blocks):
     array = arrays.empty((5, 2))
     array[:] = 1
@@ -135,6 +136,7 @@ def test_results_of_workers_are_sent(tiny_blocks):
         assert not arrays.is_in_file(found)
 
 
+@pytest.mark.workers
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_workers_write_results_to_files(tiny_blocks, n_jobs):
     found = list(rows_in_order([delayed(squares)(n) for n in (1, 2)], n_jobs, (20, 1)))
@@ -148,6 +150,7 @@ def test_a_backend_that_sends_copies_of_arrays_returns_results(tiny_blocks):
     np.testing.assert_array_equal(_fill(output, call, args, kwargs), squares(2))
 
 
+@pytest.mark.workers
 def test_workers_cannot_change_their_arguments(tiny_blocks):
     array = arrays.rowwise(lambda block: block, np.ones((20, 2)))
     assert list(in_order([delayed(is_writeable)(array)] * 2, 2)) == [False, False]

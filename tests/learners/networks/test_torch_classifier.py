@@ -80,6 +80,7 @@ def test_learns_digits(digits):
     assert network.in_shape_ == (1, 8, 8)
 
 
+@pytest.mark.slow
 def test_learns_fashion_mnist(real_data):
     folder = real_data("fashion-mnist")
     X = idx(folder / "train-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)[:4000]
@@ -440,6 +441,7 @@ def test_pickle_deepcopy_clone(few):
         clone(network).predict(X)
 
 
+@pytest.mark.workers
 def test_under_loky_and_in_a_grid_search():
     X, y = load_iris(return_X_y=True)
     search = GridSearchCV(
