@@ -2,7 +2,6 @@
 
 import sys
 from dataclasses import replace
-from multiprocessing import set_forkserver_preload
 
 import numpy as np
 import pytest
@@ -77,12 +76,8 @@ def trained(job, group=SINGLE_PROCESS):
 
 
 def in_two_processes(work, folder):
-    """Call `work` in both processes with a process group and a folder for the results.
-
-    A fork server imports what they need once for both: the imports take longer than the trainings.
-    """
-    set_forkserver_preload([Trainer.__module__, Determinant.__module__, "pytest"])
-    multiprocessing.start_processes(_member, (work, folder), nprocs=2, start_method="forkserver")
+    """Call `work` in both processes with a process group and a folder for the results."""
+    multiprocessing.spawn(_member, (work, folder), nprocs=2)
 
 
 def _member(rank, work, folder):
