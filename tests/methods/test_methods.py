@@ -36,12 +36,44 @@ for name in NETWORKS_ONLY:
     CHECKED[name].set_params(estimator=TorchClassifier(epochs=2))
 
 
-@parametrize_with_checks([*CHECKED.values()])
+# All checks of the others are slow tests: what these checks look at is the code that all share.
+FULLY_CHECKED = {"cross_entropy", "gold_loss_correction", "co_teaching", "dividemix"}
+CHECKS_THAT_TRAIN_MOST = {
+    "check_classifier_data_not_an_array",
+    "check_classifiers_classes",
+    "check_classifiers_train",
+    "check_dict_unchanged",
+    "check_estimator_sparse_array",
+    "check_estimator_sparse_matrix",
+    "check_estimators_dtypes",
+    "check_estimators_pickle",
+    "check_fit_idempotent",
+    "check_methods_sample_order_invariance",
+    "check_methods_subset_invariance",
+    "check_pipeline_consistency",
+    "check_positive_only_tag_during_fit",
+    "check_readonly_memmap_input",
+    "check_supervised_y_2d",
+}
+
+
+def quick_or_slow(estimator, check):
+    fully = isinstance(estimator, tuple(ALL[name] for name in FULLY_CHECKED))
+    slow = not fully and check.func.__name__ in CHECKS_THAT_TRAIN_MOST
+    return pytest.param(estimator, check, marks=[pytest.mark.slow] if slow else [])
+
+
+ALL_CHECKS = parametrize_with_checks([*CHECKED.values()])
+
+
+@pytest.mark.parametrize(
+    ALL_CHECKS.args[0], [quick_or_slow(*pair) for pair in ALL_CHECKS.args[1]], **ALL_CHECKS.kwargs
+)
 @pytest.mark.filterwarnings("ignore::pudistill.TrustedWarning")
 def test_scikit_learn_checks(estimator, check):
     asks_for_accuracy = check.func.__name__ == "check_classifiers_train"
     if asks_for_accuracy and isinstance(estimator, NetworkMethod):
-        estimator.set_params(estimator__epochs=10)
+        estimator.set_params(estimator__epochs=5)
     check(estimator)
 
 

@@ -347,7 +347,7 @@ def test_best_blend_has_the_smallest_risk():
 @pytest.mark.parametrize("use_trusted", [True, False])
 def test_noise_level_is_estimated(use_trusted):
     rng = np.random.default_rng(0)
-    n = 6000
+    n = 2000
     true = rng.integers(0, 3, n)
     T = np.array([[0.6, 0.4, 0], [0, 0.7, 0.3], [0.1, 0, 0.9]])
     given_labels = np.array([rng.choice(3, p=T[c]) for c in true])
