@@ -360,7 +360,9 @@ def references(X, given, trusted, X_test, y_test):
 def test_noisy_labels_help_at_the_default_settings(kind, level, gain, compare):
     X, y, trusted, X_test, y_test = digits()
     noisy = corrupt_labels(y, kind, level, trusted=trusted, random_state=0).y
-    classifier = PUDistillClassifier(compare=compare, **QUICK | SMALL).fit(X, noisy, trusted=trusted)
+    classifier = PUDistillClassifier(compare=compare, **QUICK | SMALL).fit(
+        X, noisy, trusted=trusted
+    )
     best = max(references(X, noisy, trusted, X_test, y_test))
     assert classifier.score(X_test, y_test) > best + gain
     assert classifier.noise_.rate == pytest.approx((noisy != y)[~trusted].mean(), abs=0.06)
