@@ -34,6 +34,7 @@ from pudistill.labels.pseudo_labels import one_hot
 from pudistill.learners.defaults import default_learner
 
 QUICK = {"n_members": 5, "max_iter": 2, "random_state": 0}
+SMALL = {"n_members": 3, "max_iter": 2}  # less to train; for tests of what any size shows
 UNMEASURED = {"compare": False}  # a sixth of the time; for tests of anything but the comparison
 PAPER = {
     "method": "paper",
@@ -131,6 +132,7 @@ def test_targets_are_verified_labels_and_equation_4(blobs):
 
 def test_teachers_serve_any_number_of_students(blobs, quick):
     X, y, noisy, trusted = blobs
+    quick = quick | SMALL | {"max_iter": 1}
     classifier = PUDistillClassifier(**quick).fit_teachers(X, noisy, trusted)
     other = corrupt_labels(y, "symmetric", 0.5, trusted=trusted, random_state=1).y
     for labels in (noisy, other):
@@ -185,7 +187,11 @@ def test_sparse_features(blobs, quick):
 )
 @pytest.mark.parametrize(
     "settings",
-    [QUICK, PAPER | {"label_type": "soft_bootstrap"}, PAPER | {"label_type": "hard_label"}],
+    [
+        QUICK | UNMEASURED,
+        PAPER | SMALL | {"label_type": "soft_bootstrap"},
+        PAPER | SMALL | {"label_type": "hard_label"},
+    ],
     ids=["default", "soft_bootstrap", "hard_label"],
 )
 def test_any_classifier_can_be_used(blobs, learner, settings):
@@ -208,7 +214,7 @@ def test_each_role_can_have_its_own_learner(blobs):
 
 def test_runs_with_one_seed_are_identical_and_survive_pickling(blobs, quick):
     X, _, noisy, trusted = blobs
-    classifier = PUDistillClassifier(RandomForestClassifier(3), **quick)
+    classifier = PUDistillClassifier(RandomForestClassifier(3), **quick | SMALL | {"max_iter": 1})
     first = classifier.fit(X, noisy, trusted=trusted)
     second = clone(classifier).fit(X, noisy, trusted=trusted)
     pd.testing.assert_frame_equal(first.label_table_, second.label_table_)
@@ -354,7 +360,9 @@ def references(X, given, trusted, X_test, y_test):
 def test_noisy_labels_help_at_the_default_settings(kind, level, gain, compare):
     X, y, trusted, X_test, y_test = digits()
     noisy = corrupt_labels(y, kind, level, trusted=trusted, random_state=0).y
-    classifier = PUDistillClassifier(compare=compare, **QUICK).fit(X, noisy, trusted=trusted)
+    classifier = PUDistillClassifier(compare=compare, **QUICK | SMALL).fit(
+        X, noisy, trusted=trusted
+    )
     best = max(references(X, noisy, trusted, X_test, y_test))
     assert classifier.score(X_test, y_test) > best + gain
     assert classifier.noise_.rate == pytest.approx((noisy != y)[~trusted].mean(), abs=0.06)
@@ -362,12 +370,12 @@ def test_noisy_labels_help_at_the_default_settings(kind, level, gain, compare):
 
 @pytest.mark.parametrize("labels", ["all flipped", "all random"])
 def test_labels_that_are_all_wrong_do_no_harm(labels):
-    X, y, trusted, X_test, y_test = digits(700)
+    X, y, trusted, X_test, y_test = digits(400)
     noisy = np.random.default_rng(1).integers(10, size=len(y))
     if labels == "all flipped":
         noisy = (y + 1) % 10
     given = np.where(trusted, y, noisy)
-    classifier = PUDistillClassifier(**QUICK).fit(X, given, trusted=trusted)
+    classifier = PUDistillClassifier(**QUICK | SMALL).fit(X, given, trusted=trusted)
     alone, _ = references(X, given, trusted, X_test, y_test)
     assert classifier.score(X_test, y_test) > alone - 0.02
     assert classifier.noise_.rate > 0.8
@@ -376,8 +384,8 @@ def test_labels_that_are_all_wrong_do_no_harm(labels):
 def test_nothing_is_lost_if_all_labels_are_right():
     lost = []
     for seed in range(2):
-        X, y, trusted, X_test, y_test = digits(600, seed=seed)
-        classifier = PUDistillClassifier(**QUICK).fit(X, y, trusted=trusted)
+        X, y, trusted, X_test, y_test = digits(400, seed=seed)
+        classifier = PUDistillClassifier(**QUICK | SMALL).fit(X, y, trusted=trusted)
         plain = default_learner(X).fit(X, y).score(X_test, y_test)
         lost.append(plain - classifier.score(X_test, y_test))
         assert classifier.noise_.rate < 0.05
@@ -482,7 +490,7 @@ def test_samples_without_a_given_label_get_one(blobs, quick, missing):
     given = noisy.astype(float if missing is np.nan else object if missing is None else int)
     without = ~trusted & (np.arange(400) % 3 == 0)
     given[without] = missing
-    classifier = PUDistillClassifier(**quick).fit(X, given, trusted=trusted)
+    classifier = PUDistillClassifier(**quick | UNMEASURED).fit(X, given, trusted=trusted)
     table = classifier.label_table_
     assert table.loc[without, "given"].isna().all()
     assert (table["label"].to_numpy() == y)[without].mean() > 0.95
