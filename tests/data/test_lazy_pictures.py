@@ -29,7 +29,7 @@ from pudistill.runs.fit import fit_run
 from pudistill.runs.settings import Settings
 
 RNG = np.random.default_rng(0)
-N_DIGITS = 150
+N_DIGITS = 90
 
 
 def saved(picture, kind="PNG"):
@@ -167,7 +167,7 @@ def test_classifiers_are_the_same_wherever_the_pictures_are(digits, streaming):
     for options in ({}, {"lazy": True, "picture_cache": half}):
         data = load_dataset(digits, **options)
         classifier = PUDistillClassifier(
-            TorchClassifier(tiny, epochs=2), n_members=2, max_iter=1, random_state=0
+            TorchClassifier(tiny, epochs=2), n_members=2, n_teachers=1, max_iter=1, random_state=0
         )
         classifier.fit(data.X, *data.for_fit())
         found.append((classifier.label_table_, classifier.predict_proba(data.X)))
@@ -175,6 +175,7 @@ def test_classifiers_are_the_same_wherever_the_pictures_are(digits, streaming):
     np.testing.assert_array_equal(found[0][1], found[1][1])
 
 
+@pytest.mark.usefixtures("brief_training")
 def test_runs_are_the_same_wherever_the_pictures_are(digits, streaming, tmp_path):
     options = {"data": str(digits), "method": "cross_entropy", "test_fraction": 0.3}
     runs = [

@@ -20,6 +20,7 @@ from pudistill.runs.settings import DEMO
 
 QUICK = ["--n-members", "3", "--max-iter", "2", "--threshold", "0.7", "--min-confidence", "0.5"]
 FAST = [*QUICK, "--no-compare"]  # for tests that need no accuracies
+LIGHT = [*FAST, "--learner", "sklearn.naive_bayes:GaussianNB", "--n-teachers", "1"]
 RUN_FILES = {
     *(".lock", "config.toml", "gallery.npz", "history.csv", "history.parquet", "labels.csv"),
     *("labels.parquet", "metrics.json", "model", "report.html", "run.json", "units"),
@@ -118,7 +119,7 @@ def test_another_method_leaves_the_same_run_folder(command, wine, tmp_path):
 
 def test_a_config_repeats_a_run(command, wine, tmp_path):
     wine.to_csv("noisy.csv", index=False)
-    options = ["--test-fraction", "0.4", "--seed", "3", *FAST]
+    options = ["--test-fraction", "0.4", "--seed", "3", *LIGHT]
     assert command("fit", "noisy.csv", "--output", "one", *options)[0] == 0
     config = tomllib.loads((tmp_path / "one" / "config.toml").read_text())
     assert (config["seed"], config["n_members"], config["threshold"]) == (3, 3, 0.7)
@@ -166,7 +167,7 @@ def test_given_labels_that_were_marked_as_right_do_not_count_for_the_noise(comma
 
 def test_an_interrupted_run_continues_where_it_stopped(command, wine, tmp_path, monkeypatch):
     wine.to_csv("noisy.csv", index=False)
-    fit = ["fit", "noisy.csv", *QUICK, "--output"]
+    fit = ["fit", "noisy.csv", *LIGHT, "--output"]
     assert command(*fit, "whole")[0] == 0
 
     def interrupt(*_, **__):
@@ -271,12 +272,12 @@ def test_report_can_be_written_again(command, wine, tmp_path):
     ],
 )
 def test_features_named_as_pixels_are_shown_as_a_picture(command, columns, tmp_path):
-    X, y = load_digits(n_class=2, return_X_y=True)
+    X, y = (values[:80] for values in load_digits(n_class=2, return_X_y=True))
     table = pd.DataFrame(X, columns=columns)
     table["label"] = np.where(np.arange(len(y)) % 4 == 1, "zero", np.where(y == 0, "zero", "one"))
     table["trusted"] = np.arange(len(y)) % 4 == 0
     table.to_csv("pixels.csv", index=False)
-    assert command("fit", "pixels.csv", "--output", "run", *QUICK)[0] == 0
+    assert command("fit", "pixels.csv", "--output", "run", *FAST)[0] == 0
     shown = (tmp_path / "run" / "report.html").read_text().count("data:image/png")
     assert (shown > 0) == (columns[0] == "pixel_0_0")
 
@@ -553,7 +554,7 @@ def test_a_run_of_any_command_is_resumed_by_its_folder(command, interrupted, win
     wine.to_csv("noisy.csv", index=False)
     sweep = ["--test-fraction", "0.3", "--levels", "0.3", "--methods", "given_labels,true_labels"]
     runs = {
-        "run": ["fit", "noisy.csv", "--output", "run", *QUICK],
+        "run": ["fit", "noisy.csv", "--output", "run", *LIGHT],
         "curve": ["sweep", "iris", "--output", "curve", *sweep],
         "all/table3-smoke": ["reproduce", "table3", "--output", "all", "--methods", "paper"],
     }

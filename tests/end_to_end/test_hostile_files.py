@@ -309,7 +309,7 @@ def test_there_are_enough_cases():
 
 
 @pytest.mark.parametrize("name", N_CASES)
-@pytest.mark.parametrize("share", [0.2, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("share", [0.08, pytest.param(1, marks=pytest.mark.slow)])
 def test_every_damaged_file_ends_in_a_result_or_a_sentence(
     targets, name, share, tmp_path, monkeypatch
 ):

@@ -25,7 +25,7 @@ from pudistill.runs.folder import SUMS, Run
 from pudistill.runs.settings import Settings
 
 N_KILLS = 20
-QUICK = {"data": "iris", "noise": "symmetric", "n_members": 4, "max_iter": 2, "test_fraction": 0.3}
+QUICK = {"data": "iris", "noise": "symmetric", "n_members": 2, "max_iter": 2, "test_fraction": 0.3}
 QUICK |= {"trusted_fraction": 0.2}
 LONGEST = 60.0  # seconds on a busy machine for work of one or two seconds on an idle machine
 
@@ -88,11 +88,17 @@ WRITTEN = [
 ]
 
 
-@pytest.mark.parametrize("damage", [truncate, flip_a_bit, Path.unlink])
-def test_damaged_files_are_named_and_written_again(undisturbed, copied, damage):
+DAMAGES = [truncate, flip_a_bit, Path.unlink]
+
+
+@pytest.mark.parametrize(
+    "first", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, len(DAMAGES)))]
+)
+def test_damaged_files_are_named_and_written_again(undisturbed, copied, first):
+    """Each file suffers one kind of damage after another; all kinds are there each time."""
     assert set(WRITTEN) <= set(Run(copied)._sums)
-    for name in WRITTEN:
-        damage(copied / name)
+    for number, name in enumerate(WRITTEN, first):
+        DAMAGES[number % len(DAMAGES)](copied / name)
     with pytest.warns(DamagedWarning) as recorded:
         resume(copied)
     for name in WRITTEN:
@@ -166,8 +172,17 @@ def test_a_run_without_its_settings_continues_if_its_command_is_repeated(
     assert result(copied) == result(undisturbed)
 
 
-@pytest.mark.parametrize("damage", [truncate, flip_a_bit])
-@pytest.mark.parametrize("kind", ["filter_class", "train_noise_free_models", "reference_accuracy"])
+@pytest.mark.parametrize(
+    ("kind", "damage"),
+    [
+        ("filter_class", truncate),
+        ("train_noise_free_models", flip_a_bit),
+        ("reference_accuracy", truncate),
+        pytest.param("filter_class", flip_a_bit, marks=pytest.mark.slow),
+        pytest.param("train_noise_free_models", truncate, marks=pytest.mark.slow),
+        pytest.param("reference_accuracy", flip_a_bit, marks=pytest.mark.slow),
+    ],
+)
 def test_only_a_damaged_stage_is_computed_again(undisturbed, copied, kind, damage):
     (copied / SUMS).unlink()
     stages = sorted((copied / "units").iterdir())
@@ -195,7 +210,11 @@ def test_a_run_stopped_by_a_full_disk_continues_when_there_is_room(
         sync(descriptor)
 
     options = [f"--{name.replace('_', '-')}={value}" for name, value in FIT_SETTINGS.items()]
-    write_noisy_data(tmp_path / "noisy.csv")
+    corrupt = ["corrupt", "iris", "--output", "noisy.csv", "--trusted", "0.2"]
+    monkeypatch.setattr(sys, "argv", ["pudistill", *corrupt])
+    with suppress(SystemExit):
+        main()
+    assert (tmp_path / "noisy.csv").exists()
     monkeypatch.setattr(os, "fsync", write_if_there_is_room)
     n_failures = 0
     while not (tmp_path / "run" / SUMS).exists():
@@ -220,19 +239,13 @@ def test_a_run_stopped_by_a_full_disk_continues_when_there_is_room(
     assert result(tmp_path / "run") == result(whole.path)
 
 
-FIT_SETTINGS = {"n_members": 4, "max_iter": 2, "n_jobs": 1, "method": "paper"}
-
-
-def write_noisy_data(path):
-    """Write noisy data as `pudistill corrupt` does."""
-    process = pudistill(path.parent, "corrupt", "iris", "--output", path.name, "--trusted", "0.2")
-    finish(process, path.parent)
+FIT_SETTINGS = {"n_members": 2, "max_iter": 1, "n_jobs": 1, "method": "paper"}
 
 
 def start_with_workers(folder):
-    """Start a run, and wait until its workers have begun to filter."""
+    """Start a run, and wait until its workers have begun to filter and imported the learner."""
     fit = ["fit", "digits", "--learner", "svm", "--output", "run", "--n-jobs", "2"]
-    fit += ["--n-members", "6"]
+    fit += ["--n-members", "4"]
     fit += ["--config", "settings.toml"]
     (folder / "settings.toml").write_text('noise = "symmetric"\ndata = "digits"\n')
     process = pudistill(folder, *fit)
@@ -240,16 +253,18 @@ def start_with_workers(folder):
     while not (log.exists() and '"filter"' in log.read_text()):
         assert process.poll() is None, (folder / "stderr.txt").read_text()
         time.sleep(0.05)
-    # If Python is interrupted during an import, it prints a traceback. Wait until each worker has
-    # imported the learner, and then until another class has been filtered.
     while sum(map(has_learner, in_session(process.pid))) < 3:
         assert process.poll() is None, (folder / "stderr.txt").read_text()
-        time.sleep(0.5)
+        time.sleep(0.1)
+    return process
+
+
+def wait_for_a_class(process, folder):
+    """Wait until another class has been filtered: by then no worker imports anything."""
     before = n_filtered(folder)
     while n_filtered(folder) == before:
         assert process.poll() is None, (folder / "stderr.txt").read_text()
         time.sleep(0.05)
-    return process
 
 
 def has_learner(pid):
@@ -277,6 +292,7 @@ def in_session(number):
 )
 def test_an_interrupted_run_stops_at_once_and_names_the_command_to_continue(tmp_path, sent_signal):
     process = start_with_workers(tmp_path)
+    wait_for_a_class(process, tmp_path)  # interrupted in an import, Python prints a traceback
     start = time.monotonic()
     if sent_signal == signal.SIGINT:
         os.killpg(process.pid, sent_signal)  # as a terminal does: workers too
@@ -294,6 +310,7 @@ def test_an_interrupted_run_stops_at_once_and_names_the_command_to_continue(tmp_
 
 def test_workers_do_not_outlive_a_run_that_is_killed(tmp_path):
     process = start_with_workers(tmp_path)
+    wait_for_a_class(process, tmp_path)
     process.kill()
     process.wait()
     end = time.monotonic() + LONGEST

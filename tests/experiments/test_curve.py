@@ -1,5 +1,6 @@
 """A sweep measures each method at each noise, computes nothing twice, and can be continued."""
 
+import shutil
 import subprocess
 import sys
 from xml.etree import ElementTree
@@ -66,9 +67,15 @@ def calls(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def results():
-    """A whole sweep."""
-    return accuracy_curve(*load_dataset("wine").holdout(0.3, random_state=0), settings_of())
+def whole(tmp_path_factory):
+    """The run folder of a whole sweep, which no test changes."""
+    return curve_run(settings_of(), tmp_path_factory.mktemp("whole") / "run")
+
+
+@pytest.fixture
+def results(whole):
+    """The table of a whole sweep."""
+    return whole.read_table("curve")
 
 
 def test_each_method_is_measured_at_each_noise(results):
@@ -174,16 +181,15 @@ def test_a_run_folder_is_complete(tmp_path):
     assert "trusted_fraction" in page
 
 
-def test_the_config_repeats_the_run(tmp_path):
-    first = curve_run(settings_of(), tmp_path / "first")
-    settings = CurveSettings.read(first.read_config())
+def test_the_config_repeats_the_run(whole, tmp_path):
+    settings = CurveSettings.read(whole.read_config())
     second = curve_run(settings, tmp_path / "second")
-    assert second.read_config() == first.read_config()
-    pd.testing.assert_frame_equal(second.read_table("curve"), first.read_table("curve"))
+    assert second.read_config() == whole.read_config()
+    pd.testing.assert_frame_equal(second.read_table("curve"), whole.read_table("curve"))
 
 
 @pytest.mark.workers  # which hand over each cell when it is finished
-def test_an_interrupted_run_continues(tmp_path, monkeypatch, calls):
+def test_an_interrupted_run_continues(whole, tmp_path, monkeypatch, calls):
     score = PUDistillClassifier.predict
 
     def interrupt(*args):
@@ -199,14 +205,12 @@ def test_an_interrupted_run_continues(tmp_path, monkeypatch, calls):
     run = curve_run(settings_of(), tmp_path / "run")
     assert calls.count("fit_student") == 2  # two of four were finished
     assert calls.count("reference_accuracy") == 1  # the ceiling, which comes last
-    again = curve_run(settings_of(), tmp_path / "whole")
-    pd.testing.assert_frame_equal(run.read_table("curve"), again.read_table("curve"))
+    pd.testing.assert_frame_equal(run.read_table("curve"), whole.read_table("curve"))
 
 
-def test_a_run_without_its_last_file_is_finished_without_computing(tmp_path, calls):
-    run = curve_run(settings_of(), tmp_path / "run")
-    (run.path / "SHA256SUMS").unlink()
-    calls.clear()
+def test_a_run_without_its_last_file_is_finished_without_computing(whole, tmp_path, calls):
+    shutil.copytree(whole.path, tmp_path / "run")
+    (tmp_path / "run" / "SHA256SUMS").unlink()
     curve_run(settings_of(), tmp_path / "run")
     assert calls == []
 
