@@ -14,7 +14,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from pudistill.distillation.comparison import Comparison, ExpectedAccuracy
 from pudistill.distillation.noise_estimate import NoiseEstimate
-from pudistill.distillation.noise_free_models import NoiseFreeStage, run_noise_free_stage
+from pudistill.distillation.noise_free_models import (
+    NoiseFreeStage,
+    choose_noise_free_regularisation,
+    run_noise_free_stage,
+)
 from pudistill.distillation.paper import average_proba, train_student, train_teachers
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.shipping import learn_and_ship
@@ -22,13 +26,14 @@ from pudistill.exceptions import InputError
 from pudistill.labels.checks import MISSING, Labels, check_labels
 from pudistill.labels.model_selection import deal_folds
 from pudistill.labels.pseudo_labels import LABEL_TYPES, PROBA_FLOOR, one_hot
-from pudistill.labels.samples import check_features, check_samples
+from pudistill.labels.samples import check_features, check_samples, is_pictures, row_names
 from pudistill.labels.table import label_table, paper_label_table
 from pudistill.learners.base import NoisyLabelClassifier
 from pudistill.learners.cache import caching_to
 from pudistill.learners.capabilities import needs_calibration
 from pudistill.learners.defaults import default_learner, normalised
 from pudistill.learners.parallel import rows_in_order
+from pudistill.learners.regularisation import with_regularisation
 from pudistill.pu_filter.estimator import TieredPUFilter
 from pudistill.pu_filter.plan import N_TEAMS
 from pudistill.pu_filter.rules import DEFAULT_MIN_VOTES, DEFAULT_THRESHOLD
@@ -208,6 +213,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
     expected_accuracy_: ExpectedAccuracy | None
     adapted_: dict[str, float] | None
     _noise_free: NoiseFreeStage | None
+    _noise_free_C: float | None
 
     def __init__(
         self,
@@ -281,10 +287,11 @@ class PUDistillClassifier(NoisyLabelClassifier):
         InputError
             If no sample is trusted, a class has no trusted sample, or `trusted` is ambiguous.
         """
+        names = row_names(X)
         X, labels = check_samples(self, X, y, trusted, self._learners())
         with caching_to(self.memory):
             self._fit_teachers(X, labels)  # lines 1-12
-            return self._fit_student(X, labels)  # lines 13-15
+            return self._fit_student(X, labels, names)  # lines 13-15
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit_teachers(
@@ -310,9 +317,10 @@ class PUDistillClassifier(NoisyLabelClassifier):
         the teachers were fitted with; given labels of noisy samples can differ.
         """
         check_is_fitted(self, "teachers_")
+        names = row_names(X)
         X, labels = check_samples(self, X, y, trusted, self._learners(), reset=False)
         with caching_to(self.memory):
-            return self._fit_student(X, labels)
+            return self._fit_student(X, labels, names)
 
     def pseudo_labels(self, y: Any, trusted: Any = None) -> np.ndarray:
         """Run line 13 of Algorithm 1: compute the paper's pseudo-labels for given labels.
@@ -335,6 +343,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
     def _fit_teachers(self, X: Any, labels: Labels, eval_set: Any = None) -> "PUDistillClassifier":
         """Run lines 1-12 of Algorithm 1."""
         filter_seed, teacher_seed = self._prepare(X, labels)
+        self._choose_regularisation(X, labels, teacher_seed)
         # Lines 1-10: the filter grows the augmented clean set P, class by class.
         self.filter_ = self._new_filter(X, filter_seed).fit_checked(
             X, labels.classes, labels.verified, eval_set
@@ -350,10 +359,11 @@ class PUDistillClassifier(NoisyLabelClassifier):
             self.teachers_, self.teacher_proba_ = self._default_teachers(X, labels, teacher_seed)
         return self
 
-    def _fit_student(self, X: Any, labels: Labels) -> "PUDistillClassifier":
+    def _fit_student(
+        self, X: Any, labels: Labels, index: pd.Index | None
+    ) -> "PUDistillClassifier":
         """Run lines 13-15 of Algorithm 1."""
         self._check_same_trusted(labels)
-        index = getattr(X, "index", None)
         if self.method == "default" and not labels.trusted.all():
             # Lines 13-15, with posterior labels in place of pseudo-labels: see `learn_and_ship`.
             self._learn_and_ship(X, labels)
@@ -383,12 +393,19 @@ class PUDistillClassifier(NoisyLabelClassifier):
         """Forget an earlier fit, check the learners; return the seeds of filter and teachers."""
         for name in LEARNED_BY_STUDENT:
             self.__dict__.pop(name, None)
-        self._noise_free = None
+        self._noise_free = self._noise_free_C = None
         self.fitted_on_frame_ = isinstance(X, pd.DataFrame)
         self._check_calibration(X, labels)
         seeds = check_random_state(self.random_state).randint(2**31 - 1, size=3).tolist()
         filter_seed, teacher_seed, self._student_seed = seeds
         return filter_seed, teacher_seed
+
+    def _choose_regularisation(self, X: Any, labels: Labels, seed: int) -> None:
+        """Choose the regularisation of models that read no noisy label, if they are the default."""
+        if self.method == "default" and None in self._learners() and not is_pictures(X):
+            learner = default_learner(X, encoded=self.encoder_ is not None)
+            problem = Problem(X, labels, learner, self.n_jobs, seed)
+            self._noise_free_C = choose_noise_free_regularisation(problem)
 
     def _new_filter(self, X: Any, seed: int) -> TieredPUFilter:
         """Make the filter with this classifier's settings; the paper's method has its own rule."""
@@ -426,7 +443,8 @@ class PUDistillClassifier(NoisyLabelClassifier):
 
     def _default_teachers(self, X: Any, labels: Labels, seed: int) -> tuple[list, np.ndarray]:
         """Train all models that read no noisy label; return the teachers and their predictions."""
-        problem = Problem(X, labels, self._learner(STUDENT, X), self.n_jobs, seed)
+        student = self._learner(STUDENT, X, reads_noisy_labels=False)
+        problem = Problem(X, labels, student, self.n_jobs, seed)
         self._noise_free = self._run_noise_free_stage(problem)
         models = self._noise_free.models[0]  # those of all trusted samples
         noisy = np.flatnonzero(~labels.trusted)
@@ -463,13 +481,22 @@ class PUDistillClassifier(NoisyLabelClassifier):
                 'method="default".'
             )
         outcome = learn_and_ship(
-            Problem(X, labels, self._learner(STUDENT, X), self.n_jobs, self._student_seed),
+            Problem(
+                X,
+                labels,
+                self._learner(STUDENT, X),
+                self.n_jobs,
+                self._student_seed,
+                tunes_student=self._learners()[STUDENT] is None and not is_pictures(X),
+            ),
             self._noise_free,
             transition_matrix=self._checked_transition_matrix(labels.n_classes),
         )
         # The shipped model stands in the student's place: it can also be a mixture or a teacher.
         self.targets_, self.student_ = outcome.student_fit.targets, outcome.model
         self.noise_, self.adapted_ = outcome.noise, outcome.adapted
+        if self._noise_free_C is not None:
+            self.adapted_["C_of_noise_free_models"] = self._noise_free_C
         self.comparison_, self.shipped_ = outcome.comparison, outcome.comparison.shipped
         self.expected_accuracy_ = outcome.comparison.expected_accuracy
 
@@ -524,6 +551,11 @@ class PUDistillClassifier(NoisyLabelClassifier):
         own = (self.filter_estimator, self.teacher, self.student)
         return [self.estimator if learner is None else learner for learner in own]
 
-    def _learner(self, role: int, X: Any) -> Any:
+    def _learner(self, role: int, X: Any, *, reads_noisy_labels: bool | None = None) -> Any:
+        """Return the learner of a role; by default only that of the student reads noisy labels."""
         learner = self._learners()[role]
-        return default_learner(X) if learner is None else normalised(learner, X)
+        if learner is not None:
+            return normalised(learner, X)
+        noisy = role == STUDENT if reads_noisy_labels is None else reads_noisy_labels
+        C = 1.0 if noisy or self._noise_free_C is None else self._noise_free_C
+        return with_regularisation(default_learner(X, encoded=self.encoder_ is not None), C)

@@ -39,6 +39,10 @@ class TrustedWarning(UserWarning):
     """The user should check the choice of trusted samples, or their labels."""
 
 
+class DataWarning(UserWarning):
+    """Part of the data is not used, or was understood in a way that the user should check."""
+
+
 class RecoveredWarning(UserWarning):
     """Something went wrong and was put right; the message names it."""
 

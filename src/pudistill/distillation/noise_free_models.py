@@ -11,13 +11,16 @@ from pudistill.distillation.paper import average_proba, train_teachers
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.views import View, held_out_rows, held_out_truth, whole_view
 from pudistill.labels.checks import MISSING
+from pudistill.labels.model_selection import deal_folds
 from pudistill.labels.pseudo_labels import one_hot
 from pudistill.learners.cache import cached
 from pudistill.learners.calibration import Temperature, mixture_weights
 from pudistill.learners.capabilities import continues_training
 from pudistill.learners.parallel import in_order, rows_in_order
+from pudistill.learners.regularisation import choose_regularisation, with_regularisation
 from pudistill.learners.scoring import predict_proba
 from pudistill.learners.tasks import Training, train
+from pudistill.pu_filter.plan import N_TEAMS
 from pudistill.utils.arrays import compute_in_blocks
 from pudistill.utils.progress import stage
 
@@ -131,6 +134,41 @@ def train_noise_free_models(
         name: average_proba(members, X, n_classes, held_out) for name, members in models.items()
     }
     return NoiseFreeModels(models, proba)
+
+
+def choose_noise_free_regularisation(problem: Problem) -> float:
+    """Choose the `C` of the default learner for models that learn from few, right labels.
+
+    Folds of the trusted samples are held out one by one, and predicted by models of the others.
+
+    Parameters
+    ----------
+    problem : Problem
+        Samples, labels and the default learner.
+
+    Returns
+    -------
+    C : float
+        See `choose_regularisation`.
+    """
+    verified, n_classes = problem.labels.verified, problem.n_classes
+    held_out = held_out_rows(deal_folds(verified, N_TEAMS, problem.seed))
+    views = [whole_view(problem.labels).holding_out(rows, None) for rows in held_out]
+    if not views:
+        return 1.0
+
+    def held_out_proba_at(C: float) -> np.ndarray:
+        learner = with_regularisation(problem.student, C)
+        tasks = (
+            delayed(train_on_labels)(learner, problem.X, view.verified, n_classes, problem.seed)
+            for view in views
+        )
+        models = in_order(tasks, problem.n_jobs)
+        parts = zip(models, held_out, strict=True)
+        return np.concatenate([problem.predict_proba(model, rows) for model, rows in parts])
+
+    codes = verified[np.concatenate(held_out)]
+    return choose_regularisation(held_out_proba_at, one_hot(codes, n_classes))
 
 
 def train_on_labels(estimator: Any, X: Any, labels: np.ndarray, n_classes: int, seed: int) -> Any:

@@ -26,6 +26,8 @@ class Problem:
         Number of models trained at the same time.
     seed : int
         Source of randomness.
+    tunes_student : bool, default=False
+        Whether to choose the regularisation of the student; only for the default learner.
     """
 
     X: Any
@@ -33,6 +35,7 @@ class Problem:
     student: Any
     n_jobs: int | None
     seed: int
+    tunes_student: bool = False
 
     @property
     def n_classes(self) -> int:

@@ -1,5 +1,6 @@
 """A student trained in rounds of posterior labels and cross-fitted predictions."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from pudistill.labels.pseudo_labels import one_hot
 from pudistill.learners.calibration import Temperature, log_likelihood
 from pudistill.learners.cross_fitting import cross_fit_proba
 from pudistill.learners.parallel import rows_in_order
+from pudistill.learners.regularisation import choose_regularisation, with_regularisation
 from pudistill.learners.tasks import Training, train_all
 from pudistill.utils.arrays import rowwise, take_rows
 from pudistill.utils.progress import stage
@@ -76,19 +78,22 @@ def learn_in_rounds(
     round, and decide from which round the final students take their posterior labels.
     """
     whole, truth = views[0], held_out_truth(views, problem.n_classes)
-    # 1. Run rounds of posterior labels and cross-fitted predictions.
+    # 1. Choose the student's regularisation.
+    if problem.tunes_student:
+        problem = _with_chosen_regularisation(problem, views, guesses, transition)
+    # 2. Run rounds of posterior labels and cross-fitted predictions.
     rounds, T = _run_rounds(problem, views, guesses, transition)
-    # 2. Choose the last round that is as good as the best round.
+    # 3. Choose the last round that is as good as the best round.
     n_rounds = best_round([finished.held_out for finished in rounds], truth)
     best = rounds[n_rounds - 1]
     T = transition.estimate(whole, best.proba, T)
-    # 3. Train a student for each view on all posterior labels of that round, without folds.
+    # 4. Train a student for each view on all posterior labels of that round, without folds.
     tasks = (
         _student_training(problem, view, rowwise(lambda block: block.astype(float), targets))
         for view, targets in zip(views, best.targets, strict=True)
     )
     students = list(train_all(tasks, problem.n_jobs))
-    # 4. Calibrate again: these students can be sharper or softer than the cross-fitted students.
+    # 5. Calibrate again: these students can be sharper or softer than the cross-fitted students.
     parts = [best.held_out[:0]]  # for the case that no view holds samples out
     for student, view in zip(students[1:], views[1:], strict=True):
         parts.append(problem.predict_proba(student, view.held_out))
@@ -104,6 +109,37 @@ def learn_in_rounds(
         n_rounds=n_rounds,
         held_out=calibration.temperature.apply(held_out),
     )
+
+
+def _with_chosen_regularisation(
+    problem: Problem,
+    views: list[View],
+    guesses: list[np.ndarray],
+    transition: TransitionEstimator,
+) -> Problem:
+    """Return the problem with the `C` of the student that suits the labels of the first round.
+
+    The views that hold trusted samples out judge; without any, cross-fitted predictions of the
+    trusted samples do.
+    """
+    whole = views[0]
+    T = transition.estimate(whole, guesses[0])
+    judging = slice(1, None) if len(views) > 1 else slice(0, 1)
+    views, guesses = views[judging], guesses[judging]
+    targets = [
+        posterior_labels(guess, T, view, _without_negligible)
+        for view, guess in zip(views, guesses, strict=True)
+    ]
+    judged = [view.held_out if len(view.held_out) else view.trusted for view in views]
+    codes = np.concatenate([whole.verified[rows] for rows in judged])
+
+    def held_out_proba_at(C: float) -> np.ndarray:
+        tuned = replace(problem, student=with_regularisation(problem.student, C))
+        raw = _cross_fit(tuned, targets, [HELD_OUT_FOLDS] * len(targets))
+        return np.concatenate([proba[rows] for proba, rows in zip(raw, judged, strict=True)])
+
+    C = choose_regularisation(held_out_proba_at, one_hot(codes, problem.n_classes))
+    return replace(problem, student=with_regularisation(problem.student, C))
 
 
 def _run_rounds(

@@ -12,6 +12,7 @@ from pudistill.distillation.noise_free_models import NoiseFreeStage
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.student import StudentFit
 from pudistill.distillation.views import whole_view
+from pudistill.learners.capabilities import final_step
 from pudistill.utils.arrays import take_rows
 
 
@@ -85,6 +86,8 @@ def learn_and_ship(
     # 5. Line 15: ship the chosen candidate, which can be the student.
     model = ship(comparison.shipped, problem, noise_free, student_fit, weights)
     adapted = _adapted(noise_free, student_fit, weights)
+    if problem.tunes_student:
+        adapted["C_of_student"] = final_step(student_fit.student).C
     return Outcome(student_fit, noise, comparison, model, adapted)
 
 

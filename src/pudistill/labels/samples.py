@@ -5,11 +5,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 from sklearn.base import BaseEstimator
-from sklearn.pipeline import Pipeline
+from sklearn.compose import ColumnTransformer
+from sklearn.pipeline import FeatureUnion, Pipeline
+from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import get_tags
 from sklearn.utils.validation import _num_samples, check_array, validate_data
 
+from pudistill.data.encoding import TableEncoder, is_texts, needs_encoding
 from pudistill.data.lazy_pictures import is_lazy
 from pudistill.exceptions import InputError
 from pudistill.labels.checks import Labels, check_labels
@@ -24,9 +28,11 @@ def check_features(
     ----------
     estimator : estimator
         Its ``n_features_in_`` and ``feature_names_in_`` are set or, without `reset`, checked.
-    X : {array-like, sparse matrix, data frame} of shape (n_samples, n_features), or pictures of \
-            shape (n_samples, height, width) or (n_samples, height, width, channels)
-        Samples.
+    X : {array-like, sparse matrix, data frame} of shape (n_samples, n_features), texts (sequence \
+            of str), or pictures of shape (n_samples, height, width) or (n_samples, height, width, \
+            channels)
+        Samples. Texts, and a data frame with words, dates or missing values, are encoded as numbers
+        unless a learner takes them as they are; the encoder is stored as ``encoder_``.
     learners : sequence of estimators or None
         NaN is accepted if all learners might accept it; ``None``, the default learner, does not.
     reset : bool, default=True
@@ -37,6 +43,16 @@ def check_features(
     X : ndarray, sparse matrix or data frame
         The samples; a pandas data frame stays a data frame.
     """
+    if reset:
+        estimator.encoder_ = _fit_encoder(X, learners)
+        if estimator.encoder_ is not None:
+            estimator.picture_shape_ = None
+            if isinstance(X, pd.DataFrame):
+                validate_data(estimator, X, skip_check_array=True)
+    if estimator.encoder_ is not None:
+        return estimator.encoder_.transform(X)
+    if is_texts(X):  # a learner takes them as they are
+        return np.asarray(X, dtype=object)
     expected = getattr(estimator, "picture_shape_", None)
     if not reset and expected is not None and np.shape(X)[1:] != expected:
         raise InputError(
@@ -88,12 +104,51 @@ def check_samples(
     return X, labels
 
 
+def _fit_encoder(X: Any, learners: Sequence[Any]) -> TableEncoder | None:
+    """Return the encoder of texts and mixed tables; None if the learners take X as it is."""
+    if not needs_encoding(X):
+        return None
+    only_gaps = isinstance(X, pd.DataFrame) and all(map(is_numeric_dtype, X.dtypes))
+    nan_allowed = all(_may_take_nan(learner) for learner in learners)
+    if (nan_allowed if only_gaps else any(_takes_raw(learner, X) for learner in learners)):
+        return None
+    return TableEncoder(impute=not nan_allowed).fit(X)
+
+
+def _takes_raw(learner: Any, X: Any) -> bool:
+    """Return whether a learner says that it takes texts, or tables with words, itself."""
+    if isinstance(learner, Pipeline):
+        return _takes_raw(learner.steps[0][1], X)
+    inner = getattr(learner, "estimator", None)
+    if inner is not None and not isinstance(inner, str):
+        return _takes_raw(inner, X)
+    if learner is None or isinstance(learner, ColumnTransformer | FunctionTransformer):
+        return learner is not None
+    if isinstance(X, pd.DataFrame) and hasattr(learner, "categorical_features"):
+        words = (kind for kind in X.dtypes if not is_numeric_dtype(kind))
+        return all(isinstance(kind, pd.CategoricalDtype) for kind in words)
+    if not hasattr(learner, "__sklearn_tags__"):
+        return True
+    tags = get_tags(learner)
+    if isinstance(learner, FeatureUnion):
+        return any(_takes_raw(part, X) for _, part in learner.transformer_list)
+    is_foreign_transformer = hasattr(learner, "transform") and not type(
+        learner
+    ).__module__.startswith("sklearn.")
+    return tags.input_tags.string or tags.input_tags.categorical or is_foreign_transformer
+
+
 def _may_take_nan(learner: Any) -> bool:
     """Return whether a learner might accept NaN, as any pipeline or meta-estimator might."""
     if learner is None or not hasattr(learner, "__sklearn_tags__"):
         return False
     wraps = isinstance(learner, Pipeline) or hasattr(learner, "estimator")
     return wraps or get_tags(learner).input_tags.allow_nan
+
+
+def row_names(X: Any) -> pd.Index | None:
+    """Return the index of a data frame or series; None for samples without names."""
+    return X.index if isinstance(X, pd.DataFrame | pd.Series) else None
 
 
 def is_pictures(X: Any) -> bool:

@@ -7,6 +7,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
+from pudistill.data.encoding import TableEncoder
 from pudistill.labels.samples import check_features
 from pudistill.learners.scoring import predict_proba
 
@@ -20,6 +21,8 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
         Class labels.
     fitted_model : fitted estimator
         The model that `predict` uses, for classes 0 … C - 1; `_model_name` names its attribute.
+    encoder_ : TableEncoder or None
+        Encoder of texts and of tables with words, dates or missing values; None for other samples.
     label_table_ : DataFrame
         See `PUDistillClassifier`; other methods have it only after `pudistill.load`.
     """
@@ -28,6 +31,7 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
     label_table_: pd.DataFrame
     estimator: Any
     fitted_on_frame_: bool
+    encoder_: TableEncoder | None = None
     _model_name: ClassVar[str] = "model_"
 
     @property

@@ -17,15 +17,19 @@ from pudistill.labels.samples import is_pictures
 ENOUGH_TO_SCALE = 10_000  # samples that suffice to estimate features' means and scales
 
 
-def default_learner(X: Any) -> BaseEstimator:
-    """Choose a learner for the data: logistic regression, or a small network for pictures."""
+def default_learner(X: Any, *, encoded: bool = False) -> BaseEstimator:
+    """Choose a learner for the data: logistic regression, or a small network for pictures.
+
+    Features are scaled unless they are sparse or come from a `TableEncoder`, which has scaled them.
+    """
     if is_pictures(X):
         with torch_extra():
             from pudistill.learners.networks.classifier import TorchClassifier
 
         return TorchClassifier()
-    scaler = StandardScaler(with_mean=not issparse(X))  # centring would fill a sparse matrix
-    return make_pipeline(scaler, LogisticRegression(max_iter=1000))
+    if issparse(X) or encoded:  # scaled to unit variance, rare words would outweigh all others
+        return LogisticRegression(max_iter=1000)
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
 
 
 def normalised(estimator: Any, X: Any) -> Any:

@@ -17,6 +17,7 @@ from pudistill.labels.samples import check_samples, is_pictures
 from pudistill.learners.base import NoisyLabelClassifier
 from pudistill.learners.calibration import Temperature
 from pudistill.learners.capabilities import continues_training
+from pudistill.learners.defaults import default_learner
 from pudistill.learners.networks.recipes import (
     RETRY_FACTOR,
     Recipe,
@@ -127,6 +128,12 @@ class Method(NoisyLabelClassifier):
             with scaled_learning_rate(RETRY_FACTOR):
                 self.model_ = self._learn(samples, seed)
         return self
+
+    def _learner(self, X: Any) -> Any:
+        """Return the user's learner, or the default one for the data."""
+        if self.estimator is not None:
+            return self.estimator
+        return default_learner(X, encoded=self.encoder_ is not None)
 
     def _learn(self, samples: LabelledSamples, seed: int) -> Any:
         """Return a fitted estimator for classes 0 … C - 1."""

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 
-from pudistill.learners.defaults import default_learner
 from pudistill.methods.base import LabelledSamples, Method, train_learner
 
 
@@ -57,5 +56,5 @@ class CrossEntropyClassifier(Method):
         self.random_state = random_state
 
     def _learn(self, samples: LabelledSamples, seed: int) -> Any:
-        learner = default_learner(samples.X) if self.estimator is None else self.estimator
+        learner = self._learner(samples.X)
         return train_learner(samples, learner, seed)

@@ -13,7 +13,6 @@ from pudistill.distillation.views import whole_view
 from pudistill.labels.checks import MISSING, Labels
 from pudistill.learners.calibration import LOG_EPSILON
 from pudistill.learners.capabilities import continues_training
-from pudistill.learners.defaults import default_learner
 from pudistill.learners.scoring import predict_proba
 from pudistill.learners.tasks import train
 from pudistill.methods.base import LabelledSamples, Method, train_learner
@@ -82,7 +81,7 @@ class GoldLossCorrectionClassifier(Method):
         self.random_state = random_state
 
     def _learn(self, samples: LabelledSamples, seed: int) -> Any:
-        estimator = default_learner(samples.X) if self.estimator is None else self.estimator
+        estimator = self._learner(samples.X)
         X, n_classes = samples.X, samples.n_classes
         verified = np.where(samples.trusted, samples.labels, MISSING)
         labels = Labels(np.arange(n_classes), samples.labels, samples.trusted, verified)

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from pudistill.learners.cross_fitting import cross_fit_proba
-from pudistill.learners.defaults import default_learner
 from pudistill.learners.scoring import predict_proba
 from pudistill.methods.base import LabelledSamples, Method, derive_seeds, train_learner
 from pudistill.methods.noise_level import estimate_noise_level
@@ -76,7 +75,7 @@ class LabelDistillationClassifier(Method):
         self.random_state = random_state
 
     def _learn(self, samples: LabelledSamples, seed: int) -> Any:
-        learner = default_learner(samples.X) if self.estimator is None else self.estimator
+        learner = self._learner(samples.X)
         noise_seed, model_seed = derive_seeds(seed, 2)
         noisy = np.flatnonzero(~samples.trusted)
         trusted = samples.take(np.flatnonzero(samples.trusted))

@@ -293,8 +293,10 @@ class TieredPUFilter(BaseEstimator):
 
     def _inputs(self, X: Any, verified: np.ndarray, eval_set: Any, plan: Plan) -> FilterInputs:
         """Collect what the filters of all classes have in common."""
-        given = self.estimator
-        estimator = default_learner(X) if given is None else normalised(given, X)
+        if self.estimator is None:
+            estimator = default_learner(X, encoded=self.encoder_ is not None)
+        else:
+            estimator = normalised(self.estimator, X)
         eval_views = [] if eval_set is None else [eval_set]
         inputs = FilterInputs([X], eval_views, verified, self.folds_, estimator, plan)
         shares_trunk = self.share_trunk and plan.n_teams > 1 and has_trunk(estimator)

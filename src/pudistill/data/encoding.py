@@ -1,0 +1,393 @@
+"""Encoding of ordinary tables and texts as numbers, with scikit-learn's own transformers."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas.api import types
+from scipy.sparse import issparse
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.compose import ColumnTransformer
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.impute import MissingIndicator, SimpleImputer
+from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.utils.validation import check_is_fitted
+
+from pudistill.exceptions import DataWarning, InputError, warn_user
+
+NUMBER, DATE, CATEGORY, TEXT = "number", "date", "category", "text"
+
+# A category of fewer samples counts as "other": it could not be learned.
+MIN_CATEGORY_SIZE = 10
+
+
+# A column of words is text, not categories, if more than this share of its values are distinct and
+# they have this many words on average.
+DISTINCT_TEXTS, WORDS_OF_A_TEXT = 0.2, 3.0
+
+
+# A column of single words is a name of the sample if more than this share of them are distinct.
+DISTINCT_IDS = 0.5
+
+
+# Words that stand for a missing value in a column of numbers may be at most this share of it.
+MARKERS_OF_MISSING = 0.1
+
+
+# Largest number of character sequences of a text column: rarer ones cost time and add little.
+MAX_CHARACTER_FEATURES = 10_000
+NAME_OF_ID = re.compile(r"(^|[_\s.-])(id|uuid|guid|key|index|nr|no)$|[a-z]I[dD]$", re.IGNORECASE)
+MAX_LISTED = 8
+
+
+class TableEncoder(TransformerMixin, BaseEstimator):
+    """Encode a table of numbers, words, dates and texts, or a list of texts, as numbers.
+
+    Missing numbers become the median, with a column that marks them; numbers are scaled to unit
+    variance. Words become one column a category, texts TF-IDF features of words and characters,
+    dates numbers. Columns that tell nothing (one value only, names of the samples, lists) are left
+    out with a warning.
+
+    No label is read, so that one encoder is fitted on all samples, trusted or not.
+
+    Parameters
+    ----------
+    impute : bool, default=True
+        Whether to replace missing numbers. False: they stay NaN, for learners that accept them.
+
+    Attributes
+    ----------
+    kinds_ : dict of str to str
+        Kind of each used column: "number", "date", "category" or "text".
+    left_out_ : dict of str to str
+        The reason for each column that is not used.
+    markers_ : dict of str to list of str
+        Words that stand for a missing value in columns of numbers, such as "?".
+    transformer_ : ColumnTransformer
+        The fitted transformer of columns that were brought to their kinds.
+    n_features_in_ : int
+        Number of columns.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from pudistill.data.encoding import TableEncoder
+    >>> table = pd.DataFrame({"age": [30, None, 50] * 10, "home": ["rent", "own", None] * 10})
+    >>> encoder = TableEncoder().fit(table)
+    >>> encoder.kinds_
+    {'age': 'number', 'home': 'category'}
+    >>> encoder.transform(table[["home", "age"]]).shape
+    (30, 5)
+    """
+
+    def __init__(self, *, impute: bool = True) -> None:
+        self.impute = impute
+
+    def fit(self, X: Any, y: Any = None) -> "TableEncoder":
+        """Decide the kind of each column, and fit the transformer.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns), or sequence of str
+            Samples.
+        y : object
+            Ignored.
+
+        Returns
+        -------
+        self : TableEncoder
+
+        Raises
+        ------
+        InputError
+            If no column can be used; the message gives each column's reason.
+        """
+        del y
+        table = _as_table(X)
+        self.n_features_in_ = table.shape[1]
+        self.kinds_: dict[str, str] = {}
+        self.left_out_: dict[str, str] = {}
+        self.markers_: dict[str, list[str]] = {}
+        for name in table.columns:
+            self._decide(str(name), table[name])
+        if not self.kinds_:
+            raise InputError(
+                f"No column can be used: {_reasons(self.left_out_)}. Give columns of numbers, "
+                "categories, dates or texts."
+            )
+        self._warn()
+        canonical = self._canonical(table)
+        self.transformer_ = self._new_transformer(canonical).fit(canonical)
+        return self
+
+    def transform(self, X: Any) -> Any:
+        """Encode samples.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_columns), or sequence of str
+            Samples. Columns can be in any order; further columns are ignored.
+
+        Returns
+        -------
+        encoded : ndarray or sparse matrix of shape (n_samples, n_features), float64
+            Sparse if there are texts or many categories.
+
+        Raises
+        ------
+        InputError
+            If columns are missing, or a column of numbers or dates holds anything else.
+        """
+        check_is_fitted(self, "transformer_")
+        table = _as_table(X)
+        missing = [name for name in self.kinds_ if name not in table.columns]
+        if missing:
+            raise InputError(
+                f"The samples lack {_columns(missing)}, which the model learned from: add "
+                f"{'it' if len(missing) == 1 else 'them'}, with blanks where a value is unknown."
+            )
+        encoded = self.transformer_.transform(self._canonical(table))
+        return encoded.tocsr() if issparse(encoded) else encoded
+
+    def _decide(self, name: str, column: pd.Series) -> None:
+        """Decide the kind of a column, or why it is left out."""
+        known = column.dropna()
+        if known.empty:
+            self.left_out_[name] = "no values"
+            return
+        if any(types.is_list_like(value) for value in known.head(100)):
+            self.left_out_[name] = "lists"
+            return
+        if known.nunique() == 1:
+            self.left_out_[name] = "the same value in every row"
+            return
+        kind = _typed_kind(column)
+        if kind is None:
+            words = known.astype(str).str.strip()
+            kind, markers = _kind_of_words(words)
+            if markers:
+                self.markers_[name] = markers
+        if kind in (NUMBER, "id") and _is_row_number(name, column):
+            kind = "id"
+        if kind == "id":
+            self.left_out_[name] = "a name or number of the sample"
+        else:
+            self.kinds_[name] = kind
+
+    def _warn(self) -> None:
+        """Tell in one warning which columns are left out, and which words count as missing."""
+        notes = []
+        if self.left_out_:
+            notes.append(f"These columns are not used: {_reasons(self.left_out_)}.")
+        notes += [
+            f"Column {name!r} holds numbers; {', '.join(map(repr, markers))} counts as missing."
+            for name, markers in self.markers_.items()
+        ]
+        if notes:
+            warn_user(" ".join(notes), DataWarning)
+
+    def _canonical(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Bring the used columns to their kinds: float64 with NaN, or str."""
+        columns: dict[str, Any] = {}
+        for name, kind in self.kinds_.items():
+            column = table[name]
+            if kind == NUMBER:
+                columns[name] = _as_numbers(name, column, self.markers_.get(name, []))
+            elif kind == DATE:
+                columns |= _date_numbers(name, _as_dates(name, column))
+            else:
+                columns[name] = column.astype(object).where(column.notna(), "").astype(str)
+                if kind == CATEGORY:
+                    columns[name] = columns[name].str.strip()
+        return pd.DataFrame(columns, index=table.index)
+
+    def _new_transformer(self, canonical: pd.DataFrame) -> ColumnTransformer:
+        numbers = [name for name in canonical if canonical[name].dtype.kind == "f"]
+        of_kind: Callable[[str], list[str]] = lambda kind: [  # noqa: E731
+            name for name, found in self.kinds_.items() if found == kind
+        ]
+        parts: list[tuple[str, Any, Any]] = []
+        if numbers and self.impute:
+            imputed = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
+            parts.append(("numbers", imputed, numbers))
+            with_gaps = [name for name in numbers if canonical[name].isna().any()]
+            if with_gaps:
+                parts.append(("missing", MissingIndicator(features="all"), with_gaps))
+        elif numbers:
+            parts.append(("numbers", "passthrough", numbers))
+        if categories := of_kind(CATEGORY):
+            one_hot = OneHotEncoder(
+                handle_unknown="infrequent_if_exist",
+                min_frequency=min(MIN_CATEGORY_SIZE, max(1, len(canonical) // 20)),
+            )
+            parts.append(("categories", one_hot, categories))
+        parts += [(f"text {n}", text_features(), name) for n, name in enumerate(of_kind(TEXT))]
+        return ColumnTransformer(parts)
+
+
+def text_features() -> FeatureUnion:
+    """Return TF-IDF features of words and of character sequences within words."""
+    words = TfidfVectorizer(sublinear_tf=True, min_df=2, token_pattern=r"(?u)\b\w+\b")
+    characters = TfidfVectorizer(
+        sublinear_tf=True,
+        min_df=2,
+        analyzer="char_wb",
+        ngram_range=(3, 5),
+        max_features=MAX_CHARACTER_FEATURES,
+    )
+    return FeatureUnion([("words", words), ("characters", characters)])
+
+
+def is_texts(X: Any) -> bool:
+    """Return whether samples are texts: a one-dimensional sequence that begins with a str."""
+    if isinstance(X, str | bytes | dict) or getattr(X, "ndim", 1) != 1 or not hasattr(X, "__len__"):
+        return False
+    known = (value for value in X if value is not None and value == value)
+    return isinstance(next(known, None), str)
+
+
+def needs_encoding(X: Any) -> bool:
+    """Return whether samples are texts, or a table with words, dates or missing values."""
+    if isinstance(X, pd.DataFrame):
+        numeric = all(types.is_numeric_dtype(kind) for kind in X.dtypes)
+        return bool(X.shape[1]) and (not numeric or bool(X.isna().any(axis=None)))
+    return is_texts(X)
+
+
+def _as_table(X: Any) -> pd.DataFrame:
+    """Return a table as it is, and texts as a table of one column."""
+    if isinstance(X, pd.DataFrame):
+        return X.rename(columns=str)
+    index = X.index if isinstance(X, pd.Series) else None
+    texts = pd.Series(X, dtype=object, index=index)
+    strange = texts[[not isinstance(text, str) for text in texts] & texts.notna()]
+    if len(strange):
+        raise InputError(
+            f"Sample {_row(strange)} is {strange.iloc[0]!r}, not a text: give texts only."
+        )
+    return pd.DataFrame({"text": texts})
+
+
+def _typed_kind(column: pd.Series) -> str | None:
+    """Return the kind that the dtype of a column tells; None if its values must tell it."""
+    if types.is_datetime64_any_dtype(column.dtype):
+        return DATE
+    if types.is_numeric_dtype(column.dtype):  # includes bool and nullable types
+        return NUMBER
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return CATEGORY
+    return None
+
+
+def _kind_of_words(words: pd.Series) -> tuple[str, list[str]]:
+    """Return the kind of a column without gaps by its values, and markers of missing numbers."""
+    distinct = words.nunique()
+    if set(words.str.lower()) <= {"true", "false"}:
+        return CATEGORY, []
+    numbers = pd.to_numeric(words, errors="coerce")
+    others = words[numbers.isna()]
+    if others.empty:
+        return NUMBER, []
+    if len(others) <= MARKERS_OF_MISSING * len(words) and others.nunique() <= 2:
+        return NUMBER, sorted(set(others))
+    if words.str.match(r"\d{4}-\d{2}-\d{2}").all() and not _parsed_dates(words).isna().any():
+        return DATE, []
+    share, n_words = distinct / len(words), words.str.count(r"\S+").mean()
+    if share > DISTINCT_TEXTS and n_words >= WORDS_OF_A_TEXT:
+        return TEXT, []
+    if share > DISTINCT_IDS and distinct > 2 * MIN_CATEGORY_SIZE:
+        return "id", []
+    return CATEGORY, []
+
+
+def _is_row_number(name: str, column: pd.Series) -> bool:
+    """Return whether whole numbers count the rows, or are unique and called an id."""
+    numbers = pd.to_numeric(column, errors="coerce")
+    if numbers.isna().any() or len(numbers) <= 2 * MIN_CATEGORY_SIZE or not numbers.is_unique:
+        return False
+    if not (numbers == numbers.round()).all():
+        return False
+    counts = numbers.is_monotonic_increasing and numbers.max() - numbers.min() == len(numbers) - 1
+    return bool(counts) or NAME_OF_ID.search(name) is not None
+
+
+def _parsed_dates(column: pd.Series) -> pd.Series:
+    return pd.to_datetime(column, errors="coerce", utc=True, format="ISO8601")
+
+
+def _as_numbers(name: str, column: pd.Series, markers: list[str]) -> np.ndarray:
+    """Convert a column to float64, NaN where a value is missing."""
+    if types.is_numeric_dtype(column.dtype):
+        numbers = pd.Series(
+            column.astype("Float64").to_numpy(dtype=float, na_value=np.nan), index=column.index
+        )
+        infinite = numbers[np.isinf(numbers)]
+        if len(infinite):
+            raise InputError(
+                f"Column {name!r} holds infinity in row {_row(infinite)}: correct the value, or "
+                "leave it blank if it is unknown."
+            )
+        return numbers.to_numpy()
+    words = column.astype(object)
+    words = words.where(words.notna(), None)
+    words = words.map(lambda value: value.strip() if isinstance(value, str) else value)
+    words = words.mask(words.isin(["", *markers]), None)
+    numbers = pd.to_numeric(words, errors="coerce")
+    wrong = words[numbers.isna() & words.notna()]
+    if len(wrong):
+        raise InputError(
+            f"Column {name!r} holds {wrong.iloc[0]!r} in row {_row(wrong)}, but the model learned "
+            "numbers from it: correct the value, or leave it blank if it is unknown."
+        )
+    return numbers.to_numpy(dtype=float, na_value=np.nan)
+
+
+def _as_dates(name: str, column: pd.Series) -> pd.Series:
+    dates = _parsed_dates(column.astype(object).where(column.notna(), None))
+    wrong = column[dates.isna() & column.notna()]
+    if len(wrong):
+        raise InputError(
+            f"Column {name!r} holds {wrong.iloc[0]!r} in row {_row(wrong)}, but the model learned "
+            "dates from it: write dates as 2026-01-31, or leave unknown ones blank."
+        )
+    return dates
+
+
+def _date_numbers(name: str, dates: pd.Series) -> dict[str, np.ndarray]:
+    """Return a date as days since 1970, and its place in the year, the week and the day."""
+    days = (dates - pd.Timestamp("1970-01-01", tz="UTC")) / pd.Timedelta(days=1)
+    turns = {
+        "year": dates.dt.dayofyear / 365.25,
+        "week": dates.dt.dayofweek / 7,
+        "day": days % 1,
+    }
+    parts = {f"{name} in days": days.to_numpy(dtype=float)}
+    for period, turn in turns.items():
+        angle = 2 * np.pi * turn.to_numpy(dtype=float)
+        parts[f"{name} in {period} (sin)"] = np.sin(angle)
+        parts[f"{name} in {period} (cos)"] = np.cos(angle)
+    return parts
+
+
+def _row(rows: pd.Series) -> str:
+    """Name the first of some rows by its index, in quotes if it is a name."""
+    return repr(rows.index[0])
+
+
+def _columns(names: list[str]) -> str:
+    listed = ", ".join(map(repr, names[:MAX_LISTED]))
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return f"the column{'s' if len(names) > 1 else ''} {listed}{more}"
+
+
+def _reasons(left_out: dict[str, str]) -> str:
+    """List columns with the reason for which they are left out, grouped by reason."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in left_out.items():
+        by_reason.setdefault(reason, []).append(name)
+    return "; ".join(
+        f"{_columns(names).removeprefix('the ')} ({reason})" for reason, names in by_reason.items()
+    )
