@@ -38,7 +38,7 @@ MARKERS_OF_MISSING = 0.1
 
 
 # Largest number of character sequences of a text column: rarer ones cost time and add little.
-MAX_CHARACTER_FEATURES = 10_000
+MAX_CHARACTER_FEATURES = 5_000
 NAME_OF_ID = re.compile(r"(^|[_\s.-])(id|uuid|guid|key|index|nr|no)$|[a-z]I[dD]$", re.IGNORECASE)
 MAX_LISTED = 8
 
@@ -111,8 +111,11 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         self.kinds_: dict[str, str] = {}
         self.left_out_: dict[str, str] = {}
         self.markers_: dict[str, list[str]] = {}
-        for name in table.columns:
-            self._decide(str(name), table[name])
+        if isinstance(X, pd.DataFrame):
+            for name in table.columns:
+                self._decide(name, table[name])
+        else:
+            self.kinds_["text"] = TEXT
         if not self.kinds_:
             raise InputError(
                 f"No column can be used: {_reasons(self.left_out_)}. Give columns of numbers, "
@@ -263,7 +266,7 @@ def _as_table(X: Any) -> pd.DataFrame:
         return X.rename(columns=str)
     index = X.index if isinstance(X, pd.Series) else None
     texts = pd.Series(X, dtype=object, index=index)
-    strange = texts[[not isinstance(text, str) for text in texts] & texts.notna()]
+    strange = texts[texts.notna() & ~texts.map(lambda text: isinstance(text, str))]
     if len(strange):
         raise InputError(
             f"Sample {_row(strange)} is {strange.iloc[0]!r}, not a text: give texts only."

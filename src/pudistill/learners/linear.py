@@ -127,7 +127,7 @@ def learns_in_blocks(learner: Any, X: Any) -> bool:
     -------
     can : bool
         True for logistic regression with L2 penalty, with or without a scaler, if the samples are
-        an array of floating-point features.
+        an array of floating-point features; without a scaler, they can also be a CSR matrix.
     """
     parts = _scaler_and_regression(learner)
     if parts is None:
@@ -144,6 +144,8 @@ def learns_in_blocks(learner: Any, X: Any) -> bool:
         return False
     if params.get("multi_class", "auto") not in ("auto", "multinomial", "deprecated"):
         return False
+    if issparse(X):
+        return parts[0] is None and X.format == "csr" and X.dtype.kind == "f"
     return isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind == "f"
 
 

@@ -17,8 +17,8 @@ from pudistill.learners.capabilities import final_step
 STEP = 10**0.5
 
 
-# Largest number of steps in one direction, up to a thousandfold.
-MAX_STEPS = 6
+# Largest number of steps in one direction, up to a hundredfold.
+MAX_STEPS = 4
 
 
 # Standard errors by which a step must raise the log-likelihood.

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from joblib import delayed
+from scipy.sparse import issparse
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
@@ -100,6 +101,9 @@ class Training:
 
     def blocks(self) -> Iterator[tuple[Any, slice]]:
         """Yield the samples to learn from in blocks, each with its slice of `targets`."""
+        if issparse(self.X):
+            yield self.samples, slice(None)
+            return
         size = max(1, BLOCK_BYTES // (self.X.shape[1] * self.X.itemsize))
         for start in range(0, len(self.targets), size):
             part = slice(start, min(start + size, len(self.targets)))
@@ -171,7 +175,10 @@ def _fit_on_targets(task: Training) -> Any:
     # A network takes soft targets as they are.
     if getattr(final, "accepts_soft_targets", False):
         return _fit(learner, task.samples, task.targets, _fit_params(learner, task.sample_weight))
-    # Logistic regression on many samples takes soft targets block by block.
+    # Logistic regression on many samples, or on sparse ones, takes soft targets block by block.
+    if issparse(task.X) and learns_in_blocks(learner, task.X):
+        blocks = list(task.blocks())
+        return fit_in_blocks(learner, lambda: iter(blocks), task.targets, task.sample_weight)
     if len(task.targets) >= MIN_SAMPLES_FOR_BLOCKS and learns_in_blocks(learner, task.X):
         return fit_in_blocks(learner, task.blocks, task.targets, task.sample_weight)
 
