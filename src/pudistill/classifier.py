@@ -213,7 +213,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
     expected_accuracy_: ExpectedAccuracy | None
     adapted_: dict[str, float] | None
     _noise_free: NoiseFreeStage | None
-    _noise_free_C: float | None
+    _noise_free_c: float | None
 
     def __init__(
         self,
@@ -359,9 +359,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
             self.teachers_, self.teacher_proba_ = self._default_teachers(X, labels, teacher_seed)
         return self
 
-    def _fit_student(
-        self, X: Any, labels: Labels, index: pd.Index | None
-    ) -> "PUDistillClassifier":
+    def _fit_student(self, X: Any, labels: Labels, index: pd.Index | None) -> "PUDistillClassifier":
         """Run lines 13-15 of Algorithm 1."""
         self._check_same_trusted(labels)
         if self.method == "default" and not labels.trusted.all():
@@ -393,7 +391,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
         """Forget an earlier fit, check the learners; return the seeds of filter and teachers."""
         for name in LEARNED_BY_STUDENT:
             self.__dict__.pop(name, None)
-        self._noise_free = self._noise_free_C = None
+        self._noise_free = self._noise_free_c = None
         self.fitted_on_frame_ = isinstance(X, pd.DataFrame)
         self._check_calibration(X, labels)
         seeds = check_random_state(self.random_state).randint(2**31 - 1, size=3).tolist()
@@ -405,7 +403,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
         if self.method == "default" and None in self._learners() and not is_pictures(X):
             learner = default_learner(X, encoded=self.encoder_ is not None)
             problem = Problem(X, labels, learner, self.n_jobs, seed)
-            self._noise_free_C = choose_noise_free_regularisation(problem)
+            self._noise_free_c = choose_noise_free_regularisation(problem)
 
     def _new_filter(self, X: Any, seed: int) -> TieredPUFilter:
         """Make the filter with this classifier's settings; the paper's method has its own rule."""
@@ -495,8 +493,8 @@ class PUDistillClassifier(NoisyLabelClassifier):
         # The shipped model stands in the student's place: it can also be a mixture or a teacher.
         self.targets_, self.student_ = outcome.student_fit.targets, outcome.model
         self.noise_, self.adapted_ = outcome.noise, outcome.adapted
-        if self._noise_free_C is not None:
-            self.adapted_["C_of_noise_free_models"] = self._noise_free_C
+        if self._noise_free_c is not None:
+            self.adapted_["C_of_noise_free_models"] = self._noise_free_c
         self.comparison_, self.shipped_ = outcome.comparison, outcome.comparison.shipped
         self.expected_accuracy_ = outcome.comparison.expected_accuracy
 
@@ -557,5 +555,5 @@ class PUDistillClassifier(NoisyLabelClassifier):
         if learner is not None:
             return normalised(learner, X)
         noisy = role == STUDENT if reads_noisy_labels is None else reads_noisy_labels
-        C = 1.0 if noisy or self._noise_free_C is None else self._noise_free_C
+        C = 1.0 if noisy or self._noise_free_c is None else self._noise_free_c
         return with_regularisation(default_learner(X, encoded=self.encoder_ is not None), C)

@@ -161,10 +161,10 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         if known.empty:
             self.left_out_[name] = "no values"
             return
-        if any(types.is_list_like(value) for value in known.head(100)):
-            self.left_out_[name] = "lists"
+        if types.is_complex_dtype(column) or known.head(100).map(types.is_list_like).any():
+            self.left_out_[name] = "lists or complex numbers"
             return
-        if known.nunique() == 1:
+        if known.nunique() == 1 and len(known) == len(column):
             self.left_out_[name] = "the same value in every row"
             return
         kind = _typed_kind(column)
@@ -278,8 +278,8 @@ def _typed_kind(column: pd.Series) -> str | None:
     """Return the kind that the dtype of a column tells; None if its values must tell it."""
     if types.is_datetime64_any_dtype(column.dtype):
         return DATE
-    if types.is_numeric_dtype(column.dtype):  # includes bool and nullable types
-        return NUMBER
+    if types.is_numeric_dtype(column.dtype) or types.is_timedelta64_dtype(column.dtype):
+        return NUMBER  # includes bool and nullable types
     if isinstance(column.dtype, pd.CategoricalDtype):
         return CATEGORY
     return None
@@ -323,10 +323,10 @@ def _parsed_dates(column: pd.Series) -> pd.Series:
 
 def _as_numbers(name: str, column: pd.Series, markers: list[str]) -> np.ndarray:
     """Convert a column to float64, NaN where a value is missing."""
+    if types.is_timedelta64_dtype(column.dtype):
+        column = column / pd.Timedelta(days=1)
     if types.is_numeric_dtype(column.dtype):
-        numbers = pd.Series(
-            column.astype("Float64").to_numpy(dtype=float, na_value=np.nan), index=column.index
-        )
+        numbers = pd.Series(column.to_numpy(dtype=float, na_value=np.nan), index=column.index)
         infinite = numbers[np.isinf(numbers)]
         if len(infinite):
             raise InputError(
@@ -363,8 +363,8 @@ def _date_numbers(name: str, dates: pd.Series) -> dict[str, np.ndarray]:
     """Return a date as days since 1970, and its place in the year, the week and the day."""
     days = (dates - pd.Timestamp("1970-01-01", tz="UTC")) / pd.Timedelta(days=1)
     turns = {
-        "year": dates.dt.dayofyear / 365.25,
-        "week": dates.dt.dayofweek / 7,
+        "year": dates.dt.day_of_year / 365.25,
+        "week": dates.dt.day_of_week / 7,
         "day": days % 1,
     }
     parts = {f"{name} in days": days.to_numpy(dtype=float)}

@@ -14,7 +14,7 @@ from pudistill.labels.pseudo_labels import one_hot
 from pudistill.learners.cache import StageCache
 from pudistill.learners.capabilities import continues_training
 from pudistill.methods.registry import METHODS
-from pudistill.runs.classifiers import build_classifier, learners_at_once
+from pudistill.runs.classifiers import build_classifier, learners_at_once, make_learner
 from pudistill.runs.measures import reference_accuracy
 from pudistill.runs.settings import Settings
 
@@ -71,7 +71,7 @@ class Evaluator:
     @property
     def learner(self) -> Any:
         """The learner that all systems train."""
-        return build_classifier(self.settings, self.clean.X).estimator
+        return make_learner(self.settings.learner, self.settings.recipe, self.clean.X)
 
     def settings_for(self, method: str, **changes: Any) -> Settings:
         """Return the settings with another method."""

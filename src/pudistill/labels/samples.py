@@ -110,7 +110,7 @@ def _fit_encoder(X: Any, learners: Sequence[Any]) -> TableEncoder | None:
         return None
     only_gaps = isinstance(X, pd.DataFrame) and all(map(is_numeric_dtype, X.dtypes))
     nan_allowed = all(_may_take_nan(learner) for learner in learners)
-    if (nan_allowed if only_gaps else any(_takes_raw(learner, X) for learner in learners)):
+    if nan_allowed if only_gaps else any(_takes_raw(learner, X) for learner in learners):
         return None
     return TableEncoder(impute=not nan_allowed).fit(X)
 

@@ -16,6 +16,7 @@ from pudistill.exceptions import InputError, torch_extra
 # hold numbers and other learners; building them runs no code that the file chooses.
 STORABLE_TYPES = [
     "numpy.dtype",
+    "pudistill.data.encoding.TableEncoder",
     "sklearn._loss.link.Interval",
     "sklearn._loss.link.LogitLink",
     "sklearn._loss.link.MultinomialLogit",

@@ -18,6 +18,9 @@ from pudistill.methods.base import Method, NetworkMethod
 from pudistill.methods.registry import METHODS, load_class
 from pudistill.runs.settings import NETWORKS, Settings
 
+# Names of the default learner, unless the samples are pictures.
+DEFAULT_LEARNERS = ("auto", "logistic_regression")
+
 
 def build_classifier(settings: Settings, X: np.ndarray) -> PUDistillClassifier | Method:
     """Build the classifier that the settings describe: `PUDistillClassifier` or another method.
@@ -39,7 +42,7 @@ def build_classifier(settings: Settings, X: np.ndarray) -> PUDistillClassifier |
     method = load_class(settings.method)
     needs_network = issubclass(method, NetworkMethod) and settings.learner == "auto"
     name = "mlp" if needs_network and X.ndim == 2 else settings.learner
-    learner = make_learner(name, settings.recipe, X)
+    learner = _learner_or_none(name, settings.recipe, X)
     if issubclass(method, NetworkMethod) and not continues_training(learner):
         raise InputError(
             f"The method {settings.method} needs a network, and the learner {settings.learner} is "
@@ -54,10 +57,17 @@ def build_pudistill(settings: Settings, X: np.ndarray) -> PUDistillClassifier:
     same_name = set(PUDistillClassifier().get_params(deep=False)) & set(Settings.model_fields)
     params = {name: getattr(settings, name) for name in same_name}
     params["tol"] = None if settings.all_iterations else settings.tol
-    learner = make_learner(settings.learner, settings.recipe, X)
+    learner = _learner_or_none(settings.learner, settings.recipe, X)
     if settings.n_jobs is None:
         params["n_jobs"] = learners_at_once(learner)
     return PUDistillClassifier(learner, random_state=settings.seed, **params)
+
+
+def _learner_or_none(name: str, recipe: str, X: Any) -> BaseEstimator | None:
+    """Build a learner; None for the default one, whose regularisation the classifier chooses."""
+    if name in DEFAULT_LEARNERS and X.ndim <= 2:
+        return None
+    return make_learner(name, recipe, X)
 
 
 def learners_at_once(learner: Any) -> int | None:
@@ -103,7 +113,7 @@ def make_learner(name: str, recipe: str, X: np.ndarray) -> BaseEstimator:
             f"The learner {name} takes feature tables, not pictures: choose one of "
             f"{', '.join(NETWORKS[1:])}, or {PRETRAINED}NAME."
         )
-    if name in ("auto", "logistic_regression"):
+    if name in DEFAULT_LEARNERS:
         return default_learner(X)
     if name == "svm":
         return make_pipeline(MinMaxScaler(), SVC(C=5))

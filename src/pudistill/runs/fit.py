@@ -4,6 +4,7 @@ Python code can do the same with `fit_run` and `Settings`.
 """
 
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,11 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from sklearn.base import clone
 
 from pudistill.classifier import PUDistillClassifier
 from pudistill.data.dataset import TrustedDataset
-from pudistill.exceptions import as_input_error
+from pudistill.exceptions import DataWarning, as_input_error
 from pudistill.labels.checks import Labels, check_labels
+from pudistill.labels.samples import check_features
 from pudistill.labels.table import model_label_table
 from pudistill.learners.cache import caching_to
 from pudistill.learners.networks.features import n_features, with_model_features
@@ -66,11 +69,21 @@ def fit_run(settings: Settings, output: Path) -> Run:
         dataset.X[labels.trusted] if embedder is None else _mock_features(embedder, dataset, codes)
     )
     classifier = build_classifier(settings, trusted)
-    check_storable(classifier.estimator, trusted, codes)
+    _check_learner(classifier, trusted, codes)
     # 2. Fit, measure and write.
     with Run.begin(output, config) as run:
         _fit_into(run, settings, classifier, dataset, test, labels, embedder)
     return run
+
+
+def _check_learner(classifier: Any, trusted: Any, codes: np.ndarray) -> None:
+    """Check the user's learner on the trusted samples, encoded if it needs that."""
+    if classifier.estimator is None:  # the default learner can be fitted and stored
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # `fit` will issue it for all samples
+        encoded = check_features(clone(classifier), trusted, [classifier.estimator])
+    check_storable(classifier.estimator, encoded, codes)
 
 
 def _mock_features(embedder: Any, dataset: TrustedDataset, codes: np.ndarray) -> np.ndarray:

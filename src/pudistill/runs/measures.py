@@ -10,6 +10,7 @@ from pudistill.classifier import PUDistillClassifier
 from pudistill.data.dataset import TrustedDataset
 from pudistill.labels.checks import MISSING, Labels
 from pudistill.labels.pseudo_labels import one_hot
+from pudistill.learners.defaults import default_learner
 from pudistill.learners.scoring import predict_proba
 from pudistill.learners.tasks import Training, train
 from pudistill.methods.registry import METHODS, OURS, SYSTEMS
@@ -145,6 +146,11 @@ def test_accuracy(
     if dataset.true_labels is not None:
         references["true_labels"] = np.array([codes[name] for name in dataset.true_labels])
     cached_accuracy = run.units.cache(reference_accuracy)
+    learner, X, X_test = classifier.estimator, dataset.X, test.X
+    if settings.compare and classifier.encoder_ is not None:
+        X, X_test = (classifier.encoder_.transform(samples) for samples in (X, X_test))
+    if learner is None:
+        learner = default_learner(X, encoded=classifier.encoder_ is not None)
     accuracy: dict[str, float] = {}
     if not settings.compare:
         references = {}
@@ -152,9 +158,7 @@ def test_accuracy(
         for name, y in references.items():
             known = np.flatnonzero(y != MISSING)
             targets = one_hot(y[known], labels.n_classes)
-            result = cached_accuracy(
-                classifier.estimator, dataset.X, targets, test.X, y_test, settings.seed, known
-            )
+            result = cached_accuracy(learner, X, targets, X_test, y_test, settings.seed, known)
             accuracy[name] = float(result.accuracy)
             advance(1, detail=name.replace("_", " "))
     own = settings.method if settings.method in METHODS else OURS

@@ -14,6 +14,8 @@ from pudistill.learners.storage import dump, is_network, suffix_of, unknown_type
 if TYPE_CHECKING:
     from pudistill.learners.base import NoisyLabelClassifier
 
+ENCODER = "encoder.skops"  # the encoder of texts and mixed tables
+
 
 def model_files(classifier: Any, feature_names: Sequence[str] | None = None) -> dict[str, bytes]:
     """Return the files that store a fitted classifier, with everything that predictions need.
@@ -28,7 +30,8 @@ def model_files(classifier: Any, feature_names: Sequence[str] | None = None) -> 
     Returns
     -------
     files : dict of str to bytes
-        ``model.json``, and a file for each learner: networks in safetensors, others in skops.
+        ``model.json``, and a file for each learner: networks in safetensors, others in skops. The
+        encoder of texts or of a mixed table is stored in skops, too.
     """
     model = classifier.fitted_model
     members = model.members if isinstance(model, Mixture) else [model]
@@ -42,11 +45,14 @@ def model_files(classifier: Any, feature_names: Sequence[str] | None = None) -> 
         "feature_names_in": list(getattr(classifier, "feature_names_in_", feature_names or [])),
         "picture_shape": getattr(classifier, "picture_shape_", None),
         "learners": [learner.network for learner in stored],
+        "encoded": classifier.encoder_ is not None,
     }
     if isinstance(model, Mixture):
         sharpness = [temperature.sharpness for temperature in model.temperatures]
         meta["mixture"] = {"weights": model.weights, "sharpness": sharpness}
     files = {_learner_name(n, learner.network): learner.content for n, learner in enumerate(stored)}
+    if classifier.encoder_ is not None:
+        files[ENCODER] = dump(classifier.encoder_).content
     return files | {"model.json": json.dumps(meta, indent=2).encode()}
 
 
@@ -84,6 +90,7 @@ def restore_classifier(
         classifier.n_features_in_ = meta["n_features_in"]
     if meta["feature_names_in"]:
         classifier.feature_names_in_ = np.array(meta["feature_names_in"], dtype=object)
+    classifier.encoder_ = read_learner(ENCODER, None) if meta.get("encoded") else None
     classifier.fitted_on_frame_ = False
     classifier.picture_shape_ = meta["picture_shape"] and tuple(meta["picture_shape"])
     return classifier
