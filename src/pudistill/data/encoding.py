@@ -38,7 +38,7 @@ MARKERS_OF_MISSING = 0.1
 
 
 # Largest number of character sequences of a text column: rarer ones cost time and add little.
-MAX_CHARACTER_FEATURES = 5_000
+MAX_CHARACTER_FEATURES = 10_000
 NAME_OF_ID = re.compile(r"(^|[_\s.-])(id|uuid|guid|key|index|nr|no)$|[a-z]I[dD]$", re.IGNORECASE)
 MAX_LISTED = 8
 

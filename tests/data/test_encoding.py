@@ -1,0 +1,187 @@
+"""Tables of words, dates and gaps, and texts, become numbers."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.sparse import issparse
+
+from pudistill.data.encoding import TableEncoder, is_texts, needs_encoding
+from pudistill.exceptions import DataWarning, InputError
+from pudistill.learners.storage import dump, restore, unknown_types
+
+N = 120
+
+
+@pytest.fixture
+def table():
+    rng = np.random.default_rng(0)
+    return pd.DataFrame(
+        {
+            "age": np.where(rng.random(N) < 0.1, np.nan, rng.integers(18, 80, N)),
+            "home": rng.choice(["rent", "own", None], N),
+            "since": pd.date_range("2020-01-01", periods=N, freq="29h"),
+            "member": pd.array(rng.choice([True, False, None], N), dtype="boolean"),
+            "size": pd.Categorical(rng.choice(["S", "M", "L"], N)),
+        },
+        index=[f"p{i}" for i in range(N)],
+    )
+
+
+def test_each_column_gets_its_kind(table):
+    encoder = TableEncoder().fit(table)
+    assert encoder.kinds_ == {
+        "age": "number",
+        "home": "category",
+        "since": "date",
+        "member": "number",
+        "size": "category",
+    }
+    encoded = encoder.transform(table)
+    assert encoded.dtype == float
+    assert np.isfinite(encoded).all()
+    names = list(encoder.transformer_.get_feature_names_out())
+    age = encoded[:, names.index("numbers__age")]
+    # By hand: the median in place of gaps, then mean 0 and variance 1.
+    filled = table["age"].fillna(table["age"].median())
+    np.testing.assert_allclose(age, (filled - filled.mean()) / filled.std(ddof=0))
+    gaps = encoded[:, names.index("missing__missingindicator_age")]
+    np.testing.assert_array_equal(gaps, table["age"].isna())
+
+
+def test_numbers_stay_missing_for_learners_that_accept_gaps(table):
+    encoded = TableEncoder(impute=False).fit(table).transform(table)
+    assert np.isnan(encoded).sum() == table[["age", "member"]].isna().sum().sum()
+
+
+def test_tomorrows_table_may_have_other_columns_orders_categories_and_gaps(table):
+    encoder = TableEncoder().fit(table)
+    tomorrow = table.sample(frac=1, axis=1, random_state=1).assign(extra="x")
+    np.testing.assert_array_equal(encoder.transform(tomorrow), encoder.transform(table))
+    tomorrow = table.assign(home="castle", age=np.nan, since=pd.NaT)
+    assert np.isfinite(encoder.transform(tomorrow)).all()
+
+
+def test_missing_columns_are_named_in_one_sentence(table):
+    encoder = TableEncoder().fit(table)
+    with pytest.raises(InputError, match="lack the columns 'age', 'size'"):
+        encoder.transform(table.drop(columns=["age", "size"]))
+
+
+def test_a_word_among_numbers_is_named_with_its_row(table):
+    encoder = TableEncoder().fit(table)
+    wrong = table.astype({"age": object})
+    wrong.loc["p7", "age"] = "forty"
+    with pytest.raises(InputError, match="'age' holds 'forty' in row 'p7'"):
+        encoder.transform(wrong)
+    wrong = table.astype({"since": object})
+    wrong.loc["p9", "since"] = "soon"
+    with pytest.raises(InputError, match="'since' holds 'soon' in row 'p9'"):
+        encoder.transform(wrong)
+    with pytest.raises(InputError, match="'age' holds infinity in row 'p3'"):
+        encoder.transform(table.assign(age=np.where(table.index == "p3", np.inf, 1)))
+
+
+def test_columns_that_tell_nothing_are_left_out_in_one_warning(table):
+    table = table.assign(
+        row=np.arange(N),
+        customer_id=np.random.default_rng(0).permutation(10 * N)[:N],
+        name=[f"user{i}" for i in range(N)],
+        same="x",
+        empty=None,
+        lists=[[1, 2]] * N,
+        price=["?", "3.5", "2", "7"] * (N // 4 - 2) + ["1", "2"] * 4,
+    )
+    table["price"] = (
+        table["price"].where(np.arange(N) % 20 == 0, "4.25").mask(table["age"] < 25, "8")
+    )
+    with pytest.warns(DataWarning) as told:
+        encoder = TableEncoder().fit(table)
+    (message,) = [str(warning.message) for warning in told]
+    assert set(encoder.left_out_) == {"row", "customer_id", "name", "same", "empty", "lists"}
+    assert all(repr(name) in message for name in encoder.left_out_)
+    assert "'price' holds numbers; '?' counts as missing" in message
+    assert encoder.kinds_["price"] == "number"
+
+
+def test_a_table_without_any_usable_column_is_refused():
+    with pytest.raises(InputError, match=r"No column can be used: column 'a' \(the same value"):
+        TableEncoder().fit(pd.DataFrame({"a": ["x"] * 5}))
+
+
+def test_texts_become_sparse_tf_idf():
+    texts = ["a red ant", "a wild bee", "an old cow", None] * 5
+    encoded = TableEncoder().fit(texts).transform(texts)
+    assert issparse(encoded)
+    assert encoded[3].nnz == 0
+    assert encoded.shape[0] == 20
+    with pytest.raises(InputError, match="Sample 1 is 7, not a text"):
+        TableEncoder().fit(["a", 7])
+
+
+def test_a_column_of_texts_stands_beside_numbers(table):
+    table = table.assign(
+        note=[
+            f"the {word} number {i} of many"
+            for i, word in enumerate(np.random.default_rng(0).choice(["cat", "dog"], N))
+        ]
+    )
+    encoder = TableEncoder().fit(table)
+    assert encoder.kinds_["note"] == "text"
+    assert (
+        encoder.transform(table).shape[1]
+        > TableEncoder().fit(table[["age"]]).transform(table).shape[1]
+    )
+
+
+def test_a_stored_encoder_gives_the_same_numbers_and_holds_no_foreign_type(table):
+    table = table.assign(note=[f"note {i} on the {i % 7} days" for i in range(N)])
+    encoder = TableEncoder().fit(table)
+    stored = dump(encoder)
+    assert unknown_types(stored.content) == []
+    difference = restore(stored).transform(table) - encoder.transform(table)
+    assert abs(difference).max() == 0
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    columns=st.lists(
+        st.sampled_from(["float", "Int64", "boolean", "string", "category", "date", "object"]),
+        min_size=1,
+        max_size=5,
+    ),
+    seed=st.integers(0, 1000),
+)
+def test_any_table_is_encoded_to_finite_numbers_or_refused(columns, seed):
+    rng = np.random.default_rng(seed)
+    made = {
+        "float": lambda: rng.normal(size=40),
+        "Int64": lambda: pd.array(rng.integers(0, 9, 40), dtype="Int64"),
+        "boolean": lambda: pd.array(rng.random(40) < 0.5, dtype="boolean"),
+        "string": lambda: pd.array(rng.choice(["a", "b b b"], 40), dtype="string"),
+        "category": lambda: pd.Categorical(rng.choice(["x", "y"], 40)),
+        "date": lambda: pd.to_datetime(rng.integers(0, 2**40, 40)),
+        "object": lambda: rng.choice(np.array(["a", 1, 2.5, True, None], object), 40),
+    }
+    table = pd.DataFrame({f"{kind} {n}": made[kind]() for n, kind in enumerate(columns)})
+    table = table.mask(rng.random(table.shape) < 0.2)
+    encoder = TableEncoder().fit(table)
+    encoded = encoder.transform(table)
+    encoded = encoded.toarray() if issparse(encoded) else encoded
+    assert np.isfinite(encoded).all()
+    one_row = encoder.transform(table.iloc[[3]])
+    one_row = one_row.toarray() if issparse(one_row) else one_row
+    np.testing.assert_allclose(one_row[0], encoded[3])
+
+
+def test_only_texts_and_tables_with_words_or_gaps_need_encoding():
+    assert is_texts(["a", "b"])
+    assert is_texts(np.array([None, "a"], dtype=object))
+    assert not is_texts([1.0, 2.0])
+    assert not is_texts([["a"], ["b"]])
+    numbers = pd.DataFrame({"a": [1.0, 2.0]})
+    assert not needs_encoding(numbers)
+    assert needs_encoding(numbers.assign(b="x"))
+    assert needs_encoding(pd.DataFrame({"a": [1.0, None]}))
+    assert not needs_encoding(np.array([[1.0, np.nan]]))
