@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from pudistill.data.dataset import TrustedDataset
+from pudistill.data.encoding import TableEncoder, needs_encoding
 from pudistill.experiments.curve_settings import CurveSettings
 from pudistill.experiments.measuring import COLUMNS, measure
 from pudistill.experiments.systems import PREPARE
@@ -116,6 +117,11 @@ def curve_run(settings: CurveSettings, output: Path) -> Run:
             cache = features_folder(settings, run)
             dataset, test = (with_model_features(part, embedder, cache) for part in (dataset, test))
             about["features"] = about_features(embedder, dataset)
+        elif needs_encoding(dataset.X):  # once, for all systems
+            encoder = TableEncoder().fit(dataset.X)
+            dataset, test = (
+                part.with_features(encoder.transform(part.X)) for part in (dataset, test)
+            )
         results = accuracy_curve(dataset, test, settings, stages=run.units)
         seconds = time.perf_counter() - start
         metrics = {
