@@ -35,6 +35,13 @@ from pudistill.learners.defaults import default_learner
 
 QUICK = {"n_members": 5, "max_iter": 2, "random_state": 0}
 SMALL = {"n_members": 3, "max_iter": 2}  # less to train; for tests of what any size shows
+WEIGHTS_ARE_NOT_COPIES = dict.fromkeys(
+    [
+        "check_sample_weight_equivalence_on_dense_data",
+        "check_sample_weight_equivalence_on_sparse_data",
+    ],
+    "weights are above 0, and folds and subsets are drawn from the samples, not from copies",
+)
 UNMEASURED = {"compare": False}  # a sixth of the time; for tests of anything but the comparison
 PAPER = {
     "method": "paper",
@@ -50,7 +57,8 @@ PAPER = {
     [
         PUDistillClassifier(n_members=3, max_iter=2),
         PUDistillClassifier(n_members=3, max_iter=2, method="paper"),
-    ]
+    ],
+    expected_failed_checks=lambda _: WEIGHTS_ARE_NOT_COPIES,
 )
 @pytest.mark.filterwarnings("ignore::pudistill.TrustedWarning")
 def test_scikit_learn_checks(estimator, check):
@@ -663,3 +671,51 @@ def test_without_any_given_label_the_noise_rate_is_unknown(blobs):
     assert classifier.score(X, y) > 0.95
     nothing_given = clone(classifier).fit(X, np.full(400, np.nan), trusted=labels)
     assert nothing_given.score(X, y) > 0.95
+
+
+# Weights of the samples, and many classes
+
+
+def test_weights_of_samples_count_in_the_training(quick):
+    X, y = make_blobs(120, centers=[[0, 0], [1, 0]], random_state=0)
+    trusted = np.arange(120) % 4 == 0
+
+    def share_of_class_1(sample_weight):
+        classifier = PUDistillClassifier(**quick | SMALL | UNMEASURED)
+        classifier.fit(X, y, trusted=trusted, sample_weight=sample_weight)
+        return classifier.predict_proba(X)[:, 1].mean()
+
+    only_ratios_matter = share_of_class_1(np.full(120, 3.0))
+    assert only_ratios_matter == pytest.approx(share_of_class_1(None))
+    heavy, light = (share_of_class_1(np.where(y == c, 5.0, 1.0)) for c in (1, 0))
+    assert heavy > light + 0.1
+
+
+@pytest.mark.parametrize(
+    ("sample_weight", "message"),
+    [
+        (np.r_[1.0, 0.0, np.ones(398)], "sample_weight of sample 1 is 0"),
+        (np.r_[np.nan, np.ones(399)], "sample_weight of sample 0 is nan"),
+        (np.ones(3), "shape \\(3,\\).*each of the 400 samples"),
+        (["a"] * 400, "one number"),
+    ],
+)
+def test_bad_weights_are_named(blobs, sample_weight, message):
+    X, _, noisy, trusted = blobs
+    with pytest.raises(InputError, match=message):
+        PUDistillClassifier().fit(X, noisy, trusted=trusted, sample_weight=sample_weight)
+
+
+def test_many_classes_with_two_trusted_samples_each():
+    rng, n_classes = np.random.default_rng(0), 130
+    y = np.repeat(np.arange(n_classes), 5)
+    X = rng.normal(size=(n_classes, 24))[y] + 0.5 * rng.normal(size=(len(y), 24))
+    trusted = np.arange(len(y)) % 5 < 2
+    noisy = np.where(~trusted & (rng.random(len(y)) < 0.4), rng.integers(n_classes, size=len(y)), y)
+    classifier = PUDistillClassifier(max_iter=2, random_state=0).fit(X, noisy, trusted=trusted)
+    plain = default_learner(X).fit(X, noisy)
+    assert classifier.score(X, y) > max(0.95, plain.score(X, y))
+    assert classifier.noise_.rate == pytest.approx((noisy != y)[~trusted].mean(), abs=0.05)
+    low, high = classifier.noise_.rate_interval
+    assert 0 <= low < classifier.noise_.rate < high <= 1
+    assert classifier.noise_.transition_interval.shape == (2, n_classes, n_classes)

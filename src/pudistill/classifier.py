@@ -23,7 +23,7 @@ from pudistill.distillation.paper import average_proba, train_student, train_tea
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.shipping import learn_and_ship
 from pudistill.exceptions import InputError
-from pudistill.labels.checks import MISSING, Labels, check_labels
+from pudistill.labels.checks import MISSING, Labels, check_labels, with_weights
 from pudistill.labels.model_selection import deal_folds
 from pudistill.labels.pseudo_labels import LABEL_TYPES, PROBA_FLOOR, one_hot
 from pudistill.labels.samples import check_features, check_samples, is_pictures, row_names
@@ -32,12 +32,15 @@ from pudistill.learners.base import NoisyLabelClassifier
 from pudistill.learners.cache import caching_to
 from pudistill.learners.capabilities import needs_calibration
 from pudistill.learners.defaults import default_learner, normalised
+from pudistill.learners.linear import MANY_CLASSES
+from pudistill.learners.messages import user_messages
 from pudistill.learners.parallel import rows_in_order
 from pudistill.learners.regularisation import with_regularisation
 from pudistill.pu_filter.estimator import TieredPUFilter
 from pudistill.pu_filter.plan import N_TEAMS
 from pudistill.pu_filter.rules import DEFAULT_MIN_VOTES, DEFAULT_THRESHOLD
 from pudistill.utils.arrays import rowwise
+from pudistill.utils.shown import shown
 
 # Roles of the learners, in the order of `PUDistillClassifier._learners`.
 FILTER, TEACHER, STUDENT = range(3)
@@ -76,7 +79,8 @@ class PUDistillClassifier(NoisyLabelClassifier):
         ``"paper"``: Algorithm 1 as it is written, with `min_confidence`, `blend` and `label_type`.
         ``"default"``: the same settings for every noise level; these three are not used.
     n_members : int, default=20
-        Members of the filter per class, `N`.
+        Members of the filter per class, `N`. With 129 classes or more the default method uses at
+        most five, and logistic regressions among them are trained together.
     max_iter : int, default=10
         Iterations of the filter, `K`.
     threshold : float in (0, 1) or "auto", default="auto"
@@ -263,7 +267,9 @@ class PUDistillClassifier(NoisyLabelClassifier):
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: Any, y: Any, trusted: Any = None) -> "PUDistillClassifier":
+    def fit(
+        self, X: Any, y: Any, trusted: Any = None, *, sample_weight: Any = None
+    ) -> "PUDistillClassifier":
         """Run Algorithm 1.
 
         Parameters
@@ -276,6 +282,11 @@ class PUDistillClassifier(NoisyLabelClassifier):
         trusted : array-like of shape (n_samples,), default=None
             The labels that are known to be right: a boolean mask, or the verified labels with a
             missing value for samples that are not verified. ``None``: all labels, with a warning.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How much each sample counts in the training of members, teachers, students and the
+            models that they are compared with; only ratios matter. A learner that takes no weights
+            ignores them. They change no count: votes, noise, calibration and accuracies are those
+            of the samples as they are.
 
         Returns
         -------
@@ -285,17 +296,25 @@ class PUDistillClassifier(NoisyLabelClassifier):
         Raises
         ------
         InputError
-            If no sample is trusted, a class has no trusted sample, or `trusted` is ambiguous.
+            If no sample is trusted, a class has no trusted sample, `trusted` is ambiguous, or a
+            weight is not above 0.
         """
         names = row_names(X)
         X, labels = check_samples(self, X, y, trusted, self._learners())
-        with caching_to(self.memory):
+        labels = with_weights(labels, sample_weight)
+        with user_messages(self._learners(), labels), caching_to(self.memory):
             self._fit_teachers(X, labels)  # lines 1-12
             return self._fit_student(X, labels, names)  # lines 13-15
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit_teachers(
-        self, X: Any, y: Any, trusted: Any = None, *, eval_set: Any = None
+        self,
+        X: Any,
+        y: Any,
+        trusted: Any = None,
+        *,
+        sample_weight: Any = None,
+        eval_set: Any = None,
     ) -> "PUDistillClassifier":
         """Run lines 1-12 of Algorithm 1: grow the clean set, train the teachers.
 
@@ -304,13 +323,17 @@ class PUDistillClassifier(NoisyLabelClassifier):
         `eval_set` is that of `TieredPUFilter.fit`.
         """
         X, labels = check_samples(self, X, y, trusted, self._learners())
+        labels = with_weights(labels, sample_weight)
         if eval_set is not None:
             eval_set = check_features(self, eval_set, self._learners(), reset=False)
-        with caching_to(self.memory):
+        labels = with_weights(labels, sample_weight)
+        with user_messages(self._learners(), labels), caching_to(self.memory):
             return self._fit_teachers(X, labels, eval_set)
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit_student(self, X: Any, y: Any, trusted: Any = None) -> "PUDistillClassifier":
+    def fit_student(
+        self, X: Any, y: Any, trusted: Any = None, *, sample_weight: Any = None
+    ) -> "PUDistillClassifier":
         """Run lines 13-15 of Algorithm 1, with the teachers of the last `fit_teachers`.
 
         Parameters and result are those of `fit`. Samples and verified labels must be those that
@@ -319,7 +342,8 @@ class PUDistillClassifier(NoisyLabelClassifier):
         check_is_fitted(self, "teachers_")
         names = row_names(X)
         X, labels = check_samples(self, X, y, trusted, self._learners(), reset=False)
-        with caching_to(self.memory):
+        labels = with_weights(labels, sample_weight)
+        with user_messages(self._learners(), labels), caching_to(self.memory):
             return self._fit_student(X, labels, names)
 
     def pseudo_labels(self, y: Any, trusted: Any = None) -> np.ndarray:
@@ -345,8 +369,8 @@ class PUDistillClassifier(NoisyLabelClassifier):
         filter_seed, teacher_seed = self._prepare(X, labels)
         self._choose_regularisation(X, labels, teacher_seed)
         # Lines 1-10: the filter grows the augmented clean set P, class by class.
-        self.filter_ = self._new_filter(X, filter_seed).fit_checked(
-            X, labels.classes, labels.verified, eval_set
+        self.filter_ = self._new_filter(X, labels.n_classes, filter_seed).fit_checked(
+            X, labels.classes, labels.verified, eval_set, labels.sample_weight
         )
         self.classes_, self._verified = labels.classes, labels.verified
         self.n_iter_ = max(1, self.filter_.n_iter_.max())
@@ -372,7 +396,9 @@ class PUDistillClassifier(NoisyLabelClassifier):
         self.targets_ = self._pseudo_labels(labels)
         # Lines 14-15: the student learns from all samples.
         learner = self._learner(STUDENT, X)
-        self.student_ = train_student(learner, X, self.targets_, seed=self._student_seed)
+        self.student_ = train_student(
+            learner, X, self.targets_, seed=self._student_seed, sample_weight=labels.sample_weight
+        )
         self.noise_ = self.comparison_ = self.shipped_ = None
         self.expected_accuracy_ = self.adapted_ = None
         self.label_table_ = paper_label_table(
@@ -400,20 +426,24 @@ class PUDistillClassifier(NoisyLabelClassifier):
 
     def _choose_regularisation(self, X: Any, labels: Labels, seed: int) -> None:
         """Choose the regularisation of models that read no noisy label, if they are the default."""
-        if self.method == "default" and None in self._learners() and not is_pictures(X):
+        is_tuned = None in self._learners() and not is_pictures(X)
+        if self.method == "default" and is_tuned and labels.n_classes < MANY_CLASSES:
             learner = default_learner(X, encoded=self.encoder_ is not None)
             problem = Problem(X, labels, learner, self.n_jobs, seed)
             self._noise_free_c = choose_noise_free_regularisation(problem)
 
-    def _new_filter(self, X: Any, seed: int) -> TieredPUFilter:
+    def _new_filter(self, X: Any, n_classes: int, seed: int) -> TieredPUFilter:
         """Make the filter with this classifier's settings; the paper's method has its own rule."""
         threshold, min_votes, is_paper = self.threshold, self.min_votes, self.method == "paper"
+        n_members = self.n_members
+        if n_classes >= MANY_CLASSES and not is_paper:  # a member per team
+            n_members = min(n_members, N_TEAMS)
         if is_paper:
             threshold = DEFAULT_THRESHOLD if threshold == "auto" else threshold
             min_votes = DEFAULT_MIN_VOTES if min_votes == "auto" else min_votes
         return TieredPUFilter(
             self._learner(FILTER, X),
-            n_members=self.n_members,
+            n_members=n_members,
             max_iter=self.max_iter,
             threshold=threshold,
             min_votes=min_votes,
@@ -433,6 +463,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
             self.filter_.clean_labels_,
             labels.n_classes,
             n_teachers=self.n_teachers,
+            sample_weight=labels.sample_weight,
             n_jobs=self.n_jobs,
             seed=seed,
         )
@@ -485,7 +516,8 @@ class PUDistillClassifier(NoisyLabelClassifier):
                 self._learner(STUDENT, X),
                 self.n_jobs,
                 self._student_seed,
-                tunes_student=self._learners()[STUDENT] is None and not is_pictures(X),
+                tunes_student=self._noise_free_c is not None
+                and self._learners()[STUDENT] is None,
             ),
             self._noise_free,
             transition_matrix=self._checked_transition_matrix(labels.n_classes),
@@ -519,7 +551,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
             learner = self._learner(role, X)
             if sizes.min() < 2 and needs_calibration(learner):
                 raise InputError(
-                    f"Class {labels.classes.tolist()[sizes.argmin()]!r} has one trusted sample, "
+                    f"Class {shown(labels.classes[sizes.argmin()])} has one trusted sample, "
                     f"too few to turn the scores of {type(learner).__name__} into probabilities: "
                     "verify one more, or use a learner with predict_proba."
                 )

@@ -415,7 +415,7 @@ def test_a_class_with_few_samples_is_named():
     assert (true == 2).sum() < 10
     first, second = found.warnings
     assert first == "Be careful."
-    assert "of class class 2: too few to estimate how noisy its labels are" in second
+    assert "of class 'class 2': too few to estimate how noisy its labels are" in second
 
 
 def test_enough_samples_need_no_warning():

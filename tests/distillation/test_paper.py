@@ -52,10 +52,10 @@ def test_the_number_of_teachers_can_be_set():
     assert len(teachers) == 3
 
 
-def test_with_weights_teachers_learn_from_all_of_an_unbalanced_clean_set():
+def test_without_balance_teachers_learn_from_all_of_an_unbalanced_clean_set():
     clean = np.array([0] * 30 + [1] * 10 + [-1] * 20)
     weight = np.where(clean == 1, 3.0, 1.0)
-    args = {"sample_weight": weight, "seed": 0}
+    args = {"balance": False, "sample_weight": weight, "seed": 0}
     (teacher,) = train_teachers(Recorder(), samples(clean), clean, 2, **args)
     assert teacher.counts_.tolist() == [30, 10]
     np.testing.assert_array_equal(teacher.sample_weight_, weight[:40])

@@ -60,7 +60,7 @@ def test_no_trusted_argument_trusts_all_and_warns():
         (["a", None, "b"], [True, True, True], "Sample 1 is trusted but has no label"),
         ([np.nan, np.nan], [True, False], "no sample has a given label"),
         ([0, 1, 1], ["0", None, "1"], "verified label '0' of sample 0 is not of the same type"),
-        (["0", "1", "1"], [0, np.nan, 1], "verified label 0.0 of sample 0 is not of the same type"),
+        (["0", "1", "1"], [0, np.nan, 1], "verified label 0 of sample 0 is not of the same type"),
         (
             [0, 1, 1],
             np.array([True, False, None], dtype=object),

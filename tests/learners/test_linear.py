@@ -88,6 +88,16 @@ def test_a_fit_in_blocks_agrees_with_scikit_learn_on_copies(n_classes, scaler, w
     assert (affine_map(found) is None) == (n_classes == 3)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_with_many_classes_a_fit_in_blocks_is_the_same(monkeypatch, weighted):
+    weights = np.random.default_rng(1).random(60) + 0.5 if weighted else None
+    few, many = (make_pipeline(StandardScaler(), LogisticRegression(tol=1e-6)) for _ in range(2))
+    fit_in_blocks(few, in_parts(X), soft(3), weights)
+    monkeypatch.setattr("pudistill.learners.linear.MANY_CLASSES", 3)
+    fit_in_blocks(many, in_parts(X), soft(3), weights)
+    np.testing.assert_allclose(many.predict_proba(X), few.predict_proba(X), atol=1e-3)
+
+
 def test_a_class_without_samples_is_left_out():
     targets = np.insert(soft(3), 1, 0.0, axis=1)
     found = fit_in_blocks(LogisticRegression(), in_parts(X[:, :2]), targets)

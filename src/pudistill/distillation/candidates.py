@@ -126,7 +126,14 @@ def _given_labels_held_out(problem: Problem, views: list[View]) -> np.ndarray:
 def given_labels_model(problem: Problem, view: View) -> Any:
     """Train on the labels as they are: verified where trusted, else given."""
     labels = np.where(view.verified == MISSING, view.given, view.verified)
-    return train_on_labels(problem.student, problem.X, labels, problem.n_classes, problem.seed)
+    return train_on_labels(
+        problem.student,
+        problem.X,
+        labels,
+        problem.n_classes,
+        problem.seed,
+        problem.labels.sample_weight,
+    )
 
 
 def ship(

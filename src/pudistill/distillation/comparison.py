@@ -10,6 +10,8 @@ from typing import TypedDict
 import numpy as np
 from scipy.stats import beta
 
+from pudistill.utils.shown import listed
+
 # The first of these candidates that exists is shipped, unless another candidate is clearly better.
 FAVOURITES = ("mixture", "student")
 # Standard errors of the difference by which another candidate must lead.
@@ -139,12 +141,11 @@ def unjudged(classes: np.ndarray, held_out: np.ndarray) -> str | None:
     warning : str or None
         None if there is no such class, or if nothing was held out at all.
     """
-    names = np.delete(classes, np.unique(held_out)).tolist()
-    if len(held_out) == 0 or not names:
+    names = np.delete(classes, np.unique(held_out))
+    if len(held_out) == 0 or len(names) == 0:
         return None
-    listed = ", ".join(map(repr, names[:5])) + (" and others" if len(names) > 5 else "")
     return (
-        f"No trusted sample of class {listed} could be held out: the expected accuracy says "
+        f"No trusted sample of class {listed(names)} could be held out: the expected accuracy says "
         "nothing about it. Verify more of its samples, at least three."
     )
 

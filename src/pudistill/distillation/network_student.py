@@ -1,5 +1,6 @@
 """A network as the student, trained on the likelihood of the given labels."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,8 @@ def learn_by_likelihood(
     whole, truth = views[0], held_out_truth(views, problem.n_classes)
 
     def training(view: View, T: np.ndarray) -> Training:
-        return likelihood_training(problem.student, problem.X, view, T, problem.seed)
+        task = likelihood_training(problem.student, problem.X, view, T, problem.seed)
+        return replace(task, sample_weight=problem.labels.sample_weight)
 
     # 1. Estimate the transition matrix under the first guess.
     T = transition.estimate(whole, guesses[0])

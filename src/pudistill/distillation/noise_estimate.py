@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.stats import t
 
 from pudistill.distillation.transition import (
     SYSTEMATIC_ERROR,
@@ -20,8 +21,11 @@ from pudistill.distillation.transition import (
 )
 from pudistill.learners.calibration import Temperature
 from pudistill.utils.arrays import rowwise
+from pudistill.utils.shown import shown
 
 NOISE_BOOTSTRAPS = 200
+# Entries of all draws together, from which on there are fewer draws, and the least number of draws.
+ENTRIES_OF_DRAWS, FEWEST_DRAWS = 2**22, 10
 # Largest number of rows in a bootstrap sample; the spread is scaled to the number of all rows.
 BOOTSTRAP_ROWS = 4000
 BOOTSTRAP_STEPS = 15  # of expectation-maximisation
@@ -158,17 +162,17 @@ def estimate_noise(
     prior = posterior.mean(axis=0) if n else np.full(n_classes, 1 / n_classes)
     class_rate, class_rate_draws = 1 - np.diagonal(T), 1 - np.diagonal(draws, axis1=1, axis2=2)
     rate = float(class_rate @ prior)
-    low, high = np.quantile(class_rate_draws @ prior, QUANTILES)
+    low, high = _ends(class_rate_draws @ prior)
     if n == 0 and originals is None:
         rate, low, high = np.nan, 0.0, 1.0
     return NoiseEstimate(
         classes=classes,
         transition_matrix=T,
-        transition_interval=np.quantile(draws, QUANTILES, axis=0),
+        transition_interval=_ends(draws),
         rate=rate,
         rate_interval=(float(np.fmin(low, rate)), float(np.fmax(high, rate))),
         class_rate=class_rate,
-        class_rate_interval=np.quantile(class_rate_draws, QUANTILES, axis=0).T,
+        class_rate_interval=_ends(class_rate_draws).T,
         class_prior=prior,
         sources={"trusted originals": share, "model of the given labels": 1 - share},
         warnings=[*notes, *_thin_classes(classes, prior * n)],
@@ -188,7 +192,8 @@ def _bootstrap(
     """
     size = min(len(given), BOOTSTRAP_ROWS)
     draws = []
-    for _ in range(NOISE_BOOTSTRAPS if len(given) else 0):
+    n_draws = max(min(NOISE_BOOTSTRAPS, ENTRIES_OF_DRAWS // T.size), FEWEST_DRAWS)
+    for _ in range(n_draws if len(given) else 0):
         rows = rng.integers(len(given), size=size)
         p = temperature.residual(rng).apply(proba[rows])
         draws.append(
@@ -198,6 +203,18 @@ def _bootstrap(
     centre = samples.mean(axis=0)
     # Draws of fewer rows scatter more. They are centred on the estimate itself.
     return T + (samples - centre) * np.sqrt(size / max(len(given), 1))
+
+
+def _ends(draws: np.ndarray) -> np.ndarray:
+    """Return lower and upper ends of 95 % intervals: quantiles, or two standard deviations.
+
+    The quantiles of the few draws that there are with many classes would be too narrow.
+    """
+    if len(draws) == 1 or len(draws) >= NOISE_BOOTSTRAPS:
+        return np.quantile(draws, QUANTILES, axis=0)
+    centre, spread = draws.mean(axis=0), draws.std(axis=0, ddof=1)
+    half = t.ppf(QUANTILES[1], len(draws) - 1) * spread
+    return np.clip([centre - half, centre + half], 0.0, 1.0)
 
 
 def _with_systematic_error(
@@ -232,8 +249,8 @@ def _resampled(originals: Originals | None, rng: np.random.Generator) -> Origina
 def _thin_classes(classes: np.ndarray, sizes: np.ndarray) -> list[str]:
     """Return a warning for each class with too few noisy samples."""
     return [
-        f"Only about {size:.0f} of the samples that are not trusted seem to be of class {name}: "
-        "too few to estimate how noisy its labels are."
-        for name, size in zip(classes.tolist(), sizes, strict=True)
+        f"Only about {size:.0f} of the samples that are not trusted seem to be of class "
+        f"{shown(name)}: too few to estimate how noisy its labels are."
+        for name, size in zip(classes, sizes, strict=True)
         if size < MIN_CLASS_SIZE
     ]

@@ -1,6 +1,7 @@
 """Models that read no noisy label, and the first guess: their calibrated mixture."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -77,6 +78,7 @@ def train_noise_free_models(
     *,
     n_teachers: int | str,
     seed: int,
+    sample_weight: np.ndarray | None = None,
 ) -> NoiseFreeModels:
     """Train all models that read no noisy label; see `NoiseFreeModels`.
 
@@ -101,6 +103,8 @@ def train_noise_free_models(
         Number of teachers, each trained on the whole clean set; "auto": one.
     seed : int
         Decides the training.
+    sample_weight : ndarray of shape (n_samples,), default=None
+        Weights of the samples.
 
     Returns
     -------
@@ -108,26 +112,29 @@ def train_noise_free_models(
         The models and their predictions.
     """
     # 1. Train a model on the trusted samples alone.
-    trusted_only = train_on_labels(student, X, verified, n_classes, seed)
+    trusted_only = train_on_labels(student, X, verified, n_classes, seed, sample_weight)
     models = {"trusted_only": [trusted_only]}
     # 2. Train teachers (lines 11-12) on the whole clean set, weighted instead of balanced.
     found_more = (clean_labels != MISSING).sum() > (verified != MISSING).sum()
     if found_more:
+        weights = _trusted_class_weights(verified, clean_labels, n_classes)
         models["teacher"] = train_teachers(
             teacher,
             X,
             clean_labels,
             n_classes,
             n_teachers=1 if n_teachers == "auto" else n_teachers,
-            sample_weight=_trusted_class_weights(verified, clean_labels, n_classes),
+            balance=False,
+            sample_weight=weights if sample_weight is None else weights * sample_weight,
             seed=seed,
         )
     # 3. Self-train from both sets, except for networks, which take too long to train repeatedly.
     if not continues_training(student):
-        learned = self_train(student, X, verified, n_classes, first=trusted_only, seed=seed)
+        again = partial(self_train, student, X, seed=seed, sample_weight=sample_weight)
+        learned = again(verified, n_classes, first=trusted_only)
         models["self_trained"] = [learned]
         if found_more:
-            learned = self_train(student, X, clean_labels, n_classes, seed=seed)
+            learned = again(clean_labels, n_classes)
             models["self_trained_teacher"] = [learned]
     # 4. Predict the held-out samples, on which the first guess is fitted.
     proba = {
@@ -160,7 +167,14 @@ def choose_noise_free_regularisation(problem: Problem) -> float:
     def held_out_proba_at(C: float) -> np.ndarray:
         learner = with_regularisation(problem.student, C)
         tasks = (
-            delayed(train_on_labels)(learner, problem.X, view.verified, n_classes, problem.seed)
+            delayed(train_on_labels)(
+                learner,
+                problem.X,
+                view.verified,
+                n_classes,
+                problem.seed,
+                problem.labels.sample_weight,
+            )
             for view in views
         )
         models = in_order(tasks, problem.n_jobs)
@@ -171,16 +185,35 @@ def choose_noise_free_regularisation(problem: Problem) -> float:
     return choose_regularisation(held_out_proba_at, one_hot(codes, n_classes))
 
 
-def train_on_labels(estimator: Any, X: Any, labels: np.ndarray, n_classes: int, seed: int) -> Any:
+def train_on_labels(
+    estimator: Any,
+    X: Any,
+    labels: np.ndarray,
+    n_classes: int,
+    seed: int,
+    sample_weight: np.ndarray | None = None,
+) -> Any:
     """Train a learner on the samples that have a label; -1 means that a sample has no label."""
     rows = np.flatnonzero(labels != MISSING)
     targets = one_hot(labels[rows], n_classes)
     subset = None if len(rows) == _num_samples(X) else rows
-    return train(Training(estimator, X, targets, rows=subset, role="student", seed=seed))
+    weights = None if sample_weight is None else sample_weight[rows]
+    return train(
+        Training(
+            estimator, X, targets, rows=subset, role="student", seed=seed, sample_weight=weights
+        )
+    )
 
 
 def self_train(
-    estimator: Any, X: Any, labels: np.ndarray, n_classes: int, *, first: Any = None, seed: int
+    estimator: Any,
+    X: Any,
+    labels: np.ndarray,
+    n_classes: int,
+    *,
+    first: Any = None,
+    seed: int,
+    sample_weight: np.ndarray | None = None,
 ) -> Any:
     """Train on labels, then on confident predictions too, until no new prediction is confident.
 
@@ -201,6 +234,8 @@ def self_train(
         A model already trained on `labels`; None: train it.
     seed : int
         Decides the training.
+    sample_weight : ndarray of shape (n_samples,), default=None
+        Weights of the samples.
 
     Returns
     -------
@@ -210,7 +245,7 @@ def self_train(
     labels, model = labels.copy(), first
     for n in range(SELF_TRAININGS):
         if n > 0 or model is None:
-            model = train_on_labels(estimator, X, labels, n_classes, seed)
+            model = train_on_labels(estimator, X, labels, n_classes, seed, sample_weight)
         rest = np.flatnonzero(labels == MISSING)
         proba = predict_proba(model, X, n_classes, rest)
         sure = proba.max(axis=1, initial=0) >= CONFIDENT
@@ -377,6 +412,7 @@ def run_noise_free_stage(
                 problem.student,
                 n_teachers=n_teachers,
                 seed=problem.seed,
+                sample_weight=problem.labels.sample_weight,
             )
             for view, clean in zip(views, [clean_labels, *team_labels], strict=False)
         )

@@ -25,6 +25,7 @@ def train_teachers(
     n_classes: int,
     *,
     n_teachers: int | str = "auto",
+    balance: bool = True,
     sample_weight: np.ndarray | None = None,
     n_jobs: int | None = None,
     seed: int,
@@ -45,8 +46,10 @@ def train_teachers(
     n_teachers : int or "auto", default="auto"
         `N_t`. "auto": one, trained on all of `P`, if `P` is balanced (see `BALANCE_TOLERANCE`);
         else five.
+    balance : bool, default=True
+        Whether to train on balanced subsets if `P` is not balanced; else on all of `P`.
     sample_weight : ndarray of shape (n_samples,), default=None
-        Weights. With weights, teachers are trained on all of `P` instead of balanced subsets.
+        Weights.
     n_jobs : int, default=None
         Number of teachers trained at the same time.
     seed : int
@@ -59,7 +62,7 @@ def train_teachers(
     """
     clean = np.flatnonzero(clean_labels >= 0)
     sizes = np.bincount(clean_labels[clean], minlength=n_classes)
-    balanced = sample_weight is not None or sizes.max() <= BALANCE_TOLERANCE * sizes.min()
+    balanced = not balance or sizes.max() <= BALANCE_TOLERANCE * sizes.min()
     if n_teachers == "auto":
         n_teachers = 1 if balanced else N_TEACHERS_UNBALANCED
 
@@ -107,7 +110,14 @@ def average_proba(
     return rowwise(lambda *blocks: np.mean(blocks, axis=0), *predicted)
 
 
-def train_student(estimator: Any, X: Any, targets: np.ndarray, *, seed: int) -> Any:
+def train_student(
+    estimator: Any,
+    X: Any,
+    targets: np.ndarray,
+    *,
+    seed: int,
+    sample_weight: np.ndarray | None = None,
+) -> Any:
     """Train the student on all samples with their pseudo-labels (line 14).
 
     Parameters
@@ -120,13 +130,15 @@ def train_student(estimator: Any, X: Any, targets: np.ndarray, *, seed: int) -> 
         Verified labels of trusted samples, pseudo-labels of all others.
     seed : int
         Decides the training.
+    sample_weight : ndarray of shape (n_samples,), default=None
+        Weights.
 
     Returns
     -------
     student : fitted estimator
         The student.
     """
-    task = Training(estimator, X, targets, role="student", seed=seed)
+    task = Training(estimator, X, targets, role="student", seed=seed, sample_weight=sample_weight)
     if continues_training(estimator):  # a network shows its epochs as progress
         return train(task)
     with stage("student", 1) as advance:

@@ -18,6 +18,7 @@ from pudistill.labels.checks import MISSING
 from pudistill.labels.pseudo_labels import one_hot
 from pudistill.learners.calibration import Temperature, log_likelihood
 from pudistill.learners.cross_fitting import cross_fit_proba
+from pudistill.learners.linear import MANY_CLASSES
 from pudistill.learners.parallel import rows_in_order
 from pudistill.learners.regularisation import choose_regularisation, with_regularisation
 from pudistill.learners.tasks import Training, train_all
@@ -25,6 +26,10 @@ from pudistill.utils.arrays import rowwise, take_rows
 from pudistill.utils.progress import stage
 
 MAX_ROUNDS = 6
+
+
+# The same with many classes, where each fit takes long: most is won in the first rounds.
+MAX_ROUNDS_MANY_CLASSES = 2
 
 
 # Rounds end when the posterior labels of noisy samples change by less than this total variation.
@@ -41,7 +46,8 @@ NEGLIGIBLE = 0.1
 FOLDS_BY_SIZE = ((5_000, 5), (20_000, 3), (np.inf, 2))
 
 
-# Number of folds in views that hold samples out. Their students are only compared, not shipped.
+# Number of folds in views that hold samples out, whose students are only compared, not shipped; and
+# in all views with many classes.
 HELD_OUT_FOLDS = 2
 
 
@@ -151,12 +157,15 @@ def _run_rounds(
     """Run rounds until the posterior labels settle; return the rounds and the last `T`."""
     whole, truth = views[0], held_out_truth(views, problem.n_classes)
     guess = held_out_proba(guesses, views)
-    folds = [folds_for(len(whole.given)), *[HELD_OUT_FOLDS] * (len(views) - 1)]
+    few_classes = problem.n_classes < MANY_CLASSES
+    n_folds = folds_for(len(whole.given)) if few_classes else HELD_OUT_FOLDS
+    folds = [n_folds, *[HELD_OUT_FOLDS] * (len(views) - 1)]
     T: np.ndarray | None = None
     probas, targets = guesses, [np.zeros(0)] * len(views)
     rounds: list[Round] = []
-    with stage("student", MAX_ROUNDS) as advance:
-        for n in range(1, MAX_ROUNDS + 1):
+    max_rounds = MAX_ROUNDS if few_classes else MAX_ROUNDS_MANY_CLASSES
+    with stage("student", max_rounds) as advance:
+        for n in range(1, max_rounds + 1):
             # a. Estimate the transition matrix under the current predictions.
             T = transition.estimate(whole, probas[0], T)
             # b. Combine predictions and given labels; stop if the posterior labels change little.
@@ -182,19 +191,26 @@ def _run_rounds(
             compact = [rowwise(lambda block: block.astype(np.float32), y) for y in targets]
             rounds.append(Round(compact, probas[0], calibration, held_out))
             advance(1, detail=f"round {n}")
-        advance(to=MAX_ROUNDS)
+        advance(to=max_rounds)
     assert T is not None  # there is at least one round
     return rounds, T
 
 
 def _student_training(problem: Problem, view: View, targets: np.ndarray) -> Training:
     """Describe the training of a view's student, without the samples that the view holds out."""
-    rows = None
+    rows, weights = None, problem.labels.sample_weight
     if len(view.held_out):
         rows = np.setdiff1d(np.arange(len(targets)), view.held_out)
         targets = take_rows(targets, rows)
+        weights = None if weights is None else weights[rows]
     return Training(
-        problem.student, problem.X, targets, rows=rows, role="student", seed=problem.seed
+        problem.student,
+        problem.X,
+        targets,
+        rows=rows,
+        role="student",
+        seed=problem.seed,
+        sample_weight=weights,
     )
 
 
@@ -203,7 +219,13 @@ def _cross_fit(problem: Problem, targets: list[np.ndarray], folds: list[int]) ->
     outer, inner = (1, problem.n_jobs) if len(targets) == 1 else (problem.n_jobs, 1)
     tasks = [
         delayed(cross_fit_proba)(
-            problem.student, problem.X, y, n_folds=n_folds, n_jobs=inner, seed=problem.seed
+            problem.student,
+            problem.X,
+            y,
+            n_folds=n_folds,
+            n_jobs=inner,
+            seed=problem.seed,
+            sample_weight=problem.labels.sample_weight,
         )
         for y, n_folds in zip(targets, folds, strict=True)
     ]

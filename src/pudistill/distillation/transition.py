@@ -17,6 +17,10 @@ SMOOTHING = 1.0
 STRENGTHS = np.geomspace(0.1, 1e4, 21)
 
 
+# Entries of the matrix, in whole rows, from which the strength is found.
+ENTRIES_FOR_STRENGTH = 2**14
+
+
 # Two standard deviations of the error that remains after calibration, for any number of samples.
 # Without it, a million noisy labels would outweigh the few trusted labels, and give a narrow
 # interval around a wrong rate.
@@ -139,9 +143,11 @@ def _shrink(counts: np.ndarray, common: np.ndarray) -> np.ndarray:
     base = common / common.sum(axis=1, keepdims=True)
     n = counts.sum(axis=1)
     strengths = STRENGTHS[:, None]
-    evidence = (gammaln(strengths) - gammaln(strengths + n)).sum(axis=1)
+    # With many classes some rows suffice to find the strength, which is common to all.
+    some = slice(None, None, -(-counts.size // ENTRIES_FOR_STRENGTH))
+    evidence = (gammaln(strengths) - gammaln(strengths + n[some])).sum(axis=1)
     # All strengths at once, which is faster: a bootstrap calls this thousands of times.
-    shares, counted = base[base > 0], counts[base > 0]
+    shares, counted = base[some][base[some] > 0], counts[some][base[some] > 0]
     for start in range(0, len(shares), BLOCK_SIZE):
         block = slice(start, start + BLOCK_SIZE)
         prior = strengths * shares[block]

@@ -1,6 +1,6 @@
 """Checks of the labels that ``fit`` accepts: given labels, verified labels, trusted samples."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from pudistill.exceptions import InputError, TrustedWarning, warn_user
+from pudistill.utils.shown import shown as _show
 
 MISSING = -1
 
@@ -30,6 +31,8 @@ class Labels:
     from_mask : bool
         Whether trusted samples were passed as a mask of right given labels. Then their labels
         before verification are unknown.
+    sample_weight : ndarray of shape (n_samples,), default=None
+        Weights of the samples in every training, with mean 1; None: all weigh the same.
     """
 
     classes: np.ndarray
@@ -37,6 +40,7 @@ class Labels:
     trusted: np.ndarray
     verified: np.ndarray
     from_mask: bool = False
+    sample_weight: np.ndarray | None = None
 
     @property
     def n_classes(self) -> int:
@@ -109,6 +113,34 @@ def check_labels(y: Any, trusted: Any = None, *, for_fit: bool = True) -> Labels
     return Labels(classes, given, mask, verified, from_mask)
 
 
+def with_weights(labels: Labels, sample_weight: Any) -> Labels:
+    """Return the labels with checked weights of the samples, scaled to a mean of 1.
+
+    Raises
+    ------
+    InputError
+        If there is not one number above 0 for each sample.
+    """
+    if sample_weight is None:
+        return labels
+    weights, n_samples = np.asarray(sample_weight), len(labels.given)
+    if weights.ndim == 0:
+        weights = np.full(n_samples, weights)
+    if weights.shape != (n_samples,) or weights.dtype.kind not in "fiub":
+        raise InputError(
+            f"sample_weight has shape {weights.shape} and type {weights.dtype}: pass one number "
+            f"for each of the {n_samples} samples."
+        )
+    weights = weights.astype(float)
+    if not (np.isfinite(weights) & (weights > 0)).all():
+        row = np.flatnonzero(~(np.isfinite(weights) & (weights > 0)))[0]
+        raise InputError(
+            f"The sample_weight of sample {row} is {weights[row]:g}: weights must be above zero, "
+            "as each class needs trusted samples that count; leave out the sample instead."
+        )
+    return replace(labels, sample_weight=weights / weights.mean())
+
+
 def _whole_numbers(values: np.ndarray) -> bool:
     if values.dtype == object:
         return all(isinstance(value, int) and not isinstance(value, bool) for value in values)
@@ -171,7 +203,7 @@ def _check_verified(known: list, given: np.ndarray, mask: np.ndarray, for_fit: b
     empty = {"", "nan", "None"} & {value for value in known if isinstance(value, str)}
     if empty and not empty & set(given.tolist()):
         raise InputError(
-            f"`trusted` holds the text {min(empty)!r}, which is not a label: write None for "
+            f"`trusted` holds the text {_show(min(empty))}, which is not a label: write None for "
             "unverified samples, in an array of dtype object."
         )
     if for_fit and mask.all() and set(known) <= {0, 1}:
@@ -220,7 +252,3 @@ def _check_every_class_is_trusted(classes: np.ndarray, verified: np.ndarray) -> 
             f"No trusted sample has class {names}{more}: verify some of its samples, merge it into "
             "another class, or drop it."
         )
-
-
-def _show(label: Any) -> str:
-    return repr(label.item() if isinstance(label, np.generic) else label)

@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 
 from pudistill.exceptions import InputError
+from pudistill.utils.shown import listed, shown
 
 Kind = Literal["symmetric", "asymmetric", "pair", "instance"]
 ShareOf = Literal["all", "noisy"]
@@ -364,9 +365,8 @@ def _position(position: Mapping[Any, int], name: Any, where: str) -> int:
     try:
         return position[name]
     except (KeyError, TypeError):
-        known = ", ".join(repr(known) for known in list(position)[:12])
-        more = ", ..." if len(position) > 12 else ""
-        raise InputError(f"{name!r} {where} but not a class: use one of {known}{more}.") from None
+        known = listed(position, at_most=12)
+        raise InputError(f"{shown(name)} {where} but not a class: use one of {known}.") from None
 
 
 def _instance_noise(

@@ -10,6 +10,7 @@ from sklearn.utils.validation import _num_samples
 
 from pudistill.exceptions import InputError
 from pudistill.labels.checks import MISSING, check_labels
+from pudistill.utils.shown import shown
 
 
 class TrustedKFold(BaseCrossValidator):
@@ -103,9 +104,9 @@ class TrustedKFold(BaseCrossValidator):
         labels = check_labels(y, trusted)
         counts = np.bincount(labels.verified[labels.trusted], minlength=labels.n_classes)
         if counts.min() < self.n_splits:
-            name = labels.classes.tolist()[counts.argmin()]
+            name = shown(labels.classes[counts.argmin()])
             raise InputError(
-                f"Class {name!r} has {counts.min()} trusted samples, too few for {self.n_splits} "
+                f"Class {name} has {counts.min()} trusted samples, too few for {self.n_splits} "
                 "folds: verify more of it, or lower n_splits."
             )
         random_state = self.random_state if self.shuffle else None

@@ -7,6 +7,7 @@ import pandas as pd
 
 from pudistill.exceptions import TrustedWarning, warn_user
 from pudistill.labels.checks import MISSING, Labels
+from pudistill.utils.shown import shown
 
 
 def paper_label_table(
@@ -146,7 +147,7 @@ def _warn_of_lost_classes(labels: Labels, label: np.ndarray) -> None:
     before = np.bincount(given[given != MISSING], minlength=n_classes)
     lost = np.flatnonzero((before > 0) & (np.bincount(label[noisy], minlength=n_classes) == 0))
     if len(lost):
-        names = ", ".join(f"{labels.classes[c]!r} ({before[c]:,})" for c in lost)
+        names = ", ".join(f"{shown(labels.classes[c])} ({before[c]:,})" for c in lost)
         warn_user(
             f"After correction, only trusted samples have the label {names}: check whether the "
             "trusted samples of that class are like the others.",

@@ -63,6 +63,22 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
             X = X.to_numpy()  # the model was fitted on an array
         return predict_proba(model, X, len(self.classes_))
 
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """Predict the logarithms of class probabilities.
+
+        Parameters
+        ----------
+        X : samples as in `fit`
+            Samples.
+
+        Returns
+        -------
+        log_proba : ndarray of shape (n_samples, n_classes)
+            Logarithms of `predict_proba`; minus infinity for a probability of 0.
+        """
+        with np.errstate(divide="ignore"):
+            return np.log(self.predict_proba(X))
+
     def predict(self, X: Any) -> np.ndarray:
         """Predict classes.
 

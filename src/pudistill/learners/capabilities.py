@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
@@ -29,12 +30,28 @@ def needs_calibration(estimator: Any) -> bool:
     return not hasattr(estimator, "predict_proba") and hasattr(estimator, "decision_function")
 
 
+def resamples(pipeline: Pipeline) -> bool:
+    """Whether a step draws samples anew, as in imbalanced-learn's pipelines."""
+    return any(hasattr(step, "fit_resample") for _, step in pipeline.steps)
+
+
 def takes_weights(learner: Any) -> bool:
-    """Whether ``fit`` takes sample weights, itself or in the estimator of a search."""
-    if has_fit_parameter(learner, "sample_weight"):
-        return True
+    """Whether ``fit`` takes sample weights, and so does every learner that it hands them on to.
+
+    A pipeline that resamples takes none: its last step learns from other samples.
+    """
+    if isinstance(learner, Pipeline):
+        return not resamples(learner) and takes_weights(learner.steps[-1][1])
+    if hands_on_fit_params(learner):
+        return takes_weights(learner.estimator)
     inner = getattr(learner, "estimator", None)
-    return inner is not None and has_fit_parameter(inner, "sample_weight")
+    learners = [learner] if inner is None else [learner, inner]
+    return all(has_fit_parameter(each, "sample_weight") for each in learners)
+
+
+def hands_on_fit_params(learner: Any) -> bool:
+    """Whether ``fit`` hands all further parameters on to ``estimator``, as a search does."""
+    return isinstance(learner, BaseSearchCV)
 
 
 def check_gives_scores(learner: Any, method: str) -> None:

@@ -84,6 +84,7 @@ def cross_fit_proba(
     n_folds: int,
     n_jobs: int | None = None,
     seed: int,
+    sample_weight: np.ndarray | None = None,
 ) -> np.ndarray:
     """Predict each sample by a learner that was not trained on it.
 
@@ -102,6 +103,8 @@ def cross_fit_proba(
         Learners trained at the same time.
     seed : int
         Decides the folds and the training.
+    sample_weight : ndarray of shape (n_samples,), default=None
+        Weights in the training.
 
     Returns
     -------
@@ -115,7 +118,15 @@ def cross_fit_proba(
     folds = deal_folds(targets.argmax(axis=1), n_folds, seed)
     fold_rows = [np.flatnonzero(folds == fold) for fold in range(folds.max(initial=-1) + 1)]
     tasks = (
-        Training(estimator, X, arrays.take_rows(targets, seen), rows=seen, role="member", seed=seed)
+        Training(
+            estimator,
+            X,
+            arrays.take_rows(targets, seen),
+            rows=seen,
+            role="member",
+            seed=seed,
+            sample_weight=None if sample_weight is None else sample_weight[seen],
+        )
         for seen in (np.flatnonzero(folds != fold) for fold in range(len(fold_rows)))
     )
     proba = arrays.empty(targets.shape)

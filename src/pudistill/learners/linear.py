@@ -61,7 +61,9 @@ def affine_map(learner: Any) -> AffineMap | None:
     >>> bool(np.allclose(X @ weights + intercept, learner.decision_function(X)))
     True
     """
-    parts = _scaler_and_regression(learner)
+    if hasattr(learner, "affine"):  # it is one already
+        return learner.affine
+    parts = scaler_and_last(learner)
     if parts is None or len(parts[1].classes_) != 2:
         return None
     scaler, last = parts
@@ -75,7 +77,7 @@ def affine_map(learner: Any) -> AffineMap | None:
     return AffineMap(weights, intercept)
 
 
-def _scaler_and_regression(
+def scaler_and_last(
     learner: Any,
 ) -> tuple[StandardScaler | None, LogisticRegression] | None:
     """Return scaler and logistic regression of a learner; None if it is anything else."""
@@ -109,6 +111,10 @@ def probabilities(maps: Sequence[AffineMap], block: Any) -> np.ndarray:
     return expit((block @ weights + [affine.intercept for affine in maps]).T)
 
 
+# Classes from which on arrays with an entry per sample and class cost more than the samples do.
+MANY_CLASSES = 129
+
+
 # Yields the samples of each block, and the slice of all samples that they are.
 Blocks = Callable[[], Iterator[tuple[np.ndarray, slice]]]
 
@@ -129,7 +135,7 @@ def learns_in_blocks(learner: Any, X: Any) -> bool:
         True for logistic regression with L2 penalty, with or without a scaler, if the samples are
         an array of floating-point features; without a scaler, they can also be a CSR matrix.
     """
-    parts = _scaler_and_regression(learner)
+    parts = scaler_and_last(learner)
     if parts is None:
         return False
     last = parts[1]
@@ -278,6 +284,10 @@ class _Loss:
         self, C: float, blocks: Blocks, targets: np.ndarray, sample_weight: np.ndarray | None
     ) -> None:
         self.blocks, self.targets, self.sample_weight = blocks, targets, sample_weight
+        self.many_classes = targets.shape[1] >= MANY_CLASSES
+        if self.many_classes:
+            self.rows, self.classes = np.nonzero(targets)
+            self.shares = targets[self.rows, self.classes]
         self.total = float(len(targets) if sample_weight is None else sample_weight.sum())
         self.penalty = 1 / (C * self.total)
         # With two classes the score of the first is 0, so there is only one row of weights.
@@ -290,6 +300,8 @@ class _Loss:
         gradient = np.zeros_like(weights)
         gradient[:, :-1] = self.penalty * coef
         for block, rows in self.blocks():
+            if self.many_classes:
+                block = block.astype(np.float32)
             block_loss, slope = self._block_loss(block, rows, weights.astype(block.dtype))
             loss += block_loss / self.total
             gradient[:, :-1] += slope @ block / self.total
@@ -306,13 +318,24 @@ class _Loss:
         scores = weights[:, :-1] @ block.T + weights[:, -1:]
         if self.n_scores < self.targets.shape[1]:
             scores = np.vstack([np.zeros_like(scores), scores])
-        targets = self.targets[rows].T.astype(scores.dtype, order="C")
         scores -= scores.max(axis=0)
-        slope = np.exp(scores)
+        if self.many_classes:
+            start, end = np.searchsorted(self.rows, [rows.start, rows.stop])
+            samples, classes = self.rows[start:end] - rows.start, self.classes[start:end]
+            shares = self.shares[start:end]
+            losses = -np.bincount(samples, shares * scores[classes, samples], scores.shape[1])
+            slope = np.exp(scores, out=scores)
+        else:
+            targets = self.targets[rows].T.astype(scores.dtype, order="C")
+            losses = -(targets * scores).sum(axis=0)
+            slope = np.exp(scores)
         normaliser = slope.sum(axis=0)
-        losses = np.log(normaliser) - (targets * scores).sum(axis=0)
+        losses = np.log(normaliser) + losses
         slope /= normaliser
-        slope -= targets
+        if self.many_classes:
+            slope[classes, samples] -= shares
+        else:
+            slope -= targets
         if self.sample_weight is not None:
             weight = self.sample_weight[rows].astype(scores.dtype)
             losses, slope = losses * weight, slope * weight

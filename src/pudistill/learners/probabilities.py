@@ -8,7 +8,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import Pipeline
 
 from pudistill.exceptions import InputError
-from pudistill.learners.capabilities import needs_calibration
+from pudistill.learners.capabilities import needs_calibration, resamples
 
 CALIBRATION_FOLDS = 3
 
@@ -30,14 +30,15 @@ def with_probabilities(learner: Any, rows: np.ndarray, labels: np.ndarray, seed:
     Returns
     -------
     learner : estimator
-        `learner`, wrapped to have ``predict_proba`` if it has none.
+        `learner`, or its last step, wrapped to have ``predict_proba`` if it has none.
     """
-    if isinstance(learner, Pipeline):
-        name, final = learner.steps[-1]
-        final = with_probabilities(final, rows, labels, seed)
-        return Pipeline([*learner.steps[:-1], (name, final)], memory=learner.memory)
     if not needs_calibration(learner):
         return learner
+    # The pipeline itself stays: it can be of any subclass. One that resamples is calibrated as a
+    # whole, because the samples that its last step learns from are not those of the folds.
+    if isinstance(learner, Pipeline) and not resamples(learner):
+        name, final = learner.steps[-1]
+        return learner.set_params(**{name: with_probabilities(final, rows, labels, seed)})
     samples = np.unique(rows)
     folds = calibration_folds(learner, labels[samples], seed)
     # All copies of a sample are in one fold: no learner is calibrated on samples that it has seen.

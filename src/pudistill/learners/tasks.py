@@ -21,14 +21,16 @@ from pudistill.learners.capabilities import (
     check_gives_scores,
     continues_training,
     final_step,
+    hands_on_fit_params,
     takes_weights,
 )
-from pudistill.learners.linear import fit_in_blocks, learns_in_blocks
+from pudistill.learners.linear import MANY_CLASSES, fit_in_blocks, learns_in_blocks
 from pudistill.learners.networks.names import is_built_in
 from pudistill.learners.networks.recipes import learning_rate_scale, scaled_learning_rate
 from pudistill.learners.parallel import in_order
 from pudistill.learners.probabilities import with_probabilities
 from pudistill.learners.scoring import take, widened
+from pudistill.learners.small_linear import fit_together, fits_together
 from pudistill.learners.soft_targets import draw_labels, weighted_copies
 from pudistill.utils.checkpoint import NOWHERE, Checkpoint, saving_to
 from pudistill.utils.cluster import runs_on_cluster
@@ -75,6 +77,9 @@ class Training:
         Further parameters to set if the learner has them.
     continued : bool, default=False
         Whether to continue training from the weights of `estimator`.
+    together : bool, default=False
+        Whether a logistic regression on a few samples may be fitted together with others, by
+        another method to the same optimum.
     may_diverge : bool, default=False
         Whether a training that diverges gives a `DivergedLearner` instead of an error.
     learning_rate_scale : float
@@ -91,6 +96,7 @@ class Training:
     rows: np.ndarray | None = None
     params: dict[str, Any] | None = None
     continued: bool = False
+    together: bool = False
     may_diverge: bool = False
     learning_rate_scale: float = field(default_factory=learning_rate_scale)
 
@@ -104,7 +110,9 @@ class Training:
         if issparse(self.X):
             yield self.samples, slice(None)
             return
-        size = max(1, BLOCK_BYTES // (self.X.shape[1] * self.X.itemsize))
+        n_columns, n_classes = self.X.shape[1], self.targets.shape[1]
+        widest = max(n_columns, n_classes) if n_classes >= MANY_CLASSES else n_columns
+        size = max(1, BLOCK_BYTES // (widest * self.X.itemsize))
         for start in range(0, len(self.targets), size):
             part = slice(start, min(start + size, len(self.targets)))
             yield take(self.X, part if self.rows is None else self.rows[part]), part
@@ -175,18 +183,19 @@ def _fit_on_targets(task: Training) -> Any:
     # A network takes soft targets as they are.
     if getattr(final, "accepts_soft_targets", False):
         return _fit(learner, task.samples, task.targets, _fit_params(learner, task.sample_weight))
-    # Logistic regression on many samples, or on sparse ones, takes soft targets block by block.
+    # Logistic regression on sparse samples, or on many samples or classes, takes soft targets.
     if issparse(task.X) and learns_in_blocks(learner, task.X):
         blocks = list(task.blocks())
         return fit_in_blocks(learner, lambda: iter(blocks), task.targets, task.sample_weight)
-    if len(task.targets) >= MIN_SAMPLES_FOR_BLOCKS and learns_in_blocks(learner, task.X):
+    is_large = len(task.targets) >= MIN_SAMPLES_FOR_BLOCKS or task.targets.shape[1] >= MANY_CLASSES
+    if is_large and learns_in_blocks(learner, task.X):
         return fit_in_blocks(learner, task.blocks, task.targets, task.sample_weight)
 
     # Any other learner gets weighted copies of the samples, or labels drawn from their targets.
     n_samples = len(task.targets)
     rows, labels, weights = weighted_copies(task.targets, task.sample_weight)
     uniform = (weights == weights[0]).all()
-    if not uniform and not takes_weights(final):
+    if not uniform and not takes_weights(learner):
         rows = np.arange(n_samples)
         labels = draw_labels(task.targets, np.random.default_rng(task.seed))
         uniform = True
@@ -223,13 +232,16 @@ def unfitted_learner(task: Training) -> Any:
 
 
 def _fit_params(learner: Any, sample_weight: np.ndarray | None) -> dict[str, np.ndarray]:
-    """Return the parameter of ``fit`` that passes weights to the last step of a pipeline."""
-    if sample_weight is None or not takes_weights(final_step(learner)):
+    """Return the parameter of ``fit`` that passes weights to the learner inside pipelines."""
+    if sample_weight is None or not takes_weights(learner):
         return {}
     prefix = ""
-    while isinstance(learner, Pipeline):
-        name, learner = learner.steps[-1]
-        prefix += f"{name}__"
+    while isinstance(learner, Pipeline) or hands_on_fit_params(learner):
+        if isinstance(learner, Pipeline):
+            name, learner = learner.steps[-1]
+            prefix += f"{name}__"
+        else:
+            learner = learner.estimator
     return {f"{prefix}sample_weight": sample_weight}
 
 
@@ -242,7 +254,8 @@ def _fit(learner: Any, X: Any, y: np.ndarray, fit_params: dict[str, np.ndarray])
 def train_all(tasks: Iterable[Training], n_jobs: int | None) -> Iterator[Any]:
     """Train independent learners in parallel, and yield them in order.
 
-    Networks on an accelerator train together as stacks where that is faster.
+    Networks on an accelerator and, where tasks allow it, logistic regressions on a few samples are
+    trained together as stacks.
     """
     tasks = iter(tasks)
     first = list(islice(tasks, 2))
@@ -252,6 +265,8 @@ def train_all(tasks: Iterable[Training], n_jobs: int | None) -> Iterator[Any]:
     elif first and _can_be_stacked(first[0]):
         while stack := list(islice(tasks, STACK_SIZE)):
             yield from _train_stack(stack)
+    elif first and first[0].together and fits_together(first[0].estimator, first[0].X):
+        yield from _fit_together(list(tasks))
     else:
         yield from in_order((delayed(train)(task) for task in tasks), n_jobs)
 
@@ -278,6 +293,20 @@ def _can_be_stacked(task: Training) -> bool:
     if not isinstance(network, TorchClassifier):
         return False
     return choose_hardware(network.device, "fp32", pictures=True).device.type != "cpu"
+
+
+def _fit_together(tasks: list[Training]) -> list:
+    """Fit logistic regressions together; those that do not converge so are trained one by one."""
+    fitted = fit_together(
+        tasks[0].estimator,
+        [task.samples for task in tasks],
+        [task.targets.argmax(axis=1) for task in tasks],
+        [task.sample_weight for task in tasks],
+    )
+    return [
+        train(task) if learner is None else learner
+        for task, learner in zip(tasks, fitted, strict=True)
+    ]
 
 
 def _train_stack(tasks: list[Training]) -> list:

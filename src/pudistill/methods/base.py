@@ -18,6 +18,7 @@ from pudistill.learners.base import NoisyLabelClassifier
 from pudistill.learners.calibration import Temperature
 from pudistill.learners.capabilities import continues_training
 from pudistill.learners.defaults import default_learner
+from pudistill.learners.messages import user_messages
 from pudistill.learners.networks.recipes import (
     RETRY_FACTOR,
     Recipe,
@@ -117,8 +118,14 @@ class Method(NoisyLabelClassifier):
                 "of trusted samples; set use_trusted=True."
             )
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        with user_messages([self.estimator], labels):
+            self.model_ = self._learn_or_retry(samples, seed)
+        return self
+
+    def _learn_or_retry(self, samples: LabelledSamples, seed: int) -> Any:
+        """Call `_learn`, once more with a smaller learning rate if the training diverges."""
         try:
-            self.model_ = self._learn(samples, seed)
+            return self._learn(samples, seed)
         except DivergedError as error:
             warn_user(
                 f"{type(self).__name__} is trained again at {RETRY_FACTOR:g} times the learning "
@@ -126,8 +133,7 @@ class Method(NoisyLabelClassifier):
                 RecoveredWarning,
             )
             with scaled_learning_rate(RETRY_FACTOR):
-                self.model_ = self._learn(samples, seed)
-        return self
+                return self._learn(samples, seed)
 
     def _learner(self, X: Any) -> Any:
         """Return the user's learner, or the default one for the data."""

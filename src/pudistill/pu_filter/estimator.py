@@ -18,6 +18,7 @@ from pudistill.labels.samples import check_features, check_samples
 from pudistill.learners.cache import cached, caching_to
 from pudistill.learners.capabilities import continues_training, has_trunk
 from pudistill.learners.defaults import default_learner, normalised
+from pudistill.learners.messages import user_messages
 from pudistill.learners.parallel import in_order
 from pudistill.pu_filter.one_class import HISTORY_COLUMNS, ClassResult, filter_class
 from pudistill.pu_filter.plan import FilterInputs, Plan, make_plan
@@ -220,11 +221,16 @@ class TieredPUFilter(BaseEstimator):
         X, labels = check_samples(self, X, y, trusted, [self.estimator])
         if eval_set is not None:
             eval_set = check_features(self, eval_set, [self.estimator], reset=False)
-        with caching_to(self.memory):
+        with user_messages([self.estimator], labels), caching_to(self.memory):
             return self.fit_checked(X, labels.classes, labels.verified, eval_set)
 
     def fit_checked(
-        self, X: Any, classes: np.ndarray, verified: np.ndarray, eval_set: Any = None
+        self,
+        X: Any,
+        classes: np.ndarray,
+        verified: np.ndarray,
+        eval_set: Any = None,
+        sample_weight: np.ndarray | None = None,
     ) -> "TieredPUFilter":
         """Run lines 1-10 of Algorithm 1 on checked samples.
 
@@ -238,6 +244,8 @@ class TieredPUFilter(BaseEstimator):
             Indices into `classes` for trusted samples, -1 for noisy samples.
         eval_set : samples of shape (n_eval, ...), default=None
             As for `fit`.
+        sample_weight : ndarray of shape (n_samples,), default=None
+            Weights in the training of the members.
 
         Returns
         -------
@@ -265,7 +273,7 @@ class TieredPUFilter(BaseEstimator):
 
         # Lines 1-8, class by class. Each result is added up and dropped: with many samples and
         # classes, all results together would take more memory than everything else.
-        inputs = self._inputs(X, verified, eval_set, plan)
+        inputs = self._inputs(X, verified, eval_set, plan)._replace(sample_weight=sample_weight)
         for c, result in enumerate(self._filter_classes(inputs, len(classes))):
             self.votes_[noisy, c] = result.votes
             found.add_class(result.mean_proba)

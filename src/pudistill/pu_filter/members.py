@@ -11,6 +11,7 @@ from pudistill.labels.checks import MISSING
 from pudistill.labels.pseudo_labels import one_hot
 from pudistill.learners.capabilities import continues_training
 from pudistill.learners.cross_fitting import calibrate_together
+from pudistill.learners.linear import MANY_CLASSES
 from pudistill.learners.scoring import predict_proba, take
 from pudistill.learners.tasks import DivergedLearner, Training, train_all
 from pudistill.pu_filter.plan import FilterInputs, Plan
@@ -63,6 +64,13 @@ class TrainingSet(NamedTuple):
             return None
         sizes = [len(self.positives), len(self.negatives)]
         return np.repeat([1.0, self.negative_weight], sizes)
+
+    def weights_with(self, sample_weight: np.ndarray | None) -> np.ndarray | None:
+        """Return `weights` times the weights of the samples, if they have any."""
+        if sample_weight is None:
+            return self.weights
+        own = sample_weight[self.rows]
+        return own if self.weights is None else own * self.weights
 
 
 def draw_training_sets(
@@ -187,6 +195,8 @@ def train_members(
         plan.n_members
     )
 
+    many_classes = inputs.verified.max() + 1 >= MANY_CLASSES
+
     def task(n: int) -> Training:
         is_continued = bool(previous) and continues_training(previous[n])
         return Training(
@@ -195,8 +205,9 @@ def train_members(
             draws[n].targets,
             role="member",
             seed=int(seeds[n]) % 2**31,
-            sample_weight=draws[n].weights,
+            sample_weight=draws[n].weights_with(inputs.sample_weight),
             continued=is_continued,
+            together=many_classes,
             may_diverge=True,
         )
 

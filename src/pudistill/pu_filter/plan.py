@@ -98,3 +98,4 @@ class FilterInputs(NamedTuple):
     folds: np.ndarray  # (n_samples,) the team that leaves a trusted sample out; -1: no team
     estimator: Any  # template of the members
     plan: Plan
+    sample_weight: np.ndarray | None = None  # (n_samples,) weights in the training of members

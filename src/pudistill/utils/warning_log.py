@@ -1,5 +1,6 @@
 """Records warnings while they are issued, so that another process can issue them again."""
 
+import re
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -39,6 +40,29 @@ def record_warnings(record: Callable[[RecordedWarning], None]) -> Iterator[None]
             show(message, category, *where)  # type: ignore[arg-type]
 
         warnings.showwarning = record_and_show  # type: ignore[assignment]
+        yield
+
+
+@contextmanager
+def each_once() -> Iterator[None]:
+    """Show a warning of another package once inside the ``with`` block, however often it comes.
+
+    A learner is fitted hundreds of times, and each fit can issue the same warning. Warnings that
+    differ in numbers only are the same. In threads nothing changes, as for `record_warnings`.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with warnings.catch_warnings():
+        show, shown = warnings.showwarning, set()
+
+        def show_once(message: Warning | str, category: type[Warning], *where: object) -> None:
+            key = (category, re.sub(r"\d+", "", str(message)))
+            if key not in shown or category in OWN_CATEGORIES.values():
+                shown.add(key)
+                show(message, category, *where)  # type: ignore[arg-type]
+
+        warnings.showwarning = show_once  # type: ignore[assignment]
         yield
 
 
