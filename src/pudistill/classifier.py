@@ -516,8 +516,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
                 self._learner(STUDENT, X),
                 self.n_jobs,
                 self._student_seed,
-                tunes_student=self._noise_free_c is not None
-                and self._learners()[STUDENT] is None,
+                tunes_student=self._noise_free_c is not None and self._learners()[STUDENT] is None,
             ),
             self._noise_free,
             transition_matrix=self._checked_transition_matrix(labels.n_classes),

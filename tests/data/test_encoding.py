@@ -90,7 +90,7 @@ def test_columns_that_tell_nothing_are_left_out_in_one_warning(table):
         name=[f"user{i}" for i in range(N)],
         same="x",
         empty=None,
-        lists=[[1, 2]] * N,
+        lists=[[1, 2], [3]] * (N // 2),
         price=["?", "3.5", "2", "7"] * (N // 4 - 2) + ["1", "2"] * 4,
     )
     table["price"] = (
@@ -133,6 +133,21 @@ def test_a_column_of_texts_stands_beside_numbers(table):
         encoder.transform(table).shape[1]
         > TableEncoder().fit(table[["age"]]).transform(table).shape[1]
     )
+
+
+def test_vectors_count_as_much_as_a_text():
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(3, 20, (N, 50))
+    texts = [f"text {i % 5} of number {i}" for i in range(N)]
+    table = pd.DataFrame({"text": texts, "features": list(vectors)})
+    encoder = TableEncoder().fit(table)
+    assert encoder.kinds_ == {"text": "text", "features": "vector"}
+    encoded = encoder.transform(table).toarray()[:, -50:]
+    scaled = (vectors - vectors.mean(axis=0)) / vectors.std(axis=0)
+    np.testing.assert_allclose(encoded, scaled / np.sqrt(50))
+    assert np.isclose((encoded**2).sum(axis=1).mean(), 1)
+    with pytest.raises(InputError, match="'features' does not hold a vector of 50 finite numbers"):
+        encoder.transform(table.assign(features=list(vectors[:, :3])))
 
 
 def test_a_stored_encoder_gives_the_same_numbers_and_holds_no_foreign_type(table):

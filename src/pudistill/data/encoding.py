@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from pudistill.exceptions import DataWarning, InputError, warn_user
 
-NUMBER, DATE, CATEGORY, TEXT = "number", "date", "category", "text"
+NUMBER, DATE, CATEGORY, TEXT, VECTOR = "number", "date", "category", "text", "vector"
 
 # A category of fewer samples counts as "other": it could not be learned.
 MIN_CATEGORY_SIZE = 10
@@ -61,11 +61,13 @@ class TableEncoder(TransformerMixin, BaseEstimator):
     Attributes
     ----------
     kinds_ : dict of str to str
-        Kind of each used column: "number", "date", "category" or "text".
+        Kind of each used column: "number", "date", "category", "text" or "vector".
     left_out_ : dict of str to str
         The reason for each column that is not used.
     markers_ : dict of str to list of str
         Words that stand for a missing value in columns of numbers, such as "?".
+    n_entries_ : dict of str to int
+        Length of the vectors of a column.
     transformer_ : ColumnTransformer
         The fitted transformer of columns that were brought to their kinds.
     n_features_in_ : int
@@ -111,6 +113,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         self.kinds_: dict[str, str] = {}
         self.left_out_: dict[str, str] = {}
         self.markers_: dict[str, list[str]] = {}
+        self.n_entries_: dict[str, int] = {}
         if isinstance(X, pd.DataFrame):
             for name in table.columns:
                 self._decide(name, table[name])
@@ -162,7 +165,10 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             self.left_out_[name] = "no values"
             return
         if types.is_complex_dtype(column) or known.head(100).map(types.is_list_like).any():
-            self.left_out_[name] = "lists or complex numbers"
+            if _vectors(column) is None:
+                self.left_out_[name] = "lists or complex numbers"
+            else:
+                self.kinds_[name] = VECTOR
             return
         if known.nunique() == 1 and len(known) == len(column):
             self.left_out_[name] = "the same value in every row"
@@ -199,6 +205,8 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             column = table[name]
             if kind == NUMBER:
                 columns[name] = _as_numbers(name, column, self.markers_.get(name, []))
+            elif kind == VECTOR:
+                columns |= self._vector_columns(name, column)
             elif kind == DATE:
                 columns |= _date_numbers(name, _as_dates(name, column))
             else:
@@ -207,8 +215,26 @@ class TableEncoder(TransformerMixin, BaseEstimator):
                     columns[name] = columns[name].str.strip()
         return pd.DataFrame(columns, index=table.index)
 
+    def _vector_columns(self, name: str, column: pd.Series) -> dict[str, np.ndarray]:
+        """Return a column for each entry of the vectors, which must be as long as in `fit`."""
+        vectors = _vectors(column)
+        n_entries = self.n_entries_.get(name, -1 if vectors is None else vectors.shape[1])
+        if vectors is None or vectors.shape[1] != n_entries:
+            raise InputError(
+                f"Column {name!r} does not hold a vector of {n_entries} finite numbers in every "
+                "row, as the samples that the model learned from do: correct it."
+            )
+        self.n_entries_[name] = n_entries
+        return {f"{name} {n}": entry for n, entry in enumerate(vectors.T)}
+
     def _new_transformer(self, canonical: pd.DataFrame) -> ColumnTransformer:
-        numbers = [name for name in canonical if canonical[name].dtype.kind == "f"]
+        vectors = {
+            name: [f"{name} {n}" for n in range(size)] for name, size in self.n_entries_.items()
+        }
+        entries = {entry for names in vectors.values() for entry in names}
+        numbers = [
+            name for name in canonical if canonical[name].dtype.kind == "f" and name not in entries
+        ]
         of_kind: Callable[[str], list[str]] = lambda kind: [  # noqa: E731
             name for name, found in self.kinds_.items() if found == kind
         ]
@@ -228,7 +254,9 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             )
             parts.append(("categories", one_hot, categories))
         parts += [(f"text {n}", text_features(), name) for n, name in enumerate(of_kind(TEXT))]
-        return ColumnTransformer(parts)
+        parts += [(f"vector {name}", StandardScaler(), names) for name, names in vectors.items()]
+        weights = {f"vector {name}": len(names) ** -0.5 for name, names in vectors.items()}
+        return ColumnTransformer(parts, transformer_weights=weights or None)
 
 
 def text_features() -> FeatureUnion:
@@ -272,6 +300,16 @@ def _as_table(X: Any) -> pd.DataFrame:
             f"Sample {_row(strange)} is {strange.iloc[0]!r}, not a text: give texts only."
         )
     return pd.DataFrame({"text": texts})
+
+
+def _vectors(column: pd.Series) -> np.ndarray | None:
+    """Return vectors of the same length as rows of an array, None if they are anything else."""
+    try:
+        vectors = np.asarray(column.tolist(), dtype=float)
+    except (TypeError, ValueError):
+        return None
+    is_matrix = vectors.ndim == 2 and vectors.shape[1] > 0
+    return vectors if is_matrix and np.isfinite(vectors).all() else None
 
 
 def _typed_kind(column: pd.Series) -> str | None:
