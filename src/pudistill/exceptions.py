@@ -39,6 +39,10 @@ class TrustedWarning(UserWarning):
     """The user should check the choice of trusted samples, or their labels."""
 
 
+class DataWarning(UserWarning):
+    """The user should check which data were read, or how; the message names them."""
+
+
 class RecoveredWarning(UserWarning):
     """Something went wrong and was put right; the message names it."""
 

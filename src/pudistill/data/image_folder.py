@@ -8,6 +8,7 @@ import numpy as np
 from pudistill.data.columns import no_labels, object_array
 from pudistill.data.dataset import TrustedDataset
 from pudistill.data.pictures import SUFFIXES, decode_pictures
+from pudistill.data.table_sources import SPLITS, choose_split
 from pudistill.exceptions import InputError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def accepts(path: Path) -> bool:
 
 def read(folder: Path, options: "ReadOptions") -> TrustedDataset:
     """Read the pictures of a folder, which need no folders of labels if labels are optional."""
+    folder = _training_folder(folder)
     entries = _entries(folder)
     pictures = [path for path in entries if _is_picture(path)]
     label_folders = [path for path in entries if path.is_dir()]
@@ -58,6 +60,17 @@ def read(folder: Path, options: "ReadOptions") -> TrustedDataset:
         name=folder.resolve().name,
         skipped=(*skipped, *decoded.skipped),
     )
+
+
+def _training_folder(folder: Path) -> Path:
+    """Return the folder of the training split if all folders of labels lie in folders of splits."""
+    splits = {path.name: path for path in _entries(folder) if path.is_dir()}
+    if not splits or not all(
+        name.lower() in SPLITS and any(path.is_dir() for path in _entries(splits[name]))
+        for name in splits
+    ):
+        return folder
+    return splits[choose_split(folder, {name: name for name in splits})]
 
 
 def _pictures_of_label(

@@ -1,4 +1,4 @@
-"""Tables (parquet, CSV and JSONL) with a column of pictures or of texts, or with features."""
+"""Tables with a column of pictures or of texts, or with features."""
 
 import json
 from collections.abc import Iterator
@@ -19,8 +19,10 @@ from pudistill.data.columns import (
     whole_number,
 )
 from pudistill.data.dataset import TrustedDataset
-from pudistill.data.pictures import Encoded, decode_pictures
-from pudistill.data.table_files import Table, accepts, as_table_error, open_table
+from pudistill.data.frames import spread_lists
+from pudistill.data.pictures import Encoded, decode_pictures, find_picture
+from pudistill.data.table_files import Table, as_table_error
+from pudistill.data.table_sources import accepts, open_table
 from pudistill.exceptions import InputError
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 TRUE_LABEL = "true_label"
 VERIFIED_LABEL = "verified_label"
-_LABEL_COLUMNS = ("label", "labels", "y", "target", "class")
+_LABEL_COLUMNS = ("label", "labels", "y", "target", "class", "choice")
 _TEXT_COLUMNS = ("text", "sentence", "review", "comment", "document")
 _IMAGE_COLUMNS = ("image", "img", "picture", "photo", "file_name")
 # pandas writes the row numbers of a data frame as a column without a name.
@@ -40,7 +42,11 @@ _MASK_VALUES = dict.fromkeys(("true", "yes", "1", "1.0"), True) | dict.fromkeys(
 
 def read(path: Path, options: "ReadOptions") -> TrustedDataset:
     """Read a table; the options, or else the names of its columns, say what each column holds."""
-    table = open_table(path)
+    return read_table(path, open_table(path, options.encoding), options)
+
+
+def read_table(path: Path, table: Table, options: "ReadOptions") -> TrustedDataset:
+    """Read an open table; `path` is its name in messages."""
     roles = _assign_roles(path, table.schema, options)
     with as_table_error(path):
         columns = table.read([*roles.texts, *roles.features], as_text=roles.texts)
@@ -73,32 +79,36 @@ def read(path: Path, options: "ReadOptions") -> TrustedDataset:
     text = texts(roles.text)
     if text is not None:
         return replace(dataset, X=object_array(value or "" for value in text))
-    X = _features(path, columns.select(roles.features))
-    return replace(dataset, X=X, feature_names=roles.features or None)
+    features = spread_lists(path, columns.select(roles.features))
+    X = _features(path, features)
+    return replace(dataset, X=X, feature_names=tuple(features.column_names) or None)
 
 
 def _with_pictures(
     path: Path, table: Table, column: str, dataset: TrustedDataset, options: "ReadOptions"
 ) -> TrustedDataset:
     """Return the data set with the pictures of a column, without skipped pictures."""
-    folder = path if path.is_dir() else path.parent
     with as_table_error(path):
         decoded = decode_pictures(
             path,
             dataset.ids,
-            _encoded_pictures(table, column, folder),
+            _encoded_pictures(table, column),
             **options.picture_options(),
         )
     return replace(dataset.take(decoded.rows), X=decoded.X, skipped=decoded.skipped)
 
 
-def read_trusted(path: Path) -> tuple[list[str], list[str | None] | None]:
+def read_trusted(
+    path: Path, encoding: str | None = None
+) -> tuple[list[str], list[str | None] | None]:
     """Read the ids of trusted samples, and their verified labels if the table has them.
 
     Parameters
     ----------
     path : Path
         A table with a column ``id``, and optionally ``label``.
+    encoding : str, optional
+        The encoding of a text file that is not UTF-8.
 
     Returns
     -------
@@ -109,7 +119,7 @@ def read_trusted(path: Path) -> tuple[list[str], list[str | None] | None]:
         raise InputError(f"{path}: there is no such file of trusted samples.")
     if not accepts(path):
         raise InputError(f"{path}: give trusted samples as .csv, .tsv, .jsonl or .parquet.")
-    table = open_table(path)
+    table = open_table(path, encoding)
     names = table.schema.names
     if "id" not in names:
         raise InputError(
@@ -365,9 +375,9 @@ def _features(path: Path, columns: pa.Table) -> np.ndarray:
     return X
 
 
-def _encoded_pictures(table: Table, name: str, folder: Path) -> Iterator[Encoded]:
+def _encoded_pictures(table: Table, name: str) -> Iterator[Encoded]:
     for batch in table.batches(name):
         for value in batch:
             if isinstance(value, dict):
                 value = value.get("bytes") or value.get("path")
-            yield folder / value if isinstance(value, str) else value or None
+            yield find_picture(table.folder, value) if isinstance(value, str) else value or None

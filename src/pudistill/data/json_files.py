@@ -1,0 +1,158 @@
+"""Tables in JSON: lines of objects, a list of objects, and the files of annotation tools."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pudistill.data.columns import listed
+from pudistill.data.text_files import open_text
+from pudistill.exceptions import InputError
+
+Row = dict[str, Any]
+
+
+def read_json_lines(file: Path, encoding: str | None = None) -> pa.Table:
+    """Read a file with a JSON object on each line."""
+    rows = []
+    with open_text(file, encoding) as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                row = _parsed(f"{file}, line {number}", line)
+                if not isinstance(row, dict):
+                    raise InputError(
+                        f"{file}, line {number}: this is not a JSON object: write one on each line."
+                    )
+                rows.append(row)
+    return table_of(file, rows)
+
+
+def read_json(file: Path, encoding: str | None = None) -> pa.Table:
+    """Read a list of JSON objects, an export of Label Studio, or lists of classes as in COCO."""
+    with open_text(file, encoding) as text:
+        # Hugging Face's `datasets` and others write lines of objects to .json files.
+        first = next((line for line in text if line.strip()), "").strip()
+        if first.startswith("{") and first.endswith("}") and any(line.strip() for line in text):
+            return read_json_lines(file, encoding)
+    with open_text(file, encoding) as text:
+        content = _parsed(str(file), text.read())
+    if isinstance(content, dict) and {"images", "annotations", "categories"} <= content.keys():
+        return table_of(file, _rows_of_coco(file, content))
+    if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
+        raise InputError(
+            f"{file}: this is not a list of JSON objects: write one object for each sample, an "
+            "export of Label Studio, or images, annotations and categories as in COCO."
+        )
+    if content and all({"data", "annotations"} <= row.keys() for row in content):
+        content = _rows_of_label_studio(file, content)
+    for row in content:
+        for name in [name for name, value in row.items() if _is_choice(value)]:
+            row[name] = _only_choice(file, row.get("id"), row[name]["choices"])
+    return table_of(file, content)
+
+
+def table_of(file: Path, rows: list[Row]) -> pa.Table:
+    """Return rows as a table; a value that a row lacks is missing."""
+    columns = {}
+    for name in dict.fromkeys(name for row in rows for name in row):
+        try:
+            columns[name] = pa.array([row.get(name) for row in rows])
+        except (pa.ArrowException, OverflowError) as error:
+            raise InputError(
+                f"{file}: column {name!r} mixes values of different kinds ({error}): give all "
+                "rows the same kind."
+            ) from error
+    return pa.table(columns)
+
+
+def _parsed(where: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        reason = getattr(error, "msg", error)
+        raise InputError(f"{where}: this is not JSON ({reason}).") from error
+
+
+def _rows_of_label_studio(file: Path, tasks: list[Row]) -> list[Row]:
+    """Return the data of each task and its choice; that of a ground truth is a verified label."""
+    rows, names = [], set()
+    for task in tasks:
+        row: Row = {"id": task.get("id")}
+        try:
+            data = dict(task["data"])
+            for annotation in task["annotations"]:
+                if annotation.get("was_cancelled"):
+                    continue
+                is_truth = annotation.get("ground_truth") is True
+                for part in annotation["result"]:
+                    if part["type"] != "choices":
+                        continue
+                    label = _only_choice(file, row["id"], part["value"]["choices"])
+                    name = f"{'verified ' if is_truth else ''}{part['from_name']}"
+                    if row.setdefault(name, label) != label:
+                        raise InputError(
+                            f"{file}: the annotations of task {row['id']} disagree "
+                            f"({row[name]!r}, {label!r}): keep one, or mark the right one as "
+                            "ground truth."
+                        )
+                    names.add(part["from_name"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(
+                f"{file}: task {row['id']} is not as Label Studio writes it ({error!r}): export "
+                "the tasks again."
+            ) from error
+        rows.append(data | row)
+    if not names:
+        raise InputError(
+            f"{file}: no task has an annotation of type 'choices': each sample needs one class."
+        )
+    if len(names) == 1:
+        (name,) = names
+        renamed = {name: "label", f"verified {name}": "verified_label"}
+        rows = [{renamed.get(key, key): row[key] for key in row} for row in rows]
+    return rows
+
+
+def _is_choice(value: Any) -> bool:
+    """Return whether a value is Label Studio's form of several choices."""
+    return isinstance(value, dict) and isinstance(value.get("choices"), list)
+
+
+def _only_choice(file: Path, task: Any, choices: Any) -> str:
+    if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], str):
+        raise InputError(
+            f"{file}: task {task} has the choices {choices!r}: each sample needs exactly one class."
+        )
+    return choices[0]
+
+
+def _rows_of_coco(file: Path, content: Row) -> list[Row]:
+    """Return id, file and class of each image; several boxes of one class are one class."""
+    try:
+        names = {category["id"]: str(category["name"]) for category in content["categories"]}
+        label_of: dict[Any, str] = {}
+        for annotation in content["annotations"]:
+            image, label = annotation["image_id"], names[annotation["category_id"]]
+            if label_of.setdefault(image, label) != label:
+                raise InputError(
+                    f"{file}: image {image} has the classes {listed([label_of[image], label])}: "
+                    "each sample needs one class; crop the objects, or keep one annotation."
+                )
+        rows = [
+            {"id": image["id"], "file_name": image["file_name"], "label": label_of.get(image["id"])}
+            for image in content["images"]
+        ]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{file}: images, annotations or categories are not as in COCO ({error!r}): give each "
+            "image an id and a file_name, each annotation an image_id and a category_id."
+        ) from error
+    unknown = label_of.keys() - Counter(row["id"] for row in rows).keys()
+    if unknown:
+        raise InputError(
+            f"{file}: there is no image {min(map(str, unknown))}, which an annotation names: add "
+            "it, or remove the annotation."
+        )
+    return rows
