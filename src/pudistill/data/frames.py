@@ -154,7 +154,7 @@ def as_frame(X: Any) -> Any:
     Returns
     -------
     X : object
-        A data frame; anything else as it is.
+        A data frame; a single column as an array, see `as_column`; anything else as it is.
 
     Raises
     ------
@@ -170,6 +170,8 @@ def as_frame(X: Any) -> Any:
     """
     if library_of(X) not in _FOREIGN:
         return X
+    if not _has_columns(X):
+        return as_column(X)
     if library_of(X) == "datasets" and type(X).__name__ == "Dataset":
         labels = [
             name
@@ -199,10 +201,13 @@ def as_column(values: Any) -> Any:
     >>> as_column(pa.array([1, None])).tolist()
     [1, None]
     """
-    if library_of(values) not in _FOREIGN or not hasattr(values, "__len__"):
-        return values
-    if hasattr(values, "columns") or hasattr(values, "column_names"):  # a table
+    if library_of(values) not in _FOREIGN or _has_columns(values):
         return values
     convert = getattr(values, "to_pylist", None) or getattr(values, "to_list", None)
     entries = list(values) if convert is None else convert()
     return object_array(entries) if None in entries else np.asarray(entries)
+
+
+def _has_columns(values: Any) -> bool:
+    """Return whether an object is a table. Its class is asked: a LazyFrame warns when it is."""
+    return hasattr(type(values), "columns") or hasattr(type(values), "column_names")

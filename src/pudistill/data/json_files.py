@@ -76,43 +76,53 @@ def _parsed(where: str, text: str) -> Any:
 
 
 def _rows_of_label_studio(file: Path, tasks: list[Row]) -> list[Row]:
-    """Return the data of each task and its choice; that of a ground truth is a verified label."""
-    rows, names = [], set()
+    """Return the data of each task, and its choice as ``label`` if that name is free.
+
+    The choice of an annotation that is a ground truth is a verified label.
+    """
+    rows, all_choices = [], []
     for task in tasks:
-        row: Row = {"id": task.get("id")}
         try:
-            data = dict(task["data"])
-            for annotation in task["annotations"]:
-                if annotation.get("was_cancelled"):
-                    continue
-                is_truth = annotation.get("ground_truth") is True
-                for part in annotation["result"]:
-                    if part["type"] != "choices":
-                        continue
-                    label = _only_choice(file, row["id"], part["value"]["choices"])
-                    name = f"{'verified ' if is_truth else ''}{part['from_name']}"
-                    if row.setdefault(name, label) != label:
-                        raise InputError(
-                            f"{file}: the annotations of task {row['id']} disagree "
-                            f"({row[name]!r}, {label!r}): keep one, or mark the right one as "
-                            "ground truth."
-                        )
-                    names.add(part["from_name"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            rows.append({"id": task.get("id")} | task["data"])
+            all_choices.append(_choices_of(file, task))
+        except (KeyError, TypeError, AttributeError) as error:
             raise InputError(
-                f"{file}: task {row['id']} is not as Label Studio writes it ({error!r}): export "
-                "the tasks again."
+                f"{file}: task {task.get('id')} is not as Label Studio writes it ({error!r}): "
+                "export the tasks again."
             ) from error
-        rows.append(data | row)
+    names = {name for choices in all_choices for name, _ in choices}
     if not names:
         raise InputError(
             f"{file}: no task has an annotation of type 'choices': each sample needs one class."
         )
-    if len(names) == 1:
-        (name,) = names
-        renamed = {name: "label", f"verified {name}": "verified_label"}
-        rows = [{renamed.get(key, key): row[key] for key in row} for row in rows]
+    if len(names) == 1 and not any("label" in row for row in rows):
+        renamed = dict.fromkeys(names, "label")
+    else:
+        renamed = {name: name for name in names}
+    for row, choices in zip(rows, all_choices, strict=True):
+        for (name, is_truth), label in choices.items():
+            row[f"verified_{renamed[name]}" if is_truth else renamed[name]] = label
     return rows
+
+
+def _choices_of(file: Path, task: Row) -> dict[tuple[str, bool], str]:
+    """Return the choices of a task by the name of the question and whether it is ground truth."""
+    found: dict[tuple[str, bool], str] = {}
+    for annotation in task["annotations"]:
+        if annotation.get("was_cancelled"):
+            continue
+        for part in annotation["result"]:
+            if part["type"] != "choices":
+                continue
+            label = _only_choice(file, task.get("id"), part["value"]["choices"])
+            key = part["from_name"], annotation.get("ground_truth") is True
+            if found.setdefault(key, label) != label:
+                raise InputError(
+                    f"{file}: the annotations of task {task.get('id')} disagree "
+                    f"({listed([found[key], label])}): keep one, or mark the right one as ground "
+                    "truth."
+                )
+    return found
 
 
 def _is_choice(value: Any) -> bool:

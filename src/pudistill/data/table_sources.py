@@ -65,7 +65,7 @@ def open_table(source: Any, encoding: str | None = None) -> Table:
         with as_table_error(source):
             table = open_files(_files(source) if source.is_dir() else [source], encoding)
     else:
-        table, source = open_object(_training_split(source)), name_of(source)
+        table, source = open_object(training_split(source)), name_of(source)
     names = table.schema.names
     if not names:
         raise InputError(f"{source}: the table is empty: give a table with columns and rows.")
@@ -75,7 +75,7 @@ def open_table(source: Any, encoding: str | None = None) -> Table:
     return table
 
 
-def _training_split(source: Any) -> Any:
+def training_split(source: Any) -> Any:
     """Return the training split of a `DatasetDict`; another object as it is."""
     if library_of(source) != "datasets" or not isinstance(source, Mapping):
         return source

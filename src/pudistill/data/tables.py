@@ -146,6 +146,33 @@ def read_trusted(
     return list(ids), labels
 
 
+def text_columns(path: Path, table: Table, options: "ReadOptions") -> list[str]:
+    """Return the columns whose values are kept as they are written: labels, ids and texts."""
+    roles = _roles_without_samples(path, table, options)
+    return [name for name in roles.texts if name != roles.trusted]
+
+
+def identify(
+    path: Path, table: Table, options: "ReadOptions"
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Read the column of ids and the column of given labels, each None if there is none."""
+    roles = _roles_without_samples(path, table, options)
+
+    def read(role: str | None) -> np.ndarray | None:
+        if role is None:
+            return None
+        with as_table_error(path):
+            column = table.read([role], as_text=roles.texts)[role]
+        return _texts(path, table.schema, role, column)
+
+    return read(roles.id), read(roles.label)
+
+
+def _roles_without_samples(path: Path, table: Table, options: "ReadOptions") -> "_Roles":
+    lenient = {"samples_required": False, "labels_required": False, "columns_required": False}
+    return _assign_roles(path, table.schema, options.model_copy(update=lenient))
+
+
 @dataclass(frozen=True)
 class _Roles:
     """The name of the column of each role; None if there is no such column."""
