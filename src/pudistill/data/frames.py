@@ -127,6 +127,11 @@ def _is_list(kind: pa.DataType) -> bool:
 
 def _matrix(where: Any, name: str, column: pa.ChunkedArray) -> np.ndarray | None:
     """Return a column of lists as a matrix with a row for each; None if they hold no numbers."""
+    kind = column.type
+    while _is_list(kind):
+        kind = kind.value_type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+        return None
     values = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
     while _is_list(values.type):
         lengths = pa.compute.list_value_length(values).unique()
@@ -136,9 +141,6 @@ def _matrix(where: Any, name: str, column: pa.ChunkedArray) -> np.ndarray | None
                 "many values, or drop the column."
             )
         values = values.flatten()
-    kind = values.type
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
-        return None
     return values.to_numpy(zero_copy_only=False).reshape(len(column), -1)
 
 

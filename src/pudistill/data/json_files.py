@@ -1,7 +1,7 @@
 """Tables in JSON: lines of objects, a list of objects, and the files of annotation tools."""
 
 import json
-from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from pudistill.data.text_files import open_text
 from pudistill.exceptions import InputError
 
 Row = dict[str, Any]
+_COCO = {"images", "annotations", "categories"}
+_CHOICES = '{"choices":'  # how Label Studio writes several choices into a column of text
 
 
 def read_json_lines(file: Path, encoding: str | None = None) -> pa.Table:
@@ -38,7 +40,7 @@ def read_json(file: Path, encoding: str | None = None) -> pa.Table:
             return read_json_lines(file, encoding)
     with open_text(file, encoding) as text:
         content = _parsed(str(file), text.read())
-    if isinstance(content, dict) and {"images", "annotations", "categories"} <= content.keys():
+    if isinstance(content, dict) and content.keys() >= _COCO:
         return table_of(file, _rows_of_coco(file, content))
     if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
         raise InputError(
@@ -125,6 +127,15 @@ def _choices_of(file: Path, task: Row) -> dict[tuple[str, bool], str]:
     return found
 
 
+def refuse_choices(where: Any, column: str, labels: Iterable[str | None]) -> None:
+    """Raise an `InputError` if a label stands for several choices, as in a CSV of Label Studio."""
+    for label in labels:
+        if label is not None and label.startswith(_CHOICES):
+            raise InputError(
+                f"{where}: column {column!r} holds {label}: each sample needs exactly one class."
+            )
+
+
 def _is_choice(value: Any) -> bool:
     """Return whether a value is Label Studio's form of several choices."""
     return isinstance(value, dict) and isinstance(value.get("choices"), list)
@@ -141,6 +152,8 @@ def _only_choice(file: Path, task: Any, choices: Any) -> str:
 def _rows_of_coco(file: Path, content: Row) -> list[Row]:
     """Return id, file and class of each image; several boxes of one class are one class."""
     try:
+        if not all(isinstance(content[part], list) for part in _COCO):
+            raise TypeError("they are not lists")
         names = {category["id"]: str(category["name"]) for category in content["categories"]}
         label_of: dict[Any, str] = {}
         for annotation in content["annotations"]:
@@ -159,7 +172,7 @@ def _rows_of_coco(file: Path, content: Row) -> list[Row]:
             f"{file}: images, annotations or categories are not as in COCO ({error!r}): give each "
             "image an id and a file_name, each annotation an image_id and a category_id."
         ) from error
-    unknown = label_of.keys() - Counter(row["id"] for row in rows).keys()
+    unknown = label_of.keys() - {row["id"] for row in rows}
     if unknown:
         raise InputError(
             f"{file}: there is no image {min(map(str, unknown))}, which an annotation names: add "

@@ -30,7 +30,7 @@ _PICTURES = {
     "image": pa.struct({"bytes": pa.binary(), "path": pa.string()}),
     "label": pa.string(),
 }
-_FEATURES = dict.fromkeys(_PICTURES, {"dtype": "string", "_type": "Value"})
+_FEATURES = {name: {"dtype": "string", "_type": "Value"} for name in _PICTURES}
 # By this `datasets` knows that a column holds pictures.
 _AS_PICTURES = {
     "huggingface": json.dumps({"info": {"features": _FEATURES | {"image": {"_type": "Image"}}}})

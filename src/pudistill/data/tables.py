@@ -20,6 +20,7 @@ from pudistill.data.columns import (
 )
 from pudistill.data.dataset import TrustedDataset
 from pudistill.data.frames import spread_lists
+from pudistill.data.json_files import refuse_choices
 from pudistill.data.pictures import Encoded, decode_pictures, find_picture
 from pudistill.data.table_files import Table, as_table_error
 from pudistill.data.table_sources import accepts, open_table
@@ -56,7 +57,10 @@ def read_table(path: Path, table: Table, options: "ReadOptions") -> TrustedDatas
 
     def labels(role: str | None) -> np.ndarray | None:
         names = texts(role)
-        return None if names is None else interned(names)
+        if role is None or names is None:
+            return None
+        refuse_choices(path, role, names)
+        return interned(names)
 
     ids = _ids(path, roles.id, texts(roles.id), columns.num_rows)
     y = labels(roles.label)

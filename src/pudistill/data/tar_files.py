@@ -93,40 +93,47 @@ def _samples(archive: Path) -> dict[str, dict[str, _Place]]:
     try:
         with tarfile.open(archive, "r:") as tar:
             for member in tar:
+                _check(archive, member, n_bytes)
                 path = PurePosixPath(member.name)
-                if path.is_absolute() or ".." in path.parts:
-                    raise InputError(
-                        f"{archive}: {member.name!r} leads out of the archive: make it again."
-                    )
-                if member.isdir():
-                    continue
-                if not member.isreg() or member.issparse():
-                    raise InputError(
-                        f"{archive}: {member.name!r} is a link or a special file: make the archive "
-                        "again, of ordinary files."
-                    )
-                if member.offset_data + member.size > n_bytes:
-                    raise InputError(f"{archive}: {member.name!r} is cut off: fetch it again.")
                 stem, _, kind = path.name.partition(".")
-                if not stem:  # a hidden file
+                kind = kind.lower()
+                if not (member.isreg() and stem and _is_known(kind)):
                     continue
                 files = samples.setdefault(path.with_name(stem).as_posix(), {})
-                if (
-                    files.setdefault(
-                        kind.lower(), place := _Place(archive, member.offset_data, member.size)
-                    )
-                    is not place
-                ):
+                if kind in files:
                     raise InputError(
                         f"{archive}: {member.name!r} is there twice: make the archive again."
                     )
+                files[kind] = _Place(archive, member.offset_data, member.size)
+    except InputError:
+        raise
     except (tarfile.TarError, EOFError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"{archive}: cannot be read ({error}): fetch it again.") from error
     if not samples:
         raise InputError(f"{archive}: there is no sample in this archive.")
     return samples
+
+
+def _check(archive: Path, member: tarfile.TarInfo, n_bytes: int) -> None:
+    """Raise an `InputError` unless a member is an ordinary file or folder inside the archive."""
+    path = PurePosixPath(member.name)
+    if path.is_absolute() or ".." in path.parts:
+        raise InputError(f"{archive}: {member.name!r} leads out of the archive: make it again.")
+    if not (member.isreg() or member.isdir()) or member.issparse():
+        raise InputError(
+            f"{archive}: {member.name!r} is a link or a special file: make the archive again, of "
+            "ordinary files."
+        )
+    if member.offset_data + member.size > n_bytes:
+        raise InputError(f"{archive}: {member.name!r} is cut off: fetch it again.")
+
+
+def _is_known(kind: str) -> bool:
+    return kind in _COLUMNS or kind == "json" or _is_picture(kind)
+
+
+def _is_picture(kind: str) -> bool:
+    return PurePosixPath(f"x.{kind}").suffix in SUFFIXES
 
 
 def _values(archive: Path, key: str, members: dict[str, _Place]) -> dict[str, Any]:
@@ -151,7 +158,7 @@ def _values(archive: Path, key: str, members: dict[str, _Place]) -> dict[str, An
 
 
 def _picture(archive: Path, key: str, members: dict[str, _Place]) -> _Place | None:
-    kinds = [kind for kind in members if PurePosixPath(f"x.{kind}").suffix in SUFFIXES]
+    kinds = [kind for kind in members if _is_picture(kind)]
     if len(kinds) > 1:
         raise InputError(
             f"{archive}: sample {key!r} has several pictures ({', '.join(kinds)}): keep one."
