@@ -185,7 +185,9 @@ class TestFit:
         assert as_frame(hf.Dataset.from_dict(columns, features)).columns.tolist() == ["u"]
 
     def test_pictures_are_refused(self, pictures):
-        with pytest.raises(InputError, match=r"'image' .* read pictures with pudistill.load_data"):
+        with pytest.raises(
+            InputError, match=r"'image' .* read pictures with pudistill.load_dataset"
+        ):
             as_frame(pictures)
 
     def test_dates_and_categories(self):

@@ -1,6 +1,7 @@
 """Tables in folders: of Hugging Face, of other programs, of pictures with their metadata."""
 
 import json
+import os
 
 import datasets as hf
 import numpy as np
@@ -89,6 +90,14 @@ class TestSavedToDisk:
         (tmp_path / "state.json").write_text(state)
         with pytest.raises(InputError, match=r"state\.json: this is not as `save_to_disk` writes"):
             load_dataset(tmp_path)
+
+    def test_pipes_do_not_block(self, tmp_path):
+        for name in ("state.json", "dataset_info.json", "d.csv"):
+            os.mkfifo(tmp_path / name)
+        with pytest.raises(InputError, match="this is not as `save_to_disk` writes"):
+            load_dataset(tmp_path)
+        with pytest.raises(InputError, match="this is not an ordinary file"):
+            load_dataset(tmp_path / "d.csv")
 
     def test_damaged_and_missing_files(self, tmp_path):
         DATA.save_to_disk(tmp_path)

@@ -237,7 +237,9 @@ class TestShards:
         with pytest.raises(InputError, match=r"several tables in it \('dev', 'test'\): name one"):
             load_dataset(tmp_path)
         parquet(columns, "more.parquet")
-        with pytest.raises(InputError, match="several tables in it: name one"):
+        with pytest.raises(
+            InputError, match=r"several tables in it \('dev', 'more', 'test'\): name one"
+        ):
             load_dataset(tmp_path)
 
 
@@ -301,7 +303,7 @@ def test_refused_tables(csv, text, options, message):
         ('{"u": 1}\n{oops', "line 2: this is not JSON"),
         ('{"u": 1}\n[2]', "line 2: this is not a JSON object"),
         ('{"u": 1, "label": "a"}\n{"u": "x", "label": "b"}', "column 'u' mixes values"),
-        ('{"u": [1, 2], "label": "a"}', "column 'u' is of type list"),
+        ('{"u": ["x", "y"], "label": "a"}', "column 'u' is of type list"),
         ('{"u": 1, "label": ["a"]}', "column 'label' is of type list.*: give names"),
         ("", "the table is empty"),
     ],
@@ -316,7 +318,7 @@ def test_damaged_files(tmp_path, csv):
     path.write_bytes(b"PAR1 nothing PAR1")
     with pytest.raises(InputError, match=r"data\.parquet: cannot be read as a table"):
         load_dataset(path)
-    with pytest.raises(InputError, match=r"data\.csv: .*UTF8"):
+    with pytest.raises(InputError, match=r"data\.csv, line 2: this text is not UTF-8"):
         load_dataset(csv("u,label\n1,ä\n2,b\n", encoding="latin-1"))
 
 

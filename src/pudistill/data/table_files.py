@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from pudistill.data.frames import as_arrow, plain
+from pudistill.data.frames import as_arrow, library_of, plain
 from pudistill.data.json_files import read_json, read_json_lines
 from pudistill.data.memory import require_memory
 from pudistill.data.tar_files import TarTable
@@ -169,6 +169,8 @@ TEXT_SUFFIXES, SHARD_SUFFIXES = tuple(_ONE_TABLE), tuple(_SHARDS)
 def open_files(files: list[Path], encoding: str | None) -> Table:
     """Open the files of one table, which all have the same format."""
     for file in files:
+        if file.exists() and not file.is_file():  # a pipe, which can block for ever
+            raise InputError(f"{file}: this is not an ordinary file: give one.")
         with file.open("rb") as content:
             is_pointer = content.read(len(_LFS_POINTER)) == _LFS_POINTER
         if is_pointer:
@@ -182,7 +184,7 @@ def open_files(files: list[Path], encoding: str | None) -> Table:
 
 def open_object(source: Any) -> Table:
     """Open a table in memory; see `as_arrow`."""
-    if hasattr(source, "with_format") and hasattr(source, "features"):
+    if library_of(source) == "datasets" and type(source).__name__ == "Dataset":
         return _Dataset(source)
     return ArrowTable(as_arrow(source), Path())
 

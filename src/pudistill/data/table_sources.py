@@ -115,7 +115,7 @@ def _files(folder: Path) -> list[Path]:
     place, _ = places[choose_split(folder, {name: split for name, (_, split) in places.items()})]
     if place.is_file():
         return [place]
-    return _stored_files(place) if (place / _STATE).is_file() else _shards(place)
+    return _stored_files(place) if (place / _STATE).exists() else _shards(place)
 
 
 def _places(folder: Path, depth: int = _DEPTH) -> list[tuple[Path, str]]:
@@ -163,7 +163,8 @@ def _first_name(path: Path) -> str:
 def _stored_files(folder: Path) -> list[Path]:
     """Return the files of a folder that `Dataset.save_to_disk` wrote."""
     try:
-        state = json.loads((folder / _STATE).read_text("utf-8"))
+        is_file = (folder / _STATE).is_file()  # not a pipe, which can block for ever
+        state = json.loads((folder / _STATE).read_text("utf-8")) if is_file else None
         names = [entry["filename"] for entry in state["_data_files"]]
         is_whole = bool(names) and not state.get("_indices_data_files")
         is_whole &= all(name == Path(name).name for name in names)
