@@ -139,7 +139,9 @@ class TestHubClones:
 
     def test_several_configurations_are_refused(self, tmp_path):
         (written(tmp_path, "en/train-0.parquet", "de/train-0.parquet") / "README.md").write_text("")
-        with pytest.raises(InputError, match=r"several tables in it \('de', 'en'\): name one"):
+        with pytest.raises(
+            InputError, match=r"several tables in it \('de', 'en'\): give one of them"
+        ):
             load_dataset(tmp_path)
         assert len(load_dataset(tmp_path / "de")) == 3
 
@@ -169,6 +171,18 @@ class TestShards:
         (tmp_path / "_SUCCESS").touch()
         (tmp_path / ".part-0.parquet.crc").touch()
         assert list(load_dataset(tmp_path).X[::3, 0]) == [1, 11, 21]
+
+    def test_shards_of_two_versions_are_not_mixed(self, tmp_path):
+        for names in (
+            ["train-00000-of-00001.parquet", "train-00000-of-00002.parquet"],
+            ["train-00000-of-00001.parquet", "train-0.parquet"],
+        ):
+            folder = tmp_path / names[1]
+            with pytest.raises(InputError, match="there are several tables in it"):
+                load_dataset(written(folder, *names))
+        written(tmp_path / "old", "train-00000-of-00002-0123456789abcdef.parquet")
+        with pytest.raises(InputError, match="split 'train' has 1 of its 2 files"):
+            load_dataset(tmp_path / "old")
 
     def test_shards_with_other_columns_are_refused(self, tmp_path):
         written(tmp_path, "part-0.parquet")

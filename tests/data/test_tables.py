@@ -234,11 +234,13 @@ class TestShards:
             load_dataset(tmp_path)
         first.rename(tmp_path / "dev-00000-of-00001.parquet")
         parquet(columns, "test-00000-of-00001.parquet")
-        with pytest.raises(InputError, match=r"several tables in it \('dev', 'test'\): name one"):
+        with pytest.raises(
+            InputError, match=r"several tables in it \('dev', 'test'\): give one of them"
+        ):
             load_dataset(tmp_path)
         parquet(columns, "more.parquet")
         with pytest.raises(
-            InputError, match=r"several tables in it \('dev', 'more', 'test'\): name one"
+            InputError, match=r"several tables in it \('dev', 'more', 'test'\): give one of them"
         ):
             load_dataset(tmp_path)
 

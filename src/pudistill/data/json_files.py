@@ -82,7 +82,8 @@ def _rows_of_label_studio(file: Path, tasks: list[Row]) -> list[Row]:
 
     The choice of an annotation that is a ground truth is a verified label.
     """
-    rows, all_choices = [], []
+    rows: list[Row] = []
+    all_choices: list[dict[tuple[str, bool], str]] = []
     for task in tasks:
         try:
             rows.append({"id": task.get("id")} | task["data"])

@@ -28,7 +28,7 @@ _TRAINING = SPLITS[:2]
 _STATE = "state.json"  # of a folder that `Dataset.save_to_disk` wrote
 # Files by which a folder is the clone of a repository or a stored `DatasetDict`.
 _SIGNS = {"README.md", "dataset_dict.json", "dataset_infos.json"}
-_COUNTED = re.compile(r"(?P<split>.+)-\d{5}-of-(?P<count>\d{5})")
+_COUNTED = re.compile(r"(?P<split>.+)-\d{5}-of-(?P<count>\d{5})(-[0-9a-f]{16})?")
 # As other programs number the files of a table: part-0, part-00000-c000.snappy, train-0003, 0000.
 _NUMBERED = re.compile(r"(?P<split>.*?)[-_.]?\d+([-_.].*)?")
 _PARTS = ("", "part", "shard", "chunk", "data", *SPLITS)
@@ -100,8 +100,8 @@ def choose_split(where: Any, splits: Mapping[str, str]) -> str:
     chosen = [name for name, split in splits.items() if split.lower() in _TRAINING] or list(splits)
     if len(chosen) != 1:
         raise InputError(
-            f"{where}: there are several tables in it ({listed(sorted(splits))}): name one, or "
-            "leave one there."
+            f"{where}: there are several tables in it ({listed(sorted(splits))}): give one of them "
+            "alone."
         )
     if len(splits) > 1:
         others = listed(sorted({*splits} - {*chosen}))
@@ -135,7 +135,7 @@ def _places(folder: Path, depth: int = _DEPTH) -> list[tuple[Path, str]]:
     ):
         return [(folder, folder.name)]
     is_set = bool(names & _SIGNS)
-    found = []
+    found: list[tuple[Path, str]] = []
     for path in folders if depth > 1 else ():
         if is_set or path.name in (*SPLITS, "data"):
             found += _places(path, depth - 1)
@@ -187,19 +187,20 @@ def _shards(folder: Path) -> list[Path]:
     entries = [path for path in folder.iterdir() if path.name[0] not in "._" and _is_shard(path)]
     suffix = min((suffix_of(path) for path in entries), key=SHARD_SUFFIXES.index)
     tables: dict[str, list[Path]] = {}
-    splits, counts = {}, {}
+    splits: dict[str, str] = {}
+    counts: dict[str, int | None] = {}
     for file in sorted((path for path in entries if suffix_of(path) == suffix), key=_by_number):
-        name, count = file.stem, None
+        name = split = file.stem
+        count: int | None = None
         if shard := _COUNTED.fullmatch(name):
             split, count = shard["split"], int(shard["count"])
             name = split
-            if counts.get(name, count) != count:  # shards of two versions
-                name = file.stem
         else:
             shard = _NUMBERED.fullmatch(name)
             if shard and (shard["split"].lower() in _PARTS or suffix == ".tar"):
-                name = shard["split"]
-            split = name
+                name = split = shard["split"]
+        if counts.get(name, count) != count:  # shards of two versions
+            name = file.stem
         tables.setdefault(name, []).append(file)
         splits[name], counts[name] = re.split("[-_.]", split)[-1], count
     chosen = choose_split(folder, splits)
