@@ -1,4 +1,4 @@
-"""Tables (parquet, CSV and JSONL) with a column of pictures or of texts, or with features."""
+"""Tables with a column of pictures or of texts, or with features."""
 
 import json
 from collections.abc import Iterator
@@ -19,8 +19,11 @@ from pudistill.data.columns import (
     whole_number,
 )
 from pudistill.data.dataset import TrustedDataset
-from pudistill.data.pictures import Encoded, decode_pictures
-from pudistill.data.table_files import Table, accepts, as_table_error, open_table
+from pudistill.data.frames import spread_lists
+from pudistill.data.json_files import refuse_choices
+from pudistill.data.pictures import Encoded, decode_pictures, find_picture
+from pudistill.data.table_files import Table, as_table_error
+from pudistill.data.table_sources import accepts, open_table
 from pudistill.exceptions import InputError
 
 if TYPE_CHECKING:
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
 
 TRUE_LABEL = "true_label"
 VERIFIED_LABEL = "verified_label"
-_LABEL_COLUMNS = ("label", "labels", "y", "target", "class")
+_LABEL_COLUMNS = ("label", "labels", "y", "target", "class", "choice")
 _TEXT_COLUMNS = ("text", "sentence", "review", "comment", "document")
 _IMAGE_COLUMNS = ("image", "img", "picture", "photo", "file_name")
 # pandas writes the row numbers of a data frame as a column without a name.
@@ -40,7 +43,11 @@ _MASK_VALUES = dict.fromkeys(("true", "yes", "1", "1.0"), True) | dict.fromkeys(
 
 def read(path: Path, options: "ReadOptions") -> TrustedDataset:
     """Read a table; the options, or else the names of its columns, say what each column holds."""
-    table = open_table(path)
+    return read_table(path, open_table(path, options.encoding), options)
+
+
+def read_table(path: Path, table: Table, options: "ReadOptions") -> TrustedDataset:
+    """Read an open table; `path` is its name in messages."""
     roles = _assign_roles(path, table.schema, options)
     with as_table_error(path):
         columns = table.read([*roles.texts, *roles.features], as_text=roles.texts)
@@ -50,7 +57,10 @@ def read(path: Path, options: "ReadOptions") -> TrustedDataset:
 
     def labels(role: str | None) -> np.ndarray | None:
         names = texts(role)
-        return None if names is None else interned(names)
+        if role is None or names is None:
+            return None
+        refuse_choices(path, role, names)
+        return interned(names)
 
     ids = _ids(path, roles.id, texts(roles.id), columns.num_rows)
     y = labels(roles.label)
@@ -73,32 +83,36 @@ def read(path: Path, options: "ReadOptions") -> TrustedDataset:
     text = texts(roles.text)
     if text is not None:
         return replace(dataset, X=object_array(value or "" for value in text))
-    X = _features(path, columns.select(roles.features))
-    return replace(dataset, X=X, feature_names=roles.features or None)
+    features = spread_lists(path, columns.select(roles.features))
+    X = _features(path, features)
+    return replace(dataset, X=X, feature_names=tuple(features.column_names) or None)
 
 
 def _with_pictures(
     path: Path, table: Table, column: str, dataset: TrustedDataset, options: "ReadOptions"
 ) -> TrustedDataset:
     """Return the data set with the pictures of a column, without skipped pictures."""
-    folder = path if path.is_dir() else path.parent
     with as_table_error(path):
         decoded = decode_pictures(
             path,
             dataset.ids,
-            _encoded_pictures(table, column, folder),
+            _encoded_pictures(table, column),
             **options.picture_options(),
         )
     return replace(dataset.take(decoded.rows), X=decoded.X, skipped=decoded.skipped)
 
 
-def read_trusted(path: Path) -> tuple[list[str], list[str | None] | None]:
+def read_trusted(
+    path: Path, encoding: str | None = None
+) -> tuple[list[str], list[str | None] | None]:
     """Read the ids of trusted samples, and their verified labels if the table has them.
 
     Parameters
     ----------
     path : Path
         A table with a column ``id``, and optionally ``label``.
+    encoding : str, optional
+        The encoding of a text file that is not UTF-8.
 
     Returns
     -------
@@ -109,7 +123,7 @@ def read_trusted(path: Path) -> tuple[list[str], list[str | None] | None]:
         raise InputError(f"{path}: there is no such file of trusted samples.")
     if not accepts(path):
         raise InputError(f"{path}: give trusted samples as .csv, .tsv, .jsonl or .parquet.")
-    table = open_table(path)
+    table = open_table(path, encoding)
     names = table.schema.names
     if "id" not in names:
         raise InputError(
@@ -134,6 +148,33 @@ def read_trusted(path: Path) -> tuple[list[str], list[str | None] | None]:
             "row."
         )
     return list(ids), labels
+
+
+def text_columns(path: Path, table: Table, options: "ReadOptions") -> list[str]:
+    """Return the columns whose values are kept as they are written: labels, ids and texts."""
+    roles = _roles_without_samples(path, table, options)
+    return [name for name in roles.texts if name != roles.trusted]
+
+
+def identify(
+    path: Path, table: Table, options: "ReadOptions"
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Read the column of ids and the column of given labels, each None if there is none."""
+    roles = _roles_without_samples(path, table, options)
+
+    def read(role: str | None) -> np.ndarray | None:
+        if role is None:
+            return None
+        with as_table_error(path):
+            column = table.read([role], as_text=roles.texts)[role]
+        return _texts(path, table.schema, role, column)
+
+    return read(roles.id), read(roles.label)
+
+
+def _roles_without_samples(path: Path, table: Table, options: "ReadOptions") -> "_Roles":
+    lenient = {"samples_required": False, "labels_required": False, "columns_required": False}
+    return _assign_roles(path, table.schema, options.model_copy(update=lenient))
 
 
 @dataclass(frozen=True)
@@ -365,9 +406,9 @@ def _features(path: Path, columns: pa.Table) -> np.ndarray:
     return X
 
 
-def _encoded_pictures(table: Table, name: str, folder: Path) -> Iterator[Encoded]:
+def _encoded_pictures(table: Table, name: str) -> Iterator[Encoded]:
     for batch in table.batches(name):
         for value in batch:
             if isinstance(value, dict):
                 value = value.get("bytes") or value.get("path")
-            yield folder / value if isinstance(value, str) else value or None
+            yield find_picture(table.folder, value) if isinstance(value, str) else value or None

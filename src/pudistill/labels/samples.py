@@ -14,6 +14,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import _num_samples, check_array, validate_data
 
 from pudistill.data.encoding import TableEncoder, is_texts, needs_encoding
+from pudistill.data.frames import as_frame
 from pudistill.data.lazy_pictures import is_lazy
 from pudistill.exceptions import InputError
 from pudistill.labels.checks import Labels, check_labels
@@ -31,8 +32,9 @@ def check_features(
     X : {array-like, sparse matrix, data frame} of shape (n_samples, n_features), texts (sequence \
             of str), or pictures of shape (n_samples, height, width) or (n_samples, height, width, \
             channels)
-        Samples. Texts, and a data frame with words, dates or missing values, are encoded as numbers
-        unless a learner takes them as they are; the encoder is stored as ``encoder_``.
+        Samples; a data frame of any library, see `as_frame`. Texts, and a data frame with words,
+        dates or missing values, are encoded as numbers unless a learner takes them as they are; the
+        encoder is stored as ``encoder_``.
     learners : sequence of estimators or None
         NaN is accepted if all learners might accept it; ``None``, the default learner, does not.
     reset : bool, default=True
@@ -43,6 +45,7 @@ def check_features(
     X : ndarray, sparse matrix or data frame
         The samples; a pandas data frame stays a data frame.
     """
+    X = as_frame(X)
     if reset:
         estimator.encoder_ = _fit_encoder(X, learners)
         if estimator.encoder_ is not None:
