@@ -39,6 +39,10 @@ class TrustedWarning(UserWarning):
     """The user should check the choice of trusted samples, or their labels."""
 
 
+class DataWarning(UserWarning):
+    """The data were understood in a way that the user should check; the message says which."""
+
+
 class RecoveredWarning(UserWarning):
     """Something went wrong and was put right; the message names it."""
 

@@ -17,6 +17,7 @@ def load_dataset(
     label_column: str | None = None,
     id_column: str | None = None,
     trusted_column: str | None = None,
+    group_column: str | None = None,
     trusted: str | os.PathLike[str] | None = None,
     image_size: int | None = None,
     skip_bad: bool = False,
@@ -36,8 +37,9 @@ def load_dataset(
         - an image folder ``DIR/<label>/<file>``; ids are the paths below DIR;
         - a table, ``.parquet`` (or a folder of its shards), ``.csv``, ``.tsv`` or ``.jsonl``, with
           a column of pictures (bytes, Hugging Face's ``{bytes, path}``, or paths relative to the
-          table), a column of texts, or numeric feature columns. A column ``true_label`` is kept for
-          experiments and ``verified_label`` holds labels of trusted samples; neither is a feature;
+          table), a column of texts, or columns of numbers, words, dates and booleans, with or
+          without missing values. A column ``true_label`` is kept for experiments and
+          ``verified_label`` holds labels of trusted samples; neither is a feature;
         - ``.npz`` with arrays ``X``, ``y`` and optionally ``trusted``, ``verified``, ``ids``,
           ``true_labels``, ``feature_names``;
         - the folder ``cifar-10-batches-py`` (its training batches) or one batch of it;
@@ -50,9 +52,13 @@ def load_dataset(
         Columns of a table. By default image, img, picture, photo or file_name; text, sentence,
         review, comment or document; label, labels, y, target or class; id (otherwise
         row numbers); trusted.
+    group_column : str, optional
+        Column of a table with the groups of samples that are alike, such as those of one patient.
     trusted : str or path, optional
-        A table with a column ``id`` and optionally ``label``: the verified samples and their
-        verified labels. `y` keeps their labels before verification.
+        A table with the ids of the verified samples and optionally their verified labels, in
+        columns that are called as in the data, or ``id`` and ``label``. If the two columns that it
+        shares with the data have other names, they say which columns of the data are ids and
+        labels. `y` keeps the labels before verification.
     image_size : int, optional
         Resize the shorter side of each picture to this many pixels and crop the middle square.
     skip_bad : bool
@@ -95,6 +101,7 @@ def load_dataset(
             "label_column": label_column,
             "id_column": id_column,
             "trusted_column": trusted_column,
+            "group_column": group_column,
             "image_size": image_size,
             "skip_bad": skip_bad,
             "lazy": lazy,
@@ -104,6 +111,10 @@ def load_dataset(
             "samples_required": samples_required,
         }
     )
+    if trusted is not None:
+        from pudistill.data.trusted_files import read_trusted, understood
+
+        options = understood(Path(source), Path(trusted), options)
     try:
         dataset = _read(source, options)
     except MemoryError as error:
@@ -111,11 +122,9 @@ def load_dataset(
     if image_size is not None and not dataset.is_pictures:
         raise InputError(f"{source} holds features, not pictures: leave --image-size out.")
     if trusted is not None:
-        from pudistill.data.tables import read_trusted
-
         # Ids must be unique before samples can be found by them.
         validate(dataset, labels_required, str(source), samples_required)
-        dataset = dataset.with_trusted(*read_trusted(Path(trusted)))
+        dataset = dataset.with_trusted(*read_trusted(Path(trusted), dataset, options))
     return validate(dataset.without_minus_one(), labels_required, str(source), samples_required)
 
 

@@ -1,5 +1,6 @@
 """Checks of the labels that ``fit`` accepts: given labels, verified labels, trusted samples."""
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +9,8 @@ import pandas as pd
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
-from pudistill.exceptions import InputError, TrustedWarning, warn_user
+from pudistill.data.spelling import describe_look_alikes
+from pudistill.exceptions import DataWarning, InputError, TrustedWarning, warn_user
 
 MISSING = -1
 
@@ -50,11 +52,12 @@ def check_labels(y: Any, trusted: Any = None, *, for_fit: bool = True) -> Labels
     Parameters
     ----------
     y : array-like of shape (n_samples,)
-        Given labels. NaN, None and NA are missing labels, and so is -1 among integers unless a
-        trusted sample has that class.
+        Given labels. NaN, None and NA are missing labels, and so is -1 among integers, or among
+        names with a warning, unless a trusted sample has that class.
     trusted : array-like of shape (n_samples,), default=None
         A boolean mask of samples whose given label is right, or verified labels with NaN, None or
-        NA for unverified samples. ``None``: all labels are trusted.
+        NA for unverified samples. True and 1 beside missing values are marks, too, unless given
+        labels are such values. ``None``: all labels are trusted.
     for_fit : bool, default=True
         Whether at least two classes, and trusted samples of each, are required.
 
@@ -88,6 +91,8 @@ def check_labels(y: Any, trusted: Any = None, *, for_fit: bool = True) -> Labels
     else:
         check_classification_targets(y[has_label])
 
+    trusted = _as_mask(trusted, y[has_label])
+    y, has_label = _without_minus_one(y, has_label, trusted)
     mask, verified_values = _read_trusted(y, has_label, trusted, for_fit)
     if _whole_numbers(y[has_label]) and not (verified_values[mask] == -1).any():
         has_label[has_label] = y[has_label] != -1
@@ -104,7 +109,13 @@ def check_labels(y: Any, trusted: Any = None, *, for_fit: bool = True) -> Labels
     given = _encode(y, has_label, classes)
     verified = _encode(verified_values, mask, classes)
     if for_fit:
-        _check_every_class_is_trusted(classes, verified)
+        names = classes.tolist()
+        counts = Counter({name: 0 for name in names if isinstance(name, str)})
+        counts.update(names[code] for code in np.where(given == MISSING, verified, given)) if counts
+        look_alikes = describe_look_alikes(counts)
+        _check_every_class_is_trusted(classes, verified, look_alikes)
+        if look_alikes is not None:
+            warn_user(look_alikes, DataWarning)
     from_mask = trusted is None or np.asarray(trusted).dtype == bool
     return Labels(classes, given, mask, verified, from_mask)
 

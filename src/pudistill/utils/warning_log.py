@@ -6,10 +6,17 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from pudistill.exceptions import DamagedWarning, RecoveredWarning, TrustedWarning, warn_user
+from pudistill.exceptions import (
+    DamagedWarning,
+    DataWarning,
+    RecoveredWarning,
+    TrustedWarning,
+    warn_user,
+)
 
 OWN_CATEGORIES = {
-    category.__name__: category for category in (DamagedWarning, RecoveredWarning, TrustedWarning)
+    category.__name__: category
+    for category in (DamagedWarning, DataWarning, RecoveredWarning, TrustedWarning)
 }
 
 

@@ -1,0 +1,240 @@
+"""Columns of a table as names (labels, ids, groups), as marks of verified samples, or as features."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pudistill.data.columns import object_array, read_mark, whole_number, without_decimals
+from pudistill.data.table_files import as_table_error
+from pudistill.exceptions import InputError
+
+_NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*")
+# What people write into a column of numbers where a value is missing.
+_NO_VALUE = {"?", "-", "--", ".", "*", "na", "n/a", "nan", "null", "none", "missing", "unknown"}
+# A column with a larger share of numbers, and more numbers, than this holds numbers, not words.
+_MOSTLY, _FEW_VALUES = 0.95, 20
+_A_SECOND = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([ T].*)?")
+
+
+def read_names(path: Path, schema: pa.Schema, name: str, column: pa.ChunkedArray) -> np.ndarray:
+    """Return labels, ids or groups as an object array of str, None where missing."""
+    column = _plain_values(column)
+    with as_table_error(path):  # damaged text raises here, when it becomes Python strings
+        kind, values = column.type, column.to_pylist()
+    classes = _class_names(schema, name)
+    if pa.types.is_integer(kind) and classes is not None:
+        return object_array(_class_name(path, name, value, classes) for value in values)
+    if pa.types.is_floating(kind):
+        return object_array(whole_number(path, name, value) for value in values)
+    if not is_label(kind):
+        raise InputError(
+            f"{path}: column {name!r} is of type {kind}: give names (text) or whole numbers."
+        )
+    return object_array(None if value in (None, "") else str(value) for value in values)
+
+
+def read_ids(path: Path, schema: pa.Schema, name: str, column: pa.ChunkedArray) -> np.ndarray:
+    """Return ids as an object array of str; every row must have one."""
+    (ids,) = without_decimals([read_names(path, schema, name, column)])
+    for row, sample in enumerate(ids):
+        if sample is None:
+            raise InputError(
+                f"{path}: row {row} (counted from 0) has no id in column {name!r}: give every row "
+                "an id."
+            )
+    return ids
+
+
+def read_marks(path: Path, name: str, column: pa.ChunkedArray, ids: np.ndarray) -> np.ndarray:
+    """Return the mask of the samples that a column marks as verified; a blank marks nothing."""
+    values = _plain_values(column).to_pylist()
+    marks = [read_mark(value) for value in values]
+    if None in marks:
+        row = marks.index(None)
+        raise InputError(
+            f"{path}: column {name!r} holds {values[row]!r} in the row with id {ids[row]!r}: mark "
+            "verified samples with true, 1, yes or x, and others with false, 0, no or a blank; call "
+            "a column of verified labels 'verified_label'."
+        )
+    return np.array(marks, dtype=bool)
+
+
+def is_words(kind: pa.DataType) -> bool:
+    """Return whether values of this type are text."""
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or kind == pa.string_view()
+
+
+def is_label(kind: pa.DataType) -> bool:
+    """Return whether a column of this type can hold labels or ids: text or whole numbers."""
+    tests = (pa.types.is_integer, pa.types.is_boolean, pa.types.is_null)
+    return is_words(kind) or any(test(kind) for test in tests)
+
+
+def is_feature(kind: pa.DataType) -> bool:
+    """Return whether a column of this type can be a feature."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return _is_numeric(kind) or is_words(kind) or pa.types.is_temporal(kind)
+
+
+def read_features(path: Path, columns: pa.Table, ids: np.ndarray) -> np.ndarray | pd.DataFrame:
+    """Return features: a matrix if all are numbers without gaps, else a data frame.
+
+    Parameters
+    ----------
+    path : Path
+        The table, for messages.
+    columns : pyarrow.Table
+        The columns, of types that `is_feature` accepts.
+    ids : ndarray of object, shape (n_samples,)
+        Ids of the samples, the index of the data frame.
+
+    Returns
+    -------
+    X : ndarray or DataFrame of shape (n_samples, n_features)
+        float32 or float64. In a data frame, numbers are float32 or float64, with NaN where missing;
+        complete booleans bool; dates and times datetime64; words str in columns of dtype object,
+        with None where missing.
+    """
+    if all(map(_is_numeric, columns.schema.types)) and not any(map(_has_gaps, columns.columns)):
+        kinds = set(columns.schema.types)
+        dtype = np.float32 if kinds and kinds <= {pa.float16(), pa.float32()} else np.float64
+        X = np.empty((columns.num_rows, columns.num_columns), dtype)
+        for index, column in enumerate(columns.columns):
+            X[:, index] = _numbers(column, dtype)
+        return X
+    words = {
+        name: _plain_values(column)
+        for name, column in zip(columns.column_names, columns.columns, strict=True)
+        if is_words(_plain_values(column).type)
+    }
+    with as_table_error(path):
+        numbers = _numbers_among_words(path, words, ids)
+        values = {
+            name: numbers[name] if name in numbers else _values(words.get(name, column))
+            for name, column in zip(columns.column_names, columns.columns, strict=True)
+        }
+    index = pd.Index(ids, dtype=object)
+    # A Series of its own dtype: pandas would make words another dtype, which has no None.
+    return pd.DataFrame({name: pd.Series(v, index, v.dtype) for name, v in values.items()})
+
+
+def _is_numeric(kind: pa.DataType) -> bool:
+    tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal)
+    # A column without any value has the type null.
+    return pa.types.is_null(kind) or any(test(kind) for test in tests)
+
+
+def _has_gaps(column: pa.ChunkedArray) -> bool:
+    is_float = pa.types.is_floating(column.type)
+    return column.null_count > 0 or (is_float and bool(np.isnan(_numbers(column)).any()))
+
+
+def _numbers(column: pa.ChunkedArray, dtype: type = np.float64) -> np.ndarray:
+    return column.cast(pa.from_numpy_dtype(dtype), safe=False).to_numpy()
+
+
+def _plain_values(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column whose values are stored one by one, not as numbers of a dictionary."""
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
+def _values(column: pa.ChunkedArray) -> np.ndarray:
+    """Return the values of a feature, in the dtype that `read_features` promises."""
+    column = _plain_values(column)
+    kind = column.type
+    if is_words(kind):
+        dates = _dates(column)
+        return _words(column) if dates is None else dates
+    if pa.types.is_boolean(kind) and not column.null_count:
+        return column.to_numpy()
+    if _is_numeric(kind):
+        return _numbers(column, np.float32 if kind in (pa.float16(), pa.float32()) else np.float64)
+    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+        return column.cast(pa.timestamp("us"), safe=False).to_numpy()
+    # Times of day and durations: seconds.
+    size = pa.int32() if kind.bit_width == 32 else pa.int64()
+    return _numbers(column.cast(size)) / _A_SECOND[kind.unit]
+
+
+def _words(column: pa.ChunkedArray) -> np.ndarray:
+    """Return words as an object array in which equal words are one object, to save memory."""
+    is_blank = pc.equal(pc.utf8_trim_whitespace(column), "")
+    column = pc.if_else(is_blank, pa.scalar(None, column.type), column)
+    encoded = column.combine_chunks().dictionary_encode()
+    words = np.array([*encoded.dictionary.to_pylist(), None], dtype=object)
+    return words[pc.fill_null(encoded.indices, len(words) - 1).to_numpy(zero_copy_only=False)]
+
+
+def _dates(column: pa.ChunkedArray) -> np.ndarray | None:
+    """Return text as dates if all values are ISO dates, as JSON has them; None if they are not."""
+    known = column.drop_null()
+    if len(known) == 0 or _DATE.fullmatch(known[0].as_py()) is None:
+        return None
+    try:
+        return column.cast(pa.timestamp("us")).to_numpy()
+    except pa.ArrowInvalid:
+        return None
+
+
+def _numbers_among_words(
+    path: Path, columns: dict[str, pa.ChunkedArray], ids: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return the columns of words that hold numbers, and words only for missing values.
+
+    Raises
+    ------
+    InputError
+        If columns hold almost only numbers but also words that mean no missing value.
+    """
+    found, problems = {}, []
+    for name, column in columns.items():
+        counts = {entry["values"]: entry["counts"] for entry in column.value_counts().to_pylist()}
+        counts = {text: n for text, n in counts.items() if text is not None and text.strip()}
+        words = [text for text in counts if _NUMBER.fullmatch(text) is None]
+        n_numbers = len(counts) - len(words)
+        if not words or not n_numbers:  # numbers alone that are stored as text are meant as words
+            continue
+        wrong = [text for text in words if text.strip().lower() not in _NO_VALUE]
+        if not wrong:
+            texts = column.to_pylist()
+            found[name] = np.array([float(t) if t and _NUMBER.fullmatch(t) else np.nan for t in texts])
+        elif (
+            n_numbers > _FEW_VALUES
+            and sum(counts[text] for text in words) <= (1 - _MOSTLY) * sum(counts.values())
+        ):
+            row = pc.index(column, pa.scalar(wrong[0], column.type)).as_py()
+            problems.append(f"{name!r} holds {wrong[0]!r} in the row with id {ids[row]!r}")
+    if problems:
+        raise InputError(
+            f"{path}: words among numbers: column {', column '.join(problems)}: correct them, leave "
+            "them empty, or drop the column."
+        )
+    return found
+
+
+def _class_names(schema: pa.Schema, name: str) -> Sequence[str] | None:
+    """Return the class names that Hugging Face's `datasets` stores for a column of numbers."""
+    try:
+        metadata = json.loads((schema.metadata or {})[b"huggingface"])
+        feature = metadata["info"]["features"][name]
+        return list(map(str, feature["names"])) if feature["_type"] == "ClassLabel" else None
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _class_name(path: Path, column: str, number: int | None, names: Sequence[str]) -> str | None:
+    if number is None or number == -1:  # Hugging Face's code of an unknown label
+        return None
+    if not 0 <= number < len(names):
+        raise InputError(
+            f"{path}: column {column!r} holds {number}, but there are {len(names)} classes."
+        )
+    return names[number]
