@@ -16,6 +16,7 @@ _MARKS = dict.fromkeys(
 ) | dict.fromkeys(
     ("false", "f", "no", "n", "0", "0.0", "", "none", "nan", "nein", "non", "☐", "off"), False
 )
+_MAX_LISTED = 20
 _WHOLE = re.compile(r"(-?[0-9]+)(\.0*)?")
 _PLAIN_ZEROS = re.compile(r"(-?(?:0|[1-9][0-9]*))\.0*")
 
@@ -53,8 +54,10 @@ def sort_names(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Return names in quotes, separated by commas, for a message."""
-    return ", ".join(map(repr, names))
+    """Return names in quotes, separated by commas, for a message; of many, the first."""
+    quoted = list(map(repr, names))
+    more = len(quoted) - _MAX_LISTED
+    return ", ".join(quoted[:_MAX_LISTED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def whole_number(path: Path, part: str, value: float | None) -> str | None:

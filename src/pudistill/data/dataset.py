@@ -149,8 +149,8 @@ class TrustedDataset:
         y[missing] = None
         if not all(are_whole):
             warn_user(
-                f"{self.name}: the label -1 of {missing.sum():,} samples stands beside names and is "
-                "read as a missing label: if it is a class, give it a name.",
+                f"{self.name}: the label -1 of {missing.sum():,} samples stands beside names and "
+                "is read as a missing label: if it is a class, give it a name.",
                 DataWarning,
             )
         return replace(self, y=y)
@@ -314,8 +314,8 @@ class TrustedDataset:
             look_alikes = describe_look_alikes(counts)
             raise InputError(
                 f"{self.name}: there is no trusted sample of class {listed(missing)}: verify "
-                "some samples of it, merge it into another class, or drop it."
-                f"{'' if look_alikes is None else f' {look_alikes}'}"
+                "some samples of it, merge it into another class, or drop it"
+                f"{'' if look_alikes is None else f'; {look_alikes}'}."
             )
 
     def _rows_of(self, ids: Sequence[str]) -> list[int | None]:
@@ -468,14 +468,14 @@ def _validate_features(dataset: TrustedDataset, source: str) -> None:
             found.setdefault(int(column), start + int(wrong[:, column].argmax()))
     if found:
         values = dataset.X.iloc if dataset.is_frame else dataset.X
-        shown = ", ".join(
-            f"column {names[column]!r} holds {values[row, column]} in the row with id "
-            f"{dataset.ids[row]!r}"
+        shown = "; ".join(
+            f"row with id {dataset.ids[row]!r}, column {names[column]!r} holds "
+            f"{values[row, column]}"
             for column, row in sorted(found.items())[:_MAX_LISTED]
         )
-        more = f" and {len(found) - _MAX_LISTED} more" if len(found) > _MAX_LISTED else ""
+        more = f"; and {len(found) - _MAX_LISTED} more" if len(found) > _MAX_LISTED else ""
         raise InputError(
-            f"{source}: {shown}{more}: give finite numbers, or drop the rows or the columns."
+            f"{source}: {shown}{more}: fill in missing values, or drop the rows or the columns."
         )
 
 

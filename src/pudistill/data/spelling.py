@@ -35,7 +35,7 @@ def look_alikes(counts: Mapping[str, int]) -> list[list[str]]:
 
 
 def describe_look_alikes(counts: Mapping[str, int]) -> str | None:
-    """Return a sentence on names that look alike; None if there are none."""
+    """Return a clause on names that look alike, for a message; None if there are none."""
     groups = look_alikes(counts)
     if not groups:
         return None
@@ -45,8 +45,9 @@ def describe_look_alikes(counts: Mapping[str, int]) -> str | None:
     )
     more = f"; and {len(groups) - _MAX_LISTED:,} more" if len(groups) > _MAX_LISTED else ""
     return (
-        f"Some labels look like one class in several spellings, {shown}{more}: merge those that are "
-        "one class, in your file or with y.str.normalize('NFKC').str.strip().str.lower() in pandas."
+        f"some labels look like one class in several spellings, {shown}{more}: merge those that "
+        "are one class, in your file or with y.str.normalize('NFKC').str.strip().str.lower() in "
+        "pandas"
     )
 
 

@@ -1,4 +1,4 @@
-"""Columns of a table as names (labels, ids, groups), as marks of verified samples, or as features."""
+"""Columns of a table as names (labels, ids, groups), marks of verified samples, or features."""
 
 import json
 import re
@@ -60,8 +60,8 @@ def read_marks(path: Path, name: str, column: pa.ChunkedArray, ids: np.ndarray) 
         row = marks.index(None)
         raise InputError(
             f"{path}: column {name!r} holds {values[row]!r} in the row with id {ids[row]!r}: mark "
-            "verified samples with true, 1, yes or x, and others with false, 0, no or a blank; call "
-            "a column of verified labels 'verified_label'."
+            "verified samples with true, 1, yes or x, and others with false, 0, no or a blank; "
+            "call a column of verified labels 'verified_label'."
         )
     return np.array(marks, dtype=bool)
 
@@ -205,17 +205,18 @@ def _numbers_among_words(
         wrong = [text for text in words if text.strip().lower() not in _NO_VALUE]
         if not wrong:
             texts = column.to_pylist()
-            found[name] = np.array([float(t) if t and _NUMBER.fullmatch(t) else np.nan for t in texts])
-        elif (
-            n_numbers > _FEW_VALUES
-            and sum(counts[text] for text in words) <= (1 - _MOSTLY) * sum(counts.values())
+            found[name] = np.array(
+                [float(t) if t and _NUMBER.fullmatch(t) else np.nan for t in texts]
+            )
+        elif n_numbers > _FEW_VALUES and sum(counts[text] for text in words) <= (1 - _MOSTLY) * sum(
+            counts.values()
         ):
             row = pc.index(column, pa.scalar(wrong[0], column.type)).as_py()
             problems.append(f"{name!r} holds {wrong[0]!r} in the row with id {ids[row]!r}")
     if problems:
         raise InputError(
-            f"{path}: words among numbers: column {', column '.join(problems)}: correct them, leave "
-            "them empty, or drop the column."
+            f"{path}: there are words among numbers, column {', column '.join(problems)}: "
+            "correct them, leave them empty, or drop the column."
         )
     return found
 

@@ -18,9 +18,9 @@ from pudistill.data.columns import (
     without_decimals,
 )
 from pudistill.data.dataset import TrustedDataset
+from pudistill.data.feature_columns import unfit_by_content, unfit_by_name
 from pudistill.data.pictures import Encoded, decode_pictures
 from pudistill.data.table_columns import (
-    is_feature,
     is_words,
     read_features,
     read_ids,
@@ -42,7 +42,7 @@ ID_COLUMNS = ("id", "", "Unnamed: 0")
 LABEL_COLUMNS = ("label", "labels", "y", "target", "class")
 TEXT_COLUMNS = ("text", "sentence", "review", "comment", "document")
 IMAGE_COLUMNS = ("image", "img", "picture", "photo", "file_name")
-_NO_FEATURES = ("label", "labels", "trusted", *ID_COLUMNS)
+_NO_FEATURES = ("label", "labels", "true", "truth", "trusted", *ID_COLUMNS)
 
 
 def read(path: Path, options: "ReadOptions") -> TrustedDataset:
@@ -59,10 +59,16 @@ def read(path: Path, options: "ReadOptions") -> TrustedDataset:
     ids = row_numbers(n_samples)
     if roles.id is not None:
         ids = read_ids(path, table.schema, roles.id, columns[roles.id])
-    y, verified, true_labels = _labels(*map(names, (roles.label, roles.verified_label, roles.true_label)))
+    y, verified, true_labels = _labels(
+        *map(names, (roles.label, roles.verified_label, roles.true_label))
+    )
     if y is None:
         y = no_labels(n_samples)
-    mask = None if roles.trusted is None else read_marks(path, roles.trusted, columns[roles.trusted], ids)
+    mask = (
+        None
+        if roles.trusted is None
+        else read_marks(path, roles.trusted, columns[roles.trusted], ids)
+    )
     trusted, verified, marked = complete_trust(path, y, mask, verified)
     dataset = TrustedDataset(
         X=np.zeros((n_samples, 0)),
@@ -79,9 +85,27 @@ def read(path: Path, options: "ReadOptions") -> TrustedDataset:
         return _with_pictures(path, table, roles.image, dataset, options)
     text = names(roles.text)
     if text is not None:
+        if roles.unused and options.columns_required:
+            warn_user(
+                f"{path}: the samples are the texts of column {roles.text!r}, and "
+                f"{listed(roles.unused)} are not used: drop the texts to learn from these columns.",
+                DataWarning,
+            )
         return replace(dataset, X=object_array(value or "" for value in text))
-    X = read_features(path, columns.select(roles.features), ids)
-    return replace(dataset, X=X, feature_names=roles.features or None)
+    features = columns.select(roles.features)
+    unfit = {}
+    if options.columns_required:  # in training data
+        unfit = unfit_by_content(features, (y, true_labels))
+        _tell_unused(path, roles.unfit | unfit, "rename or encode those that are features")
+    features = features.drop_columns([*unfit])
+    X = read_features(path, features, ids)
+    return replace(dataset, X=X, feature_names=tuple(features.column_names) or None)
+
+
+def _tell_unused(path: Path, reasons: dict[str, str], advice: str) -> None:
+    if reasons:
+        told = ", ".join(f"{name!r} ({reason})" for name, reason in reasons.items())
+        warn_user(f"{path}: columns that are not used: {told}; {advice}.", DataWarning)
 
 
 def _labels(*columns: np.ndarray | None) -> list[np.ndarray | None]:
@@ -118,6 +142,8 @@ class _Roles:
     true_label: str | None
     verified_label: str | None
     features: tuple[str, ...]
+    unused: tuple[str, ...]  # what could be features if there were no pictures or texts
+    unfit: dict[str, str]  # what cannot be features, and why
 
     @property
     def names(self) -> list[str]:
@@ -168,9 +194,11 @@ def _assign_roles(path: Path, schema: pa.Schema, options: "ReadOptions") -> _Rol
             if name in schema.names and is_words(schema.field(name).type)
         )
         text = find(options.text_column, *text_columns)
-    features: tuple[str, ...] = ()
-    if image is None and options.samples_required:
-        features = _feature_columns(path, schema, taken, options, text)
+    index = _pandas_index(schema)
+    free = [name for name in schema.names if name not in taken and name not in index]
+    unfit = unfit_by_name(schema, free, _NO_FEATURES)
+    possible = tuple(name for name in free if name not in unfit)
+    has_features = image is None and text is None and options.samples_required
     return _Roles(
         label=label,
         id=sample_id,
@@ -180,7 +208,9 @@ def _assign_roles(path: Path, schema: pa.Schema, options: "ReadOptions") -> _Rol
         group=options.group_column,
         true_label=true_label,
         verified_label=verified_label,
-        features=() if text is not None else features,
+        features=possible if has_features else (),
+        unused=() if has_features else possible,
+        unfit=unfit,
     )
 
 
@@ -212,34 +242,6 @@ def _named_columns(path: Path, schema: pa.Schema, options: "ReadOptions") -> set
             )
         named.add(name)
     return named
-
-
-def _feature_columns(
-    path: Path, schema: pa.Schema, taken: set[str], options: "ReadOptions", text: str | None
-) -> tuple[str, ...]:
-    """Return the columns that can be features; a notice names those that are left out.
-
-    Columns are left out if the options give them another meaning, if they look like labels or
-    ids, or if they hold neither numbers, words nor dates.
-    """
-    index = _pandas_index(schema)
-    free = [name for name in schema.names if name not in taken and name not in index]
-    unclear = [name for name in free if name in _NO_FEATURES]
-    unfit = [
-        name
-        for name in free
-        if name not in unclear and not is_feature(schema.field(name).type)
-    ]
-    features = tuple(name for name in free if name not in {*unclear, *unfit})
-    notices = [f"{name!r} (it looks like labels, ids or row numbers)" for name in unclear]
-    notices += [f"{name!r} (of type {schema.field(name).type})" for name in unfit]
-    advice = "rename or encode those that are features"
-    if text is not None:
-        notices = list(map(repr, [*features, *unclear, *unfit]))
-        advice = f"the samples are the texts of {text!r}, and without that column they are features"
-    if notices and options.columns_required:
-        warn_user(f"{path}: columns that are not used: {', '.join(notices)}; {advice}.", DataWarning)
-    return features
 
 
 def _pandas_index(schema: pa.Schema) -> list[str]:

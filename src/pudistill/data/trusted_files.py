@@ -152,9 +152,7 @@ def _named(names: list[str], *wanted: str | None) -> str | None:
     return next((name for name in wanted if name in names), None)
 
 
-def _matching(
-    path: Path, table: Table, names: list[str], known: Iterable[str]
-) -> str | None:
+def _matching(path: Path, table: Table, names: list[str], known: Iterable[str]) -> str | None:
     """Return the only column whose values are all known; None if there is no such column."""
     known = set(known)
     with as_table_error(path):

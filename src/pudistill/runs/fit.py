@@ -14,7 +14,7 @@ import pandas as pd
 
 from pudistill.classifier import PUDistillClassifier
 from pudistill.data.dataset import TrustedDataset
-from pudistill.exceptions import as_input_error
+from pudistill.exceptions import DataWarning, as_input_error, warn_user
 from pudistill.labels.checks import Labels, check_labels
 from pudistill.labels.table import model_label_table
 from pudistill.learners.cache import caching_to
@@ -24,7 +24,13 @@ from pudistill.pu_filter.one_class import HISTORY_COLUMNS
 from pudistill.runs.classifiers import build_classifier
 from pudistill.runs.environment import versions
 from pudistill.runs.folder import Run
-from pudistill.runs.inputs import about_features, features_folder, load_data, load_embedder
+from pudistill.runs.inputs import (
+    about_features,
+    features_folder,
+    load_data,
+    load_embedder,
+    with_columns,
+)
 from pudistill.runs.measures import label_metrics, own_metrics, test_accuracy
 from pudistill.runs.models import check_storable
 from pudistill.runs.report.html import render
@@ -55,6 +61,7 @@ def fit_run(settings: Settings, output: Path) -> Run:
     InputError
         If the data or the settings are wrong; no folder is left then.
     """
+    settings = with_columns(settings)
     config = settings.to_config()
     Run.check_free(output, config)
     # 1. Check data and settings before there is a folder.
@@ -63,7 +70,9 @@ def fit_run(settings: Settings, output: Path) -> Run:
     labels = check_labels(*dataset.for_fit())
     codes = labels.verified[labels.trusted]
     trusted = (
-        dataset.X[labels.trusted] if embedder is None else _mock_features(embedder, dataset, codes)
+        dataset.take(labels.trusted).X
+        if embedder is None
+        else _mock_features(embedder, dataset, codes)
     )
     classifier = build_classifier(settings, trusted)
     check_storable(classifier.estimator, trusted, codes)
@@ -142,11 +151,12 @@ def _fit_pudistill(
     seconds: dict[str, float],
 ) -> FitResults:
     y, trusted = dataset.for_fit()
+    groups = {} if dataset.groups is None else {"groups": dataset.groups}
     classifier.set_params(memory=run.units)
     with _timed(seconds, "filter_and_teachers"), as_input_error():
-        classifier.fit_teachers(dataset.X, y, trusted)
+        classifier.fit_teachers(dataset.X, y, trusted, **groups)
     with _timed(seconds, "student"), as_input_error():
-        classifier.fit_student(dataset.X, y, trusted)
+        classifier.fit_student(dataset.X, y, trusted, **groups)
     metrics = own_metrics(classifier, dataset, labels)
     return FitResults(classifier.label_table_, classifier.filter_.history_, metrics)
 
@@ -160,6 +170,8 @@ def _fit_other_method(
 ) -> FitResults:
     """Fit another method; its predictions are the corrected labels."""
     y, trusted = dataset.for_fit()
+    if dataset.groups is not None:
+        warn_user(f"{type(classifier).__name__} does not use groups.", DataWarning)
     with _timed(seconds, "training"), as_input_error(), caching_to(run.units):
         classifier.fit(dataset.X, y, trusted)
     estimates = {name: getattr(classifier, f"{name}_", None) for name in ESTIMATED}

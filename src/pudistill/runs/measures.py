@@ -136,6 +136,10 @@ def test_accuracy(
 
     The references are its learner trained on the given, the trusted and, if known, the true labels.
     """
+    encoder = getattr(classifier, "encoder_", None)  # of words and texts
+    X, X_test = (
+        part.X if encoder is None else encoder.transform(part.X) for part in (dataset, test)
+    )
     codes = {name: code for code, name in enumerate(labels.classes)}
     y_test = np.array([codes[name] for name in test.y])
     references = {
@@ -153,7 +157,7 @@ def test_accuracy(
             known = np.flatnonzero(y != MISSING)
             targets = one_hot(y[known], labels.n_classes)
             result = cached_accuracy(
-                classifier.estimator, dataset.X, targets, test.X, y_test, settings.seed, known
+                classifier.estimator, X, targets, X_test, y_test, settings.seed, known
             )
             accuracy[name] = float(result.accuracy)
             advance(1, detail=name.replace("_", " "))
