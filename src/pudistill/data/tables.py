@@ -79,7 +79,7 @@ def read(path: Path, options: "ReadOptions") -> TrustedDataset:
         true_labels=true_labels,
         name=path.resolve().stem,
         marked=marked,
-        groups=names(roles.group),
+        groups=_labels(names(roles.group))[0],
     )
     if roles.image is not None:
         return _with_pictures(path, table, roles.image, dataset, options)
@@ -109,7 +109,7 @@ def _tell_unused(path: Path, reasons: dict[str, str], advice: str) -> None:
 
 
 def _labels(*columns: np.ndarray | None) -> list[np.ndarray | None]:
-    """Return columns of labels in which whole numbers have no decimals and equal names are one."""
+    """Return columns of names in which whole numbers have no decimals and equal names are one."""
     known = iter(without_decimals([column for column in columns if column is not None]))
     return [None if column is None else interned(next(known)) for column in columns]
 
