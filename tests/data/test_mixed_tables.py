@@ -54,9 +54,7 @@ def write(frame, folder, suffix):
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
 def test_columns_keep_their_kind_and_their_gaps(tmp_path, suffix):
     data = load_dataset(write(FRAME, tmp_path, suffix))
-    assert data.feature_names == (
-        *("number", "count", "flag", "maybe", "word", "day", "empty"),
-    )
+    assert data.feature_names == (*("number", "count", "flag", "maybe", "word", "day", "empty"),)
     assert list(data.X.index) == ["a", "b", "c", "d"]
     kinds = {name: str(dtype) for name, dtype in data.X.dtypes.items()}
     assert kinds == {
@@ -251,7 +249,13 @@ class TestNoFeatures:
 
 def test_infinite_values_are_an_error_that_names_all_columns(tmp_path):
     frame = pd.DataFrame(
-        {"id": ["p", "q"], "label": ["a", "b"], "u": [np.inf, 1], "v": [2, -np.inf], "w": ["x", "y"]}
+        {
+            "id": ["p", "q"],
+            "label": ["a", "b"],
+            "u": [np.inf, 1],
+            "v": [2, -np.inf],
+            "w": ["x", "y"],
+        }
     )
     with pytest.raises(InputError) as error:
         load_dataset(write(frame, tmp_path, ".csv"))
