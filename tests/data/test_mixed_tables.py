@@ -183,6 +183,19 @@ class TestNumbersAndWords:
         assert "column 'u' holds 'oops' in the row with id '107'" in str(error.value)
         assert "column 'v' holds 'twelve' in the row with id '109'" in str(error.value)
 
+    def test_decimal_commas_and_thousands(self, tmp_path):
+        path = tmp_path / "data.csv"
+        path.write_text("label;u;v;w\na;1,5;1.234,5;1,250\nb;2;-7;\na;?;0,25;3\n")
+        X = load_dataset(path).X
+        np.testing.assert_array_equal(X, [[1.5, 1234.5, 1.25], [2, -7, np.nan], [np.nan, 0.25, 3]])
+        path.write_text('label,u,v\na,"1,250.5","1,250"\nb,7,3\n')
+        np.testing.assert_array_equal(load_dataset(path).X, [[1250.5, 1250], [7, 3]])
+        path.write_text('label,u,v\na,"1,250","2,000"\nb,7,3\n')
+        with pytest.raises(InputError, match=r"commas .* 'u' \('1,250'\), 'v' \('2,000'\): write"):
+            load_dataset(path)
+        path.write_text('label,u\na,"1,2,3"\nb,"1,2"\n')
+        assert load_dataset(path).X["u"].tolist() == ["1,2,3", "1,2"]
+
     def test_categories_may_look_like_numbers(self, tmp_path):
         frame = pd.DataFrame({"label": list("ab") * 50, "rooms": ["1", "2", "3", "4"] * 25})
         frame.loc[5, "rooms"] = "5+"

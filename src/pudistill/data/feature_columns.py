@@ -61,11 +61,10 @@ def _are_row_numbers(column: pa.ChunkedArray) -> bool:
 
 def _codes(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """Return a number for each distinct value; -1 where missing."""
-    if isinstance(column, pa.ChunkedArray):
-        column = column.combine_chunks()
-    if not pa.types.is_dictionary(column.type):
-        column = column.dictionary_encode()
-    return column.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.unify_dictionaries().combine_chunks()
+    return encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
 
 
 def _is_copy(column: pa.ChunkedArray, codes: np.ndarray) -> bool:

@@ -11,14 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pudistill.data.columns import object_array, read_mark, whole_number, without_decimals
+from pudistill.data.number_words import numbers_in
 from pudistill.data.table_files import as_table_error
 from pudistill.exceptions import InputError
 
-_NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*")
-# What people write into a column of numbers where a value is missing.
-_NO_VALUE = {"?", "-", "--", ".", "*", "na", "n/a", "nan", "null", "none", "missing", "unknown"}
-# A column with a larger share of numbers, and more numbers, than this holds numbers, not words.
-_MOSTLY, _FEW_VALUES = 0.95, 20
 _A_SECOND = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([ T].*)?")
 
@@ -116,7 +112,7 @@ def read_features(path: Path, columns: pa.Table, ids: np.ndarray) -> np.ndarray 
         if is_words(_plain_values(column).type)
     }
     with as_table_error(path):
-        numbers = _numbers_among_words(path, words, ids)
+        numbers = numbers_in(path, words, ids)
         values = {
             name: numbers[name] if name in numbers else _values(words.get(name, column))
             for name, column in zip(columns.column_names, columns.columns, strict=True)
@@ -168,7 +164,7 @@ def _words(column: pa.ChunkedArray) -> np.ndarray:
     """Return words as an object array in which equal words are one object, to save memory."""
     is_blank = pc.equal(pc.utf8_trim_whitespace(column), "")
     column = pc.if_else(is_blank, pa.scalar(None, column.type), column)
-    encoded = column.combine_chunks().dictionary_encode()
+    encoded = column.dictionary_encode().combine_chunks()
     words = np.array([*encoded.dictionary.to_pylist(), None], dtype=object)
     return words[pc.fill_null(encoded.indices, len(words) - 1).to_numpy(zero_copy_only=False)]
 
@@ -182,43 +178,6 @@ def _dates(column: pa.ChunkedArray) -> np.ndarray | None:
         return column.cast(pa.timestamp("us")).to_numpy()
     except pa.ArrowInvalid:
         return None
-
-
-def _numbers_among_words(
-    path: Path, columns: dict[str, pa.ChunkedArray], ids: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Return the columns of words that hold numbers, and words only for missing values.
-
-    Raises
-    ------
-    InputError
-        If columns hold almost only numbers but also words that mean no missing value.
-    """
-    found, problems = {}, []
-    for name, column in columns.items():
-        counts = {entry["values"]: entry["counts"] for entry in column.value_counts().to_pylist()}
-        counts = {text: n for text, n in counts.items() if text is not None and text.strip()}
-        words = [text for text in counts if _NUMBER.fullmatch(text) is None]
-        n_numbers = len(counts) - len(words)
-        if not words or not n_numbers:  # numbers alone that are stored as text are meant as words
-            continue
-        wrong = [text for text in words if text.strip().lower() not in _NO_VALUE]
-        if not wrong:
-            texts = column.to_pylist()
-            found[name] = np.array(
-                [float(t) if t and _NUMBER.fullmatch(t) else np.nan for t in texts]
-            )
-        elif n_numbers > _FEW_VALUES and sum(counts[text] for text in words) <= (1 - _MOSTLY) * sum(
-            counts.values()
-        ):
-            row = pc.index(column, pa.scalar(wrong[0], column.type)).as_py()
-            problems.append(f"{name!r} holds {wrong[0]!r} in the row with id {ids[row]!r}")
-    if problems:
-        raise InputError(
-            f"{path}: there are words among numbers, column {', column '.join(problems)}: "
-            "correct them, leave them empty, or drop the column."
-        )
-    return found
 
 
 def _class_names(schema: pa.Schema, name: str) -> Sequence[str] | None:

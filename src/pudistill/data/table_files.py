@@ -65,9 +65,13 @@ class _Csv:
         self.file = file
         # With several threads, a message about a bad line does not say which line it is.
         self.reading = pa.csv.ReadOptions(use_threads=False, block_size=_CSV_BLOCK)
-        self._open(_DELIMITERS[file.suffix.lower()])
+        own = _DELIMITERS[file.suffix.lower()]
+        with file.open("rb") as lines:
+            header_bytes = lines.readline()
+        # Some spreadsheets write others to .csv files, and commas within numbers.
+        self._open(next((sign for sign in (own, ";", "\t") if sign.encode() in header_bytes), own))
         header = self.schema.names[0]
-        for delimiter in (";", "\t"):  # some spreadsheets write these to .csv files
+        for delimiter in (";", "\t"):
             if len(self.schema.names) == 1 and delimiter in header:
                 self._open(delimiter)
 

@@ -50,7 +50,7 @@ def read(path: Path, options: "ReadOptions") -> TrustedDataset:
     table = open_table(path)
     roles = _assign_roles(path, table.schema, options)
     with as_table_error(path):
-        columns = table.read([*roles.names, *roles.features], as_text=roles.names)
+        columns = table.read([*roles.texts, *roles.features], as_text=roles.texts)
 
     def names(role: str | None) -> np.ndarray | None:
         return None if role is None else read_names(path, table.schema, role, columns[role])
@@ -146,7 +146,7 @@ class _Roles:
     unfit: dict[str, str]  # what cannot be features, and why
 
     @property
-    def names(self) -> list[str]:
+    def texts(self) -> list[str]:
         """The columns that are read as text, without conversion to numbers."""
         labels = (self.label, self.true_label, self.verified_label)
         roles = (*labels, self.id, self.trusted, self.text, self.group)
