@@ -49,6 +49,12 @@ def test_or_id_and_label(load, names):
     assert list(data.verified) == [None, "good", None, "bad"]
 
 
+def test_a_column_of_verified_labels_goes_before_given_ones(load):
+    trusted = CHECKED.assign(Status="bad", verified_label=CHECKED["Status"])
+    data = load(TABLE, trusted, id_column="customer", label_column="Status")
+    assert list(data.verified) == [None, "good", None, "bad"]
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_the_two_columns_that_both_files_have_are_ids_and_labels(load, suffix):
     told = "'customer' names the samples and column 'Status' holds their labels"
@@ -81,10 +87,13 @@ def test_ids_alone_are_recognised(load):
     assert list(data.verified) == [None, "bad", None, "bad"]
 
 
-def test_columns_of_other_names_are_recognised_by_their_values(load):
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_columns_of_other_names_are_recognised_by_their_values(load, suffix):
     options = {"id_column": "customer", "label_column": "Status"}
-    data = load(TABLE, CHECKED.set_axis(["key", "truth"], axis=1), **options)
+    data = load(TABLE, CHECKED.set_axis(["key", "truth"], axis=1), suffix, **options)
     assert list(data.verified) == [None, "good", None, "bad"]
+    with pytest.raises(InputError, match="no column 'Status' among 'key', 'score'"):
+        load(TABLE, pd.DataFrame({"key": ["c1"], "score": [0.5]}), suffix, **options)
 
 
 @pytest.mark.parametrize(

@@ -21,19 +21,26 @@ _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([ T].*)?")
 
 def read_names(path: Path, schema: pa.Schema, name: str, column: pa.ChunkedArray) -> np.ndarray:
     """Return labels, ids or groups as an object array of str, None where missing."""
-    column = _plain_values(column)
-    with as_table_error(path):  # damaged text raises here, when it becomes Python strings
-        kind, values = column.type, column.to_pylist()
+    kind, values = _python_values(path, name, column)
     classes = _class_names(schema, name)
     if pa.types.is_integer(kind) and classes is not None:
         return object_array(_class_name(path, name, value, classes) for value in values)
     if pa.types.is_floating(kind):
         return object_array(whole_number(path, name, value) for value in values)
-    if not is_label(kind):
-        raise InputError(
-            f"{path}: column {name!r} is of type {kind}: give names (text) or whole numbers."
-        )
     return object_array(None if value in (None, "") else str(value) for value in values)
+
+
+def _python_values(path: Path, name: str, column: pa.ChunkedArray) -> tuple[pa.DataType, list]:
+    """Return the type and the values of a column of names or numbers; dates become text."""
+    if not is_name(column.type):
+        raise InputError(
+            f"{path}: column {name!r} is of type {column.type}: give names (text) or whole numbers."
+        )
+    with as_table_error(path):  # damaged text raises here, when it becomes Python strings
+        column = _plain_values(column)
+        if pa.types.is_temporal(column.type):
+            column = column.cast(pa.string())
+        return column.type, column.to_pylist()
 
 
 def read_ids(path: Path, schema: pa.Schema, name: str, column: pa.ChunkedArray) -> np.ndarray:
@@ -50,7 +57,7 @@ def read_ids(path: Path, schema: pa.Schema, name: str, column: pa.ChunkedArray) 
 
 def read_marks(path: Path, name: str, column: pa.ChunkedArray, ids: np.ndarray) -> np.ndarray:
     """Return the mask of the samples that a column marks as verified; a blank marks nothing."""
-    values = _plain_values(column).to_pylist()
+    _, values = _python_values(path, name, column)
     marks = [read_mark(value) for value in values]
     if None in marks:
         row = marks.index(None)
@@ -67,17 +74,17 @@ def is_words(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or kind == pa.string_view()
 
 
-def is_label(kind: pa.DataType) -> bool:
-    """Return whether a column of this type can hold labels or ids: text or whole numbers."""
-    tests = (pa.types.is_integer, pa.types.is_boolean, pa.types.is_null)
-    return is_words(kind) or any(test(kind) for test in tests)
+def is_name(kind: pa.DataType) -> bool:
+    """Return whether a column of this type can hold labels, ids or groups."""
+    return is_feature(kind) and not pa.types.is_decimal(kind)
 
 
 def is_feature(kind: pa.DataType) -> bool:
     """Return whether a column of this type can be a feature."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    return _is_numeric(kind) or is_words(kind) or pa.types.is_temporal(kind)
+    is_time = pa.types.is_temporal(kind) and not pa.types.is_interval(kind)
+    return _is_numeric(kind) or is_words(kind) or is_time
 
 
 def read_features(path: Path, columns: pa.Table, ids: np.ndarray) -> np.ndarray | pd.DataFrame:
@@ -139,7 +146,8 @@ def _numbers(column: pa.ChunkedArray, dtype: type = np.float64) -> np.ndarray:
 
 def _plain_values(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return a column whose values are stored one by one, not as numbers of a dictionary."""
-    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    return column.cast(pa.large_string() if kind == pa.string_view() else kind)
 
 
 def _values(column: pa.ChunkedArray) -> np.ndarray:
@@ -154,7 +162,8 @@ def _values(column: pa.ChunkedArray) -> np.ndarray:
     if _is_numeric(kind):
         return _numbers(column, np.float32 if kind in (pa.float16(), pa.float32()) else np.float64)
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
-        return column.cast(pa.timestamp("us"), safe=False).to_numpy()
+        is_exact = pa.types.is_date(kind) or kind.unit != "ns"
+        return column.cast(pa.timestamp("us"), safe=is_exact).to_numpy()
     # Times of day and durations: seconds.
     size = pa.int32() if kind.bit_width == 32 else pa.int64()
     return _numbers(column.cast(size)) / _A_SECOND[kind.unit]

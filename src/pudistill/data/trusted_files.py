@@ -1,6 +1,7 @@
 """Files of trusted samples: their ids and, if they have them, their verified labels."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from pudistill.data.columns import like_known, listed, row_numbers, without_decimals
 from pudistill.data.dataset import TrustedDataset
 from pudistill.data.options import ReadOptions
-from pudistill.data.table_columns import is_label, read_ids, read_names
+from pudistill.data.table_columns import read_ids, read_names
 from pudistill.data.table_files import Table, accepts, as_table_error, open_table
 from pudistill.data.tables import (
     ID_COLUMNS,
@@ -122,7 +123,7 @@ def read_trusted(
         )
     others = [name for name in names if name != id_column]
     label_column = _named(
-        others, options.label_column, VERIFIED_LABEL, *LABEL_COLUMNS
+        others, VERIFIED_LABEL, options.label_column, *LABEL_COLUMNS
     ) or _matching(path, table, others[:1] if len(others) == 1 else [], dataset.classes)
     if label_column is None and others:
         raise InputError(
@@ -157,12 +158,11 @@ def _matching(path: Path, table: Table, names: list[str], known: Iterable[str]) 
     known = set(known)
     with as_table_error(path):
         columns = table.read(names, as_text=names)
-    found = [
-        name
-        for name in names
-        if is_label(table.schema.field(name).type)
-        and known.issuperset(read_names(path, table.schema, name, columns[name]))
-    ]
+    found = []
+    for name in names:
+        with suppress(InputError):  # it holds neither ids nor labels
+            if known.issuperset(read_names(path, table.schema, name, columns[name])):
+                found.append(name)
     return found[0] if len(found) == 1 else None
 
 
