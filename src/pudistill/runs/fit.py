@@ -14,7 +14,7 @@ import pandas as pd
 
 from pudistill.classifier import PUDistillClassifier
 from pudistill.data.dataset import TrustedDataset
-from pudistill.exceptions import DataWarning, as_input_error, warn_user
+from pudistill.exceptions import as_input_error
 from pudistill.labels.checks import Labels, check_labels
 from pudistill.labels.table import model_label_table
 from pudistill.learners.cache import caching_to
@@ -170,10 +170,9 @@ def _fit_other_method(
 ) -> FitResults:
     """Fit another method; its predictions are the corrected labels."""
     y, trusted = dataset.for_fit()
-    if dataset.groups is not None:
-        warn_user(f"{type(classifier).__name__} does not use groups.", DataWarning)
+    groups = {} if dataset.groups is None else {"groups": dataset.groups}
     with _timed(seconds, "training"), as_input_error(), caching_to(run.units):
-        classifier.fit(dataset.X, y, trusted)
+        classifier.fit(dataset.X, y, trusted, **groups)
     estimates = {name: getattr(classifier, f"{name}_", None) for name in ESTIMATED}
     metrics = {name: value for name, value in estimates.items() if value is not None}
     table = model_label_table(labels, classifier.predict_proba(dataset.X))
