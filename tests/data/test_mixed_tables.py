@@ -213,8 +213,8 @@ class TestNoFeatures:
 
     def test_by_name_and_type(self, tmp_path):
         rows = [
-            {"key": "k1", "id": 1, "label": "u", "grade": "a", "v": 1.5, "e": [1, 2]},
-            {"key": "k2", "id": 2, "label": "w", "grade": "b", "v": 2.5, "e": [3, 4]},
+            {"key": "k1", "id": 1, "label": "u", "grade": "a", "v": 1.5, "e": ["1", "2"]},
+            {"key": "k2", "id": 2, "label": "w", "grade": "b", "v": 2.5, "e": ["3", "4"]},
         ]
         path = tmp_path / "data.jsonl"
         path.write_text("\n".join(map(json.dumps, rows)))

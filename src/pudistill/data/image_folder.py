@@ -1,13 +1,14 @@
 """Image folders: `DIR/<label>/<file>`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from pudistill.data.columns import no_labels, object_array
 from pudistill.data.dataset import TrustedDataset
 from pudistill.data.pictures import SUFFIXES, decode_pictures
+from pudistill.data.table_sources import SPLITS, choose_split
 from pudistill.exceptions import InputError
 
 if TYPE_CHECKING:
@@ -23,6 +24,33 @@ def accepts(path: Path) -> bool:
 
 def read(folder: Path, options: "ReadOptions") -> TrustedDataset:
     """Read the pictures of a folder, which need no folders of labels if labels are optional."""
+    found = find_pictures(folder, options)
+    decoded = decode_pictures(folder, found.ids, found.files, **options.picture_options())
+    n_samples = len(decoded.rows)
+    return TrustedDataset(
+        X=decoded.X,
+        y=object_array(found.labels)[decoded.rows],
+        trusted=np.zeros(n_samples, dtype=bool),
+        verified=no_labels(n_samples),
+        ids=object_array(found.ids)[decoded.rows],
+        name=folder.resolve().name,
+        skipped=(*found.skipped, *decoded.skipped),
+    )
+
+
+class FoundPictures(NamedTuple):
+    """The pictures of a folder, before they are decoded."""
+
+    files: list[Path]
+    ids: list[str]
+    labels: list[str | None]
+    skipped: list[tuple[str, str]]
+    """Id and reason of each file that is no picture."""
+
+
+def find_pictures(folder: Path, options: "ReadOptions") -> FoundPictures:
+    """Find the pictures of a folder and their labels; of several splits, the training split's."""
+    folder = _training_folder(folder)
     entries = _entries(folder)
     pictures = [path for path in entries if _is_picture(path)]
     label_folders = [path for path in entries if path.is_dir()]
@@ -47,17 +75,18 @@ def read(folder: Path, options: "ReadOptions") -> TrustedDataset:
     else:
         labels = [None] * len(pictures)
     ids = [path.relative_to(folder).as_posix() for path in pictures]
-    decoded = decode_pictures(folder, ids, pictures, **options.picture_options())
-    n_samples = len(decoded.rows)
-    return TrustedDataset(
-        X=decoded.X,
-        y=object_array(labels)[decoded.rows],
-        trusted=np.zeros(n_samples, dtype=bool),
-        verified=no_labels(n_samples),
-        ids=object_array(ids)[decoded.rows],
-        name=folder.resolve().name,
-        skipped=(*skipped, *decoded.skipped),
-    )
+    return FoundPictures(pictures, ids, labels, skipped)
+
+
+def _training_folder(folder: Path) -> Path:
+    """Return the folder of the training split if all folders of labels lie in folders of splits."""
+    splits = {path.name: path for path in _entries(folder) if path.is_dir()}
+    if not splits or not all(
+        name.lower() in SPLITS and any(path.is_dir() for path in _entries(splits[name]))
+        for name in splits
+    ):
+        return folder
+    return splits[choose_split(folder, {name: name for name in splits})]
 
 
 def _pictures_of_label(

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from pudistill.data.dataset import TrustedDataset, validate
 from pudistill.data.options import COLUMN_OPTIONS, ReadOptions
@@ -10,7 +11,7 @@ from pudistill.exceptions import InputError
 
 
 def load_dataset(
-    source: str | os.PathLike[str],
+    source: Any,
     *,
     image_column: str | None = None,
     text_column: str | None = None,
@@ -19,6 +20,7 @@ def load_dataset(
     trusted_column: str | None = None,
     group_column: str | None = None,
     trusted: str | os.PathLike[str] | None = None,
+    encoding: str | None = None,
     image_size: int | None = None,
     skip_bad: bool = False,
     lazy: bool = False,
@@ -31,15 +33,28 @@ def load_dataset(
 
     Parameters
     ----------
-    source : str or path
+    source : str or path, or a table in memory
         One of
 
-        - an image folder ``DIR/<label>/<file>``; ids are the paths below DIR;
-        - a table, ``.parquet`` (or a folder of its shards), ``.csv``, ``.tsv`` or ``.jsonl``, with
-          a column of pictures (bytes, Hugging Face's ``{bytes, path}``, or paths relative to the
-          table), a column of texts, or columns of numbers, words, dates and booleans, with or
-          without missing values. A column ``true_label`` is kept for experiments and
-          ``verified_label`` holds labels of trusted samples; neither is a feature;
+        - an image folder ``DIR/<label>/<file>``, or ``DIR/train/<label>/<file>``; ids are the paths
+          below DIR or ``train``;
+        - a table with a column of pictures (bytes, Hugging Face's ``{bytes, path}``, or paths
+          relative to the table), a column of texts, or columns of numbers, lists of numbers, words,
+          dates and booleans, with or without missing values. A column ``true_label`` is kept for
+          experiments and ``verified_label`` holds labels of trusted samples; neither is a feature.
+          A table is
+
+          - a file: ``.csv``, ``.tsv``, ``.jsonl`` and ``.json``, also compressed (``.csv.gz``),
+            ``.parquet``, ``.feather``, ``.arrow``. A ``.json`` file holds a list of objects, an
+            export of Label Studio (also JSON-MIN; the choice of a ground truth is a verified
+            label), or images, annotations and categories as in COCO, one category for each image;
+          - a ``.tar`` of webdataset, with pictures beside ``.cls``, ``.txt`` or ``.json``;
+          - a folder of such files: shards of one table, what ``save_to_disk`` of `datasets` wrote,
+            a clone from the Hugging Face hub, or pictures with a ``metadata.csv`` or ``.jsonl``
+            that has a column ``file_name``. Of several splits the training split is read, with a
+            notice; name another one by its file or folder;
+          - an object: a table of pandas, polars or pyarrow, a `datasets.Dataset`, or a
+            `datasets.DatasetDict`, of which the training split is read;
         - ``.npz`` with arrays ``X``, ``y`` and optionally ``trusted``, ``verified``, ``ids``,
           ``true_labels``, ``feature_names``;
         - the folder ``cifar-10-batches-py`` (its training batches) or one batch of it;
@@ -50,7 +65,7 @@ def load_dataset(
         - a data set that comes with scikit-learn: digits, breast_cancer, wine, iris.
     image_column, text_column, label_column, id_column, trusted_column : str, optional
         Columns of a table. By default image, img, picture, photo or file_name; text, sentence,
-        review, comment or document; label, labels, y, target or class; id (otherwise
+        review, comment or document; label, labels, y, target, class or choice; id (otherwise
         row numbers); trusted.
     group_column : str, optional
         Column of a table with the groups of samples that are alike, such as those of one patient.
@@ -59,6 +74,9 @@ def load_dataset(
         columns that are called as in the data, or ``id`` and ``label``. If the two columns that it
         shares with the data have other names, they say which columns of the data are ids and
         labels. `y` keeps the labels before verification.
+    encoding : str, optional
+        Encoding of text files that are neither UTF-8 nor begin with a byte order mark, such as
+        ``latin-1``.
     image_size : int, optional
         Resize the shorter side of each picture to this many pixels and crop the middle square.
     skip_bad : bool
@@ -102,6 +120,7 @@ def load_dataset(
             "id_column": id_column,
             "trusted_column": trusted_column,
             "group_column": group_column,
+            "encoding": encoding,
             "image_size": image_size,
             "skip_bad": skip_bad,
             "lazy": lazy,
@@ -111,25 +130,31 @@ def load_dataset(
             "samples_required": samples_required,
         }
     )
+    name = _name(source)
     if trusted is not None:
         from pudistill.data.trusted_files import read_trusted, understood
 
-        options = understood(Path(source), Path(trusted), options)
+        options = understood(source, Path(trusted), options)
     try:
         dataset = _read(source, options)
     except MemoryError as error:
-        raise InputError(f"{source} does not fit into memory: give a part of it.") from error
+        raise InputError(f"{name} does not fit into memory: give a part of it.") from error
     if image_size is not None and not dataset.is_pictures:
-        raise InputError(f"{source} holds features, not pictures: leave --image-size out.")
+        raise InputError(f"{name} holds features, not pictures: leave --image-size out.")
     if trusted is not None:
         # Ids must be unique before samples can be found by them.
-        validate(dataset, labels_required, str(source), samples_required)
+        validate(dataset, labels_required, name, samples_required)
         dataset = dataset.with_trusted(*read_trusted(Path(trusted), dataset, options))
-    return validate(dataset.without_minus_one(), labels_required, str(source), samples_required)
+    return validate(dataset.without_minus_one(), labels_required, name, samples_required)
 
 
-def _read(source: str | os.PathLike[str], options: ReadOptions) -> TrustedDataset:
-    """Read a file, a folder or a bundled data set with the reader of its format."""
+def _read(source: Any, options: ReadOptions) -> TrustedDataset:
+    """Read a file, a folder or a bundled data set with the reader of its format; or a table."""
+    if not isinstance(source, str | os.PathLike):
+        from pudistill.data.table_sources import open_table
+        from pudistill.data.tables import read_table
+
+        return read_table(Path(_name(source)), open_table(source), options)
     path = Path(source)
     if not path.exists():
         if str(source) not in BUNDLED:
@@ -147,6 +172,15 @@ def _read(source: str | os.PathLike[str], options: ReadOptions) -> TrustedDatase
     if not found.has_columns:
         _refuse_columns(source, options)
     return found.reader.read(path, options)
+
+
+def _name(source: Any) -> str:
+    """Return what messages call a source."""
+    if isinstance(source, str | os.PathLike):
+        return str(source)
+    from pudistill.data.frames import name_of
+
+    return name_of(source)
 
 
 def _refuse_columns(source: str | os.PathLike[str], options: ReadOptions) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from pudistill.exceptions import InputError
 
@@ -124,6 +124,16 @@ def alternatives(annotation: Any) -> tuple[Any, ...]:
     return get_args(annotation) if is_union else (annotation,)
 
 
+def _known_encoding(name: str | None) -> str | None:
+    """Raise a ValueError unless a name is that of an encoding of texts."""
+    if name is not None:
+        try:
+            "".encode(name)
+        except LookupError as error:
+            raise ValueError(str(error)) from error
+    return name
+
+
 class ReadSettings(SettingsModel):
     """The user's settings for reading a source; see `load_dataset`."""
 
@@ -168,6 +178,16 @@ class ReadSettings(SettingsModel):
             "a group.",
             default_text="none",
             only_for="tables",
+        ),
+    ] = None
+    encoding: Annotated[
+        str | None,
+        AfterValidator(_known_encoding),
+        Setting(
+            DATA,
+            "Encoding of texts that are not UTF-8, such as latin-1 or cp1252.",
+            expected="the name of an encoding, such as latin-1",
+            only_for=".csv, .tsv and JSON",
         ),
     ] = None
     image_size: Annotated[

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -9,6 +10,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -30,6 +32,8 @@ SUFFIXES = (
 )
 # Pillow knows many more formats, some of which call other programs.
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
+_SERVER = ("/data/upload/", "/data/local-files/?d=")  # how paths of Label Studio begin
+_CODE = re.compile(r"^[0-9a-f]{8}-")
 _REPORT_EVERY = 256
 _DECODED_AT_ONCE = 8
 _MAX_THREADS = 8
@@ -129,6 +133,23 @@ def decode_pictures(
             readable[row] = True
     X = np.empty((0, 0, 0), np.uint8) if writer is None else writer.pictures
     return DecodedPictures(X, np.flatnonzero(readable), tuple(skipped))
+
+
+def find_picture(folder: Path, name: str) -> Path:
+    """Return the file of a picture that a table in `folder` names.
+
+    Annotation tools name a place on their server, ``/data/upload/1/0a1b2c3d-cat.jpg``: the picture
+    is looked for under that name, without its folders, and without the code in front of it. Lists
+    in the style of COCO leave the folder ``images`` out.
+    """
+    if name.startswith(_SERVER):
+        name = unquote(name.split("?d=", 1)[-1].removeprefix("/data/"))
+        last = name.rsplit("/", 1)[-1]
+        names = (name, name.removeprefix("upload/"), last, _CODE.sub("", last))
+    else:
+        names = (name,)
+    files = [folder / part / name for name in names for part in ("", "images")]
+    return next((file for file in files if file.is_file()), files[0])
 
 
 def _require_pillow(origin: Path) -> None:

@@ -52,7 +52,12 @@ class Format(NamedTuple):
 
 # The first format that accepts a path reads it. The last one accepts any folder.
 FORMATS = (
-    Format("a .parquet, .csv, .tsv or .jsonl table", "tables", has_columns=True),
+    Format(
+        "a table (.csv, .tsv, .parquet, .jsonl, .json, .feather, .arrow, a webdataset .tar, or a "
+        "folder of such files, also as Hugging Face's datasets writes it)",
+        "tables",
+        has_columns=True,
+    ),
     Format("an .npz file", "npz"),
     Format("CIFAR-10 batches", "cifar"),
     Format("Clothing1M", "clothing1m"),

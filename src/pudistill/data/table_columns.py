@@ -76,15 +76,31 @@ def is_words(kind: pa.DataType) -> bool:
 
 def is_name(kind: pa.DataType) -> bool:
     """Return whether a column of this type can hold labels, ids or groups."""
-    return is_feature(kind) and not pa.types.is_decimal(kind)
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    is_number = _is_numeric(kind) and not pa.types.is_decimal(kind)
+    return is_number or is_words(kind) or _is_time(kind)
 
 
 def is_feature(kind: pa.DataType) -> bool:
-    """Return whether a column of this type can be a feature."""
+    """Return whether a column of this type can be a feature, or several: a list of numbers."""
+    if isinstance(kind, pa.BaseExtensionType):
+        kind = kind.storage_type
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    is_time = pa.types.is_temporal(kind) and not pa.types.is_interval(kind)
-    return _is_numeric(kind) or is_words(kind) or is_time
+    if is_words(kind) or _is_time(kind):
+        return True
+    while (
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    ):
+        kind = kind.value_type
+        if pa.types.is_decimal(kind) or pa.types.is_null(kind):
+            return False
+    return _is_numeric(kind)
+
+
+def _is_time(kind: pa.DataType) -> bool:
+    return pa.types.is_temporal(kind) and not pa.types.is_interval(kind)
 
 
 def read_features(path: Path, columns: pa.Table, ids: np.ndarray) -> np.ndarray | pd.DataFrame:

@@ -1,7 +1,5 @@
-"""The file formats of tables: parquet, CSV and JSONL."""
+"""The file formats of tables: one class for each way to read columns."""
 
-import json
-import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,27 +9,27 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from pudistill.data.columns import listed
+from pudistill.data.frames import as_arrow, library_of, plain
+from pudistill.data.json_files import read_json, read_json_lines
 from pudistill.data.memory import require_memory
+from pudistill.data.tar_files import TarTable
+from pudistill.data.text_files import encoding_of, open_bytes, suffix_of
 from pudistill.exceptions import InputError
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_SHARD = re.compile(r"(?P<split>.+)-\d{5}-of-(?P<count>\d{5})")
 _PICTURES_AT_ONCE = 64
 _CSV_BLOCK = 2**26  # bytes; a row of a CSV file cannot be longer
-
-
-def accepts(path: Path) -> bool:
-    """Return whether `path` is a table, or a folder with the shards of a table."""
-    if path.is_dir():
-        return any(path.glob("*.parquet"))
-    return path.suffix.lower() in _OPENERS
+_HEADER = 2**16  # bytes in which the first line is looked for
+_ARROW_FILE = b"ARROW1"  # how a file begins that is no stream
+_LFS_POINTER = b"version https://git-lfs"
 
 
 class Table(Protocol):
-    """A table on disk."""
+    """A table, on disk or in memory."""
 
     schema: pa.Schema
+    folder: Path
+    """Where relative paths of pictures begin."""
 
     def read(self, names: list[str], as_text: Iterable[str]) -> pa.Table:
         """Return columns by name; formats without types read the columns `as_text` as text."""
@@ -44,8 +42,15 @@ class Table(Protocol):
 
 class _Parquet:
     def __init__(self, files: list[Path]) -> None:
-        self.files = files
+        self.files, self.folder = files, files[0].parent
         self.schema = pa.parquet.read_schema(files[0])
+        for file in files[1:]:
+            names = pa.parquet.read_schema(file).names
+            if set(names) != set(self.schema.names):  # pyarrow would fill gaps in silence
+                raise InputError(
+                    f"{file}: the columns are not those of {files[0].name}: keep the files of one "
+                    "table in the folder, or name one file."
+                )
 
     def read(self, names: list[str], as_text: Iterable[str]) -> pa.Table:  # noqa: ARG002
         n_rows = sum(pa.parquet.read_metadata(file).num_rows for file in self.files)
@@ -61,13 +66,17 @@ class _Parquet:
 
 
 class _Csv:
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        # With several threads, a message about a bad line does not say which line it is.
-        self.reading = pa.csv.ReadOptions(use_threads=False, block_size=_CSV_BLOCK)
-        own = _DELIMITERS[file.suffix.lower()]
-        with file.open("rb") as lines:
-            header_bytes = lines.readline()
+    def __init__(self, file: Path, encoding: str | None) -> None:
+        self.file, self.folder = file, file.parent
+        self.reading = pa.csv.ReadOptions(
+            # With several threads, a message about a bad line does not say which line it is.
+            use_threads=False,
+            block_size=_CSV_BLOCK,
+            encoding=encoding_of(file, encoding),
+        )
+        own = _DELIMITERS[suffix_of(file)]
+        with open_bytes(file) as lines:
+            header_bytes = lines.read(_HEADER).partition(b"\n")[0]
         # Some spreadsheets write others to .csv files, and commas within numbers.
         self._open(next((sign for sign in (own, ";", "\t") if sign.encode() in header_bytes), own))
         header = self.schema.names[0]
@@ -77,80 +86,112 @@ class _Csv:
 
     def _open(self, delimiter: str) -> None:
         self.parsing = pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-        with pa.csv.open_csv(self.file, self.reading, self.parsing) as reader:
+        with pa.csv.open_csv(open_bytes(self.file), self.reading, self.parsing) as reader:
             self.schema = reader.schema
 
     def read(self, names: list[str], as_text: Iterable[str]) -> pa.Table:
         converting = pa.csv.ConvertOptions(
             column_types={name: pa.string() for name in as_text}, include_columns=names
         )
-        return pa.csv.read_csv(self.file, self.reading, self.parsing, converting)
+        return pa.csv.read_csv(open_bytes(self.file), self.reading, self.parsing, converting)
 
     def batches(self, name: str) -> Iterator[list[Any]]:
         yield self.read([name], as_text=[name])[name].to_pylist()
 
 
-class _JsonLines:
-    def __init__(self, file: Path) -> None:
-        rows = []
-        with file.open(encoding="utf-8-sig") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    rows.append(self._row(file, number, line))
-        columns = {}
-        for name in dict.fromkeys(name for row in rows for name in row):
-            try:
-                columns[name] = pa.array([row.get(name) for row in rows])
-            except (pa.ArrowException, OverflowError) as error:
-                raise InputError(
-                    f"{file}: column {name!r} mixes values of different kinds ({error}): give all "
-                    "rows the same kind."
-                ) from error
-        self.table = pa.table(columns)
+class ArrowTable:
+    """A table of pyarrow, in memory or in a mapped file.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+    folder : Path
+        Where relative paths of pictures begin.
+    """
+
+    def __init__(self, table: pa.Table, folder: Path) -> None:
+        self.table, self.folder = plain(table), folder
         self.schema = self.table.schema
 
-    @staticmethod
-    def _row(file: Path, number: int, line: str) -> dict[str, Any]:
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            reason = getattr(error, "msg", error)
-            raise InputError(f"{file}, line {number}: this is not JSON ({reason}).") from error
-        if not isinstance(row, dict):
-            raise InputError(
-                f"{file}, line {number}: this is not a JSON object: write one on each line."
-            )
-        return row
-
     def read(self, names: list[str], as_text: Iterable[str]) -> pa.Table:  # noqa: ARG002
-        return self.table.select(names)
+        """Return columns by name."""
+        columns = self.table.select(names)
+        columns.validate(full=True)  # wrong offsets in a file would end the process
+        return columns
 
     def batches(self, name: str) -> Iterator[list[Any]]:
-        yield self.table[name].to_pylist()
+        """Yield the values of one column a few at a time."""
+        for batch in self.read([name], []).to_batches(max_chunksize=_PICTURES_AT_ONCE):
+            yield batch.column(0).to_pylist()
 
 
-_OPENERS: dict[str, Callable[[Path], Table]] = {
-    ".parquet": lambda file: _Parquet([file]),
-    ".pq": lambda file: _Parquet([file]),
+class _Dataset:
+    """A `datasets.Dataset`, of which only the needed columns are read."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset, self.folder = dataset, Path()
+        self.schema = dataset.features.arrow_schema
+
+    def read(self, names: list[str], as_text: Iterable[str]) -> pa.Table:  # noqa: ARG002
+        return plain(as_arrow(self.dataset.select_columns(names)))
+
+    def batches(self, name: str) -> Iterator[list[Any]]:
+        column = self.dataset.select_columns([name]).with_format("arrow")
+        for start in range(0, len(column), _PICTURES_AT_ONCE):
+            yield column[start : start + _PICTURES_AT_ONCE][name].to_pylist()
+
+
+def _arrow_files(files: list[Path]) -> ArrowTable:
+    """Read files in Arrow's format, as files or streams, without loading them."""
+    parts = []
+    for file in files:
+        with pa.memory_map(str(file)) as source:
+            is_file = source.read(len(_ARROW_FILE)) == _ARROW_FILE
+            source.seek(0)
+            opened = pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
+            parts.append(opened.read_all())
+    return ArrowTable(pa.concat_tables(parts), files[0].parent)
+
+
+_ONE_TABLE: dict[str, Callable[[Path, str | None], Table]] = {
     ".csv": _Csv,
     ".tsv": _Csv,
-    ".jsonl": _JsonLines,
-    ".ndjson": _JsonLines,
+    ".jsonl": lambda file, encoding: ArrowTable(read_json_lines(file, encoding), file.parent),
+    ".ndjson": lambda file, encoding: ArrowTable(read_json_lines(file, encoding), file.parent),
+    ".json": lambda file, encoding: ArrowTable(read_json(file, encoding), file.parent),
 }
-"""How to open a table, by the suffix of its file in lower case: one record a format."""
+_SHARDS: dict[str, Callable[[list[Path]], Table]] = {
+    ".parquet": _Parquet,
+    ".pq": _Parquet,
+    ".arrow": _arrow_files,
+    ".feather": _arrow_files,
+    ".tar": TarTable,
+}
+TEXT_SUFFIXES, SHARD_SUFFIXES = tuple(_ONE_TABLE), tuple(_SHARDS)
+"""Suffixes of tables that are text, and of those that can lie in several files."""
 
 
-def open_table(path: Path) -> Table:
-    """Open a table of any format."""
-    with as_table_error(path):
-        table = _Parquet(_shards(path)) if path.is_dir() else _OPENERS[path.suffix.lower()](path)
-    names = table.schema.names
-    if not names:
-        raise InputError(f"{path}: the table is empty: give a table with columns and rows.")
-    repeated = [name for name in names if names.count(name) > 1]
-    if repeated:
-        raise InputError(f"{path}: there are several columns {repeated[0]!r}: rename them.")
-    return table
+def open_files(files: list[Path], encoding: str | None) -> Table:
+    """Open the files of one table, which all have the same format."""
+    for file in files:
+        if file.exists() and not file.is_file():  # a pipe, which can block for ever
+            raise InputError(f"{file}: this is not an ordinary file: give one.")
+        with file.open("rb") as content:
+            is_pointer = content.read(len(_LFS_POINTER)) == _LFS_POINTER
+        if is_pointer:
+            raise InputError(
+                f"{file}: this is a pointer of git-lfs, without the data: run `git lfs pull` in "
+                "its folder."
+            )
+    suffix = suffix_of(files[0])
+    return _SHARDS[suffix](files) if suffix in _SHARDS else _ONE_TABLE[suffix](files[0], encoding)
+
+
+def open_object(source: Any) -> Table:
+    """Open a table in memory; see `as_arrow`."""
+    if library_of(source) == "datasets" and type(source).__name__ == "Dataset":
+        return _Dataset(source)
+    return ArrowTable(as_arrow(source), Path())
 
 
 @contextmanager
@@ -165,29 +206,3 @@ def as_table_error(path: Path) -> Iterator[None]:
         raise InputError(
             f"{path}: cannot be read as a table ({reason}): correct the file or write it again."
         ) from error
-
-
-def _shards(folder: Path) -> list[Path]:
-    """Return the files of one split: the training split if there are several."""
-    files = sorted(folder.glob("*.parquet"))
-    if len(files) == 1 and _SHARD.fullmatch(files[0].stem) is None:
-        return files
-    splits: dict[tuple[str, int], list[Path]] = {}
-    for file in files:
-        shard = _SHARD.fullmatch(file.stem)
-        if shard is None:
-            raise InputError(f"{folder}: there are several tables in it: name one, such as {file}.")
-        splits.setdefault((shard["split"], int(shard["count"])), []).append(file)
-    chosen = [key for key in splits if key[0] == "train"] or list(splits)
-    if len(chosen) > 1:
-        raise InputError(
-            f"{folder}: there are several splits in it ({listed(name for name, _ in chosen)}): "
-            "name a file of one, or leave one split in the folder."
-        )
-    split, count = chosen[0]
-    if len(splits[chosen[0]]) != count:
-        raise InputError(
-            f"{folder}: split {split!r} has {len(splits[chosen[0]])} of its {count} files: fetch "
-            "the others."
-        )
-    return splits[chosen[0]]

@@ -1,4 +1,4 @@
-"""Tables (parquet, CSV and JSONL) with a column of pictures or of texts, or with features."""
+"""Tables with a column of pictures or of texts, or with features."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -19,7 +19,9 @@ from pudistill.data.columns import (
 )
 from pudistill.data.dataset import TrustedDataset
 from pudistill.data.feature_columns import unfit_by_content, unfit_by_name
-from pudistill.data.pictures import Encoded, decode_pictures
+from pudistill.data.frames import spread_lists
+from pudistill.data.json_files import refuse_choices
+from pudistill.data.pictures import Encoded, decode_pictures, find_picture
 from pudistill.data.table_columns import (
     is_words,
     read_features,
@@ -27,7 +29,8 @@ from pudistill.data.table_columns import (
     read_marks,
     read_names,
 )
-from pudistill.data.table_files import Table, accepts, as_table_error, open_table
+from pudistill.data.table_files import Table, as_table_error
+from pudistill.data.table_sources import accepts, open_table
 from pudistill.exceptions import DataWarning, InputError, warn_user
 
 if TYPE_CHECKING:
@@ -39,7 +42,7 @@ TRUE_LABEL = "true_label"
 VERIFIED_LABEL = "verified_label"
 # pandas writes the row numbers of a data frame as a first column without a name.
 ID_COLUMNS = ("id", "", "Unnamed: 0")
-LABEL_COLUMNS = ("label", "labels", "y", "target", "class")
+LABEL_COLUMNS = ("label", "labels", "y", "target", "class", "choice")
 TEXT_COLUMNS = ("text", "sentence", "review", "comment", "document")
 IMAGE_COLUMNS = ("image", "img", "picture", "photo", "file_name")
 _NO_FEATURES = ("label", "labels", "true", "truth", "trusted", *ID_COLUMNS)
@@ -47,7 +50,11 @@ _NO_FEATURES = ("label", "labels", "true", "truth", "trusted", *ID_COLUMNS)
 
 def read(path: Path, options: "ReadOptions") -> TrustedDataset:
     """Read a table; the options, or else the names of its columns, say what each column holds."""
-    table = open_table(path)
+    return read_table(path, open_table(path, options.encoding), options)
+
+
+def read_table(path: Path, table: Table, options: "ReadOptions") -> TrustedDataset:
+    """Read an open table; `path` is its name in messages."""
     roles = _assign_roles(path, table.schema, options)
     with as_table_error(path):
         columns = table.read([*roles.texts, *roles.features], as_text=roles.texts)
@@ -59,9 +66,11 @@ def read(path: Path, options: "ReadOptions") -> TrustedDataset:
     ids = row_numbers(n_samples)
     if roles.id is not None:
         ids = read_ids(path, table.schema, roles.id, columns[roles.id])
-    y, verified, true_labels = _labels(
-        *map(names, (roles.label, roles.verified_label, roles.true_label))
-    )
+    label_roles = (roles.label, roles.verified_label, roles.true_label)
+    y, verified, true_labels = _labels(*map(names, label_roles))
+    for role, labels in zip(label_roles, (y, verified, true_labels), strict=True):
+        if role is not None and labels is not None:
+            refuse_choices(path, role, labels)
     if y is None:
         y = no_labels(n_samples)
     mask = (
@@ -92,7 +101,7 @@ def read(path: Path, options: "ReadOptions") -> TrustedDataset:
                 DataWarning,
             )
         return replace(dataset, X=object_array(value or "" for value in text))
-    features = columns.select(roles.features)
+    features = spread_lists(path, columns.select(roles.features))
     unfit = {}
     if options.columns_required:  # in training data
         unfit = unfit_by_content(features, (y, true_labels))
@@ -118,15 +127,41 @@ def _with_pictures(
     path: Path, table: Table, column: str, dataset: TrustedDataset, options: "ReadOptions"
 ) -> TrustedDataset:
     """Return the data set with the pictures of a column, without skipped pictures."""
-    folder = path if path.is_dir() else path.parent
     with as_table_error(path):
         decoded = decode_pictures(
             path,
             dataset.ids,
-            _encoded_pictures(table, column, folder),
+            _encoded_pictures(table, column),
             **options.picture_options(),
         )
     return replace(dataset.take(decoded.rows), X=decoded.X, skipped=decoded.skipped)
+
+
+def text_columns(path: Path, table: Table, options: "ReadOptions") -> list[str]:
+    """Return the columns whose values are kept as they are written: labels, ids and texts."""
+    roles = _roles_without_samples(path, table, options)
+    return [name for name in roles.texts if name != roles.trusted]
+
+
+def identify(
+    path: Path, table: Table, options: "ReadOptions"
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Read the column of ids and the column of given labels, each None if there is none."""
+    roles = _roles_without_samples(path, table, options)
+
+    def read(role: str | None) -> np.ndarray | None:
+        if role is None:
+            return None
+        with as_table_error(path):
+            column = table.read([role], as_text=roles.texts)[role]
+        return read_names(path, table.schema, role, column)
+
+    return read(roles.id), read(roles.label)
+
+
+def _roles_without_samples(path: Path, table: Table, options: "ReadOptions") -> "_Roles":
+    lenient = {"samples_required": False, "labels_required": False, "columns_required": False}
+    return _assign_roles(path, table.schema, options.model_copy(update=lenient))
 
 
 @dataclass(frozen=True)
@@ -267,9 +302,9 @@ def _may_be_picture(schema: pa.Schema, name: str) -> bool:
     )
 
 
-def _encoded_pictures(table: Table, name: str, folder: Path) -> Iterator[Encoded]:
+def _encoded_pictures(table: Table, name: str) -> Iterator[Encoded]:
     for batch in table.batches(name):
         for value in batch:
             if isinstance(value, dict):
                 value = value.get("bytes") or value.get("path")
-            yield folder / value if isinstance(value, str) else value or None
+            yield find_picture(table.folder, value) if isinstance(value, str) else value or None

@@ -1,16 +1,20 @@
 """Files of trusted samples: their ids and, if they have them, their verified labels."""
 
+import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pudistill.data.columns import like_known, listed, row_numbers, without_decimals
 from pudistill.data.dataset import TrustedDataset
+from pudistill.data.frames import name_of
 from pudistill.data.options import ReadOptions
 from pudistill.data.table_columns import read_ids, read_names
-from pudistill.data.table_files import Table, accepts, as_table_error, open_table
+from pudistill.data.table_files import Table, as_table_error
+from pudistill.data.table_sources import accepts, open_table
 from pudistill.data.tables import (
     ID_COLUMNS,
     IMAGE_COLUMNS,
@@ -21,7 +25,7 @@ from pudistill.data.tables import (
 from pudistill.exceptions import DataWarning, InputError, warn_user
 
 
-def understood(data: Path, trusted: Path, options: ReadOptions) -> ReadOptions:
+def understood(data: Any, trusted: Path, options: ReadOptions) -> ReadOptions:
     """Return the options with the columns of ids and labels that a trusted file shows.
 
     If exactly two columns of the trusted file are columns of the data, too, the one whose values
@@ -31,7 +35,7 @@ def understood(data: Path, trusted: Path, options: ReadOptions) -> ReadOptions:
 
     Parameters
     ----------
-    data : Path
+    data : str, path or table in memory
         The data; anything but a table is left alone.
     trusted : Path
         The trusted file.
@@ -43,9 +47,15 @@ def understood(data: Path, trusted: Path, options: ReadOptions) -> ReadOptions:
     options : ReadOptions
         The same options, possibly with `id_column` and `label_column`.
     """
-    if not (data.exists() and accepts(data) and trusted.is_file() and accepts(trusted)):
+    is_file = isinstance(data, str | os.PathLike)
+    where = Path(data if is_file else name_of(data))
+    if is_file and not (where.exists() and accepts(where)):
         return options
-    sources = [(path, open_table(path)) for path in (data, trusted)]
+    if not (trusted.is_file() and accepts(trusted)):
+        return options
+    opened = (where if is_file else data, trusted)
+    tables = (open_table(source, options.encoding) for source in opened)
+    sources = list(zip((where, trusted), tables, strict=True))
     names, trusted_names = (table.schema.names for _, table in sources)
     samples = {*TEXT_COLUMNS, *IMAGE_COLUMNS, options.text_column, options.image_column}
     shared = [
@@ -71,7 +81,7 @@ def understood(data: Path, trusted: Path, options: ReadOptions) -> ReadOptions:
         meaning = {"id_column": "names the samples", "label_column": "holds their labels"}
         said = " and ".join(f"column {name!r} {meaning[role]}" for role, name in found.items())
         flags = " ".join(f"--{role.replace('_', '-')} {name}" for role, name in found.items())
-        warn_user(f"{data}: {said}, as in {trusted}; {flags} says the same.", DataWarning)
+        warn_user(f"{where}: {said}, as in {trusted}; {flags} says the same.", DataWarning)
     return options.model_copy(update=found)
 
 
@@ -111,7 +121,7 @@ def read_trusted(
         raise InputError(f"{path}: there is no such file of trusted samples.")
     if not accepts(path):
         raise InputError(f"{path}: give trusted samples as .csv, .tsv, .jsonl or .parquet.")
-    table = open_table(path)
+    table = open_table(path, options.encoding)
     names = table.schema.names
     id_column = _named(names, options.id_column, *ID_COLUMNS) or _matching(
         path, table, names, () if _are_row_numbers(dataset) else dataset.ids

@@ -72,7 +72,7 @@ def write_table(dataset: TrustedDataset, path: str | os.PathLike[str]) -> None:
 def _write_parquet(dataset: TrustedDataset, file: IO[bytes], path: Path) -> None:
     import pyarrow.parquet
 
-    _write_batches(pyarrow.parquet.ParquetWriter, file, _batches(dataset, path))
+    _write_batches(pyarrow.parquet.ParquetWriter, file, batches_of(dataset, path))
 
 
 def _write_csv(dataset: TrustedDataset, file: IO[bytes], path: Path) -> None:
@@ -86,7 +86,7 @@ def _write_csv(dataset: TrustedDataset, file: IO[bytes], path: Path) -> None:
     elif not dataset.is_text:
         # CSV is read as float64: a float32 in its shortest digits would become another number.
         dataset = replace(dataset, X=dataset.X.astype(np.float64))
-    _write_batches(pyarrow.csv.CSVWriter, file, _batches(dataset, path))
+    _write_batches(pyarrow.csv.CSVWriter, file, batches_of(dataset, path))
 
 
 def _write_batches(
@@ -134,8 +134,8 @@ def _label_columns(dataset: TrustedDataset) -> dict[str, np.ndarray]:
     return columns
 
 
-def _batches(dataset: TrustedDataset, path: Path) -> "Iterator[pa.RecordBatch]":
-    """Yield the table a few rows at a time."""
+def batches_of(dataset: TrustedDataset, path: Path) -> "Iterator[pa.RecordBatch]":
+    """Yield a data set as a table, see `write_table`, a few rows at a time."""
     import pyarrow as pa
 
     labels = _label_columns(dataset)

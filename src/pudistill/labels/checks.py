@@ -9,6 +9,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from pudistill.data.columns import is_whole
+from pudistill.data.frames import as_column
 from pudistill.data.spelling import describe_look_alikes
 from pudistill.exceptions import DataWarning, InputError, TrustedWarning, warn_user
 
@@ -80,6 +81,7 @@ def check_labels(y: Any, trusted: Any = None, *, for_fit: bool = True) -> Labels
     >>> labels.trusted.tolist(), labels.classes[labels.verified[1:]].tolist()
     ([False, True, True], ['dog', 'cat'])
     """
+    y, trusted = as_column(y), as_column(trusted)
     y = column_or_1d(_without_extension_dtype(y), warn=True)
     if y.dtype.kind == "f" and np.isinf(y).any():
         raise InputError("Input y contains infinity or a value too large for its type.")

@@ -10,6 +10,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 from sklearn.utils.validation import _num_samples, check_array, validate_data
 
+from pudistill.data.frames import as_frame
 from pudistill.data.lazy_pictures import is_lazy
 from pudistill.exceptions import InputError
 from pudistill.labels.checks import Labels, check_labels
@@ -26,7 +27,7 @@ def check_features(
         Its ``n_features_in_`` and ``feature_names_in_`` are set or, without `reset`, checked.
     X : {array-like, sparse matrix, data frame} of shape (n_samples, n_features), or pictures of \
             shape (n_samples, height, width) or (n_samples, height, width, channels)
-        Samples.
+        Samples; a data frame of any library, see `as_frame`.
     learners : sequence of estimators or None
         NaN is accepted if all learners might accept it; ``None``, the default learner, does not.
     reset : bool, default=True
@@ -37,6 +38,7 @@ def check_features(
     X : ndarray, sparse matrix or data frame
         The samples; a pandas data frame stays a data frame.
     """
+    X = as_frame(X)
     expected = getattr(estimator, "picture_shape_", None)
     if not reset and expected is not None and np.shape(X)[1:] != expected:
         raise InputError(

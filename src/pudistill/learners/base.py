@@ -1,14 +1,20 @@
 """The base of all classifiers here that learn from noisy labels: how they predict."""
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
+from pudistill.exceptions import InputError
 from pudistill.labels.samples import check_features
 from pudistill.learners.scoring import predict_proba
+
+if TYPE_CHECKING:
+    import datasets
+
+    from pudistill.data.results import Source
 
 
 class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
@@ -26,6 +32,7 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
 
     classes_: np.ndarray
     label_table_: pd.DataFrame
+    source_: "Source"  # after `pudistill.load`: the data of the run
     estimator: Any
     fitted_on_frame_: bool
     _model_name: ClassVar[str] = "model_"
@@ -74,6 +81,48 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
         """
         proba = self.predict_proba(X)
         return self.classes_[proba.argmax(axis=1)]
+
+    def to_datasets(self, data: Any = None) -> "datasets.Dataset":
+        """Return the original data with the corrected labels, for Hugging Face's `datasets`.
+
+        Parameters
+        ----------
+        data : table in memory, str or path, default=None
+            The data that were fitted: a table of pandas, polars, pyarrow or `datasets`, or anything
+            else that `load_dataset` reads. ``None``, after `pudistill.load`: those of the run.
+
+        Returns
+        -------
+        dataset : datasets.Dataset
+            All columns and rows in their order, and the columns ``corrected_label``,
+            ``label_changed`` and ``label_confidence``. A row of a run without a result, such as one
+            held out for testing, has None there. Rows of a run are found by their ids.
+
+        Raises
+        ------
+        InputError
+            If the data are missing or not those that were fitted, the classifier has no
+            `label_table_`, or the package datasets is missing.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from pudistill import PUDistillClassifier
+        >>> data = pd.DataFrame({"a": [0.0, 0.1, 1.0, 1.1] * 5, "note": ["x"] * 20})
+        >>> classifier = PUDistillClassifier(random_state=0, compare=False)
+        >>> classifier = classifier.fit(data[["a"]], [0, 0, 1, 1] * 5, [True] * 20)
+        >>> classifier.to_datasets(data).column_names
+        ['a', 'note', 'corrected_label', 'label_changed', 'label_confidence']
+        """
+        from pudistill.data.results import with_corrected_labels
+
+        if not hasattr(self, "label_table_"):
+            raise InputError(
+                f"This {type(self).__name__} has no label table: fit a PUDistillClassifier, or "
+                "load a run."
+            )
+        is_of_run = "id" in self.label_table_.columns
+        return with_corrected_labels(self.label_table_, data, self.source_ if is_of_run else None)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -25,6 +25,7 @@ import pandas as pd
 import tomli_w
 from filelock import FileLock, Timeout
 
+from pudistill.data.options import ReadOptions, ReadSettings
 from pudistill.exceptions import DamagedWarning, InputError, warn_user
 from pudistill.learners.cache import StageCache
 from pudistill.learners.storage import Stored, restore
@@ -406,16 +407,22 @@ def load(path: str | Path, *, module: "NetworkFactory | None" = None) -> "NoisyL
     Returns
     -------
     classifier : PUDistillClassifier, or the class of another method
-        A classifier that can predict. Its `label_table_` is the table in ``labels.parquet``.
+        A classifier that can predict. Its `label_table_` is the table in ``labels.parquet``, and
+        its method `to_datasets` returns the data with the corrected labels.
 
     Raises
     ------
     InputError
         If the folder holds no finished run, or a file is damaged.
     """
+    from pudistill.data.results import Source
+
     run = Run.open_fit(Path(path))
     classifier = run.read_model(module)
     classifier.label_table_ = run.read_table("labels")
+    config = run.read_config()
+    settings = {name: config[name] for name in ReadSettings.model_fields if name in config}
+    classifier.source_ = Source(config["data"], ReadOptions(**settings), "noise" not in config)
     return classifier
 
 

@@ -1,0 +1,215 @@
+"""Tables and columns of pandas, polars, pyarrow and Hugging Face's `datasets`, as one kind.
+
+None of these libraries is imported unless the object comes from it.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute
+
+from pudistill.data.columns import object_array
+from pudistill.exceptions import InputError
+
+_FOREIGN = ("polars", "pyarrow", "datasets")
+_LABELS = ("label", "labels")
+
+
+def library_of(values: Any) -> str:
+    """Return the name of the package that an object comes from."""
+    return type(values).__module__.partition(".")[0]
+
+
+def name_of(source: Any) -> str:
+    """Return what messages call a table in memory."""
+    return f"the {library_of(source)} {type(source).__name__}".replace("builtins ", "")
+
+
+def as_arrow(source: Any) -> pa.Table:
+    """Return a table of pandas, polars, pyarrow or `datasets` as a table of pyarrow.
+
+    Raises
+    ------
+    InputError
+        If the object is no table, or a column mixes values of different kinds.
+    """
+    library, kind = library_of(source), type(source).__name__
+    try:
+        if isinstance(source, pd.DataFrame):
+            return pa.Table.from_pandas(source)
+        if library == "polars" and kind == "LazyFrame":
+            source, kind = source.collect(), "DataFrame"
+        if library == "polars" and kind == "DataFrame":
+            return source.to_arrow()
+        if library == "pyarrow" and kind == "RecordBatch":
+            return pa.Table.from_batches([source])
+        if library == "pyarrow" and kind == "Table":
+            return source
+        if library == "datasets" and kind == "Dataset":
+            return source.with_format("arrow")[:]
+    except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+        raise InputError(
+            f"{name_of(source)} cannot be read as a table ({error}): give every column one kind of "
+            "values and its own name."
+        ) from error
+    raise InputError(
+        f"{name_of(source)} is not a table: give a file, a folder, or a table of pandas, polars, "
+        "pyarrow or datasets."
+    )
+
+
+def plain(table: pa.Table) -> pa.Table:
+    """Return a table without types that only some libraries know, such as views of texts."""
+    columns = [_plain(column) for column in table.columns]
+    fields = [
+        field.with_type(column.type) for field, column in zip(table.schema, columns, strict=True)
+    ]
+    return pa.table(columns, pa.schema(fields, table.schema.metadata))
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    kind = column.type
+    if isinstance(kind, pa.BaseExtensionType):
+        chunks = [chunk.storage for chunk in column.chunks]
+        return _plain(pa.chunked_array(chunks, kind.storage_type))
+    if pa.types.is_string_view(kind):
+        return column.cast(pa.large_string())
+    if pa.types.is_binary_view(kind):
+        return column.cast(pa.large_binary())
+    return column
+
+
+def spread_lists(where: Any, table: pa.Table) -> pa.Table:
+    """Replace each column of numeric lists, such as embeddings, by a column for each position.
+
+    Parameters
+    ----------
+    where : object
+        Name of the table, for messages.
+    table : pyarrow.Table
+        Lists can be nested. Those of a column must all be of one length.
+
+    Returns
+    -------
+    table : pyarrow.Table
+        The columns of a list ``a`` are called ``a[0]``, ``a[1]`` and so on.
+
+    Raises
+    ------
+    InputError
+        If lists differ in length, are empty or missing.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> from pudistill.data.frames import spread_lists
+    >>> spread_lists("", pa.table({"a": [[1, 2], [3, 4]], "b": [5, 6]})).column_names
+    ['a[0]', 'a[1]', 'b']
+    """
+    if not any(_is_list(kind) for kind in table.schema.types):
+        return table
+    columns = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        matrix = _matrix(where, name, column) if _is_list(column.type) else None
+        if matrix is None:
+            columns[name] = column
+        else:
+            columns |= {f"{name}[{n}]": pa.array(matrix[:, n]) for n in range(matrix.shape[1])}
+    return pa.table(columns, metadata=table.schema.metadata)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    tests = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(test(kind) for test in tests)
+
+
+def _matrix(where: Any, name: str, column: pa.ChunkedArray) -> np.ndarray | None:
+    """Return a column of lists as a matrix with a row for each; None if they hold no numbers."""
+    kind = column.type
+    while _is_list(kind):
+        kind = kind.value_type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+        return None
+    values = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    while _is_list(values.type):
+        lengths = pa.compute.list_value_length(values).unique()
+        if len(lengths) != 1 or not lengths[0].as_py():
+            raise InputError(
+                f"{where}: the lists in column {name!r} are not of one length: give every row as "
+                "many values, or drop the column."
+            )
+        values = values.flatten()
+    return values.to_numpy(zero_copy_only=False).reshape(len(column), -1)
+
+
+def as_frame(X: Any) -> Any:
+    """Return a table of polars, pyarrow or `datasets` as a pandas DataFrame, lists as columns.
+
+    Parameters
+    ----------
+    X : object
+        Samples. Columns of a `datasets.Dataset` that hold labels (those of type ClassLabel, and
+        ``label`` and ``labels``) are left out.
+
+    Returns
+    -------
+    X : object
+        A data frame; a single column as an array, see `as_column`; anything else as it is.
+
+    Raises
+    ------
+    InputError
+        If a column holds pictures or other objects with parts.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> from pudistill.data.frames import as_frame
+    >>> as_frame(pa.table({"a": [1.0, 2.0]}))["a"].tolist()
+    [1.0, 2.0]
+    """
+    if library_of(X) not in _FOREIGN:
+        return X
+    if not _has_columns(X):
+        return as_column(X)
+    if library_of(X) == "datasets" and type(X).__name__ == "Dataset":
+        labels = [
+            name
+            for name, feature in X.features.items()
+            if name in _LABELS or type(feature).__name__ == "ClassLabel"
+        ]
+        X = X.remove_columns(labels)
+    table = plain(as_arrow(X))
+    for field in table.schema:
+        if pa.types.is_struct(field.type):
+            raise InputError(
+                f"Column {field.name!r} of {name_of(X)} is of type {field.type}: read pictures "
+                "with pudistill.load_dataset, or drop the column."
+            )
+    return spread_lists(name_of(X), table).to_pandas(date_as_object=False)
+
+
+def as_column(values: Any) -> Any:
+    """Return a column of polars, pyarrow or `datasets` as an array; anything else as it is.
+
+    Whole numbers beside missing values stay whole numbers.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> from pudistill.data.frames import as_column
+    >>> as_column(pa.array([1, None])).tolist()
+    [1, None]
+    """
+    if library_of(values) not in _FOREIGN or _has_columns(values):
+        return values
+    convert = getattr(values, "to_pylist", None) or getattr(values, "to_list", None)
+    entries = list(values) if convert is None else convert()
+    return object_array(entries) if None in entries else np.asarray(entries)
+
+
+def _has_columns(values: Any) -> bool:
+    """Return whether an object is a table. Its class is asked: a LazyFrame warns when it is."""
+    return hasattr(type(values), "columns") or hasattr(type(values), "column_names")
