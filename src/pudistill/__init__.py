@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from pudistill.classifier import PUDistillClassifier
     from pudistill.data.dataset import TrustedDataset
     from pudistill.data.loading import load_dataset
-    from pudistill.exceptions import InputError, TrustedWarning
+    from pudistill.exceptions import DataWarning, InputError, TrustedWarning
     from pudistill.labels.corruption import corrupt_labels
     from pudistill.labels.model_selection import (
         TrustedKFold,
@@ -23,6 +23,7 @@ __version__ = "0.1.0"
 
 # Modules are imported on first use, so that `import pudistill` is quick.
 _MODULES = {
+    "DataWarning": "exceptions",
     "InputError": "exceptions",
     "PUDistillClassifier": "classifier",
     "TieredPUFilter": "pu_filter.estimator",
@@ -40,6 +41,7 @@ _MODULES = {
 
 # A literal for type checkers; a test compares it with `_MODULES`.
 __all__ = [
+    "DataWarning",
     "InputError",
     "PUDistillClassifier",
     "TieredPUFilter",

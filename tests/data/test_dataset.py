@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pudistill.data.dataset import TrustedDataset, validate
 from pudistill.data.loading import load_dataset
-from pudistill.exceptions import InputError, TrustedWarning
+from pudistill.exceptions import DataWarning, InputError, TrustedWarning
 
 
 def make(labels, trusted=(), X=None, **parts):
@@ -201,3 +201,50 @@ def test_minus_one_is_a_missing_label_among_whole_numbers():
     assert list(make(["a", "-1", "1"]).without_minus_one().y) == ["a", "-1", "1"]
     as_class = make(["0", "-1", "1"]).with_trusted(["s1"])
     assert list(as_class.without_minus_one().y) == ["0", "-1", "1"]
+
+
+class TestGroups:
+    """Samples of a group, such as a patient, are never split."""
+
+    def make(self, n_groups=12, size=4):
+        group = np.repeat([f"g{n}" for n in range(n_groups)], size).astype(object)
+        labels = np.repeat(["a", "b"], n_groups * size // 2)
+        data = make(labels, trusted=range(0, len(labels), 2))
+        return replace(data, groups=group)
+
+    def test_whole_groups_are_held_out(self):
+        data = self.make()
+        train, test = data.holdout(0.25, random_state=0)
+        assert not {*train.groups} & {*test.groups}
+        assert test.trusted.all()
+        assert list(test.y) == list(test.verified)
+        assert len(test) == 2 * 4  # of each class 3 of 12 trusted samples, in groups of two
+        assert len(train) == len(data) - 4 * 4  # what is not trusted in these groups is left out
+
+    def test_samples_without_a_group_stand_alone(self):
+        data = self.make()
+        alone = replace(data, groups=np.full(len(data), None, dtype=object))
+        ids = [list(part.ids) for part in alone.holdout(0.25, random_state=3)]
+        assert ids == [list(part.ids) for part in replace(data, groups=None).holdout(0.25, 3)]
+
+    def test_classes_of_one_group_are_named(self):
+        with pytest.raises(InputError, match=r"in different groups, .* one of class 'b'"):
+            self.make(n_groups=3, size=2).holdout(0.5)
+
+    def test_they_are_taken_with_their_samples(self):
+        assert list(self.make().take([4, 0]).groups) == ["g1", "g0"]
+
+
+@pytest.mark.parametrize("code", ["-1", "-1.0"])
+def test_minus_one_beside_names_is_a_missing_label(code):
+    data = make(["a", code, "b", code], trusted=[0])
+    with pytest.warns(DataWarning, match="the label -1 of 2 samples stands beside names"):
+        assert list(data.without_minus_one().y) == ["a", None, "b", None]
+    verified = make(["a", code, "b", code], trusted=[0, 1])
+    assert list(verified.without_minus_one().y) == ["a", code, "b", code]
+
+
+def test_classes_without_trusted_samples_that_look_like_others_are_told():
+    data = make(["cat", "Cat", "dog", "cat"], trusted=[0, 2])
+    with pytest.raises(InputError, match=r"class 'Cat': .*'cat' \(3\), 'Cat' \(1\): merge"):
+        data.require_trusted()

@@ -190,7 +190,7 @@ class TestCoco:
         ('{"a": 1}\n[3]', "line 2: this is not a JSON object"),
         ("", "not JSON"),
         ("[]", "table is empty"),
-        ('[{"label": "a", "u": {"v": 1}}]', "is of type struct"),
+        ('[{"label": ["a"], "u": 1}]', "'label' is of type list"),
     ],
 )
 def test_other_shapes(written, text, message):

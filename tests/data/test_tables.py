@@ -122,7 +122,7 @@ class TestFeatures:
 
     def test_a_column_that_turns_out_to_be_text_far_down(self, csv):
         text = "label,u\n" + "".join(f"{'ab'[n % 2]},{n}\n" for n in range(200_000)) + "a,oops\n"
-        with pytest.raises(InputError, match="column 'u' is of type string, not numeric"):
+        with pytest.raises(InputError, match="column 'u' holds 'oops' in the row with id '200000'"):
             load_dataset(csv(text))
 
 
@@ -259,17 +259,9 @@ class TestShards:
         ("u,label\n1,a\n", {"image_column": "x"}, "no column 'x' for --image-column"),
         ("u,label\n1,a\n", {"image_column": "u"}, "'u' is of type int64, not pictures"),
         ("u,label\n1,a\n", {"id_column": "label", "label_column": "label"}, "two meanings"),
-        (
-            "u,label\nx,a\n2,b\n",
-            {},
-            "column 'u' is of type string, not numeric: drop it, or encode",
-        ),
-        ("u,label,c\n1,3,a\n2,4,b\n", {"label_column": "c"}, "'label' would become a feature"),
-        ("id,,label\n0,1,a\n1,2,b\n", {}, "column '' would become a feature"),
-        ("key,id,u,label\n0,1,1,a\n1,2,2,b\n", {"id_column": "key"}, "column 'id' would become"),
-        ("u,label\n1,a\n,b\n", {}, "id '1', column 'u' holds nan"),
         ("u,label\n1,a\ninf,b\n", {}, "id '1', column 'u' holds inf"),
-        ("u,v,label\n1,,a\n2,,b\n", {}, "column 'v' holds nan"),
+        ("u,v,label\n1,inf,a\n-inf,2,b\n", {}, "'1', column 'u' holds -inf; .* 'v' holds inf"),
+        ("u,v,label\n,,a\n,,b\n", {}, "no feature, picture or text"),
         ("u,label\n1,\n2,\n", {}, "all labels are empty"),
         ("u,label\n1,a\n2,a\n", {}, "only one class, 'a'"),
         (
@@ -277,7 +269,6 @@ class TestShards:
             {},
             "'trusted' holds 'maybe' in the row with id '1'",
         ),
-        ("u,label,trusted\n1,a,1\n2,b,\n", {}, "'trusted' holds '' in the row"),
         ("u,label,trusted\n1,a,1\n2,,1\n3,b,0\n", {}, "^Trusted sample '1' has no label"),
         ("id,u,label\ni,1,a\ni,2,b\n", {}, "id 'i' occurs 2 times"),
         ("id,u,label\ni,1,a\n,2,b\n", {}, "row 1 .* has no id in column 'id'"),
@@ -305,7 +296,6 @@ def test_refused_tables(csv, text, options, message):
         ('{"u": 1}\n{oops', "line 2: this is not JSON"),
         ('{"u": 1}\n[2]', "line 2: this is not a JSON object"),
         ('{"u": 1, "label": "a"}\n{"u": "x", "label": "b"}', "column 'u' mixes values"),
-        ('{"u": ["x", "y"], "label": "a"}', "column 'u' is of type list"),
         ('{"u": 1, "label": ["a"]}', "column 'label' is of type list.*: give names"),
         ("", "the table is empty"),
     ],
@@ -359,8 +349,8 @@ class TestTrustedFile:
             ("id,label\n01,a\n01,b\n", r"contradictory labels \('a', 'b'\)"),
             ("id,label\n01,a\n02,\n", r"trusted\.csv: trusted id '02' has no label"),
             ("id\n04\n", "Trusted sample '04' has no label"),
-            ("name\n01\n", r"trusted\.csv: there is no column 'id' among 'name'"),
-            ("id,truth\n01,a\n", r"trusted\.csv: there is no column 'label' among 'id', 'truth'"),
+            ("name\n1\n", r"trusted\.csv: there is no column 'id' among 'name'"),
+            ("id,truth\n01,c\n", r"trusted\.csv: there is no column 'label' among 'id', 'truth'"),
             ("id,label\n,a\n", r"trusted\.csv: row 0 .* has no id"),
             ("", r"trusted\.csv: cannot be read as a table"),
         ],

@@ -451,7 +451,8 @@ def test_new_files_can_lack_the_label_column_or_have_another_order_of_columns(
     assert pd.read_csv("run/labels.csv")["id"].tolist() == list(range(len(wine)))
     code, with_labels, _ = command("predict", "run", "right.csv")
     assert code == 0
-    right[right.columns[::-1]].drop(columns="grade").to_csv("shuffled.csv", index=False)
+    shuffled = right[right.columns[::-1]].drop(columns="grade").assign(more="x")
+    shuffled.to_csv("shuffled.csv", index=False)
     assert command("predict", "run", "shuffled.csv")[:2] == (0, with_labels)
 
 
@@ -490,9 +491,9 @@ def test_predict_refuses_samples_that_do_not_fit_the_run(command, wine, tmp_path
     wine.to_csv("noisy.csv", index=False)
     assert command("fit", "noisy.csv", "--output", "run", *FAST)[0] == 0
     wine.drop(columns="alcohol").to_csv("narrow.csv", index=False)
-    refuse(command, tmp_path, "predict", "run", "narrow.csv", says="lacks the column 'alcohol'")
-    wine.assign(price=1).to_csv("wide.csv", index=False)
-    refuse(command, tmp_path, "predict", "run", "wide.csv", says="has the column 'price'")
+    refuse(command, tmp_path, "predict", "run", "narrow.csv", says="training data: add 'alcohol'")
+    wine.assign(alcohol="much").to_csv("words.csv", index=False)
+    refuse(command, tmp_path, "predict", "run", "words.csv", says="'alcohol' holds 'much' in the")
     wine.replace("barolo", "rioja").to_csv("others.csv", index=False)
     refuse(command, tmp_path, "predict", "run", "others.csv", says="'rioja'")
     refuse(command, tmp_path, "predict", "run", "digits", says="training data")

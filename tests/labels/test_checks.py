@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pudistill import InputError, TrustedWarning
+from pudistill import DataWarning, InputError, TrustedWarning
 from pudistill.labels.checks import check_labels
 
 
@@ -61,11 +61,10 @@ def test_no_trusted_argument_trusts_all_and_warns():
         ([np.nan, np.nan], [True, False], "no sample has a given label"),
         ([0, 1, 1], ["0", None, "1"], "verified label '0' of sample 0 is not of the same type"),
         (["0", "1", "1"], [0, np.nan, 1], "verified label 0 of sample 0 is not of the same type"),
-        (
-            [0, 1, 1],
-            np.array([True, False, None], dtype=object),
-            "replace missing values by False",
-        ),
+        ([0, 1, 1], [0, 1, 0], "mask or verified labels"),
+        (["0", "1", "1"], [1, 1, 0], "mask or verified labels"),
+        ([True, False, True], [1, 0, 1], "mask or verified labels"),
+        (np.array(["a", 1], dtype=object), [True, True], "are text and numbers, such as 'a' and 1"),
         (["a", "b", "b"], ["a", "b", ""], "the text ''"),
         (["a", "b", "b"], np.array(["a", "b", np.nan]), "the text 'nan'"),
     ],
@@ -134,3 +133,68 @@ def test_minus_one_is_a_missing_label_wherever_labels_are_whole_numbers(y):
 def test_minus_one_for_unverified_samples_is_noticed():
     with pytest.raises(InputError, match="write NaN or None for unverified samples"):
         check_labels([0, 1, 1, 0], [0, 1, -1, -1])
+
+
+@pytest.mark.parametrize(
+    "marks",
+    [
+        np.array([True, True, None], dtype=object),
+        np.array([True, True, np.nan], dtype=object),
+        pd.array([True, True, pd.NA], dtype="boolean"),
+        [1, 1, 0],
+        [1.0, 1.0, np.nan],
+        pd.array([1, 1, pd.NA], dtype="Int64"),
+    ],
+)
+@pytest.mark.parametrize("y", [["b", "a", "b"], [3, 2, 3]])
+def test_marks_that_cannot_be_labels_are_a_mask(y, marks):
+    labels = check_labels(y, marks)
+    assert labels.from_mask
+    assert labels.trusted.tolist() == [True, True, False]
+    assert labels.verified.tolist() == [1, 0, -1]
+
+
+def test_true_and_none_are_marks_beside_zero_and_one():
+    labels = check_labels([1, 0, 1], np.array([True, True, None], dtype=object))
+    assert labels.from_mask
+    assert labels.verified.tolist() == [1, 0, -1]
+
+
+@pytest.mark.parametrize(
+    ("y", "trusted"),
+    [
+        ([True, False, True], np.array([True, False, None], dtype=object)),
+        ([np.nan, np.nan, np.nan], [1, 0, np.nan]),
+    ],
+)
+def test_marks_that_can_be_labels_are_labels(y, trusted):
+    labels = check_labels(y, trusted)
+    assert not labels.from_mask
+    assert labels.verified.tolist() == [1, 0, -1]
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        np.array(["a", "b", "-1", "a"]),
+        np.array(["a", "b", -1, "a"], dtype=object),
+        pd.Series(["a", "b", "-1", "a"], dtype="string"),
+        ["0", "1", "-1", "0"],
+    ],
+)
+def test_minus_one_beside_names_is_a_missing_label(y):
+    with pytest.warns(DataWarning, match="label -1 of 1 samples stands beside names"):
+        labels = check_labels(y, np.array([True, True, False, False]))
+    assert labels.given.tolist() == [0, 1, -1, 0]
+    assert check_labels(np.array(y).astype(str), np.array([True, True, True, False])).n_classes == 3
+
+
+def test_look_alikes_get_one_warning():
+    y = np.array(["cat", "Cat ", "dog", "cat"])
+    with pytest.warns(DataWarning) as told:
+        labels = check_labels(y, np.array([True, True, True, False]))
+    assert labels.n_classes == 3
+    (message,) = (str(warning.message) for warning in told)
+    assert message.startswith("Some labels look like one class in several spellings, 'cat' (2), ")
+    with pytest.raises(InputError, match=r"has class 'Cat ': .* drop it; some labels look like"):
+        check_labels(y, np.array([True, False, True, False]))

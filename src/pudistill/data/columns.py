@@ -1,13 +1,24 @@
 """Columns of labels, ids and trust: functions that several readers share."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pudistill.exceptions import InputError
+
+# What spreadsheets and people write into a column that marks verified samples. A blank is no mark.
+_MARKS = dict.fromkeys(
+    ("true", "t", "yes", "y", "1", "1.0", "x", "✓", "✔", "☑", "ja", "j", "oui", "si", "sí", "on"),
+    True,
+) | dict.fromkeys(
+    ("false", "f", "no", "n", "0", "0.0", "", "none", "nan", "nein", "non", "☐", "off"), False
+)
+_MAX_LISTED = 20
+_WHOLE = re.compile(r"(-?[0-9]+)(\.0*)?")
+_PLAIN_ZEROS = re.compile(r"(-?(?:0|[1-9][0-9]*))\.0*")
 
 
 def object_array(values: Iterable[Any]) -> np.ndarray:
@@ -43,8 +54,10 @@ def sort_names(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Return names in quotes, separated by commas, for a message."""
-    return ", ".join(map(repr, names))
+    """Return names in quotes, separated by commas, for a message; of many, the first."""
+    quoted = list(map(repr, names))
+    more = len(quoted) - _MAX_LISTED
+    return ", ".join(quoted[:_MAX_LISTED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def whole_number(path: Path, part: str, value: float | None) -> str | None:
@@ -56,6 +69,54 @@ def whole_number(path: Path, part: str, value: float | None) -> str | None:
             f"{path}: {part!r} holds {value}, which is not a class: give names or whole numbers."
         )
     return str(int(value))
+
+
+def without_decimals(columns: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Write whole numbers as such where text has them as 1.0, as pandas writes those with gaps.
+
+    Parameters
+    ----------
+    columns : sequence of ndarray of object
+        Columns of names that belong together, such as given and verified labels.
+
+    Returns
+    -------
+    columns : list of ndarray of object
+        The same names, if any of them is not a whole number; else without decimals.
+    """
+    names = {name for column in columns for name in column} - {None}
+    if not all(_WHOLE.fullmatch(name) for name in names):
+        return list(columns)
+    plain = {name: _plain(name) for name in names} | {None: None}
+    return [object_array(plain[name] for name in column) for column in columns]
+
+
+def like_known(names: Iterable[str], known: Collection[str]) -> list[str]:
+    """Return names, a whole number as it is written among the known names: "1.0" becomes "1"."""
+    written = {_plain(name): name for name in known}
+    return [name if name in known else written.get(_plain(name), name) for name in names]
+
+
+def _plain(name: str) -> str:
+    number = _PLAIN_ZEROS.fullmatch(name)
+    return name if number is None else "0" if number[1] == "-0" else number[1]
+
+
+def is_whole(name: str) -> bool:
+    """Return whether a name is a whole number."""
+    return name.removeprefix("-").isdecimal()
+
+
+def read_mark(value: Any) -> bool | None:
+    """Return whether an entry of a column of marks says "verified"; None if it is no mark.
+
+    Examples
+    --------
+    >>> from pudistill.data.columns import read_mark
+    >>> [read_mark(value) for value in ("x", "", True, 0, "maybe")]
+    [True, False, True, False, None]
+    """
+    return _MARKS.get(str(value).strip().lower())
 
 
 def complete_trust(

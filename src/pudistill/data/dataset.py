@@ -1,17 +1,19 @@
 """`TrustedDataset`, the form of all data in this package, and its validation."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 
-from pudistill.data.columns import listed, sort_names
-from pudistill.exceptions import InputError, TrustedWarning, warn_user
+from pudistill.data.columns import is_whole, listed, sort_names
+from pudistill.data.spelling import describe_look_alikes
+from pudistill.exceptions import DataWarning, InputError, TrustedWarning, warn_user
 
 _ROWS_CHECKED_AT_ONCE = 65_536
 _MAX_LISTED = 20
@@ -23,10 +25,12 @@ class TrustedDataset:
 
     Parameters
     ----------
-    X : ndarray or LazyPictures
-        Numeric features, float32 or float64 of shape (n_samples, n_features); or pictures, uint8
-        of shape (n_samples, height, width) when grey and (n_samples, height, width, 3) in RGB; or
-        texts, str in an object array of shape (n_samples,), which must be embedded before fitting.
+    X : ndarray, DataFrame or LazyPictures
+        Numeric features, float32 or float64 of shape (n_samples, n_features); or a data frame of
+        that shape, indexed by the ids, if there are words, dates or missing values among them, see
+        `read_features`; or pictures, uint8 of shape (n_samples, height, width) when grey and
+        (n_samples, height, width, 3) in RGB; or texts, str in an object array of shape
+        (n_samples,).
     y : ndarray of object, shape (n_samples,)
         Given labels as class names (str); None where a label is missing.
     trusted : ndarray of bool, shape (n_samples,)
@@ -48,6 +52,9 @@ class TrustedDataset:
         unknown, so they say nothing about the noise; other trusted samples do.
     pictures : ndarray of uint8, optional
         The pictures, for display, if `X` holds features of pictures.
+    groups : ndarray of object, shape (n_samples,), optional
+        Names (str) of groups, such as patients, whose samples are alike; None for a sample of no
+        group.
 
     Examples
     --------
@@ -70,12 +77,14 @@ class TrustedDataset:
     skipped: tuple[tuple[str, str], ...] = ()
     marked: np.ndarray | None = None
     pictures: np.ndarray | None = None
+    groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __repr__(self) -> str:
-        kind = "texts" if self.is_text else "pictures" if self.is_pictures else "features"
+        kind = "columns" if self.is_frame else "features"
+        kind = "texts" if self.is_text else "pictures" if self.is_pictures else kind
         shape = "".join(f"{size} x " for size in self.X.shape[1:]).removesuffix("x ")
         return (
             f"<TrustedDataset {self.name!r}: {len(self)} samples ({shape}{kind}), "
@@ -89,8 +98,13 @@ class TrustedDataset:
 
     @property
     def is_text(self) -> bool:
-        """Whether `X` holds texts, which must be embedded before fitting."""
+        """Whether `X` holds texts."""
         return self.X.ndim == 1
+
+    @property
+    def is_frame(self) -> bool:
+        """Whether `X` is a data frame, with words, dates or missing values."""
+        return isinstance(self.X, pd.DataFrame)
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
@@ -104,7 +118,7 @@ class TrustedDataset:
             indices = indices.astype(np.intp)
         return replace(
             self,
-            X=self.X[indices],
+            X=self.X.iloc[indices] if self.is_frame else self.X[indices],
             y=self.y[indices],
             trusted=self.trusted[indices],
             verified=self.verified[indices],
@@ -112,6 +126,7 @@ class TrustedDataset:
             true_labels=None if self.true_labels is None else self.true_labels[indices],
             marked=None if self.marked is None else self.marked[indices],
             pictures=None if self.pictures is None else self.pictures[indices],
+            groups=None if self.groups is None else self.groups[indices],
         )
 
     def with_features(self, X: np.ndarray) -> "TrustedDataset":
@@ -120,12 +135,24 @@ class TrustedDataset:
         return replace(self, X=X, feature_names=None, pictures=pictures)
 
     def without_minus_one(self) -> "TrustedDataset":
-        """Read -1 as a missing label if labels are whole numbers and no trusted sample has it."""
+        """Read -1 as a missing label if the others are whole numbers or names, and none is trusted.
+
+        Among names a warning says so.
+        """
         known = {*self.y, *self.verified} - {None}
-        if "-1" not in known or "-1" in self.verified or not all(map(_is_whole, known)):
+        codes = known & {"-1", "-1.0"}
+        are_whole = [is_whole(name) for name in known - codes]
+        if not codes or codes & {*self.verified} or (any(are_whole) and not all(are_whole)):
             return self
         y = self.y.copy()
-        y[y == "-1"] = None
+        missing = np.isin(y, [*codes])
+        y[missing] = None
+        if not all(are_whole):
+            warn_user(
+                f"{self.name}: the label -1 of {missing.sum():,} samples stands beside names and "
+                "is read as a missing label: if it is a class, give it a name.",
+                DataWarning,
+            )
         return replace(self, y=y)
 
     def for_fit(self) -> tuple[np.ndarray, np.ndarray]:
@@ -163,7 +190,8 @@ class TrustedDataset:
         ----------
         fraction : float in (0, 1)
             The share of each class that is held out: of its trusted samples if there are any, since
-            test labels must be right; otherwise of its labelled samples.
+            test labels must be right; otherwise of its labelled samples. With `groups`, whole
+            groups are held out, and their other samples are in neither part.
         random_state : int, RandomState or None
             Decides which samples are drawn.
 
@@ -176,7 +204,7 @@ class TrustedDataset:
         Raises
         ------
         InputError
-            If `fraction` is out of range or a class has a single sample to draw from.
+            If `fraction` is out of range or a class has a single sample, or group, to draw from.
 
         Examples
         --------
@@ -190,24 +218,26 @@ class TrustedDataset:
         any_trusted = bool(self.trusted.any())
         labels = self.verified if any_trusted else self.y
         kind = "trusted" if any_trusted else "labelled"
+        # A sample without a group is a group of its own.
+        own = range(len(self)) if self.groups is None else self.groups
+        groups = [row if group is None else group for row, group in enumerate(own)]
         rows_of: dict[str, list[int]] = {}
         for row, label in enumerate(labels):
             if label is not None:
                 rows_of.setdefault(label, []).append(row)
-        singletons = sort_names(label for label, rows in rows_of.items() if len(rows) < 2)
+        singletons = sort_names(
+            label for label, rows in rows_of.items() if len({groups[row] for row in rows}) < 2
+        )
         if singletons:
+            apart = "" if self.groups is None else " in different groups"
             raise InputError(
-                f"Holding out a test set needs two {kind} samples of each class, one to train and "
-                f"one to test, but there is only one of class {listed(singletons)}: verify more "
-                "samples or give separate test data."
+                f"Holding out a test set needs two {kind} samples of each class{apart}, one to "
+                f"train and one to test, but there is only one of class {listed(singletons)}: "
+                "verify more samples or give separate test data."
             )
-        rng = check_random_state(random_state)
-        held_out = np.zeros(len(self), dtype=bool)
-        for label in sort_names(rows_of):
-            rows = rows_of[label]
-            n_test = min(max(round(fraction * len(rows)), 1), len(rows) - 1)
-            held_out[rng.permutation(rows)[:n_test]] = True
-        test = self.take(held_out)
+        held = _draw_groups(rows_of, groups, fraction, check_random_state(random_state))
+        held_out = np.array([group in held for group in groups])
+        test = self.take(held_out & np.array([label is not None for label in labels]))
         if any_trusted:
             test = replace(test, y=test.verified.copy())
         return self.take(~held_out), test
@@ -280,9 +310,12 @@ class TrustedDataset:
             )
         missing = sort_names({*self.y} - {*self.verified, None})
         if missing:
+            counts = Counter(label for label in (*self.y, *self.verified) if label is not None)
+            look_alikes = describe_look_alikes(counts)
             raise InputError(
                 f"{self.name}: there is no trusted sample of class {listed(missing)}: verify "
-                "some samples of it, merge it into another class, or drop it."
+                "some samples of it, merge it into another class, or drop it"
+                f"{'' if look_alikes is None else f'; {look_alikes}'}."
             )
 
     def _rows_of(self, ids: Sequence[str]) -> list[int | None]:
@@ -297,6 +330,39 @@ class TrustedDataset:
                 f"the first is {unknown[0]!r}: correct or remove them."
             )
         return [row_of[name] for name in ids]
+
+
+def _draw_groups(
+    rows_of: dict[str, list[int]],
+    groups: Sequence[Hashable],
+    fraction: float,
+    rng: np.random.RandomState,
+) -> set[Hashable]:
+    """Draw the groups of a test set: a share of each class, and something of it is left."""
+    sizes: dict[Hashable, Counter[str]] = {}
+    for label, rows in rows_of.items():
+        for row in rows:
+            sizes.setdefault(groups[row], Counter())[label] += 1
+    held: set[Hashable] = set()
+    n_held: Counter[str] = Counter()
+    for label in sort_names(rows_of):
+        n_rows = len(rows_of[label])
+        n_test = min(max(round(fraction * n_rows), 1), n_rows - 1)
+        for row in rng.permutation(rows_of[label]):
+            if n_held[label] >= n_test:
+                break
+            size = sizes[groups[row]]
+            leaves = all(n_held[other] + n < len(rows_of[other]) for other, n in size.items())
+            if leaves and groups[row] not in held:
+                held.add(groups[row])
+                n_held += size
+    untested = sort_names(label for label in rows_of if not n_held[label])
+    if untested:
+        raise InputError(
+            f"No groups can be held out so that class {listed(untested)} is both trained and "
+            "tested: verify more samples of it, or give separate test data."
+        )
+    return held
 
 
 def validate(
@@ -334,6 +400,7 @@ def validate(
         "trusted": dataset.trusted,
         "verified": dataset.verified,
         "true_labels": dataset.true_labels,
+        "groups": dataset.groups,
     }
     for part, values in parts.items():
         if values is not None and len(values) != n_samples:
@@ -341,7 +408,7 @@ def validate(
                 f"{source}: there are {n_samples} samples but {len(values)} entries in {part}: "
                 "give one entry for each sample."
             )
-    for part in ("ids", "y", "verified", "true_labels"):
+    for part in ("ids", "y", "verified", "true_labels", "groups"):
         _validate_text(getattr(dataset, part), part, source)
     sample, count = Counter(dataset.ids).most_common(1)[0]
     if count > 1:
@@ -387,23 +454,38 @@ def _validate_labels(dataset: TrustedDataset, source: str) -> None:
 
 
 def _validate_features(dataset: TrustedDataset, source: str) -> None:
-    if dataset.X.shape[1] == 0:
+    if dataset.X.shape[1] == 0 or (dataset.is_frame and dataset.X.isna().all(axis=None)):
         raise InputError(
-            f"{source}: there is no feature, picture or text: give numeric columns, or name the "
-            "column of the pictures with --image-column or of the texts with --text-column."
+            f"{source}: there is no feature, picture or text: give columns of numbers or words, or "
+            "name the column of the pictures with --image-column or of the texts with "
+            "--text-column."
         )
+    names = dataset.feature_names or range(dataset.X.shape[1])
+    found = {}  # the first wrong value of each column
     for start in range(0, len(dataset), _ROWS_CHECKED_AT_ONCE):
-        finite = np.isfinite(dataset.X[start : start + _ROWS_CHECKED_AT_ONCE])
-        if finite.all():
-            continue
-        row, column = np.argwhere(~finite)[0]
-        row += start
-        names = dataset.feature_names
-        raise InputError(
-            f"{source}: row with id {dataset.ids[row]!r}, column "
-            f"{names[column] if names else int(column)!r} holds {dataset.X[row, column]}: fill in "
-            "missing values, or drop the row or the column."
+        wrong = _not_finite(dataset.X[start : start + _ROWS_CHECKED_AT_ONCE])
+        for column in np.flatnonzero(wrong.any(axis=0)):
+            found.setdefault(int(column), start + int(wrong[:, column].argmax()))
+    if found:
+        values = dataset.X.iloc if dataset.is_frame else dataset.X
+        shown = "; ".join(
+            f"row with id {dataset.ids[row]!r}, column {names[column]!r} holds "
+            f"{values[row, column]}"
+            for column, row in sorted(found.items())[:_MAX_LISTED]
         )
+        more = f"; and {len(found) - _MAX_LISTED} more" if len(found) > _MAX_LISTED else ""
+        raise InputError(
+            f"{source}: {shown}{more}: fill in missing values, or drop the rows or the columns."
+        )
+
+
+def _not_finite(X: np.ndarray | pd.DataFrame) -> np.ndarray:
+    """Return which values are infinite or, in an array, missing."""
+    if not isinstance(X, pd.DataFrame):
+        return ~np.isfinite(X)
+    return np.column_stack(
+        [np.isinf(X[name]) if X[name].dtype.kind == "f" else np.zeros(len(X), bool) for name in X]
+    )
 
 
 def _check_unique(ids: Sequence[str], labels: Sequence[str | None]) -> None:
@@ -434,10 +516,6 @@ def _check_unique(ids: Sequence[str], labels: Sequence[str | None]) -> None:
         f"Trusted id {repeated[0]!r} occurs {counts[repeated[0]]} times ({len(repeated)} ids occur "
         "more than once): name each sample once."
     )
-
-
-def _is_whole(name: str) -> bool:
-    return name.removeprefix("-").isdecimal()
 
 
 def _trusted_without_label(name: str) -> InputError:

@@ -18,6 +18,7 @@ def load_dataset(
     label_column: str | None = None,
     id_column: str | None = None,
     trusted_column: str | None = None,
+    group_column: str | None = None,
     trusted: str | os.PathLike[str] | None = None,
     encoding: str | None = None,
     image_size: int | None = None,
@@ -38,9 +39,10 @@ def load_dataset(
         - an image folder ``DIR/<label>/<file>``, or ``DIR/train/<label>/<file>``; ids are the paths
           below DIR or ``train``;
         - a table with a column of pictures (bytes, Hugging Face's ``{bytes, path}``, or paths
-          relative to the table), a column of texts, or feature columns, also lists of numbers. A
-          column ``true_label`` is kept for experiments and ``verified_label`` holds labels of
-          trusted samples; neither is a feature. A table is
+          relative to the table), a column of texts, or columns of numbers, lists of numbers, words,
+          dates and booleans, with or without missing values. A column ``true_label`` is kept for
+          experiments and ``verified_label`` holds labels of trusted samples; neither is a feature.
+          A table is
 
           - a file: ``.csv``, ``.tsv``, ``.jsonl`` and ``.json``, also compressed (``.csv.gz``),
             ``.parquet``, ``.feather``, ``.arrow``. A ``.json`` file holds a list of objects, an
@@ -65,9 +67,13 @@ def load_dataset(
         Columns of a table. By default image, img, picture, photo or file_name; text, sentence,
         review, comment or document; label, labels, y, target, class or choice; id (otherwise
         row numbers); trusted.
+    group_column : str, optional
+        Column of a table with the groups of samples that are alike, such as those of one patient.
     trusted : str or path, optional
-        A table with a column ``id`` and optionally ``label``: the verified samples and their
-        verified labels. `y` keeps their labels before verification.
+        A table with the ids of the verified samples and optionally their verified labels, in
+        columns that are called as in the data, or ``id`` and ``label``. If the two columns that it
+        shares with the data have other names, they say which columns of the data are ids and
+        labels. `y` keeps the labels before verification.
     encoding : str, optional
         Encoding of text files that are neither UTF-8 nor begin with a byte order mark, such as
         ``latin-1``.
@@ -113,6 +119,7 @@ def load_dataset(
             "label_column": label_column,
             "id_column": id_column,
             "trusted_column": trusted_column,
+            "group_column": group_column,
             "encoding": encoding,
             "image_size": image_size,
             "skip_bad": skip_bad,
@@ -124,6 +131,10 @@ def load_dataset(
         }
     )
     name = _name(source)
+    if trusted is not None:
+        from pudistill.data.trusted_files import read_trusted, understood
+
+        options = understood(source, Path(trusted), options)
     try:
         dataset = _read(source, options)
     except MemoryError as error:
@@ -131,11 +142,9 @@ def load_dataset(
     if image_size is not None and not dataset.is_pictures:
         raise InputError(f"{name} holds features, not pictures: leave --image-size out.")
     if trusted is not None:
-        from pudistill.data.tables import read_trusted
-
         # Ids must be unique before samples can be found by them.
         validate(dataset, labels_required, name, samples_required)
-        dataset = dataset.with_trusted(*read_trusted(Path(trusted), encoding))
+        dataset = dataset.with_trusted(*read_trusted(Path(trusted), dataset, options))
     return validate(dataset.without_minus_one(), labels_required, name, samples_required)
 
 

@@ -165,8 +165,18 @@ class ReadSettings(SettingsModel):
         str | None,
         Setting(
             TRUSTED,
-            "Boolean column that marks verified samples.",
+            "Column that marks verified samples: true, yes, 1 or x; false, no, 0 or a blank.",
             default_text="trusted",
+            only_for="tables",
+        ),
+    ] = None
+    group_column: Annotated[
+        str | None,
+        Setting(
+            DATA,
+            "Column of groups, such as patients, whose samples are alike: no held-out part splits "
+            "a group.",
+            default_text="none",
             only_for="tables",
         ),
     ] = None

@@ -19,6 +19,7 @@ from pudistill.exceptions import InputError
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _PICTURES_AT_ONCE = 64
 _CSV_BLOCK = 2**26  # bytes; a row of a CSV file cannot be longer
+_HEADER = 2**16  # bytes in which the first line is looked for
 _ARROW_FILE = b"ARROW1"  # how a file begins that is no stream
 _LFS_POINTER = b"version https://git-lfs"
 
@@ -73,9 +74,13 @@ class _Csv:
             block_size=_CSV_BLOCK,
             encoding=encoding_of(file, encoding),
         )
-        self._open(_DELIMITERS[suffix_of(file)])
+        own = _DELIMITERS[suffix_of(file)]
+        with open_bytes(file) as lines:
+            header_bytes = lines.read(_HEADER).partition(b"\n")[0]
+        # Some spreadsheets write others to .csv files, and commas within numbers.
+        self._open(next((sign for sign in (own, ";", "\t") if sign.encode() in header_bytes), own))
         header = self.schema.names[0]
-        for delimiter in (";", "\t"):  # some spreadsheets write these to .csv files
+        for delimiter in (";", "\t"):
             if len(self.schema.names) == 1 and delimiter in header:
                 self._open(delimiter)
 

@@ -19,13 +19,15 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _ROWS_AT_ONCE = 1024
+_GROUP = "group"
 
 
 def write_table(dataset: TrustedDataset, path: str | os.PathLike[str]) -> None:
     """Write a data set as `.parquet`, `.csv` (no pictures) or `.npz`.
 
     A table has the columns ``id``, ``label`` and ``trusted``; ``verified_label`` and
-    ``true_label`` if they add anything; and the features (x0, x1, ... if they have no names), or
+    ``true_label`` if they add anything; ``group`` if there are groups; and the features (x0, x1,
+    ... if they have no names), or
     ``text``, or ``image`` with PNG pictures in Hugging Face's layout. The file appears only when
     it is complete.
 
@@ -78,7 +80,10 @@ def _write_csv(dataset: TrustedDataset, file: IO[bytes], path: Path) -> None:
 
     if dataset.is_pictures:
         raise InputError(f"{path}: CSV cannot hold pictures: write .parquet or .npz.")
-    if not dataset.is_text:
+    if dataset.is_frame:
+        floats = dataset.X.select_dtypes(np.float32).columns
+        dataset = replace(dataset, X=dataset.X.astype(dict.fromkeys(floats, np.float64)))
+    elif not dataset.is_text:
         # CSV is read as float64: a float32 in its shortest digits would become another number.
         dataset = replace(dataset, X=dataset.X.astype(np.float64))
     _write_batches(pyarrow.csv.CSVWriter, file, batches_of(dataset, path))
@@ -96,6 +101,10 @@ def _write_batches(
 def _write_npz(dataset: TrustedDataset, file: IO[bytes], path: Path) -> None:
     if dataset.is_text:
         raise InputError(f"{path}: .npz cannot hold texts: write .parquet or .csv.")
+    if dataset.is_frame:
+        raise InputError(
+            f"{path}: .npz cannot hold words, dates or missing values: write .parquet or .csv."
+        )
     arrays = {"X": dataset.X, "trusted": dataset.trusted, "ids": _unicode(dataset.ids, path)}
     for part, labels in _label_columns(dataset).items():
         arrays[{"label": "y", "true_label": "true_labels"}.get(part, "verified")] = _unicode(
@@ -138,6 +147,8 @@ def batches_of(dataset: TrustedDataset, path: Path) -> "Iterator[pa.RecordBatch]
         for name, values in labels.items():
             columns[name] = pa.array(values[rows], pa.string())
         columns["trusted"] = pa.array(dataset.trusted[rows])
+        if dataset.groups is not None:
+            columns[_GROUP] = pa.array(dataset.groups[rows], pa.string())
         if dataset.is_pictures:
             pictures = np.asarray(dataset.X[rows])
             encoded = [{"bytes": encode_picture(picture)} for picture in pictures]
@@ -147,8 +158,18 @@ def batches_of(dataset: TrustedDataset, path: Path) -> "Iterator[pa.RecordBatch]
             columns["text"] = pa.array(dataset.X[rows], pa.string())
         else:
             for index, name in enumerate(names):
-                columns[name] = pa.array(dataset.X[rows, index])
+                columns[name] = _feature(dataset.X, rows, index)
         yield pa.RecordBatch.from_pydict(columns, metadata=metadata)
+
+
+def _feature(X: Any, rows: slice, index: int) -> "pa.Array":
+    import pyarrow as pa
+
+    if isinstance(X, np.ndarray):
+        return pa.array(X[rows, index])
+    column = X.iloc[rows, index]
+    kind = pa.string() if column.dtype == object else None  # also of a block without any word
+    return pa.array(column.to_numpy(), kind, from_pandas=True)
 
 
 def _feature_names(dataset: TrustedDataset, path: Path) -> tuple[str, ...]:
@@ -157,6 +178,8 @@ def _feature_names(dataset: TrustedDataset, path: Path) -> tuple[str, ...]:
     names = dataset.feature_names or tuple(f"x{index}" for index in range(dataset.X.shape[1]))
     # When the table is read, these columns would not be features.
     reserved = ("id", "label", "labels", "trusted", "verified_label", "true_label", "")
+    if dataset.groups is not None:
+        reserved += (_GROUP,)
     for name in reserved:
         if name in names:
             raise InputError(f"{path}: a feature is called {name!r}: rename that column first.")

@@ -8,11 +8,14 @@ import pandas as pd
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
+from pudistill.data.columns import is_whole
 from pudistill.data.frames import as_column
-from pudistill.exceptions import InputError, TrustedWarning, warn_user
+from pudistill.data.spelling import describe_look_alikes
+from pudistill.exceptions import DataWarning, InputError, TrustedWarning, warn_user
 from pudistill.utils.shown import shown as _show
 
 MISSING = -1
+_MINUS_ONE = {-1, "-1"}
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,12 @@ def check_labels(y: Any, trusted: Any = None, *, for_fit: bool = True) -> Labels
     Parameters
     ----------
     y : array-like of shape (n_samples,)
-        Given labels. NaN, None and NA are missing labels, and so is -1 among integers unless a
-        trusted sample has that class.
+        Given labels. NaN, None and NA are missing labels, and so is -1 among integers, or among
+        names with a warning, unless a trusted sample has that class.
     trusted : array-like of shape (n_samples,), default=None
         A boolean mask of samples whose given label is right, or verified labels with NaN, None or
-        NA for unverified samples. ``None``: all labels are trusted.
+        NA for unverified samples. True and 1 beside missing values are marks, too, unless given
+        labels are such values. ``None``: all labels are trusted.
     for_fit : bool, default=True
         Whether at least two classes, and trusted samples of each, are required.
 
@@ -94,6 +98,8 @@ def check_labels(y: Any, trusted: Any = None, *, for_fit: bool = True) -> Labels
     else:
         check_classification_targets(y[has_label])
 
+    trusted = _as_mask(trusted, y[has_label])
+    has_label &= ~_is_minus_one_among_names(y, has_label, trusted)
     mask, verified_values = _read_trusted(y, has_label, trusted, for_fit)
     if _whole_numbers(y[has_label]) and not (verified_values[mask] == -1).any():
         has_label[has_label] = y[has_label] != -1
@@ -110,7 +116,10 @@ def check_labels(y: Any, trusted: Any = None, *, for_fit: bool = True) -> Labels
     given = _encode(y, has_label, classes)
     verified = _encode(verified_values, mask, classes)
     if for_fit:
-        _check_every_class_is_trusted(classes, verified)
+        look_alikes = _look_alikes(classes, np.where(given == MISSING, verified, given))
+        _check_every_class_is_trusted(classes, verified, look_alikes)
+        if look_alikes is not None:
+            warn_user(f"{look_alikes[0].upper()}{look_alikes[1:]}.", DataWarning)
     from_mask = trusted is None or np.asarray(trusted).dtype == bool
     return Labels(classes, given, mask, verified, from_mask)
 
@@ -158,6 +167,60 @@ def _without_extension_dtype(values: Any) -> Any:
     return values
 
 
+def _as_mask(trusted: Any, given: np.ndarray) -> Any:
+    """Return marks as a boolean mask: True, False or 1, 0, or missing; anything else as it is.
+
+    Values that may be verified labels are left alone.
+    """
+    if trusted is None or len(given) == 0:
+        return trusted
+    values = np.asarray(trusted)
+    if values.dtype == bool or values.ndim != 1:
+        return trusted
+    is_known = ~np.asarray(pd.isna(values))
+    known, labels = values[is_known].tolist(), given.tolist()
+    if not known or not all(
+        isinstance(mark, bool | int | float) and mark in (0, 1) for mark in known
+    ):
+        return trusted
+    if all(isinstance(mark, bool) for mark in known):
+        may_be_labels = any(isinstance(label, bool) for label in labels)
+    else:
+        may_be_labels = not {0, 1, "0", "1"}.isdisjoint(labels)
+    if may_be_labels:
+        return trusted
+    mask = np.zeros(len(values), dtype=bool)
+    mask[is_known] = known
+    return mask
+
+
+def _is_minus_one_among_names(y: np.ndarray, has_label: np.ndarray, trusted: Any) -> np.ndarray:
+    """Return where -1 beside names means a missing label; nowhere if a trusted sample has it.
+
+    A warning tells so. Among whole numbers, `check_labels` finds -1 itself.
+    """
+    found = np.zeros(len(y), dtype=bool)
+    if trusted is None or y.dtype.kind not in "OU":
+        return found
+    names = set(y[has_label].tolist()) - _MINUS_ONE
+    are_whole = {isinstance(name, str) and is_whole(name) for name in names}
+    values = np.asarray(trusted)
+    if values.dtype == bool and values.shape == y.shape:
+        values = y[values]
+    verified = set(values[~np.asarray(pd.isna(values))].tolist())
+    if len(are_whole) != 1 or not all(isinstance(name, str) for name in names):
+        return found
+    found[has_label] = [label in _MINUS_ONE for label in y[has_label].tolist()]
+    if not found.any() or verified & _MINUS_ONE:
+        return np.zeros(len(y), dtype=bool)
+    warn_user(
+        f"The label -1 of {found.sum():,} samples stands beside names and is taken as missing: if "
+        "it is a class, verify a sample of it.",
+        DataWarning,
+    )
+    return found
+
+
 def _read_trusted(y: np.ndarray, has_label: np.ndarray, trusted: Any, for_fit: bool) -> tuple:
     """Return the mask of trusted samples, and an array with their verified labels."""
     if trusted is None:
@@ -197,11 +260,6 @@ def _check_verified(known: list, given: np.ndarray, mask: np.ndarray, for_fit: b
             "`trusted` holds -1, which is not a given label, and no missing value: write NaN or "
             "None for unverified samples."
         )
-    if known and all(isinstance(value, bool) for value in known) and given.dtype != bool:
-        raise InputError(
-            "`trusted` holds True and False beside missing values, so it is not a mask: replace "
-            "missing values by False and pass an array of dtype bool."
-        )
     empty = {"", "nan", "None"} & {value for value in known if isinstance(value, str)}
     if empty and not empty & set(given.tolist()):
         raise InputError(
@@ -233,7 +291,15 @@ def _as_labels_like(y: np.ndarray, values: np.ndarray, mask: np.ndarray) -> np.n
 def _sorted_classes(given: np.ndarray, verified: np.ndarray) -> np.ndarray:
     if verified.dtype == given.dtype != object:
         return np.unique(np.concatenate([given, verified]))
-    classes = sorted(set(given.tolist()) | set(verified.tolist()))
+    found = set(given.tolist()) | set(verified.tolist())
+    texts = [label for label in found if isinstance(label, str)]
+    if texts and len(texts) < len(found):
+        number = next(label for label in found if not isinstance(label, str))
+        raise InputError(
+            f"Given labels are text and numbers, such as {min(texts)!r} and {number!r}: write all "
+            "the same way."
+        )
+    classes = sorted(found)
     keep_object = given.dtype == object and any(isinstance(name, str) for name in classes)
     return np.array(classes, dtype=object if keep_object else None)
 
@@ -245,12 +311,22 @@ def _encode(values: np.ndarray, known: np.ndarray, classes: np.ndarray) -> np.nd
     return codes
 
 
-def _check_every_class_is_trusted(classes: np.ndarray, verified: np.ndarray) -> None:
+def _look_alikes(classes: np.ndarray, codes: np.ndarray) -> str | None:
+    """Describe classes whose names look alike; None if there are none."""
+    if not all(isinstance(name, str) for name in classes.tolist()):
+        return None
+    counts = np.bincount(codes[codes != MISSING], minlength=len(classes))
+    return describe_look_alikes(dict(zip(classes.tolist(), counts.tolist(), strict=True)))
+
+
+def _check_every_class_is_trusted(
+    classes: np.ndarray, verified: np.ndarray, look_alikes: str | None
+) -> None:
     untrusted = np.setdiff1d(np.arange(len(classes)), verified)
     if len(untrusted):
         names = ", ".join(_show(name) for name in classes[untrusted][:5])
         more = f" and {len(untrusted) - 5} more" if len(untrusted) > 5 else ""
         raise InputError(
             f"No trusted sample has class {names}{more}: verify some of its samples, merge it into "
-            "another class, or drop it."
+            f"another class, or drop it{'' if look_alikes is None else f'; {look_alikes}'}."
         )

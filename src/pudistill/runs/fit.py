@@ -27,7 +27,13 @@ from pudistill.pu_filter.one_class import HISTORY_COLUMNS
 from pudistill.runs.classifiers import build_classifier
 from pudistill.runs.environment import versions
 from pudistill.runs.folder import Run
-from pudistill.runs.inputs import about_features, features_folder, load_data, load_embedder
+from pudistill.runs.inputs import (
+    about_features,
+    features_folder,
+    load_data,
+    load_embedder,
+    with_columns,
+)
 from pudistill.runs.measures import label_metrics, own_metrics, test_accuracy
 from pudistill.runs.models import check_storable
 from pudistill.runs.report.html import render
@@ -58,6 +64,7 @@ def fit_run(settings: Settings, output: Path) -> Run:
     InputError
         If the data or the settings are wrong; no folder is left then.
     """
+    settings = with_columns(settings)
     config = settings.to_config()
     Run.check_free(output, config)
     # 1. Check data and settings before there is a folder.
@@ -66,7 +73,9 @@ def fit_run(settings: Settings, output: Path) -> Run:
     labels = check_labels(*dataset.for_fit())
     codes = labels.verified[labels.trusted]
     trusted = (
-        dataset.X[labels.trusted] if embedder is None else _mock_features(embedder, dataset, codes)
+        dataset.take(labels.trusted).X
+        if embedder is None
+        else _mock_features(embedder, dataset, codes)
     )
     classifier = build_classifier(settings, trusted)
     _check_learner(classifier, trusted, codes)
@@ -155,11 +164,12 @@ def _fit_pudistill(
     seconds: dict[str, float],
 ) -> FitResults:
     y, trusted = dataset.for_fit()
+    groups = {} if dataset.groups is None else {"groups": dataset.groups}
     classifier.set_params(memory=run.units)
     with _timed(seconds, "filter_and_teachers"), as_input_error():
-        classifier.fit_teachers(dataset.X, y, trusted)
+        classifier.fit_teachers(dataset.X, y, trusted, **groups)
     with _timed(seconds, "student"), as_input_error():
-        classifier.fit_student(dataset.X, y, trusted)
+        classifier.fit_student(dataset.X, y, trusted, **groups)
     metrics = own_metrics(classifier, dataset, labels)
     return FitResults(classifier.label_table_, classifier.filter_.history_, metrics)
 
@@ -173,8 +183,9 @@ def _fit_other_method(
 ) -> FitResults:
     """Fit another method; its predictions are the corrected labels."""
     y, trusted = dataset.for_fit()
+    groups = {} if dataset.groups is None else {"groups": dataset.groups}
     with _timed(seconds, "training"), as_input_error(), caching_to(run.units):
-        classifier.fit(dataset.X, y, trusted)
+        classifier.fit(dataset.X, y, trusted, **groups)
     estimates = {name: getattr(classifier, f"{name}_", None) for name in ESTIMATED}
     metrics = {name: value for name, value in estimates.items() if value is not None}
     table = model_label_table(labels, classifier.predict_proba(dataset.X))

@@ -6,14 +6,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from pudistill.data.columns import listed
 from pudistill.data.dataset import TrustedDataset
 from pudistill.data.loading import load_dataset
+from pudistill.data.options import ReadOptions
 from pudistill.exceptions import InputError
 from pudistill.labels.corruption import corrupt_labels
 from pudistill.learners.networks.features import open_embedder, with_own_features
 from pudistill.runs.folder import Run
 from pudistill.runs.settings import Settings
+
+
+def with_columns(settings: Settings) -> Settings:
+    """Return settings that name the columns of ids and labels that the trusted file shows.
+
+    They are stored with the run, so that test data and new samples are read in the same way.
+    """
+    if settings.trusted is None:
+        return settings
+    from pudistill.data.trusted_files import understood  # loads pyarrow, which is slow
+
+    options = ReadOptions.read(settings.read_options())
+    found = understood(Path(settings.data), Path(settings.trusted), options)
+    return settings.model_copy(update=found.read_options())
 
 
 def load_data(settings: Settings) -> tuple[TrustedDataset, TrustedDataset | None]:
@@ -23,12 +40,6 @@ def load_data(settings: Settings) -> tuple[TrustedDataset, TrustedDataset | None
     dataset = load_dataset(settings.data, trusted=settings.trusted, **options)
     if own is not None:
         dataset = with_own_features(dataset, own)
-    if dataset.is_text and settings.features is None:
-        raise InputError(
-            f"{settings.data} holds texts, and learners need numbers: name a model that embeds "
-            "them, such as --features sentence-transformers/all-MiniLM-L6-v2, or remove the column "
-            "of texts."
-        )
     test = None
     if settings.test_data is not None:
         test = load_dataset(settings.test_data, columns_required=False, **options)
@@ -42,10 +53,28 @@ def load_data(settings: Settings) -> tuple[TrustedDataset, TrustedDataset | None
         )
     dataset.require_trusted()
     if test is not None:
-        test = like_training_data(
-            _labelled(test), dataset.X.shape[1:], dataset.feature_names, dataset.classes
-        )
+        test = _labelled(test)
+        if dataset.is_frame or dataset.is_text:
+            check_classes(test, dataset.classes)
+            _check_same_kind(test, dataset)
+            test = replace(test, X=as_raw(test))
+        else:
+            test = like_training_data(
+                test, dataset.X.shape[1:], dataset.feature_names, dataset.classes
+            )
     return dataset, test
+
+
+def _check_same_kind(test: TrustedDataset, dataset: TrustedDataset) -> None:
+    if test.is_pictures or test.is_text != dataset.is_text:
+        kinds = [
+            "texts" if part.is_text else "pictures" if part.is_pictures else "columns of features"
+            for part in (test, dataset)
+        ]
+        raise InputError(
+            f"{test.name} holds {kinds[0]}, but the training data are {kinds[1]}: give samples of "
+            "the same kind, or name the column of texts with --text-column."
+        )
 
 
 def _labelled(test: TrustedDataset) -> TrustedDataset:
@@ -129,15 +158,39 @@ def about_features(embedder: Any, dataset: TrustedDataset) -> dict[str, Any]:
     }
 
 
+def as_raw(dataset: TrustedDataset) -> Any:
+    """Return samples as a classifier takes them that encodes words and texts itself.
+
+    Returns
+    -------
+    X : DataFrame, indexed by the ids, or ndarray of texts
+        Columns that the training data lack are ignored by the classifier.
+    """
+    if dataset.is_text or dataset.is_frame or dataset.feature_names is None:
+        return dataset.X
+    index = pd.Index(dataset.ids, dtype=object)
+    return pd.DataFrame(dataset.X, index=index, columns=list(dataset.feature_names))
+
+
+def check_classes(dataset: TrustedDataset, classes: Any) -> None:
+    """Raise `InputError` if samples have labels of classes that the training data lack."""
+    unknown = sorted(set(dataset.classes) - set(classes))
+    if unknown:
+        raise InputError(
+            f"{dataset.name} has labels of class {listed(unknown)}, which the training data do not "
+            "have: correct or remove them."
+        )
+
+
 def like_training_data(
     dataset: TrustedDataset, shape: Sequence[int], names: Sequence[str] | None, classes: Any
 ) -> TrustedDataset:
-    """Return samples with their columns in the order of the training data.
+    """Return samples with their columns in the order of the training data, which are an array.
 
     Parameters
     ----------
     dataset : TrustedDataset
-        Samples to test on, or to predict.
+        Samples to test on, or to predict. Columns that the training data lack are left out.
     shape : sequence of int
         Shape of a training sample.
     names : sequence of str, or None
@@ -153,31 +206,44 @@ def like_training_data(
     Raises
     ------
     InputError
-        If columns, shape or classes are not those of the training data.
+        If columns, shape or classes are not those of the training data; the message names all
+        columns.
     """
     if names is not None and dataset.feature_names is not None:
         missing = [name for name in names if name not in dataset.feature_names]
         if missing:
             raise InputError(
-                f"{dataset.name} lacks the column {missing[0]!r} of the training data: add it."
-            )
-        surplus = [name for name in dataset.feature_names if name not in names]
-        if surplus:
-            raise InputError(
-                f"{dataset.name} has the column {surplus[0]!r}, which the training data do not "
-                "have: remove it."
+                f"{dataset.name} lacks columns of the training data: add {listed(missing)}."
             )
         order = [dataset.feature_names.index(name) for name in names]
-        dataset = replace(dataset, X=dataset.X[:, order], feature_names=tuple(names))
+        X = dataset.X.iloc[:, order] if dataset.is_frame else dataset.X[:, order]
+        dataset = replace(dataset, X=X, feature_names=tuple(names))
+    if dataset.is_frame:
+        dataset = replace(dataset, X=_as_numbers(dataset))
     if dataset.X.shape[1:] != tuple(shape):
         raise InputError(
             f"Each sample of {dataset.name} has shape {dataset.X.shape[1:]}, but those of the "
             f"training data have {tuple(shape)}: give samples of the same kind."
         )
-    unknown = sorted(set(dataset.classes) - set(classes))
-    if unknown:
-        raise InputError(
-            f"{dataset.name} has labels of class {unknown[0]!r}, which the training data do not "
-            "have: correct or remove them."
-        )
+    check_classes(dataset, classes)
     return dataset
+
+
+def _as_numbers(dataset: TrustedDataset) -> np.ndarray:
+    """Return a data frame as an array; an `InputError` names the first entry that is no number."""
+    wrong = []
+    for name in dataset.X:
+        column = dataset.X[name]
+        is_number = column.dtype.kind in "fb"
+        if is_number and not column.isna().any():
+            continue
+        row = int(column.isna().argmax()) if is_number else int(column.notna().argmax())
+        value = "no value" if is_number else repr(column.iloc[row])
+        wrong.append(f"column {name!r} holds {value} in the row with id {dataset.ids[row]!r}")
+    if wrong:
+        raise InputError(
+            f"{dataset.name}: the training data hold numbers without gaps, but "
+            f"{', '.join(wrong[:20])}{', ...' if len(wrong) > 20 else ''}: give numbers."
+        )
+    is_single = (dataset.X.dtypes == np.float32).all()
+    return dataset.X.to_numpy(dtype=np.float32 if is_single else np.float64)

@@ -12,7 +12,7 @@ from pudistill.data.loading import load_dataset
 from pudistill.exceptions import InputError
 from pudistill.learners.networks.features import feature_blocks, with_own_features
 from pudistill.runs.folder import Run
-from pudistill.runs.inputs import like_training_data, load_embedder
+from pudistill.runs.inputs import as_raw, check_classes, like_training_data, load_embedder
 from pudistill.runs.settings import Settings
 
 
@@ -62,7 +62,7 @@ def predict_run(
         proba = _predict_proba(classifier, dataset)
     else:
         _check_same_model(run, embedder)
-        like_training_data(dataset, dataset.X.shape[1:], None, classifier.classes_)
+        check_classes(dataset, classifier.classes_)
         parts = [classifier.predict_proba(block) for block in feature_blocks(embedder, dataset.X)]
         proba = np.concatenate(parts)
     return pd.DataFrame(
@@ -75,7 +75,13 @@ def predict_run(
 
 
 def _predict_proba(classifier: Any, dataset: TrustedDataset) -> np.ndarray:
-    """Predict probabilities; if the run was fitted on colour pictures, convert grey ones."""
+    """Predict probabilities; if the run was fitted on colour pictures, convert grey ones.
+
+    A classifier that encodes words and texts itself also finds and checks the columns.
+    """
+    if classifier.encoder_ is not None:
+        check_classes(dataset, classifier.classes_)
+        return classifier.predict_proba(as_raw(dataset))
     shape = classifier.picture_shape_
     if shape is not None and len(shape) == 3 and dataset.X.ndim == 3:
         dataset = replace(dataset, X=dataset.X[..., None][..., [0] * shape[2]])

@@ -42,7 +42,8 @@ class Settings(ReadSettings):
         str | None,
         Setting(
             TRUSTED,
-            "Table with the ids of verified samples and, optionally, their verified labels.",
+            "Table with the ids of verified samples and, optionally, their verified labels, in "
+            "columns named as in the data, or id and label.",
         ),
     ] = None
     test_data: Annotated[

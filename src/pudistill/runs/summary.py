@@ -42,7 +42,7 @@ def _pictures(dataset: TrustedDataset) -> np.ndarray | None:
         return dataset.pictures
     height, width = _picture_size(dataset.feature_names)
     names = [f"pixel_{i}_{j}" for i, j in np.ndindex(height, width)]
-    if not names or tuple(names) != dataset.feature_names:
+    if not names or tuple(names) != dataset.feature_names or dataset.is_frame:
         return None
     brightest = max(float(dataset.X.max()), 1e-9)
     grey = (255 / brightest * np.clip(dataset.X, 0, None)).astype(np.uint8)

@@ -412,12 +412,11 @@ def test_errors_name_what_is_wrong_with_a_model(command, photos, vision_models, 
         ("photos", bert, "name a model for pictures"),
         ("reviews.csv", resnet, "name a model for texts"),
         ("reviews.csv", foreign, "pooling_mode_weightedmean_tokens"),
-        ("reviews.csv", None, "name a model that embeds them"),
         ("numbers.csv", resnet, "holds numeric features"),
     ):
-        options = [] if model is None else ["--features", model]
+        options = ["--features", model, "--output", "run"]
         trusted = ["--trusted", "checked.csv"] if data == "photos" else []
-        code, _, err = command("fit", data, *options, "--output", "run", *trusted)
+        code, _, err = command("fit", data, *options, *trusted)
         assert (code, message in err) == (2, True), err
     assert not (photos / "run").exists()
     options = ["--features", resnet, "--learner", "small_cnn", "--output", "run"]

@@ -1,0 +1,181 @@
+"""Files of trusted samples: their ids and, if they have them, their verified labels."""
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pudistill.data.columns import like_known, listed, row_numbers, without_decimals
+from pudistill.data.dataset import TrustedDataset
+from pudistill.data.frames import name_of
+from pudistill.data.options import ReadOptions
+from pudistill.data.table_columns import read_ids, read_names
+from pudistill.data.table_files import Table, as_table_error
+from pudistill.data.table_sources import accepts, open_table
+from pudistill.data.tables import (
+    ID_COLUMNS,
+    IMAGE_COLUMNS,
+    LABEL_COLUMNS,
+    TEXT_COLUMNS,
+    VERIFIED_LABEL,
+)
+from pudistill.exceptions import DataWarning, InputError, warn_user
+
+
+def understood(data: Any, trusted: Path, options: ReadOptions) -> ReadOptions:
+    """Return the options with the columns of ids and labels that a trusted file shows.
+
+    If exactly two columns of the trusted file are columns of the data, too, the one whose values
+    differ in all rows names the samples, and the other one holds their labels. If there is
+    one such column, it names the samples. Columns that have the usual names, or that the options
+    name, are not looked for.
+
+    Parameters
+    ----------
+    data : str, path or table in memory
+        The data; anything but a table is left alone.
+    trusted : Path
+        The trusted file.
+    options : ReadOptions
+        The options for reading the data.
+
+    Returns
+    -------
+    options : ReadOptions
+        The same options, possibly with `id_column` and `label_column`.
+    """
+    is_file = isinstance(data, str | os.PathLike)
+    where = Path(data if is_file else name_of(data))
+    if is_file and not (where.exists() and accepts(where)):
+        return options
+    if not (trusted.is_file() and accepts(trusted)):
+        return options
+    opened = (where if is_file else data, trusted)
+    tables = (open_table(source, options.encoding) for source in opened)
+    sources = list(zip((where, trusted), tables, strict=True))
+    names, trusted_names = (table.schema.names for _, table in sources)
+    samples = {*TEXT_COLUMNS, *IMAGE_COLUMNS, options.text_column, options.image_column}
+    shared = [
+        name
+        for name in trusted_names
+        if name in names and name not in samples and name not in ID_COLUMNS[1:]
+    ]
+    usual_id, usual_label = _named(names, *ID_COLUMNS), _named(names, *LABEL_COLUMNS)
+    known_id, known_label = options.id_column or usual_id, options.label_column or usual_label
+    unknown = [name for name in shared if name not in (known_id, known_label)]
+    if not unknown or len(shared) > 2:
+        return options
+    found = {}
+    if known_id not in shared:
+        unique = [name for name in unknown if all(_is_unique(*source, name) for source in sources)]
+        if len(unique) != 1 or options.id_column is not None:
+            return options
+        found["id_column"] = unique[0]
+        unknown.remove(unique[0])
+    if known_label is None and unknown:
+        found["label_column"] = unknown[0]
+    if found:
+        meaning = {"id_column": "names the samples", "label_column": "holds their labels"}
+        said = " and ".join(f"column {name!r} {meaning[role]}" for role, name in found.items())
+        flags = " ".join(f"--{role.replace('_', '-')} {name}" for role, name in found.items())
+        warn_user(f"{where}: {said}, as in {trusted}; {flags} says the same.", DataWarning)
+    return options.model_copy(update=found)
+
+
+def _is_unique(path: Path, table: Table, name: str) -> bool:
+    with as_table_error(path):
+        values = table.read([name], as_text=[name])[name]
+        return values.null_count == 0 and len(values.unique()) == len(values)
+
+
+def read_trusted(
+    path: Path, dataset: TrustedDataset, options: ReadOptions
+) -> tuple[list[str], list[str] | None]:
+    """Read the ids of trusted samples, and their verified labels if the file has them.
+
+    Parameters
+    ----------
+    path : Path
+        A table. Its columns of ids and labels have the names that they have in the data, or else
+        ``id`` and ``label``; or it is recognised by its values.
+    dataset : TrustedDataset
+        The data, without these trusted samples.
+    options : ReadOptions
+        The options with which the data were read.
+
+    Returns
+    -------
+    ids : list of str
+    labels : list of str, or None without such a column
+        Verified labels, whole numbers as the data write them.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or has no such columns; the message names the file.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file of trusted samples.")
+    if not accepts(path):
+        raise InputError(f"{path}: give trusted samples as .csv, .tsv, .jsonl or .parquet.")
+    table = open_table(path, options.encoding)
+    names = table.schema.names
+    id_column = _named(names, options.id_column, *ID_COLUMNS) or _matching(
+        path, table, names, () if _are_row_numbers(dataset) else dataset.ids
+    )
+    if id_column is None:
+        raise InputError(
+            f"{path}: there is no column {options.id_column or 'id'!r} among {listed(names)}: put "
+            "the ids of the trusted samples there."
+        )
+    others = [name for name in names if name != id_column]
+    label_column = _named(
+        others, VERIFIED_LABEL, options.label_column, *LABEL_COLUMNS
+    ) or _matching(path, table, others[:1] if len(others) == 1 else [], dataset.classes)
+    if label_column is None and others:
+        raise InputError(
+            f"{path}: there is no column {options.label_column or 'label'!r} among "
+            f"{listed(names)}: call the verified labels so, or keep the column {id_column!r} alone "
+            "if the given labels are right."
+        )
+    wanted = [name for name in (id_column, label_column) if name is not None]
+    with as_table_error(path):
+        columns = table.read(wanted, as_text=wanted)
+    ids = read_ids(path, table.schema, id_column, columns[id_column])
+    if label_column is None:
+        return list(ids), None
+    (labels,) = without_decimals(
+        [read_names(path, table.schema, label_column, columns[label_column])]
+    )
+    if None in labels:
+        raise InputError(
+            f"{path}: trusted id {ids[list(labels).index(None)]!r} has no label: give it or remove "
+            "the row."
+        )
+    return list(ids), like_known(labels, {*dataset.y, *dataset.verified} - {None})
+
+
+def _named(names: list[str], *wanted: str | None) -> str | None:
+    """Return the first wanted name that exists."""
+    return next((name for name in wanted if name in names), None)
+
+
+def _matching(path: Path, table: Table, names: list[str], known: Iterable[str]) -> str | None:
+    """Return the only column whose values are all known; None if there is no such column."""
+    known = set(known)
+    with as_table_error(path):
+        columns = table.read(names, as_text=names)
+    found = []
+    for name in names:
+        with suppress(InputError):  # it holds neither ids nor labels
+            if known.issuperset(read_names(path, table.schema, name, columns[name])):
+                found.append(name)
+    return found[0] if len(found) == 1 else None
+
+
+def _are_row_numbers(dataset: TrustedDataset) -> bool:
+    """Return whether samples have no ids of their own: then values say little about a column."""
+    return np.array_equal(dataset.ids, row_numbers(len(dataset)))

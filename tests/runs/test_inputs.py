@@ -1,0 +1,115 @@
+"""What a run reads: columns that a trusted file shows, and samples like the training data."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pudistill import DataWarning, InputError
+from pudistill.data.loading import load_dataset
+from pudistill.runs.inputs import as_raw, like_training_data, load_data, with_columns
+from pudistill.runs.settings import Settings
+
+TABLE = pd.DataFrame(
+    {
+        "customer": ["c0", "c1", "c2", "c3"],
+        "Status": ["good", "bad", "good", "bad"],
+        "home": ["rent", None, "owner", "rent"],
+        "age": [20, 30, None, 40],
+    }
+)
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    TABLE.to_csv("credit.csv", index=False)
+    TABLE[["customer", "Status"]][:2].to_csv("checked.csv", index=False)
+    TABLE[TABLE.columns[::-1]].assign(note="x").to_csv("test.csv", index=False)
+
+
+def test_settings_name_the_columns_that_a_trusted_file_shows(files):
+    settings = Settings.read({"data": "credit.csv", "trusted": "checked.csv"})
+    with pytest.warns(DataWarning, match="'customer' names the samples"):
+        found = with_columns(settings)
+    assert (found.id_column, found.label_column) == ("customer", "Status")
+    assert with_columns(found) == found
+    assert with_columns(settings.model_copy(update={"trusted": None})).id_column is None
+
+
+def test_a_table_with_words_and_its_test_data(files):
+    settings = Settings.read(
+        {"data": "credit.csv", "trusted": "checked.csv", "test_data": "test.csv"}
+        | {"id_column": "customer", "label_column": "Status"}
+    )
+    dataset, test = load_data(settings)
+    assert list(dataset.X) == ["home", "age"]
+    assert dataset.X.loc["c0"].tolist() == ["rent", 20]
+    # Columns of tomorrow are chosen, and ordered, by the classifier.
+    assert list(test.X) == ["age", "home", "note"]
+    assert list(test.ids) == list(dataset.ids)
+    assert list(test.y) == list(TABLE["Status"])
+
+
+def test_samples_with_their_names(files):
+    iris = load_dataset("iris").take([3, 2])
+    X = as_raw(iris)
+    assert list(X.columns) == list(iris.feature_names)
+    assert list(X.index) == ["3", "2"]
+    assert as_raw(replace(iris, feature_names=None)) is iris.X
+
+
+def test_texts_need_no_model(tmp_path):
+    frame = pd.DataFrame({"text": ["a b", ""] * 4, "label": ["u", "v"] * 4, "trusted": [1] * 8})
+    frame.to_csv(tmp_path / "texts.csv", index=False)
+    settings = Settings.read({"data": str(tmp_path / "texts.csv"), "test_fraction": 0.25})
+    dataset, test = load_data(settings)
+    assert sorted(test.X) == ["", "a b"]
+    assert set(dataset.X) == {"a b", ""}
+
+
+def test_test_data_of_another_kind_are_refused(files, tmp_path):
+    frame = pd.DataFrame({"text": ["a b", "c"], "Status": ["good", "bad"]})
+    frame.to_csv("texts.csv", index=False)
+    settings = {"data": "credit.csv", "trusted": "checked.csv", "label_column": "Status"}
+    settings |= {"id_column": "customer", "test_data": "texts.csv"}
+    with pytest.raises(InputError, match="texts holds texts, but the training data are columns of"):
+        load_data(Settings.read(settings))
+
+
+class TestLikeArrays:
+    """New samples for a model of numbers without gaps."""
+
+    def read(self, frame, tmp_path):
+        frame.to_csv(tmp_path / "new.csv", index=False)
+        return load_dataset(tmp_path / "new.csv", labels_required=False, columns_required=False)
+
+    def like(self, dataset):
+        return like_training_data(dataset, (2,), ("u", "v"), ["a", "b"])
+
+    def test_columns_are_found_by_name(self, tmp_path):
+        frame = pd.DataFrame({"note": ["x", None], "v": [1, 2], "Status": ["?", "a"], "u": [3, 4]})
+        X = self.like(self.read(frame, tmp_path)).X
+        assert isinstance(X, np.ndarray)
+        np.testing.assert_array_equal(X, [[3, 1], [4, 2]])
+
+    def test_all_missing_columns_are_named(self, tmp_path):
+        with pytest.raises(
+            InputError, match="new lacks columns of the training data: add 'u', 'v'"
+        ):
+            self.like(self.read(pd.DataFrame({"w": [1]}), tmp_path))
+
+    def test_all_columns_with_gaps_and_words_are_named_with_the_first_row(self, tmp_path):
+        frame = pd.DataFrame({"id": ["p", "q"], "u": [1, None], "v": ["oops", "3"]})
+        with pytest.raises(InputError) as error:
+            self.like(self.read(frame, tmp_path))
+        assert str(error.value) == (
+            "new: the training data hold numbers without gaps, but column 'u' holds no value in "
+            "the row with id 'q', column 'v' holds 'oops' in the row with id 'p': give numbers."
+        )
+
+    def test_all_unknown_classes_are_named(self, tmp_path):
+        frame = pd.DataFrame({"u": [1, 2], "v": [1, 2], "label": ["c", "d"]})
+        with pytest.raises(InputError, match="has labels of class 'c', 'd', which the training"):
+            self.like(self.read(frame, tmp_path))
