@@ -1,5 +1,6 @@
 """`PUDistillClassifier`: Algorithm 1 of the paper, in its own and in the default variant."""
 
+from dataclasses import replace
 from functools import partial
 from numbers import Integral, Real
 from typing import Any
@@ -197,7 +198,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
         "compare": ["boolean"],
         "share_trunk": ["boolean", StrOptions({"auto"})],
     }
-    __metadata_request__fit = {"trusted": True}
+    __metadata_request__fit = {"trusted": True, "groups": True}
     _model_name = "student_"
     teachers_: list
     targets_: np.ndarray
@@ -257,7 +258,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: Any, y: Any, trusted: Any = None) -> "PUDistillClassifier":
+    def fit(self, X: Any, y: Any, trusted: Any = None, groups: Any = None) -> "PUDistillClassifier":
         """Run Algorithm 1.
 
         Parameters
@@ -266,10 +267,16 @@ class PUDistillClassifier(NoisyLabelClassifier):
                 of shape (n_samples, height, width[, channels])
             Samples of `D`.
         y : array-like of shape (n_samples,)
-            Given labels; a missing value (NaN, None, NA) where a sample has none.
-        trusted : array-like of shape (n_samples,), default=None
+            Given labels; a missing value (NaN, None, NA) where a sample has none. A Series is
+            aligned with the index of `X`, as are the next two.
+        trusted : array-like of shape (n_samples,), Series or dict, default=None
             The labels that are known to be right: a boolean mask, or the verified labels with a
             missing value for samples that are not verified. ``None``: all labels, with a warning.
+            A Series or dict may hold verified samples only, by index or row number. A verified
+            label is that of all exact copies of the sample, too, see `pudistill.labels.copies`.
+        groups : array-like of shape (n_samples,), default=None
+            The source of each sample, such as a patient or a video, if several samples come from
+            one. No fold splits a group, so that `expected_accuracy_` is that of new sources.
 
         Returns
         -------
@@ -279,16 +286,17 @@ class PUDistillClassifier(NoisyLabelClassifier):
         Raises
         ------
         InputError
-            If no sample is trusted, a class has no trusted sample, or `trusted` is ambiguous.
+            If no sample is trusted, a class has no trusted sample, `trusted` is ambiguous, an index
+            cannot be aligned, or exact copies are verified differently.
         """
-        X, labels = check_samples(self, X, y, trusted, self._learners())
+        X, labels = check_samples(self, X, y, trusted, self._learners(), groups=groups)
         with caching_to(self.memory):
             self._fit_teachers(X, labels)  # lines 1-12
             return self._fit_student(X, labels)  # lines 13-15
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit_teachers(
-        self, X: Any, y: Any, trusted: Any = None, *, eval_set: Any = None
+        self, X: Any, y: Any, trusted: Any = None, groups: Any = None, *, eval_set: Any = None
     ) -> "PUDistillClassifier":
         """Run lines 1-12 of Algorithm 1: grow the clean set, train the teachers.
 
@@ -296,21 +304,24 @@ class PUDistillClassifier(NoisyLabelClassifier):
         afterwards, with different given labels. Parameters and result are those of `fit`;
         `eval_set` is that of `TieredPUFilter.fit`.
         """
-        X, labels = check_samples(self, X, y, trusted, self._learners())
+        X, labels = check_samples(self, X, y, trusted, self._learners(), groups=groups)
         if eval_set is not None:
             eval_set = check_features(self, eval_set, self._learners(), reset=False)
         with caching_to(self.memory):
             return self._fit_teachers(X, labels, eval_set)
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit_student(self, X: Any, y: Any, trusted: Any = None) -> "PUDistillClassifier":
+    def fit_student(
+        self, X: Any, y: Any, trusted: Any = None, groups: Any = None
+    ) -> "PUDistillClassifier":
         """Run lines 13-15 of Algorithm 1, with the teachers of the last `fit_teachers`.
 
-        Parameters and result are those of `fit`. Samples and verified labels must be those that
-        the teachers were fitted with; given labels of noisy samples can differ.
+        Parameters and result are those of `fit`. Samples, verified labels and groups must be those
+        that the teachers were fitted with; given labels of noisy samples can differ.
         """
         check_is_fitted(self, "teachers_")
-        X, labels = check_samples(self, X, y, trusted, self._learners(), reset=False)
+        X, labels = check_samples(self, X, y, trusted, self._learners(), groups=groups, reset=False)
+        self._check_same_groups(labels)
         with caching_to(self.memory):
             return self._fit_student(X, labels)
 
@@ -328,7 +339,11 @@ class PUDistillClassifier(NoisyLabelClassifier):
             Verified labels of trusted samples, pseudo-labels of all others.
         """
         check_is_fitted(self, "teachers_")
-        return self._pseudo_labels(check_labels(y, trusted))
+        labels, copied = check_labels(y, trusted), self._fitted_labels.copied
+        if copied is not None and len(copied) == len(labels.given):
+            verified = np.where(copied, self._fitted_labels.verified, labels.verified)
+            labels = replace(labels, trusted=labels.trusted | copied, verified=verified)
+        return self._pseudo_labels(labels)
 
     # Algorithm 1 on checked samples; line numbers are the paper's.
 
@@ -336,10 +351,8 @@ class PUDistillClassifier(NoisyLabelClassifier):
         """Run lines 1-12 of Algorithm 1."""
         filter_seed, teacher_seed = self._prepare(X, labels)
         # Lines 1-10: the filter grows the augmented clean set P, class by class.
-        self.filter_ = self._new_filter(X, filter_seed).fit_checked(
-            X, labels.classes, labels.verified, eval_set
-        )
-        self.classes_, self._verified = labels.classes, labels.verified
+        self.filter_ = self._new_filter(X, filter_seed).fit_checked(X, labels, eval_set)
+        self.classes_, self._fitted_labels = labels.classes, labels
         self.n_iter_ = max(1, self.filter_.n_iter_.max())
         # Lines 11-12: the teachers learn from P, and predict the noisy samples.
         if labels.trusted.all():  # the student will learn verified labels only
@@ -364,7 +377,9 @@ class PUDistillClassifier(NoisyLabelClassifier):
         self.targets_ = self._pseudo_labels(labels)
         # Lines 14-15: the student learns from all samples.
         learner = self._learner(STUDENT, X)
-        self.student_ = train_student(learner, X, self.targets_, seed=self._student_seed)
+        self.student_ = train_student(
+            learner, X, self.targets_, seed=self._student_seed, groups=labels.groups
+        )
         self.noise_ = self.comparison_ = self.shipped_ = None
         self.expected_accuracy_ = self.adapted_ = None
         self.label_table_ = paper_label_table(
@@ -420,6 +435,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
             n_teachers=self.n_teachers,
             n_jobs=self.n_jobs,
             seed=seed,
+            groups=labels.groups,
         )
         noisy = np.flatnonzero(~labels.trusted)
         return teachers, average_proba(teachers, X, labels.n_classes, noisy)
@@ -441,8 +457,9 @@ class PUDistillClassifier(NoisyLabelClassifier):
         if folds.max() < 0:
             # A filter with a given rule has no teams. Its clean set has learned from every fold, so
             # a view that holds a fold out starts from the other trusted samples alone.
-            verified = problem.labels.verified
-            folds = deal_folds(verified, N_TEAMS, problem.seed)
+            labels, verified = problem.labels, problem.labels.verified
+            dealt = np.where(labels.drawn, verified, MISSING)
+            folds = deal_folds(dealt, N_TEAMS, problem.seed, labels.groups)
             team_labels = np.tile(verified, (N_TEAMS, 1))
             team_labels[folds == np.arange(N_TEAMS)[:, None]] = MISSING
         return run_noise_free_stage(
@@ -501,10 +518,19 @@ class PUDistillClassifier(NoisyLabelClassifier):
 
     def _check_same_trusted(self, labels: Labels) -> None:
         same_classes = labels.classes.tolist() == self.classes_.tolist()
-        if not (same_classes and np.array_equal(labels.verified, self._verified)):
+        if not (same_classes and np.array_equal(labels.verified, self._fitted_labels.verified)):
             raise InputError(
                 "The trusted samples or the classes are not those that the teachers were fitted "
                 "with: call fit_teachers, or fit, again."
+            )
+
+    def _check_same_groups(self, labels: Labels) -> None:
+        before = self._fitted_labels.groups
+        is_same = labels.groups is None if before is None else np.array_equal(before, labels.groups)
+        if not is_same:
+            raise InputError(
+                "The groups are not those that the teachers were fitted with: pass the same "
+                "`groups`, or call fit_teachers, or fit, again."
             )
 
     def _checked_transition_matrix(self, n_classes: int) -> np.ndarray | None:

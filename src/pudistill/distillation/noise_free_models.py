@@ -74,6 +74,8 @@ def train_noise_free_models(
     *,
     n_teachers: int | str,
     seed: int,
+    groups: np.ndarray | None = None,
+    unseen: np.ndarray | None = None,
 ) -> NoiseFreeModels:
     """Train all models that read no noisy label; see `NoiseFreeModels`.
 
@@ -98,6 +100,10 @@ def train_noise_free_models(
         Number of teachers, each trained on the whole clean set; "auto": one.
     seed : int
         Decides the training.
+    groups : ndarray of shape (n_samples,), int, default=None
+        Codes of groups.
+    unseen : ndarray, int, default=None
+        Rows that no model may learn from, not even by predictions for them.
 
     Returns
     -------
@@ -105,7 +111,7 @@ def train_noise_free_models(
         The models and their predictions.
     """
     # 1. Train a model on the trusted samples alone.
-    trusted_only = train_on_labels(student, X, verified, n_classes, seed)
+    trusted_only = train_on_labels(student, X, verified, n_classes, seed, groups)
     models = {"trusted_only": [trusted_only]}
     # 2. Train teachers (lines 11-12) on the whole clean set, weighted instead of balanced.
     found_more = (clean_labels != MISSING).sum() > (verified != MISSING).sum()
@@ -118,13 +124,15 @@ def train_noise_free_models(
             n_teachers=1 if n_teachers == "auto" else n_teachers,
             sample_weight=_trusted_class_weights(verified, clean_labels, n_classes),
             seed=seed,
+            groups=groups,
         )
     # 3. Self-train from both sets, except for networks, which take too long to train repeatedly.
     if not continues_training(student):
-        learned = self_train(student, X, verified, n_classes, first=trusted_only, seed=seed)
+        how: dict[str, Any] = {"seed": seed, "groups": groups, "unseen": unseen}
+        learned = self_train(student, X, verified, n_classes, first=trusted_only, **how)
         models["self_trained"] = [learned]
         if found_more:
-            learned = self_train(student, X, clean_labels, n_classes, seed=seed)
+            learned = self_train(student, X, clean_labels, n_classes, **how)
             models["self_trained_teacher"] = [learned]
     # 4. Predict the held-out samples, on which the first guess is fitted.
     proba = {
@@ -133,16 +141,33 @@ def train_noise_free_models(
     return NoiseFreeModels(models, proba)
 
 
-def train_on_labels(estimator: Any, X: Any, labels: np.ndarray, n_classes: int, seed: int) -> Any:
+def train_on_labels(
+    estimator: Any,
+    X: Any,
+    labels: np.ndarray,
+    n_classes: int,
+    seed: int,
+    groups: np.ndarray | None = None,
+) -> Any:
     """Train a learner on the samples that have a label; -1 means that a sample has no label."""
     rows = np.flatnonzero(labels != MISSING)
     targets = one_hot(labels[rows], n_classes)
     subset = None if len(rows) == _num_samples(X) else rows
-    return train(Training(estimator, X, targets, rows=subset, role="student", seed=seed))
+    groups = None if groups is None else groups[rows]
+    task = Training(estimator, X, targets, rows=subset, role="student", seed=seed, groups=groups)
+    return train(task)
 
 
 def self_train(
-    estimator: Any, X: Any, labels: np.ndarray, n_classes: int, *, first: Any = None, seed: int
+    estimator: Any,
+    X: Any,
+    labels: np.ndarray,
+    n_classes: int,
+    *,
+    first: Any = None,
+    seed: int,
+    groups: np.ndarray | None = None,
+    unseen: np.ndarray | None = None,
 ) -> Any:
     """Train on labels, then on confident predictions too, until no new prediction is confident.
 
@@ -163,6 +188,10 @@ def self_train(
         A model already trained on `labels`; None: train it.
     seed : int
         Decides the training.
+    groups : ndarray of shape (n_samples,), int, default=None
+        Codes of groups.
+    unseen : ndarray, int, default=None
+        Rows that are never learned from.
 
     Returns
     -------
@@ -170,10 +199,13 @@ def self_train(
         The last model.
     """
     labels, model = labels.copy(), first
+    may_learn = np.ones(len(labels), dtype=bool)
+    if unseen is not None:
+        may_learn[unseen] = False
     for n in range(SELF_TRAININGS):
         if n > 0 or model is None:
-            model = train_on_labels(estimator, X, labels, n_classes, seed)
-        rest = np.flatnonzero(labels == MISSING)
+            model = train_on_labels(estimator, X, labels, n_classes, seed, groups)
+        rest = np.flatnonzero((labels == MISSING) & may_learn)
         proba = predict_proba(model, X, n_classes, rest)
         sure = proba.max(axis=1, initial=0) >= CONFIDENT
         if not sure.any():
@@ -303,7 +335,7 @@ def run_noise_free_stage(
     team_labels : ndarray of shape (n_folds, n_samples), int
         The augmented clean sets found without each fold of the trusted samples.
     folds : ndarray of shape (n_samples,), int
-        Fold of each trusted sample; -1 for all others.
+        Fold of each trusted sample, and of the other samples of its group; -1 for all others.
     teacher : classifier
         Template of the teachers.
     n_teachers : int or "auto"
@@ -322,6 +354,7 @@ def run_noise_free_stage(
     # networks, which take long to train). Given labels of held-out samples stay hidden: it is not
     # known yet whether they have been overwritten.
     at_most = 1 if continues_training(problem.student) else None
+    folds = np.where(problem.labels.drawn, folds, MISSING)  # the group's others are hidden only
     held_out = held_out_rows(folds, at_most=at_most) if compare else []
     whole = whole_view(problem.labels)
     views = [whole, *(whole.holding_out(rows, None) for rows in held_out)]
@@ -339,6 +372,8 @@ def run_noise_free_stage(
                 problem.student,
                 n_teachers=n_teachers,
                 seed=problem.seed,
+                groups=view.groups,
+                unseen=view.unseen,
             )
             for view, clean in zip(views, [clean_labels, *team_labels], strict=False)
         )

@@ -28,6 +28,7 @@ def train_teachers(
     sample_weight: np.ndarray | None = None,
     n_jobs: int | None = None,
     seed: int,
+    groups: np.ndarray | None = None,
 ) -> list:
     """Train teachers on balanced bootstrap subsets of the augmented clean set (lines 11-12).
 
@@ -51,6 +52,8 @@ def train_teachers(
         Number of teachers trained at the same time.
     seed : int
         Decides the subsets and the training.
+    groups : ndarray of shape (n_samples,), int, default=None
+        Codes of groups, see `Training`.
 
     Returns
     -------
@@ -83,6 +86,7 @@ def train_teachers(
                 seed=int(rng.integers(2**31)),
                 sample_weight=None if sample_weight is None else sample_weight[rows],
                 params={"balanced_bootstrap": not balanced},
+                groups=None if groups is None else groups[rows],
             )
 
     teachers = []
@@ -107,7 +111,9 @@ def average_proba(
     return rowwise(lambda *blocks: np.mean(blocks, axis=0), *predicted)
 
 
-def train_student(estimator: Any, X: Any, targets: np.ndarray, *, seed: int) -> Any:
+def train_student(
+    estimator: Any, X: Any, targets: np.ndarray, *, seed: int, groups: np.ndarray | None = None
+) -> Any:
     """Train the student on all samples with their pseudo-labels (line 14).
 
     Parameters
@@ -120,13 +126,15 @@ def train_student(estimator: Any, X: Any, targets: np.ndarray, *, seed: int) -> 
         Verified labels of trusted samples, pseudo-labels of all others.
     seed : int
         Decides the training.
+    groups : ndarray of shape (n_samples,), int, default=None
+        Codes of groups, see `Training`.
 
     Returns
     -------
     student : fitted estimator
         The student.
     """
-    task = Training(estimator, X, targets, role="student", seed=seed)
+    task = Training(estimator, X, targets, role="student", seed=seed, groups=groups)
     if continues_training(estimator):  # a network shows its epochs as progress
         return train(task)
     with stage("student", 1) as advance:

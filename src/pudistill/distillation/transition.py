@@ -33,6 +33,7 @@ class Originals(NamedTuple):
 
     verified: np.ndarray
     given: np.ndarray
+    groups: np.ndarray | None = None  # groups of these samples
 
 
 def fit_transition_matrix(
@@ -151,7 +152,12 @@ def _shrink(counts: np.ndarray, common: np.ndarray) -> np.ndarray:
 
 
 def known_originals(
-    verified: np.ndarray, given: np.ndarray, rate: float, *, from_mask: bool
+    verified: np.ndarray,
+    given: np.ndarray,
+    rate: float,
+    *,
+    from_mask: bool,
+    groups: np.ndarray | None = None,
 ) -> tuple[Originals | None, str | None]:
     """Return the labels that trusted samples had before, unless they have been overwritten.
 
@@ -163,6 +169,8 @@ def known_originals(
         Estimated share of wrong labels among the noisy samples.
     from_mask : bool
         Whether trusted samples were marked by a mask: then their earlier labels are unknown.
+    groups : ndarray of shape (n_trusted,), int, default=None
+        Groups of the trusted samples.
 
     Returns
     -------
@@ -174,7 +182,8 @@ def known_originals(
     has_label = given != MISSING
     if from_mask or not has_label.any():
         return None, None
-    originals = Originals(verified[has_label], given[has_label])
+    groups = None if groups is None else groups[has_label]
+    originals = Originals(verified[has_label], given[has_label], groups)
     n_wrong = int((originals.verified != originals.given).sum())
     n = len(originals.verified)
     if n_wrong == 0 and binom.cdf(0, n, max(0.0, rate - DOUBT)) < IMPLAUSIBLE:

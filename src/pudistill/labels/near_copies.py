@@ -55,7 +55,9 @@ def share_of_near_copies(X: Any, trusted: np.ndarray, distinct: np.ndarray) -> f
     if isinstance(X, pd.DataFrame):
         numeric = [pd.api.types.is_numeric_dtype(dtype) for dtype in X.dtypes]
         X = X.to_numpy(dtype=float, na_value=np.nan) if all(numeric) else None
-    if not issparse(X) and not (isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "fiu"):
+    if not issparse(X) and not (
+        isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "fiu"
+    ):
         return 0.0
     rng = np.random.default_rng(0)
     width = X.nnz / X.shape[0] if issparse(X) else X.shape[1]
