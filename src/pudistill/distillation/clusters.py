@@ -124,7 +124,7 @@ def small_sample_factor(n_groups: int) -> float:
     return float(t.ppf(0.975, n - 1) / norm.ppf(0.975) * np.sqrt(n / (n - 1)))
 
 
-def draw(n: int, groups: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
+def draw_rows(n: int, groups: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
     """Draw a bootstrap sample: rows with replacement or, with groups, whole groups.
 
     Parameters
@@ -144,8 +144,8 @@ def draw(n: int, groups: np.ndarray | None, rng: np.random.Generator) -> np.ndar
     Examples
     --------
     >>> import numpy as np
-    >>> from pudistill.distillation.clusters import draw
-    >>> rows = draw(4, np.array([0, 0, 0, 1]), np.random.default_rng(0))
+    >>> from pudistill.distillation.clusters import draw_rows
+    >>> rows = draw_rows(4, np.array([0, 0, 0, 1]), np.random.default_rng(0))
     >>> sorted(set(np.bincount(rows, minlength=4)[:3].tolist()))  # all of a group or none
     [1]
     """

@@ -10,7 +10,7 @@ from typing import TypedDict
 import numpy as np
 from scipy.stats import beta
 
-from pudistill.distillation.clusters import draw, effective_size, group_sums
+from pudistill.distillation.clusters import draw_rows, effective_size, group_sums
 
 # The first of these candidates that exists is shipped, unless another candidate is clearly better.
 FAVOURITES = ("mixture", "student")
@@ -187,7 +187,7 @@ def _corrected_accuracy(
     n = len(correct[favourite(correct)])
     values = []
     for _ in range(ACCURACY_BOOTSTRAPS):
-        drawn = draw(n, groups, rng)
+        drawn = draw_rows(n, groups, rng)
         others = np.setdiff1d(np.arange(n), drawn)
         if len(others):
             drawn_groups = None if groups is None else groups[drawn]

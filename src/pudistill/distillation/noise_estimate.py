@@ -15,7 +15,7 @@ import numpy as np
 
 from pudistill.distillation.clusters import (
     GroupSampler,
-    draw,
+    draw_rows,
     small_sample_factor,
     standard_error,
 )
@@ -203,17 +203,15 @@ def _bootstrap(
 
     Without samples, the only draw is `T` itself.
     """
-    size = min(len(given), BOOTSTRAP_ROWS)
-    sampler = None if groups is None or not len(given) else GroupSampler(groups)
+    n, size = len(given), float(min(len(given), BOOTSTRAP_ROWS))
+    sampler = None if groups is None or n == 0 else GroupSampler(groups)
+    n_drawn = int(size)
     if sampler is not None:
-        n_groups = math.ceil(len(sampler.sizes) * size / len(given))
-        size = len(given) * n_groups / len(sampler.sizes)  # on average
+        n_drawn = math.ceil(len(sampler.sizes) * size / n)
+        size = n_drawn * n / len(sampler.sizes)  # on average
     draws = []
-    for _ in range(NOISE_BOOTSTRAPS if len(given) else 0):
-        if sampler is None:
-            rows = rng.integers(len(given), size=size)
-        else:
-            rows = sampler.draw(rng, n_groups)
+    for _ in range(NOISE_BOOTSTRAPS if n else 0):
+        rows = rng.integers(n, size=n_drawn) if sampler is None else sampler.draw(rng, n_drawn)
         p = temperature.residual(rng).apply(proba[rows])
         draws.append(
             fit_transition_matrix(p, given[rows], start=T, max_iter=BOOTSTRAP_STEPS, tol=1e-3)
@@ -221,7 +219,7 @@ def _bootstrap(
     samples = np.array(draws) if draws else T[None]
     centre = samples.mean(axis=0)
     # Draws of fewer rows scatter more. They are centred on the estimate itself.
-    return T + (samples - centre) * np.sqrt(size / max(len(given), 1))
+    return T + (samples - centre) * np.sqrt(size / max(n, 1))
 
 
 def _with_systematic_error(
@@ -249,7 +247,7 @@ def _resampled(originals: Originals | None, rng: np.random.Generator) -> Origina
     """Draw a bootstrap sample of the originals."""
     if originals is None:
         return None
-    rows = draw(len(originals.given), originals.groups, rng)
+    rows = draw_rows(len(originals.given), originals.groups, rng)
     return Originals(originals.verified[rows], originals.given[rows])
 
 
@@ -260,7 +258,7 @@ def _widened(
     groups: np.ndarray,
     originals: Originals | None,
 ) -> np.ndarray:
-    """Widen draws of a matrix for the number of groups in its sources; `share` is the originals'."""
+    """Widen draws of a matrix for few groups in its sources, of which `share` are originals."""
     factor = (1 - share) * small_sample_factor(len(np.unique(groups)))
     if originals is not None and originals.groups is not None:
         factor += share * small_sample_factor(len(np.unique(originals.groups)))

@@ -102,7 +102,7 @@ def _as_rows(X: Any) -> Any:
         rows.eliminate_zeros()
         return rows
     if isinstance(X, pd.DataFrame):
-        if X.shape[1] == 1 and X.dtypes.iloc[0] == object:
+        if X.shape[1] == 1 and X.dtypes.iloc[0].kind == "O":
             return X.iloc[:, 0].to_numpy()
         try:
             columns = [pd.util.hash_pandas_object(X[name], index=False) for name in X]

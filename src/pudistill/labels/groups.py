@@ -116,15 +116,17 @@ def _about_conflicts(
     labels: Labels, copies: np.ndarray, rows: np.ndarray, index: pd.Index | None
 ) -> str:
     """Describe sets of copies that are verified differently; `rows` has a row of each."""
-    sets = np.unique(copies[rows])
+    trusted = np.flatnonzero(labels.trusted)
+    in_conflict = trusted[np.isin(copies[trusted], copies[rows])]
+    sets = list(dict.fromkeys(copies[in_conflict].tolist()))
     names = range(len(copies)) if index is None else index
     listed = []
     for code in sets[:MAX_LISTED]:
-        members = np.flatnonzero((copies == code) & labels.trusted)[:MAX_LISTED]
+        members = in_conflict[copies[in_conflict] == code]
         classes = labels.classes[labels.verified[members]].tolist()
         listed.append(
             " and ".join(
-                f"{names[row]} ({name!r})" for row, name in zip(members, classes, strict=True)
+                f"{names[row]} as {name!r}" for row, name in zip(members, classes, strict=True)
             )
         )
     more = f"; and {len(sets) - MAX_LISTED} more" if len(sets) > MAX_LISTED else ""

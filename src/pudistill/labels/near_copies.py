@@ -92,7 +92,7 @@ def _distances(X: Any, queries: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def _centre_and_scale(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean and the standard deviation of each column; the range of columns of two values.
+    """Return the mean and the scale of each column: standard deviation, or range of two values.
 
     The standard deviation of a rare category would put its samples far away from all others.
     """
