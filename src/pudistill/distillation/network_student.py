@@ -72,7 +72,7 @@ def _halves(whole: View, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     if whole.groups is None:
         return rng.integers(2, size=len(whole.given))
-    return rng.integers(2, size=whole.groups.max() + 1)[whole.groups]
+    return (rng.permutation(whole.groups.max() + 1) % 2)[whole.groups]
 
 
 def likelihood_training(estimator: Any, X: Any, view: View, T: np.ndarray, seed: int) -> Training:
