@@ -144,7 +144,8 @@ class PUDistillClassifier(NoisyLabelClassifier):
         Values of the quantities that adapt to the data: number of rounds, weights in the mixtures,
         and sharpness of each calibration.
     label_table_ : DataFrame
-        A row per sample: ``given``, ``trusted``, ``label`` (the corrected label), ``changed``,
+        A row per sample: ``given``, ``trusted`` (verified, or an exact copy of a verified sample),
+        ``label`` (the corrected label), ``changed``,
         ``source`` ("trusted", "filter", "teacher", "student" or "given"), ``confidence`` (the
         probability of `label` according to teachers or student; 1 if trusted) and ``votes`` (of
         the filter's members for `label`; missing if voting stopped early).

@@ -109,5 +109,5 @@ def test_the_interval_of_the_noise_rate_counts_groups(monkeypatch, n_groups):
                 seed=seed,
             )
             covered[name].append(found.rate_interval[0] <= 0.25 <= found.rate_interval[1])
-    assert np.mean(covered["groups"]) > 0.8
+    assert np.mean(covered["groups"]) >= 0.8
     assert np.mean(covered["groups"]) > np.mean(covered["samples"])

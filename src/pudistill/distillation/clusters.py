@@ -94,8 +94,8 @@ def effective_size(hits: np.ndarray, groups: np.ndarray) -> float:
     >>> import numpy as np
     >>> from pudistill.distillation.clusters import effective_size
     >>> hits, groups = np.arange(100) % 4 > 0, np.arange(100)
-    >>> effective_size(np.repeat(hits, 5), np.repeat(groups, 5))
-    100.0
+    >>> round(effective_size(np.repeat(hits, 5), np.repeat(groups, 5)))
+    100
     """
     n, share, n_groups = len(hits), hits.mean(), len(np.unique(groups))
     smallest = n / design_effect(groups)  # also the number of equal groups that are worth as much
