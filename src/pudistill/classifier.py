@@ -1,5 +1,6 @@
 """`PUDistillClassifier`: Algorithm 1 of the paper, in its own and in the default variant."""
 
+from dataclasses import replace
 from functools import partial
 from numbers import Integral, Real
 from typing import Any
@@ -23,10 +24,11 @@ from pudistill.distillation.paper import average_proba, train_student, train_tea
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.shipping import learn_and_ship
 from pudistill.exceptions import InputError
+from pudistill.labels.alignment import index_of
 from pudistill.labels.checks import MISSING, Labels, check_labels, with_weights
 from pudistill.labels.model_selection import deal_folds
 from pudistill.labels.pseudo_labels import LABEL_TYPES, PROBA_FLOOR, one_hot
-from pudistill.labels.samples import check_features, check_samples, is_pictures, row_names
+from pudistill.labels.samples import check_features, check_samples, is_pictures
 from pudistill.labels.table import label_table, paper_label_table
 from pudistill.learners.base import NoisyLabelClassifier
 from pudistill.learners.cache import caching_to
@@ -152,7 +154,8 @@ class PUDistillClassifier(NoisyLabelClassifier):
         Values of the quantities that adapt to the data: number of rounds, weights in the mixtures,
         and sharpness of each calibration.
     label_table_ : DataFrame
-        A row per sample: ``given``, ``trusted``, ``label`` (the corrected label), ``changed``,
+        A row per sample: ``given``, ``trusted`` (verified, or an exact copy of a verified sample),
+        ``label`` (the corrected label), ``changed``,
         ``source`` ("trusted", "filter", "teacher", "student" or "given"), ``confidence`` (the
         probability of `label` according to teachers or student; 1 if trusted) and ``votes`` (of
         the filter's members for `label`; missing if voting stopped early).
@@ -206,7 +209,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
         "compare": ["boolean"],
         "share_trunk": ["boolean", StrOptions({"auto"})],
     }
-    __metadata_request__fit = {"trusted": True}
+    __metadata_request__fit = {"trusted": True, "groups": True}
     _model_name = "student_"
     teachers_: list
     targets_: np.ndarray
@@ -268,7 +271,13 @@ class PUDistillClassifier(NoisyLabelClassifier):
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(
-        self, X: Any, y: Any, trusted: Any = None, *, sample_weight: Any = None
+        self,
+        X: Any,
+        y: Any,
+        trusted: Any = None,
+        groups: Any = None,
+        *,
+        sample_weight: Any = None,
     ) -> "PUDistillClassifier":
         """Run Algorithm 1.
 
@@ -278,10 +287,16 @@ class PUDistillClassifier(NoisyLabelClassifier):
                 of shape (n_samples, height, width[, channels])
             Samples of `D`.
         y : array-like of shape (n_samples,)
-            Given labels; a missing value (NaN, None, NA) where a sample has none.
-        trusted : array-like of shape (n_samples,), default=None
+            Given labels; a missing value (NaN, None, NA) where a sample has none. A Series is
+            aligned with the index of `X`, as are the next two.
+        trusted : array-like of shape (n_samples,), Series or dict, default=None
             The labels that are known to be right: a boolean mask, or the verified labels with a
             missing value for samples that are not verified. ``None``: all labels, with a warning.
+            A Series or dict may hold verified samples only, by index or row number. A verified
+            label is that of all exact copies of the sample, too, see `pudistill.labels.copies`.
+        groups : array-like of shape (n_samples,), default=None
+            The source of each sample, such as a patient or a video, if several samples come from
+            one. No fold splits a group, so that `expected_accuracy_` is that of new sources.
         sample_weight : array-like of shape (n_samples,), default=None
             How much each sample counts in the training of members, teachers, students and the
             models that they are compared with; only ratios matter. A learner that takes no weights
@@ -296,11 +311,11 @@ class PUDistillClassifier(NoisyLabelClassifier):
         Raises
         ------
         InputError
-            If no sample is trusted, a class has no trusted sample, `trusted` is ambiguous, or a
-            weight is not above 0.
+            If no sample is trusted, a class has no trusted sample, `trusted` is ambiguous, an index
+            cannot be aligned, exact copies are verified differently, or a weight is not above 0.
         """
-        names = row_names(X)
-        X, labels = check_samples(self, X, y, trusted, self._learners())
+        names = index_of(X)
+        X, labels = check_samples(self, X, y, trusted, self._learners(), groups=groups)
         labels = with_weights(labels, sample_weight)
         with user_messages(self._learners(), labels), caching_to(self.memory):
             self._fit_teachers(X, labels)  # lines 1-12
@@ -312,6 +327,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
         X: Any,
         y: Any,
         trusted: Any = None,
+        groups: Any = None,
         *,
         sample_weight: Any = None,
         eval_set: Any = None,
@@ -322,8 +338,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
         afterwards, with different given labels. Parameters and result are those of `fit`;
         `eval_set` is that of `TieredPUFilter.fit`.
         """
-        X, labels = check_samples(self, X, y, trusted, self._learners())
-        labels = with_weights(labels, sample_weight)
+        X, labels = check_samples(self, X, y, trusted, self._learners(), groups=groups)
         if eval_set is not None:
             eval_set = check_features(self, eval_set, self._learners(), reset=False)
         labels = with_weights(labels, sample_weight)
@@ -332,16 +347,23 @@ class PUDistillClassifier(NoisyLabelClassifier):
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit_student(
-        self, X: Any, y: Any, trusted: Any = None, *, sample_weight: Any = None
+        self,
+        X: Any,
+        y: Any,
+        trusted: Any = None,
+        groups: Any = None,
+        *,
+        sample_weight: Any = None,
     ) -> "PUDistillClassifier":
         """Run lines 13-15 of Algorithm 1, with the teachers of the last `fit_teachers`.
 
-        Parameters and result are those of `fit`. Samples and verified labels must be those that
-        the teachers were fitted with; given labels of noisy samples can differ.
+        Parameters and result are those of `fit`. Samples, verified labels and groups must be those
+        that the teachers were fitted with; given labels of noisy samples can differ.
         """
         check_is_fitted(self, "teachers_")
-        names = row_names(X)
-        X, labels = check_samples(self, X, y, trusted, self._learners(), reset=False)
+        names = index_of(X)
+        X, labels = check_samples(self, X, y, trusted, self._learners(), groups=groups, reset=False)
+        self._check_same_groups(labels)
         labels = with_weights(labels, sample_weight)
         with user_messages(self._learners(), labels), caching_to(self.memory):
             return self._fit_student(X, labels, names)
@@ -360,7 +382,11 @@ class PUDistillClassifier(NoisyLabelClassifier):
             Verified labels of trusted samples, pseudo-labels of all others.
         """
         check_is_fitted(self, "teachers_")
-        return self._pseudo_labels(check_labels(y, trusted))
+        labels, copied = check_labels(y, trusted), self._fitted_labels.copied
+        if copied is not None and len(copied) == len(labels.given):
+            verified = np.where(copied, self._fitted_labels.verified, labels.verified)
+            labels = replace(labels, trusted=labels.trusted | copied, verified=verified)
+        return self._pseudo_labels(labels)
 
     # Algorithm 1 on checked samples; line numbers are the paper's.
 
@@ -369,10 +395,9 @@ class PUDistillClassifier(NoisyLabelClassifier):
         filter_seed, teacher_seed = self._prepare(X, labels)
         self._choose_regularisation(X, labels, teacher_seed)
         # Lines 1-10: the filter grows the augmented clean set P, class by class.
-        self.filter_ = self._new_filter(X, labels.n_classes, filter_seed).fit_checked(
-            X, labels.classes, labels.verified, eval_set, labels.sample_weight
-        )
-        self.classes_, self._verified = labels.classes, labels.verified
+        found = self._new_filter(X, labels.n_classes, filter_seed)
+        self.filter_ = found.fit_checked(X, labels, eval_set)
+        self.classes_, self._fitted_labels = labels.classes, labels
         self.n_iter_ = max(1, self.filter_.n_iter_.max())
         # Lines 11-12: the teachers learn from P, and predict the noisy samples.
         if labels.trusted.all():  # the student will learn verified labels only
@@ -397,7 +422,12 @@ class PUDistillClassifier(NoisyLabelClassifier):
         # Lines 14-15: the student learns from all samples.
         learner = self._learner(STUDENT, X)
         self.student_ = train_student(
-            learner, X, self.targets_, seed=self._student_seed, sample_weight=labels.sample_weight
+            learner,
+            X,
+            self.targets_,
+            seed=self._student_seed,
+            groups=labels.groups,
+            sample_weight=labels.sample_weight,
         )
         self.noise_ = self.comparison_ = self.shipped_ = None
         self.expected_accuracy_ = self.adapted_ = None
@@ -466,6 +496,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
             sample_weight=labels.sample_weight,
             n_jobs=self.n_jobs,
             seed=seed,
+            groups=labels.groups,
         )
         noisy = np.flatnonzero(~labels.trusted)
         return teachers, average_proba(teachers, X, labels.n_classes, noisy)
@@ -488,8 +519,9 @@ class PUDistillClassifier(NoisyLabelClassifier):
         if folds.max() < 0:
             # A filter with a given rule has no teams. Its clean set has learned from every fold, so
             # a view that holds a fold out starts from the other trusted samples alone.
-            verified = problem.labels.verified
-            folds = deal_folds(verified, N_TEAMS, problem.seed)
+            labels, verified = problem.labels, problem.labels.verified
+            dealt = np.where(labels.drawn, verified, MISSING)
+            folds = deal_folds(dealt, N_TEAMS, problem.seed, labels.groups)
             team_labels = np.tile(verified, (N_TEAMS, 1))
             team_labels[folds == np.arange(N_TEAMS)[:, None]] = MISSING
         return run_noise_free_stage(
@@ -557,10 +589,19 @@ class PUDistillClassifier(NoisyLabelClassifier):
 
     def _check_same_trusted(self, labels: Labels) -> None:
         same_classes = labels.classes.tolist() == self.classes_.tolist()
-        if not (same_classes and np.array_equal(labels.verified, self._verified)):
+        if not (same_classes and np.array_equal(labels.verified, self._fitted_labels.verified)):
             raise InputError(
                 "The trusted samples or the classes are not those that the teachers were fitted "
                 "with: call fit_teachers, or fit, again."
+            )
+
+    def _check_same_groups(self, labels: Labels) -> None:
+        before = self._fitted_labels.groups
+        is_same = labels.groups is None if before is None else np.array_equal(before, labels.groups)
+        if not is_same:
+            raise InputError(
+                "The groups are not those that the teachers were fitted with: pass the same "
+                "`groups`, or call fit_teachers, or fit, again."
             )
 
     def _checked_transition_matrix(self, n_classes: int) -> np.ndarray | None:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from joblib import delayed
 
+from pudistill.distillation.clusters import standard_error
 from pudistill.distillation.comparison import Comparison, compare, unjudged
 from pudistill.distillation.noise_free_models import (
     FirstGuess,
@@ -16,7 +17,13 @@ from pudistill.distillation.noise_free_models import (
 )
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.student import StudentFit
-from pudistill.distillation.views import View, held_out_proba, held_out_truth, whole_view
+from pudistill.distillation.views import (
+    View,
+    held_out_groups,
+    held_out_proba,
+    held_out_truth,
+    whole_view,
+)
 from pudistill.exceptions import TrustedWarning, warn_user
 from pudistill.labels.checks import MISSING
 from pudistill.learners.calibration import Temperature, log_likelihood, mixture_weights
@@ -50,7 +57,12 @@ class CandidateWeights:
 
     @classmethod
     def fit(
-        cls, guess: np.ndarray, student: np.ndarray, given: np.ndarray, truth: np.ndarray
+        cls,
+        guess: np.ndarray,
+        student: np.ndarray,
+        given: np.ndarray,
+        truth: np.ndarray,
+        groups: np.ndarray | None = None,
     ) -> "CandidateWeights":
         """Fit on predictions of shape (n_held_out, n_classes), of which `given` is uncalibrated."""
         if len(truth) == 0:
@@ -58,7 +70,7 @@ class CandidateWeights:
         temperature = Temperature.fit(given, truth)
         predictions = [guess, student, temperature.apply(given)]
         lead = log_likelihood(predictions[1], truth) - log_likelihood(predictions[2], truth)
-        if lead.mean() > lead.std() / np.sqrt(len(truth)):
+        if lead.mean() > standard_error(lead, groups):
             # A student that is clearly better has learned everything that the given labels tell.
             weights = np.append(mixture_weights(predictions[:2], truth), 0.0)
         else:
@@ -87,7 +99,8 @@ def judge(
     truth, student = held_out_truth(views, problem.n_classes), student_fit.held_out
     guess = held_out_proba(noise_free.guesses, views)
     given = _given_labels_held_out(problem, views)
-    weights = CandidateWeights.fit(guess, student, given, truth)
+    groups = held_out_groups(views)
+    weights = CandidateWeights.fit(guess, student, given, truth, groups)
     candidates = {
         "trusted_only": collect_held_out(noise_free.models, "trusted_only"),
         "given_labels": given,
@@ -97,7 +110,7 @@ def judge(
     if weights.student < 1:
         candidates["mixture"] = weights.mix(guess, student, given)
     codes = truth.argmax(axis=1)
-    comparison = compare(candidates, codes, seed=problem.seed)
+    comparison = compare(candidates, codes, groups=groups, seed=problem.seed)
     if warning := unjudged(problem.labels.classes, codes):
         warn_user(warning, TrustedWarning)
         comparison = replace(comparison, why=f"{comparison.why} {warning}")
@@ -132,7 +145,8 @@ def given_labels_model(problem: Problem, view: View) -> Any:
         labels,
         problem.n_classes,
         problem.seed,
-        problem.labels.sample_weight,
+        groups=view.groups,
+        sample_weight=problem.labels.sample_weight,
     )
 
 

@@ -10,6 +10,7 @@ from typing import TypedDict
 import numpy as np
 from scipy.stats import beta
 
+from pudistill.distillation.clusters import draw_rows, effective_size, group_sums
 from pudistill.utils.shown import listed
 
 # The first of these candidates that exists is shipped, unless another candidate is clearly better.
@@ -44,7 +45,8 @@ class ExpectedAccuracy:
     value : float in [0, 1]
         Estimate, corrected for choosing the best of several candidates on the same samples.
     interval : tuple of two floats
-        Its 95 % interval.
+        Its 95 % interval. With groups it is that of new groups, and as wide as the errors of
+        samples in one group are alike.
     n : int
         Number of held-out trusted samples that it was measured on.
     """
@@ -76,7 +78,13 @@ class Comparison:
     expected_accuracy: ExpectedAccuracy | None
 
 
-def compare(proba: dict[str, np.ndarray], labels: np.ndarray, *, seed: int) -> Comparison:
+def compare(
+    proba: dict[str, np.ndarray],
+    labels: np.ndarray,
+    *,
+    groups: np.ndarray | None = None,
+    seed: int,
+) -> Comparison:
     """Choose among candidates by their predictions for held-out trusted samples.
 
     The student, or its mixture with other models, is shipped unless another candidate is more
@@ -89,6 +97,8 @@ def compare(proba: dict[str, np.ndarray], labels: np.ndarray, *, seed: int) -> C
         Predictions of each candidate, by models that were not trained on these samples.
     labels : ndarray of shape (n_held_out,), int
         Verified labels.
+    groups : ndarray of shape (n_held_out,), int, default=None
+        Groups of these samples, which count as a whole in all errors.
     seed : int
         Decides the bootstrap.
 
@@ -120,9 +130,10 @@ def compare(proba: dict[str, np.ndarray], labels: np.ndarray, *, seed: int) -> C
         }
         for name in proba
     ]
-    shipped = choose(correct)
-    value = _corrected_accuracy(correct, np.random.default_rng(seed))
-    expected = ExpectedAccuracy(value, exact_interval(value, len(labels)), len(labels))
+    shipped = choose(correct, groups)
+    value = _corrected_accuracy(correct, groups, np.random.default_rng(seed))
+    size = len(labels) if groups is None else effective_size(correct[shipped], groups)
+    expected = ExpectedAccuracy(value, exact_interval(value, size), len(labels))
     return Comparison(shipped, _why(shipped, correct), candidates, expected)
 
 
@@ -155,15 +166,19 @@ def favourite(candidates: Iterable[str]) -> str:
     return next(name for name in FAVOURITES if name in candidates)
 
 
-def choose(correct: dict[str, np.ndarray]) -> str:
+def choose(correct: dict[str, np.ndarray], groups: np.ndarray | None = None) -> str:
     """Return the candidate to ship, by the held-out samples that each predicts correctly."""
     default = favourite(correct)
     best = max(correct, key=lambda name: correct[name].mean())
     lead = correct[best].astype(float) - correct[default]
+    if groups is not None:
+        lead = group_sums(lead, groups)
     return best if lead.sum() > LEAD * np.sqrt((lead**2).sum()) else default
 
 
-def _corrected_accuracy(correct: dict[str, np.ndarray], rng: np.random.Generator) -> float:
+def _corrected_accuracy(
+    correct: dict[str, np.ndarray], groups: np.ndarray | None, rng: np.random.Generator
+) -> float:
     """Estimate the accuracy of the chosen candidate on samples that were not used to choose it.
 
     I. Tsamardinos, E. Greasidou, G. Borboudakis, "Bootstrapping the out-of-sample predictions for
@@ -172,15 +187,16 @@ def _corrected_accuracy(correct: dict[str, np.ndarray], rng: np.random.Generator
     n = len(correct[favourite(correct)])
     values = []
     for _ in range(ACCURACY_BOOTSTRAPS):
-        drawn = rng.integers(n, size=n)
+        drawn = draw_rows(n, groups, rng)
         others = np.setdiff1d(np.arange(n), drawn)
         if len(others):
-            chosen = choose({name: hits[drawn] for name, hits in correct.items()})
+            drawn_groups = None if groups is None else groups[drawn]
+            chosen = choose({name: hits[drawn] for name, hits in correct.items()}, drawn_groups)
             values.append(correct[chosen][others].mean())
-    return float(np.mean(values)) if values else float(correct[choose(correct)].mean())
+    return float(np.mean(values)) if values else float(correct[choose(correct, groups)].mean())
 
 
-def exact_interval(share: float, n: int) -> tuple[float, float]:
+def exact_interval(share: float, n: float) -> tuple[float, float]:
     """Compute the exact (Clopper-Pearson) 95 % interval of a share measured on `n` samples.
 
     Other intervals are too narrow near 1, where accuracies are.

@@ -53,7 +53,7 @@ def find_originals(
     labels: Labels, view: View, guess: np.ndarray
 ) -> tuple[Originals | None, str | None]:
     """Call `known_originals` with the noise rate that the first guess implies."""
-    rows = np.flatnonzero(labels.trusted)
+    rows = np.flatnonzero(labels.drawn)
     given = view.given[view.labelled]
     rate = 0.0
     if len(given):
@@ -62,7 +62,11 @@ def find_originals(
         right = rowwise(lambda p, codes: _given_label_proba(T, p, codes), proba, given)
         rate = float(1 - right.mean())
     return known_originals(
-        labels.verified[rows], labels.given[rows], rate, from_mask=labels.from_mask
+        labels.verified[rows],
+        labels.given[rows],
+        rate,
+        from_mask=labels.from_mask,
+        groups=None if labels.groups is None else labels.groups[rows],
     )
 
 

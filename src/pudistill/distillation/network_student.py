@@ -16,7 +16,7 @@ from pudistill.distillation.views import View, held_out_proba, held_out_truth
 from pudistill.labels.checks import MISSING
 from pudistill.labels.pseudo_labels import likelihood
 from pudistill.learners.tasks import Training, train, train_all
-from pudistill.utils.arrays import rowwise
+from pudistill.utils.arrays import rowwise, take_rows
 from pudistill.utils.progress import stage
 
 
@@ -37,7 +37,7 @@ def learn_by_likelihood(
     T = transition.estimate(whole, guesses[0])
     # 2. Train two networks, each without the given labels of one half of the noisy samples, and a
     # network for each view that holds samples out.
-    half = np.random.default_rng(problem.seed).integers(2, size=len(whole.given))
+    half = _halves(whole, problem.seed)
     hidden = [np.flatnonzero((half == n) & (whole.verified == MISSING)) for n in range(2)]
     network_views = [*(whole.holding_out(rows, None) for rows in hidden), *views[1:]]
     with stage("student", len(network_views) + 1) as advance:
@@ -69,6 +69,14 @@ def learn_by_likelihood(
     )
 
 
+def _halves(whole: View, seed: int) -> np.ndarray:
+    """Deal samples, or with groups whole groups, into two halves: (n_samples,), int."""
+    rng = np.random.default_rng(seed)
+    if whole.groups is None:
+        return rng.integers(2, size=len(whole.given))
+    return (rng.permutation(whole.groups.max() + 1) % 2)[whole.groups]
+
+
 def likelihood_training(estimator: Any, X: Any, view: View, T: np.ndarray, seed: int) -> Training:
     """Describe the training of a network on the likelihood of each label given the true class.
 
@@ -79,7 +87,8 @@ def likelihood_training(estimator: Any, X: Any, view: View, T: np.ndarray, seed:
     X : samples of shape (n_samples, ...)
         Samples.
     view : View
-        Their labels. The likelihood is the same for all classes where the view holds a sample out.
+        Their labels. The likelihood is the same for all classes where the view holds a sample out;
+        with groups, nothing is learned from the groups of such samples.
     T : ndarray of shape (n_classes, n_classes)
         Transition matrix.
     seed : int
@@ -92,5 +101,9 @@ def likelihood_training(estimator: Any, X: Any, view: View, T: np.ndarray, seed:
     """
     known = rowwise(lambda *labels: likelihood(T, *labels), view.given, view.verified)
     known[view.held_out] = 1.0
+    rows = None
+    if view.unseen is not None:
+        rows = np.setdiff1d(np.arange(len(known)), view.unseen)
+        known = take_rows(known, rows)
     params = {"loss": "likelihood", "mixup": 0.0}
-    return Training(estimator, X, known, role="noise_aware", seed=seed, params=params)
+    return Training(estimator, X, known, role="noise_aware", seed=seed, rows=rows, params=params)

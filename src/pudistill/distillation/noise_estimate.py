@@ -6,6 +6,7 @@ easy samples, and more of some classes than of others. Given labels of trusted s
 they have not been overwritten: they are unbiased under any noise.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,12 @@ from typing import Any
 import numpy as np
 from scipy.stats import t
 
+from pudistill.distillation.clusters import (
+    GroupSampler,
+    draw_rows,
+    small_sample_factor,
+    standard_error,
+)
 from pudistill.distillation.transition import (
     SYSTEMATIC_ERROR,
     Originals,
@@ -104,8 +111,12 @@ def systematic_error(draws: np.ndarray, T: np.ndarray, originals: Originals | No
     n = len(originals.given)
     shares = np.bincount(originals.verified, minlength=len(T)) / n
     right = np.diag(T)
-    difference = (originals.given == originals.verified).mean() - right @ shares
+    is_right = originals.given == originals.verified
+    difference = is_right.mean() - right @ shares
     variance = (right * (1 - right)) @ shares / n
+    if originals.groups is not None:  # at least that of independent samples
+        error = standard_error(is_right - right[originals.verified], originals.groups)
+        variance = max(variance, float(error) ** 2)
     variance += (np.diagonal(draws, axis1=1, axis2=2) @ shares).var()
     return float(max(SYSTEMATIC_ERROR, 2 * np.sqrt(max(difference**2 - 4 * variance, 0))))
 
@@ -117,6 +128,7 @@ def estimate_noise(
     originals: Originals | None,
     temperature: Temperature,
     *,
+    groups: np.ndarray | None = None,
     notes: Sequence[str] = (),
     seed: int,
 ) -> NoiseEstimate:
@@ -134,6 +146,8 @@ def estimate_noise(
         Trusted samples whose given label is known.
     temperature : Temperature
         Calibration of `proba`; its standard error widens the intervals.
+    groups : ndarray of shape (n_noisy,), int, default=None
+        Groups of the noisy samples, which bootstraps draw as a whole.
     notes : sequence of str
         Warnings to put before those of the estimate.
     seed : int
@@ -147,7 +161,7 @@ def estimate_noise(
     rng, n, n_classes = np.random.default_rng(seed), len(given), len(classes)
     # 1. Estimate from the noisy samples, and its bootstrap.
     model_T = fit_transition_matrix(proba, given)
-    draws = _bootstrap(model_T, proba, given, temperature, rng)
+    draws = _bootstrap(model_T, proba, given, temperature, groups, rng)
     spread = draws.std(axis=0) if n else np.ones_like(model_T)
     # 2. Widen the bootstrap by the error that calibration leaves.
     systematic = systematic_error(draws, model_T, originals)
@@ -157,6 +171,8 @@ def estimate_noise(
     draws = np.array(
         [combine(draw, spread, _resampled(originals, rng), systematic)[0] for draw in draws]
     )
+    if groups is not None:
+        draws = _widened(draws, T, share, groups, originals)
     # 4. Rates of wrong labels: of each class, and of all samples by the shares of the classes.
     posterior = rowwise(lambda p, codes: _class_posterior(T, p, codes), proba, given)
     prior = posterior.mean(axis=0) if n else np.full(n_classes, 1 / n_classes)
@@ -184,17 +200,23 @@ def _bootstrap(
     proba: np.ndarray,
     given: np.ndarray,
     temperature: Temperature,
+    groups: np.ndarray | None,
     rng: np.random.Generator,
 ) -> np.ndarray:
     """Fit `T` to bootstrap samples with varying calibration: (n_draws, n_classes, n_classes).
 
     Without samples, the only draw is `T` itself.
     """
-    size = min(len(given), BOOTSTRAP_ROWS)
+    n, size = len(given), float(min(len(given), BOOTSTRAP_ROWS))
+    sampler = None if groups is None or n == 0 else GroupSampler(groups)
+    n_drawn = int(size)
+    if sampler is not None:
+        n_drawn = math.ceil(len(sampler.sizes) * size / n)
+        size = n_drawn * n / len(sampler.sizes)  # on average
     draws = []
     n_draws = max(min(NOISE_BOOTSTRAPS, ENTRIES_OF_DRAWS // T.size), FEWEST_DRAWS)
-    for _ in range(n_draws if len(given) else 0):
-        rows = rng.integers(len(given), size=size)
+    for _ in range(n_draws if n else 0):
+        rows = rng.integers(n, size=n_drawn) if sampler is None else sampler.draw(rng, n_drawn)
         p = temperature.residual(rng).apply(proba[rows])
         draws.append(
             fit_transition_matrix(p, given[rows], start=T, max_iter=BOOTSTRAP_STEPS, tol=1e-3)
@@ -202,7 +224,7 @@ def _bootstrap(
     samples = np.array(draws) if draws else T[None]
     centre = samples.mean(axis=0)
     # Draws of fewer rows scatter more. They are centred on the estimate itself.
-    return T + (samples - centre) * np.sqrt(size / max(len(given), 1))
+    return T + (samples - centre) * np.sqrt(size / max(n, 1))
 
 
 def _ends(draws: np.ndarray) -> np.ndarray:
@@ -242,8 +264,22 @@ def _resampled(originals: Originals | None, rng: np.random.Generator) -> Origina
     """Draw a bootstrap sample of the originals."""
     if originals is None:
         return None
-    rows = rng.integers(len(originals.given), size=len(originals.given))
+    rows = draw_rows(len(originals.given), originals.groups, rng)
     return Originals(originals.verified[rows], originals.given[rows])
+
+
+def _widened(
+    draws: np.ndarray,
+    T: np.ndarray,
+    share: float,
+    groups: np.ndarray,
+    originals: Originals | None,
+) -> np.ndarray:
+    """Widen draws of a matrix for few groups in its sources, of which `share` are originals."""
+    factor = (1 - share) * small_sample_factor(len(np.unique(groups)))
+    if originals is not None and originals.groups is not None:
+        factor += share * small_sample_factor(len(np.unique(originals.groups)))
+    return np.clip(T + factor * (draws - T), 0, 1)
 
 
 def _thin_classes(classes: np.ndarray, sizes: np.ndarray) -> list[str]:

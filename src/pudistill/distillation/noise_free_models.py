@@ -78,6 +78,8 @@ def train_noise_free_models(
     *,
     n_teachers: int | str,
     seed: int,
+    groups: np.ndarray | None = None,
+    unseen: np.ndarray | None = None,
     sample_weight: np.ndarray | None = None,
 ) -> NoiseFreeModels:
     """Train all models that read no noisy label; see `NoiseFreeModels`.
@@ -103,6 +105,10 @@ def train_noise_free_models(
         Number of teachers, each trained on the whole clean set; "auto": one.
     seed : int
         Decides the training.
+    groups : ndarray of shape (n_samples,), int, default=None
+        Codes of groups.
+    unseen : ndarray, int, default=None
+        Rows that no model may learn from, not even by predictions for them.
     sample_weight : ndarray of shape (n_samples,), default=None
         Weights of the samples.
 
@@ -112,7 +118,8 @@ def train_noise_free_models(
         The models and their predictions.
     """
     # 1. Train a model on the trusted samples alone.
-    trusted_only = train_on_labels(student, X, verified, n_classes, seed, sample_weight)
+    weighted = {"groups": groups, "sample_weight": sample_weight}
+    trusted_only = train_on_labels(student, X, verified, n_classes, seed, **weighted)
     models = {"trusted_only": [trusted_only]}
     # 2. Train teachers (lines 11-12) on the whole clean set, weighted instead of balanced.
     found_more = (clean_labels != MISSING).sum() > (verified != MISSING).sum()
@@ -127,10 +134,11 @@ def train_noise_free_models(
             balance=False,
             sample_weight=weights if sample_weight is None else weights * sample_weight,
             seed=seed,
+            groups=groups,
         )
     # 3. Self-train from both sets, except for networks, which take too long to train repeatedly.
     if not continues_training(student):
-        again = partial(self_train, student, X, seed=seed, sample_weight=sample_weight)
+        again = partial(self_train, student, X, seed=seed, unseen=unseen, **weighted)
         learned = again(verified, n_classes, first=trusted_only)
         models["self_trained"] = [learned]
         if found_more:
@@ -159,7 +167,8 @@ def choose_noise_free_regularisation(problem: Problem) -> float:
         See `choose_regularisation`.
     """
     verified, n_classes = problem.labels.verified, problem.n_classes
-    held_out = held_out_rows(deal_folds(verified, N_TEAMS, problem.seed))
+    groups = problem.labels.groups
+    held_out = held_out_rows(deal_folds(verified, N_TEAMS, problem.seed, groups))
     views = [whole_view(problem.labels).holding_out(rows, None) for rows in held_out]
     if not views:
         return 1.0
@@ -173,7 +182,8 @@ def choose_noise_free_regularisation(problem: Problem) -> float:
                 view.verified,
                 n_classes,
                 problem.seed,
-                problem.labels.sample_weight,
+                groups=groups,
+                sample_weight=problem.labels.sample_weight,
             )
             for view in views
         )
@@ -191,16 +201,25 @@ def train_on_labels(
     labels: np.ndarray,
     n_classes: int,
     seed: int,
+    groups: np.ndarray | None = None,
     sample_weight: np.ndarray | None = None,
 ) -> Any:
     """Train a learner on the samples that have a label; -1 means that a sample has no label."""
     rows = np.flatnonzero(labels != MISSING)
     targets = one_hot(labels[rows], n_classes)
     subset = None if len(rows) == _num_samples(X) else rows
+    groups = None if groups is None else groups[rows]
     weights = None if sample_weight is None else sample_weight[rows]
     return train(
         Training(
-            estimator, X, targets, rows=subset, role="student", seed=seed, sample_weight=weights
+            estimator,
+            X,
+            targets,
+            rows=subset,
+            role="student",
+            seed=seed,
+            groups=groups,
+            sample_weight=weights,
         )
     )
 
@@ -213,6 +232,8 @@ def self_train(
     *,
     first: Any = None,
     seed: int,
+    groups: np.ndarray | None = None,
+    unseen: np.ndarray | None = None,
     sample_weight: np.ndarray | None = None,
 ) -> Any:
     """Train on labels, then on confident predictions too, until no new prediction is confident.
@@ -234,6 +255,10 @@ def self_train(
         A model already trained on `labels`; None: train it.
     seed : int
         Decides the training.
+    groups : ndarray of shape (n_samples,), int, default=None
+        Codes of groups.
+    unseen : ndarray, int, default=None
+        Rows that are never learned from.
     sample_weight : ndarray of shape (n_samples,), default=None
         Weights of the samples.
 
@@ -243,10 +268,13 @@ def self_train(
         The last model.
     """
     labels, model = labels.copy(), first
+    may_learn = np.ones(len(labels), dtype=bool)
+    if unseen is not None:
+        may_learn[unseen] = False
     for n in range(SELF_TRAININGS):
         if n > 0 or model is None:
-            model = train_on_labels(estimator, X, labels, n_classes, seed, sample_weight)
-        rest = np.flatnonzero(labels == MISSING)
+            model = train_on_labels(estimator, X, labels, n_classes, seed, groups, sample_weight)
+        rest = np.flatnonzero((labels == MISSING) & may_learn)
         proba = predict_proba(model, X, n_classes, rest)
         sure = proba.max(axis=1, initial=0) >= CONFIDENT
         if not sure.any():
@@ -376,7 +404,7 @@ def run_noise_free_stage(
     team_labels : ndarray of shape (n_folds, n_samples), int
         The augmented clean sets found without each fold of the trusted samples.
     folds : ndarray of shape (n_samples,), int
-        Fold of each trusted sample; -1 for all others.
+        Fold of each trusted sample, and of the other samples of its group; -1 for all others.
     teacher : classifier
         Template of the teachers.
     n_teachers : int or "auto"
@@ -395,6 +423,7 @@ def run_noise_free_stage(
     # networks, which take long to train). Given labels of held-out samples stay hidden: it is not
     # known yet whether they have been overwritten.
     at_most = 1 if continues_training(problem.student) else None
+    folds = np.where(problem.labels.drawn, folds, MISSING)  # the group's others are hidden only
     held_out = held_out_rows(folds, at_most=at_most) if compare else []
     whole = whole_view(problem.labels)
     views = [whole, *(whole.holding_out(rows, None) for rows in held_out)]
@@ -412,6 +441,8 @@ def run_noise_free_stage(
                 problem.student,
                 n_teachers=n_teachers,
                 seed=problem.seed,
+                groups=view.groups,
+                unseen=view.unseen,
                 sample_weight=problem.labels.sample_weight,
             )
             for view, clean in zip(views, [clean_labels, *team_labels], strict=False)

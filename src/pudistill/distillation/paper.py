@@ -29,6 +29,7 @@ def train_teachers(
     sample_weight: np.ndarray | None = None,
     n_jobs: int | None = None,
     seed: int,
+    groups: np.ndarray | None = None,
 ) -> list:
     """Train teachers on balanced bootstrap subsets of the augmented clean set (lines 11-12).
 
@@ -54,6 +55,8 @@ def train_teachers(
         Number of teachers trained at the same time.
     seed : int
         Decides the subsets and the training.
+    groups : ndarray of shape (n_samples,), int, default=None
+        Codes of groups, see `Training`.
 
     Returns
     -------
@@ -86,6 +89,7 @@ def train_teachers(
                 seed=int(rng.integers(2**31)),
                 sample_weight=None if sample_weight is None else sample_weight[rows],
                 params={"balanced_bootstrap": not balanced},
+                groups=None if groups is None else groups[rows],
             )
 
     teachers = []
@@ -116,6 +120,7 @@ def train_student(
     targets: np.ndarray,
     *,
     seed: int,
+    groups: np.ndarray | None = None,
     sample_weight: np.ndarray | None = None,
 ) -> Any:
     """Train the student on all samples with their pseudo-labels (line 14).
@@ -130,6 +135,8 @@ def train_student(
         Verified labels of trusted samples, pseudo-labels of all others.
     seed : int
         Decides the training.
+    groups : ndarray of shape (n_samples,), int, default=None
+        Codes of groups, see `Training`.
     sample_weight : ndarray of shape (n_samples,), default=None
         Weights.
 
@@ -138,7 +145,15 @@ def train_student(
     student : fitted estimator
         The student.
     """
-    task = Training(estimator, X, targets, role="student", seed=seed, sample_weight=sample_weight)
+    task = Training(
+        estimator,
+        X,
+        targets,
+        role="student",
+        seed=seed,
+        groups=groups,
+        sample_weight=sample_weight,
+    )
     if continues_training(estimator):  # a network shows its epochs as progress
         return train(task)
     with stage("student", 1) as advance:

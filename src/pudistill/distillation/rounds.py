@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from joblib import delayed
 
+from pudistill.distillation.clusters import standard_error
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.student import (
     StudentCalibration,
@@ -13,7 +14,7 @@ from pudistill.distillation.student import (
     TransitionEstimator,
     posterior_labels,
 )
-from pudistill.distillation.views import View, held_out_proba, held_out_truth
+from pudistill.distillation.views import View, held_out_groups, held_out_proba, held_out_truth
 from pudistill.labels.checks import MISSING
 from pudistill.labels.pseudo_labels import one_hot
 from pudistill.learners.calibration import Temperature, log_likelihood
@@ -90,7 +91,8 @@ def learn_in_rounds(
     # 2. Run rounds of posterior labels and cross-fitted predictions.
     rounds, T = _run_rounds(problem, views, guesses, transition)
     # 3. Choose the last round that is as good as the best round.
-    n_rounds = best_round([finished.held_out for finished in rounds], truth)
+    groups = held_out_groups(views)
+    n_rounds = best_round([finished.held_out for finished in rounds], truth, groups)
     best = rounds[n_rounds - 1]
     T = transition.estimate(whole, best.proba, T)
     # 4. Train a student for each view on all posterior labels of that round, without folds.
@@ -141,7 +143,7 @@ def _with_chosen_regularisation(
 
     def held_out_proba_at(C: float) -> np.ndarray:
         tuned = replace(problem, student=with_regularisation(problem.student, C))
-        raw = _cross_fit(tuned, targets, [HELD_OUT_FOLDS] * len(targets))
+        raw = _cross_fit(tuned, views, targets, [HELD_OUT_FOLDS] * len(targets))
         return np.concatenate([proba[rows] for proba, rows in zip(raw, judged, strict=True)])
 
     C = choose_regularisation(held_out_proba_at, one_hot(codes, problem.n_classes))
@@ -177,7 +179,7 @@ def _run_rounds(
             if rounds and _distance(targets[0], previous[0], whole) < SETTLED:
                 break
             # c. Train students on these labels; each predicts the samples that it has not seen.
-            raw = _cross_fit(problem, targets, folds)
+            raw = _cross_fit(problem, views, targets, folds)
             # d. Calibrate on held-out samples, or on all trusted samples if none is held out.
             if len(truth):
                 raw_held_out = held_out_proba(raw, views)
@@ -197,11 +199,13 @@ def _run_rounds(
 
 
 def _student_training(problem: Problem, view: View, targets: np.ndarray) -> Training:
-    """Describe the training of a view's student, without the samples that the view holds out."""
-    rows, weights = None, problem.labels.sample_weight
-    if len(view.held_out):
-        rows = np.setdiff1d(np.arange(len(targets)), view.held_out)
+    """Describe the training of a view's student, without the samples that it must not see."""
+    rows, unseen = None, view.held_out if view.unseen is None else view.unseen
+    groups, weights = view.groups, problem.labels.sample_weight
+    if len(unseen):
+        rows = np.setdiff1d(np.arange(len(targets)), unseen)
         targets = take_rows(targets, rows)
+        groups = None if groups is None else groups[rows]
         weights = None if weights is None else weights[rows]
     return Training(
         problem.student,
@@ -210,11 +214,14 @@ def _student_training(problem: Problem, view: View, targets: np.ndarray) -> Trai
         rows=rows,
         role="student",
         seed=problem.seed,
+        groups=groups,
         sample_weight=weights,
     )
 
 
-def _cross_fit(problem: Problem, targets: list[np.ndarray], folds: list[int]) -> list[np.ndarray]:
+def _cross_fit(
+    problem: Problem, views: list[View], targets: list[np.ndarray], folds: list[int]
+) -> list[np.ndarray]:
     """Cross-fit all views in parallel, or the folds of a single view in parallel."""
     outer, inner = (1, problem.n_jobs) if len(targets) == 1 else (problem.n_jobs, 1)
     tasks = [
@@ -225,9 +232,11 @@ def _cross_fit(problem: Problem, targets: list[np.ndarray], folds: list[int]) ->
             n_folds=n_folds,
             n_jobs=inner,
             seed=problem.seed,
+            groups=view.groups,
+            unseen=view.unseen,
             sample_weight=problem.labels.sample_weight,
         )
-        for y, n_folds in zip(targets, folds, strict=True)
+        for view, y, n_folds in zip(views, targets, folds, strict=True)
     ]
     return list(rows_in_order(tasks, outer, targets[0].shape))
 
@@ -251,7 +260,9 @@ def _distance(targets: np.ndarray, previous: np.ndarray, view: View) -> float:
     return float(moved[rows].mean() / 2) if rows.any() else 0
 
 
-def best_round(held_out: list[np.ndarray], truth: np.ndarray) -> int:
+def best_round(
+    held_out: list[np.ndarray], truth: np.ndarray, groups: np.ndarray | None = None
+) -> int:
     """Return the last round that is as good as the best, within the error of the comparison.
 
     If noise depends on more than the class, later rounds can explain wrong labels by wrong classes.
@@ -262,6 +273,8 @@ def best_round(held_out: list[np.ndarray], truth: np.ndarray) -> int:
         Each round's predictions for held-out samples.
     truth : ndarray of shape (n_held_out, n_classes)
         Their verified labels, one-hot.
+    groups : ndarray of shape (n_held_out,), int, default=None
+        Their groups, as for `standard_error`.
 
     Returns
     -------
@@ -281,5 +294,5 @@ def best_round(held_out: list[np.ndarray], truth: np.ndarray) -> int:
         return len(held_out)
     scores = np.array([log_likelihood(proba, truth) for proba in held_out])
     loss = scores[scores.mean(axis=1).argmax()] - scores
-    as_good = loss.mean(axis=1) <= loss.std(axis=1) / np.sqrt(len(truth))
+    as_good = loss.mean(axis=1) <= standard_error(loss, groups)
     return int(np.flatnonzero(as_good)[-1]) + 1

@@ -5,13 +5,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pudistill.distillation.candidates import CandidateWeights, judge, ship
+from pudistill.distillation.clusters import design_effect
 from pudistill.distillation.comparison import Comparison
 from pudistill.distillation.learning import find_originals, learn
 from pudistill.distillation.noise_estimate import NoiseEstimate, estimate_noise
 from pudistill.distillation.noise_free_models import NoiseFreeStage
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.student import StudentFit
-from pudistill.distillation.views import whole_view
+from pudistill.distillation.views import held_out_groups, whole_view
 from pudistill.learners.capabilities import final_step
 from pudistill.utils.arrays import take_rows
 
@@ -74,12 +75,16 @@ def learn_and_ship(
     # 3. Compare the candidates on held-out trusted samples.
     comparison, weights = judge(problem, noise_free, student_fit, views)
     # 4. Estimate the noise under the student's predictions.
+    temperature = student_fit.calibration.temperature
+    if labels.groups is not None:
+        temperature = temperature.less_certain(design_effect(held_out_groups(views)))
     noise = estimate_noise(
         labels.classes,
         take_rows(student_fit.proba, whole.labelled),
         whole.given[whole.labelled],
         originals,
-        student_fit.calibration.temperature,
+        temperature,
+        groups=None if labels.groups is None else labels.groups[whole.labelled],
         notes=[] if warning is None else [warning],
         seed=problem.seed,
     )

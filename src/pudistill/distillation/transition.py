@@ -37,6 +37,7 @@ class Originals(NamedTuple):
 
     verified: np.ndarray
     given: np.ndarray
+    groups: np.ndarray | None = None  # groups of these samples
 
 
 def fit_transition_matrix(
@@ -157,7 +158,12 @@ def _shrink(counts: np.ndarray, common: np.ndarray) -> np.ndarray:
 
 
 def known_originals(
-    verified: np.ndarray, given: np.ndarray, rate: float, *, from_mask: bool
+    verified: np.ndarray,
+    given: np.ndarray,
+    rate: float,
+    *,
+    from_mask: bool,
+    groups: np.ndarray | None = None,
 ) -> tuple[Originals | None, str | None]:
     """Return the labels that trusted samples had before, unless they have been overwritten.
 
@@ -169,6 +175,8 @@ def known_originals(
         Estimated share of wrong labels among the noisy samples.
     from_mask : bool
         Whether trusted samples were marked by a mask: then their earlier labels are unknown.
+    groups : ndarray of shape (n_trusted,), int, default=None
+        Groups of the trusted samples.
 
     Returns
     -------
@@ -180,7 +188,8 @@ def known_originals(
     has_label = given != MISSING
     if from_mask or not has_label.any():
         return None, None
-    originals = Originals(verified[has_label], given[has_label])
+    groups = None if groups is None else groups[has_label]
+    originals = Originals(verified[has_label], given[has_label], groups)
     n_wrong = int((originals.verified != originals.given).sum())
     n = len(originals.verified)
     if n_wrong == 0 and binom.cdf(0, n, max(0.0, rate - DOUBT)) < IMPLAUSIBLE:

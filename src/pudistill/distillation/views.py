@@ -23,11 +23,14 @@ class View:
         Given labels of all other samples; -1 if there is none or it is hidden.
     held_out : ndarray, int
         Rows of the trusted samples that are held out.
+    groups : ndarray of shape (n_samples,), int, or None
+        Codes of groups. All labels of the groups of held-out samples are hidden.
     """
 
     verified: np.ndarray
     given: np.ndarray
     held_out: np.ndarray
+    groups: np.ndarray | None = None
 
     @property
     def trusted(self) -> np.ndarray:
@@ -39,18 +42,41 @@ class View:
         """Rows of the other samples that have a given label."""
         return np.flatnonzero((self.verified == MISSING) & (self.given != MISSING))
 
+    @property
+    def unseen(self) -> np.ndarray | None:
+        """Rows that no model of this view may learn from; None if there are no groups.
+
+        Without groups, held-out samples may be learned from without their labels, as noisy samples
+        are. With groups this would be too much: the others of a group say what its label is.
+        """
+        if self.groups is None or len(self.held_out) == 0:
+            return None
+        return same_group(self.groups, self.held_out)
+
     def holding_out(self, rows: np.ndarray, given: np.ndarray | None) -> "View":
-        """Return the view that hides the verified labels of `rows`; it shows `given`, if any."""
+        """Return the view that hides the verified labels of `rows`; it shows `given`, if any.
+
+        All labels of other samples of their groups are hidden, too.
+        """
         verified, others = self.verified.copy(), self.given.copy()
-        verified[rows] = MISSING
-        others[rows] = MISSING if given is None else given[rows]
-        return View(verified, others, rows)
+        hidden = rows if self.groups is None else same_group(self.groups, rows)
+        verified[hidden] = others[hidden] = MISSING
+        if given is not None:
+            others[rows] = given[rows]
+        return View(verified, others, rows, self.groups)
+
+
+def same_group(groups: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return all rows that are in the groups of some rows, these included."""
+    is_in = np.zeros(groups.max(initial=-1) + 1, dtype=bool)
+    is_in[groups[rows]] = True
+    return np.flatnonzero(is_in[groups])
 
 
 def whole_view(labels: Labels) -> View:
     """Return the view that holds out no trusted sample."""
     given = np.where(labels.trusted, MISSING, labels.given)
-    return View(labels.verified, given, np.arange(0))
+    return View(labels.verified, given, np.arange(0), labels.groups)
 
 
 def held_out_rows(folds: np.ndarray, *, at_most: int | None = None) -> list[np.ndarray]:
@@ -78,6 +104,12 @@ def held_out_proba(predictions: list[np.ndarray], views: list[View]) -> np.ndarr
     """Collect each view's predictions for the samples that it holds out."""
     parts = [proba[view.held_out] for proba, view in zip(predictions, views, strict=True)]
     return np.concatenate(parts)
+
+
+def held_out_groups(views: list[View]) -> np.ndarray | None:
+    """Collect the groups of held-out samples; None if there are no groups."""
+    groups = views[0].groups
+    return None if groups is None else np.concatenate([groups[view.held_out] for view in views])
 
 
 def held_out_truth(views: list[View], n_classes: int) -> np.ndarray:

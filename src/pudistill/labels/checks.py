@@ -12,6 +12,7 @@ from pudistill.data.columns import is_whole
 from pudistill.data.frames import as_column
 from pudistill.data.spelling import describe_look_alikes
 from pudistill.exceptions import DataWarning, InputError, TrustedWarning, warn_user
+from pudistill.labels.alignment import aligned, index_of
 from pudistill.utils.shown import shown as _show
 
 MISSING = -1
@@ -35,6 +36,12 @@ class Labels:
     from_mask : bool
         Whether trusted samples were passed as a mask of right given labels. Then their labels
         before verification are unknown.
+    groups : ndarray of shape (n_samples,), int, or None
+        The group of each sample, from 0: no fold splits a group. None: no groups. Exact copies of
+        a sample are in its group, see `labels.copies`.
+    copied : ndarray of shape (n_samples,), bool, or None
+        Whether a sample is trusted only as an exact copy of a verified sample. None: there are no
+        such samples.
     sample_weight : ndarray of shape (n_samples,), default=None
         Weights of the samples in every training, with mean 1; None: all weigh the same.
     """
@@ -44,6 +51,8 @@ class Labels:
     trusted: np.ndarray
     verified: np.ndarray
     from_mask: bool = False
+    groups: np.ndarray | None = None
+    copied: np.ndarray | None = None
     sample_weight: np.ndarray | None = None
 
     @property
@@ -51,8 +60,19 @@ class Labels:
         """Number of classes `C`."""
         return len(self.classes)
 
+    @property
+    def drawn(self) -> np.ndarray:
+        """Whether each sample was itself chosen to be verified: (n_samples,), bool.
 
-def check_labels(y: Any, trusted: Any = None, *, for_fit: bool = True) -> Labels:
+        Estimates count these samples only. Copies have learned their label from one of them: they
+        are no further random draw, and would count a sample that has copies several times.
+        """
+        return self.trusted if self.copied is None else self.trusted & ~self.copied
+
+
+def check_labels(
+    y: Any, trusted: Any = None, *, index: pd.Index | None = None, for_fit: bool = True
+) -> Labels:
     """Convert given labels and trusted samples, in any form that ``fit`` accepts, to codes.
 
     Parameters
@@ -60,10 +80,14 @@ def check_labels(y: Any, trusted: Any = None, *, for_fit: bool = True) -> Labels
     y : array-like of shape (n_samples,)
         Given labels. NaN, None and NA are missing labels, and so is -1 among integers, or among
         names with a warning, unless a trusted sample has that class.
-    trusted : array-like of shape (n_samples,), default=None
+    trusted : array-like of shape (n_samples,), Series or dict, default=None
         A boolean mask of samples whose given label is right, or verified labels with NaN, None or
         NA for unverified samples. True and 1 beside missing values are marks, too, unless given
-        labels are such values. ``None``: all labels are trusted.
+        labels are such values. ``None``: all labels are trusted. A Series or dict may also hold
+        verified samples only, by the entries of the index or by row number.
+    index : Index of length n_samples, default=None
+        The index of the samples, to which a Series is aligned; by default that of `y`, if it has
+        one.
     for_fit : bool, default=True
         Whether at least two classes, and trusted samples of each, are required.
 
@@ -76,7 +100,7 @@ def check_labels(y: Any, trusted: Any = None, *, for_fit: bool = True) -> Labels
     ------
     InputError
         If no sample is trusted, a class has no trusted sample, there are fewer than two classes, a
-        trusted sample has no label, or `trusted` is ambiguous.
+        trusted sample has no label, `trusted` is ambiguous, or an index cannot be aligned.
 
     Examples
     --------
@@ -86,7 +110,12 @@ def check_labels(y: Any, trusted: Any = None, *, for_fit: bool = True) -> Labels
     ([False, True, True], ['dog', 'cat'])
     """
     y, trusted = as_column(y), as_column(trusted)
+    index = index_of(y) if index is None else index
+    if index is not None:
+        y = aligned("y", y, index, len(index))
     y = column_or_1d(_without_extension_dtype(y), warn=True)
+    n_samples = len(y) if index is None else len(index)
+    trusted = aligned("trusted", trusted, index, n_samples, may_lack=True)
     if y.dtype.kind == "f" and np.isinf(y).any():
         raise InputError("Input y contains infinity or a value too large for its type.")
     has_label = ~pd.isna(y)

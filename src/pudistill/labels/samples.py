@@ -17,7 +17,9 @@ from pudistill.data.encoding import TableEncoder, is_texts, needs_encoding
 from pudistill.data.frames import as_frame
 from pudistill.data.lazy_pictures import is_lazy
 from pudistill.exceptions import InputError
+from pudistill.labels.alignment import index_of
 from pudistill.labels.checks import Labels, check_labels
+from pudistill.labels.groups import with_groups
 
 
 def check_features(
@@ -94,17 +96,20 @@ def check_samples(
     trusted: Any,
     learners: Sequence[Any],
     *,
+    groups: Any = None,
     reset: bool = True,
 ) -> tuple[Any, Labels]:
-    """Return checked samples and labels; see `check_features` and `check_labels`."""
+    """Return checked samples and labels; see `check_features`, `check_labels` and `with_groups`."""
+    index = index_of(X)
     X = check_features(estimator, X, learners, reset=reset)
-    labels = check_labels(y, trusted)
+    labels = check_labels(y, trusted, index=index)
     if len(labels.given) != _num_samples(X):
         raise InputError(
             f"X has {_num_samples(X)} samples but y has {len(labels.given)} labels: "
             "pass one label per sample."
         )
-    return X, labels
+    index = index_of(y) if index is None else index
+    return X, with_groups(labels, X, groups, index, are_verified=trusted is not None, warn=reset)
 
 
 def _fit_encoder(X: Any, learners: Sequence[Any]) -> TableEncoder | None:
@@ -147,11 +152,6 @@ def _may_take_nan(learner: Any) -> bool:
         return False
     wraps = isinstance(learner, Pipeline) or hasattr(learner, "estimator")
     return wraps or get_tags(learner).input_tags.allow_nan
-
-
-def row_names(X: Any) -> pd.Index | None:
-    """Return the index of a data frame or series; None for samples without names."""
-    return X.index if isinstance(X, pd.DataFrame | pd.Series) else None
 
 
 def is_pictures(X: Any) -> bool:

@@ -67,6 +67,10 @@ class Temperature:
         """Calibrate predictions of shape (n_samples, n_classes)."""
         return softmax(self.sharpness * np.log(proba + LOG_EPSILON), axis=1)
 
+    def less_certain(self, factor: float) -> "Temperature":
+        """Return the same temperature, fitted on samples worth `factor` times fewer."""
+        return Temperature(self.sharpness, min(self.spread * np.sqrt(factor), PRIOR_SPREAD))
+
     def residual(self, rng: np.random.Generator) -> "Temperature":
         """Draw a random calibration error, as a temperature for calibrated predictions."""
         return Temperature(float(np.exp(rng.normal(0, self.spread))), self.spread)

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import cross_val_predict
+from sklearn.model_selection import PredefinedSplit, cross_val_predict
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from pudistill.labels.checks import MISSING
 from pudistill.labels.model_selection import deal_folds
 from pudistill.learners.capabilities import check_gives_scores
 from pudistill.learners.probabilities import calibration_folds
@@ -59,7 +61,7 @@ def calibrate_together(members: list, tasks: Iterable[Training]) -> list:
     decisions, labels = [], []
     for task in tasks:
         y = task.targets.argmax(axis=1)
-        folds = calibration_folds(members[0], y, task.seed)
+        folds = PredefinedSplit(calibration_folds(members[0], y, task.seed, task.groups))
         decisions.append(
             cross_val_predict(
                 unfitted_learner(task), task.samples, y, cv=folds, method="decision_function"
@@ -84,6 +86,8 @@ def cross_fit_proba(
     n_folds: int,
     n_jobs: int | None = None,
     seed: int,
+    groups: np.ndarray | None = None,
+    unseen: np.ndarray | None = None,
     sample_weight: np.ndarray | None = None,
 ) -> np.ndarray:
     """Predict each sample by a learner that was not trained on it.
@@ -103,19 +107,29 @@ def cross_fit_proba(
         Learners trained at the same time.
     seed : int
         Decides the folds and the training.
+    groups : ndarray of shape (n_samples,), int, default=None
+        Codes of groups: no learner that predicts a sample was trained on any sample of its group.
+    unseen : ndarray, int, default=None
+        Rows that no learner is trained on; they are predicted only.
     sample_weight : ndarray of shape (n_samples,), default=None
         Weights in the training.
 
     Returns
     -------
     proba : ndarray of shape (n_samples, n_classes)
-        Probabilities. Samples of a class with at most two samples are in no fold, because no
-        learner can be trained without them: their probabilities are the same for all classes.
+        Probabilities. Samples that no fold can do without, see `deal_folds`, are never left out:
+        their probabilities are the same for all classes.
     """
     # 1. For each fold, train a learner on the other folds and let it score the samples of the fold.
     # Members, as in the filter, come back without calibration.
     n_classes = targets.shape[1]
-    folds = deal_folds(targets.argmax(axis=1), n_folds, seed)
+    labels = targets.argmax(axis=1)
+    if unseen is not None:
+        labels[unseen] = MISSING
+    folds = deal_folds(labels, n_folds, seed, groups)
+    learned_from = labels != MISSING
+    if unseen is not None:
+        folds[unseen] = np.arange(len(unseen)) % (folds.max(initial=-1) + 1 or 1)  # any will do
     fold_rows = [np.flatnonzero(folds == fold) for fold in range(folds.max(initial=-1) + 1)]
     tasks = (
         Training(
@@ -127,7 +141,9 @@ def cross_fit_proba(
             seed=seed,
             sample_weight=None if sample_weight is None else sample_weight[seen],
         )
-        for seen in (np.flatnonzero(folds != fold) for fold in range(len(fold_rows)))
+        for seen in (
+            np.flatnonzero((folds != fold) & learned_from) for fold in range(len(fold_rows))
+        )
     )
     proba = arrays.empty(targets.shape)
     proba[:] = 1 / n_classes
@@ -141,8 +157,10 @@ def cross_fit_proba(
             decision[held_out] = _decisions(learner, X, held_out, n_classes)
     # 2. Calibrate the decisions of all folds together.
     if decision is not None:
-        in_a_fold = folds != -1
-        proba[in_a_fold] = _fit_sigmoid(decision[in_a_fold], targets[in_a_fold])
+        in_a_fold = folds != MISSING
+        fitted_on = in_a_fold & learned_from
+        sigmoid = _fit_sigmoid(decision[fitted_on], targets[fitted_on])
+        proba[in_a_fold] = _apply_sigmoid(sigmoid, decision[in_a_fold], n_classes)
     return proba
 
 
@@ -156,11 +174,16 @@ def _decisions(learner: Any, X: Any, rows: np.ndarray, n_classes: int) -> np.nda
     return scores
 
 
-def _fit_sigmoid(decision: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Turn held-out decisions into probabilities by a multinomial sigmoid."""
+def _fit_sigmoid(decision: np.ndarray, targets: np.ndarray) -> Pipeline:
+    """Fit a multinomial sigmoid that turns held-out decisions into probabilities."""
     rows, labels, weights = weighted_copies(targets)
-    scores = StandardScaler().fit_transform(decision)
+    scaler = StandardScaler().fit(decision)
+    scores = scaler.transform(decision)
     sigmoid = LogisticRegression(max_iter=300).fit(scores[rows], labels, sample_weight=weights)
-    proba = np.zeros_like(targets)
-    proba[:, sigmoid.classes_] = sigmoid.predict_proba(scores)
+    return make_pipeline(scaler, sigmoid)
+
+
+def _apply_sigmoid(sigmoid: Pipeline, decision: np.ndarray, n_classes: int) -> np.ndarray:
+    proba = np.zeros((len(decision), n_classes))
+    proba[:, sigmoid.classes_] = sigmoid.predict_proba(decision)
     return proba

@@ -82,6 +82,8 @@ class Training:
         another method to the same optimum.
     may_diverge : bool, default=False
         Whether a training that diverges gives a `DivergedLearner` instead of an error.
+    groups : ndarray of shape (n_samples,), int, default=None
+        Codes of groups, which the folds that a learner is calibrated on do not split.
     learning_rate_scale : float
         Factor of a network's learning rate; by default the factor of the enclosing
         `scaled_learning_rate`.
@@ -98,6 +100,7 @@ class Training:
     continued: bool = False
     together: bool = False
     may_diverge: bool = False
+    groups: np.ndarray | None = None
     learning_rate_scale: float = field(default_factory=learning_rate_scale)
 
     @property
@@ -201,7 +204,8 @@ def _fit_on_targets(task: Training) -> Any:
         uniform = True
     # Members are calibrated together, see `calibrate_together`.
     if task.role != "member":
-        learner = with_probabilities(learner, rows, task.targets.argmax(axis=1), task.seed)
+        labels_of = task.targets.argmax(axis=1)
+        learner = with_probabilities(learner, rows, labels_of, task.seed, task.groups)
     if np.array_equal(rows, np.arange(n_samples)):
         X = task.samples
     else:

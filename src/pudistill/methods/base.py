@@ -39,6 +39,7 @@ class LabelledSamples(NamedTuple):
     labels: np.ndarray  # (n,) class codes; the verified labels of trusted samples
     trusted: np.ndarray  # (n,) bool; all False if the method must not know which are trusted
     n_classes: int
+    groups: np.ndarray | None = None  # (n,) codes of groups
 
     @property
     def targets(self) -> np.ndarray:
@@ -48,7 +49,11 @@ class LabelledSamples(NamedTuple):
     def take(self, rows: np.ndarray) -> "LabelledSamples":
         """Return the samples at `rows`."""
         return LabelledSamples(
-            _safe_indexing(self.X, rows), self.labels[rows], self.trusted[rows], self.n_classes
+            _safe_indexing(self.X, rows),
+            self.labels[rows],
+            self.trusted[rows],
+            self.n_classes,
+            None if self.groups is None else self.groups[rows],
         )
 
 
@@ -69,13 +74,13 @@ class Method(NoisyLabelClassifier):
         "estimator": [HasMethods(["fit"]), None],
         "random_state": ["random_state"],
     }
-    __metadata_request__fit = {"trusted": True}
+    __metadata_request__fit = {"trusted": True, "groups": True}
 
     random_state: Any
     use_trusted: bool = True  # a parameter of the methods that do not need trusted samples
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: Any, y: Any, trusted: Any = None) -> Self:
+    def fit(self, X: Any, y: Any, trusted: Any = None, groups: Any = None) -> Self:
         """Train the classifier.
 
         Parameters
@@ -89,6 +94,9 @@ class Method(NoisyLabelClassifier):
         trusted : array-like of shape (n_samples,), default=None
             A boolean mask, or verified labels with a missing value elsewhere. ``None``: all labels
             are trusted, with a warning.
+        groups : array-like of shape (n_samples,), default=None
+            The group of each sample, such as a patient, which no fold splits. Methods without folds
+            do not need it.
 
         Returns
         -------
@@ -101,7 +109,7 @@ class Method(NoisyLabelClassifier):
             If no sample is trusted, a class has no trusted sample, `trusted` is ambiguous, or the
             loss stops being finite even at a tenth of the learning rate.
         """
-        X, labels = check_samples(self, X, y, trusted, [self.estimator])
+        X, labels = check_samples(self, X, y, trusted, [self.estimator], groups=groups)
         self.fitted_on_frame_ = isinstance(X, pd.DataFrame)
         self.classes_ = labels.classes
         codes, is_trusted = labels.given, np.zeros(len(labels.given), dtype=bool)
@@ -109,7 +117,7 @@ class Method(NoisyLabelClassifier):
             codes = np.where(labels.trusted, labels.verified, labels.given)
             is_trusted = labels.trusted
         known = np.flatnonzero(codes != MISSING)
-        samples = LabelledSamples(X, codes, is_trusted, labels.n_classes)
+        samples = LabelledSamples(X, codes, is_trusted, labels.n_classes, labels.groups)
         if len(known) < len(codes):
             samples = samples.take(known)
         if len(np.unique(samples.labels)) < 2:
@@ -188,7 +196,8 @@ def train_learner(
         names = NO_LOSS_ADDITIONS.keys() & final.get_params()
         final.set_params(**{name: NO_LOSS_ADDITIONS[name] for name in names})
     targets = samples.targets if targets is None else targets
-    return train(Training(learner, samples.X, targets, role="student", seed=seed))
+    task = Training(learner, samples.X, targets, role="student", seed=seed, groups=samples.groups)
+    return train(task)
 
 
 def derive_seeds(seed: int, n: int) -> list[int]:

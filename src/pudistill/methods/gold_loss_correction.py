@@ -84,7 +84,9 @@ class GoldLossCorrectionClassifier(Method):
         estimator = self._learner(samples.X)
         X, n_classes = samples.X, samples.n_classes
         verified = np.where(samples.trusted, samples.labels, MISSING)
-        labels = Labels(np.arange(n_classes), samples.labels, samples.trusted, verified)
+        labels = Labels(
+            np.arange(n_classes), samples.labels, samples.trusted, verified, groups=samples.groups
+        )
         view = whole_view(labels)
         if len(view.labelled) == 0 or len(np.unique(view.given[view.labelled])) == 1:
             self.transition_matrix_ = np.full((n_classes, n_classes), 1 / n_classes)
@@ -94,7 +96,7 @@ class GoldLossCorrectionClassifier(Method):
         T = np.maximum(self.transition_matrix_, LOG_EPSILON)
         if continues_training(estimator):
             return train(likelihood_training(estimator, X, view, T, seed))
-        model = train_on_labels(estimator, X, view.verified, n_classes, seed)
+        model = train_on_labels(estimator, X, view.verified, n_classes, seed, samples.groups)
         first_guess = predict_proba(model, X, n_classes)
         problem = Problem(X, labels, estimator, self.n_jobs, seed)
         return learn(problem, [view], [first_guess], transition_matrix=T).student

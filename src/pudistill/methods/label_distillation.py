@@ -91,6 +91,7 @@ class LabelDistillationClassifier(Method):
             n_folds=N_FOLDS,
             n_jobs=self.n_jobs,
             seed=model_seed,
+            groups=trusted.groups,
         )
         model_risk = float(((held_out - trusted.targets) ** 2).sum(axis=1).mean())
         fit = partial(train_learner, learner=learner, seed=noise_seed)

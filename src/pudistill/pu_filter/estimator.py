@@ -12,7 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _num_samples
 
-from pudistill.labels.checks import MISSING
+from pudistill.labels.checks import MISSING, Labels
 from pudistill.labels.model_selection import deal_folds
 from pudistill.labels.samples import check_features, check_samples
 from pudistill.learners.cache import cached, caching_to
@@ -102,11 +102,12 @@ class TieredPUFilter(BaseEstimator):
         held-out trusted samples; NaN if nothing was chosen, no rule reached the target, or the rule
         accepts none of these samples) and ``n_clean``.
     folds_ : ndarray of shape (n_samples,), int
-        For each trusted sample, the team of members that left it out; -1 for all others.
+        For each trusted sample, and for all samples of its group, the team of members that left it
+        out; -1 for all others.
     team_labels_ : ndarray of shape (n_teams, n_samples), int
-        Like `clean_labels_`, but each row is found by one team alone. Row `b` is -1 for the trusted
-        samples of fold `b` and does not depend on their labels, except through the choice of
-        `threshold`, `min_votes` and the number of iterations.
+        Like `clean_labels_`, but each row is found by one team alone. Row `b` is -1 for the samples
+        of fold `b` and does not depend on their labels, except through the choice of `threshold`,
+        `min_votes` and the number of iterations.
     n_features_in_ : int
         Number of features.
 
@@ -156,7 +157,7 @@ class TieredPUFilter(BaseEstimator):
         "memory": [str, HasMethods(["cache"]), None],
         "random_state": ["random_state"],
     }
-    __metadata_request__fit = {"trusted": True}
+    __metadata_request__fit = {"trusted": True, "groups": True}
 
     def __init__(
         self,
@@ -192,7 +193,9 @@ class TieredPUFilter(BaseEstimator):
         return tags
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: Any, y: Any, trusted: Any = None, *, eval_set: Any = None) -> "TieredPUFilter":
+    def fit(
+        self, X: Any, y: Any, trusted: Any = None, groups: Any = None, *, eval_set: Any = None
+    ) -> "TieredPUFilter":
         """Find clean samples.
 
         Parameters
@@ -205,6 +208,9 @@ class TieredPUFilter(BaseEstimator):
         trusted : array-like of shape (n_samples,), default=None
             A boolean mask, or verified labels with a missing value elsewhere. ``None``: all labels
             are trusted, and there is nothing to find.
+        groups : array-like of shape (n_samples,), default=None
+            The group of each sample, such as a patient. A team that leaves out a trusted sample
+            leaves out all samples of its group.
         eval_set : samples like `X`, default=None
             Further samples, which the members vote on in each iteration and never learn from.
 
@@ -218,40 +224,30 @@ class TieredPUFilter(BaseEstimator):
         InputError
             If a class has no trusted sample, or `min_votes` is larger than `n_members`.
         """
-        X, labels = check_samples(self, X, y, trusted, [self.estimator])
+        X, labels = check_samples(self, X, y, trusted, [self.estimator], groups=groups)
         if eval_set is not None:
             eval_set = check_features(self, eval_set, [self.estimator], reset=False)
         with user_messages([self.estimator], labels), caching_to(self.memory):
-            return self.fit_checked(X, labels.classes, labels.verified, eval_set)
+            return self.fit_checked(X, labels, eval_set)
 
-    def fit_checked(
-        self,
-        X: Any,
-        classes: np.ndarray,
-        verified: np.ndarray,
-        eval_set: Any = None,
-        sample_weight: np.ndarray | None = None,
-    ) -> "TieredPUFilter":
+    def fit_checked(self, X: Any, labels: Labels, eval_set: Any = None) -> "TieredPUFilter":
         """Run lines 1-10 of Algorithm 1 on checked samples.
 
         Parameters
         ----------
         X : samples of shape (n_samples, ...)
             As `check_samples` returns them.
-        classes : ndarray of shape (n_classes,)
-            Class labels.
-        verified : ndarray of shape (n_samples,), int
-            Indices into `classes` for trusted samples, -1 for noisy samples.
+        labels : Labels
+            Verified labels, groups and weights; no given label is read.
         eval_set : samples of shape (n_eval, ...), default=None
             As for `fit`.
-        sample_weight : ndarray of shape (n_samples,), default=None
-            Weights in the training of the members.
 
         Returns
         -------
         self : TieredPUFilter
             The fitted filter.
         """
+        classes, verified = labels.classes, labels.verified
         noisy = np.flatnonzero(verified == MISSING)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         plan = make_plan(
@@ -264,7 +260,8 @@ class TieredPUFilter(BaseEstimator):
             seed=seed,
         )
         self.classes_ = classes
-        self.folds_ = deal_folds(verified, plan.n_teams, seed)
+        dealt = np.where(labels.drawn, verified, MISSING)
+        self.folds_ = deal_folds(dealt, plan.n_teams, seed, labels.groups)
         self.votes_ = np.full((len(verified), len(classes)), STOPPED_EARLY, dtype=np.int16)
         found = ClassAssignment(len(noisy))
         team_found = [ClassAssignment(len(noisy)) for _ in plan.teams]
@@ -273,7 +270,7 @@ class TieredPUFilter(BaseEstimator):
 
         # Lines 1-8, class by class. Each result is added up and dropped: with many samples and
         # classes, all results together would take more memory than everything else.
-        inputs = self._inputs(X, verified, eval_set, plan)._replace(sample_weight=sample_weight)
+        inputs = self._inputs(X, labels, eval_set, plan)
         for c, result in enumerate(self._filter_classes(inputs, len(classes))):
             self.votes_[noisy, c] = result.votes
             found.add_class(result.mean_proba)
@@ -287,9 +284,9 @@ class TieredPUFilter(BaseEstimator):
         self.clean_labels_ = verified.copy()
         self.clean_labels_[noisy], self.n_conflicts_ = found.resolve()
         self.team_labels_ = np.tile(verified, (plan.n_teams, 1))
-        for team, labels in enumerate(self.team_labels_):
-            labels[self.folds_ == team] = MISSING
-            labels[noisy], _ = team_found[team].resolve()
+        for team, found_by_team in enumerate(self.team_labels_):
+            found_by_team[noisy], _ = team_found[team].resolve()
+            found_by_team[self.folds_ == team] = MISSING
         if eval_set is not None:
             self.eval_labels_, _ = eval_found.resolve()
 
@@ -299,14 +296,24 @@ class TieredPUFilter(BaseEstimator):
         self.settings_ = _settings_table(classes, rules, plan, self.clean_labels_[noisy])
         return self
 
-    def _inputs(self, X: Any, verified: np.ndarray, eval_set: Any, plan: Plan) -> FilterInputs:
+    def _inputs(self, X: Any, labels: Labels, eval_set: Any, plan: Plan) -> FilterInputs:
         """Collect what the filters of all classes have in common."""
         if self.estimator is None:
             estimator = default_learner(X, encoded=self.encoder_ is not None)
         else:
             estimator = normalised(self.estimator, X)
         eval_views = [] if eval_set is None else [eval_set]
-        inputs = FilterInputs([X], eval_views, verified, self.folds_, estimator, plan)
+        inputs = FilterInputs(
+            [X],
+            eval_views,
+            labels.verified,
+            self.folds_,
+            estimator,
+            plan,
+            labels.drawn,
+            labels.groups,
+            labels.sample_weight,
+        )
         shares_trunk = self.share_trunk and plan.n_teams > 1 and has_trunk(estimator)
         if shares_trunk and plan.max_iter:
             return with_shared_trunks(inputs, self.n_jobs)

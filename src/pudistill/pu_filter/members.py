@@ -93,7 +93,7 @@ def draw_training_sets(
     Returns
     -------
     draws : list of TrainingSet
-        One for each member, without the trusted samples of the fold that its team leaves out.
+        One for each member, without the samples of the fold that its team leaves out.
     """
     verified, plan = inputs.verified, inputs.plan
     positives = np.flatnonzero(verified == iteration.c)  # D_c^(i)
@@ -102,14 +102,16 @@ def draw_training_sets(
     for n in range(plan.n_members):
         rng = np.random.default_rng([plan.seed, iteration.c, iteration.k, n])
         team = n % plan.n_teams
+        # With groups, noisy samples are hidden, too: those of the groups of the fold.
         is_seen, found = inputs.folds != team, is_clean[team]
+        is_noisy_seen = is_seen[noisy]
         draws.append(
             draw_training_set(
                 rng,
                 positives[is_seen[positives]],
-                noisy[found],
+                noisy[found & is_noisy_seen],
                 negatives[is_seen[negatives]],
-                noisy[~found],
+                noisy[~found & is_noisy_seen],
             )
         )
     return draws
@@ -209,6 +211,7 @@ def train_members(
             continued=is_continued,
             together=many_classes,
             may_diverge=True,
+            groups=None if inputs.groups is None else inputs.groups[draws[n].rows],
         )
 
     members = []

@@ -161,7 +161,7 @@ def rule_for_class(c: int, inputs: FilterInputs, members: Sequence) -> Rule:
         return Rule(plan.thresholds[0], votes_needed(plan.vote_shares[0], team_size), np.nan)
     scores, is_positive = [], []
     for number, team in enumerate(plan.teams):
-        rows = np.flatnonzero(inputs.folds == number)
+        rows = np.flatnonzero((inputs.folds == number) & inputs.held_out)
         proba = [predict_proba(members[n], plan.view(inputs.views, n), 2, rows)[:, 1] for n in team]
         # The last member of a smaller team votes twice, so that all teams have the same size.
         scores.append(np.array(proba + proba[-1:] * (team_size - len(team))))

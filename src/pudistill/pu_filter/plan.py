@@ -95,7 +95,9 @@ class FilterInputs(NamedTuple):
     views: Sequence  # the samples: one view for all members, or one per team
     eval_views: Sequence  # the same for `eval_set`; empty without it
     verified: np.ndarray  # (n_samples,) codes; -1 for noisy samples
-    folds: np.ndarray  # (n_samples,) the team that leaves a trusted sample out; -1: no team
+    folds: np.ndarray  # (n_samples,) the team that a sample is hidden from; -1: no team
     estimator: Any  # template of the members
     plan: Plan
+    held_out: np.ndarray  # (n_samples,) bool: trusted samples that a team is judged on
+    groups: np.ndarray | None = None  # (n_samples,) codes of groups
     sample_weight: np.ndarray | None = None  # (n_samples,) weights in the training of members

@@ -18,6 +18,7 @@ from pudistill.classifier import PUDistillClassifier
 from pudistill.data.dataset import TrustedDataset
 from pudistill.exceptions import DataWarning, as_input_error
 from pudistill.labels.checks import Labels, check_labels
+from pudistill.labels.groups import with_groups
 from pudistill.labels.samples import check_features
 from pudistill.labels.table import model_label_table
 from pudistill.learners.cache import caching_to
@@ -188,6 +189,7 @@ def _fit_other_method(
         classifier.fit(dataset.X, y, trusted, **groups)
     estimates = {name: getattr(classifier, f"{name}_", None) for name in ESTIMATED}
     metrics = {name: value for name, value in estimates.items() if value is not None}
+    labels = with_groups(labels, dataset.X, None, warn=False)  # copies have verified labels, too
     table = model_label_table(labels, classifier.predict_proba(dataset.X))
     return FitResults(table, pd.DataFrame(columns=["class_name", *HISTORY_COLUMNS]), metrics)
 
