@@ -17,6 +17,8 @@ from pudistill.learners.skops_files import SKOPS_SCHEMA, check_file, types_in
 # hold numbers and other learners; building them runs no code that the file chooses.
 STORABLE_TYPES = [
     "numpy.dtype",
+    "scipy.sparse._csr.csr_array",
+    "scipy.sparse._csr.csr_matrix",
     "sklearn._loss.link.Interval",
     "sklearn._loss.link.LogitLink",
     "sklearn._loss.link.MultinomialLogit",
