@@ -1,5 +1,5 @@
 """Run the command line with ``python -m pudistill``."""
 
-from pudistill.cli.commands import main
+from pudistill.cli import main
 
 main()

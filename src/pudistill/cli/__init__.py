@@ -1,5 +1,5 @@
 """The command line."""
 
-from pudistill.cli.commands import app, main
+from pudistill.cli.start import main
 
-__all__ = ["app", "main"]
+__all__ = ["main"]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from pudistill import __version__
 from pudistill.cli.console import (
@@ -22,6 +23,7 @@ from pudistill.cli.console import (
     print_accuracy,
     print_curve,
     print_outputs,
+    printable,
     progress_bars,
     results,
     show_warning,
@@ -33,7 +35,22 @@ from pudistill.experiments.sweep_defaults import SWEEP_LEVELS, SWEEP_METHODS, SW
 if TYPE_CHECKING:
     from pudistill.runs.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
+
+class _Group(TyperGroup):
+    """The commands; an interrupted one ends with a sentence."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            messages.print("Interrupted.")
+            raise typer.Exit(130) from None
+
+
+app = typer.Typer(
+    cls=_Group, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich"
+)
 
 Output = Annotated[Path, typer.Option(help="Folder to write the run to; it must not exist yet.")]
 FinishedRun = Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")]
@@ -165,7 +182,9 @@ def fit(
 
     if config is not None:
         given = {name: value for name, value in values.items() if _was_given(ctx, name)}
-        values = _read_toml(config) | given
+        stored = _read_toml(config)
+        Settings.check_trust(stored | given, given, f"pudistill fit --config {config}")
+        values = stored | given
     if values.get("data") is None:
         raise InputError("DATA is missing: name it, as in `pudistill fit DATA --output RUN`.")
     _fit_and_print(Settings.read(values), output, cluster, gpus)
@@ -204,7 +223,8 @@ def predict(
         Run.open_fit(run), values["data"], features=features, skip_bad=values["skip_bad"]
     )
     if output is None:
-        sys.stdout.write(to_csv(predictions))
+        text = to_csv(predictions)
+        sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
     else:
         write_atomic(output, to_csv(predictions).encode())
         messages.print(f"{len(predictions):,} predictions written to {output}.", soft_wrap=True)
@@ -223,13 +243,33 @@ def report(run: FinishedRun) -> None:
             f"{run} holds an experiment of the paper, whose results are {run / 'table.md'} and "
             "cells.csv: there is no report to write."
         )
-    path = write_curve_report(finished) if is_curve(finished) else write_report(finished)
+    write = write_curve_report if is_curve(finished) else write_report
+    try:
+        path = write(finished)
+    except (InputError, OSError):
+        raise
+    except Exception as error:  # what somebody else wrote can raise anything
+        raise InputError(
+            f"{run} holds results that make no report ({type(error).__name__}: {error}): restore a "
+            "copy of them."
+        ) from error
     messages.print(f"Report: {path}", soft_wrap=True)
 
 
 @app.command(epilog="Example: pudistill resume run")
 def resume(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of an unfinished run.")],
+    learner: Annotated[
+        str | None,
+        typer.Option(
+            help="The run's module:Class, if it is not scikit-learn's: a module is imported only "
+            "if you name it."
+        ),
+    ] = None,
+    features_cache: Annotated[
+        str | None,
+        typer.Option(help="The run's features_cache, if it has one: a folder to write to."),
+    ] = None,
     cluster: Cluster = None,
     gpus: Gpus = 0.0,
 ) -> None:
@@ -238,20 +278,26 @@ def resume(
     from pudistill.runs.settings import Settings
 
     command, config = Run.begun(run)
+    repeated = {"learner": learner, "features_cache": features_cache}
+    Settings.check_trust(config, repeated, f"pudistill resume {shlex.quote(str(run))}")
     if cluster is not None and command != "fit":
         raise InputError(f"{run} is not a run of `pudistill fit`: resume it without --cluster.")
     if command == "sweep":
         _sweep_and_print(config, run)
     elif command == "reproduce":
-        options = {
-            "scale": config["scale"],
-            "data": Path(config["data"]) if config["data"] else None,
-            "levels": config.get("levels"),
-            "compared": config.get("methods"),
-            "n_seeds": config["seeds"],
-            "skip_bad": config["skip_bad"],
-        }
-        _reproduce_and_print(config["experiment"], run.parent, options)
+        try:
+            options = {
+                "scale": config["scale"],
+                "data": Path(config["data"]) if config["data"] else None,
+                "levels": config.get("levels"),
+                "compared": config.get("methods"),
+                "n_seeds": config["seeds"],
+                "skip_bad": config["skip_bad"],
+            }
+            experiment = config["experiment"]
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{run / 'config.toml'} lacks the setting {error}: add it.") from error
+        _reproduce_and_print(experiment, run.parent, options)
     else:
         _fit_and_print(Settings.read(config), run, cluster, gpus)
 
@@ -429,7 +475,8 @@ def _fit_and_print(
     from pudistill.runs.fit import fit_run
     from pudistill.utils.cluster import running_on
 
-    with _interruptible(folder), running_on(cluster, gpus), progress_bars():
+    again = settings.trusted_options()
+    with _interruptible(folder, again), running_on(cluster, gpus), progress_bars():
         run = fit_run(settings, folder)
     print_accuracy(run)
     print_outputs(run)
@@ -449,36 +496,40 @@ def _sweep_and_print(values: dict[str, Any], folder: Path) -> None:
     from pudistill.experiments.curve_settings import CurveSettings
 
     settings = CurveSettings.read(values)
-    with _interruptible(folder), progress_bars():
+    with _interruptible(folder, settings.trusted_options()), progress_bars():
         run = curve_run(settings, folder)
     print_curve(run)
 
 
 @contextmanager
-def _interruptible(folder: Path) -> Iterator[None]:
+def _interruptible(folder: Path, options: str = "") -> Iterator[None]:
     """Print how to continue if the run is interrupted or a file cannot be written."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)  # batch systems stop a job with SIGTERM
+    # Batch systems stop a job with SIGTERM.
+    before = {which: signal.signal(which, interrupt) for which in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     except KeyboardInterrupt:
-        messages.print(f"Interrupted. {_how_to_continue(folder)}".strip(), soft_wrap=True)
+        messages.print(f"Interrupted. {_how_to_continue(folder, options)}", soft_wrap=True)
         raise typer.Exit(130) from None
     except OSError as error:
-        complain("Error:", "bold red", f"{describe(error)} {_how_to_continue(folder)}".strip())
+        complain("Error:", "bold red", f"{describe(error)} {_how_to_continue(folder, options)}")
         raise typer.Exit(2) from None
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for which, handler in before.items():
+            signal.signal(which, handler)
 
 
-def _how_to_continue(folder: Path) -> str:
-    """Name the command that continues; empty if nothing was stored yet."""
-    if not folder.exists():
-        return ""
+def _how_to_continue(folder: Path, options: str) -> str:
+    """Name the command that continues."""
     place = shlex.quote(str(folder))
-    is_run = (folder / "run.json").exists()
-    again = f"pudistill resume {place}" if is_run else f"the same command with --output {place}"
+    if (folder / "config.toml").exists():
+        again = f"pudistill resume {place}{options}"
+    elif (folder / "units").exists():
+        again = f"the same command with --output {place}"
+    else:
+        return "Nothing was stored yet: repeat the command."
     return f"Finished stages are kept in {folder}: {again} continues from there."

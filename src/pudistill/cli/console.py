@@ -1,6 +1,7 @@
 """What the command line prints: errors, warnings, progress bars and results."""
 
 import errno
+import re
 import shlex
 import shutil
 import sys
@@ -18,9 +19,36 @@ if TYPE_CHECKING:
     from pudistill.runs.folder import Run
     from pudistill.utils.progress import Advance
 
+# Characters that move the cursor, run commands of the terminal, or turn the direction of text, and
+# halves of characters, which cannot be printed.
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def printable(text: str) -> str:
+    r"""Return a text for a terminal: names of classes can hold characters that control it.
+
+    Examples
+    --------
+    >>> from pudistill.cli.console import printable
+    >>> print(printable("cat\x1b[2J"))
+    cat\x1b[2J
+    """
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+class _Console(Console):
+    """A console that shows characters which control a terminal, instead of obeying them."""
+
+    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+        """Turn a text into one with a style: all texts pass here, those in tables, too."""
+        return super().render_str(printable(text), **options)
+
+
 # Progress goes to stderr, so that stdout can be piped. Paths and class names are no markup.
-messages = Console(stderr=True, highlight=False, markup=False)
-results = Console(highlight=False, markup=False)
+messages = _Console(stderr=True, highlight=False, markup=False)
+results = _Console(highlight=False, markup=False)
 
 
 def describe(error: OSError) -> str:
@@ -32,7 +60,7 @@ def describe(error: OSError) -> str:
 
 def complain(kind: str, style: str, message: str) -> None:
     """Print an error or a warning."""
-    messages.print(Text.assemble((kind, style), " ", shortened(message)), soft_wrap=True)
+    messages.print(Text.assemble((kind, style), " ", printable(shortened(message))), soft_wrap=True)
 
 
 def show_warning(message: Warning | str, *_: object, **__: object) -> None:
@@ -70,6 +98,7 @@ class _Bars:
             progress.TextColumn(
                 "{task.fields[detail]}",
                 style="dim",
+                markup=False,
                 table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
             ),
             console=messages,
@@ -88,6 +117,7 @@ class _Bars:
         bar = self._bars.add_task(name, total=total, detail="")
 
         def advance(steps: int = 1, detail: str = "", *, to: int | None = None) -> None:
+            detail = printable(detail)
             if to is None:
                 self._bars.update(bar, advance=steps, detail=detail)
             else:

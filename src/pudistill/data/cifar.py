@@ -4,7 +4,9 @@ Its files are pickles, which can run any code when they are read. This reader ac
 names that occur in those files, and replaces each by a harmless stand-in.
 """
 
+import io
 import pickle
+import pickletools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,20 +112,34 @@ class _Unpickler(pickle.Unpickler):
         ("numpy.core.multiarray", "_reconstruct"): lambda *_: _PickledArray(),
         ("numpy._core.multiarray", "_reconstruct"): lambda *_: _PickledArray(),
         # In protocol 2, Python 3 writes bytes as text and a call that encodes it.
-        ("_codecs", "encode"): lambda text, _: text.encode("latin1"),
+        ("_codecs", "encode"): None,
     }
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(io.BytesIO(content), encoding="bytes")
+        self._left = 4 * len(content)  # a few bytes can ask for a long text again and again
+
+    def _encode(self, text: str, _: object) -> bytes:
+        self._left -= len(text)
+        if self._left < 0:
+            raise pickle.UnpicklingError("it unpacks to far more than its size")
+        return text.encode("latin1")
 
     def find_class(self, module: str, name: str) -> Any:
         try:
-            return self._STAND_INS[module, name]
+            return self._STAND_INS[module, name] or self._encode
         except KeyError:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}") from None
 
 
 def _unpickle(file: Path) -> dict[Any, Any]:
     try:
-        with file.open("rb") as stream:
-            content = _Unpickler(stream, encoding="bytes").load()
+        packed = file.read_bytes()
+        for opcode, argument, _ in pickletools.genops(packed):
+            # Python makes room for as many objects as the number of the last one.
+            if opcode.name in ("PUT", "LONG_BINPUT") and argument > len(packed):
+                raise pickle.UnpicklingError(f"it numbers an object {argument:,}")
+        content = _Unpickler(packed).load()
     except FileNotFoundError:
         raise InputError(f"{file}: this part of CIFAR-10 is missing: fetch it.") from None
     # A damaged pickle can raise almost any error.

@@ -11,7 +11,7 @@ import numpy as np
 
 from pudistill.data.columns import no_labels, object_array, row_numbers
 from pudistill.data.dataset import TrustedDataset
-from pudistill.data.memory import require_memory
+from pudistill.data.memory import Budget
 from pudistill.data.pictures import resize_pictures
 from pudistill.exceptions import InputError
 
@@ -99,7 +99,7 @@ def _read_array(path: Path) -> np.ndarray:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             shape = _read_shape(path, file.read)
             n_bytes = math.prod(shape)
-            require_memory(path, n_bytes, "its data")
+            Budget(path, path.stat().st_size).spend(2 * n_bytes)  # once as bytes, once as an array
             content = file.read(n_bytes + 1)  # a small .gz file can hold endless data
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot be read ({error}): fetch the file again.") from error

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from pudistill.data.columns import listed
+from pudistill.data.memory import Budget
 from pudistill.data.text_files import open_text
 from pudistill.exceptions import InputError
 
@@ -55,10 +56,19 @@ def read_json(file: Path, encoding: str | None = None) -> pa.Table:
     return table_of(file, content)
 
 
+def _size_on_disk(path: Path) -> int:
+    """Return the size of a file, or of the files of a folder."""
+    files = path.glob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files)
+
+
 def table_of(file: Path, rows: list[Row]) -> pa.Table:
     """Return rows as a table; a value that a row lacks is missing."""
     columns = {}
-    for name in dict.fromkeys(name for row in rows for name in row):
+    names = dict.fromkeys(name for row in rows for name in row)
+    # Each row can bring a column of its own.
+    Budget(file, _size_on_disk(file)).spend(8 * len(rows) * len(names))
+    for name in names:
         try:
             columns[name] = pa.array([row.get(name) for row in rows])
         except (pa.ArrowException, OverflowError) as error:

@@ -5,6 +5,7 @@ from pathlib import Path
 import psutil
 
 from pudistill.exceptions import InputError
+from pudistill.utils.archives import largest_unpacked
 
 # Data that take more than this share of the free memory stay on disk.
 LARGEST_SHARE = 0.5
@@ -42,3 +43,41 @@ def require_memory(
             f"{path}: {name} take {n_bytes / 2**30:,.1f} GiB, and there are "
             f"{available / 2**30:,.1f} GiB of free memory: {remedy}."
         )
+
+
+class Budget:
+    """The bytes that a file may unpack to: its own size many times, and no more than is free.
+
+    Parameters
+    ----------
+    path : Path
+        The file, for the message.
+    n_packed : int
+        Size of the file on disk.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from pudistill.data.memory import Budget
+    >>> budget = Budget(Path("small.parquet"), 800)
+    >>> budget.spend(1_000_000)
+    >>> budget.spend(10**12)
+    Traceback (most recent call last):
+        ...
+    pudistill.exceptions.InputError: small.parquet: its 800 bytes unpack to more than ...
+    """
+
+    def __init__(self, path: Path, n_packed: int) -> None:
+        self.path, self.n_packed = path, n_packed
+        self.limit = min(largest_unpacked(n_packed), psutil.virtual_memory().available)
+        self.left = self.limit
+
+    def spend(self, n_bytes: int) -> None:
+        """Count bytes; raise `InputError` if the file unpacks to more than it may."""
+        self.left -= n_bytes
+        if self.left < 0:
+            raise InputError(
+                f"{self.path}: its {self.n_packed:,} bytes unpack to more than {self.limit:,}, as "
+                "those of files do that are made to fill the memory: if it is yours, write it "
+                "without compression and dictionaries, or give a part of it."
+            )

@@ -16,9 +16,10 @@ from pudistill.data.columns import (
     whole_number,
 )
 from pudistill.data.dataset import TrustedDataset
-from pudistill.data.memory import fits_in_memory, require_memory
+from pudistill.data.memory import Budget, fits_in_memory, require_memory
 from pudistill.data.pictures import resize_pictures
 from pudistill.exceptions import InputError
+from pudistill.utils.archives import array_header, check_array
 
 if TYPE_CHECKING:
     from pudistill.data.options import ReadOptions
@@ -91,9 +92,15 @@ def _load(path: Path, *, lazy: bool) -> dict[str, np.ndarray]:
     """Read all arrays, but map an `X` that is too large for the memory and not compressed."""
     arrays = {}
     part = ""
+    budget = Budget(path, path.stat().st_size)
     try:
         with np.load(path, allow_pickle=False) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.zip.infolist()}
+            for info in (members[known] for known in _PARTS if known in members):
+                part = info.filename.removesuffix(".npy")
+                check_array(archive.zip, info)
+                if info.compress_type != ZIP_STORED:
+                    budget.spend(info.file_size)
             part = "X"
             X = members.get(part)
             if X and X.compress_type == ZIP_STORED and (lazy or not fits_in_memory(X.file_size)):
@@ -125,13 +132,7 @@ def _mapped(path: Path, member: ZipInfo) -> np.ndarray:
         # The fixed part of the header ends with the lengths of the name and the extra field.
         lengths = struct.unpack("<HH", file.read(ZIP_HEADER_SIZE)[-4:])
         file.seek(sum(lengths), os.SEEK_CUR)
-        version = np.lib.format.read_magic(file)
-        read_header = (
-            np.lib.format.read_array_header_1_0
-            if version == (1, 0)
-            else np.lib.format.read_array_header_2_0
-        )
-        shape, in_fortran_order, dtype = read_header(file)
+        shape, in_fortran_order, dtype = array_header(file)
         if dtype.hasobject:
             raise ValueError("a pickle")
         order: Literal["F", "C"] = "F" if in_fortran_order else "C"

@@ -3,21 +3,24 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.csv
 import pyarrow.parquet
 
 from pudistill.data.frames import as_arrow, library_of, plain
 from pudistill.data.json_files import read_json, read_json_lines
-from pudistill.data.memory import require_memory
+from pudistill.data.memory import Budget, require_memory
 from pudistill.data.tar_files import TarTable
 from pudistill.data.text_files import encoding_of, open_bytes, suffix_of
 from pudistill.exceptions import InputError
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_PICTURES_AT_ONCE = 64
+_PICTURES_AT_ONCE = 8  # of any size: the same megabytes can be in every row
+_ROWS_AT_ONCE = 2**16
+_ROW_SIZE = 40  # bytes that a row takes at least once it has an id and a label
 _CSV_BLOCK = 2**26  # bytes; a row of a CSV file cannot be longer
 _HEADER = 2**16  # bytes in which the first line is looked for
 _ARROW_FILE = b"ARROW1"  # how a file begins that is no stream
@@ -55,14 +58,100 @@ class _Parquet:
     def read(self, names: list[str], as_text: Iterable[str]) -> pa.Table:  # noqa: ARG002
         n_rows = sum(pa.parquet.read_metadata(file).num_rows for file in self.files)
         require_memory(self.files[0], 8 * n_rows * len(names), f"{n_rows:,} rows")
-        # Without partitioning=None a folder called "a=b" would add a column.
-        return pa.parquet.read_table(self.files, columns=names, partitioning=None)
+        budget = Budget(self.files[0], sum(file.stat().st_size for file in self.files))
+        if not names:  # the rows alone
+            budget.spend(n_rows * _ROW_SIZE)
+            return pa.table({"": pa.nulls(n_rows)}).select([])
+        parts = [read_parquet(file, budget, names) for file in self.files]
+        return pa.concat_tables(parts, promote_options="permissive")
 
     def batches(self, name: str) -> Iterator[list[Any]]:
         for file in self.files:
             with pa.parquet.ParquetFile(file, memory_map=True) as shard:
                 for batch in shard.iter_batches(_PICTURES_AT_ONCE, columns=[name]):
                     yield batch.column(name).to_pylist()
+
+
+def read_parquet(
+    source: Path | BinaryIO, budget: Budget, names: list[str] | None = None
+) -> pa.Table:
+    """Read columns of a parquet file, a few rows at a time, within a budget of memory.
+
+    A page of a few bytes can stand for a million rows, and each row for a text of a megabyte.
+    Texts are therefore read as dictionaries, and counted before they are written out.
+
+    Parameters
+    ----------
+    source : Path or binary file
+        The file.
+    budget : Budget
+        Bytes that may be spent; they are spent.
+    names : list of str, optional
+        The columns; by default all.
+
+    Returns
+    -------
+    table : Table
+        The columns in this order, without dictionaries.
+
+    Raises
+    ------
+    InputError
+        If the file unpacks to more.
+    pyarrow.ArrowException
+        If it cannot be read.
+    """
+    with pa.parquet.ParquetFile(source) as file:
+        schema, about = file.schema_arrow, file.metadata
+        names = schema.names if names is None else names
+        kinds = {name: _plain(schema.field(name).type) for name in names}
+        widths = [kind.bit_width // 8 for kind in kinds.values() if _is_fixed(kind)]
+        budget.spend(about.num_rows * (_ROW_SIZE + sum(widths)))
+        is_nested = any(pa.types.is_nested(kind) for kind in kinds.values())
+    texts = [name for name, kind in kinds.items() if _is_text_or_bytes(kind)]
+    if hasattr(source, "seek"):
+        source.seek(0)
+    batches = []
+    with pa.parquet.ParquetFile(source, read_dictionary=texts) as file:
+        at_once = _PICTURES_AT_ONCE if is_nested else _ROWS_AT_ONCE
+        for batch in file.iter_batches(at_once, columns=names, use_threads=False):
+            columns = [batch.column(name) for name in names]
+            budget.spend(sum(_written_out(column) for column in columns))
+            plain = [column.cast(kinds[name]) for name, column in zip(names, columns, strict=True)]
+            batches.append(pa.RecordBatch.from_arrays(plain, names))
+    fields = [schema.field(name).with_type(kind) for name, kind in kinds.items()]
+    return pa.Table.from_batches(
+        [pa.RecordBatch.from_arrays(batch.columns, schema=pa.schema(fields)) for batch in batches],
+        pa.schema(fields, schema.metadata),
+    )
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _is_fixed(kind: pa.DataType) -> bool:
+    return pa.types.is_primitive(kind) or pa.types.is_fixed_size_binary(kind)
+
+
+def _is_text_or_bytes(kind: pa.DataType) -> bool:
+    return any(
+        test(kind)
+        for test in (
+            pa.types.is_string,
+            pa.types.is_large_string,
+            pa.types.is_binary,
+            pa.types.is_large_binary,
+        )
+    )
+
+
+def _written_out(column: pa.Array) -> int:
+    """Return the size of a column without its dictionary; that of numbers is known before."""
+    if pa.types.is_dictionary(column.type) and _is_text_or_bytes(column.type.value_type):
+        lengths = pa.compute.binary_length(column.dictionary)
+        return pa.compute.sum(lengths.take(column.indices)).as_py() or 0
+    return 0 if _is_fixed(column.type) else column.nbytes
 
 
 class _Csv:

@@ -11,12 +11,15 @@ from typing import Any, NamedTuple
 from zipfile import ZipFile, ZipInfo
 
 from pudistill.exceptions import InputError, torch_extra
+from pudistill.learners.skops_files import SKOPS_SCHEMA, check_file, types_in
 
 # Types that a stored scikit-learn learner can contain, besides the types that skops trusts. They
 # hold numbers and other learners; building them runs no code that the file chooses.
 STORABLE_TYPES = [
     "numpy.dtype",
     "pudistill.data.encoding.TableEncoder",
+    "scipy.sparse._csr.csr_array",
+    "scipy.sparse._csr.csr_matrix",
     "sklearn._loss.link.Interval",
     "sklearn._loss.link.LogitLink",
     "sklearn._loss.link.MultinomialLogit",
@@ -33,8 +36,46 @@ STORABLE_TYPES = [
     "sklearn.tree._tree.Tree",
 ]
 
-
-SKOPS_SCHEMA = "schema.json"  # in a skops file: its objects, and the files of their arrays
+# Parts of scikit-learn whose learners predict by NumPy, or by compiled code whose arrays
+# `stored_checks` checks. In the others (clustering, matrix factorisation, ...) compiled code trusts
+# arrays that nobody checks, so that a file could crash the process.
+SAFE_PACKAGES = (
+    "sklearn._loss",
+    "sklearn.calibration",
+    "sklearn.compose._column_transformer",
+    "sklearn.decomposition._pca",
+    "sklearn.decomposition._truncated_svd",
+    "sklearn.discriminant_analysis",
+    "sklearn.dummy",
+    "sklearn.ensemble._bagging",
+    "sklearn.ensemble._forest",
+    "sklearn.ensemble._gb",
+    "sklearn.ensemble._hist_gradient_boosting",
+    "sklearn.ensemble._stacking",
+    "sklearn.ensemble._voting",
+    "sklearn.ensemble._weight_boosting",
+    "sklearn.feature_extraction.text",
+    "sklearn.feature_selection",
+    "sklearn.impute._base",
+    "sklearn.isotonic",
+    "sklearn.kernel_approximation",
+    "sklearn.linear_model",
+    "sklearn.metrics._dist_metrics",
+    "sklearn.multiclass",
+    "sklearn.naive_bayes",
+    "sklearn.neighbors",
+    "sklearn.neural_network",
+    "sklearn.pipeline",
+    "sklearn.preprocessing._data",
+    "sklearn.preprocessing._discretization",
+    "sklearn.preprocessing._encoders",
+    "sklearn.preprocessing._function_transformer",
+    "sklearn.preprocessing._label",
+    "sklearn.preprocessing._target_encoder",
+    "sklearn.semi_supervised",
+    "sklearn.svm",
+    "sklearn.tree",
+)
 
 
 # The package of scikit-learn that imports PyTorch.
@@ -107,6 +148,9 @@ def _canonical(content: bytes) -> bytes:
     """
     with ZipFile(io.BytesIO(content)) as file:
         parts = {name: file.read(name) for name in file.namelist()}
+    parts = {
+        name: _unpacked(part) if name.endswith(".npz") else part for name, part in parts.items()
+    }
     schema = json.loads(parts.pop(SKOPS_SCHEMA))
     numbers: dict[Hashable, int] = {}
     fresh = count(1)
@@ -138,6 +182,15 @@ def _canonical(content: bytes) -> bytes:
     return buffer.getvalue()
 
 
+def _unpacked(content: bytes) -> bytes:
+    """Return the archive of a sparse matrix without compression."""
+    buffer = io.BytesIO()
+    with ZipFile(io.BytesIO(content)) as packed, ZipFile(buffer, "w") as file:
+        for name in packed.namelist():
+            file.writestr(ZipInfo(name), packed.read(name))
+    return buffer.getvalue()
+
+
 def restore(stored: Stored, *, module: Any = None) -> Any:
     """Build a learner from bytes.
 
@@ -151,10 +204,21 @@ def restore(stored: Stored, *, module: Any = None) -> Any:
     Returns
     -------
     learner : fitted estimator
-        The learner.
+        The learner. Whatever the file holds, the learner can predict without ending the process.
+
+    Raises
+    ------
+    Exception
+        Of any kind, if the file is damaged.
     """
     if stored.network is None:
-        return _skops_io().loads(stored.content, trusted=STORABLE_TYPES)
+        if unknown := unknown_types(stored.content):
+            raise ValueError(f"it holds {', '.join(unknown[:3])}")
+        learner = _skops_io().loads(stored.content, trusted=STORABLE_TYPES)
+        from pudistill.learners.stored_checks import check_learner
+
+        check_learner(learner)
+        return learner
     with torch_extra():
         import safetensors.numpy
 
@@ -165,8 +229,15 @@ def restore(stored: Stored, *, module: Any = None) -> Any:
 
 
 def unknown_types(content: bytes) -> list[str]:
-    """Return the types in a skops file that are trusted neither by skops nor by the package."""
-    return sorted({*_skops_io().get_untrusted_types(data=content)} - {*STORABLE_TYPES})
+    """Return the types in a skops file that are trusted neither by skops nor by the package.
+
+    skops trusts all learners of scikit-learn; the package, those of `SAFE_PACKAGES`.
+    """
+    safe = (*(f"{package}." for package in SAFE_PACKAGES), *STORABLE_TYPES)
+    found = types_in(check_file(content))
+    unsafe = {name for name in found if name.startswith("sklearn.") and not name.startswith(safe)}
+    untrusted = {*_skops_io().get_untrusted_types(data=content)} - {*STORABLE_TYPES}
+    return sorted(unsafe | untrusted)
 
 
 def is_network(learner: Any) -> bool:

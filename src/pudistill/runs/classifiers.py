@@ -121,7 +121,12 @@ def make_learner(name: str, recipe: str, X: np.ndarray) -> BaseEstimator:
     try:
         if not separator:
             raise AttributeError("there is no learner of that name")
-        learner = getattr(importlib.import_module(module_name), class_name)()
+        kind = getattr(importlib.import_module(module_name), class_name)
+        is_learner = isinstance(kind, type) and issubclass(kind, BaseEstimator)
+        # Settings from a file can name anything in scikit-learn: only learners are called.
+        if module_name.startswith("sklearn.") and not is_learner:
+            raise TypeError(f"{class_name} is not a class of a learner")
+        learner = kind()
         if not is_classifier(learner):
             raise TypeError(f"{class_name} is not a scikit-learn classifier")
         return learner

@@ -7,9 +7,11 @@ finished stages under keys computed from their inputs, so that no stage is compu
 finished, and every file is checked against it when it is read again.
 """
 
+import hashlib
 import io
 import json
 import logging
+import os
 import re
 import shutil
 import tempfile
@@ -25,6 +27,7 @@ import pandas as pd
 import tomli_w
 from filelock import FileLock, Timeout
 
+from pudistill.data.memory import Budget, require_memory
 from pudistill.data.options import ReadOptions, ReadSettings
 from pudistill.exceptions import DamagedWarning, InputError, warn_user
 from pudistill.learners.cache import StageCache
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
 
 FORMAT = 4  # of the files in a run folder; see CONTRIBUTING.md
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # of texts that a spreadsheet would run
+COMMANDS = {"experiment": "reproduce", "noises": "sweep"}  # by a setting; all others are "fit"
 LOCK, SUMS = ".lock", "SHA256SUMS"
 ROWS_WRITTEN_AT_ONCE = 65_536
 log = logging.getLogger(__name__)
@@ -80,12 +84,21 @@ class Run:
         """Raise `InputError` if a path is taken, unless by an interrupted run of these settings."""
         if not path.exists() or cls.is_interrupted(path, config):
             return
+        if cls._settings_alone(path) == config:
+            return
         if (path / "run.json").exists():
             finished = (path / SUMS).is_file()
             kind = "a run" if finished else "an unfinished run with other settings"
             raise InputError(f"{path} already holds {kind}: choose another --output folder.")
         if not path.is_dir() or any(file.name != LOCK for file in path.iterdir()):
             raise InputError(f"{path} already exists and is not empty: choose another --output.")
+
+    @classmethod
+    def _settings_alone(cls, path: Path) -> dict[str, Any] | None:
+        """Return the settings of a run whose disk had no room for more; None for other folders."""
+        if not path.is_dir() or {file.name for file in path.iterdir()} - {LOCK} != {"config.toml"}:
+            return None
+        return cls(path)._read("config.toml", lambda content: tomllib.loads(content.decode()))
 
     @classmethod
     def create(cls, path: Path, config: dict[str, Any], command: str = "fit") -> "Run":
@@ -118,8 +131,9 @@ class Run:
             raise InputError(f"Cannot write to {path}: {error.strerror}.") from error
         content = tomli_w.dumps(config).encode()
         about = {"format": FORMAT, "command": command, "config": checksum_of(content)}
-        run.write_json("run.json", about)
+        # The settings come first: if the disk is full, a run can be resumed from them alone.
         run.write_bytes("config.toml", content)
+        run.write_json("run.json", about)
         return run
 
     @classmethod
@@ -131,10 +145,17 @@ class Run:
         """
         cls.check_free(path, config)
         is_new = not (path / "run.json").exists()
+        if path.is_dir():
+            cls(path)._check_links()
         with _locked(path):
             if (path / SUMS).is_file():
                 cls(path)._reopen()
-            run = cls.create(path, config, command)
+            try:
+                run = cls.create(path, config, command)
+            except OSError:
+                if is_new and not (path / "config.toml").exists():
+                    cls(path).discard()
+                raise
             for folder in (path, run.units.folder):
                 remove_leftovers(folder)
             try:
@@ -150,6 +171,16 @@ class Run:
                 if is_new and not run.units.folder.exists():  # finished stages are kept
                     run.discard()
                 raise
+            except OSError:
+                raise
+            except Exception as error:
+                if is_new:
+                    raise
+                # Of a stage that somebody else wrote, shape and content can be anything.
+                raise InputError(
+                    f"{path} cannot be continued ({type(error).__name__}: {error}): if the stages "
+                    f"in {run.units.folder} are not your own, remove that folder."
+                ) from error
 
     @classmethod
     def is_interrupted(cls, path: Path, config: dict[str, Any]) -> bool:
@@ -182,12 +213,32 @@ class Run:
     def begun(cls, path: Path) -> tuple[str, dict[str, Any]]:
         """Return command and settings of a run to resume: one that is unfinished or damaged."""
         run = cls(path)
+        if (config := cls._settings_alone(path)) is not None:
+            return next((name for key, name in COMMANDS.items() if key in config), "fit"), config
         if not (path / "run.json").is_file():
             raise InputError(f"{path} holds no run: name the folder of a run.")
+        run._check_links()
         about, config = run.check_format(), run.read_config()
         if (path / SUMS).is_file() and not run._damaged():
             raise InputError(f"The run in {path} is finished: there is nothing to resume.")
         return about.get("command", "fit"), config
+
+    def _check_links(self) -> None:
+        """Raise `InputError` if anything in the folder is a link, which leads out of it, or a pipe.
+
+        Somebody else's run could make pudistill read or overwrite any file of the user.
+        """
+        for folder in (self.path, self.path / "model", self.path / "units"):
+            if not folder.is_dir():
+                continue
+            for entry in os.scandir(folder):
+                if not (
+                    entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)
+                ):
+                    raise InputError(
+                        f"{folder / entry.name} is a link or no file, and a run holds its own "
+                        "files only: replace it by the file itself."
+                    )
 
     def _damaged(self) -> list[str]:
         """Return the names of a finished run's files that are missing or damaged."""
@@ -195,7 +246,10 @@ class Run:
 
     def _is_whole(self, name: str) -> bool:
         path = self.path / name
-        return path.is_file() and checksum_of(path.read_bytes()) == self._sums[name]
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:  # of any size
+            return hashlib.file_digest(file, "sha256").hexdigest() == self._sums[name]
 
     def _reopen(self) -> None:
         """Mark a finished run as unfinished, to write damaged files again; they are renamed."""
@@ -226,6 +280,7 @@ class Run:
         run = cls(Path(path))
         if not (run.path / "run.json").is_file():
             raise InputError(f"{path} holds no run: name a folder that `pudistill fit` wrote.")
+        run._check_links()
         run.check_format()
         if not (run.path / SUMS).is_file():
             raise InputError(f"The run in {path} did not finish: `pudistill resume {path}`.")
@@ -338,7 +393,15 @@ class Run:
 
     def read_table(self, stem: str) -> pd.DataFrame:
         """Read a table of the run."""
-        return self._read(f"{stem}.parquet", lambda content: pd.read_parquet(io.BytesIO(content)))
+        name = f"{stem}.parquet"
+
+        def read(content: bytes) -> pd.DataFrame:
+            from pudistill.data.table_files import read_parquet
+
+            budget = Budget(self.path / name, len(content))
+            return read_parquet(io.BytesIO(content), budget).to_pandas()
+
+        return self._read(name, read)
 
     def read_arrays(self, name: str) -> dict[str, np.ndarray]:
         """Read an ``.npz`` file of the run."""
@@ -347,6 +410,7 @@ class Run:
     def _read(self, name: str, read: Callable[[bytes], Any]) -> Any:
         path = self.path / name
         try:
+            require_memory(path, path.stat().st_size, "its bytes")
             content = path.read_bytes()
             if (self.path / SUMS).is_file() and self._sums.get(name) != checksum_of(content):
                 raise ValueError(f"its checksum is not the one in {SUMS}")
@@ -386,7 +450,9 @@ class Run:
 
         try:
             return restore_classifier(self.read_json("model/model.json"), read_learner)
-        except (KeyError, TypeError, AttributeError) as error:
+        except InputError:
+            raise
+        except Exception as error:  # what somebody else wrote can raise anything
             raise InputError(
                 f"{self.path / 'model' / 'model.json'} is damaged ({error!r}): "
                 f"{self._remedy('model/model.json')}."

@@ -55,7 +55,7 @@ def warnings_in(folder: Path) -> list[str]:
     names = [f"{LOG}.{n}" for n in range(N_OLDER, 0, -1)] + [LOG]
     found: dict[str, None] = {}
     for path in (folder / name for name in names):
-        if not path.exists():
+        if not path.is_file() or path.stat().st_size > 2 * MAX_BYTES:  # not a log of ours
             continue
         for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:

@@ -9,7 +9,14 @@ import numpy as np
 from pudistill.exceptions import InputError
 from pudistill.learners.calibration import Temperature
 from pudistill.learners.scoring import Mixture
-from pudistill.learners.storage import dump, is_network, suffix_of, unknown_types
+from pudistill.learners.storage import (
+    Stored,
+    dump,
+    is_network,
+    restore,
+    suffix_of,
+    unknown_types,
+)
 
 if TYPE_CHECKING:
     from pudistill.learners.base import NoisyLabelClassifier
@@ -151,3 +158,9 @@ def check_storable(learner: Any, X: Any, codes: np.ndarray) -> None:
             f"{name} cannot be stored safely, because it contains "
             f"{', '.join(unknown[:3])}: choose another learner."
         )
+    try:
+        restore(Stored(content, None))
+    except Exception as error:  # the checks of what is read back: better now than at the end
+        raise InputError(
+            f"{name} cannot be stored safely ({error}): choose another learner."
+        ) from error

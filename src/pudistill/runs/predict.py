@@ -1,5 +1,7 @@
 """`pudistill predict` without its command line: predictions of a run for new samples."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,12 +61,16 @@ def predict_run(
         dataset = with_own_features(dataset, Path(features))
     embedder = load_embedder(settings, dataset)
     if embedder is None:
-        proba = _predict_proba(classifier, dataset)
+        with _of_run(run):
+            proba = _predict_proba(classifier, dataset)
     else:
         _check_same_model(run, embedder)
         check_classes(dataset, classifier.classes_)
-        parts = [classifier.predict_proba(block) for block in feature_blocks(embedder, dataset.X)]
-        proba = np.concatenate(parts)
+        with _of_run(run):
+            blocks = feature_blocks(embedder, dataset.X)
+            proba = np.concatenate([classifier.predict_proba(block) for block in blocks])
+    if proba.shape != (len(dataset), len(classifier.classes_)):
+        raise InputError(f"The model in {run.path} does not predict its classes: restore a copy.")
     return pd.DataFrame(
         {
             "id": dataset.ids,
@@ -72,6 +78,20 @@ def predict_run(
             "confidence": proba.max(axis=1),
         }
     )
+
+
+@contextmanager
+def _of_run(run: Run) -> Iterator[None]:
+    """Name the run if its model fails: somebody else's files can describe a senseless one."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # of any kind
+        raise InputError(
+            f"The model in {run.path} cannot predict these samples ({type(error).__name__}: "
+            f"{error}): restore a copy of it, or give samples like those of its training."
+        ) from error
 
 
 def _predict_proba(classifier: Any, dataset: TrustedDataset) -> np.ndarray:
@@ -117,7 +137,13 @@ def _check_own_features(settings: Settings, features: str | None) -> None:
 
 def _check_same_model(run: Run, embedder: Any) -> None:
     """Raise `InputError` if the model that computes features has changed since the run."""
-    about = run.read_json("metrics.json")["features"]
+    try:
+        about = dict(run.read_json("metrics.json")["features"])
+        about["made_of"], about["checksum"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{run.path / 'metrics.json'} does not describe the run's features: restore a copy."
+        ) from error
     if about["made_of"] != embedder.kind:
         raise InputError(
             f"The run in {run.path} was fitted on {about['made_of']}, and the new samples are "

@@ -1,5 +1,7 @@
 """The settings of a run: everything that decides what it computes."""
 
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -25,6 +27,12 @@ from pudistill.methods.registry import METHODS
 NETWORKS = ("mlp", "small_cnn", "airbench", "preact_resnet18")
 OWN_METHODS = ("default", "paper")
 DEMO: dict[str, Any] = {"data": "digits", "test_fraction": 0.25, "learner": "svm"}
+
+
+def imports_module(learner: Any) -> bool:
+    """Return whether a learner's name is that of a class, and not of one of scikit-learn."""
+    name = str(learner)
+    return ":" in name and not name.startswith((PRETRAINED, "sklearn."))
 
 
 class Settings(ReadSettings):
@@ -259,6 +267,57 @@ class Settings(ReadSettings):
             raise InputError("The test data are the training data: name other samples.")
         settings._check_features()
         return settings
+
+    @staticmethod
+    def check_trust(values: dict[str, Any], repeated: Mapping[str, Any], command: str) -> None:
+        """Check that settings from a file run no code, and write nowhere, unless the user says so.
+
+        Parameters
+        ----------
+        values : dict
+            Settings from a file, which may be somebody else's.
+        repeated : mapping
+            The settings that the user gave beside the file.
+        command : str
+            The command that reads the file, for the message.
+
+        Raises
+        ------
+        InputError
+            If the user did not repeat such a setting.
+
+        Examples
+        --------
+        >>> from pudistill.runs.settings import Settings
+        >>> run = {"learner": "mine:Learner"}
+        >>> Settings.check_trust(run, {"learner": "mine:Learner"}, "pudistill resume run")
+        >>> Settings.check_trust(run, {}, "pudistill resume run")
+        Traceback (most recent call last):
+            ...
+        pudistill.exceptions.InputError: The settings name the learner 'mine:Learner', ...
+        """
+        learner, cache = values.get("learner"), values.get("features_cache")
+        if imports_module(learner) and repeated.get("learner") != learner:
+            raise InputError(
+                f"The settings name the learner {learner!r}, whose module would be imported and "
+                f"run: if you trust it, repeat it: {command} --learner {shlex.quote(str(learner))}"
+            )
+        if cache is not None and repeated.get("features_cache") != cache:
+            raise InputError(
+                f"The settings name the folder {str(cache)!r} for features, which would be written "
+                f"to: if you agree, repeat it: {command} --features-cache "
+                f"{shlex.quote(str(cache))}"
+            )
+
+    def trusted_options(self) -> str:
+        """Return the options that `check_trust` asks for, as part of a command."""
+        config = self.to_config()
+        options = ""
+        if imports_module(self.learner):
+            options += f" --learner {shlex.quote(self.learner)}"
+        if self.features_cache is not None:
+            options += f" --features-cache {shlex.quote(config['features_cache'])}"
+        return options
 
     def _check_features(self) -> None:
         needs_test_features = self.own_features is not None and self.test_data is not None

@@ -14,6 +14,8 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 
 import numpy as np
 
+from pudistill.utils.archives import check_archive
+
 TEMPORARY = ".writing"  # suffix of a file that is not complete
 
 
@@ -149,6 +151,15 @@ def to_npz(arrays: dict[str, Any]) -> bytes:
 
 
 def from_npz(content: bytes) -> dict[str, np.ndarray]:
-    """Return the arrays in the bytes of an ``.npz`` file, which must not hold pickles."""
+    """Return the arrays in the bytes of an ``.npz`` file, which must not hold pickles.
+
+    Raises
+    ------
+    Exception
+        Of any kind, if the file is damaged; `ValueError` if it claims to hold far more than its
+        size allows.
+    """
+    with ZipFile(io.BytesIO(content)) as archive:
+        check_archive(archive, len(content))
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
         return dict(file)

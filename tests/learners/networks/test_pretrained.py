@@ -76,7 +76,7 @@ def test_code_that_comes_with_weights_is_not_run(tiny_resnet, tmp_path, pictures
     config |= {"model_type": "evil", "auto_map": {"AutoConfig": "evil.EvilConfig"}}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
-    with pytest.raises(InputError, match="cannot be loaded"):
+    with pytest.raises(InputError, match="no code that a model brings or names is run"):
         TorchClassifier(f"transformers:{folder}").fit(*pictures)
     assert not (tmp_path / "ran").exists()
 
@@ -84,7 +84,7 @@ def test_code_that_comes_with_weights_is_not_run(tiny_resnet, tmp_path, pictures
 def test_damaged_weights_are_named(tiny_resnet, tmp_path, pictures):
     folder = shutil.copytree(tiny_resnet, tmp_path / "damaged")
     (folder / "model.safetensors").write_bytes(b"no weights")
-    with pytest.raises(InputError, match="cannot be loaded"):
+    with pytest.raises(InputError, match="no code that a model brings or names is run"):
         TorchClassifier(f"transformers:{folder}").fit(*pictures)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from pudistill.exceptions import InputError
 from pudistill.learners.networks.hardware import Precision, choose_hardware
 from pudistill.learners.networks.prediction import PREDICTION_VALUES
-from pudistill.learners.networks.pretrained import loading_model, reason_of
+from pudistill.learners.networks.pretrained import load_config, loading_model, reason_of
 
 # Largest number of tokens of a text: the cost of attention grows with its square.
 LONGEST_TEXT = 512
@@ -57,7 +57,10 @@ class Embedder(ABC):
         remedy = f"name a model for {self.kind} on the hub, or a folder that holds one"
         with loading_model(name, remedy) as transformers:
             model, info = transformers.AutoModel.from_pretrained(
-                name, output_loading_info=True, trust_remote_code=False
+                name,
+                config=load_config(transformers, name),
+                output_loading_info=True,
+                trust_remote_code=False,
             )
             self._prepare(transformers, model)
         self.model = model.float().eval()
@@ -232,6 +235,12 @@ class TextEmbedder(Embedder):
         pooling = _read_json(self.name, "1_Pooling/config.json") or {}
         self._poolings = _poolings(self.name, pooling)
         modules = _read_json(self.name, "modules.json") or []
+        for part in modules:
+            if not str(part.get("type")).startswith("sentence_transformers."):
+                raise InputError(
+                    f"{self.name} has a part of the type {part.get('type')}, whose code would have "
+                    "to be run: name a model whose parts belong to sentence-transformers."
+                )
         self._is_normalised = any(str(part.get("type")).endswith("Normalize") for part in modules)
         config = _read_json(self.name, "sentence_bert_config.json") or {}
         limits = (

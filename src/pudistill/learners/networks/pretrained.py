@@ -9,6 +9,30 @@ from torch import Tensor, nn
 
 from pudistill.exceptions import InputError
 
+# Networks whose code is part of `transformers`. Others fetch layers or code from elsewhere.
+IMAGE_MODEL_TYPES = frozenset(
+    (
+        *("beit", "bit", "clip", "convnext", "convnextv2", "cvt", "data2vec-vision", "deit"),
+        *("dinat", "dinov2", "dinov2_with_registers", "donut-swin", "efficientnet", "focalnet"),
+        *("hgnet_v2", "hiera", "ijepa", "imagegpt", "levit", "metaclip_2", "mobilenet_v1"),
+        *("mobilenet_v2", "mobilevit", "mobilevitv2", "perceiver", "poolformer", "pp_lcnet"),
+        *("pvt", "pvt_v2", "regnet", "resnet", "segformer", "siglip", "siglip2", "swiftformer"),
+        *("swin", "swinv2", "textnet", "vit", "vit_msn"),
+    )
+)
+FETCHING_TYPES = ("timm_backbone", "timm_wrapper")  # their layers are named by the file
+OWN_ATTENTION = (None, "eager", "sdpa")  # others can be fetched from the hub as compiled code
+# Parts of a configuration that do not describe layers; some name code, and files.
+NO_LAYERS = frozenset(
+    (
+        *("architectures", "attn_implementation", "auto_map", "backbone", "backbone_kwargs"),
+        *("custom_pipelines", "experts_implementation", "id2label", "kernel_config", "label2id"),
+        *("name_or_path", "num_labels", "quantization_config", "transformers_version"),
+        *("use_kernels", "use_pretrained_backbone", "use_timm_backbone"),
+    )
+)
+LARGEST_SIZES = 10**7  # sum of all whole numbers that describe the layers of a stored network
+
 
 class PretrainedNetwork(nn.Module):
     """An image classifier of `transformers` as a module that returns logits.
@@ -26,7 +50,8 @@ class PretrainedNetwork(nn.Module):
     @property
     def architecture(self) -> dict[str, Any]:
         """The configuration, as JSON, from which `build_untrained` builds the network."""
-        return self.model.config.to_diff_dict() | {"num_labels": self.model.config.num_labels}
+        config = self.model.config
+        return _layers_only(config.to_diff_dict()) | {"num_labels": config.num_labels}
 
     def forward(self, x: Tensor) -> Tensor:
         """Map pictures ``(n, channels, H, W)`` to logits ``(n, n_classes)``."""
@@ -74,18 +99,106 @@ class Pretrained:
         with loading_model(self.name, remedy) as transformers:
             model = transformers.AutoModelForImageClassification.from_pretrained(
                 self.name,
-                num_labels=n_classes,
+                config=load_config(transformers, self.name, num_labels=n_classes),
                 ignore_mismatched_sizes=True,
                 trust_remote_code=False,
             )
         return PretrainedNetwork(model)
 
 
-def build_untrained(architecture: dict[str, Any]) -> PretrainedNetwork:
-    """Build a network from `PretrainedNetwork.architecture`, without its weights."""
+def build_untrained(architecture: dict[str, Any], n_classes: int) -> PretrainedNetwork:
+    """Build a network from `PretrainedNetwork.architecture`, without its weights.
+
+    Parameters
+    ----------
+    architecture : dict
+        A description that may come from somebody else: only what describes layers is used.
+    n_classes : int
+        Number of logits.
+
+    Raises
+    ------
+    InputError
+        If the network is not one of `IMAGE_MODEL_TYPES`, or its layers are absurd.
+    """
+    kind = architecture.get("model_type")
+    if kind not in IMAGE_MODEL_TYPES:
+        raise InputError(f"The stored network is of the type {kind!r}, which is not known here.")
     with _transformers() as transformers:
-        config = transformers.AutoConfig.for_model(**architecture)
-        return PretrainedNetwork(transformers.AutoModelForImageClassification.from_config(config))
+        known = transformers.CONFIG_MAPPING[kind]().to_dict()
+        layers = {
+            name: value
+            for name, value in _layers_only(architecture).items()
+            if name in known and name != "model_type"
+        }
+        sizes = [value for value in _values(layers) if isinstance(value, int)]
+        if sum(map(abs, sizes)) > LARGEST_SIZES:
+            raise InputError("The stored network describes layers of an absurd size.")
+        if any(isinstance(value, str) and "/" in value for value in _values(layers)):
+            raise InputError("The stored network names a file where it should describe layers.")
+        config = transformers.AutoConfig.for_model(kind, **layers, num_labels=n_classes)
+        model = transformers.AutoModelForImageClassification.from_config(
+            config, trust_remote_code=False
+        )
+        return PretrainedNetwork(model)
+
+
+def _layers_only(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration and those in it without paths, code and names of classes."""
+    return {
+        name: _layers_only(value) if isinstance(value, dict) else value
+        for name, value in config.items()
+        if name not in NO_LAYERS and not name.startswith("_")
+    }
+
+
+def _values(value: Any) -> Iterator[Any]:
+    """Yield the texts and numbers in a JSON value."""
+    if isinstance(value, dict | list | tuple):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _values(part)
+    else:
+        yield value
+
+
+def load_config(transformers: Any, name: str, **options: Any) -> Any:
+    """Load the configuration of a model whose code is part of `transformers`.
+
+    Parameters
+    ----------
+    transformers : module
+        The library.
+    name : str
+        The model: its name on the hub, or a folder.
+    **options : Any
+        Changes of the configuration.
+
+    Returns
+    -------
+    config : PreTrainedConfig
+        The configuration; nothing in it names code.
+
+    Raises
+    ------
+    InputError
+        If the model needs code that comes from elsewhere.
+    """
+    config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False, **options)
+    parts = [config, *(getattr(config, part, None) for part in config.sub_configs)]
+    for part in parts:
+        kind = getattr(part, "model_type", None)
+        fetches = kind in FETCHING_TYPES or getattr(part, "backbone", None) is not None
+        if fetches or getattr(part, "_attn_implementation", None) not in OWN_ATTENTION:
+            raise InputError(f"{name} {_FOREIGN_CODE}")
+        if hasattr(part, "auto_map"):
+            del part.auto_map
+    return config
+
+
+_FOREIGN_CODE = (
+    "needs code that is not part of transformers, and no code that a model brings or names is run: "
+    "name a model of a type that transformers knows."
+)
 
 
 @contextmanager
@@ -115,6 +228,8 @@ def loading_model(name: str, remedy: str) -> Iterator[Any]:
         except InputError:
             raise
         except Exception as error:  # damaged or foreign files make readers raise anything
+            if "trust_remote_code" in str(error) or "custom code" in str(error):
+                raise InputError(f"{name} {_FOREIGN_CODE}") from error
             raise InputError(f"{name} cannot be loaded ({reason_of(error)}): {remedy}.") from error
 
 
@@ -133,15 +248,19 @@ def _transformers() -> Iterator[Any]:
             f"Networks from the hub need {error.name}, which is not installed: pip install "
             "'pudistill[hub]'."
         ) from error
+    remote_code = transformers.dynamic_module_utils
+    seconds = remote_code.TIME_OUT_REMOTE_CODE
     loggers = [logging.getLogger(name) for name in ("transformers", "huggingface_hub")]
     levels = [logger.level for logger in loggers]
     bars = transformers.utils.logging.is_progress_bar_enabled()
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     transformers.utils.logging.disable_progress_bar()
+    remote_code.TIME_OUT_REMOTE_CODE = 0  # seconds for an answer whether to run a model's own code
     try:
         yield transformers
     finally:
+        remote_code.TIME_OUT_REMOTE_CODE = seconds
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
         if bars:

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from pudistill.exceptions import InputError
 from pudistill.learners.networks.architectures import NetworkFactory, find_factory
@@ -15,6 +16,8 @@ from pudistill.learners.networks.names import PRETRAINED
 from pudistill.learners.networks.normalisation import Normalisation
 from pudistill.learners.networks.pretrained import PretrainedNetwork, build_untrained
 from pudistill.learners.networks.recipes import Recipe
+
+LARGEST_NAME = 2**20  # bytes of a class in an array of text
 
 
 def state_of(estimator: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -59,7 +62,10 @@ def params_from_json(params: dict[str, Any], module: NetworkFactory | None) -> d
 
 def restore_state(estimator: Any, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
     """Make an estimator fitted from its stored state; see `TorchClassifier.from_state`."""
-    estimator.classes_ = np.array(meta["classes"]["values"], np.dtype(meta["classes"]["dtype"]))
+    kind = np.dtype(meta["classes"]["dtype"])
+    if kind.itemsize > LARGEST_NAME:
+        raise InputError(f"The stored classes are of the type {kind}, which is absurd.")
+    estimator.classes_ = np.array(meta["classes"]["values"], kind)
     estimator.in_shape_ = tuple(meta["in_shape"])
     estimator.recipe_ = _recipe_from_json(meta["recipe"])
     estimator.loss_curve_ = list(meta["loss_curve"])
@@ -67,6 +73,9 @@ def restore_state(estimator: Any, arrays: dict[str, np.ndarray], meta: dict[str,
     estimator.normalisation_ = Normalisation(
         arrays["normalisation.mean"], arrays["normalisation.scale"]
     )
+    scales = (estimator.normalisation_.mean, estimator.normalisation_.scale)
+    if any(np.shape(scale) != estimator.in_shape_[:1] for scale in scales):
+        raise InputError("The stored normalisation does not fit the samples: train it again.")
     if len(estimator.in_shape_) == 1:
         estimator.n_features_in_ = estimator.in_shape_[0]
     if "feature_names_in" in meta:
@@ -76,14 +85,19 @@ def restore_state(estimator: Any, arrays: dict[str, np.ndarray], meta: dict[str,
         for name, array in arrays.items()
         if name.startswith("module.")
     }
-    with seeded(0, torch.device("cpu")):
+    n_classes = len(estimator.classes_)
+
+    def build() -> nn.Module:
         if "architecture" in meta:
-            network: nn.Module = build_untrained(meta["architecture"])
-        elif str(estimator.module).startswith(PRETRAINED):
+            return build_untrained(meta["architecture"], n_classes)
+        if str(estimator.module).startswith(PRETRAINED):
             raise InputError("The stored network does not describe its layers: train it again.")
-        else:
-            factory = find_factory(estimator.module, estimator.in_shape_)
-            network = factory(estimator.in_shape_, len(estimator.classes_))
+        return find_factory(estimator.module, estimator.in_shape_)(estimator.in_shape_, n_classes)
+
+    with seeded(0, torch.device("cpu")):
+        if not callable(estimator.module):
+            _check_sizes(build, weights, str(meta["params"]["module"]))
+        network = build()
     try:
         # `assign` keeps the stored precision.
         network.load_state_dict(weights, assign=True)
@@ -93,6 +107,37 @@ def restore_state(estimator: Any, arrays: dict[str, np.ndarray], meta: dict[str,
             "the module they were trained with."
         ) from error
     estimator.module_ = network.eval()
+
+
+def _check_sizes(build: Callable[[], nn.Module], weights: dict[str, Tensor], name: str) -> None:
+    """Raise `InputError` if a described network does not have the sizes of its stored weights.
+
+    The network is built without memory for its weights, as a file can describe one of any size.
+    """
+    n_left = 4 * len(weights) + 100  # a layer may register a parameter more than once
+
+    def count(*_: object) -> None:
+        nonlocal n_left
+        n_left -= 1
+        if n_left < 0:
+            raise InputError(f"The stored network {name} has fewer weights than its description.")
+
+    counting = register_module_parameter_registration_hook(count)
+    try:
+        with torch.device("meta"):
+            sketch = build()
+    finally:
+        counting.remove()
+    sizes = {name: tensor.shape for name, tensor in sketch.state_dict().items()}
+    n_buffered = sum(buffer.numel() for buffer in sketch.buffers())
+    n_stored = sum(tensor.numel() for tensor in weights.values())
+    if sizes != {name: tensor.shape for name, tensor in weights.items()} or (
+        n_buffered > 16 * n_stored + 2**24
+    ):
+        raise InputError(
+            f"The stored weights do not fit the network {name}: load them with the module they "
+            "were trained with."
+        )
 
 
 def check_storable(estimator: Any) -> None:
