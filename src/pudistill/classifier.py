@@ -12,6 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from pudistill.data.columns import NO_CLASS_LABEL
 from pudistill.distillation.comparison import Comparison, ExpectedAccuracy
 from pudistill.distillation.noise_estimate import NoiseEstimate
 from pudistill.distillation.noise_free_models import NoiseFreeStage, run_noise_free_stage
@@ -22,12 +23,13 @@ from pudistill.exceptions import InputError
 from pudistill.labels.checks import MISSING, Labels, check_labels
 from pudistill.labels.model_selection import deal_folds
 from pudistill.labels.pseudo_labels import LABEL_TYPES, PROBA_FLOOR, one_hot
-from pudistill.labels.samples import check_features, check_samples
-from pudistill.labels.table import label_table, paper_label_table
+from pudistill.labels.samples import check_features, check_samples, split_off_no_class
+from pudistill.labels.table import Outliers, label_table, paper_label_table, with_no_class
 from pudistill.learners.base import NoisyLabelClassifier
 from pudistill.learners.cache import caching_to
 from pudistill.learners.capabilities import needs_calibration
 from pudistill.learners.defaults import default_learner, normalised
+from pudistill.learners.outliers import find_outliers
 from pudistill.learners.parallel import rows_in_order
 from pudistill.pu_filter.estimator import TieredPUFilter
 from pudistill.pu_filter.plan import N_TEAMS
@@ -106,6 +108,9 @@ class PUDistillClassifier(NoisyLabelClassifier):
     share_trunk : bool or "auto", default="auto"
         Whether members of the filter that are networks share their layers, see
         :class:`TieredPUFilter`. "auto": only with the default method.
+    no_class_label : str, int or None, default="none of these"
+        The verified label of samples that are of no class. These samples are in no training. They
+        only teach `label_table_` which other samples are unlike those of every class.
     n_jobs : int, default=None
         Number of models trained at the same time, as in joblib.
     memory : str or object with the joblib.Memory interface, default=None
@@ -125,12 +130,15 @@ class PUDistillClassifier(NoisyLabelClassifier):
         The teachers' average prediction for the noisy samples, `f_t`.
     targets_ : ndarray of shape (n_samples, n_classes)
         Targets of the student: verified labels of trusted samples, pseudo-labels of all others.
+        This attribute, `teacher_proba_` and those of `filter_` lack samples verified to be of no
+        class.
     student_ : fitted estimator
         The model that `predict` uses: the student, or the candidate that is shipped instead.
     noise_ : NoiseEstimate or None
         Noise in the given labels: ``transition_matrix``, ``rate``, ``class_rate`` and their
-        intervals. This attribute and the next four belong to the default method; they are None if
-        `method` is "paper" or all samples are trusted.
+        intervals. Outliers are left out, because none of their labels can be right. This attribute
+        and the next four belong to the default method; they are None if `method` is "paper" or all
+        samples are trusted.
     comparison_ : Comparison or None
         Results of the candidates on held-out trusted samples, the choice, and the reason for it.
     shipped_ : {"mixture", "student", "teacher", "trusted_only", "given_labels"} \
@@ -145,8 +153,15 @@ class PUDistillClassifier(NoisyLabelClassifier):
     label_table_ : DataFrame
         A row per sample: ``given``, ``trusted``, ``label`` (the corrected label), ``changed``,
         ``source`` ("trusted", "filter", "teacher", "student" or "given"), ``confidence`` (the
-        probability of `label` according to teachers or student; 1 if trusted) and ``votes`` (of
-        the filter's members for `label`; missing if voting stopped early).
+        probability of `label` according to teachers or student; 1 if trusted), ``votes`` (of
+        the filter's members for `label`; missing if voting stopped early), ``outlier_score`` (how
+        unlike the trusted samples of every class a sample is: 0.99 means farther from the nearest
+        of them than 99 % of held-out trusted samples are; missing for pictures unless a network of
+        the default method holds trusted samples out) and ``outlier`` (whether it is so far that it
+        probably is of no class: a tenth of all outliers, at most, is expected to be of some
+        class). The confidence of an outlier is multiplied by the probability that it is of any
+        class, which is at most 0.1. A sample verified to be of no class has the label
+        `no_class_label`.
     n_iter_ : int
         Largest number of iterations of the filter for a class; 1 if there was nothing to filter.
     n_features_in_ : int
@@ -196,6 +211,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
         "transition_matrix": ["array-like", None],
         "compare": ["boolean"],
         "share_trunk": ["boolean", StrOptions({"auto"})],
+        "no_class_label": [str, Real, None],
     }
     __metadata_request__fit = {"trusted": True}
     _model_name = "student_"
@@ -230,6 +246,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
         compare: bool = True,
         tol: float | None = 0.01,
         share_trunk: bool | str = "auto",
+        no_class_label: str | int | None = NO_CLASS_LABEL,
         n_jobs: int | None = None,
         memory: str | Memory | None = None,
         random_state: int | np.random.RandomState | None = None,
@@ -252,6 +269,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
         self.compare = compare
         self.tol = tol
         self.share_trunk = share_trunk
+        self.no_class_label = no_class_label
         self.n_jobs = n_jobs
         self.memory = memory
         self.random_state = random_state
@@ -269,7 +287,8 @@ class PUDistillClassifier(NoisyLabelClassifier):
             Given labels; a missing value (NaN, None, NA) where a sample has none.
         trusted : array-like of shape (n_samples,), default=None
             The labels that are known to be right: a boolean mask, or the verified labels with a
-            missing value for samples that are not verified. ``None``: all labels, with a warning.
+            missing value for samples that are not verified, and `no_class_label` for samples that
+            are of no class. ``None``: all labels, with a warning.
 
         Returns
         -------
@@ -325,15 +344,19 @@ class PUDistillClassifier(NoisyLabelClassifier):
         Returns
         -------
         targets : ndarray of shape (n_samples, n_classes)
-            Verified labels of trusted samples, pseudo-labels of all others.
+            Verified labels of trusted samples, pseudo-labels of all others, without samples that
+            were verified to be of no class.
         """
         check_is_fitted(self, "teachers_")
-        return self._pseudo_labels(check_labels(y, trusted))
+        labels = check_labels(y, trusted, no_class_label=self.no_class_label)
+        return self._pseudo_labels(labels.take(~labels.no_class))
 
     # Algorithm 1 on checked samples; line numbers are the paper's.
 
     def _fit_teachers(self, X: Any, labels: Labels, eval_set: Any = None) -> "PUDistillClassifier":
         """Run lines 1-12 of Algorithm 1."""
+        self._no_class = labels.no_class
+        X, labels, _ = split_off_no_class(X, labels)
         filter_seed, teacher_seed = self._prepare(X, labels)
         # Lines 1-10: the filter grows the augmented clean set P, class by class.
         self.filter_ = self._new_filter(X, filter_seed).fit_checked(
@@ -352,13 +375,22 @@ class PUDistillClassifier(NoisyLabelClassifier):
 
     def _fit_student(self, X: Any, labels: Labels) -> "PUDistillClassifier":
         """Run lines 13-15 of Algorithm 1."""
-        self._check_same_trusted(labels)
-        index = getattr(X, "index", None)
+        index, all_labels = getattr(X, "index", None), labels
+        X, labels, no_class = split_off_no_class(X, labels)
+        self._check_same_trusted(labels, all_labels.no_class)
         if self.method == "default" and not labels.trusted.all():
             # Lines 13-15, with posterior labels in place of pseudo-labels: see `learn_and_ship`.
-            self._learn_and_ship(X, labels)
-            self.label_table_ = label_table(labels, self.targets_, self.filter_.votes_, index)
-            return self
+            outliers = self._learn_and_ship(X, labels, no_class)
+            table = label_table(labels, self.targets_, self.filter_.votes_, outliers)
+        else:
+            table = self._fit_paper_student(X, labels, no_class)
+        self.label_table_ = with_no_class(table, all_labels, self.no_class_label).set_axis(
+            pd.RangeIndex(len(all_labels.given)) if index is None else index
+        )
+        return self
+
+    def _fit_paper_student(self, X: Any, labels: Labels, no_class: Any) -> pd.DataFrame:
+        """Run lines 13-15 of Algorithm 1 as they are written; return the label table."""
         # The paper's method, or nothing but verified labels.
         # Line 13: pseudo-labels blend given labels and the teachers' predictions.
         self.targets_ = self._pseudo_labels(labels)
@@ -367,15 +399,16 @@ class PUDistillClassifier(NoisyLabelClassifier):
         self.student_ = train_student(learner, X, self.targets_, seed=self._student_seed)
         self.noise_ = self.comparison_ = self.shipped_ = None
         self.expected_accuracy_ = self.adapted_ = None
-        self.label_table_ = paper_label_table(
+        return paper_label_table(
             labels,
             self.filter_.clean_labels_,
             self.filter_.votes_,
             self.teacher_proba_,
             self.min_confidence,
-            index,
+            find_outliers(
+                X, labels.verified, self.student_, no_class=no_class, seed=self._student_seed
+            ),
         )
-        return self
 
     # The steps, and what they check.
 
@@ -455,8 +488,8 @@ class PUDistillClassifier(NoisyLabelClassifier):
             compare=self.compare,
         )
 
-    def _learn_and_ship(self, X: Any, labels: Labels) -> None:
-        """Run `learn_and_ship` and set the attributes that it decides."""
+    def _learn_and_ship(self, X: Any, labels: Labels, no_class: Any) -> Outliers:
+        """Run `learn_and_ship`, set the attributes that it decides, and return the outliers."""
         if self._noise_free is None:
             raise InputError(
                 'The teachers were fitted with method="paper": call fit_teachers again for '
@@ -466,16 +499,18 @@ class PUDistillClassifier(NoisyLabelClassifier):
             Problem(X, labels, self._learner(STUDENT, X), self.n_jobs, self._student_seed),
             self._noise_free,
             transition_matrix=self._checked_transition_matrix(labels.n_classes),
+            no_class=no_class,
         )
         # The shipped model stands in the student's place: it can also be a mixture or a teacher.
         self.targets_, self.student_ = outcome.student_fit.targets, outcome.model
         self.noise_, self.adapted_ = outcome.noise, outcome.adapted
         self.comparison_, self.shipped_ = outcome.comparison, outcome.comparison.shipped
         self.expected_accuracy_ = outcome.comparison.expected_accuracy
+        return outcome.outliers
 
     def _pseudo_labels(self, labels: Labels) -> np.ndarray:
         """Blend given labels and the teachers' predictions (line 13)."""
-        self._check_same_trusted(labels)
+        self._check_same_trusted(labels, self._no_class)
         clean_labels = self.filter_.clean_labels_
         # `y` of equation 4: the label of the filter if it found one, else the given label.
         corrected = np.where(clean_labels == MISSING, labels.given, clean_labels)
@@ -499,9 +534,10 @@ class PUDistillClassifier(NoisyLabelClassifier):
                     "verify one more, or use a learner with predict_proba."
                 )
 
-    def _check_same_trusted(self, labels: Labels) -> None:
+    def _check_same_trusted(self, labels: Labels, no_class: np.ndarray) -> None:
         same_classes = labels.classes.tolist() == self.classes_.tolist()
-        if not (same_classes and np.array_equal(labels.verified, self._verified)):
+        same_samples = np.array_equal(no_class, self._no_class)
+        if not (same_classes and same_samples and np.array_equal(labels.verified, self._verified)):
             raise InputError(
                 "The trusted samples or the classes are not those that the teachers were fitted "
                 "with: call fit_teachers, or fit, again."

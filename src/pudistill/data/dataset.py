@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 
-from pudistill.data.columns import listed, sort_names
+from pudistill.data.columns import NO_CLASS_LABEL, listed, sort_names
 from pudistill.exceptions import InputError, TrustedWarning, warn_user
 
 _ROWS_CHECKED_AT_ONCE = 65_536
@@ -48,6 +48,8 @@ class TrustedDataset:
         unknown, so they say nothing about the noise; other trusted samples do.
     pictures : ndarray of uint8, optional
         The pictures, for display, if `X` holds features of pictures.
+    no_class_label : str, optional
+        The verified label of samples that are of no class; it is not one of `classes`.
 
     Examples
     --------
@@ -70,6 +72,7 @@ class TrustedDataset:
     skipped: tuple[tuple[str, str], ...] = ()
     marked: np.ndarray | None = None
     pictures: np.ndarray | None = None
+    no_class_label: str | None = NO_CLASS_LABEL
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -95,7 +98,7 @@ class TrustedDataset:
     @cached_property
     def classes(self) -> tuple[str, ...]:
         """Sorted names of all given and verified labels; whole numbers sort by value."""
-        return sort_names({*self.y, *self.verified} - {None})
+        return sort_names({*self.y, *self.verified} - {None, self.no_class_label})
 
     def take(self, indices: ArrayLike) -> "TrustedDataset":
         """Return the samples at `indices` (positions or a boolean mask), in that order."""
@@ -121,7 +124,7 @@ class TrustedDataset:
 
     def without_minus_one(self) -> "TrustedDataset":
         """Read -1 as a missing label if labels are whole numbers and no trusted sample has it."""
-        known = {*self.y, *self.verified} - {None}
+        known = {*self.y, *self.verified} - {None, self.no_class_label}
         if "-1" not in known or "-1" in self.verified or not all(map(_is_whole, known)):
             return self
         y = self.y.copy()
@@ -192,7 +195,7 @@ class TrustedDataset:
         kind = "trusted" if any_trusted else "labelled"
         rows_of: dict[str, list[int]] = {}
         for row, label in enumerate(labels):
-            if label is not None:
+            if label not in (None, self.no_class_label):
                 rows_of.setdefault(label, []).append(row)
         singletons = sort_names(label for label, rows in rows_of.items() if len(rows) < 2)
         if singletons:
@@ -262,7 +265,7 @@ class TrustedDataset:
                     f"{label!r} among the trusted labels: keep the right one."
                 )
             trusted[row], verified[row], marked[row] = True, label, as_given
-        unseen = sort_names({*verified} - {*self.y, None})
+        unseen = sort_names({*verified} - {*self.y, None, self.no_class_label})
         if unseen:
             warn_user(
                 f"The verified label {listed(unseen)} occurs nowhere among the given labels: check "
@@ -278,7 +281,7 @@ class TrustedDataset:
                 f"{self.name}: there is no trusted sample at all: verify a few samples of each "
                 "class and name them in a trusted column or file."
             )
-        missing = sort_names({*self.y} - {*self.verified, None})
+        missing = sort_names({*self.y} - {*self.verified, None, self.no_class_label})
         if missing:
             raise InputError(
                 f"{self.name}: there is no trusted sample of class {listed(missing)}: verify "

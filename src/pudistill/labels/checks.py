@@ -1,6 +1,6 @@
 """Checks of the labels that ``fit`` accepts: given labels, verified labels, trusted samples."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ import pandas as pd
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
+from pudistill.data.columns import NO_CLASS_LABEL
 from pudistill.exceptions import InputError, TrustedWarning, warn_user
 
 MISSING = -1
@@ -30,6 +31,9 @@ class Labels:
     from_mask : bool
         Whether trusted samples were passed as a mask of right given labels. Then their labels
         before verification are unknown.
+    no_class : ndarray of shape (n_samples,), bool
+        Samples that were verified to be of no class. They are not among the trusted samples. No
+        sample by default.
     """
 
     classes: np.ndarray
@@ -37,14 +41,36 @@ class Labels:
     trusted: np.ndarray
     verified: np.ndarray
     from_mask: bool = False
+    no_class: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
+
+    def __post_init__(self) -> None:
+        if len(self.no_class) == 0:
+            object.__setattr__(self, "no_class", np.zeros(len(self.given), dtype=bool))
 
     @property
     def n_classes(self) -> int:
         """Number of classes `C`."""
         return len(self.classes)
 
+    def take(self, rows: np.ndarray) -> "Labels":
+        """Return the labels of the samples at `rows`, a mask or positions."""
+        return Labels(
+            self.classes,
+            self.given[rows],
+            self.trusted[rows],
+            self.verified[rows],
+            self.from_mask,
+            self.no_class[rows],
+        )
 
-def check_labels(y: Any, trusted: Any = None, *, for_fit: bool = True) -> Labels:
+
+def check_labels(
+    y: Any,
+    trusted: Any = None,
+    *,
+    for_fit: bool = True,
+    no_class_label: Any = NO_CLASS_LABEL,
+) -> Labels:
     """Convert given labels and trusted samples, in any form that ``fit`` accepts, to codes.
 
     Parameters
@@ -57,6 +83,10 @@ def check_labels(y: Any, trusted: Any = None, *, for_fit: bool = True) -> Labels
         NA for unverified samples. ``None``: all labels are trusted.
     for_fit : bool, default=True
         Whether at least two classes, and trusted samples of each, are required.
+    no_class_label : str or int, default="none of these"
+        The label of samples that are of no class, which is not a class itself. As a verified label
+        it tells how such samples look. As a given label it is a missing label. ``None``: there is
+        no such label.
 
     Returns
     -------
@@ -77,6 +107,7 @@ def check_labels(y: Any, trusted: Any = None, *, for_fit: bool = True) -> Labels
     ([False, True, True], ['dog', 'cat'])
     """
     y = column_or_1d(_without_extension_dtype(y), warn=True)
+    y, trusted, no_class = _without_no_class(y, trusted, no_class_label)
     if y.dtype.kind == "f" and np.isinf(y).any():
         raise InputError("Input y contains infinity or a value too large for its type.")
     has_label = ~pd.isna(y)
@@ -106,7 +137,52 @@ def check_labels(y: Any, trusted: Any = None, *, for_fit: bool = True) -> Labels
     if for_fit:
         _check_every_class_is_trusted(classes, verified)
     from_mask = trusted is None or np.asarray(trusted).dtype == bool
-    return Labels(classes, given, mask, verified, from_mask)
+    return Labels(classes, given, mask, verified, from_mask, no_class)
+
+
+def _without_no_class(y: np.ndarray, trusted: Any, label: Any) -> tuple[Any, Any, np.ndarray]:
+    """Take the label of no class out of given and verified labels; return where it was verified."""
+    if label is None:
+        return y, trusted, np.zeros(len(y), dtype=bool)
+    given, verified = _equals(y, label), np.zeros(len(y), dtype=bool)
+    values = None if trusted is None else np.asarray(trusted)
+    if values is None:
+        verified = given
+        trusted = ~given if given.any() else None
+    elif values.shape != y.shape:
+        return y, trusted, verified  # which is refused later
+    elif values.dtype == bool:
+        verified = given & values
+        trusted = values & ~verified
+    elif (verified := _equals(values, label)).any():
+        trusted = values.astype(object)
+        trusted[verified] = None
+    if n := int((given & ~verified).sum()):
+        warn_user(
+            f"{n} given labels are {_show(label)}, which is not a class: these samples count as "
+            "samples without a given label.",
+            TrustedWarning,
+        )
+    if given.any():
+        others = y[~given].tolist()
+        y = y.astype(object)
+        y[given] = None
+        y[~given] = others  # numbers, if only the label of no class was a text
+    return y, trusted, verified
+
+
+def _equals(values: np.ndarray, label: Any) -> np.ndarray:
+    """Compare values of any kind with a label; a boolean equals no number."""
+    if values.dtype.kind in ("iufb" if isinstance(label, str) else "USb"):
+        return np.zeros(len(values), dtype=bool)
+    same_kind = str if isinstance(label, str) else (int, float)
+    return np.array(
+        [
+            isinstance(value, same_kind) and not isinstance(value, bool) and value == label
+            for value in values.tolist()
+        ],
+        dtype=bool,
+    )
 
 
 def _whole_numbers(values: np.ndarray) -> bool:

@@ -135,16 +135,16 @@ def deal_folds(labels: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
     Returns
     -------
     folds : ndarray of shape (n_samples,), int
-        Fold of each sample; -1 for none. Classes with fewer than three samples get no folds,
-        because any learner needs two samples of each class.
+        Fold of each sample; -1 for none. A class with a single sample gets no fold, because a
+        learner needs a sample of each class.
 
     Examples
     --------
     >>> import numpy as np
     >>> from pudistill.labels.model_selection import deal_folds
     >>> folds = deal_folds(np.array([0, 0, 0, 0, 1, 1, 2, -1]), n_folds=2, seed=0)
-    >>> sorted(folds[:4].tolist()), folds[4:].tolist()
-    ([0, 0, 1, 1], [-1, -1, -1, -1])
+    >>> sorted(folds[:4].tolist()), sorted(folds[4:6].tolist()), folds[6:].tolist()
+    ([0, 0, 1, 1], [0, 1], [-1, -1])
     """
     folds = np.full(len(labels), MISSING)
     if n_folds == 1:
@@ -153,7 +153,7 @@ def deal_folds(labels: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
     n_dealt = 0  # over all classes, so that folds are of equal size
     for c in range(labels.max(initial=-1) + 1):
         rows = rng.permutation(np.flatnonzero(labels == c))
-        if len(rows) > 2:
+        if len(rows) > 1:
             folds[rows] = (n_dealt + np.arange(len(rows))) % n_folds
             n_dealt += len(rows)
     return folds

@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
-from sklearn.utils import get_tags
+from sklearn.utils import _safe_indexing, get_tags
 from sklearn.utils.validation import _num_samples, check_array, validate_data
 
+from pudistill.data.columns import NO_CLASS_LABEL
 from pudistill.data.lazy_pictures import is_lazy
 from pudistill.exceptions import InputError
 from pudistill.labels.checks import Labels, check_labels
@@ -79,13 +80,39 @@ def check_samples(
 ) -> tuple[Any, Labels]:
     """Return checked samples and labels; see `check_features` and `check_labels`."""
     X = check_features(estimator, X, learners, reset=reset)
-    labels = check_labels(y, trusted)
+    labels = check_labels(
+        y, trusted, no_class_label=getattr(estimator, "no_class_label", NO_CLASS_LABEL)
+    )
     if len(labels.given) != _num_samples(X):
         raise InputError(
             f"X has {_num_samples(X)} samples but y has {len(labels.given)} labels: "
             "pass one label per sample."
         )
     return X, labels
+
+
+def split_off_no_class(X: Any, labels: Labels) -> tuple[Any, Labels, Any]:
+    """Take samples that were verified to be of no class out of a data set.
+
+    Parameters
+    ----------
+    X : samples of shape (n_samples, ...)
+        Samples.
+    labels : Labels
+        Their labels.
+
+    Returns
+    -------
+    X, labels
+        All other samples.
+    no_class : samples or None
+        The samples of no class; None if there are none.
+    """
+    if not labels.no_class.any():
+        return X, labels, None
+    kept = np.flatnonzero(~labels.no_class)
+    no_class = _safe_indexing(X, np.flatnonzero(labels.no_class))
+    return _safe_indexing(X, kept), labels.take(kept), no_class
 
 
 def _may_take_nan(learner: Any) -> bool:

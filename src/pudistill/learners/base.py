@@ -7,6 +7,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
+from pudistill.data.columns import NO_CLASS_LABEL
 from pudistill.labels.samples import check_features
 from pudistill.learners.scoring import predict_proba
 
@@ -22,12 +23,15 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
         The model that `predict` uses, for classes 0 … C - 1; `_model_name` names its attribute.
     label_table_ : DataFrame
         See `PUDistillClassifier`; other methods have it only after `pudistill.load`.
+    no_class_label : str, int or None
+        The label of samples that are of no class, see `check_labels`.
     """
 
     classes_: np.ndarray
     label_table_: pd.DataFrame
     estimator: Any
     fitted_on_frame_: bool
+    no_class_label: Any = NO_CLASS_LABEL
     _model_name: ClassVar[str] = "model_"
 
     @property

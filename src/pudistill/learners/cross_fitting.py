@@ -59,7 +59,7 @@ def calibrate_together(members: list, tasks: Iterable[Training]) -> list:
     decisions, labels = [], []
     for task in tasks:
         y = task.targets.argmax(axis=1)
-        folds = calibration_folds(members[0], y, task.seed)
+        folds = calibration_folds(y, task.seed)
         decisions.append(
             cross_val_predict(
                 unfitted_learner(task), task.samples, y, cv=folds, method="decision_function"
@@ -106,8 +106,8 @@ def cross_fit_proba(
     Returns
     -------
     proba : ndarray of shape (n_samples, n_classes)
-        Probabilities. Samples of a class with at most two samples are in no fold, because no
-        learner can be trained without them: their probabilities are the same for all classes.
+        Probabilities. The only sample of a class is in no fold, because a learner needs a sample of
+        each class: its probabilities are the same for all classes.
     """
     # 1. For each fold, train a learner on the other folds and let it score the samples of the fold.
     # Members, as in the filter, come back without calibration.

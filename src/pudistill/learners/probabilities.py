@@ -7,7 +7,6 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import Pipeline
 
-from pudistill.exceptions import InputError
 from pudistill.learners.capabilities import needs_calibration
 
 CALIBRATION_FOLDS = 3
@@ -39,31 +38,30 @@ def with_probabilities(learner: Any, rows: np.ndarray, labels: np.ndarray, seed:
     if not needs_calibration(learner):
         return learner
     samples = np.unique(rows)
-    folds = calibration_folds(learner, labels[samples], seed)
+    positions = np.empty(rows.max() + 1, dtype=int)
+    positions[samples] = np.arange(len(samples))
     # All copies of a sample are in one fold: no learner is calibrated on samples that it has seen.
-    held_out = np.empty(rows.max() + 1, dtype=int)
-    for fold, (_, test) in enumerate(folds.split(samples, labels[samples])):
-        held_out[samples[test]] = fold
     splits = [
-        (np.flatnonzero(held_out[rows] != fold), np.flatnonzero(held_out[rows] == fold))
-        for fold in range(folds.n_splits)
+        tuple(np.flatnonzero(np.isin(positions[rows], part)) for part in parts)
+        for parts in calibration_folds(labels[samples], seed)
     ]
     return CalibratedClassifierCV(learner, cv=splits, ensemble=False)
 
 
-def calibration_folds(learner: Any, labels: np.ndarray, seed: int) -> StratifiedKFold:
-    """Return the folds for the held-out decisions that a learner is calibrated on.
+def calibration_folds(labels: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return training and test samples of the folds that a learner is calibrated on.
 
-    Raises
-    ------
-    InputError
-        If a class has only one sample.
+    The only sample of a class is in the training samples of all folds, because a learner scores
+    the classes that it has seen; in its test fold it counts as if it had been held out.
     """
     counts = np.bincount(labels)
-    fewest = counts[counts > 0].min()
-    if fewest < 2:
-        raise InputError(
-            f"{type(learner).__name__} gives no probabilities, and a class has only one sample, "
-            "too few to calibrate on: verify one more of it, or use a learner with predict_proba."
-        )
-    return StratifiedKFold(min(CALIBRATION_FOLDS, fewest), shuffle=True, random_state=seed)
+    if counts.max() < 2:
+        return [(np.arange(len(labels)), np.arange(len(labels)))]
+    alone = np.flatnonzero(counts[labels] == 1)
+    n_folds = min(CALIBRATION_FOLDS, counts[counts > 1].min())
+    folds = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
+    others = np.flatnonzero(counts[labels] > 1)
+    return [
+        (np.union1d(others[seen], alone), np.union1d(others[held_out], alone[: 0 if n else None]))
+        for n, (seen, held_out) in enumerate(folds.split(others, labels[others]))
+    ]

@@ -16,9 +16,11 @@ from pudistill.classifier import PUDistillClassifier
 from pudistill.data.dataset import TrustedDataset
 from pudistill.exceptions import as_input_error
 from pudistill.labels.checks import Labels, check_labels
-from pudistill.labels.table import model_label_table
+from pudistill.labels.samples import split_off_no_class
+from pudistill.labels.table import model_label_table, with_no_class
 from pudistill.learners.cache import caching_to
 from pudistill.learners.networks.features import n_features, with_model_features
+from pudistill.learners.outliers import find_outliers
 from pudistill.methods.base import Method
 from pudistill.pu_filter.one_class import HISTORY_COLUMNS
 from pudistill.runs.classifiers import build_classifier
@@ -60,7 +62,7 @@ def fit_run(settings: Settings, output: Path) -> Run:
     # 1. Check data and settings before there is a folder.
     dataset, test = load_data(settings)
     embedder = load_embedder(settings, dataset)
-    labels = check_labels(*dataset.for_fit())
+    labels = check_labels(*dataset.for_fit(), no_class_label=settings.no_class_label)
     codes = labels.verified[labels.trusted]
     trusted = (
         dataset.X[labels.trusted] if embedder is None else _mock_features(embedder, dataset, codes)
@@ -164,7 +166,12 @@ def _fit_other_method(
         classifier.fit(dataset.X, y, trusted)
     estimates = {name: getattr(classifier, f"{name}_", None) for name in ESTIMATED}
     metrics = {name: value for name, value in estimates.items() if value is not None}
-    table = model_label_table(labels, classifier.predict_proba(dataset.X))
+    X, of_classes, no_class = split_off_no_class(dataset.X, labels)
+    outliers = find_outliers(
+        X, of_classes.verified, classifier.fitted_model, no_class=no_class, seed=0
+    )
+    table = model_label_table(of_classes, classifier.predict_proba(X), outliers)
+    table = with_no_class(table, labels, classifier.no_class_label)
     return FitResults(table, pd.DataFrame(columns=["class_name", *HISTORY_COLUMNS]), metrics)
 
 
