@@ -221,7 +221,9 @@ class TieredPUFilter(BaseEstimator):
         if eval_set is not None:
             eval_set = check_features(self, eval_set, [self.estimator], reset=False)
         with caching_to(self.memory):
-            return self.fit_checked(X, labels.classes, labels.verified, eval_set)
+            self.fit_checked(X, labels.classes, labels.verified, eval_set)
+        self.clean_labels_[labels.no_class] = MISSING  # verified to be of no class
+        return self
 
     def fit_checked(
         self, X: Any, classes: np.ndarray, verified: np.ndarray, eval_set: Any = None
