@@ -12,7 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from pudistill.data.columns import NO_CLASS_LABEL
+from pudistill.data.names import NO_CLASS_LABEL
 from pudistill.distillation.comparison import Comparison, ExpectedAccuracy
 from pudistill.distillation.noise_estimate import NoiseEstimate
 from pudistill.distillation.noise_free_models import NoiseFreeStage, run_noise_free_stage

@@ -9,9 +9,6 @@ import numpy as np
 
 from pudistill.exceptions import InputError
 
-# The default name for samples that are of no class; it is not a class.
-NO_CLASS_LABEL = "none of these"
-
 
 def object_array(values: Iterable[Any]) -> np.ndarray:
     """Return values of any kind as a one-dimensional object array."""

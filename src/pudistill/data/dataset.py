@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 
-from pudistill.data.columns import NO_CLASS_LABEL, listed, sort_names
+from pudistill.data.columns import listed, sort_names
+from pudistill.data.names import NO_CLASS_LABEL
 from pudistill.exceptions import InputError, TrustedWarning, warn_user
 
 _ROWS_CHECKED_AT_ONCE = 65_536

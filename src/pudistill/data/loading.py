@@ -4,8 +4,8 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from pudistill.data.columns import NO_CLASS_LABEL
 from pudistill.data.dataset import TrustedDataset, validate
+from pudistill.data.names import NO_CLASS_LABEL
 from pudistill.data.options import COLUMN_OPTIONS, ReadOptions
 from pudistill.data.readers import BUNDLED, FORMATS_HELP, find_format
 from pudistill.exceptions import InputError

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pudistill.data.columns import NO_CLASS_LABEL
+from pudistill.data.names import NO_CLASS_LABEL
 from pudistill.exceptions import InputError
 
 # Panels of `pudistill fit --help` and chapters of docs/settings.md, in order.

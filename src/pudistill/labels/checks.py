@@ -8,7 +8,7 @@ import pandas as pd
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
-from pudistill.data.columns import NO_CLASS_LABEL
+from pudistill.data.names import NO_CLASS_LABEL
 from pudistill.exceptions import InputError, TrustedWarning, warn_user
 
 MISSING = -1

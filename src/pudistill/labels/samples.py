@@ -10,8 +10,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, get_tags
 from sklearn.utils.validation import _num_samples, check_array, validate_data
 
-from pudistill.data.columns import NO_CLASS_LABEL
 from pudistill.data.lazy_pictures import is_lazy
+from pudistill.data.names import NO_CLASS_LABEL
 from pudistill.exceptions import InputError
 from pudistill.labels.checks import Labels, check_labels
 

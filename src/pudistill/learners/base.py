@@ -7,7 +7,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from pudistill.data.columns import NO_CLASS_LABEL
+from pudistill.data.names import NO_CLASS_LABEL
 from pudistill.labels.samples import check_features
 from pudistill.learners.scoring import predict_proba
 
