@@ -1,7 +1,6 @@
 """`PUDistillClassifier`: Algorithm 1 of the paper, in its own and in the default variant."""
 
 from dataclasses import replace
-from functools import partial
 from numbers import Integral, Real
 from typing import Any
 
@@ -13,36 +12,42 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from pudistill.data.names import NO_CLASS_LABEL
 from pudistill.distillation.comparison import Comparison, ExpectedAccuracy
 from pudistill.distillation.noise_estimate import NoiseEstimate
 from pudistill.distillation.noise_free_models import (
     NoiseFreeStage,
     choose_noise_free_regularisation,
+    folds_without_teams,
     run_noise_free_stage,
 )
-from pudistill.distillation.paper import average_proba, train_student, train_teachers
+from pudistill.distillation.paper import (
+    average_proba,
+    blended_labels,
+    train_student,
+    train_teachers,
+)
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.shipping import learn_and_ship
+from pudistill.distillation.transition import checked_transition_matrix
 from pudistill.exceptions import InputError
 from pudistill.labels.alignment import index_of
-from pudistill.labels.checks import MISSING, Labels, check_labels, with_weights
-from pudistill.labels.model_selection import deal_folds
-from pudistill.labels.pseudo_labels import LABEL_TYPES, PROBA_FLOOR, one_hot
-from pudistill.labels.samples import check_features, check_samples, is_pictures
-from pudistill.labels.table import label_table, paper_label_table
+from pudistill.labels.checks import Labels, check_labels, check_same_labels, with_weights
+from pudistill.labels.pseudo_labels import LABEL_TYPES
+from pudistill.labels.samples import check_features, check_samples, is_pictures, split_off_no_class
+from pudistill.labels.table import Outliers, label_table, paper_label_table, with_no_class
 from pudistill.learners.base import NoisyLabelClassifier
 from pudistill.learners.cache import caching_to
-from pudistill.learners.capabilities import needs_calibration
 from pudistill.learners.defaults import default_learner, normalised
 from pudistill.learners.linear import MANY_CLASSES
 from pudistill.learners.messages import user_messages
+from pudistill.learners.outliers import find_outliers
 from pudistill.learners.parallel import rows_in_order
+from pudistill.learners.probabilities import check_can_be_calibrated
 from pudistill.learners.regularisation import with_regularisation
 from pudistill.pu_filter.estimator import TieredPUFilter
 from pudistill.pu_filter.plan import N_TEAMS
 from pudistill.pu_filter.rules import DEFAULT_MIN_VOTES, DEFAULT_THRESHOLD
-from pudistill.utils.arrays import rowwise
-from pudistill.utils.shown import shown
 
 # Roles of the learners, in the order of `PUDistillClassifier._learners`.
 FILTER, TEACHER, STUDENT = range(3)
@@ -50,14 +55,8 @@ FILTER, TEACHER, STUDENT = range(3)
 
 # Attributes that `PUDistillClassifier._fit_student` sets.
 LEARNED_BY_STUDENT = (
-    "student_",
-    "targets_",
-    "label_table_",
-    "noise_",
-    "comparison_",
-    "shipped_",
-    "expected_accuracy_",
-    "adapted_",
+    *("student_", "targets_", "label_table_", "noise_"),
+    *("comparison_", "shipped_", "expected_accuracy_", "adapted_"),
 )
 
 
@@ -117,6 +116,9 @@ class PUDistillClassifier(NoisyLabelClassifier):
     share_trunk : bool or "auto", default="auto"
         Whether members of the filter that are networks share their layers, see
         :class:`TieredPUFilter`. "auto": only with the default method.
+    no_class_label : str, int or None, default="none of these"
+        The verified label of samples that are of no class. These samples are in no training. They
+        only teach `label_table_` which other samples are unlike those of every class.
     n_jobs : int, default=None
         Number of models trained at the same time, as in joblib.
     memory : str or object with the joblib.Memory interface, default=None
@@ -136,12 +138,15 @@ class PUDistillClassifier(NoisyLabelClassifier):
         The teachers' average prediction for the noisy samples, `f_t`.
     targets_ : ndarray of shape (n_samples, n_classes)
         Targets of the student: verified labels of trusted samples, pseudo-labels of all others.
+        This attribute, `teacher_proba_` and those of `filter_` lack samples verified to be of no
+        class.
     student_ : fitted estimator
         The model that `predict` uses: the student, or the candidate that is shipped instead.
     noise_ : NoiseEstimate or None
         Noise in the given labels: ``transition_matrix``, ``rate``, ``class_rate`` and their
-        intervals. This attribute and the next four belong to the default method; they are None if
-        `method` is "paper" or all samples are trusted.
+        intervals. Outliers are left out, because none of their labels can be right. This attribute
+        and the next four belong to the default method; they are None if `method` is "paper" or all
+        samples are trusted.
     comparison_ : Comparison or None
         Results of the candidates on held-out trusted samples, the choice, and the reason for it.
     shipped_ : {"mixture", "student", "teacher", "trusted_only", "given_labels"} \
@@ -155,10 +160,11 @@ class PUDistillClassifier(NoisyLabelClassifier):
         and sharpness of each calibration.
     label_table_ : DataFrame
         A row per sample: ``given``, ``trusted`` (verified, or an exact copy of a verified sample),
-        ``label`` (the corrected label), ``changed``,
-        ``source`` ("trusted", "filter", "teacher", "student" or "given"), ``confidence`` (the
-        probability of `label` according to teachers or student; 1 if trusted) and ``votes`` (of
-        the filter's members for `label`; missing if voting stopped early).
+        ``label`` (the corrected label), ``changed``, ``source`` ("trusted", "filter", "teacher",
+        "student" or "given"), ``confidence`` (probability of `label`; 1 if trusted), ``votes`` (of
+        the filter's members for `label`; missing if voting stopped early), ``outlier_score`` and
+        ``outlier`` (how unlike the trusted samples of every class it is, see `find_outliers`; the
+        confidence of outliers is at most 0.1).
     n_iter_ : int
         Largest number of iterations of the filter for a class; 1 if there was nothing to filter.
     n_features_in_ : int
@@ -208,6 +214,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
         "transition_matrix": ["array-like", None],
         "compare": ["boolean"],
         "share_trunk": ["boolean", StrOptions({"auto"})],
+        "no_class_label": [str, Real, None],
     }
     __metadata_request__fit = {"trusted": True, "groups": True}
     _model_name = "student_"
@@ -243,6 +250,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
         compare: bool = True,
         tol: float | None = 0.01,
         share_trunk: bool | str = "auto",
+        no_class_label: str | int | None = NO_CLASS_LABEL,
         n_jobs: int | None = None,
         memory: str | Memory | None = None,
         random_state: int | np.random.RandomState | None = None,
@@ -265,6 +273,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
         self.compare = compare
         self.tol = tol
         self.share_trunk = share_trunk
+        self.no_class_label = no_class_label
         self.n_jobs = n_jobs
         self.memory = memory
         self.random_state = random_state
@@ -291,9 +300,10 @@ class PUDistillClassifier(NoisyLabelClassifier):
             aligned with the index of `X`, as are the next two.
         trusted : array-like of shape (n_samples,), Series or dict, default=None
             The labels that are known to be right: a boolean mask, or the verified labels with a
-            missing value for samples that are not verified. ``None``: all labels, with a warning.
-            A Series or dict may hold verified samples only, by index or row number. A verified
-            label is that of all exact copies of the sample, too, see `pudistill.labels.copies`.
+            missing value for samples that are not verified, and `no_class_label` for samples that
+            are of no class. ``None``: all labels, with a warning. A Series or dict may hold
+            verified samples only, by index or row number. A verified label is that of all exact
+            copies of the sample, too, see `pudistill.labels.copies`.
         groups : array-like of shape (n_samples,), default=None
             The source of each sample, such as a patient or a video, if several samples come from
             one. No fold splits a group, so that `expected_accuracy_` is that of new sources.
@@ -363,7 +373,6 @@ class PUDistillClassifier(NoisyLabelClassifier):
         check_is_fitted(self, "teachers_")
         names = index_of(X)
         X, labels = check_samples(self, X, y, trusted, self._learners(), groups=groups, reset=False)
-        self._check_same_groups(labels)
         labels = with_weights(labels, sample_weight)
         with user_messages(self._learners(), labels), caching_to(self.memory):
             return self._fit_student(X, labels, names)
@@ -379,25 +388,29 @@ class PUDistillClassifier(NoisyLabelClassifier):
         Returns
         -------
         targets : ndarray of shape (n_samples, n_classes)
-            Verified labels of trusted samples, pseudo-labels of all others.
+            Verified labels of trusted samples, pseudo-labels of all others, without samples that
+            were verified to be of no class.
         """
         check_is_fitted(self, "teachers_")
-        labels, copied = check_labels(y, trusted), self._fitted_labels.copied
+        labels = check_labels(y, trusted, no_class_label=self.no_class_label)
+        copied = self._fitted_labels.copied
         if copied is not None and len(copied) == len(labels.given):
             verified = np.where(copied, self._fitted_labels.verified, labels.verified)
             labels = replace(labels, trusted=labels.trusted | copied, verified=verified)
-        return self._pseudo_labels(labels)
+        check_same_labels(labels, replace(self._fitted_labels, groups=None))
+        return self._pseudo_labels(labels.take(~labels.no_class))
 
     # Algorithm 1 on checked samples; line numbers are the paper's.
 
     def _fit_teachers(self, X: Any, labels: Labels, eval_set: Any = None) -> "PUDistillClassifier":
         """Run lines 1-12 of Algorithm 1."""
+        self.classes_, self._fitted_labels = labels.classes, labels
+        X, labels, _ = split_off_no_class(X, labels)
         filter_seed, teacher_seed = self._prepare(X, labels)
         self._choose_regularisation(X, labels, teacher_seed)
         # Lines 1-10: the filter grows the augmented clean set P, class by class.
         found = self._new_filter(X, labels.n_classes, filter_seed)
         self.filter_ = found.fit_checked(X, labels, eval_set)
-        self.classes_, self._fitted_labels = labels.classes, labels
         self.n_iter_ = max(1, self.filter_.n_iter_.max())
         # Lines 11-12: the teachers learn from P, and predict the noisy samples.
         if labels.trusted.all():  # the student will learn verified labels only
@@ -410,36 +423,38 @@ class PUDistillClassifier(NoisyLabelClassifier):
 
     def _fit_student(self, X: Any, labels: Labels, index: pd.Index | None) -> "PUDistillClassifier":
         """Run lines 13-15 of Algorithm 1."""
-        self._check_same_trusted(labels)
+        check_same_labels(labels, self._fitted_labels)
+        all_labels = labels
+        X, labels, no_class = split_off_no_class(X, labels)
         if self.method == "default" and not labels.trusted.all():
             # Lines 13-15, with posterior labels in place of pseudo-labels: see `learn_and_ship`.
-            self._learn_and_ship(X, labels)
-            self.label_table_ = label_table(labels, self.targets_, self.filter_.votes_, index)
-            return self
-        # The paper's method, or nothing but verified labels.
+            outliers = self._learn_and_ship(X, labels, no_class)
+            table = label_table(labels, self.targets_, self.filter_.votes_, outliers)
+        else:
+            table = self._fit_paper_student(X, labels, no_class)
+        self.label_table_ = with_no_class(table, all_labels, self.no_class_label).set_axis(
+            pd.RangeIndex(len(all_labels.given)) if index is None else index
+        )
+        return self
+
+    def _fit_paper_student(self, X: Any, labels: Labels, no_class: Any) -> pd.DataFrame:
+        """Run lines 13-15 as written, or on verified labels alone; return the label table."""
         # Line 13: pseudo-labels blend given labels and the teachers' predictions.
         self.targets_ = self._pseudo_labels(labels)
         # Lines 14-15: the student learns from all samples.
-        learner = self._learner(STUDENT, X)
-        self.student_ = train_student(
-            learner,
-            X,
-            self.targets_,
-            seed=self._student_seed,
-            groups=labels.groups,
-            sample_weight=labels.sample_weight,
-        )
+        learner, seed = self._learner(STUDENT, X), self._student_seed
+        weighted = {"groups": labels.groups, "sample_weight": labels.sample_weight}
+        self.student_ = train_student(learner, X, self.targets_, seed=seed, **weighted)
         self.noise_ = self.comparison_ = self.shipped_ = None
         self.expected_accuracy_ = self.adapted_ = None
-        self.label_table_ = paper_label_table(
+        return paper_label_table(
             labels,
             self.filter_.clean_labels_,
             self.filter_.votes_,
             self.teacher_proba_,
             self.min_confidence,
-            index,
+            find_outliers(X, labels.verified, self.student_, no_class=no_class, seed=seed),
         )
-        return self
 
     # The steps, and what they check.
 
@@ -449,7 +464,8 @@ class PUDistillClassifier(NoisyLabelClassifier):
             self.__dict__.pop(name, None)
         self._noise_free = self._noise_free_c = None
         self.fitted_on_frame_ = isinstance(X, pd.DataFrame)
-        self._check_calibration(X, labels)
+        for role in (FILTER, TEACHER, STUDENT):
+            check_can_be_calibrated(self._learner(role, X), labels)
         seeds = check_random_state(self.random_state).randint(2**31 - 1, size=3).tolist()
         filter_seed, teacher_seed, self._student_seed = seeds
         return filter_seed, teacher_seed
@@ -516,14 +532,8 @@ class PUDistillClassifier(NoisyLabelClassifier):
     def _run_noise_free_stage(self, problem: Problem) -> NoiseFreeStage:
         """Train all models that read no noisy label, with and without folds held out."""
         folds, team_labels = self.filter_.folds_, self.filter_.team_labels_
-        if folds.max() < 0:
-            # A filter with a given rule has no teams. Its clean set has learned from every fold, so
-            # a view that holds a fold out starts from the other trusted samples alone.
-            labels, verified = problem.labels, problem.labels.verified
-            dealt = np.where(labels.drawn, verified, MISSING)
-            folds = deal_folds(dealt, N_TEAMS, problem.seed, labels.groups)
-            team_labels = np.tile(verified, (N_TEAMS, 1))
-            team_labels[folds == np.arange(N_TEAMS)[:, None]] = MISSING
+        if folds.max() < 0:  # a filter with a given rule has no teams
+            folds, team_labels = folds_without_teams(problem.labels, problem.seed)
         return run_noise_free_stage(
             problem,
             self.filter_.clean_labels_,
@@ -534,8 +544,8 @@ class PUDistillClassifier(NoisyLabelClassifier):
             compare=self.compare,
         )
 
-    def _learn_and_ship(self, X: Any, labels: Labels) -> None:
-        """Run `learn_and_ship` and set the attributes that it decides."""
+    def _learn_and_ship(self, X: Any, labels: Labels, no_class: Any) -> Outliers:
+        """Run `learn_and_ship`, set the attributes that it decides, and return the outliers."""
         if self._noise_free is None:
             raise InputError(
                 'The teachers were fitted with method="paper": call fit_teachers again for '
@@ -551,7 +561,8 @@ class PUDistillClassifier(NoisyLabelClassifier):
                 tunes_student=self._noise_free_c is not None and self._learners()[STUDENT] is None,
             ),
             self._noise_free,
-            transition_matrix=self._checked_transition_matrix(labels.n_classes),
+            transition_matrix=checked_transition_matrix(self.transition_matrix, labels.n_classes),
+            no_class=no_class,
         )
         # The shipped model stands in the student's place: it can also be a mixture or a teacher.
         self.targets_, self.student_ = outcome.student_fit.targets, outcome.model
@@ -560,61 +571,18 @@ class PUDistillClassifier(NoisyLabelClassifier):
             self.adapted_["C_of_noise_free_models"] = self._noise_free_c
         self.comparison_, self.shipped_ = outcome.comparison, outcome.comparison.shipped
         self.expected_accuracy_ = outcome.comparison.expected_accuracy
+        return outcome.outliers
 
     def _pseudo_labels(self, labels: Labels) -> np.ndarray:
         """Blend given labels and the teachers' predictions (line 13)."""
-        self._check_same_trusted(labels)
-        clean_labels = self.filter_.clean_labels_
-        # `y` of equation 4: the label of the filter if it found one, else the given label.
-        corrected = np.where(clean_labels == MISSING, labels.given, clean_labels)
-        blend = partial(
-            LABEL_TYPES[self.label_type], min_confidence=self.min_confidence, blend=self.blend
+        return blended_labels(
+            labels,
+            self.filter_.clean_labels_,
+            self.teacher_proba_,
+            label_type=self.label_type,
+            min_confidence=self.min_confidence,
+            blend=self.blend,
         )
-        noisy = ~labels.trusted
-        targets = one_hot(labels.verified, labels.n_classes)
-        targets[noisy] = rowwise(blend, self.teacher_proba_, corrected[noisy])
-        return targets
-
-    def _check_calibration(self, X: Any, labels: Labels) -> None:
-        """Refuse a class with one trusted sample if a learner's scores must be calibrated."""
-        sizes = np.bincount(labels.verified[labels.trusted], minlength=labels.n_classes)
-        for role in (FILTER, TEACHER, STUDENT):
-            learner = self._learner(role, X)
-            if sizes.min() < 2 and needs_calibration(learner):
-                raise InputError(
-                    f"Class {shown(labels.classes[sizes.argmin()])} has one trusted sample, "
-                    f"too few to turn the scores of {type(learner).__name__} into probabilities: "
-                    "verify one more, or use a learner with predict_proba."
-                )
-
-    def _check_same_trusted(self, labels: Labels) -> None:
-        same_classes = labels.classes.tolist() == self.classes_.tolist()
-        if not (same_classes and np.array_equal(labels.verified, self._fitted_labels.verified)):
-            raise InputError(
-                "The trusted samples or the classes are not those that the teachers were fitted "
-                "with: call fit_teachers, or fit, again."
-            )
-
-    def _check_same_groups(self, labels: Labels) -> None:
-        before = self._fitted_labels.groups
-        is_same = labels.groups is None if before is None else np.array_equal(before, labels.groups)
-        if not is_same:
-            raise InputError(
-                "The groups are not those that the teachers were fitted with: pass the same "
-                "`groups`, or call fit_teachers, or fit, again."
-            )
-
-    def _checked_transition_matrix(self, n_classes: int) -> np.ndarray | None:
-        if self.transition_matrix is None:
-            return None
-        T = np.asarray(self.transition_matrix, dtype=float)
-        shape = (n_classes, n_classes)
-        if T.shape != shape or not (T >= 0).all() or not np.allclose(T.sum(axis=1), 1):
-            raise InputError(
-                f"transition_matrix has shape {T.shape}: it must have shape {shape}, no negative "
-                "entry, and rows that sum to 1."
-            )
-        return np.maximum(T, PROBA_FLOOR)
 
     def _learners(self) -> list:
         """List the learners of filter, teachers and student; None: chosen for the data."""

@@ -68,7 +68,8 @@ def test_fit_a_table_then_predict_new_rows(command, wine, tmp_path):
 
     labels = pd.read_csv("run/labels.csv")
     assert labels.columns.tolist() == [
-        *("id", "given", "trusted", "label", "changed", "source", "confidence", "votes")
+        *("id", "given", "trusted", "label", "changed", "source", "confidence", "votes"),
+        *("outlier_score", "outlier"),
     ]
     assert labels["id"].tolist() == train["id"].tolist()
     assert (labels["label"] == train["true_label"]).mean() > 0.9

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 
 from pudistill.data.columns import is_whole, listed, sort_names
+from pudistill.data.names import NO_CLASS_LABEL
 from pudistill.data.spelling import describe_look_alikes
 from pudistill.exceptions import DataWarning, InputError, TrustedWarning, warn_user
 
@@ -55,6 +56,8 @@ class TrustedDataset:
     groups : ndarray of object, shape (n_samples,), optional
         Names (str) of groups, such as patients, whose samples are alike; None for a sample of no
         group.
+    no_class_label : str, optional
+        The verified label of samples that are of no class; it is not one of `classes`.
 
     Examples
     --------
@@ -78,6 +81,7 @@ class TrustedDataset:
     marked: np.ndarray | None = None
     pictures: np.ndarray | None = None
     groups: np.ndarray | None = None
+    no_class_label: str | None = NO_CLASS_LABEL
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -109,7 +113,7 @@ class TrustedDataset:
     @cached_property
     def classes(self) -> tuple[str, ...]:
         """Sorted names of all given and verified labels; whole numbers sort by value."""
-        return sort_names({*self.y, *self.verified} - {None})
+        return sort_names({*self.y, *self.verified} - {None, self.no_class_label})
 
     def take(self, indices: ArrayLike) -> "TrustedDataset":
         """Return the samples at `indices` (positions or a boolean mask), in that order."""
@@ -139,7 +143,7 @@ class TrustedDataset:
 
         Among names a warning says so.
         """
-        known = {*self.y, *self.verified} - {None}
+        known = {*self.y, *self.verified} - {None, self.no_class_label}
         codes = known & {"-1", "-1.0"}
         are_whole = [is_whole(name) for name in known - codes]
         if not codes or codes & {*self.verified} or (any(are_whole) and not all(are_whole)):
@@ -223,7 +227,7 @@ class TrustedDataset:
         groups = [row if group is None else group for row, group in enumerate(own)]
         rows_of: dict[str, list[int]] = {}
         for row, label in enumerate(labels):
-            if label is not None:
+            if label not in (None, self.no_class_label):
                 rows_of.setdefault(label, []).append(row)
         singletons = sort_names(
             label for label, rows in rows_of.items() if len({groups[row] for row in rows}) < 2
@@ -292,7 +296,7 @@ class TrustedDataset:
                     f"{label!r} among the trusted labels: keep the right one."
                 )
             trusted[row], verified[row], marked[row] = True, label, as_given
-        unseen = sort_names({*verified} - {*self.y, None})
+        unseen = sort_names({*verified} - {*self.y, None, self.no_class_label})
         if unseen:
             warn_user(
                 f"The verified label {listed(unseen)} occurs nowhere among the given labels: check "
@@ -308,7 +312,7 @@ class TrustedDataset:
                 f"{self.name}: there is no trusted sample at all: verify a few samples of each "
                 "class and name them in a trusted column or file."
             )
-        missing = sort_names({*self.y} - {*self.verified, None})
+        missing = sort_names({*self.y} - {*self.verified, None, self.no_class_label})
         if missing:
             counts = Counter(label for label in (*self.y, *self.verified) if label is not None)
             look_alikes = describe_look_alikes(counts)

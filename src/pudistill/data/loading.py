@@ -1,10 +1,12 @@
 """Recognise the format of a source, and read it."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pudistill.data.dataset import TrustedDataset, validate
+from pudistill.data.names import NO_CLASS_LABEL
 from pudistill.data.options import COLUMN_OPTIONS, ReadOptions
 from pudistill.data.readers import BUNDLED, FORMATS_HELP, find_format
 from pudistill.exceptions import InputError
@@ -25,6 +27,7 @@ def load_dataset(
     skip_bad: bool = False,
     lazy: bool = False,
     picture_cache: float | None = None,
+    no_class_label: str | None = NO_CLASS_LABEL,
     labels_required: bool = True,
     columns_required: bool = True,
     samples_required: bool = True,
@@ -88,6 +91,8 @@ def load_dataset(
     picture_cache : float, optional
         GiB of disk, in the folder for temporary files, for pictures that are decoded only once;
         other pictures are decoded whenever they are needed. By default half of the free space.
+    no_class_label : str, optional
+        The verified label of samples that are of no class; it is not a class.
     labels_required : bool
         Whether there must be labels of at least two classes. If False, labels can be missing.
     columns_required : bool
@@ -125,6 +130,7 @@ def load_dataset(
             "skip_bad": skip_bad,
             "lazy": lazy,
             "picture_cache": picture_cache,
+            "no_class_label": no_class_label,
             "labels_required": labels_required,
             "columns_required": columns_required,
             "samples_required": samples_required,
@@ -136,7 +142,7 @@ def load_dataset(
 
         options = understood(source, Path(trusted), options)
     try:
-        dataset = _read(source, options)
+        dataset = replace(_read(source, options), no_class_label=no_class_label)
     except MemoryError as error:
         raise InputError(f"{name} does not fit into memory: give a part of it.") from error
     if image_size is not None and not dataset.is_pictures:

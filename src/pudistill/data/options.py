@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from pudistill.data.names import NO_CLASS_LABEL
 from pudistill.exceptions import InputError
 
 # Panels of `pudistill fit --help` and chapters of docs/settings.md, in order.
@@ -170,6 +171,14 @@ class ReadSettings(SettingsModel):
             only_for="tables",
         ),
     ] = None
+    no_class_label: Annotated[
+        str | None,
+        Setting(
+            TRUSTED,
+            "Verified label of samples that are of no class. They teach which other samples are "
+            "unlike all classes.",
+        ),
+    ] = NO_CLASS_LABEL
     group_column: Annotated[
         str | None,
         Setting(

@@ -11,7 +11,7 @@ from sklearn.utils.validation import _num_samples
 from pudistill.distillation.paper import average_proba, train_teachers
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.views import View, held_out_rows, held_out_truth, whole_view
-from pudistill.labels.checks import MISSING
+from pudistill.labels.checks import MISSING, Labels
 from pudistill.labels.model_selection import deal_folds
 from pudistill.labels.pseudo_labels import one_hot
 from pudistill.learners.cache import cached
@@ -151,6 +151,26 @@ def train_noise_free_models(
     return NoiseFreeModels(models, proba)
 
 
+def folds_without_teams(labels: Labels, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Deal folds of the trusted samples for a filter that has no teams, because its rule is given.
+
+    Its clean set has learned from every fold, so a view that holds a fold out starts from the other
+    trusted samples alone.
+
+    Returns
+    -------
+    folds : ndarray of shape (n_samples,), int
+        Fold of each sample; -1 for none.
+    team_labels : ndarray of shape (n_folds, n_samples), int
+        The verified labels of the samples outside each fold, -1 elsewhere.
+    """
+    dealt = np.where(labels.drawn, labels.verified, MISSING)
+    folds = deal_folds(dealt, N_TEAMS, seed, labels.groups)
+    team_labels = np.tile(labels.verified, (N_TEAMS, 1))
+    team_labels[folds == np.arange(N_TEAMS)[:, None]] = MISSING
+    return folds, team_labels
+
+
 def choose_noise_free_regularisation(problem: Problem) -> float:
     """Choose the `C` of the default learner for models that learn from few, right labels.
 
@@ -168,7 +188,9 @@ def choose_noise_free_regularisation(problem: Problem) -> float:
     """
     verified, n_classes = problem.labels.verified, problem.n_classes
     groups = problem.labels.groups
-    held_out = held_out_rows(deal_folds(verified, N_TEAMS, problem.seed, groups))
+    dealt = np.where(problem.labels.drawn, verified, MISSING)
+    folds = np.where(dealt == MISSING, MISSING, deal_folds(dealt, N_TEAMS, problem.seed, groups))
+    held_out = held_out_rows(folds)
     views = [whole_view(problem.labels).holding_out(rows, None) for rows in held_out]
     if not views:
         return 1.0

@@ -1,11 +1,13 @@
 """Teachers and student as in the paper: lines 11, 12 and 14 of Algorithm 1 (section III-B)."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from pudistill.labels.pseudo_labels import one_hot
+from pudistill.labels.checks import MISSING, Labels
+from pudistill.labels.pseudo_labels import LABEL_TYPES, one_hot
 from pudistill.learners.capabilities import continues_training
 from pudistill.learners.scoring import predict_proba
 from pudistill.learners.tasks import Training, train, train_all
@@ -160,3 +162,39 @@ def train_student(
         student = train(task)
         advance(1)
     return student
+
+
+def blended_labels(
+    labels: Labels,
+    clean_labels: np.ndarray,
+    teacher_proba: np.ndarray,
+    *,
+    label_type: str,
+    min_confidence: float,
+    blend: float,
+) -> np.ndarray:
+    """Blend given labels and the teachers' predictions (line 13, equations 4 to 6).
+
+    Parameters
+    ----------
+    labels : Labels
+        Given and verified labels.
+    clean_labels : ndarray of shape (n_samples,), int
+        Labels that the filter found; -1 where it found none.
+    teacher_proba : ndarray of shape (n_noisy, n_classes)
+        The teachers' average prediction for the samples that are not trusted.
+    label_type, min_confidence, blend
+        As for `PUDistillClassifier`.
+
+    Returns
+    -------
+    targets : ndarray of shape (n_samples, n_classes)
+        Verified labels of trusted samples, pseudo-labels of all others.
+    """
+    # `y` of equation 4: the label of the filter if it found one, else the given label.
+    corrected = np.where(clean_labels == MISSING, labels.given, clean_labels)
+    blended = partial(LABEL_TYPES[label_type], min_confidence=min_confidence, blend=blend)
+    noisy = ~labels.trusted
+    targets = one_hot(labels.verified, labels.n_classes)
+    targets[noisy] = rowwise(blended, teacher_proba, corrected[noisy])
+    return targets

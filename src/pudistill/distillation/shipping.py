@@ -1,5 +1,6 @@
 """Lines 13-15 of Algorithm 1 in the default method: student, comparison, noise, shipped model."""
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -7,13 +8,18 @@ import numpy as np
 from pudistill.distillation.candidates import CandidateWeights, judge, ship
 from pudistill.distillation.clusters import design_effect
 from pudistill.distillation.comparison import Comparison
+from pudistill.distillation.few_trusted import lean_on_given_labels, very_few, warning_of_few
 from pudistill.distillation.learning import find_originals, learn
 from pudistill.distillation.noise_estimate import NoiseEstimate, estimate_noise
 from pudistill.distillation.noise_free_models import NoiseFreeStage
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.student import StudentFit
-from pudistill.distillation.views import held_out_groups, whole_view
-from pudistill.learners.capabilities import final_step
+from pudistill.distillation.views import View, held_out_groups, whole_view
+from pudistill.exceptions import TrustedWarning, warn_user
+from pudistill.labels.samples import is_pictures
+from pudistill.labels.table import Outliers
+from pudistill.learners.capabilities import final_step, has_trunk
+from pudistill.learners.outliers import find_outliers
 from pudistill.utils.arrays import take_rows
 
 
@@ -25,13 +31,15 @@ class Outcome(NamedTuple):
     student_fit : StudentFit
         The student.
     noise : NoiseEstimate
-        Noise in the given labels.
+        Noise in the given labels of samples that are no outliers.
     comparison : Comparison
         The candidates' results, and the choice.
     model : fitted estimator
         The model that is shipped, which `predict` uses.
     adapted : dict of str to float
         Values of the quantities that adapt to the data.
+    outliers : Outliers
+        How unlike the trusted samples all samples are.
     """
 
     student_fit: StudentFit
@@ -39,10 +47,15 @@ class Outcome(NamedTuple):
     comparison: Comparison
     model: Any
     adapted: dict[str, float]
+    outliers: Outliers
 
 
 def learn_and_ship(
-    problem: Problem, noise_free: NoiseFreeStage, *, transition_matrix: np.ndarray | None
+    problem: Problem,
+    noise_free: NoiseFreeStage,
+    *,
+    transition_matrix: np.ndarray | None,
+    no_class: Any = None,
 ) -> Outcome:
     """Train the student, compare all candidates, estimate the noise, and ship the best candidate.
 
@@ -54,6 +67,9 @@ def learn_and_ship(
         Teachers (lines 1-12 of Algorithm 1) and first guess, as from `run_noise_free_stage`.
     transition_matrix : ndarray of shape (n_classes, n_classes) or None
         `T`, if it is known.
+    no_class : samples, default=None
+        Further samples that are known to be of no class. They only teach which samples are unlike
+        those of every class.
 
     Returns
     -------
@@ -68,23 +84,32 @@ def learn_and_ship(
         whole.holding_out(view.held_out, labels.given if originals else None)
         for view in noise_free.views[1:]
     ]
+    # With very few trusted samples, the first guess is weak, and the given labels know more.
+    if very_few(labels):
+        guesses = lean_on_given_labels(problem, views, guesses)
+        noise_free = replace(noise_free, guesses=guesses)
     # 2. Lines 13-14: train the student, on posterior labels in place of pseudo-labels.
     student_fit = learn(
         problem, views, guesses, transition_matrix=transition_matrix, originals=originals
     )
     # 3. Compare the candidates on held-out trusted samples.
     comparison, weights = judge(problem, noise_free, student_fit, views)
-    # 4. Estimate the noise under the student's predictions.
+    if very_few(labels):
+        warn_user(few := warning_of_few(labels), TrustedWarning)
+        comparison = replace(comparison, why=f"{comparison.why} {few}")
+    # 4. Estimate the noise under the student's predictions; outliers may be of no class.
+    outliers = _outliers(problem, noise_free, student_fit.student, views, no_class)
+    rows = whole.labelled[~outliers.is_outlier[whole.labelled]]
     temperature = student_fit.calibration.temperature
     if labels.groups is not None:
         temperature = temperature.less_certain(design_effect(held_out_groups(views)))
     noise = estimate_noise(
         labels.classes,
-        take_rows(student_fit.proba, whole.labelled),
-        whole.given[whole.labelled],
+        take_rows(student_fit.proba, rows),
+        whole.given[rows],
         originals,
         temperature,
-        groups=None if labels.groups is None else labels.groups[whole.labelled],
+        groups=None if labels.groups is None else labels.groups[rows],
         notes=[] if warning is None else [warning],
         seed=problem.seed,
     )
@@ -93,7 +118,25 @@ def learn_and_ship(
     adapted = _adapted(noise_free, student_fit, weights)
     if problem.tunes_student:
         adapted["C_of_student"] = final_step(student_fit.student).C
-    return Outcome(student_fit, noise, comparison, model, adapted)
+    return Outcome(student_fit, noise, comparison, model, adapted, outliers)
+
+
+def _outliers(
+    problem: Problem, noise_free: NoiseFreeStage, student: Any, views: list[View], no_class: Any
+) -> Outliers:
+    """Find samples unlike the trusted ones; pictures are seen by a network that holds some out."""
+    model, held_out = student, None
+    if is_pictures(problem.X) and len(views) > 1 and has_trunk(problem.student):
+        # A network knows the samples that it has learned from: those would seem nearer than others.
+        model, held_out = noise_free.models[1].by_name["trusted_only"][0], [views[1].held_out]
+    return find_outliers(
+        problem.X,
+        problem.labels.verified,
+        model,
+        held_out=held_out,
+        no_class=no_class,
+        seed=problem.seed,
+    )
 
 
 def _adapted(

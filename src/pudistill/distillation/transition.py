@@ -1,12 +1,14 @@
 """The transition matrix: maximum likelihood, shrinkage, and original labels of trusted samples."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import gammaln
 from scipy.stats import binom
 
+from pudistill.exceptions import InputError
 from pudistill.labels.checks import MISSING
+from pudistill.labels.pseudo_labels import PROBA_FLOOR
 from pudistill.utils.arrays import BLOCK_SIZE, rowwise, take_rows
 
 # Weight of a uniform prior, in samples, so that no label is ever impossible.
@@ -241,3 +243,22 @@ def combine(
     worth = variance / ((spread**2).sum(axis=1) + systematic**2)
     worth = np.maximum(worth, 1.0)
     return (counts + worth[:, None] * T) / (n + worth)[:, None], float((n / (n + worth)).mean())
+
+
+def checked_transition_matrix(T: Any, n_classes: int) -> np.ndarray | None:
+    """Return the user's transition matrix as an array without zeros; None stays None.
+
+    Raises
+    ------
+    InputError
+        If it is not a matrix of shape (n_classes, n_classes) whose rows are probabilities.
+    """
+    if T is None:
+        return None
+    T, shape = np.asarray(T, dtype=float), (n_classes, n_classes)
+    if T.shape != shape or not (T >= 0).all() or not np.allclose(T.sum(axis=1), 1):
+        raise InputError(
+            f"transition_matrix has shape {T.shape}: it must have shape {shape}, no negative "
+            "entry, and rows that sum to 1."
+        )
+    return np.maximum(T, PROBA_FLOOR)

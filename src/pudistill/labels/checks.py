@@ -1,6 +1,6 @@
 """Checks of the labels that ``fit`` accepts: given labels, verified labels, trusted samples."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from sklearn.utils.validation import column_or_1d
 
 from pudistill.data.columns import is_whole
 from pudistill.data.frames import as_column
+from pudistill.data.names import NO_CLASS_LABEL
 from pudistill.data.spelling import describe_look_alikes
 from pudistill.exceptions import DataWarning, InputError, TrustedWarning, warn_user
 from pudistill.labels.alignment import aligned, index_of
@@ -36,6 +37,9 @@ class Labels:
     from_mask : bool
         Whether trusted samples were passed as a mask of right given labels. Then their labels
         before verification are unknown.
+    no_class : ndarray of shape (n_samples,), bool
+        Samples that were verified to be of no class. They are not among the trusted samples. No
+        sample by default.
     groups : ndarray of shape (n_samples,), int, or None
         The group of each sample, from 0: no fold splits a group. None: no groups. Exact copies of
         a sample are in its group, see `labels.copies`.
@@ -51,9 +55,14 @@ class Labels:
     trusted: np.ndarray
     verified: np.ndarray
     from_mask: bool = False
+    no_class: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
     groups: np.ndarray | None = None
     copied: np.ndarray | None = None
     sample_weight: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.no_class) == 0:
+            object.__setattr__(self, "no_class", np.zeros(len(self.given), dtype=bool))
 
     @property
     def n_classes(self) -> int:
@@ -69,9 +78,23 @@ class Labels:
         """
         return self.trusted if self.copied is None else self.trusted & ~self.copied
 
+    def take(self, rows: np.ndarray) -> "Labels":
+        """Return the labels of the samples at `rows`, a mask or positions."""
+        of_samples = {
+            name: values[rows]
+            for name, values in vars(self).items()
+            if name != "classes" and isinstance(values, np.ndarray)
+        }
+        return replace(self, **of_samples)
+
 
 def check_labels(
-    y: Any, trusted: Any = None, *, index: pd.Index | None = None, for_fit: bool = True
+    y: Any,
+    trusted: Any = None,
+    *,
+    index: pd.Index | None = None,
+    for_fit: bool = True,
+    no_class_label: Any = NO_CLASS_LABEL,
 ) -> Labels:
     """Convert given labels and trusted samples, in any form that ``fit`` accepts, to codes.
 
@@ -90,6 +113,10 @@ def check_labels(
         one.
     for_fit : bool, default=True
         Whether at least two classes, and trusted samples of each, are required.
+    no_class_label : str or int, default="none of these"
+        The label of samples that are of no class, which is not a class itself. As a verified label
+        it tells how such samples look. As a given label it is a missing label. ``None``: there is
+        no such label.
 
     Returns
     -------
@@ -116,6 +143,7 @@ def check_labels(
     y = column_or_1d(_without_extension_dtype(y), warn=True)
     n_samples = len(y) if index is None else len(index)
     trusted = aligned("trusted", trusted, index, n_samples, may_lack=True)
+    y, trusted, no_class = _without_no_class(y, trusted, no_class_label)
     if y.dtype.kind == "f" and np.isinf(y).any():
         raise InputError("Input y contains infinity or a value too large for its type.")
     has_label = ~pd.isna(y)
@@ -150,7 +178,71 @@ def check_labels(
         if look_alikes is not None:
             warn_user(f"{look_alikes[0].upper()}{look_alikes[1:]}.", DataWarning)
     from_mask = trusted is None or np.asarray(trusted).dtype == bool
-    return Labels(classes, given, mask, verified, from_mask)
+    return Labels(classes, given, mask, verified, from_mask, no_class)
+
+
+def check_same_labels(labels: Labels, fitted: Labels) -> None:
+    """Raise an `InputError` unless verified labels and groups are those of an earlier fit."""
+    is_same = (
+        np.array_equal(labels.classes, fitted.classes)
+        and np.array_equal(labels.verified, fitted.verified)
+        and np.array_equal(labels.no_class, fitted.no_class)
+    )
+    if not is_same:
+        raise InputError(
+            "The trusted samples or the classes are not those that the teachers were fitted with: "
+            "call fit_teachers, or fit, again."
+        )
+    if not np.array_equal(labels.groups, fitted.groups):
+        raise InputError(
+            "The groups are not those that the teachers were fitted with: pass the same `groups`, "
+            "or call fit_teachers, or fit, again."
+        )
+
+
+def _without_no_class(y: np.ndarray, trusted: Any, label: Any) -> tuple[Any, Any, np.ndarray]:
+    """Take the label of no class out of given and verified labels; return where it was verified."""
+    if label is None:
+        return y, trusted, np.zeros(len(y), dtype=bool)
+    given, verified = _equals(y, label), np.zeros(len(y), dtype=bool)
+    values = None if trusted is None else np.asarray(trusted)
+    if values is None:
+        verified = given
+        trusted = ~given if given.any() else None
+    elif values.shape != y.shape:
+        return y, trusted, verified  # which is refused later
+    elif values.dtype == bool:
+        verified = given & values
+        trusted = values & ~verified
+    elif (verified := _equals(values, label)).any():
+        trusted = values.astype(object)
+        trusted[verified] = None
+    if n := int((given & ~verified).sum()):
+        warn_user(
+            f"{n} given labels are {_show(label)}, which is not a class: these samples count as "
+            "samples without a given label.",
+            TrustedWarning,
+        )
+    if given.any():
+        others = y[~given].tolist()
+        y = y.astype(object)
+        y[given] = None
+        y[~given] = others  # numbers, if only the label of no class was a text
+    return y, trusted, verified
+
+
+def _equals(values: np.ndarray, label: Any) -> np.ndarray:
+    """Compare values of any kind with a label; a boolean equals no number."""
+    if values.dtype.kind in ("iufb" if isinstance(label, str) else "USb"):
+        return np.zeros(len(values), dtype=bool)
+    same_kind = str if isinstance(label, str) else (int, float)
+    return np.array(
+        [
+            isinstance(value, same_kind) and not isinstance(value, bool) and value == label
+            for value in values.tolist()
+        ],
+        dtype=bool,
+    )
 
 
 def with_weights(labels: Labels, sample_weight: Any) -> Labels:

@@ -172,9 +172,9 @@ def deal_folds(
     -------
     folds : ndarray of shape (n_samples,), int
         Fold of each sample; -1 for none. Without groups, samples without a label get no fold, and
-        nor do classes with fewer than three samples, because any learner needs two samples of each
-        class. With groups, all samples of a group get its fold, whether they have a label or not;
-        a group gets none if fewer than two samples of one of its classes would be left outside.
+        nor does the only sample of a class, because a learner needs a sample of each class. With
+        groups, all samples of a group get its fold, whether they have a label or not; a group gets
+        none if no sample of one of its classes would be left outside.
 
     Examples
     --------
@@ -182,8 +182,8 @@ def deal_folds(
     >>> from pudistill.labels.model_selection import deal_folds
     >>> labels = np.array([0, 0, 0, 0, 1, 1, 2, -1])
     >>> folds = deal_folds(labels, n_folds=2, seed=0)
-    >>> sorted(folds[:4].tolist()), folds[4:].tolist()
-    ([0, 0, 1, 1], [-1, -1, -1, -1])
+    >>> sorted(folds[:4].tolist()), sorted(folds[4:6].tolist()), folds[6:].tolist()
+    ([0, 0, 1, 1], [0, 1], [-1, -1])
     >>> groups = np.array([0, 0, 1, 1, 2, 2, 2, 0])
     >>> folds = deal_folds(labels, n_folds=2, seed=0, groups=groups)
     >>> bool(folds[0] == folds[1] == folds[7] != folds[2]), folds[4:7].tolist()
@@ -192,13 +192,13 @@ def deal_folds(
     if n_folds == 1:
         return np.full(len(labels), MISSING)
     if groups is not None:
-        return deal_groups(labels, n_folds, seed, groups, n_outside=2)[groups]
+        return deal_groups(labels, n_folds, seed, groups, n_outside=1)[groups]
     folds = np.full(len(labels), MISSING)
     rng = np.random.default_rng(seed)
     n_dealt = 0  # over all classes, so that folds are of equal size
     for c in range(labels.max(initial=-1) + 1):
         rows = rng.permutation(np.flatnonzero(labels == c))
-        if len(rows) > 2:
+        if len(rows) > 1:
             folds[rows] = (n_dealt + np.arange(len(rows))) % n_folds
             n_dealt += len(rows)
     return folds

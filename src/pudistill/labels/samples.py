@@ -10,12 +10,13 @@ from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer
-from sklearn.utils import get_tags
+from sklearn.utils import _safe_indexing, get_tags
 from sklearn.utils.validation import _num_samples, check_array, validate_data
 
 from pudistill.data.encoding import TableEncoder, is_texts, needs_encoding
 from pudistill.data.frames import as_frame
 from pudistill.data.lazy_pictures import is_lazy
+from pudistill.data.names import NO_CLASS_LABEL
 from pudistill.exceptions import InputError
 from pudistill.labels.alignment import index_of
 from pudistill.labels.checks import Labels, check_labels
@@ -102,7 +103,8 @@ def check_samples(
     """Return checked samples and labels; see `check_features`, `check_labels` and `with_groups`."""
     index = index_of(X)
     X = check_features(estimator, X, learners, reset=reset)
-    labels = check_labels(y, trusted, index=index)
+    no_class_label = getattr(estimator, "no_class_label", NO_CLASS_LABEL)
+    labels = check_labels(y, trusted, index=index, no_class_label=no_class_label)
     if len(labels.given) != _num_samples(X):
         raise InputError(
             f"X has {_num_samples(X)} samples but y has {len(labels.given)} labels: "
@@ -144,6 +146,30 @@ def _takes_raw(learner: Any, X: Any) -> bool:
         learner
     ).__module__.startswith("sklearn.")
     return tags.input_tags.string or tags.input_tags.categorical or is_foreign_transformer
+
+
+def split_off_no_class(X: Any, labels: Labels) -> tuple[Any, Labels, Any]:
+    """Take samples that were verified to be of no class out of a data set.
+
+    Parameters
+    ----------
+    X : samples of shape (n_samples, ...)
+        Samples.
+    labels : Labels
+        Their labels.
+
+    Returns
+    -------
+    X, labels
+        All other samples.
+    no_class : samples or None
+        The samples of no class; None if there are none.
+    """
+    if not labels.no_class.any():
+        return X, labels, None
+    kept = np.flatnonzero(~labels.no_class)
+    no_class = _safe_indexing(X, np.flatnonzero(labels.no_class))
+    return _safe_indexing(X, kept), labels.take(kept), no_class
 
 
 def _may_take_nan(learner: Any) -> bool:

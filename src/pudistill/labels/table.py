@@ -1,6 +1,6 @@
 """The label table: the given and the corrected label of every sample, and its source."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,12 +10,41 @@ from pudistill.labels.checks import MISSING, Labels
 from pudistill.utils.shown import shown
 
 
+class Outliers(NamedTuple):
+    """How unlike the trusted samples all samples are, see `learners.outliers.find_outliers`.
+
+    Attributes
+    ----------
+    score : ndarray of shape (n_samples,)
+        1 - p, where p is the share of held-out trusted samples that are at least as far from the
+        other trusted samples as this sample is: 0.99 means farther than 99 % of them. Beyond all of
+        them, p is extrapolated. NaN if it is unknown.
+    is_outlier : ndarray of shape (n_samples,), bool
+        Whether a sample that is not trusted is an outlier, probably of no class: a tenth of all
+        outliers, at most, is expected to be of some class.
+    in_a_class : ndarray of shape (n_samples,)
+        Probability that a sample is of any class at all: for outliers, the expected share of
+        samples of some class among all that are at least as unlike; 1 for all others.
+    """
+
+    score: np.ndarray
+    is_outlier: np.ndarray
+    in_a_class: np.ndarray
+
+    @classmethod
+    def unknown(cls, n_samples: int) -> "Outliers":
+        """Return the result where samples cannot be compared: no score, no outlier."""
+        nothing = np.zeros(n_samples, dtype=bool)
+        return cls(np.full(n_samples, np.nan), nothing, np.ones(n_samples))
+
+
 def paper_label_table(
     labels: Labels,
     clean_labels: np.ndarray,
     votes: np.ndarray,
     teacher_proba: np.ndarray,
     min_confidence: float,
+    outliers: Outliers,
     index: Any = None,
 ) -> pd.DataFrame:
     """Return the label table of the paper's method.
@@ -35,6 +64,8 @@ def paper_label_table(
         The teachers' average prediction for the samples that are not trusted.
     min_confidence : float
         Smallest probability at which the teachers count as sure, `η`.
+    outliers : Outliers
+        How unlike the trusted samples all samples are.
     index : array-like of shape (n_samples,), default=None
         Index of the table; row numbers by default.
 
@@ -42,7 +73,7 @@ def paper_label_table(
     -------
     table : DataFrame
         Columns ``given``, ``trusted``, ``label``, ``changed``, ``source``, ``confidence``,
-        ``votes``; see `PUDistillClassifier`.
+        ``votes``, ``outlier_score``, ``outlier``; see `PUDistillClassifier`.
     """
     n_samples, n_classes = votes.shape
     proba = np.zeros((n_samples, n_classes))
@@ -59,11 +90,15 @@ def paper_label_table(
         [labels.verified, clean_labels, prediction],
         default=labels.given,
     )
-    return _table(labels, label, source, proba, votes, index)
+    return _table(labels, label, source, proba, votes, outliers, index)
 
 
 def label_table(
-    labels: Labels, targets: np.ndarray, votes: np.ndarray, index: Any = None
+    labels: Labels,
+    targets: np.ndarray,
+    votes: np.ndarray,
+    outliers: Outliers,
+    index: Any = None,
 ) -> pd.DataFrame:
     """Return the label table of the default method: the most likely posterior label per sample.
 
@@ -75,6 +110,8 @@ def label_table(
         Posterior labels.
     votes : ndarray of shape (n_samples, n_classes), int
         Members' votes; -1 where voting stopped early.
+    outliers : Outliers
+        How unlike the trusted samples all samples are.
     index : array-like of shape (n_samples,), default=None
         Index of the table; row numbers by default.
 
@@ -87,10 +124,12 @@ def label_table(
     source = np.select(
         [labels.trusted, label == labels.given], ["trusted", "given"], default="student"
     )
-    return _table(labels, label, source, targets, votes, index)
+    return _table(labels, label, source, targets, votes, outliers, index)
 
 
-def model_label_table(labels: Labels, proba: np.ndarray, index: Any = None) -> pd.DataFrame:
+def model_label_table(
+    labels: Labels, proba: np.ndarray, outliers: Outliers, index: Any = None
+) -> pd.DataFrame:
     """Return the label table of any classifier: its predictions, and the verified labels.
 
     Parameters
@@ -99,6 +138,8 @@ def model_label_table(labels: Labels, proba: np.ndarray, index: Any = None) -> p
         Given and verified labels.
     proba : ndarray of shape (n_samples, n_classes)
         The classifier's predictions.
+    outliers : Outliers
+        How unlike the trusted samples all samples are.
     index : array-like of shape (n_samples,), default=None
         Index of the table; row numbers by default.
 
@@ -111,7 +152,47 @@ def model_label_table(labels: Labels, proba: np.ndarray, index: Any = None) -> p
     source = np.select(
         [labels.trusted, label == labels.given], ["trusted", "given"], default="model"
     )
-    return _table(labels, label, source, proba, np.full(proba.shape, -1), index)
+    return _table(labels, label, source, proba, np.full(proba.shape, -1), outliers, index)
+
+
+def with_no_class(table: pd.DataFrame, labels: Labels, name: Any) -> pd.DataFrame:
+    """Add the samples that were verified to be of no class to the label table of all others.
+
+    Parameters
+    ----------
+    table : DataFrame
+        The label table of the other samples, in their order.
+    labels : Labels
+        Labels of all samples.
+    name : str or int
+        The label of samples of no class.
+
+    Returns
+    -------
+    table : DataFrame
+        A row for each sample. The label of samples of no class is `name`, their source "trusted",
+        their confidence 1, and their ``outlier_score`` 1.
+    """
+    rows = np.flatnonzero(labels.no_class)
+    if not len(rows):
+        return table
+    given = labels.given[rows]
+    added = pd.DataFrame(
+        {
+            "given": _names(labels.classes, given),
+            "trusted": True,
+            "label": np.full(len(rows), name, dtype=object),
+            "changed": given != MISSING,
+            "source": "trusted",
+            "confidence": 1.0,
+            "votes": pd.array([pd.NA] * len(rows), dtype="Int16"),
+            "outlier_score": 1.0,
+            "outlier": True,
+        }
+    )
+    order = np.argsort(np.r_[np.flatnonzero(~labels.no_class), rows])
+    table = pd.concat([table.astype({"given": object, "label": object}), added]).iloc[order]
+    return table.reset_index(drop=True)
 
 
 def _table(
@@ -120,6 +201,7 @@ def _table(
     source: np.ndarray,
     proba: np.ndarray,
     votes: np.ndarray,
+    outliers: Outliers,
     index: Any,
 ) -> pd.DataFrame:
     rows = np.arange(len(label))
@@ -133,8 +215,10 @@ def _table(
             "label": labels.classes[label],
             "changed": (label != labels.given) & (labels.given != MISSING),
             "source": source,
-            "confidence": np.where(labels.trusted, 1.0, proba[rows, label]),
+            "confidence": np.where(labels.trusted, 1.0, proba[rows, label] * outliers.in_a_class),
             "votes": own_votes,
+            "outlier_score": outliers.score,
+            "outlier": outliers.is_outlier,
         },
         index=index,
     )

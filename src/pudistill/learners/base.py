@@ -8,6 +8,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from pudistill.data.encoding import TableEncoder
+from pudistill.data.names import NO_CLASS_LABEL
 from pudistill.exceptions import InputError
 from pudistill.labels.samples import check_features
 from pudistill.learners.scoring import predict_proba
@@ -31,6 +32,8 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
         Encoder of texts and of tables with words, dates or missing values; None for other samples.
     label_table_ : DataFrame
         See `PUDistillClassifier`; other methods have it only after `pudistill.load`.
+    no_class_label : str, int or None
+        The label of samples that are of no class, see `check_labels`.
     """
 
     classes_: np.ndarray
@@ -39,6 +42,7 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
     estimator: Any
     fitted_on_frame_: bool
     encoder_: TableEncoder | None = None
+    no_class_label: Any = NO_CLASS_LABEL
     _model_name: ClassVar[str] = "model_"
 
     @property

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import PredefinedSplit, cross_val_predict
+from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -61,7 +61,7 @@ def calibrate_together(members: list, tasks: Iterable[Training]) -> list:
     decisions, labels = [], []
     for task in tasks:
         y = task.targets.argmax(axis=1)
-        folds = PredefinedSplit(calibration_folds(members[0], y, task.seed, task.groups))
+        folds = calibration_folds(y, task.seed, task.groups)
         decisions.append(
             cross_val_predict(
                 unfitted_learner(task), task.samples, y, cv=folds, method="decision_function"

@@ -13,7 +13,7 @@ from sklearn.utils._param_validation import HasMethods
 from pudistill.exceptions import DivergedError, InputError, RecoveredWarning, torch_extra, warn_user
 from pudistill.labels.checks import MISSING
 from pudistill.labels.pseudo_labels import one_hot
-from pudistill.labels.samples import check_samples, is_pictures
+from pudistill.labels.samples import check_samples, is_pictures, split_off_no_class
 from pudistill.learners.base import NoisyLabelClassifier
 from pudistill.learners.calibration import Temperature
 from pudistill.learners.capabilities import continues_training
@@ -93,7 +93,7 @@ class Method(NoisyLabelClassifier):
             out.
         trusted : array-like of shape (n_samples,), default=None
             A boolean mask, or verified labels with a missing value elsewhere. ``None``: all labels
-            are trusted, with a warning.
+            are trusted, with a warning. Samples verified as "none of these" are left out.
         groups : array-like of shape (n_samples,), default=None
             The group of each sample, such as a patient, which no fold splits. Methods without folds
             do not need it.
@@ -110,6 +110,7 @@ class Method(NoisyLabelClassifier):
             loss stops being finite even at a tenth of the learning rate.
         """
         X, labels = check_samples(self, X, y, trusted, [self.estimator], groups=groups)
+        X, labels, _ = split_off_no_class(X, labels)
         self.fitted_on_frame_ = isinstance(X, pd.DataFrame)
         self.classes_ = labels.classes
         codes, is_trusted = labels.given, np.zeros(len(labels.given), dtype=bool)

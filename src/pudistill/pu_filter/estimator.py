@@ -228,7 +228,9 @@ class TieredPUFilter(BaseEstimator):
         if eval_set is not None:
             eval_set = check_features(self, eval_set, [self.estimator], reset=False)
         with user_messages([self.estimator], labels), caching_to(self.memory):
-            return self.fit_checked(X, labels, eval_set)
+            self.fit_checked(X, labels, eval_set)
+        self.clean_labels_[labels.no_class] = MISSING  # verified to be of no class
+        return self
 
     def fit_checked(self, X: Any, labels: Labels, eval_set: Any = None) -> "TieredPUFilter":
         """Run lines 1-10 of Algorithm 1 on checked samples.

@@ -49,7 +49,9 @@ def build_classifier(settings: Settings, X: np.ndarray) -> PUDistillClassifier |
             f"not one: choose one of {', '.join(NETWORKS)}, or auto."
         )
     parallel = {"n_jobs": settings.n_jobs} if "n_jobs" in method().get_params() else {}
-    return method(learner, random_state=settings.seed, **parallel)
+    classifier = method(learner, random_state=settings.seed, **parallel)
+    classifier.no_class_label = settings.no_class_label
+    return classifier
 
 
 def build_pudistill(settings: Settings, X: np.ndarray) -> PUDistillClassifier:

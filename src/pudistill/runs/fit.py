@@ -19,10 +19,11 @@ from pudistill.data.dataset import TrustedDataset
 from pudistill.exceptions import DataWarning, as_input_error
 from pudistill.labels.checks import Labels, check_labels
 from pudistill.labels.groups import with_groups
-from pudistill.labels.samples import check_features
-from pudistill.labels.table import model_label_table
+from pudistill.labels.samples import check_features, split_off_no_class
+from pudistill.labels.table import model_label_table, with_no_class
 from pudistill.learners.cache import caching_to
 from pudistill.learners.networks.features import n_features, with_model_features
+from pudistill.learners.outliers import find_outliers
 from pudistill.methods.base import Method
 from pudistill.pu_filter.one_class import HISTORY_COLUMNS
 from pudistill.runs.classifiers import build_classifier
@@ -71,7 +72,7 @@ def fit_run(settings: Settings, output: Path) -> Run:
     # 1. Check data and settings before there is a folder.
     dataset, test = load_data(settings)
     embedder = load_embedder(settings, dataset)
-    labels = check_labels(*dataset.for_fit())
+    labels = check_labels(*dataset.for_fit(), no_class_label=settings.no_class_label)
     codes = labels.verified[labels.trusted]
     trusted = (
         dataset.take(labels.trusted).X
@@ -189,8 +190,15 @@ def _fit_other_method(
         classifier.fit(dataset.X, y, trusted, **groups)
     estimates = {name: getattr(classifier, f"{name}_", None) for name in ESTIMATED}
     metrics = {name: value for name, value in estimates.items() if value is not None}
-    labels = with_groups(labels, dataset.X, None, warn=False)  # copies have verified labels, too
-    table = model_label_table(labels, classifier.predict_proba(dataset.X))
+    X = dataset.X if classifier.encoder_ is None else classifier.encoder_.transform(dataset.X)
+    labels = with_groups(labels, X, None, warn=False)  # copies have verified labels, too
+    X, of_classes, no_class = split_off_no_class(X, labels)
+    outliers = find_outliers(
+        X, of_classes.verified, classifier.fitted_model, no_class=no_class, seed=0
+    )
+    proba = classifier.predict_proba(dataset.X)[~labels.no_class]
+    table = model_label_table(of_classes, proba, outliers)
+    table = with_no_class(table, labels, classifier.no_class_label)
     return FitResults(table, pd.DataFrame(columns=["class_name", *HISTORY_COLUMNS]), metrics)
 
 

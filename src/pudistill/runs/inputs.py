@@ -80,7 +80,7 @@ def _check_same_kind(test: TrustedDataset, dataset: TrustedDataset) -> None:
 def _labelled(test: TrustedDataset) -> TrustedDataset:
     """Return the test samples that have a label: the verified label or else the given one."""
     test = replace(test, y=np.where(test.trusted, test.verified, test.y))
-    return test.take(np.array([label is not None for label in test.y]))
+    return test.take(np.array([label not in (None, test.no_class_label) for label in test.y]))
 
 
 def load_embedder(settings: Settings, dataset: TrustedDataset) -> Any:

@@ -26,12 +26,13 @@ def label_metrics(table: pd.DataFrame, dataset: TrustedDataset, labels: Labels) 
         "n_trusted": int(table["trusted"].sum()),
         "n_classes": labels.n_classes,
         "n_changed": int(table["changed"].sum()),
+        "n_outliers": int((table["outlier"] & ~table["trusted"]).sum()),
         "sources": table["source"].value_counts().to_dict(),
         "classes": list(dataset.classes),
         "skipped": [f"{name}: {reason}" for name, reason in dataset.skipped],
     }
     if dataset.true_labels is not None:
-        noisy = ~labels.trusted
+        noisy = ~(labels.trusted | labels.no_class)
         right = (table["label"] == dataset.true_labels).to_numpy()
         metrics["label_accuracy"] = {
             "given": float((table["given"] == dataset.true_labels)[noisy].mean()),
@@ -64,8 +65,9 @@ def own_metrics(
             metrics["expected_accuracy"] = asdict(expected)
     if dataset.true_labels is not None:
         clean = classifier.filter_.clean_labels_
-        added = ~labels.trusted & (clean != MISSING)
-        is_right = labels.classes[clean] == dataset.true_labels
+        kept = ~labels.no_class  # samples of no class are in no clean set
+        added = ~labels.trusted[kept] & (clean != MISSING)
+        is_right = labels.classes[clean] == dataset.true_labels[kept]
         metrics["clean_set"] = {
             "size": int(added.sum()),
             "precision": float(is_right[added].mean()) if added.any() else None,
@@ -140,11 +142,13 @@ def test_accuracy(
     codes = {name: code for code, name in enumerate(labels.classes)}
     y_test = np.array([codes[name] for name in test.y])
     references = {
-        "given_labels": np.where(labels.trusted, labels.verified, labels.given),
+        "given_labels": np.where(labels.trusted | labels.no_class, labels.verified, labels.given),
         "trusted_only": labels.verified,
     }
     if dataset.true_labels is not None:
-        references["true_labels"] = np.array([codes[name] for name in dataset.true_labels])
+        references["true_labels"] = np.array(
+            [codes.get(name, MISSING) for name in dataset.true_labels]
+        )
     cached_accuracy = run.units.cache(reference_accuracy)
     learner, X, X_test = classifier.estimator, dataset.X, test.X
     if settings.compare and classifier.encoder_ is not None:

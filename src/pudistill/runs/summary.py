@@ -10,23 +10,26 @@ import pandas as pd
 
 from pudistill.data.dataset import TrustedDataset
 from pudistill.runs.folder import Run
-from pudistill.runs.report.html import LEAST_SURE, SUREST, RunSummary, render
+from pudistill.runs.report.html import LEAST_SURE, MAX_UNLIKE, SUREST, RunSummary, render
 
 
 def gallery(dataset: TrustedDataset, table: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Return pictures of changed samples for the report, as the arrays ``ids`` and ``pictures``.
+    """Return pictures of samples for the report, as the arrays ``ids`` and ``pictures``.
 
-    They are the surest changes, with each pair of given and new label in turn, and the least sure.
+    They are the surest changes, with each pair of given and new label in turn, the least sure, and
+    the samples most unlike all classes.
     """
     pictures = _pictures(dataset)
     changed = table[table["changed"] & ~table["trusted"]]
-    if pictures is None or changed.empty:
+    scores = table.loc[~table["trusted"], "outlier_score"].dropna()
+    unlike = scores.sort_values(ascending=False, kind="stable").index[:MAX_UNLIKE]
+    if pictures is None or (changed.empty and unlike.empty):
         return {}
     surest = changed.sort_values("confidence", ascending=False, kind="stable")
     turn = surest.groupby(["given", "label"]).cumcount()
     alternating = turn.sort_values(kind="stable").index
     least_sure = surest.index[::-1][:LEAST_SURE]
-    chosen = alternating[:SUREST].union(least_sure, sort=False)
+    chosen = alternating[:SUREST].union(least_sure, sort=False).union(unlike, sort=False)
     rows = table.index.get_indexer(chosen)
     return {"ids": dataset.ids[rows].astype(str), "pictures": np.asarray(pictures[rows])}
 

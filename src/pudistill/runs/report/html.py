@@ -37,6 +37,9 @@ LABEL_COLUMNS = {
     "the given label and found another one more likely), model (the classifier of another method "
     "predicts it), given (it was not changed).",
     "confidence": "Probability that the label is right, from 0 to 1; 1 if trusted.",
+    "outlier_score": "How unlike the trusted samples of every class the sample is, from 0 to 1: "
+    "0.99 means farther from the nearest of them than 99 % of held-out trusted samples are.",
+    "outlier": "Whether the sample is so far from them that it probably is of no class.",
     "votes": "How many members of the filter voted for the label; empty if voting stopped early.",
 }
 
@@ -57,6 +60,7 @@ MAX_FLIPS = 12
 SUREST, LEAST_SURE = 32, 16  # changed samples that the report shows
 SMALL_PICTURE = 64  # px; smaller pictures are enlarged without smoothing
 MAX_TABLE_ROWS = 1000
+MAX_UNLIKE = 20  # samples unlike all classes that the report shows
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,8 @@ class RunSummary:
     labels : DataFrame of n rows
         The label table: ``id``, ``given``, ``trusted`` (bool), ``label``, ``changed`` (bool),
         ``source`` ("trusted", "filter", "teacher", "student", "model" or "given"),
-        ``confidence`` (in [0, 1]) and ``votes`` (nullable int).
+        ``confidence`` (in [0, 1]), ``votes`` (nullable int), ``outlier_score`` (in [0, 1]) and
+        ``outlier`` (bool).
     history : DataFrame
         One row per class and iteration of the filter: ``class_name``, ``iteration`` (from 1),
         ``n_positives``, ``n_clean`` (size of the clean set) and ``seconds``. Empty if the filter
@@ -327,6 +332,21 @@ def samples_section(summary: RunSummary) -> dict[str, Any] | None:
     return {"galleries": galleries}
 
 
+def unlike_section(summary: RunSummary) -> dict[str, Any] | None:
+    """Prepare the list of the samples that are most unlike the trusted samples of every class."""
+    labels = summary.labels[~_is_true(summary.labels["trusted"])]
+    labels = labels.dropna(subset=["outlier_score"])
+    if labels.empty:
+        return None
+    outliers = _is_true(labels["outlier"])
+    most = labels.sort_values("outlier_score", ascending=False, kind="stable").head(MAX_UNLIKE)
+    return {
+        "n_outliers": int(outliers.sum()),
+        "samples": [_sample(row, summary.pictures) for row in most.to_dict("records")],
+        "no_class_label": summary.settings.get("no_class_label"),
+    }
+
+
 def _sample(row: Mapping[Any, Any], pictures: Mapping[str, np.ndarray]) -> dict[str, Any]:
     picture = pictures.get(str(row["id"]))
     if picture is None:
@@ -356,6 +376,7 @@ SECTIONS: dict[str, Callable[[RunSummary], Mapping[str, Any] | None]] = {
     "filter": lambda summary: filter_section(summary.metrics.get("filter_settings")),
     "adapted": lambda summary: adapted_section(summary.metrics.get("adapted")),
     "samples": samples_section,
+    "unlike": unlike_section,
     "columns": lambda _: {"meanings": LABEL_COLUMNS},
 }
 """The sections of the report in their order.

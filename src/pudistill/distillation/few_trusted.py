@@ -1,0 +1,95 @@
+"""The first guess where trusted samples are very few: it leans on the given labels.
+
+A model of one or two trusted samples a class is weak, and next to nothing can be held out that
+would show it. A model of the *given* labels has learned from all other samples, and a few trusted
+samples suffice to tell what it calls their classes: each predicts a row of the transition matrix,
+as in Gold Loss Correction (Hendrycks et al. 2018).
+"""
+
+import numpy as np
+from sklearn.utils import _safe_indexing
+
+from pudistill.distillation.noise_free_models import train_on_labels
+from pudistill.distillation.problem import Problem
+from pudistill.distillation.transition import smoothed
+from pudistill.distillation.views import View
+from pudistill.labels.checks import MISSING, Labels
+from pudistill.labels.pseudo_labels import one_hot
+from pudistill.learners.cross_fitting import cross_fit_proba
+
+# Held-out trusted samples a class, on average, below which trusted samples are very few.
+ENOUGH = 3
+
+# Samples a class that count as labelled right before any is seen: labels are more often right.
+BELIEF = 0.5
+
+FOLDS = 5
+
+
+def very_few(labels: Labels) -> bool:
+    """Return whether there are fewer than three trusted samples a class, on average."""
+    return int(labels.trusted.sum()) < ENOUGH * labels.n_classes
+
+
+def warning_of_few(labels: Labels) -> str:
+    """Return the sentences that tell the user that trusted samples are very few."""
+    sizes = np.bincount(labels.verified[labels.trusted], minlength=labels.n_classes)
+    missing = int(np.maximum(ENOUGH - sizes, 0).sum())
+    return (
+        f"Only {sizes.sum()} samples of {labels.n_classes} classes are trusted, too few to learn "
+        "from or to measure the accuracy with: the result leans on the given labels. Verify "
+        f"{missing} more, so that each class has at least {ENOUGH}."
+    )
+
+
+def lean_on_given_labels(
+    problem: Problem, views: list[View], guesses: list[np.ndarray]
+) -> list[np.ndarray]:
+    """Mix the first guess of each view with what the given labels say of each sample.
+
+    Parameters
+    ----------
+    problem : Problem
+        Samples, labels and learner.
+    views : list of View
+        All labels; then the same labels with some trusted samples held out.
+    guesses : list of ndarray of shape (n_samples, n_classes)
+        The first guess for each view.
+
+    Returns
+    -------
+    guesses : list of ndarray of shape (n_samples, n_classes)
+        Mixtures in equal parts.
+    """
+    labelled = views[0].labelled
+    if len(np.unique(views[0].given[labelled])) < 2:
+        return guesses
+    said = _given_label_proba(problem, views[0])
+    corrected = [_corrected(said, view, problem.n_classes) for view in views]
+    # Equal weights: held-out samples are few, and only of the classes with several trusted samples.
+    return [(p + q) / 2 for p, q in zip(guesses, corrected, strict=True)]
+
+
+def _given_label_proba(problem: Problem, whole: View) -> np.ndarray:
+    """Predict the given label of each sample, without having seen it or any verified label."""
+    X, n_classes, rows = problem.X, problem.n_classes, whole.labelled
+    given = np.where(whole.verified == MISSING, whole.given, MISSING)
+    model = train_on_labels(problem.student, X, given, n_classes, problem.seed)
+    proba = problem.predict_proba(model)
+    proba[rows] = cross_fit_proba(
+        problem.student,
+        _safe_indexing(X, rows),
+        one_hot(given[rows], n_classes),
+        n_folds=FOLDS,
+        n_jobs=problem.n_jobs,
+        seed=problem.seed,
+    )
+    return proba
+
+
+def _corrected(said: np.ndarray, view: View, n_classes: int) -> np.ndarray:
+    """Turn probabilities of given labels into those of true classes, by the trusted samples."""
+    counts = BELIEF * np.eye(n_classes)
+    np.add.at(counts, view.verified[view.trusted], said[view.trusted])
+    T = smoothed(counts)
+    return said @ (T / T.sum(axis=0)).T
