@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,11 +31,13 @@ from pudistill.runs.classifiers import build_classifier
 from pudistill.runs.environment import versions
 from pudistill.runs.folder import Run
 from pudistill.runs.inputs import (
+    MOST_TEXTS_WITH_WORDS,
     about_features,
     features_folder,
     load_data,
     load_embedder,
     with_columns,
+    with_words,
 )
 from pudistill.runs.measures import label_metrics, own_metrics, test_accuracy
 from pudistill.runs.models import check_storable
@@ -127,9 +130,16 @@ def _fit_into(
     if embedder is not None:
         with _timed(seconds, "features"):
             cache = features_folder(settings, run)
-            dataset = with_model_features(dataset, embedder, cache)
-            test = None if test is None else with_model_features(test, embedder, cache)
-        about["features"] = about_features(embedder, dataset)
+            parts = [part for part in (dataset, test) if part is not None]
+            computed = [with_model_features(part, embedder, cache) for part in parts]
+        about["features"] = about_features(embedder, computed[0])
+        is_default = classifier.estimator is None
+        if dataset.is_text and is_default and len(dataset) <= MOST_TEXTS_WITH_WORDS:
+            computed = [
+                replace(features, X=with_words(part.X, features.X))
+                for part, features in zip(parts, computed, strict=True)
+            ]
+        dataset, test = computed[0], None if test is None else computed[1]
     # 2. Fit.
     fit = _fit_pudistill if isinstance(classifier, PUDistillClassifier) else _fit_other_method
     table, history, metrics_of_method = fit(run, classifier, dataset, labels, seconds)

@@ -33,6 +33,11 @@ def with_columns(settings: Settings) -> Settings:
     return settings.model_copy(update=found.read_options())
 
 
+# The default learner gets the words of this many texts beside the features of a model. Those of
+# more would take more memory than the features themselves.
+MOST_TEXTS_WITH_WORDS = 50_000
+
+
 def load_data(settings: Settings) -> tuple[TrustedDataset, TrustedDataset | None]:
     """Return training and test data; label noise is added if the settings ask for it."""
     own = settings.own_features
@@ -146,6 +151,14 @@ def with_noise(
         true_labels=right,
         marked=None,
     )
+
+
+def with_words(texts: np.ndarray, features: np.ndarray) -> pd.DataFrame:
+    """Return texts beside the features that a model computed from them, for a `TableEncoder`.
+
+    The words of short texts tell what the model does not: both together are more accurate.
+    """
+    return pd.DataFrame({"text": texts, "features": list(features)})
 
 
 def about_features(embedder: Any, dataset: TrustedDataset) -> dict[str, Any]:

@@ -14,7 +14,13 @@ from pudistill.data.loading import load_dataset
 from pudistill.exceptions import InputError
 from pudistill.learners.networks.features import feature_blocks, with_own_features
 from pudistill.runs.folder import Run
-from pudistill.runs.inputs import as_raw, check_classes, like_training_data, load_embedder
+from pudistill.runs.inputs import (
+    as_raw,
+    check_classes,
+    like_training_data,
+    load_embedder,
+    with_words,
+)
 from pudistill.runs.settings import Settings
 
 
@@ -67,8 +73,7 @@ def predict_run(
         _check_same_model(run, embedder)
         check_classes(dataset, classifier.classes_)
         with _of_run(run):
-            blocks = feature_blocks(embedder, dataset.X)
-            proba = np.concatenate([classifier.predict_proba(block) for block in blocks])
+            proba = np.concatenate(list(_predict_blocks(classifier, embedder, dataset.X)))
     if proba.shape != (len(dataset), len(classifier.classes_)):
         raise InputError(f"The model in {run.path} does not predict its classes: restore a copy.")
     return pd.DataFrame(
@@ -78,6 +83,16 @@ def predict_run(
             "confidence": proba.max(axis=1),
         }
     )
+
+
+def _predict_blocks(classifier: Any, embedder: Any, X: Any) -> Iterator[np.ndarray]:
+    """Predict samples by the features of a model, beside their words if the run used them."""
+    start = 0
+    for features in feature_blocks(embedder, X):
+        texts = X[start : start + len(features)]
+        start += len(features)
+        is_encoded = classifier.encoder_ is not None
+        yield classifier.predict_proba(with_words(texts, features) if is_encoded else features)
 
 
 @contextmanager
