@@ -440,8 +440,9 @@ def test_every_label_of_the_table_has_a_source(blobs, fitted):
     _, y, noisy, trusted = blobs
     table = fitted.label_table_
     assert list(table) == [
-        "given", "trusted", "label", "changed", "source", "confidence", "votes"
-    ]  # fmt: skip
+        *("given", "trusted", "label", "changed", "source", "confidence", "votes"),
+        *("outlier_score", "outlier"),
+    ]
     assert set(table["source"]) == {"trusted", "given", "student"}
     np.testing.assert_array_equal(table["source"] == "trusted", trusted)
     np.testing.assert_array_equal(table["trusted"], trusted)

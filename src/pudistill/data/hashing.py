@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 from joblib.hashing import NumpyHasher
 
 from pudistill.data.lazy_pictures import is_lazy
@@ -12,7 +13,11 @@ class _Hasher(NumpyHasher):
 
     def save(self, obj: Any) -> None:
         """Add one object to the hash."""
-        super().save(obj.fingerprint if is_lazy(obj) else obj)
+        if is_lazy(obj):
+            obj = obj.fingerprint
+        elif isinstance(obj, np.ndarray) and obj.size == 0:  # numpy may give it any strides
+            obj = ("empty", obj.dtype.str, obj.shape)
+        super().save(obj)
 
 
 def key_of(inputs: Any) -> str:

@@ -11,10 +11,11 @@ from sklearn.utils import _safe_indexing
 
 from pudistill.distillation.noise_free_models import train_on_labels
 from pudistill.distillation.problem import Problem
-from pudistill.distillation.transition import smoothed
+from pudistill.distillation.transition import fit_transition_matrix, smoothed
 from pudistill.distillation.views import View
 from pudistill.labels.checks import MISSING, Labels
 from pudistill.labels.pseudo_labels import one_hot
+from pudistill.learners.calibration import log_likelihood
 from pudistill.learners.cross_fitting import cross_fit_proba
 
 # Held-out trusted samples a class, on average, below which trusted samples are very few.
@@ -47,6 +48,9 @@ def lean_on_given_labels(
 ) -> list[np.ndarray]:
     """Mix the first guess of each view with what the given labels say of each sample.
 
+    The first guess stays as it is where it explains the given labels as well as the mixture does:
+    then it is no weak model, and the given labels could only lead it astray.
+
     Parameters
     ----------
     problem : Problem
@@ -59,7 +63,7 @@ def lean_on_given_labels(
     Returns
     -------
     guesses : list of ndarray of shape (n_samples, n_classes)
-        Mixtures in equal parts.
+        Mixtures in equal parts, or the first guesses.
     """
     labelled = views[0].labelled
     if len(np.unique(views[0].given[labelled])) < 2:
@@ -67,7 +71,16 @@ def lean_on_given_labels(
     said = _given_label_proba(problem, views[0])
     corrected = [_corrected(said, view, problem.n_classes) for view in views]
     # Equal weights: held-out samples are few, and only of the classes with several trusted samples.
-    return [(p + q) / 2 for p, q in zip(guesses, corrected, strict=True)]
+    mixed = [(p + q) / 2 for p, q in zip(guesses, corrected, strict=True)]
+    given = views[0].given[labelled]
+    lead = _explained(mixed[0][labelled], given) - _explained(guesses[0][labelled], given)
+    return mixed if lead.mean() > 0 else guesses
+
+
+def _explained(guess: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """Return the log-likelihood of each given label under a guess of its true class."""
+    T = fit_transition_matrix(guess, given)
+    return log_likelihood(guess @ T, one_hot(given, len(T)))
 
 
 def _given_label_proba(problem: Problem, whole: View) -> np.ndarray:

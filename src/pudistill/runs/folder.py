@@ -488,7 +488,8 @@ def load(path: str | Path, *, module: "NetworkFactory | None" = None) -> "NoisyL
     classifier.label_table_ = run.read_table("labels")
     config = run.read_config()
     settings = {name: config[name] for name in ReadSettings.model_fields if name in config}
-    classifier.source_ = Source(config["data"], ReadOptions(**settings), "noise" not in config)
+    if "data" in config:  # as in every config that `fit` wrote
+        classifier.source_ = Source(config["data"], ReadOptions(**settings), "noise" not in config)
     return classifier
 
 

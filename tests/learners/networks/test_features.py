@@ -404,7 +404,8 @@ def test_errors_name_what_is_wrong_with_a_model(command, photos, vision_models, 
     (foreign / "1_Pooling").mkdir()
     says = '{"pooling_mode_weightedmean_tokens": true}'
     (foreign / "1_Pooling" / "config.json").write_text(says)
-    pd.read_csv(reviews).drop(columns="text").to_csv("numbers.csv", index=False)
+    numbers = pd.read_csv(reviews).drop(columns="text")
+    numbers.assign(length=np.arange(len(numbers)) % 7).to_csv("numbers.csv", index=False)
     for data, model, message in (
         ("photos", "empty", "empty cannot be loaded"),
         ("photos", damaged, "damaged cannot be loaded"),
