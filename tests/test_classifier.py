@@ -707,6 +707,7 @@ def test_bad_weights_are_named(blobs, sample_weight, message):
         PUDistillClassifier().fit(X, noisy, trusted=trusted, sample_weight=sample_weight)
 
 
+@pytest.mark.slow
 def test_many_classes_with_two_trusted_samples_each():
     rng, n_classes = np.random.default_rng(0), 130
     y = np.repeat(np.arange(n_classes), 5)

@@ -4,6 +4,7 @@ import os
 import pickle
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -17,14 +18,12 @@ from joblib.parallel import get_active_backend
 from sklearn.base import clone
 from sklearn.datasets import make_blobs
 from sklearn.naive_bayes import GaussianNB
-from threadpoolctl import threadpool_info
 
 from pudistill import TieredPUFilter
 from pudistill.exceptions import InputError, RecoveredWarning
 from pudistill.learners.cache import StageCache, cached, caching_in_worker
 from pudistill.learners.parallel import in_order, rows_in_order
 from pudistill.utils.cluster import running_on
-from pudistill.utils.threads import one_thread
 
 pytestmark = pytest.mark.workers
 LONGEST = 300.0  # seconds to start Ray or dask on a busy machine
@@ -208,26 +207,37 @@ def test_a_task_that_kills_every_worker_ends_with_one_sentence(monkeypatch):
         list(in_order([delayed(die)()] * 2, 2))
 
 
-def test_threads_share_one_limit_until_the_last_one_ends():
-    def limits():
-        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+SHARED_LIMIT = """
+import threading
+import scipy.linalg
+from threadpoolctl import threadpool_info
+from pudistill.utils.threads import one_thread
 
-    before, inside, leave = limits(), threading.Barrier(2), threading.Event()
+def limits():
+    return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
 
-    def work():
-        with one_thread():
-            inside.wait()
-            leave.wait()
+before, inside, leave = limits(), threading.Barrier(2), threading.Event()
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    inside.wait()
+def work():
     with one_thread():
-        pass
-    assert limits() == [1] * len(before)
-    leave.set()
-    thread.join()
-    assert limits() == before
+        inside.wait()
+        leave.wait()
+
+thread = threading.Thread(target=work)
+thread.start()
+inside.wait()
+with one_thread():
+    pass
+assert limits() == [1] * len(before), limits()
+leave.set()
+thread.join()
+assert limits() == before
+"""
+
+
+def test_threads_share_one_limit_until_the_last_one_ends():
+    # In a process of its own: a library that other tests have loaded can keep a limit of its own.
+    subprocess.run([sys.executable, "-c", SHARED_LIMIT], check=True)
 
 
 @pytest.mark.parametrize("is_sent", [False, True])
