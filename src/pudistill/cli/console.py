@@ -41,7 +41,7 @@ def printable(text: str) -> str:
 class _Console(Console):
     """A console that shows characters which control a terminal, instead of obeying them."""
 
-    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+    def render_str(self, text: str, **options: Any) -> Text:
         """Turn a text into one with a style: all texts pass here, those in tables, too."""
         return super().render_str(printable(text), **options)
 

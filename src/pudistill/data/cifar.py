@@ -137,7 +137,7 @@ def _unpickle(file: Path) -> dict[Any, Any]:
         packed = file.read_bytes()
         for opcode, argument, _ in pickletools.genops(packed):
             # Python makes room for as many objects as the number of the last one.
-            if opcode.name in ("PUT", "LONG_BINPUT") and argument > len(packed):
+            if opcode.name in ("PUT", "LONG_BINPUT") and (argument or 0) > len(packed):
                 raise pickle.UnpicklingError(f"it numbers an object {argument:,}")
         content = _Unpickler(packed).load()
     except FileNotFoundError:

@@ -465,7 +465,7 @@ def _validate_features(dataset: TrustedDataset, source: str) -> None:
             "--text-column."
         )
     names = dataset.feature_names or range(dataset.X.shape[1])
-    found = {}  # the first wrong value of each column
+    found: dict[Any, Any] = {}  # the first wrong value of each column
     for start in range(0, len(dataset), _ROWS_CHECKED_AT_ONCE):
         wrong = _not_finite(dataset.X[start : start + _ROWS_CHECKED_AT_ONCE])
         for column in np.flatnonzero(wrong.any(axis=0)):

@@ -41,6 +41,7 @@ MARKERS_OF_MISSING = 0.1
 MAX_CHARACTER_FEATURES = 10_000
 NAME_OF_ID = re.compile(r"(^|[_\s.-])(id|uuid|guid|key|index|nr|no)$|[a-z]I[dD]$", re.IGNORECASE)
 MAX_LISTED = 8
+SECONDS_OF_A_DAY = 86_400
 
 
 class TableEncoder(TransformerMixin, BaseEstimator):
@@ -362,7 +363,7 @@ def _parsed_dates(column: pd.Series) -> pd.Series:
 def _as_numbers(name: str, column: pd.Series, markers: list[str]) -> np.ndarray:
     """Convert a column to float64, NaN where a value is missing."""
     if types.is_timedelta64_dtype(column.dtype):
-        column = column / pd.Timedelta(days=1)
+        column = column.dt.total_seconds() / SECONDS_OF_A_DAY
     if types.is_numeric_dtype(column.dtype):
         numbers = pd.Series(column.to_numpy(dtype=float, na_value=np.nan), index=column.index)
         infinite = numbers[np.isinf(numbers)]

@@ -76,4 +76,5 @@ def _is_copy(column: pa.ChunkedArray, codes: np.ndarray) -> bool:
     both = np.unique(np.stack([values, codes])[:, (codes >= 0) & (values >= 0)], axis=1)
     n_known = np.count_nonzero(codes >= 0)
     is_complete = n_known >= _ENOUGH_ROWS and np.count_nonzero(values >= 0) >= n_known
-    return is_complete and both.shape[1] == n_labels == len(set(both[0])) == len(set(both[1]))
+    is_copy = both.shape[1] == n_labels == len(set(both[0])) == len(set(both[1]))
+    return bool(is_complete and is_copy)

@@ -145,9 +145,9 @@ def find_picture(folder: Path, name: str) -> Path:
     if name.startswith(_SERVER):
         name = unquote(name.split("?d=", 1)[-1].removeprefix("/data/"))
         last = name.rsplit("/", 1)[-1]
-        names = (name, name.removeprefix("upload/"), last, _CODE.sub("", last))
+        names = [name, name.removeprefix("upload/"), last, _CODE.sub("", last)]
     else:
-        names = (name,)
+        names = [name]
     files = [folder / part / name for name in names for part in ("", "images")]
     return next((file for file in files if file.is_file()), files[0])
 

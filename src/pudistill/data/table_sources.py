@@ -164,7 +164,7 @@ def _stored_files(folder: Path) -> list[Path]:
     """Return the files of a folder that `Dataset.save_to_disk` wrote."""
     try:
         is_file = (folder / _STATE).is_file()  # not a pipe, which can block for ever
-        state = json.loads((folder / _STATE).read_text("utf-8")) if is_file else None
+        state: Any = json.loads((folder / _STATE).read_text("utf-8")) if is_file else {}
         names = [entry["filename"] for entry in state["_data_files"]]
         is_whole = bool(names) and not state.get("_indices_data_files")
         is_whole &= all(name == Path(name).name for name in names)

@@ -177,9 +177,9 @@ def _feature_names(dataset: TrustedDataset, path: Path) -> tuple[str, ...]:
         return ()
     names = dataset.feature_names or tuple(f"x{index}" for index in range(dataset.X.shape[1]))
     # When the table is read, these columns would not be features.
-    reserved = ("id", "label", "labels", "trusted", "verified_label", "true_label", "")
+    reserved = ["id", "label", "labels", "trusted", "verified_label", "true_label", ""]
     if dataset.groups is not None:
-        reserved += (_GROUP,)
+        reserved.append(_GROUP)
     for name in reserved:
         if name in names:
             raise InputError(f"{path}: a feature is called {name!r}: rename that column first.")

@@ -16,7 +16,7 @@ def group_sums(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """
     names, codes = np.unique(groups, return_inverse=True)
     sums = np.zeros((*values.shape[:-1], len(names)))
-    np.add.at(sums, (..., codes), values)
+    np.add.at(sums.T, codes, values.T)
     return sums
 
 

@@ -1,7 +1,6 @@
 """Models that read no noisy label, and the first guess: their calibrated mixture."""
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -118,7 +117,7 @@ def train_noise_free_models(
         The models and their predictions.
     """
     # 1. Train a model on the trusted samples alone.
-    weighted = {"groups": groups, "sample_weight": sample_weight}
+    weighted: dict[str, Any] = {"groups": groups, "sample_weight": sample_weight}
     trusted_only = train_on_labels(student, X, verified, n_classes, seed, **weighted)
     models = {"trusted_only": [trusted_only]}
     # 2. Train teachers (lines 11-12) on the whole clean set, weighted instead of balanced.
@@ -138,11 +137,11 @@ def train_noise_free_models(
         )
     # 3. Self-train from both sets, except for networks, which take too long to train repeatedly.
     if not continues_training(student):
-        again = partial(self_train, student, X, seed=seed, unseen=unseen, **weighted)
-        learned = again(verified, n_classes, first=trusted_only)
+        weighted |= {"unseen": unseen, "seed": seed}
+        learned = self_train(student, X, verified, n_classes, first=trusted_only, **weighted)
         models["self_trained"] = [learned]
         if found_more:
-            learned = again(clean_labels, n_classes)
+            learned = self_train(student, X, clean_labels, n_classes, **weighted)
             models["self_trained_teacher"] = [learned]
     # 4. Predict the held-out samples, on which the first guess is fitted.
     proba = {

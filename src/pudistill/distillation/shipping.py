@@ -101,8 +101,9 @@ def learn_and_ship(
     outliers = _outliers(problem, noise_free, student_fit.student, views, no_class)
     rows = whole.labelled[~outliers.is_outlier[whole.labelled]]
     temperature = student_fit.calibration.temperature
-    if labels.groups is not None:
-        temperature = temperature.less_certain(design_effect(held_out_groups(views)))
+    of_held_out = held_out_groups(views)
+    if of_held_out is not None:
+        temperature = temperature.less_certain(design_effect(of_held_out))
     noise = estimate_noise(
         labels.classes,
         take_rows(student_fit.proba, rows),

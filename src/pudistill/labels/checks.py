@@ -193,7 +193,7 @@ def check_same_labels(labels: Labels, fitted: Labels) -> None:
             "The trusted samples or the classes are not those that the teachers were fitted with: "
             "call fit_teachers, or fit, again."
         )
-    if not np.array_equal(labels.groups, fitted.groups):
+    if not np.array_equal(labels.groups, fitted.groups):  # type: ignore[arg-type]
         raise InputError(
             "The groups are not those that the teachers were fitted with: pass the same `groups`, "
             "or call fit_teachers, or fit, again."

@@ -66,7 +66,7 @@ def _check_trees(schema: Any, archive: ZipFile) -> None:
     ValueError
         If a tree has several outputs, or arrays with another number of axes.
     """
-    checked = {}
+    checked: dict[Any, Any] = {}
     for node in _nodes_of(schema):
         if node.get("__class__") == "Tree" or node.get("__loader__") == "TreeNode":
             parts = _parts_of_tree(node, archive)

@@ -79,7 +79,9 @@ def fit_together(
     >>> bool(np.allclose(fitted.predict_proba(X), expected.predict_proba(X), atol=1e-5))
     True
     """
-    scaler, last = scaler_and_last(learner)
+    parts = scaler_and_last(learner)
+    assert parts is not None  # as the caller has checked
+    scaler, last = parts
     by_size = defaultdict(list)
     for position, rows in enumerate(samples):
         by_size[len(rows)].append(position)

@@ -59,8 +59,9 @@ def check_array(archive: ZipFile, member: ZipInfo) -> None:
     with archive.open(member) as file:
         shape, _, dtype = array_header(file)
         n_bytes = member.file_size - file.tell()
+    n_entries = math.prod(int(size) for size in shape)
     if not dtype.hasobject and (
-        math.prod(shape) * dtype.itemsize != n_bytes or (dtype.itemsize == 0 and math.prod(shape))
+        n_entries * dtype.itemsize != n_bytes or (dtype.itemsize == 0 and n_entries)
     ):
         raise ValueError(
             f"{member.filename} claims the shape {shape} of {dtype} and has {n_bytes:,} bytes"
