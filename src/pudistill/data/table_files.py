@@ -108,7 +108,7 @@ def read_parquet(
         widths = [kind.bit_width // 8 for kind in kinds.values() if _is_fixed(kind)]
         budget.spend(about.num_rows * (_ROW_SIZE + sum(widths)))
         is_nested = any(pa.types.is_nested(kind) for kind in kinds.values())
-    texts = [name for name, kind in kinds.items() if _is_text_or_bytes(kind)]
+    texts = [name for name, kind in kinds.items() if is_text_or_bytes(kind)]
     if hasattr(source, "seek"):
         source.seek(0)
     batches = []
@@ -134,7 +134,8 @@ def _is_fixed(kind: pa.DataType) -> bool:
     return pa.types.is_primitive(kind) or pa.types.is_fixed_size_binary(kind)
 
 
-def _is_text_or_bytes(kind: pa.DataType) -> bool:
+def is_text_or_bytes(kind: pa.DataType) -> bool:
+    """Return whether a column of a type holds texts or bytes."""
     return any(
         test(kind)
         for test in (
@@ -148,7 +149,7 @@ def _is_text_or_bytes(kind: pa.DataType) -> bool:
 
 def _written_out(column: pa.Array) -> int:
     """Return the size of a column without its dictionary; that of numbers is known before."""
-    if pa.types.is_dictionary(column.type) and _is_text_or_bytes(column.type.value_type):
+    if pa.types.is_dictionary(column.type) and is_text_or_bytes(column.type.value_type):
         lengths = pa.compute.binary_length(column.dictionary)
         return pa.compute.sum(lengths.take(column.indices)).as_py() or 0
     return 0 if _is_fixed(column.type) else column.nbytes

@@ -29,7 +29,7 @@ from pudistill.data.table_columns import (
     read_marks,
     read_names,
 )
-from pudistill.data.table_files import Table, as_table_error
+from pudistill.data.table_files import Table, as_table_error, is_text_or_bytes
 from pudistill.data.table_sources import accepts, open_table
 from pudistill.exceptions import DataWarning, InputError, warn_user
 
@@ -291,15 +291,7 @@ def _may_be_picture(schema: pa.Schema, name: str) -> bool:
     kind = schema.field(name).type
     if pa.types.is_struct(kind):
         return any(kind.field(index).name in ("bytes", "path") for index in range(kind.num_fields))
-    return any(
-        test(kind)
-        for test in (
-            pa.types.is_binary,
-            pa.types.is_large_binary,
-            pa.types.is_string,
-            pa.types.is_large_string,
-        )
-    )
+    return is_text_or_bytes(kind)
 
 
 def _encoded_pictures(table: Table, name: str) -> Iterator[Encoded]:

@@ -118,11 +118,12 @@ def _fit_encoder(X: Any, learners: Sequence[Any]) -> TableEncoder | None:
     """Return the encoder of texts and mixed tables; None if the learners take X as it is."""
     if not needs_encoding(X):
         return None
-    only_gaps = isinstance(X, pd.DataFrame) and all(map(is_numeric_dtype, X.dtypes))
     nan_allowed = all(_may_take_nan(learner) for learner in learners)
-    if nan_allowed if only_gaps else any(_takes_raw(learner, X) for learner in learners):
-        return None
-    return TableEncoder(impute=not nan_allowed).fit(X)
+    if isinstance(X, pd.DataFrame) and all(map(is_numeric_dtype, X.dtypes)):  # numbers with gaps
+        takes_as_is = nan_allowed
+    else:
+        takes_as_is = any(_takes_raw(learner, X) for learner in learners)
+    return None if takes_as_is else TableEncoder(impute=not nan_allowed).fit(X)
 
 
 def _takes_raw(learner: Any, X: Any) -> bool:
