@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any
 
-import numpy as np
 from joblib import Parallel, delayed
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from joblib.parallel import get_active_backend
@@ -130,21 +129,30 @@ def _run_surviving(tasks: Iterator[tuple], n_jobs: int | None) -> Iterator[Any]:
                     results.close()
 
 
-def rows_in_order(tasks: Sequence[tuple], n_jobs: int | None, shape: tuple) -> Iterator[np.ndarray]:
+def rows_in_order(tasks: Sequence[tuple], n_jobs: int | None, shape: tuple) -> Iterator[Any]:
     """Run tasks as `in_order` does; their results are arrays of one shape, with a row per sample.
 
-    Workers on this machine write large results to a file, instead of sending them.
+    A result can also be a named tuple that has such an array as its field ``proba``. Workers on
+    this machine write large arrays to a file, instead of sending them.
     """
     outputs: list[Any] = [None if runs_on_cluster() else arrays.in_file(shape) for _ in tasks]
     filling = (delayed(_fill)(output, *task) for output, task in zip(outputs, tasks, strict=True))
     for output, result in zip(outputs, in_order(filling, n_jobs), strict=True):
-        yield output if result is None else result
+        if result is None:
+            yield output
+        elif getattr(result, "proba", result) is None:
+            yield result._replace(proba=output)
+        else:
+            yield result
 
 
-def _fill(output: Any, call: Callable, args: tuple, kwargs: dict) -> np.ndarray | None:
-    """Write a result into `output` and return None; return the result if `output` is no file."""
+def _fill(output: Any, call: Callable, args: tuple, kwargs: dict) -> Any:
+    """Write a result into `output` and return the rest; return all of it if `output` is no file."""
     result = call(*args, **kwargs)
     if output is None or not arrays.is_in_file(output):  # a copy that was sent to this process
         return result
+    if isinstance(result, tuple):
+        output[:] = result.proba
+        return result._replace(proba=None)
     output[:] = result
     return None

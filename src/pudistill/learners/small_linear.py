@@ -13,7 +13,7 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from pudistill.learners.linear import AffineMap, learns_in_blocks, probabilities, scaler_and_last
+from pudistill.learners.linear import AffineMap, learns_in_blocks, scaler_and_last, scores
 
 # Samples up to which a fit in the space of the samples is cheaper than one in that of the features.
 MOST_SAMPLES = 64
@@ -34,7 +34,7 @@ class AffineClassifier(NamedTuple):
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Predict probabilities of shape (n_samples, 2)."""
-        positive = probabilities([self.affine], X)[0]
+        positive = expit(scores([self.affine], X)[0])
         return np.column_stack([1 - positive, positive])
 
 
@@ -138,6 +138,8 @@ def _fit_stack(
     weights = (coefficients[:, None] @ scaled)[:, 0] / scale
     intercept = intercept - (weights * mean).sum(axis=1)
     return [
-        AffineMap(weights[i], float(intercept[i])) if residual[i] < TOLERANCE else None
+        AffineMap(weights[i : i + 1], intercept[i : i + 1], mean[i])
+        if residual[i] < TOLERANCE
+        else None
         for i in range(n_fits)
     ]
