@@ -23,6 +23,11 @@ from pudistill.labels.checks import Labels, check_labels
 from pudistill.labels.groups import with_groups
 
 
+# Half-precision samples are converted once if they take at most so much memory then; larger ones
+# are converted block by block, each time they are read.
+WIDENED_BYTES = 2**27
+
+
 def check_features(
     estimator: BaseEstimator, X: Any, learners: Sequence[Any], *, reset: bool = True
 ) -> Any:
@@ -81,6 +86,8 @@ def check_features(
         validate_data(estimator, X, reset=reset, skip_check_array=True)
     else:
         X = validate_data(estimator, X, reset=reset, **checks)
+        if X.dtype == np.float16 and 2 * X.nbytes <= WIDENED_BYTES:
+            X = X.astype(np.float32)
         if X.dtype.kind in "OUS":
             X = check_array(X, **(checks | {"dtype": "numeric"}))
     if _num_samples(X) == 0:
