@@ -140,7 +140,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
 
         Returns
         -------
-        encoded : ndarray or sparse matrix of shape (n_samples, n_features), float64
+        encoded : ndarray or sparse matrix of shape (n_samples, n_features), float32
             Sparse if there are texts or many categories.
 
         Raises
@@ -157,6 +157,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
                 f"{'it' if len(missing) == 1 else 'them'}, with blanks where a value is unknown."
             )
         encoded = self.transformer_.transform(self._canonical(table))
+        encoded = encoded.astype(np.float32)
         return encoded.tocsr() if issparse(encoded) else encoded
 
     def _decide(self, name: str, column: pd.Series) -> None:

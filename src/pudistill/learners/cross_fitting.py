@@ -22,7 +22,7 @@ from pudistill.utils import arrays
 
 # Samples from which on folds stay the same over the rounds. With fewer samples, predictions gain
 # from folds that are dealt anew: they depend less on one division.
-ENOUGH_TO_KEEP_FOLDS = 16_384
+ENOUGH_TO_KEEP_FOLDS = 4_096
 
 
 @dataclass(frozen=True)

@@ -271,9 +271,9 @@ def fit_in_blocks(
         "max_iter": last.max_iter,
         "precision": PRECISION,
     }
-    weights = _start(start, scaler, last.classes_)
+    weights = _start(start, scaler, last.classes_, first.dtype)
     if weights is None:
-        weights = np.zeros((loss.n_scores, first.shape[1] + 1))
+        weights = np.zeros((loss.n_scores, first.shape[1] + 1), dtype=first.dtype)
         if len(targets) >= ENOUGH_FOR_A_ROUGH_START:
             step = ROUGH_STEP
             few_weights = None if sample_weight is None else sample_weight[::step]
@@ -356,7 +356,9 @@ def _every(step: int, blocks: Blocks) -> Blocks:
     return lambda: iter([(sample, slice(0, sample.shape[0]))])
 
 
-def _start(learner: Any, scaler: StandardScaler | None, classes: np.ndarray) -> np.ndarray | None:
+def _start(
+    learner: Any, scaler: StandardScaler | None, classes: np.ndarray, dtype: Any
+) -> np.ndarray | None:
     """Return the weights of a fitted learner for samples that `scaler` scales."""
     if learner is None:
         return None
@@ -368,7 +370,7 @@ def _start(learner: Any, scaler: StandardScaler | None, classes: np.ndarray) -> 
         intercept = intercept + coef @ scaler.mean_
     if scaler is not None and scaler.scale_ is not None:
         coef = coef * scaler.scale_
-    return np.column_stack([coef, intercept])
+    return np.column_stack([coef, intercept]).astype(dtype)
 
 
 class _Loss:
@@ -413,16 +415,16 @@ class _Loss:
         value = -float(np.vdot(weights, self.of_targets))
         gradient = -self.of_targets
         for block, rows in self.blocks():
-            losses, proba = self._normalise(self.scores(weights.astype(block.dtype), block))
+            losses, proba = self._normalise(self.scores(weights, block))
             if self.sample_weight is not None:
                 weight = self.sample_weight[rows].astype(proba.dtype)
                 losses, proba = losses * weight, proba * weight
             value += float(losses.sum(dtype=float))
             gradient[:, :-1] += (block.T @ proba.T).T if issparse(block) else proba @ block
             gradient[:, -1] += proba.sum(axis=1, dtype=float)
-        value, gradient = value / self.total, gradient / self.total
+        value, gradient = value / self.total, (gradient / self.total).astype(weights.dtype)
         coef = weights[:, :-1]
-        gradient[:, :-1] += self.penalty * coef
+        gradient[:, :-1] += weights.dtype.type(self.penalty) * coef
         return value + self.penalty / 2 * float(np.vdot(coef, coef)), gradient
 
     def scores(self, weights: np.ndarray, block: Any) -> np.ndarray:
@@ -469,11 +471,11 @@ def _preconditioner(loss: _Loss, n_samples: int) -> Callable[[np.ndarray], np.nd
     _, lengths, directions = randomized_svd(sample, RANK, n_iter=1, random_state=0)
     variance = (loss.n_classes - 1) / loss.n_classes**2
     curvature = variance * lengths**2 / sample.shape[0] + loss.penalty
-    directions, rest = directions.astype(float), curvature[-1]
-    gain = 1 / curvature - 1 / rest
+    rest = curvature[-1]
+    gain = (1 / curvature - 1 / rest).astype(directions.dtype)
 
     def precondition(gradient: np.ndarray) -> np.ndarray:
-        product = gradient / rest
+        product = gradient / gradient.dtype.type(rest)
         product[:, :-1] += ((gradient[:, :-1] @ directions.T) * gain) @ directions
         product[:, -1] = gradient[:, -1] / variance
         return product

@@ -112,7 +112,7 @@ class Training:
     def blocks(self) -> Iterator[tuple[Any, slice]]:
         """Yield the samples to learn from in blocks, each with its slice of `targets`."""
         if issparse(self.X):
-            yield self.samples, slice(None)
+            yield self.samples, slice(0, len(self.targets))
             return
         n_columns, n_classes = self.X.shape[1], self.targets.shape[1]
         widest = max(n_columns, n_classes) if n_classes >= MANY_CLASSES else n_columns
