@@ -16,7 +16,6 @@ _MARKS = dict.fromkeys(
 ) | dict.fromkeys(
     ("false", "f", "no", "n", "0", "0.0", "", "none", "nan", "nein", "non", "☐", "off"), False
 )
-_MAX_LISTED = 20
 _WHOLE = re.compile(r"(-?[0-9]+)(\.0*)?")
 _PLAIN_ZEROS = re.compile(r"(-?(?:0|[1-9][0-9]*))\.0*")
 
@@ -51,13 +50,6 @@ def sort_names(names: Iterable[str]) -> tuple[str, ...]:
     if all(re.fullmatch(r"[+-]?[0-9]{1,18}", name) for name in names):
         return tuple(sorted(names, key=lambda name: (int(name), name)))
     return tuple(sorted(names))
-
-
-def listed(names: Iterable[str]) -> str:
-    """Return names in quotes, separated by commas, for a message; of many, the first."""
-    quoted = list(map(repr, names))
-    more = len(quoted) - _MAX_LISTED
-    return ", ".join(quoted[:_MAX_LISTED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def whole_number(path: Path, part: str, value: float | None) -> str | None:

@@ -17,6 +17,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from pudistill.exceptions import DataWarning, InputError, warn_user
+from pudistill.utils.shown import listed
 
 NUMBER, DATE, CATEGORY, TEXT, VECTOR = "number", "date", "category", "text", "vector"
 
@@ -40,7 +41,6 @@ MARKERS_OF_MISSING = 0.1
 # Largest number of character sequences of a text column: rarer ones cost time and add little.
 MAX_CHARACTER_FEATURES = 10_000
 NAME_OF_ID = re.compile(r"(^|[_\s.-])(id|uuid|guid|key|index|nr|no)$|[a-z]I[dD]$", re.IGNORECASE)
-MAX_LISTED = 8
 SECONDS_OF_A_DAY = 86_400
 
 
@@ -420,9 +420,7 @@ def _row(rows: pd.Series) -> str:
 
 
 def _columns(names: list[str]) -> str:
-    listed = ", ".join(map(repr, names[:MAX_LISTED]))
-    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
-    return f"the column{'s' if len(names) > 1 else ''} {listed}{more}"
+    return f"the column{'s' if len(names) > 1 else ''} {listed(names)}"
 
 
 def _reasons(left_out: dict[str, str]) -> str:

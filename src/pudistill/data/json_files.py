@@ -7,10 +7,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from pudistill.data.columns import listed
 from pudistill.data.memory import Budget
 from pudistill.data.text_files import open_text
 from pudistill.exceptions import InputError
+from pudistill.utils.shown import listed
 
 Row = dict[str, Any]
 _COCO = {"images", "annotations", "categories"}

@@ -11,7 +11,6 @@ import pyarrow as pa
 from pudistill.data.columns import (
     complete_trust,
     interned,
-    listed,
     no_labels,
     object_array,
     row_numbers,
@@ -32,6 +31,7 @@ from pudistill.data.table_columns import (
 from pudistill.data.table_files import Table, as_table_error, is_text_or_bytes
 from pudistill.data.table_sources import accepts, open_table
 from pudistill.exceptions import DataWarning, InputError, warn_user
+from pudistill.utils.shown import listed
 
 if TYPE_CHECKING:
     from pudistill.data.options import ReadOptions

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pudistill.data.columns import like_known, listed, row_numbers, without_decimals
+from pudistill.data.columns import like_known, row_numbers, without_decimals
 from pudistill.data.dataset import TrustedDataset
 from pudistill.data.frames import name_of
 from pudistill.data.options import ReadOptions
@@ -23,6 +23,7 @@ from pudistill.data.tables import (
     VERIFIED_LABEL,
 )
 from pudistill.exceptions import DataWarning, InputError, warn_user
+from pudistill.utils.shown import listed
 
 
 def understood(data: Any, trusted: Path, options: ReadOptions) -> ReadOptions:
