@@ -198,9 +198,13 @@ def test_any_table_is_encoded_to_finite_numbers_or_refused(columns, seed):
     }
     table = pd.DataFrame({f"{kind} {n}": made[kind]() for n, kind in enumerate(columns)})
     table = table.mask(rng.random(table.shape) < 0.2)
-    encoder = TableEncoder().fit(table)
-    encoded = encoder.transform(table)
-    encoded = encoded.toarray() if issparse(encoded) else encoded
+    encoder = TableEncoder()
+    encoded = encoder.fit_transform(table)
+    assert issparse(encoded) == issparse(encoder.transform(table))
+    encoded, again = (
+        part.toarray() if issparse(part) else part for part in (encoded, encoder.transform(table))
+    )
+    np.testing.assert_array_equal(encoded, again)
     assert np.isfinite(encoded).all()
     one_row = encoder.transform(table.iloc[[3]])
     one_row = one_row.toarray() if issparse(one_row) else one_row

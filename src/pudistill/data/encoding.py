@@ -88,7 +88,12 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         self.impute = impute
 
     def fit(self, X: Any, y: Any = None) -> "TableEncoder":
-        """Decide the kind of each column, and fit the transformer.
+        """Decide the kind of each column, and fit the transformer; see `fit_transform`."""
+        self.fit_transform(X, y)
+        return self
+
+    def fit_transform(self, X: Any, y: Any = None) -> Any:
+        """Decide the kind of each column, and encode the samples in the same pass.
 
         Parameters
         ----------
@@ -99,7 +104,8 @@ class TableEncoder(TransformerMixin, BaseEstimator):
 
         Returns
         -------
-        self : TableEncoder
+        encoded : ndarray or sparse matrix of shape (n_samples, n_features), float64
+            As from `transform`.
 
         Raises
         ------
@@ -127,8 +133,8 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         if self.left_out_:
             warn_user(f"These columns are not used: {_reasons(self.left_out_)}.", DataWarning)
         canonical = self._canonical(table)
-        self.transformer_ = self._new_transformer(canonical).fit(canonical)
-        return self
+        self.transformer_ = self._new_transformer(canonical)
+        return _as_rows(self.transformer_.fit_transform(canonical))
 
     def transform(self, X: Any) -> Any:
         """Encode samples.
@@ -156,8 +162,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
                 f"The samples lack {_columns(missing)}, which the model learned from: add "
                 f"{'it' if len(missing) == 1 else 'them'}, with blanks where a value is unknown."
             )
-        encoded = self.transformer_.transform(self._canonical(table))
-        return encoded.tocsr() if issparse(encoded) else encoded
+        return _as_rows(self.transformer_.transform(self._canonical(table)))
 
     def _decide(self, name: str, column: pd.Series) -> None:
         """Decide the kind of a column, or why it is left out."""
@@ -277,6 +282,10 @@ def needs_encoding(X: Any) -> bool:
         numeric = all(types.is_numeric_dtype(kind) for kind in X.dtypes)
         return bool(X.shape[1]) and (not numeric or bool(X.isna().any(axis=None)))
     return is_texts(X)
+
+
+def _as_rows(encoded: Any) -> Any:
+    return encoded.tocsr() if issparse(encoded) else encoded
 
 
 def _as_table(X: Any) -> pd.DataFrame:

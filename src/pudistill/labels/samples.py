@@ -50,11 +50,12 @@ def check_features(
     """
     X = as_frame(X)
     if reset:
-        estimator.encoder_ = _fit_encoder(X, learners)
+        estimator.encoder_ = _new_encoder(X, learners)
         if estimator.encoder_ is not None:
             estimator.picture_shape_ = None
             if isinstance(X, pd.DataFrame):
                 validate_data(estimator, X, skip_check_array=True)
+            return estimator.encoder_.fit_transform(X)
     if estimator.encoder_ is not None:
         return estimator.encoder_.transform(X)
     if is_texts(X):  # a learner takes them as they are
@@ -114,8 +115,8 @@ def check_samples(
     return X, with_groups(labels, X, groups, index, are_verified=trusted is not None, warn=reset)
 
 
-def _fit_encoder(X: Any, learners: Sequence[Any]) -> TableEncoder | None:
-    """Return the encoder of texts and mixed tables; None if the learners take X as it is."""
+def _new_encoder(X: Any, learners: Sequence[Any]) -> TableEncoder | None:
+    """Return an encoder of texts and mixed tables; None if the learners take X as it is."""
     if not needs_encoding(X):
         return None
     nan_allowed = all(_may_take_nan(learner) for learner in learners)
@@ -123,7 +124,7 @@ def _fit_encoder(X: Any, learners: Sequence[Any]) -> TableEncoder | None:
         takes_as_is = nan_allowed
     else:
         takes_as_is = any(_takes_raw(learner, X) for learner in learners)
-    return None if takes_as_is else TableEncoder(impute=not nan_allowed).fit(X)
+    return None if takes_as_is else TableEncoder(impute=not nan_allowed)
 
 
 def _takes_raw(learner: Any, X: Any) -> bool:
