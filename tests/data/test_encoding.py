@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import issparse
 
-from pudistill.data.encoding import TableEncoder, is_texts, needs_encoding
+from pudistill.data.encoding import TableEncoder, is_row_number, is_texts, needs_encoding
 from pudistill.exceptions import DataWarning, InputError
 from pudistill.learners.storage import dump, restore, unknown_types
 
@@ -120,6 +120,12 @@ class TestNumbersInText:
         ):
             TableEncoder().fit(table)
         assert TableEncoder().fit(table[["rooms"]]).kinds_ == {"rooms": "category"}
+
+
+def test_unique_numbers_are_ids_only_if_they_are_called_so():
+    numbers = pd.Series(np.random.default_rng(0).permutation(1_000)[:50])
+    names = ["id", "ID", "case_id", "caseId", "Order No", "paid", "grid", "PAID", "index_of_price"]
+    assert [name for name in names if is_row_number(name, numbers)] == names[:5]
 
 
 def test_a_table_without_any_usable_column_is_refused():

@@ -1,7 +1,6 @@
 """Encoding of ordinary tables and texts as numbers, with scikit-learn's own transformers."""
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,22 +23,16 @@ NUMBER, DATE, CATEGORY, TEXT, VECTOR = "number", "date", "category", "text", "ve
 
 # A category of fewer samples counts as "other": it could not be learned.
 MIN_CATEGORY_SIZE = 10
-
-
 # A column of words is text, not categories, if more than this share of its values are distinct and
 # they have this many words on average.
 DISTINCT_TEXTS, WORDS_OF_A_TEXT = 0.2, 3.0
-
-
 # A column of single words is a name of the sample if more than this share of them are distinct.
 DISTINCT_IDS = 0.5
-
-
+NAME_OF_ID = re.compile(r"(?i:(^|[_\s.-])(id|uuid|guid|key|index|nr|no)$)|[a-z]I[dD]$")
+ROW_NUMBER = "a name or number of the sample"  # the reason to leave a column out
 # Largest number of character sequences of a text column: rarer ones cost time and add little.
 MAX_CHARACTER_FEATURES = 10_000
-NAME_OF_ID = re.compile(r"(^|[_\s.-])(id|uuid|guid|key|index|nr|no)$|[a-z]I[dD]$", re.IGNORECASE)
 SECONDS_OF_A_DAY = 86_400
-ROW_NUMBER = "a name or number of the sample"  # the reason to leave a column out
 
 
 class TableEncoder(TransformerMixin, BaseEstimator):
@@ -223,6 +216,9 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         self.n_entries_[name] = n_entries
         return {f"{name} {n}": entry for n, entry in enumerate(vectors.T)}
 
+    def _columns_of(self, kind: str) -> list[str]:
+        return [name for name, found in self.kinds_.items() if found == kind]
+
     def _new_transformer(self, canonical: pd.DataFrame) -> ColumnTransformer:
         vectors = {
             name: [f"{name} {n}" for n in range(size)] for name, size in self.n_entries_.items()
@@ -230,9 +226,6 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         entries = {entry for names in vectors.values() for entry in names}
         numbers = [
             name for name in canonical if canonical[name].dtype.kind == "f" and name not in entries
-        ]
-        of_kind: Callable[[str], list[str]] = lambda kind: [  # noqa: E731
-            name for name, found in self.kinds_.items() if found == kind
         ]
         parts: list[tuple[str, Any, Any]] = []
         if numbers and self.impute:
@@ -243,13 +236,15 @@ class TableEncoder(TransformerMixin, BaseEstimator):
                 parts.append(("missing", MissingIndicator(features="all"), with_gaps))
         elif numbers:
             parts.append(("numbers", "passthrough", numbers))
-        if categories := of_kind(CATEGORY):
+        if categories := self._columns_of(CATEGORY):
             one_hot = OneHotEncoder(
                 handle_unknown="infrequent_if_exist",
                 min_frequency=min(MIN_CATEGORY_SIZE, max(1, len(canonical) // 20)),
             )
             parts.append(("categories", one_hot, categories))
-        parts += [(f"text {n}", text_features(), name) for n, name in enumerate(of_kind(TEXT))]
+        parts += [
+            (f"text {n}", text_features(), name) for n, name in enumerate(self._columns_of(TEXT))
+        ]
         parts += [(f"vector {name}", StandardScaler(), names) for name, names in vectors.items()]
         weights = {f"vector {name}": len(names) ** -0.5 for name, names in vectors.items()}
         return ColumnTransformer(parts, transformer_weights=weights or None)
