@@ -79,17 +79,17 @@ def without_decimals(columns: Sequence[np.ndarray]) -> list[np.ndarray]:
     names = {name for column in columns for name in column} - {None}
     if not all(_WHOLE.fullmatch(name) for name in names):
         return list(columns)
-    plain = {name: _plain(name) for name in names} | {None: None}
+    plain = {name: _without_zeros(name) for name in names} | {None: None}
     return [object_array(plain[name] for name in column) for column in columns]
 
 
 def like_known(names: Iterable[str], known: Collection[str]) -> list[str]:
     """Return names, a whole number as it is written among the known names: "1.0" becomes "1"."""
-    written = {_plain(name): name for name in known}
-    return [name if name in known else written.get(_plain(name), name) for name in names]
+    written = {_without_zeros(name): name for name in known}
+    return [name if name in known else written.get(_without_zeros(name), name) for name in names]
 
 
-def _plain(name: str) -> str:
+def _without_zeros(name: str) -> str:
     number = _PLAIN_ZEROS.fullmatch(name)
     return name if number is None else "0" if number[1] == "-0" else number[1]
 

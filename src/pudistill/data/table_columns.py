@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pudistill.data.columns import object_array, read_mark, whole_number, without_decimals
+from pudistill.data.frames import is_list, value_type
 from pudistill.data.number_words import number_in, number_styles
 from pudistill.data.table_files import as_table_error
 from pudistill.exceptions import InputError
@@ -76,8 +77,7 @@ def is_words(kind: pa.DataType) -> bool:
 
 def is_name(kind: pa.DataType) -> bool:
     """Return whether a column of this type can hold labels, ids or groups."""
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
+    kind = value_type(kind)
     is_number = _is_numeric(kind) and not pa.types.is_decimal(kind)
     return is_number or is_words(kind) or _is_time(kind)
 
@@ -86,13 +86,10 @@ def is_feature(kind: pa.DataType) -> bool:
     """Return whether a column of this type can be a feature, or several: a list of numbers."""
     if isinstance(kind, pa.BaseExtensionType):
         kind = kind.storage_type
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
+    kind = value_type(kind)
     if is_words(kind) or _is_time(kind):
         return True
-    while (
-        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    ):
+    while is_list(kind):
         kind = kind.value_type
         if pa.types.is_decimal(kind) or pa.types.is_null(kind):
             return False
@@ -158,7 +155,7 @@ def _numbers(column: pa.ChunkedArray, dtype: type = np.float64) -> np.ndarray:
 
 def _plain_values(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return a column whose values are stored one by one, not as numbers of a dictionary."""
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    kind = value_type(column.type)
     return column.cast(pa.large_string() if kind == pa.string_view() else kind)
 
 

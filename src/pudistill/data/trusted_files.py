@@ -26,7 +26,7 @@ from pudistill.exceptions import DataWarning, InputError, warn_user
 from pudistill.utils.shown import listed
 
 
-def understood(data: Any, trusted: Path, options: ReadOptions) -> ReadOptions:
+def with_shared_columns(data: Any, trusted: Path, options: ReadOptions) -> ReadOptions:
     """Return the options with the columns of ids and labels that a trusted file shows.
 
     If exactly two columns of the trusted file are columns of the data, too, the one whose values

@@ -12,7 +12,7 @@ from pudistill.exceptions import InputError, TrustedWarning, warn_user
 from pudistill.labels.alignment import aligned
 from pudistill.labels.checks import MISSING, Labels
 from pudistill.labels.copies import find_repeats
-from pudistill.labels.near_copies import share_of_near_copies
+from pudistill.labels.near_copies import MANY, share_of_near_copies
 from pudistill.utils.shown import first_few
 
 
@@ -63,7 +63,7 @@ def with_groups(
         labels = with_copies(labels, repeats.copies, index)
     if warn and groups is None and are_verified:
         share = share_of_near_copies(X, labels.trusted, repeats.distinct)
-        if share > 0.5:
+        if share > MANY:
             warn_user(
                 f"{share:.0%} of the trusted samples are nearly the same as other samples, so the "
                 "expected accuracy will be too high for samples that are unlike all of these: if "

@@ -26,10 +26,10 @@ def with_columns(settings: Settings) -> Settings:
     """
     if settings.trusted is None:
         return settings
-    from pudistill.data.trusted_files import understood  # loads pyarrow, which is slow
+    from pudistill.data.trusted_files import with_shared_columns  # loads pyarrow, which is slow
 
     options = ReadOptions.read(settings.read_options())
-    found = understood(Path(settings.data), Path(settings.trusted), options)
+    found = with_shared_columns(Path(settings.data), Path(settings.trusted), options)
     return settings.model_copy(update=found.read_options())
 
 
