@@ -126,6 +126,13 @@ def test_unique_numbers_are_ids_only_if_they_are_called_so():
     numbers = pd.Series(np.random.default_rng(0).permutation(1_000)[:50])
     names = ["id", "ID", "case_id", "caseId", "Order No", "paid", "grid", "PAID", "index_of_price"]
     assert [name for name in names if is_row_number(name, numbers)] == names[:5]
+    assert is_row_number("a", pd.Series(np.arange(-128, 128, dtype=np.int8)))
+    assert not is_row_number("a", pd.Series([*range(30), np.inf]))
+
+
+def test_sparse_columns_are_numbers():
+    table = pd.DataFrame({"a": pd.arrays.SparseArray([0.0, 0, 2] * 20), "b": ["x", "y"] * 30})
+    assert TableEncoder().fit(table).kinds_ == {"a": "number", "b": "category"}
 
 
 def test_a_table_without_any_usable_column_is_refused():

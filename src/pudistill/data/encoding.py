@@ -319,7 +319,7 @@ def _typed_kind(column: pd.Series) -> str | None:
 
 
 def _holds_lists(known: pd.Series) -> bool:
-    return bool(known.head(100).map(types.is_list_like).any())
+    return any(map(types.is_list_like, known.head(100)))  # map of a sparse column can fail
 
 
 def _styles(table: pd.DataFrame) -> dict[str, str]:
@@ -368,7 +368,8 @@ def is_row_number(name: str, column: pd.Series) -> bool:
         return False
     if not (numbers == numbers.round()).all():
         return False
-    counts = numbers.is_monotonic_increasing and numbers.max() - numbers.min() == len(numbers) - 1
+    span = float(numbers.max()) - float(numbers.min())  # of int8, the difference could overflow
+    counts = numbers.is_monotonic_increasing and span == len(numbers) - 1
     return bool(counts) or NAME_OF_ID.search(name) is not None
 
 

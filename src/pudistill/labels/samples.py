@@ -51,13 +51,14 @@ def check_features(
     X = as_frame(X)
     if reset:
         estimator.encoder_ = _new_encoder(X, learners)
-        if estimator.encoder_ is not None:
-            estimator.picture_shape_ = None
-            if isinstance(X, pd.DataFrame):
-                validate_data(estimator, X, skip_check_array=True)
-            return estimator.encoder_.fit_transform(X)
     if estimator.encoder_ is not None:
-        return estimator.encoder_.transform(X)
+        _require_samples(X)
+        if not reset:
+            return estimator.encoder_.transform(X)
+        estimator.picture_shape_ = None
+        if isinstance(X, pd.DataFrame):
+            validate_data(estimator, X, skip_check_array=True)
+        return estimator.encoder_.fit_transform(X)
     if is_texts(X):  # a learner takes them as they are
         return np.asarray(X, dtype=object)
     expected = getattr(estimator, "picture_shape_", None)
@@ -84,11 +85,15 @@ def check_features(
         X = validate_data(estimator, X, reset=reset, **checks)
         if X.dtype.kind in "OUS":
             X = check_array(X, **(checks | {"dtype": "numeric"}))
-    if _num_samples(X) == 0:
-        raise InputError("There are 0 samples: pass at least one.")
+    _require_samples(X)
     if reset:
         estimator.picture_shape_ = X.shape[1:] if is_pictures(X) else None
     return X
+
+
+def _require_samples(X: Any) -> None:
+    if _num_samples(X) == 0:
+        raise InputError("There are 0 samples: pass at least one.")
 
 
 def check_samples(
