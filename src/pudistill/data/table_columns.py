@@ -233,6 +233,7 @@ def _class_name(path: Path, column: str, number: int | None, names: Sequence[str
         return None
     if not 0 <= number < len(names):
         raise InputError(
-            f"{path}: column {column!r} holds {number}, but there are {len(names)} classes."
+            f"{path}: column {column!r} holds {number}, but there are {len(names)} "
+            "classes: correct the labels or the stored names of the classes."
         )
     return names[number]

@@ -46,7 +46,7 @@ ID_COLUMNS = ("id", "", "Unnamed: 0")
 LABEL_COLUMNS = ("label", "labels", "y", "target", "class", "choice")
 TEXT_COLUMNS = ("text", "sentence", "review", "comment", "document")
 IMAGE_COLUMNS = ("image", "img", "picture", "photo", "file_name")
-_NO_FEATURES = ("label", "labels", "true", "truth", "trusted", *ID_COLUMNS)
+NO_FEATURES = ("label", "labels", "true", "truth", "trusted", *ID_COLUMNS)
 
 
 def read(path: Path, options: "ReadOptions") -> TrustedDataset:
@@ -232,7 +232,7 @@ def _assign_roles(path: Path, schema: pa.Schema, options: "ReadOptions") -> _Rol
         text = find(text, *filter(partial(_may_be_text, schema), TEXT_COLUMNS))
     index = _pandas_index(schema)
     free = [name for name in schema.names if name not in taken and name not in index]
-    unfit = unfit_by_name(schema, free, _NO_FEATURES)
+    unfit = unfit_by_name(schema, free, NO_FEATURES)
     possible = tuple(name for name in free if name not in unfit)
     has_features = image is None and text is None and options.samples_required
     return _Roles(

@@ -119,7 +119,7 @@ def read_trusted(
         If the file cannot be read, or has no such columns; the message names the file.
     """
     if not path.is_file():
-        raise InputError(f"{path}: there is no such file of trusted samples.")
+        raise InputError(f"{path}: there is no such file of trusted samples: correct its name.")
     if not accepts(path):
         raise InputError(f"{path}: give trusted samples as .csv, .tsv, .jsonl or .parquet.")
     table = open_table(path, options.encoding)
