@@ -222,8 +222,10 @@ class TestNoFeatures:
         with pytest.warns(DataWarning) as notices:
             data = load_dataset(path, id_column="key", label_column="grade")
         (notice,) = map(str, (warning.message for warning in notices))
-        assert "'id' (its name is that of labels, ids or row numbers), 'label' (" in notice
-        assert "'e' (it is of type list<" in notice
+        assert (
+            "columns 'id', 'label' (called like labels, ids or row numbers); column 'e'" in notice
+        )
+        assert "'e' (of type list<" in notice
         assert data.feature_names == ("v",)
 
     def test_by_content(self, tmp_path):
@@ -235,7 +237,7 @@ class TestNoFeatures:
         frame.loc[3, "label"] = None
         path = write(frame, tmp_path, ".csv")
         with pytest.warns(
-            DataWarning, match="'row' .a name or number of the sample.*'code' .it is a copy"
+            DataWarning, match="'row', 'case_id' .a name or number of the sample.*'code' .a copy"
         ):
             data = load_dataset(path)
         assert data.feature_names == ("v", "half")

@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from pudistill.data.number_words import number_in, number_styles
 from pudistill.exceptions import DataWarning, InputError, warn_user
-from pudistill.utils.shown import listed
+from pudistill.utils.shown import by_reason, name_columns
 
 NUMBER, DATE, CATEGORY, TEXT, VECTOR = "number", "date", "category", "text", "vector"
 
@@ -120,11 +120,11 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             self.kinds_["text"] = TEXT
         if not self.kinds_:
             raise InputError(
-                f"No column can be used: {_reasons(self.left_out_)}. Give columns of numbers, "
+                f"No column can be used: {by_reason(self.left_out_)}. Give columns of numbers, "
                 "categories, dates or texts."
             )
         if self.left_out_:
-            warn_user(f"These columns are not used: {_reasons(self.left_out_)}.", DataWarning)
+            warn_user(f"These columns are not used: {by_reason(self.left_out_)}.", DataWarning)
         canonical = self._canonical(table)
         self.transformer_ = self._new_transformer(canonical)
         return _as_rows(self.transformer_.fit_transform(canonical))
@@ -152,7 +152,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         missing = [name for name in self.kinds_ if name not in table.columns]
         if missing:
             raise InputError(
-                f"The samples lack {_columns(missing)}, which the model learned from: add "
+                f"The samples lack the {name_columns(missing)}, which the model learned from: add "
                 f"{'it' if len(missing) == 1 else 'them'}, with blanks where a value is unknown."
             )
         return _as_rows(self.transformer_.transform(self._canonical(table)))
@@ -431,17 +431,3 @@ def _date_numbers(name: str, dates: pd.Series) -> dict[str, np.ndarray]:
 def _row(rows: pd.Series) -> str:
     """Name the first of some rows by its index, in quotes if it is a name."""
     return repr(rows.index[0])
-
-
-def _columns(names: list[str]) -> str:
-    return f"the column{'s' if len(names) > 1 else ''} {listed(names)}"
-
-
-def _reasons(left_out: dict[str, str]) -> str:
-    """List columns with the reason for which they are left out, grouped by reason."""
-    by_reason: dict[str, list[str]] = {}
-    for name, reason in left_out.items():
-        by_reason.setdefault(reason, []).append(name)
-    return "; ".join(
-        f"{_columns(names).removeprefix('the ')} ({reason})" for reason, names in by_reason.items()
-    )

@@ -16,9 +16,9 @@ def unfit_by_name(
     schema: pa.Schema, names: Sequence[str], reserved: Sequence[str]
 ) -> dict[str, str]:
     """Return the columns that are no features, judging by name and type, each with the reason."""
-    reasons = dict.fromkeys(reserved, "its name is that of labels, ids or row numbers")
+    reasons = dict.fromkeys(reserved, "called like labels, ids or row numbers")
     return {
-        name: reasons.get(name, f"it is of type {schema.field(name).type}")
+        name: reasons.get(name, f"of type {schema.field(name).type}")
         for name in names
         if name in reasons or not is_feature(schema.field(name).type)
     }
@@ -47,7 +47,7 @@ def unfit_by_content(columns: pa.Table, labels: Sequence[np.ndarray | None]) -> 
         if pa.types.is_integer(column.type) and is_row_number(name, column.to_pandas()):
             reasons[name] = ROW_NUMBER
         elif any(_is_copy(column, part) for part in codes):
-            reasons[name] = "it is a copy of the labels"
+            reasons[name] = "a copy of the labels"
     return reasons
 
 

@@ -32,7 +32,7 @@ from pudistill.data.table_columns import (
 from pudistill.data.table_files import Table, as_table_error, is_text_or_bytes
 from pudistill.data.table_sources import accepts, open_table
 from pudistill.exceptions import DataWarning, InputError, warn_user
-from pudistill.utils.shown import listed
+from pudistill.utils.shown import by_reason, listed
 
 if TYPE_CHECKING:
     from pudistill.data.options import ReadOptions
@@ -74,7 +74,12 @@ def read_table(path: Path, table: Table, options: "ReadOptions") -> TrustedDatas
     features = spread_lists(path, columns.select(roles.features))
     if options.columns_required:  # in training data
         unfit = unfit_by_content(features, (dataset.y, dataset.true_labels))
-        _tell_unused(path, roles.unfit | unfit)
+        if reasons := roles.unfit | unfit:
+            warn_user(
+                f"{path}: these columns are not used: {by_reason(reasons)}: rename or encode those "
+                "that are features.",
+                DataWarning,
+            )
         features = features.drop_columns([*unfit])
     X = read_features(path, features, dataset.ids)
     return replace(dataset, X=X, feature_names=tuple(features.column_names) or None)
@@ -114,15 +119,6 @@ def _without_samples(
         marked=marked,
         groups=_labels(names(roles.group))[0],
     )
-
-
-def _tell_unused(path: Path, reasons: dict[str, str]) -> None:
-    if reasons:
-        told = ", ".join(f"{name!r} ({reason})" for name, reason in reasons.items())
-        warn_user(
-            f"{path}: columns that are not used: {told}; rename or encode those that are features.",
-            DataWarning,
-        )
 
 
 def _labels(*columns: np.ndarray | None) -> list[np.ndarray | None]:

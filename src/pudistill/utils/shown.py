@@ -1,7 +1,7 @@
 """Values as the user wrote them, for messages."""
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,3 +60,25 @@ def first_few(parts: Iterable[str], separator: str = ", ") -> str:
     n_more = len(parts) - MOST_LISTED
     more = f"{separator.strip(' ,')} and {n_more:,} more" if n_more > 0 else ""
     return separator.join(parts[:MOST_LISTED]) + more
+
+
+def name_columns(names: Sequence[str]) -> str:
+    """Return the names of some columns, after the word."""
+    return f"column{'s' if len(names) > 1 else ''} {listed(names)}"
+
+
+def by_reason(reasons: Mapping[str, str]) -> str:
+    """List columns with the reason for which they are left out, grouped by reason.
+
+    Examples
+    --------
+    >>> from pudistill.utils.shown import by_reason
+    >>> by_reason({"a": "no values", "b": "a copy of the labels", "c": "no values"})
+    "columns 'a', 'c' (no values); column 'b' (a copy of the labels)"
+    """
+    names_by_reason: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        names_by_reason.setdefault(reason, []).append(name)
+    return "; ".join(
+        f"{name_columns(names)} ({reason})" for reason, names in names_by_reason.items()
+    )
