@@ -472,13 +472,13 @@ def _validate_features(dataset: TrustedDataset, source: str) -> None:
             found.setdefault(int(column), start + int(wrong[:, column].argmax()))
     if found:
         values = dataset.X.iloc if dataset.is_frame else dataset.X
-        wrong = (
+        entries = (
             f"row with id {dataset.ids[row]!r}, column {names[column]!r} holds "
             f"{values[row, column]}"
             for column, row in sorted(found.items())
         )
         raise InputError(
-            f"{source}: {first_few(wrong, '; ')}: fill in missing values, or drop the rows or the "
+            f"{source}: {first_few(entries, '; ')}: fill in missing values, or drop the rows or the "
             "columns."
         )
 

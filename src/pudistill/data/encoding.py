@@ -324,9 +324,9 @@ def _holds_lists(known: pd.Series) -> bool:
 
 def _styles(table: pd.DataFrame) -> dict[str, str]:
     """Return how each column of text that holds numbers writes them."""
-    texts = {}
-    for name, column in table.items():
-        known = column.dropna()
+    texts: dict[str, pd.Series] = {}
+    for name in table.columns:
+        column, known = table[name], table[name].dropna()
         if _typed_kind(column) is None and not _holds_lists(known):
             texts[name] = known.astype(str).str.strip()
 
