@@ -478,8 +478,8 @@ def _validate_features(dataset: TrustedDataset, source: str) -> None:
             for column, row in sorted(found.items())
         )
         raise InputError(
-            f"{source}: {first_few(entries, '; ')}: fill in missing values, or drop the rows or the "
-            "columns."
+            f"{source}: {first_few(entries, '; ')}: fill in missing values, or drop the rows or "
+            "the columns."
         )
 
 
