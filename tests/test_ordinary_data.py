@@ -12,7 +12,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from pudistill import PUDistillClassifier, TieredPUFilter
+from pudistill import InputError, PUDistillClassifier, TieredPUFilter
 from pudistill.learners.defaults import default_learner
 from pudistill.methods import GoldLossCorrectionClassifier
 
@@ -54,6 +54,8 @@ def test_a_mixed_table_is_learned_and_predicted_in_any_order_of_columns(problem)
     np.testing.assert_array_equal(fitted.predict_proba(shuffled), fitted.predict_proba(table))
     new = table.head(5).assign(kind="unheard of")
     assert np.isfinite(fitted.predict_proba(new)).all()
+    with pytest.raises(InputError, match="0 samples: pass at least one"):
+        fitted.predict(new.head(0))
     assert {"C_of_student", "C_of_noise_free_models"} <= fitted.adapted_.keys()
 
 

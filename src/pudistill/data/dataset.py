@@ -11,13 +11,13 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 
-from pudistill.data.columns import is_whole, listed, sort_names
+from pudistill.data.columns import is_whole, sort_names
 from pudistill.data.names import NO_CLASS_LABEL
 from pudistill.data.spelling import describe_look_alikes
 from pudistill.exceptions import DataWarning, InputError, TrustedWarning, warn_user
+from pudistill.utils.shown import first_few, listed
 
 _ROWS_CHECKED_AT_ONCE = 65_536
-_MAX_LISTED = 20
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -472,14 +472,14 @@ def _validate_features(dataset: TrustedDataset, source: str) -> None:
             found.setdefault(int(column), start + int(wrong[:, column].argmax()))
     if found:
         values = dataset.X.iloc if dataset.is_frame else dataset.X
-        shown = "; ".join(
+        entries = (
             f"row with id {dataset.ids[row]!r}, column {names[column]!r} holds "
             f"{values[row, column]}"
-            for column, row in sorted(found.items())[:_MAX_LISTED]
+            for column, row in sorted(found.items())
         )
-        more = f"; and {len(found) - _MAX_LISTED} more" if len(found) > _MAX_LISTED else ""
         raise InputError(
-            f"{source}: {shown}{more}: fill in missing values, or drop the rows or the columns."
+            f"{source}: {first_few(entries, '; ')}: fill in missing values, or drop the rows or "
+            "the columns."
         )
 
 
@@ -510,11 +510,10 @@ def _check_unique(ids: Sequence[str], labels: Sequence[str | None]) -> None:
             f"({found[name]}): keep the right one."
         )
     if contradictory:
-        shown = ", ".join(f"{name!r} ({found[name]})" for name in contradictory[:_MAX_LISTED])
-        more = len(contradictory) - _MAX_LISTED
+        shown = first_few(f"{name!r} ({found[name]})" for name in contradictory)
         raise InputError(
-            f"{len(contradictory)} trusted ids occur with contradictory labels: {shown}"
-            f"{f' and {more} more' if more > 0 else ''}: keep the right label of each."
+            f"{len(contradictory)} trusted ids occur with contradictory labels: {shown}: keep the "
+            "right label of each."
         )
     raise InputError(
         f"Trusted id {repeated[0]!r} occurs {counts[repeated[0]]} times ({len(repeated)} ids occur "

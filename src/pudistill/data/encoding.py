@@ -1,7 +1,6 @@
 """Encoding of ordinary tables and texts as numbers, with scikit-learn's own transformers."""
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,31 +15,23 @@ from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
+from pudistill.data.number_words import number_in, number_styles
 from pudistill.exceptions import DataWarning, InputError, warn_user
+from pudistill.utils.shown import by_reason, name_columns
 
 NUMBER, DATE, CATEGORY, TEXT, VECTOR = "number", "date", "category", "text", "vector"
 
 # A category of fewer samples counts as "other": it could not be learned.
 MIN_CATEGORY_SIZE = 10
-
-
 # A column of words is text, not categories, if more than this share of its values are distinct and
 # they have this many words on average.
 DISTINCT_TEXTS, WORDS_OF_A_TEXT = 0.2, 3.0
-
-
 # A column of single words is a name of the sample if more than this share of them are distinct.
 DISTINCT_IDS = 0.5
-
-
-# Words that stand for a missing value in a column of numbers may be at most this share of it.
-MARKERS_OF_MISSING = 0.1
-
-
+NAME_OF_ID = re.compile(r"(?i:(^|[_\s.-])(id|uuid|guid|key|index|nr|no)$)|[a-z]I[dD]$")
+ROW_NUMBER = "a name or number of the sample"  # the reason to leave a column out
 # Largest number of character sequences of a text column: rarer ones cost time and add little.
 MAX_CHARACTER_FEATURES = 10_000
-NAME_OF_ID = re.compile(r"(^|[_\s.-])(id|uuid|guid|key|index|nr|no)$|[a-z]I[dD]$", re.IGNORECASE)
-MAX_LISTED = 8
 SECONDS_OF_A_DAY = 86_400
 
 
@@ -65,8 +56,8 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         Kind of each used column: "number", "date", "category", "text" or "vector".
     left_out_ : dict of str to str
         The reason for each column that is not used.
-    markers_ : dict of str to list of str
-        Words that stand for a missing value in columns of numbers, such as "?".
+    styles_ : dict of str to str
+        How columns of text write numbers, see `number_styles`.
     n_entries_ : dict of str to int
         Length of the vectors of a column.
     transformer_ : ColumnTransformer
@@ -90,7 +81,12 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         self.impute = impute
 
     def fit(self, X: Any, y: Any = None) -> "TableEncoder":
-        """Decide the kind of each column, and fit the transformer.
+        """Decide the kind of each column, and fit the transformer; see `fit_transform`."""
+        self.fit_transform(X, y)
+        return self
+
+    def fit_transform(self, X: Any, y: Any = None) -> Any:
+        """Decide the kind of each column, and encode the samples in the same pass.
 
         Parameters
         ----------
@@ -101,34 +97,37 @@ class TableEncoder(TransformerMixin, BaseEstimator):
 
         Returns
         -------
-        self : TableEncoder
+        encoded : ndarray or sparse matrix of shape (n_samples, n_features), float64
+            As from `transform`.
 
         Raises
         ------
         InputError
-            If no column can be used; the message gives each column's reason.
+            If no column can be used, or a column of numbers holds words; the message names each.
         """
         del y
         table = _as_table(X)
         self.n_features_in_ = table.shape[1]
         self.kinds_: dict[str, str] = {}
         self.left_out_: dict[str, str] = {}
-        self.markers_: dict[str, list[str]] = {}
+        self.styles_: dict[str, str] = {}
         self.n_entries_: dict[str, int] = {}
         if isinstance(X, pd.DataFrame):
+            self.styles_ = _styles(table)
             for name in table.columns:
                 self._decide(name, table[name])
         else:
             self.kinds_["text"] = TEXT
         if not self.kinds_:
             raise InputError(
-                f"No column can be used: {_reasons(self.left_out_)}. Give columns of numbers, "
+                f"No column can be used: {by_reason(self.left_out_)}. Give columns of numbers, "
                 "categories, dates or texts."
             )
-        self._warn()
+        if self.left_out_:
+            warn_user(f"These columns are not used: {by_reason(self.left_out_)}.", DataWarning)
         canonical = self._canonical(table)
-        self.transformer_ = self._new_transformer(canonical).fit(canonical)
-        return self
+        self.transformer_ = self._new_transformer(canonical)
+        return _as_rows(self.transformer_.fit_transform(canonical))
 
     def transform(self, X: Any) -> Any:
         """Encode samples.
@@ -153,12 +152,10 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         missing = [name for name in self.kinds_ if name not in table.columns]
         if missing:
             raise InputError(
-                f"The samples lack {_columns(missing)}, which the model learned from: add "
+                f"The samples lack the {name_columns(missing)}, which the model learned from: add "
                 f"{'it' if len(missing) == 1 else 'them'}, with blanks where a value is unknown."
             )
-        encoded = self.transformer_.transform(self._canonical(table))
-        encoded = encoded.astype(np.float32)
-        return encoded.tocsr() if issparse(encoded) else encoded
+        return _as_rows(self.transformer_.transform(self._canonical(table)))
 
     def _decide(self, name: str, column: pd.Series) -> None:
         """Decide the kind of a column, or why it is left out."""
@@ -166,7 +163,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         if known.empty:
             self.left_out_[name] = "no values"
             return
-        if types.is_complex_dtype(column) or known.head(100).map(types.is_list_like).any():
+        if types.is_complex_dtype(column) or _holds_lists(known):
             if _vectors(column) is None:
                 self.left_out_[name] = "lists or complex numbers"
             else:
@@ -175,30 +172,17 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         if known.nunique() == 1 and len(known) == len(column):
             self.left_out_[name] = "the same value in every row"
             return
-        kind = _typed_kind(column)
+        kind: str | None = NUMBER if name in self.styles_ else _typed_kind(column)
         if kind is None:
-            words = known.astype(str).str.strip()
-            kind, markers = _kind_of_words(words)
-            if markers:
-                self.markers_[name] = markers
-        if kind in (NUMBER, "id") and _is_row_number(name, column):
-            kind = "id"
-        if kind == "id":
-            self.left_out_[name] = "a name or number of the sample"
+            kind = _kind_of_words(known.astype(str).str.strip())
+        elif kind == NUMBER:
+            is_text = name in self.styles_
+            numbers = pd.Series(self._numbers(name, column)) if is_text else column
+            kind = None if is_row_number(name, numbers) else NUMBER
+        if kind is None:
+            self.left_out_[name] = ROW_NUMBER
         else:
             self.kinds_[name] = kind
-
-    def _warn(self) -> None:
-        """Tell in one warning which columns are left out, and which words count as missing."""
-        notes = []
-        if self.left_out_:
-            notes.append(f"These columns are not used: {_reasons(self.left_out_)}.")
-        notes += [
-            f"Column {name!r} holds numbers; {', '.join(map(repr, markers))} counts as missing."
-            for name, markers in self.markers_.items()
-        ]
-        if notes:
-            warn_user(" ".join(notes), DataWarning)
 
     def _canonical(self, table: pd.DataFrame) -> pd.DataFrame:
         """Bring the used columns to their kinds: float64 with NaN, or str."""
@@ -206,7 +190,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         for name, kind in self.kinds_.items():
             column = table[name]
             if kind == NUMBER:
-                columns[name] = _as_numbers(name, column, self.markers_.get(name, []))
+                columns[name] = self._numbers(name, column)
             elif kind == VECTOR:
                 columns |= self._vector_columns(name, column)
             elif kind == DATE:
@@ -216,6 +200,9 @@ class TableEncoder(TransformerMixin, BaseEstimator):
                 if kind == CATEGORY:
                     columns[name] = columns[name].str.strip()
         return pd.DataFrame(columns, index=table.index)
+
+    def _numbers(self, name: str, column: pd.Series) -> np.ndarray:
+        return _as_numbers(name, column, self.styles_.get(name, "plain"))
 
     def _vector_columns(self, name: str, column: pd.Series) -> dict[str, np.ndarray]:
         """Return a column for each entry of the vectors, which must be as long as in `fit`."""
@@ -229,6 +216,9 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         self.n_entries_[name] = n_entries
         return {f"{name} {n}": entry for n, entry in enumerate(vectors.T)}
 
+    def _columns_of(self, kind: str) -> list[str]:
+        return [name for name, found in self.kinds_.items() if found == kind]
+
     def _new_transformer(self, canonical: pd.DataFrame) -> ColumnTransformer:
         vectors = {
             name: [f"{name} {n}" for n in range(size)] for name, size in self.n_entries_.items()
@@ -236,9 +226,6 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         entries = {entry for names in vectors.values() for entry in names}
         numbers = [
             name for name in canonical if canonical[name].dtype.kind == "f" and name not in entries
-        ]
-        of_kind: Callable[[str], list[str]] = lambda kind: [  # noqa: E731
-            name for name, found in self.kinds_.items() if found == kind
         ]
         parts: list[tuple[str, Any, Any]] = []
         if numbers and self.impute:
@@ -249,13 +236,15 @@ class TableEncoder(TransformerMixin, BaseEstimator):
                 parts.append(("missing", MissingIndicator(features="all"), with_gaps))
         elif numbers:
             parts.append(("numbers", "passthrough", numbers))
-        if categories := of_kind(CATEGORY):
+        if categories := self._columns_of(CATEGORY):
             one_hot = OneHotEncoder(
                 handle_unknown="infrequent_if_exist",
                 min_frequency=min(MIN_CATEGORY_SIZE, max(1, len(canonical) // 20)),
             )
             parts.append(("categories", one_hot, categories))
-        parts += [(f"text {n}", text_features(), name) for n, name in enumerate(of_kind(TEXT))]
+        parts += [
+            (f"text {n}", text_features(), name) for n, name in enumerate(self._columns_of(TEXT))
+        ]
         parts += [(f"vector {name}", StandardScaler(), names) for name, names in vectors.items()]
         weights = {f"vector {name}": len(names) ** -0.5 for name, names in vectors.items()}
         return ColumnTransformer(parts, transformer_weights=weights or None)
@@ -288,6 +277,12 @@ def needs_encoding(X: Any) -> bool:
         numeric = all(types.is_numeric_dtype(kind) for kind in X.dtypes)
         return bool(X.shape[1]) and (not numeric or bool(X.isna().any(axis=None)))
     return is_texts(X)
+
+
+def _as_rows(encoded: Any) -> Any:
+    """Return encoded samples in single precision: half the time of every fit."""
+    encoded = encoded.astype(np.float32)
+    return encoded.tocsr() if issparse(encoded) else encoded
 
 
 def _as_table(X: Any) -> pd.DataFrame:
@@ -325,35 +320,58 @@ def _typed_kind(column: pd.Series) -> str | None:
     return None
 
 
-def _kind_of_words(words: pd.Series) -> tuple[str, list[str]]:
-    """Return the kind of a column without gaps by its values, and markers of missing numbers."""
-    distinct = words.nunique()
+def _holds_lists(known: pd.Series) -> bool:
+    return any(map(types.is_list_like, known.head(100)))  # map of a sparse column can fail
+
+
+def _styles(table: pd.DataFrame) -> dict[str, str]:
+    """Return how each column of text that holds numbers writes them."""
+    texts: dict[str, pd.Series] = {}
+    for name in table.columns:
+        column, known = table[name], table[name].dropna()
+        if _typed_kind(column) is None and not _holds_lists(known):
+            texts[name] = known.astype(str).str.strip()
+
+    def row_of(name: str, word: str) -> str:
+        return f"row {_row(texts[name][texts[name] == word])}"
+
+    counts = {name: known.value_counts().to_dict() for name, known in texts.items()}
+    return number_styles("The samples", counts, row_of)
+
+
+def _kind_of_words(words: pd.Series) -> str | None:
+    """Return the kind of a column without gaps by its values; None if they name the samples."""
     if set(words.str.lower()) <= {"true", "false"}:
-        return CATEGORY, []
-    numbers = pd.to_numeric(words, errors="coerce")
-    others = words[numbers.isna()]
-    if others.empty:
-        return NUMBER, []
-    if len(others) <= MARKERS_OF_MISSING * len(words) and others.nunique() <= 2:
-        return NUMBER, sorted(set(others))
+        return CATEGORY
     if words.str.match(r"\d{4}-\d{2}-\d{2}").all() and not _parsed_dates(words).isna().any():
-        return DATE, []
+        return DATE
+    distinct = words.nunique()
     share, n_words = distinct / len(words), words.str.count(r"\S+").mean()
     if share > DISTINCT_TEXTS and n_words >= WORDS_OF_A_TEXT:
-        return TEXT, []
+        return TEXT
     if share > DISTINCT_IDS and distinct > 2 * MIN_CATEGORY_SIZE:
-        return "id", []
-    return CATEGORY, []
+        return None
+    return CATEGORY
 
 
-def _is_row_number(name: str, column: pd.Series) -> bool:
-    """Return whether whole numbers count the rows, or are unique and called an id."""
-    numbers = pd.to_numeric(column, errors="coerce")
+def is_row_number(name: str, column: pd.Series) -> bool:
+    """Return whether whole numbers count the rows, or are unique and called an id.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from pudistill.data.encoding import is_row_number
+    >>> even = pd.Series(range(0, 80, 2))
+    >>> is_row_number("a", even / 2), is_row_number("a", even), is_row_number("user_id", even)
+    (True, False, True)
+    """
+    numbers = pd.to_numeric(column)
     if numbers.isna().any() or len(numbers) <= 2 * MIN_CATEGORY_SIZE or not numbers.is_unique:
         return False
     if not (numbers == numbers.round()).all():
         return False
-    counts = numbers.is_monotonic_increasing and numbers.max() - numbers.min() == len(numbers) - 1
+    span = float(numbers.max()) - float(numbers.min())  # of int8, the difference could overflow
+    counts = numbers.is_monotonic_increasing and span == len(numbers) - 1
     return bool(counts) or NAME_OF_ID.search(name) is not None
 
 
@@ -361,31 +379,28 @@ def _parsed_dates(column: pd.Series) -> pd.Series:
     return pd.to_datetime(column, errors="coerce", utc=True, format="ISO8601")
 
 
-def _as_numbers(name: str, column: pd.Series, markers: list[str]) -> np.ndarray:
-    """Convert a column to float64, NaN where a value is missing."""
+def _as_numbers(name: str, column: pd.Series, style: str) -> np.ndarray:
+    """Convert a column to float64, NaN where a value is missing; see `number_in` for the style."""
     if types.is_timedelta64_dtype(column.dtype):
         column = column.dt.total_seconds() / SECONDS_OF_A_DAY
-    if types.is_numeric_dtype(column.dtype):
-        numbers = pd.Series(column.to_numpy(dtype=float, na_value=np.nan), index=column.index)
-        infinite = numbers[np.isinf(numbers)]
-        if len(infinite):
+    if not types.is_numeric_dtype(column.dtype):
+        values = column.astype(object).where(column.notna(), np.nan)
+        values = values.map(lambda v: number_in(v, style) if isinstance(v, str) else v)
+        column = pd.to_numeric(values, errors="coerce")
+        wrong = values[column.isna() & values.notna()]
+        if len(wrong):
             raise InputError(
-                f"Column {name!r} holds infinity in row {_row(infinite)}: correct the value, or "
-                "leave it blank if it is unknown."
+                f"Column {name!r} holds {wrong.iloc[0]!r} in row {_row(wrong)}, but the model "
+                "learned numbers from it: correct the value, or leave it blank if it is unknown."
             )
-        return numbers.to_numpy()
-    words = column.astype(object)
-    words = words.where(words.notna(), None)
-    words = words.map(lambda value: value.strip() if isinstance(value, str) else value)
-    words = words.mask(words.isin(["", *markers]), None)
-    numbers = pd.to_numeric(words, errors="coerce")
-    wrong = words[numbers.isna() & words.notna()]
-    if len(wrong):
+    numbers = pd.Series(column.to_numpy(dtype=float, na_value=np.nan), index=column.index)
+    infinite = numbers[np.isinf(numbers)]
+    if len(infinite):
         raise InputError(
-            f"Column {name!r} holds {wrong.iloc[0]!r} in row {_row(wrong)}, but the model learned "
-            "numbers from it: correct the value, or leave it blank if it is unknown."
+            f"Column {name!r} holds infinity in row {_row(infinite)}: correct the value, or leave "
+            "it blank if it is unknown."
         )
-    return numbers.to_numpy(dtype=float, na_value=np.nan)
+    return numbers.to_numpy()
 
 
 def _as_dates(name: str, column: pd.Series) -> pd.Series:
@@ -418,19 +433,3 @@ def _date_numbers(name: str, dates: pd.Series) -> dict[str, np.ndarray]:
 def _row(rows: pd.Series) -> str:
     """Name the first of some rows by its index, in quotes if it is a name."""
     return repr(rows.index[0])
-
-
-def _columns(names: list[str]) -> str:
-    listed = ", ".join(map(repr, names[:MAX_LISTED]))
-    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
-    return f"the column{'s' if len(names) > 1 else ''} {listed}{more}"
-
-
-def _reasons(left_out: dict[str, str]) -> str:
-    """List columns with the reason for which they are left out, grouped by reason."""
-    by_reason: dict[str, list[str]] = {}
-    for name, reason in left_out.items():
-        by_reason.setdefault(reason, []).append(name)
-    return "; ".join(
-        f"{_columns(names).removeprefix('the ')} ({reason})" for reason, names in by_reason.items()
-    )

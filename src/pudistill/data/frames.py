@@ -108,11 +108,11 @@ def spread_lists(where: Any, table: pa.Table) -> pa.Table:
     >>> spread_lists("", pa.table({"a": [[1, 2], [3, 4]], "b": [5, 6]})).column_names
     ['a[0]', 'a[1]', 'b']
     """
-    if not any(_is_list(kind) for kind in table.schema.types):
+    if not any(is_list(kind) for kind in table.schema.types):
         return table
     columns = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
-        matrix = _matrix(where, name, column) if _is_list(column.type) else None
+        matrix = _matrix(where, name, column) if is_list(column.type) else None
         if matrix is None:
             columns[name] = column
         else:
@@ -120,7 +120,13 @@ def spread_lists(where: Any, table: pa.Table) -> pa.Table:
     return pa.table(columns, metadata=table.schema.metadata)
 
 
-def _is_list(kind: pa.DataType) -> bool:
+def value_type(kind: pa.DataType) -> pa.DataType:
+    """Return the type of the values of a column, which can be stored as numbers of a dictionary."""
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Return whether values of this type are lists."""
     tests = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
     return any(test(kind) for test in tests)
 
@@ -128,12 +134,12 @@ def _is_list(kind: pa.DataType) -> bool:
 def _matrix(where: Any, name: str, column: pa.ChunkedArray) -> np.ndarray | None:
     """Return a column of lists as a matrix with a row for each; None if they hold no numbers."""
     kind = column.type
-    while _is_list(kind):
+    while is_list(kind):
         kind = kind.value_type
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
         return None
     values = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-    while _is_list(values.type):
+    while is_list(values.type):
         lengths = pa.compute.list_value_length(values).unique()
         if len(lengths) != 1 or not lengths[0].as_py():
             raise InputError(

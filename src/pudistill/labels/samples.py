@@ -22,7 +22,6 @@ from pudistill.labels.alignment import index_of
 from pudistill.labels.checks import Labels, check_labels
 from pudistill.labels.groups import with_groups
 
-
 # Half-precision samples are converted once if they take at most so much memory then; larger ones
 # are converted block by block, each time they are read.
 WIDENED_BYTES = 2**27
@@ -55,13 +54,15 @@ def check_features(
     """
     X = as_frame(X)
     if reset:
-        estimator.encoder_ = _fit_encoder(X, learners)
-        if estimator.encoder_ is not None:
-            estimator.picture_shape_ = None
-            if isinstance(X, pd.DataFrame):
-                validate_data(estimator, X, skip_check_array=True)
+        estimator.encoder_ = _new_encoder(X, learners)
     if estimator.encoder_ is not None:
-        return estimator.encoder_.transform(X)
+        _require_samples(X)
+        if not reset:
+            return estimator.encoder_.transform(X)
+        estimator.picture_shape_ = None
+        if isinstance(X, pd.DataFrame):
+            validate_data(estimator, X, skip_check_array=True)
+        return estimator.encoder_.fit_transform(X)
     if is_texts(X):  # a learner takes them as they are
         return np.asarray(X, dtype=object)
     expected = getattr(estimator, "picture_shape_", None)
@@ -90,11 +91,15 @@ def check_features(
             X = X.astype(np.float32)
         if X.dtype.kind in "OUS":
             X = check_array(X, **(checks | {"dtype": "numeric"}))
-    if _num_samples(X) == 0:
-        raise InputError("There are 0 samples: pass at least one.")
+    _require_samples(X)
     if reset:
         estimator.picture_shape_ = X.shape[1:] if is_pictures(X) else None
     return X
+
+
+def _require_samples(X: Any) -> None:
+    if _num_samples(X) == 0:
+        raise InputError("There are 0 samples: pass at least one.")
 
 
 def check_samples(
@@ -121,8 +126,8 @@ def check_samples(
     return X, with_groups(labels, X, groups, index, are_verified=trusted is not None, warn=reset)
 
 
-def _fit_encoder(X: Any, learners: Sequence[Any]) -> TableEncoder | None:
-    """Return the encoder of texts and mixed tables; None if the learners take X as it is."""
+def _new_encoder(X: Any, learners: Sequence[Any]) -> TableEncoder | None:
+    """Return an encoder of texts and mixed tables; None if the learners take X as it is."""
     if not needs_encoding(X):
         return None
     nan_allowed = all(_may_take_nan(learner) for learner in learners)
@@ -130,7 +135,7 @@ def _fit_encoder(X: Any, learners: Sequence[Any]) -> TableEncoder | None:
         takes_as_is = nan_allowed
     else:
         takes_as_is = any(_takes_raw(learner, X) for learner in learners)
-    return None if takes_as_is else TableEncoder(impute=not nan_allowed).fit(X)
+    return None if takes_as_is else TableEncoder(impute=not nan_allowed)
 
 
 def _takes_raw(learner: Any, X: Any) -> bool:
