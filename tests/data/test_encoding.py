@@ -39,7 +39,7 @@ def test_each_column_gets_its_kind(table):
         "size": "category",
     }
     encoded = encoder.transform(table)
-    assert encoded.dtype == float
+    assert encoded.dtype == np.float32
     assert np.isfinite(encoded).all()
     names = list(encoder.transformer_.get_feature_names_out())
     age = encoded[:, names.index("numbers__age")]

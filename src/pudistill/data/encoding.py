@@ -1,6 +1,7 @@
 """Encoding of ordinary tables and texts as numbers, with scikit-learn's own transformers."""
 
 import re
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -335,7 +336,7 @@ def _styles(table: pd.DataFrame) -> dict[str, str]:
     def row_of(name: str, word: str) -> str:
         return f"row {_row(texts[name][texts[name] == word])}"
 
-    counts = {name: known.value_counts().to_dict() for name, known in texts.items()}
+    counts = {name: Counter(known) for name, known in texts.items()}
     return number_styles("The samples", counts, row_of)
 
 

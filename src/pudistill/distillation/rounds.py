@@ -87,7 +87,7 @@ def learn_in_rounds(
     """
     whole, truth = views[0], held_out_truth(views, problem.n_classes)
     # 1. Choose the student's regularisation.
-    fitted: list[CrossFit | None] = [None] * len(views)
+    fitted: Sequence[CrossFit | None] = [None] * len(views)
     if problem.tunes_student:
         problem, fitted = _with_chosen_regularisation(problem, views, guesses, transition)
     # 2. Run rounds of posterior labels and cross-fitted predictions.
@@ -149,15 +149,14 @@ def _with_chosen_regularisation(
     ]
     judged = [view.held_out if len(view.held_out) else view.trusted for view in views]
     codes = np.concatenate([whole.verified[rows] for rows in judged])
-    latest: list[CrossFit | None] = [None] * len(views)
-    fitted = {}
+    fitted: dict[float, list[CrossFit]] = {}
 
     def held_out_proba_at(C: float) -> np.ndarray:
         tuned = replace(problem, student=with_regularisation(problem.student, C))
-        latest[:] = _cross_fit(tuned, views, targets, [HELD_OUT_FOLDS] * len(views), latest)
-        fitted[C] = list(latest)
-        raw = [found.proba for found in fitted[C]]
-        return np.concatenate([proba[rows] for proba, rows in zip(raw, judged, strict=True)])
+        latest = next(reversed(fitted.values()), [None] * len(views))
+        fitted[C] = _cross_fit(tuned, views, targets, [HELD_OUT_FOLDS] * len(views), latest)
+        parts = zip(fitted[C], judged, strict=True)
+        return np.concatenate([found.proba[rows] for found, rows in parts])
 
     C = choose_regularisation(held_out_proba_at, one_hot(codes, problem.n_classes))
     problem = replace(problem, student=with_regularisation(problem.student, C))
@@ -169,7 +168,7 @@ def _run_rounds(
     views: list[View],
     guesses: list[np.ndarray],
     transition: TransitionEstimator,
-    fitted: list[CrossFit | None],
+    fitted: Sequence[CrossFit | None],
 ) -> tuple[list[Round], np.ndarray]:
     """Run rounds until the posterior labels settle; return the rounds and the last `T`.
 
@@ -197,8 +196,8 @@ def _run_rounds(
             if rounds and _distance(targets[0], previous[0], whole) < SETTLED:
                 break
             # c. Train students on these labels; each predicts the samples that it has not seen.
-            fitted = _cross_fit(problem, views, targets, folds, fitted)
-            raw = [found.proba for found in fitted]
+            crossed = _cross_fit(problem, views, targets, folds, fitted)
+            fitted, raw = crossed, [found.proba for found in crossed]
             # d. Calibrate on held-out samples, or on all trusted samples if none is held out.
             if len(truth):
                 raw_held_out = held_out_proba(raw, views)

@@ -463,7 +463,7 @@ def _preconditioner(loss: _Loss, n_samples: int) -> Callable[[np.ndarray], np.nd
     Z. Frangella, J. A. Tropp, M. Udell, "Randomized Nyström preconditioning", SIAM Journal on
     Matrix Analysis and Applications 44 (2023).
     """
-    first, _ = next(loss.blocks())
+    first: Any = next(loss.blocks())[0]
     n_entries = first.nnz if issparse(first) else n_samples * first.shape[1]
     if n_entries * loss.n_scores < WORTH_PRECONDITIONING or first.shape[1] <= RANK:
         return lambda gradient: gradient

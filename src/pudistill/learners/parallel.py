@@ -151,7 +151,7 @@ def _fill(output: Any, call: Callable, args: tuple, kwargs: dict) -> Any:
     result = call(*args, **kwargs)
     if output is None or not arrays.is_in_file(output):  # a copy that was sent to this process
         return result
-    if isinstance(result, tuple):
+    if hasattr(result, "proba"):
         output[:] = result.proba
         return result._replace(proba=None)
     output[:] = result
