@@ -83,6 +83,13 @@ def test_whole_numbers_stay_whole_beside_missing_values():
         assert labels.given.tolist() == [0, -1, 1]
 
 
+def test_nan_in_a_list_of_names_is_a_missing_label():
+    labels = check_labels(["a", float("nan"), "b"], ["a", float("nan"), "b"])
+    assert labels.classes.tolist() == ["a", "b"]
+    assert labels.given.tolist() == [0, -1, 1]
+    assert labels.trusted.tolist() == [True, False, True]
+
+
 def test_a_mask_is_distinguished_from_verified_labels():
     mask = np.array([True, True, False])
     assert check_labels([0, 1, 1], mask).from_mask

@@ -101,6 +101,11 @@ class TrustedDataset:
         return self.X.ndim > 2
 
     @property
+    def example_id(self) -> str:
+        """How ids look, in brackets, for messages; empty without samples."""
+        return f" (ids look like {self.ids[0]!r})" if len(self) else ""
+
+    @property
     def is_text(self) -> bool:
         """Whether `X` holds texts."""
         return self.X.ndim == 1
@@ -298,9 +303,10 @@ class TrustedDataset:
             trusted[row], verified[row], marked[row] = True, label, as_given
         unseen = sort_names({*verified} - {*self.y, None, self.no_class_label})
         if unseen:
+            first = self.ids[np.flatnonzero(verified == unseen[0])[0]]
             warn_user(
-                f"The verified label {listed(unseen)} occurs nowhere among the given labels: check "
-                "its spelling, unless it is a class that the given labels lack.",
+                f"The verified label {listed(unseen)} occurs nowhere among the given labels (see "
+                f"sample {first!r}): check its spelling, unless it is a class that they lack.",
                 TrustedWarning,
             )
         return replace(self, trusted=trusted, verified=verified, marked=marked)
@@ -328,9 +334,9 @@ class TrustedDataset:
         row_of |= {name: row for row, name in enumerate(self.ids)}
         unknown = [name for name in ids if name not in row_of]
         if unknown:
-            example = f" (ids look like {self.ids[0]!r})" if len(self) else ""
             raise InputError(
-                f"{len(unknown)} of {len(ids)} trusted ids do not exist in {self.name}{example}, "
+                f"{len(unknown)} of {len(ids)} trusted ids do not exist in "
+                f"{self.name}{self.example_id}, "
                 f"the first is {unknown[0]!r}: correct or remove them."
             )
         return [row_of[name] for name in ids]

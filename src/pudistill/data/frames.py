@@ -200,7 +200,8 @@ def as_frame(X: Any) -> Any:
 def as_column(values: Any) -> Any:
     """Return a column of polars, pyarrow or `datasets` as an array; anything else as it is.
 
-    Whole numbers beside missing values stay whole numbers.
+    Whole numbers beside missing values stay whole numbers. A list of names with NaN among them,
+    which NumPy would make the name 'nan', becomes an array, too.
 
     Examples
     --------
@@ -209,6 +210,10 @@ def as_column(values: Any) -> Any:
     >>> as_column(pa.array([1, None])).tolist()
     [1, None]
     """
+    if isinstance(values, list | tuple):
+        has_names = any(isinstance(value, str) for value in values)
+        has_nan = any(isinstance(value, float) and value != value for value in values)
+        return object_array(values) if has_names and has_nan else values
     if library_of(values) not in _FOREIGN or _has_columns(values):
         return values
     convert = getattr(values, "to_pylist", None) or getattr(values, "to_list", None)

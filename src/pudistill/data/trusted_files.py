@@ -130,7 +130,7 @@ def read_trusted(
     if id_column is None:
         raise InputError(
             f"{path}: there is no column {options.id_column or 'id'!r} among {listed(names)}: put "
-            "the ids of the trusted samples there."
+            f"the ids of the trusted samples there{dataset.example_id}."
         )
     others = [name for name in names if name != id_column]
     label_column = _named(

@@ -127,6 +127,7 @@ def _fit_into(
 ) -> None:
     seconds: dict[str, float] = {}
     about: dict[str, Any] = {}
+    samples = dataset  # the report shows them as they are, without features
     # 1. Compute features.
     if embedder is not None:
         with _timed(seconds, "features"):
@@ -170,7 +171,7 @@ def _fit_into(
     # 4. Write; `finish` comes last, because it marks the run as complete.
     run.write_table("labels", table)
     run.write_table("history", history)
-    run.write_arrays("gallery.npz", gallery(dataset, table))
+    run.write_arrays("gallery.npz", gallery(samples, table))
     run.write_model(classifier, dataset.feature_names)
     run.write_bytes("report.html", render(summarise(run, metrics)).encode())
     run.finish(metrics)
