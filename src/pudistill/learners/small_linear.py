@@ -1,7 +1,7 @@
 """Many binary logistic regressions on a few samples each, fitted together.
 
-With a thousand classes the filter trains tens of thousands of members on a handful of samples each.
-Each fit of scikit-learn takes milliseconds, nearly all of them for checks.
+If few samples are trusted, the filter trains many members on a handful of samples each: hundreds,
+and with a thousand classes tens of thousands. One by one, each would take milliseconds.
 """
 
 from collections import defaultdict
@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from pudistill.learners.linear import AffineMap, learns_in_blocks, scaler_and_last, scores
 
 # Samples up to which a fit in the space of the samples is cheaper than one in that of the features.
-MOST_SAMPLES = 64
+MOST_SAMPLES = 128
 NEWTON_STEPS = 25
 TOLERANCE = 1e-6  # of the residual of each sample
 SMALLEST_CURVATURE = 1e-9  # keeps the equations of a sample that is certain solvable
