@@ -40,7 +40,8 @@ class AffineClassifier(NamedTuple):
 
 def fits_together(learner: Any, X: Any) -> bool:
     """Whether `fit_together` can fit a learner to the samples `X`."""
-    return learns_in_blocks(learner, X) and len(X) <= MOST_SAMPLES
+    is_dense = isinstance(X, np.ndarray) and len(X) <= MOST_SAMPLES
+    return is_dense and learns_in_blocks(learner, X)
 
 
 def fit_together(
