@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from joblib import delayed
@@ -66,12 +66,15 @@ class Round(NamedTuple):
         Calibration of the students.
     held_out : ndarray of shape (n_held_out, n_classes)
         Calibrated predictions of the students alone for the held-out samples.
+    starts : list of fitted estimators or None
+        For each view, a student that a later fit to the view's labels can start from.
     """
 
     targets: list[np.ndarray]
     proba: np.ndarray
     calibration: StudentCalibration
     held_out: np.ndarray
+    starts: list
 
 
 def learn_in_rounds(
@@ -99,8 +102,8 @@ def learn_in_rounds(
     T = transition.estimate(whole, best.proba, T)
     # 4. Train a student for each view on all posterior labels of that round, without folds.
     tasks = (
-        _student_training(problem, view, rowwise(lambda block: block.astype(float), targets))
-        for view, targets in zip(views, best.targets, strict=True)
+        _student_training(problem, view, rowwise(lambda block: block.astype(float), targets), start)
+        for view, targets, start in zip(views, best.targets, best.starts, strict=True)
     )
     students = list(train_all(tasks, problem.n_jobs))
     # 5. Calibrate again: these students can be sharper or softer than the cross-fitted students.
@@ -209,14 +212,15 @@ def _run_rounds(
             probas = [calibration.mix(p, q) for p, q in zip(raw, guesses, strict=True)]
             held_out = calibration.temperature.apply(held_out_proba(raw, views))
             compact = [rowwise(lambda block: block.astype(np.float32), y) for y in targets]
-            rounds.append(Round(compact, probas[0], calibration, held_out))
+            starts = [next(iter(found.models), None) for found in crossed]
+            rounds.append(Round(compact, probas[0], calibration, held_out, starts))
             advance(1, detail=f"round {n}")
         advance(to=max_rounds)
     assert T is not None  # there is at least one round
     return rounds, T
 
 
-def _student_training(problem: Problem, view: View, targets: np.ndarray) -> Training:
+def _student_training(problem: Problem, view: View, targets: np.ndarray, start: Any) -> Training:
     """Describe the training of a view's student, without the samples that it must not see."""
     rows, unseen = None, view.held_out if view.unseen is None else view.unseen
     groups, weights = view.groups, problem.labels.sample_weight
@@ -234,6 +238,7 @@ def _student_training(problem: Problem, view: View, targets: np.ndarray) -> Trai
         seed=problem.seed,
         groups=groups,
         sample_weight=weights,
+        start=start,
     )
 
 

@@ -265,21 +265,17 @@ def fit_in_blocks(
             "Logistic regression cannot learn from NaN or infinity: put an imputer in front of it, "
             "or leave out the samples that have them."
         )
-    options = {
-        "precondition": _preconditioner(loss, len(targets)),
-        "tolerance": last.tol,
-        "max_iter": last.max_iter,
-        "precision": PRECISION,
-    }
     weights = _start(start, scaler, last.classes_, first.dtype)
     if weights is None:
         weights = np.zeros((loss.n_scores, first.shape[1] + 1), dtype=first.dtype)
-        if len(targets) >= ENOUGH_FOR_A_ROUGH_START:
-            step = ROUGH_STEP
-            few_weights = None if sample_weight is None else sample_weight[::step]
-            few = _Loss(last.C * step, _every(step, blocks), targets[::step], few_weights)
-            weights = minimise(few, weights, **options).weights
-    found = minimise(loss, weights, **options)
+    found = minimise(
+        loss,
+        weights,
+        precondition=_preconditioner(loss, len(targets)),
+        tolerance=last.tol,
+        max_iter=last.max_iter,
+        precision=PRECISION,
+    )
     if not found.has_converged:
         warn_user(
             f"Logistic regression has not converged after {found.n_iter} steps: scale the "
@@ -290,10 +286,6 @@ def fit_in_blocks(
     last.coef_, last.intercept_ = weights[:, :-1], weights[:, -1]
     last.n_iter_ = np.array([found.n_iter], dtype=np.int32)
     return learner
-
-
-# With so many samples the search first finds the minimum for every eighth of them, which is near.
-ENOUGH_FOR_A_ROUGH_START, ROUGH_STEP = 16_384, 8
 
 
 # Rounding error of the loss, in units of a sample's loss.
@@ -347,13 +339,6 @@ def _kept(blocks: Blocks, n_samples: int) -> Blocks:
         return blocks
     kept = list(blocks())
     return lambda: iter(kept)
-
-
-def _every(step: int, blocks: Blocks) -> Blocks:
-    """Keep every `step`-th sample of all blocks in memory, as one block."""
-    parts = [block[-rows.start % step :: step] for block, rows in blocks()]
-    sample = parts[0] if issparse(parts[0]) else np.concatenate(parts)
-    return lambda: iter([(sample, slice(0, sample.shape[0]))])
 
 
 def _start(
@@ -467,7 +452,9 @@ def _preconditioner(loss: _Loss, n_samples: int) -> Callable[[np.ndarray], np.nd
     n_entries = first.nnz if issparse(first) else n_samples * first.shape[1]
     if n_entries * loss.n_scores < WORTH_PRECONDITIONING or first.shape[1] <= RANK:
         return lambda gradient: gradient
-    sample, _ = next(_every(-(-n_samples // PRECONDITIONER_SAMPLES), loss.blocks)())
+    step = -(-n_samples // PRECONDITIONER_SAMPLES)
+    parts = [block[-rows.start % step :: step] for block, rows in loss.blocks()]
+    sample = parts[0] if issparse(first) else np.concatenate(parts)
     _, lengths, directions = randomized_svd(sample, RANK, n_iter=1, random_state=0)
     variance = (loss.n_classes - 1) / loss.n_classes**2
     curvature = variance * lengths**2 / sample.shape[0] + loss.penalty
