@@ -87,6 +87,7 @@ def test_two_processes_leave_the_run_of_one(alone, tmp_path):
     assert "Warning" not in output
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_ends_all_and_one_goes_on(alone, tmp_path):
     process = start(tmp_path, "fit", "--config", "fit.toml", "--output", "run")
     while not list(tmp_path.glob("run/units/train_network-*.part.npz")):

@@ -308,6 +308,7 @@ def test_an_interrupted_run_stops_at_once_and_names_the_command_to_continue(tmp_
     assert (last["event"], last["reason"][:17]) == ("stops", "KeyboardInterrupt")
 
 
+@pytest.mark.slow
 def test_workers_do_not_outlive_a_run_that_is_killed(tmp_path):
     process = start_with_workers(tmp_path)
     wait_for_a_class(process, tmp_path)

@@ -441,6 +441,7 @@ def test_pickle_deepcopy_clone(few):
         clone(network).predict(X)
 
 
+@pytest.mark.slow
 @pytest.mark.workers
 def test_under_loky_and_in_a_grid_search():
     X, y = load_iris(return_X_y=True)
