@@ -1,7 +1,9 @@
 """Encoding of ordinary tables and texts as numbers, with scikit-learn's own transformers."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -41,6 +43,7 @@ MARKERS_OF_MISSING = 0.1
 MAX_CHARACTER_FEATURES = 10_000
 NAME_OF_ID = re.compile(r"(^|[_\s.-])(id|uuid|guid|key|index|nr|no)$|[a-z]I[dD]$", re.IGNORECASE)
 MAX_LISTED = 8
+LARGEST = 1e100  # of a number: the square of a larger one may overflow
 SECONDS_OF_A_DAY = 86_400
 
 
@@ -73,6 +76,8 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         The fitted transformer of columns that were brought to their kinds.
     n_features_in_ : int
         Number of columns.
+    columns_ : list of str
+        Their names.
 
     Examples
     --------
@@ -110,16 +115,18 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         """
         del y
         table = _as_table(X)
-        self.n_features_in_ = table.shape[1]
+        self.n_features_in_, self.columns_ = table.shape[1], [*table.columns]
         self.kinds_: dict[str, str] = {}
         self.left_out_: dict[str, str] = {}
         self.markers_: dict[str, list[str]] = {}
         self.n_entries_: dict[str, int] = {}
-        if isinstance(X, pd.DataFrame):
+        if _is_table(X):
             for name in table.columns:
                 self._decide(name, table[name])
-        else:
+        elif table["text"].str.strip().any():
             self.kinds_["text"] = TEXT
+        else:
+            self.left_out_["text"] = "no words"
         if not self.kinds_:
             raise InputError(
                 f"No column can be used: {_reasons(self.left_out_)}. Give columns of numbers, "
@@ -127,7 +134,10 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             )
         self._warn()
         canonical = self._canonical(table)
-        self.transformer_ = self._new_transformer(canonical).fit(canonical)
+        try:
+            self.transformer_ = self._new_transformer(canonical, text_features).fit(canonical)
+        except ValueError:  # no word or sequence of a column occurs in two texts
+            self.transformer_ = self._new_transformer(canonical, _usable).fit(canonical)
         return self
 
     def transform(self, X: Any) -> Any:
@@ -149,7 +159,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             If columns are missing, or a column of numbers or dates holds anything else.
         """
         check_is_fitted(self, "transformer_")
-        table = _as_table(X)
+        table = self._as_known_table(X)
         missing = [name for name in self.kinds_ if name not in table.columns]
         if missing:
             raise InputError(
@@ -158,6 +168,22 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             )
         encoded = self.transformer_.transform(self._canonical(table))
         return encoded.tocsr() if issparse(encoded) else encoded
+
+    def _as_known_table(self, X: Any) -> pd.DataFrame:
+        """Return samples as a table; columns of an array have the names of the training data."""
+        if isinstance(X, pd.DataFrame) or (is_texts(X) and [*self.kinds_] == ["text"]):
+            return _as_table(X)
+        if not _is_table(X):
+            raise InputError(
+                f"The model learned from a table with {_columns([*self.kinds_])}, and these samples "
+                "are no table: give these columns."
+            )
+        if X.shape[1] != self.n_features_in_:
+            raise InputError(
+                f"The samples have {X.shape[1]} columns, but the model learned from "
+                f"{self.n_features_in_}: give all columns in the same order, or a data frame."
+            )
+        return _as_table(X).set_axis(self.columns_, axis=1)
 
     def _decide(self, name: str, column: pd.Series) -> None:
         """Decide the kind of a column, or why it is left out."""
@@ -176,10 +202,13 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             return
         kind = _typed_kind(column)
         if kind is None:
-            words = known.astype(str).str.strip()
+            words = known.map(_text).str.strip()
             kind, markers = _kind_of_words(words)
             if markers:
                 self.markers_[name] = markers
+        if kind == NUMBER and len(set(as_numbers(name, column, self.markers_.get(name, [])))) == 1:
+            self.left_out_[name] = "the same value in every row"  # as far as float64 can tell
+            return
         if kind in (NUMBER, "id") and _is_row_number(name, column):
             kind = "id"
         if kind == "id":
@@ -205,15 +234,14 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         for name, kind in self.kinds_.items():
             column = table[name]
             if kind == NUMBER:
-                columns[name] = _as_numbers(name, column, self.markers_.get(name, []))
+                columns[name] = as_numbers(name, column, self.markers_.get(name, []))
             elif kind == VECTOR:
                 columns |= self._vector_columns(name, column)
             elif kind == DATE:
                 columns |= _date_numbers(name, _as_dates(name, column))
             else:
-                columns[name] = column.astype(object).where(column.notna(), "").astype(str)
-                if kind == CATEGORY:
-                    columns[name] = columns[name].str.strip()
+                values = column.astype(object).where(column.notna(), "")
+                columns[name] = values.map(_category if kind == CATEGORY else _text)
         return pd.DataFrame(columns, index=table.index)
 
     def _vector_columns(self, name: str, column: pd.Series) -> dict[str, np.ndarray]:
@@ -228,7 +256,9 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         self.n_entries_[name] = n_entries
         return {f"{name} {n}": entry for n, entry in enumerate(vectors.T)}
 
-    def _new_transformer(self, canonical: pd.DataFrame) -> ColumnTransformer:
+    def _new_transformer(
+        self, canonical: pd.DataFrame, features_of: Callable[[pd.Series], Any]
+    ) -> ColumnTransformer:
         vectors = {
             name: [f"{name} {n}" for n in range(size)] for name, size in self.n_entries_.items()
         }
@@ -254,13 +284,16 @@ class TableEncoder(TransformerMixin, BaseEstimator):
                 min_frequency=min(MIN_CATEGORY_SIZE, max(1, len(canonical) // 20)),
             )
             parts.append(("categories", one_hot, categories))
-        parts += [(f"text {n}", text_features(), name) for n, name in enumerate(of_kind(TEXT))]
+        parts += [
+            (f"text {n}", features_of(canonical[name]), name)
+            for n, name in enumerate(of_kind(TEXT))
+        ]
         parts += [(f"vector {name}", StandardScaler(), names) for name, names in vectors.items()]
         weights = {f"vector {name}": len(names) ** -0.5 for name, names in vectors.items()}
         return ColumnTransformer(parts, transformer_weights=weights or None)
 
 
-def text_features() -> FeatureUnion:
+def text_features(_: Any = None) -> FeatureUnion:
     """Return TF-IDF features of words and of character sequences within words."""
     words = TfidfVectorizer(sublinear_tf=True, min_df=2, token_pattern=r"(?u)\b\w+\b")
     characters = TfidfVectorizer(
@@ -273,6 +306,28 @@ def text_features() -> FeatureUnion:
     return FeatureUnion([("words", words), ("characters", characters)])
 
 
+def _usable(texts: pd.Series) -> Any:
+    """Return the features that texts have: of single signs, if they share no word, as emoji do."""
+    try:
+        text_features().fit(texts)
+    except ValueError:
+        return TfidfVectorizer(analyzer="char", ngram_range=(1, 2), sublinear_tf=True)
+    return text_features()
+
+
+def _text(value: Any) -> str:
+    """Return a value as text that can be stored: half of a sign, as damaged JSON has, becomes ?."""
+    return str(value).encode("utf-8", "replace").decode()
+
+
+def _category(value: Any) -> str:
+    """Return the name of a category, the same however a library stores it: 1, 1.0, True, "true"."""
+    if isinstance(value, float | np.floating) and value.is_integer():
+        value = int(value)
+    name = _text(value).strip()
+    return name.lower() if name in ("True", "False", "TRUE", "FALSE") else name
+
+
 def is_texts(X: Any) -> bool:
     """Return whether samples are texts: a one-dimensional sequence that begins with a str."""
     if isinstance(X, str | bytes | dict) or getattr(X, "ndim", 1) != 1 or not hasattr(X, "__len__"):
@@ -282,25 +337,53 @@ def is_texts(X: Any) -> bool:
 
 
 def needs_encoding(X: Any) -> bool:
-    """Return whether samples are texts, or a table with words, dates or missing values."""
+    """Return whether samples are texts, or a table with words, dates or missing values.
+
+    NaN in an array of numbers counts as an error, as in scikit-learn.
+    """
     if isinstance(X, pd.DataFrame):
-        numeric = all(types.is_numeric_dtype(kind) for kind in X.dtypes)
+        numeric = all(is_real(kind) for kind in X.dtypes)
         return bool(X.shape[1]) and (not numeric or bool(X.isna().any(axis=None)))
+    if isinstance(X, np.ndarray) and X.ndim == 2:
+        if X.dtype.kind == "O":
+            return any(isinstance(value, str | None) or value is pd.NA for value in X.flat)
+        return X.dtype.kind in "US"
     return is_texts(X)
 
 
+def is_real(kind: Any) -> bool:
+    """Return whether a dtype is one of real numbers, which includes bool and nullable types."""
+    return types.is_numeric_dtype(kind) and not types.is_complex_dtype(kind)
+
+
+def _is_table(X: Any) -> bool:
+    return isinstance(X, pd.DataFrame) or (isinstance(X, np.ndarray) and X.ndim == 2)
+
+
 def _as_table(X: Any) -> pd.DataFrame:
-    """Return a table as it is, and texts as a table of one column."""
-    if isinstance(X, pd.DataFrame):
-        return X.rename(columns=str)
-    index = X.index if isinstance(X, pd.Series) else None
-    texts = pd.Series(X, dtype=object, index=index)
+    """Return a table with text as names of columns, and texts as a table of one column."""
+    if _is_table(X):
+        table = X if isinstance(X, pd.DataFrame) else pd.DataFrame(X).infer_objects()
+        return table.set_axis([str(name) for name in table.columns], axis=1)
+    return pd.DataFrame({"text": as_texts(X)})
+
+
+def as_texts(X: Any) -> pd.Series:
+    """Return texts as a Series of dtype object, in which a missing text is empty.
+
+    Raises
+    ------
+    InputError
+        If a sample is no text.
+    """
+    is_series = isinstance(X, pd.Series)
+    texts = pd.Series(X if is_series else list(X), dtype=object)
     strange = texts[texts.notna() & ~texts.map(lambda text: isinstance(text, str))]
     if len(strange):
         raise InputError(
-            f"Sample {_row(strange)} is {strange.iloc[0]!r}, not a text: give texts only."
+            f"Sample {_row(strange)} is {_shown(strange)}, not a text: give texts only."
         )
-    return pd.DataFrame({"text": texts})
+    return texts.where(texts.notna(), "")
 
 
 def _vectors(column: pd.Series) -> np.ndarray | None:
@@ -315,7 +398,7 @@ def _vectors(column: pd.Series) -> np.ndarray | None:
 
 def _typed_kind(column: pd.Series) -> str | None:
     """Return the kind that the dtype of a column tells; None if its values must tell it."""
-    if types.is_datetime64_any_dtype(column.dtype):
+    if types.is_datetime64_any_dtype(column.dtype) or isinstance(column.dtype, pd.PeriodDtype):
         return DATE
     if types.is_numeric_dtype(column.dtype) or types.is_timedelta64_dtype(column.dtype):
         return NUMBER  # includes bool and nullable types
@@ -360,39 +443,64 @@ def _parsed_dates(column: pd.Series) -> pd.Series:
     return pd.to_datetime(column, errors="coerce", utc=True, format="ISO8601")
 
 
-def _as_numbers(name: str, column: pd.Series, markers: list[str]) -> np.ndarray:
-    """Convert a column to float64, NaN where a value is missing."""
+def as_numbers(name: str, column: pd.Series, markers: Sequence[str] = ()) -> np.ndarray:
+    """Convert a column to float64, NaN where a value is missing.
+
+    Parameters
+    ----------
+    name : str
+        Its name, for messages.
+    column : Series of shape (n_samples,)
+        Numbers, durations, or numbers written as text.
+    markers : sequence of str, default=()
+        Words that stand for a missing value.
+
+    Returns
+    -------
+    numbers : ndarray of shape (n_samples,), float64
+        Durations in days.
+
+    Raises
+    ------
+    InputError
+        If an entry is no number, or too large to compute with; the message names its row.
+    """
     if types.is_timedelta64_dtype(column.dtype):
         column = column.dt.total_seconds() / SECONDS_OF_A_DAY
-    if types.is_numeric_dtype(column.dtype):
+    if is_real(column.dtype):
         numbers = pd.Series(column.to_numpy(dtype=float, na_value=np.nan), index=column.index)
-        infinite = numbers[np.isinf(numbers)]
-        if len(infinite):
+    else:
+        words = column.astype(object)
+        words = words.where(words.notna(), None)
+        words = words.map(lambda value: value.strip() if isinstance(value, str) else value)
+        words = words.mask(words.isin(["", *markers]), None)
+        are_numbers = words.map(lambda value: isinstance(value, str | Real | Decimal | None))
+        numbers = pd.to_numeric(words.where(are_numbers, None), errors="coerce").astype(float)
+        wrong = words[numbers.isna() & words.notna()]
+        if len(wrong):
             raise InputError(
-                f"Column {name!r} holds infinity in row {_row(infinite)}: correct the value, or "
-                "leave it blank if it is unknown."
+                f"Column {name!r} holds {_shown(wrong)} in row {_row(wrong)}, but the model "
+                "learned numbers from it: correct the value, or leave it blank if it is unknown."
             )
-        return numbers.to_numpy()
-    words = column.astype(object)
-    words = words.where(words.notna(), None)
-    words = words.map(lambda value: value.strip() if isinstance(value, str) else value)
-    words = words.mask(words.isin(["", *markers]), None)
-    numbers = pd.to_numeric(words, errors="coerce")
-    wrong = words[numbers.isna() & words.notna()]
-    if len(wrong):
+    large = numbers[numbers.abs() > LARGEST]
+    if len(large):
+        value = "infinity" if np.isinf(large.iloc[0]) else f"{large.iloc[0]:g}, which is too large,"
         raise InputError(
-            f"Column {name!r} holds {wrong.iloc[0]!r} in row {_row(wrong)}, but the model learned "
-            "numbers from it: correct the value, or leave it blank if it is unknown."
+            f"Column {name!r} holds {value} in row {_row(large)}: correct the value, or "
+            "leave it blank if it is unknown."
         )
-    return numbers.to_numpy(dtype=float, na_value=np.nan)
+    return numbers.to_numpy()
 
 
 def _as_dates(name: str, column: pd.Series) -> pd.Series:
-    dates = _parsed_dates(column.astype(object).where(column.notna(), None))
-    wrong = column[dates.isna() & column.notna()]
+    if isinstance(column.dtype, pd.PeriodDtype):
+        column = column.dt.to_timestamp()
+    values = column.astype(object).where(column.notna(), None)
+    dates = _parsed_dates(values.where(values.map(lambda value: not isinstance(value, Real)), None))
+    wrong = values[dates.isna() & column.notna()]
     if len(wrong):
         raise InputError(
-            f"Column {name!r} holds {wrong.iloc[0]!r} in row {_row(wrong)}, but the model learned "
+            f"Column {name!r} holds {_shown(wrong)} in row {_row(wrong)}, but the model learned "
             "dates from it: write dates as 2026-01-31, or leave unknown ones blank."
         )
     return dates
@@ -412,6 +520,12 @@ def _date_numbers(name: str, dates: pd.Series) -> dict[str, np.ndarray]:
         parts[f"{name} in {period} (sin)"] = np.sin(angle)
         parts[f"{name} in {period} (cos)"] = np.cos(angle)
     return parts
+
+
+def _shown(rows: pd.Series) -> str:
+    """Show the first of some values as the user wrote it."""
+    value = rows.iloc[0]
+    return repr(value.item() if isinstance(value, np.generic) else value)
 
 
 def _row(rows: pd.Series) -> str:

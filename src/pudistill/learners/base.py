@@ -72,6 +72,8 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
         X = check_features(self, X, self._learners(), reset=False)
         if isinstance(X, pd.DataFrame) and not self.fitted_on_frame_:
             X = X.to_numpy()  # the model was fitted on an array
+        elif self.fitted_on_frame_ and isinstance(X, np.ndarray):
+            X = pd.DataFrame(X, columns=getattr(self, "feature_names_in_", None))
         return predict_proba(model, X, len(self.classes_))
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
