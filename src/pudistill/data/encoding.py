@@ -201,6 +201,8 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             self.left_out_[name] = "the same value in every row"
             return
         kind = _typed_kind(column)
+        if kind is None and known.map(lambda value: isinstance(value, bool | np.bool_)).all():
+            kind = NUMBER  # like complete booleans
         if kind is None:
             words = known.map(_text).str.strip()
             kind, markers = _kind_of_words(words)
@@ -473,9 +475,11 @@ def as_numbers(name: str, column: pd.Series, markers: Sequence[str] = ()) -> np.
         words = column.astype(object)
         words = words.where(words.notna(), None)
         words = words.map(lambda value: value.strip() if isinstance(value, str) else value)
-        words = words.mask(words.isin(["", *markers]), None)
-        are_numbers = words.map(lambda value: isinstance(value, str | Real | Decimal | None))
-        numbers = pd.to_numeric(words.where(are_numbers, None), errors="coerce").astype(float)
+        words = words.mask(words.isin(["", *markers]), None).astype(object)
+        # Not dates and lists, which pandas would make numbers.
+        possible = [v if isinstance(v, str | Real | Decimal) else None for v in words]
+        numbers = pd.to_numeric(pd.Series(possible, words.index, object), errors="coerce")
+        numbers = numbers.astype(float)
         wrong = words[numbers.isna() & words.notna()]
         if len(wrong):
             raise InputError(

@@ -252,7 +252,7 @@ def as_column(values: Any) -> Any:
     [1, None]
     """
     if isinstance(values, np.ma.MaskedArray):
-        return values.astype(object).filled(None)
+        return np.where(np.ma.getmaskarray(values), None, values.data.astype(object))
     if library_of(values) not in _FOREIGN or _has_columns(values):
         return values
     convert = getattr(values, "to_pylist", None) or getattr(values, "to_list", None)

@@ -178,13 +178,14 @@ def check_labels(
 
 def _check_are_names(given: np.ndarray) -> None:
     """Raise an `InputError` unless given labels are texts, whole numbers, booleans or dates."""
-    try:  # integers beside None are an object array, and stay integers
-        check_classification_targets(np.array(given.tolist()) if given.dtype == object else given)
+    # Integers beside None are an object array, and stay integers.
+    values = np.array(given.tolist()) if given.dtype == object else given
+    try:
+        check_classification_targets(values if values.ndim == 1 else given)
     except (ValueError, TypeError) as error:
-        problem = f"{error}".partition(".")[0]
         raise InputError(
-            f"{problem}: labels such as {_show(given[0])} name no class, so write them as texts or "
-            "whole numbers, for example with `y.astype(str)`."
+            f"Labels such as {_show(given[0])} name no class ({f'{error}'.partition('.')[0]}): "
+            "write labels as texts or whole numbers, for example with `y.astype(str)`."
         ) from error
 
 

@@ -157,13 +157,15 @@ def _check_size(X: Any) -> None:
 
 def _with_numbers(X: pd.DataFrame, *, nan_allowed: bool) -> pd.DataFrame:
     """Return a data frame of numbers; an `InputError` names the first entry that is none."""
-    if all(map(is_real, X.dtypes)) and np.isfinite(X.to_numpy(float, na_value=np.nan)).all():
-        return X
+    if all(map(is_real, X.dtypes)):
+        values = X.to_numpy(float, na_value=np.nan)
+        if (np.abs(values) <= LARGEST).all():
+            return X
     columns = {name: as_numbers(str(name), X[name]) for name in X}
     for name, numbers in columns.items():
         if not nan_allowed and np.isnan(numbers).any():
             raise InputError(
-                f"Column {str(name)!r} has no value in row {X.index[np.isnan(numbers)][0]!r} (NaN), "
+                f"Column {str(name)!r} has no value in row {X.index[np.isnan(numbers)].tolist()[0]!r} (NaN), "
                 "but the model learned from complete columns: fill the gap, or fit with some gaps."
             )
     return X if all(map(is_real, X.dtypes)) else pd.DataFrame(columns, index=X.index)
