@@ -43,6 +43,7 @@ MARKERS_OF_MISSING = 0.1
 MAX_CHARACTER_FEATURES = 10_000
 NAME_OF_ID = re.compile(r"(^|[_\s.-])(id|uuid|guid|key|index|nr|no)$|[a-z]I[dD]$", re.IGNORECASE)
 MAX_LISTED = 8
+_BOOLEANS = {"true": 1, "false": 0}
 LARGEST = 1e100  # of a number: the square of a larger one may overflow
 SECONDS_OF_A_DAY = 86_400
 
@@ -475,6 +476,7 @@ def as_numbers(name: str, column: pd.Series, markers: Sequence[str] = ()) -> np.
         words = column.astype(object)
         words = words.where(words.notna(), None)
         words = words.map(lambda value: value.strip() if isinstance(value, str) else value)
+        words = words.map(lambda value: _BOOLEANS.get(str(value).lower(), value))
         words = words.mask(words.isin(["", *markers]), None).astype(object)
         # Not dates and lists, which pandas would make numbers.
         possible = [v if isinstance(v, str | Real | Decimal) else None for v in words]
