@@ -40,7 +40,9 @@ def read_arrow(file: Path, budget: Budget) -> pa.Table:
         is_file = source.read(len(_MAGIC)) == _MAGIC
         source.seek(0)
         try:
-            for message in _indexed(source) if is_file else pa.ipc.MessageReader.open_stream(source):
+            for message in (
+                _indexed(source) if is_file else pa.ipc.MessageReader.open_stream(source)
+            ):
                 budget.spend(sum(_sizes(message)))
         except struct.error as error:
             raise pa.ArrowInvalid("its description of the columns is damaged") from error

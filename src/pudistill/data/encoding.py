@@ -176,8 +176,8 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             return _as_table(X)
         if not _is_table(X):
             raise InputError(
-                f"The model learned from a table with {_columns([*self.kinds_])}, and these samples "
-                "are no table: give these columns."
+                f"The model learned from a table with {_columns([*self.kinds_])}, and these "
+                "samples are no table: give these columns."
             )
         if X.shape[1] != self.n_features_in_:
             raise InputError(

@@ -74,6 +74,15 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if isinstance(kind, pa.BaseExtensionType):
         chunks = [chunk.storage for chunk in column.chunks]
         return _plain(pa.chunked_array(chunks, kind.storage_type))
+    if pa.types.is_dictionary(kind) and kind.value_type in (pa.string_view(), pa.binary_view()):
+        chunks = [
+            pa.DictionaryArray.from_arrays(
+                chunk.indices, _plain(pa.chunked_array([chunk.dictionary])).combine_chunks()
+            )
+            for chunk in column.chunks
+        ]
+        values = pa.large_string() if kind.value_type == pa.string_view() else pa.large_binary()
+        return pa.chunked_array(chunks, pa.dictionary(kind.index_type, values))
     if pa.types.is_string_view(kind):
         return column.cast(pa.large_string())
     if pa.types.is_binary_view(kind):
@@ -198,7 +207,9 @@ def as_frame(X: Any) -> Any:
     try:
         frame = spread_lists(name_of(X), table).to_pandas(date_as_object=False)
     except (pa.ArrowException, ValueError) as error:
-        raise InputError(f"{name_of(X)} holds a column that pandas cannot hold ({error}).") from error
+        raise InputError(
+            f"{name_of(X)} holds a column that pandas cannot hold ({error})."
+        ) from error
     return _with_plain_columns(frame)
 
 
@@ -224,18 +235,18 @@ def _with_plain_rows(X: Any) -> Any:
     if isinstance(X, np.ma.MaskedArray):
         return X.astype(float).filled(np.nan) if X.dtype.kind in "biuf" else as_column(X)
     is_list = isinstance(X, list | tuple) and len(X) > 0
-    is_dicts = isinstance(X, dict) or (is_list and isinstance(X[0], dict))
+    is_dicts = type(X) is dict or (is_list and isinstance(X[0], dict))  # sparse DOK is a dict, too
     if is_dicts or getattr(getattr(X, "dtype", None), "names", None):
         raise InputError("The samples are named fields, not a table: pass pandas.DataFrame(X).")
     if getattr(getattr(X, "dtype", None), "kind", "") == "S" or (
         is_list and isinstance(X[0], bytes)
     ):
         raise InputError("The samples are bytes: decode them, [text.decode() for text in X].")
-    if is_list and isinstance(X[0], list | tuple):
-        if len({len(row) if isinstance(row, list | tuple) else -1 for row in X}) == 1:
-            table = np.array(X, dtype=object)
-            if table.ndim == 2 and any(isinstance(value, str | None) for value in table.flat):
-                return table
+    lengths = {len(row) if isinstance(row, list | tuple) else 0 for row in X} if is_list else {0}
+    if len(lengths) == 1 and 0 not in lengths:
+        table = np.array(X, dtype=object)
+        if table.ndim == 2 and any(isinstance(value, str | None) for value in table.flat):
+            return table
     return X
 
 

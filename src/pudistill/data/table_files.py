@@ -234,7 +234,7 @@ class _Dataset:
 def _arrow_files(files: list[Path]) -> ArrowTable:
     """Read files in Arrow's format, without loading them, within a budget of memory."""
     budget = Budget(files[0], sum(file.stat().st_size for file in files))
-    table = pa.concat_tables([read_arrow(file, budget) for file in files])
+    table = plain(pa.concat_tables([read_arrow(file, budget) for file in files]))
     for column in table.columns:
         if pa.types.is_dictionary(column.type):  # a row of a byte can stand for a long text
             column.validate(full=True)

@@ -317,7 +317,7 @@ def _as_mask(trusted: Any, given: np.ndarray) -> Any:
     ):
         return trusted
     if all(isinstance(mark, bool) for mark in known):
-        may_be_labels = any(isinstance(label, bool) for label in labels)
+        may_be_labels = any(isinstance(label, bool | np.bool_) for label in labels)
     else:
         may_be_labels = not {0, 1, "0", "1"}.isdisjoint(labels)
     if may_be_labels:

@@ -163,10 +163,11 @@ def _with_numbers(X: pd.DataFrame, *, nan_allowed: bool) -> pd.DataFrame:
             return X
     columns = {name: as_numbers(str(name), X[name]) for name in X}
     for name, numbers in columns.items():
-        if not nan_allowed and np.isnan(numbers).any():
+        gaps = X.index[np.isnan(numbers)].tolist()
+        if gaps and not nan_allowed:
             raise InputError(
-                f"Column {str(name)!r} has no value in row {X.index[np.isnan(numbers)].tolist()[0]!r} (NaN), "
-                "but the model learned from complete columns: fill the gap, or fit with some gaps."
+                f"Column {str(name)!r} has no value in row {gaps[0]!r} (NaN), but the model learned "
+                "from complete columns: fill the gap, or fit with some gaps."
             )
     return X if all(map(is_real, X.dtypes)) else pd.DataFrame(columns, index=X.index)
 
@@ -177,7 +178,7 @@ def _refuse_gaps_and_large_numbers(X: Any, *, nan_allowed: bool) -> None:
     if values.dtype.kind != "f" or values.size == 0:
         return
     lowest, highest = values.min(), values.max()  # NaN if there is a gap
-    if -LARGEST <= lowest and highest <= LARGEST or (nan_allowed and np.isnan(lowest)):
+    if (lowest >= -LARGEST and highest <= LARGEST) or (nan_allowed and np.isnan(lowest)):
         return
     wrong = ~(np.abs(values) <= LARGEST)
     if issparse(X):
