@@ -166,8 +166,8 @@ def _with_numbers(X: pd.DataFrame, *, nan_allowed: bool) -> pd.DataFrame:
         gaps = X.index[np.isnan(numbers)].tolist()
         if gaps and not nan_allowed:
             raise InputError(
-                f"Column {str(name)!r} has no value in row {gaps[0]!r} (NaN), but the model learned "
-                "from complete columns: fill the gap, or fit with some gaps."
+                f"Column {str(name)!r} has no value in row {gaps[0]!r} (NaN), but the model "
+                "learned from complete columns: fill the gap, or fit with some gaps."
             )
     return X if all(map(is_real, X.dtypes)) else pd.DataFrame(columns, index=X.index)
 
