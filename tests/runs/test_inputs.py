@@ -124,7 +124,7 @@ def test_a_learner_that_accepts_gaps_gets_those_of_tomorrow(tmp_path):
     rng = np.random.default_rng(0)
     table = pd.DataFrame({"a": rng.normal(size=60), "label": ["x", "y"] * 30})
     table["b"] = np.where(rng.random(60) < 0.2, np.nan, table["label"] == "x")
-    run = Run.create(tmp_path / "run", {})
+    run = Run.create(tmp_path / "run", {"data": "today.csv"})
     classifier = load_class("cross_entropy")(HistGradientBoostingClassifier(max_iter=2))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
