@@ -177,10 +177,10 @@ def _refuse_gaps_and_large_numbers(X: Any, *, nan_allowed: bool) -> None:
     values = X.data if issparse(X) else X
     if values.dtype.kind != "f" or values.size == 0:
         return
-    lowest, highest = values.min(), values.max()  # NaN if there is a gap
+    lowest, highest = float(values.min()), float(values.max())  # NaN if there is a gap
     if (lowest >= -LARGEST and highest <= LARGEST) or (nan_allowed and np.isnan(lowest)):
         return
-    wrong = ~(np.abs(values) <= LARGEST)
+    wrong = ~(np.abs(values) <= min(LARGEST, np.finfo(values.dtype).max))
     if issparse(X):
         raise InputError(f"X holds {values[wrong][0]} (infinity, NaN or too large): correct it.")
     row, *column = np.argwhere(wrong)[0].tolist()
