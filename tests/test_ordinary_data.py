@@ -197,3 +197,5 @@ class TestSamples:
     def test_learners_that_accept_gaps_get_arrays_with_gaps(self):
         X = np.array([[1.0, np.nan], [2.0, 3.0]])
         assert self.fitted(X, HistGradientBoostingClassifier())[1] is not None
+        with pytest.raises(InputError, match="X holds inf in row 1, column 0"):
+            self.fitted(np.array([[1.0, np.nan], [np.inf, 3.0]]), HistGradientBoostingClassifier())

@@ -177,10 +177,14 @@ def _refuse_gaps_and_large_numbers(X: Any, *, nan_allowed: bool) -> None:
     values = X.data if issparse(X) else X
     if values.dtype.kind != "f" or values.size == 0:
         return
-    lowest, highest = float(values.min()), float(values.max())  # NaN if there is a gap
+    # NaN if there is a gap that counts, or nothing but gaps.
+    least, most = (np.fmin, np.fmax) if nan_allowed else (np.minimum, np.maximum)
+    lowest, highest = float(least.reduce(values, axis=None)), float(most.reduce(values, axis=None))
     if (lowest >= -LARGEST and highest <= LARGEST) or (nan_allowed and np.isnan(lowest)):
         return
-    wrong = ~(np.abs(values) <= min(LARGEST, np.finfo(values.dtype).max))
+    wrong = np.abs(values) > min(LARGEST, np.finfo(values.dtype).max)
+    if not nan_allowed:
+        wrong |= np.isnan(values)
     if issparse(X):
         raise InputError(f"X holds {values[wrong][0]} (infinity, NaN or too large): correct it.")
     row, *column = np.argwhere(wrong)[0].tolist()
