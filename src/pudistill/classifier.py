@@ -52,7 +52,6 @@ from pudistill.pu_filter.rules import DEFAULT_MIN_VOTES, DEFAULT_THRESHOLD
 # Roles of the learners, in the order of `PUDistillClassifier._learners`.
 FILTER, TEACHER, STUDENT = range(3)
 
-
 # Attributes that `PUDistillClassifier._fit_student` sets.
 LEARNED_BY_STUDENT = (
     *("student_", "targets_", "label_table_", "noise_"),

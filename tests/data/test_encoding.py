@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import issparse
 
-from pudistill.data.encoding import TableEncoder, is_texts, needs_encoding
+from pudistill.data.encoding import TableEncoder, is_row_number, is_texts, needs_encoding
 from pudistill.exceptions import DataWarning, InputError
 from pudistill.learners.storage import dump, restore, unknown_types
 
@@ -41,7 +41,7 @@ def test_each_column_gets_its_kind(table):
         "size": "category",
     }
     encoded = encoder.transform(table)
-    assert encoded.dtype == float
+    assert encoded.dtype == np.float32
     assert np.isfinite(encoded).all()
     names = list(encoder.transformer_.get_feature_names_out())
     age = encoded[:, names.index("numbers__age")]
@@ -93,18 +93,48 @@ def test_columns_that_tell_nothing_are_left_out_in_one_warning(table):
         same="x",
         empty=None,
         lists=[[1, 2], [3]] * (N // 2),
-        price=["?", "3.5", "2", "7"] * (N // 4 - 2) + ["1", "2"] * 4,
-    )
-    table["price"] = (
-        table["price"].where(np.arange(N) % 20 == 0, "4.25").mask(table["age"] < 25, "8")
     )
     with pytest.warns(DataWarning) as told:
         encoder = TableEncoder().fit(table)
     (message,) = [str(warning.message) for warning in told]
     assert set(encoder.left_out_) == {"row", "customer_id", "name", "same", "empty", "lists"}
     assert all(repr(name) in message for name in encoder.left_out_)
-    assert "'price' holds numbers; '?' counts as missing" in message
-    assert encoder.kinds_["price"] == "number"
+
+
+class TestNumbersInText:
+    """The rules are those of files, see `number_words`."""
+
+    def test_signs_for_a_missing_value_and_decimal_commas(self):
+        price, length = ["?", "3.5", "2", "-"] * 5, ["1.234,5", "7", "n/a", "0,25"] * 5
+        encoder = TableEncoder(impute=False).fit(pd.DataFrame({"price": price, "length": length}))
+        assert encoder.styles_ == {"price": "plain", "length": "decimal comma"}
+        tomorrow = pd.DataFrame({"price": ["unknown", 2, True], "length": ["2,5", 3, None]})
+        expected = [[np.nan, 2.5], [2, 3], [1, np.nan]]
+        np.testing.assert_array_equal(encoder.transform(tomorrow), expected)
+        with pytest.raises(InputError, match="'price' holds infinity in row 1"):
+            encoder.transform(tomorrow.assign(price=["1", "inf", "2"]))
+
+    def test_words_among_numbers_are_told_and_categories_may_look_like_numbers(self):
+        numbers = [str(n / 7) for n in range(40)]
+        table = pd.DataFrame({"u": [*numbers, "oops"], "rooms": [*["1", "2", "3", "4"] * 10, "5+"]})
+        with pytest.raises(
+            InputError, match="words among numbers, column 'u' holds 'oops' in row 40:"
+        ):
+            TableEncoder().fit(table)
+        assert TableEncoder().fit(table[["rooms"]]).kinds_ == {"rooms": "category"}
+
+
+def test_unique_numbers_are_ids_only_if_they_are_called_so():
+    numbers = pd.Series(np.random.default_rng(0).permutation(1_000)[:50])
+    names = ["id", "ID", "case_id", "caseId", "Order No", "paid", "grid", "PAID", "index_of_price"]
+    assert [name for name in names if is_row_number(name, numbers)] == names[:5]
+    assert is_row_number("a", pd.Series(np.arange(-128, 128, dtype=np.int8)))
+    assert not is_row_number("a", pd.Series([*range(30), np.inf]))
+
+
+def test_sparse_columns_are_numbers():
+    table = pd.DataFrame({"a": pd.arrays.SparseArray([0.0, 0, 2] * 20), "b": ["x", "y"] * 30})
+    assert TableEncoder().fit(table).kinds_ == {"a": "number", "b": "category"}
 
 
 def test_a_table_without_any_usable_column_is_refused():
@@ -183,9 +213,13 @@ def test_any_table_is_encoded_to_finite_numbers_or_refused(columns, seed):
     }
     table = pd.DataFrame({f"{kind} {n}": made[kind]() for n, kind in enumerate(columns)})
     table = table.mask(rng.random(table.shape) < 0.2)
-    encoder = TableEncoder().fit(table)
-    encoded = encoder.transform(table)
-    encoded = encoded.toarray() if issparse(encoded) else encoded
+    encoder = TableEncoder()
+    encoded = encoder.fit_transform(table)
+    assert issparse(encoded) == issparse(encoder.transform(table))
+    encoded, again = (
+        part.toarray() if issparse(part) else part for part in (encoded, encoder.transform(table))
+    )
+    np.testing.assert_array_equal(encoded, again)
     assert np.isfinite(encoded).all()
     one_row = encoder.transform(table.iloc[[3]])
     one_row = one_row.toarray() if issparse(one_row) else one_row
@@ -236,6 +270,16 @@ def test_what_is_no_ordinary_number_is_named_in_a_column_of_numbers(value):
     encoder = TableEncoder().fit(pd.DataFrame({"a": [1.0, 2.0, np.nan] * 10}))
     with pytest.raises(InputError, match=r"Column 'a' holds .* in row 0"):
         encoder.transform(pd.DataFrame({"a": pd.Series([value, value])}))
+
+
+@pytest.mark.parametrize("impute", [True, False])
+def test_large_numbers_stay_finite_in_single_precision(impute):
+    table = pd.DataFrame({"a": [1.0, -2.0, np.nan] * 10, "b": [*"xyz"] * 10})
+    encoder = TableEncoder(impute=impute).fit(table)
+    for large in (1e30, -1e90):
+        encoded = encoder.transform(table.assign(a=large))
+        assert np.isfinite(np.square(encoded)).all()
+        assert np.all(np.sign(encoded[:, 0]) == np.sign(large))
 
 
 def test_a_number_is_no_date():

@@ -202,10 +202,11 @@ class TestNumbersAndWords:
         X = load_dataset(write(frame, tmp_path, ".csv")).X
         assert set(X["rooms"]) == {"1", "2", "3", "4", "5+"}
 
-    def test_numbers_that_parquet_stores_as_text_are_words(self, tmp_path):
+    def test_numbers_that_parquet_stores_as_text_are_numbers_as_in_csv(self, tmp_path):
         frame = pd.DataFrame({"label": ["a", "b"], "zip": ["01099", "10115"]})
-        X = load_dataset(write(frame, tmp_path, ".parquet")).X
-        assert X["zip"].tolist() == ["01099", "10115"]
+        for suffix in (".parquet", ".csv"):
+            X = np.asarray(load_dataset(write(frame, tmp_path, suffix)).X)
+            assert X.tolist() == [[1099], [10115]]
 
 
 class TestNoFeatures:
@@ -221,23 +222,28 @@ class TestNoFeatures:
         with pytest.warns(DataWarning) as notices:
             data = load_dataset(path, id_column="key", label_column="grade")
         (notice,) = map(str, (warning.message for warning in notices))
-        assert "'id' (its name is that of labels, ids or row numbers), 'label' (" in notice
-        assert "'e' (it is of type list<" in notice
+        assert (
+            "columns 'id', 'label' (called like labels, ids or row numbers); column 'e'" in notice
+        )
+        assert "'e' (of type list<" in notice
         assert data.feature_names == ("v",)
 
     def test_by_content(self, tmp_path):
         rng = np.random.default_rng(0)
         y = rng.integers(0, 3, 40)
         frame = pd.DataFrame({"label": np.array(["a", "b", "c"])[y], "v": rng.normal(size=40)})
-        frame = frame.assign(row=range(1, 41), code=y * 2, half=np.where(y == 2, "no", "yes"))
+        frame = frame.assign(row=range(7, 47), code=y * 2, half=np.where(y == 2, "no", "yes"))
+        frame = frame.assign(case_id=rng.permutation(400)[:40])
         frame.loc[3, "label"] = None
         path = write(frame, tmp_path, ".csv")
-        with pytest.warns(DataWarning, match="'row' .it counts the rows.*'code' .it is a copy"):
+        with pytest.warns(
+            DataWarning, match="'row', 'case_id' .a name or number of the sample.*'code' .a copy"
+        ):
             data = load_dataset(path)
         assert data.feature_names == ("v", "half")
         # Samples to predict are not searched: their columns are chosen by name.
         new = load_dataset(path, labels_required=False, columns_required=False)
-        assert new.feature_names == ("v", "row", "code", "half")
+        assert new.feature_names == ("v", "row", "code", "half", "case_id")
 
     def test_a_column_that_says_much_about_the_labels_is_a_feature(self, tmp_path):
         y = np.arange(40) % 2

@@ -109,6 +109,12 @@ def test_nothing_is_guessed_where_it_is_not_clear(load, trusted, message):
         load(TABLE, pd.DataFrame(trusted))
 
 
+def test_a_file_without_ids_is_told_how_ids_look(load):
+    table = pd.DataFrame({"id": ["a", "b"], "label": ["good", "bad"], "age": [20, 30]})
+    with pytest.raises(InputError, match=r"'id' among 'file', 'kind': .* look like 'a'"):
+        load(table, pd.DataFrame({"file": ["x", "y"], "kind": ["good", "bad"]}))
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 @pytest.mark.parametrize("verified", [[0, 1], [0.0, 1.0], ["0", "1"], ["0.0", "1.0"]])
 @pytest.mark.parametrize("ids", [[4, 5], [4.0, 5.0]])

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pudistill.data.dataset import TrustedDataset
 from pudistill.data.loading import load_dataset
+from pudistill.data.tables import NO_FEATURES, TRUE_LABEL, VERIFIED_LABEL
 from pudistill.data.writing import write_table
 from pudistill.exceptions import InputError
 
@@ -60,7 +61,7 @@ def samples(draw):
 @settings(max_examples=40, deadline=None)
 @given(samples())
 def test_features_round_trip(suffix, data):
-    reserved = {"id", "label", "labels", "trusted", "true_label", "verified_label"}
+    reserved = {*NO_FEATURES, TRUE_LABEL, VERIFIED_LABEL}
     if reserved & {*data.feature_names}:
         data = replace(data, feature_names=("u", "v"))
     with tempfile.TemporaryDirectory() as folder:
@@ -118,6 +119,7 @@ def test_hugging_face_shows_the_pictures(tmp_path):
         ("nowhere/data.csv", {}, "no folder .*nowhere: create it first"),
         ("data.csv", {"X": pictures(150)}, "CSV cannot hold pictures"),
         ("data.csv", {"feature_names": ("label", "b", "c", "d")}, "a feature is called 'label'"),
+        ("data.csv", {"feature_names": ("a", "truth", "c", "d")}, "a feature is called 'truth'"),
         ("data.npz", {"ids": np.array([f"{n}\0" for n in range(150)], object)}, "ends in NUL"),
     ],
 )

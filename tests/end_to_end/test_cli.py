@@ -14,9 +14,11 @@ from PIL import Image
 from sklearn.datasets import load_digits, load_wine
 
 import pudistill
+from pudistill.cli.console import progress_bars
 from pudistill.data.loading import load_dataset
 from pudistill.runs.folder import Run
 from pudistill.runs.settings import DEMO
+from pudistill.utils.progress import stage
 
 QUICK = ["--n-members", "3", "--max-iter", "2", "--threshold", "0.7", "--min-confidence", "0.5"]
 FAST = [*QUICK, "--no-compare"]  # for tests that need no accuracies
@@ -594,3 +596,12 @@ def test_the_lock_of_a_dead_process_is_released(command, wine, tmp_path):
     subprocess.run([sys.executable, "-c", script], check=False)
     assert (tmp_path / "run" / ".lock").exists()
     assert command("fit", "noisy.csv", "--output", "run", *FAST)[0] == 0
+
+
+def test_without_a_terminal_lines_tell_the_progress(monkeypatch, capsys):
+    monkeypatch.setattr("pudistill.cli.console.LINE_EVERY", 0)
+    with progress_bars(), stage("filter", 3000) as advance:
+        advance(2)
+        advance(to=1200)
+    expected = ["filter: 0 of 3,000", "filter: 2 of 3,000", "filter: 1,200 of 3,000"]
+    assert capsys.readouterr().err.splitlines() == expected

@@ -86,6 +86,13 @@ def test_whole_numbers_stay_whole_beside_missing_values():
         assert labels.given.tolist() == [0, -1, 1]
 
 
+def test_nan_in_a_list_of_names_is_a_missing_label():
+    labels = check_labels(["a", float("nan"), "b"], ["a", float("nan"), "b"])
+    assert labels.classes.tolist() == ["a", "b"]
+    assert labels.given.tolist() == [0, -1, 1]
+    assert labels.trusted.tolist() == [True, False, True]
+
+
 def test_a_mask_is_distinguished_from_verified_labels():
     mask = np.array([True, True, False])
     assert check_labels([0, 1, 1], mask).from_mask
@@ -108,12 +115,12 @@ def test_a_trusted_sample_may_lack_a_given_label_where_it_has_a_verified_one():
 
 
 def test_the_error_names_classes_without_trusted_samples_and_three_remedies():
-    y = np.arange(9)
+    y = np.arange(14)
     with pytest.raises(InputError) as error:
         check_labels(y, y < 2)
     assert str(error.value) == (
-        "No trusted sample has class 2, 3, 4, 5, 6 and 2 more: verify some of its samples, merge "
-        "it into another class, or drop it."
+        "No trusted sample has class 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 2 more: verify some of its "
+        "samples, merge it into another class, or drop it."
     )
 
 

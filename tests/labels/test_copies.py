@@ -127,17 +127,17 @@ def test_a_verified_label_is_that_of_all_copies():
 
 
 def test_copies_that_are_verified_differently_are_listed():
-    X = np.vstack([MEASURED, MEASURED[:8]])
-    y = np.arange(108) % 2
-    verified = np.where((np.arange(108) < 20) | (np.arange(108) >= 100), y, np.nan)
-    verified[100:107] = 1 - y[:7]
-    index = pd.Index([f"p{n}" for n in range(108)])
+    X = np.vstack([MEASURED, MEASURED[:14]])
+    y = np.arange(114) % 2
+    verified = np.where((np.arange(114) < 20) | (np.arange(114) >= 100), y, np.nan)
+    verified[100:112] = 1 - y[:12]
+    index = pd.Index([f"p{n}" for n in range(114)])
     with pytest.raises(InputError) as error:
         labelled(y, verified, X, index=index)
     message = str(error.value)
     assert "p0 as 0 and p100 as 1; p1 as 1 and p101 as 0" in message
-    assert "p4 as 0 and p104 as 1; and 2 more" in message
-    assert "p5" not in message
+    assert "p9 as 1 and p109 as 0; and 2 more" in message
+    assert "p110" not in message
 
 
 def test_labels_that_nobody_verified_may_differ():

@@ -42,4 +42,4 @@ def test_a_fit_that_does_not_converge_is_left_to_scikit_learn():
 
 def test_other_learners_and_many_samples_are_not_fitted_together():
     assert not fits_together(DecisionTreeClassifier(), SAMPLES[0])
-    assert not fits_together(LogisticRegression(), RNG.normal(size=(100, 3)))
+    assert not fits_together(LogisticRegression(), RNG.normal(size=(200, 3)))

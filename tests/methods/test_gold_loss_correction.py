@@ -30,7 +30,7 @@ def test_the_matrix_is_what_a_model_of_the_given_labels_predicts_for_trusted_sam
     model = default_learner(X).fit(X[~trusted], given[~trusted])
     proba = model.predict_proba(X[trusted])
     expected = [proba[y[trusted] == c].mean(axis=0) for c in range(3)]
-    np.testing.assert_allclose(T, expected, atol=1e-4)
+    np.testing.assert_allclose(T, expected, atol=1e-3)
     assert found.score(X, y) > 0.98
 
 
@@ -84,7 +84,7 @@ def test_with_all_samples_trusted_it_is_plain_training(blobs):
     with pytest.warns(TrustedWarning):
         found = GoldLossCorrectionClassifier(LogisticRegression(), random_state=0).fit(X, y)
     plain = LogisticRegression().fit(X, y)
-    np.testing.assert_allclose(found.predict_proba(X), plain.predict_proba(X), atol=1e-4)
+    np.testing.assert_allclose(found.predict_proba(X), plain.predict_proba(X), atol=1e-3)
 
 
 def test_a_class_without_trusted_samples_is_named(blobs):

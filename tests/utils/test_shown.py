@@ -34,7 +34,7 @@ def test_values_are_shown_without_numpys_types(value, expected):
 
 
 def test_a_long_list_is_cut():
-    assert listed("abcdefg", at_most=2) == "'a', 'b' and 5 more"
+    assert listed(range(1_012)) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 1,002 more"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,14 +71,41 @@ def show_warning(message: Warning | str, *_: object, **__: object) -> None:
 
 @contextmanager
 def progress_bars() -> Iterator[None]:
-    """Show a bar with a time estimate for each stage, if stderr is a terminal."""
-    if not messages.is_terminal:
-        yield
-        return
+    """Show a bar with a time estimate for each stage; without a terminal, a line now and then."""
     from pudistill.utils import progress
 
+    if not messages.is_terminal:
+        with progress.display(_Lines()):
+            yield
+        return
     with _Bars() as bars, progress.display(bars):
         yield
+
+
+# Seconds between two lines about the progress.
+LINE_EVERY = 30.0
+
+
+class _Lines:
+    """A line about the progress every half minute, for logs and pipes."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    @contextmanager
+    def task(self, name: str, total: int) -> "Iterator[Advance]":
+        """Say how far a stage is; the result advances it."""
+        done = 0
+
+        def advance(steps: int = 1, *, to: int | None = None, **_: str) -> None:
+            nonlocal done
+            done = done + steps if to is None else to
+            if time.monotonic() - self._last >= LINE_EVERY:
+                self._last = time.monotonic()
+                messages.print(f"{name}: {done:,} of {total:,}", soft_wrap=True)
+
+        advance(0)
+        yield advance
 
 
 class _Bars:

@@ -16,7 +16,6 @@ _MARKS = dict.fromkeys(
 ) | dict.fromkeys(
     ("false", "f", "no", "n", "0", "0.0", "", "none", "nan", "nein", "non", "☐", "off"), False
 )
-_MAX_LISTED = 20
 _WHOLE = re.compile(r"(-?[0-9]+)(\.0*)?")
 _PLAIN_ZEROS = re.compile(r"(-?(?:0|[1-9][0-9]*))\.0*")
 
@@ -53,13 +52,6 @@ def sort_names(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def listed(names: Iterable[str]) -> str:
-    """Return names in quotes, separated by commas, for a message; of many, the first."""
-    quoted = list(map(repr, names))
-    more = len(quoted) - _MAX_LISTED
-    return ", ".join(quoted[:_MAX_LISTED]) + (f" and {more:,} more" if more > 0 else "")
-
-
 def whole_number(path: Path, part: str, value: float | None) -> str | None:
     """Return the class name of a whole number stored as float, as in a column with gaps."""
     if value is None or value != value:
@@ -87,17 +79,17 @@ def without_decimals(columns: Sequence[np.ndarray]) -> list[np.ndarray]:
     names = {name for column in columns for name in column} - {None}
     if not all(_WHOLE.fullmatch(name) for name in names):
         return list(columns)
-    plain = {name: _plain(name) for name in names} | {None: None}
+    plain = {name: _without_zeros(name) for name in names} | {None: None}
     return [object_array(plain[name] for name in column) for column in columns]
 
 
 def like_known(names: Iterable[str], known: Collection[str]) -> list[str]:
     """Return names, a whole number as it is written among the known names: "1.0" becomes "1"."""
-    written = {_plain(name): name for name in known}
-    return [name if name in known else written.get(_plain(name), name) for name in names]
+    written = {_without_zeros(name): name for name in known}
+    return [name if name in known else written.get(_without_zeros(name), name) for name in names]
 
 
-def _plain(name: str) -> str:
+def _without_zeros(name: str) -> str:
     number = _PLAIN_ZEROS.fullmatch(name)
     return name if number is None else "0" if number[1] == "-0" else number[1]
 

@@ -11,13 +11,13 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 
-from pudistill.data.columns import is_whole, listed, sort_names
+from pudistill.data.columns import is_whole, sort_names
 from pudistill.data.names import NO_CLASS_LABEL
 from pudistill.data.spelling import describe_look_alikes
 from pudistill.exceptions import DataWarning, InputError, TrustedWarning, warn_user
+from pudistill.utils.shown import first_few, listed
 
 _ROWS_CHECKED_AT_ONCE = 65_536
-_MAX_LISTED = 20
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -99,6 +99,11 @@ class TrustedDataset:
     def is_pictures(self) -> bool:
         """Whether `X` holds pictures."""
         return self.X.ndim > 2
+
+    @property
+    def example_id(self) -> str:
+        """How ids look, in brackets, for messages; empty without samples."""
+        return f" (ids look like {self.ids[0]!r})" if len(self) else ""
 
     @property
     def is_text(self) -> bool:
@@ -298,9 +303,10 @@ class TrustedDataset:
             trusted[row], verified[row], marked[row] = True, label, as_given
         unseen = sort_names({*verified} - {*self.y, None, self.no_class_label})
         if unseen:
+            first = self.ids[np.flatnonzero(verified == unseen[0])[0]]
             warn_user(
-                f"The verified label {listed(unseen)} occurs nowhere among the given labels: check "
-                "its spelling, unless it is a class that the given labels lack.",
+                f"The verified label {listed(unseen)} occurs nowhere among the given labels (see "
+                f"sample {first!r}): check its spelling, unless it is a class that they lack.",
                 TrustedWarning,
             )
         return replace(self, trusted=trusted, verified=verified, marked=marked)
@@ -328,9 +334,9 @@ class TrustedDataset:
         row_of |= {name: row for row, name in enumerate(self.ids)}
         unknown = [name for name in ids if name not in row_of]
         if unknown:
-            example = f" (ids look like {self.ids[0]!r})" if len(self) else ""
             raise InputError(
-                f"{len(unknown)} of {len(ids)} trusted ids do not exist in {self.name}{example}, "
+                f"{len(unknown)} of {len(ids)} trusted ids do not exist in "
+                f"{self.name}{self.example_id}, "
                 f"the first is {unknown[0]!r}: correct or remove them."
             )
         return [row_of[name] for name in ids]
@@ -472,14 +478,14 @@ def _validate_features(dataset: TrustedDataset, source: str) -> None:
             found.setdefault(int(column), start + int(wrong[:, column].argmax()))
     if found:
         values = dataset.X.iloc if dataset.is_frame else dataset.X
-        shown = "; ".join(
+        entries = (
             f"row with id {dataset.ids[row]!r}, column {names[column]!r} holds "
             f"{values[row, column]}"
-            for column, row in sorted(found.items())[:_MAX_LISTED]
+            for column, row in sorted(found.items())
         )
-        more = f"; and {len(found) - _MAX_LISTED} more" if len(found) > _MAX_LISTED else ""
         raise InputError(
-            f"{source}: {shown}{more}: fill in missing values, or drop the rows or the columns."
+            f"{source}: {first_few(entries, '; ')}: fill in missing values, or drop the rows or "
+            "the columns."
         )
 
 
@@ -510,11 +516,10 @@ def _check_unique(ids: Sequence[str], labels: Sequence[str | None]) -> None:
             f"({found[name]}): keep the right one."
         )
     if contradictory:
-        shown = ", ".join(f"{name!r} ({found[name]})" for name in contradictory[:_MAX_LISTED])
-        more = len(contradictory) - _MAX_LISTED
+        shown = first_few(f"{name!r} ({found[name]})" for name in contradictory)
         raise InputError(
-            f"{len(contradictory)} trusted ids occur with contradictory labels: {shown}"
-            f"{f' and {more} more' if more > 0 else ''}: keep the right label of each."
+            f"{len(contradictory)} trusted ids occur with contradictory labels: {shown}: keep the "
+            "right label of each."
         )
     raise InputError(
         f"Trusted id {repeated[0]!r} occurs {counts[repeated[0]]} times ({len(repeated)} ids occur "

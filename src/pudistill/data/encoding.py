@@ -1,9 +1,8 @@
 """Encoding of ordinary tables and texts as numbers, with scikit-learn's own transformers."""
 
 import re
-from collections.abc import Callable, Sequence
-from decimal import Decimal
-from numbers import Real
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,34 +17,37 @@ from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
+from pudistill.data.column_values import (
+    as_category,
+    as_dates,
+    as_numbers,
+    as_text,
+    as_texts,
+    as_vectors,
+    date_numbers,
+    first_row,
+    is_real,
+    parsed_dates,
+)
+from pudistill.data.number_words import number_styles
 from pudistill.exceptions import DataWarning, InputError, warn_user
+from pudistill.utils.shown import by_reason, name_columns
 
 NUMBER, DATE, CATEGORY, TEXT, VECTOR = "number", "date", "category", "text", "vector"
 
 # A category of fewer samples counts as "other": it could not be learned.
 MIN_CATEGORY_SIZE = 10
-
-
 # A column of words is text, not categories, if more than this share of its values are distinct and
 # they have this many words on average.
 DISTINCT_TEXTS, WORDS_OF_A_TEXT = 0.2, 3.0
-
-
 # A column of single words is a name of the sample if more than this share of them are distinct.
 DISTINCT_IDS = 0.5
-
-
-# Words that stand for a missing value in a column of numbers may be at most this share of it.
-MARKERS_OF_MISSING = 0.1
-
-
+NAME_OF_ID = re.compile(r"(?i:(^|[_\s.-])(id|uuid|guid|key|index|nr|no)$)|[a-z]I[dD]$")
+# Reasons to leave a column out.
+ROW_NUMBER, _CONSTANT = "a name or number of the sample", "the same value in every row"
 # Largest number of character sequences of a text column: rarer ones cost time and add little.
 MAX_CHARACTER_FEATURES = 10_000
-NAME_OF_ID = re.compile(r"(^|[_\s.-])(id|uuid|guid|key|index|nr|no)$|[a-z]I[dD]$", re.IGNORECASE)
-MAX_LISTED = 8
-_BOOLEANS = {"true": 1, "false": 0}
-LARGEST = 1e100  # of a number: the square of a larger one may overflow
-SECONDS_OF_A_DAY = 86_400
+LARGEST_ENCODED = 1e19  # of an encoded number: single precision holds its square
 
 
 class TableEncoder(TransformerMixin, BaseEstimator):
@@ -69,8 +71,8 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         Kind of each used column: "number", "date", "category", "text" or "vector".
     left_out_ : dict of str to str
         The reason for each column that is not used.
-    markers_ : dict of str to list of str
-        Words that stand for a missing value in columns of numbers, such as "?".
+    styles_ : dict of str to str
+        How columns of text write numbers, see `number_styles`.
     n_entries_ : dict of str to int
         Length of the vectors of a column.
     transformer_ : ColumnTransformer
@@ -96,7 +98,12 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         self.impute = impute
 
     def fit(self, X: Any, y: Any = None) -> "TableEncoder":
-        """Decide the kind of each column, and fit the transformer.
+        """Decide the kind of each column, and fit the transformer; see `fit_transform`."""
+        self.fit_transform(X, y)
+        return self
+
+    def fit_transform(self, X: Any, y: Any = None) -> Any:
+        """Decide the kind of each column, and encode the samples in the same pass.
 
         Parameters
         ----------
@@ -107,21 +114,23 @@ class TableEncoder(TransformerMixin, BaseEstimator):
 
         Returns
         -------
-        self : TableEncoder
+        encoded : ndarray or sparse matrix of shape (n_samples, n_features), float32
+            As from `transform`.
 
         Raises
         ------
         InputError
-            If no column can be used; the message gives each column's reason.
+            If no column can be used, or a column of numbers holds words; the message names each.
         """
         del y
         table = _as_table(X)
         self.n_features_in_, self.columns_ = table.shape[1], [*table.columns]
         self.kinds_: dict[str, str] = {}
         self.left_out_: dict[str, str] = {}
-        self.markers_: dict[str, list[str]] = {}
+        self.styles_: dict[str, str] = {}
         self.n_entries_: dict[str, int] = {}
         if _is_table(X):
+            self.styles_ = _styles(table)
             for name in table.columns:
                 self._decide(name, table[name])
         elif table["text"].str.strip().any():
@@ -130,16 +139,19 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             self.left_out_["text"] = "no words"
         if not self.kinds_:
             raise InputError(
-                f"No column can be used: {_reasons(self.left_out_)}. Give columns of numbers, "
+                f"No column can be used: {by_reason(self.left_out_)}. Give columns of numbers, "
                 "categories, dates or texts."
             )
-        self._warn()
+        if self.left_out_:
+            warn_user(f"These columns are not used: {by_reason(self.left_out_)}.", DataWarning)
         canonical = self._canonical(table)
         try:
-            self.transformer_ = self._new_transformer(canonical, text_features).fit(canonical)
+            self.transformer_ = self._new_transformer(canonical, _text_features)
+            encoded = self.transformer_.fit_transform(canonical)
         except ValueError:  # no word or sequence of a column occurs in two texts
-            self.transformer_ = self._new_transformer(canonical, _usable).fit(canonical)
-        return self
+            self.transformer_ = self._new_transformer(canonical, _usable_features)
+            encoded = self.transformer_.fit_transform(canonical)
+        return _as_rows(encoded)
 
     def transform(self, X: Any) -> Any:
         """Encode samples.
@@ -151,7 +163,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
 
         Returns
         -------
-        encoded : ndarray or sparse matrix of shape (n_samples, n_features), float64
+        encoded : ndarray or sparse matrix of shape (n_samples, n_features), float32
             Sparse if there are texts or many categories.
 
         Raises
@@ -164,11 +176,10 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         missing = [name for name in self.kinds_ if name not in table.columns]
         if missing:
             raise InputError(
-                f"The samples lack {_columns(missing)}, which the model learned from: add "
+                f"The samples lack the {name_columns(missing)}, which the model learned from: add "
                 f"{'it' if len(missing) == 1 else 'them'}, with blanks where a value is unknown."
             )
-        encoded = self.transformer_.transform(self._canonical(table))
-        return encoded.tocsr() if issparse(encoded) else encoded
+        return _as_rows(self.transformer_.transform(self._canonical(table)))
 
     def _as_known_table(self, X: Any) -> pd.DataFrame:
         """Return samples as a table; columns of an array have the names of the training data."""
@@ -176,8 +187,8 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             return _as_table(X)
         if not _is_table(X):
             raise InputError(
-                f"The model learned from a table with {_columns([*self.kinds_])}, and these "
-                "samples are no table: give these columns."
+                f"The model learned from a table with the {name_columns([*self.kinds_])}, and "
+                "these samples are no table: give these columns."
             )
         if X.shape[1] != self.n_features_in_:
             raise InputError(
@@ -192,44 +203,27 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         if known.empty:
             self.left_out_[name] = "no values"
             return
-        if types.is_complex_dtype(column) or known.head(100).map(types.is_list_like).any():
-            if _vectors(column) is None:
+        if types.is_complex_dtype(column) or _holds_lists(known):
+            if as_vectors(column) is None:
                 self.left_out_[name] = "lists or complex numbers"
             else:
                 self.kinds_[name] = VECTOR
             return
         if known.nunique() == 1 and len(known) == len(column):
-            self.left_out_[name] = "the same value in every row"
+            self.left_out_[name] = _CONSTANT
             return
-        kind = _typed_kind(column)
-        if kind is None and known.map(lambda value: isinstance(value, bool | np.bool_)).all():
-            kind = NUMBER  # like complete booleans
+        typed = _typed_kind(column)
+        kind = NUMBER if name in self.styles_ else typed or _kind_of_values(known)
+        if kind == NUMBER:
+            numbers = pd.Series(self._numbers(name, column))
+            if numbers.nunique(dropna=False) == 1:  # as far as float64 can tell
+                self.left_out_[name] = _CONSTANT
+                return
+            kind = None if is_row_number(name, numbers if typed is None else column) else NUMBER
         if kind is None:
-            words = known.map(_text).str.strip()
-            kind, markers = _kind_of_words(words)
-            if markers:
-                self.markers_[name] = markers
-        if kind == NUMBER and len(set(as_numbers(name, column, self.markers_.get(name, [])))) == 1:
-            self.left_out_[name] = "the same value in every row"  # as far as float64 can tell
-            return
-        if kind in (NUMBER, "id") and _is_row_number(name, column):
-            kind = "id"
-        if kind == "id":
-            self.left_out_[name] = "a name or number of the sample"
+            self.left_out_[name] = ROW_NUMBER
         else:
             self.kinds_[name] = kind
-
-    def _warn(self) -> None:
-        """Tell in one warning which columns are left out, and which words count as missing."""
-        notes = []
-        if self.left_out_:
-            notes.append(f"These columns are not used: {_reasons(self.left_out_)}.")
-        notes += [
-            f"Column {name!r} holds numbers; {', '.join(map(repr, markers))} counts as missing."
-            for name, markers in self.markers_.items()
-        ]
-        if notes:
-            warn_user(" ".join(notes), DataWarning)
 
     def _canonical(self, table: pd.DataFrame) -> pd.DataFrame:
         """Bring the used columns to their kinds: float64 with NaN, or str."""
@@ -237,19 +231,22 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         for name, kind in self.kinds_.items():
             column = table[name]
             if kind == NUMBER:
-                columns[name] = as_numbers(name, column, self.markers_.get(name, []))
+                columns[name] = self._numbers(name, column)
             elif kind == VECTOR:
                 columns |= self._vector_columns(name, column)
             elif kind == DATE:
-                columns |= _date_numbers(name, _as_dates(name, column))
+                columns |= date_numbers(name, as_dates(name, column))
             else:
                 values = column.astype(object).where(column.notna(), "")
-                columns[name] = values.map(_category if kind == CATEGORY else _text)
+                columns[name] = values.map(as_category if kind == CATEGORY else as_text)
         return pd.DataFrame(columns, index=table.index)
+
+    def _numbers(self, name: str, column: pd.Series) -> np.ndarray:
+        return as_numbers(name, column, self.styles_.get(name, "plain"))
 
     def _vector_columns(self, name: str, column: pd.Series) -> dict[str, np.ndarray]:
         """Return a column for each entry of the vectors, which must be as long as in `fit`."""
-        vectors = _vectors(column)
+        vectors = as_vectors(column)
         n_entries = self.n_entries_.get(name, -1 if vectors is None else vectors.shape[1])
         if vectors is None or vectors.shape[1] != n_entries:
             raise InputError(
@@ -258,6 +255,9 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             )
         self.n_entries_[name] = n_entries
         return {f"{name} {n}": entry for n, entry in enumerate(vectors.T)}
+
+    def _columns_of(self, kind: str) -> list[str]:
+        return [name for name, found in self.kinds_.items() if found == kind]
 
     def _new_transformer(
         self, canonical: pd.DataFrame, features_of: Callable[[pd.Series], Any]
@@ -269,9 +269,6 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         numbers = [
             name for name in canonical if canonical[name].dtype.kind == "f" and name not in entries
         ]
-        of_kind: Callable[[str], list[str]] = lambda kind: [  # noqa: E731
-            name for name, found in self.kinds_.items() if found == kind
-        ]
         parts: list[tuple[str, Any, Any]] = []
         if numbers and self.impute:
             imputed = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
@@ -281,7 +278,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
                 parts.append(("missing", MissingIndicator(features="all"), with_gaps))
         elif numbers:
             parts.append(("numbers", "passthrough", numbers))
-        if categories := of_kind(CATEGORY):
+        if categories := self._columns_of(CATEGORY):
             one_hot = OneHotEncoder(
                 handle_unknown="infrequent_if_exist",
                 min_frequency=min(MIN_CATEGORY_SIZE, max(1, len(canonical) // 20)),
@@ -289,14 +286,14 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             parts.append(("categories", one_hot, categories))
         parts += [
             (f"text {n}", features_of(canonical[name]), name)
-            for n, name in enumerate(of_kind(TEXT))
+            for n, name in enumerate(self._columns_of(TEXT))
         ]
         parts += [(f"vector {name}", StandardScaler(), names) for name, names in vectors.items()]
         weights = {f"vector {name}": len(names) ** -0.5 for name, names in vectors.items()}
         return ColumnTransformer(parts, transformer_weights=weights or None)
 
 
-def text_features(_: Any = None) -> FeatureUnion:
+def _text_features(_: Any = None) -> FeatureUnion:
     """Return TF-IDF features of words and of character sequences within words."""
     words = TfidfVectorizer(sublinear_tf=True, min_df=2, token_pattern=r"(?u)\b\w+\b")
     characters = TfidfVectorizer(
@@ -309,26 +306,13 @@ def text_features(_: Any = None) -> FeatureUnion:
     return FeatureUnion([("words", words), ("characters", characters)])
 
 
-def _usable(texts: pd.Series) -> Any:
+def _usable_features(texts: pd.Series) -> Any:
     """Return the features that texts have: of single signs, if they share no word, as emoji do."""
     try:
-        text_features().fit(texts)
+        _text_features().fit(texts)
     except ValueError:
         return TfidfVectorizer(analyzer="char", ngram_range=(1, 2), sublinear_tf=True)
-    return text_features()
-
-
-def _text(value: Any) -> str:
-    """Return a value as text that can be stored: half of a sign, as damaged JSON has, becomes ?."""
-    return str(value).encode("utf-8", "replace").decode()
-
-
-def _category(value: Any) -> str:
-    """Return the name of a category, the same however a library stores it: 1, 1.0, True, "true"."""
-    if isinstance(value, float | np.floating) and value.is_integer():
-        value = int(value)
-    name = _text(value).strip()
-    return name.lower() if name in ("True", "False", "TRUE", "FALSE") else name
+    return _text_features()
 
 
 def is_texts(X: Any) -> bool:
@@ -354,9 +338,14 @@ def needs_encoding(X: Any) -> bool:
     return is_texts(X)
 
 
-def is_real(kind: Any) -> bool:
-    """Return whether a dtype is one of real numbers, which includes bool and nullable types."""
-    return types.is_numeric_dtype(kind) and not types.is_complex_dtype(kind)
+def _as_rows(encoded: Any) -> Any:
+    """Return encoded samples in single precision: half the time of every fit."""
+    with np.errstate(over="ignore"):
+        encoded = encoded.astype(np.float32)
+    encoded = encoded.tocsr() if issparse(encoded) else encoded
+    values = encoded.data if issparse(encoded) else encoded
+    np.clip(values, -LARGEST_ENCODED, LARGEST_ENCODED, out=values)
+    return encoded
 
 
 def _is_table(X: Any) -> bool:
@@ -365,38 +354,10 @@ def _is_table(X: Any) -> bool:
 
 def _as_table(X: Any) -> pd.DataFrame:
     """Return a table with text as names of columns, and texts as a table of one column."""
-    if _is_table(X):
-        table = X if isinstance(X, pd.DataFrame) else pd.DataFrame(X).infer_objects()
-        return table.set_axis([str(name) for name in table.columns], axis=1)
-    return pd.DataFrame({"text": as_texts(X)})
-
-
-def as_texts(X: Any) -> pd.Series:
-    """Return texts as a Series of dtype object, in which a missing text is empty.
-
-    Raises
-    ------
-    InputError
-        If a sample is no text.
-    """
-    is_series = isinstance(X, pd.Series)
-    texts = pd.Series(X if is_series else list(X), dtype=object)
-    strange = texts[texts.notna() & ~texts.map(lambda text: isinstance(text, str))]
-    if len(strange):
-        raise InputError(
-            f"Sample {_row(strange)} is {_shown(strange)}, not a text: give texts only."
-        )
-    return texts.where(texts.notna(), "")
-
-
-def _vectors(column: pd.Series) -> np.ndarray | None:
-    """Return vectors of the same length as rows of an array, None if they are anything else."""
-    try:
-        vectors = np.asarray(column.tolist(), dtype=float)
-    except (TypeError, ValueError):
-        return None
-    is_matrix = vectors.ndim == 2 and vectors.shape[1] > 0
-    return vectors if is_matrix and np.isfinite(vectors).all() else None
+    if not _is_table(X):
+        return pd.DataFrame({"text": as_texts(X)})
+    table = X if isinstance(X, pd.DataFrame) else pd.DataFrame(X).infer_objects()
+    return table.set_axis([str(name) for name in table.columns], axis=1)
 
 
 def _typed_kind(column: pd.Series) -> str | None:
@@ -410,146 +371,59 @@ def _typed_kind(column: pd.Series) -> str | None:
     return None
 
 
-def _kind_of_words(words: pd.Series) -> tuple[str, list[str]]:
-    """Return the kind of a column without gaps by its values, and markers of missing numbers."""
-    distinct = words.nunique()
+def _holds_lists(known: pd.Series) -> bool:
+    return any(map(types.is_list_like, known.head(100)))  # map of a sparse column can fail
+
+
+def _styles(table: pd.DataFrame) -> dict[str, str]:
+    """Return how each column of text that holds numbers writes them."""
+    texts: dict[str, pd.Series] = {}
+    for name in table.columns:
+        column, known = table[name], table[name].dropna()
+        if _typed_kind(column) is None and not _holds_lists(known):
+            texts[name] = known.map(as_text).str.strip()
+
+    def row_of(name: str, word: str) -> str:
+        return f"row {first_row(texts[name][texts[name] == word])}"
+
+    counts = {name: Counter(known) for name, known in texts.items()}
+    return number_styles("The samples", counts, row_of)
+
+
+def _kind_of_values(known: pd.Series) -> str | None:
+    """Return the kind of a column without gaps by its values; None if they name the samples."""
+    if known.map(lambda value: isinstance(value, bool | np.bool_)).all():
+        return NUMBER  # like complete booleans
+    words = known.map(as_text).str.strip()
     if set(words.str.lower()) <= {"true", "false"}:
-        return CATEGORY, []
-    numbers = pd.to_numeric(words, errors="coerce")
-    others = words[numbers.isna()]
-    if others.empty:
-        return NUMBER, []
-    if len(others) <= MARKERS_OF_MISSING * len(words) and others.nunique() <= 2:
-        return NUMBER, sorted(set(others))
-    if words.str.match(r"\d{4}-\d{2}-\d{2}").all() and not _parsed_dates(words).isna().any():
-        return DATE, []
+        return CATEGORY
+    if words.str.match(r"\d{4}-\d{2}-\d{2}").all() and not parsed_dates(words).isna().any():
+        return DATE
+    distinct = words.nunique()
     share, n_words = distinct / len(words), words.str.count(r"\S+").mean()
     if share > DISTINCT_TEXTS and n_words >= WORDS_OF_A_TEXT:
-        return TEXT, []
+        return TEXT
     if share > DISTINCT_IDS and distinct > 2 * MIN_CATEGORY_SIZE:
-        return "id", []
-    return CATEGORY, []
+        return None
+    return CATEGORY
 
 
-def _is_row_number(name: str, column: pd.Series) -> bool:
-    """Return whether whole numbers count the rows, or are unique and called an id."""
-    numbers = pd.to_numeric(column, errors="coerce")
+def is_row_number(name: str, column: pd.Series) -> bool:
+    """Return whether whole numbers count the rows, or are unique and called an id.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from pudistill.data.encoding import is_row_number
+    >>> even = pd.Series(range(0, 80, 2))
+    >>> is_row_number("a", even / 2), is_row_number("a", even), is_row_number("user_id", even)
+    (True, False, True)
+    """
+    numbers = pd.to_numeric(column)
     if numbers.isna().any() or len(numbers) <= 2 * MIN_CATEGORY_SIZE or not numbers.is_unique:
         return False
     if not (numbers == numbers.round()).all():
         return False
-    counts = numbers.is_monotonic_increasing and numbers.max() - numbers.min() == len(numbers) - 1
+    span = float(numbers.max()) - float(numbers.min())  # of int8, the difference could overflow
+    counts = numbers.is_monotonic_increasing and span == len(numbers) - 1
     return bool(counts) or NAME_OF_ID.search(name) is not None
-
-
-def _parsed_dates(column: pd.Series) -> pd.Series:
-    return pd.to_datetime(column, errors="coerce", utc=True, format="ISO8601")
-
-
-def as_numbers(name: str, column: pd.Series, markers: Sequence[str] = ()) -> np.ndarray:
-    """Convert a column to float64, NaN where a value is missing.
-
-    Parameters
-    ----------
-    name : str
-        Its name, for messages.
-    column : Series of shape (n_samples,)
-        Numbers, durations, or numbers written as text.
-    markers : sequence of str, default=()
-        Words that stand for a missing value.
-
-    Returns
-    -------
-    numbers : ndarray of shape (n_samples,), float64
-        Durations in days.
-
-    Raises
-    ------
-    InputError
-        If an entry is no number, or too large to compute with; the message names its row.
-    """
-    if types.is_timedelta64_dtype(column.dtype):
-        column = column.dt.total_seconds() / SECONDS_OF_A_DAY
-    if is_real(column.dtype):
-        numbers = pd.Series(column.to_numpy(dtype=float, na_value=np.nan), index=column.index)
-    else:
-        words = column.astype(object)
-        words = words.where(words.notna(), None)
-        words = words.map(lambda value: value.strip() if isinstance(value, str) else value)
-        words = words.map(lambda value: _BOOLEANS.get(str(value).lower(), value))
-        words = words.mask(words.isin(["", *markers]), None).astype(object)
-        # Not dates and lists, which pandas would make numbers.
-        possible = [v if isinstance(v, str | Real | Decimal) else None for v in words]
-        numbers = pd.to_numeric(pd.Series(possible, words.index, object), errors="coerce")
-        numbers = numbers.astype(float)
-        wrong = words[numbers.isna() & words.notna()]
-        if len(wrong):
-            raise InputError(
-                f"Column {name!r} holds {_shown(wrong)} in row {_row(wrong)}, but the model "
-                "learned numbers from it: correct the value, or leave it blank if it is unknown."
-            )
-    large = numbers[numbers.abs() > LARGEST]
-    if len(large):
-        value = "infinity" if np.isinf(large.iloc[0]) else f"{large.iloc[0]:g}, which is too large,"
-        raise InputError(
-            f"Column {name!r} holds {value} in row {_row(large)}: correct the value, or "
-            "leave it blank if it is unknown."
-        )
-    return numbers.to_numpy()
-
-
-def _as_dates(name: str, column: pd.Series) -> pd.Series:
-    if isinstance(column.dtype, pd.PeriodDtype):
-        column = column.dt.to_timestamp()
-    values = column.astype(object).where(column.notna(), None)
-    dates = _parsed_dates(values.where(values.map(lambda value: not isinstance(value, Real)), None))
-    wrong = values[dates.isna() & column.notna()]
-    if len(wrong):
-        raise InputError(
-            f"Column {name!r} holds {_shown(wrong)} in row {_row(wrong)}, but the model learned "
-            "dates from it: write dates as 2026-01-31, or leave unknown ones blank."
-        )
-    return dates
-
-
-def _date_numbers(name: str, dates: pd.Series) -> dict[str, np.ndarray]:
-    """Return a date as days since 1970, and its place in the year, the week and the day."""
-    days = (dates - pd.Timestamp("1970-01-01", tz="UTC")) / pd.Timedelta(days=1)
-    turns = {
-        "year": dates.dt.day_of_year / 365.25,
-        "week": dates.dt.day_of_week / 7,
-        "day": days % 1,
-    }
-    parts = {f"{name} in days": days.to_numpy(dtype=float)}
-    for period, turn in turns.items():
-        angle = 2 * np.pi * turn.to_numpy(dtype=float)
-        parts[f"{name} in {period} (sin)"] = np.sin(angle)
-        parts[f"{name} in {period} (cos)"] = np.cos(angle)
-    return parts
-
-
-def _shown(rows: pd.Series) -> str:
-    """Show the first of some values as the user wrote it."""
-    value = rows.iloc[0]
-    return repr(value.item() if isinstance(value, np.generic) else value)
-
-
-def _row(rows: pd.Series) -> str:
-    """Name the first of some rows by its index, in quotes if it is a name."""
-    return repr(rows.index[0])
-
-
-def _columns(names: list[str]) -> str:
-    listed = ", ".join(map(repr, names[:MAX_LISTED]))
-    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
-    return f"the column{'s' if len(names) > 1 else ''} {listed}{more}"
-
-
-def _reasons(left_out: dict[str, str]) -> str:
-    """List columns with the reason for which they are left out, grouped by reason."""
-    by_reason: dict[str, list[str]] = {}
-    for name, reason in left_out.items():
-        by_reason.setdefault(reason, []).append(name)
-    return "; ".join(
-        f"{_columns(names).removeprefix('the ')} ({reason})" for reason, names in by_reason.items()
-    )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from pudistill.data.encoding import ROW_NUMBER, is_row_number
 from pudistill.data.table_columns import is_feature
 
 # With fewer rows, a column can be a copy of the labels by chance.
@@ -15,9 +16,9 @@ def unfit_by_name(
     schema: pa.Schema, names: Sequence[str], reserved: Sequence[str]
 ) -> dict[str, str]:
     """Return the columns that are no features, judging by name and type, each with the reason."""
-    reasons = dict.fromkeys(reserved, "its name is that of labels, ids or row numbers")
+    reasons = dict.fromkeys(reserved, "called like labels, ids or row numbers")
     return {
-        name: reasons.get(name, f"it is of type {schema.field(name).type}")
+        name: reasons.get(name, f"of type {schema.field(name).type}")
         for name in names
         if name in reasons or not is_feature(schema.field(name).type)
     }
@@ -36,27 +37,18 @@ def unfit_by_content(columns: pa.Table, labels: Sequence[np.ndarray | None]) -> 
     Returns
     -------
     reasons : dict of str to str
-        Row numbers from 0 or 1, and copies of the labels, whatever they call the classes.
+        Row numbers and ids, and copies of the labels, whatever they call the classes.
     """
     if columns.num_rows < _ENOUGH_ROWS:
         return {}
     reasons = {}
     codes = [_codes(pa.array(part, pa.string())) for part in labels if part is not None]
     for name, column in zip(columns.column_names, columns.columns, strict=True):
-        if _are_row_numbers(column):
-            reasons[name] = "it counts the rows"
+        if pa.types.is_integer(column.type) and is_row_number(name, column.to_pandas()):
+            reasons[name] = ROW_NUMBER
         elif any(_is_copy(column, part) for part in codes):
-            reasons[name] = "it is a copy of the labels"
+            reasons[name] = "a copy of the labels"
     return reasons
-
-
-def _are_row_numbers(column: pa.ChunkedArray) -> bool:
-    if not pa.types.is_integer(column.type) or column.null_count:
-        return False
-    first = column[0].as_py()
-    return first in (0, 1) and np.array_equal(
-        column.to_numpy(), np.arange(first, first + len(column))
-    )
 
 
 def _codes(column: pa.Array | pa.ChunkedArray) -> np.ndarray:

@@ -117,11 +117,11 @@ def spread_lists(where: Any, table: pa.Table) -> pa.Table:
     >>> spread_lists("", pa.table({"a": [[1, 2], [3, 4]], "b": [5, 6]})).column_names
     ['a[0]', 'a[1]', 'b']
     """
-    if not any(_is_list(kind) for kind in table.schema.types):
+    if not any(is_list(kind) for kind in table.schema.types):
         return table
     columns = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
-        matrix = _matrix(where, name, column) if _is_list(column.type) else None
+        matrix = _matrix(where, name, column) if is_list(column.type) else None
         if matrix is None:
             columns[name] = column
         else:
@@ -129,7 +129,13 @@ def spread_lists(where: Any, table: pa.Table) -> pa.Table:
     return pa.table(columns, metadata=table.schema.metadata)
 
 
-def _is_list(kind: pa.DataType) -> bool:
+def value_type(kind: pa.DataType) -> pa.DataType:
+    """Return the type of the values of a column, which can be stored as numbers of a dictionary."""
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Return whether values of this type are lists."""
     tests = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
     return any(test(kind) for test in tests)
 
@@ -137,12 +143,12 @@ def _is_list(kind: pa.DataType) -> bool:
 def _matrix(where: Any, name: str, column: pa.ChunkedArray) -> np.ndarray | None:
     """Return a column of lists as a matrix with a row for each; None if they hold no numbers."""
     kind = column.type
-    while _is_list(kind):
+    while is_list(kind):
         kind = kind.value_type
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
         return None
     values = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-    while _is_list(values.type):
+    while is_list(values.type):
         lengths = pa.compute.list_value_length(values).unique()
         if len(lengths) != 1 or not lengths[0].as_py():
             raise InputError(
@@ -253,7 +259,8 @@ def _with_plain_rows(X: Any) -> Any:
 def as_column(values: Any) -> Any:
     """Return a column of polars, pyarrow or `datasets` as an array; anything else as it is.
 
-    Whole numbers beside missing values stay whole numbers. What a masked array hides is missing.
+    Whole numbers beside missing values stay whole numbers. What a masked array hides is missing. A
+    list of names with NaN among them, which NumPy would make the name 'nan', becomes an array, too.
 
     Examples
     --------
@@ -264,6 +271,10 @@ def as_column(values: Any) -> Any:
     """
     if isinstance(values, np.ma.MaskedArray):
         return np.where(np.ma.getmaskarray(values), None, values.data.astype(object))
+    if isinstance(values, list | tuple):
+        has_names = any(isinstance(value, str) for value in values)
+        has_nan = any(isinstance(value, float) and value != value for value in values)
+        return object_array(values) if has_names and has_nan else values
     if library_of(values) not in _FOREIGN or _has_columns(values):
         return values
     convert = getattr(values, "to_pylist", None) or getattr(values, "to_list", None)

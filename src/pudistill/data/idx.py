@@ -117,7 +117,7 @@ def _read_shape(path: Path, read: Callable[[int], bytes]) -> tuple[int, ...]:
     n_axes = start[3] if len(start) == 4 else 0
     lengths = read(4 * n_axes)
     if start[:3] != bytes([0, 0, _UNSIGNED_BYTE]) or len(lengths) < 4 * n_axes:
-        raise InputError(f"{path}: this is not an IDX file of bytes.")
+        raise InputError(f"{path}: this is not an IDX file of bytes: fetch it again.")
     if n_axes not in (1, 3):
         raise InputError(
             f"{path}: images have 3 axes and labels have 1, but these data have {n_axes}: fetch "

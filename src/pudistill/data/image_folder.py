@@ -106,7 +106,7 @@ def _pictures_of_label(
         else:
             raise InputError(
                 f"{path}: this file is not a picture: remove it, or leave such files out with "
-                "--skip-bad."
+                "--skip-bad. Texts are read from a table with a row for each text."
             )
     return pictures
 

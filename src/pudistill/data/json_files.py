@@ -7,10 +7,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from pudistill.data.columns import listed
 from pudistill.data.memory import Budget
 from pudistill.data.text_files import open_text
 from pudistill.exceptions import InputError
+from pudistill.utils.shown import listed
 
 Row = dict[str, Any]
 _COCO = {"images", "annotations", "categories"}
@@ -84,7 +84,9 @@ def _parsed(where: str, text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         reason = getattr(error, "msg", error)
-        raise InputError(f"{where}: this is not JSON ({reason}).") from error
+        raise InputError(
+            f"{where}: this is not JSON ({reason}): correct it or write it again."
+        ) from error
 
 
 def _rows_of_label_studio(file: Path, tasks: list[Row]) -> list[Row]:

@@ -138,9 +138,9 @@ def load_dataset(
     )
     name = _name(source)
     if trusted is not None:
-        from pudistill.data.trusted_files import read_trusted, understood
+        from pudistill.data.trusted_files import read_trusted, with_shared_columns
 
-        options = understood(source, Path(trusted), options)
+        options = with_shared_columns(source, Path(trusted), options)
     try:
         dataset = replace(_read(source, options), no_class_label=no_class_label)
     except MemoryError as error:

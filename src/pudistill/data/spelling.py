@@ -4,7 +4,8 @@ import re
 import unicodedata
 from collections.abc import Mapping
 
-_MAX_LISTED = 10
+from pudistill.utils.shown import first_few
+
 _NUMBER = re.compile(r"([+-]?)0*([0-9]+)(?:\.0*)?")
 
 
@@ -39,15 +40,13 @@ def describe_look_alikes(counts: Mapping[str, int]) -> str | None:
     groups = look_alikes(counts)
     if not groups:
         return None
-    shown = "; ".join(
-        ", ".join(f"{_visible(name)} ({counts[name]:,})" for name in group)
-        for group in groups[:_MAX_LISTED]
+    shown = (
+        ", ".join(f"{_visible(name)} ({counts[name]:,})" for name in group) for group in groups
     )
-    more = f"; and {len(groups) - _MAX_LISTED:,} more" if len(groups) > _MAX_LISTED else ""
     return (
-        f"some labels look like one class in several spellings, {shown}{more}: merge those that "
-        "are one class, in your file or with y.str.normalize('NFKC').str.strip().str.lower() in "
-        "pandas"
+        f"some labels look like one class in several spellings, {first_few(shown, '; ')}: merge "
+        "those that are one class, in your file or with "
+        "y.str.normalize('NFKC').str.strip().str.lower() in pandas"
     )
 
 

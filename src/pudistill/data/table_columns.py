@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pudistill.data.columns import object_array, read_mark, whole_number, without_decimals
-from pudistill.data.number_words import numbers_in
+from pudistill.data.frames import is_list, value_type
+from pudistill.data.number_words import number_in, number_styles
 from pudistill.data.table_files import as_table_error
 from pudistill.exceptions import InputError
 
@@ -76,8 +77,7 @@ def is_words(kind: pa.DataType) -> bool:
 
 def is_name(kind: pa.DataType) -> bool:
     """Return whether a column of this type can hold labels, ids or groups."""
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
+    kind = value_type(kind)
     is_number = _is_numeric(kind) and not pa.types.is_decimal(kind)
     return is_number or is_words(kind) or _is_time(kind)
 
@@ -86,13 +86,10 @@ def is_feature(kind: pa.DataType) -> bool:
     """Return whether a column of this type can be a feature, or several: a list of numbers."""
     if isinstance(kind, pa.BaseExtensionType):
         kind = kind.storage_type
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
+    kind = value_type(kind)
     if is_words(kind) or _is_time(kind):
         return True
-    while (
-        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    ):
+    while is_list(kind):
         kind = kind.value_type
         if pa.types.is_decimal(kind) or pa.types.is_null(kind):
             return False
@@ -129,16 +126,12 @@ def read_features(path: Path, columns: pa.Table, ids: np.ndarray) -> np.ndarray 
         for index, column in enumerate(columns.columns):
             X[:, index] = _numbers(column, dtype)
         return X
-    words = {
-        name: _plain_values(column)
-        for name, column in zip(columns.column_names, columns.columns, strict=True)
-        if is_words(_plain_values(column).type)
-    }
+    plain = {name: _plain_values(columns[name]) for name in columns.column_names}
     with as_table_error(path):
-        numbers = numbers_in(path, words, ids)
+        styles = _styles(path, plain, ids)
         values = {
-            name: numbers[name] if name in numbers else _values(words.get(name, column))
-            for name, column in zip(columns.column_names, columns.columns, strict=True)
+            name: _parsed(column, styles[name]) if name in styles else _values(column)
+            for name, column in plain.items()
         }
     index = pd.Index(ids, dtype=object)
     # A Series of its own dtype: pandas would make words another dtype, which has no None.
@@ -162,13 +155,12 @@ def _numbers(column: pa.ChunkedArray, dtype: type = np.float64) -> np.ndarray:
 
 def _plain_values(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return a column whose values are stored one by one, not as numbers of a dictionary."""
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    kind = value_type(column.type)
     return column.cast(pa.large_string() if kind == pa.string_view() else kind)
 
 
 def _values(column: pa.ChunkedArray) -> np.ndarray:
     """Return the values of a feature, in the dtype that `read_features` promises."""
-    column = _plain_values(column)
     kind = column.type
     if is_words(kind):
         dates = _dates(column)
@@ -183,6 +175,27 @@ def _values(column: pa.ChunkedArray) -> np.ndarray:
     # Times of day and durations: seconds.
     size = pa.int32() if kind.bit_width == 32 else pa.int64()
     return _numbers(column.cast(size)) / _A_SECOND[kind.unit]
+
+
+def _styles(path: Path, columns: dict[str, pa.ChunkedArray], ids: np.ndarray) -> dict[str, str]:
+    """Return how each column of text that holds numbers writes them."""
+
+    def row_of(name: str, word: str) -> str:
+        trimmed = pc.utf8_trim_whitespace(columns[name])
+        row = pc.index(trimmed, pa.scalar(word, trimmed.type)).as_py()
+        return f"the row with id {ids[row]!r}"
+
+    counts = {}
+    for name, column in columns.items():
+        if is_words(column.type):
+            entries = pc.utf8_trim_whitespace(column.drop_null()).value_counts().to_pylist()
+            counts[name] = {entry["values"]: entry["counts"] for entry in entries}
+    return number_styles(path, counts, row_of)
+
+
+def _parsed(column: pa.ChunkedArray, style: str) -> np.ndarray:
+    """Return the numbers in a column of text, with NaN where a value is missing."""
+    return np.array([number_in(text or "", style) for text in column.to_pylist()])
 
 
 def _words(column: pa.ChunkedArray) -> np.ndarray:
@@ -220,6 +233,7 @@ def _class_name(path: Path, column: str, number: int | None, names: Sequence[str
         return None
     if not 0 <= number < len(names):
         raise InputError(
-            f"{path}: column {column!r} holds {number}, but there are {len(names)} classes."
+            f"{path}: column {column!r} holds {number}, but there are {len(names)} "
+            "classes: correct the labels or the stored names of the classes."
         )
     return names[number]

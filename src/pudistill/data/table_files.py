@@ -11,7 +11,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from pudistill.data.arrow_files import read_arrow
-from pudistill.data.frames import as_arrow, library_of, plain
+from pudistill.data.frames import as_arrow, library_of, plain, value_type
 from pudistill.data.json_files import read_json, read_json_lines
 from pudistill.data.memory import Budget, require_memory
 from pudistill.data.tar_files import TarTable
@@ -104,7 +104,7 @@ def read_parquet(
     with pa.parquet.ParquetFile(source) as file:
         schema, about = file.schema_arrow, file.metadata
         names = schema.names if names is None else names
-        kinds = {name: _plain(schema.field(name).type) for name in names}
+        kinds = {name: value_type(schema.field(name).type) for name in names}
         widths = [kind.bit_width // 8 for kind in kinds.values() if _is_fixed(kind)]
         budget.spend(about.num_rows * (_ROW_SIZE + sum(widths)))
         is_nested = any(pa.types.is_nested(kind) for kind in kinds.values())
@@ -124,10 +124,6 @@ def read_parquet(
         [pa.RecordBatch.from_arrays(batch.columns, schema=pa.schema(fields)) for batch in batches],
         pa.schema(fields, schema.metadata),
     )
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def _is_fixed(kind: pa.DataType) -> bool:

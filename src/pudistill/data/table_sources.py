@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pudistill.data.columns import listed
 from pudistill.data.frames import library_of, name_of
 from pudistill.data.table_files import (
     SHARD_SUFFIXES,
@@ -18,6 +17,7 @@ from pudistill.data.table_files import (
 )
 from pudistill.data.text_files import suffix_of
 from pudistill.exceptions import DataWarning, InputError, warn_user
+from pudistill.utils.shown import listed
 
 SPLITS = (
     *("train", "training", "test", "testing"),

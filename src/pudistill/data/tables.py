@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,6 @@ import pyarrow as pa
 from pudistill.data.columns import (
     complete_trust,
     interned,
-    listed,
     no_labels,
     object_array,
     row_numbers,
@@ -32,6 +32,7 @@ from pudistill.data.table_columns import (
 from pudistill.data.table_files import Table, as_table_error, is_text_or_bytes
 from pudistill.data.table_sources import accepts, open_table
 from pudistill.exceptions import DataWarning, InputError, warn_user
+from pudistill.utils.shown import by_reason, listed
 
 if TYPE_CHECKING:
     from pudistill.data.options import ReadOptions
@@ -45,7 +46,7 @@ ID_COLUMNS = ("id", "", "Unnamed: 0")
 LABEL_COLUMNS = ("label", "labels", "y", "target", "class", "choice")
 TEXT_COLUMNS = ("text", "sentence", "review", "comment", "document")
 IMAGE_COLUMNS = ("image", "img", "picture", "photo", "file_name")
-_NO_FEATURES = ("label", "labels", "true", "truth", "trusted", *ID_COLUMNS)
+NO_FEATURES = ("label", "labels", "true", "truth", "trusted", *ID_COLUMNS)
 
 
 def read(path: Path, options: "ReadOptions") -> TrustedDataset:
@@ -58,14 +59,44 @@ def read_table(path: Path, table: Table, options: "ReadOptions") -> TrustedDatas
     roles = _assign_roles(path, table.schema, options)
     with as_table_error(path):
         columns = table.read([*roles.texts, *roles.features], as_text=roles.texts)
+    dataset = _without_samples(path, table.schema, roles, columns)
+    if roles.image is not None:
+        return _with_pictures(path, table, roles.image, dataset, options)
+    if roles.text is not None:
+        if roles.unused and options.columns_required:
+            warn_user(
+                f"{path}: the samples are the texts of column {roles.text!r}, and "
+                f"{listed(roles.unused)} are not used: drop the texts to learn from these columns.",
+                DataWarning,
+            )
+        texts = read_names(path, table.schema, roles.text, columns[roles.text])
+        return replace(dataset, X=object_array(text or "" for text in texts))
+    features = spread_lists(path, columns.select(roles.features))
+    if options.columns_required:  # in training data
+        unfit = unfit_by_content(features, (dataset.y, dataset.true_labels))
+        if reasons := roles.unfit | unfit:
+            warn_user(
+                f"{path}: these columns are not used: {by_reason(reasons)}: rename or encode those "
+                "that are features.",
+                DataWarning,
+            )
+        features = features.drop_columns([*unfit])
+    X = read_features(path, features, dataset.ids)
+    return replace(dataset, X=X, feature_names=tuple(features.column_names) or None)
+
+
+def _without_samples(
+    path: Path, schema: pa.Schema, roles: "_Roles", columns: pa.Table
+) -> TrustedDataset:
+    """Return the ids, labels, trust and groups of the rows."""
 
     def names(role: str | None) -> np.ndarray | None:
-        return None if role is None else read_names(path, table.schema, role, columns[role])
+        return None if role is None else read_names(path, schema, role, columns[role])
 
     n_samples = columns.num_rows
     ids = row_numbers(n_samples)
     if roles.id is not None:
-        ids = read_ids(path, table.schema, roles.id, columns[roles.id])
+        ids = read_ids(path, schema, roles.id, columns[roles.id])
     label_roles = (roles.label, roles.verified_label, roles.true_label)
     y, verified, true_labels = _labels(*map(names, label_roles))
     for role, labels in zip(label_roles, (y, verified, true_labels), strict=True):
@@ -73,13 +104,11 @@ def read_table(path: Path, table: Table, options: "ReadOptions") -> TrustedDatas
             refuse_choices(path, role, labels)
     if y is None:
         y = no_labels(n_samples)
-    mask = (
-        None
-        if roles.trusted is None
-        else read_marks(path, roles.trusted, columns[roles.trusted], ids)
-    )
+    mask = None
+    if roles.trusted is not None:
+        mask = read_marks(path, roles.trusted, columns[roles.trusted], ids)
     trusted, verified, marked = complete_trust(path, y, mask, verified)
-    dataset = TrustedDataset(
+    return TrustedDataset(
         X=np.zeros((n_samples, 0)),
         y=y,
         trusted=trusted,
@@ -90,31 +119,6 @@ def read_table(path: Path, table: Table, options: "ReadOptions") -> TrustedDatas
         marked=marked,
         groups=_labels(names(roles.group))[0],
     )
-    if roles.image is not None:
-        return _with_pictures(path, table, roles.image, dataset, options)
-    text = names(roles.text)
-    if text is not None:
-        if roles.unused and options.columns_required:
-            warn_user(
-                f"{path}: the samples are the texts of column {roles.text!r}, and "
-                f"{listed(roles.unused)} are not used: drop the texts to learn from these columns.",
-                DataWarning,
-            )
-        return replace(dataset, X=object_array(value or "" for value in text))
-    features = spread_lists(path, columns.select(roles.features))
-    unfit = {}
-    if options.columns_required:  # in training data
-        unfit = unfit_by_content(features, (y, true_labels))
-        _tell_unused(path, roles.unfit | unfit, "rename or encode those that are features")
-    features = features.drop_columns([*unfit])
-    X = read_features(path, features, ids)
-    return replace(dataset, X=X, feature_names=tuple(features.column_names) or None)
-
-
-def _tell_unused(path: Path, reasons: dict[str, str], advice: str) -> None:
-    if reasons:
-        told = ", ".join(f"{name!r} ({reason})" for name, reason in reasons.items())
-        warn_user(f"{path}: columns that are not used: {told}; {advice}.", DataWarning)
 
 
 def _labels(*columns: np.ndarray | None) -> list[np.ndarray | None]:
@@ -210,10 +214,8 @@ def _assign_roles(path: Path, schema: pa.Schema, options: "ReadOptions") -> _Rol
             f"{path}: there is no column of labels among {listed(schema.names)}: name it with "
             "--label-column."
         )
-    image_columns = IMAGE_COLUMNS if options.text_column is None else ()
-    image = find(
-        options.image_column, *(name for name in image_columns if _may_be_picture(schema, name))
-    )
+    images = filter(partial(_may_be_picture, schema), IMAGE_COLUMNS)
+    image = find(options.image_column, *(images if options.text_column is None else ()))
     if image is not None and not _may_be_picture(schema, image):
         raise InputError(
             f"{path}: column {image!r} is of type {schema.field(image).type}, not pictures: give "
@@ -223,17 +225,12 @@ def _assign_roles(path: Path, schema: pa.Schema, options: "ReadOptions") -> _Rol
     index_names = ID_COLUMNS if schema.names[:1] in ([""], ["Unnamed: 0"]) else ID_COLUMNS[:1]
     sample_id = find(options.id_column, *index_names)
     trusted = find(options.trusted_column, "trusted")
-    text = None
-    if image is None and (options.samples_required or options.text_column is not None):
-        text_columns = (
-            name
-            for name in TEXT_COLUMNS
-            if name in schema.names and is_words(schema.field(name).type)
-        )
-        text = find(options.text_column, *text_columns)
+    text = options.text_column
+    if image is None and options.samples_required:
+        text = find(text, *filter(partial(_may_be_text, schema), TEXT_COLUMNS))
     index = _pandas_index(schema)
     free = [name for name in schema.names if name not in taken and name not in index]
-    unfit = unfit_by_name(schema, free, _NO_FEATURES)
+    unfit = unfit_by_name(schema, free, NO_FEATURES)
     possible = tuple(name for name in free if name not in unfit)
     has_features = image is None and text is None and options.samples_required
     return _Roles(
@@ -294,6 +291,10 @@ def _may_be_picture(schema: pa.Schema, name: str) -> bool:
     if pa.types.is_struct(kind):
         return any(kind.field(index).name in ("bytes", "path") for index in range(kind.num_fields))
     return is_text_or_bytes(kind)
+
+
+def _may_be_text(schema: pa.Schema, name: str) -> bool:
+    return name in schema.names and is_words(schema.field(name).type)
 
 
 def _encoded_pictures(table: Table, name: str) -> Iterator[Encoded]:

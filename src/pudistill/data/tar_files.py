@@ -110,7 +110,7 @@ def _samples(archive: Path) -> dict[str, dict[str, _Place]]:
     except (tarfile.TarError, EOFError, ValueError) as error:
         raise InputError(f"{archive}: cannot be read ({error}): fetch it again.") from error
     if not samples:
-        raise InputError(f"{archive}: there is no sample in this archive.")
+        raise InputError(f"{archive}: there is no sample in this archive: make it again.")
     return samples
 
 

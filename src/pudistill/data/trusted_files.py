@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pudistill.data.columns import like_known, listed, row_numbers, without_decimals
+from pudistill.data.columns import like_known, row_numbers, without_decimals
 from pudistill.data.dataset import TrustedDataset
 from pudistill.data.frames import name_of
 from pudistill.data.options import ReadOptions
@@ -23,9 +23,10 @@ from pudistill.data.tables import (
     VERIFIED_LABEL,
 )
 from pudistill.exceptions import DataWarning, InputError, warn_user
+from pudistill.utils.shown import listed
 
 
-def understood(data: Any, trusted: Path, options: ReadOptions) -> ReadOptions:
+def with_shared_columns(data: Any, trusted: Path, options: ReadOptions) -> ReadOptions:
     """Return the options with the columns of ids and labels that a trusted file shows.
 
     If exactly two columns of the trusted file are columns of the data, too, the one whose values
@@ -118,7 +119,7 @@ def read_trusted(
         If the file cannot be read, or has no such columns; the message names the file.
     """
     if not path.is_file():
-        raise InputError(f"{path}: there is no such file of trusted samples.")
+        raise InputError(f"{path}: there is no such file of trusted samples: correct its name.")
     if not accepts(path):
         raise InputError(f"{path}: give trusted samples as .csv, .tsv, .jsonl or .parquet.")
     table = open_table(path, options.encoding)
@@ -129,7 +130,7 @@ def read_trusted(
     if id_column is None:
         raise InputError(
             f"{path}: there is no column {options.id_column or 'id'!r} among {listed(names)}: put "
-            "the ids of the trusted samples there."
+            f"the ids of the trusted samples there{dataset.example_id}."
         )
     others = [name for name in names if name != id_column]
     label_column = _named(

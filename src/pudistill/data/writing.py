@@ -27,9 +27,8 @@ def write_table(dataset: TrustedDataset, path: str | os.PathLike[str]) -> None:
 
     A table has the columns ``id``, ``label`` and ``trusted``; ``verified_label`` and
     ``true_label`` if they add anything; ``group`` if there are groups; and the features (x0, x1,
-    ... if they have no names), or
-    ``text``, or ``image`` with PNG pictures in Hugging Face's layout. The file appears only when
-    it is complete.
+    ... if they have no names), or ``text``, or ``image`` with PNG pictures in Hugging Face's
+    layout. The file appears only when it is complete.
 
     Parameters
     ----------
@@ -175,13 +174,15 @@ def _feature(X: Any, rows: slice, index: int) -> "pa.Array":
 def _feature_names(dataset: TrustedDataset, path: Path) -> tuple[str, ...]:
     if dataset.is_pictures or dataset.is_text:
         return ()
+    from pudistill.data.tables import NO_FEATURES, TRUE_LABEL, VERIFIED_LABEL
+
     names = dataset.feature_names or tuple(f"x{index}" for index in range(dataset.X.shape[1]))
     # When the table is read, these columns would not be features.
-    reserved = ["id", "label", "labels", "trusted", "verified_label", "true_label", ""]
+    reserved = {*NO_FEATURES, VERIFIED_LABEL, TRUE_LABEL}
     if dataset.groups is not None:
-        reserved.append(_GROUP)
-    for name in reserved:
-        if name in names:
+        reserved.add(_GROUP)
+    for name in names:
+        if name in reserved:
             raise InputError(f"{path}: a feature is called {name!r}: rename that column first.")
     return names
 

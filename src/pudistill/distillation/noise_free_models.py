@@ -16,6 +16,7 @@ from pudistill.labels.pseudo_labels import one_hot
 from pudistill.learners.cache import cached
 from pudistill.learners.calibration import Temperature, mixture_weights
 from pudistill.learners.capabilities import continues_training
+from pudistill.learners.cross_fitting import ENOUGH_TO_KEEP_FOLDS
 from pudistill.learners.parallel import in_order, rows_in_order
 from pudistill.learners.regularisation import choose_regularisation, with_regularisation
 from pudistill.learners.scoring import predict_proba
@@ -31,6 +32,10 @@ SMALLEST_WEIGHT = 0.05
 # Self-training uses predictions of at least this probability as labels, and trains at most this
 # many models: the defaults of scikit-learn's SelfTrainingClassifier.
 CONFIDENT, SELF_TRAININGS = 0.75, 10
+
+
+# With many samples, self-training ends when a model labels less than this share of them.
+FEW_NEW_LABELS = 0.01
 
 
 # The models that stand in for the teachers if the filter found no sample.
@@ -224,8 +229,12 @@ def train_on_labels(
     seed: int,
     groups: np.ndarray | None = None,
     sample_weight: np.ndarray | None = None,
+    start: Any = None,
 ) -> Any:
-    """Train a learner on the samples that have a label; -1 means that a sample has no label."""
+    """Train a learner on the samples that have a label; -1 means that a sample has no label.
+
+    For `start`, see `Training`.
+    """
     rows = np.flatnonzero(labels != MISSING)
     targets = one_hot(labels[rows], n_classes)
     subset = None if len(rows) == _num_samples(X) else rows
@@ -241,6 +250,7 @@ def train_on_labels(
             seed=seed,
             groups=groups,
             sample_weight=weights,
+            start=start,
         )
     )
 
@@ -257,7 +267,7 @@ def self_train(
     unseen: np.ndarray | None = None,
     sample_weight: np.ndarray | None = None,
 ) -> Any:
-    """Train on labels, then on confident predictions too, until no new prediction is confident.
+    """Train on labels, then on confident predictions too, until few new ones are confident.
 
     scikit-learn's ``SelfTrainingClassifier`` does the same, but takes no data frames and no
     classifiers without ``predict_proba``.
@@ -292,13 +302,16 @@ def self_train(
     may_learn = np.ones(len(labels), dtype=bool)
     if unseen is not None:
         may_learn[unseen] = False
+    smallest = FEW_NEW_LABELS * len(labels) if len(labels) >= ENOUGH_TO_KEEP_FOLDS else 1
     for n in range(SELF_TRAININGS):
         if n > 0 or model is None:
-            model = train_on_labels(estimator, X, labels, n_classes, seed, groups, sample_weight)
+            model = train_on_labels(
+                estimator, X, labels, n_classes, seed, groups, sample_weight, start=model
+            )
         rest = np.flatnonzero((labels == MISSING) & may_learn)
         proba = predict_proba(model, X, n_classes, rest)
         sure = proba.max(axis=1, initial=0) >= CONFIDENT
-        if not sure.any():
+        if sure.sum() < smallest:
             break
         labels[rest[sure]] = proba.argmax(axis=1)[sure]
     return model

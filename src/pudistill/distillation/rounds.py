@@ -1,5 +1,6 @@
 """A student trained in rounds of posterior labels and cross-fitted predictions."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from pudistill.distillation.views import View, held_out_groups, held_out_proba, 
 from pudistill.labels.checks import MISSING
 from pudistill.labels.pseudo_labels import one_hot
 from pudistill.learners.calibration import Temperature, log_likelihood
-from pudistill.learners.cross_fitting import cross_fit_proba
+from pudistill.learners.cross_fitting import CrossFit, cross_fit
 from pudistill.learners.linear import MANY_CLASSES
 from pudistill.learners.parallel import rows_in_order
 from pudistill.learners.regularisation import choose_regularisation, with_regularisation
@@ -86,10 +87,11 @@ def learn_in_rounds(
     """
     whole, truth = views[0], held_out_truth(views, problem.n_classes)
     # 1. Choose the student's regularisation.
+    fitted: Sequence[CrossFit | None] = [None] * len(views)
     if problem.tunes_student:
-        problem = _with_chosen_regularisation(problem, views, guesses, transition)
+        problem, fitted = _with_chosen_regularisation(problem, views, guesses, transition)
     # 2. Run rounds of posterior labels and cross-fitted predictions.
-    rounds, T = _run_rounds(problem, views, guesses, transition)
+    rounds, T = _run_rounds(problem, views, guesses, transition, fitted)
     # 3. Choose the last round that is as good as the best round.
     groups = held_out_groups(views)
     n_rounds = best_round([finished.held_out for finished in rounds], truth, groups)
@@ -124,11 +126,18 @@ def _with_chosen_regularisation(
     views: list[View],
     guesses: list[np.ndarray],
     transition: TransitionEstimator,
-) -> Problem:
-    """Return the problem with the `C` of the student that suits the labels of the first round.
+) -> tuple[Problem, list[CrossFit | None]]:
+    """Choose the `C` of the student that suits the labels of the first round.
 
     The views that hold trusted samples out judge; without any, cross-fitted predictions of the
     trusted samples do.
+
+    Returns
+    -------
+    problem : Problem
+        The problem with that `C`.
+    fitted : list of CrossFit or None
+        For each view, the fits with that `C`; None for a view that does not judge.
     """
     whole = views[0]
     T = transition.estimate(whole, guesses[0])
@@ -140,14 +149,18 @@ def _with_chosen_regularisation(
     ]
     judged = [view.held_out if len(view.held_out) else view.trusted for view in views]
     codes = np.concatenate([whole.verified[rows] for rows in judged])
+    fitted: dict[float, list[CrossFit]] = {}
 
     def held_out_proba_at(C: float) -> np.ndarray:
         tuned = replace(problem, student=with_regularisation(problem.student, C))
-        raw = _cross_fit(tuned, views, targets, [HELD_OUT_FOLDS] * len(targets))
-        return np.concatenate([proba[rows] for proba, rows in zip(raw, judged, strict=True)])
+        latest = next(reversed(fitted.values()), [None] * len(views))
+        fitted[C] = _cross_fit(tuned, views, targets, [HELD_OUT_FOLDS] * len(views), latest)
+        parts = zip(fitted[C], judged, strict=True)
+        return np.concatenate([found.proba[rows] for found, rows in parts])
 
     C = choose_regularisation(held_out_proba_at, one_hot(codes, problem.n_classes))
-    return replace(problem, student=with_regularisation(problem.student, C))
+    problem = replace(problem, student=with_regularisation(problem.student, C))
+    return problem, [None, *fitted[C]] if judging.start else [None]
 
 
 def _run_rounds(
@@ -155,8 +168,12 @@ def _run_rounds(
     views: list[View],
     guesses: list[np.ndarray],
     transition: TransitionEstimator,
+    fitted: Sequence[CrossFit | None],
 ) -> tuple[list[Round], np.ndarray]:
-    """Run rounds until the posterior labels settle; return the rounds and the last `T`."""
+    """Run rounds until the posterior labels settle; return the rounds and the last `T`.
+
+    `fitted` holds earlier fits for each view.
+    """
     whole, truth = views[0], held_out_truth(views, problem.n_classes)
     guess = held_out_proba(guesses, views)
     few_classes = problem.n_classes < MANY_CLASSES
@@ -179,7 +196,8 @@ def _run_rounds(
             if rounds and _distance(targets[0], previous[0], whole) < SETTLED:
                 break
             # c. Train students on these labels; each predicts the samples that it has not seen.
-            raw = _cross_fit(problem, views, targets, folds)
+            crossed = _cross_fit(problem, views, targets, folds, fitted)
+            fitted, raw = crossed, [found.proba for found in crossed]
             # d. Calibrate on held-out samples, or on all trusted samples if none is held out.
             if len(truth):
                 raw_held_out = held_out_proba(raw, views)
@@ -220,23 +238,31 @@ def _student_training(problem: Problem, view: View, targets: np.ndarray) -> Trai
 
 
 def _cross_fit(
-    problem: Problem, views: list[View], targets: list[np.ndarray], folds: list[int]
-) -> list[np.ndarray]:
-    """Cross-fit all views in parallel, or the folds of a single view in parallel."""
+    problem: Problem,
+    views: list[View],
+    targets: list[np.ndarray],
+    folds: list[int],
+    previous: Sequence[CrossFit | None],
+) -> list[CrossFit]:
+    """Cross-fit all views in parallel, or the folds of a single view in parallel.
+
+    Each view starts from its own earlier fits: those of another view know its held-out labels.
+    """
     outer, inner = (1, problem.n_jobs) if len(targets) == 1 else (problem.n_jobs, 1)
     tasks = [
-        delayed(cross_fit_proba)(
+        delayed(cross_fit)(
             problem.student,
             problem.X,
             y,
             n_folds=n_folds,
+            previous=None if earlier is None else earlier._replace(proba=np.zeros(0)),
             n_jobs=inner,
             seed=problem.seed,
             groups=view.groups,
             unseen=view.unseen,
             sample_weight=problem.labels.sample_weight,
         )
-        for view, y, n_folds in zip(views, targets, folds, strict=True)
+        for view, y, n_folds, earlier in zip(views, targets, folds, previous, strict=True)
     ]
     return list(rows_in_order(tasks, outer, targets[0].shape))
 

@@ -118,10 +118,9 @@ def curve_run(settings: CurveSettings, output: Path) -> Run:
             dataset, test = (with_model_features(part, embedder, cache) for part in (dataset, test))
             about["features"] = about_features(embedder, dataset)
         elif needs_encoding(dataset.X):  # once, for all systems
-            encoder = TableEncoder().fit(dataset.X)
-            dataset, test = (
-                part.with_features(encoder.transform(part.X)) for part in (dataset, test)
-            )
+            encoder = TableEncoder()
+            dataset = dataset.with_features(encoder.fit_transform(dataset.X))
+            test = test.with_features(encoder.transform(test.X))
         results = accuracy_curve(dataset, test, settings, stages=run.units)
         seconds = time.perf_counter() - start
         metrics = {

@@ -14,7 +14,7 @@ from pudistill.data.names import NO_CLASS_LABEL
 from pudistill.data.spelling import describe_look_alikes
 from pudistill.exceptions import DataWarning, InputError, TrustedWarning, warn_user
 from pudistill.labels.alignment import aligned, index_of
-from pudistill.utils.shown import shown as _show
+from pudistill.utils.shown import listed, shown
 
 MISSING = -1
 _MINUS_ONE = {-1, "-1"}
@@ -163,7 +163,7 @@ def check_labels(
     classes = _sorted_classes(y[has_label], verified_values[mask])
     if for_fit and len(classes) < 2:
         raise InputError(
-            f"There is only one class, {_show(classes[0])}: a classifier needs two classes or more."
+            f"There is only one class, {shown(classes[0])}: a classifier needs two classes or more."
         )
     given = _encode(y, has_label, classes)
     verified = _encode(verified_values, mask, classes)
@@ -184,7 +184,7 @@ def _check_are_names(given: np.ndarray) -> None:
         check_classification_targets(values if values.ndim == 1 else given)
     except (ValueError, TypeError) as error:
         raise InputError(
-            f"Labels such as {_show(given[0])} name no class ({f'{error}'.partition('.')[0]}): "
+            f"Labels such as {shown(given[0])} name no class ({f'{error}'.partition('.')[0]}): "
             "write labels as texts or whole numbers, for example with `y.astype(str)`."
         ) from error
 
@@ -227,7 +227,7 @@ def _without_no_class(y: np.ndarray, trusted: Any, label: Any) -> tuple[Any, Any
         trusted[verified] = None
     if n := int((given & ~verified).sum()):
         warn_user(
-            f"{n} given labels are {_show(label)}, which is not a class: these samples count as "
+            f"{n} given labels are {shown(label)}, which is not a class: these samples count as "
             "samples without a given label.",
             TrustedWarning,
         )
@@ -396,7 +396,7 @@ def _check_verified(known: list, given: np.ndarray, mask: np.ndarray, for_fit: b
     empty = {"", "nan", "None"} & {value for value in known if isinstance(value, str)}
     if empty and not empty & set(given.tolist()):
         raise InputError(
-            f"`trusted` holds the text {_show(min(empty))}, which is not a label: write None for "
+            f"`trusted` holds the text {shown(min(empty))}, which is not a label: write None for "
             "unverified samples, in an array of dtype object."
         )
     if for_fit and mask.all() and set(known) <= {0, 1}:
@@ -415,8 +415,8 @@ def _as_labels_like(y: np.ndarray, values: np.ndarray, mask: np.ndarray) -> np.n
         value = values[i].item() if isinstance(values[i], np.generic) else values[i]
         if isinstance(value, int | float) != numeric:
             raise InputError(
-                f"The verified label {_show(value)} of sample {i} is not of the same type as the "
-                f"given labels (such as {_show(like[0])}): write both the same way."
+                f"The verified label {shown(value)} of sample {i} is not of the same type as the "
+                f"given labels (such as {shown(like[0])}): write both the same way."
             )
         verified[i] = int(value) if isinstance(value, float) and value.is_integer() else value
     return verified
@@ -458,9 +458,8 @@ def _check_every_class_is_trusted(
 ) -> None:
     untrusted = np.setdiff1d(np.arange(len(classes)), verified)
     if len(untrusted):
-        names = ", ".join(_show(name) for name in classes[untrusted][:5])
-        more = f" and {len(untrusted) - 5} more" if len(untrusted) > 5 else ""
         raise InputError(
-            f"No trusted sample has class {names}{more}: verify some of its samples, merge it into "
-            f"another class, or drop it{'' if look_alikes is None else f'; {look_alikes}'}."
+            f"No trusted sample has class {listed(classes[untrusted])}: verify some of its "
+            "samples, merge it into another class, or drop it"
+            f"{'' if look_alikes is None else f'; {look_alikes}'}."
         )

@@ -365,7 +365,7 @@ def _position(position: Mapping[Any, int], name: Any, where: str) -> int:
     try:
         return position[name]
     except (KeyError, TypeError):
-        known = listed(position, at_most=12)
+        known = listed(position)
         raise InputError(f"{shown(name)} {where} but not a class: use one of {known}.") from None
 
 

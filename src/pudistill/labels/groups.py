@@ -12,10 +12,8 @@ from pudistill.exceptions import InputError, TrustedWarning, warn_user
 from pudistill.labels.alignment import aligned
 from pudistill.labels.checks import MISSING, Labels
 from pudistill.labels.copies import find_repeats
-from pudistill.labels.near_copies import share_of_near_copies
-
-# Sets of copies that an error message lists.
-MAX_LISTED = 5
+from pudistill.labels.near_copies import MANY, share_of_near_copies
+from pudistill.utils.shown import first_few
 
 
 def with_groups(
@@ -65,7 +63,7 @@ def with_groups(
         labels = with_copies(labels, repeats.copies, index)
     if warn and groups is None and are_verified:
         share = share_of_near_copies(X, labels.trusted, repeats.distinct)
-        if share > 0.5:
+        if share > MANY:
             warn_user(
                 f"{share:.0%} of the trusted samples are nearly the same as other samples, so the "
                 "expected accuracy will be too high for samples that are unlike all of these: if "
@@ -118,20 +116,18 @@ def _about_conflicts(
     """Describe sets of copies that are verified differently; `rows` has a row of each."""
     trusted = np.flatnonzero(labels.trusted)
     in_conflict = trusted[np.isin(copies[trusted], copies[rows])]
-    sets = list(dict.fromkeys(copies[in_conflict].tolist()))
     names = range(len(copies)) if index is None else index
-    listed = []
-    for code in sets[:MAX_LISTED]:
+    conflicts = []
+    for code in dict.fromkeys(copies[in_conflict].tolist()):
         members = in_conflict[copies[in_conflict] == code]
         classes = labels.classes[labels.verified[members]].tolist()
-        listed.append(
+        conflicts.append(
             " and ".join(
                 f"{names[row]} as {name!r}" for row, name in zip(members, classes, strict=True)
             )
         )
-    more = f"; and {len(sets) - MAX_LISTED} more" if len(sets) > MAX_LISTED else ""
     return (
-        f"Exact copies of a sample are verified differently: {'; '.join(listed)}{more}: correct "
+        f"Exact copies of a sample are verified differently: {first_few(conflicts, '; ')}: correct "
         "their labels, or remove the samples whose label is in doubt."
     )
 

@@ -14,15 +14,8 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import _safe_indexing, get_tags
 from sklearn.utils.validation import _num_samples, check_array, validate_data
 
-from pudistill.data.encoding import (
-    LARGEST,
-    TableEncoder,
-    as_numbers,
-    as_texts,
-    is_real,
-    is_texts,
-    needs_encoding,
-)
+from pudistill.data.column_values import LARGEST, as_numbers, as_texts, is_real
+from pudistill.data.encoding import TableEncoder, is_texts, needs_encoding
 from pudistill.data.frames import as_frame
 from pudistill.data.lazy_pictures import is_lazy
 from pudistill.data.names import NO_CLASS_LABEL
@@ -30,6 +23,10 @@ from pudistill.exceptions import InputError
 from pudistill.labels.alignment import index_of
 from pudistill.labels.checks import Labels, check_labels
 from pudistill.labels.groups import with_groups
+
+# Half-precision samples are converted once if they take at most so much memory then; larger ones
+# are converted block by block, each time they are read.
+WIDENED_BYTES = 2**27
 
 
 def check_features(
@@ -60,13 +57,14 @@ def check_features(
     X = as_frame(X)
     _check_size(X)
     if reset:
-        estimator.encoder_ = _fit_encoder(X, learners)
-        if estimator.encoder_ is not None:
-            estimator.picture_shape_ = None
-            if getattr(X, "ndim", 1) == 2:
-                validate_data(estimator, X, skip_check_array=True)
+        estimator.encoder_ = _new_encoder(X, learners)
     if estimator.encoder_ is not None:
-        return estimator.encoder_.transform(X)
+        if not reset:
+            return estimator.encoder_.transform(X)
+        estimator.picture_shape_ = None
+        if getattr(X, "ndim", 1) == 2:
+            validate_data(estimator, X, skip_check_array=True)
+        return estimator.encoder_.fit_transform(X)
     if is_texts(X):  # a learner takes them as they are
         return as_texts(X).to_numpy()
     expected = getattr(estimator, "picture_shape_", None)
@@ -94,11 +92,11 @@ def check_features(
         if has_words and not takes_raw:
             X = _with_numbers(pd.DataFrame(X), nan_allowed=nan_allowed).to_numpy()
         X = validate_data(estimator, X, reset=reset, **checks)
+        if X.dtype == np.float16 and not issparse(X) and 2 * X.nbytes <= WIDENED_BYTES:
+            X = X.astype(np.float32)
         if X.dtype.kind in "OUS" and not has_words:
             X = check_array(X, **(checks | {"dtype": "numeric"}))
         _refuse_gaps_and_large_numbers(X, nan_allowed=nan_allowed)
-    if _num_samples(X) == 0:
-        raise InputError("There are 0 samples: pass at least one.")
     if reset:
         estimator.picture_shape_ = X.shape[1:] if is_pictures(X) else None
     return X
@@ -128,8 +126,8 @@ def check_samples(
     return X, with_groups(labels, X, groups, index, are_verified=trusted is not None, warn=reset)
 
 
-def _fit_encoder(X: Any, learners: Sequence[Any]) -> TableEncoder | None:
-    """Return the encoder of texts and mixed tables; None if the learners take X as it is."""
+def _new_encoder(X: Any, learners: Sequence[Any]) -> TableEncoder | None:
+    """Return an encoder of texts and mixed tables; None if the learners take X as it is."""
     if not needs_encoding(X):
         return None
     nan_allowed = all(_may_take_nan(learner) for learner in learners)
@@ -138,7 +136,7 @@ def _fit_encoder(X: Any, learners: Sequence[Any]) -> TableEncoder | None:
         takes_as_is = nan_allowed
     else:
         takes_as_is = any(_takes_raw(learner, X) for learner in learners)
-    return None if takes_as_is else TableEncoder(impute=not nan_allowed).fit(X)
+    return None if takes_as_is else TableEncoder(impute=not nan_allowed)
 
 
 def _check_size(X: Any) -> None:
@@ -148,7 +146,7 @@ def _check_size(X: Any) -> None:
             f"{X!r} are no samples: pass a table, an array or a list of texts; files are read by "
             "pudistill.load_dataset."
         )
-    shape = (len(X),) if isinstance(X, list | tuple) else getattr(X, "shape", (1,))
+    shape = X.shape if hasattr(X, "shape") else (len(X) if hasattr(X, "__len__") else 1,)
     if shape[:1] == (0,):
         raise InputError("There are 0 samples: pass at least one.")
     if shape[1:] == (0,):

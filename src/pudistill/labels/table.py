@@ -7,7 +7,7 @@ import pandas as pd
 
 from pudistill.exceptions import TrustedWarning, warn_user
 from pudistill.labels.checks import MISSING, Labels
-from pudistill.utils.shown import shown
+from pudistill.utils.shown import first_few, shown
 
 
 class Outliers(NamedTuple):
@@ -45,7 +45,6 @@ def paper_label_table(
     teacher_proba: np.ndarray,
     min_confidence: float,
     outliers: Outliers,
-    index: Any = None,
 ) -> pd.DataFrame:
     """Return the label table of the paper's method.
 
@@ -66,8 +65,6 @@ def paper_label_table(
         Smallest probability at which the teachers count as sure, `η`.
     outliers : Outliers
         How unlike the trusted samples all samples are.
-    index : array-like of shape (n_samples,), default=None
-        Index of the table; row numbers by default.
 
     Returns
     -------
@@ -90,7 +87,7 @@ def paper_label_table(
         [labels.verified, clean_labels, prediction],
         default=labels.given,
     )
-    return _table(labels, label, source, proba, votes, outliers, index)
+    return _table(labels, label, source, proba, votes, outliers)
 
 
 def label_table(
@@ -98,7 +95,6 @@ def label_table(
     targets: np.ndarray,
     votes: np.ndarray,
     outliers: Outliers,
-    index: Any = None,
 ) -> pd.DataFrame:
     """Return the label table of the default method: the most likely posterior label per sample.
 
@@ -112,8 +108,6 @@ def label_table(
         Members' votes; -1 where voting stopped early.
     outliers : Outliers
         How unlike the trusted samples all samples are.
-    index : array-like of shape (n_samples,), default=None
-        Index of the table; row numbers by default.
 
     Returns
     -------
@@ -124,12 +118,10 @@ def label_table(
     source = np.select(
         [labels.trusted, label == labels.given], ["trusted", "given"], default="student"
     )
-    return _table(labels, label, source, targets, votes, outliers, index)
+    return _table(labels, label, source, targets, votes, outliers)
 
 
-def model_label_table(
-    labels: Labels, proba: np.ndarray, outliers: Outliers, index: Any = None
-) -> pd.DataFrame:
+def model_label_table(labels: Labels, proba: np.ndarray, outliers: Outliers) -> pd.DataFrame:
     """Return the label table of any classifier: its predictions, and the verified labels.
 
     Parameters
@@ -140,8 +132,6 @@ def model_label_table(
         The classifier's predictions.
     outliers : Outliers
         How unlike the trusted samples all samples are.
-    index : array-like of shape (n_samples,), default=None
-        Index of the table; row numbers by default.
 
     Returns
     -------
@@ -152,7 +142,7 @@ def model_label_table(
     source = np.select(
         [labels.trusted, label == labels.given], ["trusted", "given"], default="model"
     )
-    return _table(labels, label, source, proba, np.full(proba.shape, -1), outliers, index)
+    return _table(labels, label, source, proba, np.full(proba.shape, -1), outliers)
 
 
 def with_no_class(table: pd.DataFrame, labels: Labels, name: Any) -> pd.DataFrame:
@@ -202,7 +192,6 @@ def _table(
     proba: np.ndarray,
     votes: np.ndarray,
     outliers: Outliers,
-    index: Any,
 ) -> pd.DataFrame:
     rows = np.arange(len(label))
     own_votes = pd.array(votes[rows, label], dtype="Int16")
@@ -219,8 +208,7 @@ def _table(
             "votes": own_votes,
             "outlier_score": outliers.score,
             "outlier": outliers.is_outlier,
-        },
-        index=index,
+        }
     )
 
 
@@ -231,7 +219,7 @@ def _warn_of_lost_classes(labels: Labels, label: np.ndarray) -> None:
     before = np.bincount(given[given != MISSING], minlength=n_classes)
     lost = np.flatnonzero((before > 0) & (np.bincount(label[noisy], minlength=n_classes) == 0))
     if len(lost):
-        names = ", ".join(f"{shown(labels.classes[c])} ({before[c]:,})" for c in lost)
+        names = first_few(f"{shown(labels.classes[c])} ({before[c]:,})" for c in lost)
         warn_user(
             f"After correction, only trusted samples have the label {names}: check whether the "
             "trusted samples of that class are like the others.",

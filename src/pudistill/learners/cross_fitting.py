@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -13,11 +13,16 @@ from sklearn.preprocessing import StandardScaler
 from pudistill.labels.checks import MISSING
 from pudistill.labels.model_selection import deal_folds
 from pudistill.learners.capabilities import check_gives_scores
+from pudistill.learners.linear import affine_map
 from pudistill.learners.probabilities import calibration_folds
 from pudistill.learners.scoring import predict_proba, take
 from pudistill.learners.soft_targets import weighted_copies
 from pudistill.learners.tasks import Training, train_all, unfitted_learner
 from pudistill.utils import arrays
+
+# Samples from which on folds stay the same over the rounds. With fewer samples, predictions gain
+# from folds that are dealt anew: they depend less on one division.
+ENOUGH_TO_KEEP_FOLDS = 4_096
 
 
 @dataclass(frozen=True)
@@ -78,18 +83,42 @@ def calibrate_together(members: list, tasks: Iterable[Training]) -> list:
     return [SharedSigmoid(member, sigmoid) for member in members]
 
 
-def cross_fit_proba(
+class CrossFit(NamedTuple):
+    """Result of `cross_fit`.
+
+    Attributes
+    ----------
+    proba : ndarray of shape (n_samples, n_classes)
+        Probabilities of each sample by a learner that was not trained on it.
+    folds : ndarray of shape (n_samples,), int
+        The fold of each sample; -1 for samples that are never left out.
+    models : list of fitted estimators or None
+        The learner that has not seen each fold, if a later fit can start from it.
+    """
+
+    proba: np.ndarray
+    folds: np.ndarray
+    models: list
+
+
+def cross_fit_proba(estimator: Any, X: Any, targets: np.ndarray, **options: Any) -> np.ndarray:
+    """Return the predictions of `cross_fit`."""
+    return cross_fit(estimator, X, targets, **options).proba
+
+
+def cross_fit(
     estimator: Any,
     X: Any,
     targets: np.ndarray,
     *,
     n_folds: int,
+    previous: CrossFit | None = None,
     n_jobs: int | None = None,
     seed: int,
     groups: np.ndarray | None = None,
     unseen: np.ndarray | None = None,
     sample_weight: np.ndarray | None = None,
-) -> np.ndarray:
+) -> CrossFit:
     """Predict each sample by a learner that was not trained on it.
 
     Parameters
@@ -103,6 +132,10 @@ def cross_fit_proba(
         Rows that sum to 1.
     n_folds : int
         Number of folds; each has the same share of every class.
+    previous : CrossFit, default=None
+        A result for earlier targets of the same samples. With many samples its folds are used
+        again, instead of dealing new ones. A fit starts from the earlier model of the same fold,
+        and never from one of another fold, which has seen the samples that are now predicted.
     n_jobs : int, default=None
         Learners trained at the same time.
     seed : int
@@ -116,9 +149,9 @@ def cross_fit_proba(
 
     Returns
     -------
-    proba : ndarray of shape (n_samples, n_classes)
-        Probabilities. Samples that no fold can do without, see `deal_folds`, are never left out:
-        their probabilities are the same for all classes.
+    cross_fit : CrossFit
+        Samples that no fold can do without, see `deal_folds`, are never left out: their
+        probabilities are the same for all classes.
     """
     # 1. For each fold, train a learner on the other folds and let it score the samples of the fold.
     # Members, as in the filter, come back without calibration.
@@ -126,11 +159,17 @@ def cross_fit_proba(
     labels = targets.argmax(axis=1)
     if unseen is not None:
         labels[unseen] = MISSING
-    folds = deal_folds(labels, n_folds, seed, groups)
     learned_from = labels != MISSING
-    if unseen is not None:
-        folds[unseen] = np.arange(len(unseen)) % (folds.max(initial=-1) + 1 or 1)  # any will do
+    if previous is not None and len(labels) >= ENOUGH_TO_KEEP_FOLDS:
+        folds = previous.folds
+    else:
+        folds = deal_folds(labels, n_folds, seed, groups)
+        if unseen is not None:
+            folds[unseen] = np.arange(len(unseen)) % (folds.max(initial=-1) + 1 or 1)  # any will do
     fold_rows = [np.flatnonzero(folds == fold) for fold in range(folds.max(initial=-1) + 1)]
+    starts = [None] * len(fold_rows)
+    if previous is not None and np.array_equal(folds, previous.folds):
+        starts = previous.models
     tasks = (
         Training(
             estimator,
@@ -140,15 +179,19 @@ def cross_fit_proba(
             role="member",
             seed=seed,
             sample_weight=None if sample_weight is None else sample_weight[seen],
+            start=start,
         )
-        for seen in (
-            np.flatnonzero((folds != fold) & learned_from) for fold in range(len(fold_rows))
+        for start, seen in zip(
+            starts,
+            (np.flatnonzero((folds != fold) & learned_from) for fold in range(len(fold_rows))),
+            strict=True,
         )
     )
     proba = arrays.empty(targets.shape)
     proba[:] = 1 / n_classes
-    decision = None
+    decision, models = None, []
     for learner, held_out in zip(train_all(tasks, n_jobs), fold_rows, strict=True):
+        models.append(None if affine_map(learner) is None else learner)
         if hasattr(learner, "predict_proba"):
             proba[held_out] = predict_proba(learner, X, n_classes, held_out)
         else:
@@ -161,7 +204,7 @@ def cross_fit_proba(
         fitted_on = in_a_fold & learned_from
         sigmoid = _fit_sigmoid(decision[fitted_on], targets[fitted_on])
         proba[in_a_fold] = _apply_sigmoid(sigmoid, decision[in_a_fold], n_classes)
-    return proba
+    return CrossFit(proba, folds, models)
 
 
 def _decisions(learner: Any, X: Any, rows: np.ndarray, n_classes: int) -> np.ndarray:

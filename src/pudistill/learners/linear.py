@@ -9,15 +9,16 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize
 from scipy.sparse import issparse
-from scipy.special import expit
+from scipy.special import expit, softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.extmath import randomized_svd
 
 from pudistill.exceptions import InputError, warn_user
+from pudistill.learners.lbfgs import minimise
 
 # Parameters that a logistic regression must have to be fitted here; others go to scikit-learn.
 PARAMETERS_FOR_BLOCKS = {
@@ -29,14 +30,18 @@ PARAMETERS_FOR_BLOCKS = {
 
 
 class AffineMap(NamedTuple):
-    """The decision of a binary classifier as ``x @ weights + intercept``."""
+    """The scores of a linear classifier as ``x @ weights.T + intercept``.
 
-    weights: np.ndarray  # (n_features,) float64
-    intercept: float
+    With two classes there is one score, that of the second; the score of the first is 0.
+    """
+
+    weights: np.ndarray  # (n_scores, n_features) float64
+    intercept: np.ndarray  # (n_scores,) float64
+    mean: np.ndarray | None = None  # (n_features,) what the scaler subtracts; None: nothing
 
 
 def affine_map(learner: Any) -> AffineMap | None:
-    """Return a binary logistic regression, with or without a scaler, as one affine map.
+    """Return a logistic regression, with or without a scaler, as one affine map.
 
     Parameters
     ----------
@@ -57,24 +62,24 @@ def affine_map(learner: Any) -> AffineMap | None:
     >>> from pudistill.learners.linear import affine_map
     >>> X = np.arange(4.0)[:, None]
     >>> learner = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, X[:, 0] > 1)
-    >>> weights, intercept = affine_map(learner)
-    >>> bool(np.allclose(X @ weights + intercept, learner.decision_function(X)))
+    >>> weights, intercept, mean = affine_map(learner)
+    >>> bool(np.allclose((X @ weights.T + intercept)[:, 0], learner.decision_function(X)))
     True
     """
     if hasattr(learner, "affine"):  # it is one already
         return learner.affine
     parts = scaler_and_last(learner)
-    if parts is None or len(parts[1].classes_) != 2:
+    if parts is None:
         return None
     scaler, last = parts
-    weights, intercept = last.coef_[0].astype(np.float64), float(last.intercept_[0])
+    weights, intercept = last.coef_.astype(np.float64), last.intercept_.astype(np.float64)
     if scaler is None:
         return AffineMap(weights, intercept)
     if scaler.scale_ is not None:
         weights = weights / scaler.scale_
-    if scaler.with_mean:
-        intercept -= float(weights @ scaler.mean_)
-    return AffineMap(weights, intercept)
+    if not scaler.with_mean:
+        return AffineMap(weights, intercept)
+    return AffineMap(weights, intercept - weights @ scaler.mean_, scaler.mean_)
 
 
 def scaler_and_last(
@@ -90,25 +95,53 @@ def scaler_and_last(
     return (before[0], last) if type(before[0]) is StandardScaler else None
 
 
-def probabilities(maps: Sequence[AffineMap], block: Any) -> np.ndarray:
-    """Predict samples by several logistic regressions at once.
+def scores(maps: Sequence[AffineMap], block: Any) -> np.ndarray:
+    """Score samples by several logistic regressions at once.
 
     Parameters
     ----------
     maps : sequence of AffineMap
         One for each model.
     block : array or sparse matrix of shape (n_samples, n_features)
-        Samples. They are converted to float64, because the folded scaler makes large products of
-        features far from zero cancel each other.
+        Samples.
 
     Returns
     -------
-    probabilities : ndarray of shape (len(maps), n_samples)
-        Probabilities of the second class.
+    scores : ndarray of shape (total n_scores, n_samples)
+        The scores of all models, one model after the other. Those of models with a scaler are
+        computed in single precision.
     """
-    weights = np.column_stack([affine.weights for affine in maps])
-    block = block if issparse(block) else np.asarray(block, dtype=np.float64)
-    return expit((block @ weights + [affine.intercept for affine in maps]).T)
+    weights = np.concatenate([found.weights for found in maps])
+    intercept = np.concatenate([found.intercept for found in maps])
+    mean = maps[0].mean
+    if mean is not None and not issparse(block):
+        # Large products of features far from 0 would cancel each other: measure from their mean.
+        intercept = (intercept + weights @ mean).astype(np.float32)
+        block = np.subtract(block, mean, dtype=np.result_type(block, np.float32))
+        block, weights = block.astype(np.float32, copy=False), weights.astype(np.float32)
+    return np.asarray(block @ weights.T).T + intercept[:, None]
+
+
+def linear_proba(learner: Any, block: Any) -> np.ndarray | None:
+    """Predict probabilities of shape (n_samples, n_classes) like a logistic regression itself.
+
+    A learner's own ``predict_proba`` checks and scales the samples first, which takes longer.
+
+    Returns
+    -------
+    proba : ndarray or None
+        None for any other learner or samples, and for samples that are not finite.
+    """
+    found = affine_map(learner) if isinstance(block, np.ndarray) or issparse(block) else None
+    if found is None or block.shape[1:] != found.weights.shape[1:]:
+        return None
+    of_block = scores([found], block)
+    if not np.isfinite(of_block).all():
+        return None
+    if len(of_block) == 1:
+        second = expit(of_block[0])
+        return np.column_stack([1 - second, second])
+    return softmax(of_block, axis=0).T
 
 
 # Classes from which on arrays with an entry per sample and class cost more than the samples do.
@@ -156,13 +189,17 @@ def learns_in_blocks(learner: Any, X: Any) -> bool:
 
 
 def fit_in_blocks(
-    learner: Any, blocks: Blocks, targets: np.ndarray, sample_weight: np.ndarray | None = None
+    learner: Any,
+    blocks: Blocks,
+    targets: np.ndarray,
+    sample_weight: np.ndarray | None = None,
+    start: Any = None,
 ) -> Any:
     """Fit a logistic regression to soft targets, with one block of samples in memory at a time.
 
-    It minimises scikit-learn's objective, `C Σᵢ wᵢ Σ꜀ tᵢ꜀ (-log pᵢ꜀) + ‖W‖² / 2`, by the same
-    method (L-BFGS) to the same tolerance. A scaler in front learns each sample once; from weighted
-    copies it would learn a sample once for each of its possible classes.
+    It minimises scikit-learn's objective, `C Σᵢ wᵢ Σ꜀ tᵢ꜀ (-log pᵢ꜀) + ‖W‖² / 2`, to the same
+    tolerance, by the same method (L-BFGS) with a preconditioner. A scaler in front learns each
+    sample once; from weighted copies it would learn a sample once for each of its possible classes.
 
     Parameters
     ----------
@@ -175,6 +212,10 @@ def fit_in_blocks(
         Rows that sum to 1.
     sample_weight : ndarray of shape (n_samples,), default=None
         Weights, for the logistic regression but not the scaler, as in scikit-learn's pipelines.
+    start : fitted estimator, default=None
+        Such a learner, fitted to other targets of about the same samples, whose weights the search
+        starts from; None: zero weights. There is one minimum, so it changes the time and not the
+        result, beyond the tolerance.
 
     Returns
     -------
@@ -200,63 +241,93 @@ def fit_in_blocks(
     >>> bool(np.allclose(learner.predict_proba(X), expected.predict_proba(X), atol=0.01))
     True
     """
-    # A pipeline: fit the scaler, then the regression on scaled blocks.
-    if isinstance(learner, Pipeline):
-        if len(learner) > 1:
-            for block, _ in blocks():
-                learner[0].partial_fit(block)
-            blocks = _scaled(learner[0], blocks)
-        fit_in_blocks(learner[-1], blocks, targets, sample_weight)
-        return learner
+    parts = scaler_and_last(learner)
+    assert parts is not None  # as the caller has checked
+    scaler, last = parts
+    blocks = _kept(blocks, len(targets))
+    dtype = next(blocks())[0].dtype
+    if scaler is not None:
+        _fit_scaler(scaler, blocks)
+    blocks = _kept(_scaled(scaler, blocks), len(targets))
     # Leave out classes to which no sample can belong.
     first, _ = next(blocks())
     shares = targets.sum(axis=0) if sample_weight is None else sample_weight @ targets
-    learner.classes_ = np.flatnonzero(shares > 0)
-    learner.n_features_in_ = first.shape[1]
-    if len(learner.classes_) < 2:
+    last.classes_ = np.flatnonzero(shares > 0)
+    last.n_features_in_ = first.shape[1]
+    if len(last.classes_) < 2:
         raise InputError("All samples to learn from are of one class: add some of another class.")
-    if len(learner.classes_) < targets.shape[1]:
-        targets = targets[:, learner.classes_]
-    # Minimise the loss from zero weights.
-    loss = _Loss(learner.C, blocks, targets, sample_weight)
-    start = np.zeros((loss.n_scores, first.shape[1] + 1))
-    with np.errstate(invalid="ignore"):
-        is_finite = np.isfinite(loss(start)[1]).all()
-    if not is_finite:
+    if len(last.classes_) < targets.shape[1]:
+        targets = targets[:, last.classes_]
+    # Minimise the loss.
+    loss = _Loss(last.C, blocks, targets, sample_weight)
+    if not loss.is_finite:
         raise InputError(
             "Logistic regression cannot learn from NaN or infinity: put an imputer in front of it, "
             "or leave out the samples that have them."
         )
-    found = minimize(
-        lambda flat: loss(flat.reshape(start.shape)),
-        start.ravel(),
-        jac=True,
-        method="L-BFGS-B",
-        options={
-            "maxiter": learner.max_iter,
-            "maxls": 50,
-            "gtol": learner.tol,
-            "ftol": SMALLEST_CHANGE,
-        },
-    )
-    if found.status != 0:
+    options = {
+        "precondition": _preconditioner(loss, len(targets)),
+        "tolerance": last.tol,
+        "max_iter": last.max_iter,
+        "precision": PRECISION,
+    }
+    weights = _start(start, scaler, last.classes_, first.dtype)
+    if weights is None:
+        weights = np.zeros((loss.n_scores, first.shape[1] + 1), dtype=first.dtype)
+        if len(targets) >= ENOUGH_FOR_A_ROUGH_START:
+            step = ROUGH_STEP
+            few_weights = None if sample_weight is None else sample_weight[::step]
+            few = _Loss(last.C * step, _every(step, blocks), targets[::step], few_weights)
+            weights = minimise(few, weights, **options).weights
+    found = minimise(loss, weights, **options)
+    if not found.has_converged:
         warn_user(
-            f"Logistic regression has not converged after {found.nit} steps: scale the features, "
-            "or raise max_iter.",
+            f"Logistic regression has not converged after {found.n_iter} steps: scale the "
+            "features, or raise max_iter.",
             ConvergenceWarning,
         )
-    weights = found.x.reshape(start.shape).astype(first.dtype)
-    learner.coef_, learner.intercept_ = weights[:, :-1], weights[:, -1]
-    learner.n_iter_ = np.array([found.nit], dtype=np.int32)
+    weights = found.weights.astype(dtype)
+    last.coef_, last.intercept_ = weights[:, :-1], weights[:, -1]
+    last.n_iter_ = np.array([found.n_iter], dtype=np.int32)
     return learner
 
 
-# As in scikit-learn: only a step without any change ends the search before `tol` does.
-SMALLEST_CHANGE = 64 * np.finfo(float).eps
+# With so many samples the search first finds the minimum for every eighth of them, which is near.
+ENOUGH_FOR_A_ROUGH_START, ROUGH_STEP = 16_384, 8
 
 
-def _scaled(scaler: StandardScaler, blocks: Blocks) -> Blocks:
-    """Scale blocks like ``scaler.transform``, which takes ten times as long for small blocks."""
+# Rounding error of the loss, in units of a sample's loss.
+PRECISION = 1e-7
+
+
+# Scaled samples up to this size are kept for all steps; others are scaled anew in each step.
+KEPT_BYTES = 2**26
+
+
+def _fit_scaler(scaler: StandardScaler, blocks: Blocks) -> None:
+    """Fit a scaler; its own ``partial_fit`` takes as long as several steps of the search."""
+    first, _ = next(blocks())
+    origin, total, squares, n = first[0], 0.0, 0.0, 0
+    with np.errstate(invalid="ignore", over="ignore"):
+        for block, _ in blocks():
+            shifted = block - origin  # exactly 0 where a feature is constant
+            total += shifted.sum(axis=0, dtype=float)
+            squares += np.einsum("ij,ij->j", shifted, shifted).astype(float)
+            n += len(block)
+        scaler.mean_ = origin + total / n
+        scaler.var_ = np.maximum(squares / n - (total / n) ** 2, 0)
+        spread = np.sqrt(scaler.var_)
+    scaler.scale_ = np.where(spread == 0, 1.0, spread) if scaler.with_std else None
+    scaler.n_samples_seen_, scaler.n_features_in_ = n, first.shape[1]
+
+
+def _scaled(scaler: StandardScaler | None, blocks: Blocks) -> Blocks:
+    """Scale blocks like ``scaler.transform``, which takes ten times as long for small blocks.
+
+    Around their mean, samples need no more than single precision.
+    """
+    if scaler is None:
+        return blocks
 
     def scaled() -> Iterator[tuple[np.ndarray, slice]]:
         for block, rows in blocks():
@@ -264,13 +335,49 @@ def _scaled(scaler: StandardScaler, blocks: Blocks) -> Blocks:
                 block = block - scaler.mean_.astype(block.dtype)
             if scaler.with_std:
                 block = block / scaler.scale_.astype(block.dtype)
-            yield block, rows
+            yield block.astype(np.float32, copy=False) if scaler.with_mean else block, rows
 
     return scaled
 
 
+def _kept(blocks: Blocks, n_samples: int) -> Blocks:
+    """Return the same blocks, which stay in memory if all together are small."""
+    first, _ = next(blocks())
+    if not issparse(first) and n_samples * first.shape[1] * first.itemsize > KEPT_BYTES:
+        return blocks
+    kept = list(blocks())
+    return lambda: iter(kept)
+
+
+def _every(step: int, blocks: Blocks) -> Blocks:
+    """Keep every `step`-th sample of all blocks in memory, as one block."""
+    parts = [block[-rows.start % step :: step] for block, rows in blocks()]
+    sample = parts[0] if issparse(parts[0]) else np.concatenate(parts)
+    return lambda: iter([(sample, slice(0, sample.shape[0]))])
+
+
+def _start(
+    learner: Any, scaler: StandardScaler | None, classes: np.ndarray, dtype: Any
+) -> np.ndarray | None:
+    """Return the weights of a fitted learner for samples that `scaler` scales."""
+    if learner is None:
+        return None
+    found = affine_map(learner)
+    if found is None or not np.array_equal(learner.classes_, classes):
+        return None
+    coef, intercept, _ = found
+    if scaler is not None and scaler.with_mean:
+        intercept = intercept + coef @ scaler.mean_
+    if scaler is not None and scaler.scale_ is not None:
+        coef = coef * scaler.scale_
+    return np.column_stack([coef, intercept]).astype(dtype)
+
+
 class _Loss:
     """Mean loss of a logistic regression, and its gradient.
+
+    The loss of a sample is `log Σ꜀ exp(s꜀) - Σ꜀ t꜀ s꜀` at scores `s = W x + b`. The second part is
+    linear in the weights, so the targets are read only once.
 
     Parameters
     ----------
@@ -283,60 +390,94 @@ class _Loss:
     def __init__(
         self, C: float, blocks: Blocks, targets: np.ndarray, sample_weight: np.ndarray | None
     ) -> None:
-        self.blocks, self.targets, self.sample_weight = blocks, targets, sample_weight
-        self.many_classes = targets.shape[1] >= MANY_CLASSES
-        if self.many_classes:
-            self.rows, self.classes = np.nonzero(targets)
-            self.shares = targets[self.rows, self.classes]
+        self.blocks, self.sample_weight = blocks, sample_weight
+        self.n_classes = targets.shape[1]
         self.total = float(len(targets) if sample_weight is None else sample_weight.sum())
         self.penalty = 1 / (C * self.total)
         # With two classes the score of the first is 0, so there is only one row of weights.
-        self.n_scores = 1 if targets.shape[1] == 2 else targets.shape[1]
+        self.n_scores = 1 if self.n_classes == 2 else self.n_classes
+        # Sum of target times sample, with a 1 behind the features, for each class with a score.
+        self.of_targets: np.ndarray = np.zeros((self.n_scores, 0))
+        parts = [self._of_targets(block, targets[rows], rows) for block, rows in blocks()]
+        self.of_targets = np.sum(parts, axis=0)
+        self.is_finite = bool(np.isfinite(self.of_targets).all())
+
+    def _of_targets(self, block: np.ndarray, targets: np.ndarray, rows: slice) -> np.ndarray:
+        targets = targets[:, -self.n_scores :]
+        if self.sample_weight is not None:
+            targets = targets * self.sample_weight[rows, None]
+        with np.errstate(invalid="ignore"):
+            product = block.T @ targets.astype(block.dtype)
+        return np.column_stack([product.T, targets.sum(axis=0)]).astype(float)
 
     def __call__(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
         """Return loss and gradient at `weights`, (n_scores, n_features + 1), the intercept last."""
-        coef = weights[:, :-1]
-        loss = self.penalty / 2 * float((coef**2).sum())
-        gradient = np.zeros_like(weights)
-        gradient[:, :-1] = self.penalty * coef
+        value = -float(np.vdot(weights, self.of_targets))
+        gradient = -self.of_targets
         for block, rows in self.blocks():
-            if self.many_classes:
-                block = block.astype(np.float32)
-            block_loss, slope = self._block_loss(block, rows, weights.astype(block.dtype))
-            loss += block_loss / self.total
-            gradient[:, :-1] += slope @ block / self.total
-            gradient[:, -1] += slope.sum(axis=1, dtype=float) / self.total
-        return loss, gradient.ravel()
+            losses, proba = self._normalise(self.scores(weights, block))
+            if self.sample_weight is not None:
+                weight = self.sample_weight[rows].astype(proba.dtype)
+                losses, proba = losses * weight, proba * weight
+            value += float(losses.sum(dtype=float))
+            gradient[:, :-1] += (block.T @ proba.T).T if issparse(block) else proba @ block
+            gradient[:, -1] += proba.sum(axis=1, dtype=float)
+        value, gradient = value / self.total, (gradient / self.total).astype(weights.dtype)
+        coef = weights[:, :-1]
+        gradient[:, :-1] += weights.dtype.type(self.penalty) * coef
+        return value + self.penalty / 2 * float(np.vdot(coef, coef)), gradient
 
-    def _block_loss(
-        self, block: np.ndarray, rows: slice, weights: np.ndarray
-    ) -> tuple[float, np.ndarray]:
-        """Return the summed loss, and its gradient by the scores, of shape (n_scores, n).
+    def scores(self, weights: np.ndarray, block: Any) -> np.ndarray:
+        """Return scores of shape (n_scores, n): numpy is slow along short rows."""
+        product = (block @ weights[:, :-1].T).T if issparse(block) else weights[:, :-1] @ block.T
+        return np.ascontiguousarray(product) + weights[:, -1:]
 
-        Arrays have one row per class: numpy is slow along short rows.
-        """
-        scores = weights[:, :-1] @ block.T + weights[:, -1:]
-        if self.n_scores < self.targets.shape[1]:
-            scores = np.vstack([np.zeros_like(scores), scores])
-        scores -= scores.max(axis=0)
-        if self.many_classes:
-            start, end = np.searchsorted(self.rows, [rows.start, rows.stop])
-            samples, classes = self.rows[start:end] - rows.start, self.classes[start:end]
-            shares = self.shares[start:end]
-            losses = -np.bincount(samples, shares * scores[classes, samples], scores.shape[1])
-            slope = np.exp(scores, out=scores)
-        else:
-            targets = self.targets[rows].T.astype(scores.dtype, order="C")
-            losses = -(targets * scores).sum(axis=0)
-            slope = np.exp(scores)
-        normaliser = slope.sum(axis=0)
-        losses = np.log(normaliser) + losses
-        slope /= normaliser
-        if self.many_classes:
-            slope[classes, samples] -= shares
-        else:
-            slope -= targets
-        if self.sample_weight is not None:
-            weight = self.sample_weight[rows].astype(scores.dtype)
-            losses, slope = losses * weight, slope * weight
-        return float(losses.sum(dtype=float)), slope[-self.n_scores :]
+    def _normalise(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return `log Σ exp(score)` of each sample, and probabilities in place of the scores."""
+        if self.n_scores == 1:
+            return np.logaddexp(0, scores[0]), expit(scores)
+        highest = scores.max(axis=0)
+        scores -= highest
+        np.exp(scores, out=scores)
+        total = scores.sum(axis=0)
+        scores /= total
+        return np.log(total) + highest, scores
+
+
+# Rank of the preconditioner, and the number of samples that it is computed from.
+RANK, PRECONDITIONER_SAMPLES = 32, 1024
+
+
+# Entries of samples times classes from which on a preconditioner costs less than it saves.
+WORTH_PRECONDITIONING = 2**21
+
+
+def _preconditioner(loss: _Loss, n_samples: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a map that multiplies by the inverse of the curvature, approximately.
+
+    If all classes were equally likely, the curvature would be `p (1 - p) XᵀX / n` plus the penalty.
+    Its largest directions are those of some samples; all other directions are treated alike.
+
+    References
+    ----------
+    Z. Frangella, J. A. Tropp, M. Udell, "Randomized Nyström preconditioning", SIAM Journal on
+    Matrix Analysis and Applications 44 (2023).
+    """
+    first: Any = next(loss.blocks())[0]
+    n_entries = first.nnz if issparse(first) else n_samples * first.shape[1]
+    if n_entries * loss.n_scores < WORTH_PRECONDITIONING or first.shape[1] <= RANK:
+        return lambda gradient: gradient
+    sample, _ = next(_every(-(-n_samples // PRECONDITIONER_SAMPLES), loss.blocks)())
+    _, lengths, directions = randomized_svd(sample, RANK, n_iter=1, random_state=0)
+    variance = (loss.n_classes - 1) / loss.n_classes**2
+    curvature = variance * lengths**2 / sample.shape[0] + loss.penalty
+    rest = curvature[-1]
+    gain = (1 / curvature - 1 / rest).astype(directions.dtype)
+
+    def precondition(gradient: np.ndarray) -> np.ndarray:
+        product = gradient / gradient.dtype.type(rest)
+        product[:, :-1] += ((gradient[:, :-1] @ directions.T) * gain) @ directions
+        product[:, -1] = gradient[:, -1] / variance
+        return product
+
+    return precondition

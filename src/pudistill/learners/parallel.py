@@ -2,22 +2,28 @@
 
 import os
 import threading
+import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any
 
-import numpy as np
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, effective_n_jobs
 from joblib.externals.loky.process_executor import TerminatedWorkerError
-from joblib.parallel import get_active_backend
+from joblib.parallel import BACKENDS, get_active_backend
 
 from pudistill.exceptions import InputError, RecoveredWarning, warn_user
 from pudistill.learners.cache import StageFile, caching_in_worker, current_cache
 from pudistill.utils import arrays
 from pudistill.utils.cluster import runs_on_cluster
 from pudistill.utils.threads import end_with_parent, one_thread
+
+# Seconds that a process computes alone, over all its tasks, before it starts workers: starting them
+# takes about as long.
+PATIENCE = 2.0
+_spent_alone = 0.0
+
 
 # Workers killed one after the other; if there are more, the tasks themselves seem to be the cause.
 MAX_KILLED_IN_A_ROW = 3
@@ -49,7 +55,7 @@ def in_order(tasks: Iterable[tuple], n_jobs: int | None, *, alone: bool = False)
     cache, elsewhere = current_cache(), runs_on_cluster()
     wanted = map(_unless_cached, tasks) if elsewhere else tasks
     recorded = (delayed(_run_recorded)(cache, alone, *task) for task in wanted)
-    for result, caught, files in _run_surviving(recorded, n_jobs):
+    for result, caught, files in _run_patiently(recorded, n_jobs):
         for warning in caught:
             warnings.warn_explicit(*warning)
         if files:
@@ -83,6 +89,22 @@ def _run_recorded(
         (record.message, record.category, record.filename, record.lineno) for record in caught
     ]
     return result, recorded, files
+
+
+def _run_patiently(tasks: Iterator[tuple], n_jobs: int | None) -> Iterator[Any]:
+    """Yield the results of tasks in order; start workers only if the tasks take long."""
+    global _spent_alone
+    if isinstance(get_active_backend()[0], BACKENDS["loky"]) and effective_n_jobs(n_jobs) > 1:
+        while _spent_alone < PATIENCE:
+            task = next(tasks, None)
+            if task is None:
+                return
+            start = time.perf_counter()
+            call, args, kwargs = task
+            result = call(*args, **kwargs)
+            _spent_alone += time.perf_counter() - start
+            yield result
+    yield from _run_surviving(tasks, n_jobs)
 
 
 def _run_surviving(tasks: Iterator[tuple], n_jobs: int | None) -> Iterator[Any]:
@@ -130,21 +152,30 @@ def _run_surviving(tasks: Iterator[tuple], n_jobs: int | None) -> Iterator[Any]:
                     results.close()
 
 
-def rows_in_order(tasks: Sequence[tuple], n_jobs: int | None, shape: tuple) -> Iterator[np.ndarray]:
+def rows_in_order(tasks: Sequence[tuple], n_jobs: int | None, shape: tuple) -> Iterator[Any]:
     """Run tasks as `in_order` does; their results are arrays of one shape, with a row per sample.
 
-    Workers on this machine write large results to a file, instead of sending them.
+    A result can also be a named tuple that has such an array as its field ``proba``. Workers on
+    this machine write large arrays to a file, instead of sending them.
     """
     outputs: list[Any] = [None if runs_on_cluster() else arrays.in_file(shape) for _ in tasks]
     filling = (delayed(_fill)(output, *task) for output, task in zip(outputs, tasks, strict=True))
     for output, result in zip(outputs, in_order(filling, n_jobs), strict=True):
-        yield output if result is None else result
+        if result is None:
+            yield output
+        elif getattr(result, "proba", result) is None:
+            yield result._replace(proba=output)
+        else:
+            yield result
 
 
-def _fill(output: Any, call: Callable, args: tuple, kwargs: dict) -> np.ndarray | None:
-    """Write a result into `output` and return None; return the result if `output` is no file."""
+def _fill(output: Any, call: Callable, args: tuple, kwargs: dict) -> Any:
+    """Write a result into `output` and return the rest; return all of it if `output` is no file."""
     result = call(*args, **kwargs)
     if output is None or not arrays.is_in_file(output):  # a copy that was sent to this process
         return result
+    if hasattr(result, "proba"):
+        output[:] = result.proba
+        return result._replace(proba=None)
     output[:] = result
     return None

@@ -16,10 +16,8 @@ from pudistill.learners.capabilities import final_step
 # The candidates are powers of this factor. A finer grid would follow chance.
 STEP = 10**0.5
 
-
 # Largest number of steps in one direction, up to a hundredfold.
 MAX_STEPS = 4
-
 
 # Standard errors by which a step must raise the log-likelihood.
 LEAD = 2.0

@@ -9,6 +9,7 @@ from sklearn.utils.validation import _num_samples
 
 from pudistill.data.lazy_pictures import decoded_if_few
 from pudistill.learners.calibration import Temperature
+from pudistill.learners.linear import linear_proba
 from pudistill.utils import arrays
 
 
@@ -60,7 +61,10 @@ def predict_proba(learner: Any, X: Any, n_classes: int, rows: np.ndarray | None 
     """
 
     def predict(block: slice) -> np.ndarray:
-        found = learner.predict_proba(take(X, block if rows is None else rows[block]))
+        samples = take(X, block if rows is None else rows[block])
+        found = linear_proba(learner, samples)
+        if found is None:
+            found = learner.predict_proba(samples)
         proba = np.zeros((len(found), n_classes))
         proba[:, learner.classes_] = found
         return proba

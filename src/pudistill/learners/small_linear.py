@@ -1,7 +1,7 @@
 """Many binary logistic regressions on a few samples each, fitted together.
 
-With a thousand classes the filter trains tens of thousands of members on a handful of samples each.
-Each fit of scikit-learn takes milliseconds, nearly all of them for checks.
+If few samples are trusted, the filter trains many members on a handful of samples each: hundreds,
+and with a thousand classes tens of thousands. One by one, each would take milliseconds.
 """
 
 from collections import defaultdict
@@ -13,10 +13,10 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from pudistill.learners.linear import AffineMap, learns_in_blocks, probabilities, scaler_and_last
+from pudistill.learners.linear import AffineMap, learns_in_blocks, scaler_and_last, scores
 
 # Samples up to which a fit in the space of the samples is cheaper than one in that of the features.
-MOST_SAMPLES = 64
+MOST_SAMPLES = 128
 NEWTON_STEPS = 25
 TOLERANCE = 1e-6  # of the residual of each sample
 SMALLEST_CURVATURE = 1e-9  # keeps the equations of a sample that is certain solvable
@@ -34,13 +34,14 @@ class AffineClassifier(NamedTuple):
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Predict probabilities of shape (n_samples, 2)."""
-        positive = probabilities([self.affine], X)[0]
+        positive = expit(scores([self.affine], X)[0])
         return np.column_stack([1 - positive, positive])
 
 
 def fits_together(learner: Any, X: Any) -> bool:
     """Whether `fit_together` can fit a learner to the samples `X`."""
-    return learns_in_blocks(learner, X) and len(X) <= MOST_SAMPLES
+    is_dense = isinstance(X, np.ndarray) and len(X) <= MOST_SAMPLES
+    return is_dense and learns_in_blocks(learner, X)
 
 
 def fit_together(
@@ -138,6 +139,8 @@ def _fit_stack(
     weights = (coefficients[:, None] @ scaled)[:, 0] / scale
     intercept = intercept - (weights * mean).sum(axis=1)
     return [
-        AffineMap(weights[i], float(intercept[i])) if residual[i] < TOLERANCE else None
+        AffineMap(weights[i : i + 1], intercept[i : i + 1], mean[i])
+        if residual[i] < TOLERANCE
+        else None
         for i in range(n_fits)
     ]

@@ -77,7 +77,6 @@ SAFE_PACKAGES = (
     "sklearn.tree",
 )
 
-
 # The package of scikit-learn that imports PyTorch.
 TORCH_BRIDGE = "sklearn.externals.array_api_compat.torch"
 

@@ -36,10 +36,6 @@ from pudistill.utils.checkpoint import NOWHERE, Checkpoint, saving_to
 from pudistill.utils.cluster import runs_on_cluster
 from pudistill.utils.progress import has_epoch_callback
 
-# Samples from which on logistic regression learns block by block.
-MIN_SAMPLES_FOR_BLOCKS = 16_384
-
-
 # Bytes of samples in a block: as many as fit into a processor's cache.
 BLOCK_BYTES = 2**21
 
@@ -84,6 +80,10 @@ class Training:
         Whether a training that diverges gives a `DivergedLearner` instead of an error.
     groups : ndarray of shape (n_samples,), int, default=None
         Codes of groups, which the folds that a learner is calibrated on do not split.
+    start : fitted estimator, default=None
+        A learner fitted to earlier targets of the same samples, or about the same. A fit that has
+        one minimum is sought from there, and ends in the minimum all the same; other learners
+        ignore it. It must not have learned from labels that this learner will be judged by.
     learning_rate_scale : float
         Factor of a network's learning rate; by default the factor of the enclosing
         `scaled_learning_rate`.
@@ -101,6 +101,7 @@ class Training:
     together: bool = False
     may_diverge: bool = False
     groups: np.ndarray | None = None
+    start: Any = None
     learning_rate_scale: float = field(default_factory=learning_rate_scale)
 
     @property
@@ -111,7 +112,7 @@ class Training:
     def blocks(self) -> Iterator[tuple[Any, slice]]:
         """Yield the samples to learn from in blocks, each with its slice of `targets`."""
         if issparse(self.X):
-            yield self.samples, slice(None)
+            yield self.samples, slice(0, len(self.targets))
             return
         n_columns, n_classes = self.X.shape[1], self.targets.shape[1]
         widest = max(n_columns, n_classes) if n_classes >= MANY_CLASSES else n_columns
@@ -181,18 +182,15 @@ def _train(task: Training) -> Any:
 
 
 def _fit_on_targets(task: Training) -> Any:
+    # Logistic regression takes soft targets as they are; nothing in its training is random.
+    if learns_in_blocks(task.estimator, task.X):
+        learner = clone(task.estimator)
+        return fit_in_blocks(learner, task.blocks, task.targets, task.sample_weight, task.start)
+    # So does a network.
     learner = unfitted_learner(task)
     final = final_step(learner)
-    # A network takes soft targets as they are.
     if getattr(final, "accepts_soft_targets", False):
         return _fit(learner, task.samples, task.targets, _fit_params(learner, task.sample_weight))
-    # Logistic regression on sparse samples, or on many samples or classes, takes soft targets.
-    if issparse(task.X) and learns_in_blocks(learner, task.X):
-        blocks = list(task.blocks())
-        return fit_in_blocks(learner, lambda: iter(blocks), task.targets, task.sample_weight)
-    is_large = len(task.targets) >= MIN_SAMPLES_FOR_BLOCKS or task.targets.shape[1] >= MANY_CLASSES
-    if is_large and learns_in_blocks(learner, task.X):
-        return fit_in_blocks(learner, task.blocks, task.targets, task.sample_weight)
 
     # Any other learner gets weighted copies of the samples, or labels drawn from their targets.
     n_samples = len(task.targets)

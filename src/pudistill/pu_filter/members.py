@@ -11,7 +11,6 @@ from pudistill.labels.checks import MISSING
 from pudistill.labels.pseudo_labels import one_hot
 from pudistill.learners.capabilities import continues_training
 from pudistill.learners.cross_fitting import calibrate_together
-from pudistill.learners.linear import MANY_CLASSES
 from pudistill.learners.scoring import predict_proba, take
 from pudistill.learners.tasks import DivergedLearner, Training, train_all
 from pudistill.pu_filter.plan import FilterInputs, Plan
@@ -197,8 +196,6 @@ def train_members(
         plan.n_members
     )
 
-    many_classes = inputs.verified.max() + 1 >= MANY_CLASSES
-
     def task(n: int) -> Training:
         is_continued = bool(previous) and continues_training(previous[n])
         return Training(
@@ -209,7 +206,7 @@ def train_members(
             seed=int(seeds[n]) % 2**31,
             sample_weight=draws[n].weights_with(inputs.sample_weight),
             continued=is_continued,
-            together=many_classes,
+            together=True,
             may_diverge=True,
             groups=None if inputs.groups is None else inputs.groups[draws[n].rows],
         )

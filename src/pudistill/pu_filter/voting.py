@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from joblib import delayed
+from scipy.special import expit
 
 from pudistill.labels.checks import MISSING
 from pudistill.learners.capabilities import continues_training
-from pudistill.learners.linear import affine_map, probabilities
+from pudistill.learners.linear import affine_map, scores
 from pudistill.learners.parallel import in_order
 from pudistill.learners.scoring import predict_proba, take
 from pudistill.pu_filter.plan import Plan
@@ -105,16 +106,16 @@ def _block_scorer(
     samples at once, in one matrix product.
     """
     blocks = [take(view, rows) for view in views]
-    scores: dict[int, np.ndarray] = {}
+    of_linear: dict[int, np.ndarray] = {}
     for number, block in enumerate(blocks):
         viewers = range(number, len(members), len(blocks))  # see `Plan.view`
         maps = {n: found for n in viewers if (found := affine_map(members[n])) is not None}
         if maps and not isinstance(block, pd.DataFrame):
-            scores |= zip(maps, probabilities(list(maps.values()), block), strict=True)
+            of_linear |= zip(maps, expit(scores(list(maps.values()), block)), strict=True)
 
     def score(n: int, positions: np.ndarray) -> np.ndarray:
-        if n in scores:
-            return scores[n][positions]
+        if n in of_linear:
+            return of_linear[n][positions]
         return predict_proba(members[n], plan.view(blocks, n), 2, positions)[:, 1]
 
     return score

@@ -25,6 +25,7 @@ from pudistill.labels.table import model_label_table, with_no_class
 from pudistill.learners.cache import caching_to
 from pudistill.learners.networks.features import n_features, with_model_features
 from pudistill.learners.outliers import find_outliers
+from pudistill.learners.scoring import predict_proba
 from pudistill.methods.base import Method
 from pudistill.pu_filter.one_class import HISTORY_COLUMNS
 from pudistill.runs.classifiers import build_classifier
@@ -126,6 +127,7 @@ def _fit_into(
 ) -> None:
     seconds: dict[str, float] = {}
     about: dict[str, Any] = {}
+    samples = dataset  # the report shows them as they are, without features
     # 1. Compute features.
     if embedder is not None:
         with _timed(seconds, "features"):
@@ -141,8 +143,15 @@ def _fit_into(
             ]
         dataset, test = computed[0], None if test is None else computed[1]
     # 2. Fit.
-    fit = _fit_pudistill if isinstance(classifier, PUDistillClassifier) else _fit_other_method
-    table, history, metrics_of_method = fit(run, classifier, dataset, labels, seconds)
+    y, trusted = dataset.for_fit()
+    groups = {} if dataset.groups is None else {"groups": dataset.groups}
+    is_pudistill = isinstance(classifier, PUDistillClassifier)
+    if is_pudistill:
+        classifier.set_params(memory=run.units)
+    with _timed(seconds, "training"), as_input_error(), caching_to(run.units):
+        classifier.fit(dataset.X, y, trusted, **groups)
+    results_of = _results_of_pudistill if is_pudistill else _results_of_other_method
+    table, history, metrics_of_method = results_of(classifier, dataset, labels)
     if dataset.marked is not None:  # `fit` did not get these given labels, see `for_fit`
         table.loc[dataset.marked, "given"] = dataset.y[dataset.marked]
     table.insert(0, "id", dataset.ids)
@@ -162,52 +171,31 @@ def _fit_into(
     # 4. Write; `finish` comes last, because it marks the run as complete.
     run.write_table("labels", table)
     run.write_table("history", history)
-    run.write_arrays("gallery.npz", gallery(dataset, table))
+    run.write_arrays("gallery.npz", gallery(samples, table))
     run.write_model(classifier, dataset.feature_names)
     run.write_bytes("report.html", render(summarise(run, metrics)).encode())
     run.finish(metrics)
 
 
-def _fit_pudistill(
-    run: Run,
-    classifier: PUDistillClassifier,
-    dataset: TrustedDataset,
-    labels: Labels,
-    seconds: dict[str, float],
+def _results_of_pudistill(
+    classifier: PUDistillClassifier, dataset: TrustedDataset, labels: Labels
 ) -> FitResults:
-    y, trusted = dataset.for_fit()
-    groups = {} if dataset.groups is None else {"groups": dataset.groups}
-    classifier.set_params(memory=run.units)
-    with _timed(seconds, "filter_and_teachers"), as_input_error():
-        classifier.fit_teachers(dataset.X, y, trusted, **groups)
-    with _timed(seconds, "student"), as_input_error():
-        classifier.fit_student(dataset.X, y, trusted, **groups)
     metrics = own_metrics(classifier, dataset, labels)
     return FitResults(classifier.label_table_, classifier.filter_.history_, metrics)
 
 
-def _fit_other_method(
-    run: Run,
-    classifier: Method,
-    dataset: TrustedDataset,
-    labels: Labels,
-    seconds: dict[str, float],
+def _results_of_other_method(
+    classifier: Method, dataset: TrustedDataset, labels: Labels
 ) -> FitResults:
-    """Fit another method; its predictions are the corrected labels."""
-    y, trusted = dataset.for_fit()
-    groups = {} if dataset.groups is None else {"groups": dataset.groups}
-    with _timed(seconds, "training"), as_input_error(), caching_to(run.units):
-        classifier.fit(dataset.X, y, trusted, **groups)
+    """Return the results of another method; its predictions are the corrected labels."""
     estimates = {name: getattr(classifier, f"{name}_", None) for name in ESTIMATED}
     metrics = {name: value for name, value in estimates.items() if value is not None}
     X = dataset.X if classifier.encoder_ is None else classifier.encoder_.transform(dataset.X)
     labels = with_groups(labels, X, None, warn=False)  # copies have verified labels, too
     X, of_classes, no_class = split_off_no_class(X, labels)
-    outliers = find_outliers(
-        X, of_classes.verified, classifier.fitted_model, no_class=no_class, seed=0
-    )
-    proba = classifier.predict_proba(dataset.X)[~labels.no_class]
-    table = model_label_table(of_classes, proba, outliers)
+    model = classifier.fitted_model
+    outliers = find_outliers(X, of_classes.verified, model, no_class=no_class, seed=0)
+    table = model_label_table(of_classes, predict_proba(model, X, labels.n_classes), outliers)
     table = with_no_class(table, labels, classifier.no_class_label)
     return FitResults(table, pd.DataFrame(columns=["class_name", *HISTORY_COLUMNS]), metrics)
 

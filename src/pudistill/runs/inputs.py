@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pudistill.data.columns import listed
 from pudistill.data.dataset import TrustedDataset
 from pudistill.data.loading import load_dataset
 from pudistill.data.options import ReadOptions
@@ -17,6 +16,7 @@ from pudistill.labels.corruption import corrupt_labels
 from pudistill.learners.networks.features import open_embedder, with_own_features
 from pudistill.runs.folder import Run
 from pudistill.runs.settings import Settings
+from pudistill.utils.shown import first_few, listed
 
 
 def with_columns(settings: Settings) -> Settings:
@@ -26,10 +26,10 @@ def with_columns(settings: Settings) -> Settings:
     """
     if settings.trusted is None:
         return settings
-    from pudistill.data.trusted_files import understood  # loads pyarrow, which is slow
+    from pudistill.data.trusted_files import with_shared_columns  # loads pyarrow, which is slow
 
     options = ReadOptions.read(settings.read_options())
-    found = understood(Path(settings.data), Path(settings.trusted), options)
+    found = with_shared_columns(Path(settings.data), Path(settings.trusted), options)
     return settings.model_copy(update=found.read_options())
 
 
@@ -263,7 +263,7 @@ def _as_numbers(dataset: TrustedDataset, *, gaps_allowed: bool) -> np.ndarray:
     if wrong:
         raise InputError(
             f"{dataset.name}: the training data hold numbers without gaps, but "
-            f"{', '.join(wrong[:20])}{', ...' if len(wrong) > 20 else ''}: give numbers."
+            f"{first_few(wrong)}: give numbers."
         )
     is_single = (dataset.X.dtypes == np.float32).all()
     return dataset.X.to_numpy(dtype=np.float32 if is_single else np.float64)

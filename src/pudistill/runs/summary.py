@@ -12,18 +12,20 @@ from pudistill.data.dataset import TrustedDataset
 from pudistill.runs.folder import Run
 from pudistill.runs.report.html import LEAST_SURE, MAX_UNLIKE, SUREST, RunSummary, render
 
+LONGEST_EXCERPT = 240  # characters of a text that the report shows
+
 
 def gallery(dataset: TrustedDataset, table: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Return pictures of samples for the report, as the arrays ``ids`` and ``pictures``.
+    """Return samples for the report: the arrays ``ids``, and ``pictures`` or ``texts``.
 
-    They are the surest changes, with each pair of given and new label in turn, the least sure, and
-    the samples most unlike all classes.
+    Of the samples that nobody verified, they are the surest changes, with each pair of given and
+    new label in turn, the least sure, and the samples most unlike all classes.
     """
     pictures = _pictures(dataset)
     changed = table[table["changed"] & ~table["trusted"]]
     scores = table.loc[~table["trusted"], "outlier_score"].dropna()
     unlike = scores.sort_values(ascending=False, kind="stable").index[:MAX_UNLIKE]
-    if pictures is None or (changed.empty and unlike.empty):
+    if (pictures is None and not dataset.is_text) or (changed.empty and unlike.empty):
         return {}
     surest = changed.sort_values("confidence", ascending=False, kind="stable")
     turn = surest.groupby(["given", "label"]).cumcount()
@@ -31,7 +33,16 @@ def gallery(dataset: TrustedDataset, table: pd.DataFrame) -> dict[str, np.ndarra
     least_sure = surest.index[::-1][:LEAST_SURE]
     chosen = alternating[:SUREST].union(least_sure, sort=False).union(unlike, sort=False)
     rows = table.index.get_indexer(chosen)
-    return {"ids": dataset.ids[rows].astype(str), "pictures": np.asarray(pictures[rows])}
+    ids = dataset.ids[rows].astype(str)
+    if pictures is None:
+        return {"ids": ids, "texts": np.array([_excerpt(text) for text in dataset.X[rows]])}
+    return {"ids": ids, "pictures": np.asarray(pictures[rows])}
+
+
+def _excerpt(text: str) -> str:
+    """Return the beginning of a text in one line."""
+    line = " ".join(text[: 2 * LONGEST_EXCERPT].split())
+    return line if len(line) <= LONGEST_EXCERPT else f"{line[: LONGEST_EXCERPT - 1]}…"
 
 
 def _pictures(dataset: TrustedDataset) -> np.ndarray | None:
@@ -90,6 +101,11 @@ def summarise(run: Run, metrics: dict[str, Any]) -> RunSummary:
         metrics=metrics,
         settings=settings,
         classes=metrics["classes"],
-        pictures=dict(zip(gallery.get("ids", ()), gallery.get("pictures", ()), strict=True)),
+        **{name: _by_id(gallery, name) for name in ("pictures", "texts")},
         notes=notes,
     )
+
+
+def _by_id(gallery: dict[str, np.ndarray], name: str) -> dict[str, Any]:
+    """Return one kind of samples in `gallery` by id; none if it holds another kind."""
+    return dict(zip(gallery["ids"], gallery[name], strict=True)) if name in gallery else {}

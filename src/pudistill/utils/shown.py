@@ -1,12 +1,13 @@
 """Values as the user wrote them, for messages."""
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 LONGEST_SHOWN = 60  # characters of a text in a message
+MOST_LISTED = 10
 
 
 def shown(value: Any) -> str:
@@ -34,15 +35,50 @@ def shown(value: Any) -> str:
     return repr(value)
 
 
-def listed(values: Iterable[Any], *, at_most: int = 5) -> str:
-    """List values as `shown` writes them, the first few if there are many.
+def listed(values: Iterable[Any]) -> str:
+    """List values as `shown` writes them, the first ten if there are more.
 
     Examples
     --------
     >>> from pudistill.utils.shown import listed
-    >>> listed(["cat", "dog"]), listed(range(7))
-    ("'cat', 'dog'", '0, 1, 2, 3, 4 and 2 more')
+    >>> listed(["cat", "dog"]), listed(range(12))
+    ("'cat', 'dog'", '0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more')
     """
-    values = list(values)
-    more = f" and {len(values) - at_most} more" if len(values) > at_most else ""
-    return ", ".join(map(shown, values[:at_most])) + more
+    return first_few(map(shown, values))
+
+
+def first_few(parts: Iterable[str], separator: str = ", ") -> str:
+    """Join parts of a message, the first ten if there are more.
+
+    Examples
+    --------
+    >>> from pudistill.utils.shown import first_few
+    >>> first_few(map(str, range(11)), "; ")
+    '0; 1; 2; 3; 4; 5; 6; 7; 8; 9; and 1 more'
+    """
+    parts = list(parts)
+    n_more = len(parts) - MOST_LISTED
+    more = f"{separator.strip(' ,')} and {n_more:,} more" if n_more > 0 else ""
+    return separator.join(parts[:MOST_LISTED]) + more
+
+
+def name_columns(names: Sequence[str]) -> str:
+    """Return the names of some columns, after the word."""
+    return f"column{'s' if len(names) > 1 else ''} {listed(names)}"
+
+
+def by_reason(reasons: Mapping[str, str]) -> str:
+    """List columns with the reason for which they are left out, grouped by reason.
+
+    Examples
+    --------
+    >>> from pudistill.utils.shown import by_reason
+    >>> by_reason({"a": "no values", "b": "a copy of the labels", "c": "no values"})
+    "columns 'a', 'c' (no values); column 'b' (a copy of the labels)"
+    """
+    names_by_reason: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        names_by_reason.setdefault(reason, []).append(name)
+    return "; ".join(
+        f"{name_columns(names)} ({reason})" for reason, names in names_by_reason.items()
+    )

@@ -99,6 +99,21 @@ def test_surest_changes_come_first():
     assert text.index("1.png") < text.index("2.png") < text.index("0.png")
 
 
+def test_only_samples_that_nobody_verified_are_to_be_checked():
+    labels = label_table(["cat"] * 2, ["dog"] * 2, trusted=[True, False], ids=["seen", "unseen"])
+    text = Page(render(summary_of(labels))).text
+    assert "unseen" in text
+    assert "seen cat" not in text.replace("unseen", "")
+
+
+def test_changed_texts_can_be_read():
+    labels = label_table(["cat"] * 2, ["dog"] * 2, ids=["1", "2"])
+    labels["outlier_score"], labels["outlier"] = 0.9, False
+    text = Page(render(summary_of(labels, texts={"1": NASTY, "2": "it barks"}))).text
+    assert text.count("it barks") == text.count(NASTY) == 2
+    assert "id text given" in text
+
+
 def test_numbers_near_the_ends_are_not_rounded_onto_them():
     labels = label_table(["cat"] * 10_000, ["dog"] + ["cat"] * 9_999, confidence=0.99999)
     text = Page(render(summary_of(labels))).text.replace("\xa0", " ")

@@ -1,7 +1,7 @@
 """The report of a run: one self-contained HTML file that opens offline."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -107,6 +107,8 @@ class RunSummary:
         are a table.
     notes : list of str
         Warnings at the top of the page.
+    texts : dict of str to str, optional
+        Texts by id, for the table of changed samples.
     """
 
     title: str
@@ -117,6 +119,7 @@ class RunSummary:
     classes: list[str]
     pictures: dict[str, np.ndarray]
     notes: list[str]
+    texts: dict[str, str] = field(default_factory=dict)
 
 
 def render(summary: RunSummary) -> str:
@@ -314,11 +317,14 @@ def _clean_sets(history: pd.DataFrame) -> pd.DataFrame:
 
 
 def samples_section(summary: RunSummary) -> dict[str, Any] | None:
-    """Prepare the changed samples to show: samples with a picture, if there are any."""
-    pictures = summary.pictures
-    surest = _changed(summary.labels).sort_values("confidence", ascending=False, kind="stable")
-    if pictures:
-        surest = surest[surest["id"].astype(str).isin(pictures)]
+    """Prepare the changed samples to show: those with a picture or text, if there are any.
+
+    Verified samples are left out, because nobody needs to check them again.
+    """
+    changed = _changed(summary.labels[~_is_true(summary.labels["trusted"])])
+    surest = changed.sort_values("confidence", ascending=False, kind="stable")
+    if known := summary.pictures or summary.texts:
+        surest = surest[surest["id"].astype(str).isin(known)]
     if surest.empty:
         return None
     rest = surest.iloc[SUREST:]
@@ -326,7 +332,7 @@ def samples_section(summary: RunSummary) -> dict[str, Any] | None:
     if len(rest):
         parts["The least sure changes"] = rest.tail(LEAST_SURE).iloc[::-1]
     galleries = [
-        {"title": title, "samples": [_sample(row, pictures) for row in rows.to_dict("records")]}
+        {"title": title, "samples": [_sample(row, summary) for row in rows.to_dict("records")]}
         for title, rows in parts.items()
     ]
     return {"galleries": galleries}
@@ -342,15 +348,15 @@ def unlike_section(summary: RunSummary) -> dict[str, Any] | None:
     most = labels.sort_values("outlier_score", ascending=False, kind="stable").head(MAX_UNLIKE)
     return {
         "n_outliers": int(outliers.sum()),
-        "samples": [_sample(row, summary.pictures) for row in most.to_dict("records")],
+        "samples": [_sample(row, summary) for row in most.to_dict("records")],
         "no_class_label": summary.settings.get("no_class_label"),
     }
 
 
-def _sample(row: Mapping[Any, Any], pictures: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    picture = pictures.get(str(row["id"]))
+def _sample(row: Mapping[Any, Any], summary: RunSummary) -> dict[str, Any]:
+    picture = summary.pictures.get(str(row["id"]))
     if picture is None:
-        return {**row, "picture": None}
+        return {**row, "picture": None, "text": summary.texts.get(str(row["id"]))}
     is_small = max(picture.shape[:2]) <= SMALL_PICTURE
     return {**row, "picture": plots.picture_uri(picture), "is_small": is_small}
 
