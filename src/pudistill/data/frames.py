@@ -239,7 +239,7 @@ def _with_plain_columns(frame: pd.DataFrame) -> pd.DataFrame:
 def _with_plain_rows(X: Any) -> Any:
     """Return samples of Python and numpy as arrays in which words stay words, gaps are None."""
     if isinstance(X, np.ma.MaskedArray):
-        return X.astype(float).filled(np.nan) if X.dtype.kind in "biuf" else as_column(X)
+        return np.ma.filled(X.astype(float), np.nan) if X.dtype.kind in "biuf" else as_column(X)
     is_list = isinstance(X, list | tuple) and len(X) > 0
     is_dicts = type(X) is dict or (is_list and isinstance(X[0], dict))  # sparse DOK is a dict, too
     if is_dicts or getattr(getattr(X, "dtype", None), "names", None):
@@ -270,7 +270,9 @@ def as_column(values: Any) -> Any:
     [1, None]
     """
     if isinstance(values, np.ma.MaskedArray):
-        return np.where(np.ma.getmaskarray(values), None, values.data.astype(object))
+        entries = values.data.astype(object)
+        entries[np.ma.getmaskarray(values)] = None
+        return entries
     if isinstance(values, list | tuple):
         has_names = any(isinstance(value, str) for value in values)
         has_nan = any(isinstance(value, float) and value != value for value in values)
