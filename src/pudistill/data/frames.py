@@ -270,9 +270,9 @@ def as_column(values: Any) -> Any:
     [1, None]
     """
     if isinstance(values, np.ma.MaskedArray):
-        entries = values.data.astype(object)
-        entries[np.ma.getmaskarray(values)] = None
-        return entries
+        with_gaps = values.data.astype(object)
+        with_gaps[np.ma.getmaskarray(values)] = None
+        return with_gaps
     if isinstance(values, list | tuple):
         has_names = any(isinstance(value, str) for value in values)
         has_nan = any(isinstance(value, float) and value != value for value in values)
