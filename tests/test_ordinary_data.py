@@ -13,6 +13,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from pudistill import InputError, PUDistillClassifier, TieredPUFilter
+from pudistill.labels.samples import check_features
+from pudistill.learners.base import NoisyLabelClassifier
 from pudistill.learners.defaults import default_learner
 from pudistill.methods import GoldLossCorrectionClassifier
 
@@ -127,3 +129,74 @@ def test_sparse_features_are_not_scaled_and_keep_up_with_plain_training():
     fitted = classifier().fit(X[half], given[half], trusted=trusted[half])
     plain = LogisticRegression().fit(X[half], given[half])
     assert fitted.score(X[~half], y[~half]) > plain.score(X[~half], y[~half]) - 0.03
+
+
+class TestSamples:
+    """What `fit` and `predict` say about samples, with the least learning."""
+
+    class Learner(NoisyLabelClassifier):
+        def __init__(self, estimator=None):
+            self.estimator = estimator
+
+    def fitted(self, X, estimator=None):
+        learner = self.Learner(estimator)
+        return learner, check_features(learner, X, [estimator])
+
+    def test_arrays_of_words_are_tables(self):
+        for rows in (
+            [[1.5, "a"], [2.0, "b"]] * 15,
+            np.array([[1.5, "a"], [2.0, None]] * 15, object),
+        ):
+            learner, X = self.fitted(rows)
+            assert learner.encoder_.kinds_ == {"0": "number", "1": "category"}
+            assert check_features(learner, rows, [None], reset=False).shape == X.shape
+
+    def test_a_learner_that_takes_words_gets_arrays_of_words(self):
+        rows = np.array([["a"], ["b"]] * 15, dtype=object)
+        learner, X = self.fitted(rows, make_pipeline(OneHotEncoder(), LogisticRegression()))
+        assert learner.encoder_ is None
+        assert X.tolist() == rows.tolist()
+
+    def test_a_learner_that_takes_texts_gets_no_missing_text(self):
+        pipeline = make_pipeline(TfidfVectorizer(), LogisticRegression())
+        assert self.fitted([None, "a b", "c d"], pipeline)[1].tolist() == ["", "a b", "c d"]
+
+    @pytest.mark.parametrize(
+        ("value", "message"),
+        [
+            (np.nan, "Column 'b' has no value in row 1 .NaN., but the model learned from complete"),
+            ("word", "Column 'b' holds 'word' in row 1"),
+            (np.inf, "Column 'b' holds infinity in row 1"),
+            (1e200, "Column 'b' holds 1e.200, which is too large, in row 1"),
+            (pd.Timestamp("2020-01-01"), "Column 'b' holds 2020-01-01 .* in row 1"),
+        ],
+    )
+    def test_tomorrows_table_of_numbers_is_checked_by_column_and_row(self, value, message):
+        table = pd.DataFrame({"a": [1.0, 2.0, 3.0], "b": [4.0, 5.0, 6.0]})
+        learner, _ = self.fitted(table)
+        wrong = table.assign(b=pd.Series([4.0, value, 6.0], dtype=object).infer_objects())
+        with pytest.raises(InputError, match=message):
+            check_features(learner, wrong, [None], reset=False)
+
+    @pytest.mark.parametrize(
+        ("X", "message"),
+        [
+            (np.array([[1.0, np.nan]]), "X holds nan in row 0, column 1, .* missing value"),
+            (np.array([[1.0, -np.inf]]), "X holds -inf in row 0, column 1"),
+            (np.array([[1e200, 1.0]]), "X holds 1e.200 in row 0, column 0, .* too large"),
+            (sp.csr_array([[np.nan]]), "X holds nan"),
+            ([], "0 samples"),
+            (pd.DataFrame(index=[0, 1]), "0 feature"),
+            ("data.csv", "load_dataset"),
+            (None, "are no samples"),
+        ],
+    )
+    def test_samples_that_cannot_be_used_are_named(self, X, message):
+        with pytest.raises(InputError, match=message):
+            self.fitted(X)
+
+    def test_learners_that_accept_gaps_get_arrays_with_gaps(self):
+        X = np.array([[1.0, np.nan], [2.0, 3.0]])
+        assert self.fitted(X, HistGradientBoostingClassifier())[1] is not None
+        with pytest.raises(InputError, match="X holds inf in row 1, column 0"):
+            self.fitted(np.array([[1.0, np.nan], [np.inf, 3.0]]), HistGradientBoostingClassifier())

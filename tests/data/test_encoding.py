@@ -1,5 +1,7 @@
 """Tables of words, dates and gaps, and texts, become numbers."""
 
+import datetime
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -234,3 +236,102 @@ def test_only_texts_and_tables_with_words_or_gaps_need_encoding():
     assert needs_encoding(numbers.assign(b="x"))
     assert needs_encoding(pd.DataFrame({"a": [1.0, None]}))
     assert not needs_encoding(np.array([[1.0, np.nan]]))
+
+
+CATEGORIES = pd.DataFrame({"number": [1.0, np.nan] * 30, "flag": ["true", None, "false"] * 20})
+CATEGORIES["class"] = pd.Categorical([1, None, 2] * 20)
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("class", [1.0, np.nan, 2.0] * 20),
+        ("class", ["1", None, "2"] * 20),
+        ("class", pd.array([1, None, 2] * 20, dtype="Int64")),
+        ("flag", [True, None, False] * 20),
+    ],
+)
+def test_a_category_is_the_same_however_it_is_stored(column, values):
+    encoder = TableEncoder().fit(CATEGORIES)
+    changed = CATEGORIES.assign(**{column: values})
+    assert np.array_equal(encoder.transform(changed), encoder.transform(CATEGORIES))
+
+
+def test_booleans_with_gaps_are_numbers_in_any_spelling():
+    table = pd.DataFrame({"flag": [True, None, False] * 20})
+    encoder = TableEncoder().fit(table)
+    for values in (["true", None, "False"], [1, None, 0]):
+        same = encoder.transform(pd.DataFrame({"flag": values * 20}))
+        assert np.array_equal(same, encoder.transform(table))
+
+
+@pytest.mark.parametrize("value", [pd.Timestamp("2020-01-01"), 1j, [1], "inf", 1e200])
+def test_what_is_no_ordinary_number_is_named_in_a_column_of_numbers(value):
+    encoder = TableEncoder().fit(pd.DataFrame({"a": [1.0, 2.0, np.nan] * 10}))
+    with pytest.raises(InputError, match=r"Column 'a' holds .* in row 0"):
+        encoder.transform(pd.DataFrame({"a": pd.Series([value, value])}))
+
+
+@pytest.mark.parametrize("impute", [True, False])
+def test_large_numbers_stay_finite_in_single_precision(impute):
+    table = pd.DataFrame({"a": [1.0, -2.0, np.nan] * 10, "b": [*"xyz"] * 10})
+    encoder = TableEncoder(impute=impute).fit(table)
+    for large in (1e30, -1e90):
+        encoded = encoder.transform(table.assign(a=large))
+        assert np.isfinite(np.square(encoded)).all()
+        assert np.all(np.sign(encoded[:, 0]) == np.sign(large))
+
+
+def test_a_number_is_no_date():
+    encoder = TableEncoder().fit(pd.DataFrame({"a": pd.date_range("2020-01-01", periods=30)}))
+    with pytest.raises(InputError, match=r"Column 'a' holds 5 in row 0, .* dates"):
+        encoder.transform(pd.DataFrame({"a": [5]}))
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (pd.period_range("2020-01", periods=30, freq="M"), "date"),
+        ([datetime.date(2020, 1, 1 + day) for day in range(30)], "date"),
+        (["\ud83d", "b", "c"] * 10, "category"),
+    ],
+)
+def test_periods_dates_and_half_signs_are_encoded(values, kind):
+    table = pd.DataFrame({"a": pd.Series(values, dtype=None if kind == "date" else object)})
+    encoder = TableEncoder().fit(table)
+    assert encoder.kinds_ == {"a": kind}
+    assert encoder.transform(table).shape[0] == 30
+
+
+def test_numbers_that_float64_cannot_tell_apart_are_left_out():
+    table = pd.DataFrame({"a": [10**30 + n for n in range(30)], "b": ["x", "y"] * 15})
+    with pytest.warns(DataWarning, match=r"'a' .the same value in every row"):
+        assert TableEncoder().fit(table).kinds_ == {"b": "category"}
+
+
+def test_complex_numbers_are_left_out():
+    table = pd.DataFrame({"a": [1j, 2j] * 15, "b": [1.0, 2.0] * 15})
+    assert needs_encoding(table)
+    with pytest.warns(DataWarning, match="complex"):
+        assert TableEncoder().fit(table).kinds_ == {"b": "number"}
+
+
+@pytest.mark.parametrize("texts", [["😀", "😡"] * 10, [f"w{n}x" for n in range(20)]])
+def test_texts_that_share_no_word_become_signs(texts):
+    encoder = TableEncoder().fit(texts)
+    assert (encoder.transform(texts) != 0).sum() > 0
+
+
+def test_empty_texts_are_refused():
+    with pytest.raises(InputError, match="no words"):
+        TableEncoder().fit(["", " ", ""])
+
+
+def test_an_array_has_the_columns_of_the_training_data():
+    table = pd.DataFrame({"a": [1.5, None, 2.5] * 10, "b": ["x", "y", "z"] * 10})
+    encoder = TableEncoder().fit(table)
+    assert np.array_equal(encoder.transform(table.to_numpy()), encoder.transform(table))
+    with pytest.raises(InputError, match="1 columns, but the model learned from 2"):
+        encoder.transform(np.zeros((3, 1)))
+    with pytest.raises(InputError, match="learned from a table with the columns 'a', 'b'"):
+        encoder.transform(["some", "texts"])

@@ -208,3 +208,62 @@ class TestFit:
         for values in (self.X, np.zeros(2), [1, 2], None):
             assert as_frame(values) is values
             assert as_column(values) is values
+
+
+class TestPlain:
+    def test_pyarrows_types_become_those_of_pandas(self):
+        hours = pd.array(pd.to_timedelta([1, 2], unit="h"), dtype=pd.ArrowDtype(pa.duration("us")))
+        frame = as_frame(pd.DataFrame({"a": hours}, index=["p", "q"]))
+        assert frame["a"].dtype.kind == "m"
+        assert frame.index.tolist() == ["p", "q"]
+
+    @pytest.mark.parametrize(
+        ("columns", "names"),
+        [([1, "b"], ["1", "b"]), (pd.MultiIndex.from_tuples([("a", 1), ("a", 2)]), None)],
+    )
+    def test_names_of_several_types_become_text(self, columns, names):
+        frame = as_frame(pd.DataFrame([[1.0, 2.0]], columns=columns))
+        assert all(isinstance(name, str) for name in frame.columns)
+        assert names is None or frame.columns.tolist() == names
+
+    @pytest.mark.parametrize("columns", [["a", "a"], [1, "1"]])
+    def test_two_columns_of_one_name_are_refused(self, columns):
+        with pytest.raises(InputError, match="Two columns are called"):
+            as_frame(pd.DataFrame([[1.0, 2.0]], columns=columns))
+
+    @pytest.mark.parametrize(
+        "X",
+        [
+            {"a": [1, 2]},
+            [{"a": 1}, {"a": 2}],
+            np.array([(1, 2.0)], dtype=[("a", int), ("b", float)]),
+        ],
+    )
+    def test_named_fields_are_no_table(self, X):
+        with pytest.raises(InputError, match=r"pass pandas.DataFrame"):
+            as_frame(X)
+
+    @pytest.mark.parametrize("X", [[b"a", b"b"], np.array([b"a", b"b"])])
+    def test_bytes_are_no_texts(self, X):
+        with pytest.raises(InputError, match="decode"):
+            as_frame(X)
+
+    def test_what_a_mask_hides_is_missing(self):
+        X = as_frame(np.ma.masked_array([[1, 2], [3, 4]], mask=[[True, False], [False, False]]))
+        assert np.array_equal(X, [[np.nan, 2], [3, 4]], equal_nan=True)
+
+    def test_a_type_that_pandas_lacks_is_named(self):
+        union = pa.UnionArray.from_sparse(pa.array([0], pa.int8()), [pa.array([1])])
+        with pytest.raises(InputError, match="pandas cannot hold"):
+            as_frame(pa.table({"a": union}))
+
+    def test_codes_of_categories_may_be_unsigned(self):
+        n = 40
+        table = pl.DataFrame(
+            {
+                "a": np.arange(n) % 7,
+                "c": pl.Series(["u", "v", "w", "z"] * 10, dtype=pl.Categorical),
+                "label": ["x", "y"] * 20,
+            }
+        )
+        assert load_dataset(table).X["c"].tolist()[:2] == ["u", "v"]

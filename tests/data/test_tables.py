@@ -65,6 +65,11 @@ class TestFeatures:
         assert list(data.y) == ['a, "quoted"', "two\nlines", " NA ", "NA"]
         assert list(data.ids) == ["0", "1", "2", "3"]
 
+    def test_a_comma_at_the_end_of_each_line_makes_no_ids(self, csv):
+        with pytest.warns(DataWarning, match="columns are not used: column ''"):
+            dataset = load_dataset(csv("x,label,\n1,a,\n2,b,\n"))
+        assert list(dataset.ids) == ["0", "1"]
+
     def test_tsv(self, csv):
         assert list(load_dataset(csv("label\tu\na,b\t1\nc\t2\n", "data.tsv")).y) == ["a,b", "c"]
 

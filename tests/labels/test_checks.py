@@ -1,3 +1,6 @@
+import datetime
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -205,3 +208,54 @@ def test_look_alikes_get_one_warning():
     assert message.startswith("Some labels look like one class in several spellings, 'cat' (2), ")
     with pytest.raises(InputError, match=r"has class 'Cat ': .* drop it; some labels look like"):
         check_labels(y, np.array([True, False, True, False]))
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        [0.5, 1.5, 0.5],
+        [datetime.date(2020, 1, 1), datetime.date(2021, 1, 1), datetime.date(2020, 1, 1)],
+        [b"a", b"b", b"a"],
+        [10**30, 1, 1],
+        [Decimal(1), Decimal(2), Decimal(1)],
+    ],
+)
+def test_labels_that_are_no_names_are_shown(y):
+    with pytest.raises(InputError, match=r"name no class .* write labels as texts"):
+        check_labels(np.array(y, dtype=object), [True] * 3)
+
+
+@pytest.mark.parametrize("marks", [["x", "", "yes"], ["True", "False", "true"], ["x", None, "x"]])
+def test_marks_may_be_written_as_text(marks):
+    labels = check_labels(["a", "b", "b"], np.array(marks, dtype=object))
+    assert labels.from_mask
+    assert labels.trusted.tolist() == [True, False, True]
+
+
+def test_yes_and_no_are_labels_where_they_are_given():
+    verified = np.array(["yes", None, "no"], dtype=object)
+    labels = check_labels(["no", "no", "yes"], verified)
+    assert labels.verified.tolist() == [1, -1, 0]
+
+
+def test_minus_one_everywhere_is_no_class_beside_several_others():
+    with pytest.raises(InputError, match="write NaN or None for unverified samples"):
+        check_labels([0, 1, -1, 0], [0, 1, -1, -1])
+    assert check_labels([1, -1, 1], [1, -1, -1]).classes.tolist() == [-1, 1]
+
+
+def test_booleans_of_numpy_are_booleans():
+    y = np.array([np.True_, np.False_, np.True_], dtype=object)
+    labels = check_labels(y, np.array([True, False, None], dtype=object))
+    assert labels.verified.tolist() == [1, 0, -1]
+
+
+def test_no_sample_needs_a_given_label_if_names_are_verified():
+    labels = check_labels([None] * 3, np.array(["a", "b", None], dtype=object))
+    assert labels.classes.tolist() == ["a", "b"]
+    assert labels.verified.tolist() == [0, 1, -1]
+
+
+def test_what_a_masked_array_hides_is_not_verified():
+    verified = np.ma.masked_array([0, 1, 2, 1], mask=[False, False, False, True])
+    assert check_labels([0, 1, 2, 0], verified).trusted.tolist() == [True, True, True, False]

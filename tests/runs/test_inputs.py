@@ -1,14 +1,19 @@
 """What a run reads: columns that a trusted file shows, and samples like the training data."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.ensemble import HistGradientBoostingClassifier
 
 from pudistill import DataWarning, InputError
 from pudistill.data.loading import load_dataset
+from pudistill.methods.registry import load_class
+from pudistill.runs.folder import Run
 from pudistill.runs.inputs import as_raw, like_training_data, load_data, with_columns
+from pudistill.runs.predict import predict_run
 from pudistill.runs.settings import Settings
 
 TABLE = pd.DataFrame(
@@ -113,3 +118,20 @@ class TestLikeArrays:
         frame = pd.DataFrame({"u": [1, 2], "v": [1, 2], "label": ["c", "d"]})
         with pytest.raises(InputError, match="has labels of class 'c', 'd', which the training"):
             self.like(self.read(frame, tmp_path))
+
+
+def test_a_learner_that_accepts_gaps_gets_those_of_tomorrow(tmp_path):
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"a": rng.normal(size=60), "label": ["x", "y"] * 30})
+    table["b"] = np.where(rng.random(60) < 0.2, np.nan, table["label"] == "x")
+    run = Run.create(tmp_path / "run", {"data": "today.csv"})
+    classifier = load_class("cross_entropy")(HistGradientBoostingClassifier(max_iter=2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        run.write_model(classifier.fit(table[["a", "b"]], table["label"]))
+    run.finish({})
+    table[["b", "a"]].to_csv(tmp_path / "tomorrow.csv", index=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = predict_run(run, str(tmp_path / "tomorrow.csv"))
+    assert list(found["label"]) == list(classifier.predict(table[["a", "b"]]))

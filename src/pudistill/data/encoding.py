@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,19 @@ from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
-from pudistill.data.number_words import number_in, number_styles
+from pudistill.data.column_values import (
+    as_category,
+    as_dates,
+    as_numbers,
+    as_text,
+    as_texts,
+    as_vectors,
+    date_numbers,
+    first_row,
+    is_real,
+    parsed_dates,
+)
+from pudistill.data.number_words import number_styles
 from pudistill.exceptions import DataWarning, InputError, warn_user
 from pudistill.utils.shown import by_reason, name_columns
 
@@ -30,10 +43,11 @@ DISTINCT_TEXTS, WORDS_OF_A_TEXT = 0.2, 3.0
 # A column of single words is a name of the sample if more than this share of them are distinct.
 DISTINCT_IDS = 0.5
 NAME_OF_ID = re.compile(r"(?i:(^|[_\s.-])(id|uuid|guid|key|index|nr|no)$)|[a-z]I[dD]$")
-ROW_NUMBER = "a name or number of the sample"  # the reason to leave a column out
+# Reasons to leave a column out.
+ROW_NUMBER, _CONSTANT = "a name or number of the sample", "the same value in every row"
 # Largest number of character sequences of a text column: rarer ones cost time and add little.
 MAX_CHARACTER_FEATURES = 10_000
-SECONDS_OF_A_DAY = 86_400
+LARGEST_ENCODED = 1e19  # of an encoded number: single precision holds its square
 
 
 class TableEncoder(TransformerMixin, BaseEstimator):
@@ -65,6 +79,8 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         The fitted transformer of columns that were brought to their kinds.
     n_features_in_ : int
         Number of columns.
+    columns_ : list of str
+        Their names.
 
     Examples
     --------
@@ -98,7 +114,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
 
         Returns
         -------
-        encoded : ndarray or sparse matrix of shape (n_samples, n_features), float64
+        encoded : ndarray or sparse matrix of shape (n_samples, n_features), float32
             As from `transform`.
 
         Raises
@@ -108,17 +124,19 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         """
         del y
         table = _as_table(X)
-        self.n_features_in_ = table.shape[1]
+        self.n_features_in_, self.columns_ = table.shape[1], [*table.columns]
         self.kinds_: dict[str, str] = {}
         self.left_out_: dict[str, str] = {}
         self.styles_: dict[str, str] = {}
         self.n_entries_: dict[str, int] = {}
-        if isinstance(X, pd.DataFrame):
+        if _is_table(X):
             self.styles_ = _styles(table)
             for name in table.columns:
                 self._decide(name, table[name])
-        else:
+        elif table["text"].str.strip().any():
             self.kinds_["text"] = TEXT
+        else:
+            self.left_out_["text"] = "no words"
         if not self.kinds_:
             raise InputError(
                 f"No column can be used: {by_reason(self.left_out_)}. Give columns of numbers, "
@@ -127,8 +145,13 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         if self.left_out_:
             warn_user(f"These columns are not used: {by_reason(self.left_out_)}.", DataWarning)
         canonical = self._canonical(table)
-        self.transformer_ = self._new_transformer(canonical)
-        return _as_rows(self.transformer_.fit_transform(canonical))
+        try:
+            self.transformer_ = self._new_transformer(canonical, _text_features)
+            encoded = self.transformer_.fit_transform(canonical)
+        except ValueError:  # no word or sequence of a column occurs in two texts
+            self.transformer_ = self._new_transformer(canonical, _usable_features)
+            encoded = self.transformer_.fit_transform(canonical)
+        return _as_rows(encoded)
 
     def transform(self, X: Any) -> Any:
         """Encode samples.
@@ -149,7 +172,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             If columns are missing, or a column of numbers or dates holds anything else.
         """
         check_is_fitted(self, "transformer_")
-        table = _as_table(X)
+        table = self._as_known_table(X)
         missing = [name for name in self.kinds_ if name not in table.columns]
         if missing:
             raise InputError(
@@ -158,6 +181,22 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             )
         return _as_rows(self.transformer_.transform(self._canonical(table)))
 
+    def _as_known_table(self, X: Any) -> pd.DataFrame:
+        """Return samples as a table; columns of an array have the names of the training data."""
+        if isinstance(X, pd.DataFrame) or (is_texts(X) and [*self.kinds_] == ["text"]):
+            return _as_table(X)
+        if not _is_table(X):
+            raise InputError(
+                f"The model learned from a table with the {name_columns([*self.kinds_])}, and "
+                "these samples are no table: give these columns."
+            )
+        if X.shape[1] != self.n_features_in_:
+            raise InputError(
+                f"The samples have {X.shape[1]} columns, but the model learned from "
+                f"{self.n_features_in_}: give all columns in the same order, or a data frame."
+            )
+        return _as_table(X).set_axis(self.columns_, axis=1)
+
     def _decide(self, name: str, column: pd.Series) -> None:
         """Decide the kind of a column, or why it is left out."""
         known = column.dropna()
@@ -165,21 +204,22 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             self.left_out_[name] = "no values"
             return
         if types.is_complex_dtype(column) or _holds_lists(known):
-            if _vectors(column) is None:
+            if as_vectors(column) is None:
                 self.left_out_[name] = "lists or complex numbers"
             else:
                 self.kinds_[name] = VECTOR
             return
         if known.nunique() == 1 and len(known) == len(column):
-            self.left_out_[name] = "the same value in every row"
+            self.left_out_[name] = _CONSTANT
             return
-        kind: str | None = NUMBER if name in self.styles_ else _typed_kind(column)
-        if kind is None:
-            kind = _kind_of_words(known.astype(str).str.strip())
-        elif kind == NUMBER:
-            is_text = name in self.styles_
-            numbers = pd.Series(self._numbers(name, column)) if is_text else column
-            kind = None if is_row_number(name, numbers) else NUMBER
+        typed = _typed_kind(column)
+        kind = NUMBER if name in self.styles_ else typed or _kind_of_values(known)
+        if kind == NUMBER:
+            numbers = pd.Series(self._numbers(name, column))
+            if numbers.nunique(dropna=False) == 1:  # as far as float64 can tell
+                self.left_out_[name] = _CONSTANT
+                return
+            kind = None if is_row_number(name, numbers if typed is None else column) else NUMBER
         if kind is None:
             self.left_out_[name] = ROW_NUMBER
         else:
@@ -195,19 +235,18 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             elif kind == VECTOR:
                 columns |= self._vector_columns(name, column)
             elif kind == DATE:
-                columns |= _date_numbers(name, _as_dates(name, column))
+                columns |= date_numbers(name, as_dates(name, column))
             else:
-                columns[name] = column.astype(object).where(column.notna(), "").astype(str)
-                if kind == CATEGORY:
-                    columns[name] = columns[name].str.strip()
+                values = column.astype(object).where(column.notna(), "")
+                columns[name] = values.map(as_category if kind == CATEGORY else as_text)
         return pd.DataFrame(columns, index=table.index)
 
     def _numbers(self, name: str, column: pd.Series) -> np.ndarray:
-        return _as_numbers(name, column, self.styles_.get(name, "plain"))
+        return as_numbers(name, column, self.styles_.get(name, "plain"))
 
     def _vector_columns(self, name: str, column: pd.Series) -> dict[str, np.ndarray]:
         """Return a column for each entry of the vectors, which must be as long as in `fit`."""
-        vectors = _vectors(column)
+        vectors = as_vectors(column)
         n_entries = self.n_entries_.get(name, -1 if vectors is None else vectors.shape[1])
         if vectors is None or vectors.shape[1] != n_entries:
             raise InputError(
@@ -220,7 +259,9 @@ class TableEncoder(TransformerMixin, BaseEstimator):
     def _columns_of(self, kind: str) -> list[str]:
         return [name for name, found in self.kinds_.items() if found == kind]
 
-    def _new_transformer(self, canonical: pd.DataFrame) -> ColumnTransformer:
+    def _new_transformer(
+        self, canonical: pd.DataFrame, features_of: Callable[[pd.Series], Any]
+    ) -> ColumnTransformer:
         vectors = {
             name: [f"{name} {n}" for n in range(size)] for name, size in self.n_entries_.items()
         }
@@ -244,14 +285,15 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             )
             parts.append(("categories", one_hot, categories))
         parts += [
-            (f"text {n}", text_features(), name) for n, name in enumerate(self._columns_of(TEXT))
+            (f"text {n}", features_of(canonical[name]), name)
+            for n, name in enumerate(self._columns_of(TEXT))
         ]
         parts += [(f"vector {name}", StandardScaler(), names) for name, names in vectors.items()]
         weights = {f"vector {name}": len(names) ** -0.5 for name, names in vectors.items()}
         return ColumnTransformer(parts, transformer_weights=weights or None)
 
 
-def text_features() -> FeatureUnion:
+def _text_features(_: Any = None) -> FeatureUnion:
     """Return TF-IDF features of words and of character sequences within words."""
     words = TfidfVectorizer(sublinear_tf=True, min_df=2, token_pattern=r"(?u)\b\w+\b")
     characters = TfidfVectorizer(
@@ -264,6 +306,15 @@ def text_features() -> FeatureUnion:
     return FeatureUnion([("words", words), ("characters", characters)])
 
 
+def _usable_features(texts: pd.Series) -> Any:
+    """Return the features that texts have: of single signs, if they share no word, as emoji do."""
+    try:
+        _text_features().fit(texts)
+    except ValueError:
+        return TfidfVectorizer(analyzer="char", ngram_range=(1, 2), sublinear_tf=True)
+    return _text_features()
+
+
 def is_texts(X: Any) -> bool:
     """Return whether samples are texts: a one-dimensional sequence that begins with a str."""
     if isinstance(X, str | bytes | dict) or getattr(X, "ndim", 1) != 1 or not hasattr(X, "__len__"):
@@ -273,46 +324,45 @@ def is_texts(X: Any) -> bool:
 
 
 def needs_encoding(X: Any) -> bool:
-    """Return whether samples are texts, or a table with words, dates or missing values."""
+    """Return whether samples are texts, or a table with words, dates or missing values.
+
+    NaN in an array of numbers counts as an error, as in scikit-learn.
+    """
     if isinstance(X, pd.DataFrame):
-        numeric = all(types.is_numeric_dtype(kind) for kind in X.dtypes)
+        numeric = all(is_real(kind) for kind in X.dtypes)
         return bool(X.shape[1]) and (not numeric or bool(X.isna().any(axis=None)))
+    if isinstance(X, np.ndarray) and X.ndim == 2:
+        if X.dtype.kind == "O":
+            return any(isinstance(value, str | None) or value is pd.NA for value in X.flat)
+        return X.dtype.kind in "US"
     return is_texts(X)
 
 
 def _as_rows(encoded: Any) -> Any:
     """Return encoded samples in single precision: half the time of every fit."""
-    encoded = encoded.astype(np.float32)
-    return encoded.tocsr() if issparse(encoded) else encoded
+    with np.errstate(over="ignore"):
+        encoded = encoded.astype(np.float32)
+    encoded = encoded.tocsr() if issparse(encoded) else encoded
+    values = encoded.data if issparse(encoded) else encoded
+    np.clip(values, -LARGEST_ENCODED, LARGEST_ENCODED, out=values)
+    return encoded
+
+
+def _is_table(X: Any) -> bool:
+    return isinstance(X, pd.DataFrame) or (isinstance(X, np.ndarray) and X.ndim == 2)
 
 
 def _as_table(X: Any) -> pd.DataFrame:
-    """Return a table as it is, and texts as a table of one column."""
-    if isinstance(X, pd.DataFrame):
-        return X.rename(columns=str)
-    index = X.index if isinstance(X, pd.Series) else None
-    texts = pd.Series(X, dtype=object, index=index)
-    strange = texts[texts.notna() & ~texts.map(lambda text: isinstance(text, str))]
-    if len(strange):
-        raise InputError(
-            f"Sample {_row(strange)} is {strange.iloc[0]!r}, not a text: give texts only."
-        )
-    return pd.DataFrame({"text": texts})
-
-
-def _vectors(column: pd.Series) -> np.ndarray | None:
-    """Return vectors of the same length as rows of an array, None if they are anything else."""
-    try:
-        vectors = np.asarray(column.tolist(), dtype=float)
-    except (TypeError, ValueError):
-        return None
-    is_matrix = vectors.ndim == 2 and vectors.shape[1] > 0
-    return vectors if is_matrix and np.isfinite(vectors).all() else None
+    """Return a table with text as names of columns, and texts as a table of one column."""
+    if not _is_table(X):
+        return pd.DataFrame({"text": as_texts(X)})
+    table = X if isinstance(X, pd.DataFrame) else pd.DataFrame(X).infer_objects()
+    return table.set_axis([str(name) for name in table.columns], axis=1)
 
 
 def _typed_kind(column: pd.Series) -> str | None:
     """Return the kind that the dtype of a column tells; None if its values must tell it."""
-    if types.is_datetime64_any_dtype(column.dtype):
+    if types.is_datetime64_any_dtype(column.dtype) or isinstance(column.dtype, pd.PeriodDtype):
         return DATE
     if types.is_numeric_dtype(column.dtype) or types.is_timedelta64_dtype(column.dtype):
         return NUMBER  # includes bool and nullable types
@@ -331,20 +381,23 @@ def _styles(table: pd.DataFrame) -> dict[str, str]:
     for name in table.columns:
         column, known = table[name], table[name].dropna()
         if _typed_kind(column) is None and not _holds_lists(known):
-            texts[name] = known.astype(str).str.strip()
+            texts[name] = known.map(as_text).str.strip()
 
     def row_of(name: str, word: str) -> str:
-        return f"row {_row(texts[name][texts[name] == word])}"
+        return f"row {first_row(texts[name][texts[name] == word])}"
 
     counts = {name: Counter(known) for name, known in texts.items()}
     return number_styles("The samples", counts, row_of)
 
 
-def _kind_of_words(words: pd.Series) -> str | None:
+def _kind_of_values(known: pd.Series) -> str | None:
     """Return the kind of a column without gaps by its values; None if they name the samples."""
+    if known.map(lambda value: isinstance(value, bool | np.bool_)).all():
+        return NUMBER  # like complete booleans
+    words = known.map(as_text).str.strip()
     if set(words.str.lower()) <= {"true", "false"}:
         return CATEGORY
-    if words.str.match(r"\d{4}-\d{2}-\d{2}").all() and not _parsed_dates(words).isna().any():
+    if words.str.match(r"\d{4}-\d{2}-\d{2}").all() and not parsed_dates(words).isna().any():
         return DATE
     distinct = words.nunique()
     share, n_words = distinct / len(words), words.str.count(r"\S+").mean()
@@ -374,63 +427,3 @@ def is_row_number(name: str, column: pd.Series) -> bool:
     span = float(numbers.max()) - float(numbers.min())  # of int8, the difference could overflow
     counts = numbers.is_monotonic_increasing and span == len(numbers) - 1
     return bool(counts) or NAME_OF_ID.search(name) is not None
-
-
-def _parsed_dates(column: pd.Series) -> pd.Series:
-    return pd.to_datetime(column, errors="coerce", utc=True, format="ISO8601")
-
-
-def _as_numbers(name: str, column: pd.Series, style: str) -> np.ndarray:
-    """Convert a column to float64, NaN where a value is missing; see `number_in` for the style."""
-    if types.is_timedelta64_dtype(column.dtype):
-        column = column.dt.total_seconds() / SECONDS_OF_A_DAY
-    if not types.is_numeric_dtype(column.dtype):
-        values = column.astype(object).where(column.notna(), np.nan)
-        values = values.map(lambda v: number_in(v, style) if isinstance(v, str) else v)
-        column = pd.to_numeric(values, errors="coerce")
-        wrong = values[column.isna() & values.notna()]
-        if len(wrong):
-            raise InputError(
-                f"Column {name!r} holds {wrong.iloc[0]!r} in row {_row(wrong)}, but the model "
-                "learned numbers from it: correct the value, or leave it blank if it is unknown."
-            )
-    numbers = pd.Series(column.to_numpy(dtype=float, na_value=np.nan), index=column.index)
-    infinite = numbers[np.isinf(numbers)]
-    if len(infinite):
-        raise InputError(
-            f"Column {name!r} holds infinity in row {_row(infinite)}: correct the value, or leave "
-            "it blank if it is unknown."
-        )
-    return numbers.to_numpy()
-
-
-def _as_dates(name: str, column: pd.Series) -> pd.Series:
-    dates = _parsed_dates(column.astype(object).where(column.notna(), None))
-    wrong = column[dates.isna() & column.notna()]
-    if len(wrong):
-        raise InputError(
-            f"Column {name!r} holds {wrong.iloc[0]!r} in row {_row(wrong)}, but the model learned "
-            "dates from it: write dates as 2026-01-31, or leave unknown ones blank."
-        )
-    return dates
-
-
-def _date_numbers(name: str, dates: pd.Series) -> dict[str, np.ndarray]:
-    """Return a date as days since 1970, and its place in the year, the week and the day."""
-    days = (dates - pd.Timestamp("1970-01-01", tz="UTC")) / pd.Timedelta(days=1)
-    turns = {
-        "year": dates.dt.day_of_year / 365.25,
-        "week": dates.dt.day_of_week / 7,
-        "day": days % 1,
-    }
-    parts = {f"{name} in days": days.to_numpy(dtype=float)}
-    for period, turn in turns.items():
-        angle = 2 * np.pi * turn.to_numpy(dtype=float)
-        parts[f"{name} in {period} (sin)"] = np.sin(angle)
-        parts[f"{name} in {period} (cos)"] = np.cos(angle)
-    return parts
-
-
-def _row(rows: pd.Series) -> str:
-    """Name the first of some rows by its index, in quotes if it is a name."""
-    return repr(rows.index[0])

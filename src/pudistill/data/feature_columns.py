@@ -56,7 +56,7 @@ def _codes(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
     encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     if isinstance(encoded, pa.ChunkedArray):
         encoded = encoded.unify_dictionaries().combine_chunks()
-    return encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    return encoded.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
 
 
 def _is_copy(column: pa.ChunkedArray, codes: np.ndarray) -> bool:

@@ -74,6 +74,15 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if isinstance(kind, pa.BaseExtensionType):
         chunks = [chunk.storage for chunk in column.chunks]
         return _plain(pa.chunked_array(chunks, kind.storage_type))
+    if pa.types.is_dictionary(kind) and kind.value_type in (pa.string_view(), pa.binary_view()):
+        chunks = [
+            pa.DictionaryArray.from_arrays(
+                chunk.indices, _plain(pa.chunked_array([chunk.dictionary])).combine_chunks()
+            )
+            for chunk in column.chunks
+        ]
+        values = pa.large_string() if kind.value_type == pa.string_view() else pa.large_binary()
+        return pa.chunked_array(chunks, pa.dictionary(kind.index_type, values))
     if pa.types.is_string_view(kind):
         return column.cast(pa.large_string())
     if pa.types.is_binary_view(kind):
@@ -153,6 +162,10 @@ def _matrix(where: Any, name: str, column: pa.ChunkedArray) -> np.ndarray | None
 def as_frame(X: Any) -> Any:
     """Return a table of polars, pyarrow or `datasets` as a pandas DataFrame, lists as columns.
 
+    Columns of a DataFrame that have names of several types are named by texts, and columns of
+    pyarrow's types become those of pandas. What a masked array hides becomes NaN. Rows of words and
+    numbers in lists become an array.
+
     Parameters
     ----------
     X : object
@@ -167,7 +180,8 @@ def as_frame(X: Any) -> Any:
     Raises
     ------
     InputError
-        If a column holds pictures or other objects with parts.
+        If a column holds pictures or other objects with parts, two columns have the same name, or
+        the samples are a dict or dicts.
 
     Examples
     --------
@@ -176,8 +190,10 @@ def as_frame(X: Any) -> Any:
     >>> as_frame(pa.table({"a": [1.0, 2.0]}))["a"].tolist()
     [1.0, 2.0]
     """
+    if isinstance(X, pd.DataFrame):
+        return _with_plain_columns(X)
     if library_of(X) not in _FOREIGN:
-        return X
+        return _with_plain_rows(X)
     if not _has_columns(X):
         return as_column(X)
     if library_of(X) == "datasets" and type(X).__name__ == "Dataset":
@@ -194,14 +210,57 @@ def as_frame(X: Any) -> Any:
                 f"Column {field.name!r} of {name_of(X)} is of type {field.type}: read pictures "
                 "with pudistill.load_dataset, or drop the column."
             )
-    return spread_lists(name_of(X), table).to_pandas(date_as_object=False)
+    try:
+        frame = spread_lists(name_of(X), table).to_pandas(date_as_object=False)
+    except (pa.ArrowException, ValueError) as error:
+        raise InputError(
+            f"{name_of(X)} holds a column that pandas cannot hold ({error})."
+        ) from error
+    return _with_plain_columns(frame)
+
+
+def _with_plain_columns(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a data frame whose columns have unique names of one type, and types of pandas."""
+    names = frame.columns
+    if isinstance(names, pd.MultiIndex) or len({type(name) for name in names}) > 1:
+        frame = frame.set_axis([str(name) for name in names], axis=1)
+    repeated = frame.columns[frame.columns.duplicated()]
+    if len(repeated):
+        raise InputError(f"Two columns are called {str(repeated[0])!r}: rename or drop one.")
+    of_arrow = [n for n, kind in enumerate(frame.dtypes) if isinstance(kind, pd.ArrowDtype)]
+    if of_arrow:
+        frame = frame.copy(deep=False)
+    for n in of_arrow:
+        values = pa.chunked_array(pa.array(frame.iloc[:, n]))
+        frame.isetitem(n, values.to_pandas(date_as_object=False).array)
+    return frame
+
+
+def _with_plain_rows(X: Any) -> Any:
+    """Return samples of Python and numpy as arrays in which words stay words, gaps are None."""
+    if isinstance(X, np.ma.MaskedArray):
+        return np.ma.filled(X.astype(float), np.nan) if X.dtype.kind in "biuf" else as_column(X)
+    is_list = isinstance(X, list | tuple) and len(X) > 0
+    is_dicts = type(X) is dict or (is_list and isinstance(X[0], dict))  # sparse DOK is a dict, too
+    if is_dicts or getattr(getattr(X, "dtype", None), "names", None):
+        raise InputError("The samples are named fields, not a table: pass pandas.DataFrame(X).")
+    if getattr(getattr(X, "dtype", None), "kind", "") == "S" or (
+        is_list and isinstance(X[0], bytes)
+    ):
+        raise InputError("The samples are bytes: decode them, [text.decode() for text in X].")
+    lengths = {len(row) if isinstance(row, list | tuple) else 0 for row in X} if is_list else {0}
+    if len(lengths) == 1 and 0 not in lengths:
+        table = np.array(X, dtype=object)
+        if table.ndim == 2 and any(isinstance(value, str | None) for value in table.flat):
+            return table
+    return X
 
 
 def as_column(values: Any) -> Any:
     """Return a column of polars, pyarrow or `datasets` as an array; anything else as it is.
 
-    Whole numbers beside missing values stay whole numbers. A list of names with NaN among them,
-    which NumPy would make the name 'nan', becomes an array, too.
+    Whole numbers beside missing values stay whole numbers. What a masked array hides is missing. A
+    list of names with NaN among them, which NumPy would make the name 'nan', becomes an array, too.
 
     Examples
     --------
@@ -210,6 +269,10 @@ def as_column(values: Any) -> Any:
     >>> as_column(pa.array([1, None])).tolist()
     [1, None]
     """
+    if isinstance(values, np.ma.MaskedArray):
+        with_gaps = values.data.astype(object)
+        with_gaps[np.ma.getmaskarray(values)] = None
+        return with_gaps
     if isinstance(values, list | tuple):
         has_names = any(isinstance(value, str) for value in values)
         has_nan = any(isinstance(value, float) and value != value for value in values)

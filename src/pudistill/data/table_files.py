@@ -10,6 +10,7 @@ import pyarrow.compute
 import pyarrow.csv
 import pyarrow.parquet
 
+from pudistill.data.arrow_files import read_arrow
 from pudistill.data.frames import as_arrow, library_of, plain, value_type
 from pudistill.data.json_files import read_json, read_json_lines
 from pudistill.data.memory import Budget, require_memory
@@ -23,7 +24,6 @@ _ROWS_AT_ONCE = 2**16
 _ROW_SIZE = 40  # bytes that a row takes at least once it has an id and a label
 _CSV_BLOCK = 2**26  # bytes; a row of a CSV file cannot be longer
 _HEADER = 2**16  # bytes in which the first line is looked for
-_ARROW_FILE = b"ARROW1"  # how a file begins that is no stream
 _LFS_POINTER = b"version https://git-lfs"
 
 
@@ -228,15 +228,14 @@ class _Dataset:
 
 
 def _arrow_files(files: list[Path]) -> ArrowTable:
-    """Read files in Arrow's format, as files or streams, without loading them."""
-    parts = []
-    for file in files:
-        with pa.memory_map(str(file)) as source:
-            is_file = source.read(len(_ARROW_FILE)) == _ARROW_FILE
-            source.seek(0)
-            opened = pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
-            parts.append(opened.read_all())
-    return ArrowTable(pa.concat_tables(parts), files[0].parent)
+    """Read files in Arrow's format, without loading them, within a budget of memory."""
+    budget = Budget(files[0], sum(file.stat().st_size for file in files))
+    table = plain(pa.concat_tables([read_arrow(file, budget) for file in files]))
+    for column in table.columns:
+        if pa.types.is_dictionary(column.type):  # a row of a byte can stand for a long text
+            column.validate(full=True)
+            budget.spend(sum(_written_out(chunk) for chunk in column.chunks))
+    return ArrowTable(table, files[0].parent)
 
 
 _ONE_TABLE: dict[str, Callable[[Path, str | None], Table]] = {

@@ -221,7 +221,9 @@ def _assign_roles(path: Path, schema: pa.Schema, options: "ReadOptions") -> _Rol
             f"{path}: column {image!r} is of type {schema.field(image).type}, not pictures: give "
             "their bytes or their paths."
         )
-    sample_id = find(options.id_column, *ID_COLUMNS)
+    # A nameless column elsewhere is no index: a comma at the end of each line makes one.
+    index_names = ID_COLUMNS if schema.names[:1] in ([""], ["Unnamed: 0"]) else ID_COLUMNS[:1]
+    sample_id = find(options.id_column, *index_names)
     trusted = find(options.trusted_column, "trusted")
     text = options.text_column
     if image is None and options.samples_required:

@@ -8,7 +8,7 @@ import pandas as pd
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
-from pudistill.data.columns import is_whole
+from pudistill.data.columns import is_whole, read_mark
 from pudistill.data.frames import as_column
 from pudistill.data.names import NO_CLASS_LABEL
 from pudistill.data.spelling import describe_look_alikes
@@ -149,12 +149,7 @@ def check_labels(
     has_label = ~pd.isna(y)
     if not has_label.any() and (trusted is None or np.asarray(trusted).dtype == bool):
         raise InputError("Input y contains NaN only: no sample has a given label.")
-    if y.dtype == object:  # for example integers beside None, which stay integers
-        known = np.array(y[has_label].tolist())
-        check_classification_targets(known)
-    else:
-        check_classification_targets(y[has_label])
-
+    _check_are_names(y[has_label])
     trusted = _as_mask(trusted, y[has_label])
     has_label &= ~_is_minus_one_among_names(y, has_label, trusted)
     mask, verified_values = _read_trusted(y, has_label, trusted, for_fit)
@@ -179,6 +174,19 @@ def check_labels(
             warn_user(f"{look_alikes[0].upper()}{look_alikes[1:]}.", DataWarning)
     from_mask = trusted is None or np.asarray(trusted).dtype == bool
     return Labels(classes, given, mask, verified, from_mask, no_class)
+
+
+def _check_are_names(given: np.ndarray) -> None:
+    """Raise an `InputError` unless given labels are texts, whole numbers, booleans or dates."""
+    # Integers beside None are an object array, and stay integers.
+    values = np.array(given.tolist()) if given.dtype == object else given
+    try:
+        check_classification_targets(values if values.ndim == 1 else given)
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"Labels such as {shown(given[0])} name no class ({f'{error}'.partition('.')[0]}): "
+            "write labels as texts or whole numbers, for example with `y.astype(str)`."
+        ) from error
 
 
 def check_same_labels(labels: Labels, fitted: Labels) -> None:
@@ -289,7 +297,7 @@ def _without_extension_dtype(values: Any) -> Any:
 
 
 def _as_mask(trusted: Any, given: np.ndarray) -> Any:
-    """Return marks as a boolean mask: True, False or 1, 0, or missing; anything else as it is.
+    """Return marks as a mask: True, False, 1, 0, "x", "yes", or missing; anything else as it is.
 
     Values that may be verified labels are left alone.
     """
@@ -300,12 +308,16 @@ def _as_mask(trusted: Any, given: np.ndarray) -> Any:
         return trusted
     is_known = ~np.asarray(pd.isna(values))
     known, labels = values[is_known].tolist(), given.tolist()
+    if known and all(isinstance(mark, str) and read_mark(mark) is not None for mark in known):
+        mask = np.zeros(len(values), dtype=bool)
+        mask[is_known] = [read_mark(mark) for mark in known]
+        return trusted if {*known} & {*map(str, labels)} or not mask.any() else mask
     if not known or not all(
         isinstance(mark, bool | int | float) and mark in (0, 1) for mark in known
     ):
         return trusted
     if all(isinstance(mark, bool) for mark in known):
-        may_be_labels = any(isinstance(label, bool) for label in labels)
+        may_be_labels = any(isinstance(label, bool | np.bool_) for label in labels)
     else:
         may_be_labels = not {0, 1, "0", "1"}.isdisjoint(labels)
     if may_be_labels:
@@ -376,10 +388,10 @@ def _read_trusted(y: np.ndarray, has_label: np.ndarray, trusted: Any, for_fit: b
 
 def _check_verified(known: list, given: np.ndarray, mask: np.ndarray, for_fit: bool) -> None:
     """Raise an `InputError` if the entries of `trusted` are not clearly verified labels."""
-    if mask.all() and -1 in known and -1 not in given.tolist():
+    if mask.all() and -1 in known and (-1 not in given.tolist() or len({*given.tolist()}) > 2):
         raise InputError(
-            "`trusted` holds -1, which is not a given label, and no missing value: write NaN or "
-            "None for unverified samples."
+            "`trusted` holds -1 and no missing value: write NaN or None for unverified samples, or "
+            "another number for the class -1."
         )
     empty = {"", "nan", "None"} & {value for value in known if isinstance(value, str)}
     if empty and not empty & set(given.tolist()):
@@ -397,13 +409,14 @@ def _check_verified(known: list, given: np.ndarray, mask: np.ndarray, for_fit: b
 def _as_labels_like(y: np.ndarray, values: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Convert verified labels to the type of given labels: beside NaN, integers became floats."""
     verified = np.empty(len(values), dtype=object)
-    numeric = all(isinstance(label, int | float | np.number) for label in y.tolist())
+    like = y if len(y) else values[mask]  # there may be verified labels only
+    numeric = all(isinstance(label, int | float | np.number | np.bool_) for label in like.tolist())
     for i in np.flatnonzero(mask):
         value = values[i].item() if isinstance(values[i], np.generic) else values[i]
         if isinstance(value, int | float) != numeric:
             raise InputError(
                 f"The verified label {shown(value)} of sample {i} is not of the same type as the "
-                f"given labels (such as {shown(y[0])}): write both the same way."
+                f"given labels (such as {shown(like[0])}): write both the same way."
             )
         verified[i] = int(value) if isinstance(value, float) and value.is_integer() else value
     return verified

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import FeatureUnion, Pipeline
@@ -13,6 +14,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import _safe_indexing, get_tags
 from sklearn.utils.validation import _num_samples, check_array, validate_data
 
+from pudistill.data.column_values import LARGEST, as_numbers, as_texts, is_real
 from pudistill.data.encoding import TableEncoder, is_texts, needs_encoding
 from pudistill.data.frames import as_frame
 from pudistill.data.lazy_pictures import is_lazy
@@ -53,18 +55,18 @@ def check_features(
         The samples; a pandas data frame stays a data frame.
     """
     X = as_frame(X)
+    _check_size(X)
     if reset:
         estimator.encoder_ = _new_encoder(X, learners)
     if estimator.encoder_ is not None:
-        _require_samples(X)
         if not reset:
             return estimator.encoder_.transform(X)
         estimator.picture_shape_ = None
-        if isinstance(X, pd.DataFrame):
+        if getattr(X, "ndim", 1) == 2:
             validate_data(estimator, X, skip_check_array=True)
         return estimator.encoder_.fit_transform(X)
     if is_texts(X):  # a learner takes them as they are
-        return np.asarray(X, dtype=object)
+        return as_texts(X).to_numpy()
     expected = getattr(estimator, "picture_shape_", None)
     if not reset and expected is not None and np.shape(X)[1:] != expected:
         raise InputError(
@@ -76,30 +78,28 @@ def check_features(
         "accept_sparse": "csr",
         "dtype": None,
         "allow_nd": True,
-        "ensure_all_finite": "allow-nan" if nan_allowed else True,
+        "ensure_all_finite": False,
     }
+    takes_raw = any(_takes_raw(learner, X) for learner in learners)
     if isinstance(X, pd.DataFrame):
         validate_data(estimator, X, reset=reset, skip_check_array=True)
-        numeric = X.select_dtypes("number")
-        if numeric.shape[1] and len(X):
-            check_array(numeric, **checks)
+        if not takes_raw:
+            X = _with_numbers(X, nan_allowed=nan_allowed)
     elif is_lazy(X):  # there is nothing to check: bytes are finite
         validate_data(estimator, X, reset=reset, skip_check_array=True)
     else:
+        has_words = needs_encoding(X)
+        if has_words and not takes_raw:
+            X = _with_numbers(pd.DataFrame(X), nan_allowed=nan_allowed).to_numpy()
         X = validate_data(estimator, X, reset=reset, **checks)
-        if X.dtype == np.float16 and 2 * X.nbytes <= WIDENED_BYTES:
+        if X.dtype == np.float16 and not issparse(X) and 2 * X.nbytes <= WIDENED_BYTES:
             X = X.astype(np.float32)
-        if X.dtype.kind in "OUS":
+        if X.dtype.kind in "OUS" and not has_words:
             X = check_array(X, **(checks | {"dtype": "numeric"}))
-    _require_samples(X)
+        _refuse_gaps_and_large_numbers(X, nan_allowed=nan_allowed)
     if reset:
         estimator.picture_shape_ = X.shape[1:] if is_pictures(X) else None
     return X
-
-
-def _require_samples(X: Any) -> None:
-    if _num_samples(X) == 0:
-        raise InputError("There are 0 samples: pass at least one.")
 
 
 def check_samples(
@@ -131,11 +131,68 @@ def _new_encoder(X: Any, learners: Sequence[Any]) -> TableEncoder | None:
     if not needs_encoding(X):
         return None
     nan_allowed = all(_may_take_nan(learner) for learner in learners)
-    if isinstance(X, pd.DataFrame) and all(map(is_numeric_dtype, X.dtypes)):  # numbers with gaps
+    kinds = X.dtypes if isinstance(X, pd.DataFrame) else [getattr(X, "dtype", np.dtype(object))]
+    if all(map(is_real, kinds)):  # numbers with gaps
         takes_as_is = nan_allowed
     else:
         takes_as_is = any(_takes_raw(learner, X) for learner in learners)
     return None if takes_as_is else TableEncoder(impute=not nan_allowed)
+
+
+def _check_size(X: Any) -> None:
+    """Raise an `InputError` if there are no samples, or samples without columns."""
+    if X is None or isinstance(X, str | bytes):
+        raise InputError(
+            f"{X!r} are no samples: pass a table, an array or a list of texts; files are read by "
+            "pudistill.load_dataset."
+        )
+    shape = X.shape if hasattr(X, "shape") else (len(X) if hasattr(X, "__len__") else 1,)
+    if shape[:1] == (0,):
+        raise InputError("There are 0 samples: pass at least one.")
+    if shape[1:] == (0,):
+        raise InputError(f"Found 0 feature(s) (shape={shape}) while a minimum of 1 is required.")
+
+
+def _with_numbers(X: pd.DataFrame, *, nan_allowed: bool) -> pd.DataFrame:
+    """Return a data frame of numbers; an `InputError` names the first entry that is none."""
+    if all(map(is_real, X.dtypes)):
+        values = X.to_numpy(float, na_value=np.nan)
+        if (np.abs(values) <= LARGEST).all():
+            return X
+    columns = {name: as_numbers(str(name), X[name]) for name in X}
+    for name, numbers in columns.items():
+        gaps = X.index[np.isnan(numbers)].tolist()
+        if gaps and not nan_allowed:
+            raise InputError(
+                f"Column {str(name)!r} has no value in row {gaps[0]!r} (NaN), but the model "
+                "learned from complete columns: fill the gap, or fit with some gaps."
+            )
+    return X if all(map(is_real, X.dtypes)) else pd.DataFrame(columns, index=X.index)
+
+
+def _refuse_gaps_and_large_numbers(X: Any, *, nan_allowed: bool) -> None:
+    """Raise an `InputError` that names the first entry of an array that is no ordinary number."""
+    values = X.data if issparse(X) else X
+    if values.dtype.kind != "f" or values.size == 0:
+        return
+    # NaN if there is a gap that counts, or nothing but gaps.
+    least, most = (np.fmin, np.fmax) if nan_allowed else (np.minimum, np.maximum)
+    lowest, highest = float(least.reduce(values, axis=None)), float(most.reduce(values, axis=None))
+    if (lowest >= -LARGEST and highest <= LARGEST) or (nan_allowed and np.isnan(lowest)):
+        return
+    wrong = np.abs(values) > min(LARGEST, np.finfo(values.dtype).max)
+    if not nan_allowed:
+        wrong |= np.isnan(values)
+    if issparse(X):
+        raise InputError(f"X holds {values[wrong][0]} (infinity, NaN or too large): correct it.")
+    row, *column = np.argwhere(wrong)[0].tolist()
+    what = f"X holds {X[(row, *column)]} in row {row}, column {', '.join(map(str, column))}"
+    if np.isnan(X[(row, *column)]):
+        raise InputError(
+            f"{what}, which is a missing value: pass a data frame, whose gaps are filled, or a "
+            "learner that accepts NaN."
+        )
+    raise InputError(f"{what}, which is infinity or too large: correct the value.")
 
 
 def _takes_raw(learner: Any, X: Any) -> bool:

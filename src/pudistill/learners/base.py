@@ -1,5 +1,6 @@
 """The base of all classifiers here that learn from noisy labels: how they predict."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -34,6 +35,8 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
         See `PUDistillClassifier`; other methods have it only after `pudistill.load`.
     no_class_label : str, int or None
         The label of samples that are of no class, see `check_labels`.
+    fitted_learners_ : list of fitted estimators
+        After `pudistill.load`: the learners, which decide what samples may be. Else empty.
     """
 
     classes_: np.ndarray
@@ -42,6 +45,7 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
     estimator: Any
     fitted_on_frame_: bool
     encoder_: TableEncoder | None = None
+    fitted_learners_: Sequence[Any] = ()
     no_class_label: Any = NO_CLASS_LABEL
     _model_name: ClassVar[str] = "model_"
 
@@ -69,9 +73,11 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
             Probabilities; columns in the order of `classes_`.
         """
         model = self.fitted_model
-        X = check_features(self, X, self._learners(), reset=False)
+        X = check_features(self, X, self.fitted_learners_ or self._learners(), reset=False)
         if isinstance(X, pd.DataFrame) and not self.fitted_on_frame_:
             X = X.to_numpy()  # the model was fitted on an array
+        elif self.fitted_on_frame_ and isinstance(X, np.ndarray):
+            X = pd.DataFrame(X, columns=getattr(self, "feature_names_in_", None))
         return predict_proba(model, X, len(self.classes_))
 
     def predict_log_proba(self, X: Any) -> np.ndarray:

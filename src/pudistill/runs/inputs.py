@@ -196,7 +196,12 @@ def check_classes(dataset: TrustedDataset, classes: Any) -> None:
 
 
 def like_training_data(
-    dataset: TrustedDataset, shape: Sequence[int], names: Sequence[str] | None, classes: Any
+    dataset: TrustedDataset,
+    shape: Sequence[int],
+    names: Sequence[str] | None,
+    classes: Any,
+    *,
+    gaps_allowed: bool = False,
 ) -> TrustedDataset:
     """Return samples with their columns in the order of the training data, which are an array.
 
@@ -210,6 +215,8 @@ def like_training_data(
         Columns of the training data; None if they have no names.
     classes : sequence of str
         Classes of the training data.
+    gaps_allowed : bool, default=False
+        Whether numbers may be missing, because the classifier checks that itself.
 
     Returns
     -------
@@ -232,7 +239,7 @@ def like_training_data(
         X = dataset.X.iloc[:, order] if dataset.is_frame else dataset.X[:, order]
         dataset = replace(dataset, X=X, feature_names=tuple(names))
     if dataset.is_frame:
-        dataset = replace(dataset, X=_as_numbers(dataset))
+        dataset = replace(dataset, X=_as_numbers(dataset, gaps_allowed=gaps_allowed))
     if dataset.X.shape[1:] != tuple(shape):
         raise InputError(
             f"Each sample of {dataset.name} has shape {dataset.X.shape[1:]}, but those of the "
@@ -242,13 +249,13 @@ def like_training_data(
     return dataset
 
 
-def _as_numbers(dataset: TrustedDataset) -> np.ndarray:
+def _as_numbers(dataset: TrustedDataset, *, gaps_allowed: bool) -> np.ndarray:
     """Return a data frame as an array; an `InputError` names the first entry that is no number."""
     wrong = []
     for name in dataset.X:
         column = dataset.X[name]
         is_number = column.dtype.kind in "fb"
-        if is_number and not column.isna().any():
+        if is_number and (gaps_allowed or not column.isna().any()):
             continue
         row = int(column.isna().argmax()) if is_number else int(column.notna().argmax())
         value = "no value" if is_number else repr(column.iloc[row])

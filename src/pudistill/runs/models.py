@@ -90,7 +90,7 @@ def restore_classifier(
     if mixture := meta.get("mixture"):
         temperatures = [Temperature(sharpness) for sharpness in mixture["sharpness"]]
         model = Mixture(learners, mixture["weights"], temperatures, len(meta["classes"]))
-    classifier.fitted_model = model
+    classifier.fitted_model, classifier.fitted_learners_ = model, learners
     has_names = all(isinstance(label, str) for label in meta["classes"])
     classifier.classes_ = np.array(meta["classes"], dtype=object if has_names else None)
     if meta["n_features_in"]:
@@ -98,7 +98,7 @@ def restore_classifier(
     if meta["feature_names_in"]:
         classifier.feature_names_in_ = np.array(meta["feature_names_in"], dtype=object)
     classifier.encoder_ = read_learner(ENCODER, None) if meta.get("encoded") else None
-    classifier.fitted_on_frame_ = False
+    classifier.fitted_on_frame_ = all(hasattr(part, "feature_names_in_") for part in learners)
     classifier.picture_shape_ = meta["picture_shape"] and tuple(meta["picture_shape"])
     return classifier
 

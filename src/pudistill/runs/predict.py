@@ -125,6 +125,7 @@ def _predict_proba(classifier: Any, dataset: TrustedDataset) -> np.ndarray:
         shape or (classifier.n_features_in_,),
         getattr(classifier, "feature_names_in_", None),
         classifier.classes_,
+        gaps_allowed=True,
     )
     X: Any = dataset.X
     if hasattr(classifier, "feature_names_in_") and dataset.feature_names is not None:
