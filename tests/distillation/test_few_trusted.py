@@ -43,3 +43,23 @@ def test_labels_that_are_mostly_wrong_are_seen_through():
         )
     plain = LogisticRegression(max_iter=1000).fit(X, given).score(X_test, y_test)
     assert classifier.score(X_test, y_test) > plain + 0.3
+
+
+@pytest.mark.parametrize("unlucky", [2, 3])
+def test_a_few_unlucky_samples_do_not_turn_all_labels_round(unlucky):
+    rng = np.random.default_rng(0)
+    y = np.arange(600) % 2
+    X = rng.normal(size=(600, 40))
+    X[:, 0] += np.where(y, 1.2, -1.2)
+    given = np.where(rng.random(600) < 0.1, 1 - y, y)
+    order = np.argsort(np.where(y, X[:, 0], -X[:, 0]))  # first those that look like the other class
+    trusted = np.zeros(600, dtype=bool)
+    for c in range(2):
+        of_class = order[y[order] == c]
+        n = unlucky // 2 if c else unlucky - unlucky // 2
+        trusted[[*of_class[:n], *of_class[200 : 202 - n]]] = True
+    with pytest.warns(TrustedWarning):
+        classifier = PUDistillClassifier(n_members=3, max_iter=2, random_state=0).fit(
+            X, given, trusted=np.where(trusted, y, np.nan)
+        )
+    assert (classifier.label_table_["label"] == y)[~trusted].mean() > 0.8

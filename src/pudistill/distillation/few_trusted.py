@@ -9,20 +9,23 @@ as in Gold Loss Correction (Hendrycks et al. 2018).
 import numpy as np
 from sklearn.utils import _safe_indexing
 
+from pudistill.distillation.clusters import standard_error
 from pudistill.distillation.noise_free_models import train_on_labels
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.transition import fit_transition_matrix, smoothed
 from pudistill.distillation.views import View
 from pudistill.labels.checks import MISSING, Labels
 from pudistill.labels.pseudo_labels import one_hot
-from pudistill.learners.calibration import log_likelihood
+from pudistill.learners.calibration import Temperature, log_likelihood
 from pudistill.learners.cross_fitting import cross_fit_proba
 
 # Held-out trusted samples a class, on average, below which trusted samples are very few.
 ENOUGH = 3
 
-# Samples a class that count as labelled right before any is seen: labels are more often right.
-BELIEF = 0.5
+# Samples a class that count as labelled right before any is seen: labels are more often right. The
+# second value holds where fewer than so many votes of trusted samples say that they are not: if a
+# model of the given labels is right about three of four samples, three votes are 27 times likelier.
+BELIEF, FIRM_BELIEF, ENOUGH_VOTES = 0.5, 5.0, 3
 
 FOLDS = 5
 
@@ -63,18 +66,49 @@ def lean_on_given_labels(
     Returns
     -------
     guesses : list of ndarray of shape (n_samples, n_classes)
-        Mixtures in equal parts, or the first guesses.
+        Mixtures in equal parts, or the first guesses; or, if only a weak guess holds that classes
+        are swapped, what the given labels say.
     """
     labelled = views[0].labelled
     if len(np.unique(views[0].given[labelled])) < 2:
         return guesses
     said = _given_label_proba(problem, views[0])
-    corrected = [_corrected(said, view, problem.n_classes) for view in views]
+    corrected = [_corrected(said, view, BELIEF) for view in views]
     # Equal weights: held-out samples are few, and only of the classes with several trusted samples.
     mixed = [(p + q) / 2 for p, q in zip(guesses, corrected, strict=True)]
     given = views[0].given[labelled]
-    lead = _explained(mixed[0][labelled], given) - _explained(guesses[0][labelled], given)
-    return mixed if lead.mean() > 0 else guesses
+    explained = _explained(guesses[0][labelled], given)
+    lead = _explained(mixed[0][labelled], given) - explained
+    chosen = mixed if lead.mean() > 0 else guesses
+    # A guess that says little about the given labels can have two classes the wrong way round.
+    labels = one_hot(given, problem.n_classes)
+    calibrated = Temperature.fit(said[labelled], labels).apply(said[labelled])
+    known = log_likelihood(calibrated, labels) - explained
+    is_weak = known.mean() > 2 * standard_error(known, None)
+    T = fit_transition_matrix(chosen[0][labelled], given)
+    if is_weak and _votes_for_swaps(T, said, views[0]) < ENOUGH_VOTES:
+        return [_corrected(said, view, FIRM_BELIEF) for view in views]
+    return chosen
+
+
+def _votes_for_swaps(T: np.ndarray, said: np.ndarray, view: View) -> float:
+    """Count the trusted samples that speak for swapped classes, less those that speak against.
+
+    Classes are swapped where a true class has another given label more often than its own. A
+    trusted sample speaks for it if its class is the likeliest under `T`, but not as its given label
+    would say.
+
+    Returns
+    -------
+    votes : float
+        Infinite if `T` swaps no classes.
+    """
+    if (T.argmax(axis=1) == np.arange(len(T))).all():
+        return np.inf
+    codes, said = view.verified[view.trusted], said[view.trusted]
+    for_swaps = (said @ np.log(T + 1e-6).T).argmax(axis=1) == codes
+    against = said.argmax(axis=1) == codes
+    return float(for_swaps.sum() - against.sum())
 
 
 def _explained(guess: np.ndarray, given: np.ndarray) -> np.ndarray:
@@ -100,9 +134,9 @@ def _given_label_proba(problem: Problem, whole: View) -> np.ndarray:
     return proba
 
 
-def _corrected(said: np.ndarray, view: View, n_classes: int) -> np.ndarray:
+def _corrected(said: np.ndarray, view: View, belief: float) -> np.ndarray:
     """Turn probabilities of given labels into those of true classes, by the trusted samples."""
-    counts = BELIEF * np.eye(n_classes)
+    counts = belief * np.eye(said.shape[1])
     np.add.at(counts, view.verified[view.trusted], said[view.trusted])
     T = smoothed(counts)
     return said @ (T / T.sum(axis=0)).T
