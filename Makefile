@@ -30,10 +30,10 @@ format: .venv/.installed-dev
 # Measure the speed; DATA is the folder that holds cifar10-features/ and fashion-mnist/.
 DATA ?= ../shared/data
 
-bench: .venv/.installed-dev
+bench: .venv/.installed-bench
 	$(BIN)/python -m benchmarks.speed --data $(DATA)
 
-bench-full: .venv/.installed-dev
+bench-full: .venv/.installed-bench
 	$(BIN)/python -m benchmarks.speed --data $(DATA) --kinds short long
 
 clean:
@@ -53,3 +53,8 @@ clean:
 	@echo "Installing pudistill and what its tests need into .venv ..."
 	$(PIP) -e '.[torch,dev]'
 	@touch $@ .venv/.installed
+
+.venv/.installed-bench: .venv/.installed-dev
+	@echo "Installing what pudistill is compared with into .venv ..."
+	$(PIP) -e '.[torch,bench]'
+	@touch $@

@@ -155,6 +155,7 @@ def test_the_shell_completes_options_and_choices(words, expected):
 # Types --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_public_names_have_their_types(tmp_path, monkeypatch):
     api = pytest.importorskip("mypy.api")
     assert sorted([*pudistill._MODULES, "__version__"]) == sorted(pudistill.__all__)

@@ -47,14 +47,16 @@ def row(
     return lambda measure: Row(measure, what, goals or {}, kind)
 
 
-def alternate(n_trials: int, **calls: Callable[[], Any]) -> dict[str, list[float]]:
+def alternate(
+    n_trials: int, *, warm_up: bool = True, **calls: Callable[[], Any]
+) -> dict[str, list[float]]:
     """Time calls in turn, in seconds; a first round fills the caches and is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for trial in range(n_trials + 1):
+    for trial in range(n_trials + warm_up):
         for name, call in calls.items():
             start = time.perf_counter()
             call()
-            if trial:
+            if trial >= warm_up:
                 seconds[name].append(time.perf_counter() - start)
     return seconds
 

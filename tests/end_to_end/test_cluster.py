@@ -185,6 +185,7 @@ class Fragile(GaussianNB):
             return super().fit(X, y, sample_weight)
 
 
+@pytest.mark.slow
 def test_tasks_lost_with_a_worker_are_run_again(blobs, tmp_path):
     trap = tmp_path / "trap"
     pu_filter = clone(PU_FILTER).set_params(estimator=Fragile(trap))

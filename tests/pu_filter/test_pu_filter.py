@@ -577,6 +577,7 @@ def test_votes_do_not_depend_on_the_blocks(blobs, monkeypatch):
         np.testing.assert_array_equal(getattr(in_blocks, name), getattr(at_once, name))
 
 
+@pytest.mark.slow
 @pytest.mark.workers
 def test_members_that_share_a_trunk_find_clean_samples(overlapping, network):
     X, y, trusted = (values[::2] for values in overlapping)
