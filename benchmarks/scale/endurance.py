@@ -38,7 +38,7 @@ class Watcher:
         self.memory: list[float] = []
 
     @contextmanager
-    def task(self, name: str, total: int):  # noqa: ARG002
+    def task(self, name: str, total: int, place: str):  # noqa: ARG002
         """Record the memory, and show nothing."""
 
         def advance(*_: object, **__: object) -> None:

@@ -79,7 +79,7 @@ class StageTimes:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def task(self, name: str, _: int) -> Iterator[Callable[..., None]]:
+    def task(self, name: str, *_: object) -> Iterator[Callable[..., None]]:
         """Time a stage."""
         start = time.perf_counter()
         yield lambda *_, **__: None

@@ -18,7 +18,7 @@ from pudistill.cli.console import progress_bars
 from pudistill.data.loading import load_dataset
 from pudistill.runs.folder import Run
 from pudistill.runs.settings import DEMO
-from pudistill.utils.progress import stage
+from pudistill.utils.progress import planned, stage
 
 QUICK = ["--n-members", "3", "--max-iter", "2", "--threshold", "0.7", "--min-confidence", "0.5"]
 FAST = [*QUICK, "--no-compare"]  # for tests that need no accuracies
@@ -600,8 +600,16 @@ def test_the_lock_of_a_dead_process_is_released(command, wine, tmp_path):
 
 def test_without_a_terminal_lines_tell_the_progress(monkeypatch, capsys):
     monkeypatch.setattr("pudistill.cli.console.LINE_EVERY", 0)
-    with progress_bars(), stage("filter", 3000) as advance:
-        advance(2)
-        advance(to=1200)
-    expected = ["filter: 0 of 3,000", "filter: 2 of 3,000", "filter: 1,200 of 3,000"]
-    assert capsys.readouterr().err.splitlines() == expected
+    with progress_bars(), planned(["filter", "student"]):
+        with stage("filter", 3000) as advance:
+            advance(to=1200)
+        with stage("trunks", 5), stage("teachers", 3):  # no more than one at a time
+            pass
+        with stage("student", 6):
+            pass
+    assert capsys.readouterr().err.splitlines() == [
+        "1 of 2: finding clean samples, 0% done",
+        "1 of 2: finding clean samples, 40% done",
+        "trunks, 0% done",
+        "2 of 2: learning from all labels, 0% done",
+    ]

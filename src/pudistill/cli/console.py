@@ -82,6 +82,22 @@ def progress_bars() -> Iterator[None]:
         yield
 
 
+# What users read in place of the names of stages.
+PLAIN_NAMES = {
+    "filter": "finding clean samples",
+    "noise-free models": "learning from clean samples",
+    "student": "learning from all labels",
+    "comparison": "comparing",
+    "accuracy": "measuring the accuracy",
+    "features": "computing features",
+}
+
+
+def _described(name: str, place: str) -> str:
+    """Return the words that a stage is shown with."""
+    return f"{place and f'{place}: '}{PLAIN_NAMES.get(name, name)}"
+
+
 # Seconds between two lines about the progress.
 LINE_EVERY = 30.0
 
@@ -93,7 +109,7 @@ class _Lines:
         self._last = time.monotonic()
 
     @contextmanager
-    def task(self, name: str, total: int) -> "Iterator[Advance]":
+    def task(self, name: str, total: int, place: str) -> "Iterator[Advance]":
         """Say how far a stage is; the result advances it."""
         done = 0
 
@@ -102,7 +118,8 @@ class _Lines:
             done = done + steps if to is None else to
             if time.monotonic() - self._last >= LINE_EVERY:
                 self._last = time.monotonic()
-                messages.print(f"{name}: {done:,} of {total:,}", soft_wrap=True)
+                share = f"{done / total:.0%}" if total else "0%"
+                messages.print(f"{_described(name, place)}, {share} done", soft_wrap=True)
 
         advance(0)
         yield advance
@@ -116,8 +133,8 @@ class _Bars:
         from rich.table import Column
 
         self._bars = progress.Progress(
-            progress.TextColumn("{task.description:>16}"),
-            progress.BarColumn(bar_width=20),
+            progress.TextColumn("{task.description:<35}"),
+            progress.BarColumn(bar_width=10),
             progress.TaskProgressColumn(),
             progress.TimeElapsedColumn(),
             progress.TextColumn("left"),
@@ -140,9 +157,9 @@ class _Bars:
         self._bars.stop()
 
     @contextmanager
-    def task(self, name: str, total: int) -> "Iterator[Advance]":
+    def task(self, name: str, total: int, place: str) -> "Iterator[Advance]":
         """Show a bar; the result advances it."""
-        bar = self._bars.add_task(name, total=total, detail="")
+        bar = self._bars.add_task(_described(name, place), total=total, detail="")
 
         def advance(steps: int = 1, detail: str = "", *, to: int | None = None) -> None:
             detail = printable(detail)

@@ -21,7 +21,7 @@ from pudistill.utils.threads import end_with_parent, one_thread
 
 # Seconds that a process computes alone, over all its tasks, before it starts workers: starting them
 # takes about as long.
-PATIENCE = 2.0
+PATIENCE = 5.0
 _spent_alone = 0.0
 
 

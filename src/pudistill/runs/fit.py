@@ -45,6 +45,7 @@ from pudistill.runs.models import check_storable
 from pudistill.runs.report.html import render
 from pudistill.runs.settings import Settings
 from pudistill.runs.summary import gallery, summarise
+from pudistill.utils.progress import planned
 
 ESTIMATED = ("noise_rate", "asymmetric", "blend")  # estimates of other methods, for the metrics
 
@@ -86,9 +87,21 @@ def fit_run(settings: Settings, output: Path) -> Run:
     classifier = build_classifier(settings, trusted)
     _check_learner(classifier, trusted, codes)
     # 2. Fit, measure and write.
-    with Run.begin(output, config) as run:
+    stages = _stages(classifier, has_features=embedder is not None, has_test=test is not None)
+    with Run.begin(output, config) as run, planned(stages):
         _fit_into(run, settings, classifier, dataset, test, labels, embedder)
     return run
+
+
+def _stages(classifier: Any, *, has_features: bool, has_test: bool) -> list[str]:
+    """List the stages that a run will have; empty if the method does not say."""
+    if not isinstance(classifier, PUDistillClassifier):
+        return []
+    is_paper = classifier.method == "paper"
+    stages = ["filter", "teachers" if is_paper else "noise-free models", "student"]
+    if classifier.compare and not is_paper:
+        stages.append("comparison")
+    return ["features"] * has_features + stages + ["accuracy"] * has_test
 
 
 def _check_learner(classifier: Any, trusted: Any, codes: np.ndarray) -> None:

@@ -158,7 +158,7 @@ def test_accuracy(
     accuracy: dict[str, float] = {}
     if not settings.compare:
         references = {}
-    with stage("comparison", len(references)) as advance:
+    with stage("accuracy", len(references)) as advance:
         for name, y in references.items():
             known = np.flatnonzero(y != MISSING)
             targets = one_hot(y[known], labels.n_classes)

@@ -21,8 +21,8 @@ Advance = Callable[..., None]
 class Display(Protocol):
     """An object that can show one bar per stage."""
 
-    def task(self, name: str, total: int) -> AbstractContextManager[Advance]:
-        """Show a bar for `total` steps, and yield `advance`; see `stage`."""
+    def task(self, name: str, total: int, place: str) -> AbstractContextManager[Advance]:
+        """Show a bar for `total` steps, and yield `advance`; `place` is "2 of 4" or empty."""
         ...
 
 
@@ -32,6 +32,8 @@ EpochCallback = Callable[[int, Sequence[Any]], None]
 # Context variables, because every function between the caller and a deep loop would have to pass
 # both on, and scikit-learn's `fit(X, y)`, which is among them, has no parameter for them.
 _display: ContextVar[Display | None] = ContextVar("pudistill_display", default=None)
+_is_in_stage: ContextVar[bool] = ContextVar("pudistill_is_in_stage", default=False)
+_planned: ContextVar[Sequence[str]] = ContextVar("pudistill_planned_stages", default=())
 _epoch_callback: ContextVar[EpochCallback | None] = ContextVar(
     "pudistill_epoch_callback", default=None
 )
@@ -43,7 +45,7 @@ def ignore(steps: int = 1, detail: str = "", *, to: int | None = None) -> None:
 
 @contextmanager
 def stage(name: str, total: int) -> Iterator[Advance]:
-    """Announce `total` steps of work.
+    """Announce `total` steps of work. A stage inside another one is not shown.
 
     Parameters
     ----------
@@ -67,10 +69,12 @@ def stage(name: str, total: int) -> Iterator[Advance]:
     """
     current, start = _display.get(), time.perf_counter()
     log.info("begins", extra={"stage": name, "steps": total})
-    if current is None:
+    if current is None or _is_in_stage.get():
         yield ignore
     else:
-        with current.task(name, total) as advance:
+        planned = _planned.get()
+        place = f"{planned.index(name) + 1} of {len(planned)}" if name in planned else ""
+        with installed(_is_in_stage, True), current.task(name, total, place) as advance:
             yield advance
     seconds = round(time.perf_counter() - start, 3)
     log.info("ends", extra={"stage": name, "seconds": seconds})
@@ -80,6 +84,13 @@ def stage(name: str, total: int) -> Iterator[Advance]:
 def display(shown: Display) -> Iterator[None]:
     """Show the stages of everything that runs inside the ``with`` block on `shown`."""
     with installed(_display, shown):
+        yield
+
+
+@contextmanager
+def planned(names: Sequence[str]) -> Iterator[None]:
+    """Tell the display which stages the ``with`` block will have, in order."""
+    with installed(_planned, names):
         yield
 
 
