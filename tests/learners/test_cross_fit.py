@@ -16,7 +16,7 @@ from sklearn.svm import SVC, LinearSVC
 
 from pudistill import InputError
 from pudistill.learners.calibration import Temperature
-from pudistill.learners.cross_fitting import cross_fit_proba
+from pudistill.learners.cross_fitting import cross_fit, cross_fit_proba
 from pudistill.learners.parallel import in_order
 from pudistill.learners.scoring import Mixture
 
@@ -211,3 +211,21 @@ def test_warnings_of_workers_are_issued_in_the_users_process(n_jobs):
         warnings.simplefilter("error", RuntimeWarning)
         with pytest.raises(RuntimeWarning):
             list(in_order([delayed(warn_of)(1)], n_jobs))
+
+
+def test_starts_know_nothing_of_the_samples_that_are_predicted(monkeypatch):
+    monkeypatch.setattr("pudistill.learners.cross_fitting.ENOUGH_TO_KEEP_FOLDS", 1)
+    rng = np.random.default_rng(0)
+    X, codes = rng.normal(size=(200, 400)), rng.integers(2, size=200)
+    learner = LogisticRegression(C=1e3, max_iter=2000)  # memorises labels that are random
+
+    def right(found):
+        return (found.proba.argmax(axis=1) == codes).mean()
+
+    found = None
+    for _ in range(3):
+        found = cross_fit(learner, X, np.eye(2)[codes], n_folds=4, seed=0, previous=found)
+    assert 0.35 < right(found) < 0.65
+    # The models of other folds would know them.
+    leaking = found._replace(models=[*found.models[1:], found.models[0]])
+    assert right(cross_fit(learner, X, np.eye(2)[codes], n_folds=4, seed=0, previous=leaking)) > 0.8
