@@ -114,6 +114,15 @@ def test_changed_texts_can_be_read():
     assert "id text given" in text
 
 
+def test_changed_rows_of_a_table_have_no_text():
+    labels = label_table(["cat"] * 2, ["dog"] * 2, ids=["1", "2"])
+    labels["outlier_score"], labels["outlier"] = 0.9, False
+    text = Page(render(summary_of(labels))).text
+    assert "id given" in text
+    assert "id text" not in text
+    assert "None" not in text
+
+
 def test_numbers_near_the_ends_are_not_rounded_onto_them():
     labels = label_table(["cat"] * 10_000, ["dog"] + ["cat"] * 9_999, confidence=0.99999)
     text = Page(render(summary_of(labels))).text.replace("\xa0", " ")

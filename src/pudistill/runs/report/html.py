@@ -354,11 +354,12 @@ def unlike_section(summary: RunSummary) -> dict[str, Any] | None:
 
 
 def _sample(row: Mapping[Any, Any], summary: RunSummary) -> dict[str, Any]:
-    picture = summary.pictures.get(str(row["id"]))
-    if picture is None:
-        return {**row, "picture": None, "text": summary.texts.get(str(row["id"]))}
-    is_small = max(picture.shape[:2]) <= SMALL_PICTURE
-    return {**row, "picture": plots.picture_uri(picture), "is_small": is_small}
+    name = str(row["id"])
+    picture, shown = summary.pictures.get(name), {"picture": None, "text": summary.texts.get(name)}
+    if picture is not None:
+        shown["picture"] = plots.picture_uri(picture)
+        shown["is_small"] = max(picture.shape[:2]) <= SMALL_PICTURE
+    return {**row, **shown}
 
 
 def _changed(labels: pd.DataFrame) -> pd.DataFrame:
