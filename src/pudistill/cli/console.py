@@ -95,7 +95,8 @@ PLAIN_NAMES = {
 
 def _described(name: str, place: str) -> str:
     """Return the words that a stage is shown with."""
-    return f"{place and f'{place}: '}{PLAIN_NAMES.get(name, name)}"
+    words = PLAIN_NAMES.get(name, name)
+    return f"{place}: {words}" if place else words
 
 
 # Seconds between two lines about the progress.

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pudistill.data.memory import Budget
+from pudistill.data.memory import ROW_SIZE, Budget
 
-_ROW_SIZE = 40  # bytes that a row takes at least once it has an id and a label
 _MAGIC = b"ARROW1"  # at the start and the end of a file that is no stream
 _DICTIONARY, _BATCH = 2, 3  # kinds of messages that hold data
 
@@ -73,7 +72,7 @@ def _sizes(message: pa.ipc.Message) -> Iterator[int]:
     if about.number("B", kind) == _DICTIONARY:
         batch = about.inner(batch, 1)
     n_rows = about.field(batch, 0)
-    yield max(about.number("q", n_rows), 0) * _ROW_SIZE if n_rows else 0
+    yield max(about.number("q", n_rows), 0) * ROW_SIZE if n_rows else 0
     if about.field(batch, 3):  # it is compressed
         for column in about.vector(batch, 2, 16):
             start, length = about.number("q", column), about.number("q", column + 8)

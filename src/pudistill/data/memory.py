@@ -45,6 +45,10 @@ def require_memory(
         )
 
 
+# Bytes that a row of a table takes at least once it has an id and a label.
+ROW_SIZE = 40
+
+
 class Budget:
     """The bytes that a file may unpack to: its own size many times, and no more than is free.
 

@@ -13,7 +13,7 @@ import pyarrow.parquet
 from pudistill.data.arrow_files import read_arrow
 from pudistill.data.frames import as_arrow, library_of, plain, value_type
 from pudistill.data.json_files import read_json, read_json_lines
-from pudistill.data.memory import Budget, require_memory
+from pudistill.data.memory import ROW_SIZE, Budget, require_memory
 from pudistill.data.tar_files import TarTable
 from pudistill.data.text_files import encoding_of, open_bytes, suffix_of
 from pudistill.exceptions import InputError
@@ -21,7 +21,6 @@ from pudistill.exceptions import InputError
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _PICTURES_AT_ONCE = 8  # of any size: the same megabytes can be in every row
 _ROWS_AT_ONCE = 2**16
-_ROW_SIZE = 40  # bytes that a row takes at least once it has an id and a label
 _CSV_BLOCK = 2**26  # bytes; a row of a CSV file cannot be longer
 _HEADER = 2**16  # bytes in which the first line is looked for
 _LFS_POINTER = b"version https://git-lfs"
@@ -60,7 +59,7 @@ class _Parquet:
         require_memory(self.files[0], 8 * n_rows * len(names), f"{n_rows:,} rows")
         budget = Budget(self.files[0], sum(file.stat().st_size for file in self.files))
         if not names:  # the rows alone
-            budget.spend(n_rows * _ROW_SIZE)
+            budget.spend(n_rows * ROW_SIZE)
             return pa.table({"": pa.nulls(n_rows)}).select([])
         parts = [read_parquet(file, budget, names) for file in self.files]
         return pa.concat_tables(parts, promote_options="permissive")
@@ -106,7 +105,7 @@ def read_parquet(
         names = schema.names if names is None else names
         kinds = {name: value_type(schema.field(name).type) for name in names}
         widths = [kind.bit_width // 8 for kind in kinds.values() if _is_fixed(kind)]
-        budget.spend(about.num_rows * (_ROW_SIZE + sum(widths)))
+        budget.spend(about.num_rows * (ROW_SIZE + sum(widths)))
         is_nested = any(pa.types.is_nested(kind) for kind in kinds.values())
     texts = [name for name, kind in kinds.items() if is_text_or_bytes(kind)]
     if hasattr(source, "seek"):

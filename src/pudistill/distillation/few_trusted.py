@@ -77,15 +77,16 @@ def lean_on_given_labels(
     # Equal weights: held-out samples are few, and only of the classes with several trusted samples.
     mixed = [(p + q) / 2 for p, q in zip(guesses, corrected, strict=True)]
     given = views[0].given[labelled]
-    explained = _explained(guesses[0][labelled], given)
-    lead = _explained(mixed[0][labelled], given) - explained
-    chosen = mixed if lead.mean() > 0 else guesses
+    T, explained = _explained(guesses[0][labelled], given)
+    T_of_mixed, explained_by_mixed = _explained(mixed[0][labelled], given)
+    chosen = guesses
+    if (explained_by_mixed - explained).mean() > 0:
+        chosen, T = mixed, T_of_mixed
     # A guess that says little about the given labels can have two classes the wrong way round.
     labels = one_hot(given, problem.n_classes)
     calibrated = Temperature.fit(said[labelled], labels).apply(said[labelled])
     known = log_likelihood(calibrated, labels) - explained
     is_weak = known.mean() > 2 * standard_error(known, None)
-    T = fit_transition_matrix(chosen[0][labelled], given)
     if is_weak and _votes_for_swaps(T, said, views[0]) < ENOUGH_VOTES:
         return [_corrected(said, view, FIRM_BELIEF) for view in views]
     return chosen
@@ -111,10 +112,10 @@ def _votes_for_swaps(T: np.ndarray, said: np.ndarray, view: View) -> float:
     return float(for_swaps.sum() - against.sum())
 
 
-def _explained(guess: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """Return the log-likelihood of each given label under a guess of its true class."""
+def _explained(guess: np.ndarray, given: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return `T` under a guess of the true classes, and the log-likelihood of each given label."""
     T = fit_transition_matrix(guess, given)
-    return log_likelihood(guess @ T, one_hot(given, len(T)))
+    return T, log_likelihood(guess @ T, one_hot(given, len(T)))
 
 
 def _given_label_proba(problem: Problem, whole: View) -> np.ndarray:

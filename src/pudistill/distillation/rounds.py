@@ -252,6 +252,7 @@ def _cross_fit(
     """Cross-fit all views in parallel, or the folds of a single view in parallel.
 
     Each view starts from its own earlier fits: those of another view know its held-out labels.
+    Workers get these fits without their predictions.
     """
     outer, inner = (1, problem.n_jobs) if len(targets) == 1 else (problem.n_jobs, 1)
     tasks = [

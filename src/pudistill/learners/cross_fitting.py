@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from pudistill.labels.checks import MISSING
 from pudistill.labels.model_selection import deal_folds
 from pudistill.learners.capabilities import check_gives_scores
-from pudistill.learners.linear import affine_map
+from pudistill.learners.linear import scaler_and_last
 from pudistill.learners.probabilities import calibration_folds
 from pudistill.learners.scoring import predict_proba, take
 from pudistill.learners.soft_targets import weighted_copies
@@ -191,7 +191,7 @@ def cross_fit(
     proba[:] = 1 / n_classes
     decision, models = None, []
     for learner, held_out in zip(train_all(tasks, n_jobs), fold_rows, strict=True):
-        models.append(None if affine_map(learner) is None else learner)
+        models.append(None if scaler_and_last(learner) is None else learner)
         if hasattr(learner, "predict_proba"):
             proba[held_out] = predict_proba(learner, X, n_classes, held_out)
         else:

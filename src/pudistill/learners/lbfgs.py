@@ -55,7 +55,7 @@ def minimise(
     ----------
     loss : callable
         Returns value and gradient at weights of the shape of `start`.
-    start : ndarray, float64
+    start : ndarray, float32 or float64
         Weights to start from.
     precondition : callable
         Multiplies a gradient by an approximation of the inverse of the second derivative: a

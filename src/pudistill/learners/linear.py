@@ -382,9 +382,8 @@ class _Loss:
         # With two classes the score of the first is 0, so there is only one row of weights.
         self.n_scores = 1 if self.n_classes == 2 else self.n_classes
         # Sum of target times sample, with a 1 behind the features, for each class with a score.
-        self.of_targets: np.ndarray = np.zeros((self.n_scores, 0))
         parts = [self._of_targets(block, targets[rows], rows) for block, rows in blocks()]
-        self.of_targets = np.sum(parts, axis=0)
+        self.of_targets: np.ndarray = np.sum(parts, axis=0)
         self.is_finite = bool(np.isfinite(self.of_targets).all())
 
     def _of_targets(self, block: np.ndarray, targets: np.ndarray, rows: slice) -> np.ndarray:
