@@ -293,16 +293,15 @@ def in_session(number):
 def test_an_interrupted_run_stops_at_once_and_names_the_command_to_continue(tmp_path, sent_signal):
     process = start_with_workers(tmp_path)
     wait_for_a_class(process, tmp_path)  # interrupted in an import, Python prints a traceback
-    start = time.monotonic()
     if sent_signal == signal.SIGINT:
         os.killpg(process.pid, sent_signal)  # as a terminal does: workers too
     else:
         process.send_signal(sent_signal)
-    assert process.wait() == 130
-    assert time.monotonic() - start < LONGEST
-    assert (tmp_path / "stderr.txt").read_text().strip() == (
+    assert process.wait(LONGEST) == 130
+    said = (tmp_path / "stderr.txt").read_text().splitlines()
+    assert [line for line in said if not line.endswith("% done")] == [  # on a slow machine
         "Interrupted. Finished stages are kept in run: pudistill resume run continues from there."
-    )
+    ]
     log = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
     last = json.loads(log[-1])
     assert (last["event"], last["reason"][:17]) == ("stops", "KeyboardInterrupt")

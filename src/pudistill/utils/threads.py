@@ -1,6 +1,7 @@
 """Threads and worker processes: one thread for each worker, and no worker without its parent."""
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -92,15 +93,18 @@ def _controller(_: bool) -> ThreadpoolController:
 
 
 def end_with_parent(parent: int) -> None:
-    """End this worker process when its parent has been killed.
+    """End this worker process when its parent has been killed, and only then.
 
-    Otherwise joblib's workers would finish their tasks and then wait minutes for more.
+    Otherwise joblib's workers would finish their tasks and then wait minutes for more. Ctrl-C in a
+    terminal interrupts workers too: they leave it to their parent, which ends them, instead of
+    printing a traceback each.
 
     Parameters
     ----------
     parent : int
         Process id of the parent, which might already have ended.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_exit_when_orphaned, args=(parent,), daemon=True).start()
 
 
