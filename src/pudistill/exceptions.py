@@ -51,6 +51,10 @@ class DamagedWarning(RecoveredWarning):
     """A file could not be read, and its content is computed again."""
 
 
+class TimeLimitWarning(UserWarning):
+    """A time limit cut a fit short, or is too short."""
+
+
 def warn_user(message: str, category: type[Warning]) -> None:
     """Issue a warning that points at the user's line, however deep the call inside pudistill."""
     frame, stacklevel = sys._getframe(1), 2

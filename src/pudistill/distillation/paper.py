@@ -102,6 +102,35 @@ def train_teachers(
     return teachers
 
 
+def paper_teachers(
+    learner: Any,
+    X: Any,
+    labels: Labels,
+    clean_labels: np.ndarray,
+    *,
+    n_teachers: int | str,
+    n_jobs: int | None,
+    seed: int,
+) -> tuple[list, np.ndarray]:
+    """Train teachers on balanced subsets of P; return them and their predictions of noisy samples.
+
+    Parameters are those of `train_teachers`, and `labels` with groups and weights.
+    """
+    teachers = train_teachers(
+        learner,
+        X,
+        clean_labels,
+        labels.n_classes,
+        n_teachers=n_teachers,
+        sample_weight=labels.sample_weight,
+        n_jobs=n_jobs,
+        seed=seed,
+        groups=labels.groups,
+    )
+    noisy = np.flatnonzero(~labels.trusted)
+    return teachers, average_proba(teachers, X, labels.n_classes, noisy)
+
+
 def average_proba(
     teachers: list, X: Any, n_classes: int, rows: np.ndarray | None = None
 ) -> np.ndarray:
