@@ -23,6 +23,7 @@ from pudistill.cli.console import (
     print_accuracy,
     print_curve,
     print_outputs,
+    print_progress,
     printable,
     progress_bars,
     results,
@@ -232,11 +233,15 @@ def predict(
 
 @app.command(epilog="Example: pudistill report run")
 def report(run: FinishedRun) -> None:
-    """Write a run's HTML report again."""
+    """Write a run's HTML report again; of an unfinished run, show how far it is."""
     from pudistill.experiments.curve import is_curve, write_curve_report
     from pudistill.runs.folder import Run
+    from pudistill.runs.preliminary import progress_of
     from pudistill.runs.summary import write_report
 
+    if Run.is_unfinished_fit(run):
+        print_progress(progress_of(run))
+        return
     finished = Run.open(run)
     if (finished.path / "cells.parquet").exists():
         raise InputError(
@@ -270,6 +275,14 @@ def resume(
         str | None,
         typer.Option(help="The run's features_cache, if it has one: a folder to write to."),
     ] = None,
+    time_limit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Another time limit, or none. Each resumption has the whole time.",
+            show_default="the run's",
+        ),
+    ] = None,
     cluster: Cluster = None,
     gpus: Gpus = 0.0,
 ) -> None:
@@ -282,6 +295,8 @@ def resume(
     Settings.check_trust(config, repeated, f"pudistill resume {shlex.quote(str(run))}")
     if cluster is not None and command != "fit":
         raise InputError(f"{run} is not a run of `pudistill fit`: resume it without --cluster.")
+    if time_limit is not None and command != "fit":
+        raise InputError(f"{run} is not a run of `pudistill fit`: resume it without --time-limit.")
     if command == "sweep":
         _sweep_and_print(config, run)
     elif command == "reproduce":
@@ -299,7 +314,8 @@ def resume(
             raise InputError(f"{run / 'config.toml'} lacks the setting {error}: add it.") from error
         _reproduce_and_print(experiment, run.parent, options)
     else:
-        _fit_and_print(Settings.read(config), run, cluster, gpus)
+        changed = {} if time_limit is None else {"time_limit": time_limit}
+        _fit_and_print(Settings.read(config | changed), run, cluster, gpus)
 
 
 @app.command(

@@ -19,6 +19,7 @@ from pudistill.utils.shown import duration
 
 if TYPE_CHECKING:
     from pudistill.runs.folder import Run
+    from pudistill.runs.preliminary import Progress
     from pudistill.utils.progress import Advance
 
 # Characters that move the cursor, run commands of the terminal, or turn the direction of text, and
@@ -164,7 +165,9 @@ class _Lines:
                 about = ""
                 if left is not None and self._pace.expected:
                     about = f", about {duration(self._pace.left_of_run(left, name))[0]} left"
-                messages.print(f"{_described(name, place)}, {share:.0%} done{about}", soft_wrap=True)
+                messages.print(
+                    f"{_described(name, place)}, {share:.0%} done{about}", soft_wrap=True
+                )
 
         advance(0)
         yield advance
@@ -301,6 +304,41 @@ def _print_test_accuracy(metrics: dict[str, Any], method: str) -> None:
         style = "bold" if name in (method, OURS) else ""
         table.add_row(title_of(name), name, f"{value:.1%}", style=style)
     results.print(table)
+
+
+def print_progress(progress: "Progress") -> None:
+    """Print how far an unfinished run is, and its first result."""
+    place = shlex.quote(str(progress.path))
+    done = [
+        f"{_described(name, '')} ({duration(seconds)[0]})"
+        for name, seconds in progress.done.items()
+    ]
+    now, later = progress.begun, [_described(name, "") for name in progress.to_come]
+    state = "is being computed" if progress.is_running else "was interrupted"
+    lines = [f"The run in {progress.path} {state}."]
+    if done:
+        lines.append(f"Done: {', '.join(done)}.")
+    if now is not None:
+        lines.append(f"{'Now' if progress.is_running else 'Begun'}: {_described(now, '')}.")
+    if later:
+        lines.append(f"Still to come: {', '.join(later)}.")
+    if (first := progress.first) is None:
+        lines.append("There is no result yet: the first one comes after the first round.")
+    else:
+        lines.append(
+            f"First result: {first['n_changed']:,} of {first['n_samples']:,} given labels would be "
+            f"changed: {progress.path / 'preliminary-labels.csv'}"
+        )
+        if noise := first.get("noise"):
+            low, high = noise["rate_interval"]
+            lines.append(
+                f"About {noise['rate']:.0%} of the given labels are wrong (95% interval: {low:.0%} "
+                f"to {high:.0%})."
+            )
+        lines.append(first["note"])
+    if not progress.is_running:
+        lines.append(f"Continue with: {_program()} resume {place}")
+    results.print("\n".join(lines), soft_wrap=True)
 
 
 def print_curve(run: "Run") -> None:

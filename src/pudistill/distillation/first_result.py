@@ -1,5 +1,6 @@
 """The first result of a fit, long before its end: labels and noise after the first round."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -13,7 +14,6 @@ from pudistill.distillation.student import TransitionEstimator, posterior_labels
 from pudistill.distillation.views import View
 from pudistill.labels.checks import Labels
 from pudistill.learners.calibration import Temperature
-from pudistill.utils.arrays import take_rows
 from pudistill.utils.context import installed
 
 
@@ -36,17 +36,19 @@ class FirstResult(NamedTuple):
     noise: NoiseEstimate
 
 
+# Seconds of a fit before which it has no first result: it costs a second, and the end is near.
+WORTH_SECONDS = 5.0
 FirstResultCallback = Callable[[FirstResult], None]
 # A context variable, because all functions between `fit` and the rounds would have to pass it on.
-_callback: ContextVar[FirstResultCallback | None] = ContextVar(
+_callback: ContextVar[tuple[FirstResultCallback, float] | None] = ContextVar(
     "pudistill_first_result", default=None
 )
 
 
 @contextmanager
 def on_first_result(callback: FirstResultCallback) -> Iterator[None]:
-    """Call `callback` when a fit inside the ``with`` block has a first result."""
-    with installed(_callback, callback):
+    """Call `callback` when a fit inside the ``with`` block has a first result, if it takes long."""
+    with installed(_callback, (callback, time.monotonic() + WORTH_SECONDS)):
         yield
 
 
@@ -68,8 +70,9 @@ def announce_first_result(
     temperature : Temperature
         Calibration of these students.
     """
-    if (callback := _callback.get()) is None:
+    if (wanted := _callback.get()) is None or time.monotonic() < wanted[1]:
         return
+    callback, _ = wanted
     T = transition.estimate(views[0], proba)
     noise = noise_of_views(problem, views, proba, temperature, transition.originals)
     callback(FirstResult(problem.labels, posterior_labels(proba, T, views[0]), noise))

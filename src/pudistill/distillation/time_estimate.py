@@ -6,12 +6,13 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from joblib import effective_n_jobs
 from sklearn.base import clone
-from sklearn.utils.validation import _num_samples
+from sklearn.utils import _safe_indexing
 
 from pudistill.distillation.rounds import HELD_OUT_FOLDS, MAX_ROUNDS_MANY_CLASSES, folds_for
 from pudistill.distillation.views import ENOUGH_HELD_OUT
@@ -30,18 +31,22 @@ from pudistill.utils.shown import duration
 from pudistill.utils.threads import one_thread
 from pudistill.utils.time_limit import TimeLimit
 
-# Samples of the first trial fit; the second one has more, if it takes at most some seconds and
-# this share of the whole.
-TRIAL_SAMPLES, TRIAL_GROWTH, TRIAL_SECONDS, TRIAL_SHARE = 400, 4, 2.0, 0.02
+# Samples of the first trial fit. Each further one has more, as long as it takes at most some
+# seconds and this share of the whole, which is at least as long as so many fits of all samples.
+SMALLEST_TRIAL, TRIAL_GROWTH, TRIAL_SECONDS, TRIAL_SHARE, FITS_OF_WHOLE = 100, 4, 2.0, 0.02, 50
 TRIAL_STEPS = 5  # of a network's training
 # What fits need on average. What one fit needs depends on its data, and is known only afterwards.
-ITERATIONS, SELF_TRAININGS, ROUNDS, REGULARISATIONS = 3, 8, 4, 3
+ITERATIONS, SELF_TRAININGS, ROUNDS, REGULARISATIONS = 3, 6, 4, 3
 WARM = 0.4  # share of the time that a fit takes if it starts from the one before
+CLEAN = 0.5  # share of the time that a fit takes if its labels are right, which are easier to learn
+OVERHEAD = 0.01  # seconds of a fit, beside its training
 VOTERS = 0.5  # share of the members that vote on a sample, on average, until it is out
 EFFICIENCY = 0.7  # of each further worker
+UNCALIBRATED_TRIAL = 400  # samples
 CALIBRATIONS = 15  # fits that calibrate the members of a class together
-SECONDS_OF_NOISE = 1.0  # of estimating the noise, and of what comes after the last model
+SECONDS_OF_NOISE = 2.0  # of estimating the noise, and of what comes after the last model
 RANGE = (0.65, 1.5)  # the actual time is mostly between these multiples of the estimate
+SHORT = 0.2  # seconds of trials that are repeated
 WORTH_SAYING = 15.0  # seconds; of shorter fits nothing is said
 ABOUT_HALF = 0.67  # an option is named if it leaves at most this share of the time
 
@@ -203,6 +208,7 @@ class _Rates(NamedTuple):
     predict: float  # predictions of a model for a sample
     vote: float  # of a member
     calibrates: bool  # whether members are calibrated together
+    uncalibrated: float = 1.0  # share of a fit's time without its calibration
 
 
 def estimate_time(work: Work) -> TimeEstimate:
@@ -243,7 +249,8 @@ def _steps(work: Work, rates: _Rates) -> list[Step]:
     n_noisy, views = n - n_trusted, work.n_views
     is_network, cores = continues_training(work.student), os.cpu_count() or 1
     model, few, many = rates.model, 0.8 * n_trusted, n_classes >= MANY_CLASSES
-    warm = WARM if learns_in_blocks(work.student, work.X) else 1.0
+    is_linear = learns_in_blocks(work.student, work.X)
+    warm, clean = (WARM, WARM) if is_linear else (1.0, CLEAN)
     workers = min(effective_n_jobs(params["n_jobs"]), cores)
 
     def on_workers(seconds: float, at_once: int) -> float:
@@ -276,7 +283,7 @@ def _steps(work: Work, rates: _Rates) -> list[Step]:
     longer, n_self = seconds, 0
     if not is_network:
         n_self = 2 * SELF_TRAININGS
-        longer += n_self * (warm * model((found + n) / 2) + rates.predict * n / 2)
+        longer += n_self * (clean * model((found + n) / 2) + rates.predict * n / 2)
         seconds += rates.predict * n + model(found)
     noise_free = Step(
         "noise-free models",
@@ -299,11 +306,12 @@ def _steps(work: Work, rates: _Rates) -> list[Step]:
     folds = HELD_OUT_FOLDS if many else folds_for(n)
     n_rounds = MAX_ROUNDS_MANY_CLASSES if many else ROUNDS
     of_judged = judged * HELD_OUT_FOLDS * model(n / 2)
-    of_round = folds * model(n * (1 - 1 / folds)) + of_judged + views * rates.predict * n
+    of_round = (folds * model(n * (1 - 1 / folds)) + of_judged) * rates.uncalibrated
+    of_round += views * rates.predict * n
     of_round = on_workers(of_round, views if judged else folds)
     tuning = on_workers(REGULARISATIONS * of_judged, judged or 1) * work.tunes
     rounds = of_round * (1 + warm * (n_rounds - 1))
-    students = on_workers(views * (warm * model(n) + rates.predict * n), views)
+    students = on_workers(views * (clean * model(n) + rates.predict * n), views)
     per_round = folds + judged * HELD_OUT_FOLDS
     return [
         filtering,
@@ -329,59 +337,76 @@ def _measure(work: Work) -> _Rates:
     if continues_training(work.student):
         model, predict, _ = _time_network(work, work.student, order, n)
         if continues_training(work.member) and not _n_trunks(work):
-            return _Rates(model, _time_network(work, work.member, order, n)[0], predict, predict, False)
+            return _Rates(
+                model, _time_network(work, work.member, order, n)[0], predict, predict, False
+            )
         return _Rates(model, lambda n: 1e-3 + 1e-6 * n, predict, 1e-6, False)
     model, predict = _time_model(work, order)
     # Members learn from few samples, of two classes.
     n_of_class = int(3 * work.labels.drawn.sum() / work.labels.n_classes)
     rows = order[: min(n, max(n_of_class, 8))]
-    halves = one_hot(np.arange(len(rows)) % 2, 2)
+    X_of_class, halves = _safe_indexing(work.X, rows), one_hot(np.arange(len(rows)) % 2, 2)
     tasks = [
-        Training(
-            *(work.member, _rows(work.X, rows), halves, "member", seed), together=True
-        )
+        Training(work.member, X_of_class, halves, "member", seed, together=True)
         for seed in range(2)
     ]
     seconds, members = _timed(lambda: list(train_all(iter(tasks), 1)))
     calibrates = not hasattr(members[0], "predict_proba")
-    vote = predict
-    if not calibrates:
-        vote = _timed(lambda: predict_proba(members[0], work.X, 2, order[:1000]))[0] / min(n, 1000)
+    X_voted = _safe_indexing(work.X, order[:1000])
+    score = getattr(members[0], "decision_function" if calibrates else "predict_proba")
+    vote = _timed(lambda: score(X_voted))[0] / min(n, 1000)
     of_member = seconds / len(tasks)
-    return _Rates(model, lambda size: of_member * size / len(rows), predict, vote, calibrates)
+    return _Rates(
+        model,
+        lambda size: of_member * size / len(rows),
+        predict,
+        vote,
+        calibrates,
+        _cost_uncalibrated(work, order) if calibrates else 1.0,
+    )
+
+
+def _cost_uncalibrated(work: Work, order: np.ndarray) -> float:
+    """Return the share of a calibrated fit's time that one without calibration takes."""
+    codes = np.where(work.labels.verified == MISSING, work.labels.given, work.labels.verified)
+    rows = order[:UNCALIBRATED_TRIAL][codes[order[:UNCALIBRATED_TRIAL]] != MISSING]
+    tasks = [
+        Training(
+            work.student, work.X, one_hot(codes[rows], work.labels.n_classes), role, 0, rows=rows
+        )
+        for role in ("member", "student")
+    ]
+    alone, calibrated = (_timed(partial(train, task))[0] for task in tasks)
+    return alone / calibrated
 
 
 def _time_model(work: Work, order: np.ndarray) -> tuple[Callable[[float], float], float]:
     """Time one or two fits of all classes; return the seconds by size, and those of predictions."""
-    n, labels = len(order), work.labels
-    codes = np.where(labels.verified == MISSING, labels.given, labels.verified)
-    codes = np.where(codes == MISSING, 0, codes)
-    sizes: list[int] = []
-    found: list[float] = []
-    size = min(n, max(TRIAL_SAMPLES, 4 * labels.n_classes))
+    n, n_classes = len(order), work.labels.n_classes
+    codes = np.where(work.labels.verified == MISSING, work.labels.given, work.labels.verified)
+    of_each_class = np.unique(np.where(codes == MISSING, 0, codes), return_index=True)[1]
+    size, sizes, found = min(n, max(SMALLEST_TRIAL, n_classes)), [], []
     while True:
-        rows = np.union1d(order[:size], np.unique(codes, return_index=True)[1])
-        targets = 0.8 * one_hot(codes[rows], labels.n_classes)
-        other = (codes[rows] + np.arange(len(rows)) % 2) % labels.n_classes
-        targets[np.arange(len(rows)), other] += 0.2
+        rows = np.union1d(order[:size], of_each_class)
+        targets = one_hot(np.maximum(codes[rows], 0), n_classes)
         task = Training(work.student, work.X, targets, "student", 0, rows=rows)
-        seconds, fitted = _timed(lambda task=task: train(task))
+        seconds, fitted = _timed(partial(train, task))
         sizes.append(len(rows))
         found.append(seconds)
-        whole = 100 * seconds * n / len(rows)
         larger = min(n, TRIAL_GROWTH * size)
-        if len(sizes) == 2 or larger <= size:
-            break
-        if TRIAL_GROWTH**1.3 * seconds > min(TRIAL_SECONDS, TRIAL_SHARE * whole):
+        whole = FITS_OF_WHOLE * seconds * n / len(rows)
+        affordable = min(TRIAL_SECONDS, TRIAL_SHARE * whole)
+        if larger == size or 2 * TRIAL_GROWTH * seconds > affordable:
             break
         size = larger
     exponent = 1.0
-    if len(sizes) == 2:
-        exponent = float(np.clip(np.log(found[1] / found[0]) / np.log(sizes[1] / sizes[0]), 0.3, 2))
+    if len(sizes) > 1:
+        growth = np.log(found[-1] / found[-2]) / np.log(sizes[-1] / sizes[-2])
+        exponent = float(np.clip(growth, 0.3, 2))
     predicted = order[: min(n, 1000)]
-    seconds, _ = _timed(lambda: predict_proba(fitted, work.X, labels.n_classes, predicted))
+    seconds, _ = _timed(lambda: predict_proba(fitted, work.X, n_classes, predicted))
     last, largest = found[-1], sizes[-1]
-    return lambda size: last * (size / largest) ** exponent, seconds / len(predicted)
+    return lambda size: OVERHEAD + last * (size / largest) ** exponent, seconds / len(predicted)
 
 
 def _time_network(
@@ -405,20 +430,20 @@ def _time_network(
 
     def of_training(n_samples: float) -> float:
         samples = max(1, round(n_samples))
-        return of_step * math.ceil(samples / recipe.batch_size) * recipe.for_n_samples(samples).epochs
+        return (
+            of_step * math.ceil(samples / recipe.batch_size) * recipe.for_n_samples(samples).epochs
+        )
 
     n_classes = work.labels.n_classes
     predicting, _ = _timed(lambda: predict_proba(fitted, work.X, n_classes, rows))
     return of_training, predicting / size, fitted
 
 
-def _rows(X: Any, rows: np.ndarray) -> Any:
-    from sklearn.utils import _safe_indexing
-
-    return _safe_indexing(X, rows)
-
-
 def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
-    start = time.perf_counter()
-    result = call()
-    return max(time.perf_counter() - start, 1e-6), result
+    """Return seconds and result; a short call is repeated, as the first one can load modules."""
+    found = []
+    while len(found) < 3 and sum(found) < SHORT:
+        start = time.perf_counter()
+        result = call()
+        found.append(max(time.perf_counter() - start, 1e-6))
+    return min(found), result

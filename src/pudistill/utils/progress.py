@@ -21,14 +21,13 @@ Advance = Callable[..., None]
 class Display(Protocol):
     """An object that can show one bar per stage.
 
-    If it has a method ``expect(text, seconds)`` with the parameters of :func:`expect`, fits estimate
-    their time for it.
+    If it has a method ``expect(text, seconds)``, with the parameters of :func:`expect`, fits
+    estimate their time for it.
     """
 
     def task(self, name: str, total: int, place: str) -> AbstractContextManager[Advance]:
         """Show a bar for `total` steps, and yield `advance`; `place` is "2 of 4" or empty."""
         ...
-
 
 
 # Takes the number of finished epochs, from 1, and the networks that were trained.
@@ -132,6 +131,7 @@ def expect(text: str, seconds: Mapping[str, float]) -> None:
 @contextmanager
 def planned(names: Sequence[str]) -> Iterator[None]:
     """Tell the display which stages the ``with`` block will have, in order."""
+    log.info("planned", extra={"stages": list(names)})
     with installed(_planned, names):
         yield
 

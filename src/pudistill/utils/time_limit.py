@@ -14,6 +14,7 @@ from pudistill.exceptions import InputError
 from pudistill.utils.context import installed
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+LIMIT_EXPECTED = "seconds, a text such as 90s, 10m or 1h30m, or none"
 _AMOUNT = r"\d+(?:\.\d+)?"
 _TEXT = re.compile(rf"(?:{_AMOUNT}\s*[{''.join(UNITS)}]\s*)+")
 
@@ -44,14 +45,16 @@ def seconds_of(limit: Any) -> float | None:
     if _TEXT.fullmatch(text):
         parts = re.findall(rf"({_AMOUNT})\s*(\w)", text)
         seconds = sum(float(amount) * UNITS[unit] for amount, unit in parts)
-    elif isinstance(limit, Real) and not isinstance(limit, bool) or re.fullmatch(_AMOUNT, text):
+    elif (isinstance(limit, Real) and not isinstance(limit, bool)) or re.fullmatch(_AMOUNT, text):
         seconds = float(limit)
     if not 0 < seconds < math.inf:
-        raise InputError(
-            f"time_limit cannot be {limit!r}: it should be seconds or a text such as '90s', '10m' "
-            "or '1h 30m'."
-        )
+        raise InputError(f"time_limit cannot be {limit!r}: it should be {LIMIT_EXPECTED}.")
     return seconds
+
+
+def checked_limit(limit: Any) -> Any:
+    """Return a time limit as it was written; None if there is none."""
+    return None if seconds_of(limit) is None else limit
 
 
 @dataclass
@@ -61,8 +64,8 @@ class TimeLimit:
     Attributes
     ----------
     begin : float
-        When the current stage began, in seconds of `time.time`: the clock that all machines of a cluster
-        share.
+        When the current stage began, in seconds of `time.time`: the clock that all machines of a
+        cluster share.
     ends : dict of str to float
         By the name of a stage, when it has to end.
     workers : int
