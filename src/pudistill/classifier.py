@@ -427,15 +427,9 @@ class PUDistillClassifier(TimedFit, NoisyLabelClassifier):
         if labels.trusted.all():  # the student will learn verified labels only
             self.teachers_, self.teacher_proba_ = [], np.zeros((0, labels.n_classes))
         elif self.method == "paper":
-            self.teachers_, self.teacher_proba_ = paper_teachers(
-                self._learner(TEACHER, X),
-                X,
-                labels,
-                self.filter_.clean_labels_,
-                n_teachers=self.n_teachers,
-                n_jobs=self.n_jobs,
-                seed=teacher_seed,
-            )
+            problem = Problem(X, labels, self._learner(TEACHER, X), self.n_jobs, teacher_seed)
+            trained = paper_teachers(problem, self.filter_.clean_labels_, self.n_teachers)
+            self.teachers_, self.teacher_proba_ = trained
         else:
             self.teachers_, self.teacher_proba_ = self._default_teachers(X, labels, teacher_seed)
         return self
@@ -476,9 +470,8 @@ class PUDistillClassifier(TimedFit, NoisyLabelClassifier):
         )
 
     def _work(self, X: Any, labels: Labels) -> Work:
-        params, student = self.get_params(deep=False), self._learner(STUDENT, X)
-        tunes = self._is_tuned(X, labels) and self._learners()[STUDENT] is None
-        return Work(X, labels, self._learner(FILTER, X), student, tunes, params)
+        member, student = self._learner(FILTER, X), self._learner(STUDENT, X)
+        return Work(X, labels, member, student, self.get_params(deep=False))
 
     # The steps, and what they check.
 
@@ -496,14 +489,11 @@ class PUDistillClassifier(TimedFit, NoisyLabelClassifier):
 
     def _choose_regularisation(self, X: Any, labels: Labels, seed: int) -> None:
         """Choose the regularisation of models that read no noisy label, if they are the default."""
-        if self._is_tuned(X, labels):
+        is_tuned = None in self._learners() and not is_pictures(X)
+        if self.method == "default" and is_tuned and labels.n_classes < MANY_CLASSES:
             learner = default_learner(X, encoded=self.encoder_ is not None)
             problem = Problem(X, labels, learner, self.n_jobs, seed)
             self._noise_free_c = choose_noise_free_regularisation(problem)
-
-    def _is_tuned(self, X: Any, labels: Labels) -> bool:
-        is_default = None in self._learners() and not is_pictures(X)
-        return self.method == "default" and is_default and labels.n_classes < MANY_CLASSES
 
     def _new_filter(self, X: Any, n_classes: int, seed: int) -> TieredPUFilter:
         """Make the filter with this classifier's settings; the paper's method has its own rule."""

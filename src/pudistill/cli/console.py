@@ -142,7 +142,7 @@ class _Lines:
 
     def __init__(self) -> None:
         self._last = time.monotonic()
-        self.__Pace()
+        self._pace = _Pace()
 
     def expect(self, text: str, seconds: Mapping[str, float]) -> None:
         """Print the text."""

@@ -99,7 +99,9 @@ def learn_in_rounds(
     whole, truth = views[0], held_out_truth(views, problem.n_classes)
     # 1. Choose the student's regularisation.
     fitted: Sequence[CrossFit | None] = [None] * len(views)
-    if problem.tunes_student and not is_time_up("regularisation"):
+    if problem.tunes_student and is_time_up("regularisation"):
+        note_cut("the choice of the regularisation (left out)")
+    elif problem.tunes_student:
         problem, fitted = _with_chosen_regularisation(problem, views, guesses, transition)
     advance(FIRST_STEPS)
     # 2. Run rounds of posterior labels and cross-fitted predictions.

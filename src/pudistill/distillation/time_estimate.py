@@ -21,6 +21,7 @@ from pudistill.labels.pseudo_labels import one_hot
 from pudistill.labels.samples import is_pictures
 from pudistill.learners.cache import caching_to
 from pudistill.learners.capabilities import continues_training, final_step, has_trunk
+from pudistill.learners.cross_fitting import ENOUGH_TO_KEEP_FOLDS
 from pudistill.learners.linear import MANY_CLASSES, learns_in_blocks
 from pudistill.learners.networks.recipes import find_recipe
 from pudistill.learners.scoring import predict_proba
@@ -33,7 +34,7 @@ from pudistill.utils.time_limit import TimeLimit
 
 # Samples of the first trial fit. Each further one has more, as long as it takes at most some
 # seconds and this share of the whole, which is at least as long as so many fits of all samples.
-SMALLEST_TRIAL, TRIAL_GROWTH, TRIAL_SECONDS, TRIAL_SHARE, FITS_OF_WHOLE = 100, 4, 2.0, 0.02, 50
+SMALLEST_TRIAL, TRIAL_GROWTH, TRIAL_SECONDS, TRIAL_SHARE, FITS_OF_WHOLE = 100, 4, 2.0, 0.02, 200
 TRIAL_STEPS = 5  # of a network's training
 # What fits need on average. What one fit needs depends on its data, and is known only afterwards.
 ITERATIONS, SELF_TRAININGS, ROUNDS, REGULARISATIONS = 3, 6, 4, 3
@@ -66,8 +67,6 @@ class Work(NamedTuple):
         Their labels.
     member, student : classifier
         Templates of the filter's members and of all other models.
-    tunes : bool
-        Whether the regularisation is chosen.
     params : dict
         Parameters of the `PUDistillClassifier`.
     """
@@ -76,13 +75,18 @@ class Work(NamedTuple):
     labels: Labels
     member: Any
     student: Any
-    tunes: bool
     params: dict[str, Any]
 
     @property
     def is_paper(self) -> bool:
         """Whether the method is the paper's."""
         return self.params["method"] == "paper"
+
+    @property
+    def tunes(self) -> bool:
+        """Whether the regularisation of the student is chosen."""
+        is_default = self.params["estimator"] is None and self.params["student"] is None
+        return is_default and not is_pictures(self.X) and self.labels.n_classes < MANY_CLASSES
 
     @property
     def n_views(self) -> int:
@@ -250,7 +254,8 @@ def _steps(work: Work, rates: _Rates) -> list[Step]:
     is_network, cores = continues_training(work.student), os.cpu_count() or 1
     model, few, many = rates.model, 0.8 * n_trusted, n_classes >= MANY_CLASSES
     is_linear = learns_in_blocks(work.student, work.X)
-    warm, clean = (WARM, WARM) if is_linear else (1.0, CLEAN)
+    warm = WARM if is_linear and n >= ENOUGH_TO_KEEP_FOLDS else 1.0
+    clean = WARM if is_linear else CLEAN
     workers = min(effective_n_jobs(params["n_jobs"]), cores)
 
     def on_workers(seconds: float, at_once: int) -> float:

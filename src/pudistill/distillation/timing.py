@@ -59,12 +59,14 @@ class TimedFit:
             return
         X, labels, _ = split_off_no_class(X, labels)
         estimate = estimate_time(self._work(X, labels))
-        limit = None
+        limit, limit_text = None, self.time_limit
+        if not isinstance(limit_text, str):
+            limit_text = f"{seconds} s"
         if seconds is not None:
             limit = estimate.limit(seconds, begin, effective_n_jobs(self.n_jobs))
             if estimate.least_uncompared > seconds:
                 warn_user(
-                    f"The time limit of {duration(seconds)[0]} is too short: this fit needs about "
+                    f"The time limit of {limit_text} is too short: this fit needs about "
                     f"{duration(estimate.least_uncompared)[0]}, even if everything that can be "
                     "cut short is.",
                     TimeLimitWarning,
@@ -76,7 +78,7 @@ class TimedFit:
         if limit is not None and limit.cut_short:
             self.cut_short_ = list(limit.cut_short)
             warn_user(
-                f"The time limit of {duration(seconds)[0]} cut this short: "
+                f"The time limit of {limit_text} cut this short: "
                 f"{', '.join(self.cut_short_)}. With more time the result can be better; it "
                 "depends on the speed of the machine.",
                 TimeLimitWarning,
@@ -85,6 +87,6 @@ class TimedFit:
     def _affords_comparison(self) -> bool:
         """Whether to hold samples out to compare; not if the time limit leaves no time for it."""
         if self.compare and is_time_up("held-out views"):
-            note_cut("the comparison, which was left out")
+            note_cut("the comparison (left out)")
             return False
         return self.compare
