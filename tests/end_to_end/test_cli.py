@@ -183,9 +183,12 @@ def test_an_interrupted_run_continues_where_it_stopped(command, wine, tmp_path, 
     assert "Finished stages are kept in run" in " ".join(err.split())
     filtered = sorted((tmp_path / "run" / "units").iterdir())
     assert len(filtered) == 3
-    code, _, err = command("report", "run")
-    assert code == 2
-    assert "did not finish: `pudistill resume run`" in " ".join(err.split())
+    code, out, _ = command("report", "run")
+    assert code == 0
+    assert "The run in run was interrupted.\nDone: finding clean samples (1 second).\n" in out
+    assert "Still to come: learning from clean samples, learning from all labels.\n" in out
+    assert "There is no result yet" in out
+    assert "resume run" in out
     assert command(*fit, "run", "--seed", "5")[0] == 2  # another run
 
     with monkeypatch.context() as patch:

@@ -5,7 +5,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -169,6 +169,20 @@ class TimeEstimate:
             text += f" With {option} it would take about {named} of that, or less."
         return text
 
+    def shortened_to(self, seconds: float) -> "TimeEstimate":
+        """Return the estimate of the same fit with a time limit."""
+        share = min(1.0, self._share(seconds))
+        steps = [
+            step._replace(seconds=step.least + share * (step.seconds - step.least))
+            for step in self.steps
+        ]
+        return replace(self, steps=steps)
+
+    def _share(self, seconds: float) -> float:
+        """Return the share of what can be cut short that a time limit leaves."""
+        least = sum(step.least for step in self.steps)
+        return max(0.0, (seconds - least) / max(self.seconds - least, 1e-9))
+
     def limit(self, seconds: float, begin: float, workers: int) -> TimeLimit:
         """Divide a time limit among the parts.
 
@@ -190,8 +204,7 @@ class TimeEstimate:
             The times when the parts have to end. Parts that are computed wholly or not at all, the
             regularisation and the views that hold samples out, "end" when it is too late to begin.
         """
-        least = sum(step.least for step in self.steps)
-        share = max(0.0, (seconds - least) / max(self.seconds - least, 1e-9))
+        share = self._share(seconds)
         ends, later, later_least = {}, 0.0, 0.0
         for step in reversed(self.steps):
             ends[step.name] = begin + seconds - later

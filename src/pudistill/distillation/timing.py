@@ -71,8 +71,11 @@ class TimedFit:
                     "cut short is.",
                     TimeLimitWarning,
                 )
-        worth_saying = estimate.seconds >= WORTH_SAYING
-        expect(str(estimate) if worth_saying else "", estimate.seconds_of_stages)
+        text = str(estimate) if estimate.seconds >= WORTH_SAYING else ""
+        if seconds is not None and seconds < estimate.seconds:
+            text = f"{estimate} The time limit of {limit_text} cuts it short."
+            estimate = estimate.shortened_to(seconds)
+        expect(text, estimate.seconds_of_stages)
         with limited_by(limit):
             yield
         if limit is not None and limit.cut_short:
