@@ -8,7 +8,7 @@ from contextlib import contextmanager
 LONGEST_MESSAGE = 2000  # characters
 # Packages whose frames are skipped to find the user's line: scikit-learn wraps `fit` of its
 # estimators, and joblib calls parallel work.
-LIBRARIES = {"pudistill", "sklearn", "joblib"}
+LIBRARIES = {"pudistill", "sklearn", "joblib", "contextlib"}
 
 
 def shortened(message: str) -> str:

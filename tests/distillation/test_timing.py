@@ -70,7 +70,7 @@ def test_workers_keep_to_the_limit_too(noisy):
     assert "self-training" in fast.cut_short_
 
 
-def test_an_estimate_changes_nothing_and_names_what_is_faster(noisy, tmp_path):
+def test_an_estimate_changes_nothing(noisy, tmp_path):
     unfitted = classifier(memory=str(tmp_path / "memory"))
     before = vars(unfitted).copy()
     estimate = unfitted.estimate_time(*noisy)
@@ -78,9 +78,16 @@ def test_an_estimate_changes_nothing_and_names_what_is_faster(noisy, tmp_path):
     assert not (tmp_path / "memory").exists()
     assert estimate.interval[0] < estimate.seconds < estimate.interval[1]
     assert list(estimate.seconds_of_stages)[:3] == ["filter", "noise-free models", "student"]
-    assert "With compare=False it would take about" in str(estimate)
-    uncompared = classifier(compare=False).estimate_time(*noisy)
-    assert "compare" not in str(uncompared)
+
+
+def test_an_estimate_is_a_sentence_or_two():
+    estimate = TimeEstimate([Step("filter", 812, 60, 10)], {}, 0)
+    assert str(estimate) == "This fit trains about 800 models and will take 40 to 90 seconds."
+    faster = TimeEstimate([Step("filter", 812, 600, 10)], {"a=1 (--a 1)": 200, "b=2": 390}, 0)
+    assert str(faster) == (
+        "This fit trains about 800 models and will take 6 to 15 minutes. With a=1 (--a 1) it would "
+        "take about a third of that."
+    )
 
 
 def test_a_display_hears_how_long_a_fit_will_take(noisy):

@@ -239,10 +239,8 @@ def report(run: FinishedRun) -> None:
     from pudistill.runs.preliminary import progress_of
     from pudistill.runs.summary import write_report
 
-    if Run.is_unfinished_fit(run):
-        print_progress(progress_of(run))
-        return
-    finished = Run.open(run)
+    is_unfinished = Run.is_unfinished_fit(run)
+    finished = Run(run) if is_unfinished else Run.open(run)
     if (finished.path / "cells.parquet").exists():
         raise InputError(
             f"{run} holds an experiment of the paper, whose results are {run / 'table.md'} and "
@@ -250,6 +248,9 @@ def report(run: FinishedRun) -> None:
         )
     write = write_curve_report if is_curve(finished) else write_report
     try:
+        if is_unfinished:
+            print_progress(progress_of(run))
+            return
         path = write(finished)
     except (InputError, OSError):
         raise

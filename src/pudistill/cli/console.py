@@ -174,6 +174,10 @@ class _Lines:
         self._pace.finish(name, time.monotonic() - start)
 
 
+# Width of a bar with its times, without the detail.
+FIXED_WIDTH = 74
+
+
 class _Bars:
     """One rich progress bar for each stage, and one for the whole run if its time is known."""
 
@@ -187,6 +191,8 @@ class _Bars:
         self._begin = time.monotonic()
 
         class TimeLeft(progress.ProgressColumn):
+            max_refresh = 0.5  # seconds
+
             def render(self, task: progress.Task) -> Text:
                 if task.fields["ends"] is None:
                     return Text("-:--:--", style="progress.remaining")
@@ -195,19 +201,20 @@ class _Bars:
                 hours, minutes = divmod(minutes, 60)
                 return Text(f"{hours}:{minutes:02}:{seconds:02}", style="progress.remaining")
 
+        room = max(1, messages.width - FIXED_WIDTH)  # a wider detail would squeeze the times
         self._bars = progress.Progress(
             progress.TextColumn("{task.description:<35}"),
             progress.BarColumn(bar_width=10),
             progress.TaskProgressColumn(),
             progress.TimeElapsedColumn(),
             progress.TextColumn("left"),
-            TimeLeft(max_refresh=0.5),
+            TimeLeft(),
             # The detail gets the remaining width only: the time estimate matters more.
             progress.TextColumn(
                 "{task.fields[detail]}",
                 style="dim",
                 markup=False,
-                table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
+                table_column=Column(no_wrap=True, overflow="ellipsis", max_width=room),
             ),
             console=messages,
         )

@@ -128,7 +128,7 @@ class TimeEstimate:
     steps : list of Step
         The parts of the fit, in order.
     faster : dict of str to float
-        Seconds with another value of a parameter, by that parameter and its value.
+        Seconds with another value of a parameter, by that parameter, its value and its option.
     least_uncompared : float
         Seconds that the fit takes at least if its comparison is left out, too.
     """
@@ -166,7 +166,7 @@ class TimeEstimate:
             option = min(self.faster, key=lambda name: self.faster[name])
             share = self.faster[option] / self.seconds
             named = "half" if share > 0.4 else "a third" if share > 0.28 else "a quarter"
-            text += f" With {option} it would take about {named} of that, or less."
+            text += f" With {option} it would take about {named} of that."
         return text
 
     def shortened_to(self, seconds: float) -> "TimeEstimate":
@@ -248,12 +248,16 @@ def estimate_time(work: Work) -> TimeEstimate:
         rates = _measure(work)
     steps = _steps(work, rates)
     seconds, faster = sum(step.seconds for step in steps), {}
-    changes: dict[str, Any] = {"compare": False, "n_members": work.params["n_members"] // 2}
-    for name, value in changes.items():
+    half = max(1, work.params["n_members"] // 2)
+    changes: list[tuple[str, Any, str]] = [
+        ("compare", False, "--no-compare"),
+        ("n_members", half, f"--n-members {half}"),
+    ]
+    for name, value, option in changes:
         changed = work._replace(params=work.params | {name: value})
         needed = sum(step.seconds for step in _steps(changed, rates))
         if needed <= ABOUT_HALF * seconds:
-            faster[f"{name}={value}"] = needed
+            faster[f"{name}={value} ({option})"] = needed
     uncompared = _steps(work._replace(params=work.params | {"compare": False}), rates)
     return TimeEstimate(steps, faster, sum(step.least for step in uncompared))
 

@@ -113,11 +113,15 @@ def progress_of(path: Path) -> Progress:
     for record in records_in(path):
         event, name = record.get("event"), record.get("stage")
         if event == "planned":  # of the last process that worked on the run
-            stages, done, begun = list(map(str, record.get("stages") or [])), {}, None
+            planned = record.get("stages")
+            stages = list(map(str, planned)) if isinstance(planned, list) else []
+            done, begun = {}, None
         elif name in stages and event == "begins":
             begun = str(name)
         elif name in stages and event == "ends":
-            done[str(name)], begun = float(record.get("seconds") or 0.0), None
+            seconds = record.get("seconds")
+            done[str(name)] = float(seconds) if isinstance(seconds, int | float) else 0.0
+            begun = None
     to_come = [name for name in stages if name not in done and name != begun]
     return Progress(path, _is_locked(path), done, begun, to_come, _first_metrics(path))
 
