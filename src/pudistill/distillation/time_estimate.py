@@ -187,7 +187,7 @@ class TimeEstimate:
         """Divide a time limit among the parts.
 
         Each part gets what it needs at least, and a share of the rest, so that there is time for
-        what comes after it.
+        what comes after it. What all parts together will not need goes to the earlier ones.
 
         Parameters
         ----------
@@ -204,7 +204,7 @@ class TimeEstimate:
             The times when the parts have to end. Parts that are computed wholly or not at all, the
             regularisation and the views that hold samples out, "end" when it is too late to begin.
         """
-        share = self._share(seconds)
+        share = min(self._share(seconds), RANGE[1])
         ends, later, later_least = {}, 0.0, 0.0
         for step in reversed(self.steps):
             ends[step.name] = begin + seconds - later
