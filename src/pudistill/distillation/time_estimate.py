@@ -20,8 +20,13 @@ from pudistill.labels.checks import MISSING, Labels
 from pudistill.labels.pseudo_labels import one_hot
 from pudistill.labels.samples import is_pictures
 from pudistill.learners.cache import caching_to
-from pudistill.learners.capabilities import continues_training, final_step, has_trunk
-from pudistill.learners.cross_fitting import ENOUGH_TO_KEEP_FOLDS
+from pudistill.learners.capabilities import (
+    continues_training,
+    final_step,
+    has_trunk,
+    with_share_of_trees,
+)
+from pudistill.learners.cross_fitting import MANY_SAMPLES
 from pudistill.learners.linear import MANY_CLASSES, learns_in_blocks
 from pudistill.learners.networks.recipes import find_recipe
 from pudistill.learners.scoring import predict_proba
@@ -271,7 +276,7 @@ def _steps(work: Work, rates: _Rates) -> list[Step]:
     is_network, cores = continues_training(work.student), os.cpu_count() or 1
     model, few, many = rates.model, 0.8 * n_trusted, n_classes >= MANY_CLASSES
     is_linear = learns_in_blocks(work.student, work.X)
-    warm = WARM if is_linear and n >= ENOUGH_TO_KEEP_FOLDS else 1.0
+    warm = WARM if is_linear and n >= MANY_SAMPLES else 1.0
     clean = WARM if is_linear else CLEAN
     workers = min(effective_n_jobs(params["n_jobs"]), cores)
 
@@ -326,7 +331,8 @@ def _steps(work: Work, rates: _Rates) -> list[Step]:
         seconds = on_workers((2 + judged) * (model(n) + rates.predict * n), 2 + judged) + model(n)
         return [filtering, noise_free, Step("student", 3 + judged, seconds, seconds), *ending]
     folds = HELD_OUT_FOLDS if many else folds_for(n)
-    n_rounds = MAX_ROUNDS_MANY_CLASSES if many else ROUNDS
+    n_rounds = ROUNDS if n < MANY_SAMPLES else ROUNDS - 1
+    n_rounds = MAX_ROUNDS_MANY_CLASSES if many else n_rounds
     of_judged = judged * HELD_OUT_FOLDS * model(n / 2)
     of_round = (folds * model(n * (1 - 1 / folds)) + of_judged) * rates.uncalibrated
     of_round += views * rates.predict * n
@@ -366,11 +372,13 @@ def _measure(work: Work) -> _Rates:
     model, predict = _time_model(work, order)
     # Members learn from few samples, of two classes.
     n_of_class = int(3 * work.labels.drawn.sum() / work.labels.n_classes)
+    member, params = work.member, work.params
+    if not work.is_paper and "auto" in (params["threshold"], params["min_votes"]):
+        member = with_share_of_trees(member, max(1, params["n_members"] // N_TEAMS))
     rows = order[: min(n, max(n_of_class, 8))]
     X_of_class, halves = _safe_indexing(work.X, rows), one_hot(np.arange(len(rows)) % 2, 2)
     tasks = [
-        Training(work.member, X_of_class, halves, "member", seed, together=True)
-        for seed in range(2)
+        Training(member, X_of_class, halves, "member", seed, together=True) for seed in range(2)
     ]
     seconds, members = _timed(lambda: list(train_all(iter(tasks), 1)))
     calibrates = not hasattr(members[0], "predict_proba")

@@ -27,7 +27,7 @@ from pudistill.utils.time_limit import LIMIT_EXPECTED, checked_limit
 
 NETWORKS = ("mlp", "small_cnn", "airbench", "preact_resnet18")
 OWN_METHODS = ("default", "paper")
-DEMO: dict[str, Any] = {"data": "digits", "test_fraction": 0.25, "learner": "svm"}
+DEMO: dict[str, Any] = {"data": "digits", "test_fraction": 0.25}
 
 
 def imports_module(learner: Any) -> bool:
