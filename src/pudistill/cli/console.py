@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from pudistill.exceptions import shortened
-from pudistill.utils.shown import duration
+from pudistill.utils.time_limit import duration
 
 if TYPE_CHECKING:
     from pudistill.runs.folder import Run

@@ -33,9 +33,8 @@ from pudistill.learners.scoring import predict_proba
 from pudistill.learners.tasks import Training, train, train_all
 from pudistill.pu_filter.plan import N_TEAMS
 from pudistill.utils.progress import display
-from pudistill.utils.shown import duration
 from pudistill.utils.threads import one_thread
-from pudistill.utils.time_limit import TimeLimit
+from pudistill.utils.time_limit import TimeLimit, duration
 
 # Samples of the first trial fit. Each further one has more, as long as it takes at most some
 # seconds and this share of the whole, which is at least as long as so many fits of all samples.

@@ -13,8 +13,7 @@ from pudistill.exceptions import TimeLimitWarning, warn_user
 from pudistill.labels.checks import Labels
 from pudistill.labels.samples import check_samples, split_off_no_class
 from pudistill.utils.progress import expect, wants_estimate
-from pudistill.utils.shown import duration
-from pudistill.utils.time_limit import is_time_up, limited_by, note_cut, seconds_of
+from pudistill.utils.time_limit import duration, is_time_up, limited_by, note_cut, seconds_of
 
 
 class TimedFit:

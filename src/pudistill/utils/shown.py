@@ -82,23 +82,3 @@ def by_reason(reasons: Mapping[str, str]) -> str:
     return "; ".join(
         f"{name_columns(names)} ({reason})" for reason, names in names_by_reason.items()
     )
-
-
-def duration(*seconds: float) -> tuple[str, ...]:
-    """Say durations in one unit; only the last one names it.
-
-    Examples
-    --------
-    >>> from pudistill.utils.shown import duration
-    >>> duration(12, 31), duration(125, 290), duration(50, 100), duration(45)
-    (('10', '30 seconds'), ('2', '5 minutes'), ('50', '100 seconds'), ('45 seconds',))
-    """
-    longest = max(seconds)
-    size, unit = (3600, "hour") if longest >= 7200 else (60, "minute")
-    if longest < 120:
-        size, unit = 1, "second"
-    values = [max(1, round(value / size)) for value in seconds]
-    if unit == "second":
-        values = [value if value < 10 else 5 * round(value / 5) for value in values]
-    *first, last = values
-    return *(str(value) for value in first), f"{last} {unit}{'s' * (last != 1)}"

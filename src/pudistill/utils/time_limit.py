@@ -57,6 +57,26 @@ def checked_limit(limit: Any) -> Any:
     return None if seconds_of(limit) is None else limit
 
 
+def duration(*seconds: float) -> tuple[str, ...]:
+    """Say durations in one unit; only the last one names it.
+
+    Examples
+    --------
+    >>> from pudistill.utils.time_limit import duration
+    >>> duration(12, 31), duration(125, 290), duration(50, 100), duration(45)
+    (('10', '30 seconds'), ('2', '5 minutes'), ('50', '100 seconds'), ('45 seconds',))
+    """
+    longest = max(seconds)
+    size, unit = (3600, "hour") if longest >= 7200 else (60, "minute")
+    if longest < 120:
+        size, unit = 1, "second"
+    values = [max(1, round(value / size)) for value in seconds]
+    if unit == "second":
+        values = [value if value < 10 else 5 * round(value / 5) for value in values]
+    *first, last = values
+    return *(str(value) for value in first), f"{last} {unit}{'s' * (last != 1)}"
+
+
 @dataclass
 class TimeLimit:
     """When the stages of a fit have to end.
