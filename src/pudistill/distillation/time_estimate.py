@@ -362,12 +362,12 @@ def _measure(work: Work) -> _Rates:
     n, rng = len(work.labels.given), np.random.default_rng(0)
     order = rng.permutation(n)
     if continues_training(work.student):
-        model, predict, _ = _time_network(work, work.student, order, n)
+        model, predict = _time_network(work, work.student, order)
         if continues_training(work.member) and not _n_trunks(work):
-            return _Rates(
-                model, _time_network(work, work.member, order, n)[0], predict, predict, False
-            )
-        return _Rates(model, lambda n: 1e-3 + 1e-6 * n, predict, 1e-6, False)
+            of_members, vote = _time_network(work, work.member, order)
+            return _Rates(model, of_members, predict, vote, False)
+        # Members on shared layers are logistic regressions on a few features.
+        return _Rates(model, lambda size: 1e-3 + 1e-6 * size, predict, 1e-6, False)
     model, predict = _time_model(work, order)
     # Members learn from few samples, of two classes.
     n_of_class = int(3 * work.labels.drawn.sum() / work.labels.n_classes)
@@ -439,33 +439,37 @@ def _time_model(work: Work, order: np.ndarray) -> tuple[Callable[[float], float]
 
 
 def _time_network(
-    work: Work, network: Any, order: np.ndarray, n: int
-) -> tuple[Callable[[float], float], float, Any]:
-    """Time a few steps of a network's training; return the seconds by size, and of predictions."""
-    final = final_step(network)
+    work: Work, network: Any, order: np.ndarray
+) -> tuple[Callable[[float], float], float]:
+    """Time a few steps of a network's training; return seconds by size, and those of predictions.
+
+    The difference of two trainings is the time of the steps, without what a training does once.
+    """
+    final, n_classes = final_step(network), work.labels.n_classes
     recipe = find_recipe(final.recipe, "student", pictures=is_pictures(work.X))
-    recipe = recipe.changed(epochs=final.epochs if hasattr(final, "epochs") else None)
-    size = min(n, recipe.batch_size * TRIAL_STEPS)
-    short = clone(network)
-    final_step(short).set_params(recipe=recipe.with_epochs(1))
-    if hasattr(final, "epochs"):
-        final_step(short).set_params(epochs=None)
-    rows = order[:size]
-    targets = one_hot(np.arange(size) % work.labels.n_classes, work.labels.n_classes)
-    task = Training(short, work.X, targets, "student", 0, rows=rows)
-    train(task)  # the first training also sets up the device
-    seconds, fitted = _timed(lambda: train(task))
-    of_step = seconds / math.ceil(size / recipe.batch_size)
+    recipe = recipe.changed(epochs=final.epochs)
+    rows = order[: recipe.batch_size * TRIAL_STEPS]
+    targets = one_hot(np.arange(len(rows)) % n_classes, n_classes)
+    steps = math.ceil(len(rows) / recipe.batch_size)
+    found, fitted = [], None
+    for epochs in (1, 1, 3):  # the first training also sets up the device
+        short = clone(network)
+        final_step(short).set_params(recipe=recipe.with_epochs(epochs), epochs=None)
+        task = Training(short, work.X, targets, "student", 0, rows=rows)
+        start = time.perf_counter()
+        fitted = train(task)
+        found.append(time.perf_counter() - start)
+    _, short_seconds, long_seconds = found
+    of_step = max(long_seconds - short_seconds, 0.1 * long_seconds) / (2 * steps)
+    once = max(short_seconds - of_step * steps, 0.0)
 
     def of_training(n_samples: float) -> float:
         samples = max(1, round(n_samples))
-        return (
-            of_step * math.ceil(samples / recipe.batch_size) * recipe.for_n_samples(samples).epochs
-        )
+        n_steps = math.ceil(samples / recipe.batch_size) * recipe.for_n_samples(samples).epochs
+        return once + of_step * n_steps
 
-    n_classes = work.labels.n_classes
     predicting, _ = _timed(lambda: predict_proba(fitted, work.X, n_classes, rows))
-    return of_training, predicting / size, fitted
+    return of_training, predicting / len(rows)
 
 
 def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
