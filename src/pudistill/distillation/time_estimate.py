@@ -474,7 +474,7 @@ def _time_network(
 
 def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
     """Return seconds and result; a short call is repeated, as the first one can load modules."""
-    found = []
+    found: list[float] = []
     while len(found) < 3 and sum(found) < SHORT:
         start = time.perf_counter()
         result = call()
