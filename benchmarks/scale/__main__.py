@@ -7,9 +7,9 @@
 
 `pictures` runs ``pudistill fit`` on generated JPEGs in parquet shards, which stay on disk, with the
 features of a tiny network of random weights; all other settings have their defaults. `table` does
-the same on a parquet file of ids and labels, with 64 float16 features in a mapped file. `filter` runs
-the filter alone on float16 features in a mapped file (C = 14, N = 10, K = 3). Each size is measured
-in a process of its own and stored at once. Sizes that have a result are left out, so an interrupted
+the same on a parquet file of ids and labels, with 64 float16 features in a mapped file. `filter`
+runs the filter alone on such features (C = 14, D = 384, N = 10, K = 3). Each size is measured in a
+process of its own and stored at once. Sizes that have a result are left out, so an interrupted
 command can be repeated.
 """
 

@@ -69,7 +69,7 @@ Gpus = Annotated[
         "--gpus-per-member",
         min=0,
         metavar="NUMBER",
-        help="GPUs for each task on a cluster, such as a member of the filter; a fraction shares one.",
+        help="GPUs for each task on a cluster, such as a member; a fraction shares one.",
         rich_help_panel="Running",
     ),
 ]
