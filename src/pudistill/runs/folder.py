@@ -27,7 +27,7 @@ import pandas as pd
 import tomli_w
 from filelock import FileLock, Timeout
 
-from pudistill.data.memory import Budget, require_memory
+from pudistill.data.memory import Budget, release_unused, require_memory
 from pudistill.data.options import ReadOptions, ReadSettings
 from pudistill.exceptions import DamagedWarning, InputError, warn_user
 from pudistill.labels.checks import MISSING
@@ -403,7 +403,9 @@ class Run:
             budget = Budget(self.path / name, len(content))
             return read_parquet(io.BytesIO(content), budget).to_pandas()
 
-        return self._read(name, read)
+        table = self._read(name, read)
+        release_unused()
+        return table
 
     def read_arrays(self, name: str) -> dict[str, np.ndarray]:
         """Read an ``.npz`` file of the run."""
