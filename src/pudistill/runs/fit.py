@@ -89,7 +89,11 @@ def fit_run(settings: Settings, output: Path) -> Run:
     # 2. Fit, measure and write.
     stages = _stages(classifier, has_features=embedder is not None, has_test=test is not None)
     with Run.begin(output, config) as run, planned(stages):
-        _fit_into(run, settings, classifier, dataset, test, labels, embedder)
+        metrics = _fit_into(run, settings, classifier, dataset, test, labels, embedder)
+        # The report is made from the files of the run, and needs the memory that the data took.
+        del classifier, dataset, test, labels, embedder
+        run.write_bytes("report.html", render(summarise(run, metrics)).encode())
+        run.finish(metrics)  # last, because it marks the run as complete
     return run
 
 
@@ -137,7 +141,8 @@ def _fit_into(
     test: TrustedDataset | None,
     labels: Labels,
     embedder: Any,
-) -> None:
+) -> dict[str, Any]:
+    """Fit and measure; write everything except the report, and return the metrics."""
     seconds: dict[str, float] = {}
     about: dict[str, Any] = {}
     samples = dataset  # the report shows them as they are, without features
@@ -181,13 +186,12 @@ def _fit_into(
     metrics["versions"] = versions()
     metrics["warnings"] = run.warnings()
 
-    # 4. Write; `finish` comes last, because it marks the run as complete.
+    # 4. Write.
     run.write_table("labels", table)
     run.write_table("history", history)
     run.write_arrays("gallery.npz", gallery(samples, table))
     run.write_model(classifier, dataset.feature_names)
-    run.write_bytes("report.html", render(summarise(run, metrics)).encode())
-    run.finish(metrics)
+    return metrics
 
 
 def _results_of_pudistill(

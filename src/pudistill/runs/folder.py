@@ -545,7 +545,9 @@ def _without_formulas(table: pd.DataFrame) -> pd.DataFrame:
     for name in shown.columns[[not pd.api.types.is_numeric_dtype(kind) for kind in shown.dtypes]]:
         column = shown[name]
         is_formula = column.astype(str).str.startswith(FORMULA_STARTS)
-        is_formula &= pd.to_numeric(column, errors="coerce").isna()
+        # Few texts look like formulas, and those that are numbers are none.
+        numbers = pd.to_numeric(column[is_formula], errors="coerce")
+        is_formula[is_formula] = numbers.isna().to_numpy()
         if is_formula.any():
             shown.loc[is_formula, name] = "'" + column[is_formula].astype(str)
     return shown
