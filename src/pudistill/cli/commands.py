@@ -23,6 +23,7 @@ from pudistill.cli.console import (
     print_accuracy,
     print_curve,
     print_outputs,
+    print_progress,
     printable,
     progress_bars,
     results,
@@ -156,7 +157,7 @@ def demo(
                 "or choose with pudistill sweep digits --noises ... --levels ..."
             )
         del values[name]
-    _sweep_and_print(DEMO | values, folder)
+    _sweep_and_print(DEMO | {"learner": "svm"} | values, folder)
 
 
 @app.command(
@@ -232,12 +233,14 @@ def predict(
 
 @app.command(epilog="Example: pudistill report run")
 def report(run: FinishedRun) -> None:
-    """Write a run's HTML report again."""
+    """Write a run's HTML report again; of an unfinished run, show how far it is."""
     from pudistill.experiments.curve import is_curve, write_curve_report
     from pudistill.runs.folder import Run
+    from pudistill.runs.preliminary import progress_of
     from pudistill.runs.summary import write_report
 
-    finished = Run.open(run)
+    is_unfinished = Run.is_unfinished_fit(run)
+    finished = Run(run) if is_unfinished else Run.open(run)
     if (finished.path / "cells.parquet").exists():
         raise InputError(
             f"{run} holds an experiment of the paper, whose results are {run / 'table.md'} and "
@@ -245,6 +248,9 @@ def report(run: FinishedRun) -> None:
         )
     write = write_curve_report if is_curve(finished) else write_report
     try:
+        if is_unfinished:
+            print_progress(progress_of(run))
+            return
         path = write(finished)
     except (InputError, OSError):
         raise
@@ -270,6 +276,14 @@ def resume(
         str | None,
         typer.Option(help="The run's features_cache, if it has one: a folder to write to."),
     ] = None,
+    time_limit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Another time limit, or none. Each resumption has the whole time.",
+            show_default="the run's",
+        ),
+    ] = None,
     cluster: Cluster = None,
     gpus: Gpus = 0.0,
 ) -> None:
@@ -280,6 +294,8 @@ def resume(
     command, config = Run.begun(run)
     repeated = {"learner": learner, "features_cache": features_cache}
     Settings.check_trust(config, repeated, f"pudistill resume {shlex.quote(str(run))}")
+    if time_limit is not None and command != "fit":
+        raise InputError(f"{run} is not a run of `pudistill fit`: resume it without --time-limit.")
     if command == "sweep":
         _sweep_and_print(config, run, cluster, gpus)
     elif command == "reproduce":
@@ -297,7 +313,8 @@ def resume(
             raise InputError(f"{run / 'config.toml'} lacks the setting {error}: add it.") from error
         _reproduce_and_print([experiment], run.parent, options, cluster, gpus)
     else:
-        _fit_and_print(Settings.read(config), run, cluster, gpus)
+        changed = {} if time_limit is None else {"time_limit": time_limit}
+        _fit_and_print(Settings.read(config | changed), run, cluster, gpus)
 
 
 @app.command(

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from sklearn.base import clone
 
 from pudistill.classifier import PUDistillClassifier
 from pudistill.data.dataset import TrustedDataset
+from pudistill.distillation.first_result import on_first_result
 from pudistill.exceptions import DataWarning, as_input_error
 from pudistill.labels.checks import Labels, check_labels
 from pudistill.labels.groups import with_groups
@@ -42,6 +44,7 @@ from pudistill.runs.inputs import (
 )
 from pudistill.runs.measures import label_metrics, own_metrics, test_accuracy
 from pudistill.runs.models import check_storable
+from pudistill.runs.preliminary import remove_first_result, write_first_result
 from pudistill.runs.report.html import render
 from pudistill.runs.settings import Settings
 from pudistill.runs.summary import gallery, summarise
@@ -93,6 +96,7 @@ def fit_run(settings: Settings, output: Path) -> Run:
         # The report is made from the files of the run, and needs the memory that the data took.
         del classifier, dataset, test, labels, embedder
         run.write_bytes("report.html", render(summarise(run, metrics)).encode())
+        remove_first_result(run)
         run.finish(metrics)  # last, because it marks the run as complete
     return run
 
@@ -166,7 +170,8 @@ def _fit_into(
     is_pudistill = isinstance(classifier, PUDistillClassifier)
     if is_pudistill:
         classifier.set_params(memory=run.units)
-    with _timed(seconds, "training"), as_input_error(), caching_to(run.units):
+    write_first = on_first_result(partial(write_first_result, run, dataset, labels))
+    with _timed(seconds, "training"), as_input_error(), caching_to(run.units), write_first:
         classifier.fit(dataset.X, y, trusted, **groups)
     results_of = _results_of_pudistill if is_pudistill else _results_of_other_method
     table, history, metrics_of_method = results_of(classifier, dataset, labels)

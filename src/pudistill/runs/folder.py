@@ -86,7 +86,7 @@ class Run:
         """Raise `InputError` if a path is taken, unless by an interrupted run of these settings."""
         if not path.exists() or cls.is_interrupted(path, config):
             return
-        if cls._settings_alone(path) == config:
+        if cls._are_same(cls._settings_alone(path), config):
             return
         if (path / "run.json").exists():
             finished = (path / SUMS).is_file()
@@ -203,13 +203,19 @@ class Run:
         run = cls(path)
         run.check_format()
         try:
-            return run.read_config() == config
+            return cls._are_same(run.read_config(), config)
         except InputError as error:
             if (path / SUMS).is_file():
                 raise
             # Stages of other settings do no harm: their keys come from their inputs.
             warn_user(f"{error} It is written anew.", DamagedWarning)
             return True
+
+    @staticmethod
+    def _are_same(stored: dict[str, Any] | None, config: dict[str, Any]) -> bool:
+        """Whether settings are the same; the time limit, in the key of no stage, may differ."""
+        limit = {"time_limit": None}
+        return stored is not None and stored | limit == config | limit
 
     @classmethod
     def begun(cls, path: Path) -> tuple[str, dict[str, Any]]:
@@ -275,6 +281,15 @@ class Run:
                 f"format {FORMAT}: install the version that wrote it."
             )
         return about
+
+    @classmethod
+    def is_unfinished_fit(cls, path: Path) -> bool:
+        """Return whether a folder holds a run of `pudistill fit` that has not finished."""
+        if not (path / "run.json").is_file() or (path / SUMS).is_file():
+            return False
+        run = cls(path)
+        run._check_links()
+        return run.check_format().get("command", "fit") == "fit"
 
     @classmethod
     def open(cls, path: Path) -> "Run":

@@ -53,6 +53,8 @@ def own_metrics(
         "n_conflicts": classifier.filter_.n_conflicts_,
         "filter_settings": _filter_settings(classifier),
     }
+    if classifier.time_limit is not None:
+        metrics["cut_short"] = classifier.cut_short_
     if classifier.noise_ is not None and classifier.comparison_ and classifier.adapted_:
         comparison, expected = classifier.comparison_, classifier.expected_accuracy_
         if np.isfinite(classifier.noise_.rate):  # NaN: there are no given labels
