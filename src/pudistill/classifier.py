@@ -37,7 +37,7 @@ from pudistill.labels.alignment import index_of
 from pudistill.labels.checks import Labels, check_labels, check_same_labels, with_weights
 from pudistill.labels.pseudo_labels import LABEL_TYPES
 from pudistill.labels.samples import check_features, check_samples, is_pictures, split_off_no_class
-from pudistill.labels.table import Outliers, label_table, paper_label_table, with_no_class
+from pudistill.labels.table import LabelTable, Outliers, label_table, paper_label_table
 from pudistill.learners.base import NoisyLabelClassifier
 from pudistill.learners.cache import caching_to
 from pudistill.learners.defaults import default_learner, normalised
@@ -56,7 +56,7 @@ FILTER, TEACHER, STUDENT = range(3)
 
 # Attributes that `PUDistillClassifier._fit_student` sets.
 LEARNED_BY_STUDENT = (
-    *("student_", "targets_", "label_table_", "noise_"),
+    *("student_", "targets_", "label_arrays_", "label_table_", "noise_"),
     *("comparison_", "shipped_", "expected_accuracy_", "adapted_"),
 )
 
@@ -445,12 +445,12 @@ class PUDistillClassifier(TimedFit, NoisyLabelClassifier):
             table = label_table(labels, self.targets_, self.filter_.votes_, outliers)
         else:
             table = self._fit_paper_student(X, labels, no_class)
-        self.label_table_ = with_no_class(table, all_labels, self.no_class_label).set_axis(
-            pd.RangeIndex(len(all_labels.given)) if index is None else index
-        )
+        table = table.with_no_class(all_labels, self.no_class_label)
+        self.label_arrays_ = replace(table, index=index)
+        self.__dict__.pop("label_table_", None)
         return self
 
-    def _fit_paper_student(self, X: Any, labels: Labels, no_class: Any) -> pd.DataFrame:
+    def _fit_paper_student(self, X: Any, labels: Labels, no_class: Any) -> LabelTable:
         """Run lines 13-15 as written, or on verified labels alone; return the label table."""
         # Line 13: pseudo-labels blend given labels and the teachers' predictions.
         self.targets_ = self._pseudo_labels(labels)

@@ -27,9 +27,11 @@ import pandas as pd
 import tomli_w
 from filelock import FileLock, Timeout
 
-from pudistill.data.memory import Budget, require_memory
+from pudistill.data.memory import Budget, release_unused, require_memory
 from pudistill.data.options import ReadOptions, ReadSettings
 from pudistill.exceptions import DamagedWarning, InputError, warn_user
+from pudistill.labels.checks import MISSING
+from pudistill.labels.table import LabelTable
 from pudistill.learners.cache import StageCache
 from pudistill.learners.storage import Stored, restore
 from pudistill.runs.log import logged_to, warnings_in
@@ -367,7 +369,7 @@ class Run:
         """Write a JSON file of the run."""
         self.write_bytes(name, json.dumps(content, indent=2).encode())
 
-    def write_table(self, stem: str, table: pd.DataFrame) -> None:
+    def write_table(self, stem: str, table: pd.DataFrame | LabelTable) -> None:
         """Write a table of the run as CSV and as parquet, in blocks of rows."""
         with self._writing(f"{stem}.csv") as file:
             for text in _csv_parts(table):
@@ -375,7 +377,7 @@ class Run:
         import pyarrow as pa
         import pyarrow.parquet
 
-        schema = pa.Schema.from_pandas(table, preserve_index=False)
+        schema = pa.Schema.from_pandas(_with_all_types(table), preserve_index=False)
         with (
             self._writing(f"{stem}.parquet") as file,
             pa.parquet.ParquetWriter(file, schema) as writer,
@@ -416,7 +418,9 @@ class Run:
             budget = Budget(self.path / name, len(content))
             return read_parquet(io.BytesIO(content), budget).to_pandas()
 
-        return self._read(name, read)
+        table = self._read(name, read)
+        release_unused()
+        return table
 
     def read_arrays(self, name: str) -> dict[str, np.ndarray]:
         """Read an ``.npz`` file of the run."""
@@ -531,13 +535,22 @@ def to_csv(table: pd.DataFrame) -> str:
     return "".join(_csv_parts(table))
 
 
-def _parts(table: pd.DataFrame) -> Iterator[pd.DataFrame]:
+def _parts(table: pd.DataFrame | LabelTable) -> Iterator[pd.DataFrame]:
     """Cut a table into blocks of rows; an empty table is one block."""
-    starts = range(0, max(len(table), 1), ROWS_WRITTEN_AT_ONCE)
-    return (table.iloc[start : start + ROWS_WRITTEN_AT_ONCE] for start in starts)
+    for start in range(0, max(len(table), 1), ROWS_WRITTEN_AT_ONCE):
+        rows = slice(start, start + ROWS_WRITTEN_AT_ONCE)
+        yield table.frame(rows) if isinstance(table, LabelTable) else table.iloc[rows]
 
 
-def _csv_parts(table: pd.DataFrame) -> Iterator[str]:
+def _with_all_types(table: pd.DataFrame | LabelTable) -> pd.DataFrame:
+    """Return a data frame that shows the type of each column: for arrays, of a labelled row."""
+    if not isinstance(table, LabelTable):
+        return table
+    row = int(np.argmax(table.given != MISSING))
+    return table.frame(slice(row, row + 1))
+
+
+def _csv_parts(table: pd.DataFrame | LabelTable) -> Iterator[str]:
     for number, part in enumerate(_parts(table)):
         yield _without_formulas(part).to_csv(index=False, header=number == 0)
 
@@ -547,7 +560,9 @@ def _without_formulas(table: pd.DataFrame) -> pd.DataFrame:
     for name in shown.columns[[not pd.api.types.is_numeric_dtype(kind) for kind in shown.dtypes]]:
         column = shown[name]
         is_formula = column.astype(str).str.startswith(FORMULA_STARTS)
-        is_formula &= pd.to_numeric(column, errors="coerce").isna()
+        # Few texts look like formulas, and those that are numbers are none.
+        numbers = pd.to_numeric(column[is_formula], errors="coerce")
+        is_formula[is_formula] = numbers.isna().to_numpy()
         if is_formula.any():
             shown.loc[is_formula, name] = "'" + column[is_formula].astype(str)
     return shown
