@@ -149,7 +149,7 @@ class LabelTable:
             "outlier_score": 1.0,
             "outlier": True,
         }
-        columns = {}
+        columns: dict[str, Any] = {}
         for column, values in added.items():
             known = getattr(self, column)
             columns[column] = np.empty(len(labels.given), known.dtype)

@@ -22,16 +22,15 @@ from pudistill.utils.progress import stage
 
 def label_metrics(table: LabelTable, dataset: TrustedDataset, labels: Labels) -> dict[str, Any]:
     """Return counts from the label table and, if the true labels are known, its accuracy."""
+    n_by_source = pd.Series(table.source).value_counts()
+    sources = [SOURCES[source] for source in n_by_source.index.to_numpy()]
     metrics: dict[str, Any] = {
         "n_samples": len(table),
         "n_trusted": int(table.trusted.sum()),
         "n_classes": labels.n_classes,
         "n_changed": int(table.changed.sum()),
         "n_outliers": int((table.outlier & ~table.trusted).sum()),
-        "sources": {
-            SOURCES[source]: count
-            for source, count in pd.Series(table.source).value_counts().to_dict().items()
-        },
+        "sources": dict(zip(sources, n_by_source.tolist(), strict=True)),
         "classes": list(dataset.classes),
         "skipped": [f"{name}: {reason}" for name, reason in dataset.skipped],
     }
