@@ -80,6 +80,8 @@ def test_the_documented_table_is_up_to_date():
         ({"n_teachers": "few"}, "n_teachers cannot be 'few': it should be a whole number, or auto"),
         ({"colour": "red"}, "There is no setting 'colour'"),
         ({"method": "magic"}, "There is no method 'magic': choose one of default, paper, cross"),
+        ({"time_limit": True}, "time_limit cannot be True: it should be seconds, a text"),
+        ({"time_limit": 60, "method": "mixup"}, "The method mixup has no time limit"),
     ],
 )
 def test_a_wrong_setting_is_named(values, says):

@@ -59,9 +59,12 @@ def test_ids_are_strings_of_arrow_that_work_as_an_array():
 
 
 def test_a_text_that_arrow_cannot_hold_is_refused():
-    ids = np.array(["a", "\ud800"], dtype=object)
-    with pytest.raises(InputError, match="among the ids is not valid text"):
-        validate(make(["a", "b"], ids=ids))
+    ids = ["a", "\ud800"]
+    for values in (ids, np.array(ids, dtype=object)):
+        with pytest.raises(InputError, match="among the ids is not valid text"):
+            validate(make(["a", "b"], ids=values))
+    with pytest.raises(InputError, match=r"1 of 2 trusted ids do not exist .* '\\ud800'"):
+        make(["a", "b"], ids=["a", "b"]).with_trusted(ids)
 
 
 class TestHoldout:
@@ -164,6 +167,7 @@ class TestRequireTrusted:
         (make([]), "no samples"),
         (make(["a", "b"], y=np.array(["a"], object)), "2 samples but 1 entries in y"),
         (make(["a", "b"], ids=np.array(["i", "i"], object)), "id 'i' occurs 2 times"),
+        (make(["a", "b"], ids=["i", None]), "sample 1 .* has no id"),
         (make([None, None]), "all labels are empty"),
         (make(["a", None, "a"]), "only one class, 'a'"),
         (make(["a", "b", None], trusted=[2]), "'s2' has no label"),

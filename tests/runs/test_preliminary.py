@@ -10,6 +10,7 @@ from sklearn.datasets import load_wine
 
 from pudistill.cli.console import print_progress
 from pudistill.distillation import first_result
+from pudistill.exceptions import DamagedWarning
 from pudistill.runs.fit import fit_run
 from pudistill.runs.preliminary import LABELS, METRICS, progress_of
 from pudistill.runs.settings import Settings
@@ -81,6 +82,31 @@ def test_a_log_of_anything_is_no_error(interrupted):
         '[]\n{"event": "planned", "stages": 3}\n{"stage": [1]}\n'
     )
     assert progress_of(interrupted).done == {}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "null",
+        "{}",
+        '{"note": 1, "n_samples": 1, "n_changed": 1}',
+        '{"note": "", "n_samples": 1, "n_changed": "1"}',
+        '{"note": "", "n_samples": 1, "n_changed": 1, "noise": {"rate": 1, "rate_interval": [0]}}',
+        '{"note": "", "n_samples": 1, "n_changed": NaN}',
+    ],
+)
+def test_a_damaged_first_result_does_not_hide_how_far_the_run_is(content, tmp_path):
+    (tmp_path / LABELS).touch()
+    (tmp_path / METRICS).write_text(content)
+    stages = '{"event": "planned", "stages": ["filter"]}\n'
+    (tmp_path / "log.jsonl").write_text(
+        f'{stages}{{"stage": "filter", "event": "ends", "seconds": NaN}}'
+    )
+    with pytest.warns(DamagedWarning, match="preliminary-metrics.json is damaged: it is left out"):
+        progress = progress_of(tmp_path)
+    assert (progress.done, progress.first) == ({"filter": 0.0}, None)
 
 
 def test_a_run_without_time_is_continued_with_more(settings, tmp_path, monkeypatch):

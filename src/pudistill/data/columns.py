@@ -21,6 +21,7 @@ _MARKS = dict.fromkeys(
 )
 _ID = "string[pyarrow]"
 _WHOLE = re.compile(r"(-?[0-9]+)(\.0*)?")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _PLAIN_ZEROS = re.compile(r"(-?(?:0|[1-9][0-9]*))\.0*")
 
 
@@ -46,7 +47,9 @@ def as_ids(ids: Any) -> Any:
     """Return ids as a pandas array of Arrow's strings; as they are if Arrow cannot hold one."""
     try:
         return pd.array(ids, dtype=_ID)
-    except (UnicodeEncodeError, TypeError, ValueError):  # of texts that no file can hold
+    except UnicodeEncodeError:  # of texts that no file can hold
+        return object_array(ids)
+    except (TypeError, ValueError):
         return ids
 
 
@@ -57,6 +60,8 @@ def count_distinct(ids: Any) -> int:
 
 def rows_with(ids: Any, wanted: Sequence[str]) -> np.ndarray:
     """Return the rows whose ids are among those wanted."""
+    # Arrow refuses lone surrogates, which no id has.
+    wanted = [name for name in wanted if not (isinstance(name, str) and _SURROGATE.search(name))]
     return np.flatnonzero(pd.Series(ids, copy=False).isin(wanted))
 
 

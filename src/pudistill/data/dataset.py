@@ -423,6 +423,11 @@ def validate(
                 f"{source}: there are {n_samples} samples but {len(values)} entries in {part}: "
                 "give one entry for each sample."
             )
+    if (missing := pd.isna(dataset.ids)).any():
+        row = int(np.argmax(missing))
+        raise InputError(
+            f"{source}: sample {row} (counted from 0) has no id: give each sample its own."
+        )
     if isinstance(dataset.ids, np.ndarray):  # Arrow cannot hold one of them
         _validate_text(dataset.ids, "ids", source)
     for part in ("y", "verified", "true_labels", "groups"):

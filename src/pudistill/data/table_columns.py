@@ -83,7 +83,7 @@ def read_marks(path: Path, name: str, column: pa.ChunkedArray, ids: np.ndarray) 
         raise InputError(
             f"{path}: column {name!r} holds {values[row]!r} in the row with id {ids[row]!r}: mark "
             "verified samples with true, 1, yes or x, and others with false, 0, no or a blank; "
-            "call a column of verified labels 'verified_label'."
+            "call a column of verified labels 'verified_label', and leave --trusted-column out."
         )
     return np.array(marks, dtype=bool)
 

@@ -40,6 +40,7 @@ class TimedFit:
             ``faster``: the seconds with other parameters. Printed, it is a sentence.
         """
         other: Any = clone(self)
+        other._validate_params()
         X, labels = check_samples(other, X, y, trusted, other._learners(), groups=groups)
         X, labels, _ = split_off_no_class(X, labels)
         return estimate_time(other._work(X, labels))

@@ -1,6 +1,7 @@
 """The first result of a run, and what an unfinished run has done so far."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from pudistill.data.dataset import TrustedDataset
 from pudistill.distillation.first_result import FirstResult
+from pudistill.exceptions import DamagedWarning, InputError, warn_user
 from pudistill.labels.checks import MISSING, Labels
 from pudistill.runs.folder import LOCK, Run, to_csv
 from pudistill.runs.log import records_in
@@ -120,7 +122,8 @@ def progress_of(path: Path) -> Progress:
             begun = str(name)
         elif name in stages and event == "ends":
             seconds = record.get("seconds")
-            done[str(name)] = float(seconds) if isinstance(seconds, int | float) else 0.0
+            is_known = isinstance(seconds, int | float) and 0 <= seconds < math.inf
+            done[str(name)] = float(seconds) if is_known else 0.0
             begun = None
     to_come = [name for name in stages if name not in done and name != begun]
     return Progress(path, _is_locked(path), done, begun, to_come, _first_metrics(path))
@@ -129,7 +132,18 @@ def progress_of(path: Path) -> Progress:
 def _first_metrics(path: Path) -> dict[str, Any] | None:
     if not (path / METRICS).is_file() or not (path / LABELS).is_file():
         return None
-    return Run(path).read_json(METRICS)
+    try:
+        metrics = Run(path).read_json(METRICS)
+        numbers = [metrics["n_samples"], metrics["n_changed"]]
+        if "noise" in metrics:
+            low, high = metrics["noise"]["rate_interval"]
+            numbers += [metrics["noise"]["rate"], low, high]
+        if not (np.isfinite(numbers).all() and isinstance(metrics["note"], str)):
+            raise InputError(f"{path / METRICS} is damaged.")
+    except (InputError, KeyError, TypeError, ValueError):  # `resume` does not read it
+        warn_user(f"{path / METRICS} is damaged: it is left out.", DamagedWarning)
+        return None
+    return metrics
 
 
 def _is_locked(path: Path) -> bool:

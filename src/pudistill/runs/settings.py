@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import BeforeValidator, Field
 
 from pudistill.data.options import (
     DATA,
@@ -253,7 +253,7 @@ class Settings(ReadSettings):
     ] = True
     time_limit: Annotated[
         float | str | None,
-        AfterValidator(checked_limit),
+        BeforeValidator(checked_limit),  # afterwards, true is 1.0
         Setting(
             RUNNING,
             "Time for the training, such as 90s, 10m or 1h30m: the best result of that time. It "
@@ -273,6 +273,11 @@ class Settings(ReadSettings):
         if settings.method not in known:
             raise InputError(
                 f"There is no method {settings.method!r}: choose one of {', '.join(known)}."
+            )
+        if settings.time_limit is not None and settings.method not in OWN_METHODS:
+            raise InputError(
+                f"The method {settings.method} has no time limit: leave time_limit out, or choose "
+                "the method default or paper."
             )
         if settings.test_data is not None and settings.test_fraction is not None:
             raise InputError("test_data and test_fraction were both given: leave one of them out.")

@@ -4,7 +4,7 @@ import math
 import re
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from numbers import Real
@@ -46,7 +46,8 @@ def seconds_of(limit: Any) -> float | None:
         parts = re.findall(rf"({_AMOUNT})\s*(\w)", text)
         seconds = sum(float(amount) * UNITS[unit] for amount, unit in parts)
     elif (isinstance(limit, Real) and not isinstance(limit, bool)) or re.fullmatch(_AMOUNT, text):
-        seconds = float(limit)
+        with suppress(OverflowError):
+            seconds = float(limit)
     if not 0 < seconds < math.inf:
         raise InputError(f"time_limit cannot be {limit!r}: it should be {LIMIT_EXPECTED}.")
     return seconds
