@@ -1,6 +1,7 @@
 """The first result of a run, and the report of a run that is not finished."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -8,11 +9,14 @@ import pytest
 from filelock import FileLock
 from sklearn.datasets import load_wine
 
+from pudistill import TrustedDataset
 from pudistill.cli.console import print_progress
 from pudistill.distillation import first_result
 from pudistill.exceptions import DamagedWarning
+from pudistill.labels.checks import check_labels
 from pudistill.runs.fit import fit_run
-from pudistill.runs.preliminary import LABELS, METRICS, progress_of
+from pudistill.runs.folder import Run
+from pudistill.runs.preliminary import LABELS, METRICS, progress_of, write_first_result
 from pudistill.runs.settings import Settings
 from pudistill.utils.time_limit import note_cut
 
@@ -64,6 +68,18 @@ def test_an_interrupted_run_shows_its_first_result(interrupted, capsys):
     assert f"{labels['changed'].sum()} of 178 given labels would be changed: " in out
     assert "of the given labels are wrong (95% interval: " in out
     assert "Preliminary" in out
+
+
+def test_marked_samples_keep_their_given_labels(tmp_path):
+    y, trusted = np.array(["a", "a", "b"], object), np.array([True, True, False])
+    verified = np.array(["a", "b", None], object)
+    marked = np.array([True, False, False])
+    data = TrustedDataset(np.eye(3), y, trusted, verified, list("uvw"), marked=marked)
+    labels = check_labels(*data.for_fit())
+    noise = SimpleNamespace(rate=np.nan)
+    first = first_result.FirstResult(labels, np.eye(3, 2), noise)
+    write_first_result(Run(tmp_path), data, labels, first)
+    assert pd.read_csv(tmp_path / LABELS)["given"].tolist() == ["a", "a", "b"]
 
 
 def test_a_run_at_work_is_not_called_interrupted(interrupted):

@@ -47,6 +47,8 @@ def write_first_result(
     targets, of_class = first.targets, first.labels
     codes, names = targets.argmax(axis=1), of_class.classes
     given = np.array([*names.tolist(), None], dtype=object)[of_class.given]
+    if dataset.marked is not None:  # `fit` did not get these given labels, see `for_fit`
+        given = np.where(dataset.marked[rows], dataset.y[rows], given)
     table = pd.DataFrame(
         {
             "id": dataset.ids[rows],
