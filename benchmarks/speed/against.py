@@ -159,6 +159,4 @@ def pictures_against_training(data: Path) -> Figures:
             one_training=lambda: clone(network).fit(X, given),
             default=lambda: clone(classifier).fit(X, given, verified),
         )
-    return medians(seconds) | {
-        "default / one training": ratio(seconds, "default", "one_training")
-    }
+    return medians(seconds) | {"default / one training": ratio(seconds, "default", "one_training")}
