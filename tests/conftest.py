@@ -21,15 +21,22 @@ settings.load_profile("untimed")
 DATA = Path(os.environ.get("PUDISTILL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
-@pytest.fixture(autouse=True)
-def without_workers_of_joblib(request, monkeypatch):
+@pytest.fixture(scope="session", autouse=True)
+def without_workers_of_joblib():
     """Train in this process, unless a test is about workers: results are the same bits."""
-    if request.node.get_closest_marker("workers"):
-        monkeypatch.setattr("pudistill.learners.parallel.PATIENCE", 0)
+    with parallel_config("sequential"):
         yield
-    else:
-        with parallel_config("sequential"):
-            yield
+
+
+@pytest.fixture(autouse=True)
+def workers_at_once(request, monkeypatch):
+    """In a test about workers, start them even if there is little to do."""
+    if not request.node.get_closest_marker("workers"):
+        yield
+        return
+    monkeypatch.setattr("pudistill.learners.parallel.PATIENCE", 0)
+    with parallel_config("loky"):
+        yield
 
 
 @pytest.fixture(scope="session")

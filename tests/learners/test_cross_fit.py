@@ -214,7 +214,7 @@ def test_warnings_of_workers_are_issued_in_the_users_process(n_jobs):
 
 
 def test_starts_know_nothing_of_the_samples_that_are_predicted(monkeypatch):
-    monkeypatch.setattr("pudistill.learners.cross_fitting.ENOUGH_TO_KEEP_FOLDS", 1)
+    monkeypatch.setattr("pudistill.learners.cross_fitting.MANY_SAMPLES", 1)
     rng = np.random.default_rng(0)
     X, codes = rng.normal(size=(200, 400)), rng.integers(2, size=200)
     learner = LogisticRegression(C=1e3, max_iter=2000)  # memorises labels that are random

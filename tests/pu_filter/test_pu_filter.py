@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from joblib import parallel_config
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.datasets import load_digits, make_blobs
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -746,3 +747,22 @@ def test_if_all_members_diverge_nothing_is_found(blobs, some_diverge):
     ):
         found.fit(X, y, trusted)
     assert ((found.clean_labels_ >= 0) == trusted).all()
+
+
+class CountingForest(RandomForestClassifier):
+    """A random forest that notes its number of trees."""
+
+    n_trees: list[int] = []
+
+    def fit(self, X, y, sample_weight=None):
+        self.n_trees.append(self.n_estimators)
+        return super().fit(X, y, sample_weight)
+
+
+@pytest.mark.parametrize(("rule", "n_trees"), [("auto", 3), (0.9, 10)])
+def test_members_of_a_team_share_the_trees_of_a_forest(blobs, rule, n_trees, monkeypatch):
+    monkeypatch.setattr(CountingForest, "n_trees", [])
+    forest = make_pipeline(StandardScaler(), CountingForest(10))
+    options = {"n_members": 20, "max_iter": 1, "random_state": 0}
+    TieredPUFilter(forest, threshold=rule, **options).fit(*blobs)
+    assert set(CountingForest.n_trees) == {n_trees}

@@ -156,7 +156,7 @@ def demo(
                 "or choose with pudistill sweep digits --noises ... --levels ..."
             )
         del values[name]
-    _sweep_and_print(DEMO | values, folder)
+    _sweep_and_print(DEMO | {"learner": "svm"} | values, folder)
 
 
 @app.command(

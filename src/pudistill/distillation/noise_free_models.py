@@ -16,7 +16,7 @@ from pudistill.labels.pseudo_labels import one_hot
 from pudistill.learners.cache import cached
 from pudistill.learners.calibration import Temperature, mixture_weights
 from pudistill.learners.capabilities import continues_training
-from pudistill.learners.cross_fitting import ENOUGH_TO_KEEP_FOLDS
+from pudistill.learners.cross_fitting import MANY_SAMPLES
 from pudistill.learners.parallel import in_order, rows_in_order
 from pudistill.learners.regularisation import choose_regularisation, with_regularisation
 from pudistill.learners.scoring import predict_proba
@@ -304,7 +304,7 @@ def self_train(
     may_learn = np.ones(len(labels), dtype=bool)
     if unseen is not None:
         may_learn[unseen] = False
-    smallest = FEW_NEW_LABELS * len(labels) if len(labels) >= ENOUGH_TO_KEEP_FOLDS else 1
+    smallest = FEW_NEW_LABELS * len(labels) if len(labels) >= MANY_SAMPLES else 1
     for n in range(SELF_TRAININGS):
         if n > 0 or model is None:
             model = train_on_labels(

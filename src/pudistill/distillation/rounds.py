@@ -19,7 +19,7 @@ from pudistill.distillation.views import View, held_out_groups, held_out_proba, 
 from pudistill.labels.checks import MISSING
 from pudistill.labels.pseudo_labels import one_hot
 from pudistill.learners.calibration import Temperature, log_likelihood
-from pudistill.learners.cross_fitting import CrossFit, cross_fit
+from pudistill.learners.cross_fitting import MANY_SAMPLES, CrossFit, cross_fit
 from pudistill.learners.linear import MANY_CLASSES
 from pudistill.learners.parallel import rows_in_order
 from pudistill.learners.regularisation import choose_regularisation, with_regularisation
@@ -34,8 +34,9 @@ MAX_ROUNDS = 6
 MAX_ROUNDS_MANY_CLASSES = 2
 
 
-# Rounds end when the posterior labels of noisy samples change by less than this total variation.
-SETTLED = 0.01
+# Rounds end when the posterior labels of noisy samples change by less than this total variation:
+# of few samples, and of many. On 50,000 samples, later rounds move the accuracy by 0.1 points.
+SETTLED, MANY_SETTLED = 0.01, 0.02
 
 
 # A class is left out of a posterior label if its probability is below this share of the likeliest
@@ -186,6 +187,7 @@ def _run_rounds(
     probas, targets = guesses, [np.zeros(0)] * len(views)
     rounds: list[Round] = []
     max_rounds = MAX_ROUNDS if few_classes else MAX_ROUNDS_MANY_CLASSES
+    settled = SETTLED if len(whole.given) < MANY_SAMPLES else MANY_SETTLED
     with stage("student", max_rounds) as advance:
         for n in range(1, max_rounds + 1):
             # a. Estimate the transition matrix under the current predictions.
@@ -196,7 +198,7 @@ def _run_rounds(
                 posterior_labels(proba, T, view, _without_negligible)
                 for view, proba in zip(views, probas, strict=True)
             ]
-            if rounds and _distance(targets[0], previous[0], whole) < SETTLED:
+            if rounds and _distance(targets[0], previous[0], whole) < settled:
                 break
             # c. Train students on these labels; each predicts the samples that it has not seen.
             crossed = _cross_fit(problem, views, targets, folds, fitted)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from sklearn.base import clone
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
@@ -23,6 +24,30 @@ def has_trunk(estimator: Any) -> bool:
     """Whether a learner is a network whose layers, except the last, can be shared."""
     final = final_step(estimator)
     return hasattr(final, "embed") and isinstance(final.module, str)
+
+
+def with_share_of_trees(estimator: Any, n_members: int) -> Any:
+    """Divide the trees of a random forest, or of another bagging ensemble, among members.
+
+    Members that vote together are one ensemble: together they have the trees that the user wants.
+
+    Examples
+    --------
+    >>> from sklearn.ensemble import RandomForestClassifier
+    >>> from pudistill.learners.capabilities import with_share_of_trees
+    >>> with_share_of_trees(RandomForestClassifier(100), 4)
+    RandomForestClassifier(n_estimators=25)
+    """
+    # Imported here, as few learners need it.
+    from sklearn.ensemble import BaggingClassifier, ExtraTreesClassifier, RandomForestClassifier
+
+    of_trees = (RandomForestClassifier, ExtraTreesClassifier, BaggingClassifier)
+    if not isinstance(final_step(estimator), of_trees):
+        return estimator
+    estimator = clone(estimator)
+    final = final_step(estimator)
+    final.set_params(n_estimators=-(-final.n_estimators // n_members))
+    return estimator
 
 
 def needs_calibration(estimator: Any) -> bool:

@@ -20,9 +20,10 @@ from pudistill.learners.soft_targets import weighted_copies
 from pudistill.learners.tasks import Training, train_all, unfitted_learner
 from pudistill.utils import arrays
 
-# Samples from which on folds stay the same over the rounds. With fewer samples, predictions gain
-# from folds that are dealt anew: they depend less on one division.
-ENOUGH_TO_KEEP_FOLDS = 4_096
+# Samples from which on time counts more than the last tenths of a point: folds stay the same over
+# the rounds, and self-training and rounds end earlier. With fewer samples, predictions gain from
+# folds that are dealt anew: they depend less on one division.
+MANY_SAMPLES = 4_096
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ def cross_fit(
     if unseen is not None:
         labels[unseen] = MISSING
     learned_from = labels != MISSING
-    if previous is not None and len(labels) >= ENOUGH_TO_KEEP_FOLDS:
+    if previous is not None and len(labels) >= MANY_SAMPLES:
         folds = previous.folds
     else:
         folds = deal_folds(labels, n_folds, seed, groups)

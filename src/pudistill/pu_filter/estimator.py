@@ -16,7 +16,7 @@ from pudistill.labels.checks import MISSING, Labels
 from pudistill.labels.model_selection import deal_folds
 from pudistill.labels.samples import check_features, check_samples
 from pudistill.learners.cache import cached, caching_to
-from pudistill.learners.capabilities import continues_training, has_trunk
+from pudistill.learners.capabilities import continues_training, has_trunk, with_share_of_trees
 from pudistill.learners.defaults import default_learner, normalised
 from pudistill.learners.messages import user_messages
 from pudistill.learners.parallel import in_order
@@ -44,7 +44,8 @@ class TieredPUFilter(BaseEstimator):
     estimator : classifier, default=None
         Template of the members. ``None``: logistic regression for features, a
         `TorchClassifier` for pictures. Networks continue from their weights of the previous
-        iteration, other estimators are fitted anew.
+        iteration, other estimators are fitted anew. With "auto", the members of a team share the
+        trees of a random forest, or of another bagging ensemble: together they have as many.
     n_members : int, default=20
         Members per class, `N`.
     max_iter : int, default=10
@@ -304,6 +305,8 @@ class TieredPUFilter(BaseEstimator):
             estimator = default_learner(X, encoded=self.encoder_ is not None)
         else:
             estimator = normalised(self.estimator, X)
+        if plan.n_teams > 1:
+            estimator = with_share_of_trees(estimator, len(plan.teams[0]))
         eval_views = [] if eval_set is None else [eval_set]
         inputs = FilterInputs(
             [X],

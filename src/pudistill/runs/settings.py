@@ -26,7 +26,7 @@ from pudistill.methods.registry import METHODS
 
 NETWORKS = ("mlp", "small_cnn", "airbench", "preact_resnet18")
 OWN_METHODS = ("default", "paper")
-DEMO: dict[str, Any] = {"data": "digits", "test_fraction": 0.25, "learner": "svm"}
+DEMO: dict[str, Any] = {"data": "digits", "test_fraction": 0.25}
 
 
 def imports_module(learner: Any) -> bool:
