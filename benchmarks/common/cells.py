@@ -24,6 +24,7 @@ from joblib import Parallel, delayed
 from benchmarks.common.facts import RESULTS, add_data_option, commit, log_run, write_runs
 from benchmarks.common.problems import N_JOBS, Group, Noise, Problem
 from pudistill.labels.corruption import CorruptedLabels
+from pudistill.utils.cluster import running_on
 from pudistill.utils.files import write_atomic
 
 
@@ -63,6 +64,11 @@ def options_parser(description: str, output: str, seeds: Sequence[int]) -> argpa
     parser.add_argument("--max-minutes", type=float, default=float("inf"))
     parser.add_argument("--output", type=Path, default=RESULTS / output)
     parser.add_argument(
+        "--cluster",
+        help="Ray cluster to compute on, as for `pudistill fit`; all its nodes must see this "
+        "checkout, the data and the results",
+    )
+    parser.add_argument(
         "--summary",
         action="store_true",
         help="only write the tables of finished cells",
@@ -72,7 +78,7 @@ def options_parser(description: str, output: str, seeds: Sequence[int]) -> argpa
 
 def cells_folder(output: Path) -> Path:
     """Return the folder of finished cells; if it is new, fill it from the results in `output`."""
-    folder = output.with_suffix(".cells")
+    folder = output.with_suffix(".cells").resolve()
     known = json.loads(output.read_bytes()) if output.exists() and not folder.exists() else {}
     folder.mkdir(parents=True, exist_ok=True)
     for row in known.get("rows", []):
@@ -93,33 +99,39 @@ def read_cells(folder: Path) -> pd.DataFrame:
 def compute_missing(
     work: Sequence[Work], methods: Mapping[str, Method], folder: Path, options: Any
 ) -> int:
-    """Compute all cells that have no result, in two processes; return how many failed."""
+    """Compute all cells that have no result, in two processes or on a cluster.
+
+    Return how many failed.
+    """
     start = time.time()
     deadline = start + 60 * options.max_minutes
     at_commit = commit()
     rest = (methods, folder, deadline, at_commit)
-    place = (options.data, folder / f"filters {at_commit}")
+    place = (options.data.resolve(), folder / f"filters {at_commit}")
     todo = [
         (problem, [cell for cell in cells if not (folder / cell.path).exists()])
         for problem, cells in work
     ]
     todo = [(problem, cells) for problem, cells in todo if cells]
     print(f"{sum(len(cells) for _, cells in todo)} cells to compute", flush=True)
-    parallel = Parallel(n_jobs=N_JOBS, batch_size=1, pre_dispatch=N_JOBS)
+    n_jobs = N_JOBS if options.cluster is None else -1
     try:
-        failures = sum(
-            parallel(
-                delayed(_start_group)(problem, cells, place, rest)
-                for problem, cells in todo
-                if not problem.cells_apart
+        with running_on(options.cluster):
+            parallel = Parallel(n_jobs=n_jobs, batch_size=1, pre_dispatch="n_jobs")
+            failures = sum(
+                parallel(
+                    delayed(_start_group)(problem, cells, place, rest)
+                    for problem, cells in todo
+                    if not problem.cells_apart
+                )
             )
-        )
-        for problem, cells in todo:
-            if problem.cells_apart and time.time() < deadline:
-                group = Group(problem, cells[0].seed, *place)
-                for cell in cells:
-                    _prepare(group, methods[cell.method])
-                failures += sum(parallel(delayed(_work)(group, [cell], *rest) for cell in cells))
+            for problem, cells in todo:
+                if problem.cells_apart and time.time() < deadline:
+                    group = Group(problem, cells[0].seed, *place)
+                    for cell in cells:
+                        _prepare(group, methods[cell.method])
+                    tasks = (delayed(_work)(group, [cell], *rest) for cell in cells)
+                    failures += sum(parallel(tasks))
     finally:
         log_run(folder, shlex.join(sys.argv), time.time() - start, at_commit)
     return failures

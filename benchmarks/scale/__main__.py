@@ -1,18 +1,21 @@
 """Measure memory and time on data that do not fit into memory, and fit a cost per row.
 
     python -m benchmarks.scale pictures --rows 10000 100000 --data ../shared/data
+    python -m benchmarks.scale table --rows 100000 1000000
     python -m benchmarks.scale filter --rows 10000 100000
     python -m benchmarks.scale model           # fits the cost model to stored results
 
 `pictures` runs ``pudistill fit`` on generated JPEGs in parquet shards, which stay on disk, with the
-features of a tiny network of random weights; all other settings have their defaults. `filter` runs
-the filter alone on float16 features in a mapped file (C = 14, N = 10, K = 3). Each size is measured
-in a process of its own and stored at once. Sizes that have a result are left out, so an interrupted
+features of a tiny network of random weights; all other settings have their defaults. `table` does
+the same on a parquet file of ids and labels, with 64 float16 features in a mapped file. `filter`
+runs the filter alone on such features (C = 14, D = 384, N = 10, K = 3). Each size is measured in a
+process of its own and stored at once. Sizes that have a result are left out, so an interrupted
 command can be repeated.
 """
 
 import argparse
 import json
+import resource
 import sys
 import time
 from datetime import datetime
@@ -24,7 +27,7 @@ import numpy as np
 
 from benchmarks.common.facts import RESULTS, add_data_option, commit, installed
 from benchmarks.common.memory import Memory, run_watched
-from benchmarks.scale.generated import write_features, write_model, write_pictures
+from benchmarks.scale.generated import write_features, write_model, write_pictures, write_table
 from pudistill.runs.environment import machine
 from pudistill.utils.files import write_atomic
 
@@ -35,17 +38,29 @@ MEMORY = ("peak_mib", "peak_without_files_mib")
 
 def fit_pictures(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Run `pudistill fit` on pictures that stay on disk."""
+    return fit(folder, options, folder / "data", folder / "model")
+
+
+def fit_table(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Run `pudistill fit` on a table of labels, with features in a mapped file."""
+    return fit(folder, options, folder / "labels.parquet", folder / "X.npy")
+
+
+def fit(folder: Path, options: argparse.Namespace, data: Path, features: Path) -> dict[str, Any]:
+    """Run `pudistill fit`; return its seconds, and when its stages ended."""
     from pudistill.runs.fit import fit_run
     from pudistill.runs.settings import Settings
 
-    settings = {"data": str(folder / "data"), "features": str(folder / "model")}
+    settings = {"data": str(data), "features": str(features)}
     settings |= {"lazy": True, "seed": 0, "n_jobs": options.jobs, **json.loads(options.settings)}
     run = fit_run(Settings.read(settings), folder / f"run-{time.time():.0f}")
     lines = (run.path / "log.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
     stages = [record for record in records if record.keys() >= {"seconds", "stage"}]
     table = run.read_table("labels")
+    used = [resource.getrusage(kind) for kind in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return {
+        "cpu_seconds": round(sum(each.ru_utime + each.ru_stime for each in used), 1),
         "seconds": run.read_json("metrics.json")["seconds"],
         "stages": {record["stage"]: record["seconds"] for record in stages},
         "ended": {
@@ -76,7 +91,7 @@ def fit_filter(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-WORK = {"pictures": fit_pictures, "filter": fit_filter}
+WORK = {"pictures": fit_pictures, "table": fit_table, "filter": fit_filter}
 
 
 def measured(kind: str, n_rows: int, options: argparse.Namespace) -> dict[str, Any]:
@@ -85,6 +100,8 @@ def measured(kind: str, n_rows: int, options: argparse.Namespace) -> dict[str, A
     if kind == "pictures":
         write_pictures(folder / "data", n_rows, options.data)
         write_model(folder / "model")
+    elif kind == "table" and not (folder / "labels.parquet").exists():
+        write_table(folder, n_rows)
     elif not (folder / "labels.npz").exists():
         write_features(folder, n_rows)
     command = [sys.executable, "-m", "benchmarks.scale", kind, "--child", str(folder)]

@@ -76,19 +76,42 @@ def write_pictures(folder: Path, n_rows: int, data: Path) -> None:
         temporary.rename(path)
 
 
-def write_features(folder: Path, n_rows: int) -> None:
+def write_features(
+    folder: Path, n_rows: int, n_features: int = N_FEATURES, n_classes: int = N_CLASSES
+) -> None:
     """Write float16 features of overlapping classes, labels, and a mask of trusted samples."""
     rng = np.random.default_rng(0)
-    centres = rng.normal(size=(N_CLASSES, N_FEATURES)) * 0.35
-    true = rng.integers(N_CLASSES, size=n_rows)
+    centres = rng.normal(size=(n_classes, n_features)) * 0.35
+    true = rng.integers(n_classes, size=n_rows)
     folder.mkdir(parents=True, exist_ok=True)
-    X = open_memmap(folder / "X.npy", "w+", np.float16, (n_rows, N_FEATURES))
+    X = open_memmap(folder / "X.npy", "w+", np.float16, (n_rows, n_features))
     for start in range(0, n_rows, ROWS_AT_ONCE):
         labels = true[start : start + ROWS_AT_ONCE]
-        noise = rng.standard_normal((len(labels), N_FEATURES), dtype=np.float32)
+        noise = rng.standard_normal((len(labels), n_features), dtype=np.float32)
         X[start : start + len(labels)] = centres[labels] + noise
     trusted = rng.random(n_rows) < TRUSTED
     np.savez(folder / "labels.npz", true=true, trusted=trusted)
+
+
+def write_table(folder: Path, n_rows: int, n_features: int = 64, n_classes: int = 10) -> None:
+    """Write features as `write_features` does, and a table with ids, given and verified labels."""
+    write_features(folder, n_rows, n_features, n_classes)
+    with np.load(folder / "labels.npz") as file:
+        true, trusted = file["true"], file["trusted"]
+    names = np.array([f"class {n}" for n in range(n_classes)])
+    rng = np.random.default_rng(1)
+    kinds = {"id": pa.string(), "label": pa.string(), "verified_label": pa.string()}
+    with pq.ParquetWriter(folder / "labels.parquet", pa.schema(kinds)) as writer:
+        for start in range(0, n_rows, ROWS_AT_ONCE):
+            rows = slice(start, start + ROWS_AT_ONCE)
+            right, size = true[rows], len(true[rows])
+            given = np.where(rng.random(size) < WRONG, (right + 1) % n_classes, right)
+            table = {
+                "id": [f"sample-{row:09d}" for row in range(start, start + size)],
+                "label": names[given],
+                "verified_label": pa.array(names[right], mask=~trusted[rows]),
+            }
+            writer.write_table(pa.table(table, pa.schema(kinds)))
 
 
 def write_model(folder: Path) -> None:

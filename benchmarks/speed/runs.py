@@ -56,7 +56,7 @@ def filter_features(data: Path) -> Figures:
     return medians(seconds)
 
 
-@row("digits demo, whole", {"seconds": Goal(at_most=15)})
+@row("digits demo, whole", {"seconds": Goal(at_most=5)})
 def digits_demo(_: Path) -> Figures:
     seconds = []
     for _trial in range(3):

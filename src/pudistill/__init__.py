@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from pudistill.classifier import PUDistillClassifier
     from pudistill.data.dataset import TrustedDataset
     from pudistill.data.loading import load_dataset
-    from pudistill.exceptions import DataWarning, InputError, TrustedWarning
+    from pudistill.exceptions import DataWarning, InputError, TimeLimitWarning, TrustedWarning
     from pudistill.labels.corruption import corrupt_labels
     from pudistill.labels.model_selection import (
         TrustedKFold,
@@ -27,6 +27,7 @@ _MODULES = {
     "InputError": "exceptions",
     "PUDistillClassifier": "classifier",
     "TieredPUFilter": "pu_filter.estimator",
+    "TimeLimitWarning": "exceptions",
     "TorchClassifier": "learners.networks.classifier",
     "TrustedDataset": "data.dataset",
     "TrustedKFold": "labels.model_selection",
@@ -45,6 +46,7 @@ __all__ = [
     "InputError",
     "PUDistillClassifier",
     "TieredPUFilter",
+    "TimeLimitWarning",
     "TorchClassifier",
     "TrustedDataset",
     "TrustedKFold",

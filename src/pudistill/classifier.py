@@ -24,18 +24,20 @@ from pudistill.distillation.noise_free_models import (
 from pudistill.distillation.paper import (
     average_proba,
     blended_labels,
+    paper_teachers,
     train_student,
-    train_teachers,
 )
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.shipping import learn_and_ship
+from pudistill.distillation.time_estimate import Work
+from pudistill.distillation.timing import TimedFit
 from pudistill.distillation.transition import checked_transition_matrix
 from pudistill.exceptions import InputError
 from pudistill.labels.alignment import index_of
 from pudistill.labels.checks import Labels, check_labels, check_same_labels, with_weights
 from pudistill.labels.pseudo_labels import LABEL_TYPES
 from pudistill.labels.samples import check_features, check_samples, is_pictures, split_off_no_class
-from pudistill.labels.table import Outliers, label_table, paper_label_table, with_no_class
+from pudistill.labels.table import LabelTable, Outliers, label_table, paper_label_table
 from pudistill.learners.base import NoisyLabelClassifier
 from pudistill.learners.cache import caching_to
 from pudistill.learners.defaults import default_learner, normalised
@@ -54,12 +56,12 @@ FILTER, TEACHER, STUDENT = range(3)
 
 # Attributes that `PUDistillClassifier._fit_student` sets.
 LEARNED_BY_STUDENT = (
-    *("student_", "targets_", "label_table_", "noise_"),
+    *("student_", "targets_", "label_arrays_", "label_table_", "noise_"),
     *("comparison_", "shipped_", "expected_accuracy_", "adapted_"),
 )
 
 
-class PUDistillClassifier(NoisyLabelClassifier):
+class PUDistillClassifier(TimedFit, NoisyLabelClassifier):
     """Learn from noisy labels with the help of a few trusted labels.
 
     A tiered positive-unlabeled filter finds clean samples among noisy samples without reading
@@ -118,6 +120,10 @@ class PUDistillClassifier(NoisyLabelClassifier):
     no_class_label : str, int or None, default="none of these"
         The verified label of samples that are of no class. These samples are in no training. They
         only teach `label_table_` which other samples are unlike those of every class.
+    time_limit : float, str or None, default=None
+        Seconds that `fit` may take, or a text such as "10m". Filter, self-training and rounds end
+        early then, and there is no comparison if there is no time for it; the result depends on
+        the machine's speed.
     n_jobs : int, default=None
         Number of models trained at the same time, as in joblib.
     memory : str or object with the joblib.Memory interface, default=None
@@ -166,6 +172,8 @@ class PUDistillClassifier(NoisyLabelClassifier):
         confidence of outliers is at most 0.1).
     n_iter_ : int
         Largest number of iterations of the filter for a class; 1 if there was nothing to filter.
+    cut_short_ : list of str
+        What `time_limit` cut short.
     n_features_in_ : int
         Number of features.
 
@@ -214,6 +222,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
         "compare": ["boolean"],
         "share_trunk": ["boolean", StrOptions({"auto"})],
         "no_class_label": [str, Real, None],
+        "time_limit": [Real, str, None],
     }
     __metadata_request__fit = {"trusted": True, "groups": True}
     _model_name = "student_"
@@ -226,7 +235,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
     expected_accuracy_: ExpectedAccuracy | None
     adapted_: dict[str, float] | None
     _noise_free: NoiseFreeStage | None
-    _noise_free_c: float | None
+    _noise_free_c: float | None = None
 
     def __init__(
         self,
@@ -250,6 +259,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
         tol: float | None = 0.01,
         share_trunk: bool | str = "auto",
         no_class_label: str | int | None = NO_CLASS_LABEL,
+        time_limit: float | str | None = None,
         n_jobs: int | None = None,
         memory: str | Memory | None = None,
         random_state: int | np.random.RandomState | None = None,
@@ -273,6 +283,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
         self.tol = tol
         self.share_trunk = share_trunk
         self.no_class_label = no_class_label
+        self.time_limit = time_limit
         self.n_jobs = n_jobs
         self.memory = memory
         self.random_state = random_state
@@ -326,7 +337,8 @@ class PUDistillClassifier(NoisyLabelClassifier):
         names = index_of(X)
         X, labels = check_samples(self, X, y, trusted, self._learners(), groups=groups)
         labels = with_weights(labels, sample_weight)
-        with user_messages(self._learners(), labels), caching_to(self.memory):
+        watched = user_messages(self._learners(), labels)
+        with watched, caching_to(self.memory), self._in_time(X, labels):
             self._fit_teachers(X, labels)  # lines 1-12
             return self._fit_student(X, labels, names)  # lines 13-15
 
@@ -415,7 +427,9 @@ class PUDistillClassifier(NoisyLabelClassifier):
         if labels.trusted.all():  # the student will learn verified labels only
             self.teachers_, self.teacher_proba_ = [], np.zeros((0, labels.n_classes))
         elif self.method == "paper":
-            self.teachers_, self.teacher_proba_ = self._paper_teachers(X, labels, teacher_seed)
+            problem = Problem(X, labels, self._learner(TEACHER, X), self.n_jobs, teacher_seed)
+            trained = paper_teachers(problem, self.filter_.clean_labels_, self.n_teachers)
+            self.teachers_, self.teacher_proba_ = trained
         else:
             self.teachers_, self.teacher_proba_ = self._default_teachers(X, labels, teacher_seed)
         return self
@@ -431,12 +445,12 @@ class PUDistillClassifier(NoisyLabelClassifier):
             table = label_table(labels, self.targets_, self.filter_.votes_, outliers)
         else:
             table = self._fit_paper_student(X, labels, no_class)
-        self.label_table_ = with_no_class(table, all_labels, self.no_class_label).set_axis(
-            pd.RangeIndex(len(all_labels.given)) if index is None else index
-        )
+        table = table.with_no_class(all_labels, self.no_class_label)
+        self.label_arrays_ = replace(table, index=index)
+        self.__dict__.pop("label_table_", None)
         return self
 
-    def _fit_paper_student(self, X: Any, labels: Labels, no_class: Any) -> pd.DataFrame:
+    def _fit_paper_student(self, X: Any, labels: Labels, no_class: Any) -> LabelTable:
         """Run lines 13-15 as written, or on verified labels alone; return the label table."""
         # Line 13: pseudo-labels blend given labels and the teachers' predictions.
         self.targets_ = self._pseudo_labels(labels)
@@ -454,6 +468,10 @@ class PUDistillClassifier(NoisyLabelClassifier):
             self.min_confidence,
             find_outliers(X, labels.verified, self.student_, no_class=no_class, seed=seed),
         )
+
+    def _work(self, X: Any, labels: Labels) -> Work:
+        member, student = self._learner(FILTER, X), self._learner(STUDENT, X)
+        return Work(X, labels, member, student, self.get_params(deep=False))
 
     # The steps, and what they check.
 
@@ -500,22 +518,6 @@ class PUDistillClassifier(NoisyLabelClassifier):
             random_state=seed,
         )
 
-    def _paper_teachers(self, X: Any, labels: Labels, seed: int) -> tuple[list, np.ndarray]:
-        """Train teachers on balanced subsets of P; return them and their predictions."""
-        teachers = train_teachers(
-            self._learner(TEACHER, X),
-            X,
-            self.filter_.clean_labels_,
-            labels.n_classes,
-            n_teachers=self.n_teachers,
-            sample_weight=labels.sample_weight,
-            n_jobs=self.n_jobs,
-            seed=seed,
-            groups=labels.groups,
-        )
-        noisy = np.flatnonzero(~labels.trusted)
-        return teachers, average_proba(teachers, X, labels.n_classes, noisy)
-
     def _default_teachers(self, X: Any, labels: Labels, seed: int) -> tuple[list, np.ndarray]:
         """Train all models that read no noisy label; return the teachers and their predictions."""
         student = self._learner(STUDENT, X, reads_noisy_labels=False)
@@ -540,7 +542,7 @@ class PUDistillClassifier(NoisyLabelClassifier):
             folds,
             teacher=self._learner(TEACHER, problem.X),
             n_teachers=self.n_teachers,
-            compare=self.compare,
+            compare=self._affords_comparison(),
         )
 
     def _learn_and_ship(self, X: Any, labels: Labels, no_class: Any) -> Outliers:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 LONGEST_MESSAGE = 2000  # characters
 # Packages whose frames are skipped to find the user's line: scikit-learn wraps `fit` of its
 # estimators, and joblib calls parallel work.
-LIBRARIES = {"pudistill", "sklearn", "joblib"}
+LIBRARIES = {"pudistill", "sklearn", "joblib", "contextlib"}
 
 
 def shortened(message: str) -> str:
@@ -49,6 +49,10 @@ class RecoveredWarning(UserWarning):
 
 class DamagedWarning(RecoveredWarning):
     """A file could not be read, and its content is computed again."""
+
+
+class TimeLimitWarning(UserWarning):
+    """A time limit cut a fit short, or is too short."""
 
 
 def warn_user(message: str, category: type[Warning]) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,6 +48,20 @@ def test_take_selects_by_position_and_by_mask():
     np.testing.assert_array_equal(picked.X, [[4, 5], [0, 1]])
     assert list(data.take(data.trusted).ids) == ["s2"]
     assert len(data.take([])) == 0
+
+
+def test_ids_are_strings_of_arrow_that_work_as_an_array():
+    ids = make(["a", "b", "c"]).ids
+    assert pa.array(ids).nbytes < 100
+    assert (ids == np.array(["s0", "x", "s2"])).tolist() == [True, False, True]
+    assert (ids[1], *ids[[2, 0]], *ids[np.array([False, True, False])]) == ("s1", "s2", "s0", "s1")
+    assert np.asarray(ids).tolist() == ids.tolist() == ["s0", "s1", "s2"]
+
+
+def test_a_text_that_arrow_cannot_hold_is_refused():
+    ids = np.array(["a", "\ud800"], dtype=object)
+    with pytest.raises(InputError, match="among the ids is not valid text"):
+        validate(make(["a", "b"], ids=ids))
 
 
 class TestHoldout:

@@ -370,3 +370,13 @@ class TestTrustedFile:
         (tmp_path / "trusted.txt").write_text("01")
         with pytest.raises(InputError, match=r"give trusted samples as \.csv"):
             load_dataset(data, trusted=tmp_path / "trusted.txt")
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.dictionary(pa.int8(), pa.string()), pa.int64()])
+def test_equal_labels_are_one_object(kind, tmp_path):
+    labels = pa.array([10, None, 20, 10, 20] * 2).cast(pa.string()).cast(kind)
+    table = pa.table({"x": np.arange(10.0), "label": labels})
+    pq.write_table(table, tmp_path / "data.parquet", row_group_size=3)
+    y = load_dataset(tmp_path / "data.parquet").y
+    assert y.tolist() == ["10", None, "20", "10", "20"] * 2
+    assert len({id(name) for name in y}) == 3

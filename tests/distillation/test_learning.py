@@ -121,7 +121,7 @@ def test_if_the_filter_found_nothing_there_are_no_teachers(blobs):
 def test_self_training_agrees_with_scikit_learn(blobs):
     X, y, _, trusted = blobs
     labels = np.where(trusted, y, -1)
-    ours = self_train(LogisticRegression(tol=1e-8), X, labels, 3, seed=0)
+    ours, _ = self_train(LogisticRegression(tol=1e-8), X, labels, 3, seed=0)
     theirs = SelfTrainingClassifier(LogisticRegression(tol=1e-8)).fit(X, labels)
     np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), atol=1e-6)
 

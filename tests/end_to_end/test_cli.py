@@ -1,6 +1,8 @@
 """Whole runs of the command line, and its messages about wrong input."""
 
+import io
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -11,6 +13,7 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 from PIL import Image
+from rich.console import Console
 from sklearn.datasets import load_digits, load_wine
 
 import pudistill
@@ -18,7 +21,7 @@ from pudistill.cli.console import progress_bars
 from pudistill.data.loading import load_dataset
 from pudistill.runs.folder import Run
 from pudistill.runs.settings import DEMO
-from pudistill.utils.progress import planned, stage
+from pudistill.utils.progress import expect, planned, stage
 
 QUICK = ["--n-members", "3", "--max-iter", "2", "--threshold", "0.7", "--min-confidence", "0.5"]
 FAST = [*QUICK, "--no-compare"]  # for tests that need no accuracies
@@ -183,9 +186,12 @@ def test_an_interrupted_run_continues_where_it_stopped(command, wine, tmp_path, 
     assert "Finished stages are kept in run" in " ".join(err.split())
     filtered = sorted((tmp_path / "run" / "units").iterdir())
     assert len(filtered) == 3
-    code, _, err = command("report", "run")
-    assert code == 2
-    assert "did not finish: `pudistill resume run`" in " ".join(err.split())
+    code, out, _ = command("report", "run")
+    assert code == 0
+    assert "The run in run was interrupted.\nDone: finding clean samples (1 second).\n" in out
+    assert "Still to come: learning from clean samples, learning from all labels.\n" in out
+    assert "There is no result yet" in out
+    assert "resume run" in out
     assert command(*fit, "run", "--seed", "5")[0] == 2  # another run
 
     with monkeypatch.context() as patch:
@@ -613,3 +619,26 @@ def test_without_a_terminal_lines_tell_the_progress(monkeypatch, capsys):
         "trunks, 0% done",
         "2 of 2: learning from all labels, 0% done",
     ]
+
+
+def test_in_a_terminal_the_whole_run_has_a_time_left(monkeypatch):
+    screen = Console(file=io.StringIO(), force_terminal=True, width=80, highlight=False)
+    monkeypatch.setattr("pudistill.cli.console.messages", screen)
+    with progress_bars(), planned(["filter", "student"]):
+        expect("This fit will take 2 minutes.", {"filter": 60.0, "student": 60.0})
+        with stage("filter", 2) as advance:
+            advance(1, detail="class 1, iteration 1, member 20 of a long name")
+    shown = re.sub("\x1b\\[[0-9;?]*[A-Za-z]", "", screen.file.getvalue())
+    assert "This fit will take 2 minutes." in shown
+    times = r"\S+ +\d+% 0:00:0\d left 0:0\d:\d\d"  # the detail does not squeeze them
+    assert re.search(rf"whole run +{times}", shown)
+    assert re.search(rf"1 of 2: finding clean samples +{times}", shown)
+
+
+def test_a_wrong_time_limit_is_named(command, wine):
+    wine.to_csv("wine.csv", index=False)
+    code, _, err = command("fit", "wine.csv", "--output", "run", "--time-limit", "soon")
+    assert code == 2
+    assert "time_limit cannot be 'soon': it should be seconds, a text such as 90s" in " ".join(
+        err.split()
+    )

@@ -123,6 +123,33 @@ def test_the_command_line_runs_on_ray(ray, tmp_path, capsys):
         assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "there" / name).read_bytes()
 
 
+@pytest.mark.slow
+def test_a_sweep_on_ray_gives_the_same_curve(ray, tmp_path):
+    from pudistill.cli.commands import app
+
+    sweep = ["sweep", "iris", "--test-fraction", "0.3", "--trusted", "0.2"]
+    sweep += ["--noises", "symmetric", "--levels", "0.3,0.5", "--methods"]
+    sweep += ["given_labels,true_labels", "--output"]
+    with parallel_config("sequential"):
+        app([*sweep, str(tmp_path / "here")], standalone_mode=False)
+    app([*sweep, str(tmp_path / "there"), "--cluster", "local-ray"], standalone_mode=False)
+    here, there = (tmp_path / name / "curve.csv" for name in ("here", "there"))
+    assert here.read_bytes() == there.read_bytes()
+
+
+def test_every_command_that_takes_long_runs_on_a_cluster(monkeypatch, tmp_path):
+    from pudistill.cli.commands import app
+
+    def where(address, gpus):
+        raise InputError(f"{address} with {gpus} GPUs")
+
+    monkeypatch.setattr("pudistill.utils.cluster.running_on", where)
+    for args in (["fit", "iris"], ["sweep", "iris"], ["reproduce", "table5"]):
+        options = ["--output", str(tmp_path / "run"), "--cluster", "auto", "--gpus-per-member", "2"]
+        with pytest.raises(InputError, match=r"^auto with 2.0 GPUs$"):
+            app([*args, *options], standalone_mode=False)
+
+
 def test_the_error_names_a_path_that_a_node_cannot_read(ray, tmp_path):
     path = tmp_path / "X.npy"
     X = np.lib.format.open_memmap(path, "w+", float, (200_000,))

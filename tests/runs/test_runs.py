@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +30,8 @@ from torch import nn
 from pudistill import InputError, PUDistillClassifier, TieredPUFilter, TorchClassifier, load
 from pudistill.data.loading import load_dataset
 from pudistill.exceptions import DamagedWarning, RecoveredWarning
+from pudistill.labels.checks import check_labels
+from pudistill.labels.table import Outliers, model_label_table
 from pudistill.learners.cache import StageCache, caching_to
 from pudistill.learners.tasks import Training, train
 from pudistill.pu_filter.voting import vote_by_team
@@ -403,6 +406,18 @@ def test_an_error_is_logged(tmp_path):
         raise OSError("disk full")
     last = (tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1]
     assert json.loads(last)["reason"] == "OSError: disk full"
+
+
+def test_a_label_table_is_written_as_its_data_frame_in_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr("pudistill.runs.folder.ROWS_WRITTEN_AT_ONCE", 2)
+    labels = check_labels([None, None, "=x", "y", "y"], [None, None, None, "=x", "y"])
+    table = model_label_table(labels, np.full((5, 2), 0.5), Outliers.unknown(5))
+    table = replace(table, ids=np.array(["a", "+b", "c", "d", "e"], dtype=object))
+    runs = [Run.create(tmp_path / name, {}) for name in ("arrays", "frame")]
+    for run, written in zip(runs, (table, table.frame()), strict=True):
+        run.write_table("labels", written)
+    for name in ("labels.csv", "labels.parquet"):
+        assert len({(run.path / name).read_bytes() for run in runs}) == 1
 
 
 @pytest.mark.parametrize("n_rows", [0, 5])

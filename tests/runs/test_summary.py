@@ -1,9 +1,10 @@
 """The samples that the report shows."""
 
 import numpy as np
-import pandas as pd
 
 from pudistill.data.dataset import TrustedDataset
+from pudistill.labels.checks import check_labels
+from pudistill.labels.table import Outliers, model_label_table
 from pudistill.runs.summary import LONGEST_EXCERPT, gallery
 
 
@@ -18,10 +19,9 @@ def test_the_gallery_holds_the_beginnings_of_changed_texts():
         verified=np.full(n, None),
         name="pets",
     )
-    table = pd.DataFrame({"given": "cat", "label": ["dog", "dog", "dog", "cat"], "confidence": 0.9})
-    table["trusted"] = [True, False, False, False]
-    table["changed"] = table["label"] == "dog"
-    table["outlier_score"] = np.nan
+    labels = check_labels(dataset.y, ["dog", None, None, None], for_fit=False)
+    proba = np.array([[0.1, 0.9]] * 3 + [[0.9, 0.1]])
+    table = model_label_table(labels, proba, Outliers.unknown(n))
     shown = gallery(dataset, table)
     assert shown["ids"].tolist() == ["b", "c"]
     assert shown["texts"][0] == "a short one"

@@ -23,6 +23,7 @@ from pudistill.cli.console import (
     print_accuracy,
     print_curve,
     print_outputs,
+    print_progress,
     printable,
     progress_bars,
     results,
@@ -69,7 +70,7 @@ Gpus = Annotated[
         "--gpus-per-member",
         min=0,
         metavar="NUMBER",
-        help="GPUs for each member of the filter on a cluster; a fraction shares a GPU.",
+        help="GPUs for each task on a cluster, such as a member; a fraction shares one.",
         rich_help_panel="Running",
     ),
 ]
@@ -232,12 +233,14 @@ def predict(
 
 @app.command(epilog="Example: pudistill report run")
 def report(run: FinishedRun) -> None:
-    """Write a run's HTML report again."""
+    """Write a run's HTML report again; of an unfinished run, show how far it is."""
     from pudistill.experiments.curve import is_curve, write_curve_report
     from pudistill.runs.folder import Run
+    from pudistill.runs.preliminary import progress_of
     from pudistill.runs.summary import write_report
 
-    finished = Run.open(run)
+    is_unfinished = Run.is_unfinished_fit(run)
+    finished = Run(run) if is_unfinished else Run.open(run)
     if (finished.path / "cells.parquet").exists():
         raise InputError(
             f"{run} holds an experiment of the paper, whose results are {run / 'table.md'} and "
@@ -245,6 +248,9 @@ def report(run: FinishedRun) -> None:
         )
     write = write_curve_report if is_curve(finished) else write_report
     try:
+        if is_unfinished:
+            print_progress(progress_of(run))
+            return
         path = write(finished)
     except (InputError, OSError):
         raise
@@ -270,6 +276,14 @@ def resume(
         str | None,
         typer.Option(help="The run's features_cache, if it has one: a folder to write to."),
     ] = None,
+    time_limit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Another time limit, or none. Each resumption has the whole time.",
+            show_default="the run's",
+        ),
+    ] = None,
     cluster: Cluster = None,
     gpus: Gpus = 0.0,
 ) -> None:
@@ -280,10 +294,10 @@ def resume(
     command, config = Run.begun(run)
     repeated = {"learner": learner, "features_cache": features_cache}
     Settings.check_trust(config, repeated, f"pudistill resume {shlex.quote(str(run))}")
-    if cluster is not None and command != "fit":
-        raise InputError(f"{run} is not a run of `pudistill fit`: resume it without --cluster.")
+    if time_limit is not None and command != "fit":
+        raise InputError(f"{run} is not a run of `pudistill fit`: resume it without --time-limit.")
     if command == "sweep":
-        _sweep_and_print(config, run)
+        _sweep_and_print(config, run, cluster, gpus)
     elif command == "reproduce":
         try:
             options = {
@@ -297,9 +311,10 @@ def resume(
             experiment = config["experiment"]
         except (KeyError, TypeError) as error:
             raise InputError(f"{run / 'config.toml'} lacks the setting {error}: add it.") from error
-        _reproduce_and_print(experiment, run.parent, options)
+        _reproduce_and_print([experiment], run.parent, options, cluster, gpus)
     else:
-        _fit_and_print(Settings.read(config), run, cluster, gpus)
+        changed = {} if time_limit is None else {"time_limit": time_limit}
+        _fit_and_print(Settings.read(config | changed), run, cluster, gpus)
 
 
 @app.command(
@@ -331,11 +346,13 @@ def sweep(
             show_default=False,
         ),
     ] = ",".join(SWEEP_METHODS),
+    cluster: Cluster = None,
+    gpus: Gpus = 0.0,
     **values: Any,
 ) -> None:
     """Add noise to correct labels, and draw each method's accuracy against the noise level."""
     lists = {"noises": _names(noises), "levels": levels.split(","), "methods": _names(methods)}
-    _sweep_and_print(values | lists, output)
+    _sweep_and_print(values | lists, output, cluster, gpus)
 
 
 @app.command(
@@ -414,6 +431,8 @@ def reproduce(
     output: Annotated[
         Path, typer.Option(help="Folder of all experiments; they share intermediate results.")
     ] = Path("reproduction"),
+    cluster: Cluster = None,
+    gpus: Gpus = 0.0,
     **values: Any,
 ) -> None:
     """Repeat the paper's tables and figures; show our numbers beside the paper's."""
@@ -429,8 +448,7 @@ def reproduce(
         "n_seeds": seeds,
         "skip_bad": values["skip_bad"],
     }
-    for experiment in wanted:
-        _reproduce_and_print(experiment, output, options)
+    _reproduce_and_print(wanted, output, options, cluster, gpus)
 
 
 def _was_given(ctx: typer.Context, name: str) -> bool:
@@ -482,21 +500,34 @@ def _fit_and_print(
     print_outputs(run)
 
 
-def _reproduce_and_print(experiment: str, output: Path, options: dict[str, Any]) -> None:
+def _reproduce_and_print(
+    experiments: list[str],
+    output: Path,
+    options: dict[str, Any],
+    cluster: str | None = None,
+    gpus: float = 0.0,
+) -> None:
     from pudistill.experiments.reproduce import reproduce as run_experiment
+    from pudistill.utils.cluster import running_on
 
-    with _interruptible(output), progress_bars():
-        run = run_experiment(experiment, output, **options)
-    results.print(run.read_text("table.md"), soft_wrap=True)
-    messages.print(f"Table and cells: {run.path}", soft_wrap=True)
+    with _interruptible(output), running_on(cluster, gpus):  # one cluster for all experiments
+        for experiment in experiments:
+            with progress_bars():
+                run = run_experiment(experiment, output, **options)
+            results.print(run.read_text("table.md"), soft_wrap=True)
+            messages.print(f"Table and cells: {run.path}", soft_wrap=True)
 
 
-def _sweep_and_print(values: dict[str, Any], folder: Path) -> None:
+def _sweep_and_print(
+    values: dict[str, Any], folder: Path, cluster: str | None = None, gpus: float = 0.0
+) -> None:
     from pudistill.experiments.curve import curve_run
     from pudistill.experiments.curve_settings import CurveSettings
+    from pudistill.utils.cluster import running_on
 
     settings = CurveSettings.read(values)
-    with _interruptible(folder, settings.trusted_options()), progress_bars():
+    again = settings.trusted_options()
+    with _interruptible(folder, again), running_on(cluster, gpus), progress_bars():
         run = curve_run(settings, folder)
     print_curve(run)
 

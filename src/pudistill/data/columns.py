@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pudistill.exceptions import InputError
 
@@ -16,6 +19,7 @@ _MARKS = dict.fromkeys(
 ) | dict.fromkeys(
     ("false", "f", "no", "n", "0", "0.0", "", "none", "nan", "nein", "non", "☐", "off"), False
 )
+_ID = "string[pyarrow]"
 _WHOLE = re.compile(r"(-?[0-9]+)(\.0*)?")
 _PLAIN_ZEROS = re.compile(r"(-?(?:0|[1-9][0-9]*))\.0*")
 
@@ -28,20 +32,32 @@ def object_array(values: Iterable[Any]) -> np.ndarray:
     return array
 
 
-def interned(names: Iterable[str | None]) -> np.ndarray:
-    """Return labels as an object array in which equal names are one object, to save memory."""
-    known: dict[str | None, str | None] = {}
-    return object_array(known.setdefault(name, name) for name in names)
-
-
 def no_labels(n_samples: int) -> np.ndarray:
     """Return a column of missing labels."""
     return np.full(n_samples, None, dtype=object)
 
 
-def row_numbers(n_samples: int) -> np.ndarray:
+def row_numbers(n_samples: int) -> Any:
     """Return the positions of samples as ids, for data without ids."""
-    return object_array(str(row) for row in range(n_samples))
+    return as_ids(pa.array(np.arange(n_samples)).cast(pa.string()))
+
+
+def as_ids(ids: Any) -> Any:
+    """Return ids as a pandas array of Arrow's strings; as they are if Arrow cannot hold one."""
+    try:
+        return pd.array(ids, dtype=_ID)
+    except (UnicodeEncodeError, TypeError, ValueError):  # of texts that no file can hold
+        return ids
+
+
+def count_distinct(ids: Any) -> int:
+    """Count different ids."""
+    return pc.count_distinct(pa.array(ids)).as_py()
+
+
+def rows_with(ids: Any, wanted: Sequence[str]) -> np.ndarray:
+    """Return the rows whose ids are among those wanted."""
+    return np.flatnonzero(pd.Series(ids, copy=False).isin(wanted))
 
 
 def sort_names(names: Iterable[str]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pudistill.data.dataset import TrustedDataset, validate
+from pudistill.data.memory import release_unused
 from pudistill.data.names import NO_CLASS_LABEL
 from pudistill.data.options import COLUMN_OPTIONS, ReadOptions
 from pudistill.data.readers import BUNDLED, FORMATS_HELP, find_format
@@ -151,6 +152,7 @@ def load_dataset(
         # Ids must be unique before samples can be found by them.
         validate(dataset, labels_required, name, samples_required)
         dataset = dataset.with_trusted(*read_trusted(Path(trusted), dataset, options))
+    release_unused()
     return validate(dataset.without_minus_one(), labels_required, name, samples_required)
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import psutil
+import pyarrow as pa
 
 from pudistill.exceptions import InputError
 from pudistill.utils.archives import largest_unpacked
@@ -43,6 +44,11 @@ def require_memory(
             f"{path}: {name} take {n_bytes / 2**30:,.1f} GiB, and there are "
             f"{available / 2**30:,.1f} GiB of free memory: {remedy}."
         )
+
+
+def release_unused() -> None:
+    """Give back the memory of tables that are gone, which Arrow keeps for the next one."""
+    pa.default_memory_pool().release_unused()
 
 
 # Bytes that a row of a table takes at least once it has an id and a label.

@@ -4,13 +4,14 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pudistill.data.columns import object_array, read_mark, whole_number, without_decimals
+from pudistill.data.columns import as_ids, object_array, read_mark, whole_number, without_decimals
 from pudistill.data.frames import is_list, value_type
 from pudistill.data.number_words import number_in, number_styles
 from pudistill.data.table_files import as_table_error
@@ -44,16 +45,33 @@ def _python_values(path: Path, name: str, column: pa.ChunkedArray) -> tuple[pa.D
         return column.type, column.to_pylist()
 
 
-def read_ids(path: Path, schema: pa.Schema, name: str, column: pa.ChunkedArray) -> np.ndarray:
-    """Return ids as an object array of str; every row must have one."""
-    (ids,) = without_decimals([read_names(path, schema, name, column)])
-    for row, sample in enumerate(ids):
-        if sample is None:
-            raise InputError(
-                f"{path}: row {row} (counted from 0) has no id in column {name!r}: give every row "
-                "an id."
-            )
-    return ids
+def read_labels(path: Path, schema: pa.Schema, name: str, column: pa.ChunkedArray) -> np.ndarray:
+    """Read names as `read_names` does; equal names are one object, to save memory."""
+    if not is_name(column.type) or pa.types.is_null(column.type):
+        return read_names(path, schema, name, column)
+    with as_table_error(path):
+        encoded = column.dictionary_encode().unify_dictionaries()
+        codes = [pc.fill_null(chunk.indices.cast(pa.int64()), -1) for chunk in encoded.chunks]
+        distinct = encoded.chunk(0).dictionary if encoded.chunks else pa.array([], pa.string())
+    names = [*read_names(path, schema, name, pa.chunked_array([distinct])), None]
+    return object_array(names)[np.concatenate([np.zeros(0, np.int64), *codes])]
+
+
+def read_ids(path: Path, schema: pa.Schema, name: str, column: pa.ChunkedArray) -> Any:
+    """Return ids as an array of str; every row must have one."""
+    ids = column
+    with as_table_error(path):
+        column.validate(full=True)  # damaged text raises here
+        if not is_words(column.type) or pc.any(pc.match_substring_regex(column, r"\.0*$")).as_py():
+            (names,) = without_decimals([read_names(path, schema, name, column)])
+            ids = pa.chunked_array([pa.array(names, pa.string())])
+        is_missing = pc.fill_null(pc.equal(ids, ""), True).to_numpy()
+    if is_missing.any():
+        raise InputError(
+            f"{path}: row {is_missing.argmax()} (counted from 0) has no id in column {name!r}: "
+            "give every row an id."
+        )
+    return as_ids(ids)
 
 
 def read_marks(path: Path, name: str, column: pa.ChunkedArray, ids: np.ndarray) -> np.ndarray:

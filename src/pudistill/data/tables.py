@@ -11,7 +11,6 @@ import pyarrow as pa
 
 from pudistill.data.columns import (
     complete_trust,
-    interned,
     no_labels,
     object_array,
     row_numbers,
@@ -26,6 +25,7 @@ from pudistill.data.table_columns import (
     is_words,
     read_features,
     read_ids,
+    read_labels,
     read_marks,
     read_names,
 )
@@ -91,7 +91,7 @@ def _without_samples(
     """Return the ids, labels, trust and groups of the rows."""
 
     def names(role: str | None) -> np.ndarray | None:
-        return None if role is None else read_names(path, schema, role, columns[role])
+        return None if role is None else read_labels(path, schema, role, columns[role])
 
     n_samples = columns.num_rows
     ids = row_numbers(n_samples)
@@ -122,9 +122,9 @@ def _without_samples(
 
 
 def _labels(*columns: np.ndarray | None) -> list[np.ndarray | None]:
-    """Return columns of names in which whole numbers have no decimals and equal names are one."""
+    """Return columns of names in which whole numbers have no decimals."""
     known = iter(without_decimals([column for column in columns if column is not None]))
-    return [None if column is None else interned(next(known)) for column in columns]
+    return [None if column is None else next(known) for column in columns]
 
 
 def _with_pictures(

@@ -4,7 +4,7 @@ import numpy as np
 
 from pudistill.distillation.network_student import learn_by_likelihood
 from pudistill.distillation.problem import Problem
-from pudistill.distillation.rounds import learn_in_rounds
+from pudistill.distillation.rounds import learn_in_rounds, student_steps
 from pudistill.distillation.student import StudentFit, TransitionEstimator
 from pudistill.distillation.transition import Originals, fit_transition_matrix, known_originals
 from pudistill.distillation.views import View
@@ -12,6 +12,7 @@ from pudistill.labels.checks import Labels
 from pudistill.labels.pseudo_labels import bayes_rule, likelihood
 from pudistill.learners.capabilities import continues_training
 from pudistill.utils.arrays import rowwise, take_rows
+from pudistill.utils.progress import stage
 
 
 def learn(
@@ -46,7 +47,8 @@ def learn(
     transition = TransitionEstimator(transition_matrix, originals)
     if continues_training(problem.student):
         return learn_by_likelihood(problem, views, guesses, transition)
-    return learn_in_rounds(problem, views, guesses, transition)
+    with stage("student", student_steps(problem)) as advance:
+        return learn_in_rounds(problem, views, guesses, transition, advance)
 
 
 def find_originals(

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from pudistill.distillation.first_result import announce_first_result
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.student import (
     StudentCalibration,
@@ -57,6 +58,7 @@ def learn_by_likelihood(
         if len(truth):
             calibration = StudentCalibration.fit(held_out, held_out_proba(guesses, views), truth)
         proba = calibration.mix(blind, guesses[0])
+        announce_first_result(problem, views, transition, proba, calibration.temperature)
         # 5. Train the final network with the transition matrix under these predictions.
         T = transition.estimate(whole, proba, T)
         student = train(training(whole, T))

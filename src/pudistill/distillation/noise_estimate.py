@@ -16,18 +16,21 @@ from scipy.stats import t
 
 from pudistill.distillation.clusters import (
     GroupSampler,
+    design_effect,
     draw_rows,
     small_sample_factor,
     standard_error,
 )
+from pudistill.distillation.problem import Problem
 from pudistill.distillation.transition import (
     SYSTEMATIC_ERROR,
     Originals,
     combine,
     fit_transition_matrix,
 )
+from pudistill.distillation.views import View, held_out_groups
 from pudistill.learners.calibration import Temperature
-from pudistill.utils.arrays import rowwise
+from pudistill.utils.arrays import rowwise, take_rows
 from pudistill.utils.shown import shown
 
 NOISE_BOOTSTRAPS = 200
@@ -192,6 +195,53 @@ def estimate_noise(
         class_prior=prior,
         sources={"trusted originals": share, "model of the given labels": 1 - share},
         warnings=[*notes, *_thin_classes(classes, prior * n)],
+    )
+
+
+def noise_of_views(
+    problem: Problem,
+    views: list[View],
+    proba: np.ndarray,
+    temperature: Temperature,
+    originals: Originals | None,
+    *,
+    is_outlier: np.ndarray | None = None,
+    notes: Sequence[str] = (),
+) -> NoiseEstimate:
+    """Estimate the noise in the given labels of a problem.
+
+    Parameters
+    ----------
+    problem : Problem
+        Samples and labels.
+    views : list of View
+        The whole view, then those that hold samples out, on which `temperature` was fitted.
+    proba : ndarray of shape (n_samples, n_classes)
+        Calibrated predictions.
+    temperature, originals, notes
+        As for `estimate_noise`.
+    is_outlier : ndarray of shape (n_samples,), bool, default=None
+        Samples that may be of no class, whose labels do not count.
+
+    Returns
+    -------
+    estimate : NoiseEstimate
+        The estimate.
+    """
+    whole, groups = views[0], problem.labels.groups
+    rows = whole.labelled if is_outlier is None else whole.labelled[~is_outlier[whole.labelled]]
+    of_held_out = held_out_groups(views)
+    if of_held_out is not None:
+        temperature = temperature.less_certain(design_effect(of_held_out))
+    return estimate_noise(
+        problem.labels.classes,
+        take_rows(proba, rows),
+        whole.given[rows],
+        originals,
+        temperature,
+        groups=None if groups is None else groups[rows],
+        notes=notes,
+        seed=problem.seed,
     )
 
 

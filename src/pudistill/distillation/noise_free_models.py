@@ -24,6 +24,7 @@ from pudistill.learners.tasks import Training, train
 from pudistill.pu_filter.plan import N_TEAMS
 from pudistill.utils.arrays import compute_in_blocks
 from pudistill.utils.progress import stage
+from pudistill.utils.time_limit import is_time_up, note_cut, stage_begins
 
 # Predictions with a smaller weight are left out of a mixture.
 SMALLEST_WEIGHT = 0.05
@@ -58,6 +59,7 @@ class NoiseFreeModels(NamedTuple):
 
     by_name: dict[str, list]
     held_out: dict[str, np.ndarray]
+    cut_short: bool = False  # by a time limit; such a result is not stored
 
     def members(self, name: str) -> list:
         """List the models of that name, or the models that stand in for them."""
@@ -85,6 +87,7 @@ def train_noise_free_models(
     groups: np.ndarray | None = None,
     unseen: np.ndarray | None = None,
     sample_weight: np.ndarray | None = None,
+    part: tuple[int, int] = (0, 1),
 ) -> NoiseFreeModels:
     """Train all models that read no noisy label; see `NoiseFreeModels`.
 
@@ -115,6 +118,8 @@ def train_noise_free_models(
         Rows that no model may learn from, not even by predictions for them.
     sample_weight : ndarray of shape (n_samples,), default=None
         Weights of the samples.
+    part : tuple of two int
+        Number of this view, from 0, and number of views, which share a time limit.
 
     Returns
     -------
@@ -142,18 +147,22 @@ def train_noise_free_models(
             role="reference",
         )
     # 3. Self-train from both sets, except for networks, which take too long to train repeatedly.
+    cut_short = False
     if not continues_training(student):
-        weighted |= {"unseen": unseen, "seed": seed}
-        learned = self_train(student, X, verified, n_classes, first=trusted_only, **weighted)
+        weighted |= {"unseen": unseen, "seed": seed, "part": part}
+        learned, cut_short = self_train(
+            student, X, verified, n_classes, first=trusted_only, **weighted
+        )
         models["self_trained"] = [learned]
         if found_more:
-            learned = self_train(student, X, clean_labels, n_classes, **weighted)
+            learned, is_cut = self_train(student, X, clean_labels, n_classes, **weighted)
             models["self_trained_teacher"] = [learned]
+            cut_short |= is_cut
     # 4. Predict the held-out samples, on which the first guess is fitted.
     proba = {
         name: average_proba(members, X, n_classes, held_out) for name, members in models.items()
     }
-    return NoiseFreeModels(models, proba)
+    return NoiseFreeModels(models, proba, cut_short)
 
 
 def folds_without_teams(labels: Labels, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -268,7 +277,8 @@ def self_train(
     groups: np.ndarray | None = None,
     unseen: np.ndarray | None = None,
     sample_weight: np.ndarray | None = None,
-) -> Any:
+    part: tuple[int, int] = (0, 1),
+) -> tuple[Any, bool]:
     """Train on labels, then on confident predictions too, until few new ones are confident.
 
     scikit-learn's ``SelfTrainingClassifier`` does the same, but takes no data frames and no
@@ -294,11 +304,15 @@ def self_train(
         Rows that are never learned from.
     sample_weight : ndarray of shape (n_samples,), default=None
         Weights of the samples.
+    part : tuple of two int
+        Number of this training, from 0, and number of trainings that share a time limit.
 
     Returns
     -------
     model : fitted estimator
         The last model.
+    cut_short : bool
+        Whether a time limit ended the training.
     """
     labels, model = labels.copy(), first
     may_learn = np.ones(len(labels), dtype=bool)
@@ -306,6 +320,8 @@ def self_train(
         may_learn[unseen] = False
     smallest = FEW_NEW_LABELS * len(labels) if len(labels) >= MANY_SAMPLES else 1
     for n in range(SELF_TRAININGS):
+        if n > 0 and is_time_up("noise-free models", 0.0, *part):
+            return model, True
         if n > 0 or model is None:
             model = train_on_labels(
                 estimator, X, labels, n_classes, seed, groups, sample_weight, start=model
@@ -316,7 +332,7 @@ def self_train(
         if sure.sum() < smallest:
             break
         labels[rest[sure]] = proba.argmax(axis=1)[sure]
-    return model
+    return model, False
 
 
 def _trusted_class_weights(
@@ -464,7 +480,8 @@ def run_noise_free_stage(
     whole = whole_view(problem.labels)
     views = [whole, *(whole.holding_out(rows, None) for rows in held_out)]
     # 2. Train the noise-free models of each view.
-    train_models = cached(train_noise_free_models)
+    train_models = cached(train_noise_free_models, ignore=["part"])
+    stage_begins()
     with stage("noise-free models", len(views)) as advance:
         tasks = (
             delayed(train_models)(
@@ -480,13 +497,18 @@ def run_noise_free_stage(
                 groups=view.groups,
                 unseen=view.unseen,
                 sample_weight=problem.labels.sample_weight,
+                part=(number, len(views)),
             )
-            for view, clean in zip(views, [clean_labels, *team_labels], strict=False)
+            for number, (view, clean) in enumerate(
+                zip(views, [clean_labels, *team_labels], strict=False)
+            )
         )
         models = []
         for trained in in_order(tasks, problem.n_jobs):
             models.append(trained)
             advance(1)
+            if trained.cut_short:
+                note_cut("self-training")
     # 3. Fit the first guess: the calibrated mixture that makes the held-out labels likeliest.
     judged = {name: collect_held_out(models, name) for name in models[0].by_name}
     first_guess = FirstGuess.fit(judged, held_out_truth(views, n_classes))

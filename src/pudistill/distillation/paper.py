@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from pudistill.distillation.problem import Problem
 from pudistill.labels.checks import MISSING, Labels
 from pudistill.labels.pseudo_labels import LABEL_TYPES, one_hot
 from pudistill.learners.capabilities import continues_training
@@ -103,6 +104,33 @@ def train_teachers(
             teachers.append(teacher)
             advance(1, detail=f"teacher {len(teachers)} of {n_teachers}")
     return teachers
+
+
+def paper_teachers(
+    problem: Problem, clean_labels: np.ndarray, n_teachers: int | str
+) -> tuple[list, np.ndarray]:
+    """Train teachers on balanced subsets of the clean set, by the learner of a problem.
+
+    Returns
+    -------
+    teachers : list of fitted estimators
+        The teachers.
+    proba : ndarray of shape (n_noisy, n_classes)
+        Their average prediction for the samples that are not trusted.
+    """
+    X, labels = problem.X, problem.labels
+    teachers = train_teachers(
+        problem.student,
+        X,
+        clean_labels,
+        labels.n_classes,
+        n_teachers=n_teachers,
+        sample_weight=labels.sample_weight,
+        n_jobs=problem.n_jobs,
+        seed=problem.seed,
+        groups=labels.groups,
+    )
+    return teachers, average_proba(teachers, X, labels.n_classes, np.flatnonzero(~labels.trusted))
 
 
 def average_proba(

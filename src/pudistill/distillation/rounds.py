@@ -1,5 +1,6 @@
 """A student trained in rounds of posterior labels and cross-fitted predictions."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -8,6 +9,7 @@ import numpy as np
 from joblib import delayed
 
 from pudistill.distillation.clusters import standard_error
+from pudistill.distillation.first_result import announce_first_result
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.student import (
     StudentCalibration,
@@ -25,9 +27,14 @@ from pudistill.learners.parallel import rows_in_order
 from pudistill.learners.regularisation import choose_regularisation, with_regularisation
 from pudistill.learners.tasks import Training, train_all
 from pudistill.utils.arrays import rowwise, take_rows
-from pudistill.utils.progress import stage
+from pudistill.utils.progress import Advance, ignore, stage
+from pudistill.utils.time_limit import is_time_up, note_cut
 
 MAX_ROUNDS = 6
+
+
+# Steps of the progress before the rounds, and after them; a round is a step.
+FIRST_STEPS = LAST_STEPS = 2
 
 
 # The same with many classes, where each fit takes long: most is won in the first rounds.
@@ -83,6 +90,7 @@ def learn_in_rounds(
     views: list[View],
     guesses: list[np.ndarray],
     transition: TransitionEstimator,
+    advance: Advance = ignore,
 ) -> StudentFit:
     """Train a student by expectation-maximisation, with any learner.
 
@@ -92,8 +100,11 @@ def learn_in_rounds(
     whole, truth = views[0], held_out_truth(views, problem.n_classes)
     # 1. Choose the student's regularisation.
     fitted: Sequence[CrossFit | None] = [None] * len(views)
-    if problem.tunes_student:
+    if problem.tunes_student and is_time_up("regularisation"):
+        note_cut("the choice of the regularisation (left out)")
+    elif problem.tunes_student:
         problem, fitted = _with_chosen_regularisation(problem, views, guesses, transition)
+    advance(FIRST_STEPS)
     # 2. Run rounds of posterior labels and cross-fitted predictions.
     rounds, T = _run_rounds(problem, views, guesses, transition, fitted)
     # 3. Choose the last round that is as good as the best round.
@@ -107,6 +118,7 @@ def learn_in_rounds(
         for view, targets, start in zip(views, best.targets, best.starts, strict=True)
     )
     students = list(train_all(tasks, problem.n_jobs))
+    advance(LAST_STEPS)
     # 5. Calibrate again: these students can be sharper or softer than the cross-fitted students.
     parts = [best.held_out[:0]]  # for the case that no view holds samples out
     for student, view in zip(students[1:], views[1:], strict=True):
@@ -186,10 +198,14 @@ def _run_rounds(
     T: np.ndarray | None = None
     probas, targets = guesses, [np.zeros(0)] * len(views)
     rounds: list[Round] = []
-    max_rounds = MAX_ROUNDS if few_classes else MAX_ROUNDS_MANY_CLASSES
+    max_rounds, seconds = most_rounds(problem), 0.0
     settled = SETTLED if len(whole.given) < MANY_SAMPLES else MANY_SETTLED
-    with stage("student", max_rounds) as advance:
+    with stage("rounds", max_rounds, share=max_rounds) as advance:
         for n in range(1, max_rounds + 1):
+            start = time.perf_counter()
+            if rounds and is_time_up("student", seconds):
+                note_cut("the rounds of the student")
+                break
             # a. Estimate the transition matrix under the current predictions.
             T = transition.estimate(whole, probas[0], T)
             # b. Combine predictions and given labels; stop if the posterior labels change little.
@@ -217,9 +233,23 @@ def _run_rounds(
             starts = [next(iter(found.models), None) for found in crossed]
             rounds.append(Round(compact, probas[0], calibration, held_out, starts))
             advance(1, detail=f"round {n}")
+            if n == 1:
+                of_students = calibration.temperature
+                announce_first_result(problem, views, transition, probas[0], of_students)
+            seconds = time.perf_counter() - start
         advance(to=max_rounds)
     assert T is not None  # there is at least one round
     return rounds, T
+
+
+def most_rounds(problem: Problem) -> int:
+    """Return the largest number of rounds."""
+    return MAX_ROUNDS if problem.n_classes < MANY_CLASSES else MAX_ROUNDS_MANY_CLASSES
+
+
+def student_steps(problem: Problem) -> int:
+    """Return the number of steps that `learn_in_rounds` advances by."""
+    return FIRST_STEPS + most_rounds(problem) + LAST_STEPS
 
 
 def _student_training(problem: Problem, view: View, targets: np.ndarray, start: Any) -> Training:

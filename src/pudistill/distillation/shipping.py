@@ -6,21 +6,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pudistill.distillation.candidates import CandidateWeights, judge, ship
-from pudistill.distillation.clusters import design_effect
 from pudistill.distillation.comparison import Comparison
 from pudistill.distillation.few_trusted import lean_on_given_labels, very_few, warning_of_few
 from pudistill.distillation.learning import find_originals, learn
-from pudistill.distillation.noise_estimate import NoiseEstimate, estimate_noise
+from pudistill.distillation.noise_estimate import NoiseEstimate, noise_of_views
 from pudistill.distillation.noise_free_models import NoiseFreeStage
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.student import StudentFit
-from pudistill.distillation.views import View, held_out_groups, whole_view
+from pudistill.distillation.views import View, whole_view
 from pudistill.exceptions import TrustedWarning, warn_user
 from pudistill.labels.samples import is_pictures
 from pudistill.labels.table import Outliers
 from pudistill.learners.capabilities import final_step, has_trunk
 from pudistill.learners.outliers import find_outliers
-from pudistill.utils.arrays import take_rows
 
 
 class Outcome(NamedTuple):
@@ -99,20 +97,14 @@ def learn_and_ship(
         comparison = replace(comparison, why=f"{comparison.why} {few}")
     # 4. Estimate the noise under the student's predictions; outliers may be of no class.
     outliers = _outliers(problem, noise_free, student_fit.student, views, no_class)
-    rows = whole.labelled[~outliers.is_outlier[whole.labelled]]
-    temperature = student_fit.calibration.temperature
-    of_held_out = held_out_groups(views)
-    if of_held_out is not None:
-        temperature = temperature.less_certain(design_effect(of_held_out))
-    noise = estimate_noise(
-        labels.classes,
-        take_rows(student_fit.proba, rows),
-        whole.given[rows],
+    noise = noise_of_views(
+        problem,
+        views,
+        student_fit.proba,
+        student_fit.calibration.temperature,
         originals,
-        temperature,
-        groups=None if labels.groups is None else labels.groups[rows],
+        is_outlier=outliers.is_outlier,
         notes=[] if warning is None else [warning],
-        seed=problem.seed,
     )
     # 5. Line 15: ship the chosen candidate, which can be the student.
     model = ship(comparison.shipped, problem, noise_free, student_fit, weights)

@@ -17,6 +17,7 @@ from pudistill.methods.registry import METHODS
 from pudistill.runs.classifiers import build_classifier, learners_at_once, make_learner
 from pudistill.runs.measures import reference_accuracy
 from pudistill.runs.settings import Settings
+from pudistill.utils.cluster import runs_on_cluster
 
 
 class NoisyDataset(NamedTuple):
@@ -80,10 +81,12 @@ class Evaluator:
     def n_jobs(self, system: str) -> int:
         """Return the number of noise settings to measure at once.
 
-        One per core, but only one if a network uses all cores by itself.
+        One per core, also of a cluster, but only one here if a network uses all cores by itself.
         """
         if self.settings.n_jobs is not None:
             return self.settings.n_jobs
+        if runs_on_cluster():
+            return -1
         settings = self.settings_for(system) if system in METHODS else self.settings
         learner = build_classifier(settings, self.clean.X).estimator
         if self.clean.is_pictures and continues_training(learner):

@@ -78,18 +78,20 @@ def find_repeats(X: Any) -> Repeats | None:
     rows = _as_rows(X)
     if rows is None:
         return None
-    _, first, codes, counts = np.unique(
-        _keys(rows), return_index=True, return_inverse=True, return_counts=True
-    )
+    keys = _keys(rows)
+    distinct, first, counts = np.unique(keys, return_index=True, return_counts=True)
     is_copied = (counts > 1) & (counts <= MAX_COPIES)
     if is_copied.any():
         if rows.ndim == 1:
             is_copied &= np.array([len(str(rows[n])) for n in first]) >= MIN_CHARACTERS
         else:
             is_copied &= _singled_out(rows, first, is_copied)
+    if not is_copied.any():
+        return Repeats(None, first)
     # Rows that are no copies get codes of their own.
+    codes = np.searchsorted(distinct, keys)
     copies = np.where(is_copied[codes], codes, len(counts) + np.arange(len(codes)))
-    return Repeats(copies if is_copied.any() else None, first)
+    return Repeats(copies, first)
 
 
 def _as_rows(X: Any) -> Any:

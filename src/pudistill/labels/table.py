@@ -1,5 +1,7 @@
 """The label table: the given and the corrected label of every sample, and its source."""
 
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,6 +40,139 @@ class Outliers(NamedTuple):
         return cls(np.full(n_samples, np.nan), nothing, np.ones(n_samples))
 
 
+SOURCES = ("given", "trusted", "filter", "teacher", "student", "model")
+"""What can decide a label."""
+GIVEN, TRUSTED, FILTER, TEACHER, STUDENT, MODEL = range(len(SOURCES))
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """The label table as arrays, from which a data frame of all or of some rows is made.
+
+    Attributes
+    ----------
+    names : ndarray
+        Names of the labels; those of the classes come first.
+    given, label : ndarray of shape (n_samples,), int
+        Positions in `names`; -1 without a given label.
+    trusted, changed, outlier : ndarray of shape (n_samples,), bool
+        As the columns of the data frame, see `PUDistillClassifier`.
+    source : ndarray of shape (n_samples,), int
+        Positions in `SOURCES`.
+    confidence, outlier_score : ndarray of shape (n_samples,)
+        As the columns of the data frame.
+    votes : ndarray of shape (n_samples,), int
+        Members' votes for the label; -1 if voting stopped early.
+    ids : array of str, shape (n_samples,), optional
+        Ids of the samples, the first column.
+    index : Index of length n_samples, optional
+        The index of the data frame; by default row numbers.
+    """
+
+    names: np.ndarray
+    given: np.ndarray
+    trusted: np.ndarray
+    label: np.ndarray
+    changed: np.ndarray
+    source: np.ndarray
+    confidence: np.ndarray
+    votes: np.ndarray
+    outlier_score: np.ndarray
+    outlier: np.ndarray
+    ids: Any = None
+    index: pd.Index | None = None
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def frame(self, rows: slice = slice(None)) -> pd.DataFrame:
+        """Return some rows as a data frame; its types are those of the frame of all rows."""
+        votes = self.votes[rows]
+        index = pd.RangeIndex(len(self)) if self.index is None else self.index
+        columns: dict[str, Any] = {} if self.ids is None else {"id": np.asarray(self.ids[rows])}
+        columns |= {
+            "given": self._given_names.take(self.given[rows]),
+            "trusted": self.trusted[rows],
+            "label": self._label_names.take(self.label[rows]),
+            "changed": self.changed[rows],
+            "source": pd.Series(SOURCES).array.take(self.source[rows]),
+            "confidence": self.confidence[rows],
+            "votes": pd.arrays.IntegerArray(votes, votes < 0),
+            "outlier_score": self.outlier_score[rows],
+            "outlier": self.outlier[rows],
+        }
+        return pd.DataFrame(columns, index[rows])
+
+    def label_names(self) -> np.ndarray:
+        """Return the names of all labels."""
+        return self.names[self.label]
+
+    def given_names(self) -> np.ndarray:
+        """Return the names of all given labels, None where there is none."""
+        return _or_none(self.names)[self.given]
+
+    def with_given(self, rows: np.ndarray, names: np.ndarray) -> "LabelTable":
+        """Return the table with other names of given labels in some rows, a mask."""
+        known = dict.fromkeys([*self.names.tolist(), *names[rows].tolist()])
+        known.pop(None, None)
+        codes = {name: code for code, name in enumerate(known)} | {None: MISSING}
+        given = self.given.copy()
+        given[rows] = [codes[name] for name in names[rows].tolist()]
+        return replace(self, names=np.array([*known], dtype=object), given=given)
+
+    def with_no_class(self, labels: Labels, name: Any) -> "LabelTable":
+        """Add the samples that were verified to be of no class to the table of all others.
+
+        Parameters
+        ----------
+        labels : Labels
+            Labels of all samples; those in this table are the others, in their order.
+        name : str or int
+            The label of samples of no class.
+
+        Returns
+        -------
+        table : LabelTable
+            A row for each sample. The label of samples of no class is `name`, their source
+            "trusted", their confidence 1, and their ``outlier_score`` 1.
+        """
+        if not labels.no_class.any():
+            return self
+        added = {
+            "given": labels.given[labels.no_class],
+            "trusted": True,
+            "label": len(self.names),
+            "changed": labels.given[labels.no_class] != MISSING,
+            "source": TRUSTED,
+            "confidence": 1.0,
+            "votes": -1,
+            "outlier_score": 1.0,
+            "outlier": True,
+        }
+        columns: dict[str, Any] = {}
+        for column, values in added.items():
+            known = getattr(self, column)
+            columns[column] = np.empty(len(labels.given), known.dtype)
+            columns[column][~labels.no_class] = known
+            columns[column][labels.no_class] = values
+        return LabelTable(np.array([*self.names.tolist(), name], dtype=object), **columns)
+
+    @cached_property
+    def _given_names(self) -> Any:
+        """Names as a column of pandas, at whose end the code -1 finds a missing value."""
+        has_all = (self.given != MISSING).all()
+        return pd.Series(self.names if has_all else _or_none(self.names)).array
+
+    @cached_property
+    def _label_names(self) -> Any:
+        return pd.Series(self.names).array
+
+
+def _or_none(names: np.ndarray) -> np.ndarray:
+    """Append None, which the code -1 then stands for."""
+    return np.array([*names.tolist(), None], dtype=object)
+
+
 def paper_label_table(
     labels: Labels,
     clean_labels: np.ndarray,
@@ -45,7 +180,7 @@ def paper_label_table(
     teacher_proba: np.ndarray,
     min_confidence: float,
     outliers: Outliers,
-) -> pd.DataFrame:
+) -> LabelTable:
     """Return the label table of the paper's method.
 
     A sample of the clean set gets the filter's label. A sample of which the teachers are sure gets
@@ -68,9 +203,8 @@ def paper_label_table(
 
     Returns
     -------
-    table : DataFrame
-        Columns ``given``, ``trusted``, ``label``, ``changed``, ``source``, ``confidence``,
-        ``votes``, ``outlier_score``, ``outlier``; see `PUDistillClassifier`.
+    table : LabelTable
+        The table.
     """
     n_samples, n_classes = votes.shape
     proba = np.zeros((n_samples, n_classes))
@@ -79,9 +213,7 @@ def paper_label_table(
     sure = ~labels.trusted & ((proba.max(axis=1) >= min_confidence) | (labels.given == MISSING))
 
     by_filter = ~labels.trusted & (clean_labels != MISSING)
-    source = np.select(
-        [labels.trusted, by_filter, sure], ["trusted", "filter", "teacher"], default="given"
-    )
+    source = np.select([labels.trusted, by_filter, sure], [TRUSTED, FILTER, TEACHER], default=GIVEN)
     label = np.select(
         [labels.trusted, by_filter, sure],
         [labels.verified, clean_labels, prediction],
@@ -95,7 +227,7 @@ def label_table(
     targets: np.ndarray,
     votes: np.ndarray,
     outliers: Outliers,
-) -> pd.DataFrame:
+) -> LabelTable:
     """Return the label table of the default method: the most likely posterior label per sample.
 
     Parameters
@@ -111,17 +243,15 @@ def label_table(
 
     Returns
     -------
-    table : DataFrame
-        As from `paper_label_table`; the source of changed labels is "student".
+    table : LabelTable
+        The table; the source of changed labels is "student".
     """
     label = targets.argmax(axis=1)
-    source = np.select(
-        [labels.trusted, label == labels.given], ["trusted", "given"], default="student"
-    )
+    source = _source(labels, label, STUDENT)
     return _table(labels, label, source, targets, votes, outliers)
 
 
-def model_label_table(labels: Labels, proba: np.ndarray, outliers: Outliers) -> pd.DataFrame:
+def model_label_table(labels: Labels, proba: np.ndarray, outliers: Outliers) -> LabelTable:
     """Return the label table of any classifier: its predictions, and the verified labels.
 
     Parameters
@@ -135,54 +265,18 @@ def model_label_table(labels: Labels, proba: np.ndarray, outliers: Outliers) -> 
 
     Returns
     -------
-    table : DataFrame
-        As from `paper_label_table`; the source of changed labels is "model", and votes are missing.
+    table : LabelTable
+        The table; the source of changed labels is "model", and votes are missing.
     """
     label = np.where(labels.trusted, labels.verified, proba.argmax(axis=1))
-    source = np.select(
-        [labels.trusted, label == labels.given], ["trusted", "given"], default="model"
-    )
-    return _table(labels, label, source, proba, np.full(proba.shape, -1), outliers)
+    votes = np.broadcast_to(np.int16(-1), proba.shape)
+    return _table(labels, label, _source(labels, label, MODEL), proba, votes, outliers)
 
 
-def with_no_class(table: pd.DataFrame, labels: Labels, name: Any) -> pd.DataFrame:
-    """Add the samples that were verified to be of no class to the label table of all others.
-
-    Parameters
-    ----------
-    table : DataFrame
-        The label table of the other samples, in their order.
-    labels : Labels
-        Labels of all samples.
-    name : str or int
-        The label of samples of no class.
-
-    Returns
-    -------
-    table : DataFrame
-        A row for each sample. The label of samples of no class is `name`, their source "trusted",
-        their confidence 1, and their ``outlier_score`` 1.
-    """
-    rows = np.flatnonzero(labels.no_class)
-    if not len(rows):
-        return table
-    given = labels.given[rows]
-    added = pd.DataFrame(
-        {
-            "given": _names(labels.classes, given),
-            "trusted": True,
-            "label": np.full(len(rows), name, dtype=object),
-            "changed": given != MISSING,
-            "source": "trusted",
-            "confidence": 1.0,
-            "votes": pd.array([pd.NA] * len(rows), dtype="Int16"),
-            "outlier_score": 1.0,
-            "outlier": True,
-        }
-    )
-    order = np.argsort(np.r_[np.flatnonzero(~labels.no_class), rows])
-    table = pd.concat([table.astype({"given": object, "label": object}), added]).iloc[order]
-    return table.reset_index(drop=True)
+def _source(labels: Labels, label: np.ndarray, of_changes: int) -> np.ndarray:
+    """Return the source of labels that are verified, as given, or changed."""
+    is_given = [labels.trusted, label == labels.given]
+    return np.select(is_given, [TRUSTED, GIVEN], default=of_changes)
 
 
 def _table(
@@ -192,23 +286,26 @@ def _table(
     proba: np.ndarray,
     votes: np.ndarray,
     outliers: Outliers,
-) -> pd.DataFrame:
-    rows = np.arange(len(label))
-    own_votes = pd.array(votes[rows, label], dtype="Int16")
-    own_votes[votes[rows, label] < 0] = pd.NA
+) -> LabelTable:
     _warn_of_lost_classes(labels, label)
-    return pd.DataFrame(
-        {
-            "given": _names(labels.classes, labels.given),
-            "trusted": labels.trusted,
-            "label": labels.classes[label],
-            "changed": (label != labels.given) & (labels.given != MISSING),
-            "source": source,
-            "confidence": np.where(labels.trusted, 1.0, proba[rows, label] * outliers.in_a_class),
-            "votes": own_votes,
-            "outlier_score": outliers.score,
-            "outlier": outliers.is_outlier,
-        }
+
+    def of_label(values: np.ndarray) -> np.ndarray:
+        return np.take_along_axis(values, label[:, None], axis=1)[:, 0]
+
+    confidence = of_label(proba) * outliers.in_a_class
+    confidence[labels.trusted] = 1.0
+    codes = np.int16 if labels.n_classes < np.iinfo(np.int16).max else np.int32
+    return LabelTable(
+        names=labels.classes,
+        given=labels.given.astype(codes),
+        trusted=labels.trusted,
+        label=label.astype(codes),
+        changed=(label != labels.given) & (labels.given != MISSING),
+        source=source.astype(np.int8),
+        confidence=confidence,
+        votes=of_label(votes).astype(np.int16),
+        outlier_score=outliers.score,
+        outlier=outliers.is_outlier,
     )
 
 
@@ -225,9 +322,3 @@ def _warn_of_lost_classes(labels: Labels, label: np.ndarray) -> None:
             "trusted samples of that class are like the others.",
             TrustedWarning,
         )
-
-
-def _names(classes: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    if (codes != MISSING).all():
-        return classes[codes]
-    return np.array([*classes.tolist(), None], dtype=object)[codes]

@@ -1,6 +1,7 @@
 """The base of all classifiers here that learn from noisy labels: how they predict."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -12,6 +13,7 @@ from pudistill.data.encoding import TableEncoder
 from pudistill.data.names import NO_CLASS_LABEL
 from pudistill.exceptions import InputError
 from pudistill.labels.samples import check_features
+from pudistill.labels.table import LabelTable
 from pudistill.learners.scoring import predict_proba
 
 if TYPE_CHECKING:
@@ -32,7 +34,8 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
     encoder_ : TableEncoder or None
         Encoder of texts and of tables with words, dates or missing values; None for other samples.
     label_table_ : DataFrame
-        See `PUDistillClassifier`; other methods have it only after `pudistill.load`.
+        See `PUDistillClassifier`; other methods have it only after `pudistill.load`. It is made
+        from `label_arrays_` when it is first read.
     no_class_label : str, int or None
         The label of samples that are of no class, see `check_labels`.
     fitted_learners_ : list of fitted estimators
@@ -40,7 +43,7 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
     """
 
     classes_: np.ndarray
-    label_table_: pd.DataFrame
+    label_arrays_: LabelTable
     source_: "Source"  # after `pudistill.load`: the data of the run
     estimator: Any
     fitted_on_frame_: bool
@@ -48,6 +51,11 @@ class NoisyLabelClassifier(ClassifierMixin, BaseEstimator):
     fitted_learners_: Sequence[Any] = ()
     no_class_label: Any = NO_CLASS_LABEL
     _model_name: ClassVar[str] = "model_"
+
+    @cached_property
+    def label_table_(self) -> pd.DataFrame:
+        """The label table, made when it is first read."""
+        return self.label_arrays_.frame()
 
     @property
     def fitted_model(self) -> Any:

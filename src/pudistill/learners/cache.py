@@ -26,6 +26,7 @@ from pudistill.learners.storage import Stored, dump, restore
 from pudistill.utils.checkpoint import NOWHERE, Checkpoint
 from pudistill.utils.context import installed
 from pudistill.utils.files import checksum_of, from_npz, to_npz, write_atomic
+from pudistill.utils.time_limit import current_limit
 from pudistill.utils.warning_log import (
     OWN_CATEGORIES,
     RecordedWarning,
@@ -115,7 +116,8 @@ class StageCache:
         func : callable
             Function that returns a NamedTuple of arrays, fitted learners, and lists or
             dictionaries of these; the NamedTuple is its return annotation. If it has a parameter
-            `checkpoint`, a `Checkpoint` is passed.
+            `checkpoint`, a `Checkpoint` is passed. A result whose field `cut_short` is true is not
+            stored.
         ignore : sequence of str
             Names of parameters that do not change the result.
 
@@ -174,6 +176,8 @@ class StageCache:
             checkpoint = FileCheckpoint(path.with_suffix(".part.npz"), recorded)
         with record_warnings(record):
             result = call(checkpoint=checkpoint) if takes_checkpoint else call()
+        if getattr(result, "cut_short", False):
+            return result  # another run may have more time
         # In a worker, the cache of the running task collects files. This cache can be a copy that
         # was sent with the task, and that is lost when the task ends.
         current = current_cache()
@@ -246,7 +250,17 @@ def current_cache() -> Any:
 def cached(func: Callable, ignore: Sequence[str] = ()) -> Callable:
     """Cache the results of a function if a cache is installed; see `StageCache.cache`."""
     memory = current_cache()
-    return func if memory is None else memory.cache(func, ignore=list(ignore))
+    if memory is None:
+        return func
+    known = memory.cache(func, ignore=list(ignore))
+    if isinstance(memory, StageCache) or current_limit() is None:
+        return known
+    return partial(_read_only, known, func)
+
+
+def _read_only(known: Any, func: Callable, *args: Any, **kwargs: Any) -> Any:
+    """Read a result from a joblib.Memory, which would store it even if it is cut short."""
+    return (known if known.check_call_in_cache(*args, **kwargs) else func)(*args, **kwargs)
 
 
 class _StoredStage(NamedTuple):

@@ -18,6 +18,7 @@ from pudistill.learners.cache import StageFile, caching_in_worker, current_cache
 from pudistill.utils import arrays
 from pudistill.utils.cluster import runs_on_cluster
 from pudistill.utils.threads import end_with_parent, one_thread
+from pudistill.utils.time_limit import current_limit, limited_by
 
 # Seconds that a process computes alone, over all its tasks, before it starts workers: starting them
 # takes about as long.
@@ -52,9 +53,9 @@ def in_order(tasks: Iterable[tuple], n_jobs: int | None, *, alone: bool = False)
         The return value of each task.
     """
     # Read here, because joblib draws some tasks in a thread without our context variables.
-    cache, elsewhere = current_cache(), runs_on_cluster()
+    cache, limit, elsewhere = current_cache(), current_limit(), runs_on_cluster()
     wanted = map(_unless_cached, tasks) if elsewhere else tasks
-    recorded = (delayed(_run_recorded)(cache, alone, *task) for task in wanted)
+    recorded = (delayed(_run_recorded)(cache, limit, alone, *task) for task in wanted)
     for result, caught, files in _run_patiently(recorded, n_jobs):
         for warning in caught:
             warnings.warn_explicit(*warning)
@@ -75,10 +76,11 @@ def _identity(result: Any) -> Any:
 
 
 def _run_recorded(
-    cache: Any, alone: bool, call: Callable, args: tuple, kwargs: dict
+    cache: Any, limit: Any, alone: bool, call: Callable, args: tuple, kwargs: dict
 ) -> tuple[Any, list[tuple], list[StageFile]]:
     """Run a task in a worker; return its result, its warnings and its stages to be stored."""
-    with caching_in_worker(cache) as files, nullcontext() if alone else one_thread():
+    threads = nullcontext() if alone else one_thread()
+    with caching_in_worker(cache) as files, limited_by(limit), threads:
         # Warning filters belong to the whole process, so a thread cannot record its own warnings.
         if threading.current_thread() is not threading.main_thread():
             return call(*args, **kwargs), [], files

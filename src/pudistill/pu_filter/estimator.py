@@ -27,6 +27,7 @@ from pudistill.pu_filter.trunks import with_shared_trunks
 from pudistill.pu_filter.voting import STOPPED_EARLY, ClassAssignment
 from pudistill.utils.progress import stage
 from pudistill.utils.threads import one_thread
+from pudistill.utils.time_limit import note_cut, stage_begins
 
 
 class TieredPUFilter(BaseEstimator):
@@ -333,6 +334,7 @@ class TieredPUFilter(BaseEstimator):
         in_parallel = not continues_training(inputs.estimator) and (
             1 < effective_n_jobs(self.n_jobs) <= n_classes
         )
+        stage_begins()
         with stage("filter", n_classes * n_steps) as advance:
             if in_parallel:
                 tasks = (delayed(cached_filter)(c, inputs) for c in range(n_classes))
@@ -344,6 +346,8 @@ class TieredPUFilter(BaseEstimator):
                 )
             for n_done, result in enumerate(results, start=1):
                 advance(to=n_done * n_steps)
+                if result.cut_short:
+                    note_cut("the filter")
                 yield result
 
 

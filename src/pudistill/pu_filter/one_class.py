@@ -17,6 +17,7 @@ from pudistill.pu_filter.trunks import stack_teams
 from pudistill.pu_filter.voting import Tally, accepted_by_team, merge_teams, no_votes, vote_by_team
 from pudistill.utils.checkpoint import NOWHERE, Checkpoint
 from pudistill.utils.progress import Advance, ignore
+from pudistill.utils.time_limit import is_time_up
 
 # Columns of `TieredPUFilter.history_`, after the name of the class.
 HISTORY_COLUMNS = ["iteration", "n_positives", "n_negatives", "n_clean", "n_eval", "seconds"]
@@ -31,6 +32,7 @@ class ClassResult(NamedTuple):
     eval_mean_proba: np.ndarray  # (n_eval,) the same for `eval_set`
     rule: np.ndarray  # (3,) the fields of a `Rule`
     history: np.ndarray  # (n_iter, len(HISTORY_COLUMNS))
+    cut_short: bool = False  # by a time limit; such a result is not stored
 
 
 class ClassState(NamedTuple):
@@ -107,8 +109,13 @@ def filter_class(
         members=(),
         history=[],
     )
-    # Line 3: K iterations, fewer if the clean set settles.
+    # Line 3: K iterations, fewer if the clean set settles or the time is up.
+    cut_short, n_classes = False, int(inputs.verified.max()) + 1
     while len(state.history) < plan.max_iter:
+        if state.history and is_time_up("filter", state.history[-1][-1], c, n_classes):
+            cut_short = True
+            state.save(checkpoint)  # a run with more time continues from here
+            break
         start, k = time.perf_counter(), len(state.history)
         iteration = Iteration(c, k, n_jobs, advance)
         was_clean = accepted_by_team(state.tallies)
@@ -145,6 +152,7 @@ def filter_class(
         merge_teams(state.eval_tallies).mean_proba,
         np.array(state.rule),
         np.array(state.history, dtype=float).reshape(-1, len(HISTORY_COLUMNS)),
+        cut_short,
     )
 
 

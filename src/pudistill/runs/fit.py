@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,11 +18,12 @@ from sklearn.base import clone
 
 from pudistill.classifier import PUDistillClassifier
 from pudistill.data.dataset import TrustedDataset
+from pudistill.distillation.first_result import on_first_result
 from pudistill.exceptions import DataWarning, as_input_error
 from pudistill.labels.checks import Labels, check_labels
 from pudistill.labels.groups import with_groups
 from pudistill.labels.samples import check_features, split_off_no_class
-from pudistill.labels.table import model_label_table, with_no_class
+from pudistill.labels.table import LabelTable, model_label_table
 from pudistill.learners.cache import caching_to
 from pudistill.learners.networks.features import n_features, with_model_features
 from pudistill.learners.outliers import find_outliers
@@ -42,6 +44,7 @@ from pudistill.runs.inputs import (
 )
 from pudistill.runs.measures import label_metrics, own_metrics, test_accuracy
 from pudistill.runs.models import check_storable
+from pudistill.runs.preliminary import remove_first_result, write_first_result
 from pudistill.runs.report.html import render
 from pudistill.runs.settings import Settings
 from pudistill.runs.summary import gallery, summarise
@@ -89,7 +92,12 @@ def fit_run(settings: Settings, output: Path) -> Run:
     # 2. Fit, measure and write.
     stages = _stages(classifier, has_features=embedder is not None, has_test=test is not None)
     with Run.begin(output, config) as run, planned(stages):
-        _fit_into(run, settings, classifier, dataset, test, labels, embedder)
+        metrics = _fit_into(run, settings, classifier, dataset, test, labels, embedder)
+        # The report is made from the files of the run, and needs the memory that the data took.
+        del classifier, dataset, test, labels, embedder
+        run.write_bytes("report.html", render(summarise(run, metrics)).encode())
+        remove_first_result(run)
+        run.finish(metrics)  # last, because it marks the run as complete
     return run
 
 
@@ -124,7 +132,7 @@ def _mock_features(embedder: Any, dataset: TrustedDataset, codes: np.ndarray) ->
 class FitResults(NamedTuple):
     """Results of a fitted classifier for the run folder."""
 
-    label_table: pd.DataFrame
+    label_table: LabelTable
     history: pd.DataFrame  # of the filter; empty if the method has no filter
     metrics: dict[str, Any]
 
@@ -137,7 +145,8 @@ def _fit_into(
     test: TrustedDataset | None,
     labels: Labels,
     embedder: Any,
-) -> None:
+) -> dict[str, Any]:
+    """Fit and measure; write everything except the report, and return the metrics."""
     seconds: dict[str, float] = {}
     about: dict[str, Any] = {}
     samples = dataset  # the report shows them as they are, without features
@@ -161,13 +170,14 @@ def _fit_into(
     is_pudistill = isinstance(classifier, PUDistillClassifier)
     if is_pudistill:
         classifier.set_params(memory=run.units)
-    with _timed(seconds, "training"), as_input_error(), caching_to(run.units):
+    write_first = on_first_result(partial(write_first_result, run, dataset, labels))
+    with _timed(seconds, "training"), as_input_error(), caching_to(run.units), write_first:
         classifier.fit(dataset.X, y, trusted, **groups)
     results_of = _results_of_pudistill if is_pudistill else _results_of_other_method
     table, history, metrics_of_method = results_of(classifier, dataset, labels)
     if dataset.marked is not None:  # `fit` did not get these given labels, see `for_fit`
-        table.loc[dataset.marked, "given"] = dataset.y[dataset.marked]
-    table.insert(0, "id", dataset.ids)
+        table = table.with_given(dataset.marked, dataset.y)
+    table = replace(table, ids=dataset.ids, index=None)
 
     # 3. Measure.
     metrics = label_metrics(table, dataset, labels) | about | metrics_of_method
@@ -181,20 +191,19 @@ def _fit_into(
     metrics["versions"] = versions()
     metrics["warnings"] = run.warnings()
 
-    # 4. Write; `finish` comes last, because it marks the run as complete.
+    # 4. Write.
     run.write_table("labels", table)
     run.write_table("history", history)
     run.write_arrays("gallery.npz", gallery(samples, table))
     run.write_model(classifier, dataset.feature_names)
-    run.write_bytes("report.html", render(summarise(run, metrics)).encode())
-    run.finish(metrics)
+    return metrics
 
 
 def _results_of_pudistill(
     classifier: PUDistillClassifier, dataset: TrustedDataset, labels: Labels
 ) -> FitResults:
     metrics = own_metrics(classifier, dataset, labels)
-    return FitResults(classifier.label_table_, classifier.filter_.history_, metrics)
+    return FitResults(classifier.label_arrays_, classifier.filter_.history_, metrics)
 
 
 def _results_of_other_method(
@@ -209,7 +218,7 @@ def _results_of_other_method(
     model = classifier.fitted_model
     outliers = find_outliers(X, of_classes.verified, model, no_class=no_class, seed=0)
     table = model_label_table(of_classes, predict_proba(model, X, labels.n_classes), outliers)
-    table = with_no_class(table, labels, classifier.no_class_label)
+    table = table.with_no_class(labels, classifier.no_class_label)
     return FitResults(table, pd.DataFrame(columns=["class_name", *HISTORY_COLUMNS]), metrics)
 
 

@@ -27,9 +27,11 @@ import pandas as pd
 import tomli_w
 from filelock import FileLock, Timeout
 
-from pudistill.data.memory import Budget, require_memory
+from pudistill.data.memory import Budget, release_unused, require_memory
 from pudistill.data.options import ReadOptions, ReadSettings
 from pudistill.exceptions import DamagedWarning, InputError, warn_user
+from pudistill.labels.checks import MISSING
+from pudistill.labels.table import LabelTable
 from pudistill.learners.cache import StageCache
 from pudistill.learners.storage import Stored, restore
 from pudistill.runs.log import logged_to, warnings_in
@@ -84,7 +86,7 @@ class Run:
         """Raise `InputError` if a path is taken, unless by an interrupted run of these settings."""
         if not path.exists() or cls.is_interrupted(path, config):
             return
-        if cls._settings_alone(path) == config:
+        if cls._are_same(cls._settings_alone(path), config):
             return
         if (path / "run.json").exists():
             finished = (path / SUMS).is_file()
@@ -201,13 +203,19 @@ class Run:
         run = cls(path)
         run.check_format()
         try:
-            return run.read_config() == config
+            return cls._are_same(run.read_config(), config)
         except InputError as error:
             if (path / SUMS).is_file():
                 raise
             # Stages of other settings do no harm: their keys come from their inputs.
             warn_user(f"{error} It is written anew.", DamagedWarning)
             return True
+
+    @staticmethod
+    def _are_same(stored: dict[str, Any] | None, config: dict[str, Any]) -> bool:
+        """Whether settings are the same; the time limit, in the key of no stage, may differ."""
+        limit = {"time_limit": None}
+        return stored is not None and stored | limit == config | limit
 
     @classmethod
     def begun(cls, path: Path) -> tuple[str, dict[str, Any]]:
@@ -273,6 +281,15 @@ class Run:
                 f"format {FORMAT}: install the version that wrote it."
             )
         return about
+
+    @classmethod
+    def is_unfinished_fit(cls, path: Path) -> bool:
+        """Return whether a folder holds a run of `pudistill fit` that has not finished."""
+        if not (path / "run.json").is_file() or (path / SUMS).is_file():
+            return False
+        run = cls(path)
+        run._check_links()
+        return run.check_format().get("command", "fit") == "fit"
 
     @classmethod
     def open(cls, path: Path) -> "Run":
@@ -352,7 +369,7 @@ class Run:
         """Write a JSON file of the run."""
         self.write_bytes(name, json.dumps(content, indent=2).encode())
 
-    def write_table(self, stem: str, table: pd.DataFrame) -> None:
+    def write_table(self, stem: str, table: pd.DataFrame | LabelTable) -> None:
         """Write a table of the run as CSV and as parquet, in blocks of rows."""
         with self._writing(f"{stem}.csv") as file:
             for text in _csv_parts(table):
@@ -360,7 +377,7 @@ class Run:
         import pyarrow as pa
         import pyarrow.parquet
 
-        schema = pa.Schema.from_pandas(table, preserve_index=False)
+        schema = pa.Schema.from_pandas(_with_all_types(table), preserve_index=False)
         with (
             self._writing(f"{stem}.parquet") as file,
             pa.parquet.ParquetWriter(file, schema) as writer,
@@ -401,7 +418,9 @@ class Run:
             budget = Budget(self.path / name, len(content))
             return read_parquet(io.BytesIO(content), budget).to_pandas()
 
-        return self._read(name, read)
+        table = self._read(name, read)
+        release_unused()
+        return table
 
     def read_arrays(self, name: str) -> dict[str, np.ndarray]:
         """Read an ``.npz`` file of the run."""
@@ -516,13 +535,22 @@ def to_csv(table: pd.DataFrame) -> str:
     return "".join(_csv_parts(table))
 
 
-def _parts(table: pd.DataFrame) -> Iterator[pd.DataFrame]:
+def _parts(table: pd.DataFrame | LabelTable) -> Iterator[pd.DataFrame]:
     """Cut a table into blocks of rows; an empty table is one block."""
-    starts = range(0, max(len(table), 1), ROWS_WRITTEN_AT_ONCE)
-    return (table.iloc[start : start + ROWS_WRITTEN_AT_ONCE] for start in starts)
+    for start in range(0, max(len(table), 1), ROWS_WRITTEN_AT_ONCE):
+        rows = slice(start, start + ROWS_WRITTEN_AT_ONCE)
+        yield table.frame(rows) if isinstance(table, LabelTable) else table.iloc[rows]
 
 
-def _csv_parts(table: pd.DataFrame) -> Iterator[str]:
+def _with_all_types(table: pd.DataFrame | LabelTable) -> pd.DataFrame:
+    """Return a data frame that shows the type of each column: for arrays, of a labelled row."""
+    if not isinstance(table, LabelTable):
+        return table
+    row = int(np.argmax(table.given != MISSING))
+    return table.frame(slice(row, row + 1))
+
+
+def _csv_parts(table: pd.DataFrame | LabelTable) -> Iterator[str]:
     for number, part in enumerate(_parts(table)):
         yield _without_formulas(part).to_csv(index=False, header=number == 0)
 
@@ -532,7 +560,9 @@ def _without_formulas(table: pd.DataFrame) -> pd.DataFrame:
     for name in shown.columns[[not pd.api.types.is_numeric_dtype(kind) for kind in shown.dtypes]]:
         column = shown[name]
         is_formula = column.astype(str).str.startswith(FORMULA_STARTS)
-        is_formula &= pd.to_numeric(column, errors="coerce").isna()
+        # Few texts look like formulas, and those that are numbers are none.
+        numbers = pd.to_numeric(column[is_formula], errors="coerce")
+        is_formula[is_formula] = numbers.isna().to_numpy()
         if is_formula.any():
             shown.loc[is_formula, name] = "'" + column[is_formula].astype(str)
     return shown

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from typing import Any
 
 from pythonjsonlogger.json import JsonFormatter
 
@@ -52,16 +53,18 @@ def _log_warning(warning: RecordedWarning) -> None:
 
 def warnings_in(folder: Path) -> list[str]:
     """Return the package's warnings in the log of a run, in order and without repetitions."""
+    own = (record for record in records_in(folder) if str(record.get("category")) in OWN_CATEGORIES)
+    return list(dict.fromkeys(str(record.get("event")) for record in own))
+
+
+def records_in(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield the records in the log of a run, in order; lines that cannot be read are left out."""
     names = [f"{LOG}.{n}" for n in range(N_OLDER, 0, -1)] + [LOG]
-    found: dict[str, None] = {}
     for path in (folder / name for name in names):
         if not path.is_file() or path.stat().st_size > 2 * MAX_BYTES:  # not a log of ours
             continue
         for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
-            try:
+            with suppress(ValueError, RecursionError):  # a crash cut the line short
                 record = json.loads(line)
-                if record["category"] in OWN_CATEGORIES:
-                    found[str(record["event"])] = None
-            except (ValueError, TypeError, KeyError, RecursionError):  # a crash cut the line short
-                continue
-    return list(found)
+                if isinstance(record, dict):
+                    yield record

@@ -10,6 +10,7 @@ from pudistill.classifier import PUDistillClassifier
 from pudistill.data.dataset import TrustedDataset
 from pudistill.labels.checks import MISSING, Labels
 from pudistill.labels.pseudo_labels import one_hot
+from pudistill.labels.table import SOURCES, LabelTable
 from pudistill.learners.defaults import default_learner
 from pudistill.learners.scoring import predict_proba
 from pudistill.learners.tasks import Training, train
@@ -19,24 +20,26 @@ from pudistill.runs.settings import Settings
 from pudistill.utils.progress import stage
 
 
-def label_metrics(table: pd.DataFrame, dataset: TrustedDataset, labels: Labels) -> dict[str, Any]:
+def label_metrics(table: LabelTable, dataset: TrustedDataset, labels: Labels) -> dict[str, Any]:
     """Return counts from the label table and, if the true labels are known, its accuracy."""
+    n_by_source = pd.Series(table.source).value_counts()
+    sources = [SOURCES[source] for source in n_by_source.index.to_numpy()]
     metrics: dict[str, Any] = {
         "n_samples": len(table),
-        "n_trusted": int(table["trusted"].sum()),
+        "n_trusted": int(table.trusted.sum()),
         "n_classes": labels.n_classes,
-        "n_changed": int(table["changed"].sum()),
-        "n_outliers": int((table["outlier"] & ~table["trusted"]).sum()),
-        "sources": table["source"].value_counts().to_dict(),
+        "n_changed": int(table.changed.sum()),
+        "n_outliers": int((table.outlier & ~table.trusted).sum()),
+        "sources": dict(zip(sources, n_by_source.tolist(), strict=True)),
         "classes": list(dataset.classes),
         "skipped": [f"{name}: {reason}" for name, reason in dataset.skipped],
     }
     if dataset.true_labels is not None:
         noisy = ~(labels.trusted | labels.no_class)
-        right = (table["label"] == dataset.true_labels).to_numpy()
+        true = dataset.true_labels[noisy]
         metrics["label_accuracy"] = {
-            "given": float((table["given"] == dataset.true_labels)[noisy].mean()),
-            "corrected": float(right[noisy].mean()),
+            "given": float((table.given_names()[noisy] == true).mean()),
+            "corrected": float((table.label_names()[noisy] == true).mean()),
         }
     return metrics
 
@@ -49,6 +52,8 @@ def own_metrics(
         "n_conflicts": classifier.filter_.n_conflicts_,
         "filter_settings": _filter_settings(classifier),
     }
+    if classifier.time_limit is not None:
+        metrics["cut_short"] = classifier.cut_short_
     if classifier.noise_ is not None and classifier.comparison_ and classifier.adapted_:
         comparison, expected = classifier.comparison_, classifier.expected_accuracy_
         if np.isfinite(classifier.noise_.rate):  # NaN: there are no given labels

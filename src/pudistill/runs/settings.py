@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from pudistill.data.options import (
     DATA,
@@ -23,6 +23,7 @@ from pudistill.data.readers import FORMATS_HELP
 from pudistill.exceptions import InputError
 from pudistill.learners.networks.names import PRETRAINED
 from pudistill.methods.registry import METHODS
+from pudistill.utils.time_limit import LIMIT_EXPECTED, checked_limit
 
 NETWORKS = ("mlp", "small_cnn", "airbench", "preact_resnet18")
 OWN_METHODS = ("default", "paper")
@@ -250,6 +251,18 @@ class Settings(ReadSettings):
             "models trained on the given labels and on the trusted labels only.",
         ),
     ] = True
+    time_limit: Annotated[
+        float | str | None,
+        AfterValidator(checked_limit),
+        Setting(
+            RUNNING,
+            "Time for the training, such as 90s, 10m or 1h30m: the best result of that time. It "
+            "depends on the speed of the machine.",
+            expected=LIMIT_EXPECTED,
+            metavar="TIME",
+            only_for="methods default and paper",
+        ),
+    ] = None
     seed: Annotated[int, Field(ge=0, lt=2**31), Setting(RUNNING, "Seed of all random numbers.")] = 0
 
     @classmethod

@@ -6,26 +6,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from pudistill.data.dataset import TrustedDataset
+from pudistill.labels.table import LabelTable
 from pudistill.runs.folder import Run
 from pudistill.runs.report.html import LEAST_SURE, MAX_UNLIKE, SUREST, RunSummary, render
 
 LONGEST_EXCERPT = 240  # characters of a text that the report shows
 
 
-def gallery(dataset: TrustedDataset, table: pd.DataFrame) -> dict[str, np.ndarray]:
+def gallery(dataset: TrustedDataset, labels: LabelTable) -> dict[str, np.ndarray]:
     """Return samples for the report: the arrays ``ids``, and ``pictures`` or ``texts``.
 
     Of the samples that nobody verified, they are the surest changes, with each pair of given and
     new label in turn, the least sure, and the samples most unlike all classes.
     """
     pictures = _pictures(dataset)
+    if pictures is None and not dataset.is_text:
+        return {}
+    table = labels.frame()
     changed = table[table["changed"] & ~table["trusted"]]
     scores = table.loc[~table["trusted"], "outlier_score"].dropna()
     unlike = scores.sort_values(ascending=False, kind="stable").index[:MAX_UNLIKE]
-    if (pictures is None and not dataset.is_text) or (changed.empty and unlike.empty):
+    if changed.empty and unlike.empty:
         return {}
     surest = changed.sort_values("confidence", ascending=False, kind="stable")
     turn = surest.groupby(["given", "label"]).cumcount()
@@ -33,7 +36,7 @@ def gallery(dataset: TrustedDataset, table: pd.DataFrame) -> dict[str, np.ndarra
     least_sure = surest.index[::-1][:LEAST_SURE]
     chosen = alternating[:SUREST].union(least_sure, sort=False).union(unlike, sort=False)
     rows = table.index.get_indexer(chosen)
-    ids = dataset.ids[rows].astype(str)
+    ids = np.asarray(dataset.ids[rows], dtype=str)
     if pictures is None:
         return {"ids": ids, "texts": np.array([_excerpt(text) for text in dataset.X[rows]])}
     return {"ids": ids, "pictures": np.asarray(pictures[rows])}
@@ -93,10 +96,14 @@ def summarise(run: Run, metrics: dict[str, Any]) -> RunSummary:
     settings = run.read_config()
     gallery = run.read_arrays("gallery.npz")
     history = run.read_table("history")
+    labels = run.read_table("labels")
+    # Few distinct texts: as categories, they take a byte for each sample, and not an object.
+    few = labels.columns.intersection(["given", "label", "source"])
+    labels = labels.astype(dict.fromkeys(few, "category"))
     notes = [*metrics["warnings"], *(f"Skipped {line}." for line in metrics["skipped"])]
     return RunSummary(
         title=f"pudistill: {Path(settings['data']).name}",
-        labels=run.read_table("labels"),
+        labels=labels,
         history=history,
         metrics=metrics,
         settings=settings,

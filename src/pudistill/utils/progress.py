@@ -7,7 +7,7 @@ epoch, as an experiment does, installs a callback with :func:`epoch_callback`.
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol
@@ -19,7 +19,11 @@ Advance = Callable[..., None]
 
 
 class Display(Protocol):
-    """An object that can show one bar per stage."""
+    """An object that can show one bar per stage.
+
+    If it has a method ``expect(text, seconds)``, with the parameters of :func:`expect`, fits
+    estimate their time for it.
+    """
 
     def task(self, name: str, total: int, place: str) -> AbstractContextManager[Advance]:
         """Show a bar for `total` steps, and yield `advance`; `place` is "2 of 4" or empty."""
@@ -32,7 +36,7 @@ EpochCallback = Callable[[int, Sequence[Any]], None]
 # Context variables, because every function between the caller and a deep loop would have to pass
 # both on, and scikit-learn's `fit(X, y)`, which is among them, has no parameter for them.
 _display: ContextVar[Display | None] = ContextVar("pudistill_display", default=None)
-_is_in_stage: ContextVar[bool] = ContextVar("pudistill_is_in_stage", default=False)
+_enclosing: ContextVar[Advance | None] = ContextVar("pudistill_enclosing_stage", default=None)
 _planned: ContextVar[Sequence[str]] = ContextVar("pudistill_planned_stages", default=())
 _epoch_callback: ContextVar[EpochCallback | None] = ContextVar(
     "pudistill_epoch_callback", default=None
@@ -44,8 +48,8 @@ def ignore(steps: int = 1, detail: str = "", *, to: int | None = None) -> None:
 
 
 @contextmanager
-def stage(name: str, total: int) -> Iterator[Advance]:
-    """Announce `total` steps of work. A stage inside another one is not shown.
+def stage(name: str, total: int, *, share: float = 0.0) -> Iterator[Advance]:
+    """Announce `total` steps of work. A stage inside another one has no bar of its own.
 
     Parameters
     ----------
@@ -53,6 +57,8 @@ def stage(name: str, total: int) -> Iterator[Advance]:
         Name of the work, for example ``"filter"``.
     total : int
         Number of steps.
+    share : float, default=0
+        Number of steps of an enclosing stage that all its steps together stand for.
 
     Yields
     ------
@@ -69,27 +75,63 @@ def stage(name: str, total: int) -> Iterator[Advance]:
     """
     current, start = _display.get(), time.perf_counter()
     log.info("begins", extra={"stage": name, "steps": total})
-    if current is None or _is_in_stage.get():
+    enclosing = _enclosing.get()
+    if current is None:
         yield ignore
+    elif enclosing is not None:
+        yield _part_of(enclosing, share / max(total, 1)) if share else ignore
     else:
         planned = _planned.get()
         place = f"{planned.index(name) + 1} of {len(planned)}" if name in planned else ""
-        with installed(_is_in_stage, True), current.task(name, total, place) as advance:
+        with current.task(name, total, place) as advance, installed(_enclosing, advance):
             yield advance
     seconds = round(time.perf_counter() - start, 3)
     log.info("ends", extra={"stage": name, "seconds": seconds})
 
 
+def _part_of(enclosing: Advance, scale: float) -> Advance:
+    """Return an `advance` that moves the enclosing stage by `scale` for each step."""
+    done = 0.0
+
+    def advance(steps: float = 1, detail: str = "", *, to: float | None = None) -> None:
+        nonlocal done
+        before, done = done, done + steps if to is None else to
+        enclosing((done - before) * scale, detail)
+
+    return advance
+
+
 @contextmanager
-def display(shown: Display) -> Iterator[None]:
-    """Show the stages of everything that runs inside the ``with`` block on `shown`."""
+def display(shown: Display | None) -> Iterator[None]:
+    """Show the stages of everything that runs inside the ``with`` block on `shown`, if any."""
     with installed(_display, shown):
         yield
+
+
+def wants_estimate() -> bool:
+    """Return whether there is a display that shows how long a fit will take."""
+    return hasattr(_display.get(), "expect")
+
+
+def expect(text: str, seconds: Mapping[str, float]) -> None:
+    """Tell the display what the user should read before long work, and how long stages will take.
+
+    Parameters
+    ----------
+    text : str
+        One or two sentences; empty: there is nothing to read.
+    seconds : mapping of str to float
+        Seconds of each stage by its name, in order; names that are no stages are other work.
+    """
+    log.info("expected", extra={"seconds_of_stages": {k: round(s, 1) for k, s in seconds.items()}})
+    if wants_estimate():
+        _display.get().expect(text, seconds)  # type: ignore[union-attr]
 
 
 @contextmanager
 def planned(names: Sequence[str]) -> Iterator[None]:
     """Tell the display which stages the ``with`` block will have, in order."""
+    log.info("planned", extra={"stages": list(names)})
     with installed(_planned, names):
         yield
 

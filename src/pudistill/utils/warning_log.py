@@ -11,13 +11,20 @@ from pudistill.exceptions import (
     DamagedWarning,
     DataWarning,
     RecoveredWarning,
+    TimeLimitWarning,
     TrustedWarning,
     warn_user,
 )
 
 OWN_CATEGORIES = {
     category.__name__: category
-    for category in (DamagedWarning, DataWarning, RecoveredWarning, TrustedWarning)
+    for category in (
+        DamagedWarning,
+        DataWarning,
+        RecoveredWarning,
+        TimeLimitWarning,
+        TrustedWarning,
+    )
 }
 
 

@@ -1,0 +1,78 @@
+"""The first result of a fit, long before its end: labels and noise after the first round."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import NamedTuple
+
+import numpy as np
+
+from pudistill.distillation.noise_estimate import NoiseEstimate, noise_of_views
+from pudistill.distillation.problem import Problem
+from pudistill.distillation.student import TransitionEstimator, posterior_labels
+from pudistill.distillation.views import View
+from pudistill.labels.checks import Labels
+from pudistill.learners.calibration import Temperature
+from pudistill.utils.context import installed
+
+
+class FirstResult(NamedTuple):
+    """What is known after the first round of the student.
+
+    Attributes
+    ----------
+    labels : Labels
+        Given and verified labels of all samples, except those verified to be of no class.
+    targets : ndarray of shape (n_samples, n_classes)
+        Posterior labels.
+    noise : NoiseEstimate
+        Noise in the given labels. It has the intervals of the final estimate, but outliers, which
+        are not known yet, count.
+    """
+
+    labels: Labels
+    targets: np.ndarray
+    noise: NoiseEstimate
+
+
+# Seconds of a fit before which it has no first result: it costs a second, and the end is near.
+WORTH_SECONDS = 5.0
+FirstResultCallback = Callable[[FirstResult], None]
+# A context variable, because all functions between `fit` and the rounds would have to pass it on.
+_callback: ContextVar[tuple[FirstResultCallback, float] | None] = ContextVar(
+    "pudistill_first_result", default=None
+)
+
+
+@contextmanager
+def on_first_result(callback: FirstResultCallback) -> Iterator[None]:
+    """Call `callback` when a fit inside the ``with`` block has a first result, if it takes long."""
+    with installed(_callback, (callback, time.monotonic() + WORTH_SECONDS)):
+        yield
+
+
+def announce_first_result(
+    problem: Problem,
+    views: list[View],
+    transition: TransitionEstimator,
+    proba: np.ndarray,
+    temperature: Temperature,
+) -> None:
+    """Compute the first result for the callback, if one is installed.
+
+    Parameters
+    ----------
+    problem, views, transition
+        As for `learn_in_rounds`.
+    proba : ndarray of shape (n_samples, n_classes)
+        Predictions of the first students for samples whose given labels they have not seen.
+    temperature : Temperature
+        Calibration of these students.
+    """
+    if (wanted := _callback.get()) is None or time.monotonic() < wanted[1]:
+        return
+    callback, _ = wanted
+    T = transition.estimate(views[0], proba)
+    noise = noise_of_views(problem, views, proba, temperature, transition.originals)
+    callback(FirstResult(problem.labels, posterior_labels(proba, T, views[0]), noise))
