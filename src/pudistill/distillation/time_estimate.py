@@ -165,7 +165,9 @@ class TimeEstimate:
         n_models = sum(step.n_models for step in self.steps)
         n_models = round(n_models, 1 - len(str(round(n_models))))
         low, high = duration(*self.interval)
-        text = f"This fit trains about {n_models:,.0f} models and will take {low} to {high}."
+        text = (
+            f"This fit trains about {n_models:,.0f} models and will probably take {low} to {high}."
+        )
         if self.faster:
             option = min(self.faster, key=lambda name: self.faster[name])
             share = self.faster[option] / self.seconds
