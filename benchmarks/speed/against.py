@@ -135,3 +135,28 @@ def many_classes(_: Path) -> Figures:
         warnings.simplefilter("ignore")
         seconds = alternate(1, warm_up=False, fit=lambda: clone(classifier).fit(X, given, verified))
     return {"6,000 rows, s": statistics.median(seconds["fit"])}
+
+
+@row(
+    "default method on 1,500 pictures, small_cnn, against one training on all of them",
+    {"default / one training": Goal(at_most=6)},
+)
+def pictures_against_training(data: Path) -> Figures:
+    from benchmarks.common.problems import fashion_mnist
+    from pudistill import PUDistillClassifier, TorchClassifier
+
+    X, y, *_ = fashion_mnist(1500, data, seed=0)
+    rng, n = np.random.default_rng(0), len(y)
+    given = np.where(rng.random(n) < 0.5, rng.integers(10, size=n), y)
+    verified = np.where(rng.permutation(n) < n // 10, y, np.nan)
+    network = TorchClassifier("small_cnn", random_state=0)
+    classifier = PUDistillClassifier(network, random_state=0)
+    with warnings.catch_warnings(), one_thread():
+        warnings.simplefilter("ignore")
+        seconds = alternate(
+            1,
+            warm_up=False,  # a fit takes a minute
+            one_training=lambda: clone(network).fit(X, given),
+            default=lambda: clone(classifier).fit(X, given, verified),
+        )
+    return medians(seconds) | {"default / one training": ratio(seconds, "default", "one_training")}

@@ -319,6 +319,21 @@ def test_a_network_predicts_a_sample_without_having_read_its_label(blobs):
     assert right[~trusted].mean() > as_given[~trusted].mean()
 
 
+def test_networks_that_memorise_are_judged_by_samples_whose_labels_they_have_not_read(blobs):
+    X, y, noisy, trusted = blobs
+    verified = np.where(trusted, (y + 2) % 3, np.nan)  # a rule that only a memory can know
+    labels = check_labels(noisy, verified)
+    whole = whole_view(labels)
+    rows = np.flatnonzero(trusted)[::2]
+    views = [whole, whole.holding_out(rows, None)]
+    problem = Problem(X, labels, Memory(), n_jobs=None, seed=0)
+    guess = np.full((400, 3), 1 / 3)
+    found = learn(problem, views, [guess, guess], transition_matrix=0.2 + 0.4 * np.eye(3))
+    assert (found.held_out.argmax(axis=1) == verified[rows]).mean() < 0.5
+    kept = np.setdiff1d(np.flatnonzero(trusted), rows)
+    assert (found.student.predict_proba(X).argmax(axis=1) == verified)[kept].all()
+
+
 def test_the_model_of_the_given_labels_uses_verified_labels_of_trusted_samples(blobs):
     X, y, _, trusted = blobs
     given_labels = np.where(np.arange(400) % 3 == 0, (y + 1) % 3, y)  # of trusted samples, too

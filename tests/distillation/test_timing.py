@@ -87,13 +87,15 @@ def test_an_estimate_names_a_wrong_parameter(noisy):
 
 def test_an_estimate_is_a_sentence_or_two():
     estimate = TimeEstimate([Step("filter", 812, 60, 10)], {}, 0)
-    assert str(estimate) == "This fit trains about 800 models and will take 40 to 90 seconds."
+    assert str(estimate) == (
+        "This fit trains about 800 models and will probably take 40 to 90 seconds."
+    )
     least = TimeEstimate([Step("student", 0, 0.1, 0.1)], {}, 0)
-    assert str(least) == "This fit trains one model and will take about 1 second."
+    assert str(least) == "This fit trains one model and will probably take about 1 second."
     faster = TimeEstimate([Step("filter", 812, 600, 10)], {"a=1 (--a 1)": 200, "b=2": 390}, 0)
     assert str(faster) == (
-        "This fit trains about 800 models and will take 6 to 15 minutes. With a=1 (--a 1) it would "
-        "take about a third of that."
+        "This fit trains about 800 models and will probably take 6 to 15 minutes. "
+        "With a=1 (--a 1) it would take about a third of that."
     )
 
 

@@ -30,9 +30,9 @@ def learn_by_likelihood(
     """Train a network on the likelihood of the given labels, without rounds."""
     whole, truth = views[0], held_out_truth(views, problem.n_classes)
 
-    def training(view: View, T: np.ndarray) -> Training:
+    def training(view: View, T: np.ndarray, role: str = "noise_aware") -> Training:
         task = likelihood_training(problem.student, problem.X, view, T, problem.seed)
-        return replace(task, sample_weight=problem.labels.sample_weight)
+        return replace(task, sample_weight=problem.labels.sample_weight, role=role)
 
     # 1. Estimate the transition matrix under the first guess.
     T = transition.estimate(whole, guesses[0])
@@ -40,10 +40,13 @@ def learn_by_likelihood(
     # network for each view that holds samples out.
     half = _halves(whole, problem.seed)
     hidden = [np.flatnonzero((half == n) & (whole.verified == MISSING)) for n in range(2)]
-    network_views = [*(whole.holding_out(rows, None) for rows in hidden), *views[1:]]
+    network_views = [
+        *((whole.holding_out(rows, None), "cross_fit") for rows in hidden),
+        *((view, "noise_aware") for view in views[1:]),
+    ]
     with stage("student", len(network_views) + 1) as advance:
         predictions = []
-        tasks = (training(view, T) for view in network_views)
+        tasks = (training(view, T, role) for view, role in network_views)
         for network in train_all(tasks, problem.n_jobs):
             predictions.append(problem.predict_proba(network))
             advance(1)

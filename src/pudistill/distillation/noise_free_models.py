@@ -144,6 +144,7 @@ def train_noise_free_models(
             sample_weight=weights if sample_weight is None else weights * sample_weight,
             seed=seed,
             groups=groups,
+            role="reference",
         )
     # 3. Self-train from both sets, except for networks, which take too long to train repeatedly.
     cut_short = False
@@ -239,10 +240,11 @@ def train_on_labels(
     groups: np.ndarray | None = None,
     sample_weight: np.ndarray | None = None,
     start: Any = None,
+    role: str = "reference",
 ) -> Any:
     """Train a learner on the samples that have a label; -1 means that a sample has no label.
 
-    For `start`, see `Training`.
+    For `start` and `role`, see `Training`.
     """
     rows = np.flatnonzero(labels != MISSING)
     targets = one_hot(labels[rows], n_classes)
@@ -255,7 +257,7 @@ def train_on_labels(
             X,
             targets,
             rows=subset,
-            role="student",
+            role=role,
             seed=seed,
             groups=groups,
             sample_weight=weights,

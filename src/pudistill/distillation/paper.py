@@ -33,6 +33,7 @@ def train_teachers(
     n_jobs: int | None = None,
     seed: int,
     groups: np.ndarray | None = None,
+    role: str = "teacher",
 ) -> list:
     """Train teachers on balanced bootstrap subsets of the augmented clean set (lines 11-12).
 
@@ -60,6 +61,8 @@ def train_teachers(
         Decides the subsets and the training.
     groups : ndarray of shape (n_samples,), int, default=None
         Codes of groups, see `Training`.
+    role : str, default="teacher"
+        Recipe of a network's training.
 
     Returns
     -------
@@ -88,7 +91,7 @@ def train_teachers(
                 X,
                 one_hot(clean_labels[rows], n_classes),
                 rows=rows,
-                role="teacher",
+                role=role,
                 seed=int(rng.integers(2**31)),
                 sample_weight=None if sample_weight is None else sample_weight[rows],
                 params={"balanced_bootstrap": not balanced},

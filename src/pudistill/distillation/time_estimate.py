@@ -167,7 +167,7 @@ class TimeEstimate:
         low, high = duration(*self.interval)
         models = f"about {n_models:,.0f} models" if n_models > 1 else "one model"
         span = f"about {high}" if low == high.split()[0] else f"{low} to {high}"
-        text = f"This fit trains {models} and will take {span}."
+        text = f"This fit trains {models} and will probably take {span}."
         if self.faster:
             option = min(self.faster, key=lambda name: self.faster[name])
             share = self.faster[option] / self.seconds

@@ -60,8 +60,8 @@ class Training:
         Samples.
     targets : ndarray of shape (n_samples, n_classes)
         Rows that sum to 1.
-    role : {"member", "teacher", "student", "noise_aware"}
-        Recipe of a network's training.
+    role : str
+        Recipe of a network's training, see `pudistill.learners.networks.recipes.Role`.
     seed : int
         Decides everything random in the training.
     sample_weight : ndarray of shape (n_samples,), default=None

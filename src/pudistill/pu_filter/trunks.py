@@ -42,7 +42,7 @@ def _embed(inputs: FilterInputs, n_jobs: int | None = None) -> Embeddings:
         for team in range(plan.n_teams)
     ]
     tasks = (
-        Training(inputs.estimator, X, targets[rows], rows=rows, role="teacher", seed=plan.seed)
+        Training(inputs.estimator, X, targets[rows], rows=rows, role="reference", seed=plan.seed)
         for rows in rows_of_teams
     )
     samples, eval_samples = [], []

@@ -59,6 +59,13 @@ def test_small_data_get_the_smallest_number_of_steps():
     assert recipe.changed(epochs=3).for_n_samples(65).epochs == 3, "asked for explicitly"
 
 
+def test_models_beside_the_student_make_fewer_steps_on_few_samples_only():
+    teacher, reference = (RECIPES["fast"][role] for role in ("teacher", "reference"))
+    assert teacher.for_n_samples(120).epochs > 2 * reference.for_n_samples(120).epochs
+    assert teacher.for_n_samples(6000) == reference.for_n_samples(6000)
+    assert RECIPES["paper"]["reference"] == RECIPES["paper"]["teacher"]
+
+
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_noise_aware_students_use_no_mixup_and_no_entropy_term(name):
     recipe = RECIPES[name]["noise_aware"]

@@ -183,6 +183,21 @@ def test_likelihoods_train_reproducibly(few, precision):
     assert not np.array_equal(first, fit(1.0, random_state=1))
 
 
+def test_likelihoods_that_say_nothing_are_left_out(few):
+    X, y = few
+    normalisation = Normalisation.of(X[..., None], np.ones(len(X)))
+    rows = likelihoods(y, np.arange(len(y)) < 10, np.full((10, 10), 0.05) + 0.5 * np.eye(10))
+    rows[100:] = 0.3
+
+    def fit(n, **settings):
+        network = TorchClassifier(normalisation=normalisation, **LIKELIHOOD | settings)
+        return network.fit(X[:n], rows[:n])
+
+    assert same_weights(weights(fit(150)), weights(fit(100)))
+    consistent = {"consistency_weight": 1.0}  # which needs no label
+    assert not same_weights(weights(fit(150, **consistent)), weights(fit(100, **consistent)))
+
+
 def test_without_consistency_its_threshold_does_not_matter(few):
     recipes = [
         Recipe(epochs=2, learning_rate=0.1, augment=("flip", "crop"), consistency_threshold=t)

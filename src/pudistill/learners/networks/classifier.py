@@ -61,9 +61,12 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         or ``"auto"``: ``"small_cnn"`` for pictures, ``"mlp"`` for feature tables.
     recipe : str or Recipe, default="fast"
         A name in :data:`pudistill.learners.networks.recipes.RECIPES`, or a recipe.
-    role : {"member", "teacher", "student", "noise_aware"} or None, default=None
+    role : {"member", "teacher", "student", "noise_aware", "cross_fit", "reference"} or None, \
+            default=None
         Which of a named recipe's roles the network plays; None means ``"student"``.
-        ``"noise_aware"`` goes with ``loss="likelihood"``.
+        ``"noise_aware"`` goes with ``loss="likelihood"``. ``"cross_fit"``, with the same loss, and
+        ``"reference"`` are for the networks that the default method trains beside the student:
+        with ``recipe="fast"``, they make fewer steps on few samples.
     loss : str, default="cross_entropy"
         A name in :data:`pudistill.learners.networks.registry.OBJECTIVES`: the loss, and with it
         the meaning of `y`. ``"cross_entropy"``: labels or soft targets, and their cross-entropy.
@@ -125,7 +128,8 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
 
     Notes
     -----
-    Samples of weight zero are left out; the weights of the others multiply their part of the loss.
+    Samples of weight zero, and those whose row of likelihoods says nothing, are left out; the
+    weights of the others multiply their part of the loss.
     With ``module="mlp"`` on a CPU and no more samples than `batch_size`, a weight of 2 gives the
     same network as two copies.
 
@@ -243,6 +247,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         objective, balanced = self._find_objective(), bool(self.balanced_bootstrap)
         y = objective.check_targets(y, inputs, recipe, balanced=balanced)
         used = weights > 0
+        used[used] = objective.teaches(y[used], recipe)
         if not used.all():
             inputs, y, weights = inputs[used], y[used], weights[used]
         classes, targets = as_targets(y)

@@ -38,6 +38,13 @@ class Likelihood(Objective):
             )
         return likelihoods
 
+    def teaches(self, y: np.ndarray, recipe: Recipe) -> np.ndarray:
+        """Leave out samples whose label says nothing, unless a term needs no label."""
+        says_something = (y != y[:, :1]).any(axis=1)
+        if recipe.consistency_weight or recipe.entropy_weight or not says_something.any():
+            return super().teaches(y, recipe)
+        return says_something
+
     def transform_targets(self, targets: np.ndarray) -> np.ndarray:
         """Return logarithms, scaled to a largest value of 0, which changes no gradient.
 

@@ -124,6 +124,14 @@ class Objective:
         del recipe, balanced
         return check_target_values(y, inputs)
 
+    def teaches(self, y: np.ndarray, recipe: Recipe) -> np.ndarray:
+        """Return on which samples the loss depends, (n,), bool; the others are left out.
+
+        `y` is as from `check_targets`.
+        """
+        del recipe
+        return np.ones(len(y), dtype=bool)
+
     def transform_targets(self, targets: np.ndarray) -> np.ndarray:
         """Transform targets, once before training, to the rows that `Batch.label` holds."""
         return targets

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 from pudistill.exceptions import InputError
 from pudistill.utils.context import installed
 
-Role = Literal["member", "teacher", "student", "noise_aware"]
+Role = Literal["member", "teacher", "student", "noise_aware", "cross_fit", "reference"]
 Schedule = Literal["step", "one_cycle"]
 AUGMENTATIONS = ("flip", "crop")
 RETRY_FACTOR = 0.1  # factor of the learning rate when a training that diverged is repeated
@@ -215,6 +215,10 @@ _fast_distillation = replace(
     entropy_weight=0.8,
     min_steps=800,
 )
+# The default method trains many networks on few samples, which they learn long before 800 steps:
+# with 120 pictures of Fashion-MNIST of half the side, 800 end at 69.2 % and a log-loss of 2.7, 200
+# at 69.2 % and 1.9, 120 at 68.4 % and 1.5 (means of two seeds).
+_fast_reference = replace(_fast_distillation, min_steps=150)
 # For `mlp`. Tables are small: an epoch can be a single step.
 _fast_table = Recipe(
     epochs=20,
@@ -242,24 +246,32 @@ RECIPES: dict[str, dict[Role, Recipe]] = {
         "teacher": _paper_distillation,
         "student": _paper_distillation,
         "noise_aware": _noise_aware(_paper_distillation),
+        "cross_fit": _noise_aware(_paper_distillation),
+        "reference": _paper_distillation,
     },
     "clothing1m": {
         "member": _clothing1m_member,
         "teacher": _clothing1m_distillation,
         "student": _clothing1m_distillation,
         "noise_aware": _noise_aware(_clothing1m_distillation),
+        "cross_fit": _noise_aware(_clothing1m_distillation),
+        "reference": _clothing1m_distillation,
     },
     "fast": {
         "member": _fast_member,
         "teacher": _fast_distillation,
         "student": _fast_distillation,
         "noise_aware": _noise_aware(_fast_distillation),
+        "cross_fit": replace(_noise_aware(_fast_distillation), min_steps=300),
+        "reference": _fast_reference,
     },
     "fast_table": {
         "member": _fast_table,
         "teacher": _fast_table,
         "student": _fast_table,
         "noise_aware": _noise_aware(_fast_table),
+        "cross_fit": _noise_aware(_fast_table),
+        "reference": _fast_table,
     },
 }
 
@@ -272,9 +284,10 @@ def find_recipe(recipe: str | Recipe, role: Role | None, *, pictures: bool) -> R
     recipe : str or Recipe
         A name in `RECIPES`, or the recipe itself. For feature tables, ``"fast"`` means
         ``"fast_table"``.
-    role : {"member", "teacher", "student", "noise_aware"} or None
+    role : {"member", "teacher", "student", "noise_aware", "cross_fit", "reference"} or None
         The network's role; None means ``"student"``. ``"noise_aware"`` is a student trained on
-        likelihoods.
+        likelihoods; ``"cross_fit"`` is one that has not read some given labels, to predict these
+        samples; ``"reference"`` is another model that the default method trains beside the student.
     pictures : bool
         Whether the samples are pictures. Feature tables are neither cropped nor augmented, and have
         no consistency term.
