@@ -123,7 +123,7 @@ def progress_of(path: Path) -> Progress:
         elif name in stages and event == "begins":
             begun = str(name)
         elif name in stages and event == "ends":
-            seconds = record.get("seconds")
+            seconds: Any = record.get("seconds")
             is_known = isinstance(seconds, int | float) and 0 <= seconds < math.inf
             done[str(name)] = float(seconds) if is_known else 0.0
             begun = None
