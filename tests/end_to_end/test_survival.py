@@ -298,10 +298,11 @@ def test_an_interrupted_run_stops_at_once_and_names_the_command_to_continue(tmp_
     else:
         process.send_signal(sent_signal)
     assert process.wait(LONGEST) == 130
-    said = (tmp_path / "stderr.txt").read_text().splitlines()
-    assert [line for line in said if not line.endswith("% done")] == [  # on a slow machine
+    said = (tmp_path / "stderr.txt").read_text()  # before it, how long the run would have taken
+    assert said.splitlines()[-1] == (
         "Interrupted. Finished stages are kept in run: pudistill resume run continues from there."
-    ]
+    )
+    assert "Traceback" not in said
     log = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
     last = json.loads(log[-1])
     assert (last["event"], last["reason"][:17]) == ("stops", "KeyboardInterrupt")
