@@ -259,10 +259,10 @@ def start_with_workers(folder):
     return process
 
 
-def wait_for_a_class(process, folder):
-    """Wait until another class has been filtered: by then no worker imports anything."""
-    before = n_filtered(folder)
-    while n_filtered(folder) == before:
+def wait_for_a_stage(process, folder):
+    """Wait until another stage, such as a class, is stored: by then no worker imports anything."""
+    before = n_stored(folder)
+    while n_stored(folder) == before:
         assert process.poll() is None, (folder / "stderr.txt").read_text()
         time.sleep(0.05)
 
@@ -274,8 +274,8 @@ def has_learner(pid):
     return False
 
 
-def n_filtered(folder):
-    return len(list((folder / "run" / "units").glob("filter_class-*.npz")))
+def n_stored(folder):
+    return len(list((folder / "run" / "units").glob("*.npz")))
 
 
 def in_session(number):
@@ -292,7 +292,7 @@ def in_session(number):
 )
 def test_an_interrupted_run_stops_at_once_and_names_the_command_to_continue(tmp_path, sent_signal):
     process = start_with_workers(tmp_path)
-    wait_for_a_class(process, tmp_path)  # interrupted in an import, Python prints a traceback
+    wait_for_a_stage(process, tmp_path)  # interrupted in an import, Python prints a traceback
     if sent_signal == signal.SIGINT:
         os.killpg(process.pid, sent_signal)  # as a terminal does: workers too
     else:
@@ -311,7 +311,7 @@ def test_an_interrupted_run_stops_at_once_and_names_the_command_to_continue(tmp_
 @pytest.mark.slow
 def test_workers_do_not_outlive_a_run_that_is_killed(tmp_path):
     process = start_with_workers(tmp_path)
-    wait_for_a_class(process, tmp_path)
+    wait_for_a_stage(process, tmp_path)
     process.kill()
     process.wait()
     end = time.monotonic() + LONGEST
