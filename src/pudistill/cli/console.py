@@ -262,6 +262,15 @@ class _Bars:
         self._bars.update(bar, completed=total, detail="")
 
 
+def _described_noise(noise: Mapping[str, Any]) -> str:
+    """Return the sentence about the share of wrong labels."""
+    low, high = noise["rate_interval"]
+    return (
+        f"About {noise['rate']:.0%} of the given labels are wrong (95% interval: {low:.0%} to "
+        f"{high:.0%})."
+    )
+
+
 def print_accuracy(run: "Run") -> None:
     """Print the number of changed labels, the estimated noise, and the accuracies."""
     metrics = run.read_json("metrics.json")
@@ -271,12 +280,7 @@ def print_accuracy(run: "Run") -> None:
         soft_wrap=True,
     )
     if noise := metrics.get("noise"):
-        low, high = noise["rate_interval"]
-        results.print(
-            f"About {noise['rate']:.0%} of the given labels are wrong (95% interval: {low:.0%} to "
-            f"{high:.0%}).",
-            soft_wrap=True,
-        )
+        results.print(_described_noise(noise), soft_wrap=True)
         for warning in noise["warnings"][:3]:  # the report shows all of them
             complain("Warning:", "bold yellow", warning)
     if expected := metrics.get("expected_accuracy"):
@@ -315,6 +319,8 @@ def _print_test_accuracy(metrics: dict[str, Any], method: str) -> None:
 
 def print_progress(progress: "Progress") -> None:
     """Print how far an unfinished run is, and its first result."""
+    from pudistill.runs.preliminary import LABELS
+
     place = shlex.quote(str(progress.path))
     done = [
         f"{_described(name, '')} ({duration(seconds)[0]})"
@@ -334,14 +340,10 @@ def print_progress(progress: "Progress") -> None:
     else:
         lines.append(
             f"First result: {first['n_changed']:,} of {first['n_samples']:,} given labels would be "
-            f"changed: {progress.path / 'preliminary-labels.csv'}"
+            f"changed: {progress.path / LABELS}"
         )
         if noise := first.get("noise"):
-            low, high = noise["rate_interval"]
-            lines.append(
-                f"About {noise['rate']:.0%} of the given labels are wrong (95% interval: {low:.0%} "
-                f"to {high:.0%})."
-            )
+            lines.append(_described_noise(noise))
         lines.append(first["note"])
     if not progress.is_running:
         lines.append(f"Continue with: {_program()} resume {place}")
