@@ -184,8 +184,9 @@ def _train(task: Training) -> Any:
 def _fit_on_targets(task: Training) -> Any:
     # Logistic regression takes soft targets as they are; nothing in its training is random.
     if learns_in_blocks(task.estimator, task.X):
-        learner = clone(task.estimator)
-        return fit_in_blocks(learner, task.blocks, task.targets, task.sample_weight, task.start)
+        return fit_in_blocks(
+            task.estimator, task.blocks, task.targets, task.sample_weight, task.start
+        )
     # So does a network.
     learner = unfitted_learner(task)
     final = final_step(learner)
