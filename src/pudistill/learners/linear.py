@@ -297,7 +297,7 @@ def fit_in_blocks(
 
 
 def _unfitted_copy(learner: Any) -> Any:
-    """Copy a logistic regression, with or without a scaler; `clone` takes as long as a small fit."""
+    """Copy a logistic regression, with or without a scaler: `clone` takes as long as a fit."""
     if isinstance(learner, Pipeline):
         found = copy.copy(learner)
         found.steps = [(name, _unfitted_copy(step)) for name, step in learner.steps]
@@ -317,8 +317,8 @@ KEPT_BYTES = 2**26
 
 
 # Samples are measured from their mean before they are multiplied if, in some feature, it is further
-# from 0 than this many standard deviations. Otherwise the weights are scaled instead of the samples,
-# and single precision loses at most a digit.
+# from 0 than this many standard deviations. Otherwise the weights are scaled in place of the
+# samples, and single precision loses less than a digit.
 FAR_FROM_ZERO = 3.0
 
 

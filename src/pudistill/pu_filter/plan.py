@@ -21,7 +21,7 @@ N_TEAMS = 5
 
 
 # Trusted samples per class from which on members of a team hardly differ, and two of them suffice.
-# With 500 (CIFAR-10 features), ten members end within 0.1 points of twenty, at each of three noises.
+# With 500 (CIFAR-10 features), ten members end within 0.1 points of twenty with three noises.
 MANY_TRUSTED = 400
 
 
