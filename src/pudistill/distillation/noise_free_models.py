@@ -36,7 +36,7 @@ CONFIDENT, SELF_TRAININGS = 0.75, 10
 
 
 # With many samples, self-training ends when a model labels less than this share of them.
-FEW_NEW_LABELS = 0.01
+FEW_NEW_LABELS = 0.03
 
 
 # The models that stand in for the teachers if the filter found no sample.

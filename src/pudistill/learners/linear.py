@@ -201,6 +201,7 @@ def fit_in_blocks(
     targets: np.ndarray,
     sample_weight: np.ndarray | None = None,
     start: Any = None,
+    rough: float = 1.0,
 ) -> Any:
     """Fit a logistic regression to soft targets, with one block of samples in memory at a time.
 
@@ -223,6 +224,8 @@ def fit_in_blocks(
         Such a learner, fitted to other targets of about the same samples, whose weights the search
         starts from; None: zero weights. There is one minimum, so it changes the time and not the
         result, beyond the tolerance.
+    rough : float, default=1.0
+        The search ends at this multiple of the learner's tolerance.
 
     Returns
     -------
@@ -280,7 +283,7 @@ def fit_in_blocks(
         loss,
         weights,
         precondition=_preconditioner(loss, len(targets)),
-        tolerance=last.tol,
+        tolerance=rough * last.tol,
         max_iter=last.max_iter,
         precision=PRECISION,
     )
