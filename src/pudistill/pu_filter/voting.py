@@ -95,23 +95,37 @@ def vote_by_team(
 def _vote_on_block(
     members: Sequence, views: Sequence, rows: np.ndarray, rule: Rule, plan: Plan
 ) -> list[Tally]:
-    score = _block_scorer(members, views, rows, plan)
+    score = member_scorer(members, views, rows, plan)
     return [
         cascade_vote(team, score, len(rows), rule.threshold, min(rule.min_votes, len(team)))
         for team in plan.teams
     ]
 
 
-def _block_scorer(
+def member_scorer(
     members: Sequence, views: Sequence, rows: np.ndarray, plan: Plan
 ) -> Callable[[int, np.ndarray], np.ndarray]:
-    """Return a function that scores positions among `rows` by member `n`.
+    """Return a function that scores samples by any member.
 
     Samples are read once for all members. Logistic regressions, the default members, score all
     samples at once, in one matrix product.
+
+    Parameters
+    ----------
+    members, views, plan
+        As for `vote_by_team`.
+    rows : ndarray of shape (n_rows,), int
+        Rows of the samples, in ascending order.
+
+    Returns
+    -------
+    score : callable
+        ``score(n, positions)`` returns the probabilities that member `n` gives to the samples
+        ``rows[positions]``.
     """
     maps = {n: found for n in range(len(members)) if (found := affine_map(members[n])) is not None}
-    span, score_span = slice(rows[0], rows[-1] + 1), len(maps) == len(members)
+    span = slice(rows[0], rows[-1] + 1) if len(rows) else slice(0, 0)
+    score_span = len(maps) == len(members)
     score_span &= span.stop - span.start <= LARGEST_SPAN * len(rows)
     score_span &= all(isinstance(view, np.ndarray) for view in views)
     blocks = [take(view, span if score_span else rows) for view in views]
