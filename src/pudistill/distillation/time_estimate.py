@@ -333,7 +333,7 @@ def _steps(work: Work, rates: _Rates) -> list[Step]:
     if is_network:
         seconds = on_workers((2 + judged) * (model(n) + rates.predict * n), 2 + judged) + model(n)
         return [filtering, noise_free, Step("student", 3 + judged, seconds, seconds), *ending]
-    folds = HELD_OUT_FOLDS if many else folds_for(n)
+    folds = folds_for(n, n_classes)
     n_rounds = ROUNDS if n < MANY_SAMPLES else ROUNDS - 1
     n_rounds = MAX_ROUNDS_MANY_CLASSES if many else n_rounds
     of_judged = judged * HELD_OUT_FOLDS * model(n / 2)
