@@ -8,12 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pudistill.distillation.noise_estimate import NoiseEstimate, noise_of_views
+from pudistill.distillation.noise_estimate import NoiseEstimate, Predictions, estimate_noise
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.student import TransitionEstimator, posterior_labels
 from pudistill.distillation.views import View
 from pudistill.labels.checks import Labels
-from pudistill.learners.calibration import Temperature
 from pudistill.utils.context import installed
 
 
@@ -61,8 +60,7 @@ def announce_first_result(
     problem: Problem,
     views: list[View],
     transition: TransitionEstimator,
-    proba: np.ndarray,
-    temperature: Temperature,
+    probas: list[np.ndarray],
 ) -> None:
     """Compute the first result for the callback, if one is installed.
 
@@ -70,14 +68,14 @@ def announce_first_result(
     ----------
     problem, views, transition
         As for `learn_in_rounds`.
-    proba : ndarray of shape (n_samples, n_classes)
-        Predictions of the first students for samples whose given labels they have not seen.
-    temperature : Temperature
-        Calibration of these students.
+    probas : list of ndarray of shape (n_samples, n_classes)
+        For each view, predictions of the first students for samples whose given labels they have
+        not seen.
     """
     if (wanted := _callback.get()) is None or time.monotonic() < wanted[1]:
         return
     callback, _ = wanted
-    T = transition.estimate(views[0], proba)
-    noise = noise_of_views(problem, views, proba, temperature, transition.originals)
-    callback(FirstResult(problem.labels, posterior_labels(proba, T, views[0]), noise))
+    chains = list(map(Predictions, views, probas, transition.estimate_all(views, probas)))
+    noise = estimate_noise(problem, chains, transition.originals)
+    targets = posterior_labels(probas[0], chains[0].T, views[0])
+    callback(FirstResult(problem.labels, targets, noise))

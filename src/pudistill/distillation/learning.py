@@ -66,6 +66,7 @@ def find_originals(
     return known_originals(
         labels.verified[rows],
         labels.given[rows],
+        rows,
         rate,
         from_mask=labels.from_mask,
         groups=None if labels.groups is None else labels.groups[rows],

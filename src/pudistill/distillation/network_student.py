@@ -34,40 +34,41 @@ def learn_by_likelihood(
         task = likelihood_training(problem.student, problem.X, view, T, problem.seed)
         return replace(task, sample_weight=problem.labels.sample_weight, role=role)
 
-    # 1. Estimate the transition matrix under the first guess.
-    T = transition.estimate(whole, guesses[0])
+    # 1. Estimate the transition matrix of each view under the first guess.
+    matrices = transition.estimate_all(views, guesses)
     # 2. Train two networks, each without the given labels of one half of the noisy samples, and a
     # network for each view that holds samples out.
     half = _halves(whole, problem.seed)
     hidden = [np.flatnonzero((half == n) & (whole.verified == MISSING)) for n in range(2)]
     network_views = [
-        *((whole.holding_out(rows, None), "cross_fit") for rows in hidden),
-        *((view, "noise_aware") for view in views[1:]),
+        *((whole.holding_out(rows, None), matrices[0], "cross_fit") for rows in hidden),
+        *zip(views[1:], matrices[1:], ["noise_aware"] * len(views[1:]), strict=True),
     ]
     with stage("student", len(network_views) + 1) as advance:
         predictions = []
-        tasks = (training(view, T, role) for view, role in network_views)
+        tasks = (training(view, T, role) for view, T, role in network_views)
         for network in train_all(tasks, problem.n_jobs):
             predictions.append(problem.predict_proba(network))
             advance(1)
         # 3. Predict each sample by the network that has not read its given label.
         blind = rowwise(lambda n, *p: np.where(n[:, None] == 0, *p), half, *predictions[:2])
         # 4. Calibrate on held-out samples, and mix with the first guess.
-        held_out = held_out_proba([blind, *predictions[2:]], views)
+        raw = [blind, *predictions[2:]]
+        held_out = held_out_proba(raw, views)
         calibration = StudentCalibration()
         if len(truth):
             calibration = StudentCalibration.fit(held_out, held_out_proba(guesses, views), truth)
-        proba = calibration.mix(blind, guesses[0])
-        announce_first_result(problem, views, transition, proba, calibration.temperature)
+        probas = [calibration.mix(p, q) for p, q in zip(raw, guesses, strict=True)]
+        announce_first_result(problem, views, transition, probas)
         # 5. Train the final network with the transition matrix under these predictions.
-        T = transition.estimate(whole, proba, T)
-        student = train(training(whole, T))
+        matrices = transition.estimate_all(views, probas, matrices)
+        student = train(training(whole, matrices[0]))
         advance(1)
     return StudentFit(
         student=student,
-        proba=proba,
-        targets=posterior_labels(proba, T, whole),
-        transition_matrix=T,
+        probas=probas,
+        targets=posterior_labels(probas[0], matrices[0], whole),
+        transition_matrices=matrices,
         calibration=calibration,
         n_rounds=1,
         held_out=calibration.temperature.apply(held_out),

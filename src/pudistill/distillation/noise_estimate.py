@@ -1,56 +1,48 @@
-"""Estimate of the noise in the given labels: the transition matrix, with intervals.
+"""The noise in the given labels: shares of wrong labels and the transition matrix, with intervals.
 
-The estimate maximises the likelihood of the given labels under *calibrated* predictions of the true
-labels. Counting wrong labels in the augmented clean set would be biased, because that set holds the
-easy samples, and more of some classes than of others. Given labels of trusted samples count too, if
-they have not been overwritten: they are unbiased under any noise.
+Where verified samples have the labels that they were given, these are a random sample of all given
+labels, and shares among them hold under any noise. Where they do not, no wrong label was ever seen:
+then the disagreement of predictions with the given labels, and the error of the predictions, bound
+the shares under any noise. The estimate in between holds if noise depends on the class alone.
 """
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import t
 
-from pudistill.distillation.clusters import (
-    GroupSampler,
-    design_effect,
-    draw_rows,
-    small_sample_factor,
-    standard_error,
-)
+from pudistill.distillation.clusters import effective_size
 from pudistill.distillation.problem import Problem
-from pudistill.distillation.transition import (
-    SYSTEMATIC_ERROR,
-    Originals,
-    combine,
-    fit_transition_matrix,
-)
-from pudistill.distillation.views import View, held_out_groups
-from pudistill.learners.calibration import Temperature
-from pudistill.utils.arrays import rowwise, take_rows
+from pudistill.distillation.transition import Originals
+from pudistill.distillation.views import View
+from pudistill.estimates.shares import LEVEL, UNKNOWN, Share, exact_interval, rectified_share
+from pudistill.labels.pseudo_labels import bayes_rule, likelihood, one_hot
+from pudistill.learners.linear import MANY_CLASSES
+from pudistill.utils.arrays import BLOCK_SIZE
 from pudistill.utils.shown import shown
 
-NOISE_BOOTSTRAPS = 200
-# Entries of all draws together, from which on there are fewer draws, and the least number of draws.
-ENTRIES_OF_DRAWS, FEWEST_DRAWS = 2**22, 10
-# Largest number of rows in a bootstrap sample; the spread is scaled to the number of all rows.
-BOOTSTRAP_ROWS = 4000
-BOOTSTRAP_STEPS = 15  # of expectation-maximisation
-MIN_CLASS_SIZE = 10  # noisy samples of a class, below which its estimate has a warning
-QUANTILES = (0.025, 0.975)  # ends of the intervals
+# Samples of a class that are not verified, below which a warning says so.
+MIN_CLASS_SIZE = 10
+
+
+# What an estimate is based on.
+ORIGINALS, BOUND, NOTHING = "verified originals", "bound", "nothing"
 
 
 @dataclass(frozen=True)
 class NoiseEstimate:
-    """An estimate of the noise in the given labels of the samples that are not trusted.
+    """An estimate of the noise in the given labels of the samples that are not verified.
 
     Attributes
     ----------
     classes : ndarray of shape (n_classes,)
         Class labels; rows and columns below are in this order.
+    basis : str
+        "verified originals": intervals hold under any noise, as long as verified samples are a
+        random sample. "bound": no verified sample has the label that it was given; intervals are
+        bounds that hold under any noise, and the values in them assume that noise depends on the
+        class alone. "nothing": there are no labels to estimate from.
     transition_matrix : ndarray of shape (n_classes, n_classes)
         `T[c, j] = P(given = j | true = c)`; rows sum to 1.
     transition_interval : ndarray of shape (2, n_classes, n_classes)
@@ -65,13 +57,12 @@ class NoiseEstimate:
         Their 95 % intervals.
     class_prior : ndarray of shape (n_classes,)
         Share of the samples in each true class.
-    sources : dict of str to float
-        Weights of the two sources, "trusted originals" and "model of the given labels".
     warnings : list of str
         Reasons to doubt the estimate.
     """
 
     classes: np.ndarray
+    basis: str
     transition_matrix: np.ndarray
     transition_interval: np.ndarray
     rate: float
@@ -79,7 +70,6 @@ class NoiseEstimate:
     class_rate: np.ndarray
     class_rate_interval: np.ndarray
     class_prior: np.ndarray
-    sources: dict[str, float]
     warnings: list[str]
 
     def to_dict(self) -> dict[str, Any]:
@@ -91,249 +81,233 @@ class NoiseEstimate:
         }
 
 
-def systematic_error(draws: np.ndarray, T: np.ndarray, originals: Originals | None) -> float:
-    """Return the systematic error of the transition matrix estimated from the noisy samples.
+class Predictions(NamedTuple):
+    """What a chain of models says of the samples, with `T` as it sees it.
 
-    Parameters
+    Attributes
     ----------
-    draws : ndarray of shape (n_draws, n_classes, n_classes)
-        Bootstrap draws of the estimate.
+    view : View
+        The labels that the chain has seen.
+    proba : ndarray of shape (n_samples, n_classes)
+        Predictions of the true classes by models that have not seen the sample's own label.
     T : ndarray of shape (n_classes, n_classes)
-        The estimate.
-    originals : Originals or None
-        Known pairs of true and given label.
-
-    Returns
-    -------
-    error : float
-        Two standard deviations of a rate: `SYSTEMATIC_ERROR`, or more if the estimate differs from
-        the originals by more than two standard errors of the difference.
+        The transition matrix under these predictions.
     """
-    if originals is None:
-        return SYSTEMATIC_ERROR
-    n = len(originals.given)
-    shares = np.bincount(originals.verified, minlength=len(T)) / n
-    right = np.diag(T)
-    is_right = originals.given == originals.verified
-    difference = is_right.mean() - right @ shares
-    variance = (right * (1 - right)) @ shares / n
-    if originals.groups is not None:  # at least that of independent samples
-        error = standard_error(is_right - right[originals.verified], originals.groups)
-        variance = max(variance, float(error) ** 2)
-    variance += (np.diagonal(draws, axis1=1, axis2=2) @ shares).var()
-    return float(max(SYSTEMATIC_ERROR, 2 * np.sqrt(max(difference**2 - 4 * variance, 0))))
+
+    view: View
+    proba: np.ndarray
+    T: np.ndarray
+
+    def posterior(self, rows: np.ndarray, given: np.ndarray) -> np.ndarray:
+        """Return the probabilities of the true classes at `rows`, also by their given labels."""
+        return bayes_rule(self.proba[rows], likelihood(self.T, given))
+
+    def joint(self, rows: np.ndarray, given: np.ndarray) -> np.ndarray:
+        """Return the predicted share of each pair of true and given class, as a matrix."""
+        total = np.zeros_like(self.T)
+        for part in _parts(rows):
+            posterior = self.posterior(rows[part], given[part])
+            total += posterior.T @ one_hot(given[part], len(total))
+        return total / len(rows)
+
+    def counted(self, rows: np.ndarray, given: np.ndarray) -> np.ndarray:
+        """Return the share of each pair of predicted and given class, as a matrix."""
+        total = np.zeros_like(self.T)
+        for part in _parts(rows):
+            np.add.at(total, (self.proba[rows[part]].argmax(axis=1), given[part]), 1)
+        return total / len(rows)
+
+
+def _parts(rows: np.ndarray) -> Iterator[slice]:
+    return (slice(start, start + BLOCK_SIZE) for start in range(0, len(rows), BLOCK_SIZE))
 
 
 def estimate_noise(
-    classes: np.ndarray,
-    proba: np.ndarray,
-    given: np.ndarray,
-    originals: Originals | None,
-    temperature: Temperature,
-    *,
-    groups: np.ndarray | None = None,
-    notes: Sequence[str] = (),
-    seed: int,
-) -> NoiseEstimate:
-    """Estimate the noise, with 95 % intervals.
-
-    Parameters
-    ----------
-    classes : ndarray of shape (n_classes,)
-        Class labels.
-    proba : ndarray of shape (n_noisy, n_classes)
-        Calibrated predictions for the noisy samples that have a given label.
-    given : ndarray of shape (n_noisy,), int
-        Their given labels.
-    originals : Originals or None
-        Trusted samples whose given label is known.
-    temperature : Temperature
-        Calibration of `proba`; its standard error widens the intervals.
-    groups : ndarray of shape (n_noisy,), int, default=None
-        Groups of the noisy samples, which bootstraps draw as a whole.
-    notes : sequence of str
-        Warnings to put before those of the estimate.
-    seed : int
-        Decides the bootstrap.
-
-    Returns
-    -------
-    estimate : NoiseEstimate
-        The estimate.
-    """
-    rng, n, n_classes = np.random.default_rng(seed), len(given), len(classes)
-    # 1. Estimate from the noisy samples, and its bootstrap.
-    model_T = fit_transition_matrix(proba, given)
-    draws = _bootstrap(model_T, proba, given, temperature, groups, rng)
-    spread = draws.std(axis=0) if n else np.ones_like(model_T)
-    # 2. Widen the bootstrap by the error that calibration leaves.
-    systematic = systematic_error(draws, model_T, originals)
-    draws = _with_systematic_error(draws, model_T, systematic, rng)
-    # 3. Combine with the originals, of which each draw takes a new bootstrap sample.
-    T, share = combine(model_T, spread, originals, systematic)
-    draws = np.array(
-        [combine(draw, spread, _resampled(originals, rng), systematic)[0] for draw in draws]
-    )
-    if groups is not None:
-        draws = _widened(draws, T, share, groups, originals)
-    # 4. Rates of wrong labels: of each class, and of all samples by the shares of the classes.
-    posterior = rowwise(lambda p, codes: _class_posterior(T, p, codes), proba, given)
-    prior = posterior.mean(axis=0) if n else np.full(n_classes, 1 / n_classes)
-    class_rate, class_rate_draws = 1 - np.diagonal(T), 1 - np.diagonal(draws, axis1=1, axis2=2)
-    rate = float(class_rate @ prior)
-    low, high = _ends(class_rate_draws @ prior)
-    if n == 0 and originals is None:
-        rate, low, high = np.nan, 0.0, 1.0
-    return NoiseEstimate(
-        classes=classes,
-        transition_matrix=T,
-        transition_interval=_ends(draws),
-        rate=rate,
-        rate_interval=(float(np.fmin(low, rate)), float(np.fmax(high, rate))),
-        class_rate=class_rate,
-        class_rate_interval=_ends(class_rate_draws).T,
-        class_prior=prior,
-        sources={"trusted originals": share, "model of the given labels": 1 - share},
-        warnings=[*notes, *_thin_classes(classes, prior * n)],
-    )
-
-
-def noise_of_views(
     problem: Problem,
-    views: list[View],
-    proba: np.ndarray,
-    temperature: Temperature,
+    chains: Sequence[Predictions],
     originals: Originals | None,
     *,
     is_outlier: np.ndarray | None = None,
     notes: Sequence[str] = (),
 ) -> NoiseEstimate:
-    """Estimate the noise in the given labels of a problem.
+    """Estimate the noise in the given labels, with 95 % intervals.
 
     Parameters
     ----------
     problem : Problem
         Samples and labels.
-    views : list of View
-        The whole view, then those that hold samples out, on which `temperature` was fitted.
-    proba : ndarray of shape (n_samples, n_classes)
-        Calibrated predictions.
-    temperature, originals, notes
-        As for `estimate_noise`.
+    chains : sequence of Predictions
+        Those of all labels, then those of the views that hold verified samples out.
+    originals : Originals or None
+        Verified samples, a random sample, with the labels that they were given.
     is_outlier : ndarray of shape (n_samples,), bool, default=None
         Samples that may be of no class, whose labels do not count.
+    notes : sequence of str
+        Warnings to put before those of the estimate.
 
     Returns
     -------
     estimate : NoiseEstimate
         The estimate.
     """
-    whole, groups = views[0], problem.labels.groups
-    rows = whole.labelled if is_outlier is None else whole.labelled[~is_outlier[whole.labelled]]
-    of_held_out = held_out_groups(views)
-    if of_held_out is not None:
-        temperature = temperature.less_certain(design_effect(of_held_out))
-    return estimate_noise(
-        problem.labels.classes,
-        take_rows(proba, rows),
-        whole.given[rows],
-        originals,
-        temperature,
-        groups=None if groups is None else groups[rows],
-        notes=notes,
-        seed=problem.seed,
+    whole, classes = chains[0], problem.labels.classes
+    rows = whole.view.labelled
+    if is_outlier is not None:
+        rows = rows[~is_outlier[rows]]
+    n, n_classes, given = len(rows), len(classes), whole.view.given[rows]
+    # 1. What the models say, which holds if noise depends on the class alone.
+    joint = whole.joint(rows, given) if n else np.full((n_classes, n_classes), np.nan)
+    prior = joint.sum(axis=1) if n else np.full(n_classes, 1 / n_classes)
+    # 2. What holds under any noise.
+    if n == 0:
+        basis, shares = NOTHING, _Shares.unknown(n_classes)
+    elif originals is not None:
+        basis, shares = ORIGINALS, _of_originals(chains, originals, rows, given, prior)
+    else:
+        basis, shares = BOUND, _bounds(problem, chains, rows, given, joint)
+    # 3. Entries of which too little is known keep the value of the models, within the interval.
+    T = np.clip(whole.T, *shares.transition)
+    T /= T.sum(axis=1, keepdims=True)
+    class_rate = np.clip(1 - np.diagonal(T), *shares.class_rate)
+    return NoiseEstimate(
+        classes=classes,
+        basis=basis,
+        transition_matrix=T,
+        transition_interval=np.array(
+            [np.minimum(shares.transition[0], T), np.maximum(shares.transition[1], T)]
+        ),
+        rate=shares.rate.value,
+        rate_interval=shares.rate.interval,
+        class_rate=class_rate,
+        class_rate_interval=shares.class_rate.T,
+        class_prior=prior,
+        warnings=[*notes, *_thin_classes(classes, prior * n)],
     )
 
 
-def _bootstrap(
-    T: np.ndarray,
-    proba: np.ndarray,
-    given: np.ndarray,
-    temperature: Temperature,
-    groups: np.ndarray | None,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """Fit `T` to bootstrap samples with varying calibration: (n_draws, n_classes, n_classes).
+class _Shares(NamedTuple):
+    """The rate, and the ends of intervals."""
 
-    Without samples, the only draw is `T` itself.
-    """
-    n, size = len(given), float(min(len(given), BOOTSTRAP_ROWS))
-    sampler = None if groups is None or n == 0 else GroupSampler(groups)
-    n_drawn = int(size)
-    if sampler is not None:
-        n_drawn = math.ceil(len(sampler.sizes) * size / n)
-        size = n_drawn * n / len(sampler.sizes)  # on average
-    draws = []
-    n_draws = max(min(NOISE_BOOTSTRAPS, ENTRIES_OF_DRAWS // T.size), FEWEST_DRAWS)
-    for _ in range(n_draws if n else 0):
-        rows = rng.integers(n, size=n_drawn) if sampler is None else sampler.draw(rng, n_drawn)
-        p = temperature.residual(rng).apply(proba[rows])
-        draws.append(
-            fit_transition_matrix(p, given[rows], start=T, max_iter=BOOTSTRAP_STEPS, tol=1e-3)
+    rate: Share
+    class_rate: np.ndarray  # (2, n_classes)
+    transition: np.ndarray  # (2, n_classes, n_classes)
+
+    @classmethod
+    def unknown(cls, n_classes: int) -> "_Shares":
+        ends = np.array([0.0, 1.0])
+        return cls(
+            UNKNOWN,
+            np.repeat(ends[:, None], n_classes, axis=1),
+            np.tile(ends[:, None, None], (1, n_classes, n_classes)),
         )
-    samples = np.array(draws) if draws else T[None]
-    centre = samples.mean(axis=0)
-    # Draws of fewer rows scatter more. They are centred on the estimate itself.
-    return T + (samples - centre) * np.sqrt(size / max(n, 1))
 
 
-def _ends(draws: np.ndarray) -> np.ndarray:
-    """Return lower and upper ends of 95 % intervals: quantiles, or two standard deviations.
+def _of_originals(
+    chains: Sequence[Predictions],
+    originals: Originals,
+    rows: np.ndarray,
+    given: np.ndarray,
+    prior: np.ndarray,
+) -> _Shares:
+    """Estimate shares from the originals, rectified by predictions that have not seen them."""
+    n, n_classes = len(originals.given), len(prior)
+    is_wrong = originals.given != originals.verified
+    worth = 1.0
+    if originals.groups is not None:
+        worth = effective_size(is_wrong, originals.groups) / n
+    # Predicted shares: of each verified sample by the chain that holds it out, less their mean over
+    # the samples that are not verified.
+    posterior = np.full((n, n_classes), np.nan)
+    chain_of, joints = np.zeros(n, dtype=int), np.zeros((len(chains), n_classes, n_classes))
+    for number, chain in enumerate(chains[1:], start=1):
+        held_out = np.flatnonzero(np.isin(originals.rows, chain.view.held_out))
+        if len(held_out) == 0:
+            continue
+        posterior[held_out] = chain.posterior(originals.rows[held_out], originals.given[held_out])
+        chain_of[held_out], joints[number] = number, chain.joint(rows, given)
+    right = posterior[np.arange(n), originals.given]
+    means = joints[chain_of]
+    rate = rectified_share(
+        is_wrong, np.trace(means, axis1=1, axis2=2) - right, len(rows), worth=worth
+    )
+    shares = _Shares.unknown(n_classes)
+    for c in range(n_classes):
+        among = originals.verified == c
+        of_class = {
+            "n_rest": len(rows) * prior[c],
+            "among": among,
+            "among_controls": posterior[:, c] - means[:, c].sum(axis=1),
+            "worth": worth,
+        }
+        for j in range(n_classes) if n_classes < MANY_CLASSES else ():
+            given_j = originals.given == j
+            controls = posterior[:, c] * given_j - means[:, c, j]
+            shares.transition[:, c, j] = rectified_share(given_j, controls, **of_class).interval
+        is_right = originals.given == c
+        controls = posterior[:, c] * ~is_right - (means[:, c].sum(axis=1) - means[:, c, c])
+        shares.class_rate[:, c] = rectified_share(~is_right, controls, **of_class).interval
+    return shares._replace(rate=rate)
 
-    The quantiles of the few draws that there are with many classes would be too narrow.
+
+def _bounds(
+    problem: Problem,
+    chains: Sequence[Predictions],
+    rows: np.ndarray,
+    given: np.ndarray,
+    joint: np.ndarray,
+) -> _Shares:
+    """Bound shares by the disagreement of predictions and labels, and the error of predictions.
+
+    A wrong label that the prediction agrees with is an error of the prediction, and so is a right
+    label that it disagrees with. So the share of wrong labels differs from that of disagreements by
+    at most the error.
     """
-    if len(draws) == 1 or len(draws) >= NOISE_BOOTSTRAPS:
-        return np.quantile(draws, QUANTILES, axis=0)
-    centre, spread = draws.mean(axis=0), draws.std(axis=0, ddof=1)
-    half = t.ppf(QUANTILES[1], len(draws) - 1) * spread
-    return np.clip([centre - half, centre + half], 0.0, 1.0)
+    n_classes = len(joint)
+    judging = [chain for chain in chains[1:] if len(chain.view.held_out)]
+    if not judging:
+        return _Shares.unknown(n_classes)
+    verified = chains[0].view.verified
+    sizes = np.array([len(chain.view.held_out) for chain in judging])
+    held_out = np.concatenate([chain.view.held_out for chain in judging])
+    truth = verified[held_out]
+    predicted = np.concatenate(
+        [chain.proba[chain.view.held_out].argmax(axis=1) for chain in judging]
+    )
+    counted = np.average([chain.counted(rows, given) for chain in judging], axis=0, weights=sizes)
+    groups = problem.labels.groups
 
+    def most(is_error: np.ndarray, level: float) -> float:
+        """Return the upper bound of the share of errors among the samples at `rows`."""
+        size = float(len(held_out))
+        if groups is not None:
+            size = effective_size(is_error, groups[held_out])
+        return exact_interval(is_error.mean(), 1 / (1 / size + 1 / len(rows)), 2 * level - 1)[1]
 
-def _with_systematic_error(
-    samples: np.ndarray, T: np.ndarray, systematic: float, rng: np.random.Generator
-) -> np.ndarray:
-    """Add a random systematic error to draws of a matrix; rows sum to 1."""
-    diagonal = np.eye(len(T), dtype=bool)
-    error = rng.normal(0, systematic / 2, samples.shape)
-    # Predictions are overconfident for all classes alike: errors of the rates do not cancel out.
-    error = np.where(diagonal, error[:, :1, :1], error)
-    moved = np.clip(samples + error * 2 * np.sqrt(T * (1 - T)), 1e-12, 1)
-    right = np.where(diagonal, moved, 0)
-    wrong = moved - right
-    rate = 1 - right.sum(axis=2, keepdims=True)
-    return right + rate * wrong / wrong.sum(axis=2, keepdims=True)
-
-
-def _class_posterior(T: np.ndarray, proba: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """Compute the probabilities of the true classes given predictions and given labels."""
-    joint = proba * T[:, given].T
-    return joint / (joint.sum(axis=1, keepdims=True) + 1e-300)
-
-
-def _resampled(originals: Originals | None, rng: np.random.Generator) -> Originals | None:
-    """Draw a bootstrap sample of the originals."""
-    if originals is None:
-        return None
-    rows = draw_rows(len(originals.given), originals.groups, rng)
-    return Originals(originals.verified[rows], originals.given[rows])
-
-
-def _widened(
-    draws: np.ndarray,
-    T: np.ndarray,
-    share: float,
-    groups: np.ndarray,
-    originals: Originals | None,
-) -> np.ndarray:
-    """Widen draws of a matrix for few groups in its sources, of which `share` are originals."""
-    factor = (1 - share) * small_sample_factor(len(np.unique(groups)))
-    if originals is not None and originals.groups is not None:
-        factor += share * small_sample_factor(len(np.unique(originals.groups)))
-    return np.clip(T + factor * (draws - T), 0, 1)
+    disagreement, error = 1 - float(np.trace(counted)), most(predicted != truth, LEVEL)
+    low, high = max(0.0, disagreement - error), min(1.0, disagreement + error)
+    shares = _Shares.unknown(n_classes)
+    # The same by class: three bounds that hold together.
+    level = 1 - (1 - LEVEL) / 3
+    drawn = verified[problem.labels.drawn]
+    for c in range(n_classes):
+        missed = most((truth == c) & (predicted != c), level)
+        mistaken = most((truth != c) & (predicted == c), level)
+        least, largest = exact_interval(
+            float((drawn == c).mean()), 1 / (1 / len(drawn) + 1 / len(rows)), level
+        )
+        wrong = counted[c].sum() - counted[c, c]
+        for ends, count in [
+            (shares.class_rate[:, c], wrong),
+            *zip(shares.transition[:, c].T, counted[c], strict=True),
+        ]:
+            ends[0] = max(0.0, count - mistaken) / max(largest, 1e-12)
+            ends[1] = min(1.0, (count + missed) / max(least, 1e-12))
+    value = float(np.clip(1 - np.trace(joint), low, high))
+    return shares._replace(rate=Share(value, (low, high)))
 
 
 def _thin_classes(classes: np.ndarray, sizes: np.ndarray) -> list[str]:
-    """Return a warning for each class with too few noisy samples."""
+    """Return a warning for each class with too few samples that are not verified."""
     return [
         f"Only about {size:.0f} of the samples that are not trusted seem to be of class "
         f"{shown(name)}: too few to estimate how noisy its labels are."

@@ -68,8 +68,8 @@ class Round(NamedTuple):
     ----------
     targets : list of ndarray of shape (n_samples, n_classes), float32
         For each view, the posterior labels that the students of this round were trained on.
-    proba : ndarray of shape (n_samples, n_classes)
-        Predictions of the students, mixed with the first guess.
+    probas : list of ndarray of shape (n_samples, n_classes)
+        For each view, predictions of the students, mixed with the first guess.
     calibration : StudentCalibration
         Calibration of the students.
     held_out : ndarray of shape (n_held_out, n_classes)
@@ -79,7 +79,7 @@ class Round(NamedTuple):
     """
 
     targets: list[np.ndarray]
-    proba: np.ndarray
+    probas: list[np.ndarray]
     calibration: StudentCalibration
     held_out: np.ndarray
     starts: list
@@ -106,12 +106,12 @@ def learn_in_rounds(
         problem, fitted = _with_chosen_regularisation(problem, views, guesses, transition)
     advance(FIRST_STEPS)
     # 2. Run rounds of posterior labels and cross-fitted predictions.
-    rounds, T = _run_rounds(problem, views, guesses, transition, fitted)
+    rounds = _run_rounds(problem, views, guesses, transition, fitted)
     # 3. Choose the last round that is as good as the best round.
     groups = held_out_groups(views)
     n_rounds = best_round([finished.held_out for finished in rounds], truth, groups)
     best = rounds[n_rounds - 1]
-    T = transition.estimate(whole, best.proba, T)
+    matrices = transition.estimate_all(views, best.probas)
     # 4. Train a student for each view on all posterior labels of that round, without folds.
     tasks = (
         _student_training(problem, view, rowwise(lambda block: block.astype(float), targets), start)
@@ -128,9 +128,9 @@ def learn_in_rounds(
         calibration = StudentCalibration.fit(held_out, held_out_proba(guesses, views), truth)
     return StudentFit(
         student=students[0],
-        proba=best.proba,
-        targets=posterior_labels(best.proba, T, whole),
-        transition_matrix=T,
+        probas=best.probas,
+        targets=posterior_labels(best.probas[0], matrices[0], whole),
+        transition_matrices=matrices,
         calibration=calibration,
         n_rounds=n_rounds,
         held_out=calibration.temperature.apply(held_out),
@@ -156,12 +156,12 @@ def _with_chosen_regularisation(
         For each view, the fits with that `C`; None for a view that does not judge.
     """
     whole = views[0]
-    T = transition.estimate(whole, guesses[0])
+    matrices = transition.estimate_all(views, guesses)
     judging = slice(1, None) if len(views) > 1 else slice(0, 1)
-    views, guesses = views[judging], guesses[judging]
+    views, guesses, matrices = views[judging], guesses[judging], matrices[judging]
     targets = [
         posterior_labels(guess, T, view, _without_negligible)
-        for view, guess in zip(views, guesses, strict=True)
+        for view, guess, T in zip(views, guesses, matrices, strict=True)
     ]
     judged = [view.held_out if len(view.held_out) else view.trusted for view in views]
     codes = np.concatenate([whole.verified[rows] for rows in judged])
@@ -185,15 +185,15 @@ def _run_rounds(
     guesses: list[np.ndarray],
     transition: TransitionEstimator,
     fitted: Sequence[CrossFit | None],
-) -> tuple[list[Round], np.ndarray]:
-    """Run rounds until the posterior labels settle; return the rounds and the last `T`.
+) -> list[Round]:
+    """Run rounds until the posterior labels settle.
 
     `fitted` holds earlier fits for each view.
     """
     whole, truth = views[0], held_out_truth(views, problem.n_classes)
     guess = held_out_proba(guesses, views)
     folds = [folds_for(len(whole.given), problem.n_classes), *[HELD_OUT_FOLDS] * (len(views) - 1)]
-    T: np.ndarray | None = None
+    matrices: list[np.ndarray] | None = None
     probas, targets = guesses, [np.zeros(0)] * len(views)
     rounds: list[Round] = []
     max_rounds, seconds = most_rounds(problem), 0.0
@@ -204,13 +204,13 @@ def _run_rounds(
             if rounds and is_time_up("student", seconds):
                 note_cut("the rounds of the student")
                 break
-            # a. Estimate the transition matrix under the current predictions.
-            T = transition.estimate(whole, probas[0], T)
+            # a. Estimate the transition matrix of each view under the current predictions.
+            matrices = transition.estimate_all(views, probas, matrices)
             # b. Combine predictions and given labels; stop if the posterior labels change little.
             previous = targets
             targets = [
                 posterior_labels(proba, T, view, _without_negligible)
-                for view, proba in zip(views, probas, strict=True)
+                for view, proba, T in zip(views, probas, matrices, strict=True)
             ]
             if rounds and _distance(targets[0], previous[0], whole) < settled:
                 break
@@ -229,15 +229,13 @@ def _run_rounds(
             held_out = calibration.temperature.apply(held_out_proba(raw, views))
             compact = [rowwise(lambda block: block.astype(np.float32), y) for y in targets]
             starts = [next(iter(found.models), None) for found in crossed]
-            rounds.append(Round(compact, probas[0], calibration, held_out, starts))
+            rounds.append(Round(compact, probas, calibration, held_out, starts))
             advance(1, detail=f"round {n}")
             if n == 1:
-                of_students = calibration.temperature
-                announce_first_result(problem, views, transition, probas[0], of_students)
+                announce_first_result(problem, views, transition, probas)
             seconds = time.perf_counter() - start
         advance(to=max_rounds)
-    assert T is not None  # there is at least one round
-    return rounds, T
+    return rounds
 
 
 def most_rounds(problem: Problem) -> int:

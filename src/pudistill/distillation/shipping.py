@@ -9,7 +9,7 @@ from pudistill.distillation.candidates import CandidateWeights, judge, ship
 from pudistill.distillation.comparison import Comparison
 from pudistill.distillation.few_trusted import lean_on_given_labels, very_few, warning_of_few
 from pudistill.distillation.learning import find_originals, learn
-from pudistill.distillation.noise_estimate import NoiseEstimate, noise_of_views
+from pudistill.distillation.noise_estimate import NoiseEstimate, Predictions, estimate_noise
 from pudistill.distillation.noise_free_models import NoiseFreeStage
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.student import StudentFit
@@ -97,11 +97,10 @@ def learn_and_ship(
         comparison = replace(comparison, why=f"{comparison.why} {few}")
     # 4. Estimate the noise under the student's predictions; outliers may be of no class.
     outliers = _outliers(problem, noise_free, student_fit.student, views, no_class)
-    noise = noise_of_views(
+    parts = zip(views, student_fit.probas, student_fit.transition_matrices, strict=True)
+    noise = estimate_noise(
         problem,
-        views,
-        student_fit.proba,
-        student_fit.calibration.temperature,
+        [Predictions(*part) for part in parts],
         originals,
         is_outlier=outliers.is_outlier,
         notes=[] if warning is None else [warning],

@@ -51,13 +51,13 @@ class StudentFit(NamedTuple):
     ----------
     student : fitted estimator
         The student.
-    proba : ndarray of shape (n_samples, n_classes)
-        Calibrated predictions, mixed with the first guess, of students that have not seen the
-        sample's own label.
+    probas : list of ndarray of shape (n_samples, n_classes)
+        For each view, calibrated predictions, mixed with the first guess, of students that have not
+        seen the sample's own label.
     targets : ndarray of shape (n_samples, n_classes)
         Posterior labels: `proba` combined with the given and verified labels.
-    transition_matrix : ndarray of shape (n_classes, n_classes)
-        The `T` that `targets` were computed with.
+    transition_matrices : list of ndarray of shape (n_classes, n_classes)
+        `T` of each view; `targets` were computed with the first.
     calibration : StudentCalibration
         Calibration of the student, and its weight beside the first guess.
     n_rounds : int
@@ -67,9 +67,9 @@ class StudentFit(NamedTuple):
     """
 
     student: Any
-    proba: np.ndarray
+    probas: list[np.ndarray]
     targets: np.ndarray
-    transition_matrix: np.ndarray
+    transition_matrices: list[np.ndarray]
     calibration: StudentCalibration
     n_rounds: int
     held_out: np.ndarray
@@ -100,7 +100,16 @@ class TransitionEstimator:
         T = fit_transition_matrix(take_rows(proba, rows), view.given[rows], start=start)
         # Roughly the standard error, as if the true classes were known.
         spread = np.sqrt(T * (1 - T) * len(T) / max(len(rows), 1))
-        return combine(T, spread, self.originals)[0]
+        hidden = view.held_out if view.unseen is None else view.unseen
+        originals = None if self.originals is None else self.originals.without(hidden)
+        return combine(T, spread, originals)[0]
+
+    def estimate_all(
+        self, views: list[View], probas: list[np.ndarray], starts: list[np.ndarray] | None = None
+    ) -> list[np.ndarray]:
+        """Estimate the `T` of each view, which knows nothing of the samples that it holds out."""
+        of_views = zip(views, probas, starts or [None] * len(views), strict=True)
+        return [self.estimate(view, proba, start) for view, proba, start in of_views]
 
 
 def posterior_labels(

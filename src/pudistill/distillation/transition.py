@@ -39,7 +39,14 @@ class Originals(NamedTuple):
 
     verified: np.ndarray
     given: np.ndarray
+    rows: np.ndarray  # of these samples
     groups: np.ndarray | None = None  # groups of these samples
+
+    def without(self, hidden: np.ndarray) -> "Originals":
+        """Return those that are not in some rows."""
+        kept = ~np.isin(self.rows, hidden)
+        groups = None if self.groups is None else self.groups[kept]
+        return Originals(self.verified[kept], self.given[kept], self.rows[kept], groups)
 
 
 def fit_transition_matrix(
@@ -162,6 +169,7 @@ def _shrink(counts: np.ndarray, common: np.ndarray) -> np.ndarray:
 def known_originals(
     verified: np.ndarray,
     given: np.ndarray,
+    rows: np.ndarray,
     rate: float,
     *,
     from_mask: bool,
@@ -173,6 +181,8 @@ def known_originals(
     ----------
     verified, given : ndarray of shape (n_trusted,), int
         Codes of the trusted samples.
+    rows : ndarray of shape (n_trusted,), int
+        Their rows.
     rate : float
         Estimated share of wrong labels among the noisy samples.
     from_mask : bool
@@ -191,7 +201,7 @@ def known_originals(
     if from_mask or not has_label.any():
         return None, None
     groups = None if groups is None else groups[has_label]
-    originals = Originals(verified[has_label], given[has_label], groups)
+    originals = Originals(verified[has_label], given[has_label], rows[has_label], groups)
     n_wrong = int((originals.verified != originals.given).sum())
     n = len(originals.verified)
     if n_wrong == 0 and binom.cdf(0, n, max(0.0, rate - DOUBT)) < IMPLAUSIBLE:

@@ -1,0 +1,1 @@
+"""Estimates from few verified samples and predictions for all: shares with intervals that hold."""
