@@ -102,7 +102,7 @@ class TransitionEstimator:
         spread = np.sqrt(T * (1 - T) * len(T) / max(len(rows), 1))
         hidden = view.held_out if view.unseen is None else view.unseen
         originals = None if self.originals is None else self.originals.without(hidden)
-        return combine(T, spread, originals)[0]
+        return combine(T, spread, originals)
 
     def estimate_all(
         self, views: list[View], probas: list[np.ndarray], starts: list[np.ndarray] | None = None

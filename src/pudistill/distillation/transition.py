@@ -23,9 +23,8 @@ STRENGTHS = np.geomspace(0.1, 1e4, 21)
 ENTRIES_FOR_STRENGTH = 2**14
 
 
-# Two standard deviations of the error that remains after calibration, for any number of samples.
-# Without it, a million noisy labels would outweigh the few trusted labels, and give a narrow
-# interval around a wrong rate.
+# Standard error of a row that remains after calibration, for any number of samples. Without it, a
+# million noisy labels would outweigh the few originals.
 SYSTEMATIC_ERROR = 0.02
 
 
@@ -217,8 +216,7 @@ def combine(
     T: np.ndarray,
     spread: np.ndarray,
     originals: Originals | None,
-    systematic: float = SYSTEMATIC_ERROR,
-) -> tuple[np.ndarray, float]:
+) -> np.ndarray:
     """Combine an estimate from the noisy samples with the originals.
 
     The originals are weighted by their number, the estimate by the number of originals that would
@@ -232,27 +230,23 @@ def combine(
         Its standard error.
     originals : Originals or None
         Known pairs of true and given label.
-    systematic : float, default=SYSTEMATIC_ERROR
-        Systematic error of `T`, as from `noise_estimate.systematic_error`.
 
     Returns
     -------
     T : ndarray of shape (n_classes, n_classes)
         The combination, row by row.
-    share : float in [0, 1]
-        Weight of the originals in it.
     """
     if originals is None:
-        return T, 0.0
+        return T
     n_classes = len(T)
     counts = np.zeros((n_classes, n_classes))
     np.add.at(counts, (originals.verified, originals.given), 1)
     n = counts.sum(axis=1)
     # The variance of a multinomial is T (1 - T) / n: `worth` is the n that has the same variance.
     variance = (T * (1 - T)).sum(axis=1)
-    worth = variance / ((spread**2).sum(axis=1) + systematic**2)
+    worth = variance / ((spread**2).sum(axis=1) + SYSTEMATIC_ERROR**2)
     worth = np.maximum(worth, 1.0)
-    return (counts + worth[:, None] * T) / (n + worth)[:, None], float((n / (n + worth)).mean())
+    return (counts + worth[:, None] * T) / (n + worth)[:, None]
 
 
 def checked_transition_matrix(T: Any, n_classes: int) -> np.ndarray | None:
