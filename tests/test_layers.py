@@ -22,6 +22,7 @@ LAYERS = (
     "distillation",
     "pu_filter",
     "learners",
+    "estimates",
     "labels",
     "data",
     "utils",

@@ -3,17 +3,9 @@
 import numpy as np
 import pytest
 
-from pudistill.distillation import noise_estimate
-from pudistill.distillation.clusters import (
-    GroupSampler,
-    effective_size,
-    small_sample_factor,
-    standard_error,
-)
-from pudistill.distillation.comparison import choose, compare, exact_interval
-from pudistill.distillation.noise_estimate import estimate_noise
-from pudistill.distillation.transition import Originals
-from pudistill.learners.calibration import Temperature
+from pudistill.distillation.clusters import draw_rows, effective_size, standard_error
+from pudistill.distillation.comparison import choose, compare
+from pudistill.estimates.shares import exact_interval, rectified_share
 
 
 def draw_hits(rng, n_groups, sizes, accuracy, alike):
@@ -71,9 +63,9 @@ def test_a_lead_must_be_that_of_many_groups():
 
 def test_bootstraps_draw_whole_groups():
     groups = np.random.default_rng(0).integers(20, size=100)
-    sampler = GroupSampler(groups)
     for seed in range(5):
-        counts = np.bincount(sampler.draw(np.random.default_rng(seed)), minlength=100)
+        rows = draw_rows(100, groups, np.random.default_rng(seed))
+        counts = np.bincount(rows, minlength=100)
         for group in np.unique(groups):
             assert len(np.unique(counts[groups == group])) == 1
 
@@ -82,32 +74,20 @@ def test_groups_of_one_have_the_error_of_samples():
     values = np.random.default_rng(0).normal(size=(3, 50))
     expected = standard_error(values, None) * np.sqrt(50 / 49)
     np.testing.assert_allclose(standard_error(values, np.arange(50)), expected)
-    assert small_sample_factor(10_000) == pytest.approx(1, abs=1e-3)
 
 
 @pytest.mark.parametrize("n_groups", [8, 40])
-def test_the_interval_of_the_noise_rate_counts_groups(monkeypatch, n_groups):
+def test_the_interval_of_a_share_counts_groups(n_groups):
     # An annotator labels each group: in some groups all labels are wrong.
-    monkeypatch.setattr(noise_estimate, "NOISE_BOOTSTRAPS", 40)  # many estimates
     rng = np.random.default_rng(0)
     covered = {"groups": [], "samples": []}
-    for seed in range(15):
+    for _ in range(100):
         groups = np.repeat(np.arange(n_groups), 10)
-        truth = rng.integers(2, size=len(groups))
-        given = np.where((rng.random(n_groups) < 0.25)[groups], 1 - truth, truth)
-        proba = 0.94 * np.eye(2)[truth] + 0.03
-        known = np.arange(len(groups)) % 4 == 0
-        for name, of in (("groups", groups), ("samples", None)):
-            originals = Originals(truth[known], given[known], None if of is None else of[known])
-            found = estimate_noise(
-                np.arange(2),
-                proba[~known],
-                given[~known],
-                originals,
-                Temperature(1.0, 0.05),
-                groups=None if of is None else of[~known],
-                seed=seed,
-            )
-            covered[name].append(found.rate_interval[0] <= 0.25 <= found.rate_interval[1])
-    assert np.mean(covered["groups"]) >= 0.8
-    assert np.mean(covered["groups"]) > np.mean(covered["samples"])
+        is_wrong = (rng.random(n_groups) < 0.25)[groups]
+        unpredicted = np.full(len(groups), np.nan)
+        of_group = effective_size(is_wrong, groups) / len(groups)
+        for name, worth in (("groups", of_group), ("samples", 1.0)):
+            _, (low, high) = rectified_share(is_wrong, unpredicted, np.inf, worth=worth)
+            covered[name].append(low <= 0.25 <= high)
+    assert np.mean(covered["groups"]) >= 0.9
+    assert np.mean(covered["groups"]) > np.mean(covered["samples"]) + 0.1

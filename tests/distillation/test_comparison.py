@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from pudistill.distillation import comparison
-from pudistill.distillation.comparison import choose, compare, exact_interval, favourite, unjudged
+from pudistill.distillation.comparison import choose, compare, favourite, unjudged
+from pudistill.estimates.shares import exact_interval
 
 
 def hits(n, *right):

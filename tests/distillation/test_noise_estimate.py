@@ -291,7 +291,7 @@ def test_a_class_without_originals_keeps_the_models_row():
 def estimated(
     T, n=600, n_verified=100, *, seed=0, hard=1.0, mask=False, groups=None, hold_out=True
 ):
-    """Estimate the noise of simulated labels; those of hard samples are wrong `hard` times as often.
+    """Estimate the noise of simulated labels, of which many more are wrong for hard samples.
 
     Returns the estimate, and true and given labels of the samples that are not verified.
     """

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 
 from pudistill.learners.calibration import (
-    PRIOR_SPREAD,
     Temperature,
     log_likelihood,
     mixture_weights,
@@ -37,32 +36,15 @@ def test_a_known_temperature_is_recovered(power):
     np.testing.assert_allclose(temperature.apply(sharpened(proba, power)), proba, atol=0.03)
 
 
-def test_the_spread_is_the_size_of_the_error():
-    errors, spreads = [], []
-    for seed in range(100):
-        temperature = Temperature.fit(*calibrated(150, seed=seed))
-        errors.append(np.log(temperature.sharpness))
-        spreads.append(temperature.spread)
-    assert np.mean(spreads) == pytest.approx(np.std(errors), rel=0.25)
-    assert np.mean(np.abs(errors) < 1.96 * np.array(spreads)) > 0.88
-
-
-def test_the_spread_shrinks_with_the_square_root_of_the_samples():
-    few, many = (Temperature.fit(*calibrated(n)).spread for n in (500, 8000))
-    assert few / many == pytest.approx(4, rel=0.15)
-
-
-def test_without_samples_nothing_changes_and_nothing_is_certain():
+def test_without_samples_nothing_changes():
     temperature = Temperature.fit(np.zeros((0, 3)), np.zeros((0, 3)))
     assert temperature.sharpness == pytest.approx(1, abs=1e-3)
-    assert temperature.spread == pytest.approx(PRIOR_SPREAD, rel=0.01)
 
 
 @pytest.mark.parametrize("right", [0, 1])
 def test_a_single_sample_is_no_proof(right):
     temperature = Temperature.fit(np.array([[0.9, 0.1]]), np.eye(2)[[1 - right]])
     assert 0.5 < temperature.sharpness < 1.5
-    assert temperature.spread > 0.3
 
 
 def test_samples_without_a_label_do_not_count():
@@ -76,7 +58,7 @@ def test_samples_without_a_label_do_not_count():
 
 def test_a_prediction_that_was_certain_and_wrong_stays_finite():
     temperature = Temperature.fit(np.eye(2)[[0] * 30], np.eye(2)[[1] + [0] * 29])
-    assert np.isfinite([temperature.sharpness, temperature.spread]).all()
+    assert np.isfinite(temperature.sharpness)
     assert (temperature.apply(np.eye(2)) > 0).all()
 
 
@@ -87,13 +69,6 @@ def test_calibration_keeps_probabilities_and_their_order(sharpness, seed):
     result = Temperature(sharpness).apply(proba)
     np.testing.assert_allclose(result.sum(axis=1), 1)
     np.testing.assert_array_equal(result.argsort(axis=1), proba.argsort(axis=1))
-
-
-def test_residual_temperatures_scatter_as_widely_as_the_temperature_is_uncertain():
-    rng = np.random.default_rng(0)
-    drawn = [np.log(Temperature(3.0, 0.2).residual(rng).sharpness) for _ in range(2000)]
-    assert np.mean(drawn) == pytest.approx(0, abs=0.02)  # of predictions already calibrated
-    assert np.std(drawn) == pytest.approx(0.2, rel=0.06)
 
 
 # Mixtures

@@ -264,11 +264,9 @@ class _Bars:
 
 def _described_noise(noise: Mapping[str, Any]) -> str:
     """Return the sentence about the share of wrong labels."""
-    low, high = noise["rate_interval"]
-    return (
-        f"About {noise['rate']:.0%} of the given labels are wrong (95% interval: {low:.0%} to "
-        f"{high:.0%})."
-    )
+    from pudistill.runs.report.formats import noise_sentence
+
+    return noise_sentence(noise).unescape().replace("\N{NO-BREAK SPACE}", "")
 
 
 def print_accuracy(run: "Run") -> None:

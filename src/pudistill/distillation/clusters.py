@@ -111,23 +111,6 @@ def effective_size(hits: np.ndarray, groups: np.ndarray) -> float:
     return float(1 / ((1 - weight) / np.clip(adjusted, smallest, n) + weight / smallest))
 
 
-def small_sample_factor(n_groups: int) -> float:
-    """Return by how much the errors of a bootstrap of few groups must be widened.
-
-    A bootstrap of G groups finds too small a spread, by √((G - 1) / G), and takes it as known: the
-    quantile of the normal distribution stands where that of Student's with G - 1 degrees of freedom
-    belongs. A single group is treated as two.
-
-    Examples
-    --------
-    >>> from pudistill.distillation.clusters import small_sample_factor
-    >>> [round(small_sample_factor(n), 2) for n in (2, 5, 20, 1000)]
-    [9.17, 1.58, 1.1, 1.0]
-    """
-    n = max(n_groups, 2)
-    return float(stdtrit(n - 1, 0.975) / stdtrit(np.inf, 0.975) * np.sqrt(n / (n - 1)))
-
-
 def draw_rows(n: int, groups: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
     """Draw a bootstrap sample: rows with replacement or, with groups, whole groups.
 
@@ -155,27 +138,10 @@ def draw_rows(n: int, groups: np.ndarray | None, rng: np.random.Generator) -> np
     """
     if groups is None:
         return rng.integers(n, size=n)
-    return GroupSampler(groups).draw(rng)
-
-
-class GroupSampler:
-    """Draws bootstrap samples of whole groups.
-
-    Parameters
-    ----------
-    groups : ndarray of shape (n_samples,), int
-        Groups.
-    """
-
-    def __init__(self, groups: np.ndarray) -> None:
-        _, codes, self.sizes = np.unique(groups, return_inverse=True, return_counts=True)
-        self.order = np.argsort(codes, kind="stable")
-        self.starts = np.cumsum(self.sizes) - self.sizes
-
-    def draw(self, rng: np.random.Generator, n_groups: int | None = None) -> np.ndarray:
-        """Return the rows of `n_groups` groups drawn with replacement, as many as there are."""
-        n_groups = len(self.sizes) if n_groups is None else n_groups
-        drawn = rng.integers(len(self.sizes), size=n_groups)
-        sizes = self.sizes[drawn]
-        within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        return self.order[np.repeat(self.starts[drawn], sizes) + within]
+    _, codes, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    drawn = rng.integers(len(sizes), size=len(sizes))
+    # The rows of each group follow each other in `order`.
+    order, starts = np.argsort(codes, kind="stable"), np.cumsum(sizes) - sizes
+    n_rows = sizes[drawn]
+    within = np.arange(n_rows.sum()) - np.repeat(np.cumsum(n_rows) - n_rows, n_rows)
+    return order[np.repeat(starts[drawn], n_rows) + within]

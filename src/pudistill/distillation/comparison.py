@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 import numpy as np
-from scipy.stats import beta
 
 from pudistill.distillation.clusters import draw_rows, effective_size, group_sums
+from pudistill.estimates.shares import exact_interval
 from pudistill.utils.shown import listed
 
 # The first of these candidates that exists is shipped, unless another candidate is clearly better.
@@ -18,7 +18,6 @@ FAVOURITES = ("mixture", "student")
 # Standard errors of the difference by which another candidate must lead.
 LEAD = 2.0
 ACCURACY_BOOTSTRAPS = 500
-LEVEL = 0.95
 DESCRIPTIONS = {
     "mixture": "the student in a mixture",
     "student": "the student",
@@ -194,23 +193,6 @@ def _corrected_accuracy(
             chosen = choose({name: hits[drawn] for name, hits in correct.items()}, drawn_groups)
             values.append(correct[chosen][others].mean())
     return float(np.mean(values)) if values else float(correct[choose(correct, groups)].mean())
-
-
-def exact_interval(share: float, n: float) -> tuple[float, float]:
-    """Compute the exact (Clopper-Pearson) 95 % interval of a share measured on `n` samples.
-
-    Other intervals are too narrow near 1, where accuracies are.
-
-    Examples
-    --------
-    >>> from pudistill.distillation.comparison import exact_interval
-    >>> [round(end, 3) for end in exact_interval(0.9, 100)]
-    [0.824, 0.951]
-    """
-    right, wrong, tail = share * n, (1 - share) * n, (1 - LEVEL) / 2
-    low = beta.ppf(tail, right, wrong + 1) if right > 0 else 0.0
-    high = beta.ppf(1 - tail, right + 1, wrong) if wrong > 0 else 1.0
-    return float(low), float(high)
 
 
 def _why(shipped: str, correct: dict[str, np.ndarray]) -> str:

@@ -75,6 +75,7 @@ class NoiseEstimate:
     def to_dict(self) -> dict[str, Any]:
         """Return the estimate as a dictionary for JSON, without the class labels."""
         values = {name: value for name, value in vars(self).items() if name != "classes"}
+        values["rate"] = None if np.isnan(self.rate) else self.rate  # JSON has no NaN
         return {
             name: value.tolist() if isinstance(value, np.ndarray) else value
             for name, value in values.items()

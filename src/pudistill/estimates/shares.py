@@ -99,8 +99,8 @@ def rectified_share(
     References
     ----------
     A. N. Angelopoulos, J. C. Duchi, T. Zrnic, "PPI++: Efficient Prediction-Powered Inference"
-    (2023). The interval is Clopper's and Pearson's, for the number of samples that would have the same
-    variance without predictions.
+    (2023). The interval is Clopper's and Pearson's, for the number of samples that would have the
+    same variance without predictions.
 
     Examples
     --------

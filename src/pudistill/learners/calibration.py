@@ -21,8 +21,6 @@ class Temperature:
     ----------
     sharpness : float
         Above 1 if predictions are underconfident, below 1 if they are overconfident.
-    spread : float
-        Standard error of its logarithm.
 
     References
     ----------
@@ -38,7 +36,6 @@ class Temperature:
     """
 
     sharpness: float = 1.0
-    spread: float = PRIOR_SPREAD
 
     @classmethod
     def fit(cls, proba: np.ndarray, known: np.ndarray) -> "Temperature":
@@ -59,21 +56,11 @@ class Temperature:
             return -log_likelihood(fitted, known).sum() + 0.5 * (log_sharpness / PRIOR_SPREAD) ** 2
 
         best = minimize_scalar(loss, bounds=(-LARGEST_LOG, LARGEST_LOG), method="bounded").x
-        step = 0.05
-        curvature = (loss(best + step) - 2 * loss(best) + loss(best - step)) / step**2
-        return cls(float(np.exp(best)), float(1 / np.sqrt(max(curvature, PRIOR_SPREAD**-2))))
+        return cls(float(np.exp(best)))
 
     def apply(self, proba: np.ndarray) -> np.ndarray:
         """Calibrate predictions of shape (n_samples, n_classes)."""
         return softmax(self.sharpness * np.log(proba + LOG_EPSILON), axis=1)
-
-    def less_certain(self, factor: float) -> "Temperature":
-        """Return the same temperature, fitted on samples worth `factor` times fewer."""
-        return Temperature(self.sharpness, min(self.spread * np.sqrt(factor), PRIOR_SPREAD))
-
-    def residual(self, rng: np.random.Generator) -> "Temperature":
-        """Draw a random calibration error, as a temperature for calibrated predictions."""
-        return Temperature(float(np.exp(rng.normal(0, self.spread))), self.spread)
 
 
 def mixture_weights(

@@ -8,6 +8,7 @@ import pandas as pd
 
 from pudistill.classifier import PUDistillClassifier
 from pudistill.data.dataset import TrustedDataset
+from pudistill.distillation.noise_estimate import NOTHING
 from pudistill.labels.checks import MISSING, Labels
 from pudistill.labels.pseudo_labels import one_hot
 from pudistill.labels.table import SOURCES, LabelTable
@@ -56,7 +57,7 @@ def own_metrics(
         metrics["cut_short"] = classifier.cut_short_
     if classifier.noise_ is not None and classifier.comparison_ and classifier.adapted_:
         comparison, expected = classifier.comparison_, classifier.expected_accuracy_
-        if np.isfinite(classifier.noise_.rate):  # NaN: there are no given labels
+        if classifier.noise_.basis != NOTHING:
             metrics["noise"] = classifier.noise_.to_dict()
         metrics["adapted"] = {name: round(value, 3) for name, value in classifier.adapted_.items()}
         metrics["comparison"] = {

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from pudistill.data.dataset import TrustedDataset
 from pudistill.distillation.first_result import FirstResult
+from pudistill.distillation.noise_estimate import NOTHING
 from pudistill.exceptions import DamagedWarning, InputError, warn_user
 from pudistill.labels.checks import MISSING, Labels
 from pudistill.runs.folder import LOCK, Run, to_csv
@@ -65,12 +66,10 @@ def write_first_result(
         "n_trusted": int(of_class.trusted.sum()),
         "n_changed": int(table["changed"].sum()),
     }
-    if np.isfinite(first.noise.rate):  # NaN: there are no given labels
-        metrics["noise"] = {
-            "rate": first.noise.rate,
-            "rate_interval": first.noise.rate_interval,
-            "warnings": first.noise.warnings,
-        }
+    if first.noise.basis != NOTHING:
+        kept = ("rate", "rate_interval", "basis", "warnings")
+        noise = first.noise.to_dict()
+        metrics["noise"] = {name: noise[name] for name in kept}
     write_atomic(run.path / LABELS, to_csv(table).encode())
     write_atomic(run.path / METRICS, json.dumps(metrics, indent=2).encode())
 
@@ -139,7 +138,8 @@ def _first_metrics(path: Path) -> dict[str, Any] | None:
         numbers = [metrics["n_samples"], metrics["n_changed"]]
         if "noise" in metrics:
             low, high = metrics["noise"]["rate_interval"]
-            numbers += [metrics["noise"]["rate"], low, high]
+            rate = metrics["noise"]["rate"]
+            numbers += [low, high] if rate is None else [rate, low, high]
         if not (np.isfinite(numbers).all() and isinstance(metrics["note"], str)):
             raise InputError(f"{path / METRICS} is damaged.")
     except (InputError, KeyError, TypeError, ValueError):  # `resume` does not read it

@@ -57,6 +57,35 @@ def percent_range(low: float, high: float, digits: int = 0) -> Markup:
     return Markup("{} to {}").format(f"{100 * low:.{digits}f}", percent(high, digits))
 
 
+def noise_sentence(noise: Mapping[str, Any]) -> Markup:
+    """Say how many labels are wrong, and what that is based on.
+
+    Parameters
+    ----------
+    noise : mapping
+        ``rate`` (None if unknown), ``rate_interval`` and ``basis``, as in `NoiseEstimate`.
+
+    Examples
+    --------
+    >>> from pudistill.runs.report.formats import noise_sentence
+    >>> noise = {"rate": 0.47, "rate_interval": [0.44, 0.5], "basis": "verified originals"}
+    >>> noise_sentence(noise).unescape().replace(chr(160), " ")
+    'About 47 % of the labels that nobody verified are wrong (95 % interval: 44 to 50 %).'
+    """
+    if noise["rate"] is None:
+        return Markup("How many of the labels that nobody verified are wrong cannot be told.")
+    rate, interval = estimate(noise["rate"], noise["rate_interval"])
+    if noise.get("basis") != "bound":
+        return Markup(
+            "About {} of the labels that nobody verified are wrong (95&nbsp;% interval: {})."
+        ).format(rate, interval)
+    return Markup(
+        "Of the labels that nobody verified, {} are wrong, whatever the noise; about {} if it "
+        "depends on the class alone. Verified labels beside the given ones, in place of a mask, "
+        "would tell more."
+    ).format(interval, rate)
+
+
 def integer(number: float) -> str:
     """Write a count with commas between thousands."""
     return "–" if pd.isna(number) else f"{int(number):,}"

@@ -12,7 +12,14 @@ import pandas as pd
 from markupsafe import Markup
 
 from pudistill.runs.report import plots
-from pudistill.runs.report.formats import class_word, estimate, integer, listed, percent
+from pudistill.runs.report.formats import (
+    class_word,
+    estimate,
+    integer,
+    listed,
+    noise_sentence,
+    percent,
+)
 
 CANDIDATE_NAMES = {
     "given_labels": "trained on the given labels",
@@ -22,12 +29,6 @@ CANDIDATE_NAMES = {
     "mixture": "the student in a mixture",
 }
 """The candidates in the words of the report."""
-
-SOURCE_NAMES = {
-    "trusted originals": "given labels of trusted samples",
-    "model of the given labels": "given labels compared with predictions",
-}
-"""The sources of the noise estimate in the words of the report."""
 
 # The headline names a confusion of a true class with a given label if it is large in two ways.
 NOTABLE_SHARE = 0.2  # of the class, and
@@ -51,8 +52,7 @@ def noise_section(noise: Mapping[str, Any] | None, classes: list[str]) -> dict |
     -------
     dict or None
         ``headline``, ``heat_map``, ``n_drawn`` (number of its classes), ``wide``, ``rows`` (one for
-        each class), ``n_rows`` (number of rows shown at first), ``sources`` (name and weight) and
-        ``warnings``.
+        each class), ``n_rows`` (number of rows shown at first) and ``warnings``.
     """
     if not noise:
         return None
@@ -70,23 +70,19 @@ def noise_section(noise: Mapping[str, Any] | None, classes: list[str]) -> dict |
         "wide": len(drawn) > 12,
         "rows": rows,
         "n_rows": min(len(rows), MAX_CLASSES_IN_TABLE),
-        "sources": _sources(noise.get("sources") or {}),
         "warnings": list(noise.get("warnings") or []),
     }
 
 
 def _noise_headline(noise: Mapping[str, Any], matrix: pd.DataFrame) -> Markup:
-    rate, interval = estimate(noise["rate"], noise["rate_interval"])
-    sentence = Markup("About {} of your labels are wrong (95&nbsp;% interval: {})").format(
-        rate, interval
-    )
+    sentence = noise_sentence(noise)
     notable = [
         Markup("{} of {} are labelled {}").format(
             percent(share), class_word(true), class_word(given)
         )
         for true, given, share in _notable_confusions(matrix)
     ]
-    return Markup("{}; {}.").format(sentence, listed(notable)) if notable else sentence + "."
+    return Markup("{} {}.").format(sentence, listed(notable)) if notable else sentence
 
 
 def _notable_confusions(matrix: pd.DataFrame) -> list[tuple[str, str, float]]:
@@ -140,12 +136,6 @@ def _class_rows(noise: Mapping[str, Any], matrix: pd.DataFrame) -> list[dict[str
             }
         )
     return rows
-
-
-def _sources(weights: Mapping[str, float]) -> dict[str, float]:
-    """Return the sources of the estimate with their weights; the largest weight comes first."""
-    used = sorted((name for name in weights if weights[name] > 0), key=lambda name: -weights[name])
-    return {SOURCE_NAMES.get(name, name): weights[name] for name in used}
 
 
 def expectation_section(
