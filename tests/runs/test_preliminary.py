@@ -12,6 +12,7 @@ from sklearn.datasets import load_wine
 from pudistill import TrustedDataset
 from pudistill.cli.console import print_progress
 from pudistill.distillation import first_result
+from pudistill.distillation.noise_estimate import NOTHING
 from pudistill.exceptions import DamagedWarning
 from pudistill.labels.checks import check_labels
 from pudistill.runs.fit import fit_run
@@ -66,7 +67,7 @@ def test_an_interrupted_run_shows_its_first_result(interrupted, capsys):
     out = capsys.readouterr().out
     assert "Still to come: comparing." in out
     assert f"{labels['changed'].sum()} of 178 given labels would be changed: " in out
-    assert "of the given labels are wrong (95% interval: " in out
+    assert "of the labels that nobody verified" in out
     assert "Preliminary" in out
 
 
@@ -76,7 +77,7 @@ def test_marked_samples_keep_their_given_labels(tmp_path):
     marked = np.array([True, False, False])
     data = TrustedDataset(np.eye(3), y, trusted, verified, list("uvw"), marked=marked)
     labels = check_labels(*data.for_fit())
-    noise = SimpleNamespace(rate=np.nan)
+    noise = SimpleNamespace(basis=NOTHING)
     first = first_result.FirstResult(labels, np.eye(3, 2), noise)
     write_first_result(Run(tmp_path), data, labels, first)
     assert pd.read_csv(tmp_path / LABELS)["given"].tolist() == ["a", "a", "b"]

@@ -22,7 +22,7 @@ def noise_of(matrix, *, rate=0.47, interval=(0.44, 0.5), **changes):
         "transition_matrix": matrix.tolist(),
         "transition_interval": np.clip([matrix - 0.05, matrix + 0.05], 0, 1).tolist(),
         "class_prior": [1 / len(matrix)] * len(matrix),
-        "sources": {"clean set": 0.3, "trusted originals": 0.7, "model of the given labels": 0.0},
+        "basis": "verified originals",
         "warnings": [],
     } | changes
 
@@ -49,7 +49,7 @@ CONFUSED = [[0.9, 0.08, 0.02], [0.03, 0.06, 0.91], [0.5, 0.05, 0.45]]
 def test_the_headline_names_the_noise_rate_and_the_largest_confusions():
     text = text_of(noise=noise_of(CONFUSED))
     assert (
-        "About 47 % of your labels are wrong (95 % interval: 44 to 50 %); "
+        "About 47 % of the labels that nobody verified are wrong (95 % interval: 44 to 50 %). "
         "91 % of dog are labelled eel and 50 % of eel are labelled cat." in text
     )
 
@@ -82,17 +82,33 @@ def test_each_class_has_its_rate_its_interval_and_what_it_is_called():
     assert "eel 55 % 50 to 60 % cat 50 % (45 to 55 %)" in text
 
 
-def test_sources_by_weight_and_warnings():
-    text = text_of(noise=noise_of(CONFUSED, warnings=["The sources differ for cat."]))
-    before, after = text.index("given labels of trusted samples 70 %"), text.index("30 %")
-    assert before < after
-    assert "given labels compared with predictions" not in text
-    assert "The sources differ for cat." in text
+def test_a_bound_is_called_one_and_says_what_would_tell_more():
+    text = text_of(noise=noise_of(CONFUSED, basis="bound", interval=(0.2, 0.7)))
+    assert "20 to 70 % are wrong, whatever the noise; about 47 % if it depends on the" in text
+    assert "Verified labels beside the given ones, in place of a mask, would tell more." in text
+
+
+def test_a_rate_that_cannot_be_told_is_not_stated():
+    text = text_of(noise=noise_of(CONFUSED, rate=None, interval=(0, 1)))
+    assert "How many of the labels that nobody verified are wrong cannot be told." in text
+
+
+def test_runs_of_old_versions_have_no_basis():
+    noise = noise_of(CONFUSED)
+    del noise["basis"]
+    assert "About 47 % of the labels" in text_of(noise=noise)
+
+
+def test_warnings_about_the_noise_are_shown():
+    assert "Few samples of cat." in text_of(
+        noise=noise_of(CONFUSED, warnings=["Few samples of cat."])
+    )
 
 
 def test_a_narrow_interval_gets_a_decimal():
     text = text_of(noise=noise_of(CONFUSED, rate=0.031, interval=(0.026, 0.038)))
-    assert "About 3.1 % of your labels are wrong (95 % interval: 2.6 to 3.8 %)" in text
+    assert "About 3.1 % of the labels" in text
+    assert "(95 % interval: 2.6 to 3.8 %)" in text
 
 
 def test_many_classes_remain_readable():
@@ -118,7 +134,7 @@ def test_a_class_without_an_estimate():
 
 def test_two_classes():
     text = text_of(classes=["yes", "no"], noise=noise_of([[0.7, 0.3], [0.1, 0.9]]))
-    assert "44 to 50 %); 30 % of yes are labelled no." in text
+    assert "44 to 50 %). 30 % of yes are labelled no." in text
 
 
 # The filter's settings
