@@ -167,7 +167,7 @@ def test_given_labels_that_were_marked_as_right_do_not_count_for_the_noise(comma
     wine.drop(columns="true_label").to_csv("noisy.csv", index=False)
     assert command("fit", "noisy.csv", *QUICK, "--output", "run")[0] == 0
     noise = json.loads((tmp_path / "run" / "metrics.json").read_text())["noise"]
-    assert noise["sources"]["trusted originals"] == 0
+    assert noise["basis"] == "bound"
     assert not any("overwritten" in warning for warning in noise["warnings"])
 
 

@@ -265,8 +265,9 @@ def _bounds(
     """
     n_classes = len(joint)
     judging = [chain for chain in chains[1:] if len(chain.view.held_out)]
+    shares, rate = _Shares.unknown(n_classes), float(1 - np.trace(joint))
     if not judging:
-        return _Shares.unknown(n_classes)
+        return shares._replace(rate=Share(rate, (0.0, 1.0)))
     verified = chains[0].view.verified
     sizes = np.array([len(chain.view.held_out) for chain in judging])
     held_out = np.concatenate([chain.view.held_out for chain in judging])
@@ -286,7 +287,6 @@ def _bounds(
 
     disagreement, error = 1 - float(np.trace(counted)), most(predicted != truth, LEVEL)
     low, high = max(0.0, disagreement - error), min(1.0, disagreement + error)
-    shares = _Shares.unknown(n_classes)
     # The same by class: three bounds that hold together.
     level = 1 - (1 - LEVEL) / 3
     drawn = verified[problem.labels.drawn]
@@ -303,8 +303,7 @@ def _bounds(
         ]:
             ends[0] = max(0.0, count - mistaken) / max(largest, 1e-12)
             ends[1] = min(1.0, (count + missed) / max(least, 1e-12))
-    value = float(np.clip(1 - np.trace(joint), low, high))
-    return shares._replace(rate=Share(value, (low, high)))
+    return shares._replace(rate=Share(float(np.clip(rate, low, high)), (low, high)))
 
 
 def _thin_classes(classes: np.ndarray, sizes: np.ndarray) -> list[str]:
