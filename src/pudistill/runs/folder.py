@@ -48,6 +48,8 @@ from pudistill.utils.files import (
 )
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from pudistill.learners.base import NoisyLabelClassifier
     from pudistill.learners.networks.architectures import NetworkFactory
 
@@ -410,17 +412,23 @@ class Run:
 
     def read_table(self, stem: str) -> pd.DataFrame:
         """Read a table of the run."""
-        name = f"{stem}.parquet"
+        import pyarrow as pa
 
-        def read(content: bytes) -> pd.DataFrame:
-            from pudistill.data.table_files import read_parquet
-
-            budget = Budget(self.path / name, len(content))
-            return read_parquet(io.BytesIO(content), budget).to_pandas()
-
-        table = self._read(name, read)
+        table = self.read_in_parts(stem, lambda parts: pa.Table.from_batches(parts).to_pandas())
         release_unused()
         return table
+
+    def read_in_parts(self, stem: str, use: "Callable[[Iterator[pa.RecordBatch]], Any]") -> Any:
+        """Pass a table of the run to `use` in blocks of rows, and return its result."""
+        name = f"{stem}.parquet"
+
+        def read(content: bytes) -> Any:
+            from pudistill.data.table_files import parquet_batches
+
+            budget = Budget(self.path / name, len(content))
+            return use(parquet_batches(io.BytesIO(content), budget))
+
+        return self._read(name, read)
 
     def read_arrays(self, name: str) -> dict[str, np.ndarray]:
         """Read an ``.npz`` file of the run."""
