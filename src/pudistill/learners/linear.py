@@ -5,7 +5,7 @@ belong to. If there are many samples, the copies do not fit into memory; here on
 samples is in memory.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +19,8 @@ from sklearn.utils.extmath import randomized_svd
 
 from pudistill.exceptions import InputError, warn_user
 from pudistill.learners.lbfgs import minimise
+from pudistill.learners.logistic_part import Block, Scaling, parts_of
+from pudistill.learners.parts import Each, dealt
 
 # Parameters that a logistic regression must have to be fitted here; others go to scikit-learn.
 PARAMETERS_FOR_BLOCKS = {
@@ -148,10 +150,6 @@ def linear_proba(learner: Any, block: Any) -> np.ndarray | None:
 MANY_CLASSES = 129
 
 
-# Yields the samples of each block, and the slice of all samples that they are.
-Blocks = Callable[[], Iterator[tuple[np.ndarray, slice]]]
-
-
 def learns_in_blocks(learner: Any, X: Any) -> bool:
     """Whether `fit_in_blocks` can fit a learner.
 
@@ -190,7 +188,7 @@ def learns_in_blocks(learner: Any, X: Any) -> bool:
 
 def fit_in_blocks(
     learner: Any,
-    blocks: Blocks,
+    blocks: Sequence[Block],
     targets: np.ndarray,
     sample_weight: np.ndarray | None = None,
     start: Any = None,
@@ -205,9 +203,9 @@ def fit_in_blocks(
     ----------
     learner : estimator
         A learner for which `learns_in_blocks` is true; it is fitted in place.
-    blocks : callable
-        Each call yields ``(block, rows)`` for all samples: an array of shape (n, n_features), and
-        the slice of `targets` that belongs to it.
+    blocks : sequence of Block
+        All samples, in order. Sums over them are computed part by part: of a large fit in threads
+        or on the nodes of a cluster, see `dealt`, with the same result.
     targets : ndarray of shape (n_samples, n_classes)
         Rows that sum to 1.
     sample_weight : ndarray of shape (n_samples,), default=None
@@ -229,60 +227,70 @@ def fit_in_blocks(
 
     Examples
     --------
+    >>> from functools import partial
     >>> import numpy as np
     >>> from sklearn.datasets import load_iris
     >>> from sklearn.linear_model import LogisticRegression
     >>> from pudistill.learners.linear import fit_in_blocks
+    >>> from pudistill.learners.logistic_part import Block
     >>> X, y = load_iris(return_X_y=True)
     >>> parts = [slice(0, 100), slice(100, 150)]
-    >>> blocks = lambda: ((X[part], part) for part in parts)
+    >>> blocks = [Block(partial(X.__getitem__, part), part) for part in parts]
     >>> learner = fit_in_blocks(LogisticRegression(max_iter=500), blocks, np.eye(3)[y])
     >>> expected = LogisticRegression(max_iter=500).fit(X, y)
     >>> bool(np.allclose(learner.predict_proba(X), expected.predict_proba(X), atol=0.01))
     True
     """
-    parts = scaler_and_last(learner)
-    assert parts is not None  # as the caller has checked
-    scaler, last = parts
-    blocks = _kept(blocks, len(targets))
-    dtype = next(blocks())[0].dtype
-    if scaler is not None:
-        _fit_scaler(scaler, blocks)
-    blocks = _kept(_scaled(scaler, blocks), len(targets))
+    steps = scaler_and_last(learner)
+    assert steps is not None  # as the caller has checked
+    scaler, last = steps
     # Leave out classes to which no sample can belong.
-    first, _ = next(blocks())
     shares = targets.sum(axis=0) if sample_weight is None else sample_weight @ targets
     last.classes_ = np.flatnonzero(shares > 0)
-    last.n_features_in_ = first.shape[1]
     if len(last.classes_) < 2:
         raise InputError("All samples to learn from are of one class: add some of another class.")
     if len(last.classes_) < targets.shape[1]:
         targets = targets[:, last.classes_]
-    # Minimise the loss.
-    loss = _Loss(last.C, blocks, targets, sample_weight)
-    if not loss.is_finite:
-        raise InputError(
-            "Logistic regression cannot learn from NaN or infinity: put an imputer in front of it, "
-            "or leave out the samples that have them."
-        )
-    weights = _start(start, scaler, last.classes_, first.dtype)
-    if weights is None:
-        weights = np.zeros((loss.n_scores, first.shape[1] + 1), dtype=first.dtype)
-    found = minimise(
-        loss,
-        weights,
-        precondition=_preconditioner(loss, len(targets)),
-        tolerance=last.tol,
-        max_iter=last.max_iter,
-        precision=PRECISION,
+    first = blocks[0].load()
+    n_features = first.shape[1]
+    n_entries = first.nnz if issparse(first) else len(targets) * n_features
+    parts = parts_of(
+        blocks, targets, sample_weight, 0 if issparse(first) else first.itemsize * n_entries
     )
+    with dealt(parts, n_entries * len(last.classes_)) as each:
+        last.n_features_in_, scaling = n_features, Scaling()
+        if scaler is not None:
+            _fit_scaler(scaler, first[0], each)
+            scaling = Scaling(scaler.mean_ if scaler.with_mean else None, scaler.scale_)
+        dtype = scaling.apply(first[:1]).dtype
+        # Minimise the loss.
+        weight = float(len(targets) if sample_weight is None else sample_weight.sum())
+        loss = _Loss(
+            last.C, lambda name, *args: each(name, scaling, *args), targets.shape[1], weight
+        )
+        if not loss.is_finite:
+            raise InputError(
+                "Logistic regression cannot learn from NaN or infinity: put an imputer in front of "
+                "it, or leave out the samples that have them."
+            )
+        weights = _start(start, scaler, last.classes_, dtype)
+        if weights is None:
+            weights = np.zeros((loss.n_scores, n_features + 1), dtype=dtype)
+        found = minimise(
+            loss,
+            weights,
+            precondition=_preconditioner(loss, len(targets), n_entries),
+            tolerance=last.tol,
+            max_iter=last.max_iter,
+            precision=PRECISION,
+        )
     if not found.has_converged:
         warn_user(
             f"Logistic regression has not converged after {found.n_iter} steps: scale the "
             "features, or raise max_iter.",
             ConvergenceWarning,
         )
-    weights = found.weights.astype(dtype)
+    weights = found.weights.astype(first.dtype)
     last.coef_, last.intercept_ = weights[:, :-1], weights[:, -1]
     last.n_iter_ = np.array([found.n_iter], dtype=np.int32)
     return learner
@@ -292,53 +300,15 @@ def fit_in_blocks(
 PRECISION = 1e-7
 
 
-# Scaled samples up to this size are kept for all steps; others are scaled anew in each step.
-KEPT_BYTES = 2**26
-
-
-def _fit_scaler(scaler: StandardScaler, blocks: Blocks) -> None:
+def _fit_scaler(scaler: StandardScaler, origin: np.ndarray, each: Each) -> None:
     """Fit a scaler; its own ``partial_fit`` takes as long as several steps of the search."""
-    first, _ = next(blocks())
-    origin, total, squares, n = first[0], 0.0, 0.0, 0
     with np.errstate(invalid="ignore", over="ignore"):
-        for block, _ in blocks():
-            shifted = block - origin  # exactly 0 where a feature is constant
-            total += shifted.sum(axis=0, dtype=float)
-            squares += np.einsum("ij,ij->j", shifted, shifted).astype(float)
-            n += len(block)
+        total, squares, n = (sum(sums) for sums in zip(*each("moments", origin), strict=True))
         scaler.mean_ = origin + total / n
         scaler.var_ = np.maximum(squares / n - (total / n) ** 2, 0)
         spread = np.sqrt(scaler.var_)
     scaler.scale_ = np.where(spread == 0, 1.0, spread) if scaler.with_std else None
-    scaler.n_samples_seen_, scaler.n_features_in_ = n, first.shape[1]
-
-
-def _scaled(scaler: StandardScaler | None, blocks: Blocks) -> Blocks:
-    """Scale blocks like ``scaler.transform``, which takes ten times as long for small blocks.
-
-    Around their mean, samples need no more than single precision.
-    """
-    if scaler is None:
-        return blocks
-
-    def scaled() -> Iterator[tuple[np.ndarray, slice]]:
-        for block, rows in blocks():
-            if scaler.with_mean:
-                block = block - scaler.mean_.astype(block.dtype)
-            if scaler.with_std:
-                block = block / scaler.scale_.astype(block.dtype)
-            yield block.astype(np.float32, copy=False) if scaler.with_mean else block, rows
-
-    return scaled
-
-
-def _kept(blocks: Blocks, n_samples: int) -> Blocks:
-    """Return the same blocks, which stay in memory if all together are small."""
-    first, _ = next(blocks())
-    if not issparse(first) and n_samples * first.shape[1] * first.itemsize > KEPT_BYTES:
-        return blocks
-    kept = list(blocks())
-    return lambda: iter(kept)
+    scaler.n_samples_seen_, scaler.n_features_in_ = n, len(origin)
 
 
 def _start(
@@ -368,64 +338,34 @@ class _Loss:
     ----------
     C : float
         Inverse strength of the penalty.
-    blocks, targets, sample_weight :
-        As in `fit_in_blocks`.
+    each : callable
+        Calls a method of each `LogisticPart` of the scaled samples.
+    n_classes : int
+        Number of classes.
+    total : float
+        Sum of the samples' weights.
     """
 
-    def __init__(
-        self, C: float, blocks: Blocks, targets: np.ndarray, sample_weight: np.ndarray | None
-    ) -> None:
-        self.blocks, self.sample_weight = blocks, sample_weight
-        self.n_classes = targets.shape[1]
-        self.total = float(len(targets) if sample_weight is None else sample_weight.sum())
+    def __init__(self, C: float, each: Each, n_classes: int, total: float) -> None:
+        self.each, self.n_classes, self.total = each, n_classes, total
         self.penalty = 1 / (C * self.total)
         # With two classes the score of the first is 0, so there is only one row of weights.
-        self.n_scores = 1 if self.n_classes == 2 else self.n_classes
+        self.n_scores = 1 if n_classes == 2 else n_classes
         # Sum of target times sample, with a 1 behind the features, for each class with a score.
-        parts = [self._of_targets(block, targets[rows], rows) for block, rows in blocks()]
-        self.of_targets: np.ndarray = np.sum(parts, axis=0)
+        self.of_targets: np.ndarray = sum(each("of_targets", self.n_scores))
         self.is_finite = bool(np.isfinite(self.of_targets).all())
-
-    def _of_targets(self, block: np.ndarray, targets: np.ndarray, rows: slice) -> np.ndarray:
-        targets = targets[:, -self.n_scores :]
-        if self.sample_weight is not None:
-            targets = targets * self.sample_weight[rows, None]
-        with np.errstate(invalid="ignore"):
-            product = block.T @ targets.astype(block.dtype)
-        return np.column_stack([product.T, targets.sum(axis=0)]).astype(float)
 
     def __call__(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
         """Return loss and gradient at `weights`, (n_scores, n_features + 1), the intercept last."""
         value = -float(np.vdot(weights, self.of_targets))
         gradient = -self.of_targets
-        for block, rows in self.blocks():
-            losses, proba = self._normalise(self.scores(weights, block))
-            if self.sample_weight is not None:
-                weight = self.sample_weight[rows].astype(proba.dtype)
-                losses, proba = losses * weight, proba * weight
-            value += float(losses.sum(dtype=float))
-            gradient[:, :-1] += (block.T @ proba.T).T if issparse(block) else proba @ block
-            gradient[:, -1] += proba.sum(axis=1, dtype=float)
+        for of_part, gradient_of_part in self.each("loss", weights):
+            value += of_part
+            gradient += gradient_of_part
         value, gradient = value / self.total, (gradient / self.total).astype(weights.dtype)
         coef = weights[:, :-1]
         gradient[:, :-1] += weights.dtype.type(self.penalty) * coef
         return value + self.penalty / 2 * float(np.vdot(coef, coef)), gradient
-
-    def scores(self, weights: np.ndarray, block: Any) -> np.ndarray:
-        """Return scores of shape (n_scores, n): numpy is slow along short rows."""
-        product = (block @ weights[:, :-1].T).T if issparse(block) else weights[:, :-1] @ block.T
-        return np.ascontiguousarray(product) + weights[:, -1:]
-
-    def _normalise(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return `log Σ exp(score)` of each sample, and probabilities in place of the scores."""
-        if self.n_scores == 1:
-            return np.logaddexp(0, scores[0]), expit(scores)
-        highest = scores.max(axis=0)
-        scores -= highest
-        np.exp(scores, out=scores)
-        total = scores.sum(axis=0)
-        scores /= total
-        return np.log(total) + highest, scores
 
 
 # Rank of the preconditioner, and the number of samples that it is computed from.
@@ -436,7 +376,9 @@ RANK, PRECONDITIONER_SAMPLES = 32, 1024
 WORTH_PRECONDITIONING = 2**21
 
 
-def _preconditioner(loss: _Loss, n_samples: int) -> Callable[[np.ndarray], np.ndarray]:
+def _preconditioner(
+    loss: _Loss, n_samples: int, n_entries: int
+) -> Callable[[np.ndarray], np.ndarray]:
     """Return a map that multiplies by the inverse of the curvature, approximately.
 
     If all classes were equally likely, the curvature would be `p (1 - p) XᵀX / n` plus the penalty.
@@ -447,13 +389,11 @@ def _preconditioner(loss: _Loss, n_samples: int) -> Callable[[np.ndarray], np.nd
     Z. Frangella, J. A. Tropp, M. Udell, "Randomized Nyström preconditioning", SIAM Journal on
     Matrix Analysis and Applications 44 (2023).
     """
-    first: Any = next(loss.blocks())[0]
-    n_entries = first.nnz if issparse(first) else n_samples * first.shape[1]
-    if n_entries * loss.n_scores < WORTH_PRECONDITIONING or first.shape[1] <= RANK:
+    if n_entries * loss.n_scores < WORTH_PRECONDITIONING or loss.of_targets.shape[1] <= RANK + 1:
         return lambda gradient: gradient
     step = -(-n_samples // PRECONDITIONER_SAMPLES)
-    parts = [block[-rows.start % step :: step] for block, rows in loss.blocks()]
-    sample = parts[0] if issparse(first) else np.concatenate(parts)
+    parts = list(loss.each("sample", step))
+    sample = parts[0] if issparse(parts[0]) else np.concatenate(parts)
     _, lengths, directions = randomized_svd(sample, RANK, n_iter=1, random_state=0)
     variance = (loss.n_classes - 1) / loss.n_classes**2
     curvature = variance * lengths**2 / sample.shape[0] + loss.penalty

@@ -22,6 +22,7 @@ from sklearn.utils.validation import _num_samples
 from pudistill.labels.checks import MISSING
 from pudistill.labels.samples import is_pictures
 from pudistill.labels.table import Outliers
+from pudistill.learners.parts import n_threads
 from pudistill.learners.scoring import take
 from pudistill.utils.arrays import compute_in_blocks
 
@@ -118,7 +119,9 @@ def find_outliers(
     known = np.concatenate(parts)
     final = models[0] if len(held_out) == 1 else learn(np.arange(0))
     found = compute_in_blocks(
-        lambda block: final(represent(X, np.arange(block.start, block.stop))), n_samples
+        lambda block: final(represent(X, np.arange(block.start, block.stop))),
+        n_samples,
+        n_threads() if isinstance(X, np.ndarray) and not is_pictures(X) else 1,
     )
     found[np.concatenate(held_out)] = known
     # 3. Rank all samples among the held-out trusted samples; choose the outliers.

@@ -18,6 +18,7 @@ from pudistill.labels.samples import check_features, check_samples
 from pudistill.learners.cache import cached, caching_to
 from pudistill.learners.capabilities import continues_training, has_trunk, with_share_of_trees
 from pudistill.learners.defaults import default_learner, normalised
+from pudistill.learners.linear import learns_in_blocks
 from pudistill.learners.messages import user_messages
 from pudistill.learners.parallel import in_order
 from pudistill.pu_filter.one_class import HISTORY_COLUMNS, ClassResult, filter_class
@@ -338,7 +339,10 @@ class TieredPUFilter(BaseEstimator):
         with stage("filter", n_classes * n_steps) as advance:
             if in_parallel:
                 tasks = (delayed(cached_filter)(c, inputs) for c in range(n_classes))
-                results = in_order(tasks, self.n_jobs)
+                # Fits of a few samples are quick, and votes are large products: threads share them
+                # without workers to start.
+                linear = learns_in_blocks(inputs.estimator, inputs.views[0])
+                results = in_order(tasks, self.n_jobs, prefer="threads" if linear else None)
             else:
                 results = (
                     _on_one_thread(cached_filter, c, inputs, self.n_jobs, advance)

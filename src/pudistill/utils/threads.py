@@ -8,16 +8,34 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from functools import cache
 from itertools import islice
 from typing import TypeVar
 
 from threadpoolctl import ThreadpoolController
 
+from pudistill.utils.context import installed
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 PARENT_CHECK_SECONDS = 1.0  # between two checks by a worker that its parent is alive
+
+
+# How many workers can share a computation of this process. It stands for an argument of everything
+# that computes in blocks, down to sums and predictions; in workers it is 1.
+_n_workers: ContextVar[int] = ContextVar("n_workers", default=1)
+
+
+def n_workers() -> int:
+    """Return how many threads, or workers of a cluster, can share a computation."""
+    return _n_workers.get()
+
+
+def shared_by(n: int) -> AbstractContextManager[None]:
+    """Let `n` threads, or workers of a cluster, share each computation in the ``with`` block."""
+    return installed(_n_workers, n)
 
 
 @contextmanager
