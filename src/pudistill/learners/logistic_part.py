@@ -119,10 +119,10 @@ class LogisticPart:
 
     def sample(self, scaling: Scaling, step: int) -> Any:
         """Return those samples whose place among all samples of the fit is a multiple of `step`."""
-        parts = [
-            block[-(self._start + rows.start) % step :: step]
-            for block, rows in self._samples(scaling)
-        ]
+        parts = []
+        for block, rows in self._samples(scaling):
+            first = -(self._start + rows.start) % step
+            parts.append(block[first::step].copy())  # a view would keep the whole block in memory
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _samples(self, scaling: Scaling) -> Iterator[tuple[Any, slice]]:

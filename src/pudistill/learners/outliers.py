@@ -30,6 +30,7 @@ from pudistill.utils.arrays import compute_in_blocks
 FALSE_DISCOVERIES, LARGEST_P = 0.1, 0.01
 FOLDS = 5  # of the trusted samples, to score each without itself
 MAX_REFERENCES = 1_000  # trusted samples that others are compared with
+POINTS_AT_ONCE = 2_048  # samples that are compared with them at once, by each thread: 16 MB
 MAX_CORRELATED = 1_024  # features; the correlations of more are not estimated
 SPARSE_COMPONENTS = 100  # of sparse samples, by singular values
 SPARSE_ROWS = 20_000  # from which they are computed
@@ -229,12 +230,18 @@ def _space(trusted: np.ndarray, codes: np.ndarray, within_classes: bool) -> Spac
 
 def _nearest(points: np.ndarray, references: np.ndarray, *, own: bool = False) -> np.ndarray:
     """Return each point's distance to the nearest reference; `own`: except itself."""
-    squared = (points**2).sum(axis=1)[:, None] + (references**2).sum(axis=1)
-    # Single precision halves the time; it is enough unless a point is nearly a reference.
-    squared -= 2 * (points.astype(np.float32) @ references.astype(np.float32).T)
-    if own and len(points) > 1:
-        np.fill_diagonal(squared, np.inf)
-    return np.sqrt(np.maximum(squared.min(axis=1), 1e-12))
+    lengths, narrow = (references**2).sum(axis=1), references.astype(np.float32).T
+    nearest = np.empty(len(points))
+    for start in range(0, len(points), POINTS_AT_ONCE):
+        part = points[start : start + POINTS_AT_ONCE]
+        squared = (part**2).sum(axis=1)[:, None] + lengths
+        # Single precision halves the time; it is enough unless a point is nearly a reference.
+        squared -= 2 * (part.astype(np.float32) @ narrow)
+        if own and len(points) > 1:
+            rows = np.arange(len(part))
+            squared[rows, start + rows] = np.inf
+        nearest[start : start + POINTS_AT_ONCE] = squared.min(axis=1)
+    return np.sqrt(np.maximum(nearest, 1e-12))
 
 
 def _p_values(known: np.ndarray, found: np.ndarray) -> np.ndarray:
