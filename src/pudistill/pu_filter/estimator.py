@@ -26,6 +26,7 @@ from pudistill.pu_filter.plan import FilterInputs, Plan, make_plan
 from pudistill.pu_filter.rules import DEFAULT_MIN_VOTES, DEFAULT_THRESHOLD
 from pudistill.pu_filter.trunks import with_shared_trunks
 from pudistill.pu_filter.voting import STOPPED_EARLY, ClassAssignment
+from pudistill.utils import arrays
 from pudistill.utils.progress import stage
 from pudistill.utils.threads import one_thread
 from pudistill.utils.time_limit import note_cut, stage_begins
@@ -267,7 +268,8 @@ class TieredPUFilter(BaseEstimator):
         self.classes_ = classes
         dealt = np.where(labels.drawn, verified, MISSING)
         self.folds_ = deal_folds(dealt, plan.n_teams, seed, labels.groups)
-        self.votes_ = np.full((len(verified), len(classes)), STOPPED_EARLY, dtype=np.int16)
+        self.votes_ = arrays.empty((len(verified), len(classes)), np.int16)
+        self.votes_[:] = STOPPED_EARLY
         found = ClassAssignment(len(noisy))
         team_found = [ClassAssignment(len(noisy)) for _ in plan.teams]
         eval_found = ClassAssignment(0 if eval_set is None else _num_samples(eval_set))
@@ -288,7 +290,8 @@ class TieredPUFilter(BaseEstimator):
         # Lines 9-10: P holds the trusted samples and the samples found, each in one class.
         self.clean_labels_ = verified.copy()
         self.clean_labels_[noisy], self.n_conflicts_ = found.resolve()
-        self.team_labels_ = np.tile(verified, (plan.n_teams, 1))
+        self.team_labels_ = arrays.empty((plan.n_teams, len(verified)), verified.dtype)
+        self.team_labels_[:] = verified
         for team, found_by_team in enumerate(self.team_labels_):
             found_by_team[noisy], _ = team_found[team].resolve()
             found_by_team[self.folds_ == team] = MISSING

@@ -374,7 +374,7 @@ class Run:
     def write_table(self, stem: str, table: pd.DataFrame | LabelTable) -> None:
         """Write a table of the run as CSV and as parquet, in blocks of rows."""
         with self._writing(f"{stem}.csv") as file:
-            for text in _csv_parts(table):
+            for text in csv_parts(table):
                 file.write(text.encode())
         import pyarrow as pa
         import pyarrow.parquet
@@ -540,7 +540,7 @@ def to_csv(table: pd.DataFrame) -> str:
     >>> to_csv(pd.DataFrame({"label": ["cat", "=cmd()", "-1"]})).split()
     ['label', 'cat', "'=cmd()", '-1']
     """
-    return "".join(_csv_parts(table))
+    return "".join(csv_parts(table))
 
 
 def _parts(table: pd.DataFrame | LabelTable) -> Iterator[pd.DataFrame]:
@@ -558,7 +558,8 @@ def _with_all_types(table: pd.DataFrame | LabelTable) -> pd.DataFrame:
     return table.frame(slice(row, row + 1))
 
 
-def _csv_parts(table: pd.DataFrame | LabelTable) -> Iterator[str]:
+def csv_parts(table: pd.DataFrame | LabelTable) -> Iterator[str]:
+    """Yield what `to_csv` returns in blocks of rows."""
     for number, part in enumerate(_parts(table)):
         yield _without_formulas(part).to_csv(index=False, header=number == 0)
 
