@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from pudistill.exceptions import InputError
 from pudistill.learners import parts
 from pudistill.learners.linear import fit_in_blocks
-from pudistill.learners.logistic_part import Block, Scaling, parts_of
+from pudistill.learners.logistic_part import UNCHANGED, Block, parts_of
 from pudistill.learners.parts import dealing, dealt, is_worth_dealing, n_threads
 from pudistill.learners.tasks import Training, train
 from pudistill.utils.arrays import compute_in_blocks
@@ -133,6 +133,6 @@ def _where_and_shares():
 
 def test_the_sample_of_a_part_does_not_keep_its_block():
     (part,) = parts_of([Block(lambda: X, slice(0, 1000))], TARGETS, None, 2**30)
-    sample = part.sample(Scaling(), 100)
+    sample = part.sample(UNCHANGED, 100)
     np.testing.assert_array_equal(sample, X[::100])
     assert sample.base is None

@@ -5,7 +5,8 @@ belong to. If there are many samples, the copies do not fit into memory; here on
 samples is in memory.
 """
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from sklearn.utils.extmath import randomized_svd
 
 from pudistill.exceptions import InputError, warn_user
 from pudistill.learners.lbfgs import minimise
-from pudistill.learners.logistic_part import Block, Scaling, parts_of
+from pudistill.learners.logistic_part import UNCHANGED, Block, Centring, parts_of
 from pudistill.learners.parts import Each, dealt
 
 # Parameters that a logistic regression must have to be fitted here; others go to scikit-learn.
@@ -97,6 +98,11 @@ def scaler_and_last(
     return (before[0], last) if type(before[0]) is StandardScaler else None
 
 
+# Scores of which parts of at most this size cancel each other are right to four digits in single
+# precision. Features further from 0 are measured from their mean, which takes as long again.
+LARGEST_CANCELLED = 1e3
+
+
 def scores(maps: Sequence[AffineMap], block: Any) -> np.ndarray:
     """Score samples by several logistic regressions at once.
 
@@ -117,10 +123,11 @@ def scores(maps: Sequence[AffineMap], block: Any) -> np.ndarray:
     intercept = np.concatenate([found.intercept for found in maps])
     mean = maps[0].mean
     if mean is not None and not issparse(block):
-        # Large products of features far from 0 would cancel each other: measure from their mean.
-        intercept = (intercept + weights @ mean).astype(np.float32)
-        block = np.subtract(block, mean, dtype=np.result_type(block, np.float32))
-        block, weights = block.astype(np.float32, copy=False), weights.astype(np.float32)
+        if (np.abs(weights) @ np.abs(mean)).max() > LARGEST_CANCELLED:
+            intercept = intercept + weights @ mean
+            block = np.subtract(block, mean, dtype=np.result_type(block, np.float32))
+        block = block.astype(np.float32, copy=False)
+        weights, intercept = weights.astype(np.float32), intercept.astype(np.float32)
     return np.asarray(block @ weights.T).T + intercept[:, None]
 
 
@@ -170,7 +177,7 @@ def learns_in_blocks(learner: Any, X: Any) -> bool:
     if parts is None:
         return False
     last = parts[1]
-    params = last.get_params()
+    params = vars(last)
     if (
         not PARAMETERS_FOR_BLOCKS.items() <= params.items()
         or params.get("l1_ratio")
@@ -192,6 +199,7 @@ def fit_in_blocks(
     targets: np.ndarray,
     sample_weight: np.ndarray | None = None,
     start: Any = None,
+    rough: float = 1.0,
 ) -> Any:
     """Fit a logistic regression to soft targets, with one block of samples in memory at a time.
 
@@ -202,7 +210,7 @@ def fit_in_blocks(
     Parameters
     ----------
     learner : estimator
-        A learner for which `learns_in_blocks` is true; it is fitted in place.
+        A learner for which `learns_in_blocks` is true; it stays as it is.
     blocks : sequence of Block
         All samples, in order. Sums over them are computed part by part: of a large fit in threads
         or on the nodes of a cluster, see `dealt`, with the same result.
@@ -214,11 +222,13 @@ def fit_in_blocks(
         Such a learner, fitted to other targets of about the same samples, whose weights the search
         starts from; None: zero weights. There is one minimum, so it changes the time and not the
         result, beyond the tolerance.
+    rough : float, default=1.0
+        The search ends at this multiple of the learner's tolerance.
 
     Returns
     -------
     learner : estimator
-        The same `learner`. As in scikit-learn, a class that is 0 in all targets is left out.
+        A fitted copy. As in scikit-learn, a class that is 0 in all targets is left out.
 
     Raises
     ------
@@ -241,6 +251,7 @@ def fit_in_blocks(
     >>> bool(np.allclose(learner.predict_proba(X), expected.predict_proba(X), atol=0.01))
     True
     """
+    learner = _unfitted_copy(learner)
     steps = scaler_and_last(learner)
     assert steps is not None  # as the caller has checked
     scaler, last = steps
@@ -257,17 +268,20 @@ def fit_in_blocks(
     parts = parts_of(
         blocks, targets, sample_weight, 0 if issparse(first) else first.itemsize * n_entries
     )
+    first = first[:1].copy()  # the type of the samples, and where sums are measured from
     with dealt(parts, n_entries * len(last.classes_)) as each:
-        last.n_features_in_, scaling = n_features, Scaling()
+        last.n_features_in_ = n_features
         if scaler is not None:
             _fit_scaler(scaler, first[0], each)
-            scaling = Scaling(scaler.mean_ if scaler.with_mean else None, scaler.scale_)
-        dtype = scaling.apply(first[:1]).dtype
+        centring = _centring(scaler)
+
+        def of_centred(name: str, *args: Any) -> Iterator[Any]:
+            return each(name, centring, *args)
+
+        dtype = centring.apply(first).dtype
         # Minimise the loss.
         weight = float(len(targets) if sample_weight is None else sample_weight.sum())
-        loss = _Loss(
-            last.C, lambda name, *args: each(name, scaling, *args), targets.shape[1], weight
-        )
+        loss = _Loss(last.C, of_centred, targets.shape[1], weight, _scaling(scaler))
         if not loss.is_finite:
             raise InputError(
                 "Logistic regression cannot learn from NaN or infinity: put an imputer in front of "
@@ -280,7 +294,7 @@ def fit_in_blocks(
             loss,
             weights,
             precondition=_preconditioner(loss, len(targets), n_entries),
-            tolerance=last.tol,
+            tolerance=rough * last.tol,
             max_iter=last.max_iter,
             precision=PRECISION,
         )
@@ -296,8 +310,26 @@ def fit_in_blocks(
     return learner
 
 
+def _unfitted_copy(learner: Any) -> Any:
+    """Copy a logistic regression, with or without a scaler: `clone` takes as long as a fit."""
+    if isinstance(learner, Pipeline):
+        found = copy.copy(learner)
+        found.steps = [(name, _unfitted_copy(step)) for name, step in learner.steps]
+        return found
+    found = copy.copy(learner)
+    for name in [name for name in vars(found) if name.endswith("_")]:
+        delattr(found, name)
+    return found
+
+
 # Rounding error of the loss, in units of a sample's loss.
 PRECISION = 1e-7
+
+
+# Samples are measured from their mean before they are multiplied if, in some feature, it is further
+# from 0 than this many standard deviations. Otherwise the weights are scaled in place of the
+# samples, and single precision loses less than a digit.
+FAR_FROM_ZERO = 3.0
 
 
 def _fit_scaler(scaler: StandardScaler, origin: np.ndarray, each: Each) -> None:
@@ -309,6 +341,47 @@ def _fit_scaler(scaler: StandardScaler, origin: np.ndarray, each: Each) -> None:
         spread = np.sqrt(scaler.var_)
     scaler.scale_ = np.where(spread == 0, 1.0, spread) if scaler.with_std else None
     scaler.n_samples_seen_, scaler.n_features_in_ = n, len(origin)
+
+
+def _is_far(scaler: StandardScaler) -> bool:
+    """Whether a feature is far from 0."""
+    spread = np.sqrt(scaler.var_)
+    return bool((np.abs(scaler.mean_) > FAR_FROM_ZERO * np.where(spread == 0, 1.0, spread)).any())
+
+
+def _centring(scaler: StandardScaler | None) -> Centring:
+    """Return what samples need before products: single precision, around a mean far from 0."""
+    if scaler is None or not scaler.with_mean:
+        return UNCHANGED
+    return Centring(scaler.mean_ if _is_far(scaler) else None, np.dtype(np.float32))
+
+
+class _Scaling(NamedTuple):
+    """What centred samples lack to be what a scaler makes of them."""
+
+    mean: np.ndarray | float  # (n_features,) to be subtracted
+    scale: np.ndarray | float  # (n_features,) to be divided by
+
+    def of_weights(self, weights: np.ndarray) -> np.ndarray:
+        """Return the weights, the intercept last, that give the same scores for the samples."""
+        coef = (weights[:, :-1] / self.scale).astype(weights.dtype)
+        intercept = weights[:, -1] - (coef * self.mean).sum(axis=1)
+        return np.column_stack([coef, intercept.astype(weights.dtype)])
+
+    def of_sums(self, sums: np.ndarray) -> np.ndarray:
+        """Return sums of scaled samples, and of their number, from the same sums of samples."""
+        features = (sums[:, :-1] - sums[:, -1:] * self.mean) / self.scale
+        return np.column_stack([features, sums[:, -1]])
+
+
+def _scaling(scaler: StandardScaler | None) -> _Scaling:
+    """Return what a scaler does beyond `_centring`."""
+    if scaler is None:
+        return _Scaling(0.0, 1.0)
+    is_near = scaler.with_mean and not _is_far(scaler)
+    return _Scaling(
+        scaler.mean_ if is_near else 0.0, 1.0 if scaler.scale_ is None else scaler.scale_
+    )
 
 
 def _start(
@@ -339,30 +412,36 @@ class _Loss:
     C : float
         Inverse strength of the penalty.
     each : callable
-        Calls a method of each `LogisticPart` of the scaled samples.
+        Calls a method of each `LogisticPart` of the centred samples.
     n_classes : int
         Number of classes.
     total : float
         Sum of the samples' weights.
+    scaling : _Scaling
+        How the centred samples are scaled.
     """
 
-    def __init__(self, C: float, each: Each, n_classes: int, total: float) -> None:
-        self.each, self.n_classes, self.total = each, n_classes, total
+    def __init__(
+        self, C: float, each: Each, n_classes: int, total: float, scaling: _Scaling
+    ) -> None:
+        self.each, self.n_classes, self.total, self.scaling = each, n_classes, total, scaling
         self.penalty = 1 / (C * self.total)
         # With two classes the score of the first is 0, so there is only one row of weights.
         self.n_scores = 1 if n_classes == 2 else n_classes
         # Sum of target times sample, with a 1 behind the features, for each class with a score.
-        self.of_targets: np.ndarray = sum(each("of_targets", self.n_scores))
+        with np.errstate(invalid="ignore"):
+            self.of_targets = scaling.of_sums(sum(each("of_targets", self.n_scores)))
         self.is_finite = bool(np.isfinite(self.of_targets).all())
 
     def __call__(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
         """Return loss and gradient at `weights`, (n_scores, n_features + 1), the intercept last."""
-        value = -float(np.vdot(weights, self.of_targets))
-        gradient = -self.of_targets
-        for of_part, gradient_of_part in self.each("loss", weights):
-            value += of_part
-            gradient += gradient_of_part
-        value, gradient = value / self.total, (gradient / self.total).astype(weights.dtype)
+        value, sums = 0.0, np.zeros(weights.shape)
+        for value_of_part, sums_of_part in self.each("loss", self.scaling.of_weights(weights)):
+            value += value_of_part
+            sums += sums_of_part
+        gradient = self.scaling.of_sums(sums) - self.of_targets
+        value = (value - float(np.vdot(weights, self.of_targets))) / self.total
+        gradient = (gradient / self.total).astype(weights.dtype)
         coef = weights[:, :-1]
         gradient[:, :-1] += weights.dtype.type(self.penalty) * coef
         return value + self.penalty / 2 * float(np.vdot(coef, coef)), gradient
@@ -393,7 +472,10 @@ def _preconditioner(
         return lambda gradient: gradient
     step = -(-n_samples // PRECONDITIONER_SAMPLES)
     parts = list(loss.each("sample", step))
-    sample = parts[0] if issparse(parts[0]) else np.concatenate(parts)
+    sample = parts[0]
+    if not issparse(sample):
+        mean, scale = loss.scaling
+        sample = ((np.concatenate(parts) - mean) / scale).astype(sample.dtype)
     _, lengths, directions = randomized_svd(sample, RANK, n_iter=1, random_state=0)
     variance = (loss.n_classes - 1) / loss.n_classes**2
     curvature = variance * lengths**2 / sample.shape[0] + loss.penalty

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.sparse import issparse
 from scipy.special import expit
 
-# Samples up to this size are kept for all steps of a fit; others are read and scaled in each step.
+# Samples up to this size are kept for all steps of a fit; others are read anew in each step.
 KEPT_BYTES = 2**26
 
 
@@ -31,30 +31,28 @@ class Block(NamedTuple):
     rows: slice
 
 
-class Scaling(NamedTuple):
-    """What a scaler does to samples: it subtracts `mean` and divides by `scale`; None: nothing."""
+class Centring(NamedTuple):
+    """What samples need before they are multiplied; None: nothing."""
 
-    mean: np.ndarray | None = None
-    scale: np.ndarray | None = None
+    mean: np.ndarray | None  # (n_features,) to be subtracted
+    dtype: np.dtype | None
 
     def apply(self, block: Any) -> Any:
-        """Scale samples like ``scaler.transform``, which takes ten times as long for small blocks.
-
-        Around their mean, samples need no more than single precision.
-        """
+        """Return a block of samples around their mean, in the precision of the products."""
         if self.mean is not None:
             with np.errstate(invalid="ignore"):  # infinite samples: the caller says so
                 block = block - self.mean.astype(block.dtype)
-        if self.scale is not None:
-            block = block / self.scale.astype(block.dtype)
-        return block if self.mean is None else block.astype(np.float32, copy=False)
+        return block if self.dtype is None else block.astype(self.dtype, copy=False)
+
+
+UNCHANGED = Centring(None, None)
 
 
 class LogisticPart:
     """Consecutive samples of a fit; every method adds up something over them, block by block.
 
     A part remembers nothing but samples that it has read, so that a node of a cluster can start
-    anew in the middle of a fit. The scaling is that of all samples of the fit.
+    anew in the middle of a fit. The centring is that of all samples of the fit.
 
     Parameters
     ----------
@@ -79,23 +77,23 @@ class LogisticPart:
         self._targets, self._sample_weight = targets, sample_weight
         self._start = blocks[0].rows.start
         self._kept: list[tuple[Any, slice]] | None = None
-        self._is_kept_scaled = False
+        self._is_centred = False
 
     def moments(self, origin: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
         """Return the sums of the samples and of their squares, both from `origin`, and number."""
         total, squares, n = np.zeros(len(origin)), np.zeros(len(origin)), 0
         with np.errstate(invalid="ignore", over="ignore"):
-            for block, _ in self._samples(Scaling()):
+            for block, _ in self._samples(UNCHANGED):
                 shifted = block - origin  # exactly 0 where a feature is constant
                 total += shifted.sum(axis=0, dtype=float)
                 squares += np.einsum("ij,ij->j", shifted, shifted).astype(float)
                 n += len(block)
         return total, squares, n
 
-    def of_targets(self, scaling: Scaling, n_scores: int) -> np.ndarray:
+    def of_targets(self, centring: Centring, n_scores: int) -> np.ndarray:
         """Return the sum of target times sample, with a 1 behind the features."""
         total: Any = 0.0
-        for block, rows in self._samples(scaling):
+        for block, rows in self._samples(centring):
             targets = self._targets[rows, -n_scores:]
             if self._sample_weight is not None:
                 targets = targets * self._sample_weight[rows, None]
@@ -104,10 +102,10 @@ class LogisticPart:
             total += np.column_stack([product.T, targets.sum(axis=0)]).astype(float)
         return total
 
-    def loss(self, scaling: Scaling, weights: np.ndarray) -> tuple[float, np.ndarray]:
+    def loss(self, centring: Centring, weights: np.ndarray) -> tuple[float, np.ndarray]:
         """Return the sum of `log Σ꜀ exp(s꜀)` over the samples, and its gradient."""
         value, gradient = 0.0, np.zeros(weights.shape)
-        for block, rows in self._samples(scaling):
+        for block, rows in self._samples(centring):
             losses, proba = _normalised(_scores(weights, block))
             if self._sample_weight is not None:
                 weight = self._sample_weight[rows].astype(proba.dtype)
@@ -117,30 +115,30 @@ class LogisticPart:
             gradient[:, -1] += proba.sum(axis=1, dtype=float)
         return value, gradient
 
-    def sample(self, scaling: Scaling, step: int) -> Any:
+    def sample(self, centring: Centring, step: int) -> Any:
         """Return those samples whose place among all samples of the fit is a multiple of `step`."""
         parts = []
-        for block, rows in self._samples(scaling):
+        for block, rows in self._samples(centring):
             first = -(self._start + rows.start) % step
             parts.append(block[first::step].copy())  # a view would keep the whole block in memory
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def _samples(self, scaling: Scaling) -> Iterator[tuple[Any, slice]]:
-        """Yield scaled samples in blocks, each with its slice of the targets."""
+    def _samples(self, centring: Centring) -> Iterator[tuple[Any, slice]]:
+        """Yield centred samples in blocks, each with its slice of the targets."""
         if not self._keeps:
-            yield from self._read(scaling)
+            yield from self._read(centring)
             return
         if self._kept is None:
-            self._kept = list(self._read(scaling))
-        elif not self._is_kept_scaled:
+            self._kept = list(self._read(centring))
+        elif not self._is_centred:
             for number, (block, rows) in enumerate(self._kept):  # there is no second copy of all
-                self._kept[number] = scaling.apply(block), rows
-        self._is_kept_scaled = scaling.mean is not None or scaling.scale is not None
+                self._kept[number] = centring.apply(block), rows
+        self._is_centred = centring.mean is not None
         yield from self._kept
 
-    def _read(self, scaling: Scaling) -> Iterator[tuple[Any, slice]]:
+    def _read(self, centring: Centring) -> Iterator[tuple[Any, slice]]:
         for load, rows in self._blocks:
-            yield scaling.apply(load()), slice(rows.start - self._start, rows.stop - self._start)
+            yield centring.apply(load()), slice(rows.start - self._start, rows.stop - self._start)
 
 
 def parts_of(

@@ -39,8 +39,7 @@ from pudistill.utils.checkpoint import NOWHERE, Checkpoint, saving_to
 from pudistill.utils.cluster import runs_on_cluster
 from pudistill.utils.progress import has_epoch_callback
 
-# Bytes of samples in a block: of 1 to 8 MiB, a step takes the same time, and small blocks can be
-# shared evenly.
+# Bytes of samples in a block: it stays in the processor's cache between the two products of a step.
 BLOCK_BYTES = 2**21
 
 
@@ -88,6 +87,8 @@ class Training:
         A learner fitted to earlier targets of the same samples, or about the same. A fit that has
         one minimum is sought from there, and ends in the minimum all the same; other learners
         ignore it. It must not have learned from labels that this learner will be judged by.
+    rough : float, default=1.0
+        Multiple of its tolerance at which the fit of a logistic regression ends.
     learning_rate_scale : float
         Factor of a network's learning rate; by default the factor of the enclosing
         `scaled_learning_rate`.
@@ -106,6 +107,7 @@ class Training:
     may_diverge: bool = False
     groups: np.ndarray | None = None
     start: Any = None
+    rough: float = 1.0
     learning_rate_scale: float = field(default_factory=learning_rate_scale)
 
     @property
@@ -117,12 +119,11 @@ class Training:
         """Return the samples to learn from in blocks, each of which is read when it is needed."""
         n_samples = len(self.targets)
         if issparse(self.X):
-            size = n_samples
-        else:
-            n_columns, n_classes = self.X.shape[1], self.targets.shape[1]
-            widest = max(n_columns, n_classes) if n_classes >= MANY_CLASSES else n_columns
-            most = max(1, BLOCK_BYTES // (widest * self.X.itemsize))
-            size = -(-n_samples // -(-n_samples // most))  # all blocks are of about this size
+            return [Block(lambda: self.samples, slice(0, n_samples))]
+        n_columns, n_classes = self.X.shape[1], self.targets.shape[1]
+        widest = max(n_columns, n_classes) if n_classes >= MANY_CLASSES else n_columns
+        most = max(1, BLOCK_BYTES // (widest * self.X.itemsize))
+        size = -(-n_samples // -(-n_samples // most))  # all blocks are of about this size
         parts = [slice(start, min(start + size, n_samples)) for start in range(0, n_samples, size)]
         rows = parts if self.rows is None else [self.rows[part] for part in parts]
         return [
@@ -193,8 +194,9 @@ def _train(task: Training) -> Any:
 def _fit_on_targets(task: Training) -> Any:
     # Logistic regression takes soft targets as they are; nothing in its training is random.
     if learns_in_blocks(task.estimator, task.X):
-        learner = clone(task.estimator)
-        return fit_in_blocks(learner, task.blocks(), task.targets, task.sample_weight, task.start)
+        return fit_in_blocks(
+            task.estimator, task.blocks(), task.targets, task.sample_weight, task.start, task.rough
+        )
     # So does a network.
     learner = unfitted_learner(task)
     final = final_step(learner)
