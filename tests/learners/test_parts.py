@@ -15,7 +15,7 @@ from pudistill.exceptions import InputError
 from pudistill.learners import parts
 from pudistill.learners.linear import fit_in_blocks
 from pudistill.learners.logistic_part import UNCHANGED, Block, parts_of
-from pudistill.learners.parts import dealing, dealt, is_worth_dealing, n_threads
+from pudistill.learners.parts import dealing, dealt, is_worth_dealing, n_threads, shared_map
 from pudistill.learners.tasks import Training, train
 from pudistill.utils.arrays import compute_in_blocks
 from pudistill.utils.threads import shared_by
@@ -136,3 +136,9 @@ def test_the_sample_of_a_part_does_not_keep_its_block():
     sample = part.sample(UNCHANGED, 100)
     np.testing.assert_array_equal(sample, X[::100])
     assert sample.base is None
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_shared_map_keeps_the_order(n):
+    with shared_by(n):
+        assert list(shared_map(str, range(7))) == list("0123456")

@@ -7,7 +7,7 @@ they have not been overwritten: they are unbiased under any noise.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,7 @@ from pudistill.distillation.transition import (
 )
 from pudistill.distillation.views import View, held_out_groups
 from pudistill.learners.calibration import Temperature
+from pudistill.learners.parts import shared_map
 from pudistill.utils.arrays import rowwise, take_rows
 from pudistill.utils.shown import shown
 
@@ -263,14 +264,19 @@ def _bootstrap(
     if sampler is not None:
         n_drawn = math.ceil(len(sampler.sizes) * size / n)
         size = n_drawn * n / len(sampler.sizes)  # on average
-    draws = []
     n_draws = max(min(NOISE_BOOTSTRAPS, ENTRIES_OF_DRAWS // T.size), FEWEST_DRAWS)
-    for _ in range(n_draws if n else 0):
-        rows = rng.integers(n, size=n_drawn) if sampler is None else sampler.draw(rng, n_drawn)
-        p = temperature.residual(rng).apply(proba[rows])
-        draws.append(
-            fit_transition_matrix(p, given[rows], start=T, max_iter=BOOTSTRAP_STEPS, tol=1e-3)
-        )
+
+    def drawn() -> Iterator[tuple[np.ndarray, Temperature]]:
+        for _ in range(n_draws if n else 0):
+            rows = rng.integers(n, size=n_drawn) if sampler is None else sampler.draw(rng, n_drawn)
+            yield rows, temperature.residual(rng)
+
+    def fitted(draw: tuple[np.ndarray, Temperature]) -> np.ndarray:
+        rows, residual = draw
+        p = residual.apply(proba[rows])
+        return fit_transition_matrix(p, given[rows], start=T, max_iter=BOOTSTRAP_STEPS, tol=1e-3)
+
+    draws = list(shared_map(fitted, drawn()))
     samples = np.array(draws) if draws else T[None]
     centre = samples.mean(axis=0)
     # Draws of fewer rows scatter more. They are centred on the estimate itself.

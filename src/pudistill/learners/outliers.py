@@ -22,7 +22,7 @@ from sklearn.utils.validation import _num_samples
 from pudistill.labels.checks import MISSING
 from pudistill.labels.samples import is_pictures
 from pudistill.labels.table import Outliers
-from pudistill.learners.parts import n_threads
+from pudistill.learners.parts import n_threads, shared_map
 from pudistill.learners.scoring import take
 from pudistill.utils.arrays import compute_in_blocks
 
@@ -97,6 +97,7 @@ def find_outliers(
     # 1. Represent samples by numbers; choose the trusted samples to compare with.
     n_samples, rng = _num_samples(X), np.random.default_rng(seed)
     trusted = rng.permutation(np.flatnonzero(verified != MISSING))[:MAX_REFERENCES]
+    is_table = isinstance(X, np.ndarray) and not is_pictures(X)
     represent = None
     if not is_pictures(X) or held_out is not None:
         represent = _representation(model, X, is_pictures(X), seed)
@@ -115,14 +116,14 @@ def find_outliers(
         return _unlikeness(space, represent(X, rows), others)
 
     # 2. Measure each trusted sample without itself, and all samples.
-    models = [learn(rows) for rows in held_out]
+    models = list((shared_map if is_table else map)(learn, held_out))
     parts = [model(represent(X, rows)) for model, rows in zip(models, held_out, strict=True)]
     known = np.concatenate(parts)
     final = models[0] if len(held_out) == 1 else learn(np.arange(0))
     found = compute_in_blocks(
         lambda block: final(represent(X, np.arange(block.start, block.stop))),
         n_samples,
-        n_threads() if isinstance(X, np.ndarray) and not is_pictures(X) else 1,
+        n_threads() if is_table else 1,
     )
     found[np.concatenate(held_out)] = known
     # 3. Rank all samples among the held-out trusted samples; choose the outliers.

@@ -5,7 +5,7 @@ anew for each step would cost as much; here threads of this process, or nodes of
 their parts, are asked once a step.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -14,7 +14,7 @@ from joblib import effective_n_jobs
 from joblib.parallel import BACKENDS, get_active_backend
 
 from pudistill.utils.cluster import runs_on_cluster
-from pudistill.utils.threads import n_workers, one_thread, shared_by
+from pudistill.utils.threads import n_workers, one_thread, prefetch, shared_by
 
 # Calls a method of each part with the same arguments; yields the results in the order of the parts.
 Each = Callable[..., Iterator[Any]]
@@ -83,3 +83,12 @@ def dealing(n_jobs: int | None) -> AbstractContextManager[None]:
 def n_threads() -> int:
     """Return how many threads of this process can share a computation."""
     return 1 if runs_on_cluster() else n_workers()
+
+
+def shared_map(call: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+    """Yield ``call(item)`` for each item in order; the threads of `n_threads` share the items."""
+    if n_threads() == 1:
+        yield from map(call, items)
+        return
+    with one_thread():
+        yield from prefetch(call, items, n_threads())

@@ -137,22 +137,23 @@ def compute_in_blocks(
     result : ndarray of `n_rows` rows
         Equal to ``function(slice(0, n_rows))``; allocated by `empty` if it has several blocks.
     """
-    first = function(slice(0, min(BLOCK_SIZE, n_rows)))
-    if n_rows <= BLOCK_SIZE:
+    n_first = min(BLOCK_SIZE, n_rows)
+    n_threads = n_threads if n_rows > BLOCK_SIZE else 1
+    first = function(slice(0, n_first if n_threads == 1 else 1))  # in threads, to know its shape
+    if n_rows == len(first):
         return first
     result = empty((n_rows, *first.shape[1:]), first.dtype)
-    result[:BLOCK_SIZE] = first
 
     def fill(start: int) -> None:
         part = slice(start, min(start + BLOCK_SIZE, n_rows))
         result[part] = function(part)
 
-    starts = range(BLOCK_SIZE, n_rows, BLOCK_SIZE)
     if n_threads == 1:
-        deque(map(fill, starts), maxlen=0)
+        result[:n_first] = first
+        deque(map(fill, range(n_first, n_rows, BLOCK_SIZE)), maxlen=0)
     else:
         with one_thread():
-            deque(prefetch(fill, starts, n_threads), maxlen=0)
+            deque(prefetch(fill, range(0, n_rows, BLOCK_SIZE), n_threads), maxlen=0)
     if isinstance(result.base, np.memmap):
         result.base.mode = "r"  # workers map it with this mode, and cannot change it
     return result
