@@ -1,20 +1,22 @@
 """Steps of a fit are shared by threads, or by nodes of a cluster, without any effect on results."""
 
-import os
 import threading
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 from joblib import parallel_config
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from pudistill import PUDistillClassifier
 from pudistill.exceptions import InputError
 from pudistill.learners import parts
 from pudistill.learners.linear import fit_in_blocks
-from pudistill.learners.logistic_part import UNCHANGED, Block, parts_of
+from pudistill.learners.logistic_part import Block
 from pudistill.learners.parts import dealing, dealt, is_worth_dealing, n_threads, shared_map
 from pudistill.learners.tasks import Training, train
 from pudistill.utils.arrays import compute_in_blocks
@@ -117,28 +119,22 @@ def test_threads_follow_the_settings_of_joblib(backend, expected):
     assert n_threads() == 1
 
 
-@pytest.mark.workers
-def test_workers_of_joblib_share_nothing():
-    from joblib import Parallel, delayed
-
-    with dealing(2):
-        found = Parallel(2)(delayed(_where_and_shares)() for _ in range(2))
-    assert {shares for _, shares in found} == {1}
-    assert os.getpid() not in {process for process, _ in found}
-
-
-def _where_and_shares():
-    return os.getpid(), n_threads()
-
-
-def test_the_sample_of_a_part_does_not_keep_its_block():
-    (part,) = parts_of([Block(lambda: X, slice(0, 1000))], TARGETS, None, 2**30)
-    sample = part.sample(UNCHANGED, 100)
-    np.testing.assert_array_equal(sample, X[::100])
-    assert sample.base is None
-
-
 @pytest.mark.parametrize("n", [1, 2])
 def test_a_shared_map_keeps_the_order(n):
     with shared_by(n):
         assert list(shared_map(str, range(7))) == list("0123456")
+
+
+@pytest.mark.parametrize("backend", ["loky", "threading"])
+def test_labels_do_not_depend_on_the_number_of_threads(backend):
+    rng = np.random.default_rng(0)
+    few = X[:300]
+    y = (few[:, 0] + few[:, 1] > 0).astype(int)
+    given, trusted = np.where(rng.random(300) < 0.3, 1 - y, y), np.arange(300) % 5 == 0
+    classifier = PUDistillClassifier(n_members=5, max_iter=2, random_state=0)
+    tables = []
+    for n_jobs in (1, 2):
+        with parallel_config(backend):
+            fitted = clone(classifier).set_params(n_jobs=n_jobs).fit(few, given, trusted)
+        tables.append(fitted.label_table_)
+    pd.testing.assert_frame_equal(*tables)
