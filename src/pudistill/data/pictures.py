@@ -41,7 +41,8 @@ _DECODED_AT_ONCE = 8
 _MAX_THREADS = 8
 # Seconds that threads decode before processes do, as starting these takes about as long.
 PATIENCE = 5.0
-_SECONDS_OF_A_TASK = 0.05  # of a process: much longer than sending it, and few pictures in memory
+# Processor time of a task of a process: much longer than sending it, and few pictures in memory.
+_SECONDS_OF_A_TASK = 0.05
 
 
 class DecodedPictures(NamedTuple):
@@ -206,8 +207,8 @@ def _attempts(
     time of small pictures.
     """
     contents, drawn = iter(contents), deque[Encoded]()
-    n_processes, start = usable_processes(), time.perf_counter()
-    n_decoded = 0
+    n_processes, n_decoded = usable_processes(), 0
+    start, used = time.perf_counter(), time.process_time()
 
     def batches(size: int, seconds: float) -> Iterator[list[Encoded]]:
         while time.perf_counter() - start < seconds and (batch := list(islice(contents, size))):
@@ -228,7 +229,8 @@ def _attempts(
     alone = batches(_DECODED_AT_ONCE, PATIENCE if n_processes > 1 else np.inf)
     yield from with_contents(prefetch(attempt, alone, min(cpu_count(), _MAX_THREADS)))
     # 2. Processes decode what is left.
-    at_once = max(1, int(n_decoded / (time.perf_counter() - start) * _SECONDS_OF_A_TASK))
+    seconds_each = (time.process_time() - used) / max(n_decoded, 1)
+    at_once = max(1, int(_SECONDS_OF_A_TASK / seconds_each))
     attempt = partial(_pictures_or_reasons_in_process, decode)
     rest = batches(at_once, np.inf)
     yield from with_contents(prefetch_in_processes(attempt, rest, n_processes))
