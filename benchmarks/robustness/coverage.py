@@ -52,10 +52,12 @@ def summarise(folder: Path, output: Path) -> None:
         rate_inside=("rate_inside", "mean"),
         rate_width=("rate_width", "mean"),
         rate_off=("error", "mean"),
+        preliminary_inside=("preliminary_inside", "mean"),
+        preliminary_width=("preliminary_width", "mean"),
     )
-    for name in ("inside", "inside_of_both", "rate_inside"):
+    for name in ("inside", "inside_of_both", "rate_inside", "preliminary_inside"):
         table[name] = table[name].astype(float).map("{:.0%}".format)
-    for name in ("width", "rate_width", "rate_off"):
+    for name in ("width", "rate_width", "rate_off", "preliminary_width"):
         table[name] = (100 * table[name]).map("{:.1f}".format)
     table["off"], table["absolute"] = (
         table[name].map("{:+.1f}".format) for name in ("off", "absolute")
@@ -66,6 +68,7 @@ def summarise(folder: Path, output: Path) -> None:
         *("expected − test accuracy, points", "absolute"),
         *("share of wrong labels inside the 95 % interval", "its width, points"),
         "estimate off by, points",
+        *("the share inside the interval after the first round", "its width, points"),
     ]
     text = "\n".join(
         [

@@ -187,13 +187,16 @@ def goals(rows: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
 def with_errors(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the runs of pudistill with the errors of their estimates and intervals."""
     noise = ["noise_rate_estimate", "noise_rate", "noise_rate_interval"]
-    expected = [*noise, "interval", "flips_found", "n_test"]
+    expected = [*noise, "preliminary_interval", "interval", "flips_found", "n_test"]
     runs = rows[rows["method"].isin([OURS, KNOWN])].reindex(columns=[*rows, *expected])
     runs = runs.loc[:, ~runs.columns.duplicated()].copy()
     runs["error"] = (runs["noise_rate_estimate"] - runs["noise_rate"]).abs()
     low, high = bounds(runs["noise_rate_interval"])
     runs["rate_inside"] = runs["noise_rate"].between(low, high).where(low.notna())
     runs["rate_width"] = high - low
+    low, high = bounds(runs["preliminary_interval"])
+    runs["preliminary_inside"] = runs["noise_rate"].between(low, high).where(low.notna())
+    runs["preliminary_width"] = high - low
     low, high = bounds(runs["interval"])
     accuracy = runs["test_accuracy"].astype(float)
     runs["inside"] = accuracy.between(low, high).where(low.notna())

@@ -17,6 +17,7 @@ from benchmarks.common.problems import (
     Problem,
     small_cnn,
 )
+from pudistill.distillation.first_result import FirstResult, on_first_result
 from pudistill.labels.corruption import CorruptedLabels
 from pudistill.labels.pseudo_labels import one_hot
 
@@ -115,10 +116,15 @@ def our_result(
     group: Group, noise: Noise, classifier: Any, y: np.ndarray, trusted: np.ndarray
 ) -> dict:
     """Fit the student; return its accuracy and its estimates of noise and accuracy."""
-    classifier.fit_student(group.X, y, trusted)
+    first: list[FirstResult] = []
+    with on_first_result(first.append, after=0):
+        classifier.fit_student(group.X, y, trusted)
     result = group.scored(classifier.predict(group.X_test))
     result["noise_rate_estimate"] = float(classifier.noise_.rate)
     result["noise_rate_interval"] = [float(bound) for bound in classifier.noise_.rate_interval]
+    if first:
+        bounds = first[0].noise.rate_interval
+        result["preliminary_interval"] = [float(bound) for bound in bounds]
     if noise.kind == "asymmetric":
         result["flips_found"] = flips_found(classifier.noise_.transition_matrix, group.class_map)
     if (expected := classifier.expected_accuracy_) is not None:

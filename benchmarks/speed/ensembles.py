@@ -71,7 +71,7 @@ def ensemble(network: str, n_members: int, **params: Any) -> Figures:
     }
 
 
-@row("8 members of small_cnn")
+@row("8 members of small_cnn", kind="long")
 def members(_: Path) -> Figures:
     return ensemble("small_cnn", 8, precision="fp32")
 

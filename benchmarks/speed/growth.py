@@ -83,26 +83,26 @@ def exponent(sizes: Sequence[int], values: Sequence[float]) -> float:
 LINEAR = {"exponent of time": Goal(at_most=1.05)}
 
 
-@row("filter, growth with the number of samples", LINEAR)
+@row("filter, growth with the number of samples", LINEAR, "long")
 def growth_of_filter(_: Path) -> Figures:
     return growth(run_filter, (40_000, 80_000, 160_000, 320_000, 640_000))
 
 
-@row("whole run, growth with the number of samples", LINEAR)
+@row("whole run, growth with the number of samples", LINEAR, "long")
 def growth_of_run(_: Path) -> Figures:
     return growth(run_all, (5_000, 10_000, 20_000, 40_000))
 
 
-@row("filter, growth with N")
+@row("filter, growth with N", kind="long")
 def growth_with_members(_: Path) -> Figures:
     return growth(lambda size: run_filter(n_members=size), (5, 10, 20, 40))
 
 
-@row("filter, growth with K")
+@row("filter, growth with K", kind="long")
 def growth_with_iterations(_: Path) -> Figures:
     return growth(lambda size: run_filter(max_iter=size), (2, 4, 8))
 
 
-@row("filter, growth with C")
+@row("filter, growth with C", kind="long")
 def growth_with_classes(_: Path) -> Figures:
     return growth(lambda size: run_filter(n_classes=size), (4, 8, 16, 32))

@@ -163,7 +163,7 @@ def training_small_cnn(_: Path) -> Figures:
     return training("small_cnn", (28, 28, 1), 4096, n_trials=4)
 
 
-@row("training of preact_resnet18, 32 x 32", TRAINING_GOALS)
+@row("training of preact_resnet18, 32 x 32", TRAINING_GOALS, "long")
 def training_preact_resnet18(_: Path) -> Figures:
     return training("preact_resnet18", (32, 32, 3), 192, n_trials=2)
 

@@ -48,7 +48,7 @@ from pudistill.learners.parallel import rows_in_order
 from pudistill.learners.probabilities import check_can_be_calibrated
 from pudistill.learners.regularisation import with_regularisation
 from pudistill.pu_filter.estimator import TieredPUFilter
-from pudistill.pu_filter.plan import N_TEAMS
+from pudistill.pu_filter.plan import at_most_needed
 from pudistill.pu_filter.rules import DEFAULT_MIN_VOTES, DEFAULT_THRESHOLD
 
 # Roles of the learners, in the order of `PUDistillClassifier._learners`.
@@ -81,8 +81,8 @@ class PUDistillClassifier(TimedFit, NoisyLabelClassifier):
         ``"paper"``: Algorithm 1 as it is written, with `min_confidence`, `blend` and `label_type`.
         ``"default"``: the same settings for every noise level; these three are not used.
     n_members : int, default=20
-        Members of the filter per class, `N`. With 129 classes or more the default method uses at
-        most five, and logistic regressions among them are trained together.
+        Members of the filter per class, `N`. The default method uses at most five with 129 classes
+        or more, and at most ten with 400 trusted samples per class or more.
     max_iter : int, default=10
         Iterations of the filter, `K`.
     threshold : float in (0, 1) or "auto", default="auto"
@@ -420,7 +420,7 @@ class PUDistillClassifier(TimedFit, NoisyLabelClassifier):
         filter_seed, teacher_seed = self._prepare(X, labels)
         self._choose_regularisation(X, labels, teacher_seed)
         # Lines 1-10: the filter grows the augmented clean set P, class by class.
-        found = self._new_filter(X, labels.n_classes, filter_seed)
+        found = self._new_filter(X, labels, filter_seed)
         self.filter_ = found.fit_checked(X, labels, eval_set)
         self.n_iter_ = max(1, self.filter_.n_iter_.max())
         # Lines 11-12: the teachers learn from P, and predict the noisy samples.
@@ -495,12 +495,12 @@ class PUDistillClassifier(TimedFit, NoisyLabelClassifier):
             problem = Problem(X, labels, learner, self.n_jobs, seed)
             self._noise_free_c = choose_noise_free_regularisation(problem)
 
-    def _new_filter(self, X: Any, n_classes: int, seed: int) -> TieredPUFilter:
+    def _new_filter(self, X: Any, labels: Labels, seed: int) -> TieredPUFilter:
         """Make the filter with this classifier's settings; the paper's method has its own rule."""
         threshold, min_votes, is_paper = self.threshold, self.min_votes, self.method == "paper"
         n_members = self.n_members
-        if n_classes >= MANY_CLASSES and not is_paper:  # a member per team
-            n_members = min(n_members, N_TEAMS)
+        if not is_paper:
+            n_members = at_most_needed(n_members, labels)
         if is_paper:
             threshold = DEFAULT_THRESHOLD if threshold == "auto" else threshold
             min_votes = DEFAULT_MIN_VOTES if min_votes == "auto" else min_votes

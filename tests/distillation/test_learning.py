@@ -80,7 +80,7 @@ def test_without_folds_nothing_is_held_out():
 
 @pytest.mark.parametrize(("n", "folds"), [(10, 5), (5000, 5), (5001, 3), (20_001, 2)])
 def test_small_data_sets_get_more_folds(n, folds):
-    assert folds_for(n) == folds
+    assert folds_for(n, 2) == folds
 
 
 # Noise-free models

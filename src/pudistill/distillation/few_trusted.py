@@ -7,14 +7,13 @@ as in Gold Loss Correction (Hendrycks et al. 2018).
 """
 
 import numpy as np
-from sklearn.utils import _safe_indexing
 
 from pudistill.distillation.clusters import standard_error
-from pudistill.distillation.noise_free_models import train_on_labels
 from pudistill.distillation.problem import Problem
+from pudistill.distillation.rounds import folds_for
 from pudistill.distillation.transition import fit_transition_matrix, smoothed
 from pudistill.distillation.views import View
-from pudistill.labels.checks import MISSING, Labels
+from pudistill.labels.checks import Labels
 from pudistill.labels.pseudo_labels import one_hot
 from pudistill.learners.calibration import Temperature, log_likelihood
 from pudistill.learners.cross_fitting import cross_fit_proba
@@ -26,8 +25,6 @@ ENOUGH = 3
 # second value holds where fewer than so many votes of trusted samples say that they are not: if a
 # model of the given labels is right about three of four samples, three votes are 27 times likelier.
 BELIEF, FIRM_BELIEF, ENOUGH_VOTES = 0.5, 5.0, 3
-
-FOLDS = 5
 
 
 def very_few(labels: Labels) -> bool:
@@ -120,19 +117,17 @@ def _explained(guess: np.ndarray, given: np.ndarray) -> tuple[np.ndarray, np.nda
 
 def _given_label_proba(problem: Problem, whole: View) -> np.ndarray:
     """Predict the given label of each sample, without having seen it or any verified label."""
-    X, n_classes, rows = problem.X, problem.n_classes, whole.labelled
-    given = np.where(whole.verified == MISSING, whole.given, MISSING)
-    model = train_on_labels(problem.student, X, given, n_classes, problem.seed)
-    proba = problem.predict_proba(model)
-    proba[rows] = cross_fit_proba(
+    is_labelled = np.zeros(len(whole.given), dtype=bool)
+    is_labelled[whole.labelled] = True
+    return cross_fit_proba(
         problem.student,
-        _safe_indexing(X, rows),
-        one_hot(given[rows], n_classes),
-        n_folds=FOLDS,
+        problem.X,
+        one_hot(np.where(is_labelled, whole.given, 0), problem.n_classes),
+        n_folds=folds_for(len(whole.labelled), problem.n_classes),
         n_jobs=problem.n_jobs,
         seed=problem.seed,
+        unseen=np.flatnonzero(~is_labelled),
     )
-    return proba
 
 
 def _corrected(said: np.ndarray, view: View, belief: float) -> np.ndarray:

@@ -46,9 +46,14 @@ _callback: ContextVar[tuple[FirstResultCallback, float] | None] = ContextVar(
 
 
 @contextmanager
-def on_first_result(callback: FirstResultCallback) -> Iterator[None]:
-    """Call `callback` when a fit inside the ``with`` block has a first result, if it takes long."""
-    with installed(_callback, (callback, time.monotonic() + WORTH_SECONDS)):
+def on_first_result(callback: FirstResultCallback, after: float | None = None) -> Iterator[None]:
+    """Call `callback` when a fit inside the ``with`` block has a first result.
+
+    A fit that has one before `after` seconds (`WORTH_SECONDS`) have passed ends soon, and computes
+    none.
+    """
+    seconds = WORTH_SECONDS if after is None else after
+    with installed(_callback, (callback, time.monotonic() + seconds)):
         yield
 
 

@@ -36,7 +36,7 @@ CONFIDENT, SELF_TRAININGS = 0.75, 10
 
 
 # With many samples, self-training ends when a model labels less than this share of them.
-FEW_NEW_LABELS = 0.01
+FEW_NEW_LABELS = 0.03
 
 
 # The models that stand in for the teachers if the filter found no sample.
@@ -209,6 +209,8 @@ def choose_noise_free_regularisation(problem: Problem) -> float:
     if not views:
         return 1.0
 
+    latest: list[Any] = [None] * len(views)
+
     def held_out_proba_at(C: float) -> np.ndarray:
         learner = with_regularisation(problem.student, C)
         tasks = (
@@ -220,11 +222,12 @@ def choose_noise_free_regularisation(problem: Problem) -> float:
                 problem.seed,
                 groups=groups,
                 sample_weight=problem.labels.sample_weight,
+                start=start,
             )
-            for view in views
+            for view, start in zip(views, latest, strict=True)
         )
-        models = in_order(tasks, problem.n_jobs)
-        parts = zip(models, held_out, strict=True)
+        latest[:] = in_order(tasks, problem.n_jobs)
+        parts = zip(latest, held_out, strict=True)
         return np.concatenate([problem.predict_proba(model, rows) for model, rows in parts])
 
     codes = verified[np.concatenate(held_out)]

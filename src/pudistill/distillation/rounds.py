@@ -192,9 +192,7 @@ def _run_rounds(
     """
     whole, truth = views[0], held_out_truth(views, problem.n_classes)
     guess = held_out_proba(guesses, views)
-    few_classes = problem.n_classes < MANY_CLASSES
-    n_folds = folds_for(len(whole.given)) if few_classes else HELD_OUT_FOLDS
-    folds = [n_folds, *[HELD_OUT_FOLDS] * (len(views) - 1)]
+    folds = [folds_for(len(whole.given), problem.n_classes), *[HELD_OUT_FOLDS] * (len(views) - 1)]
     T: np.ndarray | None = None
     probas, targets = guesses, [np.zeros(0)] * len(views)
     rounds: list[Round] = []
@@ -305,8 +303,10 @@ def _cross_fit(
     return list(rows_in_order(tasks, outer, targets[0].shape))
 
 
-def folds_for(n_samples: int) -> int:
+def folds_for(n_samples: int, n_classes: int) -> int:
     """Choose the number of folds for cross-fitted predictions."""
+    if n_classes >= MANY_CLASSES:
+        return HELD_OUT_FOLDS
     return next(folds for size, folds in FOLDS_BY_SIZE if n_samples <= size)
 
 

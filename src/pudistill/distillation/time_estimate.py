@@ -31,7 +31,7 @@ from pudistill.learners.linear import MANY_CLASSES, learns_in_blocks
 from pudistill.learners.networks.recipes import find_recipe
 from pudistill.learners.scoring import predict_proba
 from pudistill.learners.tasks import Training, train, train_all
-from pudistill.pu_filter.plan import N_TEAMS
+from pudistill.pu_filter.plan import N_TEAMS, at_most_needed
 from pudistill.utils.progress import display
 from pudistill.utils.threads import one_thread
 from pudistill.utils.time_limit import TimeLimit, duration
@@ -285,7 +285,9 @@ def _steps(work: Work, rates: _Rates) -> list[Step]:
         return seconds / (1 + EFFICIENCY * (min(workers, at_once) - 1))
 
     # 1. The filter: members, their votes, and the layers that they share.
-    n_members = min(params["n_members"], N_TEAMS) if many else params["n_members"]
+    n_members = params["n_members"]
+    if not work.is_paper:
+        n_members = at_most_needed(n_members, labels)
     of_class = n_trusted / n_classes
     members = n_members * rates.member(3 * of_class)
     if rates.calibrates:
@@ -331,7 +333,7 @@ def _steps(work: Work, rates: _Rates) -> list[Step]:
     if is_network:
         seconds = on_workers((2 + judged) * (model(n) + rates.predict * n), 2 + judged) + model(n)
         return [filtering, noise_free, Step("student", 3 + judged, seconds, seconds), *ending]
-    folds = HELD_OUT_FOLDS if many else folds_for(n)
+    folds = folds_for(n, n_classes)
     n_rounds = ROUNDS if n < MANY_SAMPLES else ROUNDS - 1
     n_rounds = MAX_ROUNDS_MANY_CLASSES if many else n_rounds
     of_judged = judged * HELD_OUT_FOLDS * model(n / 2)

@@ -20,6 +20,11 @@ from pudistill.learners.soft_targets import weighted_copies
 from pudistill.learners.tasks import Training, train_all, unfitted_learner
 from pudistill.utils import arrays
 
+# Cross-fits of many samples end this many times as far from the minimum as other fits: 0.001 of a
+# unit of log-loss, which no label notices. Students are fitted to the learner's own tolerance.
+ROUGH = 3.0
+
+
 # Samples from which on time counts more than the last tenths of a point: folds stay the same over
 # the rounds, and self-training and rounds end earlier. With fewer samples, predictions gain from
 # folds that are dealt anew: they depend less on one division.
@@ -181,6 +186,7 @@ def cross_fit(
             seed=seed,
             sample_weight=None if sample_weight is None else sample_weight[seen],
             start=start,
+            rough=ROUGH if len(labels) >= MANY_SAMPLES else 1.0,
         )
         for start, seen in zip(
             starts,

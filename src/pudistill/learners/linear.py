@@ -5,6 +5,7 @@ belong to. If there are many samples, the copies do not fit into memory; here on
 samples is in memory.
 """
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -95,6 +96,11 @@ def scaler_and_last(
     return (before[0], last) if type(before[0]) is StandardScaler else None
 
 
+# Scores of which parts of at most this size cancel each other are right to four digits in single
+# precision. Features further from 0 are measured from their mean, which takes as long again.
+LARGEST_CANCELLED = 1e3
+
+
 def scores(maps: Sequence[AffineMap], block: Any) -> np.ndarray:
     """Score samples by several logistic regressions at once.
 
@@ -115,10 +121,11 @@ def scores(maps: Sequence[AffineMap], block: Any) -> np.ndarray:
     intercept = np.concatenate([found.intercept for found in maps])
     mean = maps[0].mean
     if mean is not None and not issparse(block):
-        # Large products of features far from 0 would cancel each other: measure from their mean.
-        intercept = (intercept + weights @ mean).astype(np.float32)
-        block = np.subtract(block, mean, dtype=np.result_type(block, np.float32))
-        block, weights = block.astype(np.float32, copy=False), weights.astype(np.float32)
+        if (np.abs(weights) @ np.abs(mean)).max() > LARGEST_CANCELLED:
+            intercept = intercept + weights @ mean
+            block = np.subtract(block, mean, dtype=np.result_type(block, np.float32))
+        block = block.astype(np.float32, copy=False)
+        weights, intercept = weights.astype(np.float32), intercept.astype(np.float32)
     return np.asarray(block @ weights.T).T + intercept[:, None]
 
 
@@ -172,7 +179,7 @@ def learns_in_blocks(learner: Any, X: Any) -> bool:
     if parts is None:
         return False
     last = parts[1]
-    params = last.get_params()
+    params = vars(last)
     if (
         not PARAMETERS_FOR_BLOCKS.items() <= params.items()
         or params.get("l1_ratio")
@@ -194,6 +201,7 @@ def fit_in_blocks(
     targets: np.ndarray,
     sample_weight: np.ndarray | None = None,
     start: Any = None,
+    rough: float = 1.0,
 ) -> Any:
     """Fit a logistic regression to soft targets, with one block of samples in memory at a time.
 
@@ -204,7 +212,7 @@ def fit_in_blocks(
     Parameters
     ----------
     learner : estimator
-        A learner for which `learns_in_blocks` is true; it is fitted in place.
+        A learner for which `learns_in_blocks` is true; it stays as it is.
     blocks : callable
         Each call yields ``(block, rows)`` for all samples: an array of shape (n, n_features), and
         the slice of `targets` that belongs to it.
@@ -216,11 +224,13 @@ def fit_in_blocks(
         Such a learner, fitted to other targets of about the same samples, whose weights the search
         starts from; None: zero weights. There is one minimum, so it changes the time and not the
         result, beyond the tolerance.
+    rough : float, default=1.0
+        The search ends at this multiple of the learner's tolerance.
 
     Returns
     -------
     learner : estimator
-        The same `learner`. As in scikit-learn, a class that is 0 in all targets is left out.
+        A fitted copy. As in scikit-learn, a class that is 0 in all targets is left out.
 
     Raises
     ------
@@ -241,6 +251,7 @@ def fit_in_blocks(
     >>> bool(np.allclose(learner.predict_proba(X), expected.predict_proba(X), atol=0.01))
     True
     """
+    learner = _unfitted_copy(learner)
     parts = scaler_and_last(learner)
     assert parts is not None  # as the caller has checked
     scaler, last = parts
@@ -248,7 +259,7 @@ def fit_in_blocks(
     dtype = next(blocks())[0].dtype
     if scaler is not None:
         _fit_scaler(scaler, blocks)
-    blocks = _kept(_scaled(scaler, blocks), len(targets))
+        blocks = _kept(_centred(scaler, blocks), len(targets))
     # Leave out classes to which no sample can belong.
     first, _ = next(blocks())
     shares = targets.sum(axis=0) if sample_weight is None else sample_weight @ targets
@@ -259,7 +270,7 @@ def fit_in_blocks(
     if len(last.classes_) < targets.shape[1]:
         targets = targets[:, last.classes_]
     # Minimise the loss.
-    loss = _Loss(last.C, blocks, targets, sample_weight)
+    loss = _Loss(last.C, blocks, targets, sample_weight, _scaling(scaler))
     if not loss.is_finite:
         raise InputError(
             "Logistic regression cannot learn from NaN or infinity: put an imputer in front of it, "
@@ -272,7 +283,7 @@ def fit_in_blocks(
         loss,
         weights,
         precondition=_preconditioner(loss, len(targets)),
-        tolerance=last.tol,
+        tolerance=rough * last.tol,
         max_iter=last.max_iter,
         precision=PRECISION,
     )
@@ -288,12 +299,30 @@ def fit_in_blocks(
     return learner
 
 
+def _unfitted_copy(learner: Any) -> Any:
+    """Copy a logistic regression, with or without a scaler: `clone` takes as long as a fit."""
+    if isinstance(learner, Pipeline):
+        found = copy.copy(learner)
+        found.steps = [(name, _unfitted_copy(step)) for name, step in learner.steps]
+        return found
+    found = copy.copy(learner)
+    for name in [name for name in vars(found) if name.endswith("_")]:
+        delattr(found, name)
+    return found
+
+
 # Rounding error of the loss, in units of a sample's loss.
 PRECISION = 1e-7
 
 
-# Scaled samples up to this size are kept for all steps; others are scaled anew in each step.
+# Samples up to this size are kept for all steps; others are read anew in each step.
 KEPT_BYTES = 2**26
+
+
+# Samples are measured from their mean before they are multiplied if, in some feature, it is further
+# from 0 than this many standard deviations. Otherwise the weights are scaled in place of the
+# samples, and single precision loses less than a digit.
+FAR_FROM_ZERO = 3.0
 
 
 def _fit_scaler(scaler: StandardScaler, blocks: Blocks) -> None:
@@ -313,23 +342,53 @@ def _fit_scaler(scaler: StandardScaler, blocks: Blocks) -> None:
     scaler.n_samples_seen_, scaler.n_features_in_ = n, first.shape[1]
 
 
-def _scaled(scaler: StandardScaler | None, blocks: Blocks) -> Blocks:
-    """Scale blocks like ``scaler.transform``, which takes ten times as long for small blocks.
+def _is_far(scaler: StandardScaler) -> bool:
+    """Whether a feature is far from 0."""
+    spread = np.sqrt(scaler.var_)
+    return bool((np.abs(scaler.mean_) > FAR_FROM_ZERO * np.where(spread == 0, 1.0, spread)).any())
 
-    Around their mean, samples need no more than single precision.
-    """
-    if scaler is None:
+
+def _centred(scaler: StandardScaler, blocks: Blocks) -> Blocks:
+    """Return blocks in single precision, around their mean if they are far from 0."""
+    if not scaler.with_mean:
         return blocks
+    is_far = _is_far(scaler)
 
-    def scaled() -> Iterator[tuple[np.ndarray, slice]]:
+    def centred() -> Iterator[tuple[np.ndarray, slice]]:
         for block, rows in blocks():
-            if scaler.with_mean:
+            if is_far:
                 block = block - scaler.mean_.astype(block.dtype)
-            if scaler.with_std:
-                block = block / scaler.scale_.astype(block.dtype)
-            yield block.astype(np.float32, copy=False) if scaler.with_mean else block, rows
+            yield block.astype(np.float32, copy=False), rows
 
-    return scaled
+    return centred
+
+
+class _Scaling(NamedTuple):
+    """What `_centred` blocks lack to be what a scaler makes of them."""
+
+    mean: np.ndarray | float  # (n_features,) to be subtracted
+    scale: np.ndarray | float  # (n_features,) to be divided by
+
+    def of_weights(self, weights: np.ndarray) -> np.ndarray:
+        """Return the weights, the intercept last, that give the same scores for blocks."""
+        coef = (weights[:, :-1] / self.scale).astype(weights.dtype)
+        intercept = weights[:, -1] - (coef * self.mean).sum(axis=1)
+        return np.column_stack([coef, intercept.astype(weights.dtype)])
+
+    def of_sums(self, sums: np.ndarray) -> np.ndarray:
+        """Return sums of samples, and of their number, from the same sums over blocks."""
+        features = (sums[:, :-1] - sums[:, -1:] * self.mean) / self.scale
+        return np.column_stack([features, sums[:, -1]])
+
+
+def _scaling(scaler: StandardScaler | None) -> _Scaling:
+    """Return what a scaler does beyond `_centred`."""
+    if scaler is None:
+        return _Scaling(0.0, 1.0)
+    is_near = scaler.with_mean and not _is_far(scaler)
+    return _Scaling(
+        scaler.mean_ if is_near else 0.0, 1.0 if scaler.scale_ is None else scaler.scale_
+    )
 
 
 def _kept(blocks: Blocks, n_samples: int) -> Blocks:
@@ -370,12 +429,19 @@ class _Loss:
         Inverse strength of the penalty.
     blocks, targets, sample_weight :
         As in `fit_in_blocks`.
+    scaling : _Scaling
+        How the samples of blocks are scaled.
     """
 
     def __init__(
-        self, C: float, blocks: Blocks, targets: np.ndarray, sample_weight: np.ndarray | None
+        self,
+        C: float,
+        blocks: Blocks,
+        targets: np.ndarray,
+        sample_weight: np.ndarray | None,
+        scaling: _Scaling,
     ) -> None:
-        self.blocks, self.sample_weight = blocks, sample_weight
+        self.blocks, self.sample_weight, self.scaling = blocks, sample_weight, scaling
         self.n_classes = targets.shape[1]
         self.total = float(len(targets) if sample_weight is None else sample_weight.sum())
         self.penalty = 1 / (C * self.total)
@@ -383,7 +449,8 @@ class _Loss:
         self.n_scores = 1 if self.n_classes == 2 else self.n_classes
         # Sum of target times sample, with a 1 behind the features, for each class with a score.
         parts = [self._of_targets(block, targets[rows], rows) for block, rows in blocks()]
-        self.of_targets: np.ndarray = np.sum(parts, axis=0)
+        with np.errstate(invalid="ignore"):
+            self.of_targets = scaling.of_sums(np.sum(parts, axis=0))
         self.is_finite = bool(np.isfinite(self.of_targets).all())
 
     def _of_targets(self, block: np.ndarray, targets: np.ndarray, rows: slice) -> np.ndarray:
@@ -396,17 +463,19 @@ class _Loss:
 
     def __call__(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
         """Return loss and gradient at `weights`, (n_scores, n_features + 1), the intercept last."""
-        value = -float(np.vdot(weights, self.of_targets))
-        gradient = -self.of_targets
+        value, of_blocks = 0.0, self.scaling.of_weights(weights)
+        sums = np.zeros(weights.shape)
         for block, rows in self.blocks():
-            losses, proba = self._normalise(self.scores(weights, block))
+            losses, proba = self._normalise(self.scores(of_blocks, block))
             if self.sample_weight is not None:
                 weight = self.sample_weight[rows].astype(proba.dtype)
                 losses, proba = losses * weight, proba * weight
             value += float(losses.sum(dtype=float))
-            gradient[:, :-1] += (block.T @ proba.T).T if issparse(block) else proba @ block
-            gradient[:, -1] += proba.sum(axis=1, dtype=float)
-        value, gradient = value / self.total, (gradient / self.total).astype(weights.dtype)
+            sums[:, :-1] += (block.T @ proba.T).T if issparse(block) else proba @ block
+            sums[:, -1] += proba.sum(axis=1, dtype=float)
+        gradient = self.scaling.of_sums(sums) - self.of_targets
+        value = (value - float(np.vdot(weights, self.of_targets))) / self.total
+        gradient = (gradient / self.total).astype(weights.dtype)
         coef = weights[:, :-1]
         gradient[:, :-1] += weights.dtype.type(self.penalty) * coef
         return value + self.penalty / 2 * float(np.vdot(coef, coef)), gradient
@@ -453,7 +522,10 @@ def _preconditioner(loss: _Loss, n_samples: int) -> Callable[[np.ndarray], np.nd
         return lambda gradient: gradient
     step = -(-n_samples // PRECONDITIONER_SAMPLES)
     parts = [block[-rows.start % step :: step] for block, rows in loss.blocks()]
-    sample = parts[0] if issparse(first) else np.concatenate(parts)
+    sample = parts[0]
+    if not issparse(first):
+        mean, scale = loss.scaling
+        sample = ((np.concatenate(parts) - mean) / scale).astype(first.dtype)
     _, lengths, directions = randomized_svd(sample, RANK, n_iter=1, random_state=0)
     variance = (loss.n_classes - 1) / loss.n_classes**2
     curvature = variance * lengths**2 / sample.shape[0] + loss.penalty

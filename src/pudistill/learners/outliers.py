@@ -207,11 +207,12 @@ def _space(trusted: np.ndarray, codes: np.ndarray, within_classes: bool) -> Spac
     scale[scale == 0] = 1.0
 
     def scaled(samples: np.ndarray) -> np.ndarray:
-        return np.nan_to_num((samples - centre) / scale)  # a missing value becomes the mean
+        # A missing value becomes the mean. Around it, single precision is enough.
+        return np.nan_to_num((samples - centre) / scale).astype(np.float32)
 
     if n_features > MAX_CORRELATED:
         return scaled
-    points = scaled(trusted)
+    points = scaled(trusted).astype(float)
     sizes = np.bincount(codes)
     if within_classes:
         sums = np.zeros((len(sizes), n_features))
@@ -221,17 +222,20 @@ def _space(trusted: np.ndarray, codes: np.ndarray, within_classes: bool) -> Spac
     covariance = ledoit_wolf(points, assume_centered=True)[0]
     covariance[np.diag_indices(n_features)] += 1e-6
     root = np.linalg.cholesky(covariance)
-    return lambda samples: solve_triangular(root, scaled(samples).T, lower=True).T
+    inverse = solve_triangular(root, np.eye(n_features), lower=True).astype(np.float32)
+    return lambda samples: scaled(samples) @ inverse.T
 
 
 def _nearest(points: np.ndarray, references: np.ndarray, *, own: bool = False) -> np.ndarray:
     """Return each point's distance to the nearest reference; `own`: except itself."""
-    squared = (points**2).sum(axis=1)[:, None] + (references**2).sum(axis=1)
-    # Single precision halves the time; it is enough unless a point is nearly a reference.
-    squared -= 2 * (points.astype(np.float32) @ references.astype(np.float32).T)
+    # Without the square of the point, which is the same for all references. Single precision is
+    # enough unless a point is nearly a reference.
+    squared = points @ (-2 * references.T)
+    squared += np.einsum("ij,ij->i", references, references)
     if own and len(points) > 1:
         np.fill_diagonal(squared, np.inf)
-    return np.sqrt(np.maximum(squared.min(axis=1), 1e-12))
+    nearest = squared.min(axis=1).astype(float) + np.einsum("ij,ij->i", points, points)
+    return np.sqrt(np.maximum(nearest, 1e-12))
 
 
 def _p_values(known: np.ndarray, found: np.ndarray) -> np.ndarray:

@@ -36,8 +36,8 @@ from pudistill.utils.checkpoint import NOWHERE, Checkpoint, saving_to
 from pudistill.utils.cluster import runs_on_cluster
 from pudistill.utils.progress import has_epoch_callback
 
-# Bytes of samples in a block. Products of smaller blocks take a third longer.
-BLOCK_BYTES = 2**23
+# Bytes of samples in a block: it stays in the processor's cache between the two products of a step.
+BLOCK_BYTES = 2**21
 
 
 # Networks that train together as one stack: the paper's number of members per class.
@@ -84,6 +84,8 @@ class Training:
         A learner fitted to earlier targets of the same samples, or about the same. A fit that has
         one minimum is sought from there, and ends in the minimum all the same; other learners
         ignore it. It must not have learned from labels that this learner will be judged by.
+    rough : float, default=1.0
+        Multiple of its tolerance at which the fit of a logistic regression ends.
     learning_rate_scale : float
         Factor of a network's learning rate; by default the factor of the enclosing
         `scaled_learning_rate`.
@@ -102,6 +104,7 @@ class Training:
     may_diverge: bool = False
     groups: np.ndarray | None = None
     start: Any = None
+    rough: float = 1.0
     learning_rate_scale: float = field(default_factory=learning_rate_scale)
 
     @property
@@ -184,8 +187,9 @@ def _train(task: Training) -> Any:
 def _fit_on_targets(task: Training) -> Any:
     # Logistic regression takes soft targets as they are; nothing in its training is random.
     if learns_in_blocks(task.estimator, task.X):
-        learner = clone(task.estimator)
-        return fit_in_blocks(learner, task.blocks, task.targets, task.sample_weight, task.start)
+        return fit_in_blocks(
+            task.estimator, task.blocks, task.targets, task.sample_weight, task.start, task.rough
+        )
     # So does a network.
     learner = unfitted_learner(task)
     final = final_step(learner)

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,9 +11,10 @@ from pudistill.labels.checks import MISSING
 from pudistill.labels.pseudo_labels import one_hot
 from pudistill.learners.capabilities import continues_training
 from pudistill.learners.cross_fitting import calibrate_together
-from pudistill.learners.scoring import predict_proba, take
+from pudistill.learners.scoring import take
 from pudistill.learners.tasks import DivergedLearner, Training, train_all
 from pudistill.pu_filter.plan import FilterInputs, Plan
+from pudistill.pu_filter.voting import member_scorer
 from pudistill.utils.progress import Advance
 
 # Number of training sets on which members without probabilities are calibrated together.
@@ -217,16 +218,20 @@ def train_members(
         iteration.advance(1, detail=f"{iteration}, member {len(members)}")
     calibration_tasks = map(task, range(min(CALIBRATION_SETS, plan.n_members)))
     members = calibrate_together(members, calibration_tasks)
-    flaws = [
-        find_flaw(member, plan.view(inputs.views, n), draws[n]) for n, member in enumerate(members)
-    ]
-    return replace_flawed(members, flaws, plan, str(iteration))
+    return replace_flawed(members, find_flaws(members, inputs, draws), plan, str(iteration))
 
 
-def find_flaw(member: Any, view: Any, draw: TrainingSet) -> str | None:
-    """Say what is wrong with a member that diverged or votes alike for all; None: nothing."""
-    rows = np.concatenate([draw.positives[:PROBE_SIZE], draw.negatives[:PROBE_SIZE]])
-    scores = predict_proba(member, view, 2, rows)[:, 1]
+def find_flaws(
+    members: Sequence, inputs: FilterInputs, draws: Sequence[TrainingSet]
+) -> list[str | None]:
+    """Say what is wrong with each member that diverged or votes alike for all; None: nothing."""
+    probes = [np.r_[draw.positives[:PROBE_SIZE], draw.negatives[:PROBE_SIZE]] for draw in draws]
+    rows = np.unique(np.concatenate(probes))
+    score = member_scorer(members, inputs.views, rows, inputs.plan)
+    return [_flaw(score(n, np.searchsorted(rows, probe))) for n, probe in enumerate(probes)]
+
+
+def _flaw(scores: np.ndarray) -> str | None:
     if not np.isfinite(scores).all():
         return DIVERGED
     if (scores >= 0.5).all():

@@ -9,12 +9,18 @@ from sklearn.utils.validation import _num_samples
 
 from pudistill.labels.checks import MISSING
 from pudistill.learners.capabilities import continues_training
-from pudistill.learners.scoring import predict_proba
 from pudistill.pu_filter.members import Iteration, draw_training_sets, train_members
 from pudistill.pu_filter.plan import FilterInputs, Plan
 from pudistill.pu_filter.rules import Rule, choose_rule, votes_needed
 from pudistill.pu_filter.trunks import stack_teams
-from pudistill.pu_filter.voting import Tally, accepted_by_team, merge_teams, no_votes, vote_by_team
+from pudistill.pu_filter.voting import (
+    Tally,
+    accepted_by_team,
+    member_scorer,
+    merge_teams,
+    no_votes,
+    vote_by_team,
+)
 from pudistill.utils.checkpoint import NOWHERE, Checkpoint
 from pudistill.utils.progress import Advance, ignore
 from pudistill.utils.time_limit import is_time_up
@@ -168,12 +174,15 @@ def rule_for_class(c: int, inputs: FilterInputs, members: Sequence) -> Rule:
     if plan.n_teams == 1:
         return Rule(plan.thresholds[0], votes_needed(plan.vote_shares[0], team_size), np.nan)
     scores, is_positive = [], []
+    held_out = np.flatnonzero((inputs.folds != MISSING) & inputs.held_out)
+    folds, codes = inputs.folds[held_out], inputs.verified[held_out]
+    score = member_scorer(members, inputs.views, held_out, plan)
     for number, team in enumerate(plan.teams):
-        rows = np.flatnonzero((inputs.folds == number) & inputs.held_out)
-        proba = [predict_proba(members[n], plan.view(inputs.views, n), 2, rows)[:, 1] for n in team]
+        positions = np.flatnonzero(folds == number)
+        proba = [score(n, positions) for n in team]
         # The last member of a smaller team votes twice, so that all teams have the same size.
         scores.append(np.array(proba + proba[-1:] * (team_size - len(team))))
-        is_positive.append(inputs.verified[rows] == c)
+        is_positive.append(codes[positions] == c)
     return choose_rule(
         np.hstack(scores),
         np.concatenate(is_positive),

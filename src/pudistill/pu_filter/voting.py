@@ -21,6 +21,11 @@ from pudistill.utils import arrays
 NETWORKS_BLOCK = 2048
 
 
+# To score all samples between the first and the last that is voted on is quicker than to copy those
+# that are voted on, unless there are this many times as many.
+LARGEST_SPAN = 1.5
+
+
 # In place of the number of votes for a sample that could no longer be accepted.
 STOPPED_EARLY = -1
 
@@ -90,28 +95,47 @@ def vote_by_team(
 def _vote_on_block(
     members: Sequence, views: Sequence, rows: np.ndarray, rule: Rule, plan: Plan
 ) -> list[Tally]:
-    score = _block_scorer(members, views, rows, plan)
+    score = member_scorer(members, views, rows, plan)
     return [
         cascade_vote(team, score, len(rows), rule.threshold, min(rule.min_votes, len(team)))
         for team in plan.teams
     ]
 
 
-def _block_scorer(
+def member_scorer(
     members: Sequence, views: Sequence, rows: np.ndarray, plan: Plan
 ) -> Callable[[int, np.ndarray], np.ndarray]:
-    """Return a function that scores positions among `rows` by member `n`.
+    """Return a function that scores samples by any member.
 
     Samples are read once for all members. Logistic regressions, the default members, score all
     samples at once, in one matrix product.
+
+    Parameters
+    ----------
+    members, views, plan
+        As for `vote_by_team`.
+    rows : ndarray of shape (n_rows,), int
+        Rows of the samples, in ascending order.
+
+    Returns
+    -------
+    score : callable
+        ``score(n, positions)`` returns the probabilities that member `n` gives to the samples
+        ``rows[positions]``.
     """
-    blocks = [take(view, rows) for view in views]
+    maps = {n: found for n in range(len(members)) if (found := affine_map(members[n])) is not None}
+    span = slice(rows[0], rows[-1] + 1) if len(rows) else slice(0, 0)
+    score_span = len(maps) == len(members)
+    score_span &= span.stop - span.start <= LARGEST_SPAN * len(rows)
+    score_span &= all(isinstance(view, np.ndarray) for view in views)
+    blocks = [take(view, span if score_span else rows) for view in views]
     of_linear: dict[int, np.ndarray] = {}
     for number, block in enumerate(blocks):
-        viewers = range(number, len(members), len(blocks))  # see `Plan.view`
-        maps = {n: found for n in viewers if (found := affine_map(members[n])) is not None}
-        if maps and not isinstance(block, pd.DataFrame):
-            of_linear |= zip(maps, expit(scores(list(maps.values()), block)), strict=True)
+        viewers = [n for n in range(number, len(members), len(blocks)) if n in maps]  # `Plan.view`
+        if viewers and not isinstance(block, pd.DataFrame):
+            found = scores([maps[n] for n in viewers], block)
+            found = found[:, rows - span.start] if score_span else found
+            of_linear |= zip(viewers, expit(found), strict=True)
 
     def score(n: int, positions: np.ndarray) -> np.ndarray:
         if n in of_linear:
