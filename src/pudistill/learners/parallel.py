@@ -17,17 +17,13 @@ from pudistill.exceptions import InputError, RecoveredWarning, warn_user
 from pudistill.learners.cache import StageFile, caching_in_worker, current_cache
 from pudistill.utils import arrays
 from pudistill.utils.cluster import runs_on_cluster
-from pudistill.utils.threads import end_with_parent, one_thread
+from pudistill.utils.threads import MAX_KILLED_IN_A_ROW, end_with_parent, one_thread
 from pudistill.utils.time_limit import current_limit, limited_by
 
 # Seconds that a process computes alone, over all its tasks, before it starts workers: starting them
 # takes about as long.
 PATIENCE = 5.0
 _spent_alone = 0.0
-
-
-# Workers killed one after the other; if there are more, the tasks themselves seem to be the cause.
-MAX_KILLED_IN_A_ROW = 3
 
 
 def in_order(
