@@ -430,7 +430,9 @@ class _Loss:
         self.n_scores = 1 if n_classes == 2 else n_classes
         # Sum of target times sample, with a 1 behind the features, for each class with a score.
         with np.errstate(invalid="ignore"):
-            self.of_targets = scaling.of_sums(sum(each("of_targets", self.n_scores)))
+            self.of_targets = scaling.of_sums(
+                np.sum(list(each("of_targets", self.n_scores)), axis=0)
+            )
         self.is_finite = bool(np.isfinite(self.of_targets).all())
 
     def __call__(self, weights: np.ndarray) -> tuple[float, np.ndarray]:

@@ -92,7 +92,7 @@ def remove_leftovers(folder: Path, *, seconds_old: float = 0.0) -> None:
                 temporary.unlink()
 
 
-def checksum_of(content: bytes) -> str:
+def checksum_of(content: bytes | memoryview) -> str:
     """Return the SHA-256 of a file's content, in hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
 

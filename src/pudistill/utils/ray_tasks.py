@@ -192,7 +192,7 @@ class RayTasks(ParallelBackendBase):
             max_task_retries=MAX_RESTARTS,
             scheduling_strategy="SPREAD",
         )
-        holders = [
+        holders: list[Any] = [
             holder.remote(*_serialise(parts[start:end], self._object_store))
             for start, end in pairwise(bounds.astype(int))
         ]
@@ -283,7 +283,7 @@ class ObjectStore:
         return self._stored[key].reference
 
 
-def _serialise(func: Callable, object_store: ObjectStore) -> tuple:
+def _serialise(func: Any, object_store: ObjectStore) -> tuple:
     """Return a task as arguments for Ray: its pickle, and references to its large arrays."""
     content = io.BytesIO()
     pickler = _TaskPickler(content, object_store)
