@@ -45,6 +45,7 @@ from pudistill.learners.linear import MANY_CLASSES
 from pudistill.learners.messages import user_messages
 from pudistill.learners.outliers import find_outliers
 from pudistill.learners.parallel import rows_in_order
+from pudistill.learners.parts import dealing
 from pudistill.learners.probabilities import check_can_be_calibrated
 from pudistill.learners.regularisation import with_regularisation
 from pudistill.pu_filter.estimator import TieredPUFilter
@@ -338,9 +339,8 @@ class PUDistillClassifier(TimedFit, NoisyLabelClassifier):
         X, labels = check_samples(self, X, y, trusted, self._learners(), groups=groups)
         labels = with_weights(labels, sample_weight)
         watched = user_messages(self._learners(), labels)
-        with watched, caching_to(self.memory), self._in_time(X, labels):
-            self._fit_teachers(X, labels)  # lines 1-12
-            return self._fit_student(X, labels, names)  # lines 13-15
+        with watched, caching_to(self.memory), dealing(self.n_jobs), self._in_time(X, labels):
+            return self._fit_teachers(X, labels)._fit_student(X, labels, names)  # lines 1-15
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit_teachers(
@@ -363,7 +363,7 @@ class PUDistillClassifier(TimedFit, NoisyLabelClassifier):
         if eval_set is not None:
             eval_set = check_features(self, eval_set, self._learners(), reset=False)
         labels = with_weights(labels, sample_weight)
-        with user_messages(self._learners(), labels), caching_to(self.memory):
+        with user_messages(self._learners(), labels), caching_to(self.memory), dealing(self.n_jobs):
             return self._fit_teachers(X, labels, eval_set)
 
     @_fit_context(prefer_skip_nested_validation=False)
@@ -385,7 +385,7 @@ class PUDistillClassifier(TimedFit, NoisyLabelClassifier):
         names = index_of(X)
         X, labels = check_samples(self, X, y, trusted, self._learners(), groups=groups, reset=False)
         labels = with_weights(labels, sample_weight)
-        with user_messages(self._learners(), labels), caching_to(self.memory):
+        with user_messages(self._learners(), labels), caching_to(self.memory), dealing(self.n_jobs):
             return self._fit_student(X, labels, names)
 
     def pseudo_labels(self, y: Any, trusted: Any = None) -> np.ndarray:

@@ -151,6 +151,22 @@ def test_workers_decode_for_themselves():
     np.testing.assert_array_equal(np.concatenate(parts), np.asarray(X)[[0, 2, 1, 3]])
 
 
+@pytest.mark.workers
+def test_processes_read_shards_as_threads_do(digits, tmp_path, monkeypatch):
+    found = [load_dataset(digits, lazy=True).X]
+    monkeypatch.setattr("pudistill.data.pictures.PATIENCE", 0)
+    monkeypatch.setattr("pudistill.data.pictures.usable_processes", lambda: 2)
+    found.append(load_dataset(digits, lazy=True).X)
+    assert key_of(found[0]) == key_of(found[1])
+    np.testing.assert_array_equal(*found)
+
+    encoded = [saved(picture) for picture in np.asarray(found[0])]
+    encoded[40] = b"no picture"  # in the second shard
+    folder = in_shards(tmp_path / "damaged", encoded, np.arange(N_DIGITS) % 3)
+    with pytest.raises(InputError, match=r"damaged, id '40': this picture cannot be read"):
+        load_dataset(folder, lazy=True)
+
+
 def tiny(in_shape, n_classes):
     return nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(in_shape)), n_classes))
 

@@ -144,3 +144,22 @@ def test_twenty_thousand_small_jpegs_take_seconds():
     start = time.process_time()
     decode(*[content] * 5_000)
     assert time.process_time() - start < 5  # a quarter of the work in a quarter of 20 s
+
+
+@pytest.mark.workers
+@pytest.mark.parametrize("n_processes", [1, 2])
+def test_pictures_are_the_same_bits_whatever_decodes_them(monkeypatch, n_processes):
+    monkeypatch.setattr("pudistill.data.pictures.PATIENCE", 0)
+    monkeypatch.setattr("pudistill.data.pictures.usable_processes", lambda: n_processes)
+    monkeypatch.setattr("pudistill.data.pictures._SECONDS_OF_A_TASK", 1e-3)
+    pictures = RNG.integers(0, 256, (30, 8, 8, 3), dtype=np.uint8)
+    contents = [saved(picture, "JPEG") for picture in pictures]
+    contents[20:20] = [b"no picture", None]
+    found = decode(*contents, skip_bad=True)
+    good = [content for content in contents if content]
+    good.remove(b"no picture")
+    expected = [np.asarray(Image.open(io.BytesIO(content))) for content in good]
+    np.testing.assert_array_equal(found.X, expected)
+    assert [sample for sample, _ in found.skipped] == ["p20", "p21"]
+    with pytest.raises(InputError, match=r"id 'p20': this picture.*no known picture format"):
+        decode(*contents)

@@ -17,12 +17,17 @@ from joblib import delayed, parallel_config
 from joblib.parallel import get_active_backend
 from sklearn.base import clone
 from sklearn.datasets import make_blobs
+from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from pudistill import TieredPUFilter
 from pudistill.exceptions import InputError, RecoveredWarning
 from pudistill.learners.cache import StageCache, cached, caching_in_worker
 from pudistill.learners.parallel import in_order, rows_in_order
+from pudistill.learners.parts import dealing
+from pudistill.learners.tasks import Training, train
 from pudistill.utils.cluster import running_on
 
 pytestmark = pytest.mark.workers
@@ -81,6 +86,57 @@ def test_on_ray_labels_are_the_same_and_samples_are_sent_once(ray, blobs, withou
             assert_same(clone(PU_FILTER).set_params(n_jobs=n_jobs).fit(*blobs), without_workers)
     assert sent == [blobs[0].shape] * len(sent)
     assert len(sent) <= 1
+
+
+@pytest.fixture
+def large_fit(monkeypatch):
+    """A logistic regression that counts as large, of samples that are sent once."""
+    monkeypatch.setattr("pudistill.learners.parts.WORTH_CLUSTER", 0)
+    rng = np.random.default_rng(0)
+    X, targets = rng.normal(size=(20_000, 64)).astype(np.float32), rng.dirichlet([1] * 3, 20_000)
+    learner = make_pipeline(StandardScaler(), LogisticRegression())
+    return Training(learner, X, targets, role="student", seed=0)
+
+
+def test_nodes_that_share_the_steps_of_a_fit_find_the_same_bits(ray, large_fit):
+    alone, sent = train(large_fit), []
+    with running_on("auto"), dealing(2):
+        object_store = get_active_backend()[0]._object_store
+        object_store._put = lambda array: sent.append(array.shape) or ray.put(array)
+        shared = train(large_fit)
+    np.testing.assert_array_equal(shared[-1].coef_, alone[-1].coef_)
+    assert sent == [(20_000, 64)]
+
+
+def test_nodes_find_nan_in_any_part(ray, large_fit):
+    large_fit.X[15_000, 3] = np.nan
+    with running_on("auto"), dealing(2), pytest.raises(InputError, match="cannot learn from NaN"):
+        train(large_fit)
+
+
+def test_a_part_that_was_lost_with_its_worker_is_held_by_another(ray, tmp_path):
+    trap = tmp_path / "trap"
+    trap.touch()
+
+    class Part:  # local, because the nodes cannot import this module
+        def __init__(self, number):
+            self.number = number
+
+        def square(self, trap):
+            if self.number == 2 and trap.exists():
+                trap.unlink()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return self.number**2
+
+        def fail(self):
+            raise InputError(f"part {self.number}")
+
+    with running_on("auto"), get_active_backend()[0].holding([Part(n) for n in range(5)]) as each:
+        assert list(each("square", trap)) == [0, 1, 4, 9, 16]
+        assert list(each("square", trap)) == [0, 1, 4, 9, 16]
+        with pytest.raises(InputError, match="part 0"):
+            list(each("fail"))
+    assert not trap.exists()
 
 
 def test_samples_that_were_changed_are_sent_again(ray):

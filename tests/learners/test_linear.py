@@ -1,6 +1,7 @@
 """Affine maps predict like their classifiers; fits in blocks agree with scikit-learn."""
 
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from pudistill.learners.linear import (
     linear_proba,
     scores,
 )
+from pudistill.learners.logistic_part import Block
 from pudistill.learners.scoring import take
 from pudistill.learners.soft_targets import weighted_copies
 from pudistill.learners.tasks import Training, train
@@ -85,7 +87,7 @@ def soft(n_classes):
 
 def in_parts(samples):
     parts = [slice(0, 25), slice(25, 26), slice(26, 60)]
-    return lambda: ((samples[part], part) for part in parts)
+    return [Block(partial(samples.__getitem__, part), part) for part in parts]
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
@@ -139,8 +141,8 @@ def test_a_preconditioner_saves_steps_and_changes_no_result(monkeypatch, kind):
     learner, fitted = LogisticRegression(max_iter=5000, tol=1e-5), []
     for worth in (0, np.inf):
         monkeypatch.setattr("pudistill.learners.linear.WORTH_PRECONDITIONING", worth)
-        blocks = [(kind(samples), slice(0, 400))]
-        fitted.append(fit_in_blocks(clone(learner), lambda blocks=blocks: iter(blocks), targets))
+        blocks = [Block(lambda: kind(samples), slice(0, 400))]
+        fitted.append(fit_in_blocks(clone(learner), blocks, targets))
     assert fitted[0].n_iter_[0] < 0.7 * fitted[1].n_iter_[0]
     np.testing.assert_allclose(
         fitted[0].predict_proba(samples), fitted[1].predict_proba(samples), atol=2e-3
@@ -203,7 +205,7 @@ def test_only_arrays_of_numbers_are_learned_in_blocks():
 
 
 def test_many_samples_are_learned_in_blocks_and_never_copied(monkeypatch):
-    monkeypatch.setattr("pudistill.learners.linear.KEPT_BYTES", 0)
+    monkeypatch.setattr("pudistill.learners.logistic_part.KEPT_BYTES", 0)
     monkeypatch.setattr("pudistill.learners.tasks.BLOCK_BYTES", 7 * 4 * 4)
     taken = []
     monkeypatch.setattr(

@@ -11,6 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from pudistill.labels.checks import MISSING
+from pudistill.learners import outliers
 from pudistill.learners.outliers import find_outliers
 
 
@@ -79,3 +80,12 @@ def test_nothing_is_an_outlier_without_evidence():
     assert not found.is_outlier.any()
     same = find_outliers(np.ones((40, 3)), np.arange(40) % 4 - 1, None, seed=0)
     assert not same.is_outlier.any()
+
+
+def test_distances_do_not_depend_on_how_many_are_compared_at_once(monkeypatch):
+    points = np.random.default_rng(0).normal(size=(20, 3))
+    for own in (False, True):
+        expected = outliers._nearest(points, points, own=own)
+        monkeypatch.setattr(outliers, "POINTS_AT_ONCE", 7)
+        np.testing.assert_allclose(outliers._nearest(points, points, own=own), expected, atol=1e-6)
+        monkeypatch.undo()

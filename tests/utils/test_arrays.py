@@ -184,3 +184,10 @@ def test_labels_do_not_depend_on_block_size_and_files(monkeypatch, learner, n_jo
     assert arrays.is_in_file(found.targets_)
     assert found.shipped_ == expected.shipped_
     assert found.label_table_.equals(expected.label_table_)
+
+
+@pytest.mark.parametrize("n_rows", [3, 7, 50])
+def test_threads_fill_the_same_array(tiny_blocks, n_rows):
+    X = np.arange(3.0 * n_rows).reshape(-1, 3)
+    found = arrays.compute_in_blocks(lambda part: X[part] ** 2, n_rows, n_threads=2)
+    np.testing.assert_array_equal(found, X**2)

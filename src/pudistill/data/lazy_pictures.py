@@ -246,8 +246,9 @@ class PictureWriter:
         if not self._regions or picture.ndim > len(self._regions[-1].shape):
             self._regions.append(_Region(self._n_decoded, used, picture.shape))
         shape = self._regions[-1].shape
-        picture = picture if picture.ndim == len(shape) else picture[..., None]
-        pixels = np.broadcast_to(picture, shape).tobytes()
+        if picture.ndim < len(shape):
+            picture = np.broadcast_to(picture[..., None], shape)
+        pixels = picture.tobytes()
         self._digest.update(pixels)
         if self._n_decoded == self._n_pictures and used + len(pixels) <= self._limit:
             self._files[DECODED].write(pixels)

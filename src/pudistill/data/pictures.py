@@ -1,9 +1,10 @@
 """Decodes pictures into one array, or onto the disk."""
 
 import io
-import os
 import re
+import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -13,12 +14,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
 import numpy as np
+from joblib import cpu_count
 
 from pudistill.data.lazy_pictures import LazyPictures, PictureWriter
 from pudistill.data.memory import fits_in_memory
 from pudistill.exceptions import InputError
 from pudistill.utils.progress import stage
-from pudistill.utils.threads import prefetch
+from pudistill.utils.threads import prefetch, prefetch_in_processes, usable_processes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -37,6 +39,10 @@ _CODE = re.compile(r"^[0-9a-f]{8}-")
 _REPORT_EVERY = 256
 _DECODED_AT_ONCE = 8
 _MAX_THREADS = 8
+# Seconds that threads decode before processes do, as starting these takes about as long.
+PATIENCE = 5.0
+# Processor time of a task of a process: much longer than sending it, and few pictures in memory.
+_SECONDS_OF_A_TASK = 0.05
 
 
 class DecodedPictures(NamedTuple):
@@ -62,8 +68,8 @@ def decode_pictures(
 ) -> DecodedPictures:
     """Decode pictures into one array or, if that would fill the memory, onto the disk.
 
-    All pictures are decoded first, by threads, so that unreadable pictures, colours and different
-    sizes are found before anything is computed.
+    All pictures are decoded first, so that unreadable pictures, colours and different sizes are
+    found before anything is computed: by threads and, if it takes long, by processes.
 
     Parameters
     ----------
@@ -105,14 +111,13 @@ def decode_pictures(
                 advance(min(_REPORT_EVERY, len(ids) - row))
             where = str(content) if isinstance(content, Path) else f"{origin}, id {sample!r}"
             # 1. A picture that cannot be read is refused, or skipped.
-            if isinstance(picture, Exception):
-                reason = _reason(picture)
+            if isinstance(picture, str):
                 if not skip_bad:
                     raise InputError(
-                        f"{where}: this picture cannot be read ({reason}): repair or remove it, "
+                        f"{where}: this picture cannot be read ({picture}): repair or remove it, "
                         "or leave such pictures out with --skip-bad."
-                    ) from picture
-                skipped.append((sample, reason))
+                    )
+                skipped.append((sample, picture))
                 continue
             # 2. The first picture decides the size of all, and whether they go to memory or disk.
             if writer is None:
@@ -128,7 +133,7 @@ def decode_pictures(
                     f"{_size(picture.shape)}: give --image-size N to resize and crop all to N x N."
                 )
             # 3. Any other picture is written.
-            assert content is not None  # a missing picture is an Exception
+            assert content is not None  # a missing picture cannot be read
             writer.append(picture, content)
             readable[row] = True
     X = np.empty((0, 0, 0), np.uint8) if writer is None else writer.pictures
@@ -188,34 +193,72 @@ def _pillow_warnings() -> Iterator[None]:
     from PIL import Image
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.filterwarnings("ignore", module="PIL")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         yield
 
 
 def _attempts(
     decode: Callable[[Encoded], np.ndarray], contents: Iterable[Encoded]
-) -> Iterator[tuple[Encoded, np.ndarray | Exception]]:
-    """Decode pictures in threads, as Pillow releases the GIL; yield pictures or errors in order."""
+) -> Iterator[tuple[Encoded, np.ndarray | str]]:
+    """Decode pictures; yield each with its pixels, or the reason why there are none, in order.
 
-    def attempt(batch: list[Encoded]) -> list[tuple[Encoded, np.ndarray | Exception]]:
-        return [(content, _picture_or_error(decode, content)) for content in batch]
+    Pillow releases the GIL while it decodes, but not while it opens a file, which takes most of the
+    time of small pictures.
+    """
+    contents, drawn = iter(contents), deque[Encoded]()
+    n_processes, n_decoded = usable_processes(), 0
+    start, used = time.perf_counter(), time.process_time()
 
-    contents = iter(contents)
-    batches = iter(lambda: list(islice(contents, _DECODED_AT_ONCE)), [])
-    for batch in prefetch(attempt, batches, min(os.cpu_count() or 1, _MAX_THREADS)):
-        yield from batch
+    def batches(size: int, seconds: float) -> Iterator[list[Encoded]]:
+        while time.perf_counter() - start < seconds and (batch := list(islice(contents, size))):
+            drawn.extend(batch)
+            yield batch
+
+    def with_contents(
+        results: Iterable[list[np.ndarray | str]],
+    ) -> Iterator[tuple[Encoded, np.ndarray | str]]:
+        nonlocal n_decoded
+        for pictures in results:
+            for picture in pictures:
+                n_decoded += 1
+                yield drawn.popleft(), picture
+
+    # 1. Threads decode, for a while if processes can.
+    attempt = partial(_pictures_or_reasons, decode)
+    alone = batches(_DECODED_AT_ONCE, PATIENCE if n_processes > 1 else np.inf)
+    yield from with_contents(prefetch(attempt, alone, min(cpu_count(), _MAX_THREADS)))
+    # 2. Processes decode what is left.
+    seconds_each = (time.process_time() - used) / max(n_decoded, 1)
+    at_once = max(1, int(_SECONDS_OF_A_TASK / seconds_each))
+    attempt = partial(_pictures_or_reasons_in_process, decode)
+    rest = batches(at_once, np.inf)
+    yield from with_contents(prefetch_in_processes(attempt, rest, n_processes))
 
 
-def _picture_or_error(
+def _pictures_or_reasons_in_process(
+    decode: Callable[[Encoded], np.ndarray], contents: list[Encoded]
+) -> list[np.ndarray | str]:
+    with _pillow_warnings():
+        return _pictures_or_reasons(decode, contents)
+
+
+def _pictures_or_reasons(
+    decode: Callable[[Encoded], np.ndarray], contents: list[Encoded]
+) -> list[np.ndarray | str]:
+    """Return the pixels of each picture, or the reason why it cannot be read."""
+    return [_picture_or_reason(decode, content) for content in contents]
+
+
+def _picture_or_reason(
     decode: Callable[[Encoded], np.ndarray], content: Encoded
-) -> np.ndarray | Exception:
+) -> np.ndarray | str:
     try:
         return decode(content)
     except MemoryError:
         raise
     except Exception as error:  # a damaged file can raise almost any error
-        return error
+        return _reason(error)
 
 
 def resize_pictures(X: np.ndarray, image_size: int) -> np.ndarray:

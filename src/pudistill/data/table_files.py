@@ -100,6 +100,13 @@ def read_parquet(
     pyarrow.ArrowException
         If it cannot be read.
     """
+    return pa.Table.from_batches(parquet_batches(source, budget, names))
+
+
+def parquet_batches(
+    source: Path | BinaryIO, budget: Budget, names: list[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Yield columns of a parquet file as `read_parquet` reads them: first no rows, then a few."""
     with pa.parquet.ParquetFile(source) as file:
         schema, about = file.schema_arrow, file.metadata
         names = schema.names if names is None else names
@@ -108,21 +115,18 @@ def read_parquet(
         budget.spend(about.num_rows * (ROW_SIZE + sum(widths)))
         is_nested = any(pa.types.is_nested(kind) for kind in kinds.values())
     texts = [name for name, kind in kinds.items() if is_text_or_bytes(kind)]
+    fields = [schema.field(name).with_type(kind) for name, kind in kinds.items()]
+    schema = pa.schema(fields, schema.metadata)
+    yield pa.RecordBatch.from_pylist([], schema=schema)
     if hasattr(source, "seek"):
         source.seek(0)
-    batches = []
     with pa.parquet.ParquetFile(source, read_dictionary=texts) as file:
         at_once = _PICTURES_AT_ONCE if is_nested else _ROWS_AT_ONCE
         for batch in file.iter_batches(at_once, columns=names, use_threads=False):
             columns = [batch.column(name) for name in names]
             budget.spend(sum(_written_out(column) for column in columns))
             plain = [column.cast(kinds[name]) for name, column in zip(names, columns, strict=True)]
-            batches.append(pa.RecordBatch.from_arrays(plain, names))
-    fields = [schema.field(name).with_type(kind) for name, kind in kinds.items()]
-    return pa.Table.from_batches(
-        [pa.RecordBatch.from_arrays(batch.columns, schema=pa.schema(fields)) for batch in batches],
-        pa.schema(fields, schema.metadata),
-    )
+            yield pa.RecordBatch.from_arrays(plain, schema=schema)
 
 
 def _is_fixed(kind: pa.DataType) -> bool:

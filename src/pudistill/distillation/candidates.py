@@ -130,7 +130,7 @@ def _given_labels_held_out(problem: Problem, views: list[View]) -> np.ndarray:
     )
     parts = [np.zeros((0, problem.n_classes))]
     with stage("comparison", len(views) - 1) as advance:
-        for view, model in zip(views[1:], in_order(models, problem.n_jobs), strict=True):
+        for view, model in zip(views[1:], in_order(models, problem.n_tasks), strict=True):
             parts.append(problem.predict_proba(model, view.held_out))
             advance(1)
     return np.concatenate(parts)

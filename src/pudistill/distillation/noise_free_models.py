@@ -226,7 +226,7 @@ def choose_noise_free_regularisation(problem: Problem) -> float:
             )
             for view, start in zip(views, latest, strict=True)
         )
-        latest[:] = in_order(tasks, problem.n_jobs)
+        latest[:] = in_order(tasks, problem.n_tasks)
         parts = zip(latest, held_out, strict=True)
         return np.concatenate([problem.predict_proba(model, rows) for model, rows in parts])
 
@@ -507,7 +507,7 @@ def run_noise_free_stage(
             )
         )
         models = []
-        for trained in in_order(tasks, problem.n_jobs):
+        for trained in in_order(tasks, problem.n_tasks):
             models.append(trained)
             advance(1)
             if trained.cut_short:
@@ -517,5 +517,5 @@ def run_noise_free_stage(
     first_guess = FirstGuess.fit(judged, held_out_truth(views, n_classes))
     # 4. Predict all samples of each view by the first guess.
     predicting = [delayed(first_guess.predict_proba)(trained, X, n_classes) for trained in models]
-    guesses = list(rows_in_order(predicting, problem.n_jobs, problem.shape))
+    guesses = list(rows_in_order(predicting, problem.n_tasks, problem.shape))
     return NoiseFreeStage(views, models, first_guess, guesses)

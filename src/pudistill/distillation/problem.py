@@ -8,6 +8,7 @@ from sklearn.utils.validation import _num_samples
 
 from pudistill.labels.checks import Labels
 from pudistill.learners.scoring import predict_proba
+from pudistill.learners.tasks import Training, is_dealt
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Problem:
     student : classifier
         Template of the student, and of all other models except the teachers.
     n_jobs : int or None
-        Number of models trained at the same time.
+        Number of workers.
     seed : int
         Source of randomness.
     tunes_student : bool, default=False
@@ -36,6 +37,13 @@ class Problem:
     n_jobs: int | None
     seed: int
     tunes_student: bool = False
+
+    @property
+    def n_tasks(self) -> int | None:
+        """Number of models to train at the same time: one if workers share the steps of a fit."""
+        targets = np.broadcast_to(0.0, self.shape)
+        fit = Training(self.student, self.X, targets, role="student", seed=self.seed)
+        return 1 if is_dealt(fit) else self.n_jobs
 
     @property
     def n_classes(self) -> int:

@@ -117,7 +117,7 @@ def learn_in_rounds(
         _student_training(problem, view, rowwise(lambda block: block.astype(float), targets), start)
         for view, targets, start in zip(views, best.targets, best.starts, strict=True)
     )
-    students = list(train_all(tasks, problem.n_jobs))
+    students = list(train_all(tasks, problem.n_tasks))
     advance(LAST_STEPS)
     # 5. Calibrate again: these students can be sharper or softer than the cross-fitted students.
     parts = [best.held_out[:0]]  # for the case that no view holds samples out
@@ -282,7 +282,7 @@ def _cross_fit(
     Each view starts from its own earlier fits: those of another view know its held-out labels.
     Workers get these fits without their predictions.
     """
-    outer, inner = (1, problem.n_jobs) if len(targets) == 1 else (problem.n_jobs, 1)
+    outer, inner = (1, problem.n_tasks) if len(targets) == 1 else (problem.n_tasks, 1)
     tasks = [
         delayed(cross_fit)(
             problem.student,

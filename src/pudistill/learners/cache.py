@@ -6,6 +6,7 @@ has it, and computes it otherwise.
 """
 
 import inspect
+import io
 import json
 import logging
 import time
@@ -25,7 +26,7 @@ from pudistill.exceptions import DamagedWarning, InputError, warn_user
 from pudistill.learners.storage import Stored, dump, restore
 from pudistill.utils.checkpoint import NOWHERE, Checkpoint
 from pudistill.utils.context import installed
-from pudistill.utils.files import checksum_of, from_npz, to_npz, write_atomic
+from pudistill.utils.files import checksum_of, from_npz, write_atomic, write_npz
 from pudistill.utils.time_limit import current_limit
 from pudistill.utils.warning_log import (
     OWN_CATEGORIES,
@@ -274,8 +275,10 @@ def _to_bytes(stage: _StoredStage) -> bytes:
     # The name "told" is part of the file format.
     about = {"result": _to_json(stage.parts, arrays), "told": stage.recorded}
     arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
-    content = to_npz(arrays)
-    return content + checksum_of(content).encode()
+    file = io.BytesIO()  # the only copy of arrays that can be large
+    write_npz(file, arrays)
+    file.write(checksum_of(file.getbuffer()).encode())
+    return file.getvalue()
 
 
 def _to_json(value: Any, arrays: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from sklearn.utils.extmath import randomized_svd
 
 from pudistill.exceptions import InputError, warn_user
 from pudistill.learners.lbfgs import minimise
+from pudistill.learners.logistic_part import UNCHANGED, Block, Centring, parts_of
+from pudistill.learners.parts import Each, dealt
 
 # Parameters that a logistic regression must have to be fitted here; others go to scikit-learn.
 PARAMETERS_FOR_BLOCKS = {
@@ -155,10 +157,6 @@ def linear_proba(learner: Any, block: Any) -> np.ndarray | None:
 MANY_CLASSES = 129
 
 
-# Yields the samples of each block, and the slice of all samples that they are.
-Blocks = Callable[[], Iterator[tuple[np.ndarray, slice]]]
-
-
 def learns_in_blocks(learner: Any, X: Any) -> bool:
     """Whether `fit_in_blocks` can fit a learner.
 
@@ -197,7 +195,7 @@ def learns_in_blocks(learner: Any, X: Any) -> bool:
 
 def fit_in_blocks(
     learner: Any,
-    blocks: Blocks,
+    blocks: Sequence[Block],
     targets: np.ndarray,
     sample_weight: np.ndarray | None = None,
     start: Any = None,
@@ -213,9 +211,9 @@ def fit_in_blocks(
     ----------
     learner : estimator
         A learner for which `learns_in_blocks` is true; it stays as it is.
-    blocks : callable
-        Each call yields ``(block, rows)`` for all samples: an array of shape (n, n_features), and
-        the slice of `targets` that belongs to it.
+    blocks : sequence of Block
+        All samples, in order. Sums over them are computed part by part: of a large fit in threads
+        or on the nodes of a cluster, see `dealt`, with the same result.
     targets : ndarray of shape (n_samples, n_classes)
         Rows that sum to 1.
     sample_weight : ndarray of shape (n_samples,), default=None
@@ -239,61 +237,74 @@ def fit_in_blocks(
 
     Examples
     --------
+    >>> from functools import partial
     >>> import numpy as np
     >>> from sklearn.datasets import load_iris
     >>> from sklearn.linear_model import LogisticRegression
     >>> from pudistill.learners.linear import fit_in_blocks
+    >>> from pudistill.learners.logistic_part import Block
     >>> X, y = load_iris(return_X_y=True)
     >>> parts = [slice(0, 100), slice(100, 150)]
-    >>> blocks = lambda: ((X[part], part) for part in parts)
+    >>> blocks = [Block(partial(X.__getitem__, part), part) for part in parts]
     >>> learner = fit_in_blocks(LogisticRegression(max_iter=500), blocks, np.eye(3)[y])
     >>> expected = LogisticRegression(max_iter=500).fit(X, y)
     >>> bool(np.allclose(learner.predict_proba(X), expected.predict_proba(X), atol=0.01))
     True
     """
     learner = _unfitted_copy(learner)
-    parts = scaler_and_last(learner)
-    assert parts is not None  # as the caller has checked
-    scaler, last = parts
-    blocks = _kept(blocks, len(targets))
-    dtype = next(blocks())[0].dtype
-    if scaler is not None:
-        _fit_scaler(scaler, blocks)
-        blocks = _kept(_centred(scaler, blocks), len(targets))
+    steps = scaler_and_last(learner)
+    assert steps is not None  # as the caller has checked
+    scaler, last = steps
     # Leave out classes to which no sample can belong.
-    first, _ = next(blocks())
     shares = targets.sum(axis=0) if sample_weight is None else sample_weight @ targets
     last.classes_ = np.flatnonzero(shares > 0)
-    last.n_features_in_ = first.shape[1]
     if len(last.classes_) < 2:
         raise InputError("All samples to learn from are of one class: add some of another class.")
     if len(last.classes_) < targets.shape[1]:
         targets = targets[:, last.classes_]
-    # Minimise the loss.
-    loss = _Loss(last.C, blocks, targets, sample_weight, _scaling(scaler))
-    if not loss.is_finite:
-        raise InputError(
-            "Logistic regression cannot learn from NaN or infinity: put an imputer in front of it, "
-            "or leave out the samples that have them."
-        )
-    weights = _start(start, scaler, last.classes_, first.dtype)
-    if weights is None:
-        weights = np.zeros((loss.n_scores, first.shape[1] + 1), dtype=first.dtype)
-    found = minimise(
-        loss,
-        weights,
-        precondition=_preconditioner(loss, len(targets)),
-        tolerance=rough * last.tol,
-        max_iter=last.max_iter,
-        precision=PRECISION,
+    first = blocks[0].load()
+    n_features = first.shape[1]
+    n_entries = first.nnz if issparse(first) else len(targets) * n_features
+    parts = parts_of(
+        blocks, targets, sample_weight, 0 if issparse(first) else first.itemsize * n_entries
     )
+    first = first[:1].copy()  # the type of the samples, and where sums are measured from
+    with dealt(parts, n_entries * len(last.classes_)) as each:
+        last.n_features_in_ = n_features
+        if scaler is not None:
+            _fit_scaler(scaler, first[0], each)
+        centring = _centring(scaler)
+
+        def of_centred(name: str, *args: Any) -> Iterator[Any]:
+            return each(name, centring, *args)
+
+        dtype = centring.apply(first).dtype
+        # Minimise the loss.
+        weight = float(len(targets) if sample_weight is None else sample_weight.sum())
+        loss = _Loss(last.C, of_centred, targets.shape[1], weight, _scaling(scaler))
+        if not loss.is_finite:
+            raise InputError(
+                "Logistic regression cannot learn from NaN or infinity: put an imputer in front of "
+                "it, or leave out the samples that have them."
+            )
+        weights = _start(start, scaler, last.classes_, dtype)
+        if weights is None:
+            weights = np.zeros((loss.n_scores, n_features + 1), dtype=dtype)
+        found = minimise(
+            loss,
+            weights,
+            precondition=_preconditioner(loss, len(targets), n_entries),
+            tolerance=rough * last.tol,
+            max_iter=last.max_iter,
+            precision=PRECISION,
+        )
     if not found.has_converged:
         warn_user(
             f"Logistic regression has not converged after {found.n_iter} steps: scale the "
             "features, or raise max_iter.",
             ConvergenceWarning,
         )
-    weights = found.weights.astype(dtype)
+    weights = found.weights.astype(first.dtype)
     last.coef_, last.intercept_ = weights[:, :-1], weights[:, -1]
     last.n_iter_ = np.array([found.n_iter], dtype=np.int32)
     return learner
@@ -315,31 +326,21 @@ def _unfitted_copy(learner: Any) -> Any:
 PRECISION = 1e-7
 
 
-# Samples up to this size are kept for all steps; others are read anew in each step.
-KEPT_BYTES = 2**26
-
-
 # Samples are measured from their mean before they are multiplied if, in some feature, it is further
 # from 0 than this many standard deviations. Otherwise the weights are scaled in place of the
 # samples, and single precision loses less than a digit.
 FAR_FROM_ZERO = 3.0
 
 
-def _fit_scaler(scaler: StandardScaler, blocks: Blocks) -> None:
+def _fit_scaler(scaler: StandardScaler, origin: np.ndarray, each: Each) -> None:
     """Fit a scaler; its own ``partial_fit`` takes as long as several steps of the search."""
-    first, _ = next(blocks())
-    origin, total, squares, n = first[0], 0.0, 0.0, 0
     with np.errstate(invalid="ignore", over="ignore"):
-        for block, _ in blocks():
-            shifted = block - origin  # exactly 0 where a feature is constant
-            total += shifted.sum(axis=0, dtype=float)
-            squares += np.einsum("ij,ij->j", shifted, shifted).astype(float)
-            n += len(block)
+        total, squares, n = (sum(sums) for sums in zip(*each("moments", origin), strict=True))
         scaler.mean_ = origin + total / n
         scaler.var_ = np.maximum(squares / n - (total / n) ** 2, 0)
         spread = np.sqrt(scaler.var_)
     scaler.scale_ = np.where(spread == 0, 1.0, spread) if scaler.with_std else None
-    scaler.n_samples_seen_, scaler.n_features_in_ = n, first.shape[1]
+    scaler.n_samples_seen_, scaler.n_features_in_ = n, len(origin)
 
 
 def _is_far(scaler: StandardScaler) -> bool:
@@ -348,56 +349,39 @@ def _is_far(scaler: StandardScaler) -> bool:
     return bool((np.abs(scaler.mean_) > FAR_FROM_ZERO * np.where(spread == 0, 1.0, spread)).any())
 
 
-def _centred(scaler: StandardScaler, blocks: Blocks) -> Blocks:
-    """Return blocks in single precision, around their mean if they are far from 0."""
-    if not scaler.with_mean:
-        return blocks
-    is_far = _is_far(scaler)
-
-    def centred() -> Iterator[tuple[np.ndarray, slice]]:
-        for block, rows in blocks():
-            if is_far:
-                block = block - scaler.mean_.astype(block.dtype)
-            yield block.astype(np.float32, copy=False), rows
-
-    return centred
+def _centring(scaler: StandardScaler | None) -> Centring:
+    """Return what samples need before products: single precision, around a mean far from 0."""
+    if scaler is None or not scaler.with_mean:
+        return UNCHANGED
+    return Centring(scaler.mean_ if _is_far(scaler) else None, np.dtype(np.float32))
 
 
 class _Scaling(NamedTuple):
-    """What `_centred` blocks lack to be what a scaler makes of them."""
+    """What centred samples lack to be what a scaler makes of them."""
 
     mean: np.ndarray | float  # (n_features,) to be subtracted
     scale: np.ndarray | float  # (n_features,) to be divided by
 
     def of_weights(self, weights: np.ndarray) -> np.ndarray:
-        """Return the weights, the intercept last, that give the same scores for blocks."""
+        """Return the weights, the intercept last, that give the same scores for the samples."""
         coef = (weights[:, :-1] / self.scale).astype(weights.dtype)
         intercept = weights[:, -1] - (coef * self.mean).sum(axis=1)
         return np.column_stack([coef, intercept.astype(weights.dtype)])
 
     def of_sums(self, sums: np.ndarray) -> np.ndarray:
-        """Return sums of samples, and of their number, from the same sums over blocks."""
+        """Return sums of scaled samples, and of their number, from the same sums of samples."""
         features = (sums[:, :-1] - sums[:, -1:] * self.mean) / self.scale
         return np.column_stack([features, sums[:, -1]])
 
 
 def _scaling(scaler: StandardScaler | None) -> _Scaling:
-    """Return what a scaler does beyond `_centred`."""
+    """Return what a scaler does beyond `_centring`."""
     if scaler is None:
         return _Scaling(0.0, 1.0)
     is_near = scaler.with_mean and not _is_far(scaler)
     return _Scaling(
         scaler.mean_ if is_near else 0.0, 1.0 if scaler.scale_ is None else scaler.scale_
     )
-
-
-def _kept(blocks: Blocks, n_samples: int) -> Blocks:
-    """Return the same blocks, which stay in memory if all together are small."""
-    first, _ = next(blocks())
-    if not issparse(first) and n_samples * first.shape[1] * first.itemsize > KEPT_BYTES:
-        return blocks
-    kept = list(blocks())
-    return lambda: iter(kept)
 
 
 def _start(
@@ -427,74 +411,42 @@ class _Loss:
     ----------
     C : float
         Inverse strength of the penalty.
-    blocks, targets, sample_weight :
-        As in `fit_in_blocks`.
+    each : callable
+        Calls a method of each `LogisticPart` of the centred samples.
+    n_classes : int
+        Number of classes.
+    total : float
+        Sum of the samples' weights.
     scaling : _Scaling
-        How the samples of blocks are scaled.
+        How the centred samples are scaled.
     """
 
     def __init__(
-        self,
-        C: float,
-        blocks: Blocks,
-        targets: np.ndarray,
-        sample_weight: np.ndarray | None,
-        scaling: _Scaling,
+        self, C: float, each: Each, n_classes: int, total: float, scaling: _Scaling
     ) -> None:
-        self.blocks, self.sample_weight, self.scaling = blocks, sample_weight, scaling
-        self.n_classes = targets.shape[1]
-        self.total = float(len(targets) if sample_weight is None else sample_weight.sum())
+        self.each, self.n_classes, self.total, self.scaling = each, n_classes, total, scaling
         self.penalty = 1 / (C * self.total)
         # With two classes the score of the first is 0, so there is only one row of weights.
-        self.n_scores = 1 if self.n_classes == 2 else self.n_classes
+        self.n_scores = 1 if n_classes == 2 else n_classes
         # Sum of target times sample, with a 1 behind the features, for each class with a score.
-        parts = [self._of_targets(block, targets[rows], rows) for block, rows in blocks()]
         with np.errstate(invalid="ignore"):
-            self.of_targets = scaling.of_sums(np.sum(parts, axis=0))
+            self.of_targets = scaling.of_sums(
+                np.sum(list(each("of_targets", self.n_scores)), axis=0)
+            )
         self.is_finite = bool(np.isfinite(self.of_targets).all())
-
-    def _of_targets(self, block: np.ndarray, targets: np.ndarray, rows: slice) -> np.ndarray:
-        targets = targets[:, -self.n_scores :]
-        if self.sample_weight is not None:
-            targets = targets * self.sample_weight[rows, None]
-        with np.errstate(invalid="ignore"):
-            product = block.T @ targets.astype(block.dtype)
-        return np.column_stack([product.T, targets.sum(axis=0)]).astype(float)
 
     def __call__(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
         """Return loss and gradient at `weights`, (n_scores, n_features + 1), the intercept last."""
-        value, of_blocks = 0.0, self.scaling.of_weights(weights)
-        sums = np.zeros(weights.shape)
-        for block, rows in self.blocks():
-            losses, proba = self._normalise(self.scores(of_blocks, block))
-            if self.sample_weight is not None:
-                weight = self.sample_weight[rows].astype(proba.dtype)
-                losses, proba = losses * weight, proba * weight
-            value += float(losses.sum(dtype=float))
-            sums[:, :-1] += (block.T @ proba.T).T if issparse(block) else proba @ block
-            sums[:, -1] += proba.sum(axis=1, dtype=float)
+        value, sums = 0.0, np.zeros(weights.shape)
+        for value_of_part, sums_of_part in self.each("loss", self.scaling.of_weights(weights)):
+            value += value_of_part
+            sums += sums_of_part
         gradient = self.scaling.of_sums(sums) - self.of_targets
         value = (value - float(np.vdot(weights, self.of_targets))) / self.total
         gradient = (gradient / self.total).astype(weights.dtype)
         coef = weights[:, :-1]
         gradient[:, :-1] += weights.dtype.type(self.penalty) * coef
         return value + self.penalty / 2 * float(np.vdot(coef, coef)), gradient
-
-    def scores(self, weights: np.ndarray, block: Any) -> np.ndarray:
-        """Return scores of shape (n_scores, n): numpy is slow along short rows."""
-        product = (block @ weights[:, :-1].T).T if issparse(block) else weights[:, :-1] @ block.T
-        return np.ascontiguousarray(product) + weights[:, -1:]
-
-    def _normalise(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return `log Σ exp(score)` of each sample, and probabilities in place of the scores."""
-        if self.n_scores == 1:
-            return np.logaddexp(0, scores[0]), expit(scores)
-        highest = scores.max(axis=0)
-        scores -= highest
-        np.exp(scores, out=scores)
-        total = scores.sum(axis=0)
-        scores /= total
-        return np.log(total) + highest, scores
 
 
 # Rank of the preconditioner, and the number of samples that it is computed from.
@@ -505,7 +457,9 @@ RANK, PRECONDITIONER_SAMPLES = 32, 1024
 WORTH_PRECONDITIONING = 2**21
 
 
-def _preconditioner(loss: _Loss, n_samples: int) -> Callable[[np.ndarray], np.ndarray]:
+def _preconditioner(
+    loss: _Loss, n_samples: int, n_entries: int
+) -> Callable[[np.ndarray], np.ndarray]:
     """Return a map that multiplies by the inverse of the curvature, approximately.
 
     If all classes were equally likely, the curvature would be `p (1 - p) XᵀX / n` plus the penalty.
@@ -516,16 +470,14 @@ def _preconditioner(loss: _Loss, n_samples: int) -> Callable[[np.ndarray], np.nd
     Z. Frangella, J. A. Tropp, M. Udell, "Randomized Nyström preconditioning", SIAM Journal on
     Matrix Analysis and Applications 44 (2023).
     """
-    first: Any = next(loss.blocks())[0]
-    n_entries = first.nnz if issparse(first) else n_samples * first.shape[1]
-    if n_entries * loss.n_scores < WORTH_PRECONDITIONING or first.shape[1] <= RANK:
+    if n_entries * loss.n_scores < WORTH_PRECONDITIONING or loss.of_targets.shape[1] <= RANK + 1:
         return lambda gradient: gradient
     step = -(-n_samples // PRECONDITIONER_SAMPLES)
-    parts = [block[-rows.start % step :: step] for block, rows in loss.blocks()]
+    parts = list(loss.each("sample", step))
     sample = parts[0]
-    if not issparse(first):
+    if not issparse(sample):
         mean, scale = loss.scaling
-        sample = ((np.concatenate(parts) - mean) / scale).astype(first.dtype)
+        sample = ((np.concatenate(parts) - mean) / scale).astype(sample.dtype)
     _, lengths, directions = randomized_svd(sample, RANK, n_iter=1, random_state=0)
     variance = (loss.n_classes - 1) / loss.n_classes**2
     curvature = variance * lengths**2 / sample.shape[0] + loss.penalty

@@ -22,6 +22,7 @@ from sklearn.utils.validation import _num_samples
 from pudistill.labels.checks import MISSING
 from pudistill.labels.samples import is_pictures
 from pudistill.labels.table import Outliers
+from pudistill.learners.parts import n_threads, shared_map
 from pudistill.learners.scoring import take
 from pudistill.utils.arrays import compute_in_blocks
 
@@ -29,6 +30,7 @@ from pudistill.utils.arrays import compute_in_blocks
 FALSE_DISCOVERIES, LARGEST_P = 0.1, 0.01
 FOLDS = 5  # of the trusted samples, to score each without itself
 MAX_REFERENCES = 1_000  # trusted samples that others are compared with
+POINTS_AT_ONCE = 2_048  # samples that are compared with them at once, by each thread: 16 MB
 MAX_CORRELATED = 1_024  # features; the correlations of more are not estimated
 SPARSE_COMPONENTS = 100  # of sparse samples, by singular values
 SPARSE_ROWS = 20_000  # from which they are computed
@@ -95,6 +97,7 @@ def find_outliers(
     # 1. Represent samples by numbers; choose the trusted samples to compare with.
     n_samples, rng = _num_samples(X), np.random.default_rng(seed)
     trusted = rng.permutation(np.flatnonzero(verified != MISSING))[:MAX_REFERENCES]
+    is_table = isinstance(X, np.ndarray) and not is_pictures(X)
     represent = None
     if not is_pictures(X) or held_out is not None:
         represent = _representation(model, X, is_pictures(X), seed)
@@ -113,12 +116,14 @@ def find_outliers(
         return _unlikeness(space, represent(X, rows), others)
 
     # 2. Measure each trusted sample without itself, and all samples.
-    models = [learn(rows) for rows in held_out]
+    models = list((shared_map if is_table else map)(learn, held_out))
     parts = [model(represent(X, rows)) for model, rows in zip(models, held_out, strict=True)]
     known = np.concatenate(parts)
     final = models[0] if len(held_out) == 1 else learn(np.arange(0))
     found = compute_in_blocks(
-        lambda block: final(represent(X, np.arange(block.start, block.stop))), n_samples
+        lambda block: final(represent(X, np.arange(block.start, block.stop))),
+        n_samples,
+        n_threads() if is_table else 1,
     )
     found[np.concatenate(held_out)] = known
     # 3. Rank all samples among the held-out trusted samples; choose the outliers.
@@ -230,11 +235,16 @@ def _nearest(points: np.ndarray, references: np.ndarray, *, own: bool = False) -
     """Return each point's distance to the nearest reference; `own`: except itself."""
     # Without the square of the point, which is the same for all references. Single precision is
     # enough unless a point is nearly a reference.
-    squared = points @ (-2 * references.T)
-    squared += np.einsum("ij,ij->i", references, references)
-    if own and len(points) > 1:
-        np.fill_diagonal(squared, np.inf)
-    nearest = squared.min(axis=1).astype(float) + np.einsum("ij,ij->i", points, points)
+    factors, lengths = -2 * references.T, np.einsum("ij,ij->i", references, references)
+    nearest = np.einsum("ij,ij->i", points, points).astype(float)
+    for start in range(0, len(points), POINTS_AT_ONCE):
+        part = slice(start, start + POINTS_AT_ONCE)
+        squared = points[part] @ factors
+        squared += lengths
+        if own and len(points) > 1:
+            rows = np.arange(len(squared))
+            squared[rows, start + rows] = np.inf
+        nearest[part] += squared.min(axis=1)
     return np.sqrt(np.maximum(nearest, 1e-12))
 
 

@@ -17,7 +17,7 @@ from pudistill.exceptions import InputError, RecoveredWarning, warn_user
 from pudistill.learners.cache import StageFile, caching_in_worker, current_cache
 from pudistill.utils import arrays
 from pudistill.utils.cluster import runs_on_cluster
-from pudistill.utils.threads import end_with_parent, one_thread
+from pudistill.utils.threads import MAX_KILLED_IN_A_ROW, end_with_parent, one_thread
 from pudistill.utils.time_limit import current_limit, limited_by
 
 # Seconds that a process computes alone, over all its tasks, before it starts workers: starting them
@@ -26,11 +26,13 @@ PATIENCE = 5.0
 _spent_alone = 0.0
 
 
-# Workers killed one after the other; if there are more, the tasks themselves seem to be the cause.
-MAX_KILLED_IN_A_ROW = 3
-
-
-def in_order(tasks: Iterable[tuple], n_jobs: int | None, *, alone: bool = False) -> Iterator[Any]:
+def in_order(
+    tasks: Iterable[tuple],
+    n_jobs: int | None,
+    *,
+    alone: bool = False,
+    prefer: str | None = None,
+) -> Iterator[Any]:
     """Run tasks in parallel and yield their results in order.
 
     Warnings of workers are issued in this process, which has the user's warning filters. Tasks that
@@ -46,6 +48,9 @@ def in_order(tasks: Iterable[tuple], n_jobs: int | None, *, alone: bool = False)
     alone : bool, default=False
         Whether each task can use all threads. By default a task computes on one thread, so that
         results do not depend on `n_jobs`.
+    prefer : "threads" or None, default=None
+        What to run tasks in unless the caller's ``joblib.parallel_config`` decides; processes by
+        default.
 
     Yields
     ------
@@ -56,7 +61,7 @@ def in_order(tasks: Iterable[tuple], n_jobs: int | None, *, alone: bool = False)
     cache, limit, elsewhere = current_cache(), current_limit(), runs_on_cluster()
     wanted = map(_unless_cached, tasks) if elsewhere else tasks
     recorded = (delayed(_run_recorded)(cache, limit, alone, *task) for task in wanted)
-    for result, caught, files in _run_patiently(recorded, n_jobs):
+    for result, caught, files in _run_patiently(recorded, n_jobs, prefer):
         for warning in caught:
             warnings.warn_explicit(*warning)
         if files:
@@ -93,10 +98,10 @@ def _run_recorded(
     return result, recorded, files
 
 
-def _run_patiently(tasks: Iterator[tuple], n_jobs: int | None) -> Iterator[Any]:
+def _run_patiently(tasks: Iterator[tuple], n_jobs: int | None, prefer: str | None) -> Iterator[Any]:
     """Yield the results of tasks in order; start workers only if the tasks take long."""
     global _spent_alone
-    if isinstance(get_active_backend()[0], BACKENDS["loky"]) and effective_n_jobs(n_jobs) > 1:
+    if isinstance(get_active_backend(prefer)[0], BACKENDS["loky"]) and effective_n_jobs(n_jobs) > 1:
         while _spent_alone < PATIENCE:
             task = next(tasks, None)
             if task is None:
@@ -106,10 +111,10 @@ def _run_patiently(tasks: Iterator[tuple], n_jobs: int | None) -> Iterator[Any]:
             result = call(*args, **kwargs)
             _spent_alone += time.perf_counter() - start
             yield result
-    yield from _run_surviving(tasks, n_jobs)
+    yield from _run_surviving(tasks, n_jobs, prefer)
 
 
-def _run_surviving(tasks: Iterator[tuple], n_jobs: int | None) -> Iterator[Any]:
+def _run_surviving(tasks: Iterator[tuple], n_jobs: int | None, prefer: str | None) -> Iterator[Any]:
     """Yield the results of tasks in order; run a task again if its worker was killed."""
     pending: deque[tuple] = deque()  # tasks drawn that have no result yet
 
@@ -119,10 +124,11 @@ def _run_surviving(tasks: Iterator[tuple], n_jobs: int | None) -> Iterator[Any]:
             pending.append(task)
             yield task
 
-    generator = get_active_backend()[0].supports_return_generator
+    generator = get_active_backend(prefer)[0].supports_return_generator
     parallel = Parallel(
         n_jobs=n_jobs,
         return_as="generator" if generator else "list",
+        prefer=prefer,
         initializer=end_with_parent,
         initargs=(os.getpid(),),
     )

@@ -9,7 +9,8 @@ from sklearn.utils.validation import _num_samples
 
 from pudistill.data.lazy_pictures import decoded_if_few
 from pudistill.learners.calibration import Temperature
-from pudistill.learners.linear import linear_proba
+from pudistill.learners.linear import affine_map, linear_proba
+from pudistill.learners.parts import n_threads
 from pudistill.utils import arrays
 
 
@@ -70,7 +71,10 @@ def predict_proba(learner: Any, X: Any, n_classes: int, rows: np.ndarray | None 
         return proba
 
     n_rows = _num_samples(X) if rows is None else len(rows)
-    return arrays.compute_in_blocks(predict, n_rows) if n_rows else np.zeros((0, n_classes))
+    if not n_rows:
+        return np.zeros((0, n_classes))
+    is_affine = isinstance(X, np.ndarray) and affine_map(learner) is not None
+    return arrays.compute_in_blocks(predict, n_rows, n_threads() if is_affine else 1)
 
 
 def embed(learner: Any, X: Any) -> np.ndarray:

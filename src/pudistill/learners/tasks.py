@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
@@ -25,9 +26,11 @@ from pudistill.learners.capabilities import (
     takes_weights,
 )
 from pudistill.learners.linear import MANY_CLASSES, fit_in_blocks, learns_in_blocks
+from pudistill.learners.logistic_part import Block
 from pudistill.learners.networks.names import is_built_in
 from pudistill.learners.networks.recipes import learning_rate_scale, scaled_learning_rate
 from pudistill.learners.parallel import in_order
+from pudistill.learners.parts import is_worth_dealing
 from pudistill.learners.probabilities import with_probabilities
 from pudistill.learners.scoring import take, widened
 from pudistill.learners.small_linear import fit_together, fits_together
@@ -112,17 +115,21 @@ class Training:
         """Samples to learn from."""
         return self.X if self.rows is None else _safe_indexing(self.X, self.rows)
 
-    def blocks(self) -> Iterator[tuple[Any, slice]]:
-        """Yield the samples to learn from in blocks, each with its slice of `targets`."""
+    def blocks(self) -> list[Block]:
+        """Return the samples to learn from in blocks, each of which is read when it is needed."""
+        n_samples = len(self.targets)
         if issparse(self.X):
-            yield self.samples, slice(0, len(self.targets))
-            return
+            return [Block(lambda: self.samples, slice(0, n_samples))]
         n_columns, n_classes = self.X.shape[1], self.targets.shape[1]
         widest = max(n_columns, n_classes) if n_classes >= MANY_CLASSES else n_columns
-        size = max(1, BLOCK_BYTES // (widest * self.X.itemsize))
-        for start in range(0, len(self.targets), size):
-            part = slice(start, min(start + size, len(self.targets)))
-            yield take(self.X, part if self.rows is None else self.rows[part]), part
+        most = max(1, BLOCK_BYTES // (widest * self.X.itemsize))
+        size = -(-n_samples // -(-n_samples // most))  # all blocks are of about this size
+        parts = [slice(start, min(start + size, n_samples)) for start in range(0, n_samples, size)]
+        rows = parts if self.rows is None else [self.rows[part] for part in parts]
+        return [
+            Block(partial(take, self.X, of_block), part)
+            for of_block, part in zip(rows, parts, strict=True)
+        ]
 
 
 class TrainedLearner(NamedTuple):
@@ -188,7 +195,7 @@ def _fit_on_targets(task: Training) -> Any:
     # Logistic regression takes soft targets as they are; nothing in its training is random.
     if learns_in_blocks(task.estimator, task.X):
         return fit_in_blocks(
-            task.estimator, task.blocks, task.targets, task.sample_weight, task.start, task.rough
+            task.estimator, task.blocks(), task.targets, task.sample_weight, task.start, task.rough
         )
     # So does a network.
     learner = unfitted_learner(task)
@@ -266,8 +273,8 @@ def train_all(tasks: Iterable[Training], n_jobs: int | None) -> Iterator[Any]:
     tasks = iter(tasks)
     first = list(islice(tasks, 2))
     tasks = chain(first, tasks)
-    if len(first) == 1 or (first and _is_shared(first[0])):  # it can use all threads
-        yield from map(train, tasks)
+    if len(first) == 1 or (first and (_is_shared(first[0]) or is_dealt(first[0]))):
+        yield from map(train, tasks)  # each can use all threads
     elif first and _can_be_stacked(first[0]):
         while stack := list(islice(tasks, STACK_SIZE)):
             yield from _train_stack(stack)
@@ -275,6 +282,16 @@ def train_all(tasks: Iterable[Training], n_jobs: int | None) -> Iterator[Any]:
         yield from _fit_together(list(tasks))
     else:
         yield from in_order((delayed(train)(task) for task in tasks), n_jobs)
+
+
+def is_dealt(task: Training) -> bool:
+    """Whether threads or nodes share each step of this fit: better than a fit for each of them.
+
+    Neither workers have to start then, nor do they wait for the slowest fit.
+    """
+    if not learns_in_blocks(task.estimator, task.X) or issparse(task.X):
+        return False
+    return is_worth_dealing(len(task.blocks()), task.targets.size * task.X.shape[1])
 
 
 def _is_shared(task: Training) -> bool:

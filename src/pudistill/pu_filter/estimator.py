@@ -18,6 +18,7 @@ from pudistill.labels.samples import check_features, check_samples
 from pudistill.learners.cache import cached, caching_to
 from pudistill.learners.capabilities import continues_training, has_trunk, with_share_of_trees
 from pudistill.learners.defaults import default_learner, normalised
+from pudistill.learners.linear import learns_in_blocks
 from pudistill.learners.messages import user_messages
 from pudistill.learners.parallel import in_order
 from pudistill.pu_filter.one_class import HISTORY_COLUMNS, ClassResult, filter_class
@@ -25,6 +26,7 @@ from pudistill.pu_filter.plan import FilterInputs, Plan, make_plan
 from pudistill.pu_filter.rules import DEFAULT_MIN_VOTES, DEFAULT_THRESHOLD
 from pudistill.pu_filter.trunks import with_shared_trunks
 from pudistill.pu_filter.voting import STOPPED_EARLY, ClassAssignment
+from pudistill.utils import arrays
 from pudistill.utils.progress import stage
 from pudistill.utils.threads import one_thread
 from pudistill.utils.time_limit import note_cut, stage_begins
@@ -266,7 +268,8 @@ class TieredPUFilter(BaseEstimator):
         self.classes_ = classes
         dealt = np.where(labels.drawn, verified, MISSING)
         self.folds_ = deal_folds(dealt, plan.n_teams, seed, labels.groups)
-        self.votes_ = np.full((len(verified), len(classes)), STOPPED_EARLY, dtype=np.int16)
+        self.votes_ = arrays.empty((len(verified), len(classes)), np.int16)
+        self.votes_[:] = STOPPED_EARLY
         found = ClassAssignment(len(noisy))
         team_found = [ClassAssignment(len(noisy)) for _ in plan.teams]
         eval_found = ClassAssignment(0 if eval_set is None else _num_samples(eval_set))
@@ -287,7 +290,8 @@ class TieredPUFilter(BaseEstimator):
         # Lines 9-10: P holds the trusted samples and the samples found, each in one class.
         self.clean_labels_ = verified.copy()
         self.clean_labels_[noisy], self.n_conflicts_ = found.resolve()
-        self.team_labels_ = np.tile(verified, (plan.n_teams, 1))
+        self.team_labels_ = arrays.empty((plan.n_teams, len(verified)), verified.dtype)
+        self.team_labels_[:] = verified
         for team, found_by_team in enumerate(self.team_labels_):
             found_by_team[noisy], _ = team_found[team].resolve()
             found_by_team[self.folds_ == team] = MISSING
@@ -338,7 +342,10 @@ class TieredPUFilter(BaseEstimator):
         with stage("filter", n_classes * n_steps) as advance:
             if in_parallel:
                 tasks = (delayed(cached_filter)(c, inputs) for c in range(n_classes))
-                results = in_order(tasks, self.n_jobs)
+                # Fits of a few samples are quick, and votes are large products: threads share them
+                # without workers to start.
+                linear = learns_in_blocks(inputs.estimator, inputs.views[0])
+                results = in_order(tasks, self.n_jobs, prefer="threads" if linear else None)
             else:
                 results = (
                     _on_one_thread(cached_filter, c, inputs, self.n_jobs, advance)

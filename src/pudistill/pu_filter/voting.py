@@ -133,9 +133,9 @@ def member_scorer(
     for number, block in enumerate(blocks):
         viewers = [n for n in range(number, len(members), len(blocks)) if n in maps]  # `Plan.view`
         if viewers and not isinstance(block, pd.DataFrame):
-            found = scores([maps[n] for n in viewers], block)
-            found = found[:, rows - span.start] if score_span else found
-            of_linear |= zip(viewers, expit(found), strict=True)
+            of_block = scores([maps[n] for n in viewers], block)
+            of_rows = of_block[:, rows - span.start] if score_span else of_block
+            of_linear |= zip(viewers, expit(of_rows), strict=True)
 
     def score(n: int, positions: np.ndarray) -> np.ndarray:
         if n in of_linear:

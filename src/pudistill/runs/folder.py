@@ -48,6 +48,8 @@ from pudistill.utils.files import (
 )
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from pudistill.learners.base import NoisyLabelClassifier
     from pudistill.learners.networks.architectures import NetworkFactory
 
@@ -372,7 +374,7 @@ class Run:
     def write_table(self, stem: str, table: pd.DataFrame | LabelTable) -> None:
         """Write a table of the run as CSV and as parquet, in blocks of rows."""
         with self._writing(f"{stem}.csv") as file:
-            for text in _csv_parts(table):
+            for text in csv_parts(table):
                 file.write(text.encode())
         import pyarrow as pa
         import pyarrow.parquet
@@ -410,17 +412,23 @@ class Run:
 
     def read_table(self, stem: str) -> pd.DataFrame:
         """Read a table of the run."""
-        name = f"{stem}.parquet"
+        import pyarrow as pa
 
-        def read(content: bytes) -> pd.DataFrame:
-            from pudistill.data.table_files import read_parquet
-
-            budget = Budget(self.path / name, len(content))
-            return read_parquet(io.BytesIO(content), budget).to_pandas()
-
-        table = self._read(name, read)
+        table = self.read_in_parts(stem, lambda parts: pa.Table.from_batches(parts).to_pandas())
         release_unused()
         return table
+
+    def read_in_parts(self, stem: str, use: "Callable[[Iterator[pa.RecordBatch]], Any]") -> Any:
+        """Pass a table of the run to `use` in blocks of rows, and return its result."""
+        name = f"{stem}.parquet"
+
+        def read(content: bytes) -> Any:
+            from pudistill.data.table_files import parquet_batches
+
+            budget = Budget(self.path / name, len(content))
+            return use(parquet_batches(io.BytesIO(content), budget))
+
+        return self._read(name, read)
 
     def read_arrays(self, name: str) -> dict[str, np.ndarray]:
         """Read an ``.npz`` file of the run."""
@@ -532,7 +540,7 @@ def to_csv(table: pd.DataFrame) -> str:
     >>> to_csv(pd.DataFrame({"label": ["cat", "=cmd()", "-1"]})).split()
     ['label', 'cat', "'=cmd()", '-1']
     """
-    return "".join(_csv_parts(table))
+    return "".join(csv_parts(table))
 
 
 def _parts(table: pd.DataFrame | LabelTable) -> Iterator[pd.DataFrame]:
@@ -550,7 +558,8 @@ def _with_all_types(table: pd.DataFrame | LabelTable) -> pd.DataFrame:
     return table.frame(slice(row, row + 1))
 
 
-def _csv_parts(table: pd.DataFrame | LabelTable) -> Iterator[str]:
+def csv_parts(table: pd.DataFrame | LabelTable) -> Iterator[str]:
+    """Yield what `to_csv` returns in blocks of rows."""
     for number, part in enumerate(_parts(table)):
         yield _without_formulas(part).to_csv(index=False, header=number == 0)
 

@@ -16,9 +16,9 @@ from pudistill.distillation.first_result import FirstResult
 from pudistill.distillation.noise_estimate import NOTHING
 from pudistill.exceptions import DamagedWarning, InputError, warn_user
 from pudistill.labels.checks import MISSING, Labels
-from pudistill.runs.folder import LOCK, Run, to_csv
+from pudistill.runs.folder import LOCK, Run, csv_parts
 from pudistill.runs.log import records_in
-from pudistill.utils.files import write_atomic
+from pudistill.utils.files import open_atomic, write_atomic
 
 # Their names say that they are preliminary; they are removed when the run ends.
 LABELS, METRICS = "preliminary-labels.csv", "preliminary-metrics.json"
@@ -70,7 +70,9 @@ def write_first_result(
         kept = ("rate", "rate_interval", "basis", "warnings")
         noise = first.noise.to_dict()
         metrics["noise"] = {name: noise[name] for name in kept}
-    write_atomic(run.path / LABELS, to_csv(table).encode())
+    with open_atomic(run.path / LABELS) as file:
+        for text in csv_parts(table):
+            file.write(text.encode())
     write_atomic(run.path / METRICS, json.dumps(metrics, indent=2).encode())
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from pudistill.data.dataset import TrustedDataset
 from pudistill.labels.table import LabelTable
 from pudistill.runs.folder import Run
-from pudistill.runs.report.html import LEAST_SURE, MAX_UNLIKE, SUREST, RunSummary, render
+from pudistill.runs.report.counts import LEAST_SURE, MAX_UNLIKE, SUREST, count_labels
+from pudistill.runs.report.html import RunSummary, render
 
 LONGEST_EXCERPT = 240  # characters of a text that the report shows
 
@@ -96,10 +97,10 @@ def summarise(run: Run, metrics: dict[str, Any]) -> RunSummary:
     settings = run.read_config()
     gallery = run.read_arrays("gallery.npz")
     history = run.read_table("history")
-    labels = run.read_table("labels")
-    # Few distinct texts: as categories, they take a byte for each sample, and not an object.
-    few = labels.columns.intersection(["given", "label", "source"])
-    labels = labels.astype(dict.fromkeys(few, "category"))
+    shown = set(gallery.get("ids", ()))
+    labels = run.read_in_parts(
+        "labels", lambda parts: count_labels((part.to_pandas() for part in parts), shown)
+    )
     notes = [*metrics["warnings"], *(f"Skipped {line}." for line in metrics["skipped"])]
     return RunSummary(
         title=f"pudistill: {Path(settings['data']).name}",

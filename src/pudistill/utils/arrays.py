@@ -7,6 +7,7 @@ predictions and pseudo-labels, which for a million samples would fill gigabytes.
 import os
 import tempfile
 import weakref
+from collections import deque
 from collections.abc import Callable
 from mmap import mmap
 from multiprocessing import parent_process
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from pudistill.utils.threads import one_thread, prefetch
 
 # Rows of a block.
 BLOCK_SIZE = 16_384
@@ -115,7 +118,9 @@ def rowwise(function: Callable[..., np.ndarray], *arrays: Any) -> np.ndarray:
     return compute_in_blocks(lambda part: function(*(array[part] for array in arrays)), n_rows)
 
 
-def compute_in_blocks(function: Callable[[slice], np.ndarray], n_rows: int) -> np.ndarray:
+def compute_in_blocks(
+    function: Callable[[slice], np.ndarray], n_rows: int, n_threads: int = 1
+) -> np.ndarray:
     """Compute an array block by block.
 
     Parameters
@@ -124,20 +129,31 @@ def compute_in_blocks(function: Callable[[slice], np.ndarray], n_rows: int) -> n
         Takes a slice of n rows and returns their values, of shape (n, ...).
     n_rows : int
         Number of rows.
+    n_threads : int, default=1
+        Threads that share the blocks.
 
     Returns
     -------
     result : ndarray of `n_rows` rows
         Equal to ``function(slice(0, n_rows))``; allocated by `empty` if it has several blocks.
     """
-    first = function(slice(0, min(BLOCK_SIZE, n_rows)))
-    if n_rows <= BLOCK_SIZE:
+    n_first = min(BLOCK_SIZE, n_rows)
+    n_threads = n_threads if n_rows > BLOCK_SIZE else 1
+    first = function(slice(0, n_first if n_threads == 1 else 1))  # in threads, to know its shape
+    if n_rows == len(first):
         return first
     result = empty((n_rows, *first.shape[1:]), first.dtype)
-    result[:BLOCK_SIZE] = first
-    for start in range(BLOCK_SIZE, n_rows, BLOCK_SIZE):
+
+    def fill(start: int) -> None:
         part = slice(start, min(start + BLOCK_SIZE, n_rows))
         result[part] = function(part)
+
+    if n_threads == 1:
+        result[:n_first] = first
+        deque(map(fill, range(n_first, n_rows, BLOCK_SIZE)), maxlen=0)
+    else:
+        with one_thread():
+            deque(prefetch(fill, range(0, n_rows, BLOCK_SIZE), n_threads), maxlen=0)
     if isinstance(result.base, np.memmap):
         result.base.mode = "r"  # workers map it with this mode, and cannot change it
     return result

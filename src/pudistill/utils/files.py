@@ -92,7 +92,7 @@ def remove_leftovers(folder: Path, *, seconds_old: float = 0.0) -> None:
                 temporary.unlink()
 
 
-def checksum_of(content: bytes) -> str:
+def checksum_of(content: bytes | memoryview) -> str:
     """Return the SHA-256 of a file's content, in hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
 
@@ -139,15 +139,21 @@ def write_atomic(path: Path, content: bytes) -> None:
 def to_npz(arrays: dict[str, Any]) -> bytes:
     """Return arrays as the bytes of an ``.npz`` file."""
     buffer = io.BytesIO()
-    with ZipFile(buffer, "w") as file:
+    write_npz(buffer, arrays)
+    return buffer.getvalue()
+
+
+def write_npz(file: IO[bytes], arrays: dict[str, Any]) -> None:
+    """Write arrays as an ``.npz`` file, without a copy of any array."""
+    with ZipFile(file, "w") as archive:
         for name, value in arrays.items():
             array = np.asanyarray(value)
-            content = io.BytesIO()
-            np.lib.format.write_array(content, array, allow_pickle=False)
+            info = ZipInfo(f"{name}.npy")
             # Compression shrinks labels, votes and masks, but not probabilities and files.
-            method = ZIP_STORED if array.dtype.kind in "fV" else ZIP_DEFLATED
-            file.writestr(ZipInfo(f"{name}.npy"), content.getvalue(), method)
-    return buffer.getvalue()
+            info.compress_type = ZIP_STORED if array.dtype.kind in "fV" else ZIP_DEFLATED
+            info.file_size = array.nbytes  # about: large files need another header
+            with archive.open(info, "w") as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
 
 
 def from_npz(content: bytes) -> dict[str, np.ndarray]:

@@ -8,9 +8,11 @@ import io
 import pickle
 import socket
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 from weakref import ref
 
@@ -18,12 +20,13 @@ import numpy as np
 import ray
 from joblib.parallel import ParallelBackendBase
 from ray import cloudpickle
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pudistill import __version__
 from pudistill.exceptions import InputError, RecoveredWarning, warn_user
 from pudistill.utils.mapped import MappedArray
+from pudistill.utils.threads import one_thread
 
 ANSWER_SECONDS = 20.0  # within which a node must answer
 MAX_RESTARTS = 3  # of one task; if it is lost again, the task itself must be the reason
@@ -166,6 +169,57 @@ class RayTasks(ParallelBackendBase):
                 )
             )
 
+    @contextmanager
+    def holding(self, parts: Sequence[Any]) -> Iterator[Callable[..., Iterator[Any]]]:
+        """Let the nodes hold parts of a computation inside the ``with`` block.
+
+        Parameters
+        ----------
+        parts : sequence of object
+            Objects that can be pickled; each core holds some that follow each other. If a node is
+            lost, another one starts with the parts as they were here.
+
+        Yields
+        ------
+        each : callable
+            ``each(name, *args)`` yields the result of this method of each part, in order.
+        """
+        self._object_store.recheck()
+        bounds = np.linspace(0, len(parts), min(len(parts), self.effective_n_jobs(-1)) + 1)
+        holder = ray.remote(_Holder).options(
+            num_cpus=1,
+            max_restarts=MAX_RESTARTS,
+            max_task_retries=MAX_RESTARTS,
+            scheduling_strategy="SPREAD",
+        )
+        holders: list[Any] = [
+            holder.remote(*_serialise(parts[start:end], self._object_store))
+            for start, end in pairwise(bounds.astype(int))
+        ]
+
+        def each(name: str, *args: Any) -> Iterator[Any]:
+            sent = ray.put(args)
+            for answer in [one.call.remote(name, sent) for one in holders]:
+                yield from self._answer(answer)
+
+        try:
+            yield each
+        finally:
+            for one in holders:
+                ray.kill(one)
+
+    def _answer(self, answer: Any) -> Any:
+        """Wait for what a node computes from its parts."""
+        try:
+            return ray.get(answer)
+        except RayTaskError as error:
+            raise getattr(error, "cause", error) from error
+        except RayError as error:
+            raise InputError(
+                f"The cluster lost a part of a fit {MAX_RESTARTS + 1} times ({_reason(error)}): "
+                "check that its nodes have enough memory and resume the run."
+            ) from error
+
     def retrieve_result_callback(self, out: Future) -> Any:
         """Return the result of a task, or raise its error."""
         return pickle.loads(out.result())
@@ -229,7 +283,7 @@ class ObjectStore:
         return self._stored[key].reference
 
 
-def _serialise(func: Callable, object_store: ObjectStore) -> tuple:
+def _serialise(func: Any, object_store: ObjectStore) -> tuple:
     """Return a task as arguments for Ray: its pickle, and references to its large arrays."""
     content = io.BytesIO()
     pickler = _TaskPickler(content, object_store)
@@ -263,11 +317,31 @@ class _TaskUnpickler(pickle.Unpickler):
         return pid.open() if isinstance(pid, MappedArray) else self.arrays[pid]
 
 
+class _Holder:
+    """Holds parts of a computation on a node."""
+
+    def __init__(self, content: bytes, *arrays: np.ndarray) -> None:
+        with _explained_on_node():
+            self._parts = _TaskUnpickler(io.BytesIO(content), arrays).load()
+
+    def call(self, name: str, args: tuple) -> list[Any]:
+        """Call a method of each part."""
+        with _explained_on_node(), one_thread():
+            return [getattr(part, name)(*args) for part in self._parts]
+
+
 def _run(content: bytes, *arrays: np.ndarray) -> bytes:
     """Run a task on a node and return its pickled result; Ray has replaced references by arrays."""
+    with _explained_on_node():
+        return cloudpickle.dumps(_TaskUnpickler(io.BytesIO(content), arrays).load()())
+
+
+@contextmanager
+def _explained_on_node() -> Iterator[None]:
+    """Raise what a node lacks as an `InputError` that names the node."""
     node = f"The node {socket.gethostname()} of the cluster"
     try:
-        return cloudpickle.dumps(_TaskUnpickler(io.BytesIO(content), arrays).load()())
+        yield
     except ModuleNotFoundError as error:
         raise InputError(
             f"{node} lacks the module {error.name}: install it on all nodes."

@@ -7,7 +7,7 @@ An interrupted computation continues where it stopped, and a damaged block is co
 import io
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ ROWS_PER_CHECKSUM = 256  # an interruption loses at most this many rows
 def computed_rows(
     path: Path,
     shape: tuple[int, int],
-    compute: Callable[[slice], np.ndarray],
+    compute: Callable[[list[slice]], Iterator[np.ndarray]],
     advance: Callable[..., None],
 ) -> np.memmap:
     """Map an array, after computing the rows that its file lacks.
@@ -35,7 +35,7 @@ def computed_rows(
     shape : (int, int)
         Number of rows, and of columns.
     compute : callable
-        Takes a slice of rows and returns their values.
+        Takes slices of rows, and yields the values of each.
     advance : callable
         Called with the number of finished rows; see :func:`pudistill.utils.progress.stage`.
 
@@ -57,8 +57,8 @@ def computed_rows(
     >>> from pudistill.utils.progress import ignore
     >>> from pudistill.utils.row_file import computed_rows
     >>> path = Path(tempfile.mkdtemp()) / "squares.npy"
-    >>> def squares(rows):
-    ...     return np.arange(rows.start, rows.stop)[:, None] ** 2
+    >>> def squares(blocks):
+    ...     return (np.arange(rows.start, rows.stop)[:, None] ** 2 for rows in blocks)
     >>> float(computed_rows(path, (300, 1), squares, ignore)[299, 0])
     89401.0
     """
@@ -72,10 +72,10 @@ def computed_rows(
         file = _RowFile(path, shape)
         finished = file.check(blocks)
         advance(to=sum(blocks[n].stop - blocks[n].start for n in finished))
-        for n, rows in enumerate(blocks):
-            if n not in finished:
-                file.write(n, rows, compute(rows))
-                advance(rows.stop - rows.start)
+        missing = [n for n in range(len(blocks)) if n not in finished]
+        for n, values in zip(missing, compute([blocks[n] for n in missing]), strict=True):
+            file.write(n, blocks[n], values)
+            advance(len(values))
     return np.memmap(path, np.float32, "r", len(file.header), shape)
 
 

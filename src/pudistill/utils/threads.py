@@ -8,16 +8,41 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from functools import cache
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from joblib import effective_n_jobs
+from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from joblib.parallel import BACKENDS, get_active_backend
 from threadpoolctl import ThreadpoolController
+
+from pudistill.exceptions import InputError, RecoveredWarning, warn_user
+from pudistill.utils.context import installed
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 PARENT_CHECK_SECONDS = 1.0  # between two checks by a worker that its parent is alive
+# Workers killed one after the other; if there are more, the tasks themselves seem to be the cause.
+MAX_KILLED_IN_A_ROW = 3
+
+
+# How many workers can share a computation of this process. It stands for an argument of everything
+# that computes in blocks, down to sums and predictions; in workers it is 1.
+_n_workers: ContextVar[int] = ContextVar("n_workers", default=1)
+
+
+def n_workers() -> int:
+    """Return how many threads, or workers of a cluster, can share a computation."""
+    return _n_workers.get()
+
+
+def shared_by(n: int) -> AbstractContextManager[None]:
+    """Let `n` threads, or workers of a cluster, share each computation in the ``with`` block."""
+    return installed(_n_workers, n)
 
 
 @contextmanager
@@ -84,6 +109,60 @@ def prefetch(
             result = running.popleft().result()
             running.extend(pool.submit(call, item) for item in islice(items, 1))
             yield result
+
+
+def usable_processes() -> int:
+    """Return the number of processes that can compute here: one per core, but one in a worker."""
+    is_loky = isinstance(get_active_backend()[0], BACKENDS["loky"])
+    return effective_n_jobs(-1) if is_loky else 1
+
+
+def prefetch_in_processes(
+    call: Callable[[Item], Result], items: Iterable[Item], n_processes: int
+) -> Iterator[Result]:
+    """Yield ``call(item)`` for each item in order, while processes compute the next results.
+
+    At most two items for each process are in memory. If a process is killed, the items without a
+    result are computed again. The processes end with the last item.
+
+    Raises
+    ------
+    InputError
+        If processes are killed again and again.
+    """
+    items = iter(items)
+    pending = deque(islice(items, 2 * n_processes))  # drawn, and their results not yet yielded
+    futures: deque = deque()  # of the first items of `pending`
+    n_killed = 0
+    executor: Any = None
+    try:
+        while pending:
+            try:
+                # Called again, it returns the same processes, or new ones if one was killed.
+                executor = get_reusable_executor(
+                    max_workers=n_processes, initializer=end_with_parent, initargs=(os.getpid(),)
+                )
+                for item in islice(pending, len(futures), None):
+                    futures.append(executor.submit(call, item))
+                result = futures.popleft().result()
+            except TerminatedWorkerError as error:
+                n_killed += 1
+                if n_killed > MAX_KILLED_IN_A_ROW:
+                    raise InputError(
+                        f"Worker processes were killed {n_killed} times in a row, which the system "
+                        "does when memory is short: allow fewer of them, with LOKY_MAX_CPU_COUNT=1 "
+                        "in the environment."
+                    ) from error
+                warn_user("A worker process was killed: its work is done again.", RecoveredWarning)
+                futures.clear()
+                continue
+            n_killed = 0
+            pending.popleft()
+            pending.extend(islice(items, 1))
+            yield result
+    finally:
+        if executor is not None:
+            executor.shutdown(kill_workers=True)
 
 
 @cache

@@ -13,7 +13,12 @@ from PIL import Image
 
 from pudistill import embed_dataset, load_dataset
 from pudistill.exceptions import DamagedWarning
-from pudistill.learners.networks.embedding import PictureEmbedder, TextEmbedder
+from pudistill.learners.networks.embedding import (
+    PictureEmbedder,
+    TextEmbedder,
+    looked_up,
+    values_of_bytes,
+)
 from pudistill.runs.fit import fit_run
 from pudistill.runs.folder import Run
 from pudistill.runs.settings import Settings
@@ -142,6 +147,44 @@ def test_pictures_are_embedded_as_by_transformers(vision_models, pictures):
         np.testing.assert_array_equal(embedder(grey), embedder(in_colour))
 
 
+def test_features_are_the_same_bits_however_many_threads_compute(vision_models, monkeypatch):
+    X = np.random.default_rng(0).integers(0, 256, (700, 32, 32, 3), dtype=np.uint8)
+    embedder = PictureEmbedder(str(vision_models["resnet"]), "cpu", "fp32")
+    found = []
+    for n_threads in (1, 3):
+        monkeypatch.setattr(
+            "pudistill.learners.networks.embedding.cpu_count", lambda n=n_threads: n
+        )
+        found.append([*embedder.stream(X[start : start + 256] for start in range(0, 700, 256))])
+    assert [len(block) for block in found[0]] == [256, 256, 188]
+    np.testing.assert_array_equal(*map(np.concatenate, found))
+
+
+@pytest.mark.parametrize("shape", [(32, 32, 3), (5, 4, 3), (200, 150, 3)])
+def test_pictures_of_the_networks_size_are_looked_up(shape):
+    processor = transformers.BitImageProcessorPil(do_resize=False, do_center_crop=False)
+
+    def inputs_of(X):
+        options = {"image_mean": [0.4] * shape[2], "image_std": [0.3] * shape[2]}
+        return processor(list(X), input_data_format="channels_last", return_tensors="pt", **options)
+
+    values = values_of_bytes(inputs_of, shape)
+    X = np.random.default_rng(1).integers(0, 256, (7, *shape), dtype=np.uint8)
+    np.testing.assert_array_equal(looked_up(values, X), inputs_of(X)["pixel_values"])
+
+
+def test_pictures_that_a_processor_resizes_or_adapts_to_are_not_looked_up():
+    resizing = transformers.ConvNextImageProcessorPil(size={"shortest_edge": 32})  # and crops
+
+    def brightened(X):
+        pixels = torch.from_numpy(np.moveaxis(X / X.max(axis=(1, 2, 3), keepdims=True), 3, 1))
+        return {"pixel_values": pixels}
+
+    for inputs_of in (lambda X: resizing(list(X), return_tensors="pt"), brightened):
+        for shape in ((32, 32, 3), (64, 64, 3)):
+            assert values_of_bytes(inputs_of, shape) is None
+
+
 @pytest.mark.parametrize("pooling", ["mean", "cls", "max", "lasttoken"])
 def test_texts_are_embedded_as_by_transformers(bert, tmp_path, pooling):
     texts = ["the film was good", "bad", "the film was " + "great, " * 20, "lovely, fine"]
@@ -263,13 +306,14 @@ def counted(monkeypatch):
     class Count:
         n, limit = 0, 10**9
 
-    def counting(self, X, original=PictureEmbedder.__call__):
-        if Count.n + len(X) > Count.limit:
-            raise KilledError
-        Count.n += len(X)
-        return original(self, X)
+    def counting(self, blocks, original=PictureEmbedder.stream):
+        for features in original(self, blocks):
+            if Count.n + len(features) > Count.limit:
+                raise KilledError
+            Count.n += len(features)
+            yield features
 
-    monkeypatch.setattr(PictureEmbedder, "__call__", counting)
+    monkeypatch.setattr(PictureEmbedder, "stream", counting)
     monkeypatch.setattr("pudistill.utils.row_file.ROWS_PER_CHECKSUM", 16)
     return Count
 

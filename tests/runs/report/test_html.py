@@ -11,6 +11,7 @@ from html_page import Page
 
 from pudistill.exceptions import InputError
 from pudistill.runs.report import html
+from pudistill.runs.report.counts import count_labels
 from pudistill.runs.report.html import RunSummary, render
 
 NASTY = "<script>alert(1)</script>"
@@ -36,14 +37,19 @@ def history_of(classes, n_iterations=3):
 
 def summary_of(labels, **changes):
     classes = sorted({str(name) for name in [*labels["given"], *labels["label"]]})
-    summary = RunSummary("pets", labels, history_of(classes), {}, {}, classes, {}, [])
+    shown = {*changes.get("pictures", ()), *changes.get("texts", ())}
+    counts = count_labels([labels], shown)
+    summary = RunSummary("pets", counts, history_of(classes), {}, {}, classes, {}, [])
     return dataclasses.replace(summary, **changes)
+
+
+PETS = label_table(["cat"] * 6 + ["dog"] * 4, ["cat"] * 3 + ["dog"] * 3 + ["cat"] + ["dog"] * 3)
 
 
 @pytest.fixture
 def pets():
     return summary_of(
-        label_table(["cat"] * 6 + ["dog"] * 4, ["cat"] * 3 + ["dog"] * 3 + ["cat"] + ["dog"] * 3),
+        PETS,
         metrics={
             "test_accuracy": {"given_labels": 0.5, "pudistill": 0.9, "true_labels": 0.95},
             "n_conflicts": 3,
@@ -148,9 +154,9 @@ def test_a_section_without_values_is_left_out(pets, monkeypatch):
 # Self-contained and safe
 
 
-def test_nothing_is_loaded_from_anywhere(pets):
+def test_nothing_is_loaded_from_anywhere():
     pictures = {"3.png": np.zeros((8, 8), dtype=np.uint8)}
-    text = render(dataclasses.replace(pets, pictures=pictures))
+    text = render(summary_of(PETS, pictures=pictures))
     page = Page(text)
     assert not {"script", "link", "iframe", "object", "embed", "base"} & set(page.tags)
     for _, name, value in page.attributes:
@@ -168,15 +174,18 @@ def test_nothing_is_loaded_from_anywhere(pets):
 def test_text_from_the_data_is_escaped_everywhere():
     other = '"><img src=x onerror=alert(1)>'
     labels = label_table([NASTY] * 3, [other, other, NASTY], ids=[NASTY, other, "a&b"])
-    summary = summary_of(
-        labels,
-        title=NASTY,
-        metrics={NASTY: NASTY, "versions": {NASTY: other}, "test_accuracy": {"pudistill": 1}},
-        settings={NASTY: other, "nested": {other: [NASTY, NASTY]}},
-        notes=[NASTY, other],
-    )
+    nasty = {
+        "title": NASTY,
+        "metrics": {
+            NASTY: NASTY,
+            "versions": {NASTY: other},
+            "test_accuracy": {"pudistill": 1},
+        },
+        "settings": {NASTY: other, "nested": {other: [NASTY, NASTY]}},
+        "notes": [NASTY, other],
+    }
     for pictures in ({}, {other: np.zeros((4, 4, 3), dtype=np.uint8)}):
-        page = Page(render(dataclasses.replace(summary, pictures=pictures)))
+        page = Page(render(summary_of(labels, **nasty, pictures=pictures)))
         assert "script" not in page.tags
         assert page.tags.count("img") == len(pictures)
         assert NASTY in page.text
@@ -206,9 +215,9 @@ def test_two_renderings_are_identical(pets):
 # Pictures
 
 
-def test_gallery_shows_changed_samples_that_have_a_picture(pets):
+def test_gallery_shows_changed_samples_that_have_a_picture():
     grey, colour = np.zeros((28, 28), dtype=np.uint8), np.zeros((300, 200, 3), dtype=np.uint8)
-    page = Page(render(dataclasses.replace(pets, pictures={"3.png": grey, "6.png": colour})))
+    page = Page(render(summary_of(PETS, pictures={"3.png": grey, "6.png": colour})))
     assert page.tags.count("img") == 2
     assert page.attributes.count(("img", "class", "small")) == 1
 
@@ -222,9 +231,9 @@ def test_ids_that_are_numbers_find_their_pictures():
 @pytest.mark.parametrize(
     "picture", [np.zeros((8, 8)), np.zeros((8, 8, 4), dtype=np.uint8), np.zeros(8, dtype=np.uint8)]
 )
-def test_what_is_no_picture_is_refused(pets, picture):
+def test_what_is_no_picture_is_refused(picture):
     with pytest.raises(InputError, match="A picture must be uint8"):
-        render(dataclasses.replace(pets, pictures={"3.png": picture}))
+        render(summary_of(PETS, pictures={"3.png": picture}))
 
 
 # Unusual runs
@@ -232,7 +241,7 @@ def test_what_is_no_picture_is_refused(pets, picture):
 
 def test_nothing_changed(pets):
     labels = label_table(["cat", "dog"], ["cat", "dog"])
-    page = Page(render(dataclasses.replace(pets, labels=labels)))
+    page = Page(render(dataclasses.replace(pets, labels=count_labels([labels]))))
     assert "None of the 2 given labels was changed" in page.text
     assert "Which labels changed" not in page.text
 
@@ -247,7 +256,7 @@ def test_all_trusted():
 
 @pytest.mark.parametrize("frame", [pd.DataFrame(), label_table([], [])])
 def test_empty_frames(frame):
-    page = Page(render(RunSummary("", frame, pd.DataFrame(), {}, {}, [], {}, [])))
+    page = Page(render(RunSummary("", count_labels([frame]), pd.DataFrame(), {}, {}, [], {}, [])))
     assert "There are no labels to report" in page.text
 
 

@@ -73,7 +73,7 @@ def test_no_colour_is_fixed():
     figures = [
         flip_heat_map(square([[8, 3], [0, 5]], ["cat", "dog"])),
         growth_lines(growth({"cat": [1, 2], "dog": [3]})),
-        confidence_histograms(pd.DataFrame({"source": ["given"], "confidence": [0.5]})),
+        confidence_histograms({"given": np.array([0, 1])}),
         transition_heat_map(square([[0.7, 0.3], [0, 1]], ["cat", "dog"])),
         accuracy_curve(curve({"pudistill": [0.9, 0.8], "true_labels": [1, 1], "own": [0, 1]})),
     ]
@@ -173,8 +173,8 @@ def test_growth_lines_run_through_iterations_in_order():
 
 
 def test_histograms_have_one_strip_per_source():
-    labels = pd.DataFrame({"source": ["filter"] * 3 + ["given"], "confidence": [0, 0.5, 1, 0.2]})
-    shown = texts(confidence_histograms(labels))
+    confidence = {"filter": np.array([1, 2]), "given": np.array([1, 0])}
+    shown = texts(confidence_histograms(confidence))
     assert {"filter", "3", "given", "1"} <= set(shown)
     assert "teacher" not in shown
 

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from html_page import Page
 
+from pudistill.runs.report.counts import count_labels
 from pudistill.runs.report.html import RunSummary, render
 from pudistill.runs.report.sections import expectation_section, filter_section, noise_section
 
@@ -35,7 +36,7 @@ def text_of(classes=("cat", "dog", "eel"), **metrics):
 
 def page_of(classes=("cat", "dog", "eel"), **metrics):
     return render(
-        RunSummary("pets", pd.DataFrame(), pd.DataFrame(), metrics, {}, list(classes), {}, [])
+        RunSummary("pets", count_labels([]), pd.DataFrame(), metrics, {}, list(classes), {}, [])
     )
 
 

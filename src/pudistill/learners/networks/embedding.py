@@ -2,19 +2,24 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import sha256
+from itertools import islice
+from math import ceil
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from joblib import cpu_count
 from torch import Tensor
 
 from pudistill.exceptions import InputError
 from pudistill.learners.networks.hardware import Precision, choose_hardware
-from pudistill.learners.networks.prediction import PREDICTION_VALUES
+from pudistill.learners.networks.prediction import N_AHEAD, PREDICTION_VALUES
 from pudistill.learners.networks.pretrained import load_config, loading_model, reason_of
+from pudistill.utils.threads import one_thread, prefetch
 
 # Largest number of tokens of a text: the cost of attention grows with its square.
 LONGEST_TEXT = 512
@@ -86,38 +91,63 @@ class Embedder(ABC):
         InputError
             If the model cannot embed them, or a feature is NaN or infinite.
         """
-        parts, order = [], []
+        return next(self.stream([X]))
+
+    def stream(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Yield the features of blocks of samples, while threads compute the next ones.
+
+        Each batch is computed on one thread, so that the features do not depend on the number of
+        cores. See `__call__` for the samples, the features and the errors.
+        """
+        n_batches: deque[int] = deque()  # of each block that is not complete
+
+        def batches() -> Iterator[tuple[np.ndarray, Any]]:
+            for block in blocks:
+                of_block = list(self._batches(block))
+                n_batches.append(len(of_block))
+                yield from of_block
+
+        n_threads = cpu_count() if self.hardware.device.type == "cpu" else N_AHEAD
         try:
-            with torch.inference_mode():
-                for rows, inputs in self._batches(X):
-                    on_device = {
-                        name: values.to(self.hardware.device) for name, values in inputs.items()
-                    }
-                    with self.hardware.autocast():
-                        features = self._embed(on_device)
-                    parts.append(features.float().cpu().numpy())
-                    order.append(rows)
-        except InputError:  # a picture that cannot be decoded
+            parts = prefetch(self._features_of, batches(), n_threads)
+            for first in parts:
+                rows, features = zip(first, *islice(parts, n_batches.popleft() - 1), strict=True)
+                embedding = np.concatenate(features)[np.argsort(np.concatenate(rows))]
+                if not np.isfinite(embedding).all():
+                    raise InputError(
+                        f"{self.name} gives NaN or infinite features for a sample: name another "
+                        "model."
+                    )
+                yield embedding
+        except InputError:  # also of a picture that cannot be decoded
             raise
         except (ValueError, TypeError, IndexError, AttributeError, RuntimeError) as error:
             raise InputError(
                 f"{self.name} cannot embed these {self.kind} ({reason_of(error)}): name another "
                 "model."
             ) from error
-        embedding = np.concatenate(parts)[np.argsort(np.concatenate(order))]
-        if not np.isfinite(embedding).all():
-            raise InputError(
-                f"{self.name} gives NaN or infinite features for a sample: name another model."
-            )
-        return embedding
+
+    def _features_of(self, batch: tuple[np.ndarray, Any]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the positions of a batch of samples, and their features."""
+        rows, samples = batch
+        device = self.hardware.device
+        with one_thread(), torch.inference_mode():
+            inputs = {name: values.to(device) for name, values in self._inputs(samples).items()}
+            with self.hardware.autocast():
+                features = self._embed(inputs)
+            return rows, features.float().cpu().numpy()
 
     @abstractmethod
     def _prepare(self, transformers: Any, model: Any) -> None:
         """Load the preprocessing of samples."""
 
     @abstractmethod
-    def _batches(self, X: np.ndarray) -> Iterator[tuple[np.ndarray, Mapping[str, Tensor]]]:
-        """Yield positions of samples, and the model's inputs for them."""
+    def _batches(self, X: np.ndarray) -> Iterator[tuple[np.ndarray, Any]]:
+        """Yield positions of samples, and what `_inputs` takes for them."""
+
+    @abstractmethod
+    def _inputs(self, samples: Any) -> Mapping[str, Tensor]:
+        """Return the model's inputs; called by threads."""
 
     @abstractmethod
     def _embed(self, inputs: Mapping[str, Tensor]) -> Tensor:
@@ -167,17 +197,25 @@ class PictureEmbedder(Embedder):
         )
         self._n_channels = getattr(model.config, "num_channels", 3)
         self._has_class_token = any("cls_token" in name for name in model.state_dict())
+        self._shape: tuple[int, ...] = ()
+        self._values: np.ndarray | None = None  # see `values_of_bytes`
 
-    def _batches(self, X: np.ndarray) -> Iterator[tuple[np.ndarray, Mapping[str, Tensor]]]:
-        n_at_once = self._n_at_once(self._inputs(X[:1])["pixel_values"].numel())
-        for start in range(0, len(X), n_at_once):
-            part = X[start : start + n_at_once]
-            yield np.arange(start, start + len(part)), self._inputs(part)
+    def _batches(self, X: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        if X.shape[1:] != self._shape:
+            self._shape, self._values = X.shape[1:], None
+            self._values = values_of_bytes(self._inputs, (*X.shape[1:3], self._n_channels))
+            self._n_values = self._inputs(X[:1])["pixel_values"].numel()
+        # Batches of equal size: the last one would otherwise be a single picture.
+        n_batches = ceil(len(X) / self._n_at_once(self._n_values))
+        for rows in np.array_split(np.arange(len(X)), n_batches):
+            yield rows, X[rows[0] : rows[-1] + 1]
 
-    def _inputs(self, X: np.ndarray) -> Mapping[str, Tensor]:
-        pictures = np.asarray(X)
+    def _inputs(self, samples: np.ndarray) -> Mapping[str, Tensor]:
+        pictures = np.asarray(samples)
         if pictures.ndim == 3:  # grey pictures; most networks expect colour
             pictures = np.repeat(pictures[..., None], self._n_channels, axis=3)
+        if self._values is not None:
+            return {"pixel_values": torch.from_numpy(looked_up(self._values, pictures))}
         return self.processor(
             list(pictures), input_data_format="channels_last", return_tensors="pt"
         )
@@ -252,7 +290,8 @@ class TextEmbedder(Embedder):
         self._width = getattr(model.config, "hidden_size", LONGEST_TEXT)
 
     def _batches(self, X: np.ndarray) -> Iterator[tuple[np.ndarray, Mapping[str, Tensor]]]:
-        # An empty text has no tokens at all if the tokenizer does not mark the ends of texts.
+        # Tokens are made here and not in `_inputs`, because threads cannot share a tokenizer.
+        # An empty text has none at all if the tokenizer does not mark the ends of texts.
         texts = [text if text.strip() else self.tokenizer.pad_token for text in X]
         tokens = self.tokenizer(texts, truncation=True, max_length=self._n_tokens)
         lengths = np.array([len(text_tokens) for text_tokens in tokens["input_ids"]])
@@ -266,6 +305,9 @@ class TextEmbedder(Embedder):
             batch = {key: [values[row] for row in rows] for key, values in tokens.items()}
             yield rows, self.tokenizer.pad(batch, return_tensors="pt")
             start = stop
+
+    def _inputs(self, samples: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return samples
 
     def _embed(self, inputs: Mapping[str, Tensor]) -> Tensor:
         if hasattr(self.model, "get_text_features"):  # a model of pictures and texts
@@ -281,6 +323,60 @@ class TextEmbedder(Embedder):
         if self._is_normalised:
             features = torch.nn.functional.normalize(features.float(), dim=1)
         return features
+
+
+def values_of_bytes(
+    inputs_of: Callable[[np.ndarray], Mapping[str, Tensor]], shape: tuple[int, ...]
+) -> np.ndarray | None:
+    """Return what a processor makes of each byte, if it maps each byte of a picture by itself.
+
+    Pictures of the size that a network expects are only rescaled and normalised, for which
+    processors take several times as long as a small network for its features. Whether they do
+    nothing else is tried on noise, half of it dark, as a processor could adapt to the picture.
+
+    Parameters
+    ----------
+    inputs_of : callable
+        Takes pictures, and returns the inputs of the network.
+    shape : (int, int, int)
+        Height, width and number of channels of the pictures.
+
+    Returns
+    -------
+    values : ndarray of shape (n_channels, 256) or None
+        None if pictures of this shape are resized, or their bytes depend on each other.
+    """
+    height, width, n_channels = shape
+    n = ceil(512 / (height * width))  # each byte is there at least twice
+    bytes_of_channels = np.resize(np.arange(256, dtype=np.uint8), (n_channels, n * height * width))
+    noise = np.random.default_rng(0).permuted(bytes_of_channels, axis=1)
+    noise = np.moveaxis(noise.reshape(n_channels, n, height, width), 0, 3)
+    pictures = np.concatenate([noise, noise // 2])
+    inputs = inputs_of(pictures)
+    found = np.asarray(inputs["pixel_values"])
+    if len(inputs) > 1 or found.shape != (2 * n, n_channels, height, width):
+        return None
+    values = np.zeros((n_channels, 256), found.dtype)
+    for channel in range(n_channels):
+        values[channel][pictures[..., channel]] = found[:, channel]
+    return values if np.array_equal(looked_up(values, pictures), found) else None
+
+
+def looked_up(values: np.ndarray, pictures: np.ndarray) -> np.ndarray:
+    """Replace the bytes of pictures by their values in a table of `values_of_bytes`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill.learners.networks.embedding import looked_up
+    >>> looked_up(np.arange(256)[None] / 2, np.full((1, 1, 2, 1), 3)).tolist()
+    [[[[1.5, 1.5]]]]
+    """
+    n, height, width, n_channels = pictures.shape
+    inputs = np.empty((n, n_channels, height, width), values.dtype)
+    for channel in range(n_channels):
+        inputs[:, channel] = values[channel][pictures[..., channel]]
+    return inputs
 
 
 def pooled(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:

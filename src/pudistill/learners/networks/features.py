@@ -72,7 +72,9 @@ def with_model_features(
     path = cache / f"features-{key}.npy"
     shape = (len(X), n_features(embedder, X))
     with stage("features", total=len(X)) as advance:
-        features = computed_rows(path, shape, lambda rows: embedder(X[rows]), advance)
+        features = computed_rows(
+            path, shape, lambda blocks: embedder.stream(X[rows] for rows in blocks), advance
+        )
     return dataset.with_features(features)
 
 
@@ -107,9 +109,10 @@ def open_embedder(model: str, dataset: TrustedDataset) -> "Embedder":
 def feature_blocks(embedder: "Embedder", X: Any) -> Iterator[np.ndarray]:
     """Yield the features block by block, without storing them."""
     with stage("features", total=len(X)) as advance:
-        for start in range(0, len(X), ROWS_PER_CHECKSUM):
-            yield embedder(X[start : start + ROWS_PER_CHECKSUM])
-            advance(min(ROWS_PER_CHECKSUM, len(X) - start))
+        starts = range(0, len(X), ROWS_PER_CHECKSUM)
+        for features in embedder.stream(X[start : start + ROWS_PER_CHECKSUM] for start in starts):
+            yield features
+            advance(len(features))
 
 
 def with_own_features(dataset: TrustedDataset, path: Path) -> TrustedDataset:

@@ -1,5 +1,6 @@
 """The report of a run: one self-contained HTML file that opens offline."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,6 +11,7 @@ from markupsafe import Markup
 
 from pudistill.methods.registry import METHODS, OURS, SYSTEMS
 from pudistill.runs.report import plots
+from pudistill.runs.report.counts import LabelCounts
 from pudistill.runs.report.formats import (
     LONGEST_SENTENCE,
     flatten,
@@ -57,10 +59,8 @@ IN_SECTIONS = {
 }
 HISTORY_COLUMNS = ["class_name", "iteration", "n_positives", "n_clean", "seconds"]
 MAX_FLIPS = 12
-SUREST, LEAST_SURE = 32, 16  # changed samples that the report shows
 SMALL_PICTURE = 64  # px; smaller pictures are enlarged without smoothing
 MAX_TABLE_ROWS = 1000
-MAX_UNLIKE = 20  # samples unlike all classes that the report shows
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,8 @@ class RunSummary:
     ----------
     title : str
         Title of the page.
-    labels : DataFrame of n rows
-        The label table: ``id``, ``given``, ``trusted`` (bool), ``label``, ``changed`` (bool),
-        ``source`` ("trusted", "filter", "teacher", "student", "model" or "given"),
-        ``confidence`` (in [0, 1]), ``votes`` (nullable int), ``outlier_score`` (in [0, 1]) and
-        ``outlier`` (bool).
+    labels : LabelCounts
+        What the report shows of the label table.
     history : DataFrame
         One row per class and iteration of the filter: ``class_name``, ``iteration`` (from 1),
         ``n_positives``, ``n_clean`` (size of the clean set) and ``seconds``. Empty if the filter
@@ -112,7 +109,7 @@ class RunSummary:
     """
 
     title: str
-    labels: pd.DataFrame
+    labels: LabelCounts
     history: pd.DataFrame
     metrics: dict[str, Any]
     settings: dict[str, object]
@@ -143,29 +140,30 @@ def render(summary: RunSummary) -> str:
     Examples
     --------
     >>> import pandas as pd
+    >>> from pudistill.runs.report.counts import count_labels
     >>> from pudistill.runs.report.html import RunSummary, render
-    >>> labels = pd.DataFrame(
+    >>> table = pd.DataFrame(
     ...     {"id": ["a.png", "b.png"], "given": ["cat", "cat"], "trusted": [True, False],
     ...      "label": ["cat", "dog"], "changed": [False, True], "source": ["trusted", "filter"],
     ...      "confidence": [1.0, 0.93], "votes": pd.array([None, 20], dtype="Int64")}
     ... )
+    >>> labels = count_labels([table])
     >>> page = render(RunSummary("pets", labels, pd.DataFrame(), {}, {}, ["cat", "dog"], {}, []))
     >>> "1 of 2 given labels was changed (50&nbsp;%)" in page
     True
     """
     summary = _with_short_names(summary)
     labels = summary.labels
-    changed = _changed(labels)
     versions = summary.metrics.get("versions") or {}
     numbers = {name: value for name, value in summary.metrics.items() if name not in IN_SECTIONS}
     return fill(
         "report.html",
         title=summary.title,
-        headline=_headline(labels, len(changed)),
-        n_samples=len(labels),
-        n_trusted=int(_is_true(labels["trusted"]).sum()),
+        headline=_headline(labels),
+        n_samples=labels.n_samples,
+        n_trusted=labels.n_trusted,
         n_classes=len(summary.classes),
-        sources=_source_counts(labels, changed),
+        sources=_source_counts(labels),
         notes=summary.notes,
         sections={name: prepare(summary) for name, prepare in SECTIONS.items()},
         settings=dict(flatten(summary.settings)),
@@ -175,15 +173,11 @@ def render(summary: RunSummary) -> str:
 
 
 def _with_short_names(summary: RunSummary) -> RunSummary:
-    """Shorten long texts, and give both tables all of their columns."""
-    labels = summary.labels.copy()
-    texts = labels.columns.intersection(["id", "given", "label"])
-    labels[texts] = shortened(labels[texts].astype(object))
+    """Shorten long texts, and give the history all of its columns."""
     metrics = shortened(summary.metrics, LONGEST_SENTENCE)
     metrics["filter_settings"] = shortened(metrics.get("filter_settings"))
     return replace(
         summary,
-        labels=labels.reindex(columns=list(LABEL_COLUMNS)),
         history=shortened(summary.history)
         .reindex(columns=HISTORY_COLUMNS)
         .dropna(subset=["n_clean"]),
@@ -194,9 +188,9 @@ def _with_short_names(summary: RunSummary) -> RunSummary:
     )
 
 
-def _headline(labels: pd.DataFrame, n_changed: int) -> Markup:
-    n_given = int(labels["given"].notna().sum())
-    if not len(labels):
+def _headline(labels: LabelCounts) -> Markup:
+    n_given, n_changed = labels.n_given, labels.n_changed
+    if not labels.n_samples:
         return Markup("There are no labels to report")
     if not n_changed:
         return Markup("None of the {} given labels was changed").format(integer(n_given))
@@ -206,13 +200,15 @@ def _headline(labels: pd.DataFrame, n_changed: int) -> Markup:
     )
 
 
-def _source_counts(labels: pd.DataFrame, changed: pd.DataFrame) -> list[dict[str, Any]]:
+def _source_counts(labels: LabelCounts) -> list[dict[str, Any]]:
     """Count the labels that each source decided, and how many of them changed."""
-    decided, altered = labels["source"].value_counts(), changed["source"].value_counts()
+    counts = {
+        name: [labels.sources[name, changed] for changed in (False, True)] for name in plots.SOURCES
+    }
     return [
-        {"name": name, "count": int(decided[name]), "changed": int(altered.get(name, 0))}
-        for name in plots.SOURCES
-        if name in decided
+        {"name": name, "count": sum(both), "changed": both[1]}
+        for name, both in counts.items()
+        if sum(both)
     ]
 
 
@@ -257,47 +253,46 @@ def _comparison(accuracy: Mapping[str, float], own: str) -> Markup | None:
 
 def changes_section(summary: RunSummary) -> dict[str, Any] | None:
     """Prepare the section that counts changes by given and new label."""
-    changed = _changed(summary.labels)
-    if changed.empty:
+    pairs = summary.labels.pairs
+    flips = [(given, label, n) for (given, label, changed), n in pairs.items() if changed]
+    if not flips:
         return None
-    flips = _count_flips(changed)
-    matrix = _flip_matrix(summary.labels, flips, summary.classes)
+    flips.sort(key=lambda flip: (-flip[2], flip[:2]))  # the most frequent pair comes first
+    matrix = _flip_matrix(pairs, np.array([flip[:2] for flip in flips]), summary.classes)
     return {
         "heat_map": Markup(plots.flip_heat_map(matrix)),
         "wide": len(matrix) > 12,
         "n_drawn": len(matrix),
-        "flips": flips.head(MAX_FLIPS).to_dict("records"),
+        "flips": [
+            {"given": given, "label": label, "count": count}
+            for given, label, count in flips[:MAX_FLIPS]
+        ],
         "n_flips": len(flips),
     }
 
 
-def _count_flips(changed: pd.DataFrame) -> pd.DataFrame:
-    """Count each pair of given and new label; the most frequent pair comes first."""
-    pairs = changed[["given", "label"]].astype(str)
-    counted = pairs.groupby(["given", "label"]).size().reset_index(name="count")
-    return counted.sort_values("count", ascending=False, kind="stable")
-
-
-def _flip_matrix(labels: pd.DataFrame, flips: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
+def _flip_matrix(pairs: Counter, flips: np.ndarray, classes: list[str]) -> pd.DataFrame:
     """Count pairs of given and new labels; at most 50 classes, those in the most frequent flips."""
-    pairs = labels.dropna(subset=["given", "label"])[["given", "label"]].astype(str)
-    found = pd.unique(pd.concat([pairs["given"], pairs["label"]]))
-    names = list(dict.fromkeys([*map(str, classes), *found]))
-    names = plots.most_involved(names, flips[["given", "label"]].to_numpy())
-    counts = pairs.groupby(["given", "label"]).size().unstack(fill_value=0)
-    return counts.reindex(index=names, columns=names, fill_value=0)
+    found = [name for column in (0, 1) for name in (pair[column] for pair in pairs)]
+    names = plots.most_involved(list(dict.fromkeys([*map(str, classes), *found])), flips)
+    position = {name: number for number, name in enumerate(names)}
+    counts = np.zeros((len(names), len(names)), dtype=int)
+    for (given, label, _), count in pairs.items():
+        if given in position and label in position:
+            counts[position[given], position[label]] += count
+    return pd.DataFrame(counts, names, names)
 
 
 def curves_section(summary: RunSummary) -> dict[str, Any] | None:
     """Prepare the figures of the clean set's growth and of the labels' confidence."""
     history = summary.history
-    confident = summary.labels.dropna(subset=["source", "confidence"])
-    if history.empty and confident.empty:
+    confidence = summary.labels.confidence
+    if history.empty and not confidence:
         return None
     return {
         "growth": Markup(plots.growth_lines(history)) if len(history) else None,
         "clean_sets": _clean_sets(history).head(MAX_TABLE_ROWS).to_dict("records"),
-        "histograms": Markup(plots.confidence_histograms(confident)) if len(confident) else None,
+        "histograms": Markup(plots.confidence_histograms(confidence)) if confidence else None,
     }
 
 
@@ -321,16 +316,12 @@ def samples_section(summary: RunSummary) -> dict[str, Any] | None:
 
     Verified samples are left out, because nobody needs to check them again.
     """
-    changed = _changed(summary.labels[~_is_true(summary.labels["trusted"])])
-    surest = changed.sort_values("confidence", ascending=False, kind="stable")
-    if known := summary.pictures or summary.texts:
-        surest = surest[surest["id"].astype(str).isin(known)]
-    if surest.empty:
+    labels = summary.labels
+    if labels.surest.empty:
         return None
-    rest = surest.iloc[SUREST:]
-    parts = {"The surest changes": surest.head(SUREST)}
-    if len(rest):
-        parts["The least sure changes"] = rest.tail(LEAST_SURE).iloc[::-1]
+    parts = {"The surest changes": labels.surest}
+    if len(labels.least_sure):
+        parts["The least sure changes"] = labels.least_sure.iloc[::-1]
     galleries = [
         {"title": title, "samples": [_sample(row, summary) for row in rows.to_dict("records")]}
         for title, rows in parts.items()
@@ -340,15 +331,12 @@ def samples_section(summary: RunSummary) -> dict[str, Any] | None:
 
 def unlike_section(summary: RunSummary) -> dict[str, Any] | None:
     """Prepare the list of the samples that are most unlike the trusted samples of every class."""
-    labels = summary.labels[~_is_true(summary.labels["trusted"])]
-    labels = labels.dropna(subset=["outlier_score"])
-    if labels.empty:
+    unlike = summary.labels.unlike
+    if unlike.empty:
         return None
-    outliers = _is_true(labels["outlier"])
-    most = labels.sort_values("outlier_score", ascending=False, kind="stable").head(MAX_UNLIKE)
     return {
-        "n_outliers": int(outliers.sum()),
-        "samples": [_sample(row, summary) for row in most.to_dict("records")],
+        "n_outliers": summary.labels.n_outliers,
+        "samples": [_sample(row, summary) for row in unlike.to_dict("records")],
         "no_class_label": summary.settings.get("no_class_label"),
     }
 
@@ -360,16 +348,6 @@ def _sample(row: Mapping[Any, Any], summary: RunSummary) -> dict[str, Any]:
         shown["picture"] = plots.picture_uri(picture)
         shown["is_small"] = max(picture.shape[:2]) <= SMALL_PICTURE
     return {**row, **shown}
-
-
-def _changed(labels: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows whose label was changed."""
-    return labels[_is_true(labels["changed"])]
-
-
-def _is_true(column: pd.Series) -> pd.Series:
-    """Return whether each value is true; a missing value is not."""
-    return column.eq(True).fillna(False).astype(bool)
 
 
 SECTIONS: dict[str, Callable[[RunSummary], Mapping[str, Any] | None]] = {

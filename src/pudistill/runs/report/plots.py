@@ -305,26 +305,26 @@ def growth_lines(history: pd.DataFrame) -> str:
         return _to_svg(figure, "Line chart of the clean set by class and iteration")
 
 
-def confidence_histograms(labels: pd.DataFrame) -> str:
+def confidence_histograms(confidence: Mapping[str, np.ndarray]) -> str:
     """Draw the confidence of the labels as histograms, one per source.
 
     Parameters
     ----------
-    labels : DataFrame
-        Columns ``source`` and ``confidence`` (in [0, 1]), without missing values.
+    confidence : mapping of str to ndarray of int
+        By source: the number of labels in each of equal parts of [0, 1].
 
     Returns
     -------
     str
         SVG element. Each histogram has its own vertical scale, so that rare sources are visible.
     """
-    present = [source for source in SOURCES if (labels["source"] == source).any()]
+    present = [source for source in SOURCES if source in confidence]
     strip, below = 62, 50
     height = strip * len(present) + below
     with mpl.rc_context(_STYLE):
         figure = _figure(440, height)
         for row, source in enumerate(present):
-            confidence = labels.loc[labels["source"] == source, "confidence"].to_numpy(dtype=float)
+            counts = confidence[source]
             lowest = row == len(present) - 1
             axes = _axes(
                 figure,
@@ -333,9 +333,9 @@ def confidence_histograms(labels: pd.DataFrame) -> str:
                 bottom=below - 4 + strip * (len(present) - 1 - row),
                 top=strip * row + 14,
             )
-            counts, edges = np.histogram(np.clip(confidence, 0, 1), bins=25, range=(0, 1))
-            colour = _PLACEHOLDER[SOURCES[source]]
-            axes.bar(edges[:-1] + 0.02, counts, width=0.034, color=colour, linewidth=0)
+            colour, n_bins = _PLACEHOLDER[SOURCES[source]], len(counts)
+            centres = (np.arange(n_bins) + 0.5) / n_bins
+            axes.bar(centres, counts, width=0.85 / n_bins, color=colour, linewidth=0)
             axes.set(xlim=(0, 1), ylim=(0, counts.max() * 1.05), yticks=[])
             axes.set_xticks(np.linspace(0, 1, 6))
             axes.tick_params(labelbottom=lowest)
@@ -345,7 +345,7 @@ def confidence_histograms(labels: pd.DataFrame) -> str:
                 "textcoords": "offset points",
             }
             axes.annotate(source, xytext=(-10, 2), ha="right", va="bottom", **position)
-            number = f"{len(confidence):,}"
+            number = f"{counts.sum():,}"
             axes.annotate(number, xytext=(-10, 0), ha="right", va="top", color=MUTED, **position)
         if present:
             axes.set_xlabel("confidence in the label")
