@@ -12,6 +12,7 @@ from pudistill.distillation.learning import find_originals, learn
 from pudistill.distillation.noise_estimate import NoiseEstimate, Predictions, estimate_noise
 from pudistill.distillation.noise_free_models import NoiseFreeStage
 from pudistill.distillation.problem import Problem
+from pudistill.distillation.readout import Readout
 from pudistill.distillation.student import StudentFit
 from pudistill.distillation.views import View, whole_view
 from pudistill.exceptions import TrustedWarning, warn_user
@@ -90,6 +91,10 @@ def learn_and_ship(
     student_fit = learn(
         problem, views, guesses, transition_matrix=transition_matrix, originals=originals
     )
+    parts = zip(views, student_fit.probas, student_fit.transition_matrices, strict=True)
+    chains = [Predictions(*part) for part in parts]
+    readout = Readout.fit(chains[1:], originals)
+    student_fit = student_fit._replace(targets=readout.labels(chains[0]))
     # 3. Compare the candidates on held-out trusted samples.
     comparison, weights = judge(problem, noise_free, student_fit, views)
     if very_few(labels):
@@ -97,10 +102,9 @@ def learn_and_ship(
         comparison = replace(comparison, why=f"{comparison.why} {few}")
     # 4. Estimate the noise under the student's predictions; outliers may be of no class.
     outliers = _outliers(problem, noise_free, student_fit.student, views, no_class)
-    parts = zip(views, student_fit.probas, student_fit.transition_matrices, strict=True)
     noise = estimate_noise(
         problem,
-        [Predictions(*part) for part in parts],
+        chains,
         originals,
         is_outlier=outliers.is_outlier,
         notes=[] if warning is None else [warning],
@@ -108,6 +112,8 @@ def learn_and_ship(
     # 5. Line 15: ship the chosen candidate, which can be the student.
     model = ship(comparison.shipped, problem, noise_free, student_fit, weights)
     adapted = _adapted(noise_free, student_fit, weights)
+    adapted["exponent_of_predictions"] = readout.of_prediction
+    adapted["exponent_of_given_labels"] = readout.of_label
     if problem.tunes_student:
         adapted["C_of_student"] = final_step(student_fit.student).C
     return Outcome(student_fit, noise, comparison, model, adapted, outliers)

@@ -1,0 +1,77 @@
+"""The last posterior: how much predictions and given labels count, by held-out verified samples.
+
+Bayes' rule takes predictions and labels at their word. Where noise depends on the sample, both err
+on the same, hard samples, and their product is too sure. Two exponents, fitted on verified samples
+that the models have not seen, weaken or strengthen either.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import minimize
+
+from pudistill.distillation.noise_estimate import Predictions
+from pudistill.distillation.transition import Originals
+from pudistill.labels.pseudo_labels import PROBA_FLOOR, bayes_rule, likelihood, one_hot
+from pudistill.learners.calibration import PRIOR_SPREAD, log_likelihood
+from pudistill.utils.arrays import rowwise
+
+
+class Readout(NamedTuple):
+    """Exponents of the predictions and of the likelihood of given labels in the last posterior.
+
+    Attributes
+    ----------
+    of_prediction, of_label : float
+        1: Bayes' rule as it is; below 1: counts less.
+    """
+
+    of_prediction: float = 1.0
+    of_label: float = 1.0
+
+    @classmethod
+    def fit(cls, chains: Sequence[Predictions], originals: Originals | None) -> "Readout":
+        """Fit by maximum a posteriori: close to 1 if there are few samples.
+
+        Parameters
+        ----------
+        chains : sequence of Predictions
+            Those of the views that hold verified samples out.
+        originals : Originals or None
+            Verified samples with the labels that they were given; without any, nothing is fitted.
+        """
+        if originals is None:
+            return cls()
+        proba, labels, truth = [], [], []
+        for chain in chains:
+            held_out = np.isin(originals.rows, chain.view.held_out)
+            proba.append(chain.proba[originals.rows[held_out]])
+            labels.append(likelihood(chain.T, originals.given[held_out]))
+            truth.append(originals.verified[held_out])
+        if sum(map(len, truth)) == 0:
+            return cls()
+        known = one_hot(np.concatenate(truth), proba[0].shape[1])
+        of_prediction, of_label = np.concatenate(proba), np.concatenate(labels)
+
+        def loss(logs: np.ndarray) -> float:
+            posterior = cls(*np.exp(logs)).posterior(of_prediction, of_label)
+            return -log_likelihood(posterior, known).sum() + 0.5 * (logs**2).sum() / PRIOR_SPREAD**2
+
+        return cls(*map(float, np.exp(minimize(loss, np.zeros(2), method="Nelder-Mead").x)))
+
+    def posterior(self, proba: np.ndarray, likelihood_of_labels: np.ndarray) -> np.ndarray:
+        """Combine predictions with the likelihood of the labels, (n_samples, n_classes) each."""
+        return bayes_rule(
+            (proba + PROBA_FLOOR) ** self.of_prediction,
+            np.maximum(likelihood_of_labels, 0.0) ** self.of_label,
+        )
+
+    def labels(self, chain: Predictions) -> np.ndarray:
+        """Return the posterior labels of all samples, (n_samples, n_classes)."""
+        return rowwise(
+            lambda p, *labels: self.posterior(p, likelihood(chain.T, *labels)),
+            chain.proba,
+            chain.view.given,
+            chain.view.verified,
+        )
