@@ -498,9 +498,7 @@ class PUDistillClassifier(TimedFit, NoisyLabelClassifier):
     def _new_filter(self, X: Any, labels: Labels, seed: int) -> TieredPUFilter:
         """Make the filter with this classifier's settings; the paper's method has its own rule."""
         threshold, min_votes, is_paper = self.threshold, self.min_votes, self.method == "paper"
-        n_members = self.n_members
-        if not is_paper:
-            n_members = at_most_needed(n_members, labels)
+        n_members = self.n_members if is_paper else at_most_needed(self.n_members, labels)
         if is_paper:
             threshold = DEFAULT_THRESHOLD if threshold == "auto" else threshold
             min_votes = DEFAULT_MIN_VOTES if min_votes == "auto" else min_votes

@@ -229,8 +229,8 @@ def _attempts(
     alone = batches(_DECODED_AT_ONCE, PATIENCE if n_processes > 1 else np.inf)
     yield from with_contents(prefetch(attempt, alone, min(cpu_count(), _MAX_THREADS)))
     # 2. Processes decode what is left.
-    seconds_each = (time.process_time() - used) / max(n_decoded, 1)
-    at_once = max(1, int(_SECONDS_OF_A_TASK / seconds_each))
+    seconds = time.process_time() - used
+    at_once = max(1, int(_SECONDS_OF_A_TASK * n_decoded / max(seconds, 1e-3)))
     attempt = partial(_pictures_or_reasons_in_process, decode)
     rest = batches(at_once, np.inf)
     yield from with_contents(prefetch_in_processes(attempt, rest, n_processes))

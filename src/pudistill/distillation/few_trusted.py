@@ -117,16 +117,14 @@ def _explained(guess: np.ndarray, given: np.ndarray) -> tuple[np.ndarray, np.nda
 
 def _given_label_proba(problem: Problem, whole: View) -> np.ndarray:
     """Predict the given label of each sample, without having seen it or any verified label."""
-    is_labelled = np.zeros(len(whole.given), dtype=bool)
-    is_labelled[whole.labelled] = True
     return cross_fit_proba(
         problem.student,
         problem.X,
-        one_hot(np.where(is_labelled, whole.given, 0), problem.n_classes),
+        one_hot(np.maximum(whole.given, 0), problem.n_classes),
         n_folds=folds_for(len(whole.labelled), problem.n_classes),
         n_jobs=problem.n_jobs,
         seed=problem.seed,
-        unseen=np.flatnonzero(~is_labelled),
+        unseen=np.setdiff1d(np.arange(len(whole.given)), whole.labelled),
     )
 
 

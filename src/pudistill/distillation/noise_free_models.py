@@ -209,8 +209,6 @@ def choose_noise_free_regularisation(problem: Problem) -> float:
     if not views:
         return 1.0
 
-    latest: list[Any] = [None] * len(views)
-
     def held_out_proba_at(C: float) -> np.ndarray:
         learner = with_regularisation(problem.student, C)
         tasks = (
@@ -222,12 +220,11 @@ def choose_noise_free_regularisation(problem: Problem) -> float:
                 problem.seed,
                 groups=groups,
                 sample_weight=problem.labels.sample_weight,
-                start=start,
             )
-            for view, start in zip(views, latest, strict=True)
+            for view in views
         )
-        latest[:] = in_order(tasks, problem.n_tasks)
-        parts = zip(latest, held_out, strict=True)
+        models = in_order(tasks, problem.n_tasks)
+        parts = zip(models, held_out, strict=True)
         return np.concatenate([problem.predict_proba(model, rows) for model, rows in parts])
 
     codes = verified[np.concatenate(held_out)]

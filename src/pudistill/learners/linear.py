@@ -281,7 +281,7 @@ def fit_in_blocks(
         dtype = centring.apply(first).dtype
         # Minimise the loss.
         weight = float(len(targets) if sample_weight is None else sample_weight.sum())
-        loss = _Loss(last.C, of_centred, targets.shape[1], weight, _scaling(scaler))
+        loss = _Loss(last.C, of_centred, targets.shape[1], weight, _scaling(scaler, centring))
         if not loss.is_finite:
             raise InputError(
                 "Logistic regression cannot learn from NaN or infinity: put an imputer in front of "
@@ -374,13 +374,13 @@ class _Scaling(NamedTuple):
         return np.column_stack([features, sums[:, -1]])
 
 
-def _scaling(scaler: StandardScaler | None) -> _Scaling:
-    """Return what a scaler does beyond `_centring`."""
+def _scaling(scaler: StandardScaler | None, centring: Centring) -> _Scaling:
+    """Return what a scaler does beyond centring."""
     if scaler is None:
         return _Scaling(0.0, 1.0)
-    is_near = scaler.with_mean and not _is_far(scaler)
+    is_left = scaler.with_mean and centring.mean is None
     return _Scaling(
-        scaler.mean_ if is_near else 0.0, 1.0 if scaler.scale_ is None else scaler.scale_
+        scaler.mean_ if is_left else 0.0, 1.0 if scaler.scale_ is None else scaler.scale_
     )
 
 

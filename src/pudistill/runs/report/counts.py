@@ -21,6 +21,7 @@ COLUMNS = (
     "outlier_score",
     "outlier",
 )
+FLAGS = ("trusted", "changed", "outlier")
 SUREST, LEAST_SURE = 32, 16  # changed samples that the report shows
 MAX_UNLIKE = 20  # samples unlike all classes that the report shows
 N_BINS = 25  # of the histograms of confidence
@@ -118,9 +119,6 @@ def count_labels(parts: Iterable[pd.DataFrame], shown: Collection[str] = ()) -> 
         least_sure=shortened(changes.iloc[SUREST:]),
         unlike=shortened(unlike),
     )
-
-
-FLAGS = ("trusted", "changed", "outlier")
 
 
 def _is_true(column: pd.Series) -> pd.Series:
