@@ -63,6 +63,7 @@ def options_parser(description: str, output: str, seeds: Sequence[int]) -> argpa
     parser.add_argument("--seeds", nargs="+", type=int, default=seeds)
     parser.add_argument("--max-minutes", type=float, default=float("inf"))
     parser.add_argument("--output", type=Path, default=RESULTS / output)
+    parser.add_argument("--jobs", type=int, default=N_JOBS, help="processes; default: %(default)s")
     parser.add_argument(
         "--cluster",
         help="Ray cluster to compute on, as for `pudistill fit`; all its nodes must see this "
@@ -99,7 +100,7 @@ def read_cells(folder: Path) -> pd.DataFrame:
 def compute_missing(
     work: Sequence[Work], methods: Mapping[str, Method], folder: Path, options: Any
 ) -> int:
-    """Compute all cells that have no result, in two processes or on a cluster.
+    """Compute all cells that have no result, in a few processes or on a cluster.
 
     Return how many failed.
     """
@@ -114,7 +115,7 @@ def compute_missing(
     ]
     todo = [(problem, cells) for problem, cells in todo if cells]
     print(f"{sum(len(cells) for _, cells in todo)} cells to compute", flush=True)
-    n_jobs = N_JOBS if options.cluster is None else -1
+    n_jobs = options.jobs if options.cluster is None else -1
     try:
         with running_on(options.cluster):
             parallel = Parallel(n_jobs=n_jobs, batch_size=1, pre_dispatch="n_jobs")

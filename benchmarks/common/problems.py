@@ -13,9 +13,12 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import confusion_matrix
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
+from benchmarks.common.paired import packed
 from pudistill import PUDistillClassifier, corrupt_labels, load_dataset
+from pudistill.labels.checks import MISSING
 from pudistill.labels.corruption import (
     CIFAR10_CLASSES,
     CIFAR10_MAP,
@@ -32,6 +35,8 @@ from pudistill.runs.classifiers import make_learner
 
 KNOWN = "pudistill (originals known)"
 N_JOBS = 2
+# Of so many test samples, results say which were predicted right, for paired comparisons.
+FEW_TEST_SAMPLES = 2000
 LEVELS_IN_TENS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
@@ -43,18 +48,38 @@ class Noise(NamedTuple):
 
 
 ANY = Noise("any", 0)  # for methods that read no noisy label
+REAL = Noise("real", 0)  # the labels that came with the data
 NONE, ALL_WRONG, ALL_RANDOM = Noise("none", 0), Noise("all wrong", 1), Noise("all random", 1)
 # Kind and level for `corrupt_labels`, as a share of the samples that are not trusted.
 EXTREMES = {NONE: ("symmetric", 0), ALL_WRONG: ("pair", 1), ALL_RANDOM: ("symmetric", 1)}
 
 
 class Split(NamedTuple):
-    """Samples with their right labels, as codes."""
+    """Samples with their right labels, as codes, and the given labels of real noise."""
 
-    X: np.ndarray
+    X: Any
     y: np.ndarray
-    X_test: np.ndarray
+    X_test: Any
     y_test: np.ndarray
+    given: np.ndarray | None = None  # -1 where there is none
+
+
+def draw_trusted(y: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw a share of each class, one sample at least; return a mask of shape (n_samples,)."""
+    trusted = np.zeros(len(y), dtype=bool)
+    for code in np.unique(y):
+        rows = np.flatnonzero(y == code)
+        trusted[rng.choice(rows, max(1, round(share * len(rows))), replace=False)] = True
+    return trusted
+
+
+def draw_at_random(y: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw a share of all samples, again until each class has one; return a mask."""
+    trusted = np.zeros(len(y), dtype=bool)
+    while len(np.unique(y[trusted])) < len(np.unique(y)):
+        trusted[:] = False
+        trusted[rng.choice(len(y), round(share * len(y)), replace=False)] = True
+    return trusted
 
 
 @dataclass(frozen=True)
@@ -66,6 +91,7 @@ class Problem:
     learner: Callable[[], Any]
     trusted: float
     seeds: int
+    draw: Callable[[np.ndarray, float, np.random.Generator], np.ndarray] = draw_trusted
     levels: Sequence[float] = (0.3, 0.6, 0.9)
     kinds: Sequence[str] = ("symmetric", "asymmetric", "instance")
     extremes: Sequence[Noise] = tuple(EXTREMES)
@@ -125,13 +151,14 @@ def in_codes(class_map: dict[str, str], classes: list[str]) -> dict[int, int]:
     return {classes.index(name): classes.index(wrong) for name, wrong in class_map.items()}
 
 
-def draw_trusted(y: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Draw a share of each class, one sample at least; return a mask of shape (n_samples,)."""
-    trusted = np.zeros(len(y), dtype=bool)
-    for code in np.unique(y):
-        rows = np.flatnonzero(y == code)
-        trusted[rng.choice(rows, max(1, round(share * len(rows))), replace=False)] = True
-    return trusted
+class RealLabels(CorruptedLabels):
+    """Labels with real noise; -1 where there is none."""
+
+    @property
+    def noise_rate(self) -> float:
+        """Share of the noisy samples whose label is wrong, of those that have one."""
+        counted = ~self.trusted & (self.y != MISSING)
+        return float(np.mean(self.y[counted] != self.true[counted]))
 
 
 # What all cells of a problem and seed share
@@ -142,18 +169,20 @@ class Group:
 
     def __init__(self, problem: Problem, seed: int, data: Path, filters: Path) -> None:
         self.problem, self.seed, self.filters = problem, seed, filters
-        self.X, self.y, self.X_test, self.y_test = problem.load(data, seed)
+        self.X, self.y, self.X_test, self.y_test, self.given = problem.load(data, seed)
         self.n_classes = int(self.y.max()) + 1
         self.learner = problem.learner()
         self.seconds: dict[str, float] = {}
         self._fitted: dict[str, PUDistillClassifier] = {}
         rng = np.random.default_rng([seed, 0])  # as `pudistill corrupt` draws them
-        self.trusted = draw_trusted(self.y, problem.trusted, rng)
+        self.trusted = problem.draw(self.y, problem.trusted, rng)
 
     def corrupt(self, noise: Noise) -> CorruptedLabels | None:
         """Put noise into the labels; return None if the method reads no noisy label."""
         if noise == ANY:
             return None
+        if noise == REAL:
+            return self._real_labels()
         kind, share = EXTREMES.get(noise, (noise.kind, noise.level / (1 - self.problem.trusted)))
         return corrupt_labels(
             self.y,
@@ -164,6 +193,20 @@ class Group:
             class_map=self.class_map if kind == "asymmetric" else None,
             X=self.X if kind == "instance" else None,
             random_state=self.seed,
+        )
+
+    def _real_labels(self) -> RealLabels:
+        rows = ~self.trusted & (self.given != MISSING)
+        codes = np.arange(self.n_classes)
+        return RealLabels(
+            y=np.where(self.trusted, self.y, self.given),
+            would_be=self.given,
+            transition_matrix=confusion_matrix(
+                self.y[rows], self.given[rows], labels=codes, normalize="true"
+            ),
+            classes=codes,
+            true=self.y,
+            trusted=self.trusted,
         )
 
     @property
@@ -200,7 +243,11 @@ class Group:
 
     def scored(self, prediction: np.ndarray) -> dict[str, Any]:
         """Score predicted codes of the test samples."""
-        return {"test_accuracy": float(np.mean(prediction == self.y_test))}
+        right = prediction == self.y_test
+        result: dict[str, Any] = {"test_accuracy": float(right.mean())}
+        if len(right) <= FEW_TEST_SAMPLES:
+            result["right"] = packed(right)
+        return result
 
     def score(self, model: Any) -> dict[str, Any]:
         """Score a fitted learner."""

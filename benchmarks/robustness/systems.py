@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from sklearn.semi_supervised import SelfTrainingClassifier
 
 from benchmarks.common.cells import Cell, Method
@@ -18,6 +19,7 @@ from benchmarks.common.problems import (
     small_cnn,
 )
 from pudistill.distillation.first_result import FirstResult, on_first_result
+from pudistill.labels.checks import MISSING
 from pudistill.labels.corruption import CorruptedLabels
 from pudistill.labels.pseudo_labels import one_hot
 
@@ -31,7 +33,7 @@ PAPER_FIXED = (0.5, 0.7)
 
 
 def given_labels(group: Group, _: Noise, noisy: CorruptedLabels) -> dict:
-    return group.learner_on(noisy.y)
+    return group.learner_on(noisy.y, noisy.y != MISSING)
 
 
 def trusted_only(group: Group, *_: Any) -> dict:
@@ -57,7 +59,10 @@ def consistency(group: Group, *_: Any) -> dict:
     return group.score(network.fit(group.X, likelihood))
 
 
-def cleanlab(group: Group, _: Noise, noisy: CorruptedLabels) -> dict:
+def clean_learning(
+    group: Group, noisy: CorruptedLabels, *, keeps_trusted: bool
+) -> tuple[Any, pd.DataFrame]:
+    """Fit CleanLearning; return it with its findings, a row for each sample with a label."""
     from cleanlab.classification import CleanLearning
 
     classifier = CleanLearning(
@@ -65,8 +70,17 @@ def cleanlab(group: Group, _: Noise, noisy: CorruptedLabels) -> dict:
         seed=group.seed,
         find_label_issues_kwargs={"n_jobs": 1},  # two cells run in parallel already
     )
+    rows = np.flatnonzero(noisy.y != MISSING)
+    X, y = group.X[rows], noisy.y[rows]
+    found = classifier.find_label_issues(X, y).set_index(rows)
+    if keeps_trusted:
+        found["is_label_issue"] &= ~group.trusted[rows]
+    return classifier.fit(X, y, label_issues=found), found
+
+
+def cleanlab(group: Group, _: Noise, noisy: CorruptedLabels) -> dict:
     try:
-        classifier.fit(group.X, noisy.y)
+        classifier, _found = clean_learning(group, noisy, keeps_trusted=False)
     except Exception as error:  # cleanlab sometimes leaves a class without samples
         return {"test_accuracy": None, "error": f"{type(error).__name__}: {error}"}
     return group.scored(classifier.predict(group.X_test))
@@ -76,7 +90,7 @@ def gold_loss_correction(group: Group, _: Noise, noisy: CorruptedLabels) -> dict
     from pudistill.methods import GoldLossCorrectionClassifier
 
     classifier = GoldLossCorrectionClassifier(group.learner, random_state=group.seed)
-    classifier.fit(group.X, noisy.y, trusted=group.trusted)
+    classifier.fit(group.X, *as_mask(group, noisy))
     return group.scored(classifier.predict(group.X_test))
 
 
@@ -98,18 +112,32 @@ def students_result(
     return group.scored(classifier.predict(group.X_test))
 
 
+def as_mask(group: Group, noisy: CorruptedLabels) -> tuple[np.ndarray, np.ndarray]:
+    """Return the given labels, overwritten where they are verified, and the mask of these."""
+    return with_gaps(noisy.y), group.trusted
+
+
+def with_originals(group: Group, noisy: CorruptedLabels) -> tuple[np.ndarray, np.ndarray]:
+    """Return the given labels as they were, and the verified labels."""
+    return with_gaps(noisy.would_be), np.where(group.trusted, group.y, np.nan)
+
+
+def with_gaps(codes: np.ndarray) -> np.ndarray:
+    """Write NaN where there is no label."""
+    return np.where(codes == MISSING, np.nan, codes) if (codes == MISSING).any() else codes
+
+
 def pudistill(group: Group, noise: Noise, noisy: CorruptedLabels) -> dict:
-    return our_result(group, noise, group.ours(), noisy.y, group.trusted)
+    return our_result(group, noise, group.ours(), *as_mask(group, noisy))
 
 
 def pudistill_originals_known(group: Group, noise: Noise, noisy: CorruptedLabels) -> dict:
-    verified = np.where(group.trusted, group.y, np.nan)
-    return our_result(group, noise, group.ours(), noisy.would_be, verified)
+    return our_result(group, noise, group.ours(), *with_originals(group, noisy))
 
 
 def true_matrix(group: Group, noise: Noise, noisy: CorruptedLabels) -> dict:
     classifier = group.ours().set_params(transition_matrix=noisy.transition_matrix)
-    return our_result(group, noise, classifier, noisy.y, group.trusted)
+    return our_result(group, noise, classifier, *as_mask(group, noisy))
 
 
 def our_result(
