@@ -1,0 +1,50 @@
+"""Data sets whose labels came from crowds, rules and keywords, with few verified samples."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.linear_model import LogisticRegression
+
+from benchmarks.common.problems import Problem, Split, draw_at_random, logistic_regression
+from pudistill.data.encoding import TableEncoder
+
+SHARES = (0.1, 0.03)  # verified
+
+
+def from_arrays(name: str, data: Path, _: int) -> Split:
+    """Read features and the majority of several labels."""
+    with np.load(data / "real-noise" / f"{name}.npz") as file:
+        X, X_test = (file[key].astype(np.float32) for key in ("X", "X_test"))
+        y, y_test, given = (file[key].astype(int) for key in ("y", "y_test", "given"))
+        return Split(X, y, X_test, y_test, given)
+
+
+def from_texts(name: str, data: Path, _: int) -> Split:
+    """Read texts and encode them as `fit` does."""
+    train, test = (
+        pd.read_csv(data / "real-noise" / f"{file}.csv") for file in (name, f"{name}_test")
+    )
+    classes = np.unique(train["true"])
+    encoder = TableEncoder()
+    X = encoder.fit_transform(train["text"].tolist())
+    y, given, y_test = (
+        np.searchsorted(classes, labels)
+        for labels in (train["true"], train["label"], test["label"])
+    )
+    return Split(X, y, encoder.transform(test["text"].tolist()), y_test, given)
+
+
+real = partial(Problem, seeds=20, kinds=(), extremes=(), draw=draw_at_random)
+on_texts = partial(LogisticRegression, max_iter=1000)  # the default learner of encoded texts
+REAL_PROBLEMS = tuple(
+    real(f"{name}, {100 * share:.0f} % verified", partial(load, name), learner, trusted=share)
+    for name, load, learner in (
+        ("labelme", from_arrays, logistic_regression),
+        ("sentiment", from_arrays, logistic_regression),
+        ("youtube", from_arrays, logistic_regression),
+        ("hausa", from_texts, on_texts),
+    )
+    for share in SHARES
+)
