@@ -29,6 +29,12 @@ MIN_CLASS_SIZE = 10
 # What an estimate is based on.
 ORIGINALS, BOUND, NOTHING = "verified originals", "bound", "nothing"
 
+NO_EVIDENCE = (
+    "The models predict held-out verified samples no better than guesses, so nothing is known of "
+    "the given labels: they were kept. Verify labels and keep those that were given before, or "
+    "find features that say more about the classes."
+)
+
 
 @dataclass(frozen=True)
 class NoiseEstimate:
@@ -42,7 +48,8 @@ class NoiseEstimate:
         "verified originals": intervals hold under any noise, as long as verified samples are a
         random sample. "bound": no verified sample has the label that it was given; intervals are
         bounds that hold under any noise, and the values in them assume that noise depends on the
-        class alone. "nothing": there are no labels to estimate from.
+        class alone. "nothing": there are no labels to estimate from, or the predictions say
+        nothing, and no verified sample has the label that it was given.
     transition_matrix : ndarray of shape (n_classes, n_classes)
         `T[c, j] = P(given = j | true = c)`; rows sum to 1.
     transition_interval : ndarray of shape (2, n_classes, n_classes)
@@ -128,6 +135,7 @@ def estimate_noise(
     chains: Sequence[Predictions],
     originals: Originals | None,
     *,
+    is_known: bool = True,
     is_outlier: np.ndarray | None = None,
     notes: Sequence[str] = (),
 ) -> NoiseEstimate:
@@ -141,6 +149,8 @@ def estimate_noise(
         Those of all labels, then those of the views that hold verified samples out.
     originals : Originals or None
         Verified samples, a random sample, with the labels that they were given.
+    is_known : bool, default=True
+        Whether the predictions say anything about the classes.
     is_outlier : ndarray of shape (n_samples,), bool, default=None
         Samples that may be of no class, whose labels do not count.
     notes : sequence of str
@@ -160,7 +170,9 @@ def estimate_noise(
     joint = whole.joint(rows, given) if n else np.full((n_classes, n_classes), np.nan)
     prior = joint.sum(axis=1) if n else np.full(n_classes, 1 / n_classes)
     # 2. What holds under any noise.
-    if n == 0:
+    notes = list(notes)
+    if n == 0 or (originals is None and not is_known):
+        notes += [NO_EVIDENCE] if n else []
         basis, shares = NOTHING, _Shares.unknown(n_classes)
     elif originals is not None:
         basis, shares = ORIGINALS, _of_originals(chains, originals, rows, given, prior)
