@@ -477,7 +477,7 @@ def reproduce(
     **values: Any,
 ) -> None:
     """Repeat the paper's tables and figures; show our numbers beside the paper's."""
-    from pudistill.experiments.reproduce import EXPERIMENTS
+    from pudistill.experiments.reproduce import EXPERIMENTS, check_names
 
     wanted = list(EXPERIMENTS) if experiments == ["all"] else experiments
     check_names("experiment", wanted, EXPERIMENTS)

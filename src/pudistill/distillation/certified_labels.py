@@ -57,24 +57,24 @@ class CertifiedLabels:
 
     def __str__(self) -> str:
         """Return the result in sentences."""
-        promise = f"at most {self.max_error:.3g} of them are wrong"
+        sure, most = f"{100 * self.confidence:.4g}%", f"{100 * self.max_error:.3g}%"
         if self.n_accepted:
             text = (
                 f"{self.n_accepted:,} of {self.n_samples:,} labels that nobody verified are "
-                f"accepted: with {self.confidence:.4g} confidence, {promise}. This holds for any "
-                "noise and any model, as long as the verified samples are a random sample."
+                f"accepted: with {sure} confidence, at most {most} of them are wrong. This holds "
+                "for any noise and any model, as long as the verified samples are a random sample."
             )
         else:
             text = (
-                "No label can be accepted yet: too few verified samples prove, with "
-                f"{self.confidence:.4g} confidence, that {promise}."
+                f"No label can be accepted yet: there are too few verified samples to be {sure} "
+                f"sure that at most {most} of the accepted labels are wrong."
             )
         if self.more_verified and (self.n_accepted < self.n_samples):
             brings = ", ".join(
-                f"{more:,} more for about {share:.0%} of the labels"
+                f"{more:,} more for {share:.0%} of the labels"
                 for more, share in self.more_verified[:3]
             )
-            text += f" Verify further samples, chosen at random: {brings}."
+            text += f" Verify further samples, chosen at random: about {brings}."
         return text
 
 

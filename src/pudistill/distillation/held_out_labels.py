@@ -118,7 +118,8 @@ def judge_all(
     held_out = HeldOutLabels(label, score, worth, originals is not None, doubt)
     if len(judged) == 0 or not rest.any():
         return held_out, None
-    value, (low, high) = rectified_share(is_right, controls[judged], rest.sum(), worth=worth)
+    share = rectified_share(is_right, controls[judged], rest.sum(), worth=worth)
+    value, (low, high) = share.value, share.interval
     if originals is None:
         # Corrected labels have read the given ones, too: where they differ from these labels, they
         # can be right or wrong. The value in between assumes that noise depends on the class.

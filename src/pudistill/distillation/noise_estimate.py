@@ -178,8 +178,8 @@ def estimate_noise(
         basis, shares = ORIGINALS, _of_originals(chains, originals, rows, given, prior)
     else:
         basis, shares = BOUND, _bounds(problem, chains, rows, given, joint)
-    # 3. Entries of which too little is known keep the value of the models, within the interval.
-    T = np.clip(whole.T, *shares.transition)
+    # 3. Of single classes little is known: their values are the models', if these are plausible.
+    T = np.clip(whole.T, *shares.plausible)
     T /= T.sum(axis=1, keepdims=True)
     class_rate = np.clip(1 - np.diagonal(T), *shares.class_rate)
     return NoiseEstimate(
@@ -204,6 +204,7 @@ class _Shares(NamedTuple):
     rate: Share
     class_rate: np.ndarray  # (2, n_classes)
     transition: np.ndarray  # (2, n_classes, n_classes)
+    plausible: np.ndarray  # (2, n_classes, n_classes): the middle halves of intervals of T
 
     @classmethod
     def unknown(cls, n_classes: int) -> "_Shares":
@@ -211,7 +212,7 @@ class _Shares(NamedTuple):
         return cls(
             UNKNOWN,
             np.repeat(ends[:, None], n_classes, axis=1),
-            np.tile(ends[:, None, None], (1, n_classes, n_classes)),
+            *np.tile(ends[:, None, None], (2, 1, n_classes, n_classes)),
         )
 
 
@@ -255,7 +256,8 @@ def _of_originals(
         for j in range(n_classes) if n_classes < MANY_CLASSES else ():
             given_j = originals.given == j
             controls = posterior[:, c] * given_j - means[:, c, j]
-            shares.transition[:, c, j] = rectified_share(given_j, controls, **of_class).interval
+            share = rectified_share(given_j, controls, **of_class)
+            shares.transition[:, c, j], shares.plausible[:, c, j] = share.interval, share.middle
         is_right = originals.given == c
         controls = posterior[:, c] * ~is_right - (means[:, c].sum(axis=1) - means[:, c, c])
         shares.class_rate[:, c] = rectified_share(~is_right, controls, **of_class).interval
@@ -315,7 +317,8 @@ def _bounds(
         ]:
             ends[0] = max(0.0, count - mistaken) / max(largest, 1e-12)
             ends[1] = min(1.0, (count + missed) / max(least, 1e-12))
-    return shares._replace(rate=Share(float(np.clip(rate, low, high)), (low, high)))
+    rate = float(np.clip(rate, low, high))
+    return shares._replace(rate=Share(rate, (low, high)), plausible=shares.transition)
 
 
 def _thin_classes(classes: np.ndarray, sizes: np.ndarray) -> list[str]:

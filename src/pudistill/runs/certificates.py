@@ -67,6 +67,11 @@ def certify_run(
     names = stored["names"].astype(object)
     codes = pd.Categorical(table["label"], categories=names).codes.astype(int)
     certified = certify(names, codes, table["trusted"].to_numpy(), held_out, max_error, confidence)
+    differs = (table["label"] != certified.labels).to_numpy()
+    table.loc[differs, "source"], table.loc[differs, "confidence"] = (
+        "student",
+        held_out.score[differs],
+    )
     table["label"] = certified.labels
     table["changed"] = (table["label"] != table["given"]) & table["given"].notna()
     table["accepted"] = certified.accepted

@@ -7,7 +7,12 @@ from html_page import Page
 
 from pudistill.runs.report.counts import count_labels
 from pudistill.runs.report.html import RunSummary, render
-from pudistill.runs.report.sections import expectation_section, filter_section, noise_section
+from pudistill.runs.report.sections import (
+    expectation_section,
+    filter_section,
+    most_involved,
+    noise_section,
+)
 
 NASTY = "<script>alert(1)</script>"
 

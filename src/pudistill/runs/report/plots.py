@@ -299,7 +299,7 @@ def error_curve(curve: pd.DataFrame) -> str:
     share, error = curve["share"], curve["error"]
     with mpl.rc_context(_STYLE):
         figure = _figure(440, 260)
-        axes = _axes(figure, left=48, right=14, bottom=44, top=10)
+        axes = _axes(figure, left=48, right=28, bottom=44, top=10)
         axes.grid(axis="y")
         colour = _PLACEHOLDER[SERIES[0]]
         axes.fill_between(share, curve["low"], curve["high"], color=colour, alpha=0.2, linewidth=0)
@@ -307,8 +307,7 @@ def error_curve(curve: pd.DataFrame) -> str:
         most = min(1.0, max(0.05, 1.5 * error.max()))
         axes.set(xlim=(0, 1), ylim=(0, most), xlabel="share of the labels that is accepted")
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
-        axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-        axes.set_ylabel("wrong")
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=int(most < 0.1), symbol=" %"))
         return _to_svg(figure, "Line chart of wrong labels by the share of labels accepted")
 
 
