@@ -31,8 +31,8 @@ COMMAND = "python -m benchmarks.robustness.simulation"
 REST = 10
 # Sum of the parameters of the beta distribution of the samples' probabilities: less is surer.
 CONCENTRATION = 1.5
-# Probabilities that samples are drawn from.
-POOL = 10_000
+# Draws of a share for each draw of certificates, which take longer.
+SHARES_FOR_A_CERTIFICATE = 4
 
 # What a model says where the truth is `p`.
 Predict = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -71,7 +71,7 @@ def simulated(setting: Setting, n_draws: int) -> Iterator[dict[str, Any]]:
     """Simulate a setting; yield its results, one for each promise."""
     rng = np.random.default_rng(0)
     if setting.what == "certificate":
-        yield from certificates(setting, n_draws, rng)
+        yield from certificates(setting, -(-n_draws // SHARES_FOR_A_CERTIFICATE), rng)
         return
     draws = pd.DataFrame([share(setting, rng) for _ in range(n_draws)])
     yield setting._asdict() | {

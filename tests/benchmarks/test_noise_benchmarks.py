@@ -1,0 +1,199 @@
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks.common import paired, problems, real_noise, small
+from benchmarks.robustness import coverage, labels, never_lose, simulation, systems
+from benchmarks.robustness import real_noise as comparison
+from pudistill.distillation.noise_estimate import NoiseEstimate
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A folder with real noise: 60 samples of two classes, every fifth without a given label."""
+    folder = tmp_path / "real-noise"
+    folder.mkdir()
+    y = np.arange(60) % 2
+    X = np.random.default_rng(0).normal(size=(60, 2)) + 3 * y[:, None]
+    given = np.where(np.arange(60) % 4 == 0, 1 - y, y)
+    given[::5] = -1
+    np.savez(folder / "tiny.npz", X=X, y=y, given=given, X_test=X, y_test=y)
+    table = pd.DataFrame({"id": range(60), "text": "good news", "label": "a", "true": ["a", "b"] * 30})
+    table.to_csv(folder / "words.csv", index=False)
+    table.drop(columns="label").rename(columns={"true": "label"}).to_csv(
+        folder / "words_test.csv", index=False
+    )
+    return tmp_path
+
+
+@pytest.fixture
+def group(data):
+    load = partial(real_noise.from_arrays, "tiny")
+    problem = real_noise.real("tiny", load, real_noise.on_texts, trusted=0.2)
+    return problems.Group(problem, 0, data, data)
+
+
+def test_packed_predictions_come_back():
+    right = np.arange(11) % 3 == 0
+    row = {"right": paired.packed(right), "n_test": 11}
+    np.testing.assert_array_equal(paired.unpacked(row), right)
+
+
+def test_difference_and_chance_are_paired():
+    right, other = np.array([1, 1, 0, 0], bool), np.array([1, 0, 0, 0], bool)
+    assert paired.difference(right, other) == pytest.approx((0.25, 0.25))
+    assert paired.chance(right, other) == 1.0
+    assert paired.chance(right, right) == 1.0
+
+
+def test_verified_samples_are_drawn_at_random_until_each_class_has_one():
+    y = np.array([0] * 98 + [1] * 2)
+    trusted = problems.draw_at_random(y, 0.1, np.random.default_rng(0))
+    assert trusted.sum() == 10
+    assert {*y[trusted]} == {0, 1}
+
+
+def test_real_labels_keep_originals_gaps_and_verified_labels(group):
+    noisy = group.corrupt(problems.REAL)
+    np.testing.assert_array_equal(noisy.y[group.trusted], group.y[group.trusted])
+    np.testing.assert_array_equal(noisy.would_be, group.given)
+    rows = ~group.trusted & (group.given >= 0)
+    assert noisy.noise_rate == np.mean(group.given[rows] != group.y[rows])
+    y, verified = systems.with_originals(group, noisy)
+    np.testing.assert_array_equal(np.isnan(y), group.given < 0)
+    np.testing.assert_array_equal(np.isnan(verified), ~group.trusted)
+    assert 0 <= systems.given_labels(group, problems.REAL, noisy)["test_accuracy"] <= 1
+
+
+def test_texts_are_encoded_once_for_all(data):
+    split = real_noise.from_texts("words", data, 0)
+    assert split.X.shape == split.X_test.shape
+    assert split.given.tolist() == [0] * 60
+    assert split.y_test.tolist() == [0, 1] * 30
+
+
+def test_labels_are_judged_where_nobody_verified_and_one_was_given(group):
+    noisy = group.corrupt(problems.REAL)
+    table = pd.DataFrame({"trusted": group.trusted, "label": group.y, "confidence": 1.0})
+    table["given_quality"] = (group.given == group.y).astype(float)
+    found = labels.corrected(group, noisy, table)
+    assert found["right_before"] == 1 - noisy.noise_rate
+    assert found["right_after"] == found["finds_wrong"] == 1
+    assert found["confidence"]["brier"] == found["given_quality"]["gap"] == 0
+
+
+def test_every_draw_and_run_has_a_file_of_its_own():
+    cells = [cell for _, part in coverage.draws(2) for cell in part]
+    cells += [
+        cell
+        for problem in small.LOSABLE_PROBLEMS
+        for seed in range(2)
+        for cell in systems.cells_of(problem, seed)
+    ]
+    cells += [
+        cell
+        for problem in real_noise.REAL_PROBLEMS
+        for seed in range(2)
+        for cell in comparison.cells_of(problem, seed, [*comparison.METHODS])
+    ]
+    assert len({cell.path for cell in cells}) == len(cells)
+
+
+def test_problems_without_information_and_with_overlap_can_be_made():
+    for problem in (*small.HARD_PROBLEMS, *small.LOSABLE_PROBLEMS):
+        split = problem.load(Path(), 1)
+        assert len(split.X) == len(split.y)
+        assert len(np.unique(split.y)) == len(np.unique(split.y_test))
+    one = small.HARD_PROBLEMS[-1]
+    assert (~problems.Group(one, 0, Path(), Path()).trusted).sum() == 1
+
+
+def rows_of(accuracies, n_test=100, problem="digits, 3 % verified"):
+    return pd.DataFrame(
+        {
+            "problem": problem,
+            "seed": 0,
+            "method": method,
+            "test_accuracy": right / n_test,
+            "right": paired.packed(np.arange(n_test) < right),
+            "n_test": n_test,
+            "shipped": "student",
+        }
+        for method, right in accuracies.items()
+    )
+
+
+def test_losses_beyond_chance_are_told_from_others():
+    rows = rows_of({"trusted_only": 90, "given_labels": 60, "pudistill": 87, never_lose.KNOWN: 80})
+    runs = never_lose.compared(rows)
+    assert runs["loses"].tolist() == [True, True]
+    assert runs["better baseline"].tolist() == ["trusted_only"] * 2
+    total = never_lose.counts(runs).iloc[-1]
+    assert (total["more than 2 points below"], total["of these beyond chance"]) == (2, 1)
+
+
+def test_the_best_peer_is_chosen_in_hindsight():
+    rows = rows_of({"cleanlab": 80, "given_labels": 70, "pudistill": 78, "true_labels": 90})
+    lead = comparison.leads(comparison.accuracies(rows)).iloc[0]
+    assert lead["best peer"] == "cleanlab"
+    assert lead["lead"] == pytest.approx(-0.02)
+    assert lead["room"] == pytest.approx(0.1)
+    assert comparison.losses(rows)["loses"].tolist() == [False]
+
+
+class Stated:
+    """A classifier that states intervals and certificates."""
+
+    label_accuracy_ = None
+
+    def __init__(self, group, rate):
+        n = group.n_classes
+        self.label_table_ = pd.DataFrame({"trusted": group.trusted, "label": group.y})
+        ends = np.array([0.0, 0.8])
+        self.noise_ = NoiseEstimate(
+            classes=np.arange(n),
+            basis="",
+            transition_matrix=np.eye(n),
+            transition_interval=np.tile(ends[:, None, None], (1, n, n)),
+            rate=rate,
+            rate_interval=(0.0, 1.0),
+            class_rate=np.zeros(n),
+            class_rate_interval=np.tile(ends, (n, 1)),
+            class_prior=np.full(n, 1 / n),
+            warnings=[],
+        )
+
+    def certify(self, max_error):
+        self.accepted, self.labels = np.ones(60, dtype=bool), np.zeros(60)
+        return self
+
+
+def test_what_is_stated_is_compared_with_samples_that_nobody_verified(group):
+    noisy = group.corrupt(problems.REAL)
+    found = coverage.stated(group, noisy, Stated(group, 0.3))
+    assert found["noise_rate"] == noisy.noise_rate
+    assert found["labels_right"] == 1
+    assert found["class_rates"] == {"held": 2, "of": 2, "width": 0.8}
+    assert found["entries"]["held"] == 3  # all labels of one class are right
+    rest = ~group.trusted
+    assert found["certified"]["0.1"] == [rest.sum(), group.y[rest].sum()]
+
+
+def test_too_many_violations_of_certificates_are_noticed():
+    certified = [{f"{e:g}": [10, wrong] for e in coverage.MAX_ERRORS} for wrong in (1, 1, 0)]
+    rows = pd.DataFrame({"certified": [*certified, dict.fromkeys(certified[0])]})
+    rows = rows.assign(problem="tiny", kind="real", level=0.0, method="pudistill")
+    table = coverage.violations(rows).set_index("max_error")
+    assert table.loc[0.05, ["draws", "refused", "violations"]].tolist() == [3, 1, 2]
+    assert table["too many"].tolist() == [True, True, True, False]
+
+
+@pytest.mark.parametrize("what", ["share", "share in a class", "certificate"])
+def test_simulated_promises_hold(what):
+    setting = simulation.Setting(what, 0.2, 60, 600, "too sure")
+    for row in simulation.simulated(setting, 20):
+        broken = row["violations"] if what == "certificate" else 20 - row["held"]
+        assert broken <= 4
