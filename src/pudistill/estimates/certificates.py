@@ -5,11 +5,12 @@ labels, are a random part of each set of samples that a threshold on the score a
 labels among them follow a hypergeometric distribution, whatever the model and the noise.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binom, hypergeom
+from scipy.special import gammaln
+from scipy.stats import binom
 
 from pudistill.estimates.shares import LEVEL, exact_interval
 
@@ -19,6 +20,9 @@ N_THRESHOLDS, FEWEST_ACCEPTED = 100, 20
 # Models are too sure of themselves: the order of the tests expects this many times the errors that
 # they do. In simulations of models from too careful to three times too sure, 1 and 4 accepted less.
 OVERCONFIDENCE = 2.0
+
+# Samples that the scores count as in the advice.
+PRIOR = 20
 
 # Numbers of verified samples that the advice tries, as multiples of those there are.
 MULTIPLES = 2.0 ** np.arange(1, 7)
@@ -166,11 +170,10 @@ def with_more_verified(
     n = int(curve.n_verified[-1]) if len(curve.threshold) else 0
     if n == 0:
         return []
-    # The share of wrong labels does not rise with the threshold, and is not 0 where none was seen.
-    error = (curve.n_wrong + 0.5) / (curve.n_verified + 1)
-    error = np.minimum.accumulate(error[::-1])[::-1]
+    # Where few samples were judged, the scores count more than what was seen.
+    error = (curve.n_wrong + PRIOR * curve.expected) / (curve.n_verified + PRIOR)
     advice: list[tuple[int, float]] = []
-    for multiple in MULTIPLES:
+    for multiple in MULTIPLES[(MULTIPLES - 1) * n <= curve.n_samples]:
         n_verified = (multiple * n * curve.n_accepted / curve.n_samples).astype(int)
         chance = _power(curve, n_verified, error, max_error, 1 - confidence)
         likely = np.flatnonzero(chance > 0.5)
@@ -186,19 +189,38 @@ def _chance_of(
     """Bound the chance of so few wrong labels if more than `max_error` of the others were wrong."""
     least_wrong = np.floor(max_error * curve.n_accepted + 1e-9).astype(int) + 1 + n_wrong
     n_all = n_verified + curve.n_accepted
-    chance = hypergeom.cdf(n_wrong, n_all, np.minimum(least_wrong, n_all), n_verified)
+    chance = _hypergeometric_cdf(n_wrong, n_all, np.minimum(least_wrong, n_all), n_verified)
     # So many cannot be wrong: the promise is true.
     return np.where(least_wrong > n_all, 0.0, chance)
+
+
+def _hypergeometric_cdf(
+    most: np.ndarray, n_all: np.ndarray, n_wrong: np.ndarray, n_drawn: np.ndarray
+) -> np.ndarray:
+    """Return the chance of at most so many wrong ones among those drawn.
+
+    The function of scipy takes milliseconds for each.
+    """
+    total = np.zeros(len(most))
+    for k in range(int(most.max(initial=-1)) + 1):
+        possible = (k <= most) & (k <= n_wrong) & (n_drawn - k <= n_all - n_wrong) & (k <= n_drawn)
+        N, W, n = n_all[possible], n_wrong[possible], n_drawn[possible]
+        total[possible] += np.exp(_log_choose(W, k) + _log_choose(N - W, n - k) - _log_choose(N, n))
+    return np.minimum(total, 1.0)
+
+
+def _log_choose(n: np.ndarray, k: Any) -> np.ndarray:
+    return gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
 
 
 def _power(
     curve: Curve, n_verified: np.ndarray, error: np.ndarray, max_error: float, tail: float
 ) -> np.ndarray:
     """Return the chance that each threshold passes, if that share of its labels is wrong."""
-    chances = np.zeros(len(n_verified))
-    for n_wrong in range(int(np.ceil(max_error * n_verified.max(initial=0))) + 1):
-        can = _chance_of(np.full(len(n_verified), n_wrong), curve, n_verified, max_error) <= tail
-        if not can.any():
-            break
-        chances += np.where(can, binom.pmf(n_wrong, n_verified, np.clip(error, 0, 1)), 0.0)
-    return chances
+    # The largest number of wrong labels that passes, by bisection between these two.
+    low, high = np.full(len(n_verified), -1), np.ceil(max_error * n_verified).astype(int)
+    while (low < high).any():
+        middle = (low + high + 1) // 2
+        passes = _chance_of(middle, curve, n_verified, max_error) <= tail
+        low, high = np.where(passes, middle, low), np.where(passes, high, middle - 1)
+    return np.where(low < 0, 0.0, binom.cdf(low, n_verified, np.clip(error, 0, 1)))
