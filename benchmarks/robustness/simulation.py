@@ -31,8 +31,6 @@ COMMAND = "python -m benchmarks.robustness.simulation"
 REST = 10
 # Sum of the parameters of the beta distribution of the samples' probabilities: less is surer.
 CONCENTRATION = 1.5
-# Draws of a share for each draw of certificates, which take longer.
-SHARES_FOR_A_CERTIFICATE = 4
 
 # What a model says where the truth is `p`.
 Predict = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -71,7 +69,7 @@ def simulated(setting: Setting, n_draws: int) -> Iterator[dict[str, Any]]:
     """Simulate a setting; yield its results, one for each promise."""
     rng = np.random.default_rng(0)
     if setting.what == "certificate":
-        yield from certificates(setting, -(-n_draws // SHARES_FOR_A_CERTIFICATE), rng)
+        yield from certificates(setting, n_draws, rng)
         return
     draws = pd.DataFrame([share(setting, rng) for _ in range(n_draws)])
     yield setting._asdict() | {
@@ -106,9 +104,10 @@ def share(setting: Setting, rng: np.random.Generator) -> dict[str, Any]:
         n_rest = float(said_member[~verified].sum())
     else:
         member, n_rest = np.ones(n, dtype=bool), setting.n_rest
-    _, (low, high) = rectified_share(
+    found = rectified_share(
         outcomes[verified], said[verified] - said[~verified].mean(), n_rest, **chances
     )
+    low, high = found.interval
     truth = outcomes[~verified & member].mean()
     counted = outcomes[verified & member]
     ends = exact_interval(counted.mean(), len(counted)) if len(counted) else (0.0, 1.0)

@@ -21,7 +21,9 @@ def data(tmp_path):
     given = np.where(np.arange(60) % 4 == 0, 1 - y, y)
     given[::5] = -1
     np.savez(folder / "tiny.npz", X=X, y=y, given=given, X_test=X, y_test=y)
-    table = pd.DataFrame({"id": range(60), "text": "good news", "label": "a", "true": ["a", "b"] * 30})
+    table = pd.DataFrame(
+        {"id": range(60), "text": "good news", "label": "a", "true": ["a", "b"] * 30}
+    )
     table.to_csv(folder / "words.csv", index=False)
     table.drop(columns="label").rename(columns={"true": "label"}).to_csv(
         folder / "words_test.csv", index=False
