@@ -284,7 +284,7 @@ def summarise(folder: Path, output: Path) -> None:
             markdown(label_table(rows)),
             "## Confidence of corrected labels\n",
             markdown(truth_table(rows, "confidence")),
-            "## Quality of given labels (pudistill's `given_quality`, cleanlab's `label_quality`)\n",
+            "## Quality of given labels (`given_quality`; cleanlab: `label_quality`)\n",
             markdown(truth_table(rows, "given_quality")),
         ]
     )
