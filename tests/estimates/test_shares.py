@@ -14,7 +14,7 @@ NONE = np.full(1000, np.nan)  # no predictions
 
 @pytest.mark.parametrize(("n_counted", "n"), [(0, 20), (3, 20), (20, 20), (250, 1000)])
 def test_without_predictions_it_is_the_exact_interval(n_counted, n):
-    value, interval = rectified_share(np.arange(n) < n_counted, NONE[:n], np.inf)
+    value, interval, _ = rectified_share(np.arange(n) < n_counted, NONE[:n], np.inf)
     expected = binomtest(n_counted, n).proportion_ci(method="exact")
     assert value == n_counted / n
     np.testing.assert_allclose(interval, expected)
@@ -32,7 +32,7 @@ def test_intervals_are_possible_and_hold_the_value(seed, n, n_rest, share):
     rng = np.random.default_rng(seed)
     outcomes = rng.random(n) < share
     controls = np.where(rng.random(n) < 0.2, np.nan, rng.normal(size=n) + outcomes)
-    value, (low, high) = rectified_share(outcomes, controls, n_rest)
+    value, (low, high), _ = rectified_share(outcomes, controls, n_rest)
     assert 0 <= low <= value <= high <= 1
 
 
@@ -52,20 +52,32 @@ def test_intervals_hold_for_few_samples_and_wrong_models(share, n, distorted):
     for _ in range(n_draws):
         outcomes, predicted = simulated(rng, share, sharpness, n + n_rest, distorted=distorted)
         controls = predicted[:n] - predicted[n:].mean()
-        _, (low, high) = rectified_share(outcomes[:n], controls, n_rest)
+        _, (low, high), _ = rectified_share(outcomes[:n], controls, n_rest)
         inside += low <= outcomes[n:].mean() <= high
     assert inside / n_draws >= 0.895  # two standard errors below 93 %
+
+
+@pytest.mark.parametrize("n_rest", [1, 5, 20])
+@pytest.mark.parametrize("share", [0.02, 0.3])
+def test_intervals_hold_for_few_samples_that_are_not_verified(share, n_rest):
+    rng, n, n_draws = np.random.default_rng(2), 100, 100
+    inside = 0
+    for _ in range(n_draws):
+        outcomes = rng.random(n + n_rest) < share
+        low, high = rectified_share(outcomes[:n], NONE[:n], n_rest).interval
+        inside += low <= outcomes[n:].mean() <= high
+    assert inside / n_draws >= 0.93
 
 
 def test_good_predictions_narrow_the_interval_and_correct_the_share():
     outcomes, controls = np.arange(200) % 5 == 0, np.where(np.arange(200) % 5 == 0, 0.7, -0.2)
     controls[::7] *= -0.2
-    plain, _ = rectified_share(outcomes, NONE[:200], 10_000)
-    _, (low, high) = rectified_share(outcomes, controls - controls.mean(), 10_000)
-    _, (lowest, highest) = rectified_share(outcomes, NONE[:200], 10_000)
+    plain, *_ = rectified_share(outcomes, NONE[:200], 10_000)
+    _, (low, high), _ = rectified_share(outcomes, controls - controls.mean(), 10_000)
+    _, (lowest, highest), _ = rectified_share(outcomes, NONE[:200], 10_000)
     assert high - low < 0.8 * (highest - lowest)
     # Verified samples are predicted to count more often than others: there are fewer elsewhere.
-    value, _ = rectified_share(outcomes, controls - controls.mean() + 0.1, 10_000)
+    value, *_ = rectified_share(outcomes, controls - controls.mean() + 0.1, 10_000)
     assert value < plain - 0.04
 
 
@@ -84,7 +96,7 @@ def test_predictions_of_some_samples_help_less():
 def test_a_share_among_some_counts_only_these():
     among = np.arange(300) % 3 == 0
     outcomes = among & (np.arange(300) % 6 == 0)
-    value, interval = rectified_share(
+    value, interval, _ = rectified_share(
         outcomes, NONE[:300], np.inf, among=among, among_controls=NONE[:300]
     )
     assert value == 0.5
@@ -108,6 +120,6 @@ def test_samples_of_groups_are_worth_less():
 
 @pytest.mark.parametrize(("n", "n_rest"), [(0, 10), (10, 0)])
 def test_nothing_is_known_without_samples(n, n_rest):
-    value, interval = rectified_share(np.zeros(n, bool), NONE[:n], n_rest)
+    value, interval, _ = rectified_share(np.zeros(n, bool), NONE[:n], n_rest)
     assert np.isnan(value)
     assert interval == (0, 1)

@@ -140,7 +140,21 @@ def rectified_share(
         share = float(np.clip(share - factor * control.mean() * n_all / n, 0, 1))
         explained = correlation**2 * kept
     size = 1 / (spread * (1 - explained))
-    return Share(share, exact_interval(share, size), exact_interval(share, size, 0.5))
+    interval = _possible(exact_interval(share, size), n_rest)
+    return Share(share, interval, exact_interval(share, size, 0.5))
+
+
+def _possible(interval: tuple[float, float], n: float) -> tuple[float, float]:
+    """Widen an interval to multiples of 1 / n: the share of few samples can only be one of these.
+
+    Examples
+    --------
+    >>> from pudistill.estimates.shares import _possible
+    >>> _possible((0.01, 0.58), 5), _possible((0.02, 0.99), 1)
+    ((0.0, 0.6), (0.0, 1.0))
+    """
+    n = min(n, 1e12)  # it can be infinite
+    return float(np.floor(interval[0] * n) / n), float(min(np.ceil(interval[1] * n) / n, 1.0))
 
 
 def _cautious_correlation(outcomes: np.ndarray, controls: np.ndarray, n_rarer: int) -> float:
