@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 # One thread per process: the tests run in two processes, on as few as two cores.
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test test-slow lint format bench bench-full clean
+.PHONY: demo test test-slow lint format bench bench-full bench-noise bench-coverage clean
 
 demo: .venv/.installed
 	$(BIN)/pudistill demo
@@ -27,7 +27,7 @@ format: .venv/.installed-dev
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-# Measure the speed; DATA is the folder that holds cifar10-features/ and fashion-mnist/.
+# Measure the speed; DATA is the folder that holds cifar10-features/, fashion-mnist/ and real-noise/.
 DATA ?= ../shared/data
 
 bench: .venv/.installed-bench
@@ -35,6 +35,18 @@ bench: .venv/.installed-bench
 
 bench-full: .venv/.installed-bench
 	$(BIN)/python -m benchmarks.speed --data $(DATA) --kinds short long
+
+# Compare with other systems on real noise, and count losses on small problems.
+bench-noise: .venv/.installed-bench
+	$(BIN)/python -m benchmarks.robustness.real_noise --data $(DATA)
+	$(BIN)/python -m benchmarks.robustness.never_lose
+
+# Measure how often every interval and certificate holds: hours, in the background of other work.
+DRAWS ?= 200
+
+bench-coverage: .venv/.installed-bench
+	$(BIN)/python -m benchmarks.robustness.simulation
+	$(BIN)/python -m benchmarks.robustness.coverage --data $(DATA) --draws $(DRAWS)
 
 clean:
 	rm -rf .venv build dist src/*.egg-info
