@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -5,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.common import paired, problems, real_noise, small
+from benchmarks.common import cells, paired, problems, real_noise, small
 from benchmarks.robustness import coverage, labels, never_lose, simulation, systems
 from benchmarks.robustness import real_noise as comparison
 from pudistill.distillation.noise_estimate import NoiseEstimate
@@ -34,7 +35,7 @@ def data(tmp_path):
 @pytest.fixture
 def group(data):
     load = partial(real_noise.from_arrays, "tiny")
-    problem = real_noise.real("tiny", load, real_noise.on_texts, trusted=0.2)
+    problem = real_noise.real("tiny, 20 % verified", load, real_noise.on_texts, trusted=0.2)
     return problems.Group(problem, 0, data, data)
 
 
@@ -88,20 +89,20 @@ def test_labels_are_judged_where_nobody_verified_and_one_was_given(group):
 
 
 def test_every_draw_and_run_has_a_file_of_its_own():
-    cells = [cell for _, part in coverage.draws(2) for cell in part]
-    cells += [
+    found = [cell for _, part in coverage.draws(2) for cell in part]
+    found += [
         cell
         for problem in small.LOSABLE_PROBLEMS
         for seed in range(2)
         for cell in systems.cells_of(problem, seed)
     ]
-    cells += [
+    found += [
         cell
         for problem in real_noise.REAL_PROBLEMS
         for seed in range(2)
         for cell in comparison.cells_of(problem, seed, [*comparison.METHODS])
     ]
-    assert len({cell.path for cell in cells}) == len(cells)
+    assert len({cell.path for cell in found}) == len(found)
 
 
 def test_problems_without_information_and_with_overlap_can_be_made():
@@ -199,3 +200,20 @@ def test_simulated_promises_hold(what):
     for row in simulation.simulated(setting, 20):
         broken = row["violations"] if what == "certificate" else 20 - row["held"]
         assert broken <= 4
+
+
+@pytest.mark.parametrize("benchmark", [coverage, comparison])
+def test_cells_are_computed_and_summarised(benchmark, group, data, tmp_path):
+    quick = replace(group.problem, filter={"n_members": 2, "max_iter": 1})
+    names = [name for name in benchmark.METHODS if "cleanlab" not in name]
+    work = [(quick, [*comparison.cells_of(quick, 0, names)])]
+    if benchmark is coverage:
+        work = [(quick, [cells.Cell(quick.name, 0, problems.REAL, name) for name in names])]
+    options = cells.options_parser("Test.", "", [0]).parse_args(
+        ["--data", str(data), "--output", str(tmp_path / "test.json"), "--jobs", "1"]
+    )
+    folder = cells.cells_folder(options.output)
+    assert cells.compute_missing(work, benchmark.METHODS, folder, options) == 0
+    benchmark.summarise(folder, options.output)
+    assert "## Goals" in options.output.with_suffix(".md").read_text()
+    assert len(cells.read_cells(folder)) == len(names)
