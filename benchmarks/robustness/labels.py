@@ -30,20 +30,23 @@ def corrected(group: Group, noisy: CorruptedLabels, table: pd.DataFrame) -> dict
     -------
     result : dict
         Shares of right labels before and after, the average precision of finding wrong labels, and
-        how true probabilities are.
+        how true probabilities are; without those that are not known.
     """
     rows = np.flatnonzero(~table["trusted"].to_numpy(dtype=bool) & (noisy.would_be != MISSING))
     part, y = table.iloc[rows], group.y[rows]
     was_right, is_right = noisy.would_be[rows] == y, part["label"].to_numpy() == y
-    quality = part["given_quality"].to_numpy(dtype=float)
-    result = {
+    result: dict[str, Any] = {
         "right_before": float(was_right.mean()),
         "right_after": float(is_right.mean()),
-        "finds_wrong": float(average_precision_score(~was_right, 1 - quality)),
-        "given_quality": truth_of(quality, was_right),
     }
-    if "confidence" in part:
-        result["confidence"] = truth_of(part["confidence"].to_numpy(dtype=float), is_right)
+    for name, happened in (("given_quality", was_right), ("confidence", is_right)):
+        said = part.get(name, pd.Series(np.nan, part.index)).to_numpy(dtype=float)
+        known = np.isfinite(said)  # nothing may be known
+        if known.any():
+            result[name] = truth_of(said[known], happened[known])
+            if name == "given_quality" and not was_right[known].all():
+                found = average_precision_score(~was_right[known], 1 - said[known])
+                result["finds_wrong"] = float(found)
     return result
 
 

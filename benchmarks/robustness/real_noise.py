@@ -174,7 +174,7 @@ def goals(rows: pd.DataFrame) -> pd.DataFrame:
         for problem, part in runs.groupby("problem", sort=False):
             gain, error = mean_and_error(part["right_after"] - part["right_before"])
             worse += [f"{problem} ({points(gain)})"] if gain < -2 * error else []
-            gap = part["confidence"].map(lambda found: found["gap"]).mean()
+            gap = part["confidence"].dropna().map(lambda found: found["gap"]).mean()
             unsure += [f"{problem} ({points(gap)})"] if abs(gap) > 0.02 else []
         lines += [
             (
