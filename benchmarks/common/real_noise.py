@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
 
-from benchmarks.common.problems import Problem, Split, draw_at_random, logistic_regression
+from benchmarks.common.problems import Problem, Split, draw_at_random
 from pudistill.data.encoding import TableEncoder
 
 SHARES = (0.1, 0.03)  # verified
@@ -36,15 +36,17 @@ def from_texts(name: str, data: Path, _: int) -> Split:
     return Split(X, y, encoder.transform(test["text"].tolist()), y_test, given)
 
 
-real = partial(Problem, seeds=20, kinds=(), extremes=(), draw=draw_at_random)
-on_texts = partial(LogisticRegression, max_iter=1000)  # the default learner of encoded texts
+# Features as they are: scaled to unit variance, 384 text features of 2,500 samples are learned by
+# heart, and the ceiling of `sentiment` ends below that of its noisy labels.
+plain = partial(LogisticRegression, max_iter=1000)
+real = partial(Problem, learner=plain, seeds=20, kinds=(), extremes=(), draw=draw_at_random)
 REAL_PROBLEMS = tuple(
-    real(f"{name}, {100 * share:.0f} % verified", partial(load, name), learner, trusted=share)
-    for name, load, learner in (
-        ("labelme", from_arrays, logistic_regression),
-        ("sentiment", from_arrays, logistic_regression),
-        ("youtube", from_arrays, logistic_regression),
-        ("hausa", from_texts, on_texts),
+    real(f"{name}, {100 * share:.0f} % verified", partial(load, name), trusted=share)
+    for name, load in (
+        ("labelme", from_arrays),
+        ("sentiment", from_arrays),
+        ("youtube", from_arrays),
+        ("hausa", from_texts),
     )
     for share in SHARES
 )

@@ -35,7 +35,7 @@ def data(tmp_path):
 @pytest.fixture
 def group(data):
     load = partial(real_noise.from_arrays, "tiny")
-    problem = real_noise.real("tiny, 20 % verified", load, real_noise.on_texts, trusted=0.2)
+    problem = real_noise.real("tiny, 20 % verified", load, trusted=0.2)
     return problems.Group(problem, 0, data, data)
 
 
