@@ -110,7 +110,7 @@ def judge(
     if weights.student < 1:
         candidates["mixture"] = weights.mix(guess, student, given)
     codes = truth.argmax(axis=1)
-    comparison = compare(candidates, codes, groups=groups, seed=problem.seed)
+    comparison = compare(candidates, codes, metric=problem.metric, groups=groups, seed=problem.seed)
     if warning := unjudged(problem.labels.classes, codes):
         warn_user(warning, TrustedWarning)
         comparison = replace(comparison, why=f"{comparison.why} {warning}")

@@ -81,9 +81,9 @@ class RunSummary:
         All metrics, shown by name. The following have sections of their own, if present:
 
         - ``test_accuracy``: accuracies in [0, 1] by name, a name in `SYSTEMS`.
-        - ``expected_accuracy``: ``value``, ``interval`` ([low, high]) and ``n``, the number of
-          held-out trusted samples.
-        - ``comparison``: ``candidates`` (each with ``name``, ``accuracy`` and ``log_loss``),
+        - ``expected_accuracy``: ``value``, ``interval`` ([low, high]), ``n``, the number of
+          held-out trusted samples, and ``metric``.
+        - ``comparison``: ``candidates`` (``name``, ``accuracy``, ``log_loss`` and ``score`` of each),
           ``shipped`` (the name of the candidate that predicts), ``why`` (a sentence), ``target``
           and ``n`` (kind and number of the samples of the comparison).
         - ``noise``: ``rate``, ``rate_interval`` ([low, high]); by class, in the order of `classes`:

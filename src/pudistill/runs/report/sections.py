@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from pudistill.distillation.metrics import METRICS
 from pudistill.runs.report import plots
 from pudistill.runs.report.formats import (
     class_word,
@@ -159,6 +160,8 @@ def expectation_section(
         return None
     comparison = comparison or {}
     shipped = comparison.get("shipped")
+    metric = METRICS[(expected or {}).get("metric", "accuracy")]
+    is_shown = metric.title in ("accuracy", "log loss")  # of every candidate anyway
     return {
         "headline": _expectation(expected) if expected else None,
         "candidates": [
@@ -166,6 +169,7 @@ def expectation_section(
                 "name": CANDIDATE_NAMES.get(candidate["name"], candidate["name"]),
                 "accuracy": candidate["accuracy"],
                 "log_loss": candidate.get("log_loss"),
+                "score": None if is_shown else f"{metric.title} {metric.shown(candidate['score'])}",
                 "is_shipped": candidate["name"] == shipped,
             }
             for candidate in comparison.get("candidates") or []
@@ -176,11 +180,16 @@ def expectation_section(
 
 
 def _expectation(expected: Mapping[str, Any]) -> Markup:
-    accuracy, interval = estimate(expected["value"], expected["interval"])
+    metric = METRICS[expected.get("metric", "accuracy")]
+    if metric.is_share:
+        value, interval = estimate(expected["value"], expected["interval"])
+    else:
+        value = Markup.escape(metric.shown(expected["value"]))
+        interval = Markup("{} to {}").format(*metric.shown_interval(expected["interval"]))
     return Markup(
-        "Expected accuracy on new samples: {} (95&nbsp;% interval: {}), measured on {} held-out "
+        "Expected {} on new samples: {} (95&nbsp;% interval: {}), measured on {} held-out "
         "trusted samples."
-    ).format(accuracy, interval, integer(expected["n"]))
+    ).format(metric.title, value, interval, integer(expected["n"]))
 
 
 def _measured_on(comparison: Mapping[str, Any]) -> str | None:
