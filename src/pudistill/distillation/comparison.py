@@ -24,6 +24,8 @@ DESCRIPTIONS = {
     "teacher": "the teacher",
     "trusted_only": "training on the trusted samples only",
     "given_labels": "training on the given labels",
+    "pruned_labels": "training on the given labels that are not doubted",
+    "gold_loss_correction": "Gold Loss Correction",
 }
 
 

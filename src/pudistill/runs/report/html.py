@@ -83,7 +83,7 @@ class RunSummary:
         - ``test_accuracy``: accuracies in [0, 1] by name, a name in `SYSTEMS`.
         - ``expected_accuracy``: ``value``, ``interval`` ([low, high]), ``n``, the number of
           held-out trusted samples, and ``metric``.
-        - ``comparison``: ``candidates`` (``name``, ``accuracy``, ``log_loss`` and ``score`` of each),
+        - ``comparison``: ``candidates`` (``name``, ``accuracy``, ``log_loss`` and ``score``),
           ``shipped`` (the name of the candidate that predicts), ``why`` (a sentence), ``target``
           and ``n`` (kind and number of the samples of the comparison).
         - ``noise``: ``rate``, ``rate_interval`` ([low, high]); by class, in the order of `classes`:

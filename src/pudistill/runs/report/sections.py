@@ -24,6 +24,8 @@ from pudistill.runs.report.formats import (
 
 CANDIDATE_NAMES = {
     "given_labels": "trained on the given labels",
+    "pruned_labels": "trained on the given labels that are not doubted",
+    "gold_loss_correction": "Gold Loss Correction",
     "trusted_only": "trained on the trusted labels only",
     "teacher": "the teachers",
     "student": "the student",
@@ -253,13 +255,19 @@ def adapted_section(adapted: Mapping[str, float] | None) -> dict | None:
     """
     if not adapted:
         return None
-    shares = {"student_share": "the student", "given_labels_share": "training on the given labels"}
+    shares = {
+        "student_share": "the student",
+        "given_labels_share": "training on the given labels",
+        "pruned_labels_share": "training on the given labels that are not doubted",
+        "gold_loss_correction_share": "Gold Loss Correction",
+    }
     facts = [
         ("rounds of learning", integer(adapted["rounds"])),
         ("trusted samples held out in turn", integer(adapted["held_out_trusted_samples"])),
         *(
             (f"share of {model} in the mixture", percent(adapted[key]))
             for key, model in shares.items()
+            if key in adapted
         ),
         ("sharpness of the student", f"{adapted['sharpness_of_student']:.2f}"),
     ]
