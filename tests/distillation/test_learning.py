@@ -176,12 +176,20 @@ def predictions_of(n, accuracy, rng):
 
 def test_given_labels_have_no_weight_if_the_student_is_clearly_better():
     rng = np.random.default_rng(0)
-    truth, student = predictions_of(200, 0.95, rng)
-    given_labels = np.where(rng.random(200)[:, None] < 0.6, truth, 1 - truth) * 0.6 + 0.2
-    predictions = {"guess": np.full((200, 2), 0.5), "student": student}
+    truth, student = predictions_of(400, 0.95, rng)
+    given_labels = np.where(rng.random(400)[:, None] < 0.6, truth, 1 - truth) * 0.6 + 0.2
+    predictions = {"guess": np.full((400, 2), 0.5), "student": student}
     shares = CandidateWeights.fit(predictions | {"given_labels": given_labels}, truth).shares
     assert shares["given_labels"] == 0
     assert shares["student"] > 0.9
+
+
+def test_a_handful_of_samples_leaves_no_candidate_out():
+    truth = np.eye(2)[np.arange(4) % 2]
+    better, worse = 0.9 * truth + 0.05, 0.7 * truth + 0.15
+    predictions = {"guess": worse, "student": better, "given_labels": worse}
+    shares = CandidateWeights.fit(predictions, truth).shares
+    assert shares["student"] > shares["given_labels"] > 0.2
 
 
 def test_given_labels_have_a_weight_if_the_student_is_not_better():

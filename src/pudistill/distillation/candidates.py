@@ -31,15 +31,10 @@ from pudistill.learners.capabilities import continues_training
 from pudistill.learners.scoring import Mixture
 from pudistill.utils.time_limit import current_limit
 
-# Prior of the weights: each prediction counts as if it had explained that many samples. The student
-# has learned from everything that the others know. It does worse only if the transition matrix is
-# wrong, which is rare.
-PRIOR_OF_STUDENT, PRIOR_OF_OTHERS = 3.0, 1.0
-
 # Candidates that are in the first guess already.
 NOISE_FREE = ("trusted_only", "teacher")
 
-# Predictions that the mixture always weighs; between these two alone, none is preferred.
+# Predictions that the mixture weighs however many samples are held out.
 FIRST = ("guess", "student")
 
 # Candidates that are not calibrated yet.
@@ -69,7 +64,12 @@ class CandidateWeights:
         truth: np.ndarray,
         groups: np.ndarray | None = None,
     ) -> "CandidateWeights":
-        """Fit on predictions of shape (n_held_out, n_classes), among them "guess" and "student"."""
+        """Fit on predictions of shape (n_held_out, n_classes), among them "guess" and "student".
+
+        The prior counts each prediction as if it had explained one sample: the fewer samples are
+        held out, the more evenly the weights are spread. A handful of samples cannot show that one
+        prediction is better, and the errors of different models cancel.
+        """
         if len(truth) == 0:
             shares = {name: float(name == "student") for name in predictions}
             return cls(shares, {name: Temperature() for name in UNCALIBRATED})
@@ -82,17 +82,16 @@ class CandidateWeights:
             name: temperatures[name].apply(proba) if name in temperatures else proba
             for name, proba in predictions.items()
         }
-        # A student that is clearly better has learned everything that the given labels tell.
+        # A student that is clearly better has learned everything that the given labels tell; few
+        # samples cannot show it, because the error of the comparison is not known either.
         student = log_likelihood(calibrated["student"], truth)
         kept = []
         for name, proba in calibrated.items():
             lead = student - log_likelihood(proba, truth)
-            if name in FIRST or lead.mean() <= standard_error(lead, groups):
+            is_clear = lead.mean() > standard_error(lead, groups)
+            if name in FIRST or len(truth) < ENOUGH_HELD_OUT or not is_clear:
                 kept.append(name)
-        prior = [PRIOR_OF_STUDENT if name == "student" else PRIOR_OF_OTHERS for name in kept]
-        weights = mixture_weights(
-            [calibrated[name] for name in kept], truth, prior if len(kept) > len(FIRST) else 1.0
-        )
+        weights = mixture_weights([calibrated[name] for name in kept], truth)
         shares = dict(zip(kept, drop_small(weights).tolist(), strict=True))
         return cls({name: shares.get(name, 0.0) for name in predictions}, temperatures)
 
