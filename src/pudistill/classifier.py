@@ -6,24 +6,24 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from joblib import Memory, delayed
+from joblib import Memory
 from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from pudistill.data.names import NO_CLASS_LABEL
+from pudistill.distillation.certified_labels import CertifiesLabels
 from pudistill.distillation.comparison import Comparison, ExpectedAccuracy
+from pudistill.distillation.held_out_labels import HeldOutLabels
 from pudistill.distillation.metrics import METRICS
-from pudistill.distillation.noise_estimate import NoiseEstimate
+from pudistill.distillation.noise_estimate import NOTHING, NoiseEstimate
 from pudistill.distillation.noise_free_models import (
     NoiseFreeStage,
     choose_noise_free_regularisation,
-    folds_without_teams,
-    run_noise_free_stage,
+    teach,
 )
 from pudistill.distillation.paper import (
-    average_proba,
     blended_labels,
     paper_teachers,
     train_student,
@@ -45,7 +45,6 @@ from pudistill.learners.defaults import default_learner, normalised
 from pudistill.learners.linear import MANY_CLASSES
 from pudistill.learners.messages import user_messages
 from pudistill.learners.outliers import find_outliers
-from pudistill.learners.parallel import rows_in_order
 from pudistill.learners.parts import dealing
 from pudistill.learners.probabilities import check_can_be_calibrated
 from pudistill.learners.regularisation import with_regularisation
@@ -60,10 +59,11 @@ FILTER, TEACHER, STUDENT = range(3)
 LEARNED_BY_STUDENT = (
     *("student_", "targets_", "label_arrays_", "label_table_", "noise_"),
     *("comparison_", "shipped_", "expected_accuracy_", "adapted_"),
+    *("held_out_labels_", "label_accuracy_"),
 )
 
 
-class PUDistillClassifier(TimedFit, NoisyLabelClassifier):
+class PUDistillClassifier(TimedFit, CertifiesLabels, NoisyLabelClassifier):
     """Learn from noisy labels with the help of a few trusted labels.
 
     A tiered positive-unlabeled filter finds clean samples among noisy samples without reading
@@ -159,13 +159,20 @@ class PUDistillClassifier(TimedFit, NoisyLabelClassifier):
     shipped_ : str or None
         Name of the candidate in `comparison_` that `student_` is; "mixture" combines several.
     expected_accuracy_ : ExpectedAccuracy or None
-        ``value``, ``interval`` (95 %), ``n`` and ``metric``; None without `compare`.
+        ``value`` of the `metric` on new samples, ``interval`` (95 %), ``n`` and ``metric``; None
+        without `compare`.
+    label_accuracy_ : ExpectedAccuracy or None
+        The accuracy of the corrected labels of the samples that nobody verified, likewise.
+    held_out_labels_ : HeldOutLabels or None
+        What `certify` judges by.
     adapted_ : dict of str to float, or None
         Values of the quantities that adapt to the data, such as weights in the mixtures.
     label_table_ : DataFrame
         A row per sample: ``given``, ``trusted`` (verified, or an exact copy of a verified sample),
         ``label`` (the corrected label), ``changed``, ``source`` ("trusted", "filter", "teacher",
-        "student" or "given"), ``confidence`` (probability of `label`; 1 if trusted), ``votes`` (of
+        "student" or "given"), ``confidence`` (probability of `label`; 1 if trusted),
+        ``given_quality`` (probability that `given` is right: sort by it to find wrong labels),
+        ``votes`` (of
         the filter's members for `label`; missing if voting stopped early), ``outlier_score`` and
         ``outlier`` (how unlike the trusted samples of every class it is, see `find_outliers`; the
         confidence of outliers is at most 0.1).
@@ -233,6 +240,8 @@ class PUDistillClassifier(TimedFit, NoisyLabelClassifier):
     comparison_: Comparison | None
     shipped_: str | None
     expected_accuracy_: ExpectedAccuracy | None
+    label_accuracy_: ExpectedAccuracy | None
+    held_out_labels_: HeldOutLabels | None
     adapted_: dict[str, float] | None
     _noise_free: NoiseFreeStage | None
     _noise_free_c: float | None = None
@@ -443,7 +452,10 @@ class PUDistillClassifier(TimedFit, NoisyLabelClassifier):
         if self.method == "default" and not labels.trusted.all():
             # Lines 13-15, with posterior labels in place of pseudo-labels: see `learn_and_ship`.
             outliers = self._learn_and_ship(X, labels, no_class)
-            table = label_table(labels, self.targets_, self.filter_.votes_, outliers)
+            is_known = self.noise_ is not None and self.noise_.basis != NOTHING
+            votes, held_out = self.filter_.votes_, self.held_out_labels_.with_no_class(all_labels)
+            table = label_table(labels, self.targets_, votes, outliers, is_known=is_known)
+            self.held_out_labels_ = held_out
         else:
             table = self._fit_paper_student(X, labels, no_class)
         table = table.with_no_class(all_labels, self.no_class_label)
@@ -461,6 +473,7 @@ class PUDistillClassifier(TimedFit, NoisyLabelClassifier):
         self.student_ = train_student(learner, X, self.targets_, seed=seed, **weighted)
         self.noise_ = self.comparison_ = self.shipped_ = None
         self.expected_accuracy_ = self.adapted_ = None
+        self.held_out_labels_ = self.label_accuracy_ = None
         return paper_label_table(
             labels,
             self.filter_.clean_labels_,
@@ -520,29 +533,14 @@ class PUDistillClassifier(TimedFit, NoisyLabelClassifier):
     def _default_teachers(self, X: Any, labels: Labels, seed: int) -> tuple[list, np.ndarray]:
         """Train all models that read no noisy label; return the teachers and their predictions."""
         student = self._learner(STUDENT, X, reads_noisy_labels=False)
-        problem = Problem(X, labels, student, self.n_jobs, seed)
-        self._noise_free = self._run_noise_free_stage(problem)
-        models = self._noise_free.models[0]  # those of all trusted samples
-        noisy = np.flatnonzero(~labels.trusted)
-        # One task, so that a large result goes to a temporary file.
-        predicting = delayed(average_proba)(models.members("teacher"), X, labels.n_classes, noisy)
-        (proba,) = rows_in_order([predicting], 1, (len(noisy), labels.n_classes))
-        return models.by_name.get("teacher", []), proba
-
-    def _run_noise_free_stage(self, problem: Problem) -> NoiseFreeStage:
-        """Train all models that read no noisy label, with and without folds held out."""
-        folds, team_labels = self.filter_.folds_, self.filter_.team_labels_
-        if folds.max() < 0:  # a filter with a given rule has no teams
-            folds, team_labels = folds_without_teams(problem.labels, problem.seed)
-        return run_noise_free_stage(
-            problem,
-            self.filter_.clean_labels_,
-            team_labels,
-            folds,
-            teacher=self._learner(TEACHER, problem.X),
+        self._noise_free, teachers, proba = teach(
+            Problem(X, labels, student, self.n_jobs, seed),
+            self.filter_,
+            teacher=self._learner(TEACHER, X),
             n_teachers=self.n_teachers,
             compare=self._affords_comparison(),
         )
+        return teachers, proba
 
     def _learn_and_ship(self, X: Any, labels: Labels, no_class: Any) -> Outliers:
         """Run `learn_and_ship`, set the attributes that it decides, and return the outliers."""
@@ -572,6 +570,8 @@ class PUDistillClassifier(TimedFit, NoisyLabelClassifier):
             self.adapted_["C_of_noise_free_models"] = self._noise_free_c
         self.comparison_, self.shipped_ = outcome.comparison, outcome.comparison.shipped
         self.expected_accuracy_ = outcome.comparison.expected_accuracy
+        self.held_out_labels_ = outcome.held_out_labels
+        self.label_accuracy_ = outcome.label_accuracy
         return outcome.outliers
 
     def _pseudo_labels(self, labels: Labels) -> np.ndarray:

@@ -180,7 +180,7 @@ def test_an_interrupted_run_continues_where_it_stopped(command, wine, tmp_path, 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("pudistill.classifier.run_noise_free_stage", interrupt)
+        patch.setattr("pudistill.distillation.noise_free_models.run_noise_free_stage", interrupt)
         code, _, err = command(*fit, "run")
     assert code == 130
     assert "Finished stages are kept in run" in " ".join(err.split())

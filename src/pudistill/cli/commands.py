@@ -29,7 +29,13 @@ from pudistill.cli.console import (
     results,
     show_warning,
 )
-from pudistill.cli.options import SettingsCommand, takes_settings
+from pudistill.cli.options import (
+    SettingsCommand,
+    check_free,
+    names_in,
+    numbers_in,
+    takes_settings,
+)
 from pudistill.exceptions import InputError, torch_extra
 from pudistill.experiments.sweep_defaults import SWEEP_LEVELS, SWEEP_METHODS, SWEEP_NOISES
 
@@ -216,10 +222,7 @@ def predict(
     from pudistill.runs.predict import predict_run
     from pudistill.utils.files import write_atomic
 
-    if output is not None and output.exists():
-        raise InputError(f"{output} already exists: choose another --output.")
-    if output is not None and not output.parent.is_dir():
-        raise InputError(f"{output.parent} is not a folder: make it, or choose another --output.")
+    check_free(output)
     predictions = predict_run(
         Run.open_fit(run), values["data"], features=features, skip_bad=values["skip_bad"]
     )
@@ -260,6 +263,44 @@ def report(run: FinishedRun) -> None:
             "copy of them."
         ) from error
     messages.print(f"Report: {path}", soft_wrap=True)
+
+
+@app.command(epilog="Example: pudistill certify run --max-error 0.01 --output certified.csv")
+def certify(
+    run: FinishedRun,
+    max_error: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE",
+            help="Largest share of wrong labels among the accepted ones that nobody verified.",
+        ),
+    ] = 0.01,
+    confidence: Annotated[
+        float,
+        typer.Option(metavar="SHARE", help="How sure the promise is, from 0 to 1."),
+    ] = 0.95,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV file to write: the label table with the column accepted. It must not exist "
+            "yet.",
+            show_default="only say how many",
+        ),
+    ] = None,
+) -> None:
+    """Accept as many labels of a run as possible, with a promise on how many of them are wrong."""
+    from pudistill.runs.certificates import certify_run
+    from pudistill.runs.folder import Run, csv_parts
+    from pudistill.utils.files import open_atomic
+
+    check_free(output)
+    certified, table = certify_run(Run.open_fit(run), max_error, confidence)
+    results.print(str(certified), soft_wrap=True)
+    if output is not None:
+        with open_atomic(output) as file:
+            for text in csv_parts(table):
+                file.write(text.encode())
+        messages.print(f"{len(table):,} labels written to {output}.", soft_wrap=True)
 
 
 @app.command(epilog="Example: pudistill resume run")
@@ -351,7 +392,7 @@ def sweep(
     **values: Any,
 ) -> None:
     """Add noise to correct labels, and draw each method's accuracy against the noise level."""
-    lists = {"noises": _names(noises), "levels": levels.split(","), "methods": _names(methods)}
+    lists = {"noises": names_in(noises), "levels": levels.split(","), "methods": names_in(methods)}
     _sweep_and_print(values | lists, output, cluster, gpus)
 
 
@@ -443,8 +484,8 @@ def reproduce(
     options = {
         "scale": scale,
         "data": data,
-        "levels": _numbers(levels),
-        "compared": methods and _names(methods),
+        "levels": numbers_in(levels),
+        "compared": methods and names_in(methods),
         "n_seeds": seeds,
         "skip_bad": values["skip_bad"],
     }
@@ -454,19 +495,6 @@ def reproduce(
 def _was_given(ctx: typer.Context, name: str) -> bool:
     source = ctx.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",")]
-
-
-def _numbers(text: str | None) -> list[float] | None:
-    if text is None:
-        return None
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise InputError(f"{text!r} is not a list of numbers: write it as in 0.3,0.5.") from None
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from pudistill.exceptions import shortened
 from pudistill.utils.time_limit import duration
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
+
     from pudistill.runs.folder import Run
     from pudistill.runs.preliminary import Progress
     from pudistill.utils.progress import Advance
@@ -262,15 +264,15 @@ class _Bars:
         self._bars.update(bar, completed=total, detail="")
 
 
-def _described_noise(noise: Mapping[str, Any]) -> str:
-    """Return the sentence about the share of wrong labels."""
-    from pudistill.runs.report.formats import noise_sentence
-
-    return noise_sentence(noise).unescape().replace("\N{NO-BREAK SPACE}", "")
+def _plain(sentence: "Markup") -> str:
+    """Return a sentence of the report for the terminal."""
+    return sentence.unescape().replace("\N{NO-BREAK SPACE}", "")
 
 
 def print_accuracy(run: "Run") -> None:
     """Print the number of changed labels, the estimated noise, and the accuracies."""
+    from pudistill.runs.report.formats import label_accuracy_sentence, noise_sentence
+
     metrics = run.read_json("metrics.json")
     results.print(
         f"\n{metrics['n_samples']:,} samples, {metrics['n_trusted']:,} of them trusted; "
@@ -278,9 +280,12 @@ def print_accuracy(run: "Run") -> None:
         soft_wrap=True,
     )
     if noise := metrics.get("noise"):
-        results.print(_described_noise(noise), soft_wrap=True)
+        results.print(_plain(noise_sentence(noise)), soft_wrap=True)
         for warning in noise["warnings"][:3]:  # the report shows all of them
             complain("Warning:", "bold yellow", warning)
+    if of_labels := metrics.get("expected_label_accuracy"):
+        sentence = label_accuracy_sentence(of_labels, (noise or {}).get("basis"))
+        results.print(_plain(sentence), soft_wrap=True)
     if expected := metrics.get("expected_accuracy"):
         from pudistill.distillation.metrics import METRICS
 
@@ -321,6 +326,7 @@ def _print_test_accuracy(metrics: dict[str, Any], method: str) -> None:
 def print_progress(progress: "Progress") -> None:
     """Print how far an unfinished run is, and its first result."""
     from pudistill.runs.preliminary import LABELS
+    from pudistill.runs.report.formats import noise_sentence
 
     place = shlex.quote(str(progress.path))
     done = [
@@ -344,7 +350,7 @@ def print_progress(progress: "Progress") -> None:
             f"changed: {progress.path / LABELS}"
         )
         if noise := first.get("noise"):
-            lines.append(_described_noise(noise))
+            lines.append(_plain(noise_sentence(noise)))
         lines.append(first["note"])
     if not progress.is_running:
         lines.append(f"Continue with: {_program()} resume {place}")

@@ -7,11 +7,14 @@ shown: the list of commands does not need them.
 import functools
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, TypeVar, get_origin
 
 import typer
 from typer.core import TyperCommand
+
+from pudistill.exceptions import InputError
 
 Function = TypeVar("Function", bound=Callable[..., None])
 
@@ -141,3 +144,26 @@ def _in_order_of_panels(parameters: list[inspect.Parameter]) -> list[inspect.Par
 
     keyword_only = [p.replace(kind=p.KEYWORD_ONLY) for p in parameters]
     return sorted(keyword_only, key=position)
+
+
+def names_in(text: str) -> list[str]:
+    """Split a list of names at its commas."""
+    return [name.strip() for name in text.split(",")]
+
+
+def numbers_in(text: str | None) -> list[float] | None:
+    """Split a list of numbers at its commas; None stays None."""
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"{text!r} is not a list of numbers: write it as in 0.3,0.5.") from None
+
+
+def check_free(output: Path | None) -> None:
+    """Raise `InputError` unless a file can be written without overwriting another one."""
+    if output is not None and output.exists():
+        raise InputError(f"{output} already exists: choose another --output.")
+    if output is not None and not output.parent.is_dir():
+        raise InputError(f"{output.parent} is not a folder: make it, or choose another --output.")

@@ -29,6 +29,12 @@ MIN_CLASS_SIZE = 10
 # What an estimate is based on.
 ORIGINALS, BOUND, NOTHING = "verified originals", "bound", "nothing"
 
+NO_EVIDENCE = (
+    "The models predict held-out verified samples no better than guesses, so nothing is known of "
+    "the given labels: they were kept. Verify labels and keep those that were given before, or "
+    "find features that say more about the classes."
+)
+
 
 @dataclass(frozen=True)
 class NoiseEstimate:
@@ -42,7 +48,8 @@ class NoiseEstimate:
         "verified originals": intervals hold under any noise, as long as verified samples are a
         random sample. "bound": no verified sample has the label that it was given; intervals are
         bounds that hold under any noise, and the values in them assume that noise depends on the
-        class alone. "nothing": there are no labels to estimate from.
+        class alone. "nothing": there are no labels to estimate from, or the predictions say
+        nothing, and no verified sample has the label that it was given.
     transition_matrix : ndarray of shape (n_classes, n_classes)
         `T[c, j] = P(given = j | true = c)`; rows sum to 1.
     transition_interval : ndarray of shape (2, n_classes, n_classes)
@@ -128,6 +135,7 @@ def estimate_noise(
     chains: Sequence[Predictions],
     originals: Originals | None,
     *,
+    is_known: bool = True,
     is_outlier: np.ndarray | None = None,
     notes: Sequence[str] = (),
 ) -> NoiseEstimate:
@@ -141,6 +149,8 @@ def estimate_noise(
         Those of all labels, then those of the views that hold verified samples out.
     originals : Originals or None
         Verified samples, a random sample, with the labels that they were given.
+    is_known : bool, default=True
+        Whether the predictions say anything about the classes.
     is_outlier : ndarray of shape (n_samples,), bool, default=None
         Samples that may be of no class, whose labels do not count.
     notes : sequence of str
@@ -160,14 +170,16 @@ def estimate_noise(
     joint = whole.joint(rows, given) if n else np.full((n_classes, n_classes), np.nan)
     prior = joint.sum(axis=1) if n else np.full(n_classes, 1 / n_classes)
     # 2. What holds under any noise.
-    if n == 0:
+    notes = list(notes)
+    if n == 0 or (originals is None and not is_known):
+        notes += [NO_EVIDENCE] if n else []
         basis, shares = NOTHING, _Shares.unknown(n_classes)
     elif originals is not None:
         basis, shares = ORIGINALS, _of_originals(chains, originals, rows, given, prior)
     else:
         basis, shares = BOUND, _bounds(problem, chains, rows, given, joint)
-    # 3. Entries of which too little is known keep the value of the models, within the interval.
-    T = np.clip(whole.T, *shares.transition)
+    # 3. Of single classes little is known: their values are the models', if these are plausible.
+    T = np.clip(whole.T, *shares.plausible)
     T /= T.sum(axis=1, keepdims=True)
     class_rate = np.clip(1 - np.diagonal(T), *shares.class_rate)
     return NoiseEstimate(
@@ -192,6 +204,7 @@ class _Shares(NamedTuple):
     rate: Share
     class_rate: np.ndarray  # (2, n_classes)
     transition: np.ndarray  # (2, n_classes, n_classes)
+    plausible: np.ndarray  # (2, n_classes, n_classes): the middle halves of intervals of T
 
     @classmethod
     def unknown(cls, n_classes: int) -> "_Shares":
@@ -199,7 +212,7 @@ class _Shares(NamedTuple):
         return cls(
             UNKNOWN,
             np.repeat(ends[:, None], n_classes, axis=1),
-            np.tile(ends[:, None, None], (1, n_classes, n_classes)),
+            *np.tile(ends[:, None, None], (2, 1, n_classes, n_classes)),
         )
 
 
@@ -243,7 +256,8 @@ def _of_originals(
         for j in range(n_classes) if n_classes < MANY_CLASSES else ():
             given_j = originals.given == j
             controls = posterior[:, c] * given_j - means[:, c, j]
-            shares.transition[:, c, j] = rectified_share(given_j, controls, **of_class).interval
+            share = rectified_share(given_j, controls, **of_class)
+            shares.transition[:, c, j], shares.plausible[:, c, j] = share.interval, share.middle
         is_right = originals.given == c
         controls = posterior[:, c] * ~is_right - (means[:, c].sum(axis=1) - means[:, c, c])
         shares.class_rate[:, c] = rectified_share(~is_right, controls, **of_class).interval
@@ -303,7 +317,8 @@ def _bounds(
         ]:
             ends[0] = max(0.0, count - mistaken) / max(largest, 1e-12)
             ends[1] = min(1.0, (count + missed) / max(least, 1e-12))
-    return shares._replace(rate=Share(float(np.clip(rate, low, high)), (low, high)))
+    rate = float(np.clip(rate, low, high))
+    return shares._replace(rate=Share(rate, (low, high)), plausible=shares.transition)
 
 
 def _thin_classes(classes: np.ndarray, sizes: np.ndarray) -> list[str]:

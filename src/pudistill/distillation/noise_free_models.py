@@ -21,6 +21,7 @@ from pudistill.learners.parallel import in_order, rows_in_order
 from pudistill.learners.regularisation import choose_regularisation, with_regularisation
 from pudistill.learners.scoring import predict_proba
 from pudistill.learners.tasks import Training, train
+from pudistill.pu_filter.estimator import TieredPUFilter
 from pudistill.pu_filter.plan import N_TEAMS
 from pudistill.utils.arrays import compute_in_blocks
 from pudistill.utils.progress import stage
@@ -433,6 +434,52 @@ class NoiseFreeStage:
 def collect_held_out(models: list[NoiseFreeModels], name: str) -> np.ndarray:
     """Collect the predictions of one kind of model for the held-out samples of all views."""
     return np.concatenate([trained.held_out_proba(name) for trained in models])
+
+
+def teach(
+    problem: Problem,
+    found: TieredPUFilter,
+    *,
+    teacher: Any,
+    n_teachers: int | str,
+    compare: bool,
+) -> tuple[NoiseFreeStage, list, np.ndarray]:
+    """Train all models that read no noisy label (lines 11-12 of Algorithm 1).
+
+    Parameters
+    ----------
+    problem, teacher, n_teachers, compare
+        As for `run_noise_free_stage`.
+    found : TieredPUFilter
+        The fitted filter.
+
+    Returns
+    -------
+    noise_free : NoiseFreeStage
+        Views, models and first guess.
+    teachers : list of fitted estimators
+        The teachers that have seen all trusted samples.
+    proba : ndarray of shape (n_noisy, n_classes)
+        Their average prediction for the samples that are not trusted.
+    """
+    folds, team_labels = found.folds_, found.team_labels_
+    if folds.max() < 0:  # a filter with a given rule has no teams
+        folds, team_labels = folds_without_teams(problem.labels, problem.seed)
+    noise_free = run_noise_free_stage(
+        problem,
+        found.clean_labels_,
+        team_labels,
+        folds,
+        teacher=teacher,
+        n_teachers=n_teachers,
+        compare=compare,
+    )
+    models, noisy = noise_free.models[0], np.flatnonzero(~problem.labels.trusted)
+    members = models.members("teacher")
+    # One task, so that a large result goes to a temporary file.
+    predicting = delayed(average_proba)(members, problem.X, problem.n_classes, noisy)
+    (proba,) = rows_in_order([predicting], 1, (len(noisy), problem.n_classes))
+    return noise_free, models.by_name.get("teacher", []), proba
 
 
 def run_noise_free_stage(

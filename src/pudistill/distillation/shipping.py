@@ -4,22 +4,37 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.stats import binom
 
 from pudistill.distillation.candidates import CandidateWeights, judge, ship
-from pudistill.distillation.comparison import Comparison
+from pudistill.distillation.clusters import standard_error
+from pudistill.distillation.comparison import Comparison, ExpectedAccuracy
 from pudistill.distillation.few_trusted import lean_on_given_labels, very_few, warning_of_few
+from pudistill.distillation.held_out_labels import HeldOutLabels, judge_all
 from pudistill.distillation.learning import find_originals, learn
-from pudistill.distillation.noise_estimate import NoiseEstimate, Predictions, estimate_noise
+from pudistill.distillation.noise_estimate import (
+    NO_EVIDENCE,
+    NoiseEstimate,
+    Predictions,
+    estimate_noise,
+)
 from pudistill.distillation.noise_free_models import NoiseFreeStage
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.readout import Readout
 from pudistill.distillation.student import StudentFit
-from pudistill.distillation.views import View, whole_view
+from pudistill.distillation.views import View, held_out_groups, held_out_truth, whole_view
 from pudistill.exceptions import TrustedWarning, warn_user
+from pudistill.labels.checks import MISSING, Labels
+from pudistill.labels.pseudo_labels import one_hot
 from pudistill.labels.samples import is_pictures
 from pudistill.labels.table import Outliers
+from pudistill.learners.calibration import log_likelihood
 from pudistill.learners.capabilities import final_step, has_trunk
 from pudistill.learners.outliers import find_outliers
+
+# Predictions for held-out samples are better than guesses if chance makes them as good in fewer
+# cases than this.
+CHANCE = 0.05
 
 
 class Outcome(NamedTuple):
@@ -39,6 +54,10 @@ class Outcome(NamedTuple):
         Values of the quantities that adapt to the data.
     outliers : Outliers
         How unlike the trusted samples all samples are.
+    held_out_labels : HeldOutLabels
+        Labels of all samples by models that have not seen their verified labels.
+    label_accuracy : ExpectedAccuracy or None
+        Share of right labels among the corrected ones.
     """
 
     student_fit: StudentFit
@@ -47,6 +66,8 @@ class Outcome(NamedTuple):
     model: Any
     adapted: dict[str, float]
     outliers: Outliers
+    held_out_labels: HeldOutLabels
+    label_accuracy: ExpectedAccuracy | None
 
 
 def learn_and_ship(
@@ -94,7 +115,9 @@ def learn_and_ship(
     parts = zip(views, student_fit.probas, student_fit.transition_matrices, strict=True)
     chains = [Predictions(*part) for part in parts]
     readout = Readout.fit(chains[1:], originals)
-    student_fit = student_fit._replace(targets=readout.labels(chains[0]))
+    is_known = originals is not None or says_something(student_fit.held_out, labels, views)
+    targets = readout.labels(chains[0]) if is_known else _kept(labels, student_fit.probas[0])
+    student_fit = student_fit._replace(targets=targets)
     # 3. Compare the candidates on held-out trusted samples.
     comparison, weights, peers = judge(problem, noise_free, student_fit, views)
     if very_few(labels):
@@ -106,9 +129,14 @@ def learn_and_ship(
         problem,
         chains,
         originals,
+        is_known=is_known,
         is_outlier=outliers.is_outlier,
         notes=[] if warning is None else [warning],
     )
+    judged = judge_all(labels, chains[1:], originals, targets, problem.seed)
+    for reason in ([] if is_known else [NO_EVIDENCE]) + [judged[0].doubt]:
+        if reason is not None:
+            warn_user(reason, TrustedWarning)
     # 5. Line 15: ship the chosen candidate, which can be the student.
     model = ship(comparison.shipped, problem, noise_free, student_fit, weights, peers)
     adapted = _adapted(noise_free, student_fit, weights)
@@ -116,7 +144,35 @@ def learn_and_ship(
     adapted["exponent_of_given_labels"] = readout.of_label
     if problem.tunes_student:
         adapted["C_of_student"] = final_step(student_fit.student).C
-    return Outcome(student_fit, noise, comparison, model, adapted, outliers)
+    return Outcome(student_fit, noise, comparison, model, adapted, outliers, *judged)
+
+
+def says_something(held_out: np.ndarray, labels: Labels, views: list[View]) -> bool:
+    """Return whether predictions for held-out samples are better than guesses.
+
+    Parameters
+    ----------
+    held_out : ndarray of shape (n_held_out, n_classes)
+        Predictions; if there are none, nothing speaks against them.
+    labels : Labels
+        Verified labels.
+    views : list of View
+        The views that hold these samples out.
+    """
+    truth, n = held_out_truth(views, labels.n_classes), len(held_out)
+    share = np.bincount(labels.verified[labels.drawn], minlength=labels.n_classes) + 1.0
+    share /= share.sum()
+    n_right = int((held_out.argmax(axis=1) == truth.argmax(axis=1)).sum())
+    if n == 0 or binom.sf(n_right - 1, n, share.max()) < CHANCE:
+        return True
+    gain = log_likelihood(held_out, truth) - truth @ np.log(share)
+    return bool(gain.mean() > 2 * standard_error(gain, held_out_groups(views)))
+
+
+def _kept(labels: Labels, proba: np.ndarray) -> np.ndarray:
+    """Return verified and given labels as one-hot rows; predictions where there are none."""
+    codes = np.where(labels.trusted, labels.verified, labels.given)
+    return np.where(codes[:, None] == MISSING, proba, one_hot(np.maximum(codes, 0), proba.shape[1]))
 
 
 def _outliers(

@@ -34,10 +34,13 @@ class Share(NamedTuple):
         The estimate; NaN if nothing is known.
     interval : tuple of two float
         Its 95 % interval.
+    middle : tuple of two float
+        Its 50 % interval.
     """
 
     value: float
     interval: tuple[float, float]
+    middle: tuple[float, float] = (0.0, 1.0)
 
 
 UNKNOWN = Share(np.nan, (0.0, 1.0))
@@ -107,11 +110,11 @@ def rectified_share(
     >>> import numpy as np
     >>> from pudistill.estimates.shares import rectified_share
     >>> wrong = np.arange(100) < 20
-    >>> value, interval = rectified_share(wrong, np.full(100, np.nan), 10**6)
+    >>> value, interval, _ = rectified_share(wrong, np.full(100, np.nan), 10**6)
     >>> value, [round(end, 2) for end in interval]
     (0.2, [0.13, 0.29])
     >>> found = wrong ^ (np.arange(100) % 10 == 0)  # a model errs in a tenth of the samples,
-    >>> value, interval = rectified_share(wrong, found - 0.22, 10**6)  # and finds 22 % elsewhere
+    >>> value, interval, _ = rectified_share(wrong, found - 0.22, 10**6)  # and finds 22 % elsewhere
     >>> round(value, 2), [round(end, 2) for end in interval]
     (0.18, [0.12, 0.24])
     """
@@ -136,7 +139,8 @@ def rectified_share(
         factor = correlation * residual.std() / control.std() * kept
         share = float(np.clip(share - factor * control.mean() * n_all / n, 0, 1))
         explained = correlation**2 * kept
-    return Share(share, exact_interval(share, 1 / (spread * (1 - explained))))
+    size = 1 / (spread * (1 - explained))
+    return Share(share, exact_interval(share, size), exact_interval(share, size, 0.5))
 
 
 def _cautious_correlation(outcomes: np.ndarray, controls: np.ndarray, n_rarer: int) -> float:

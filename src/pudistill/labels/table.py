@@ -59,7 +59,7 @@ class LabelTable:
         As the columns of the data frame, see `PUDistillClassifier`.
     source : ndarray of shape (n_samples,), int
         Positions in `SOURCES`.
-    confidence, outlier_score : ndarray of shape (n_samples,)
+    confidence, given_quality, outlier_score : ndarray of shape (n_samples,)
         As the columns of the data frame.
     votes : ndarray of shape (n_samples,), int
         Members' votes for the label; -1 if voting stopped early.
@@ -76,6 +76,7 @@ class LabelTable:
     changed: np.ndarray
     source: np.ndarray
     confidence: np.ndarray
+    given_quality: np.ndarray
     votes: np.ndarray
     outlier_score: np.ndarray
     outlier: np.ndarray
@@ -97,6 +98,7 @@ class LabelTable:
             "changed": self.changed[rows],
             "source": pd.Series(SOURCES).array.take(self.source[rows]),
             "confidence": self.confidence[rows],
+            "given_quality": self.given_quality[rows],
             "votes": pd.arrays.IntegerArray(votes, votes < 0),
             "outlier_score": self.outlier_score[rows],
             "outlier": self.outlier[rows],
@@ -145,6 +147,7 @@ class LabelTable:
             "changed": labels.given[labels.no_class] != MISSING,
             "source": TRUSTED,
             "confidence": 1.0,
+            "given_quality": np.where(labels.given[labels.no_class] == MISSING, np.nan, 0.0),
             "votes": -1,
             "outlier_score": 1.0,
             "outlier": True,
@@ -227,6 +230,8 @@ def label_table(
     targets: np.ndarray,
     votes: np.ndarray,
     outliers: Outliers,
+    *,
+    is_known: bool = True,
 ) -> LabelTable:
     """Return the label table of the default method: the most likely posterior label per sample.
 
@@ -240,6 +245,8 @@ def label_table(
         Members' votes; -1 where voting stopped early.
     outliers : Outliers
         How unlike the trusted samples all samples are.
+    is_known : bool, default=True
+        Whether anything is known about the given labels; otherwise their confidence is NaN.
 
     Returns
     -------
@@ -248,7 +255,7 @@ def label_table(
     """
     label = targets.argmax(axis=1)
     source = _source(labels, label, STUDENT)
-    return _table(labels, label, source, targets, votes, outliers)
+    return _table(labels, label, source, targets, votes, outliers, is_known)
 
 
 def model_label_table(labels: Labels, proba: np.ndarray, outliers: Outliers) -> LabelTable:
@@ -286,14 +293,20 @@ def _table(
     proba: np.ndarray,
     votes: np.ndarray,
     outliers: Outliers,
+    is_known: bool = True,
 ) -> LabelTable:
     _warn_of_lost_classes(labels, label)
 
-    def of_label(values: np.ndarray) -> np.ndarray:
-        return np.take_along_axis(values, label[:, None], axis=1)[:, 0]
+    def of_code(values: np.ndarray, code: np.ndarray) -> np.ndarray:
+        return np.take_along_axis(values, code[:, None], axis=1)[:, 0]
 
-    confidence = of_label(proba) * outliers.in_a_class
+    confidence = of_code(proba, label) * outliers.in_a_class
     confidence[labels.trusted] = 1.0
+    given_quality = of_code(proba, np.maximum(labels.given, 0)) * outliers.in_a_class
+    given_quality[labels.trusted] = (labels.given == labels.verified)[labels.trusted]
+    given_quality[labels.given == MISSING] = np.nan
+    if not is_known:
+        confidence[source == GIVEN] = given_quality[source == GIVEN] = np.nan
     codes = np.int16 if labels.n_classes < np.iinfo(np.int16).max else np.int32
     return LabelTable(
         names=labels.classes,
@@ -303,7 +316,8 @@ def _table(
         changed=(label != labels.given) & (labels.given != MISSING),
         source=source.astype(np.int8),
         confidence=confidence,
-        votes=of_label(votes).astype(np.int16),
+        given_quality=given_quality,
+        votes=of_code(votes, label).astype(np.int16),
         outlier_score=outliers.score,
         outlier=outliers.is_outlier,
     )

@@ -30,6 +30,7 @@ from pudistill.learners.outliers import find_outliers
 from pudistill.learners.scoring import predict_proba
 from pudistill.methods.base import Method
 from pudistill.pu_filter.one_class import HISTORY_COLUMNS
+from pudistill.runs.certificates import write_held_out_labels
 from pudistill.runs.classifiers import build_classifier
 from pudistill.runs.environment import versions
 from pudistill.runs.folder import Run
@@ -195,6 +196,8 @@ def _fit_into(
     run.write_table("labels", table)
     run.write_table("history", history)
     run.write_arrays("gallery.npz", gallery(samples, table))
+    if is_pudistill:
+        write_held_out_labels(run, classifier)
     run.write_model(classifier, dataset.feature_names)
     return metrics
 

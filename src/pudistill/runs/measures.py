@@ -16,6 +16,7 @@ from pudistill.learners.defaults import default_learner
 from pudistill.learners.scoring import predict_proba
 from pudistill.learners.tasks import Training, train
 from pudistill.methods.registry import METHODS, OURS, SYSTEMS
+from pudistill.runs.certificates import certificate_metrics
 from pudistill.runs.folder import Run
 from pudistill.runs.settings import Settings
 from pudistill.utils.progress import stage
@@ -69,6 +70,10 @@ def own_metrics(
         }
         if expected is not None:
             metrics["expected_accuracy"] = asdict(expected)
+        if classifier.label_accuracy_ is not None:
+            metrics["expected_label_accuracy"] = asdict(classifier.label_accuracy_)
+        if (certificates := certificate_metrics(classifier)) is not None:
+            metrics["certificates"] = certificates
     if dataset.true_labels is not None:
         clean = classifier.filter_.clean_labels_
         kept = ~labels.no_class  # samples of no class are in no clean set

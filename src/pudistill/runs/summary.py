@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from pudistill.data.dataset import TrustedDataset
 from pudistill.labels.table import LabelTable
@@ -14,16 +15,19 @@ from pudistill.runs.report.counts import LEAST_SURE, MAX_UNLIKE, SUREST, count_l
 from pudistill.runs.report.html import RunSummary, render
 
 LONGEST_EXCERPT = 240  # characters of a text that the report shows
+MOST_VALUES = 12  # of a table's row that the report shows
 
 
 def gallery(dataset: TrustedDataset, labels: LabelTable) -> dict[str, np.ndarray]:
     """Return samples for the report: the arrays ``ids``, and ``pictures`` or ``texts``.
 
+    Of a table, the texts are the values of its first columns.
+
     Of the samples that nobody verified, they are the surest changes, with each pair of given and
     new label in turn, the least sure, and the samples most unlike all classes.
     """
     pictures = _pictures(dataset)
-    if pictures is None and not dataset.is_text:
+    if pictures is None and not dataset.is_text and dataset.feature_names is None:
         return {}
     table = labels.frame()
     changed = table[table["changed"] & ~table["trusted"]]
@@ -39,8 +43,23 @@ def gallery(dataset: TrustedDataset, labels: LabelTable) -> dict[str, np.ndarray
     rows = table.index.get_indexer(chosen)
     ids = np.asarray(dataset.ids[rows], dtype=str)
     if pictures is None:
-        return {"ids": ids, "texts": np.array([_excerpt(text) for text in dataset.X[rows]])}
+        texts = dataset.X[rows] if dataset.is_text else _values(dataset, rows)
+        return {"ids": ids, "texts": np.array([_excerpt(text) for text in texts])}
     return {"ids": ids, "pictures": np.asarray(pictures[rows])}
+
+
+def _values(dataset: TrustedDataset, rows: np.ndarray) -> list[str]:
+    """Write the values of some rows of a table, each with the name of its column."""
+    part = dataset.X.iloc[rows] if dataset.is_frame else dataset.X[rows]
+    table = pd.DataFrame(np.asarray(part)[:, :MOST_VALUES])
+    names = list(dataset.feature_names or [])[:MOST_VALUES]
+    return [
+        ", ".join(
+            f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+            for name, value in zip(names, row, strict=True)
+        )
+        for row in table.itertuples(index=False)
+    ]
 
 
 def _excerpt(text: str) -> str:

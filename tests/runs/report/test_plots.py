@@ -17,7 +17,6 @@ from pudistill.runs.report.plots import (
     confidence_histograms,
     flip_heat_map,
     growth_lines,
-    most_involved,
     picture_uri,
     shorten,
     standalone,
@@ -99,13 +98,6 @@ def test_the_larger_a_share_the_stronger_its_colour():
         return max(float(opacity) for opacity in opacities)
 
     assert strongest(0.05) < strongest(0.5) < strongest(0.9)
-
-
-def test_of_many_classes_the_most_involved_are_drawn_in_their_order():
-    names = [f"class {n}" for n in range(60)]
-    pairs = np.array([names[59:57:-1], *np.reshape(names[:58], (29, 2))])
-    assert most_involved(names, pairs) == [*names[:48], *names[58:]]
-    assert most_involved(names[:50], pairs) == names[:50]
 
 
 def test_names_in_capitals_have_room():

@@ -7,7 +7,12 @@ from html_page import Page
 
 from pudistill.runs.report.counts import count_labels
 from pudistill.runs.report.html import RunSummary, render
-from pudistill.runs.report.sections import expectation_section, filter_section, noise_section
+from pudistill.runs.report.sections import (
+    expectation_section,
+    filter_section,
+    most_involved,
+    noise_section,
+)
 
 NASTY = "<script>alert(1)</script>"
 
@@ -286,3 +291,10 @@ def test_fitted_quantities_are_described():
     assert "the teachers 75 % 0.38" in text
     assert "adapted.rounds" not in text
     assert "What was fitted" not in text_of()
+
+
+def test_of_many_classes_the_most_involved_are_drawn_in_their_order():
+    names = [f"class {n}" for n in range(60)]
+    pairs = np.array([names[59:57:-1], *np.reshape(names[:58], (29, 2))])
+    assert most_involved(names, pairs) == [*names[:48], *names[58:]]
+    assert most_involved(names[:50], pairs) == names[:50]

@@ -86,6 +86,36 @@ def noise_sentence(noise: Mapping[str, Any]) -> Markup:
     ).format(interval, rate)
 
 
+def label_accuracy_sentence(expected: Mapping[str, Any], basis: str | None) -> Markup:
+    """Say how many corrected labels are right, and what that is based on.
+
+    Parameters
+    ----------
+    expected : mapping
+        ``value`` and ``interval``, as in `ExpectedAccuracy`.
+    basis : str or None
+        Basis of the noise estimate, as in `NoiseEstimate`; None if there is none.
+
+    Examples
+    --------
+    >>> from pudistill.runs.report.formats import label_accuracy_sentence
+    >>> expected = {"value": 0.9, "interval": [0.86, 0.93]}
+    >>> sentence = label_accuracy_sentence(expected, "verified originals")
+    >>> sentence.unescape().replace(chr(160), " ")
+    'About 90 % of the corrected labels that nobody verified are right (95 % interval: 86 to 93 %).'
+    """
+    right, interval = estimate(expected["value"], expected["interval"])
+    if basis == "verified originals":
+        return Markup(
+            "About {} of the corrected labels that nobody verified are right (95&nbsp;% interval: "
+            "{})."
+        ).format(right, interval)
+    return Markup(
+        "Of the corrected labels that nobody verified, {} are right, whatever the noise; about {} "
+        "if it depends on the class alone."
+    ).format(interval, right)
+
+
 def integer(number: float) -> str:
     """Write a count with commas between thousands."""
     return "–" if pd.isna(number) else f"{int(number):,}"
@@ -160,3 +190,17 @@ def flatten(settings: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str
             yield from flatten(content, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", content
+
+
+def shorten(name: object, length: int = 18) -> str:
+    """Put a name on one line, and cut it if it is too long for a figure."""
+    text = " ".join(str(name).split()) or "(empty)"
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def compact(count: float) -> str:
+    """Write a count in at most four characters: 987, 1.2k, 15k, 3.4M."""
+    for suffix, size in (("M", 1e6), ("k", 1e3)):
+        if count >= size * 0.9995:
+            return f"{count / size:.{int(count < 9.95 * size)}f}".removesuffix(".0") + suffix
+    return f"{count:.0f}"

@@ -23,8 +23,10 @@ from pudistill.runs.report.formats import (
 from pudistill.runs.report.pages import fill
 from pudistill.runs.report.sections import (
     adapted_section,
+    certificates_section,
     expectation_section,
     filter_section,
+    most_involved,
     noise_section,
 )
 
@@ -39,6 +41,8 @@ LABEL_COLUMNS = {
     "the given label and found another one more likely), model (the classifier of another method "
     "predicts it), given (it was not changed).",
     "confidence": "Probability that the label is right, from 0 to 1; 1 if trusted.",
+    "given_quality": "Probability that the given label is right, from 0 to 1; empty if there is "
+    "none. Sort by it, the lowest first, to find wrong labels.",
     "outlier_score": "How unlike the trusted samples of every class the sample is, from 0 to 1: "
     "0.99 means farther from the nearest of them than 99 % of held-out trusted samples are.",
     "outlier": "Whether the sample is so far from them that it probably is of no class.",
@@ -48,9 +52,11 @@ LABEL_COLUMNS = {
 # Metrics with a section of their own; the list of numbers leaves them out.
 IN_SECTIONS = {
     "adapted",
+    "certificates",
     "classes",
     "comparison",
     "expected_accuracy",
+    "expected_label_accuracy",
     "filter_settings",
     "noise",
     "test_accuracy",
@@ -83,6 +89,10 @@ class RunSummary:
         - ``test_accuracy``: accuracies in [0, 1] by name, a name in `SYSTEMS`.
         - ``expected_accuracy``: ``value``, ``interval`` ([low, high]), ``n``, the number of
           held-out trusted samples, and ``metric``.
+        - ``expected_label_accuracy``: the same of the corrected labels.
+        - ``certificates``: ``n_samples``, ``by_max_error`` (for each ``max_error``: ``n_accepted``,
+          ``n_verified``, ``n_wrong`` and ``more_verified``) and ``curve`` (lists ``share``,
+          ``error``, ``low`` and ``high``); or only ``refused``, the reason.
         - ``comparison``: ``candidates`` (``name``, ``accuracy``, ``log_loss`` and ``score``),
           ``shipped`` (the name of the candidate that predicts), ``why`` (a sentence), ``target``
           and ``n`` (kind and number of the samples of the comparison).
@@ -274,7 +284,7 @@ def changes_section(summary: RunSummary) -> dict[str, Any] | None:
 def _flip_matrix(pairs: Counter, flips: np.ndarray, classes: list[str]) -> pd.DataFrame:
     """Count pairs of given and new labels; at most 50 classes, those in the most frequent flips."""
     found = [name for column in (0, 1) for name in (pair[column] for pair in pairs)]
-    names = plots.most_involved(list(dict.fromkeys([*map(str, classes), *found])), flips)
+    names = most_involved(list(dict.fromkeys([*map(str, classes), *found])), flips)
     position = {name: number for number, name in enumerate(names)}
     counts = np.zeros((len(names), len(names)), dtype=int)
     for (given, label, _), count in pairs.items():
@@ -351,9 +361,8 @@ def _sample(row: Mapping[Any, Any], summary: RunSummary) -> dict[str, Any]:
 
 
 SECTIONS: dict[str, Callable[[RunSummary], Mapping[str, Any] | None]] = {
-    "expectation": lambda summary: expectation_section(
-        summary.metrics.get("expected_accuracy"), summary.metrics.get("comparison")
-    ),
+    "expectation": lambda summary: expectation_section(summary.metrics),
+    "certificates": lambda summary: certificates_section(summary.metrics.get("certificates")),
     "noise": lambda summary: noise_section(summary.metrics.get("noise"), summary.classes),
     "accuracy": accuracy_section,
     "changes": changes_section,

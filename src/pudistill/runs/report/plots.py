@@ -17,11 +17,12 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 from PIL import Image
 
 from pudistill.exceptions import InputError
 from pudistill.methods.registry import OURS, SYSTEMS, title_of
+from pudistill.runs.report.formats import compact, shorten
 from pudistill.runs.report.palette import FONT, LIGHT
 
 SOURCES = {
@@ -72,7 +73,6 @@ CHARACTER, CAPITAL = 6.6, 8.2  # average width of a character in px at 12 px
 PAGE_WIDTH = 940
 MAX_NAMED_LINES = len(SERIES)
 MAX_METHOD_NAME = 28
-MAX_CLASSES_IN_HEAT_MAP = 50
 LEAST_DRAWN_SHARE = 0.005  # smaller shares would be written as 0 %
 
 # Colours of methods without a colour in the registry; colours that the registry uses come last.
@@ -169,28 +169,6 @@ def transition_heat_map(matrix: pd.DataFrame) -> str:
         corner="true ↓  given →",
         title="Heat map of true and given labels",
     )
-
-
-def most_involved(names: Sequence[str], pairs: np.ndarray) -> list[str]:
-    """Choose the classes of a heat map: all of them, or at most 50 from the first pairs.
-
-    Parameters
-    ----------
-    names : sequence of str
-        All classes, in the order in which they are drawn.
-    pairs : ndarray of shape (n, 2)
-        Pairs of confused class names; the most frequent pair comes first.
-
-    Returns
-    -------
-    list of str
-        At most 50 of `names`, in their order.
-    """
-    if len(names) <= MAX_CLASSES_IN_HEAT_MAP:
-        return list(names)
-    by_frequency = dict.fromkeys(pairs.ravel())
-    chosen = set(list(by_frequency)[:MAX_CLASSES_IN_HEAT_MAP])
-    return [name for name in names if name in chosen]
 
 
 def _heat_map(
@@ -303,6 +281,34 @@ def growth_lines(history: pd.DataFrame) -> str:
                 axes.plot([line[-1, 0], last], line[[-1, -1], 1], **look, linestyle=(0, (0.6, 2)))
         _label_ends(axes, {name: ends[name] for name in named}, colour)
         return _to_svg(figure, "Line chart of the clean set by class and iteration")
+
+
+def error_curve(curve: pd.DataFrame) -> str:
+    """Draw the share of wrong labels against the share of labels that are accepted.
+
+    Parameters
+    ----------
+    curve : DataFrame
+        Columns ``share``, ``error``, ``low`` and ``high``, all from 0 to 1; at least one row.
+
+    Returns
+    -------
+    str
+        SVG element.
+    """
+    share, error = curve["share"], curve["error"]
+    with mpl.rc_context(_STYLE):
+        figure = _figure(440, 260)
+        axes = _axes(figure, left=48, right=28, bottom=44, top=10)
+        axes.grid(axis="y")
+        colour = _PLACEHOLDER[SERIES[0]]
+        axes.fill_between(share, curve["low"], curve["high"], color=colour, alpha=0.2, linewidth=0)
+        axes.plot(share, error, color=colour, linewidth=2)
+        most = min(1.0, max(0.05, 1.5 * error.max()))
+        axes.set(xlim=(0, 1), ylim=(0, most), xlabel="share of the labels that is accepted")
+        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=int(most < 0.1), symbol=" %"))
+        return _to_svg(figure, "Line chart of wrong labels by the share of labels accepted")
 
 
 def confidence_histograms(confidence: Mapping[str, np.ndarray]) -> str:
@@ -498,20 +504,6 @@ def standalone(svg: str) -> str:
     background = '<rect width="100%" height="100%" fill="var(--page)"/>'
     document = f'<?xml version="1.0" encoding="utf-8"?>\n{opening}>{background}{rest}\n'
     return re.sub(r"var\(--([\w-]+)\)", lambda match: LIGHT[match[1]], document)
-
-
-def shorten(name: object, length: int = 18) -> str:
-    """Put a name on one line, and cut it if it is too long for a figure."""
-    text = " ".join(str(name).split()) or "(empty)"
-    return text if len(text) <= length else text[: length - 1] + "…"
-
-
-def compact(count: float) -> str:
-    """Write a count in at most four characters: 987, 1.2k, 15k, 3.4M."""
-    for suffix, size in (("M", 1e6), ("k", 1e3)):
-        if count >= size * 0.9995:
-            return f"{count / size:.{int(count < 9.95 * size)}f}".removesuffix(".0") + suffix
-    return f"{count:.0f}"
 
 
 def _width(text: str) -> float:

@@ -17,6 +17,7 @@ from pudistill.runs.report.formats import (
     class_word,
     estimate,
     integer,
+    label_accuracy_sentence,
     listed,
     noise_sentence,
     percent,
@@ -38,7 +39,7 @@ NOTABLE_SHARE = 0.2  # of the class, and
 NOTABLE_EXCESS = 2  # times an even share of the class's wrong labels,
 NOTABLE_MAJORITY = 0.75  # or, with few classes, this share of them
 MAX_NOTABLE = 3
-MAX_CLASSES_IN_TABLE = 20
+MAX_CLASSES_IN_TABLE, MAX_CLASSES_IN_HEAT_MAP = 20, 50
 
 
 def noise_section(noise: Mapping[str, Any] | None, classes: list[str]) -> dict | None:
@@ -62,7 +63,7 @@ def noise_section(noise: Mapping[str, Any] | None, classes: list[str]) -> dict |
     matrix = pd.DataFrame(
         np.asarray(noise["transition_matrix"], dtype=float), index=classes, columns=classes
     ).fillna(0.0)
-    drawn = plots.most_involved(classes, _confusions(matrix, noise["class_prior"]))
+    drawn = most_involved(classes, _confusions(matrix, noise["class_prior"]))
     rows = _class_rows(noise, matrix)
     if len(rows) > MAX_CLASSES_IN_TABLE:
         rows = sorted(rows, key=lambda row: -np.nan_to_num(row["rate"]))
@@ -112,6 +113,28 @@ def _confusions(matrix: pd.DataFrame, prior: Sequence[float]) -> np.ndarray:
     return names[np.column_stack(np.unravel_index(order, wrong.shape))]
 
 
+def most_involved(names: Sequence[str], pairs: np.ndarray) -> list[str]:
+    """Choose the classes of a heat map: all of them, or at most 50 from the first pairs.
+
+    Parameters
+    ----------
+    names : sequence of str
+        All classes, in the order in which they are drawn.
+    pairs : ndarray of shape (n, 2)
+        Pairs of confused class names; the most frequent pair comes first.
+
+    Returns
+    -------
+    list of str
+        At most 50 of `names`, in their order.
+    """
+    if len(names) <= MAX_CLASSES_IN_HEAT_MAP:
+        return list(names)
+    by_frequency = dict.fromkeys(pairs.ravel())
+    chosen = set(list(by_frequency)[:MAX_CLASSES_IN_HEAT_MAP])
+    return [name for name in names if name in chosen]
+
+
 def _class_rows(noise: Mapping[str, Any], matrix: pd.DataFrame) -> list[dict[str, Any]]:
     """Return a row for each class: its share of wrong labels and the most frequent wrong label."""
     lows, highs = np.asarray(noise["transition_interval"], dtype=float)
@@ -141,31 +164,33 @@ def _class_rows(noise: Mapping[str, Any], matrix: pd.DataFrame) -> list[dict[str
     return rows
 
 
-def expectation_section(
-    expected: Mapping[str, Any] | None, comparison: Mapping[str, Any] | None
-) -> dict | None:
-    """Prepare the section on the expected accuracy.
+def expectation_section(metrics: Mapping[str, Any]) -> dict | None:
+    """Prepare the section on the expected accuracies, of labels and of the classifier.
 
     Parameters
     ----------
-    expected : mapping or None
-        ``metrics["expected_accuracy"]``, see `RunSummary`.
-    comparison : mapping or None
-        ``metrics["comparison"]``, see `RunSummary`.
+    metrics : mapping
+        ``metrics.json``, see `RunSummary`.
 
     Returns
     -------
     dict or None
-        ``headline`` (or None), ``candidates`` (which may be empty), ``measured_on`` and ``why``.
+        ``headlines``, ``candidates`` (which may be empty), ``measured_on`` and ``why``.
     """
+    expected, comparison = metrics.get("expected_accuracy"), metrics.get("comparison")
     if not expected and not comparison:
         return None
     comparison = comparison or {}
-    shipped = comparison.get("shipped")
     metric = METRICS[(expected or {}).get("metric", "accuracy")]
     is_shown = metric.title in ("accuracy", "log loss")  # of every candidate anyway
+    shipped, headlines = comparison.get("shipped"), []
+    if of_labels := metrics.get("expected_label_accuracy"):
+        basis = (metrics.get("noise") or {}).get("basis")
+        headlines.append(label_accuracy_sentence(of_labels, basis))
+    if expected:
+        headlines.append(_expectation(expected))
     return {
-        "headline": _expectation(expected) if expected else None,
+        "headlines": headlines,
         "candidates": [
             {
                 "name": CANDIDATE_NAMES.get(candidate["name"], candidate["name"]),
@@ -178,6 +203,53 @@ def expectation_section(
         ],
         "measured_on": _measured_on(comparison),
         "why": comparison.get("why"),
+    }
+
+
+def certificates_section(certificates: Mapping[str, Any] | None) -> dict | None:
+    """Prepare the section on the labels that can be used as they are.
+
+    Parameters
+    ----------
+    certificates : mapping or None
+        ``metrics["certificates"]``, see `RunSummary`.
+
+    Returns
+    -------
+    dict or None
+        ``refused`` (a sentence or None), ``rows`` (one for each largest error), ``n_samples``, and
+        ``curve`` (an SVG element or None).
+    """
+    if not certificates:
+        return None
+    if refused := certificates.get("refused"):
+        return {"refused": refused, "rows": [], "n_samples": 0, "curve": None}
+    n_samples = certificates["n_samples"]
+    rows = [
+        {
+            "max_error": percent(row["max_error"]),
+            "n_accepted": row["n_accepted"],
+            "share": percent(row["n_accepted"] / max(n_samples, 1)),
+            "judged_by": f"{integer(row['n_verified'])}, of which {integer(row['n_wrong'])} wrong"
+            if row["n_accepted"]
+            else "too few",
+            "more": listed(
+                [
+                    Markup("{} more: {}").format(integer(more), percent(share))
+                    for more, share in row["more_verified"]
+                ]
+            )
+            if row["more_verified"]
+            else "",
+        }
+        for row in certificates["by_max_error"]
+    ]
+    curve = pd.DataFrame(certificates["curve"])
+    return {
+        "refused": None,
+        "rows": rows,
+        "n_samples": n_samples,
+        "curve": Markup(plots.error_curve(curve)) if len(curve) else None,
     }
 
 

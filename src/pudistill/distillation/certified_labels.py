@@ -1,0 +1,200 @@
+"""Certified labels: those of which, with confidence, at most a given share is wrong."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.utils.validation import check_is_fitted
+
+from pudistill.distillation.held_out_labels import HeldOutLabels
+from pudistill.estimates.certificates import Curve, certified, with_more_verified
+from pudistill.estimates.shares import LEVEL
+from pudistill.exceptions import InputError
+from pudistill.labels.table import LabelTable
+
+
+@dataclass(frozen=True)
+class CertifiedLabels:
+    """Labels that can be used as they are.
+
+    Attributes
+    ----------
+    max_error : float in (0, 1)
+        Largest share of wrong labels among the accepted ones that nobody verified.
+    confidence : float in (0, 1)
+        Probability, over the choice of the verified samples, that the promise holds. It holds
+        whatever the model and the noise, as long as verified samples are a random sample.
+    accepted : ndarray of shape (n_samples,), bool
+        Whether the label is accepted; verified labels always are.
+    labels : ndarray of shape (n_samples,)
+        Accepted labels by models that have not seen the verified labels that they are judged by,
+        which rarely differ from the corrected labels; all others are the corrected labels.
+    n_accepted : int
+        Number of accepted samples that nobody verified.
+    n_samples : int
+        Number of samples that nobody verified.
+    n_verified, n_wrong : int
+        Held-out verified samples that would have been accepted, and the wrong labels among them.
+    curve : DataFrame
+        Columns ``share`` (of the samples that nobody verified), ``error`` (share of wrong labels
+        among held-out verified samples), ``low`` and ``high`` (its 95 % interval at this row).
+    more_verified : list of tuple of int and float
+        Numbers of further verified samples, chosen at random, and the share that could be accepted
+        with them, if labels are as often wrong as until now.
+    """
+
+    max_error: float
+    confidence: float
+    accepted: np.ndarray
+    labels: np.ndarray
+    n_accepted: int
+    n_samples: int
+    n_verified: int
+    n_wrong: int
+    curve: pd.DataFrame
+    more_verified: list[tuple[int, float]]
+
+    def __str__(self) -> str:
+        """Return the result in sentences."""
+        sure, most = f"{100 * self.confidence:.4g}%", f"{100 * self.max_error:.3g}%"
+        if self.n_accepted:
+            text = (
+                f"{self.n_accepted:,} of {self.n_samples:,} labels that nobody verified are "
+                f"accepted: with {sure} confidence, at most {most} of them are wrong. This holds "
+                "for any noise and any model, as long as the verified samples are a random sample."
+            )
+        else:
+            text = (
+                f"No label can be accepted yet: there are too few verified samples to be {sure} "
+                f"sure that at most {most} of the accepted labels are wrong."
+            )
+        if self.more_verified and (self.n_accepted < self.n_samples):
+            brings = ", ".join(
+                f"{more:,} more for {share:.0%} of the labels"
+                for more, share in self.more_verified[:3]
+            )
+            text += f" Verify further samples, chosen at random: about {brings}."
+        return text
+
+
+def certify(
+    names: np.ndarray,
+    label: np.ndarray,
+    trusted: np.ndarray,
+    held_out: HeldOutLabels,
+    max_error: float,
+    confidence: float = LEVEL,
+) -> CertifiedLabels:
+    """Accept as many labels as possible of which, with confidence, at most `max_error` is wrong.
+
+    Parameters
+    ----------
+    names : ndarray
+        Names of the labels.
+    label : ndarray of shape (n_samples,), int
+        Verified and corrected labels, as positions in `names`.
+    trusted : ndarray of shape (n_samples,), bool
+        Whether each label is verified.
+    held_out : HeldOutLabels
+        Labels of the same samples by models that have not seen their verified labels.
+    max_error, confidence : float in (0, 1)
+        See `CertifiedLabels`.
+
+    Raises
+    ------
+    InputError
+        If a number is out of range, or there is nothing that a promise could rest on.
+    """
+    for name, value in (("max_error", max_error), ("confidence", confidence)):
+        if isinstance(value, bool) or not isinstance(value, float | int) or not 0 < value < 1:
+            raise InputError(f"{name} is {value!r}: it must be a number between 0 and 1.")
+    if held_out.doubt is not None:
+        raise InputError(f"No label can be certified. {held_out.doubt}")
+    is_judged = trusted & ~np.isnan(held_out.score)
+    if not is_judged.any():
+        raise InputError(
+            "No label can be certified: no verified sample was held out to judge by. Verify at "
+            "least three samples of each class, chosen at random, and fit with compare=True and "
+            "without a time limit."
+        )
+    is_wrong = held_out.label[is_judged] != label[is_judged]
+    scores, rest = held_out.score[is_judged], held_out.score[~trusted]
+    curve = Curve.of(scores, is_wrong, rest[~np.isnan(rest)], held_out.worth)
+    position = certified(curve, max_error, confidence)
+    threshold = curve.threshold[position] if position >= 0 else np.inf
+    is_new = ~trusted & (held_out.score >= threshold)
+    advice = with_more_verified(curve, max_error, confidence)
+    share = is_new.sum() / max(curve.n_samples, 1)
+    return CertifiedLabels(
+        max_error=max_error,
+        confidence=confidence,
+        accepted=trusted | is_new,
+        labels=names[np.where(is_new, held_out.label, label)],
+        n_accepted=int(is_new.sum()),
+        n_samples=curve.n_samples,
+        n_verified=int(curve.n_verified[position]) if position >= 0 else 0,
+        n_wrong=int(curve.n_wrong[position]) if position >= 0 else 0,
+        curve=curve.frame(),
+        more_verified=[(more, then) for more, then in advice if then > share],
+    )
+
+
+class CertifiesLabels:
+    """The method ``certify`` of a classifier with ``label_arrays_`` and ``held_out_labels_``."""
+
+    label_arrays_: LabelTable
+    held_out_labels_: HeldOutLabels | None
+
+    def certify(self: Any, max_error: float = 0.01, confidence: float = LEVEL) -> CertifiedLabels:
+        """Accept as many labels as possible of which, with confidence, at most a share is wrong.
+
+        Parameters
+        ----------
+        max_error : float in (0, 1), default=0.01
+            Largest share of wrong labels among the accepted ones that nobody verified. Choose it
+            before you look at results: the confidence is that of one choice.
+        confidence : float in (0, 1), default=0.95
+            Probability, over the choice of the verified samples, that the promise holds.
+
+        Returns
+        -------
+        certified : CertifiedLabels
+            ``accepted``, ``labels``, and how many more verified samples would bring how much. The
+            promise holds whatever the model and the noise, if verified samples are a random sample.
+
+        Raises
+        ------
+        InputError
+            If a number is out of range, no verified sample was held out, or the verified samples
+            are visibly no random sample.
+
+        References
+        ----------
+        Learn then Test (Angelopoulos and others 2021), with exact tests.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from pudistill import PUDistillClassifier, corrupt_labels
+        >>> rng = np.random.default_rng(0)
+        >>> y = rng.integers(0, 2, 1000)
+        >>> X, trusted = 4 * y[:, None] + rng.normal(size=(1000, 2)), np.arange(1000) % 5 == 0
+        >>> given = corrupt_labels(y, "symmetric", 0.3, trusted=trusted, random_state=0).y
+        >>> classifier = PUDistillClassifier(random_state=0).fit(X, given, trusted=trusted)
+        >>> certified = classifier.certify(max_error=0.05)
+        >>> bool(certified.accepted[~trusted].mean() > 0.5)
+        True
+        >>> bool((certified.labels != y)[certified.accepted].mean() <= 0.05)
+        True
+        """
+        check_is_fitted(self, "label_arrays_")
+        if self.held_out_labels_ is None:
+            raise InputError(
+                'No label can be certified: fit with method="default", and not with verified '
+                "labels for all samples."
+            )
+        table = self.label_arrays_
+        return certify(
+            table.names, table.label, table.trusted, self.held_out_labels_, max_error, confidence
+        )

@@ -1,0 +1,136 @@
+"""What models that have not seen a sample's verified label say of it, for every sample alike.
+
+Each sample that nobody verified gets its label from the chain of models of one view, drawn at
+random. So verified samples, judged by the chain that holds them out, are a random part of all
+samples that this chain judges, and what is true of them is true of the others.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pudistill.distillation.clusters import effective_size
+from pudistill.distillation.comparison import ExpectedAccuracy
+from pudistill.distillation.noise_estimate import Predictions
+from pudistill.distillation.random_sample import doubt_of_random_sample
+from pudistill.distillation.readout import Readout
+from pudistill.distillation.transition import Originals
+from pudistill.estimates.shares import rectified_share
+from pudistill.labels.checks import MISSING, Labels
+from pudistill.labels.pseudo_labels import likelihood
+from pudistill.utils.arrays import rowwise
+
+
+@dataclass(frozen=True)
+class HeldOutLabels:
+    """A label and its score for every sample, by models that have not seen its verified label.
+
+    Attributes
+    ----------
+    label : ndarray of shape (n_samples,), int
+        Code of the label; -1 where there is none.
+    score : ndarray of shape (n_samples,), float32
+        Probability of the label according to these models, which may be too sure. NaN for verified
+        samples that were not held out, or not drawn at random.
+    worth : float in (0, 1]
+        Number of independent samples that a verified sample is worth; 1 without groups.
+    reads_given : bool
+        Whether given labels are read, which is fair only where verified samples still have theirs.
+    doubt : str or None
+        Why the verified samples can be no random sample.
+    """
+
+    label: np.ndarray
+    score: np.ndarray
+    worth: float
+    reads_given: bool
+    doubt: str | None
+
+    def with_no_class(self, labels: Labels) -> "HeldOutLabels":
+        """Add the samples that were verified to be of no class: any label of theirs is wrong."""
+        if not labels.no_class.any():
+            return self
+        label = np.full(len(labels.given), MISSING, dtype=self.label.dtype)
+        score = np.ones(len(labels.given), dtype=self.score.dtype)
+        label[~labels.no_class], score[~labels.no_class] = self.label, self.score
+        return replace(self, label=label, score=score)
+
+
+def judge_all(
+    labels: Labels,
+    chains: Sequence[Predictions],
+    originals: Originals | None,
+    targets: np.ndarray,
+    seed: int,
+) -> tuple[HeldOutLabels, ExpectedAccuracy | None]:
+    """Judge all samples by chains that hold verified samples out.
+
+    Parameters
+    ----------
+    labels : Labels
+        Verified labels.
+    chains : sequence of Predictions
+        Those of the views that hold verified samples out.
+    originals : Originals or None
+        Verified samples with the labels that they were given.
+    targets : ndarray of shape (n_samples, n_classes)
+        Posterior labels; the likeliest class of each is the corrected label.
+    seed : int
+        Decides which chain judges which of the samples that nobody verified.
+
+    Returns
+    -------
+    held_out : HeldOutLabels
+        The labels.
+    accuracy : ExpectedAccuracy or None
+        Share of the corrected labels of samples that nobody verified that are right. Its interval
+        holds under any noise, if verified samples are a random sample, and if models that have seen
+        all verified labels are no worse than those that have seen most of them. None if no verified
+        sample was held out.
+    """
+    n, rest, chain_of = len(labels.given), ~labels.trusted, np.full(len(labels.given), MISSING)
+    label, score = np.full(n, MISSING), np.full(n, np.nan, dtype=np.float32)
+    sizes = np.array([len(chain.view.held_out) for chain in chains])
+    if sizes.sum() == 0:
+        return HeldOutLabels(label, score, 1.0, originals is not None, None), None
+    rng = np.random.default_rng(seed)
+    chain_of[rest] = rng.choice(len(chains), int(rest.sum()), p=sizes / sizes.sum())
+    # Control of each held-out sample: its score, less the mean of the others' by the same chain.
+    controls = np.full(n, np.nan)
+    for number, chain in enumerate(chains):
+        held_out = chain.view.held_out[labels.drawn[chain.view.held_out]]
+        others = np.flatnonzero(chain_of == number)
+        rows = np.concatenate([held_out, others])
+        proba = chain.proba[rows]
+        if originals is not None:
+            # Not even the exponents have seen the labels that are judged.
+            readout = Readout.fit([*chains[:number], *chains[number + 1 :]], originals)
+            proba = readout.posterior(proba, likelihood(chain.T, chain.view.given[rows]))
+        label[rows], score[rows] = proba.argmax(axis=1), proba.max(axis=1)
+        if len(others):
+            controls[held_out] = score[held_out] - score[others].mean()
+    judged = np.flatnonzero(labels.trusted & (label != MISSING))
+    is_right, worth = label[judged] == labels.verified[judged], 1.0
+    if labels.groups is not None and len(judged):
+        worth = effective_size(is_right, labels.groups[judged]) / len(judged)
+    doubt = doubt_of_random_sample(labels, label, score)
+    held_out = HeldOutLabels(label, score, worth, originals is not None, doubt)
+    if len(judged) == 0 or not rest.any():
+        return held_out, None
+    share = rectified_share(is_right, controls[judged], rest.sum(), worth=worth)
+    value, (low, high) = share.value, share.interval
+    if originals is None:
+        # Corrected labels have read the given ones, too: where they differ from these labels, they
+        # can be right or wrong. The value in between assumes that noise depends on the class.
+        corrected, claimed = likeliest(targets)
+        differ = float((label[rest] != corrected[rest]).mean())
+        low, high = max(0.0, low - differ), min(1.0, high + differ)
+        value = float(np.clip(claimed[rest].mean(), low, high))
+    return held_out, ExpectedAccuracy(value, (low, high), len(judged))
+
+
+def likeliest(proba: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the likeliest class of each sample, and its probability."""
+    code = rowwise(lambda block: block.argmax(axis=1), proba)
+    return code, rowwise(lambda block: block.max(axis=1), proba)

@@ -1,0 +1,113 @@
+"""A test that verified samples can be a random sample, which all estimates rest on."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.stats import hypergeom
+
+from pudistill.labels.checks import MISSING, Labels
+from pudistill.utils.shown import shown
+
+# Chance that verified samples which are a random sample are doubted, and the number of tests that
+# share it.
+FALSE_ALARM, N_TESTS = 1e-3, 4
+
+# Equal parts into which scores and the order of the samples are cut.
+N_PARTS = 10
+
+
+class _Test(NamedTuple):
+    """A partition of the samples, of which random draws take about the same share everywhere."""
+
+    is_verified: np.ndarray  # (n,), bool
+    cell: np.ndarray  # (n,), int: from 0
+    reason: Any  # of (cell, its share of the verified samples, its share of all): a text
+
+
+def doubt_of_random_sample(labels: Labels, label: np.ndarray, score: np.ndarray) -> str | None:
+    """Return why verified samples can be no random sample, if they differ too much from others.
+
+    Parameters
+    ----------
+    labels : Labels
+        Labels; those verified themselves are tested, exact copies of them are not.
+    label : ndarray of shape (n_samples,), int
+        Labels by models that have not seen the sample's verified label; -1 where there is none.
+    score : ndarray of shape (n_samples,)
+        Probability of these labels according to the models.
+
+    Returns
+    -------
+    doubt : str or None
+        A sentence. Of random samples, at most 1 in 1,000 gets one: each test is exact.
+    """
+    for test in _tests(labels, label, score):
+        n_all, n_verified = len(test.cell), int(test.is_verified.sum())
+        if not 0 < n_verified < n_all:
+            continue
+        sizes = np.bincount(test.cell)
+        counts = np.bincount(test.cell[test.is_verified], minlength=len(sizes))
+        fewer = hypergeom.cdf(counts, n_all, sizes, n_verified)
+        more = hypergeom.sf(counts - 1, n_all, sizes, n_verified)
+        chance = np.minimum(fewer, more)
+        n_cells = np.count_nonzero(sizes)
+        if 2 * n_cells * chance.min() < FALSE_ALARM / N_TESTS:
+            cell = int(chance.argmin())
+            reason = test.reason(cell, counts[cell] / n_verified, sizes[cell] / n_all)
+            return (
+                f"The verified samples are not like a random sample: {reason}. Estimates and their "
+                "intervals can be wrong. Choose the samples to verify at random."
+            )
+    return None
+
+
+def _tests(labels: Labels, label: np.ndarray, score: np.ndarray) -> Iterator[_Test]:
+    drawn = labels.drawn
+    units = np.flatnonzero(drawn | ~labels.trusted)
+    if labels.groups is not None:
+        groups = np.unique(labels.groups[units], return_inverse=True)[1]
+        if len(np.unique(groups[drawn[units]])) == 1:
+            yield _Test(drawn[units], groups, lambda *_: "all of them are in one group")
+        # Samples of a group can have been verified together: only one of each counts.
+        units = units[np.unique(groups, return_index=True)[1]]
+    judged = units[label[units] != MISSING]
+    yield _Test(
+        drawn[judged],
+        label[judged],
+        lambda cell, share, of_all: (
+            f"models hold {share:.0%} of them to be of class {shown(labels.classes[cell])}, and "
+            f"{of_all:.0%} of all samples"
+        ),
+    )
+    yield _Test(
+        drawn[judged],
+        _parts(score[judged]),
+        lambda cell, share, of_all: (
+            f"{share:.0%} of them are among the {of_all:.0%} of which models are {_how_sure(cell)}"
+        ),
+    )
+    yield _Test(
+        drawn[units],
+        N_PARTS * np.arange(len(units)) // max(len(units), 1),
+        lambda cell, share, _: (
+            f"{share:.0%} of them are in {_ordinal(cell)} tenth of the data. If the order of your "
+            "data means nothing, shuffle it and fit again"
+        ),
+    )
+
+
+def _parts(values: np.ndarray) -> np.ndarray:
+    """Cut values into parts of about equal size; equal values stay together."""
+    if len(values) == 0:
+        return np.zeros(0, dtype=int)
+    ends = np.quantile(values, np.arange(1, N_PARTS) / N_PARTS)
+    return np.searchsorted(ends, values, side="left")
+
+
+def _how_sure(cell: int) -> str:
+    return "least sure" if cell == 0 else "surest" if cell == N_PARTS - 1 else "about equally sure"
+
+
+def _ordinal(cell: int) -> str:
+    return ("the first", "the second", "the third")[cell] if cell < 3 else f"the {cell + 1}th"

@@ -1,0 +1,99 @@
+"""Certified labels of a run: what its report shows, and the command `pudistill certify`."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pudistill.classifier import PUDistillClassifier
+from pudistill.distillation.certified_labels import CertifiedLabels, certify
+from pudistill.distillation.held_out_labels import HeldOutLabels
+from pudistill.exceptions import InputError
+from pudistill.runs.folder import Run
+
+FILE = "held_out_labels.npz"
+MAX_ERRORS = (0.01, 0.02, 0.05, 0.1)  # of which the report says how many labels can be used
+
+
+def write_held_out_labels(run: Run, classifier: PUDistillClassifier) -> None:
+    """Write what labels of a run are certified by."""
+    held_out, names = classifier.held_out_labels_, classifier.label_arrays_.names
+    if held_out is None:
+        return
+    arrays = {
+        name: np.array("" if value is None else value) for name, value in vars(held_out).items()
+    }
+    run.write_arrays(FILE, arrays | {"names": names.astype(str)})
+
+
+def certify_run(
+    run: Run, max_error: float, confidence: float
+) -> tuple[CertifiedLabels, pd.DataFrame]:
+    """Certify the labels of a finished run.
+
+    Parameters
+    ----------
+    run : Run
+        A run of `pudistill fit`.
+    max_error, confidence : float in (0, 1)
+        See `CertifiedLabels`.
+
+    Returns
+    -------
+    certified : CertifiedLabels
+        The result.
+    table : DataFrame
+        The label table with the certified labels, and the column ``accepted``.
+
+    Raises
+    ------
+    InputError
+        If the run has nothing that a promise could rest on, or a number is out of range.
+    """
+    if not (run.path / FILE).exists():
+        raise InputError(
+            f"No label of {run.path} can be certified: it has no {FILE}, which `pudistill fit` "
+            "writes with --method default and without verified labels for all samples."
+        )
+    stored = run.read_arrays(FILE)
+    table = run.read_table("labels")
+    held_out = HeldOutLabels(
+        label=stored["label"],
+        score=stored["score"],
+        worth=float(stored["worth"]),
+        reads_given=bool(stored["reads_given"]),
+        doubt=str(stored["doubt"]) or None,
+    )
+    names = stored["names"].astype(object)
+    codes = pd.Categorical(table["label"], categories=names).codes.astype(int)
+    certified = certify(names, codes, table["trusted"].to_numpy(), held_out, max_error, confidence)
+    differs = (table["label"] != certified.labels).to_numpy()
+    table.loc[differs, "source"], table.loc[differs, "confidence"] = (
+        "student",
+        held_out.score[differs],
+    )
+    table["label"] = certified.labels
+    table["changed"] = (table["label"] != table["given"]) & table["given"].notna()
+    table["accepted"] = certified.accepted
+    return certified, table
+
+
+def certificate_metrics(classifier: PUDistillClassifier) -> dict[str, Any] | None:
+    """Return what the report says of certified labels; None without held-out verified samples."""
+    results = []
+    for max_error in MAX_ERRORS:
+        try:
+            certified = classifier.certify(max_error)
+        except InputError as error:
+            return {"refused": str(error)} if classifier.held_out_labels_ is not None else None
+        results.append(
+            {
+                "max_error": max_error,
+                "n_accepted": certified.n_accepted,
+                "n_verified": certified.n_verified,
+                "n_wrong": certified.n_wrong,
+                "more_verified": certified.more_verified[:3],
+            }
+        )
+    curve = {name: [round(x, 5) for x in column] for name, column in certified.curve.items()}
+    return {"n_samples": certified.n_samples, "by_max_error": results, "curve": curve}
