@@ -87,7 +87,7 @@ def test_the_interval_of_a_share_counts_groups(n_groups):
         unpredicted = np.full(len(groups), np.nan)
         of_group = effective_size(is_wrong, groups) / len(groups)
         for name, worth in (("groups", of_group), ("samples", 1.0)):
-            _, (low, high) = rectified_share(is_wrong, unpredicted, np.inf, worth=worth)
+            low, high = rectified_share(is_wrong, unpredicted, np.inf, worth=worth).interval
             covered[name].append(low <= 0.25 <= high)
     assert np.mean(covered["groups"]) >= 0.9
     assert np.mean(covered["groups"]) > np.mean(covered["samples"]) + 0.1

@@ -264,7 +264,7 @@ def test_a_student_learns_through_the_noise(blobs):
     assert found.student.score(X, y) > 0.95
     np.testing.assert_allclose(found.targets.sum(axis=1), 1)
     np.testing.assert_array_equal(found.targets[trusted], np.eye(3)[y[trusted]])
-    wrong = found.transition_matrix * (1 - np.eye(3))
+    wrong = found.transition_matrices[0] * (1 - np.eye(3))
     np.testing.assert_array_equal(wrong.argmax(axis=1), [1, 2, 0])
     assert found.held_out.shape == (len(views[1].held_out), 3)
     assert 1 <= found.n_rounds <= 6
@@ -279,7 +279,7 @@ def test_with_nothing_held_out_the_first_guess_has_no_weight(blobs):
 def test_a_known_matrix_is_used_as_it_is(blobs):
     T = np.array([[0.4, 0.6, 0], [0, 0.4, 0.6], [0.6, 0, 0.4]])
     found, views = fit_student(blobs, transition_matrix=T)
-    np.testing.assert_array_equal(found.transition_matrix, T)
+    np.testing.assert_array_equal(found.transition_matrices[0], T)
     # A label that cannot come from a class rules that class out.
     rows = views[0].labelled
     impossible = T[:, views[0].given[rows]].T == 0
@@ -331,8 +331,8 @@ class Memory(Network):
 def test_a_network_predicts_a_sample_without_having_read_its_label(blobs):
     _, y, noisy, trusted = blobs
     found, _ = fit_student(blobs, learner=Memory(), transition_matrix=0.2 + 0.4 * np.eye(3))
-    right = found.proba.argmax(axis=1) == y
-    as_given = found.proba.argmax(axis=1) == noisy
+    right = found.probas[0].argmax(axis=1) == y
+    as_given = found.probas[0].argmax(axis=1) == noisy
     assert right[~trusted].mean() > as_given[~trusted].mean()
 
 

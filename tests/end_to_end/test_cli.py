@@ -54,7 +54,7 @@ def test_demo_writes_a_run_folder_and_prints_accuracies(command, data, tmp_path,
     code, out, _ = command("demo", "--trusted", "0.1")
     assert code == 0
     run = tmp_path / "pudistill-demo"
-    assert {path.name for path in run.iterdir()} == RUN_FILES
+    assert {path.name for path in run.iterdir()} == RUN_FILES | {"held_out_labels.npz"}
     metrics = json.loads((run / "metrics.json").read_text())
     accuracy = metrics["test_accuracy"]
     assert list(accuracy) == ["given_labels", "trusted_only", "pudistill", "true_labels"]
@@ -62,6 +62,24 @@ def test_demo_writes_a_run_folder_and_prints_accuracies(command, data, tmp_path,
     for value in accuracy.values():
         assert f"{value:.1%}" in out
     assert metrics["label_accuracy"]["corrected"] > metrics["label_accuracy"]["given"] + 0.3
+
+
+def test_certify_says_how_many_labels_can_be_used_and_writes_them(command, wine, tmp_path):
+    wine.drop(columns="true_label").to_csv("noisy.csv", index=False)
+    assert command("fit", "noisy.csv", "--output", "run", "--seed", "1", *QUICK)[0] == 0
+    code, out, err = command("certify", "run", "--max-error", "0.4", "--output", "certified.csv")
+    assert code == 0
+    assert "labels that nobody verified are accepted: with 95% confidence, at most 40%" in out
+    assert "178 labels written to certified.csv." in err
+    table = pd.read_csv("certified.csv")
+    assert table["id"].tolist() == wine["id"].tolist()
+    new = (table["accepted"] & ~table["trusted"]).to_numpy()
+    assert f"{new.sum()} of {(~table['trusted']).sum()} labels" in out
+    assert (table["label"] == wine["true_label"])[new].mean() >= 0.6
+    code, _, err = command("certify", "run", "--output", "certified.csv")
+    assert (code, "certified.csv already exists" in err) == (2, True)
+    code, _, err = command("certify", "run", "--max-error", "40")
+    assert (code, "max_error is 40.0: it must be a number between 0 and 1" in err) == (2, True)
 
 
 def test_fit_a_table_then_predict_new_rows(command, wine, tmp_path):
@@ -73,8 +91,8 @@ def test_fit_a_table_then_predict_new_rows(command, wine, tmp_path):
 
     labels = pd.read_csv("run/labels.csv")
     assert labels.columns.tolist() == [
-        *("id", "given", "trusted", "label", "changed", "source", "confidence", "votes"),
-        *("outlier_score", "outlier"),
+        *("id", "given", "trusted", "label", "changed", "source", "confidence"),
+        *("given_quality", "votes", "outlier_score", "outlier"),
     ]
     assert labels["id"].tolist() == train["id"].tolist()
     assert (labels["label"] == train["true_label"]).mean() > 0.9

@@ -93,7 +93,7 @@ def large_fit(monkeypatch):
     """A logistic regression that counts as large, of samples that are sent once."""
     monkeypatch.setattr("pudistill.learners.parts.WORTH_CLUSTER", 0)
     rng = np.random.default_rng(0)
-    X, targets = rng.normal(size=(20_000, 64)).astype(np.float32), rng.dirichlet([1] * 3, 20_000)
+    X, targets = rng.normal(size=(30_000, 64)).astype(np.float32), rng.dirichlet([1] * 3, 30_000)
     learner = make_pipeline(StandardScaler(), LogisticRegression())
     return Training(learner, X, targets, role="student", seed=0)
 
@@ -105,7 +105,7 @@ def test_nodes_that_share_the_steps_of_a_fit_find_the_same_bits(ray, large_fit):
         object_store._put = lambda array: sent.append(array.shape) or ray.put(array)
         shared = train(large_fit)
     np.testing.assert_array_equal(shared[-1].coef_, alone[-1].coef_)
-    assert sent == [(20_000, 64)]
+    assert sent == [(30_000, 64)]
 
 
 def test_nodes_find_nan_in_any_part(ray, large_fit):

@@ -17,9 +17,15 @@ from pudistill.distillation.random_sample import doubt_of_random_sample
 from pudistill.distillation.readout import Readout
 from pudistill.distillation.transition import Originals
 from pudistill.estimates.shares import rectified_share
+from pudistill.exceptions import TrustedWarning, warn_user
 from pudistill.labels.checks import MISSING, Labels
 from pudistill.labels.pseudo_labels import likelihood
 from pudistill.utils.arrays import rowwise
+
+UNFAIR = (
+    "The verified samples came as a mask, and the network has learned all other given labels, so "
+    "it is surer of those. Pass verified labels beside the given ones."
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,8 @@ class HeldOutLabels:
     reads_given : bool
         Whether given labels are read, which is fair only where verified samples still have theirs.
     doubt : str or None
-        Why the verified samples can be no random sample.
+        Why no promise can rest on these labels, such as that the verified samples can be no random
+        sample.
     """
 
     label: np.ndarray
@@ -92,8 +99,10 @@ def judge_all(
     n, rest, chain_of = len(labels.given), ~labels.trusted, np.full(len(labels.given), MISSING)
     label, score = np.full(n, MISSING), np.full(n, np.nan, dtype=np.float32)
     sizes = np.array([len(chain.view.held_out) for chain in chains])
-    if sizes.sum() == 0:
-        return HeldOutLabels(label, score, 1.0, originals is not None, None), None
+    is_fair = originals is not None or all(chain.is_blind for chain in chains)
+    if sizes.sum() == 0 or not is_fair:
+        reason = None if is_fair else UNFAIR
+        return HeldOutLabels(label, score, 1.0, originals is not None, reason), None
     rng = np.random.default_rng(seed)
     chain_of[rest] = rng.choice(len(chains), int(rest.sum()), p=sizes / sizes.sum())
     # Control of each held-out sample: its score, less the mean of the others' by the same chain.
@@ -114,7 +123,8 @@ def judge_all(
     is_right, worth = label[judged] == labels.verified[judged], 1.0
     if labels.groups is not None and len(judged):
         worth = effective_size(is_right, labels.groups[judged]) / len(judged)
-    doubt = doubt_of_random_sample(labels, label, score)
+    if (doubt := doubt_of_random_sample(labels, label, score)) is not None:
+        warn_user(doubt, TrustedWarning)
     held_out = HeldOutLabels(label, score, worth, originals is not None, doubt)
     if len(judged) == 0 or not rest.any():
         return held_out, None

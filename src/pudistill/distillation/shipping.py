@@ -29,12 +29,12 @@ from pudistill.labels.pseudo_labels import one_hot
 from pudistill.labels.samples import is_pictures
 from pudistill.labels.table import Outliers
 from pudistill.learners.calibration import log_likelihood
-from pudistill.learners.capabilities import final_step, has_trunk
+from pudistill.learners.capabilities import continues_training, final_step, has_trunk
 from pudistill.learners.outliers import find_outliers
 
 # Predictions for held-out samples are better than guesses if chance makes them as good in fewer
 # cases than this.
-CHANCE = 0.05
+CHANCE = 0.1
 
 
 class Outcome(NamedTuple):
@@ -113,7 +113,9 @@ def learn_and_ship(
         problem, views, guesses, transition_matrix=transition_matrix, originals=originals
     )
     parts = zip(views, student_fit.probas, student_fit.transition_matrices, strict=True)
-    chains = [Predictions(*part) for part in parts]
+    # Of the networks of views that hold samples out, none hides given labels.
+    is_network = continues_training(problem.student)
+    chains = [Predictions(*part, is_blind=part[0] is whole or not is_network) for part in parts]
     readout = Readout.fit(chains[1:], originals)
     is_known = originals is not None or says_something(student_fit.held_out, labels, views)
     targets = readout.labels(chains[0]) if is_known else _kept(labels, student_fit.probas[0])
@@ -134,9 +136,8 @@ def learn_and_ship(
         notes=[] if warning is None else [warning],
     )
     judged = judge_all(labels, chains[1:], originals, targets, problem.seed)
-    for reason in ([] if is_known else [NO_EVIDENCE]) + [judged[0].doubt]:
-        if reason is not None:
-            warn_user(reason, TrustedWarning)
+    if not is_known:
+        warn_user(NO_EVIDENCE, TrustedWarning)
     # 5. Line 15: ship the chosen candidate, which can be the student.
     model = ship(comparison.shipped, problem, noise_free, student_fit, weights, peers)
     adapted = _adapted(noise_free, student_fit, weights)
@@ -166,7 +167,7 @@ def says_something(held_out: np.ndarray, labels: Labels, views: list[View]) -> b
     if n == 0 or binom.sf(n_right - 1, n, share.max()) < CHANCE:
         return True
     gain = log_likelihood(held_out, truth) - truth @ np.log(share)
-    return bool(gain.mean() > 2 * standard_error(gain, held_out_groups(views)))
+    return bool(gain.mean() > 1.5 * standard_error(gain, held_out_groups(views)))
 
 
 def _kept(labels: Labels, proba: np.ndarray) -> np.ndarray:

@@ -55,7 +55,7 @@ def dealt(parts: Sequence[Any], work: int) -> Iterator[Each]:
         with one_thread() if work >= WORTH_THREADS else nullcontext():
             yield lambda name, *args: (getattr(part, name)(*args) for part in parts)
     elif runs_on_cluster():
-        with get_active_backend()[0].holding(parts) as each:
+        with one_thread(), get_active_backend()[0].holding(parts) as each:
             yield each
     else:
         with one_thread(), ThreadPoolExecutor(n_workers(), "pudistill-part") as pool:

@@ -8,6 +8,7 @@ from html_page import Page
 from pudistill.runs.report.counts import count_labels
 from pudistill.runs.report.html import RunSummary, render
 from pudistill.runs.report.sections import (
+    certificates_section,
     expectation_section,
     filter_section,
     most_involved,
@@ -229,7 +230,7 @@ def test_a_candidate_without_a_log_loss():
 def test_a_run_without_such_metrics_has_no_such_section(nothing):
     assert noise_section(nothing, []) is None
     assert filter_section(nothing) is None
-    assert expectation_section(nothing, nothing) is None
+    assert expectation_section({"expected_accuracy": nothing, "comparison": nothing}) is None
     text = text_of(
         noise=nothing, filter_settings=nothing, comparison=nothing, expected_accuracy=nothing
     )
@@ -298,3 +299,25 @@ def test_of_many_classes_the_most_involved_are_drawn_in_their_order():
     pairs = np.array([names[59:57:-1], *np.reshape(names[:58], (29, 2))])
     assert most_involved(names, pairs) == [*names[:48], *names[58:]]
     assert most_involved(names[:50], pairs) == names[:50]
+
+
+def test_the_labels_that_can_be_used_are_listed_by_their_largest_error():
+    curve = {"share": [0.5, 1.0], "error": [0.0, 0.1], "low": [0.0, 0.05], "high": [0.02, 0.2]}
+    rows = [
+        {"max_error": 0.01, "n_accepted": 0, "n_verified": 0, "n_wrong": 0}
+        | {"more_verified": [(300, 0.4), (900, 0.6)]},
+        {"max_error": 0.1, "n_accepted": 1500, "n_verified": 120, "n_wrong": 7}
+        | {"more_verified": []},
+    ]
+    section = certificates_section({"n_samples": 2000, "by_max_error": rows, "curve": curve})
+    one, ten = section["rows"]
+    assert one["judged_by"] == "too few"
+    assert one["more"].unescape().replace(chr(160), " ") == "300 more: 40 % and 900 more: 60 %"
+    assert ten["judged_by"] == "120, of which 7 wrong"
+    assert ten["share"].unescape().replace(chr(160), " ") == "75 %"
+    assert section["curve"].startswith("<svg")
+
+
+def test_why_no_label_can_be_used():
+    assert certificates_section(None) is None
+    assert certificates_section({"refused": NASTY})["refused"] == NASTY
