@@ -49,15 +49,16 @@ def always_to_the_end() -> AbstractContextManager:
 
 
 def student_alone() -> AbstractContextManager:
-    alone = CandidateWeights(0.0, 1.0, 0.0, Temperature())
+    alone = CandidateWeights({"student": 1.0}, {})
     return patch.object(CandidateWeights, "fit", lambda *_: alone)
 
 
 def given_labels_out() -> AbstractContextManager:
     fit = CandidateWeights.fit
 
-    def without(guess: Any, student: Any, _: Any, truth: Any) -> CandidateWeights:
-        return fit(guess, student, 1 - truth, truth)  # as if all given labels were wrong
+    def without(predictions: dict[str, Any], truth: Any, groups: Any = None) -> CandidateWeights:
+        # As if all given labels were wrong.
+        return fit(predictions | {"given_labels": 1 - truth}, truth, groups)
 
     return patch.object(CandidateWeights, "fit", without)
 

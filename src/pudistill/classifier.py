@@ -16,6 +16,7 @@ from pudistill.data.names import NO_CLASS_LABEL
 from pudistill.distillation.certified_labels import CertifiesLabels
 from pudistill.distillation.comparison import Comparison, ExpectedAccuracy
 from pudistill.distillation.held_out_labels import HeldOutLabels
+from pudistill.distillation.metrics import METRICS
 from pudistill.distillation.noise_estimate import NOTHING, NoiseEstimate
 from pudistill.distillation.noise_free_models import (
     NoiseFreeStage,
@@ -96,8 +97,7 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, NoisyLabelClassifier):
         Precision of each class's clean set that the filter aims at where `threshold` or
         `min_votes` is "auto".
     min_confidence : float in [0, 1], default=0.7
-        Probability from which pseudo-labels follow the teachers, `η`. Used, like the next two, by
-        the paper's method only.
+        From this probability pseudo-labels follow teachers, `η`. Paper's method, as the next two.
     blend : float in [0, 1], default=0.5
         Weight of the teachers in a pseudo-label, `λ`.
     label_type : {"soft_bootstrap", "hard_bootstrap", "hard_label"}, default="soft_bootstrap"
@@ -106,11 +106,12 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, NoisyLabelClassifier):
         Number of teachers, `N_t`. "auto": one, trained on the whole clean set; with the paper's
         method five, trained on balanced subsets, if the clean set is not balanced.
     transition_matrix : array-like of shape (n_classes, n_classes), default=None
-        ``T[c, j] = P(given = j | true = c)``, if it is known, which is rare. Used, like the next
-        parameter, by the default method only.
+        ``T[c, j] = P(given = j | true = c)``, if it is known. Default method only, as the next two.
     compare : bool, default=True
         Whether to hold out trusted samples, fold by fold, to compare the student with simpler
         models, ship the best model and estimate its accuracy. Takes several times as long.
+    metric : {"accuracy", "balanced_accuracy", "f1_macro", "neg_log_loss"}, default="accuracy"
+        What decides which model is best; `expected_accuracy_` is its expected value.
     tol : float or None, default=0.01
         Stop the filter for a class when its clean set changes by at most this fraction of its
         size, or, with "auto", grows by at most this fraction; ``None`` runs all iterations, as in
@@ -155,20 +156,17 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, NoisyLabelClassifier):
         samples are trusted.
     comparison_ : Comparison or None
         Results of the candidates on held-out trusted samples, the choice, and the reason for it.
-    shipped_ : {"mixture", "student", "teacher", "trusted_only", "given_labels"} \
-            or None
-        The candidate that `student_` is. "mixture" combines the student, the models that have read
-        no noisy label, and a model of the given labels.
+    shipped_ : str or None
+        Name of the candidate in `comparison_` that `student_` is; "mixture" combines several.
     expected_accuracy_ : ExpectedAccuracy or None
-        ``value``, ``interval`` (95 %) and ``n`` of the accuracy on new samples; None without
-        `compare`.
+        ``value`` of the `metric` on new samples, ``interval`` (95 %), ``n`` and ``metric``; None
+        without `compare`.
     label_accuracy_ : ExpectedAccuracy or None
-        The same of the corrected labels of the samples that nobody verified.
+        The accuracy of the corrected labels of the samples that nobody verified, likewise.
     held_out_labels_ : HeldOutLabels or None
         What `certify` judges by.
     adapted_ : dict of str to float, or None
-        Values of the quantities that adapt to the data: number of rounds, weights in the mixtures,
-        and sharpness of each calibration.
+        Values of the quantities that adapt to the data, such as weights in the mixtures.
     label_table_ : DataFrame
         A row per sample: ``given``, ``trusted`` (verified, or an exact copy of a verified sample),
         ``label`` (the corrected label), ``changed``, ``source`` ("trusted", "filter", "teacher",
@@ -228,6 +226,7 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, NoisyLabelClassifier):
         "n_teachers": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "transition_matrix": ["array-like", None],
         "compare": ["boolean"],
+        "metric": [StrOptions(set(METRICS))],
         "share_trunk": ["boolean", StrOptions({"auto"})],
         "no_class_label": [str, Real, None],
         "time_limit": [Real, str, None],
@@ -266,6 +265,7 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, NoisyLabelClassifier):
         n_teachers: int | str = "auto",
         transition_matrix: Any = None,
         compare: bool = True,
+        metric: str = "accuracy",
         tol: float | None = 0.01,
         share_trunk: bool | str = "auto",
         no_class_label: str | int | None = NO_CLASS_LABEL,
@@ -290,6 +290,7 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, NoisyLabelClassifier):
         self.n_teachers = n_teachers
         self.transition_matrix = transition_matrix
         self.compare = compare
+        self.metric = metric
         self.tol = tol
         self.share_trunk = share_trunk
         self.no_class_label = no_class_label
@@ -556,6 +557,7 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, NoisyLabelClassifier):
                 self.n_jobs,
                 self._student_seed,
                 tunes_student=self._noise_free_c is not None and self._learners()[STUDENT] is None,
+                metric=self.metric,
             ),
             self._noise_free,
             transition_matrix=checked_transition_matrix(self.transition_matrix, labels.n_classes),

@@ -162,7 +162,7 @@ def test_the_accuracy_is_not_above_the_best_that_was_measured():
 def test_the_accuracy_is_corrected_for_the_choice_of_the_luckiest(monkeypatch):
     # With a rule that ships any leader, the measured accuracy of the leader is too high.
     monkeypatch.setattr(comparison, "LEAD", 0.0)
-    monkeypatch.setattr(comparison, "ACCURACY_BOOTSTRAPS", 100)
+    monkeypatch.setattr(comparison, "BOOTSTRAPS", 100)
     rng = np.random.default_rng(1)
     labels = rng.integers(2, size=70)
     raw, corrected = [], []
@@ -177,7 +177,7 @@ def test_the_accuracy_is_corrected_for_the_choice_of_the_luckiest(monkeypatch):
 
 @pytest.mark.parametrize("accuracy", [0.6, 0.85, 0.97])
 def test_the_interval_covers_the_accuracy_as_often_as_it_claims(monkeypatch, accuracy):
-    monkeypatch.setattr(comparison, "ACCURACY_BOOTSTRAPS", 20)  # hundreds of comparisons
+    monkeypatch.setattr(comparison, "BOOTSTRAPS", 20)  # hundreds of comparisons
     rng = np.random.default_rng(0)
     n, names = 70, ["trusted_only", "given_labels", "teacher", "student", "mixture"]
     labels = rng.integers(2, size=n)

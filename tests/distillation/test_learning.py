@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.semi_supervised import SelfTrainingClassifier
 
 from pudistill import corrupt_labels
-from pudistill.distillation.candidates import CandidateWeights, given_labels_model
+from pudistill.distillation.candidates import CandidateWeights
 from pudistill.distillation.learning import find_originals, learn
 from pudistill.distillation.noise_free_models import (
     FirstGuess,
@@ -18,6 +18,7 @@ from pudistill.distillation.noise_free_models import (
     self_train,
     train_noise_free_models,
 )
+from pudistill.distillation.peers import model_of_labels
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.rounds import best_round, folds_for
 from pudistill.distillation.views import ENOUGH_HELD_OUT, held_out_rows, whole_view
@@ -175,28 +176,44 @@ def predictions_of(n, accuracy, rng):
 
 def test_given_labels_have_no_weight_if_the_student_is_clearly_better():
     rng = np.random.default_rng(0)
-    truth, student = predictions_of(200, 0.95, rng)
-    given_labels = np.where(rng.random(200)[:, None] < 0.6, truth, 1 - truth) * 0.6 + 0.2
-    weights = CandidateWeights.fit(np.full((200, 2), 0.5), student, given_labels, truth)
-    assert weights.given_labels == 0
-    assert weights.student > 0.9
+    truth, student = predictions_of(400, 0.95, rng)
+    given_labels = np.where(rng.random(400)[:, None] < 0.6, truth, 1 - truth) * 0.6 + 0.2
+    predictions = {"guess": np.full((400, 2), 0.5), "student": student}
+    shares = CandidateWeights.fit(predictions | {"given_labels": given_labels}, truth).shares
+    assert shares["given_labels"] == 0
+    assert shares["student"] > 0.9
+
+
+def test_a_handful_of_samples_leaves_no_candidate_out():
+    truth = np.eye(2)[np.arange(4) % 2]
+    better, worse = 0.9 * truth + 0.05, 0.7 * truth + 0.15
+    predictions = {"guess": worse, "student": better, "given_labels": worse}
+    shares = CandidateWeights.fit(predictions, truth).shares
+    assert shares["student"] > shares["given_labels"] > 0.2
 
 
 def test_given_labels_have_a_weight_if_the_student_is_not_better():
     rng = np.random.default_rng(0)
     truth, student = predictions_of(60, 0.6, rng)
     given_labels = 0.6 * truth + 0.2
-    weights = CandidateWeights.fit(np.full((60, 2), 0.5), student, given_labels, truth)
-    assert weights.given_labels > 0.5
-    mixed = weights.mix(np.full((60, 2), 0.5), student, given_labels)
+    predictions = {
+        "guess": np.full((60, 2), 0.5),
+        "student": student,
+        "given_labels": given_labels,
+    }
+    weights = CandidateWeights.fit(predictions, truth)
+    assert weights.shares["given_labels"] > 0.5
+    mixed = weights.mix(predictions)
     np.testing.assert_allclose(mixed.sum(axis=1), 1)
     assert (mixed.argmax(axis=1) == truth.argmax(axis=1)).mean() > 0.9
 
 
 def test_with_nothing_held_out_the_student_has_all_the_weight():
     nothing = np.zeros((0, 2))
-    weights = CandidateWeights.fit(nothing, nothing, nothing, nothing)
-    assert (weights.guess, weights.student, weights.given_labels) == (0, 1, 0)
+    weights = CandidateWeights.fit(
+        dict.fromkeys(("guess", "student", "given_labels"), nothing), nothing
+    )
+    assert weights.shares == {"guess": 0, "student": 1, "given_labels": 0}
 
 
 # Rounds
@@ -247,7 +264,7 @@ def test_a_student_learns_through_the_noise(blobs):
     assert found.student.score(X, y) > 0.95
     np.testing.assert_allclose(found.targets.sum(axis=1), 1)
     np.testing.assert_array_equal(found.targets[trusted], np.eye(3)[y[trusted]])
-    wrong = found.transition_matrices[0] * (1 - np.eye(3))
+    wrong = found.noise[0].T * (1 - np.eye(3))
     np.testing.assert_array_equal(wrong.argmax(axis=1), [1, 2, 0])
     assert found.held_out.shape == (len(views[1].held_out), 3)
     assert 1 <= found.n_rounds <= 6
@@ -262,7 +279,7 @@ def test_with_nothing_held_out_the_first_guess_has_no_weight(blobs):
 def test_a_known_matrix_is_used_as_it_is(blobs):
     T = np.array([[0.4, 0.6, 0], [0, 0.4, 0.6], [0.6, 0, 0.4]])
     found, views = fit_student(blobs, transition_matrix=T)
-    np.testing.assert_array_equal(found.transition_matrices[0], T)
+    np.testing.assert_array_equal(found.noise[0].T, T)
     # A label that cannot come from a class rules that class out.
     rows = views[0].labelled
     impossible = T[:, views[0].given[rows]].T == 0
@@ -339,7 +356,7 @@ def test_the_model_of_the_given_labels_uses_verified_labels_of_trusted_samples(b
     given_labels = np.where(np.arange(400) % 3 == 0, (y + 1) % 3, y)  # of trusted samples, too
     labels = check_labels(given_labels, np.where(trusted, y, np.nan))
     problem = Problem(X, labels, LogisticRegression(), n_jobs=None, seed=0)
-    model = given_labels_model(problem, whole_view(labels))
+    model = model_of_labels(problem, whole_view(labels))
     plain = LogisticRegression().fit(X, np.where(trusted, y, given_labels))
     np.testing.assert_allclose(model.predict_proba(X), plain.predict_proba(X), atol=1e-3)
 
@@ -348,7 +365,7 @@ def test_missing_labels_are_not_a_class(blobs):
     X, y, _, trusted = blobs
     labels = check_labels(np.where(np.arange(400) % 2 == 0, y, -1), np.where(trusted, y, np.nan))
     problem = Problem(X, labels, LogisticRegression(), n_jobs=None, seed=0)
-    model = given_labels_model(problem, whole_view(labels))
+    model = model_of_labels(problem, whole_view(labels))
     assert model.classes_.tolist() == [0, 1, 2]
     assert model.score(X, y) > 0.93
 

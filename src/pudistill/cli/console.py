@@ -287,11 +287,14 @@ def print_accuracy(run: "Run") -> None:
         sentence = label_accuracy_sentence(of_labels, (noise or {}).get("basis"))
         results.print(_plain(sentence), soft_wrap=True)
     if expected := metrics.get("expected_accuracy"):
-        low, high = expected["interval"]
+        from pudistill.distillation.metrics import METRICS
+
+        metric = METRICS[expected.get("metric", "accuracy")]
+        low, high = metric.shown_interval(expected["interval"])
         results.print(
-            f"Expected accuracy on new samples: {expected['value']:.1%} (95% interval: {low:.1%} "
-            f"to {high:.1%}), from {expected['n']:,} trusted samples held out in turn.\n"
-            f"{metrics['comparison']['why']}",
+            f"Expected {metric.title} on new samples: {metric.shown(expected['value'])} (95% "
+            f"interval: {low} to {high}), from {expected['n']:,} trusted samples held out in turn."
+            f"\n{metrics['comparison']['why']}",
             soft_wrap=True,
         )
     if right := metrics.get("label_accuracy"):

@@ -4,20 +4,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from joblib import delayed
 
 from pudistill.distillation.clusters import standard_error
-from pudistill.distillation.comparison import Comparison, compare, unjudged
+from pudistill.distillation.comparison import Comparison, choose, compare, unjudged
+from pudistill.distillation.metrics import METRICS
 from pudistill.distillation.noise_free_models import (
     FirstGuess,
     NoiseFreeStage,
     collect_held_out,
     drop_small,
-    train_on_labels,
 )
+from pudistill.distillation.peers import Peers, held_out_by_labels, model_of_labels, train_peers
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.student import StudentFit
 from pudistill.distillation.views import (
+    ENOUGH_HELD_OUT,
     View,
     held_out_groups,
     held_out_proba,
@@ -25,17 +26,19 @@ from pudistill.distillation.views import (
     whole_view,
 )
 from pudistill.exceptions import TrustedWarning, warn_user
-from pudistill.labels.checks import MISSING
 from pudistill.learners.calibration import Temperature, log_likelihood, mixture_weights
-from pudistill.learners.parallel import in_order
+from pudistill.learners.capabilities import continues_training
 from pudistill.learners.scoring import Mixture
-from pudistill.utils.progress import stage
+from pudistill.utils.time_limit import current_limit
 
-# Prior of the weights of first guess, student and model of the given labels: each counts as if it
-# had explained that many samples. The student has learned from everything that the other two know.
-# It does worse than the model of the given labels only if the transition matrix is wrong, which is
-# rare.
-PRIOR_OF_MIXTURE = (1.0, 3.0, 1.0)
+# Candidates that are in the first guess already.
+NOISE_FREE = ("trusted_only", "teacher")
+
+# Predictions that the mixture weighs however many samples are held out.
+FIRST = ("guess", "student")
+
+# Candidates that are not calibrated yet.
+UNCALIBRATED = ("given_labels", "pruned_labels")
 
 
 @dataclass(frozen=True)
@@ -44,49 +47,67 @@ class CandidateWeights:
 
     Attributes
     ----------
-    guess, student, given_labels : float in [0, 1]
-        Weights of the first guess, the student and the model of the given labels; they sum to 1.
-    given_temperature : Temperature
-        Calibrates the model of the given labels.
+    shares : dict of str to float in [0, 1]
+        Weights of the first guess ("guess"), the student, the model of the given labels and, if
+        they were trained, the peers; they sum to 1.
+    temperatures : dict of str to Temperature
+        Calibrate the predictions in `UNCALIBRATED`.
     """
 
-    guess: float
-    student: float
-    given_labels: float
-    given_temperature: Temperature
+    shares: dict[str, float]
+    temperatures: dict[str, Temperature]
 
     @classmethod
     def fit(
         cls,
-        guess: np.ndarray,
-        student: np.ndarray,
-        given: np.ndarray,
+        predictions: dict[str, np.ndarray],
         truth: np.ndarray,
         groups: np.ndarray | None = None,
     ) -> "CandidateWeights":
-        """Fit on predictions of shape (n_held_out, n_classes), of which `given` is uncalibrated."""
-        if len(truth) == 0:
-            return cls(0.0, 1.0, 0.0, Temperature())
-        temperature = Temperature.fit(given, truth)
-        predictions = [guess, student, temperature.apply(given)]
-        lead = log_likelihood(predictions[1], truth) - log_likelihood(predictions[2], truth)
-        if lead.mean() > standard_error(lead, groups):
-            # A student that is clearly better has learned everything that the given labels tell.
-            weights = np.append(mixture_weights(predictions[:2], truth), 0.0)
-        else:
-            weights = mixture_weights(predictions, truth, PRIOR_OF_MIXTURE)
-        guess_weight, student_weight, given_weight = drop_small(weights).tolist()
-        return cls(guess_weight, student_weight, given_weight, temperature)
+        """Fit on predictions of shape (n_held_out, n_classes), among them "guess" and "student".
 
-    def mix(self, guess: np.ndarray, student: np.ndarray, given: np.ndarray) -> np.ndarray:
+        The prior counts each prediction as if it had explained one sample: the fewer samples are
+        held out, the more evenly the weights are spread. A handful of samples cannot show that one
+        prediction is better, and the errors of different models cancel.
+        """
+        if len(truth) == 0:
+            shares = {name: float(name == "student") for name in predictions}
+            return cls(shares, {name: Temperature() for name in UNCALIBRATED})
+        temperatures = {
+            name: Temperature.fit(predictions[name], truth)
+            for name in UNCALIBRATED
+            if name in predictions
+        }
+        calibrated = {
+            name: temperatures[name].apply(proba) if name in temperatures else proba
+            for name, proba in predictions.items()
+        }
+        # A student that is clearly better has learned everything that the given labels tell; few
+        # samples cannot show it, because the error of the comparison is not known either.
+        student = log_likelihood(calibrated["student"], truth)
+        kept = []
+        for name, proba in calibrated.items():
+            lead = student - log_likelihood(proba, truth)
+            is_clear = lead.mean() > standard_error(lead, groups)
+            if name in FIRST or len(truth) < ENOUGH_HELD_OUT or not is_clear:
+                kept.append(name)
+        weights = mixture_weights([calibrated[name] for name in kept], truth)
+        shares = dict(zip(kept, drop_small(weights).tolist(), strict=True))
+        return cls({name: shares.get(name, 0.0) for name in predictions}, temperatures)
+
+    def mix(self, predictions: dict[str, np.ndarray]) -> np.ndarray:
         """Mix predictions of shape (n_samples, n_classes)."""
-        given = self.given_temperature.apply(given)
-        return self.guess * guess + self.student * student + self.given_labels * given
+        parts = []
+        for name, share in self.shares.items():
+            temperature = self.temperatures.get(name)
+            proba = predictions[name]
+            parts.append(share * (proba if temperature is None else temperature.apply(proba)))
+        return np.sum(parts, axis=0)
 
 
 def judge(
     problem: Problem, noise_free: NoiseFreeStage, student_fit: StudentFit, views: list[View]
-) -> tuple[Comparison, CandidateWeights]:
+) -> tuple[Comparison, CandidateWeights, Peers | None]:
     """Compare the candidates on the samples that the views hold out.
 
     Returns
@@ -95,59 +116,55 @@ def judge(
         The candidates' results, and the choice.
     weights : CandidateWeights
         Weights of the candidate "mixture".
+    peers : Peers or None
+        The candidates that do without the first guess, if they were trained.
     """
-    truth, student = held_out_truth(views, problem.n_classes), student_fit.held_out
-    guess = held_out_proba(noise_free.guesses, views)
-    given = _given_labels_held_out(problem, views)
-    groups = held_out_groups(views)
-    weights = CandidateWeights.fit(guess, student, given, truth, groups)
+    truth, groups = held_out_truth(views, problem.n_classes), held_out_groups(views)
+    codes = truth.argmax(axis=1)
+    # Given labels of held-out samples are hidden even where they are known, because new samples
+    # have none either.
+    views = [views[0], *(views[0].holding_out(view.held_out, None) for view in views[1:])]
     candidates = {
         "trusted_only": collect_held_out(noise_free.models, "trusted_only"),
-        "given_labels": given,
+        "given_labels": held_out_by_labels(problem, views),
         "teacher": collect_held_out(noise_free.models, "teacher"),
-        "student": student,
+        "student": student_fit.held_out,
     }
-    if weights.student < 1:
-        candidates["mixture"] = weights.mix(guess, student, given)
-    codes = truth.argmax(axis=1)
-    comparison = compare(candidates, codes, groups=groups, seed=problem.seed)
+    peers = None
+    if needs_peers(problem, views[0], candidates, codes, groups):
+        peers = train_peers(problem, views, noise_free.models)
+        candidates |= peers.held_out
+    of_guess = {"guess": held_out_proba(noise_free.guesses, views)}
+    mixed = of_guess | {name: candidates[name] for name in candidates if name not in NOISE_FREE}
+    weights = CandidateWeights.fit(mixed, truth, groups)
+    if weights.shares["student"] < 1:
+        candidates["mixture"] = weights.mix(mixed)
+    comparison = compare(candidates, codes, metric=problem.metric, groups=groups, seed=problem.seed)
     if warning := unjudged(problem.labels.classes, codes):
         warn_user(warning, TrustedWarning)
         comparison = replace(comparison, why=f"{comparison.why} {warning}")
-    return comparison, weights
+    return comparison, weights, peers
 
 
-def _given_labels_held_out(problem: Problem, views: list[View]) -> np.ndarray:
-    """Predict held-out samples by models trained on the given labels of all other samples.
+def needs_peers(
+    problem: Problem,
+    whole: View,
+    candidates: dict[str, np.ndarray],
+    codes: np.ndarray,
+    groups: np.ndarray | None,
+) -> bool:
+    """Return whether the first guess can be so weak that candidates without it are worth training.
 
-    Given labels of held-out samples are hidden even where they are known, because new samples have
-    none either.
+    Many held-out samples show a weak first guess: then a simpler model leads the student clearly.
+    Networks take too long, and nobody waits for these candidates under a time limit.
     """
-    whole = views[0]
-    models = (
-        delayed(given_labels_model)(problem, whole.holding_out(view.held_out, None))
-        for view in views[1:]
-    )
-    parts = [np.zeros((0, problem.n_classes))]
-    with stage("comparison", len(views) - 1) as advance:
-        for view, model in zip(views[1:], in_order(models, problem.n_tasks), strict=True):
-            parts.append(problem.predict_proba(model, view.held_out))
-            advance(1)
-    return np.concatenate(parts)
-
-
-def given_labels_model(problem: Problem, view: View) -> Any:
-    """Train on the labels as they are: verified where trusted, else given."""
-    labels = np.where(view.verified == MISSING, view.given, view.verified)
-    return train_on_labels(
-        problem.student,
-        problem.X,
-        labels,
-        problem.n_classes,
-        problem.seed,
-        groups=view.groups,
-        sample_weight=problem.labels.sample_weight,
-    )
+    if continues_training(problem.student) or current_limit() is not None or len(codes) == 0:
+        return False
+    if len(np.unique(whole.given[whole.labelled])) < 2:
+        return False
+    scores = METRICS[problem.metric].scores
+    measured = {name: scores(proba, codes) for name, proba in candidates.items()}
+    return len(codes) < ENOUGH_HELD_OUT or choose(measured, groups) != "student"
 
 
 def ship(
@@ -156,13 +173,14 @@ def ship(
     noise_free: NoiseFreeStage,
     student_fit: StudentFit,
     weights: CandidateWeights,
+    peers: Peers | None,
 ) -> Any:
     """Return the model that makes a candidate's predictions.
 
     Parameters
     ----------
-    name : {"mixture", "student", "teacher", "trusted_only", "given_labels"}
-        The candidate.
+    name : str
+        The candidate, a key of `DESCRIPTIONS`.
     problem : Problem
         Samples, labels and learner.
     noise_free : NoiseFreeStage
@@ -170,6 +188,8 @@ def ship(
     student_fit : StudentFit
         The student.
     weights : CandidateWeights
+        As from `judge`.
+    peers : Peers or None
         As from `judge`.
 
     Returns
@@ -181,7 +201,11 @@ def ship(
     if name == "student":
         return student_fit.student
     if name == "given_labels":
-        return given_labels_model(problem, whole_view(problem.labels))
+        return model_of_labels(problem, whole_view(problem.labels))
+    if name == "pruned_labels" and peers is not None:
+        return model_of_labels(problem, peers.pruned)
+    if name == "gold_loss_correction" and peers is not None:
+        return peers.gold.student
     if name == "trusted_only" or (name == "teacher" and "teacher" not in models.by_name):
         return models.by_name["trusted_only"][0]
     if name == "teacher":
@@ -189,12 +213,15 @@ def ship(
         members = teachers.members(models)
     else:
         members = [
-            (model, weights.guess * weight, temperature)
+            (model, weights.shares["guess"] * weight, temperature)
             for model, weight, temperature in first_guess.members(models)
         ]
-        members.append((student_fit.student, weights.student, student_fit.calibration.temperature))
-        if weights.given_labels:
-            given = given_labels_model(problem, whole_view(problem.labels))
-            members.append((given, weights.given_labels, weights.given_temperature))
+        calibrated = {"student": student_fit.calibration.temperature, **weights.temperatures}
+        if peers is not None:
+            calibrated["gold_loss_correction"] = peers.gold.calibration.temperature
+        for part, share in weights.shares.items():
+            if part != "guess" and share > 0:
+                model = ship(part, problem, noise_free, student_fit, weights, peers)
+                members.append((model, share, calibrated[part]))
     parts, shares, temperatures = zip(*(part for part in members if part[1] > 0), strict=True)
     return Mixture(list(parts), list(shares), list(temperatures), problem.n_classes)

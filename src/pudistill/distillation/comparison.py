@@ -9,21 +9,23 @@ from typing import TypedDict
 
 import numpy as np
 
-from pudistill.distillation.clusters import draw_rows, effective_size, group_sums
-from pudistill.estimates.shares import exact_interval
+from pudistill.distillation.clusters import draw_rows, group_sums
+from pudistill.distillation.metrics import METRICS
 from pudistill.utils.shown import listed
 
 # The first of these candidates that exists is shipped, unless another candidate is clearly better.
 FAVOURITES = ("mixture", "student")
 # Standard errors of the difference by which another candidate must lead.
 LEAD = 2.0
-ACCURACY_BOOTSTRAPS = 500
+BOOTSTRAPS = 500
 DESCRIPTIONS = {
     "mixture": "the student in a mixture",
     "student": "the student",
     "teacher": "the teacher",
     "trusted_only": "training on the trusted samples only",
     "given_labels": "training on the given labels",
+    "pruned_labels": "training on the given labels that are not doubted",
+    "gold_loss_correction": "Gold Loss Correction",
 }
 
 
@@ -33,26 +35,30 @@ class Candidate(TypedDict):
     name: str
     accuracy: float
     log_loss: float
+    score: float  # value of the metric that decides
 
 
 @dataclass(frozen=True)
 class ExpectedAccuracy:
-    """Expected accuracy on new samples.
+    """Expected accuracy, or another metric, on new samples.
 
     Attributes
     ----------
-    value : float in [0, 1]
+    value : float
         Estimate, corrected for choosing the best of several candidates on the same samples.
     interval : tuple of two floats
         Its 95 % interval. With groups it is that of new groups, and as wide as the errors of
         samples in one group are alike.
     n : int
         Number of held-out trusted samples that it was measured on.
+    metric : str, default="accuracy"
+        The metric, by the name of scikit-learn's scorer.
     """
 
     value: float
     interval: tuple[float, float]
     n: int
+    metric: str = "accuracy"
 
 
 @dataclass(frozen=True)
@@ -66,9 +72,11 @@ class Comparison:
     why : str
         The reason, in one sentence.
     candidates : list of dict
-        ``name``, ``accuracy`` and ``log_loss`` of each candidate, on the held-out samples.
+        ``name``, ``accuracy``, ``log_loss`` and ``score`` (the value of the metric that decides) of
+        each candidate, on the held-out samples.
     expected_accuracy : ExpectedAccuracy or None
-        Expected accuracy of the candidate that is shipped; None if nothing was held out.
+        Expected value of the metric for the candidate that is shipped; None if nothing was held
+        out.
     """
 
     shipped: str
@@ -81,14 +89,15 @@ def compare(
     proba: dict[str, np.ndarray],
     labels: np.ndarray,
     *,
+    metric: str = "accuracy",
     groups: np.ndarray | None = None,
     seed: int,
 ) -> Comparison:
     """Choose among candidates by their predictions for held-out trusted samples.
 
-    The student, or its mixture with other models, is shipped unless another candidate is more
-    accurate by more than two standard errors of the paired difference: chance differences on a few
-    trusted samples must not decide.
+    The student, or its mixture with other models, is shipped unless another candidate is better by
+    more than two standard errors of the paired difference: chance differences on a few trusted
+    samples must not decide.
 
     Parameters
     ----------
@@ -96,6 +105,8 @@ def compare(
         Predictions of each candidate, by models that were not trained on these samples.
     labels : ndarray of shape (n_held_out,), int
         Verified labels.
+    metric : str, default="accuracy"
+        The metric that decides, one of `METRICS`.
     groups : ndarray of shape (n_held_out,), int, default=None
         Groups of these samples, which count as a whole in all errors.
     seed : int
@@ -119,21 +130,23 @@ def compare(
         return Comparison(
             favourite(proba), "No trusted sample could be held out to compare.", [], None
         )
-    correct = {name: p.argmax(axis=1) == labels for name, p in proba.items()}
-    rows = np.arange(len(labels))
+    measure = METRICS[metric]
+    scores = {name: measure.scores(p, labels) for name, p in proba.items()}
     candidates: list[Candidate] = [
         {
             "name": name,
-            "accuracy": float(correct[name].mean()),
-            "log_loss": float(-np.log(proba[name][rows, labels] + 1e-12).mean()),
+            "accuracy": float(METRICS["accuracy"].scores(p, labels).mean()),
+            "log_loss": float(-METRICS["neg_log_loss"].scores(p, labels).mean()),
+            "score": float(scores[name].mean()),
         }
-        for name in proba
+        for name, p in proba.items()
     ]
-    shipped = choose(correct, groups)
-    value = _corrected_accuracy(correct, groups, np.random.default_rng(seed))
-    size = len(labels) if groups is None else effective_size(correct[shipped], groups)
-    expected = ExpectedAccuracy(value, exact_interval(value, size), len(labels))
-    return Comparison(shipped, _why(shipped, correct), candidates, expected)
+    shipped = choose(scores, groups)
+    value = _corrected_value(scores, groups, np.random.default_rng(seed))
+    value = float(np.clip(value, 0, 1)) if measure.is_share else min(value, 0.0)
+    interval = measure.interval(value, proba[shipped], labels, groups)
+    expected = ExpectedAccuracy(value, interval, len(labels), metric)
+    return Comparison(shipped, _why(shipped, candidates, metric), candidates, expected)
 
 
 def unjudged(classes: np.ndarray, held_out: np.ndarray) -> str | None:
@@ -156,7 +169,7 @@ def unjudged(classes: np.ndarray, held_out: np.ndarray) -> str | None:
         return None
     return (
         f"No trusted sample of class {listed(names)} could be held out: the expected accuracy says "
-        "nothing about it. Verify more of its samples, at least three."
+        "nothing about it. Verify more of its samples, at least two."
     )
 
 
@@ -165,54 +178,57 @@ def favourite(candidates: Iterable[str]) -> str:
     return next(name for name in FAVOURITES if name in candidates)
 
 
-def choose(correct: dict[str, np.ndarray], groups: np.ndarray | None = None) -> str:
-    """Return the candidate to ship, by the held-out samples that each predicts correctly."""
-    default = favourite(correct)
-    best = max(correct, key=lambda name: correct[name].mean())
-    lead = correct[best].astype(float) - correct[default]
+def choose(scores: dict[str, np.ndarray], groups: np.ndarray | None = None) -> str:
+    """Return the candidate to ship, by the scores that each has for the held-out samples."""
+    default = favourite(scores)
+    best = max(scores, key=lambda name: scores[name].mean())
+    lead = scores[best].astype(float) - scores[default]
     if groups is not None:
         lead = group_sums(lead, groups)
     return best if lead.sum() > LEAD * np.sqrt((lead**2).sum()) else default
 
 
-def _corrected_accuracy(
-    correct: dict[str, np.ndarray], groups: np.ndarray | None, rng: np.random.Generator
+def _corrected_value(
+    scores: dict[str, np.ndarray], groups: np.ndarray | None, rng: np.random.Generator
 ) -> float:
-    """Estimate the accuracy of the chosen candidate on samples that were not used to choose it.
+    """Estimate the metric of the chosen candidate on samples that were not used to choose it.
 
     I. Tsamardinos, E. Greasidou, G. Borboudakis, "Bootstrapping the out-of-sample predictions for
     efficient and accurate cross-validation", Machine Learning 107 (2018).
     """
-    n = len(correct[favourite(correct)])
+    n = len(scores[favourite(scores)])
     values = []
-    for _ in range(ACCURACY_BOOTSTRAPS):
+    for _ in range(BOOTSTRAPS):
         drawn = draw_rows(n, groups, rng)
         others = np.setdiff1d(np.arange(n), drawn)
         if len(others):
             drawn_groups = None if groups is None else groups[drawn]
-            chosen = choose({name: hits[drawn] for name, hits in correct.items()}, drawn_groups)
-            values.append(correct[chosen][others].mean())
-    return float(np.mean(values)) if values else float(correct[choose(correct, groups)].mean())
+            chosen = choose({name: score[drawn] for name, score in scores.items()}, drawn_groups)
+            values.append(scores[chosen][others].mean())
+    return float(np.mean(values)) if values else float(scores[choose(scores, groups)].mean())
 
 
-def _why(shipped: str, correct: dict[str, np.ndarray]) -> str:
+def _why(shipped: str, candidates: list[Candidate], metric: str) -> str:
     """Give the reason for the choice: a comparison with the best of the other candidates."""
-    accuracy = {name: hits.mean() for name, hits in correct.items()}
+    score = {candidate["name"]: candidate["score"] for candidate in candidates}
     others = {
         name: value
-        for name, value in accuracy.items()
+        for name, value in score.items()
         if name != shipped and not {name, shipped} <= set(FAVOURITES)
     }
     if not others:
         return f"There was nothing to compare {DESCRIPTIONS[shipped]} with."
     best = max(others, key=lambda name: others[name])
-    sentence = (
-        f"{DESCRIPTIONS[shipped]} got {accuracy[shipped]:.1%} of the held-out trusted samples "
-        f"right, {DESCRIPTIONS[best]} {others[best]:.1%}"
-    )
+    measure = METRICS[metric]
+    values = measure.shown(score[shipped]), measure.shown(others[best])
+    if metric == "accuracy":
+        got, what = "got", "of the held-out trusted samples right"
+    else:
+        got, what = f"had a {measure.title} of", "on the held-out trusted samples"
+    sentence = f"{DESCRIPTIONS[shipped]} {got} {values[0]} {what}, {DESCRIPTIONS[best]} {values[1]}"
     sentence = sentence[0].upper() + sentence[1:]
-    if others[best] > accuracy[shipped]:
+    if others[best] > score[shipped]:
         return f"{sentence}, which is too small a lead to be more than chance."
-    if others[best] == accuracy[shipped]:
+    if others[best] == score[shipped]:
         return f"{sentence}: no difference."
     return f"{sentence}."

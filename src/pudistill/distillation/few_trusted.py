@@ -69,7 +69,7 @@ def lean_on_given_labels(
     labelled = views[0].labelled
     if len(np.unique(views[0].given[labelled])) < 2:
         return guesses
-    said = _given_label_proba(problem, views[0])
+    said = given_label_proba(problem, views[0])
     corrected = [_corrected(said, view, BELIEF) for view in views]
     # Equal weights: held-out samples are few, and only of the classes with several trusted samples.
     mixed = [(p + q) / 2 for p, q in zip(guesses, corrected, strict=True)]
@@ -115,22 +115,29 @@ def _explained(guess: np.ndarray, given: np.ndarray) -> tuple[np.ndarray, np.nda
     return T, log_likelihood(guess @ T, one_hot(given, len(T)))
 
 
-def _given_label_proba(problem: Problem, whole: View) -> np.ndarray:
+def given_label_proba(problem: Problem, view: View) -> np.ndarray:
     """Predict the given label of each sample, without having seen it or any verified label."""
     return cross_fit_proba(
         problem.student,
         problem.X,
-        one_hot(np.maximum(whole.given, 0), problem.n_classes),
-        n_folds=folds_for(len(whole.labelled), problem.n_classes),
+        one_hot(np.maximum(view.given, 0), problem.n_classes),
+        n_folds=folds_for(len(view.labelled), problem.n_classes),
         n_jobs=problem.n_jobs,
         seed=problem.seed,
-        unseen=np.setdiff1d(np.arange(len(whole.given)), whole.labelled),
+        groups=view.groups,
+        unseen=np.setdiff1d(np.arange(len(view.given)), view.labelled),
+        sample_weight=problem.labels.sample_weight,
     )
+
+
+def measured_matrix(said: np.ndarray, view: View, belief: float = BELIEF) -> np.ndarray:
+    """Measure `T` by what a model of the given labels calls the trusted samples of each class."""
+    counts = belief * np.eye(said.shape[1])
+    np.add.at(counts, view.verified[view.trusted], said[view.trusted])
+    return smoothed(counts)
 
 
 def _corrected(said: np.ndarray, view: View, belief: float) -> np.ndarray:
     """Turn probabilities of given labels into those of true classes, by the trusted samples."""
-    counts = belief * np.eye(said.shape[1])
-    np.add.at(counts, view.verified[view.trusted], said[view.trusted])
-    T = smoothed(counts)
+    T = measured_matrix(said, view, belief)
     return said @ (T / T.sum(axis=0)).T

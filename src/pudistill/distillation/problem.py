@@ -29,6 +29,8 @@ class Problem:
         Source of randomness.
     tunes_student : bool, default=False
         Whether to choose the regularisation of the student; only for the default learner.
+    metric : str, default="accuracy"
+        The metric that decides which candidate is shipped.
     """
 
     X: Any
@@ -37,6 +39,7 @@ class Problem:
     n_jobs: int | None
     seed: int
     tunes_student: bool = False
+    metric: str = "accuracy"
 
     @property
     def n_tasks(self) -> int | None:

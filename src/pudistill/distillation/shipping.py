@@ -112,7 +112,7 @@ def learn_and_ship(
     student_fit = learn(
         problem, views, guesses, transition_matrix=transition_matrix, originals=originals
     )
-    parts = zip(views, student_fit.probas, student_fit.transition_matrices, strict=True)
+    parts = zip(views, student_fit.probas, student_fit.noise, strict=True)
     # Of the networks of views that hold samples out, none hides given labels.
     is_network = continues_training(problem.student)
     chains = [Predictions(*part, is_blind=part[0] is whole or not is_network) for part in parts]
@@ -121,7 +121,7 @@ def learn_and_ship(
     targets = readout.labels(chains[0]) if is_known else _kept(labels, student_fit.probas[0])
     student_fit = student_fit._replace(targets=targets)
     # 3. Compare the candidates on held-out trusted samples.
-    comparison, weights = judge(problem, noise_free, student_fit, views)
+    comparison, weights, peers = judge(problem, noise_free, student_fit, views)
     if very_few(labels):
         warn_user(few := warning_of_few(labels), TrustedWarning)
         comparison = replace(comparison, why=f"{comparison.why} {few}")
@@ -139,7 +139,7 @@ def learn_and_ship(
     if not is_known:
         warn_user(NO_EVIDENCE, TrustedWarning)
     # 5. Line 15: ship the chosen candidate, which can be the student.
-    model = ship(comparison.shipped, problem, noise_free, student_fit, weights)
+    model = ship(comparison.shipped, problem, noise_free, student_fit, weights, peers)
     adapted = _adapted(noise_free, student_fit, weights)
     adapted["exponent_of_predictions"] = readout.of_prediction
     adapted["exponent_of_given_labels"] = readout.of_label
@@ -201,8 +201,7 @@ def _adapted(
     first_guess = noise_free.first_guess
     return {
         "rounds": student_fit.n_rounds,
-        "student_share": weights.student,
-        "given_labels_share": weights.given_labels,
+        **{f"{name}_share": share for name, share in weights.shares.items() if name != "guess"},
         **{f"{name}_share_of_guess": w for name, w in first_guess.weights.items()},
         "sharpness_of_student": student_fit.calibration.temperature.sharpness,
         **{f"sharpness_of_{name}": t.sharpness for name, t in first_guess.temperatures.items()},

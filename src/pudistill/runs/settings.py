@@ -251,6 +251,15 @@ class Settings(ReadSettings):
             "models trained on the given labels and on the trusted labels only.",
         ),
     ] = True
+    metric: Annotated[
+        Literal["accuracy", "balanced_accuracy", "f1_macro", "neg_log_loss"],
+        Setting(
+            TESTING,
+            "What decides which candidate is kept, and what is promised on new samples: accuracy, "
+            "balanced_accuracy, f1_macro or neg_log_loss.",
+            only_for="method default, with compare",
+        ),
+    ] = "accuracy"
     time_limit: Annotated[
         float | str | None,
         BeforeValidator(checked_limit),  # afterwards, true is 1.0

@@ -195,6 +195,19 @@ def test_the_expected_accuracy_comes_with_its_interval():
     )
 
 
+def test_another_metric_is_named_and_shown_for_each_candidate():
+    expected = {"value": -0.25, "interval": [-0.5, -0.125], "n": 69, "metric": "neg_log_loss"}
+    text = text_of(expected_accuracy=expected, comparison=COMPARISON)
+    assert "Expected log loss on new samples: 0.250 (95 % interval: 0.125 to 0.500)" in text
+    candidates = [candidate | {"score": 0.5} for candidate in COMPARISON["candidates"]]
+    text = text_of(
+        expected_accuracy=EXPECTED | {"metric": "f1_macro"},
+        comparison=COMPARISON | {"candidates": candidates},
+    )
+    assert "Expected macro F1 on new samples: 94 %" in text
+    assert "macro F1 50.0%" in text
+
+
 def test_candidates_are_compared_and_the_kept_one_is_marked():
     text = text_of(comparison=COMPARISON)
     assert "Accuracy of the candidates on 69 held-out trusted samples." in text

@@ -87,13 +87,13 @@ class RunSummary:
         All metrics, shown by name. The following have sections of their own, if present:
 
         - ``test_accuracy``: accuracies in [0, 1] by name, a name in `SYSTEMS`.
-        - ``expected_accuracy``: ``value``, ``interval`` ([low, high]) and ``n``, the number of
-          held-out trusted samples.
+        - ``expected_accuracy``: ``value``, ``interval`` ([low, high]), ``n``, the number of
+          held-out trusted samples, and ``metric``.
         - ``expected_label_accuracy``: the same of the corrected labels.
         - ``certificates``: ``n_samples``, ``by_max_error`` (for each ``max_error``: ``n_accepted``,
           ``n_verified``, ``n_wrong`` and ``more_verified``) and ``curve`` (lists ``share``,
           ``error``, ``low`` and ``high``); or only ``refused``, the reason.
-        - ``comparison``: ``candidates`` (each with ``name``, ``accuracy`` and ``log_loss``),
+        - ``comparison``: ``candidates`` (``name``, ``accuracy``, ``log_loss`` and ``score``),
           ``shipped`` (the name of the candidate that predicts), ``why`` (a sentence), ``target``
           and ``n`` (kind and number of the samples of the comparison).
         - ``noise``: ``rate``, ``rate_interval`` ([low, high]); by class, in the order of `classes`:

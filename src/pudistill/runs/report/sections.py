@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from pudistill.distillation.metrics import METRICS
 from pudistill.runs.report import plots
 from pudistill.runs.report.formats import (
     class_word,
@@ -24,6 +25,8 @@ from pudistill.runs.report.formats import (
 
 CANDIDATE_NAMES = {
     "given_labels": "trained on the given labels",
+    "pruned_labels": "trained on the given labels that are not doubted",
+    "gold_loss_correction": "Gold Loss Correction",
     "trusted_only": "trained on the trusted labels only",
     "teacher": "the teachers",
     "student": "the student",
@@ -178,6 +181,8 @@ def expectation_section(metrics: Mapping[str, Any]) -> dict | None:
     if not expected and not comparison:
         return None
     comparison = comparison or {}
+    metric = METRICS[(expected or {}).get("metric", "accuracy")]
+    is_shown = metric.title in ("accuracy", "log loss")  # of every candidate anyway
     shipped, headlines = comparison.get("shipped"), []
     if of_labels := metrics.get("expected_label_accuracy"):
         basis = (metrics.get("noise") or {}).get("basis")
@@ -191,6 +196,7 @@ def expectation_section(metrics: Mapping[str, Any]) -> dict | None:
                 "name": CANDIDATE_NAMES.get(candidate["name"], candidate["name"]),
                 "accuracy": candidate["accuracy"],
                 "log_loss": candidate.get("log_loss"),
+                "score": None if is_shown else f"{metric.title} {metric.shown(candidate['score'])}",
                 "is_shipped": candidate["name"] == shipped,
             }
             for candidate in comparison.get("candidates") or []
@@ -248,11 +254,16 @@ def certificates_section(certificates: Mapping[str, Any] | None) -> dict | None:
 
 
 def _expectation(expected: Mapping[str, Any]) -> Markup:
-    accuracy, interval = estimate(expected["value"], expected["interval"])
+    metric = METRICS[expected.get("metric", "accuracy")]
+    if metric.is_share:
+        value, interval = estimate(expected["value"], expected["interval"])
+    else:
+        value = Markup.escape(metric.shown(expected["value"]))
+        interval = Markup("{} to {}").format(*metric.shown_interval(expected["interval"]))
     return Markup(
-        "Expected accuracy on new samples: {} (95&nbsp;% interval: {}), measured on {} held-out "
+        "Expected {} on new samples: {} (95&nbsp;% interval: {}), measured on {} held-out "
         "trusted samples."
-    ).format(accuracy, interval, integer(expected["n"]))
+    ).format(metric.title, value, interval, integer(expected["n"]))
 
 
 def _measured_on(comparison: Mapping[str, Any]) -> str | None:
@@ -316,13 +327,19 @@ def adapted_section(adapted: Mapping[str, float] | None) -> dict | None:
     """
     if not adapted:
         return None
-    shares = {"student_share": "the student", "given_labels_share": "training on the given labels"}
+    shares = {
+        "student_share": "the student",
+        "given_labels_share": "training on the given labels",
+        "pruned_labels_share": "training on the given labels that are not doubted",
+        "gold_loss_correction_share": "Gold Loss Correction",
+    }
     facts = [
         ("rounds of learning", integer(adapted["rounds"])),
         ("trusted samples held out in turn", integer(adapted["held_out_trusted_samples"])),
         *(
             (f"share of {model} in the mixture", percent(adapted[key]))
             for key, model in shares.items()
+            if key in adapted
         ),
         ("sharpness of the student", f"{adapted['sharpness_of_student']:.2f}"),
     ]

@@ -1,0 +1,92 @@
+"""Metrics are scikit-learn's, and their intervals hold."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss
+
+from pudistill.distillation.comparison import compare
+from pudistill.distillation.metrics import METRICS
+from pudistill.learners.calibration import LOG_EPSILON
+
+
+def draw(rng, n, prior=(0.7, 0.2, 0.1), strength=2.0):
+    """Draw labels and calibrated-looking predictions of them."""
+    labels = rng.choice(len(prior), n, p=prior)
+    logits = rng.normal(size=(n, len(prior))) + strength * np.eye(len(prior))[labels]
+    proba = np.exp(logits)
+    return proba / proba.sum(axis=1, keepdims=True), labels
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("accuracy", lambda y, p: accuracy_score(y, p.argmax(axis=1))),
+        ("balanced_accuracy", lambda y, p: balanced_accuracy_score(y, p.argmax(axis=1))),
+        ("f1_macro", lambda y, p: f1_score(y, p.argmax(axis=1), average="macro")),
+        ("neg_log_loss", lambda y, p: -log_loss(y, p, labels=range(3))),
+    ],
+)
+def test_the_mean_of_the_scores_is_the_metric_of_scikit_learn(name, expected):
+    proba, labels = draw(np.random.default_rng(0), 80)
+    assert METRICS[name].scores(proba, labels).mean() == pytest.approx(expected(labels, proba))
+
+
+@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("n", [30, 150])
+def test_intervals_hold_the_truth(name, n):
+    rng, metric = np.random.default_rng(1), METRICS[name]
+    truth = metric.scores(*draw(rng, 100_000)).mean()
+    held = []
+    for _ in range(200):
+        proba, labels = draw(rng, n)
+        low, high = metric.interval(metric.scores(proba, labels).mean(), proba, labels, None)
+        held.append(low <= truth <= high)
+    assert np.mean(held) >= 0.92
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_intervals_of_groups_are_wider(name):
+    metric, (proba, labels) = METRICS[name], draw(np.random.default_rng(0), 30)
+    proba, labels = np.repeat(proba, 8, axis=0), np.repeat(labels, 8)
+    value = metric.scores(proba, labels).mean()
+    alone, grouped = (
+        metric.interval(value, proba, labels, groups)
+        for groups in (None, np.repeat(np.arange(30), 8))
+    )
+    assert grouped[1] - grouped[0] > 1.5 * (alone[1] - alone[0])
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_one_held_out_sample_promises_next_to_nothing(name):
+    metric, proba, labels = METRICS[name], np.array([[0.9, 0.1]]), np.array([0])
+    low, high = metric.interval(metric.scores(proba, labels).mean(), proba, labels, None)
+    assert np.log(LOG_EPSILON) <= low <= (0.1 if metric.is_share else -1.0)
+    assert high <= 1
+
+
+def test_the_metric_decides_what_is_shipped_and_what_is_promised():
+    # Of the common class the student is always right; of the rare class only the other model is.
+    labels = np.repeat([0, 1], [180, 60])
+    student, other = np.tile([0.8, 0.2], (240, 1)), np.eye(2)[labels] * 0.8 + 0.1
+    other[:70] = other[:70, ::-1]
+    candidates = {"student": student, "given_labels": other}
+    found = {
+        metric: compare(candidates, labels, metric=metric, seed=0)
+        for metric in ("accuracy", "balanced_accuracy", "f1_macro")
+    }
+    shipped = {metric: comparison.shipped for metric, comparison in found.items()}
+    assert shipped == {
+        "accuracy": "student",
+        "balanced_accuracy": "given_labels",
+        "f1_macro": "given_labels",
+    }
+    balanced = found["balanced_accuracy"]
+    assert balanced.expected_accuracy.metric == "balanced_accuracy"
+    assert balanced.expected_accuracy.value == pytest.approx((110 / 180 + 1) / 2, abs=0.02)
+    assert "had a balanced accuracy of 80.6% on the held-out trusted samples" in balanced.why
+
+
+def test_a_loss_is_shown_without_its_sign():
+    metric = METRICS["neg_log_loss"]
+    assert metric.shown(-0.25) == "0.250"
+    assert metric.shown_interval((-0.5, -0.125)) == ("0.125", "0.500")
