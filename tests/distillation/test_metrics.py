@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss
 
+from pudistill import PUDistillClassifier
 from pudistill.distillation.comparison import compare
 from pudistill.distillation.metrics import METRICS
 from pudistill.learners.calibration import LOG_EPSILON
@@ -90,3 +92,18 @@ def test_a_loss_is_shown_without_its_sign():
     metric = METRICS["neg_log_loss"]
     assert metric.shown(-0.25) == "0.250"
     assert metric.shown_interval((-0.5, -0.125)) == ("0.125", "0.500")
+
+
+def test_the_classifier_promises_the_metric_that_the_user_names():
+    rng = np.random.default_rng(0)
+    y = np.arange(120) % 2
+    X = rng.normal(size=(120, 2)) + 3 * y[:, None]
+    given = np.where(rng.random(120) < 0.2, 1 - y, y)
+    trusted = np.where(rng.random(120) < 0.3, y, np.nan)
+    classifier = PUDistillClassifier(
+        LogisticRegression(), metric="neg_log_loss", n_members=2, max_iter=1, random_state=0
+    ).fit(X, given, trusted=trusted)
+    low, high = classifier.expected_accuracy_.interval
+    assert classifier.expected_accuracy_.metric == "neg_log_loss"
+    assert low < classifier.expected_accuracy_.value < high <= 0
+    assert "had a log loss of" in classifier.comparison_.why

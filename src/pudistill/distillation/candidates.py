@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from scipy.special import stdtrit
 
 from pudistill.distillation.clusters import standard_error
 from pudistill.distillation.comparison import Comparison, choose, compare, unjudged
@@ -34,7 +35,11 @@ from pudistill.utils.time_limit import is_time_up
 # Candidates that are in the first guess already.
 NOISE_FREE = ("trusted_only", "teacher")
 
-# Predictions that the mixture weighs however many samples are held out.
+# Probability of a lead below one standard error by chance, if the error is known. A handful of
+# samples does not tell it: then Student's quantile is larger.
+ONE_ERROR = 0.8413
+
+# Predictions that the mixture always weighs.
 FIRST = ("guess", "student")
 
 # Candidates that are not calibrated yet.
@@ -82,14 +87,12 @@ class CandidateWeights:
             name: temperatures[name].apply(proba) if name in temperatures else proba
             for name, proba in predictions.items()
         }
-        # A student that is clearly better has learned everything that the given labels tell; few
-        # samples cannot show it, because the error of the comparison is not known either.
+        # A student that is clearly better has learned everything that the given labels tell.
         student = log_likelihood(calibrated["student"], truth)
         kept = []
         for name, proba in calibrated.items():
             lead = student - log_likelihood(proba, truth)
-            is_clear = lead.mean() > standard_error(lead, groups)
-            if name in FIRST or len(truth) < ENOUGH_HELD_OUT or not is_clear:
+            if name in FIRST or not _is_clear(lead, groups):
                 kept.append(name)
         weights = mixture_weights([calibrated[name] for name in kept], truth)
         shares = dict(zip(kept, drop_small(weights).tolist(), strict=True))
@@ -103,6 +106,13 @@ class CandidateWeights:
             proba = predictions[name]
             parts.append(share * (proba if temperature is None else temperature.apply(proba)))
         return np.sum(parts, axis=0)
+
+
+def _is_clear(lead: np.ndarray, groups: np.ndarray | None) -> bool:
+    """Return whether a mean lead is above its standard error, or as improbable with few samples."""
+    groups = np.arange(len(lead)) if groups is None else groups
+    n = len(np.unique(groups))
+    return n > 1 and bool(lead.mean() > stdtrit(n - 1, ONE_ERROR) * standard_error(lead, groups))
 
 
 def judge(
