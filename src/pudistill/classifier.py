@@ -23,11 +23,7 @@ from pudistill.distillation.noise_free_models import (
     choose_noise_free_regularisation,
     teach,
 )
-from pudistill.distillation.paper import (
-    blended_labels,
-    paper_teachers,
-    train_student,
-)
+from pudistill.distillation.paper import MakesPseudoLabels, paper_teachers, train_student
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.shipping import learn_and_ship
 from pudistill.distillation.time_estimate import Work
@@ -35,7 +31,7 @@ from pudistill.distillation.timing import TimedFit
 from pudistill.distillation.transition import checked_transition_matrix
 from pudistill.exceptions import InputError
 from pudistill.labels.alignment import index_of
-from pudistill.labels.checks import Labels, check_labels, check_same_labels, with_weights
+from pudistill.labels.checks import Labels, check_same_labels, with_weights
 from pudistill.labels.pseudo_labels import LABEL_TYPES
 from pudistill.labels.samples import check_features, check_samples, is_pictures, split_off_no_class
 from pudistill.labels.table import LabelTable, Outliers, label_table, paper_label_table
@@ -63,7 +59,7 @@ LEARNED_BY_STUDENT = (
 )
 
 
-class PUDistillClassifier(TimedFit, CertifiesLabels, NoisyLabelClassifier):
+class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLabelClassifier):
     """Learn from noisy labels with the help of a few trusted labels.
 
     A tiered positive-unlabeled filter finds clean samples among noisy samples without reading
@@ -231,7 +227,7 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, NoisyLabelClassifier):
         "no_class_label": [str, Real, None],
         "time_limit": [Real, str, None],
     }
-    __metadata_request__fit = {"trusted": True, "groups": True}
+    __metadata_request__fit = {"trusted": True, "groups": True, "noise_groups": True}
     _model_name = "student_"
     teachers_: list
     targets_: np.ndarray
@@ -307,6 +303,7 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, NoisyLabelClassifier):
         trusted: Any = None,
         groups: Any = None,
         *,
+        noise_groups: Any = None,
         sample_weight: Any = None,
     ) -> "PUDistillClassifier":
         """Run Algorithm 1.
@@ -328,6 +325,9 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, NoisyLabelClassifier):
         groups : array-like of shape (n_samples,), default=None
             The source of each sample, such as a patient or a video, if several samples come from
             one. No fold splits a group, so that `expected_accuracy_` is that of new sources.
+        noise_groups : array-like of shape (n_samples,), default=None
+            Groups whose given labels can have noise of their own, such as annotators, months or
+            sources. Each has a transition matrix, which leans on that of all samples.
         sample_weight : array-like of shape (n_samples,), default=None
             How much each sample counts in the training of members, teachers, students and the
             models that they are compared with; only ratios matter. A learner that takes no weights
@@ -346,7 +346,8 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, NoisyLabelClassifier):
             cannot be aligned, exact copies are verified differently, or a weight is not above 0.
         """
         names = index_of(X)
-        X, labels = check_samples(self, X, y, trusted, self._learners(), groups=groups)
+        of_samples = {"groups": groups, "noise_groups": noise_groups}
+        X, labels = check_samples(self, X, y, trusted, self._learners(), **of_samples)
         labels = with_weights(labels, sample_weight)
         watched = user_messages(self._learners(), labels)
         with watched, caching_to(self.memory), dealing(self.n_jobs), self._in_time(X, labels):
@@ -384,6 +385,7 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, NoisyLabelClassifier):
         trusted: Any = None,
         groups: Any = None,
         *,
+        noise_groups: Any = None,
         sample_weight: Any = None,
     ) -> "PUDistillClassifier":
         """Run lines 13-15 of Algorithm 1, with the teachers of the last `fit_teachers`.
@@ -393,33 +395,11 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, NoisyLabelClassifier):
         """
         check_is_fitted(self, "teachers_")
         names = index_of(X)
-        X, labels = check_samples(self, X, y, trusted, self._learners(), groups=groups, reset=False)
+        of_samples = {"groups": groups, "noise_groups": noise_groups}
+        X, labels = check_samples(self, X, y, trusted, self._learners(), **of_samples, reset=False)
         labels = with_weights(labels, sample_weight)
         with user_messages(self._learners(), labels), caching_to(self.memory), dealing(self.n_jobs):
             return self._fit_student(X, labels, names)
-
-    def pseudo_labels(self, y: Any, trusted: Any = None) -> np.ndarray:
-        """Run line 13 of Algorithm 1: compute the paper's pseudo-labels for given labels.
-
-        Parameters
-        ----------
-        y, trusted : array-like of shape (n_samples,)
-            As in `fit_student`.
-
-        Returns
-        -------
-        targets : ndarray of shape (n_samples, n_classes)
-            Verified labels of trusted samples, pseudo-labels of all others, without samples that
-            were verified to be of no class.
-        """
-        check_is_fitted(self, "teachers_")
-        labels = check_labels(y, trusted, no_class_label=self.no_class_label)
-        copied = self._fitted_labels.copied
-        if copied is not None and len(copied) == len(labels.given):
-            verified = np.where(copied, self._fitted_labels.verified, labels.verified)
-            labels = replace(labels, trusted=labels.trusted | copied, verified=verified)
-        check_same_labels(labels, replace(self._fitted_labels, groups=None))
-        return self._pseudo_labels(labels.take(~labels.no_class))
 
     # Algorithm 1 on checked samples; line numbers are the paper's.
 
@@ -573,17 +553,6 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, NoisyLabelClassifier):
         self.held_out_labels_ = outcome.held_out_labels
         self.label_accuracy_ = outcome.label_accuracy
         return outcome.outliers
-
-    def _pseudo_labels(self, labels: Labels) -> np.ndarray:
-        """Blend given labels and the teachers' predictions (line 13)."""
-        return blended_labels(
-            labels,
-            self.filter_.clean_labels_,
-            self.teacher_proba_,
-            label_type=self.label_type,
-            min_confidence=self.min_confidence,
-            blend=self.blend,
-        )
 
     def _learners(self) -> list:
         """List the learners of filter, teachers and student; None: chosen for the data."""

@@ -267,7 +267,7 @@ def test_a_student_learns_through_the_noise(blobs):
     assert found.student.score(X, y) > 0.95
     np.testing.assert_allclose(found.targets.sum(axis=1), 1)
     np.testing.assert_array_equal(found.targets[trusted], np.eye(3)[y[trusted]])
-    wrong = found.transition_matrices[0] * (1 - np.eye(3))
+    wrong = found.noise[0].T * (1 - np.eye(3))
     np.testing.assert_array_equal(wrong.argmax(axis=1), [1, 2, 0])
     assert found.held_out.shape == (len(views[1].held_out), 3)
     assert 1 <= found.n_rounds <= 6
@@ -282,7 +282,7 @@ def test_with_nothing_held_out_the_first_guess_has_no_weight(blobs):
 def test_a_known_matrix_is_used_as_it_is(blobs):
     T = np.array([[0.4, 0.6, 0], [0, 0.4, 0.6], [0.6, 0, 0.4]])
     found, views = fit_student(blobs, transition_matrix=T)
-    np.testing.assert_array_equal(found.transition_matrices[0], T)
+    np.testing.assert_array_equal(found.noise[0].T, T)
     # A label that cannot come from a class rules that class out.
     rows = views[0].labelled
     impossible = T[:, views[0].given[rows]].T == 0

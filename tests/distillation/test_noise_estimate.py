@@ -17,6 +17,7 @@ from pudistill.distillation.noise_estimate import (
 )
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.transition import (
+    NoiseModel,
     Originals,
     combine,
     fit_transition_matrix,
@@ -314,7 +315,7 @@ def estimated(
     # Five chains, each of which holds a fifth of the verified samples out.
     held_out = np.array_split(np.arange(n_verified), 5) if hold_out else []
     views = [whole, *(whole.holding_out(rows, None if mask else labels) for rows in held_out)]
-    chains = [Predictions(view, proba, T) for view in views]
+    chains = [Predictions(view, proba, NoiseModel(T)) for view in views]
     assert checked.n_classes == n_classes
     return estimate_noise(problem, chains, originals), true[n_verified:], labels[n_verified:]
 

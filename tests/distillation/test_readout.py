@@ -6,7 +6,7 @@ from scipy.special import softmax
 
 from pudistill.distillation.noise_estimate import Predictions
 from pudistill.distillation.readout import Readout
-from pudistill.distillation.transition import Originals
+from pudistill.distillation.transition import NoiseModel, Originals
 from pudistill.distillation.views import View
 
 T = np.array([[0.9, 0.1], [0.2, 0.8]])
@@ -14,7 +14,7 @@ T = np.array([[0.9, 0.1], [0.2, 0.8]])
 
 def chain_of(proba, given, n_held_out):
     verified = np.full(len(given), -1)
-    return Predictions(View(verified, given, np.arange(n_held_out)), proba, T)
+    return Predictions(View(verified, given, np.arange(n_held_out)), proba, NoiseModel(T))
 
 
 def simulated(n, *, too_sure=1.0, seed=0):
@@ -66,5 +66,5 @@ def test_without_originals_or_held_out_samples_nothing_is_fitted(n_held_out):
 def test_verified_labels_stay():
     proba, given, truth = simulated(10)
     view = View(truth, given, np.arange(0))
-    labels = Readout(0.5, 0.5).labels(Predictions(view, proba, T))
+    labels = Readout(0.5, 0.5).labels(Predictions(view, proba, NoiseModel(T)))
     np.testing.assert_array_equal(labels, np.eye(2)[truth])

@@ -32,6 +32,7 @@ def test_the_frame_holds_names_and_missing_values(table):
             "changed": [False, False, False, False, True, False],
             "source": ["trusted", "trusted", "student", "given", "student", "given"],
             "confidence": [1, 1, 0.75, 0.5, 0.75, 0.1],
+            "given_quality": [1, 1, np.nan, 0.5, 0.25, 0.1],
             "votes": pd.array([3, 2, None, 2, 0, 3], dtype="Int16"),
             "outlier_score": np.linspace(0, 1, 6),
             "outlier": [False] * 5 + [True],

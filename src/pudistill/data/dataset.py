@@ -54,6 +54,8 @@ class TrustedDataset:
         unknown, so they say nothing about the noise; other trusted samples do.
     pictures : ndarray of uint8, optional
         The pictures, for display, if `X` holds features of pictures.
+    noise_groups : ndarray of object, shape (n_samples,), optional
+        Names (str) of groups whose given labels can have noise of their own, such as annotators.
     groups : ndarray of object, shape (n_samples,), optional
         Names (str) of groups, such as patients, whose samples are alike; None for a sample of no
         group.
@@ -82,6 +84,7 @@ class TrustedDataset:
     marked: np.ndarray | None = None
     pictures: np.ndarray | None = None
     groups: np.ndarray | None = None
+    noise_groups: np.ndarray | None = None
     no_class_label: str | None = NO_CLASS_LABEL
 
     def __post_init__(self) -> None:
@@ -140,6 +143,7 @@ class TrustedDataset:
             marked=None if self.marked is None else self.marked[indices],
             pictures=None if self.pictures is None else self.pictures[indices],
             groups=None if self.groups is None else self.groups[indices],
+            noise_groups=None if self.noise_groups is None else self.noise_groups[indices],
         )
 
     def with_features(self, X: np.ndarray) -> "TrustedDataset":
@@ -416,6 +420,7 @@ def validate(
         "verified": dataset.verified,
         "true_labels": dataset.true_labels,
         "groups": dataset.groups,
+        "noise_groups": dataset.noise_groups,
     }
     for part, values in parts.items():
         if values is not None and len(values) != n_samples:
@@ -430,7 +435,7 @@ def validate(
         )
     if isinstance(dataset.ids, np.ndarray):  # Arrow cannot hold one of them
         _validate_text(dataset.ids, "ids", source)
-    for part in ("y", "verified", "true_labels", "groups"):
+    for part in ("y", "verified", "true_labels", "groups", "noise_groups"):
         _validate_text(getattr(dataset, part), part, source)
     if count_distinct(dataset.ids) < n_samples:
         sample, count = Counter(dataset.ids).most_common(1)[0]

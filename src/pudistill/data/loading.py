@@ -22,6 +22,7 @@ def load_dataset(
     id_column: str | None = None,
     trusted_column: str | None = None,
     group_column: str | None = None,
+    noise_group_column: str | None = None,
     trusted: str | os.PathLike[str] | None = None,
     encoding: str | None = None,
     image_size: int | None = None,
@@ -73,6 +74,9 @@ def load_dataset(
         row numbers); trusted.
     group_column : str, optional
         Column of a table with the groups of samples that are alike, such as those of one patient.
+    noise_group_column : str, optional
+        Column of a table with groups whose given labels can have noise of their own, such as
+        annotators, months or sources.
     trusted : str or path, optional
         A table with the ids of the verified samples and optionally their verified labels, in
         columns that are called as in the data, or ``id`` and ``label``. If the two columns that it
@@ -126,6 +130,7 @@ def load_dataset(
             "id_column": id_column,
             "trusted_column": trusted_column,
             "group_column": group_column,
+            "noise_group_column": noise_group_column,
             "encoding": encoding,
             "image_size": image_size,
             "skip_bad": skip_bad,

@@ -189,6 +189,16 @@ class ReadSettings(SettingsModel):
             only_for="tables",
         ),
     ] = None
+    noise_group_column: Annotated[
+        str | None,
+        Setting(
+            DATA,
+            "Column of groups whose given labels can have noise of their own, such as annotators, "
+            "months or sources.",
+            default_text="none",
+            only_for="tables",
+        ),
+    ] = None
     encoding: Annotated[
         str | None,
         AfterValidator(_known_encoding),

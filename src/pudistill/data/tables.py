@@ -118,6 +118,7 @@ def _without_samples(
         name=path.resolve().stem,
         marked=marked,
         groups=_labels(names(roles.group))[0],
+        noise_groups=_labels(names(roles.noise_group))[0],
     )
 
 
@@ -178,6 +179,7 @@ class _Roles:
     image: str | None
     text: str | None
     group: str | None
+    noise_group: str | None
     true_label: str | None
     verified_label: str | None
     features: tuple[str, ...]
@@ -188,7 +190,7 @@ class _Roles:
     def texts(self) -> list[str]:
         """The columns that are read as text, without conversion to numbers."""
         labels = (self.label, self.true_label, self.verified_label)
-        roles = (*labels, self.id, self.trusted, self.text, self.group)
+        roles = (*labels, self.id, self.trusted, self.text, self.group, self.noise_group)
         return [name for name in roles if name is not None]
 
 
@@ -240,6 +242,7 @@ def _assign_roles(path: Path, schema: pa.Schema, options: "ReadOptions") -> _Rol
         image=image,
         text=text,
         group=options.group_column,
+        noise_group=options.noise_group_column,
         true_label=true_label,
         verified_label=verified_label,
         features=possible if has_features else (),
@@ -262,6 +265,7 @@ def _named_columns(path: Path, schema: pa.Schema, options: "ReadOptions") -> set
         "--image-column": options.image_column,
         "--text-column": options.text_column,
         "--group-column": options.group_column,
+        "--noise-group-column": options.noise_group_column,
     }.items():
         if name is None:
             continue

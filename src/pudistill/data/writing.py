@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _ROWS_AT_ONCE = 1024
-_GROUP = "group"
+_GROUPS = {"group": "groups", "noise_group": "noise_groups"}  # columns, and where they come from
 
 
 def write_table(dataset: TrustedDataset, path: str | os.PathLike[str]) -> None:
     """Write a data set as `.parquet`, `.csv` (no pictures) or `.npz`.
 
     A table has the columns ``id``, ``label`` and ``trusted``; ``verified_label`` and
-    ``true_label`` if they add anything; ``group`` if there are groups; and the features (x0, x1,
-    ... if they have no names), or ``text``, or ``image`` with PNG pictures in Hugging Face's
-    layout. The file appears only when it is complete.
+    ``true_label`` if they add anything; ``group`` and ``noise_group`` if there are any; and the
+    features (x0, x1, ... if they have no names), or ``text``, or ``image`` with PNG pictures in
+    Hugging Face's layout. The file appears only when it is complete.
 
     Parameters
     ----------
@@ -66,6 +66,12 @@ def write_table(dataset: TrustedDataset, path: str | os.PathLike[str]) -> None:
         raise InputError(f"{path}: there is no folder {path.parent}: create it first.")
     with open_atomic(path) as file:
         write(dataset, file, path)
+
+
+def _groups_of(dataset: TrustedDataset) -> dict[str, np.ndarray]:
+    """Return the columns of groups by name."""
+    columns = {name: getattr(dataset, part) for name, part in _GROUPS.items()}
+    return {name: groups for name, groups in columns.items() if groups is not None}
 
 
 def _write_parquet(dataset: TrustedDataset, file: IO[bytes], path: Path) -> None:
@@ -146,8 +152,8 @@ def batches_of(dataset: TrustedDataset, path: Path) -> "Iterator[pa.RecordBatch]
         for name, values in labels.items():
             columns[name] = pa.array(values[rows], pa.string())
         columns["trusted"] = pa.array(dataset.trusted[rows])
-        if dataset.groups is not None:
-            columns[_GROUP] = pa.array(dataset.groups[rows], pa.string())
+        for name, groups in _groups_of(dataset).items():
+            columns[name] = pa.array(groups[rows], pa.string())
         if dataset.is_pictures:
             pictures = np.asarray(dataset.X[rows])
             encoded = [{"bytes": encode_picture(picture)} for picture in pictures]
@@ -179,8 +185,7 @@ def _feature_names(dataset: TrustedDataset, path: Path) -> tuple[str, ...]:
     names = dataset.feature_names or tuple(f"x{index}" for index in range(dataset.X.shape[1]))
     # When the table is read, these columns would not be features.
     reserved = {*NO_FEATURES, VERIFIED_LABEL, TRUE_LABEL}
-    if dataset.groups is not None:
-        reserved.add(_GROUP)
+    reserved |= _groups_of(dataset).keys()
     for name in names:
         if name in reserved:
             raise InputError(f"{path}: a feature is called {name!r}: rename that column first.")

@@ -30,7 +30,7 @@ from pudistill.exceptions import TrustedWarning, warn_user
 from pudistill.learners.calibration import Temperature, log_likelihood, mixture_weights
 from pudistill.learners.capabilities import continues_training
 from pudistill.learners.scoring import Mixture
-from pudistill.utils.time_limit import current_limit
+from pudistill.utils.time_limit import is_time_up
 
 # Candidates that are in the first guess already.
 NOISE_FREE = ("trusted_only", "teacher")
@@ -166,9 +166,9 @@ def needs_peers(
     """Return whether the first guess can be so weak that candidates without it are worth training.
 
     Many held-out samples show a weak first guess: then a simpler model leads the student clearly.
-    Networks take too long, and nobody waits for these candidates under a time limit.
+    Networks take too long, and so does everything if the time is up.
     """
-    if continues_training(problem.student) or current_limit() is not None or len(codes) == 0:
+    if continues_training(problem.student) or len(codes) == 0 or is_time_up("student"):
         return False
     if len(np.unique(whole.given[whole.labelled])) < 2:
         return False

@@ -77,5 +77,5 @@ def announce_first_result(
     callback, _ = wanted
     chains = list(map(Predictions, views, probas, transition.estimate_all(views, probas)))
     noise = estimate_noise(problem, chains, transition.originals)
-    targets = posterior_labels(probas[0], chains[0].T, views[0])
+    targets = posterior_labels(probas[0], chains[0].noise, views[0])
     callback(FirstResult(problem.labels, targets, noise))

@@ -19,7 +19,6 @@ from pudistill.distillation.transition import Originals
 from pudistill.estimates.shares import rectified_share
 from pudistill.exceptions import TrustedWarning, warn_user
 from pudistill.labels.checks import MISSING, Labels
-from pudistill.labels.pseudo_labels import likelihood
 from pudistill.utils.arrays import rowwise
 
 UNFAIR = (
@@ -115,7 +114,9 @@ def judge_all(
         if originals is not None:
             # Not even the exponents have seen the labels that are judged.
             readout = Readout.fit([*chains[:number], *chains[number + 1 :]], originals)
-            proba = readout.posterior(proba, likelihood(chain.T, chain.view.given[rows]))
+            proba = readout.posterior(
+                proba, chain.noise.likelihood(chain.view.given[rows], rows=rows)
+            )
         label[rows], score[rows] = proba.argmax(axis=1), proba.max(axis=1)
         if len(others):
             controls[held_out] = score[held_out] - score[others].mean()

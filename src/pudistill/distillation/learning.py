@@ -44,7 +44,7 @@ def learn(
     student_fit : StudentFit
         The student trained on all labels.
     """
-    transition = TransitionEstimator(transition_matrix, originals)
+    transition = TransitionEstimator(transition_matrix, originals, problem.labels.noise_groups)
     if continues_training(problem.student):
         return learn_by_likelihood(problem, views, guesses, transition)
     with stage("student", student_steps(problem)) as advance:

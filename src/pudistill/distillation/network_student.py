@@ -13,9 +13,9 @@ from pudistill.distillation.student import (
     TransitionEstimator,
     posterior_labels,
 )
+from pudistill.distillation.transition import NoiseModel
 from pudistill.distillation.views import View, held_out_proba, held_out_truth
 from pudistill.labels.checks import MISSING
-from pudistill.labels.pseudo_labels import likelihood
 from pudistill.learners.tasks import Training, train, train_all
 from pudistill.utils.arrays import rowwise, take_rows
 from pudistill.utils.progress import stage
@@ -30,19 +30,19 @@ def learn_by_likelihood(
     """Train a network on the likelihood of the given labels, without rounds."""
     whole, truth = views[0], held_out_truth(views, problem.n_classes)
 
-    def training(view: View, T: np.ndarray, role: str = "noise_aware") -> Training:
-        task = likelihood_training(problem.student, problem.X, view, T, problem.seed)
+    def training(view: View, noise: NoiseModel, role: str = "noise_aware") -> Training:
+        task = likelihood_training(problem.student, problem.X, view, noise, problem.seed)
         return replace(task, sample_weight=problem.labels.sample_weight, role=role)
 
     # 1. Estimate the transition matrix of each view under the first guess.
-    matrices = transition.estimate_all(views, guesses)
+    noise = transition.estimate_all(views, guesses)
     # 2. Train two networks, each without the given labels of one half of the noisy samples, and a
     # network for each view that holds samples out.
     half = _halves(whole, problem.seed)
     hidden = [np.flatnonzero((half == n) & (whole.verified == MISSING)) for n in range(2)]
     network_views = [
-        *((whole.holding_out(rows, None), matrices[0], "cross_fit") for rows in hidden),
-        *zip(views[1:], matrices[1:], ["noise_aware"] * len(views[1:]), strict=True),
+        *((whole.holding_out(rows, None), noise[0], "cross_fit") for rows in hidden),
+        *zip(views[1:], noise[1:], ["noise_aware"] * len(views[1:]), strict=True),
     ]
     with stage("student", len(network_views) + 1) as advance:
         predictions = []
@@ -61,14 +61,14 @@ def learn_by_likelihood(
         probas = [calibration.mix(p, q) for p, q in zip(raw, guesses, strict=True)]
         announce_first_result(problem, views, transition, probas)
         # 5. Train the final network with the transition matrix under these predictions.
-        matrices = transition.estimate_all(views, probas, matrices)
-        student = train(training(whole, matrices[0]))
+        noise = transition.estimate_all(views, probas, noise)
+        student = train(training(whole, noise[0]))
         advance(1)
     return StudentFit(
         student=student,
         probas=probas,
-        targets=posterior_labels(probas[0], matrices[0], whole),
-        transition_matrices=matrices,
+        targets=posterior_labels(probas[0], noise[0], whole),
+        noise=noise,
         calibration=calibration,
         n_rounds=1,
         held_out=calibration.temperature.apply(held_out),
@@ -83,7 +83,9 @@ def _halves(whole: View, seed: int) -> np.ndarray:
     return (rng.permutation(whole.groups.max() + 1) % 2)[whole.groups]
 
 
-def likelihood_training(estimator: Any, X: Any, view: View, T: np.ndarray, seed: int) -> Training:
+def likelihood_training(
+    estimator: Any, X: Any, view: View, noise: NoiseModel, seed: int
+) -> Training:
     """Describe the training of a network on the likelihood of each label given the true class.
 
     Parameters
@@ -95,8 +97,8 @@ def likelihood_training(estimator: Any, X: Any, view: View, T: np.ndarray, seed:
     view : View
         Their labels. The likelihood is the same for all classes where the view holds a sample out;
         with groups, nothing is learned from the groups of such samples.
-    T : ndarray of shape (n_classes, n_classes)
-        Transition matrix.
+    noise : NoiseModel
+        How given labels come from true classes.
     seed : int
         Decides the training.
 
@@ -105,7 +107,7 @@ def likelihood_training(estimator: Any, X: Any, view: View, T: np.ndarray, seed:
     training : Training
         The task for `train`.
     """
-    known = rowwise(lambda *labels: likelihood(T, *labels), view.given, view.verified)
+    known = noise.likelihood(view.given, view.verified)
     known[view.held_out] = 1.0
     rows = None
     if view.unseen is not None:

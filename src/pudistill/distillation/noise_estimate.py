@@ -14,10 +14,10 @@ import numpy as np
 
 from pudistill.distillation.clusters import effective_size
 from pudistill.distillation.problem import Problem
-from pudistill.distillation.transition import Originals
+from pudistill.distillation.transition import NoiseModel, Originals
 from pudistill.distillation.views import View
 from pudistill.estimates.shares import LEVEL, UNKNOWN, Share, exact_interval, rectified_share
-from pudistill.labels.pseudo_labels import bayes_rule, likelihood, one_hot
+from pudistill.labels.pseudo_labels import bayes_rule, one_hot
 from pudistill.learners.linear import MANY_CLASSES
 from pudistill.utils.arrays import BLOCK_SIZE
 from pudistill.utils.shown import shown
@@ -98,24 +98,24 @@ class Predictions(NamedTuple):
         The labels that the chain has seen.
     proba : ndarray of shape (n_samples, n_classes)
         Predictions of the true classes by models that have not seen the sample's verified label.
-    T : ndarray of shape (n_classes, n_classes)
-        The transition matrix under these predictions.
+    noise : NoiseModel
+        The noise under these predictions.
     is_blind : bool
         Whether each sample is predicted by models that have not seen its given label.
     """
 
     view: View
     proba: np.ndarray
-    T: np.ndarray
+    noise: NoiseModel
     is_blind: bool = True
 
     def posterior(self, rows: np.ndarray, given: np.ndarray) -> np.ndarray:
         """Return the probabilities of the true classes at `rows`, also by their given labels."""
-        return bayes_rule(self.proba[rows], likelihood(self.T, given))
+        return bayes_rule(self.proba[rows], self.noise.likelihood(given, rows=rows))
 
     def joint(self, rows: np.ndarray, given: np.ndarray) -> np.ndarray:
         """Return the predicted share of each pair of true and given class, as a matrix."""
-        total = np.zeros_like(self.T)
+        total = np.zeros_like(self.noise.T)
         for part in _parts(rows):
             posterior = self.posterior(rows[part], given[part])
             total += posterior.T @ one_hot(given[part], len(total))
@@ -123,7 +123,7 @@ class Predictions(NamedTuple):
 
     def counted(self, rows: np.ndarray, given: np.ndarray) -> np.ndarray:
         """Return the share of each pair of predicted and given class, as a matrix."""
-        total = np.zeros_like(self.T)
+        total = np.zeros_like(self.noise.T)
         for part in _parts(rows):
             np.add.at(total, (self.proba[rows[part]].argmax(axis=1), given[part]), 1)
         return total / len(rows)
@@ -182,7 +182,7 @@ def estimate_noise(
     else:
         basis, shares = BOUND, _bounds(problem, chains, rows, given, joint)
     # 3. Of single classes little is known: their values are the models', if these are plausible.
-    T = np.clip(whole.T, *shares.plausible)
+    T = np.clip(whole.noise.T, *shares.plausible)
     T /= T.sum(axis=1, keepdims=True)
     class_rate = np.clip(1 - np.diagonal(T), *shares.class_rate)
     return NoiseEstimate(

@@ -1,13 +1,15 @@
 """Teachers and student as in the paper: lines 11, 12 and 14 of Algorithm 1 (section III-B)."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 
 from pudistill.distillation.problem import Problem
-from pudistill.labels.checks import MISSING, Labels
+from pudistill.labels.checks import MISSING, Labels, check_labels, check_same_labels
 from pudistill.labels.pseudo_labels import LABEL_TYPES, one_hot
 from pudistill.learners.capabilities import continues_training
 from pudistill.learners.scoring import predict_proba
@@ -229,3 +231,45 @@ def blended_labels(
     targets = one_hot(labels.verified, labels.n_classes)
     targets[noisy] = rowwise(blended, teacher_proba, corrected[noisy])
     return targets
+
+
+class MakesPseudoLabels:
+    """Line 13 of Algorithm 1 for a classifier with fitted teachers."""
+
+    filter_: Any
+    teacher_proba_: np.ndarray
+    _fitted_labels: Labels
+
+    def pseudo_labels(self: Any, y: Any, trusted: Any = None) -> np.ndarray:
+        """Run line 13 of Algorithm 1: compute the paper's pseudo-labels for given labels.
+
+        Parameters
+        ----------
+        y, trusted : array-like of shape (n_samples,)
+            As in `fit_student`.
+
+        Returns
+        -------
+        targets : ndarray of shape (n_samples, n_classes)
+            Verified labels of trusted samples, pseudo-labels of all others, without samples that
+            were verified to be of no class.
+        """
+        check_is_fitted(self, "teachers_")
+        labels = check_labels(y, trusted, no_class_label=self.no_class_label)
+        copied = self._fitted_labels.copied
+        if copied is not None and len(copied) == len(labels.given):
+            verified = np.where(copied, self._fitted_labels.verified, labels.verified)
+            labels = replace(labels, trusted=labels.trusted | copied, verified=verified)
+        check_same_labels(labels, replace(self._fitted_labels, groups=None))
+        return self._pseudo_labels(labels.take(~labels.no_class))
+
+    def _pseudo_labels(self: Any, labels: Labels) -> np.ndarray:
+        """Blend given labels and the teachers' predictions (line 13)."""
+        return blended_labels(
+            labels,
+            self.filter_.clean_labels_,
+            self.teacher_proba_,
+            label_type=self.label_type,
+            min_confidence=self.min_confidence,
+            blend=self.blend,
+        )

@@ -17,6 +17,7 @@ from pudistill.distillation.noise_free_models import NoiseFreeModels, train_on_l
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.rounds import learn_in_rounds
 from pudistill.distillation.student import StudentFit, TransitionEstimator
+from pudistill.distillation.transition import NoiseModel
 from pudistill.distillation.views import View
 from pudistill.labels.checks import MISSING
 from pudistill.learners.parallel import in_order
@@ -153,9 +154,9 @@ class MeasuredMatrices(TransitionEstimator):
 
     matrices: Sequence[np.ndarray] = ()
 
-    def estimate_all(self, *_: Any) -> list[np.ndarray]:
+    def estimate_all(self, *_: Any) -> list[NoiseModel]:
         """Return the matrices."""
-        return list(self.matrices)
+        return list(map(NoiseModel, self.matrices))
 
 
 def learn_by_gold_matrix(

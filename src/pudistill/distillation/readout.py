@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 
 from pudistill.distillation.noise_estimate import Predictions
 from pudistill.distillation.transition import Originals
-from pudistill.labels.pseudo_labels import PROBA_FLOOR, bayes_rule, likelihood, one_hot
+from pudistill.labels.pseudo_labels import PROBA_FLOOR, bayes_rule, one_hot
 from pudistill.learners.calibration import PRIOR_SPREAD, log_likelihood
 from pudistill.utils.arrays import rowwise
 
@@ -47,7 +47,8 @@ class Readout(NamedTuple):
         for chain in chains:
             held_out = np.isin(originals.rows, chain.view.held_out)
             proba.append(chain.proba[originals.rows[held_out]])
-            labels.append(likelihood(chain.T, originals.given[held_out]))
+            given, rows = originals.given[held_out], originals.rows[held_out]
+            labels.append(chain.noise.likelihood(given, rows=rows))
             truth.append(originals.verified[held_out])
         if sum(map(len, truth)) == 0:
             return cls()
@@ -70,8 +71,9 @@ class Readout(NamedTuple):
     def labels(self, chain: Predictions) -> np.ndarray:
         """Return the posterior labels of all samples, (n_samples, n_classes)."""
         return rowwise(
-            lambda p, *labels: self.posterior(p, likelihood(chain.T, *labels)),
+            lambda p, *labels: self.posterior(p, chain.noise.likelihood(*labels)),
             chain.proba,
             chain.view.given,
             chain.view.verified,
+            np.arange(len(chain.proba)),
         )

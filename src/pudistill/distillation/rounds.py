@@ -17,6 +17,7 @@ from pudistill.distillation.student import (
     TransitionEstimator,
     posterior_labels,
 )
+from pudistill.distillation.transition import NoiseModel
 from pudistill.distillation.views import View, held_out_groups, held_out_proba, held_out_truth
 from pudistill.labels.checks import MISSING
 from pudistill.labels.pseudo_labels import one_hot
@@ -111,7 +112,7 @@ def learn_in_rounds(
     groups = held_out_groups(views)
     n_rounds = best_round([finished.held_out for finished in rounds], truth, groups)
     best = rounds[n_rounds - 1]
-    matrices = transition.estimate_all(views, best.probas)
+    noise = transition.estimate_all(views, best.probas)
     # 4. Train a student for each view on all posterior labels of that round, without folds.
     tasks = (
         _student_training(problem, view, rowwise(lambda block: block.astype(float), targets), start)
@@ -129,8 +130,8 @@ def learn_in_rounds(
     return StudentFit(
         student=students[0],
         probas=best.probas,
-        targets=posterior_labels(best.probas[0], matrices[0], whole),
-        transition_matrices=matrices,
+        targets=posterior_labels(best.probas[0], noise[0], whole),
+        noise=noise,
         calibration=calibration,
         n_rounds=n_rounds,
         held_out=calibration.temperature.apply(held_out),
@@ -156,12 +157,12 @@ def _with_chosen_regularisation(
         For each view, the fits with that `C`; None for a view that does not judge.
     """
     whole = views[0]
-    matrices = transition.estimate_all(views, guesses)
+    noise = transition.estimate_all(views, guesses)
     judging = slice(1, None) if len(views) > 1 else slice(0, 1)
-    views, guesses, matrices = views[judging], guesses[judging], matrices[judging]
+    views, guesses, noise = views[judging], guesses[judging], noise[judging]
     targets = [
         posterior_labels(guess, T, view, _without_negligible)
-        for view, guess, T in zip(views, guesses, matrices, strict=True)
+        for view, guess, T in zip(views, guesses, noise, strict=True)
     ]
     judged = [view.held_out if len(view.held_out) else view.trusted for view in views]
     codes = np.concatenate([whole.verified[rows] for rows in judged])
@@ -193,7 +194,7 @@ def _run_rounds(
     whole, truth = views[0], held_out_truth(views, problem.n_classes)
     guess = held_out_proba(guesses, views)
     folds = [folds_for(len(whole.given), problem.n_classes), *[HELD_OUT_FOLDS] * (len(views) - 1)]
-    matrices: list[np.ndarray] | None = None
+    noise: list[NoiseModel] | None = None
     probas, targets = guesses, [np.zeros(0)] * len(views)
     rounds: list[Round] = []
     max_rounds, seconds = most_rounds(problem), 0.0
@@ -205,12 +206,12 @@ def _run_rounds(
                 note_cut("the rounds of the student")
                 break
             # a. Estimate the transition matrix of each view under the current predictions.
-            matrices = transition.estimate_all(views, probas, matrices)
+            noise = transition.estimate_all(views, probas, noise)
             # b. Combine predictions and given labels; stop if the posterior labels change little.
             previous = targets
             targets = [
                 posterior_labels(proba, T, view, _without_negligible)
-                for view, proba, T in zip(views, probas, matrices, strict=True)
+                for view, proba, T in zip(views, probas, noise, strict=True)
             ]
             if rounds and _distance(targets[0], previous[0], whole) < settled:
                 break

@@ -112,7 +112,7 @@ def learn_and_ship(
     student_fit = learn(
         problem, views, guesses, transition_matrix=transition_matrix, originals=originals
     )
-    parts = zip(views, student_fit.probas, student_fit.transition_matrices, strict=True)
+    parts = zip(views, student_fit.probas, student_fit.noise, strict=True)
     # Of the networks of views that hold samples out, none hides given labels.
     is_network = continues_training(problem.student)
     chains = [Predictions(*part, is_blind=part[0] is whole or not is_network) for part in parts]

@@ -6,10 +6,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pudistill.distillation.transition import Originals, combine, fit_transition_matrix
+from pudistill.distillation.transition import (
+    NoiseModel,
+    Originals,
+    combine,
+    fit_group_matrices,
+    fit_transition_matrix,
+)
 from pudistill.distillation.views import View
-from pudistill.labels.pseudo_labels import bayes_rule, likelihood
-from pudistill.learners.calibration import Temperature, mixture_weights
+from pudistill.labels.pseudo_labels import bayes_rule, one_hot
+from pudistill.learners.calibration import Temperature, log_likelihood, mixture_weights
 from pudistill.utils.arrays import rowwise, take_rows
 
 
@@ -56,8 +62,8 @@ class StudentFit(NamedTuple):
         seen the sample's own label.
     targets : ndarray of shape (n_samples, n_classes)
         Posterior labels: `proba` combined with the given and verified labels.
-    transition_matrices : list of ndarray of shape (n_classes, n_classes)
-        `T` of each view; `targets` were computed with the first.
+    noise : list of NoiseModel
+        That of each view; `targets` were computed with the first.
     calibration : StudentCalibration
         Calibration of the student, and its weight beside the first guess.
     n_rounds : int
@@ -69,7 +75,7 @@ class StudentFit(NamedTuple):
     student: Any
     probas: list[np.ndarray]
     targets: np.ndarray
-    transition_matrices: list[np.ndarray]
+    noise: list[NoiseModel]
     calibration: StudentCalibration
     n_rounds: int
     held_out: np.ndarray
@@ -85,43 +91,84 @@ class TransitionEstimator:
         `T`, if it is known; then it is not estimated.
     originals : Originals, default=None
         Labels that trusted samples had before they were verified, used by the estimate too.
+    groups : ndarray of shape (n_samples,), int, default=None
+        Noise groups.
     """
 
     known: np.ndarray | None = None
     originals: Originals | None = None
+    groups: np.ndarray | None = None
 
     def estimate(
-        self, view: View, proba: np.ndarray, start: np.ndarray | None = None
-    ) -> np.ndarray:
+        self, view: View, proba: np.ndarray, start: NoiseModel | None = None
+    ) -> NoiseModel:
         """Estimate `T` of shape (n_classes, n_classes) under predictions of the true classes."""
         if self.known is not None:
-            return self.known
+            return NoiseModel(self.known)
         rows = view.labelled
-        T = fit_transition_matrix(take_rows(proba, rows), view.given[rows], start=start)
+        start_T = None if start is None else start.T
+        T = fit_transition_matrix(take_rows(proba, rows), view.given[rows], start=start_T)
         # Roughly the standard error, as if the true classes were known.
         spread = np.sqrt(T * (1 - T) * len(T) / max(len(rows), 1))
         hidden = view.held_out if view.unseen is None else view.unseen
         originals = None if self.originals is None else self.originals.without(hidden)
-        return combine(T, spread, originals)
+        T = combine(T, spread, originals)
+        if self.groups is None:
+            return NoiseModel(T)
+        if originals is not None:
+            originals = originals._replace(groups=self.groups[originals.rows])
+        by_group = fit_group_matrices(
+            T,
+            take_rows(proba, rows),
+            view.given[rows],
+            self.groups[rows],
+            self.groups.max() + 1,
+            originals,
+        )
+        return NoiseModel(T, by_group, self.groups)
 
     def estimate_all(
-        self, views: list[View], probas: list[np.ndarray], starts: list[np.ndarray] | None = None
-    ) -> list[np.ndarray]:
-        """Estimate the `T` of each view, which knows nothing of the samples that it holds out."""
+        self, views: list[View], probas: list[np.ndarray], starts: list[NoiseModel] | None = None
+    ) -> list[NoiseModel]:
+        """Estimate the noise of each view, which knows nothing of the samples that it holds out.
+
+        Matrices of noise groups are kept if they make held-out verified labels likelier.
+        """
         of_views = zip(views, probas, starts or [None] * len(views), strict=True)
-        return [self.estimate(view, proba, start) for view, proba, start in of_views]
+        found = [self.estimate(view, proba, start) for view, proba, start in of_views]
+        common = [NoiseModel(noise.T) for noise in found]
+        gain = self._held_out_likelihood(views, probas, found) - self._held_out_likelihood(
+            views, probas, common
+        )
+        return found if gain >= 0 else common
+
+    def _held_out_likelihood(
+        self, views: list[View], probas: list[np.ndarray], noise: list[NoiseModel]
+    ) -> float:
+        """Return the log-likelihood of held-out verified labels; 0 without their given labels."""
+        total = 0.0
+        if self.originals is None or self.groups is None:
+            return total
+        for view, proba, model in zip(views[1:], probas[1:], noise[1:], strict=True):
+            is_held_out = np.isin(self.originals.rows, view.held_out)
+            rows, given = self.originals.rows[is_held_out], self.originals.given[is_held_out]
+            posterior = bayes_rule(proba[rows], model.likelihood(given, rows=rows))
+            truth = one_hot(self.originals.verified[is_held_out], posterior.shape[1])
+            total += float(log_likelihood(posterior, truth).sum())
+        return total
 
 
 def posterior_labels(
     proba: np.ndarray,
-    T: np.ndarray,
+    noise: NoiseModel,
     view: View,
     postprocess: Callable[[np.ndarray], np.ndarray] = np.asarray,
 ) -> np.ndarray:
     """Combine predictions of shape (n_samples, n_classes) with the labels, by Bayes' rule."""
     return rowwise(
-        lambda p, given, verified: postprocess(bayes_rule(p, likelihood(T, given, verified))),
+        lambda p, rows: postprocess(
+            bayes_rule(p, noise.likelihood(view.given[rows], view.verified[rows], rows))
+        ),
         proba,
-        view.given,
-        view.verified,
+        np.arange(len(proba)),
     )

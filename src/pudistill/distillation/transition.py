@@ -8,7 +8,7 @@ from scipy.stats import binom
 
 from pudistill.exceptions import InputError
 from pudistill.labels.checks import MISSING
-from pudistill.labels.pseudo_labels import PROBA_FLOOR
+from pudistill.labels.pseudo_labels import PROBA_FLOOR, bayes_rule, likelihood, one_hot
 from pudistill.utils.arrays import BLOCK_SIZE, rowwise, take_rows
 
 # Weight of a uniform prior, in samples, so that no label is ever impossible.
@@ -33,6 +33,10 @@ SYSTEMATIC_ERROR = 0.02
 IMPLAUSIBLE, DOUBT = 1e-3, 0.05
 
 
+# Steps of expectation-maximisation from the common matrix to those of noise groups.
+GROUP_STEPS = 5
+
+
 class Originals(NamedTuple):
     """Verified labels of trusted samples, and the given labels that they had before, as codes."""
 
@@ -46,6 +50,123 @@ class Originals(NamedTuple):
         kept = ~np.isin(self.rows, hidden)
         groups = None if self.groups is None else self.groups[kept]
         return Originals(self.verified[kept], self.given[kept], self.rows[kept], groups)
+
+
+class NoiseModel(NamedTuple):
+    """How given labels come from true classes.
+
+    Attributes
+    ----------
+    T : ndarray of shape (n_classes, n_classes)
+        The transition matrix of all samples together.
+    by_group : ndarray of shape (n_groups, n_classes, n_classes), or None
+        A transition matrix for each noise group; None: `T` is that of all.
+    groups : ndarray of shape (n_samples,), int, or None
+        The noise group of each sample.
+    """
+
+    T: np.ndarray
+    by_group: np.ndarray | None = None
+    groups: np.ndarray | None = None
+
+    def likelihood(
+        self,
+        given: np.ndarray,
+        verified: np.ndarray | None = None,
+        rows: np.ndarray | slice = slice(None),
+    ) -> np.ndarray:
+        """Return the likelihood of labels of the samples at `rows` for each true class.
+
+        Parameters and result are those of `labels.pseudo_labels.likelihood`.
+        """
+        labels = (given,) if verified is None else (given, verified)
+        if self.by_group is None or self.groups is None:
+            return rowwise(lambda *part: likelihood(self.T, *part), *labels)
+        return rowwise(
+            lambda groups, given, *verified: _likelihood_by_group(
+                self.by_group, groups, given, *verified
+            ),
+            self.groups[rows],
+            *labels,
+        )
+
+
+def _likelihood_by_group(
+    by_group: np.ndarray,
+    groups: np.ndarray,
+    given: np.ndarray,
+    verified: np.ndarray | None = None,
+) -> np.ndarray:
+    of_given = by_group[groups, :, given]
+    of_given[given == MISSING] = 1.0
+    if verified is not None:
+        is_known = verified != MISSING
+        of_given[is_known] = one_hot(verified[is_known], by_group.shape[1])
+    return of_given
+
+
+def fit_group_matrices(
+    T: np.ndarray,
+    proba: np.ndarray,
+    given: np.ndarray,
+    groups: np.ndarray,
+    n_groups: int,
+    originals: Originals | None = None,
+) -> np.ndarray:
+    """Fit a transition matrix for each noise group, which leans on that of all samples.
+
+    The counts of each group, expected under the predictions and seen among the originals, are
+    shrunk towards `T`, with the strength that makes all counts likeliest. So groups without
+    differences, and groups of a few samples, keep `T`.
+
+    Parameters
+    ----------
+    T : ndarray of shape (n_classes, n_classes)
+        The transition matrix of all samples together.
+    proba : ndarray of shape (n_samples, n_classes)
+        Calibrated predictions of the true classes.
+    given : ndarray of shape (n_samples,), int
+        Given labels, none missing.
+    groups : ndarray of shape (n_samples,), int
+        Their noise groups, from 0.
+    n_groups : int
+        Number of groups.
+    originals : Originals, default=None
+        Verified samples with the labels that they were given, and their noise groups as `groups`.
+
+    Returns
+    -------
+    by_group : ndarray of shape (n_groups, n_classes, n_classes)
+        `by_group[g, c, j] = P(given = j | true = c, group = g)`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill.distillation.transition import fit_group_matrices
+    >>> classes = np.tile([0, 1], 500)
+    >>> given = np.where(np.arange(1000) < 500, classes, 1 - classes)  # the second half is wrong
+    >>> groups, T = np.repeat([0, 1], 500), np.full((2, 2), 0.5)
+    >>> fit_group_matrices(T, np.eye(2)[classes], given, groups, 2).round(1).tolist()
+    [[[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [1.0, 0.0]]]
+    """
+    n_classes = len(T)
+    shape = (n_groups, n_classes, n_classes)
+    cells, n_cells = groups * n_classes + given, n_groups * n_classes
+    seen = np.zeros(shape)
+    if originals is not None and originals.groups is not None:
+        np.add.at(seen, (originals.groups, originals.verified, originals.given), 1)
+    by_group = np.broadcast_to(T, shape)
+    common = np.tile(T, (n_groups, 1))
+    for _ in range(GROUP_STEPS):
+        counts = np.zeros(shape)
+        for start in range(0, len(given), BLOCK_SIZE):
+            part = slice(start, start + BLOCK_SIZE)
+            posterior = bayes_rule(proba[part], by_group[groups[part], :, given[part]])
+            for c in range(n_classes):
+                found = np.bincount(cells[part], posterior[:, c], n_cells)
+                counts[:, c] += found.reshape(n_groups, n_classes)
+        by_group = _shrink((counts + seen).reshape(-1, n_classes), common).reshape(shape)
+    return by_group
 
 
 def fit_transition_matrix(

@@ -46,6 +46,9 @@ class Labels:
     copied : ndarray of shape (n_samples,), bool, or None
         Whether a sample is trusted only as an exact copy of a verified sample. None: there are no
         such samples.
+    noise_groups : ndarray of shape (n_samples,), int, or None
+        The group of each sample whose given labels can have noise of their own, such as those of an
+        annotator, from 0. None: there are no such groups.
     sample_weight : ndarray of shape (n_samples,), default=None
         Weights of the samples in every training, with mean 1; None: all weigh the same.
     """
@@ -58,6 +61,7 @@ class Labels:
     no_class: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
     groups: np.ndarray | None = None
     copied: np.ndarray | None = None
+    noise_groups: np.ndarray | None = None
     sample_weight: np.ndarray | None = None
 
     def __post_init__(self) -> None:

@@ -180,6 +180,44 @@ def check_groups(groups: Any, n_samples: int) -> np.ndarray:
     return codes
 
 
+def check_noise_groups(groups: Any, n_samples: int, index: pd.Index | None) -> np.ndarray:
+    """Convert the names of noise groups to codes; samples of no group are in one together.
+
+    Parameters
+    ----------
+    groups : array-like of shape (n_samples,), Series or dict
+        The noise group of each sample, such as its annotator.
+    n_samples : int
+        Number of samples.
+    index : Index of length n_samples or None
+        The index of the samples, for the alignment of `groups`.
+
+    Returns
+    -------
+    codes : ndarray of shape (n_samples,), int
+        Codes 0, 1, 2 ...
+
+    Raises
+    ------
+    InputError
+        If there is not one group for each sample.
+
+    Examples
+    --------
+    >>> from pudistill.labels.groups import check_noise_groups
+    >>> check_noise_groups(["Ann", None, "Bob", "Ann", None], 5, None).tolist()
+    [0, 2, 1, 0, 2]
+    """
+    groups = aligned("noise_groups", groups, index, n_samples)
+    if np.ndim(groups) != 1 or len(groups) != n_samples:
+        raise InputError(
+            f"`noise_groups` has shape {np.shape(groups)}: pass one for each of the {n_samples} "
+            "samples, in one dimension."
+        )
+    codes = pd.factorize(pd.Series(groups))[0].astype(np.int64)
+    return np.where(codes < 0, codes.max(initial=-1) + 1, codes)
+
+
 def joined(first: np.ndarray | None, second: np.ndarray | None) -> np.ndarray | None:
     """Join groups: samples that share a group in `first` or in `second` are in one group.
 

@@ -1,6 +1,7 @@
 """Checks of samples: what `fit` and `predict` accept as `X`."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from pudistill.data.names import NO_CLASS_LABEL
 from pudistill.exceptions import InputError
 from pudistill.labels.alignment import index_of
 from pudistill.labels.checks import Labels, check_labels
-from pudistill.labels.groups import with_groups
+from pudistill.labels.groups import check_noise_groups, with_groups
 
 # Half-precision samples are converted once if they take at most so much memory then; larger ones
 # are converted block by block, each time they are read.
@@ -110,6 +111,7 @@ def check_samples(
     learners: Sequence[Any],
     *,
     groups: Any = None,
+    noise_groups: Any = None,
     reset: bool = True,
 ) -> tuple[Any, Labels]:
     """Return checked samples and labels; see `check_features`, `check_labels` and `with_groups`."""
@@ -123,6 +125,9 @@ def check_samples(
             "pass one label per sample."
         )
     index = index_of(y) if index is None else index
+    if noise_groups is not None:
+        codes = check_noise_groups(noise_groups, len(labels.given), index)
+        labels = replace(labels, noise_groups=codes)
     return X, with_groups(labels, X, groups, index, are_verified=trusted is not None, warn=reset)
 
 

@@ -171,7 +171,7 @@ def cross_fit(
     else:
         folds = deal_folds(labels, n_folds, seed, groups)
         if unseen is not None:
-            folds[unseen] = np.arange(len(unseen)) % (folds.max(initial=-1) + 1 or 1)  # any will do
+            folds[unseen] = _folds_of_unseen(folds, unseen, learned_from, groups)
     fold_rows = [np.flatnonzero(folds == fold) for fold in range(folds.max(initial=-1) + 1)]
     starts = [None] * len(fold_rows)
     if previous is not None and np.array_equal(folds, previous.folds):
@@ -212,6 +212,19 @@ def cross_fit(
         sigmoid = _fit_sigmoid(decision[fitted_on], targets[fitted_on])
         proba[in_a_fold] = _apply_sigmoid(sigmoid, decision[in_a_fold], n_classes)
     return CrossFit(proba, folds, models)
+
+
+def _folds_of_unseen(
+    folds: np.ndarray, unseen: np.ndarray, learned_from: np.ndarray, groups: np.ndarray | None
+) -> np.ndarray:
+    """Return a fold for each sample that no learner is trained on: that of its group, or any."""
+    found = np.arange(len(unseen)) % (folds.max(initial=MISSING) + 1 or 1)
+    if groups is None:
+        return found
+    fold_of_group = np.full(groups.max() + 1, MISSING)
+    fold_of_group[groups[learned_from]] = folds[learned_from]
+    has_fold = np.isin(groups[unseen], groups[learned_from])
+    return np.where(has_fold, fold_of_group[groups[unseen]], found)
 
 
 def _decisions(learner: Any, X: Any, rows: np.ndarray, n_classes: int) -> np.ndarray:

@@ -169,6 +169,8 @@ def _fit_into(
     y, trusted = dataset.for_fit()
     groups = {} if dataset.groups is None else {"groups": dataset.groups}
     is_pudistill = isinstance(classifier, PUDistillClassifier)
+    if is_pudistill and dataset.noise_groups is not None:
+        groups["noise_groups"] = dataset.noise_groups
     if is_pudistill:
         classifier.set_params(memory=run.units)
     write_first = on_first_result(partial(write_first_result, run, dataset, labels))
