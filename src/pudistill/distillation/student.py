@@ -16,7 +16,11 @@ from pudistill.distillation.transition import (
 from pudistill.distillation.views import View
 from pudistill.labels.pseudo_labels import bayes_rule, one_hot
 from pudistill.learners.calibration import Temperature, log_likelihood, mixture_weights
+from pudistill.learners.linear import MANY_CLASSES
 from pudistill.utils.arrays import rowwise, take_rows
+
+# Parts with a transition matrix of their own where the user names no noise groups.
+N_PARTS = 3
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,8 @@ class TransitionEstimator:
     originals : Originals, default=None
         Labels that trusted samples had before they were verified, used by the estimate too.
     groups : ndarray of shape (n_samples,), int, default=None
-        Noise groups.
+        Noise groups; by default parts of equal size by how sure the predictions are, because labels
+        of hard samples are wrong more often.
     """
 
     known: np.ndarray | None = None
@@ -113,19 +118,20 @@ class TransitionEstimator:
         hidden = view.held_out if view.unseen is None else view.unseen
         originals = None if self.originals is None else self.originals.without(hidden)
         T = combine(T, spread, originals)
-        if self.groups is None:
+        if len(rows) == 0 or (self.groups is None and len(T) >= MANY_CLASSES):
             return NoiseModel(T)
+        groups = _by_sureness(proba, rows) if self.groups is None else self.groups
         if originals is not None:
-            originals = originals._replace(groups=self.groups[originals.rows])
+            originals = originals._replace(groups=groups[originals.rows])
         by_group = fit_group_matrices(
             T,
             take_rows(proba, rows),
             view.given[rows],
-            self.groups[rows],
-            self.groups.max() + 1,
+            groups[rows],
+            groups.max() + 1,
             originals,
         )
-        return NoiseModel(T, by_group, self.groups)
+        return NoiseModel(T, by_group, groups)
 
     def estimate_all(
         self, views: list[View], probas: list[np.ndarray], starts: list[NoiseModel] | None = None
@@ -147,7 +153,7 @@ class TransitionEstimator:
     ) -> float:
         """Return the log-likelihood of held-out verified labels; 0 without their given labels."""
         total = 0.0
-        if self.originals is None or self.groups is None:
+        if self.originals is None:
             return total
         for view, proba, model in zip(views[1:], probas[1:], noise[1:], strict=True):
             is_held_out = np.isin(self.originals.rows, view.held_out)
@@ -156,6 +162,13 @@ class TransitionEstimator:
             truth = one_hot(self.originals.verified[is_held_out], posterior.shape[1])
             total += float(log_likelihood(posterior, truth).sum())
         return total
+
+
+def _by_sureness(proba: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Cut samples into parts by their largest probability, those at `rows` into equal parts."""
+    highest = rowwise(lambda block: block.max(axis=1), proba)
+    ends = np.quantile(highest[rows], np.arange(1, N_PARTS) / N_PARTS)
+    return np.searchsorted(ends, highest)
 
 
 def posterior_labels(
