@@ -433,11 +433,12 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
             # Lines 13-15, with posterior labels in place of pseudo-labels: see `learn_and_ship`.
             outliers = self._learn_and_ship(X, labels, no_class)
             is_known = self.noise_ is not None and self.noise_.basis != NOTHING
-            votes, held_out = self.filter_.votes_, self.held_out_labels_.with_no_class(all_labels)
+            votes = self.filter_.votes_
             table = label_table(labels, self.targets_, votes, outliers, is_known=is_known)
-            self.held_out_labels_ = held_out
         else:
             table = self._fit_paper_student(X, labels, no_class)
+        if self.held_out_labels_ is not None:
+            self.held_out_labels_ = self.held_out_labels_.with_no_class(all_labels)
         table = table.with_no_class(all_labels, self.no_class_label)
         self.label_arrays_ = replace(table, index=index)
         self.__dict__.pop("label_table_", None)

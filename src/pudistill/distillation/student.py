@@ -140,7 +140,8 @@ class TransitionEstimator:
 
         Matrices of noise groups are kept if they make held-out verified labels likelier.
         """
-        of_views = zip(views, probas, starts or [None] * len(views), strict=True)
+        nothing: list[NoiseModel | None] = [None] * len(views)
+        of_views = zip(views, probas, starts or nothing, strict=True)
         found = [self.estimate(view, proba, start) for view, proba, start in of_views]
         common = [NoiseModel(noise.T) for noise in found]
         gain = self._held_out_likelihood(views, probas, found) - self._held_out_likelihood(

@@ -80,14 +80,10 @@ class NoiseModel(NamedTuple):
         Parameters and result are those of `labels.pseudo_labels.likelihood`.
         """
         labels = (given,) if verified is None else (given, verified)
-        if self.by_group is None or self.groups is None:
+        if (by_group := self.by_group) is None or self.groups is None:
             return rowwise(lambda *part: likelihood(self.T, *part), *labels)
         return rowwise(
-            lambda groups, given, *verified: _likelihood_by_group(
-                self.by_group, groups, given, *verified
-            ),
-            self.groups[rows],
-            *labels,
+            lambda *part: _likelihood_by_group(by_group, *part), self.groups[rows], *labels
         )
 
 

@@ -118,7 +118,7 @@ def rectified_share(
     >>> round(value, 2), [round(end, 2) for end in interval]
     (0.18, [0.12, 0.24])
     """
-    if among is None:
+    if among is None or among_controls is None:
         among, among_controls = np.ones(len(outcomes), dtype=bool), np.zeros(len(outcomes))
     n, n_all = int(among.sum()), len(outcomes)
     if n == 0 or n_rest <= 0:
