@@ -440,7 +440,7 @@ def test_every_label_of_the_table_has_a_source(blobs, fitted):
     _, y, noisy, trusted = blobs
     table = fitted.label_table_
     assert list(table) == [
-        *("given", "trusted", "label", "changed", "source", "confidence", "votes"),
+        *("given", "trusted", "label", "changed", "source", "confidence", "given_quality", "votes"),
         *("outlier_score", "outlier"),
     ]
     assert set(table["source"]) == {"trusted", "given", "student"}

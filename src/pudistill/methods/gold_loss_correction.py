@@ -9,6 +9,7 @@ from pudistill.distillation.learning import learn
 from pudistill.distillation.network_student import likelihood_training
 from pudistill.distillation.noise_free_models import train_on_labels
 from pudistill.distillation.problem import Problem
+from pudistill.distillation.transition import NoiseModel
 from pudistill.distillation.views import whole_view
 from pudistill.labels.checks import MISSING, Labels
 from pudistill.learners.calibration import LOG_EPSILON
@@ -95,7 +96,7 @@ class GoldLossCorrectionClassifier(Method):
             self.transition_matrix_ = estimate_noise_level(fit, samples).transition_matrix
         T = np.maximum(self.transition_matrix_, LOG_EPSILON)
         if continues_training(estimator):
-            return train(likelihood_training(estimator, X, view, T, seed))
+            return train(likelihood_training(estimator, X, view, NoiseModel(T), seed))
         model = train_on_labels(estimator, X, view.verified, n_classes, seed, samples.groups)
         first_guess = predict_proba(model, X, n_classes)
         problem = Problem(X, labels, estimator, self.n_jobs, seed)
