@@ -7,7 +7,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from pudistill.distillation.clusters import standard_error
-from pudistill.distillation.comparison import Comparison, choose, compare, unjudged
+from pudistill.distillation.comparison import Comparison, compare, leads, unjudged
 from pudistill.distillation.metrics import METRICS
 from pudistill.distillation.noise_free_models import (
     FirstGuess,
@@ -166,7 +166,8 @@ def needs_peers(
     """Return whether the first guess can be so weak that candidates without it are worth training.
 
     Many held-out samples show a weak first guess: then a simpler model leads the student clearly.
-    Networks take too long, and so does everything if the time is up.
+    Of few, it is strong if the student leads all others clearly. Networks take too long, and so
+    does everything if the time is up.
     """
     if continues_training(problem.student) or len(codes) == 0 or is_time_up("student"):
         return False
@@ -174,7 +175,10 @@ def needs_peers(
         return False
     scores = METRICS[problem.metric].scores
     measured = {name: scores(proba, codes) for name, proba in candidates.items()}
-    return len(codes) < ENOUGH_HELD_OUT or choose(measured, groups) != "student"
+    student = measured.pop("student")
+    if len(codes) < ENOUGH_HELD_OUT:
+        return not all(leads(student, other, groups) for other in measured.values())
+    return any(leads(other, student, groups) for other in measured.values())
 
 
 def ship(

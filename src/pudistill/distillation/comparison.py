@@ -182,10 +182,15 @@ def choose(scores: dict[str, np.ndarray], groups: np.ndarray | None = None) -> s
     """Return the candidate to ship, by the scores that each has for the held-out samples."""
     default = favourite(scores)
     best = max(scores, key=lambda name: scores[name].mean())
-    lead = scores[best].astype(float) - scores[default]
+    return best if leads(scores[best], scores[default], groups) else default
+
+
+def leads(first: np.ndarray, second: np.ndarray, groups: np.ndarray | None = None) -> bool:
+    """Return whether the first scores of held-out samples are clearly better than the second."""
+    lead = first.astype(float) - second
     if groups is not None:
         lead = group_sums(lead, groups)
-    return best if lead.sum() > LEAD * np.sqrt((lead**2).sum()) else default
+    return bool(lead.sum() > LEAD * np.sqrt((lead**2).sum()))
 
 
 def _corrected_value(
