@@ -243,26 +243,24 @@ def _of_originals(
         posterior[held_out] = chain.posterior(originals.rows[held_out], originals.given[held_out])
         chain_of[held_out], joints[number] = number, chain.joint(rows, given)
     right = posterior[np.arange(n), originals.given]
-    means = joints[chain_of]
-    rate = rectified_share(
-        is_wrong, np.trace(means, axis1=1, axis2=2) - right, len(rows), worth=worth
-    )
+    mean_right = np.trace(joints, axis1=1, axis2=2)[chain_of]
+    rate = rectified_share(is_wrong, mean_right - right, len(rows), worth=worth)
     shares = _Shares.unknown(n_classes)
     for c in range(n_classes):
-        among = originals.verified == c
+        among, means = originals.verified == c, joints[:, c][chain_of]
         of_class = {
             "n_rest": len(rows) * prior[c],
             "among": among,
-            "among_controls": posterior[:, c] - means[:, c].sum(axis=1),
+            "among_controls": posterior[:, c] - means.sum(axis=1),
             "worth": worth,
         }
         for j in range(n_classes) if n_classes < MANY_CLASSES else ():
             given_j = originals.given == j
-            controls = posterior[:, c] * given_j - means[:, c, j]
+            controls = posterior[:, c] * given_j - means[:, j]
             share = rectified_share(given_j, controls, **of_class)
             shares.transition[:, c, j], shares.plausible[:, c, j] = share.interval, share.middle
         is_right = originals.given == c
-        controls = posterior[:, c] * ~is_right - (means[:, c].sum(axis=1) - means[:, c, c])
+        controls = posterior[:, c] * ~is_right - (means.sum(axis=1) - means[:, c])
         shares.class_rate[:, c] = rectified_share(~is_right, controls, **of_class).interval
     return shares._replace(rate=rate)
 
