@@ -123,7 +123,11 @@ def boosting_against_cleanlab(data: Path) -> Figures:
     return trees_against_cleanlab(data, HistGradientBoostingClassifier(random_state=0))
 
 
-@row("1,000 classes with two trusted samples each, 20,000 x 64", {"seconds": Goal(at_most=60)})
+@row(
+    "1,000 classes with two trusted samples each, 20,000 x 64",
+    {"seconds": Goal(at_most=60)},
+    "long",
+)
 def many_classes(_: Path) -> Figures:
     from pudistill import PUDistillClassifier
 
@@ -142,6 +146,7 @@ def many_classes(_: Path) -> Figures:
 @row(
     "default method on 1,500 pictures, small_cnn, against one training on all of them",
     {"default / one training": Goal(at_most=6)},
+    "long",
 )
 def pictures_against_training(data: Path) -> Figures:
     from benchmarks.common.problems import fashion_mnist

@@ -81,7 +81,7 @@ def members_on_gpu(_: Path) -> Figures:
     return ensemble("preact_resnet18", 20, per_class=640)
 
 
-@row("scoring, N = 20, θ = 19", {"the cascade against full voting": Goal(5)})
+@row("scoring, N = 20, θ = 19", {"the cascade against full voting": Goal(5)}, "long")
 def scoring(_: Path) -> Figures:
     from pudistill.learners.scoring import predict_proba
     from pudistill.learners.tasks import train
