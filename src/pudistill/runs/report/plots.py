@@ -304,7 +304,7 @@ def error_curve(curve: pd.DataFrame) -> str:
         colour = _PLACEHOLDER[SERIES[0]]
         axes.fill_between(share, curve["low"], curve["high"], color=colour, alpha=0.2, linewidth=0)
         axes.plot(share, error, color=colour, linewidth=2)
-        most = min(1.0, max(0.05, 1.5 * error.max()))
+        most = min(1.0, max(0.05, 1.5 * error.max(), 1.2 * curve["high"].iloc[-1]))
         axes.set(xlim=(0, 1), ylim=(0, most), xlabel="share of the labels that is accepted")
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=int(most < 0.1), symbol=" %"))
