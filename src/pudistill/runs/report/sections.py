@@ -240,7 +240,7 @@ def certificates_section(certificates: Mapping[str, Any] | None) -> dict | None:
                 ]
             )
             if row["more_verified"]
-            else "",
+            else ("" if row["n_accepted"] else "far more"),
         }
         for row in certificates["by_max_error"]
     ]
