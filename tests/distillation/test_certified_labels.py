@@ -13,7 +13,7 @@ NAMES = np.array(["cat", "dog"], dtype=object)
 N = 1000
 TRUSTED = np.arange(N) % 2 == 0
 LABEL = np.arange(N) // 2 % 2
-SURE = HeldOutLabels(LABEL.copy(), np.linspace(1, 0.5, N, dtype=np.float32), 1.0, True, None)
+SURE = HeldOutLabels(LABEL.copy(), np.linspace(1, 0.5, N, dtype=np.float32), 1.0, None)
 
 
 def problem(seed, *, n=400, n_verified=120):
@@ -39,7 +39,7 @@ def test_all_labels_are_accepted_if_none_is_wrong():
 
 
 def test_accepted_labels_are_those_that_were_judged():
-    held_out = HeldOutLabels(np.where(TRUSTED, LABEL, 1 - LABEL), SURE.score, 1.0, True, None)
+    held_out = HeldOutLabels(np.where(TRUSTED, LABEL, 1 - LABEL), SURE.score, 1.0, None)
     result = certify(NAMES, LABEL, TRUSTED, held_out, max_error=0.01)
     assert (result.labels[TRUSTED] == NAMES[LABEL[TRUSTED]]).all()
     assert (result.labels[~TRUSTED] == NAMES[1 - LABEL[~TRUSTED]]).all()
@@ -47,7 +47,7 @@ def test_accepted_labels_are_those_that_were_judged():
 
 def test_the_unsure_labels_are_left_out():
     label = np.where(SURE.score < 0.7, 1 - LABEL, LABEL)  # of these, all are wrong
-    held_out = HeldOutLabels(label, SURE.score, 1.0, True, None)
+    held_out = HeldOutLabels(label, SURE.score, 1.0, None)
     result = certify(NAMES, LABEL, TRUSTED, held_out, max_error=0.05)
     accepted = result.accepted & ~TRUSTED
     assert 0.9 * 300 < accepted.sum() <= 300 / 0.95
@@ -56,7 +56,7 @@ def test_the_unsure_labels_are_left_out():
 
 def test_too_few_verified_samples_say_how_many_more_are_needed():
     few = np.arange(N) % 20 == 0
-    held_out = HeldOutLabels(LABEL, np.linspace(1, 0.999, N), 1.0, True, None)
+    held_out = HeldOutLabels(LABEL, np.linspace(1, 0.999, N), 1.0, None)
     result = certify(NAMES, LABEL, few, held_out, max_error=0.01)
     assert result.n_accepted == 0
     assert (result.accepted == few).all()
@@ -66,7 +66,7 @@ def test_too_few_verified_samples_say_how_many_more_are_needed():
 
 def test_samples_in_groups_prove_less():
     alone = certify(NAMES, LABEL, TRUSTED, SURE, max_error=0.01)
-    grouped = HeldOutLabels(SURE.label, SURE.score, 0.2, True, None)
+    grouped = HeldOutLabels(SURE.label, SURE.score, 0.2, None)
     assert alone.n_accepted > certify(NAMES, LABEL, TRUSTED, grouped, max_error=0.01).n_accepted
 
 
@@ -85,10 +85,10 @@ def test_numbers_out_of_range(values, message):
 
 
 def test_nothing_that_a_promise_could_rest_on():
-    unknown = HeldOutLabels(LABEL, np.where(TRUSTED, np.nan, 0.9), 1.0, True, None)
+    unknown = HeldOutLabels(LABEL, np.where(TRUSTED, np.nan, 0.9), 1.0, None)
     with pytest.raises(InputError, match="no verified sample was held out"):
         certify(NAMES, LABEL, TRUSTED, unknown, 0.1)
-    doubted = HeldOutLabels(LABEL, SURE.score, 1.0, True, "They are all cats.")
+    doubted = HeldOutLabels(LABEL, SURE.score, 1.0, "They are all cats.")
     with pytest.raises(InputError, match=r"No label can be certified\. They are all cats\."):
         certify(NAMES, LABEL, TRUSTED, doubted, 0.1)
 
@@ -110,7 +110,7 @@ def test_verified_samples_of_no_class_count_as_wrong():
         LABEL, np.where(np.arange(N) < 100, -7, np.where(TRUSTED, LABEL, np.nan)), no_class_label=-7
     )
     kept = ~labels.no_class
-    held_out = HeldOutLabels(LABEL[kept], SURE.score[kept], 1.0, True, None).with_no_class(labels)
+    held_out = HeldOutLabels(LABEL[kept], SURE.score[kept], 1.0, None).with_no_class(labels)
     label = np.where(labels.no_class, 2, LABEL)
     names = np.array(["cat", "dog", "none of these"], dtype=object)
     trusted = labels.trusted | labels.no_class

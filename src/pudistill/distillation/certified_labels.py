@@ -8,7 +8,7 @@ import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from pudistill.distillation.held_out_labels import HeldOutLabels
-from pudistill.estimates.certificates import Curve, certified, with_more_verified
+from pudistill.estimates.certificates import Curve, accept
 from pudistill.estimates.shares import LEVEL
 from pudistill.exceptions import InputError
 from pudistill.labels.table import LabelTable
@@ -109,6 +109,31 @@ def certify(
     for name, value in (("max_error", max_error), ("confidence", confidence)):
         if isinstance(value, bool) or not isinstance(value, float | int) or not 0 < value < 1:
             raise InputError(f"{name} is {value!r}: it must be a number between 0 and 1.")
+    curve = judged_curve(label, trusted, held_out)
+    found = accept(curve, max_error, confidence)
+    is_new = ~trusted & (held_out.score >= found.threshold)
+    return CertifiedLabels(
+        max_error=max_error,
+        confidence=confidence,
+        accepted=trusted | is_new,
+        labels=names[np.where(is_new, held_out.label, label)],
+        n_accepted=found.n_accepted,
+        n_samples=curve.n_samples,
+        n_verified=found.n_verified,
+        n_wrong=found.n_wrong,
+        curve=curve.frame(),
+        more_verified=found.more_verified,
+    )
+
+
+def judged_curve(label: np.ndarray, trusted: np.ndarray, held_out: HeldOutLabels) -> Curve:
+    """Count accepted and wrong labels at each threshold; for the parameters see `certify`.
+
+    Raises
+    ------
+    InputError
+        If there is nothing that a promise could rest on.
+    """
     if held_out.doubt is not None:
         raise InputError(f"No label can be certified. {held_out.doubt}")
     is_judged = trusted & ~np.isnan(held_out.score)
@@ -120,24 +145,7 @@ def certify(
         )
     is_wrong = held_out.label[is_judged] != label[is_judged]
     scores, rest = held_out.score[is_judged], held_out.score[~trusted]
-    curve = Curve.of(scores, is_wrong, rest[~np.isnan(rest)], held_out.worth)
-    position = certified(curve, max_error, confidence)
-    threshold = curve.threshold[position] if position >= 0 else np.inf
-    is_new = ~trusted & (held_out.score >= threshold)
-    advice = with_more_verified(curve, max_error, confidence)
-    share = is_new.sum() / max(curve.n_samples, 1)
-    return CertifiedLabels(
-        max_error=max_error,
-        confidence=confidence,
-        accepted=trusted | is_new,
-        labels=names[np.where(is_new, held_out.label, label)],
-        n_accepted=int(is_new.sum()),
-        n_samples=curve.n_samples,
-        n_verified=int(curve.n_verified[position]) if position >= 0 else 0,
-        n_wrong=int(curve.n_wrong[position]) if position >= 0 else 0,
-        curve=curve.frame(),
-        more_verified=[(more, then) for more, then in advice if then > share],
-    )
+    return Curve.of(scores, is_wrong, rest[~np.isnan(rest)], held_out.worth)
 
 
 class CertifiesLabels:

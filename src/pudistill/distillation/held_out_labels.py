@@ -40,8 +40,6 @@ class HeldOutLabels:
         samples that were not held out, or not drawn at random.
     worth : float in (0, 1]
         Number of independent samples that a verified sample is worth; 1 without groups.
-    reads_given : bool
-        Whether given labels are read, which is fair only where verified samples still have theirs.
     doubt : str or None
         Why no promise can rest on these labels, such as that the verified samples can be no random
         sample.
@@ -50,7 +48,6 @@ class HeldOutLabels:
     label: np.ndarray
     score: np.ndarray
     worth: float
-    reads_given: bool
     doubt: str | None
 
     def with_no_class(self, labels: Labels) -> "HeldOutLabels":
@@ -101,7 +98,7 @@ def judge_all(
     is_fair = originals is not None or all(chain.is_blind for chain in chains)
     if sizes.sum() == 0 or not is_fair:
         reason = None if is_fair else UNFAIR
-        return HeldOutLabels(label, score, 1.0, originals is not None, reason), None
+        return HeldOutLabels(label, score, 1.0, reason), None
     rng = np.random.default_rng(seed)
     chain_of[rest] = rng.choice(len(chains), int(rest.sum()), p=sizes / sizes.sum())
     # Control of each held-out sample: its score, less the mean of the others' by the same chain.
@@ -126,7 +123,7 @@ def judge_all(
         worth = effective_size(is_right, labels.groups[judged]) / len(judged)
     if (doubt := doubt_of_random_sample(labels, label, score)) is not None:
         warn_user(doubt, TrustedWarning)
-    held_out = HeldOutLabels(label, score, worth, originals is not None, doubt)
+    held_out = HeldOutLabels(label, score, worth, doubt)
     if len(judged) == 0 or not rest.any():
         return held_out, None
     share = rectified_share(is_right, controls[judged], rest.sum(), worth=worth)

@@ -45,11 +45,10 @@ class Readout(NamedTuple):
             return cls()
         proba, labels, truth = [], [], []
         for chain in chains:
-            held_out = np.isin(originals.rows, chain.view.held_out)
-            proba.append(chain.proba[originals.rows[held_out]])
-            given, rows = originals.given[held_out], originals.rows[held_out]
-            labels.append(chain.noise.likelihood(given, rows=rows))
-            truth.append(originals.verified[held_out])
+            held_out = originals.within(chain.view.held_out)
+            proba.append(chain.proba[held_out.rows])
+            labels.append(chain.noise.likelihood(held_out.given, rows=held_out.rows))
+            truth.append(held_out.verified)
         if sum(map(len, truth)) == 0:
             return cls()
         known = one_hot(np.concatenate(truth), proba[0].shape[1])

@@ -251,7 +251,7 @@ def student_steps(problem: Problem) -> int:
 
 def _student_training(problem: Problem, view: View, targets: np.ndarray, start: Any) -> Training:
     """Describe the training of a view's student, without the samples that it must not see."""
-    rows, unseen = None, view.held_out if view.unseen is None else view.unseen
+    rows, unseen = None, view.hidden
     groups, weights = view.groups, problem.labels.sample_weight
     if len(unseen):
         rows = np.setdiff1d(np.arange(len(targets)), unseen)

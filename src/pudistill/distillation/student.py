@@ -112,11 +112,11 @@ class TransitionEstimator:
             return NoiseModel(self.known)
         rows = view.labelled
         start_T = None if start is None else start.T
-        T = fit_transition_matrix(take_rows(proba, rows), view.given[rows], start=start_T)
+        of_labelled, given = take_rows(proba, rows), view.given[rows]
+        T = fit_transition_matrix(of_labelled, given, start=start_T)
         # Roughly the standard error, as if the true classes were known.
         spread = np.sqrt(T * (1 - T) * len(T) / max(len(rows), 1))
-        hidden = view.held_out if view.unseen is None else view.unseen
-        originals = None if self.originals is None else self.originals.without(hidden)
+        originals = None if self.originals is None else self.originals.without(view.hidden)
         T = combine(T, spread, originals)
         if len(rows) == 0 or (self.groups is None and len(T) >= MANY_CLASSES):
             return NoiseModel(T)
@@ -124,12 +124,7 @@ class TransitionEstimator:
         if originals is not None:
             originals = originals._replace(groups=groups[originals.rows])
         by_group = fit_group_matrices(
-            T,
-            take_rows(proba, rows),
-            view.given[rows],
-            groups[rows],
-            groups.max() + 1,
-            originals,
+            T, of_labelled, given, groups[rows], groups.max() + 1, originals
         )
         return NoiseModel(T, by_group, groups)
 
@@ -157,10 +152,10 @@ class TransitionEstimator:
         if self.originals is None:
             return total
         for view, proba, model in zip(views[1:], probas[1:], noise[1:], strict=True):
-            is_held_out = np.isin(self.originals.rows, view.held_out)
-            rows, given = self.originals.rows[is_held_out], self.originals.given[is_held_out]
-            posterior = bayes_rule(proba[rows], model.likelihood(given, rows=rows))
-            truth = one_hot(self.originals.verified[is_held_out], posterior.shape[1])
+            held_out = self.originals.within(view.held_out)
+            likelihood = model.likelihood(held_out.given, rows=held_out.rows)
+            posterior = bayes_rule(proba[held_out.rows], likelihood)
+            truth = one_hot(held_out.verified, posterior.shape[1])
             total += float(log_likelihood(posterior, truth).sum())
         return total
 

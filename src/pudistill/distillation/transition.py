@@ -47,7 +47,13 @@ class Originals(NamedTuple):
 
     def without(self, hidden: np.ndarray) -> "Originals":
         """Return those that are not in some rows."""
-        kept = ~np.isin(self.rows, hidden)
+        return self._kept(~np.isin(self.rows, hidden))
+
+    def within(self, rows: np.ndarray) -> "Originals":
+        """Return those that are in some rows."""
+        return self._kept(np.isin(self.rows, rows))
+
+    def _kept(self, kept: np.ndarray) -> "Originals":
         groups = None if self.groups is None else self.groups[kept]
         return Originals(self.verified[kept], self.given[kept], self.rows[kept], groups)
 

@@ -53,6 +53,11 @@ class View:
             return None
         return same_group(self.groups, self.held_out)
 
+    @property
+    def hidden(self) -> np.ndarray:
+        """Rows whose labels no model of this view may learn: those held out, and their groups."""
+        return self.held_out if self.unseen is None else self.unseen
+
     def holding_out(self, rows: np.ndarray, given: np.ndarray | None) -> "View":
         """Return the view that hides the verified labels of `rows`; it shows `given`, if any.
 

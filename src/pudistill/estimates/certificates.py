@@ -102,6 +102,30 @@ class Curve(NamedTuple):
         return pd.DataFrame({"share": share, "error": error, "low": ends[:, 0], "high": ends[:, 1]})
 
 
+class Accepted(NamedTuple):
+    """What can be accepted, see `CertifiedLabels`; the threshold is infinite if nothing can be."""
+
+    threshold: float
+    n_accepted: int
+    n_verified: int
+    n_wrong: int
+    more_verified: list[tuple[int, float]]
+
+
+def accept(curve: Curve, max_error: float, confidence: float = LEVEL) -> Accepted:
+    """Return what `certified` accepts, and what further verified samples would bring."""
+    position = certified(curve, max_error, confidence)
+    counts = (curve.n_accepted, curve.n_verified, curve.n_wrong)
+    threshold, n_accepted, n_verified, n_wrong = np.inf, 0, 0, 0
+    if position >= 0:
+        threshold = float(curve.threshold[position])
+        n_accepted, n_verified, n_wrong = (int(count[position]) for count in counts)
+    share = n_accepted / max(curve.n_samples, 1)
+    advice = with_more_verified(curve, max_error, confidence)
+    more = [(number, then) for number, then in advice if then > share]
+    return Accepted(threshold, n_accepted, n_verified, n_wrong, more)
+
+
 def certified(curve: Curve, max_error: float, confidence: float = LEVEL) -> int:
     """Find the largest set of labels of which, with confidence, at most `max_error` is wrong.
 

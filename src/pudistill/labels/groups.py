@@ -159,17 +159,7 @@ def check_groups(groups: Any, n_samples: int) -> np.ndarray:
     >>> check_groups(["Ann", "Bob", None, "Ann", None], 5).tolist()
     [0, 1, 2, 0, 3]
     """
-    values = pd.Series(groups) if np.ndim(groups) == 1 else None
-    if values is None:
-        raise InputError(
-            f"`groups` has shape {np.shape(groups)}: pass one group for each sample, in one "
-            "dimension."
-        )
-    if len(values) != n_samples:
-        raise InputError(
-            f"`groups` has {len(values)} entries for {n_samples} samples: pass one for each sample."
-        )
-    codes = pd.factorize(values)[0].astype(np.int64)
+    codes = _codes("groups", groups, n_samples)
     alone = codes < 0
     codes[alone] = codes.max(initial=-1) + 1 + np.arange(alone.sum())
     if n_samples > 1 and codes.max() == 0:
@@ -209,13 +199,22 @@ def check_noise_groups(groups: Any, n_samples: int, index: pd.Index | None) -> n
     [0, 2, 1, 0, 2]
     """
     groups = aligned("noise_groups", groups, index, n_samples)
-    if np.ndim(groups) != 1 or len(groups) != n_samples:
-        raise InputError(
-            f"`noise_groups` has shape {np.shape(groups)}: pass one for each of the {n_samples} "
-            "samples, in one dimension."
-        )
-    codes = pd.factorize(pd.Series(groups))[0].astype(np.int64)
+    codes = _codes("noise_groups", groups, n_samples)
     return np.where(codes < 0, codes.max(initial=-1) + 1, codes)
+
+
+def _codes(name: str, groups: Any, n_samples: int) -> np.ndarray:
+    """Convert one name for each sample to codes; -1 where it is missing."""
+    if np.ndim(groups) != 1:
+        raise InputError(
+            f"`{name}` has shape {np.shape(groups)}: pass one group for each sample, in one "
+            "dimension."
+        )
+    if len(groups) != n_samples:
+        raise InputError(
+            f"`{name}` has {len(groups)} entries for {n_samples} samples: pass one for each sample."
+        )
+    return pd.factorize(pd.Series(groups))[0].astype(np.int64)
 
 
 def joined(first: np.ndarray | None, second: np.ndarray | None) -> np.ndarray | None:

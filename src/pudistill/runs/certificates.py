@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 
 from pudistill.classifier import PUDistillClassifier
-from pudistill.distillation.certified_labels import CertifiedLabels, certify
+from pudistill.distillation.certified_labels import CertifiedLabels, certify, judged_curve
 from pudistill.distillation.held_out_labels import HeldOutLabels
+from pudistill.estimates.certificates import accept
 from pudistill.exceptions import InputError
 from pudistill.runs.folder import Run
 
@@ -61,7 +62,6 @@ def certify_run(
         label=stored["label"],
         score=stored["score"],
         worth=float(stored["worth"]),
-        reads_given=bool(stored["reads_given"]),
         doubt=str(stored["doubt"]) or None,
     )
     names = stored["names"].astype(object)
@@ -80,20 +80,24 @@ def certify_run(
 
 def certificate_metrics(classifier: PUDistillClassifier) -> dict[str, Any] | None:
     """Return what the report says of certified labels; None without held-out verified samples."""
+    table, held_out = classifier.label_arrays_, classifier.held_out_labels_
+    if held_out is None:
+        return None
+    try:
+        curve = judged_curve(table.label, table.trusted, held_out)
+    except InputError as error:
+        return {"refused": str(error)}
     results = []
     for max_error in MAX_ERRORS:
-        try:
-            certified = classifier.certify(max_error)
-        except InputError as error:
-            return {"refused": str(error)} if classifier.held_out_labels_ is not None else None
+        found = accept(curve, max_error)
         results.append(
             {
                 "max_error": max_error,
-                "n_accepted": certified.n_accepted,
-                "n_verified": certified.n_verified,
-                "n_wrong": certified.n_wrong,
-                "more_verified": certified.more_verified[:3],
+                "n_accepted": found.n_accepted,
+                "n_verified": found.n_verified,
+                "n_wrong": found.n_wrong,
+                "more_verified": found.more_verified[:3],
             }
         )
-    curve = {name: [round(x, 5) for x in column] for name, column in certified.curve.items()}
-    return {"n_samples": certified.n_samples, "by_max_error": results, "curve": curve}
+    shown = {name: [round(x, 5) for x in column] for name, column in curve.frame().items()}
+    return {"n_samples": curve.n_samples, "by_max_error": results, "curve": shown}
