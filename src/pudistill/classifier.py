@@ -56,6 +56,7 @@ LEARNED_BY_STUDENT = (
     *("student_", "targets_", "label_arrays_", "label_table_", "noise_"),
     *("comparison_", "shipped_", "expected_accuracy_", "adapted_"),
     *("held_out_labels_", "label_accuracy_"),
+    *("cross_fitted_proba_", "held_out_proba_", "folds_"),
 )
 
 
@@ -148,7 +149,7 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
     noise_ : NoiseEstimate or None
         Noise in the given labels: ``transition_matrix``, ``rate``, ``class_rate`` and their
         intervals. Outliers are left out, because none of their labels can be right. This attribute
-        and the next four belong to the default method; they are None if `method` is "paper" or all
+        and the next eight belong to the default method; they are None if `method` is "paper" or all
         samples are trusted.
     comparison_ : Comparison or None
         Results of the candidates on held-out trusted samples, the choice, and the reason for it.
@@ -161,6 +162,10 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
         The accuracy of the corrected labels of the samples that nobody verified, likewise.
     held_out_labels_ : HeldOutLabels or None
         What `certify` judges by.
+    cross_fitted_proba_, held_out_proba_, folds_ : see `correct_labels`, or None
+        Predictions of each sample by models that have not seen its given label; the same, for each
+        fold, by models that have not seen its verified labels; the fold of each verified sample.
+        Like `targets_`, without samples verified to be of no class.
     adapted_ : dict of str to float, or None
         Values of the quantities that adapt to the data, such as weights in the mixtures.
     label_table_ : DataFrame
@@ -238,6 +243,9 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
     expected_accuracy_: ExpectedAccuracy | None
     label_accuracy_: ExpectedAccuracy | None
     held_out_labels_: HeldOutLabels | None
+    cross_fitted_proba_: np.ndarray | None
+    held_out_proba_: list[np.ndarray] | None
+    folds_: np.ndarray | None
     adapted_: dict[str, float] | None
     _noise_free: NoiseFreeStage | None
     _noise_free_c: float | None = None
@@ -455,6 +463,7 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
         self.noise_ = self.comparison_ = self.shipped_ = None
         self.expected_accuracy_ = self.adapted_ = None
         self.held_out_labels_ = self.label_accuracy_ = None
+        self.cross_fitted_proba_ = self.held_out_proba_ = self.folds_ = None
         return paper_label_table(
             labels,
             self.filter_.clean_labels_,
@@ -553,6 +562,8 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
         self.expected_accuracy_ = outcome.comparison.expected_accuracy
         self.held_out_labels_ = outcome.held_out_labels
         self.label_accuracy_ = outcome.label_accuracy
+        self.cross_fitted_proba_, *self.held_out_proba_ = outcome.student_fit.probas
+        self.folds_ = outcome.folds
         return outcome.outliers
 
     def _learners(self) -> list:

@@ -58,6 +58,8 @@ class Outcome(NamedTuple):
         Labels of all samples by models that have not seen their verified labels.
     label_accuracy : ExpectedAccuracy or None
         Share of right labels among the corrected ones.
+    folds : ndarray of shape (n_samples,), int
+        The view that holds each verified sample out, from 0; -1 for none.
     """
 
     student_fit: StudentFit
@@ -68,6 +70,7 @@ class Outcome(NamedTuple):
     outliers: Outliers
     held_out_labels: HeldOutLabels
     label_accuracy: ExpectedAccuracy | None
+    folds: np.ndarray
 
 
 def learn_and_ship(
@@ -109,7 +112,6 @@ def learn_and_ship(
     is_network = continues_training(problem.student)
     if very_few(labels) or (few(labels) and not is_network):
         guesses = lean_on_given_labels(problem, views, guesses)
-        noise_free = replace(noise_free, guesses=guesses)
     # 2. Lines 13-14: train the student, on posterior labels in place of pseudo-labels.
     student_fit = learn(
         problem, views, guesses, transition_matrix=transition_matrix, originals=originals
@@ -119,7 +121,7 @@ def learn_and_ship(
     chains = [Predictions(*part, is_blind=part[0] is whole or not is_network) for part in parts]
     readout = Readout.fit(chains[1:], originals)
     is_known = originals is not None or says_something(student_fit.held_out, labels, views)
-    targets = readout.labels(chains[0]) if is_known else _kept(labels, student_fit.probas[0])
+    targets = readout.labels(chains[0]) if is_known else kept_labels(labels, student_fit.probas[0])
     student_fit = student_fit._replace(targets=targets)
     # 3. Compare the candidates on held-out trusted samples.
     comparison, weights, peers = judge(problem, noise_free, student_fit, views)
@@ -129,7 +131,7 @@ def learn_and_ship(
     # 4. Estimate the noise under the student's predictions; outliers may be of no class.
     outliers = _outliers(problem, noise_free, student_fit.student, views, no_class)
     noise = estimate_noise(
-        problem,
+        labels,
         chains,
         originals,
         is_known=is_known,
@@ -146,7 +148,10 @@ def learn_and_ship(
     adapted["exponent_of_given_labels"] = readout.of_label
     if problem.tunes_student:
         adapted["C_of_student"] = final_step(student_fit.student).C
-    return Outcome(student_fit, noise, comparison, model, adapted, outliers, *judged)
+    folds = np.full(len(labels.given), MISSING)
+    for fold, view in enumerate(views[1:]):
+        folds[view.held_out] = fold
+    return Outcome(student_fit, noise, comparison, model, adapted, outliers, *judged, folds)
 
 
 def says_something(held_out: np.ndarray, labels: Labels, views: list[View]) -> bool:
@@ -171,7 +176,7 @@ def says_something(held_out: np.ndarray, labels: Labels, views: list[View]) -> b
     return bool(gain.mean() > 1.5 * standard_error(gain, held_out_groups(views)))
 
 
-def _kept(labels: Labels, proba: np.ndarray) -> np.ndarray:
+def kept_labels(labels: Labels, proba: np.ndarray) -> np.ndarray:
     """Return verified and given labels as one-hot rows; predictions where there are none."""
     codes = np.where(labels.trusted, labels.verified, labels.given)
     return np.where(codes[:, None] == MISSING, proba, one_hot(np.maximum(codes, 0), proba.shape[1]))
