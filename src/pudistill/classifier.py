@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from pudistill.data.names import NO_CLASS_LABEL
 from pudistill.distillation.certified_labels import CertifiesLabels
 from pudistill.distillation.comparison import Comparison, ExpectedAccuracy
+from pudistill.distillation.correction import predictions_for
 from pudistill.distillation.held_out_labels import HeldOutLabels
 from pudistill.distillation.metrics import METRICS
 from pudistill.distillation.noise_estimate import NOTHING, NoiseEstimate
@@ -313,6 +314,7 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
         *,
         noise_groups: Any = None,
         sample_weight: Any = None,
+        pred_probs: Any = None,
     ) -> "PUDistillClassifier":
         """Run Algorithm 1.
 
@@ -341,6 +343,9 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
             models that they are compared with; only ratios matter. A learner that takes no weights
             ignores them. They change no count: votes, noise, calibration and accuracies are those
             of the samples as they are.
+        pred_probs : array-like or DataFrame of shape (n_samples, n_classes), default=None
+            Predictions of your own model for these samples, as for `correct_labels`. They join the
+            first guess, and so improve the labels; `predict` does without them.
 
         Returns
         -------
@@ -359,7 +364,8 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
         labels = with_weights(labels, sample_weight)
         watched = user_messages(self._learners(), labels)
         with watched, caching_to(self.memory), dealing(self.n_jobs), self._in_time(X, labels):
-            return self._fit_teachers(X, labels)._fit_student(X, labels, names)  # lines 1-15
+            self._fit_teachers(X, labels)  # lines 1-12
+            return self._fit_student(X, labels, names, pred_probs)  # lines 13-15
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit_teachers(
@@ -395,6 +401,7 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
         *,
         noise_groups: Any = None,
         sample_weight: Any = None,
+        pred_probs: Any = None,
     ) -> "PUDistillClassifier":
         """Run lines 13-15 of Algorithm 1, with the teachers of the last `fit_teachers`.
 
@@ -407,7 +414,7 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
         X, labels = check_samples(self, X, y, trusted, self._learners(), **of_samples, reset=False)
         labels = with_weights(labels, sample_weight)
         with user_messages(self._learners(), labels), caching_to(self.memory), dealing(self.n_jobs):
-            return self._fit_student(X, labels, names)
+            return self._fit_student(X, labels, names, pred_probs)
 
     # Algorithm 1 on checked samples; line numbers are the paper's.
 
@@ -432,14 +439,20 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
             self.teachers_, self.teacher_proba_ = self._default_teachers(X, labels, teacher_seed)
         return self
 
-    def _fit_student(self, X: Any, labels: Labels, index: pd.Index | None) -> "PUDistillClassifier":
+    def _fit_student(
+        self, X: Any, labels: Labels, index: pd.Index | None, pred_probs: Any
+    ) -> "PUDistillClassifier":
         """Run lines 13-15 of Algorithm 1."""
         check_same_labels(labels, self._fitted_labels)
-        all_labels = labels
+        all_labels, own = labels, None
+        if pred_probs is not None and self.method != "default":
+            raise InputError('pred_probs is for method="default": leave it out.')
+        if pred_probs is not None:
+            own = predictions_for(labels, pred_probs, index)[~labels.no_class]
         X, labels, no_class = split_off_no_class(X, labels)
         if self.method == "default" and not labels.trusted.all():
             # Lines 13-15, with posterior labels in place of pseudo-labels: see `learn_and_ship`.
-            outliers = self._learn_and_ship(X, labels, no_class)
+            outliers = self._learn_and_ship(X, labels, no_class, own)
             is_known = self.noise_ is not None and self.noise_.basis != NOTHING
             votes = self.filter_.votes_
             table = label_table(labels, self.targets_, votes, outliers, is_known=is_known)
@@ -532,7 +545,9 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
         )
         return teachers, proba
 
-    def _learn_and_ship(self, X: Any, labels: Labels, no_class: Any) -> Outliers:
+    def _learn_and_ship(
+        self, X: Any, labels: Labels, no_class: Any, own_proba: np.ndarray | None
+    ) -> Outliers:
         """Run `learn_and_ship`, set the attributes that it decides, and return the outliers."""
         if self._noise_free is None:
             raise InputError(
@@ -548,6 +563,7 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
                 self._student_seed,
                 tunes_student=self._noise_free_c is not None and self._learners()[STUDENT] is None,
                 metric=self.metric,
+                own_proba=own_proba,
             ),
             self._noise_free,
             transition_matrix=checked_transition_matrix(self.transition_matrix, labels.n_classes),

@@ -157,3 +157,27 @@ def test_columns_of_an_array_can_be_classes_that_no_label_has():
     found = correct_labels(given, wider, np.where(is_verified, y, np.nan))
     assert found.proba.shape == (1500, 4)
     assert found.noise.classes.tolist() == [0, 1, 2, 3]
+
+
+def test_own_predictions_join_the_first_guess_of_fit():
+    proba, y, given, is_verified = simulate(level=0.6)
+    trusted = np.where(is_verified, y, np.nan)
+    X = np.random.default_rng(1).normal(size=(1500, 3)) + np.eye(3)[y] / 2  # says little
+    plain = PUDistillClassifier(n_members=3, max_iter=2, random_state=0)
+    helped = PUDistillClassifier(n_members=3, max_iter=2, random_state=0)
+    rest = ~is_verified
+    right = [
+        (model.fit(X, given, trusted, **own).label_table_["label"] == y)[rest].mean()
+        for model, own in ((plain, {}), (helped, {"pred_probs": proba}))
+    ]
+    assert right[1] > right[0] + 0.02
+    assert helped.predict_proba(X[:5]).shape == (5, 3)
+    np.testing.assert_allclose(np.exp(helped.predict_log_proba(X[:5])), helped.predict_proba(X[:5]))
+
+
+def test_own_predictions_are_refused_with_a_sentence_by_fit():
+    proba, y, given, is_verified = simulate()
+    fit = PUDistillClassifier(n_members=2, max_iter=1, compare=False).fit
+    wider = pd.DataFrame(np.c_[proba, np.zeros(1500)])
+    with pytest.raises(InputError, match="of which no sample is labelled"):
+        fit(np.zeros((1500, 1)) + y[:, None], given, is_verified, pred_probs=wider)

@@ -9,6 +9,7 @@ import pytest
 
 from pudistill import InputError
 from pudistill.runs.correct import correct_table
+from pudistill.runs.fit import fit_run
 from pudistill.runs.settings import Settings
 
 
@@ -80,3 +81,20 @@ def test_arrays_that_cannot_be_read_are_refused(folder):
     (folder / "bad.npy").write_bytes(b"no array")
     with pytest.raises(InputError, match="cannot be read as an array"):
         corrected(folder, "bad.npy")
+
+
+def test_fit_takes_predictions(folder):
+    labels = pd.read_csv(folder / "labels.csv")
+    labels["x"] = np.random.default_rng(0).normal(size=600)  # says nothing
+    labels.to_csv(folder / "data.csv", index=False)
+    settings = {"data": "data.csv", "trusted": "checked.csv", "predictions": "proba.npy"}
+    settings = {name: str(folder / value) for name, value in settings.items()} | {
+        "n_members": 2,
+        "max_iter": 1,
+        "learner": "sklearn.naive_bayes:GaussianNB",
+    }
+    run = fit_run(Settings.read(settings), folder / "run")
+    true = pd.read_csv(folder / "true.csv")["true"].astype(str)
+    assert (run.read_table("labels")["label"] == true).mean() > 0.9
+    with pytest.raises(InputError, match="for the method default"):
+        Settings.read(settings | {"method": "paper"})

@@ -229,13 +229,37 @@ def _read(
         found = replace(found, trusted=nothing, verified=np.full(len(nothing), MISSING))
     else:
         found = check_labels(labels, trusted, for_fit=False, no_class_label=no_class_label)
-    n = len(found.given)
+    return _matched(pred_probs, found, index, classes)
+
+
+def predictions_for(labels: Labels, pred_probs: Any, index: pd.Index | None) -> np.ndarray:
+    """Check predictions of the classes of `labels`, for samples with an index or without one.
+
+    Returns
+    -------
+    proba : ndarray of shape (n_samples, n_classes)
+        The predictions, in the order of samples and classes.
+    """
+    proba, matched = _matched(pred_probs, labels, index, None)
+    if matched.n_classes > labels.n_classes:
+        names = np.setdiff1d(matched.classes, labels.classes)
+        raise InputError(
+            f"pred_probs has columns of {listed(names)}, of which no sample is labelled: leave "
+            "them out."
+        )
+    return proba
+
+
+def _matched(
+    pred_probs: Any, labels: Labels, index: pd.Index | None, classes: Any
+) -> tuple[np.ndarray, Labels]:
     pred_probs = as_frame(pred_probs)
+    n = len(labels.given)
     if isinstance(pred_probs, pd.DataFrame):
         pred_probs = aligned("pred_probs", pred_probs, index, n)
         classes = pred_probs.columns if classes is None else classes
     proba = _probabilities("pred_probs", pred_probs, n)
-    return _in_order(proba, found, None if classes is None else np.asarray(classes))
+    return _in_order(proba, labels, None if classes is None else np.asarray(classes))
 
 
 def _probabilities(name: str, values: Any, n_samples: int) -> np.ndarray:

@@ -31,6 +31,8 @@ class Problem:
         Whether to choose the regularisation of the student; only for the default learner.
     metric : str, default="accuracy"
         The metric that decides which candidate is shipped.
+    own_proba : ndarray of shape (n_samples, n_classes), default=None
+        Predictions of the user's own model, which join the first guess.
     """
 
     X: Any
@@ -40,6 +42,7 @@ class Problem:
     seed: int
     tunes_student: bool = False
     metric: str = "accuracy"
+    own_proba: np.ndarray | None = None
 
     @property
     def n_tasks(self) -> int | None:

@@ -18,11 +18,17 @@ from pudistill.distillation.noise_estimate import (
     Predictions,
     estimate_noise,
 )
-from pudistill.distillation.noise_free_models import NoiseFreeStage
+from pudistill.distillation.noise_free_models import FirstGuess, NoiseFreeStage
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.readout import Readout
 from pudistill.distillation.student import StudentFit
-from pudistill.distillation.views import View, held_out_groups, held_out_truth, whole_view
+from pudistill.distillation.views import (
+    View,
+    held_out_groups,
+    held_out_proba,
+    held_out_truth,
+    whole_view,
+)
 from pudistill.exceptions import TrustedWarning, warn_user
 from pudistill.labels.checks import MISSING, Labels
 from pudistill.labels.pseudo_labels import one_hot
@@ -31,6 +37,7 @@ from pudistill.labels.table import Outliers
 from pudistill.learners.calibration import log_likelihood
 from pudistill.learners.capabilities import continues_training, final_step, has_trunk
 from pudistill.learners.outliers import find_outliers
+from pudistill.utils.arrays import rowwise
 
 # Predictions for held-out samples are better than guesses if chance makes them as good in fewer
 # cases than this.
@@ -107,6 +114,8 @@ def learn_and_ship(
         whole.holding_out(view.held_out, labels.given if originals else None)
         for view in noise_free.views[1:]
     ]
+    if problem.own_proba is not None:
+        guesses = _with_own(problem.own_proba, guesses, views)
     # With few trusted samples, the first guess is weak, and the given labels know more. To learn
     # that takes further networks: these are trained only if the guess is next to useless.
     is_network = continues_training(problem.student)
@@ -152,6 +161,19 @@ def learn_and_ship(
     for fold, view in enumerate(views[1:]):
         folds[view.held_out] = fold
     return Outcome(student_fit, noise, comparison, model, adapted, outliers, *judged, folds)
+
+
+def _with_own(own: np.ndarray, guesses: list[np.ndarray], views: list[View]) -> list[np.ndarray]:
+    """Mix the first guess of each view with the user's own predictions, both calibrated.
+
+    Only labels are learned from it: new samples have no such predictions.
+    """
+    of_kind = {"guess": guesses, "own": [own] * len(views)}
+    held_out = {name: held_out_proba(proba, views) for name, proba in of_kind.items()}
+    mixture = FirstGuess.fit(held_out, held_out_truth(views, own.shape[1]))
+    return [
+        rowwise(lambda p, q: mixture.mix({"guess": p, "own": q}), guess, own) for guess in guesses
+    ]
 
 
 def says_something(held_out: np.ndarray, labels: Labels, views: list[View]) -> bool:

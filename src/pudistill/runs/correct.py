@@ -56,23 +56,41 @@ def correct_table(
     labels, trusted = dataset.for_fit()
     if not dataset.trusted.any():
         trusted = None
-    if predictions.suffix == ".npy":
-        proba, classes = _read_array(predictions), classes or _sorted(dataset)
-    else:
-        proba = _read_table(predictions, dataset)
     corrected = correct_labels(
         labels,
-        proba,
+        read_predictions(predictions, dataset, classes),
         trusted,
         dataset.groups,
         noise_groups=dataset.noise_groups,
-        classes=classes,
         random_state=settings.seed,
     )
     table = replace(corrected.label_arrays, ids=dataset.ids)
     if dataset.marked is not None:  # `for_fit` leaves these given labels out
         table = table.with_given(dataset.marked, dataset.y)
     return corrected, table
+
+
+def read_predictions(
+    path: Path, dataset: TrustedDataset, classes: list[str] | None = None
+) -> pd.DataFrame:
+    """Read predictions of the samples of a data set; columns are named by the classes.
+
+    Parameters
+    ----------
+    path, classes
+        See `correct_table`.
+    dataset : TrustedDataset
+        The samples.
+    """
+    if path.suffix != ".npy":
+        return _read_table(path, dataset)
+    proba, classes = _read_array(path), classes or _sorted(dataset)
+    if proba.ndim != 2 or proba.shape[1] != len(classes):
+        raise InputError(
+            f"{path} has shape {proba.shape}, but there are {len(classes)} classes, "
+            f"{listed(classes)}: save a column for each class, in this order."
+        )
+    return pd.DataFrame(proba, columns=classes)
 
 
 def _read_array(path: Path) -> np.ndarray:
