@@ -24,7 +24,7 @@ from pudistill.distillation.noise_free_models import (
     choose_noise_free_regularisation,
     teach,
 )
-from pudistill.distillation.paper import MakesPseudoLabels, paper_teachers, train_student
+from pudistill.distillation.paper import MakesPseudoLabels, paper_student, paper_teachers
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.shipping import learn_and_ship
 from pudistill.distillation.time_estimate import Work
@@ -35,13 +35,12 @@ from pudistill.labels.alignment import index_of
 from pudistill.labels.checks import Labels, check_same_labels, with_weights
 from pudistill.labels.pseudo_labels import LABEL_TYPES
 from pudistill.labels.samples import check_features, check_samples, is_pictures, split_off_no_class
-from pudistill.labels.table import LabelTable, Outliers, label_table, paper_label_table
+from pudistill.labels.table import Outliers, label_table
 from pudistill.learners.base import NoisyLabelClassifier
 from pudistill.learners.cache import caching_to
 from pudistill.learners.defaults import default_learner, normalised
 from pudistill.learners.linear import MANY_CLASSES
 from pudistill.learners.messages import user_messages
-from pudistill.learners.outliers import find_outliers
 from pudistill.learners.parts import dealing
 from pudistill.learners.probabilities import check_can_be_calibrated
 from pudistill.learners.regularisation import with_regularisation
@@ -53,12 +52,11 @@ from pudistill.pu_filter.rules import DEFAULT_MIN_VOTES, DEFAULT_THRESHOLD
 FILTER, TEACHER, STUDENT = range(3)
 
 # Attributes that `PUDistillClassifier._fit_student` sets.
-LEARNED_BY_STUDENT = (
-    *("student_", "targets_", "label_arrays_", "label_table_", "noise_"),
-    *("comparison_", "shipped_", "expected_accuracy_", "adapted_"),
-    *("held_out_labels_", "label_accuracy_"),
-    *("cross_fitted_proba_", "held_out_proba_", "folds_"),
+OF_DEFAULT_METHOD = (
+    *("noise_", "comparison_", "shipped_", "expected_accuracy_", "adapted_"),
+    *("held_out_labels_", "label_accuracy_", "cross_fitted_proba_", "held_out_proba_", "folds_"),
 )
+LEARNED_BY_STUDENT = ("student_", "targets_", "label_arrays_", "label_table_", *OF_DEFAULT_METHOD)
 
 
 class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLabelClassifier):
@@ -457,34 +455,18 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
             votes = self.filter_.votes_
             table = label_table(labels, self.targets_, votes, outliers, is_known=is_known)
         else:
-            table = self._fit_paper_student(X, labels, no_class)
+            # Line 13: pseudo-labels blend given labels and the teachers' predictions.
+            self.targets_ = self._pseudo_labels(labels)
+            problem = Problem(X, labels, self._learner(STUDENT, X), None, self._student_seed)
+            of_filter = self.filter_, self.teacher_proba_, self.min_confidence
+            self.student_, table = paper_student(problem, self.targets_, *of_filter, no_class)
+            self.__dict__.update(dict.fromkeys(OF_DEFAULT_METHOD))
         if self.held_out_labels_ is not None:
             self.held_out_labels_ = self.held_out_labels_.with_no_class(all_labels)
         table = table.with_no_class(all_labels, self.no_class_label)
         self.label_arrays_ = replace(table, index=index)
         self.__dict__.pop("label_table_", None)
         return self
-
-    def _fit_paper_student(self, X: Any, labels: Labels, no_class: Any) -> LabelTable:
-        """Run lines 13-15 as written, or on verified labels alone; return the label table."""
-        # Line 13: pseudo-labels blend given labels and the teachers' predictions.
-        self.targets_ = self._pseudo_labels(labels)
-        # Lines 14-15: the student learns from all samples.
-        learner, seed = self._learner(STUDENT, X), self._student_seed
-        weighted = {"groups": labels.groups, "sample_weight": labels.sample_weight}
-        self.student_ = train_student(learner, X, self.targets_, seed=seed, **weighted)
-        self.noise_ = self.comparison_ = self.shipped_ = None
-        self.expected_accuracy_ = self.adapted_ = None
-        self.held_out_labels_ = self.label_accuracy_ = None
-        self.cross_fitted_proba_ = self.held_out_proba_ = self.folds_ = None
-        return paper_label_table(
-            labels,
-            self.filter_.clean_labels_,
-            self.filter_.votes_,
-            self.teacher_proba_,
-            self.min_confidence,
-            find_outliers(X, labels.verified, self.student_, no_class=no_class, seed=seed),
-        )
 
     def _work(self, X: Any, labels: Labels) -> Work:
         member, student = self._learner(FILTER, X), self._learner(STUDENT, X)
