@@ -74,7 +74,9 @@ def correct(
 
     check_free(output)
     settings = Settings.read(values)
-    corrected, table = correct_table(settings, predictions, classes and names_in(classes))
+    corrected, table = correct_table(
+        settings, predictions, None if classes is None else names_in(classes)
+    )
     results.print(
         f"{len(table):,} labels, {table.trusted.sum():,} of them verified; "
         f"{table.changed.sum():,} were changed.",

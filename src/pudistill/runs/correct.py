@@ -54,12 +54,10 @@ def correct_table(
         **settings.read_options() | {"samples_required": False},
     )
     labels, trusted = dataset.for_fit()
-    if not dataset.trusted.any():
-        trusted = None
     corrected = correct_labels(
         labels,
         read_predictions(predictions, dataset, classes),
-        trusted,
+        trusted if dataset.trusted.any() else None,
         dataset.groups,
         noise_groups=dataset.noise_groups,
         random_state=settings.seed,

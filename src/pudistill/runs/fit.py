@@ -168,7 +168,7 @@ def _fit_into(
         dataset, test = computed[0], None if test is None else computed[1]
     # 2. Fit.
     y, trusted = dataset.for_fit()
-    groups = {} if dataset.groups is None else {"groups": dataset.groups}
+    groups: dict[str, Any] = {} if dataset.groups is None else {"groups": dataset.groups}
     is_pudistill = isinstance(classifier, PUDistillClassifier)
     if is_pudistill and dataset.noise_groups is not None:
         groups["noise_groups"] = dataset.noise_groups
