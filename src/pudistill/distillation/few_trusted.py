@@ -29,12 +29,12 @@ STRONG = 10
 BELIEF, FIRM_BELIEF, ENOUGH_VOTES = 0.5, 5.0, 3
 
 
-def very_few(labels: Labels) -> bool:
+def are_very_few(labels: Labels) -> bool:
     """Return whether there are fewer than three trusted samples a class, on average."""
     return int(labels.trusted.sum()) < ENOUGH * labels.n_classes
 
 
-def few(labels: Labels) -> bool:
+def are_few(labels: Labels) -> bool:
     """Return whether there are fewer than ten trusted samples a class, on average."""
     return int(labels.trusted.sum()) < STRONG * labels.n_classes
 

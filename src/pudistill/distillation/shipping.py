@@ -9,7 +9,12 @@ from scipy.stats import binom
 from pudistill.distillation.candidates import CandidateWeights, judge, ship
 from pudistill.distillation.clusters import standard_error
 from pudistill.distillation.comparison import Comparison, ExpectedAccuracy
-from pudistill.distillation.few_trusted import few, lean_on_given_labels, very_few, warning_of_few
+from pudistill.distillation.few_trusted import (
+    are_few,
+    are_very_few,
+    lean_on_given_labels,
+    warning_of_few,
+)
 from pudistill.distillation.held_out_labels import HeldOutLabels, judge_all
 from pudistill.distillation.learning import find_originals, learn
 from pudistill.distillation.noise_estimate import (
@@ -120,9 +125,9 @@ def learn_and_ship(
     # With few trusted samples, the first guess is weak, and the given labels know more. With very
     # few, not even that can be measured. Networks take too long to learn what they know.
     is_network = continues_training(problem.student)
-    if very_few(labels):
+    if are_very_few(labels):
         guesses = lean_on_given_labels(problem, views, guesses)
-    elif few(labels) and not is_network and len(views) > 1 and whole.has_several_labels:
+    elif are_few(labels) and not is_network and len(views) > 1 and whole.has_several_labels:
         guesses = _joined(predict_by_pruned_labels(problem, views), guesses, views)
     # 2. Lines 13-14: train the student, on posterior labels in place of pseudo-labels.
     student_fit = learn(
@@ -137,7 +142,7 @@ def learn_and_ship(
     student_fit = student_fit._replace(targets=targets)
     # 3. Compare the candidates on held-out trusted samples.
     comparison, weights, peers = judge(problem, noise_free, student_fit, views)
-    if very_few(labels):
+    if are_very_few(labels):
         warn_user(too_few := warning_of_few(labels), TrustedWarning)
         comparison = replace(comparison, why=f"{comparison.why} {too_few}")
     # 4. Estimate the noise under the student's predictions; outliers may be of no class.
