@@ -181,3 +181,55 @@ def test_own_predictions_are_refused_with_a_sentence_by_fit():
     wider = pd.DataFrame(np.c_[proba, np.zeros(1500)])
     with pytest.raises(InputError, match="of which no sample is labelled"):
         fit(np.zeros((1500, 1)) + y[:, None], given, is_verified, pred_probs=wider)
+
+
+def test_a_mask_cannot_show_what_predictions_have_learned_so_nothing_is_certified():
+    proba, y, given, is_verified = simulate()
+    found = correct_labels(np.where(is_verified, y, given), proba, is_verified)
+    with pytest.raises(InputError, match="came as a mask"):
+        found.certify(max_error=0.2)
+
+
+def test_corrections_that_verified_samples_show_to_be_harmful_are_not_made():
+    proba, y, given, is_verified = simulate()
+    shuffled = proba[:, [2, 0, 1]]
+    with pytest.warns(TrustedWarning, match="Check that the rows of pred_probs"):
+        found = correct_labels(given, shuffled, np.where(is_verified, y, np.nan))
+    rest = ~is_verified
+    assert (found.label_table["label"] == given)[rest].all()
+    low, high = found.label_accuracy.interval
+    assert low < (given == y)[rest].mean() < high
+
+
+def test_whole_numbers_as_texts_are_columns_by_their_value():
+    proba, y, given, is_verified = simulate()
+    names = np.array(["9", "10", "11"])
+    found = correct_labels(names[given], proba, np.where(is_verified, names[y], None))
+    assert (found.label_table["label"] == names[y]).mean() > (given == y).mean()
+
+
+def test_missing_labels_are_no_class_where_nothing_is_verified():
+    proba, y, given, _ = simulate()
+    given[:20] = -1
+    table = correct_labels(given, proba).label_table
+    assert (table["label"][:20] != -1).all()
+
+
+def test_held_out_predictions_have_the_columns_of_the_others():
+    proba, y, given, is_verified = simulate()
+    trusted = np.where(is_verified, y, np.nan)
+    folds = np.where(is_verified, np.arange(1500) % 2, -1)
+    order = [2, 0, 1]
+    plain = correct_labels(given, proba, trusted, held_out_proba=[proba] * 2, folds=folds)
+    frame = pd.DataFrame(proba[:, order], columns=order)
+    named = correct_labels(given, frame, trusted, held_out_proba=[frame] * 2, folds=folds)
+    listed = correct_labels(
+        given,
+        proba[:, order],
+        trusted,
+        classes=order,
+        held_out_proba=[proba[:, order]] * 2,
+        folds=folds,
+    )
+    np.testing.assert_array_equal(plain.label_table["label"], named.label_table["label"])
+    np.testing.assert_array_equal(plain.label_table["label"], listed.label_table["label"])

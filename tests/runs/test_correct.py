@@ -98,3 +98,13 @@ def test_fit_takes_predictions(folder):
     assert (run.read_table("labels")["label"] == true).mean() > 0.9
     with pytest.raises(InputError, match="for the method default"):
         Settings.read(settings | {"method": "paper"})
+
+
+def test_columns_that_are_no_probabilities_are_named(folder):
+    frame = pd.read_csv(folder / "proba.csv").assign(score=0.3)
+    frame.to_csv(folder / "bad.csv", index=False)
+    with pytest.raises(InputError, match="the column 'score', which is no class"):
+        corrected(folder, "bad.csv")
+    (folder / "bad.npz").write_bytes(b"")
+    with pytest.raises(InputError, match="is no table"):
+        corrected(folder, "bad.npz")

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_integer_dtype
 
+from pudistill.data.columns import is_whole
 from pudistill.data.frames import as_column, as_frame
 from pudistill.data.names import NO_CLASS_LABEL
 from pudistill.distillation.certified_labels import CertifiedLabels, certify
@@ -19,7 +21,7 @@ from pudistill.distillation.noise_estimate import (
     Predictions,
     estimate_noise,
 )
-from pudistill.distillation.random_sample import doubt_of_predictions
+from pudistill.distillation.random_sample import doubt_of_own_predictions
 from pudistill.distillation.readout import Readout
 from pudistill.distillation.shipping import kept_labels, says_something
 from pudistill.distillation.student import TransitionEstimator
@@ -27,7 +29,7 @@ from pudistill.distillation.transition import NoiseModel, fit_transition_matrix
 from pudistill.distillation.views import View, whole_view
 from pudistill.distillation.views import held_out_proba as collect_held_out
 from pudistill.estimates.shares import LEVEL
-from pudistill.exceptions import InputError
+from pudistill.exceptions import DataWarning, InputError, TrustedWarning, warn_user
 from pudistill.labels.alignment import aligned, index_of
 from pudistill.labels.checks import MISSING, Labels, check_labels
 from pudistill.labels.groups import check_groups, check_noise_groups
@@ -175,7 +177,9 @@ def correct_labels(
         folds = _deal(of_classes, 2 if proba.size > MANY_PREDICTIONS else N_FOLDS, random_state)
         of_folds = [proba] * (folds.max(initial=MISSING) + 1)
     else:
-        of_folds, folds = _read_folds(held_out_proba, folds, (n, proba.shape[1]))
+        columns = pred_probs.columns if isinstance(pred_probs, pd.DataFrame) else classes
+        of_folds = [_matched(part, of_all, index, columns)[0] for part in held_out_proba]
+        folds = _checked_folds(folds, len(of_folds), n)
         of_folds = [take_rows(of_fold, rows) for of_fold in of_folds]
         folds = np.where(of_classes.drawn, folds[rows], MISSING)
     whole = whole_view(of_classes)
@@ -202,8 +206,11 @@ def correct_labels(
     noise = estimate_noise(
         of_classes, chains, originals, is_known=is_known, notes=[] if note is None else [note]
     )
-    doubt = doubt_of_predictions(of_classes, proba, originals)
+    doubt = doubt_of_own_predictions(of_classes, proba, originals)
     judged, accuracy = judge_all(of_classes, chains[1:], originals, targets, random_state, doubt)
+    if (harm := _harm(of_classes, judged)) is not None:
+        warn_user(harm, TrustedWarning)
+        targets, accuracy = kept_labels(of_classes, probas[0]), _of_kept_labels(noise, accuracy)
     table = label_table(
         of_classes,
         targets,
@@ -217,14 +224,41 @@ def correct_labels(
     )
 
 
+def _harm(labels: Labels, judged: HeldOutLabels) -> str | None:
+    """Return why corrected labels are worse than given ones, if verified samples show that."""
+    rows = labels.drawn & (judged.label != MISSING) & (labels.given != MISSING)
+    before = labels.given[rows] == labels.verified[rows]
+    after = judged.label[rows] == labels.verified[rows]
+    loss = before.astype(float) - after
+    if labels.from_mask or loss.sum() <= 2 * np.sqrt((loss**2).sum()):
+        return None
+    return (
+        f"Of {len(loss):,} verified samples, {before.sum():,} had the right label before the "
+        f"correction and {after.sum():,} after it, so labels were kept. Check that the rows of "
+        "pred_probs are in the order of the labels, and its columns in that of the classes."
+    )
+
+
+def _of_kept_labels(
+    noise: NoiseEstimate, accuracy: ExpectedAccuracy | None
+) -> ExpectedAccuracy | None:
+    """Return the share of right labels if none was changed."""
+    if accuracy is None:
+        return None
+    low, high = noise.rate_interval
+    return replace(accuracy, value=1 - noise.rate, interval=(1 - high, 1 - low))
+
+
 def _read(
     labels: Any, pred_probs: Any, trusted: Any, classes: Any, no_class_label: Any
 ) -> tuple[np.ndarray, Labels]:
     """Check labels and predictions; return both for the same samples and classes."""
     index = index_of(labels)
     if trusted is None:
-        has_label = ~pd.isna(np.asarray(as_column(labels), dtype=object))
-        found = check_labels(labels, has_label, for_fit=False, no_class_label=None)
+        values = pd.Series(np.asarray(as_column(labels), dtype=object))
+        no_labels = {-1, no_class_label} - {*_columns(pred_probs, classes)}
+        has_label = ~(values.isna() | values.isin(no_labels)).to_numpy()
+        found = check_labels(labels, has_label, for_fit=False, no_class_label=no_class_label)
         nothing = np.zeros(len(found.given), dtype=bool)
         found = replace(found, trusted=nothing, verified=np.full(len(nothing), MISSING))
     else:
@@ -250,16 +284,32 @@ def predictions_for(labels: Labels, pred_probs: Any, index: pd.Index | None) -> 
     return proba
 
 
+def _columns(pred_probs: Any, classes: Any) -> list:
+    """Return the classes of the columns, as far as they are named."""
+    if classes is not None:
+        if isinstance(classes, str):
+            raise InputError(f"classes is {classes!r}: pass a list, one class for each column.")
+        return list(classes)
+    return list(pred_probs.columns) if hasattr(pred_probs, "columns") else []
+
+
 def _matched(
     pred_probs: Any, labels: Labels, index: pd.Index | None, classes: Any
 ) -> tuple[np.ndarray, Labels]:
     pred_probs = as_frame(pred_probs)
     n = len(labels.given)
+    names = _columns(pred_probs, classes)
     if isinstance(pred_probs, pd.DataFrame):
+        own = pred_probs.index
+        if index is None and not (is_integer_dtype(own) and own.is_monotonic_increasing):
+            warn_user(
+                "pred_probs has an index and the labels have none: rows are taken in their order. "
+                "If that is wrong, pass the labels as a Series.",
+                DataWarning,
+            )
         pred_probs = aligned("pred_probs", pred_probs, index, n)
-        classes = pred_probs.columns if classes is None else classes
     proba = _probabilities("pred_probs", pred_probs, n)
-    return _in_order(proba, labels, None if classes is None else np.asarray(classes))
+    return _in_order(proba, labels, np.array(names) if names else None)
 
 
 def _probabilities(name: str, values: Any, n_samples: int) -> np.ndarray:
@@ -298,9 +348,12 @@ def _in_order(
     if classes is None and len(found) < n_columns and set(found.tolist()) <= {*range(n_columns)}:
         classes = np.arange(n_columns)
     if classes is None:
-        classes = found
+        # As texts, whole numbers are sorted by their value.
+        are_whole = all(isinstance(name, str) and is_whole(name) for name in found.tolist())
+        classes = found[np.argsort(found.astype(int), kind="stable")] if are_whole else found
     elif classes.dtype.kind in "OU" and found.dtype.kind in "iuf":
-        classes = pd.to_numeric(pd.Series(classes), errors="coerce").to_numpy()  # names of columns
+        numbers = pd.to_numeric(pd.Series(classes), errors="coerce")
+        classes = classes if numbers.isna().any() else numbers.to_numpy()  # names of columns
     names = classes.tolist()
     if len(names) != n_columns:
         raise InputError(
@@ -328,23 +381,15 @@ def _in_order(
     return proba, labels
 
 
-def _read_folds(
-    held_out_proba: Sequence[Any], folds: Any, shape: tuple[int, int]
-) -> tuple[list[np.ndarray], np.ndarray]:
-    """Check the predictions for each fold, in the order of sorted classes, and the folds."""
-    of_folds = [_probabilities("held_out_proba", of_fold, shape[0]) for of_fold in held_out_proba]
-    if any(of_fold.shape != shape for of_fold in of_folds):
-        raise InputError(
-            f"held_out_proba holds predictions for other classes than the {shape[1]} of pred_probs."
-        )
+def _checked_folds(folds: Any, n_folds: int, n_samples: int) -> np.ndarray:
     folds = np.asarray(folds)
-    is_fold = folds.shape == shape[:1] and folds.dtype.kind in "iu"
-    if not is_fold or folds.min() < MISSING or folds.max() >= len(of_folds):
+    is_fold = folds.shape == (n_samples,) and folds.dtype.kind in "iu"
+    if not is_fold or folds.min() < MISSING or folds.max() >= n_folds:
         raise InputError(
-            f"folds must hold a whole number from -1 to {len(of_folds) - 1} for each of the "
-            f"{shape[0]:,} samples, one for each of the predictions in held_out_proba."
+            f"folds must hold a whole number from -1 to {n_folds - 1} for each of the "
+            f"{n_samples:,} samples, one for each of the predictions in held_out_proba."
         )
-    return of_folds, folds
+    return folds
 
 
 def _deal(labels: Labels, n_folds: int, seed: int) -> np.ndarray:

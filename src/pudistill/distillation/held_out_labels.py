@@ -124,8 +124,7 @@ def judge_all(
     is_right, worth = label[judged] == labels.verified[judged], 1.0
     if labels.groups is not None and len(judged):
         worth = effective_size(is_right, labels.groups[judged]) / len(judged)
-    doubt = doubt or doubt_of_random_sample(labels, label, score)
-    if doubt is not None:
+    if doubt is None and (doubt := doubt_of_random_sample(labels, label, score)) is not None:
         warn_user(doubt, TrustedWarning)
     held_out = HeldOutLabels(label, score, worth, doubt)
     if len(judged) == 0 or not rest.any():

@@ -7,6 +7,7 @@ import numpy as np
 from scipy.stats import hypergeom
 
 from pudistill.distillation.transition import Originals
+from pudistill.exceptions import TrustedWarning, warn_user
 from pudistill.labels.checks import MISSING, Labels
 from pudistill.labels.pseudo_labels import likeliest
 from pudistill.utils.shown import shown
@@ -14,6 +15,11 @@ from pudistill.utils.shown import shown
 # Chance that verified samples which are a random sample are doubted, and the number of tests that
 # share it.
 FALSE_ALARM, N_TESTS = 1e-3, 4
+
+UNCHECKED = (
+    "Verified samples came as a mask, so it cannot be checked that your predictions have not "
+    "learned their labels. Pass verified labels beside the given ones."
+)
 
 # Equal parts into which scores and the order of the samples are cut.
 N_PARTS = 10
@@ -53,13 +59,14 @@ def doubt_of_random_sample(labels: Labels, label: np.ndarray, score: np.ndarray)
     )
 
 
-def doubt_of_predictions(
+def doubt_of_own_predictions(
     labels: Labels, proba: np.ndarray, originals: Originals | None
 ) -> str | None:
-    """Return why predictions cannot judge verified samples, if they treat these unlike others.
+    """Return why the user's predictions cannot judge verified samples; warn if they must not.
 
     Predictions that have not learned from the samples themselves agree with the given labels of
-    verified samples as often as with those of others, and are as sure of them.
+    verified samples as often as with those of others, and are as sure of them. If the given labels
+    of verified samples are unknown, nobody can tell.
 
     Parameters
     ----------
@@ -73,16 +80,21 @@ def doubt_of_predictions(
     Returns
     -------
     doubt : str or None
-        A sentence; false in at most 1 of 1,000 cases.
+        A sentence; if originals are known, false in at most 1 of 1,000 cases.
     """
+    if not labels.trusted.any():
+        return None
     found = _first_failure(_tests_of_predictions(labels, proba, originals))
     if found is None:
-        return None
-    return (
+        return UNCHECKED if originals is None else None
+    doubt = (
         f"The predictions treat verified samples unlike others: {found}. Either they have learned "
-        "from the labels of these samples, or the verified samples are no random sample. Pass "
-        "predictions by models that were trained without the sample, such as cross-validated ones."
+        "from the labels of these samples, or the verified samples are no random sample: estimates "
+        "and their intervals can be wrong. Pass predictions by models that were trained without "
+        "the sample, such as cross-validated ones."
     )
+    warn_user(doubt, TrustedWarning)
+    return doubt
 
 
 def _first_failure(tests: Iterator[_Test]) -> str | None:

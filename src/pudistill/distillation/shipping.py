@@ -26,6 +26,7 @@ from pudistill.distillation.noise_estimate import (
 from pudistill.distillation.noise_free_models import FirstGuess, NoiseFreeStage
 from pudistill.distillation.peers import predict_by_pruned_labels
 from pudistill.distillation.problem import Problem
+from pudistill.distillation.random_sample import doubt_of_own_predictions
 from pudistill.distillation.readout import Readout
 from pudistill.distillation.student import StudentFit
 from pudistill.distillation.views import (
@@ -155,7 +156,10 @@ def learn_and_ship(
         is_outlier=outliers.is_outlier,
         notes=[] if warning is None else [warning],
     )
-    judged = judge_all(labels, chains[1:], originals, targets, problem.seed)
+    doubt = None
+    if problem.own_proba is not None:
+        doubt = doubt_of_own_predictions(labels, problem.own_proba, originals)
+    judged = judge_all(labels, chains[1:], originals, targets, problem.seed, doubt)
     if not is_known:
         warn_user(NO_EVIDENCE, TrustedWarning)
     # 5. Line 15: ship the chosen candidate, which can be the student.

@@ -12,6 +12,8 @@ from pudistill.labels.checks import MISSING, Labels
 from pudistill.utils.arrays import rowwise
 from pudistill.utils.shown import first_few, shown
 
+ROUNDING = 1e-12  # of probabilities
+
 
 class Outliers(NamedTuple):
     """How unlike the trusted samples all samples are, see `learners.outliers.find_outliers`.
@@ -257,7 +259,7 @@ def label_table(
     table : LabelTable
         The table.
     """
-    label = rowwise(lambda block: block.argmax(axis=1), targets)
+    label = rowwise(_likeliest_or_given, targets, labels.given)
     source = _source(labels, label, of_changes)
     return _table(labels, label, source, targets, votes, outliers, is_known)
 
@@ -282,6 +284,12 @@ def model_label_table(labels: Labels, proba: np.ndarray, outliers: Outliers) -> 
     label = np.where(labels.trusted, labels.verified, proba.argmax(axis=1))
     votes = np.broadcast_to(np.int16(-1), proba.shape)
     return _table(labels, label, _source(labels, label, MODEL), proba, votes, outliers)
+
+
+def _likeliest_or_given(proba: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """Return the likeliest class of each sample, the given one if no other is likelier."""
+    is_as_likely = proba[np.arange(len(given)), given] >= proba.max(axis=1) - ROUNDING
+    return np.where((given != MISSING) & is_as_likely, given, proba.argmax(axis=1))
 
 
 def _source(labels: Labels, label: np.ndarray, of_changes: int) -> np.ndarray:
@@ -333,7 +341,7 @@ def _warn_of_lost_classes(labels: Labels, label: np.ndarray) -> None:
     given = labels.given[noisy]
     before = np.bincount(given[given != MISSING], minlength=n_classes)
     lost = np.flatnonzero((before > 0) & (np.bincount(label[noisy], minlength=n_classes) == 0))
-    if len(lost):
+    if len(lost) and labels.trusted.any():
         names = first_few(f"{shown(labels.classes[c])} ({before[c]:,})" for c in lost)
         warn_user(
             f"After correction, only trusted samples have the label {names}: check whether the "

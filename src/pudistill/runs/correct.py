@@ -2,16 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from pudistill.data.columns import is_whole
 from pudistill.data.dataset import TrustedDataset
 from pudistill.data.loading import load_dataset
-from pudistill.data.table_sources import open_table
-from pudistill.distillation.correction import CorrectedLabels, correct_labels
+from pudistill.data.table_sources import accepts, open_table
+from pudistill.distillation.correction import ROUNDING, CorrectedLabels, correct_labels
 from pudistill.exceptions import InputError
 from pudistill.labels.table import LabelTable
 from pudistill.runs.inputs import with_columns
@@ -56,7 +54,7 @@ def correct_table(
     labels, trusted = dataset.for_fit()
     corrected = correct_labels(
         labels,
-        read_predictions(predictions, dataset, classes),
+        read_predictions(predictions, dataset, classes, settings.id_column),
         trusted if dataset.trusted.any() else None,
         dataset.groups,
         noise_groups=dataset.noise_groups,
@@ -69,7 +67,10 @@ def correct_table(
 
 
 def read_predictions(
-    path: Path, dataset: TrustedDataset, classes: list[str] | None = None
+    path: Path,
+    dataset: TrustedDataset,
+    classes: list[str] | None = None,
+    id_column: str | None = None,
 ) -> pd.DataFrame:
     """Read predictions of the samples of a data set; columns are named by the classes.
 
@@ -79,10 +80,14 @@ def read_predictions(
         See `correct_table`.
     dataset : TrustedDataset
         The samples.
+    id_column : str, default=None
+        Column of ids in a table; by default ``id`` or ``ids``, if that is no class.
     """
-    if path.suffix != ".npy":
-        return _read_table(path, dataset)
-    proba, classes = _read_array(path), classes or _sorted(dataset)
+    if path.suffix.lower() != ".npy":
+        if classes is not None:
+            raise InputError(f"{path} names its columns: leave --classes out.")
+        return _read_table(path, dataset, id_column)
+    proba, classes = _read_array(path), classes or [*dataset.classes]
     if proba.ndim != 2 or proba.shape[1] != len(classes):
         raise InputError(
             f"{path} has shape {proba.shape}, but there are {len(classes)} classes, "
@@ -103,12 +108,19 @@ def _read_array(path: Path) -> np.ndarray:
     return found
 
 
-def _read_table(path: Path, dataset: TrustedDataset) -> pd.DataFrame:
+def _read_table(path: Path, dataset: TrustedDataset, id_column: str | None) -> pd.DataFrame:
     """Read a table of predictions; its rows get the order of the samples if it has their ids."""
+    if not accepts(path):
+        raise InputError(f"{path} is no table: name a table of predictions, or an .npy file.")
     table = open_table(path)
     names = table.schema.names
-    of_ids = next((name for name in names if name.lower() in ID_COLUMNS), None)
-    frame = table.read(names, [] if of_ids is None else [of_ids]).to_pandas()
+    of_ids = id_column if id_column in names else None
+    if of_ids is None:
+        wanted = {*ID_COLUMNS} - {*dataset.classes}
+        of_ids = next((name for name in names if name.lower() in wanted), None)
+    read = table.read(names, [] if of_ids is None else [of_ids])
+    frame = read.to_pandas(ignore_metadata=True)
+    _check_columns(path, frame.drop(columns=[] if of_ids is None else of_ids), dataset)
     if of_ids is None:
         return frame
     ids = pd.Index(frame.pop(of_ids).astype(str))
@@ -124,7 +136,12 @@ def _read_table(path: Path, dataset: TrustedDataset) -> pd.DataFrame:
     return frame.set_index(ids).loc[wanted].reset_index(drop=True)
 
 
-def _sorted(dataset: TrustedDataset) -> list[Any]:
-    """Return all classes, sorted; whole numbers by their value."""
-    names = [*dataset.classes]
-    return sorted(names, key=int) if all(map(is_whole, names)) else sorted(names)
+def _check_columns(path: Path, frame: pd.DataFrame, dataset: TrustedDataset) -> None:
+    """Raise `InputError` if columns beside those of the classes are no probabilities."""
+    others = [name for name in frame.columns if name not in dataset.classes]
+    are_numbers = all(pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes)
+    if others and not (are_numbers and np.allclose(frame.sum(axis=1), 1, atol=ROUNDING)):
+        raise InputError(
+            f"{path} has the column {shown(others[0])}, which is no class of {dataset.name} "
+            f"({listed(dataset.classes)}): keep columns of probabilities and ids only."
+        )

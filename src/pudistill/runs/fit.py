@@ -173,7 +173,9 @@ def _fit_into(
     if is_pudistill and dataset.noise_groups is not None:
         groups["noise_groups"] = dataset.noise_groups
     if is_pudistill and settings.predictions is not None:
-        groups["pred_probs"] = read_predictions(Path(settings.predictions), dataset)
+        groups["pred_probs"] = read_predictions(
+            Path(settings.predictions), dataset, id_column=settings.id_column
+        )
     if is_pudistill:
         classifier.set_params(memory=run.units)
     write_first = on_first_result(partial(write_first_result, run, dataset, labels))
