@@ -33,7 +33,7 @@ from pudistill.learners.scoring import Mixture
 from pudistill.utils.time_limit import is_time_up
 
 # Candidates that are in the first guess already.
-NOISE_FREE = ("trusted_only", "teacher")
+NOISE_FREE = ("trusted_only", "teacher", "semi_supervised")
 
 # Probability of a lead below one standard error by chance, if the error is known. A handful of
 # samples does not tell it: then Student's quantile is larger.
@@ -140,6 +140,8 @@ def judge(
         "teacher": collect_held_out(noise_free.models, "teacher"),
         "student": student_fit.held_out,
     }
+    if "semi_supervised" in noise_free.models[0].by_name:
+        candidates["semi_supervised"] = collect_held_out(noise_free.models, "semi_supervised")
     peers = None
     if needs_peers(problem, views[0], candidates, codes, groups):
         peers = train_peers(problem, views, noise_free.models)
@@ -220,6 +222,8 @@ def ship(
         return model_of_labels(problem, peers.pruned)
     if name == "gold_loss_correction" and peers is not None:
         return peers.gold.student
+    if name == "semi_supervised":
+        return models.by_name[name][0]
     if name == "trusted_only" or (name == "teacher" and "teacher" not in models.by_name):
         return models.by_name["trusted_only"][0]
     if name == "teacher":

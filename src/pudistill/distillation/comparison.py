@@ -23,6 +23,7 @@ DESCRIPTIONS = {
     "student": "the student",
     "teacher": "the teacher",
     "trusted_only": "training on the trusted samples only",
+    "semi_supervised": "training on the trusted samples and unlabelled pictures",
     "given_labels": "training on the given labels",
     "pruned_labels": "training on the given labels that are not doubted",
     "gold_loss_correction": "Gold Loss Correction",

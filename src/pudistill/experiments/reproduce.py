@@ -80,7 +80,7 @@ def reproduce(
         A name in `EXPERIMENTS`.
     output : Path
         The folder of all experiments, which share the cached stages in its ``units``.
-    scale : {"smoke", "cpu", "cpu-pictures", "full"}, default="smoke"
+    scale : {"smoke", "cpu", "cpu-pictures", "cpu-network", "full"}, default="smoke"
         A name in `SCALES`.
     data : Path, default=None
         The folder that holds the data sets; "smoke" needs none.
