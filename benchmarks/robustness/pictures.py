@@ -88,13 +88,13 @@ IGNORING = {
 }
 READING = {
     "likelihood": with_given,
-    "likelihood, consistency": partial(with_given, consistency_weight=1.0),
     "likelihood, from the semi-supervised network": partial(
         with_given, continues=True, learning_rate=0.03
     ),
     "likelihood, consistency, from the semi-supervised network": partial(
         with_given, continues=True, consistency_weight=1.0, learning_rate=0.03
     ),
+    "likelihood, consistency": partial(with_given, consistency_weight=1.0),
     "all given labels, fine-tuned on the verified ones": fine_tuned,
 }
 VARIANTS = {

@@ -320,6 +320,39 @@ def test_a_network_learns_the_likelihood_of_the_labels(blobs):
     np.testing.assert_allclose(network.known_[~trusted], T[:, noisy[~trusted]].T)
 
 
+class PictureNetwork(Network):
+    """Stands in for a network that learns pictures."""
+
+    def fit(self, X, y):
+        return super().fit(X.reshape(len(X), -1), y)
+
+    def predict_proba(self, X):
+        return super().predict_proba(X.reshape(len(X), -1))
+
+
+def test_a_network_learns_pictures_without_labels_only_if_it_is_to(blobs):
+    X, y, _, trusted = blobs
+    pictures = np.tile(X[:, None, :, None], (1, 2, 1, 1))
+    verified, held_out = np.where(trusted, y, -1), np.flatnonzero(trusted)[:6]
+    verified[held_out] = -1
+    groups = np.arange(400) // 2
+
+    def models(samples, **options):
+        args = (verified, verified, held_out, 3, PictureNetwork(), PictureNetwork())
+        return train_noise_free_models(samples, *args, n_teachers="auto", seed=0, **options).by_name
+
+    (network,) = models(pictures, semi_supervised=True)["semi_supervised"]
+    assert (network.role, network.loss) == ("semi_supervised", "likelihood")
+    is_known = verified >= 0
+    np.testing.assert_array_equal(network.known_[is_known], np.eye(3)[y[is_known]])
+    np.testing.assert_array_equal(network.known_[~is_known], 1)
+    # With groups, not even the pictures of held-out groups are seen.
+    grouped = models(pictures, semi_supervised=True, groups=groups)["semi_supervised"][0]
+    assert len(grouped.known_) == 400 - np.isin(groups, groups[held_out]).sum()
+    assert "semi_supervised" not in models(pictures)
+    assert "semi_supervised" not in models(X, semi_supervised=True)
+
+
 class Memory(Network):
     """Predicts the target of a training sample, if it is informative; else from the features."""
 

@@ -256,10 +256,12 @@ def train_on_labels(
     sample_weight: np.ndarray | None = None,
     start: Any = None,
     role: str = "reference",
+    *,
+    continued: bool = False,
 ) -> Any:
     """Train a learner on the samples that have a label; -1 means that a sample has no label.
 
-    For `start` and `role`, see `Training`.
+    For `start`, `role` and `continued`, see `Training`.
     """
     rows = np.flatnonzero(labels != MISSING)
     targets = one_hot(labels[rows], n_classes)
@@ -277,6 +279,7 @@ def train_on_labels(
             groups=groups,
             sample_weight=weights,
             start=start,
+            continued=continued,
         )
     )
 

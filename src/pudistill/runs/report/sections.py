@@ -25,6 +25,7 @@ from pudistill.runs.report.formats import (
 
 CANDIDATE_NAMES = {
     "given_labels": "trained on the given labels",
+    "fine_tuned": "trained on the given labels, then on the trusted ones",
     "pruned_labels": "trained on the given labels that are not doubted",
     "gold_loss_correction": "Gold Loss Correction",
     "trusted_only": "trained on the trusted labels only",
