@@ -321,8 +321,7 @@ def _steps(work: Work, rates: _Rates) -> list[Step]:
         seconds += rates.predict * n + model(found)
     elif params["semi_supervised"] and is_pictures(work.X):
         n_self = 1
-        longer += SEMI_SUPERVISED * model(n)
-        seconds = longer
+        longer = seconds = seconds + SEMI_SUPERVISED * model(n)
     noise_free = Step(
         "noise-free models",
         views * (2 + n_self),
