@@ -285,7 +285,7 @@ RECIPES: dict[str, dict[Role, Recipe]] = {
         "noise_aware": _noise_aware(_fast_distillation),
         "cross_fit": replace(_noise_aware(_fast_distillation), min_steps=300),
         "reference": _fast_reference,
-        "semi_supervised": _semi_supervised(_fast_distillation),
+        "semi_supervised": replace(_semi_supervised(_fast_distillation), min_steps=300),
     },
     "slim": {
         "member": _fast_member,
