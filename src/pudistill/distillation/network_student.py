@@ -132,3 +132,32 @@ def likelihood_training(
         rows=rows,
         params={"loss": "likelihood", "mixup": 0.0},
     )
+
+
+def train_semi_supervised(
+    estimator: Any,
+    X: Any,
+    view: View,
+    n_classes: int,
+    seed: int,
+    sample_weight: np.ndarray | None = None,
+) -> Any:
+    """Train a network on the trusted pictures of a view, and on all others without a label.
+
+    Parameters
+    ----------
+    estimator, X, seed, sample_weight
+        As for `likelihood_training`.
+    view : View
+        The verified labels; it shows no given label.
+    n_classes : int
+        Number of classes.
+
+    Returns
+    -------
+    network : fitted estimator
+        The network.
+    """
+    noise = NoiseModel(np.eye(n_classes))  # of no given label
+    task = likelihood_training(estimator, X, view, noise, seed, sample_weight)
+    return train(replace(task, role="semi_supervised"))

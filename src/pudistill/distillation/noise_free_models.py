@@ -1,16 +1,15 @@
 """Models that read no noisy label, and the first guess: their calibrated mixture."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from joblib import delayed
 from sklearn.utils.validation import _num_samples
 
-from pudistill.distillation.network_student import likelihood_training
+from pudistill.distillation.network_student import train_semi_supervised
 from pudistill.distillation.paper import average_proba, train_teachers
 from pudistill.distillation.problem import Problem
-from pudistill.distillation.transition import NoiseModel
 from pudistill.distillation.views import View, held_out_rows, held_out_truth, whole_view
 from pudistill.labels.checks import MISSING, Labels
 from pudistill.labels.model_selection import deal_folds
@@ -169,10 +168,9 @@ def train_noise_free_models(
             cut_short |= is_cut
     elif semi_supervised and is_pictures(X):
         view = View(verified, np.full(len(verified), MISSING), held_out, groups)
-        task = likelihood_training(
-            student, X, view, NoiseModel(np.eye(n_classes)), seed, sample_weight
-        )
-        models["semi_supervised"] = [train(replace(task, role="semi_supervised"))]
+        models["semi_supervised"] = [
+            train_semi_supervised(student, X, view, n_classes, seed, sample_weight)
+        ]
     # 4. Predict the held-out samples, on which the first guess is fitted.
     proba = {
         name: average_proba(members, X, n_classes, held_out) for name, members in models.items()
