@@ -31,6 +31,8 @@ class Problem:
         Whether to choose the regularisation of the student; only for the default learner.
     metric : str, default="accuracy"
         The metric that decides which candidate is shipped.
+    own_proba : ndarray of shape (n_samples, n_classes), default=None
+        Predictions of the user's own model, which join the first guess.
     semi_supervised : bool, default=False
         Whether a network also learns pictures without any of the noisy labels.
     """
@@ -42,6 +44,7 @@ class Problem:
     seed: int
     tunes_student: bool = False
     metric: str = "accuracy"
+    own_proba: np.ndarray | None = None
     semi_supervised: bool = False
 
     @property
