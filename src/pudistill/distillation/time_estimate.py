@@ -14,6 +14,7 @@ from joblib import effective_n_jobs
 from sklearn.base import clone
 from sklearn.utils import _safe_indexing
 
+from pudistill.distillation.few_trusted import are_few
 from pudistill.distillation.rounds import HELD_OUT_FOLDS, MAX_ROUNDS_MANY_CLASSES, folds_for
 from pudistill.distillation.views import ENOUGH_HELD_OUT
 from pudistill.labels.checks import MISSING, Labels
@@ -349,6 +350,8 @@ def _steps(work: Work, rates: _Rates) -> list[Step]:
     of_round = on_workers(of_round, views if judged else folds)
     tuning = on_workers(REGULARISATIONS * of_judged, judged or 1) * work.tunes
     rounds = of_round * (1 + warm * (n_rounds - 1))
+    if judged and are_few(labels):
+        rounds += 2 * on_workers(cross_fit, folds)  # models of given labels join the first guess
     students = on_workers(views * (clean * model(n) + rates.predict * n), views)
     per_round = folds + judged * HELD_OUT_FOLDS
     if judged and n_trusted < ENOUGH_HELD_OUT:
