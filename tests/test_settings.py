@@ -76,7 +76,7 @@ def test_the_documented_table_is_up_to_date():
     ("values", "says"),
     [
         ({"image_size": 0}, "image_size cannot be 0: it should be at least 1 pixel"),
-        ({"recipe": "slow"}, "'fast', 'paper' or 'clothing1m'"),
+        ({"recipe": "slow"}, "'fast', 'slim', 'paper' or 'clothing1m'"),
         ({"n_teachers": "few"}, "n_teachers cannot be 'few': it should be a whole number, or auto"),
         ({"colour": "red"}, "There is no setting 'colour'"),
         ({"method": "magic"}, "There is no method 'magic': choose one of default, paper, cross"),
@@ -133,9 +133,9 @@ except SystemExit:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("pudistill fit --recipe ", {"fast", "paper", "clothing1m"}),
+        ("pudistill fit --recipe ", {"fast", "slim", "paper", "clothing1m"}),
         ("pudistill fit --method co_t", {"co_teaching"}),
-        ("pudistill sweep --learner s", {"svm", "small_cnn"}),
+        ("pudistill sweep --learner s", {"slim_resnet", "small_cnn", "svm"}),
         ("pudistill fit --label-type hard", {"hard_bootstrap", "hard_label"}),
         ("pudistill fit --share-trunk ", {"auto", "yes", "no"}),
         ("pudistill fit --min-", {"--min-confidence", "--min-votes"}),

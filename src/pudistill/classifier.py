@@ -115,6 +115,9 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
     share_trunk : bool or "auto", default="auto"
         Whether members of the filter that are networks share their layers, see
         :class:`TieredPUFilter`. "auto": only with the default method.
+    semi_supervised : bool, default=True
+        Whether a network that learns pictures is also trained without any noisy label, on trusted
+        and unlabelled pictures: a candidate that no noise can mislead. Default method only.
     no_class_label : str, int or None, default="none of these"
         The verified label of samples that are of no class. These samples are in no training. They
         only teach `label_table_` which other samples are unlike those of every class.
@@ -228,6 +231,7 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
         "compare": ["boolean"],
         "metric": [StrOptions(set(METRICS))],
         "share_trunk": ["boolean", StrOptions({"auto"})],
+        "semi_supervised": ["boolean"],
         "no_class_label": [str, Real, None],
         "time_limit": [Real, str, None],
     }
@@ -271,6 +275,7 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
         metric: str = "accuracy",
         tol: float | None = 0.01,
         share_trunk: bool | str = "auto",
+        semi_supervised: bool = True,
         no_class_label: str | int | None = NO_CLASS_LABEL,
         time_limit: float | str | None = None,
         n_jobs: int | None = None,
@@ -296,6 +301,7 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
         self.metric = metric
         self.tol = tol
         self.share_trunk = share_trunk
+        self.semi_supervised = semi_supervised
         self.no_class_label = no_class_label
         self.time_limit = time_limit
         self.n_jobs = n_jobs
@@ -518,8 +524,11 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
     def _default_teachers(self, X: Any, labels: Labels, seed: int) -> tuple[list, np.ndarray]:
         """Train all models that read no noisy label; return the teachers and their predictions."""
         student = self._learner(STUDENT, X, reads_noisy_labels=False)
+        problem = Problem(
+            X, labels, student, self.n_jobs, seed, semi_supervised=self.semi_supervised
+        )
         self._noise_free, teachers, proba = teach(
-            Problem(X, labels, student, self.n_jobs, seed),
+            problem,
             self.filter_,
             teacher=self._learner(TEACHER, X),
             n_teachers=self.n_teachers,

@@ -1,5 +1,7 @@
 """Views, noise-free models, candidates and rounds: held-out labels are never read."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,6 +14,7 @@ from sklearn.semi_supervised import SelfTrainingClassifier
 from pudistill import corrupt_labels
 from pudistill.distillation.candidates import CandidateWeights
 from pudistill.distillation.learning import find_originals, learn
+from pudistill.distillation.network_student import likelihood_training
 from pudistill.distillation.noise_free_models import (
     FirstGuess,
     NoiseFreeModels,
@@ -21,6 +24,7 @@ from pudistill.distillation.noise_free_models import (
 from pudistill.distillation.peers import model_of_labels
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.rounds import best_round, folds_for
+from pudistill.distillation.transition import NoiseModel
 from pudistill.distillation.views import ENOUGH_HELD_OUT, held_out_rows, whole_view
 from pudistill.labels.checks import check_labels
 from pudistill.labels.model_selection import deal_folds
@@ -318,6 +322,48 @@ def test_a_network_learns_the_likelihood_of_the_labels(blobs):
     assert (network.role, network.loss) == ("noise_aware", "likelihood")
     np.testing.assert_array_equal(network.known_[trusted], np.eye(3)[y[trusted]])
     np.testing.assert_allclose(network.known_[~trusted], T[:, noisy[~trusted]].T)
+
+
+def test_a_network_gets_the_weights_of_the_samples_that_it_learns(blobs):
+    X, y, _, trusted = blobs
+    whole = replace(whole_view(check_labels(y, trusted)), groups=np.arange(400) // 2)
+    view = whole.holding_out(np.flatnonzero(trusted)[:2], None)
+    task = likelihood_training(Network(), X, view, NoiseModel(np.eye(3)), 0, np.arange(400.0))
+    np.testing.assert_array_equal(task.sample_weight, task.rows)
+    assert len(task.rows) == len(task.targets) == 396
+
+
+class PictureNetwork(Network):
+    """Stands in for a network that learns pictures."""
+
+    def fit(self, X, y):
+        return super().fit(X.reshape(len(X), -1), y)
+
+    def predict_proba(self, X):
+        return super().predict_proba(X.reshape(len(X), -1))
+
+
+def test_a_network_learns_pictures_without_labels_only_if_it_is_to(blobs):
+    X, y, _, trusted = blobs
+    pictures = np.tile(X[:, None, :, None], (1, 2, 1, 1))
+    verified, held_out = np.where(trusted, y, -1), np.flatnonzero(trusted)[:6]
+    verified[held_out] = -1
+    groups = np.arange(400) // 2
+
+    def models(samples, **options):
+        args = (verified, verified, held_out, 3, PictureNetwork(), PictureNetwork())
+        return train_noise_free_models(samples, *args, n_teachers="auto", seed=0, **options).by_name
+
+    (network,) = models(pictures, semi_supervised=True)["semi_supervised"]
+    assert (network.role, network.loss) == ("semi_supervised", "likelihood")
+    is_known = verified >= 0
+    np.testing.assert_array_equal(network.known_[is_known], np.eye(3)[y[is_known]])
+    np.testing.assert_array_equal(network.known_[~is_known], 1)
+    # With groups, not even the pictures of held-out groups are seen.
+    grouped = models(pictures, semi_supervised=True, groups=groups)["semi_supervised"][0]
+    assert len(grouped.known_) == 400 - np.isin(groups, groups[held_out]).sum()
+    assert "semi_supervised" not in models(pictures)
+    assert "semi_supervised" not in models(X, semi_supervised=True)
 
 
 class Memory(Network):

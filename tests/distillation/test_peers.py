@@ -5,14 +5,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 
 from pudistill import PUDistillClassifier
 from pudistill.distillation.candidates import needs_peers
 from pudistill.distillation.few_trusted import given_label_proba, measured_matrix
-from pudistill.distillation.peers import doubted, predict_given_labels, pruned_view
+from pudistill.distillation.peers import (
+    doubted,
+    fine_tuned,
+    held_out_by_labels,
+    model_of_labels,
+    predict_given_labels,
+    pruned_view,
+)
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.views import ENOUGH_HELD_OUT, whole_view
 from pudistill.labels.checks import check_labels
+from pudistill.learners.networks.classifier import TorchClassifier
+from pudistill.learners.networks.recipes import Recipe, scaled_learning_rate
 from pudistill.utils.time_limit import TimeLimit, limited_by
 
 SMALL = {"n_members": 3, "max_iter": 2, "random_state": 0}
@@ -47,6 +57,29 @@ def test_doubted_labels_are_mostly_wrong():
     pruned = pruned_view(whole, said)
     assert set(pruned.labelled.tolist()) == set(rows.tolist()) - set(found.tolist())
     assert pruned.verified.tolist() == whole.verified.tolist()  # trusted samples are kept
+
+
+def test_a_fine_tuned_network_starts_from_the_given_labels_and_ends_with_the_trusted_ones():
+    X, y, given, trusted = blobs()
+    given[~trusted] = (y[~trusted] + 1) % 3  # all wrong
+    network = TorchClassifier(recipe=Recipe(epochs=4, learning_rate=0.1, batch_size=16))
+    problem = replace(problem_of(X, given, trusted), student=network)
+    whole = whole_view(problem.labels)
+    of_labels = model_of_labels(problem, whole)
+    before = of_labels.predict_proba(X)
+    tuned = fine_tuned(problem, whole, of_labels)
+    np.testing.assert_array_equal(of_labels.predict_proba(X), before)
+    assert tuned.recipe_.learning_rate == pytest.approx(0.01)
+    assert log_loss(y[trusted], tuned.predict_proba(X[trusted])) < log_loss(
+        y[trusted], before[trusted]
+    )
+    with scaled_learning_rate(1e-9):
+        unmoved = fine_tuned(problem, whole, of_labels)
+    np.testing.assert_allclose(unmoved.predict_proba(X), before, atol=1e-6)
+    view = whole.holding_out(np.flatnonzero(trusted)[::2], None)
+    assert set(held_out_by_labels(problem, [whole, view])) == {"given_labels", "fine_tuned"}
+    linear = problem_of(X, given, trusted)
+    assert set(held_out_by_labels(linear, [whole, view])) == {"given_labels"}
 
 
 def test_labels_that_are_all_right_are_not_doubted():

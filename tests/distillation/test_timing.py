@@ -11,8 +11,11 @@ from sklearn.naive_bayes import GaussianNB
 from pudistill import PUDistillClassifier, TimeLimitWarning
 from pudistill.distillation import first_result
 from pudistill.distillation.first_result import on_first_result
-from pudistill.distillation.time_estimate import Step, TimeEstimate
+from pudistill.distillation.time_estimate import Step, TimeEstimate, Work, estimate_time
+from pudistill.labels.checks import check_labels
 from pudistill.learners.cache import StageCache, caching_to
+from pudistill.learners.networks.classifier import TorchClassifier
+from pudistill.learners.networks.recipes import Recipe
 from pudistill.utils.progress import display
 
 
@@ -142,3 +145,19 @@ def test_a_quick_fit_has_no_first_result(noisy, monkeypatch):
     monkeypatch.setattr(first_result, "WORTH_SECONDS", 1000)
     with on_first_result(lambda _: pytest.fail("it costs time")), caching_to(None):
         classifier().fit(*noisy)
+
+
+def test_the_semi_supervised_network_is_part_of_the_estimate():
+    pictures = np.random.default_rng(0).integers(0, 256, (60, 4, 4, 1), dtype=np.uint8)
+    labels = check_labels(np.arange(60) % 2, np.arange(60) % 3 == 0)
+    network = TorchClassifier(recipe=Recipe(epochs=1, learning_rate=0.1))
+
+    def noise_free(semi_supervised):
+        classifier = PUDistillClassifier(network, semi_supervised=semi_supervised)
+        work = Work(pictures, labels, network, network, classifier.get_params(deep=False))
+        steps = {step.name: step for step in estimate_time(work).steps}
+        return steps["noise-free models"]
+
+    without, whole = noise_free(False), noise_free(True)
+    assert whole.n_models == without.n_models + 2, "one with each view"
+    assert whole.least == whole.seconds, "a time limit cannot cut it short"

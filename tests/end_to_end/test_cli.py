@@ -395,7 +395,7 @@ def test_bad_trusted_files_are_named(command, wine, tmp_path, rows, says):
         (["--threshold", "1.5"], "'threshold'"),
         (["--threshold", "0"], "'threshold'"),
         (["--label-column", "labels"], "there is no column 'labels'"),
-        (["--recipe", "slow"], "'fast', 'paper' or 'clothing1m'"),
+        (["--recipe", "slow"], "'fast', 'slim', 'paper' or 'clothing1m'"),
         (["--min-votes", "x"], "should be a whole number, a fraction up to 1.0, or auto"),
         (["--test-data", "noisy.csv"], "are the training data"),
         (["--test-data", "noisy.csv", "--test-fraction", "0.2"], "both given"),

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -91,7 +92,9 @@ def test_each_method_is_measured_at_each_noise(results):
     "compared",
     [
         ["pudistill", "gold_loss_correction", "true_labels"],
-        pytest.param([*PREPARE], marks=pytest.mark.slow),
+        pytest.param(
+            [name for name in PREPARE if name != "semi_supervised"], marks=pytest.mark.slow
+        ),
     ],
 )
 def test_methods_can_be_measured_in_parallel(wine, compared):
@@ -100,6 +103,21 @@ def test_methods_can_be_measured_in_parallel(wine, compared):
     assert set(results["method"]) == set(compared)
     alone = accuracy_curve(*wine, settings.model_copy(update={"n_jobs": 1}))
     pd.testing.assert_frame_equal(results, alone)
+
+
+def test_tables_have_no_semi_supervised_network(wine):
+    with pytest.raises(InputError, match="needs pictures and a network"):
+        accuracy_curve(*wine, settings_of(methods=["semi_supervised"]))
+
+
+@pytest.mark.slow
+def test_a_semi_supervised_network_reads_no_noisy_label():
+    data = load_dataset("digits").take(range(300))
+    pictures = replace(data, X=(data.X.reshape(-1, 8, 8, 1) * 15).astype(np.uint8))
+    settings = settings_of(methods=["semi_supervised"], learner="small_cnn", levels=[0.3, 0.7])
+    results = accuracy_curve(pictures, pictures, settings)
+    assert results["accuracy"].nunique() == 1
+    assert results["accuracy"].iloc[0] > 0.5
 
 
 def test_levels_are_those_of_the_whole_data_set(wine):

@@ -418,8 +418,8 @@ def reproduce(
     scale: Annotated[
         str,
         typer.Option(
-            help="Size: smoke (digits), cpu (CIFAR-10 features), cpu-pictures (Fashion-MNIST) or "
-            "full (CIFAR-10; needs a GPU)."
+            help="Size: smoke (digits), cpu (CIFAR-10 features), cpu-pictures (Fashion-MNIST), "
+            "cpu-network (CIFAR-10; hours) or full (CIFAR-10; needs a GPU)."
         ),
     ] = "smoke",
     data: Annotated[

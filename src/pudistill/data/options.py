@@ -108,7 +108,7 @@ def choices_of(model: type[BaseModel], name: str) -> tuple[str, ...]:
     >>> from pudistill.runs.settings import Settings
     >>> from pudistill.data.options import choices_of
     >>> choices_of(Settings, "recipe")
-    ('fast', 'paper', 'clothing1m')
+    ('fast', 'slim', 'paper', 'clothing1m')
     """
     choices = settings_of(model)[name].choices
     return choices or tuple(

@@ -13,7 +13,13 @@ from pudistill.distillation.noise_free_models import (
     collect_held_out,
     drop_small,
 )
-from pudistill.distillation.peers import Peers, held_out_by_labels, model_of_labels, train_peers
+from pudistill.distillation.peers import (
+    Peers,
+    fine_tuned,
+    held_out_by_labels,
+    model_of_labels,
+    train_peers,
+)
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.student import StudentFit
 from pudistill.distillation.views import (
@@ -30,8 +36,8 @@ from pudistill.learners.capabilities import continues_training
 from pudistill.learners.scoring import Mixture
 from pudistill.utils.time_limit import is_time_up
 
-# Candidates that are in the first guess already.
-NOISE_FREE = ("trusted_only", "teacher")
+# Candidates that are not weighed in the mixture. All but the last are in the first guess already.
+NOT_MIXED = ("trusted_only", "teacher", "semi_supervised", "fine_tuned")
 
 # Candidates that are not calibrated yet.
 UNCALIBRATED = ("given_labels", "pruned_labels")
@@ -111,16 +117,18 @@ def judge(
     views = [views[0], *(views[0].holding_out(view.held_out, None) for view in views[1:])]
     candidates = {
         "trusted_only": collect_held_out(noise_free.models, "trusted_only"),
-        "given_labels": held_out_by_labels(problem, views),
+        **held_out_by_labels(problem, views),
         "teacher": collect_held_out(noise_free.models, "teacher"),
         "student": student_fit.held_out,
     }
+    if "semi_supervised" in noise_free.models[0].by_name:
+        candidates["semi_supervised"] = collect_held_out(noise_free.models, "semi_supervised")
     peers = None
     if needs_peers(problem, views[0], candidates, codes, groups):
         peers = train_peers(problem, views, noise_free.models)
         candidates |= peers.held_out
     of_guess = {"guess": held_out_proba(noise_free.guesses, views)}
-    mixed = of_guess | {name: candidates[name] for name in candidates if name not in NOISE_FREE}
+    mixed = of_guess | {name: candidates[name] for name in candidates if name not in NOT_MIXED}
     weights = CandidateWeights.fit(mixed, truth)
     if weights.shares["student"] < 1:
         candidates["mixture"] = weights.mix(mixed)
@@ -189,12 +197,16 @@ def ship(
     models, first_guess = noise_free.models[0], noise_free.first_guess  # of all trusted samples
     if name == "student":
         return student_fit.student
-    if name == "given_labels":
-        return model_of_labels(problem, whole_view(problem.labels))
+    if name in ("given_labels", "fine_tuned"):
+        whole = whole_view(problem.labels)
+        model = model_of_labels(problem, whole)
+        return model if name == "given_labels" else fine_tuned(problem, whole, model)
     if name == "pruned_labels" and peers is not None:
         return model_of_labels(problem, peers.pruned)
     if name == "gold_loss_correction" and peers is not None:
         return peers.gold.student
+    if name == "semi_supervised":
+        return models.by_name[name][0]
     if name == "trusted_only" or (name == "teacher" and "teacher" not in models.by_name):
         return models.by_name["trusted_only"][0]
     if name == "teacher":

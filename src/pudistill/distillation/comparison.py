@@ -23,7 +23,9 @@ DESCRIPTIONS = {
     "student": "the student",
     "teacher": "the teacher",
     "trusted_only": "training on the trusted samples only",
+    "semi_supervised": "training on the trusted samples and unlabelled pictures",
     "given_labels": "training on the given labels",
+    "fine_tuned": "training on the given labels, then on the trusted samples",
     "pruned_labels": "training on the given labels that are not doubted",
     "gold_loss_correction": "Gold Loss Correction",
 }

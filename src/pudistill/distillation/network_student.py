@@ -31,8 +31,9 @@ def learn_by_likelihood(
     whole, truth = views[0], held_out_truth(views, problem.n_classes)
 
     def training(view: View, noise: NoiseModel, role: str = "noise_aware") -> Training:
-        task = likelihood_training(problem.student, problem.X, view, noise, problem.seed)
-        return replace(task, sample_weight=problem.labels.sample_weight, role=role)
+        weights = problem.labels.sample_weight
+        task = likelihood_training(problem.student, problem.X, view, noise, problem.seed, weights)
+        return replace(task, role=role)
 
     # 1. Estimate the transition matrix of each view under the first guess.
     noise = transition.estimate_all(views, guesses)
@@ -84,7 +85,12 @@ def _halves(whole: View, seed: int) -> np.ndarray:
 
 
 def likelihood_training(
-    estimator: Any, X: Any, view: View, noise: NoiseModel, seed: int
+    estimator: Any,
+    X: Any,
+    view: View,
+    noise: NoiseModel,
+    seed: int,
+    sample_weight: np.ndarray | None = None,
 ) -> Training:
     """Describe the training of a network on the likelihood of each label given the true class.
 
@@ -101,6 +107,8 @@ def likelihood_training(
         How given labels come from true classes.
     seed : int
         Decides the training.
+    sample_weight : ndarray of shape (n_samples,), default=None
+        Weights of the samples.
 
     Returns
     -------
@@ -113,5 +121,43 @@ def likelihood_training(
     if view.unseen is not None:
         rows = np.setdiff1d(np.arange(len(known)), view.unseen)
         known = take_rows(known, rows)
-    params = {"loss": "likelihood", "mixup": 0.0}
-    return Training(estimator, X, known, role="noise_aware", seed=seed, rows=rows, params=params)
+        sample_weight = None if sample_weight is None else sample_weight[rows]
+    return Training(
+        estimator,
+        X,
+        known,
+        role="noise_aware",
+        seed=seed,
+        sample_weight=sample_weight,
+        rows=rows,
+        params={"loss": "likelihood", "mixup": 0.0},
+    )
+
+
+def train_semi_supervised(
+    estimator: Any,
+    X: Any,
+    view: View,
+    n_classes: int,
+    seed: int,
+    sample_weight: np.ndarray | None = None,
+) -> Any:
+    """Train a network on the trusted pictures of a view, and on all others without a label.
+
+    Parameters
+    ----------
+    estimator, X, seed, sample_weight
+        As for `likelihood_training`.
+    view : View
+        The verified labels; it shows no given label.
+    n_classes : int
+        Number of classes.
+
+    Returns
+    -------
+    network : fitted estimator
+        The network.
+    """
+    noise = NoiseModel(np.eye(n_classes))  # of no given label
+    task = likelihood_training(estimator, X, view, noise, seed, sample_weight)
+    return train(replace(task, role="semi_supervised"))

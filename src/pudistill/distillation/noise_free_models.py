@@ -7,12 +7,14 @@ import numpy as np
 from joblib import delayed
 from sklearn.utils.validation import _num_samples
 
+from pudistill.distillation.network_student import train_semi_supervised
 from pudistill.distillation.paper import average_proba, train_teachers
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.views import View, held_out_rows, held_out_truth, whole_view
 from pudistill.labels.checks import MISSING, Labels
 from pudistill.labels.model_selection import deal_folds
 from pudistill.labels.pseudo_labels import one_hot
+from pudistill.labels.samples import is_pictures
 from pudistill.learners.cache import cached
 from pudistill.learners.calibration import Temperature, mixture_weights
 from pudistill.learners.capabilities import continues_training
@@ -51,9 +53,10 @@ class NoiseFreeModels(NamedTuple):
     ----------
     by_name : dict of str to list of fitted estimators
         ``trusted_only``, trained on the trusted samples; ``teacher``, one or more models trained on
-        the augmented clean set, missing if the filter found nothing; and, except for networks,
+        the augmented clean set, missing if the filter found nothing; except for networks,
         ``self_trained`` and ``self_trained_teacher``, which start from the trusted samples or the
-        clean set and continue with their own confident predictions.
+        clean set and continue with their own confident predictions; and, for networks on pictures,
+        ``semi_supervised``, trained on the trusted samples and on all pictures without a label.
     held_out : dict of str to ndarray of shape (n_held_out, n_classes)
         Their predictions for the samples that the view holds out, not calibrated.
     """
@@ -85,6 +88,7 @@ def train_noise_free_models(
     *,
     n_teachers: int | str,
     seed: int,
+    semi_supervised: bool = False,
     groups: np.ndarray | None = None,
     unseen: np.ndarray | None = None,
     sample_weight: np.ndarray | None = None,
@@ -113,6 +117,8 @@ def train_noise_free_models(
         Number of teachers, each trained on the whole clean set; "auto": one.
     seed : int
         Decides the training.
+    semi_supervised : bool, default=False
+        Whether to train the model of that name.
     groups : ndarray of shape (n_samples,), int, default=None
         Codes of groups.
     unseen : ndarray, int, default=None
@@ -147,7 +153,8 @@ def train_noise_free_models(
             groups=groups,
             role="reference",
         )
-    # 3. Self-train from both sets, except for networks, which take too long to train repeatedly.
+    # 3. Self-train from both sets, except for networks, which take too long to train repeatedly:
+    # they learn from their own predictions within one training.
     cut_short = False
     if not continues_training(student):
         weighted |= {"unseen": unseen, "seed": seed, "part": part}
@@ -159,6 +166,11 @@ def train_noise_free_models(
             learned, is_cut = self_train(student, X, clean_labels, n_classes, **weighted)
             models["self_trained_teacher"] = [learned]
             cut_short |= is_cut
+    elif semi_supervised and is_pictures(X):
+        view = View(verified, np.full(len(verified), MISSING), held_out, groups)
+        models["semi_supervised"] = [
+            train_semi_supervised(student, X, view, n_classes, seed, sample_weight)
+        ]
     # 4. Predict the held-out samples, on which the first guess is fitted.
     proba = {
         name: average_proba(members, X, n_classes, held_out) for name, members in models.items()
@@ -242,10 +254,12 @@ def train_on_labels(
     sample_weight: np.ndarray | None = None,
     start: Any = None,
     role: str = "reference",
+    *,
+    continued: bool = False,
 ) -> Any:
     """Train a learner on the samples that have a label; -1 means that a sample has no label.
 
-    For `start` and `role`, see `Training`.
+    For `start`, `role` and `continued`, see `Training`.
     """
     rows = np.flatnonzero(labels != MISSING)
     targets = one_hot(labels[rows], n_classes)
@@ -263,6 +277,7 @@ def train_on_labels(
             groups=groups,
             sample_weight=weights,
             start=start,
+            continued=continued,
         )
     )
 
@@ -541,6 +556,7 @@ def run_noise_free_stage(
                 problem.student,
                 n_teachers=n_teachers,
                 seed=problem.seed,
+                semi_supervised=problem.semi_supervised,
                 groups=view.groups,
                 unseen=view.unseen,
                 sample_weight=problem.labels.sample_weight,

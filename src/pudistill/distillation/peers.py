@@ -4,6 +4,7 @@ With few trusted samples the first guess can be weak, and the student with it. W
 given labels says of each sample does not depend on it.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,8 +21,13 @@ from pudistill.distillation.student import StudentFit, TransitionEstimator
 from pudistill.distillation.transition import NoiseModel
 from pudistill.distillation.views import View
 from pudistill.labels.checks import MISSING
+from pudistill.learners.capabilities import continues_training
+from pudistill.learners.networks.recipes import learning_rate_scale, scaled_learning_rate
 from pudistill.learners.parallel import in_order
 from pudistill.utils.progress import stage
+
+# Factor of the learning rate when a network of the given labels learns the trusted samples alone.
+FINE_TUNING = 0.1
 
 
 @dataclass(frozen=True)
@@ -49,34 +55,55 @@ def train_peers(problem: Problem, views: list[View], models: list[NoiseFreeModel
     pruned = list(map(pruned_view, views, said))
     gold = learn_by_gold_matrix(problem, views, models, said)
     held_out = {
-        "pruned_labels": held_out_by_labels(problem, pruned),
+        "pruned_labels": held_out_by_labels(problem, pruned)["given_labels"],
         "gold_loss_correction": gold.held_out,
     }
     return Peers(held_out, pruned[0], gold)
 
 
-def held_out_by_labels(problem: Problem, views: list[View]) -> np.ndarray:
-    """Predict held-out samples by models trained on the labels that each view shows."""
+def held_out_by_labels(problem: Problem, views: list[View]) -> dict[str, np.ndarray]:
+    """Predict held-out samples by models of the labels that each view shows.
+
+    Returns
+    -------
+    held_out : dict of str to ndarray of shape (n_held_out, n_classes)
+        Predictions of "given_labels" and, for networks, "fine_tuned"; not calibrated.
+    """
+    names = ["given_labels", *["fine_tuned"] * continues_training(problem.student)]
+    parts = {name: [np.zeros((0, problem.n_classes))] for name in names}
     models = (delayed(model_of_labels)(problem, view) for view in views[1:])
-    parts = [np.zeros((0, problem.n_classes))]
     with stage("comparison", len(views) - 1) as advance:
         for view, model in zip(views[1:], in_order(models, problem.n_tasks), strict=True):
-            parts.append(problem.predict_proba(model, view.held_out))
+            parts["given_labels"].append(problem.predict_proba(model, view.held_out))
+            if "fine_tuned" in parts:
+                model = fine_tuned(problem, view, model)
+                parts["fine_tuned"].append(problem.predict_proba(model, view.held_out))
             advance(1)
-    return np.concatenate(parts)
+    return {name: np.concatenate(of_views) for name, of_views in parts.items()}
 
 
 def model_of_labels(problem: Problem, view: View) -> Any:
     """Train on the labels as they are: verified where trusted, else given."""
     labels = np.where(view.verified == MISSING, view.given, view.verified)
+    return _train(problem, view, problem.student, labels)
+
+
+def fine_tuned(problem: Problem, view: View, network: Any) -> Any:
+    """Train a network of the given labels further, on the trusted samples alone."""
+    with scaled_learning_rate(FINE_TUNING * learning_rate_scale()):
+        return _train(problem, view, copy.deepcopy(network), view.verified, continued=True)
+
+
+def _train(problem: Problem, view: View, learner: Any, labels: np.ndarray, **options: Any) -> Any:
     return train_on_labels(
-        problem.student,
+        learner,
         problem.X,
         labels,
         problem.n_classes,
         problem.seed,
         groups=view.groups,
         sample_weight=problem.labels.sample_weight,
+        **options,
     )
 
 

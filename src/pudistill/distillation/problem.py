@@ -33,6 +33,8 @@ class Problem:
         The metric that decides which candidate is shipped.
     own_proba : ndarray of shape (n_samples, n_classes), default=None
         Predictions of the user's own model, which join the first guess.
+    semi_supervised : bool, default=False
+        Whether a network also learns pictures without any of the noisy labels.
     """
 
     X: Any
@@ -43,6 +45,7 @@ class Problem:
     tunes_student: bool = False
     metric: str = "accuracy"
     own_proba: np.ndarray | None = None
+    semi_supervised: bool = False
 
     @property
     def n_tasks(self) -> int | None:

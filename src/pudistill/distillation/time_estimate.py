@@ -45,6 +45,9 @@ TRIAL_STEPS = 5  # of a network's training
 ITERATIONS, SELF_TRAININGS, ROUNDS, REGULARISATIONS = 3, 6, 4, 3
 WARM = 0.4  # share of the time that a fit takes if it starts from the one before
 CLEAN = 0.5  # share of the time that a fit takes if its labels are right, which are easier to learn
+# Of the time of a training on as many pictures with labels: each batch is seen in two views, and a
+# quarter of it are trusted samples, again and again.
+SEMI_SUPERVISED = 2.7
 OVERHEAD = 0.01  # seconds of a fit, beside its training
 VOTERS = 0.5  # share of the members that vote on a sample, on average, until it is out
 EFFICIENCY = 0.7  # of each further worker
@@ -258,6 +261,7 @@ def estimate_time(work: Work) -> TimeEstimate:
     half = max(1, work.params["n_members"] // 2)
     changes: list[tuple[str, Any, str]] = [
         ("compare", False, "--no-compare"),
+        ("semi_supervised", False, "--no-semi-supervised"),
         ("n_members", half, f"--n-members {half}"),
     ]
     for name, value, option in changes:
@@ -316,6 +320,9 @@ def _steps(work: Work, rates: _Rates) -> list[Step]:
         n_self = 2 * SELF_TRAININGS
         longer += n_self * (clean * model((found + n) / 2) + rates.predict * n / 2)
         seconds += rates.predict * n + model(found)
+    elif params["semi_supervised"] and is_pictures(work.X):
+        n_self = 1
+        longer = seconds = seconds + SEMI_SUPERVISED * model(n)
     noise_free = Step(
         "noise-free models",
         views * (2 + n_self),

@@ -26,7 +26,7 @@ REPORTED = {name: name for name in _IGNORE_TRUSTED} | AS_PUBLISHED | {PAPER_TUNE
 COMPARED = (*_IGNORE_TRUSTED, *AS_PUBLISHED)
 COMPARED += (*(name for name in METHODS if name not in COMPARED), PAPER, PAPER_TUNED, OURS)
 COMPARED += ("trusted_only", "true_labels")
-"""All systems that the experiments compare, in the order of the tables."""
+"""The systems that the experiments compare by default, in the order of the tables."""
 
 TITLES = (
     {name: system.title for name, system in SYSTEMS.items()}

@@ -12,7 +12,16 @@ from typing import Any, NamedTuple
 
 from pudistill.exceptions import InputError
 from pudistill.experiments import own_noise, paper, teachers
-from pudistill.experiments.levels import COMPARED, TITLES, fig1, fig2, fig3, table5, table6
+from pudistill.experiments.levels import (
+    COMPARED,
+    PREPARE_COMPARED,
+    TITLES,
+    fig1,
+    fig2,
+    fig3,
+    table5,
+    table6,
+)
 from pudistill.experiments.scales import SCALES, find_folder
 from pudistill.experiments.setup import Result, Setup
 from pudistill.experiments.tables import as_markdown
@@ -80,14 +89,14 @@ def reproduce(
         A name in `EXPERIMENTS`.
     output : Path
         The folder of all experiments, which share the cached stages in its ``units``.
-    scale : {"smoke", "cpu", "cpu-pictures", "full"}, default="smoke"
+    scale : {"smoke", "cpu", "cpu-pictures", "cpu-network", "full"}, default="smoke"
         A name in `SCALES`.
     data : Path, default=None
         The folder that holds the data sets; "smoke" needs none.
     levels : sequence of float, default=None
         Noise levels, for experiments that take them; the scale's by default.
     compared : sequence of str, default=None
-        Names in `COMPARED`, for experiments that compare methods; all by default.
+        Names in `PREPARE_COMPARED`, for experiments that compare methods; by default `COMPARED`.
     n_seeds : int, default=None
         Number of seeds, which count from 0; the scale's by default.
     skip_bad : bool, default=False
@@ -181,7 +190,7 @@ def _place(output: Path, name: str, config: dict[str, Any]) -> tuple[Path, bool]
 
 
 def _check_choice(levels: Sequence[float], compared: Sequence[str]) -> None:
-    check_names("method", compared, COMPARED)
+    check_names("method", compared, PREPARE_COMPARED)
     for level in levels:
         if not any(abs(level - known) < 1e-9 for known in paper.LEVELS):
             raise InputError(

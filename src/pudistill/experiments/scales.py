@@ -171,6 +171,14 @@ SCALES = {
         {"learner": "small_cnn", "n_members": 10, "max_iter": 3},
         FASHION_MNIST_MAP,
     ),
+    "cpu-network": Scale(
+        _cifar10,
+        "CIFAR-10",
+        (0.3, 0.5, 0.7, 0.9),
+        {"learner": "slim_resnet", "recipe": "slim", "n_members": 10, "max_iter": 3},
+        CIFAR10_MAP,
+        reported_as=paper.CIFAR10,
+    ),
     "full": Scale(
         _cifar10,
         "CIFAR-10",

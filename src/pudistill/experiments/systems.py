@@ -7,7 +7,21 @@ for all noise settings.
 from collections.abc import Callable
 from typing import Any
 
-from pudistill.experiments.evaluation import Evaluator, FitAndScore, NoisyDataset, Prepare
+import numpy as np
+
+from pudistill.distillation.network_student import train_semi_supervised
+from pudistill.distillation.views import View
+from pudistill.exceptions import InputError
+from pudistill.experiments.evaluation import (
+    Evaluator,
+    FitAndScore,
+    NoisyDataset,
+    Prepare,
+    class_codes,
+)
+from pudistill.labels.checks import MISSING
+from pudistill.learners.cache import caching_to
+from pudistill.learners.capabilities import continues_training
 from pudistill.methods.registry import METHODS, OURS
 from pudistill.runs.classifiers import build_classifier, build_pudistill
 from pudistill.runs.settings import Settings
@@ -21,6 +35,22 @@ def given_labels(evaluator: Evaluator) -> FitAndScore:
 def trusted_only(evaluator: Evaluator) -> FitAndScore:
     """Train the learner on the trusted samples only."""
     return lambda noisy: evaluator.learner_accuracy(evaluator.clean.verified)  # noqa: ARG005
+
+
+def semi_supervised(evaluator: Evaluator) -> FitAndScore:
+    """Train the learner on the trusted pictures, and on all others without a label."""
+    clean, learner, seed = evaluator.clean, evaluator.learner, evaluator.settings.seed
+    if not (clean.is_pictures and continues_training(learner)):
+        raise InputError("semi_supervised needs pictures and a network: leave this method out.")
+    verified = class_codes(clean.verified, clean.classes)
+    view = View(verified, np.full(len(verified), MISSING), np.arange(0))
+
+    def fit_and_score(_: NoisyDataset) -> float:
+        with caching_to(evaluator.stages):
+            network = train_semi_supervised(learner, clean.X, view, len(clean.classes), seed)
+        return evaluator.networks_accuracy([network])
+
+    return fit_and_score
 
 
 def true_labels(evaluator: Evaluator) -> FitAndScore:
@@ -100,6 +130,7 @@ def fitted_per_noise(method: str) -> Prepare:
 PREPARE: dict[str, Prepare] = {
     "given_labels": given_labels,
     "trusted_only": trusted_only,
+    "semi_supervised": semi_supervised,
     **{method: fitted_per_noise(method) for method in METHODS},
     "paper": paper,
     OURS: pudistill,

@@ -69,6 +69,12 @@ _RECORDS = [
         reads_noisy_labels=False,
         colour="series-2",
     ),
+    System(
+        "semi_supervised",
+        "trained on the trusted labels and unlabelled pictures",
+        short_title="semi-supervised",
+        reads_noisy_labels=False,
+    ),
     System("cross_entropy", "Cross Entropy", "CrossEntropyClassifier", ignores_trusted=True),
     System("mixup", "Mixup", "MixupClassifier", ignores_trusted=True),
     System("joint_optimization", "Joint Optimization", "JointOptimizationClassifier"),

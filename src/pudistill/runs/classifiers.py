@@ -87,11 +87,12 @@ def make_learner(name: str, recipe: str, X: np.ndarray) -> BaseEstimator:
     Parameters
     ----------
     name : str
-        "auto", "logistic_regression", "svm", a network ("mlp", "small_cnn", "airbench",
-        "preact_resnet18", or "transformers:NAME", a name on the Hugging Face hub or a folder), or
+        "auto", "logistic_regression", "svm", a network ("mlp", "small_cnn", "slim_resnet",
+        "airbench", "preact_resnet18", or "transformers:NAME", a name on the Hugging Face hub or a
+        folder), or
         ``package.module:Class`` for any scikit-learn-compatible classifier.
     recipe : str
-        Recipe of a network's training: "fast", "paper" or "clothing1m".
+        Recipe of a network's training: "fast", "slim" (for slim_resnet), "paper" or "clothing1m".
     X : ndarray
         Samples; their shape decides what "auto" stands for.
 

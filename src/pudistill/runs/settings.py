@@ -25,7 +25,7 @@ from pudistill.learners.networks.names import PRETRAINED
 from pudistill.methods.registry import METHODS
 from pudistill.utils.time_limit import LIMIT_EXPECTED, checked_limit
 
-NETWORKS = ("mlp", "small_cnn", "airbench", "preact_resnet18")
+NETWORKS = ("mlp", "small_cnn", "slim_resnet", "airbench", "preact_resnet18")
 OWN_METHODS = ("default", "paper")
 DEMO: dict[str, Any] = {"data": "digits", "test_fraction": 0.25}
 
@@ -131,8 +131,12 @@ class Settings(ReadSettings):
         ),
     ] = "auto"
     recipe: Annotated[
-        Literal["fast", "paper", "clothing1m"],
-        Setting(LEARNING, "Training of networks: fast, paper or clothing1m.", only_for="networks"),
+        Literal["fast", "slim", "paper", "clothing1m"],
+        Setting(
+            LEARNING,
+            "Training of networks: fast, slim (for slim_resnet), paper or clothing1m.",
+            only_for="networks",
+        ),
     ] = "fast"
     method: Annotated[
         str,
@@ -245,6 +249,16 @@ class Settings(ReadSettings):
             only_for="networks",
         ),
     ] = "auto"
+
+    semi_supervised: Annotated[
+        bool,
+        Setting(
+            LEARNING,
+            "Also train a network on the trusted pictures and all others without their labels. No "
+            "noise can mislead it, and it takes several times as long as one training.",
+            only_for="method default, networks on pictures",
+        ),
+    ] = True
 
     n_jobs: Annotated[
         int | None,

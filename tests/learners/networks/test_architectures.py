@@ -10,6 +10,7 @@ from pudistill.learners.networks.architectures import (
     airbench,
     mlp,
     preact_resnet18,
+    slim_resnet,
     small_cnn,
 )
 
@@ -71,10 +72,21 @@ def test_preact_resnet18_computes_he_et_al_2016():
 @pytest.mark.parametrize(
     "shape", [(1, 28, 28), (3, 32, 32), (1, 8, 8), (3, 5, 9), (1, 2, 2), (4, 64, 64)]
 )
-def test_small_cnn_takes_pictures_of_any_size(shape):
-    network = small_cnn(shape, 7)
+@pytest.mark.parametrize(("factory", "size"), [(small_cnn, 110_000), (slim_resnet, 480_000)])
+def test_small_networks_take_pictures_of_any_size(factory, size, shape):
+    network = factory(shape, 7)
     assert network(torch.randn(3, *shape)).shape == (3, 7)
-    assert n_parameters(network) < 110_000
+    assert n_parameters(network) < size
+
+
+def test_a_residual_adds_its_input():
+    network = slim_resnet((3, 32, 32), 10).eval()
+    residual = network.stages[1][1]
+    with torch.no_grad():
+        for parameter in residual.parameters():
+            parameter.zero_()
+    x = torch.randn(2, 64, 8, 8)
+    assert torch.equal(residual(x), x)
 
 
 def test_mlp_starts_with_equal_probabilities_and_flattens_pictures():

@@ -56,7 +56,7 @@ def job(factory=mlp, recipe=PLAIN, hardware=EXACT, **changes):
 TRAININGS = {
     "mixup and entropy": {"recipe": MIXED},
     "consistency": {
-        "recipe": replace(PLAIN, consistency_weight=0.5, consistency_threshold=0.4),
+        "recipe": replace(PLAIN, consistency_weight=0.5),
         "objective": LIKELIHOOD,
     },
     "balanced": {"balanced": True},

@@ -154,11 +154,10 @@ def test_extreme_logits_keep_likelihood_and_gradient_finite():
 def test_consistency_by_hand():
     logits = torch.tensor([[0.0, math.log(3)], [0.0, 0.0], [5.0, 0.0]], requires_grad=True)
     sure = torch.tensor([[0.05, 0.95], [1.0, 0.0], [0.9, 0.1]])
-    weights = torch.tensor([1.0, 2.0, 4.0])
-    loss = consistency_loss(logits, sure, weights, threshold=0.95)
+    loss = consistency_loss(logits, sure, torch.tensor([1.0, 2.0, 0.0]))
     assert loss.item() == pytest.approx((-math.log(0.75) + 2 * math.log(2)) / 3)
     loss.backward()
-    assert logits.grad[2].tolist() == [0, 0], "not sure enough"
+    assert logits.grad[2].tolist() == [0, 0], "without weight"
 
 
 @given(
@@ -301,7 +300,11 @@ def test_a_share_of_each_batch_is_certain():
     assert torch.cat(recorder.batches).ravel().sort().values.tolist() == list(range(100))
 
 
-def test_consistency_shows_every_picture_twice_and_learns_from_certain_classes():
+@pytest.mark.parametrize(
+    ("threshold", "n_learned"),
+    [(0.95, 3), (None, 12)],  # all are as sure as the mean
+)
+def test_consistency_shows_every_picture_twice_and_learns_from_sure_classes(threshold, n_learned):
     class Views(nn.Module):
         def __init__(self):
             super().__init__()
@@ -315,7 +318,13 @@ def test_consistency_shows_every_picture_twice_and_learns_from_certain_classes()
     identity = Normalisation(np.zeros(1), np.ones(1))
     likelihoods = np.ones((12, 2))
     likelihoods[:3] = [0.0, 7.0]
-    recipe = Recipe(epochs=1, learning_rate=0.1, batch_size=12, consistency_weight=0.5)
+    recipe = Recipe(
+        epochs=1,
+        learning_rate=0.1,
+        batch_size=12,
+        consistency_weight=0.5,
+        consistency_threshold=threshold,
+    )
     views = Views()
     (loss,) = trained(
         views, pictures, likelihoods, identity, recipe, CPU, np.random.RandomState(0),
@@ -325,8 +334,8 @@ def test_consistency_shows_every_picture_twice_and_learns_from_certain_classes()
     weak, strong = batch.chunk(2)
     assert sorted(map(torch.sum, weak)) == sorted(map(torch.sum, torch.tensor(pictures).float()))
     assert not any(torch.equal(*pair) for pair in zip(weak, strong, strict=True))
-    # p = 1/2 everywhere: only the three pictures of certain class count, in both terms.
-    assert loss == pytest.approx((3 + 0.5 * 3) * math.log(2) / 12)
+    # p = 1/2 everywhere: only the three pictures of certain class count in the likelihood.
+    assert loss == pytest.approx((3 + 0.5 * n_learned) * math.log(2) / 12)
 
 
 def test_each_batch_has_one_beta_from_the_beta_distribution():
@@ -406,7 +415,6 @@ def test_a_stack_takes_the_steps_that_its_networks_take_alone(
         mixup=2.0 if objective == CROSS_ENTROPY else 0.0,
         entropy_weight=0.8,
         consistency_weight=0.5,
-        consistency_threshold=0.4,
     )
     alone, together = (
         jobs_of(factory, (8, 8, 3), recipe, objective=objective, hardware=hardware)
@@ -422,6 +430,18 @@ def test_a_stack_takes_the_steps_that_its_networks_take_alone(
             # Batch statistics are as large as activations, so their errors are larger.
             atol = 10 * tolerance if "running" in name else tolerance
             torch.testing.assert_close(found, value, atol=atol, rtol=0, msg=name)
+
+
+def test_a_training_goes_on_from_its_state_as_if_it_had_not_stopped():
+    recipe = Recipe(epochs=3, learning_rate=0.05, batch_size=10, consistency_weight=1.0)
+    whole, half, rest = (
+        jobs_of(small_cnn, (8, 8, 1), recipe, n_jobs=1, objective=LIKELIHOOD) for _ in range(3)
+    )
+    losses = list(Trainer(whole))
+    stopped, goes_on = Trainer(half), Trainer(rest)
+    stopped.run_epoch()
+    goes_on.restore(stopped.state())
+    assert list(goes_on) == losses[1:]
 
 
 def test_jobs_with_different_steps_cannot_be_a_stack():

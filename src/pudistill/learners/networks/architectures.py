@@ -1,4 +1,4 @@
-"""Network architectures: the paper's, a small one for a CPU, a fast one for a GPU, one for tables.
+"""Network architectures: the paper's, two for a CPU, a fast one for a GPU, one for tables.
 
 Every factory is called as ``factory(in_shape, n_classes)``, where `in_shape` is
 ``(channels, height, width)`` for pictures and ``(n_features,)`` for feature tables, and returns a
@@ -172,6 +172,76 @@ def small_cnn(in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
     return _initialise(SmallCNN(_channels(in_shape, "small_cnn"), n_classes))
 
 
+class _Residual(nn.Sequential):
+    """Layers whose output is added to their input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + super().forward(x)
+
+
+class SlimResNet(nn.Module):
+    """Three stages of thin convolutions after a stem of stride 2; see :func:`slim_resnet`."""
+
+    def __init__(self, in_channels: int, n_classes: int) -> None:
+        super().__init__()
+
+        def layer(*sizes: int, kernel_size: int = 3, stride: int = 1) -> nn.Sequential:
+            convolution = nn.Conv2d(*sizes, kernel_size, stride, padding=1, bias=False)
+            return nn.Sequential(convolution, nn.BatchNorm2d(sizes[1]), nn.ReLU(inplace=True))
+
+        def residual(n: int) -> nn.Sequential:
+            return _Residual(layer(n, n), layer(n, n))
+
+        stem = layer(in_channels, 32, kernel_size=4, stride=2)
+        self.stages = nn.ModuleList(
+            [
+                nn.Sequential(stem, layer(32, 32)),
+                nn.Sequential(layer(32, 64), residual(64)),
+                nn.Sequential(layer(64, 128), residual(128)),
+            ]
+        )
+        self.classifier = nn.Linear(128, n_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map pictures ``(n, channels, H, W)`` to logits ``(n, n_classes)``."""
+        for number, stage in enumerate(self.stages):
+            if number > 0 and min(x.shape[2:]) >= 4:  # as in SmallCNN
+                x = max_pool2d(x, 2)
+            x = stage(x)
+        return self.classifier(x.mean(dim=(2, 3)))
+
+
+def slim_resnet(in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
+    """Build a network that one CPU core trains on CIFAR-10 in a quarter of an hour.
+
+    A 4x4 convolution of stride 2 and a 3x3 one with 32 channels; then twice 2x2 pooling, a 3x3
+    convolution that doubles the channels, and two more with a shortcut around them [1]_; the
+    average over all positions; one linear layer. Batch normalisation and ReLU follow every
+    convolution. Most of the work is at a quarter of the side of the pictures and below. About
+    470,000 parameters; pictures of any size from 2x2, grey or colour. The recipe ``"slim"`` is
+    made for it.
+
+    Parameters
+    ----------
+    in_shape : tuple of int
+        ``(channels, height, width)``.
+    n_classes : int
+        Number of logits.
+
+    References
+    ----------
+    .. [1] K. He, X. Zhang, S. Ren, J. Sun, "Deep Residual Learning for Image Recognition",
+       CVPR 2016.
+
+    Examples
+    --------
+    >>> from pudistill.learners.networks.architectures import slim_resnet
+    >>> sum(p.numel() for p in slim_resnet((3, 32, 32), n_classes=10).parameters())
+    474122
+    """
+    return _initialise(SlimResNet(_channels(in_shape, "slim_resnet"), n_classes))
+
+
 class AirbenchGroup(nn.Module):
     """A 3x3 convolution, pooling and another one, each with batch normalisation and GELU."""
 
@@ -285,7 +355,13 @@ def _channels(in_shape: tuple[int, ...], network: str) -> int:
 
 
 NETWORKS: Mapping[str, NetworkFactory] = MappingProxyType(
-    {"small_cnn": small_cnn, "airbench": airbench, "preact_resnet18": preact_resnet18, "mlp": mlp}
+    {
+        "small_cnn": small_cnn,
+        "slim_resnet": slim_resnet,
+        "airbench": airbench,
+        "preact_resnet18": preact_resnet18,
+        "mlp": mlp,
+    }
 )
 
 

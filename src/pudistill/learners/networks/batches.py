@@ -150,6 +150,7 @@ class BatchFeed:
         n = len(job.inputs)
         self.weights = on_device(np.ones(n) if job.weights is None else job.weights)
         self.mean, self.inverse_scale = job.normalisation.on(job.hardware)
+        self.means: dict[str, Tensor] = {}
         self.epochs = _epochs(job.targets, job.recipe, self.generator, balanced=job.balanced)
 
     def epoch(self) -> tuple[int, Iterator[tuple[Tensor, Tensor]]]:
@@ -186,6 +187,7 @@ class BatchFeed:
             self.job.hardware,
             self.generator,
             self.job.rng,
+            self.means,
         )
 
 

@@ -61,12 +61,13 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         or ``"auto"``: ``"small_cnn"`` for pictures, ``"mlp"`` for feature tables.
     recipe : str or Recipe, default="fast"
         A name in :data:`pudistill.learners.networks.recipes.RECIPES`, or a recipe.
-    role : {"member", "teacher", "student", "noise_aware", "cross_fit", "reference"} or None, \
-            default=None
+    role : {"member", "teacher", "student", "noise_aware", "cross_fit", "reference", \
+            "semi_supervised"} or None, default=None
         Which of a named recipe's roles the network plays; None means ``"student"``.
         ``"noise_aware"`` goes with ``loss="likelihood"``. ``"cross_fit"``, with the same loss, and
         ``"reference"`` are for the networks that the default method trains beside the student:
-        with ``recipe="fast"``, they make fewer steps on few samples.
+        with ``recipe="fast"``, they make fewer steps on few samples. ``"semi_supervised"``, with
+        the same loss, adds a consistency term, which learns from pictures without a label.
     loss : str, default="cross_entropy"
         A name in :data:`pudistill.learners.networks.registry.OBJECTIVES`: the loss, and with it
         the meaning of `y`. ``"cross_entropy"``: labels or soft targets, and their cross-entropy.

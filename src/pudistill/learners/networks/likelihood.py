@@ -13,6 +13,8 @@ from pudistill.learners.networks.losses import label_posterior, likelihood_loss
 from pudistill.learners.networks.objectives import Batch, LossFn, Objective, with_consistency
 from pudistill.learners.networks.recipes import Recipe
 
+SMALLEST_COUNT = 1e-3
+
 
 @dataclass(frozen=True)
 class Likelihood(Objective):
@@ -63,8 +65,26 @@ class Likelihood(Objective):
             pictures,
             batch.network_input(pictures),
             lambda logits: likelihood_loss(logits, batch.label, batch.weight, weight),
-            lambda logits: label_posterior(logits, batch.label),
+            lambda logits: label_posterior(_aligned(logits, batch), batch.label),
         )
+
+
+def _aligned(logits: Tensor, batch: Batch) -> Tensor:
+    """Shift logits so that predictions have the class frequencies of the certain labels.
+
+    Else a network that learns from its own predictions favours the classes that it knows best.
+    Distribution alignment of ReMixMatch (D. Berthelot et al., ICLR 2020), only with weights that
+    adapt, see `Recipe`.
+    """
+    if batch.recipe.consistency_threshold is not None:
+        return logits
+    proba = logits.detach().softmax(dim=1)
+    is_possible = batch.label.isfinite()
+    certain = is_possible & (is_possible.sum(dim=1, keepdim=True) == 1)
+    # The share of certain labels in a batch does not matter; without any, all classes are alike.
+    n_certain = certain.to(proba.dtype).sum(dim=0) + SMALLEST_COUNT
+    prior = batch.running_mean("certain", n_certain)
+    return logits + (prior / batch.running_mean("predicted", proba.mean(dim=0))).log()
 
 
 def check_likelihoods(y: Any, inputs: np.ndarray) -> np.ndarray:

@@ -6,6 +6,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.special import xlogy
 
+SMALLEST_VARIANCE = 1e-6
+
 
 def soft_loss(logits: Tensor, targets: Tensor, entropy_weight: float = 0.0) -> Tensor:
     """Cross-entropy with soft targets, plus the entropy of the predictions, paper equation (2).
@@ -83,10 +85,8 @@ def label_posterior(logits: Tensor, log_likelihood: Tensor) -> Tensor:
     return (logits.detach().log_softmax(dim=1) + log_likelihood).softmax(dim=1)
 
 
-def consistency_loss(
-    logits: Tensor, posterior: Tensor, weights: Tensor, threshold: float
-) -> Tensor:
-    """Cross-entropy of strongly augmented views to the class that is clear from the weak views.
+def consistency_loss(logits: Tensor, posterior: Tensor, weights: Tensor) -> Tensor:
+    """Cross-entropy of strongly augmented views to the likeliest class by the weak views.
 
     FixMatch's scheme [1]_ with the posterior in place of the prediction. If nothing is known of any
     label except the trusted labels, it is FixMatch.
@@ -98,23 +98,55 @@ def consistency_loss(
     posterior : Tensor of shape (n, n_classes)
         Class probabilities of the same samples from their weakly augmented views.
     weights : Tensor of shape (n,)
-        Sample weights.
-    threshold : float
-        Only samples whose largest posterior is at least this count.
+        Weights of the samples, such as those of `confidence_weights`.
 
     Returns
     -------
     loss : Tensor of shape ()
-        Sum over the samples that count, divided by the number of all samples.
+        Weighted sum, divided by the number of samples.
 
     References
     ----------
     .. [1] K. Sohn et al., "FixMatch: Simplifying semi-supervised learning with consistency and
        confidence", NeurIPS 2020.
     """
-    confidence, label = posterior.max(dim=1)
-    counts = weights * (confidence >= threshold)
-    return (counts * cross_entropy(logits, label, reduction="none")).mean()
+    losses = cross_entropy(logits, posterior.argmax(dim=1), reduction="none")
+    return (weights * losses).mean()
+
+
+def confidence_weights(confidence: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    """Weights of the consistency term that adapt to how sure the network is, as in SoftMatch [1]_.
+
+    A sample counts fully if its confidence is at least the mean, and less the farther it is below:
+    by a Gaussian curve of half the standard deviation. So even in the first steps, when nothing is
+    clear, the surest half is learned.
+
+    Parameters
+    ----------
+    confidence : Tensor of shape (n,)
+        Largest posterior of each sample.
+    mean, variance : Tensor of shape ()
+        Running mean and variance of the confidence.
+
+    Returns
+    -------
+    weights : Tensor of shape (n,)
+        In (0, 1].
+
+    References
+    ----------
+    .. [1] H. Chen et al., "SoftMatch: Addressing the Quantity-Quality Trade-off in Semi-supervised
+       Learning", ICLR 2023, equations 7 to 9.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pudistill.learners.networks.losses import confidence_weights
+    >>> confidence_weights(torch.tensor([0.9, 0.5]), torch.tensor(0.7), torch.tensor(0.04))
+    tensor([1.0000, 0.1353])
+    """
+    below = (confidence - mean).clamp_max(0)
+    return (-(below**2) / (2 * variance / 4).clamp_min(SMALLEST_VARIANCE)).exp()
 
 
 def prior_loss(logits: Tensor, prior: Tensor) -> Tensor:

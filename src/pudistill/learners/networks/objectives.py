@@ -1,7 +1,7 @@
 """Training objectives: the inputs that a network gets for a batch, and the loss of its logits."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,10 +11,11 @@ from torch import Generator, Tensor, nn
 from pudistill.learners.networks.augmentation import AUGMENT, strong_augment
 from pudistill.learners.networks.hardware import Hardware
 from pudistill.learners.networks.input_checks import check_target_values
-from pudistill.learners.networks.losses import consistency_loss
+from pudistill.learners.networks.losses import confidence_weights, consistency_loss
 from pudistill.learners.networks.normalisation import network_input
 from pudistill.learners.networks.recipes import Recipe
 
+MOMENTUM = 0.99  # of running means: they forget half of a batch within 70 batches
 LossFn = Callable[[Tensor], Tensor]
 """Maps the network's logits to the mean loss, of shape ()."""
 
@@ -43,6 +44,8 @@ class Batch:
         Source of randomness on the device.
     rng : RandomState
         Source of all other randomness.
+    means : dict of str to Tensor
+        Running means over the batches of this training, which `running_mean` keeps.
     """
 
     rows: Tensor
@@ -55,6 +58,13 @@ class Batch:
     hardware: Hardware
     generator: Generator
     rng: np.random.RandomState
+    means: dict[str, Tensor] = field(default_factory=dict)
+
+    def running_mean(self, name: str, value: Tensor) -> Tensor:
+        """Add a batch's value to a running mean that forgets old batches; return the mean."""
+        mean = self.means.get(name, value).lerp(value, 1 - MOMENTUM)
+        self.means[name] = mean
+        return mean
 
     def augmented(self) -> Tensor:
         """Return the pictures with the recipe's random changes, drawn anew at each call."""
@@ -198,10 +208,23 @@ def with_consistency(
 
     def loss_with_consistency(both_logits: Tensor) -> Tensor:
         logits, strong_logits = both_logits.chunk(2)
-        agreement = consistency_loss(
-            strong_logits, posterior(logits), batch.weight, recipe.consistency_threshold
-        )
+        target = posterior(logits)
+        weights = batch.weight * _consistency_weights(batch, target.amax(dim=1))
+        agreement = consistency_loss(strong_logits, target, weights)
         return loss_fn(logits) + recipe.consistency_weight * agreement
 
     # In one forward pass, so that both views are normalised by the same batch statistics.
     return torch.cat([view, strong]), loss_with_consistency
+
+
+def _consistency_weights(batch: Batch, confidence: Tensor) -> Tensor:
+    """Weight samples by their largest posterior, by the recipe's threshold or adaptively."""
+    threshold = batch.recipe.consistency_threshold
+    if threshold is not None:
+        return (confidence >= threshold).to(confidence.dtype)
+    # Verified labels, whose posterior is 1, say nothing about how sure the network is.
+    is_open = (confidence < 1).to(confidence.dtype)
+    n_open = is_open.sum().clamp_min(1)
+    mean = batch.running_mean("confidence", (is_open * confidence).sum() / n_open)
+    variance = (is_open * (confidence - mean) ** 2).sum() / n_open
+    return confidence_weights(confidence, mean, batch.running_mean("variance", variance))

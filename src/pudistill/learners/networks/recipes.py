@@ -11,7 +11,9 @@ from typing import Any, Literal, get_args
 from pudistill.exceptions import InputError
 from pudistill.utils.context import installed
 
-Role = Literal["member", "teacher", "student", "noise_aware", "cross_fit", "reference"]
+Role = Literal[
+    "member", "teacher", "student", "noise_aware", "cross_fit", "reference", "semi_supervised"
+]
 Schedule = Literal["step", "one_cycle"]
 AUGMENTATIONS = ("flip", "crop")
 RETRY_FACTOR = 0.1  # factor of the learning rate when a training that diverged is repeated
@@ -69,8 +71,11 @@ class Recipe:
         network and the given label, the network is trained to predict that class for a strongly
         augmented view of the picture too. 0 switches it off. See
         :func:`pudistill.learners.networks.losses.consistency_loss`.
-    consistency_threshold : float, default=0.95
-        Smallest probability, in (0, 1], of a class that counts as clear.
+    consistency_threshold : float or None, default=None
+        Smallest probability, in (0, 1], of a class that counts as clear; None: pictures are
+        weighted by how sure the network is of them beside others, see
+        :func:`pudistill.learners.networks.losses.confidence_weights`, and predictions are aligned
+        with the class frequencies of certain labels.
     trusted_share : float, default=0.0
         Share of every batch, in [0, 1), that is drawn from samples whose class is certain: their
         target or likelihood is positive for one class only. It has no effect if they already make
@@ -103,7 +108,7 @@ class Recipe:
     entropy_weight: float = 0.0
     augment: tuple[str, ...] = ()
     consistency_weight: float = 0.0
-    consistency_threshold: float = 0.95
+    consistency_threshold: float | None = None
     trusted_share: float = 0.0
     centre_crop: int | None = None
     min_steps: int = 0
@@ -120,10 +125,9 @@ class Recipe:
             value = getattr(self, name)
             if not (value >= 0 and math.isfinite(value)):
                 raise InputError(f"{name}={value!r} must be a number of at least 0.")
-        if not 0 < self.consistency_threshold <= 1:
-            raise InputError(
-                f"consistency_threshold={self.consistency_threshold!r} must be in (0, 1]."
-            )
+        threshold = self.consistency_threshold
+        if threshold is not None and not 0 < threshold <= 1:
+            raise InputError(f"consistency_threshold={threshold!r} must be in (0, 1], or None.")
         if not 0 <= self.trusted_share < 1:
             raise InputError(f"trusted_share={self.trusted_share!r} must be in [0, 1).")
         if self.schedule not in get_args(Schedule):
@@ -219,6 +223,16 @@ _fast_distillation = replace(
 # with 120 pictures of Fashion-MNIST of half the side, 800 end at 69.2 % and a log-loss of 2.7, 200
 # at 69.2 % and 1.9, 120 at 68.4 % and 1.5 (means of two seeds).
 _fast_reference = replace(_fast_distillation, min_steps=150)
+# For `slim_resnet` on a CPU.
+_slim_distillation = Recipe(
+    epochs=8,
+    learning_rate=0.2,
+    schedule="one_cycle",
+    batch_size=64,
+    weight_decay=5e-4,
+    augment=("flip", "crop"),
+    min_steps=1200,
+)
 # For `mlp`. Tables are small: an epoch can be a single step.
 _fast_table = Recipe(
     epochs=20,
@@ -240,6 +254,11 @@ def _noise_aware(student: Recipe) -> Recipe:
     return replace(student, mixup=0.0, entropy_weight=0.0, trusted_share=0.25)
 
 
+def _semi_supervised(student: Recipe) -> Recipe:
+    """Return a student's recipe for training on trusted and unlabelled pictures."""
+    return replace(_noise_aware(student), consistency_weight=1.0)
+
+
 RECIPES: dict[str, dict[Role, Recipe]] = {
     "paper": {
         "member": _paper_member,
@@ -248,6 +267,7 @@ RECIPES: dict[str, dict[Role, Recipe]] = {
         "noise_aware": _noise_aware(_paper_distillation),
         "cross_fit": _noise_aware(_paper_distillation),
         "reference": _paper_distillation,
+        "semi_supervised": _semi_supervised(_paper_distillation),
     },
     "clothing1m": {
         "member": _clothing1m_member,
@@ -256,6 +276,7 @@ RECIPES: dict[str, dict[Role, Recipe]] = {
         "noise_aware": _noise_aware(_clothing1m_distillation),
         "cross_fit": _noise_aware(_clothing1m_distillation),
         "reference": _clothing1m_distillation,
+        "semi_supervised": _semi_supervised(_clothing1m_distillation),
     },
     "fast": {
         "member": _fast_member,
@@ -264,6 +285,16 @@ RECIPES: dict[str, dict[Role, Recipe]] = {
         "noise_aware": _noise_aware(_fast_distillation),
         "cross_fit": replace(_noise_aware(_fast_distillation), min_steps=300),
         "reference": _fast_reference,
+        "semi_supervised": replace(_semi_supervised(_fast_distillation), min_steps=300),
+    },
+    "slim": {
+        "member": _fast_member,
+        "teacher": _slim_distillation,
+        "student": _slim_distillation,
+        "noise_aware": _noise_aware(_slim_distillation),
+        "cross_fit": _noise_aware(_slim_distillation),
+        "reference": _slim_distillation,
+        "semi_supervised": _semi_supervised(_slim_distillation),
     },
     "fast_table": {
         "member": _fast_table,
@@ -272,6 +303,7 @@ RECIPES: dict[str, dict[Role, Recipe]] = {
         "noise_aware": _noise_aware(_fast_table),
         "cross_fit": _noise_aware(_fast_table),
         "reference": _fast_table,
+        "semi_supervised": _noise_aware(_fast_table),
     },
 }
 
@@ -284,10 +316,11 @@ def find_recipe(recipe: str | Recipe, role: Role | None, *, pictures: bool) -> R
     recipe : str or Recipe
         A name in `RECIPES`, or the recipe itself. For feature tables, ``"fast"`` means
         ``"fast_table"``.
-    role : {"member", "teacher", "student", "noise_aware", "cross_fit", "reference"} or None
+    role : one of `Role`, or None
         The network's role; None means ``"student"``. ``"noise_aware"`` is a student trained on
         likelihoods; ``"cross_fit"`` is one that has not read some given labels, to predict these
-        samples; ``"reference"`` is another model that the default method trains beside the student.
+        samples; ``"reference"`` is another model that the default method trains beside the student;
+        ``"semi_supervised"`` is one of trusted and unlabelled pictures.
     pictures : bool
         Whether the samples are pictures. Feature tables are neither cropped nor augmented, and have
         no consistency term.

@@ -156,6 +156,7 @@ class Trainer:
             "momenta": _as_arrays(
                 {str(n): buffer for n, buffer in enumerate(self._momenta()) if buffer is not None}
             ),
+            "means": _as_arrays(feed.means),
             "generator": feed.generator.get_state().numpy(),
             "rng": [np.asarray(part) for part in rng],
         }
@@ -171,6 +172,8 @@ class Trainer:
                 # In the memory layout of the weight, which fused steps assume.
                 buffer = torch.empty_like(weight).copy_(torch.tensor(state["momenta"][str(n)]))
                 self.optimiser.state[weight]["momentum_buffer"] = buffer.detach()
+        for name, mean in state.get("means", {}).items():
+            feed.means[name] = torch.tensor(mean, device=self.hardware.device)
         feed.generator.set_state(torch.tensor(state["generator"]))
         key, position, has_gauss, cached = state["rng"]
         job.rng.set_state(("MT19937", key, int(position), int(has_gauss), float(cached)))

@@ -25,9 +25,11 @@ from pudistill.runs.report.formats import (
 
 CANDIDATE_NAMES = {
     "given_labels": "trained on the given labels",
+    "fine_tuned": "trained on the given labels, then on the trusted ones",
     "pruned_labels": "trained on the given labels that are not doubted",
     "gold_loss_correction": "Gold Loss Correction",
     "trusted_only": "trained on the trusted labels only",
+    "semi_supervised": "trained on the trusted labels and unlabelled pictures",
     "teacher": "the teachers",
     "student": "the student",
     "mixture": "the student in a mixture",
@@ -308,6 +310,7 @@ NOISE_FREE_MODELS = {
     "teacher": "the teachers",
     "self_trained": "self-training from the trusted labels",
     "self_trained_teacher": "self-training from the clean set",
+    "semi_supervised": "training on the trusted labels and unlabelled pictures",
 }
 
 
