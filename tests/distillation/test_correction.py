@@ -209,7 +209,7 @@ def test_whole_numbers_as_texts_are_columns_by_their_value():
 
 
 def test_missing_labels_are_no_class_where_nothing_is_verified():
-    proba, y, given, _ = simulate()
+    proba, _, given, _ = simulate()
     given[:20] = -1
     table = correct_labels(given, proba).label_table
     assert (table["label"][:20] != -1).all()
