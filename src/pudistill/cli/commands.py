@@ -215,6 +215,13 @@ def predict(
             help="Your own features of these samples, if the run was fitted on your own features.",
         ),
     ] = None,
+    learner: Annotated[
+        str | None,
+        typer.Option(
+            help="The run's module:NAME, if it is a network of your own: a module is imported only "
+            "if you name it."
+        ),
+    ] = None,
     **values: Any,
 ) -> None:
     """Predict the classes of new samples."""
@@ -223,9 +230,8 @@ def predict(
     from pudistill.utils.files import write_atomic
 
     check_free(output)
-    predictions = predict_run(
-        Run.open_fit(run), values["data"], features=features, skip_bad=values["skip_bad"]
-    )
+    options = {"features": features, "skip_bad": values["skip_bad"], "learner": learner}
+    predictions = predict_run(Run.open_fit(run), values["data"], **options)
     if output is None:
         text = to_csv(predictions)
         sys.stdout.write(printable(text) if sys.stdout.isatty() else text)

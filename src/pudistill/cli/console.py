@@ -391,9 +391,13 @@ def _program() -> str:
 
 def print_outputs(run: "Run") -> None:
     """Print where the results of a run are."""
+    from pudistill.runs.models import own_network_in
+
+    own = own_network_in(run.read_json("model/model.json"))
+    again = "" if own is None else f" --learner {shlex.quote(own)}"
     results.print(
         f"Corrected labels: {run.path / 'labels.csv'}\n"
         f"Report:           {run.path / 'report.html'}\n"
-        f"New samples:      {_program()} predict {shlex.quote(str(run.path))} DATA",
+        f"New samples:      {_program()} predict {shlex.quote(str(run.path))} DATA{again}",
         soft_wrap=True,
     )

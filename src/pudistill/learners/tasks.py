@@ -27,7 +27,7 @@ from pudistill.learners.capabilities import (
 )
 from pudistill.learners.linear import MANY_CLASSES, fit_in_blocks, learns_in_blocks
 from pudistill.learners.logistic_part import Block
-from pudistill.learners.networks.names import is_built_in
+from pudistill.learners.networks.names import is_built_in, remember_own
 from pudistill.learners.networks.recipes import learning_rate_scale, scaled_learning_rate
 from pudistill.learners.parallel import in_order
 from pudistill.learners.parts import is_worth_dealing
@@ -178,6 +178,7 @@ def train(task: Training) -> Any:
     # Only networks are cached, and members are not: all others are trained faster than stored.
     if task.role == "member" or not continues_training(task.estimator) or has_epoch_callback():
         return _train(task)
+    remember_own(getattr(final_step(task.estimator), "module", None))
     return cached(_train_network, ["checkpoint"])(task).learner
 
 

@@ -114,8 +114,8 @@ class Settings(ReadSettings):
         Setting(
             LEARNING,
             f"auto, logistic_regression, svm, {', '.join(NETWORKS)}, transformers:NAME (such as "
-            "transformers:microsoft/resnet-50, or a folder), or module:Class (such as "
-            "sklearn.ensemble:RandomForestClassifier).",
+            "transformers:microsoft/resnet-50, or a folder), or module:NAME: a class (such as "
+            "sklearn.ensemble:RandomForestClassifier), or a PyTorch network of your own.",
             choices=("auto", "logistic_regression", "svm", *NETWORKS),
         ),
     ] = "auto"
@@ -123,6 +123,26 @@ class Settings(ReadSettings):
         Literal["fast", "paper", "clothing1m"],
         Setting(LEARNING, "Training of networks: fast, paper or clothing1m.", only_for="networks"),
     ] = "fast"
+    epochs: Annotated[
+        int | None,
+        Field(ge=1),
+        Setting(
+            LEARNING,
+            "Passes over the training data.",
+            default_text="the recipe's",
+            only_for="networks",
+        ),
+    ] = None
+    batch_size: Annotated[
+        int | None,
+        Field(ge=1),
+        Setting(
+            LEARNING,
+            "Largest number of samples in a training step.",
+            default_text="the recipe's",
+            only_for="networks",
+        ),
+    ] = None
     method: Annotated[
         str,
         Setting(
@@ -243,6 +263,16 @@ class Settings(ReadSettings):
             default_text="-1, and 1 for networks on a GPU",
         ),
     ] = None
+    device: Annotated[
+        str,
+        Setting(
+            RUNNING,
+            "Where networks compute: cpu, cuda, cuda:1, mps or another device of PyTorch; auto: "
+            "the best one.",
+            choices=("auto", "cpu", "cuda", "mps"),
+            only_for="networks",
+        ),
+    ] = "auto"
     compare: Annotated[
         bool,
         Setting(

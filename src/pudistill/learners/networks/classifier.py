@@ -28,6 +28,7 @@ from pudistill.learners.networks.input_checks import (
 from pudistill.learners.networks.job import Job
 from pudistill.learners.networks.normalisation import Normalisation
 from pudistill.learners.networks.objectives import Objective
+from pudistill.learners.networks.own import check_own
 from pudistill.learners.networks.prediction import compute_embeddings, predict_probabilities
 from pudistill.learners.networks.recipes import (
     AUGMENTATIONS,
@@ -58,7 +59,9 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         hub or from a folder (see :mod:`pudistill.learners.networks.pretrained`), a callable
         ``module(in_shape, n_classes)`` that returns an ``nn.Module`` giving logits of shape
         ``(n, n_classes)``, where `in_shape` is ``(channels, height, width)`` or ``(n_features,)``,
-        or ``"auto"``: ``"small_cnn"`` for pictures, ``"mlp"`` for feature tables.
+        or ``"auto"``: ``"small_cnn"`` for pictures, ``"mlp"`` for feature tables. A callable that
+        names only ``n_classes`` or ``num_classes`` is called with that alone. A network itself, an
+        ``nn.Module``, is copied: its weights are those that every training starts from.
     recipe : str or Recipe, default="fast"
         A name in :data:`pudistill.learners.networks.recipes.RECIPES`, or a recipe.
     role : {"member", "teacher", "student", "noise_aware", "cross_fit", "reference"} or None, \
@@ -87,8 +90,10 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
     consistency_weight : float or None, default=None
         Weight of the consistency term on pictures: a class that is clear without strong
         augmentation is also the target with it. 0 switches it off.
-    augment : bool, tuple of {"flip", "crop"} or None, default=None
-        Random changes of training pictures; True means both.
+    augment : bool, callable, tuple of {"flip", "crop"} and callables, or None, default=None
+        Random changes of training pictures; True means both. A callable, such as a transform of
+        torchvision, takes a picture as a tensor of shape ``(channels, height, width)`` and returns
+        one of the same shape and type.
     balanced_bootstrap : bool or None, default=None
         Whether each epoch trains on as many samples of each class as the rarest class has, drawn
         anew; None means False. The class of a soft target is its most likely one.
@@ -154,7 +159,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
-        module: str | NetworkFactory = "auto",
+        module: str | NetworkFactory | nn.Module = "auto",
         *,
         recipe: str | Recipe = "fast",
         role: Role | None = None,
@@ -165,7 +170,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         mixup: float | None = None,
         entropy_weight: float | None = None,
         consistency_weight: float | None = None,
-        augment: bool | tuple[str, ...] | None = None,
+        augment: bool | Callable | tuple[str | Callable, ...] | None = None,
         balanced_bootstrap: bool | None = None,
         normalisation: Normalisation | None = None,
         warm_start: bool = False,
@@ -264,6 +269,8 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
             with seeded(seed, hardware.device):
                 factory = find_factory(self.module, self.in_shape_)
                 self.module_ = factory(self.in_shape_, len(classes))
+                if callable(self.module):
+                    check_own(self.module_, self.in_shape_, len(classes))
 
         # 3. Make the job. Until it is trained, the estimator counts as not fitted.
         self.n_iter_ = 0
@@ -378,9 +385,9 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
             As from :meth:`to_state`.
         meta : dict
             As from :meth:`to_state`; it can have been stored as JSON.
-        module : callable or None, default=None
-            The callable that was passed as `module`, if it was a callable: objects that a file
-            names are never imported.
+        module : callable, nn.Module or None, default=None
+            The network or callable that was passed as `module`, if it was not a name: objects that
+            a file names are never imported.
 
         Returns
         -------
@@ -411,6 +418,8 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         augment = self.augment
         if isinstance(augment, bool):
             augment = AUGMENTATIONS if augment else ()
+        elif callable(augment):
+            augment = (augment,)
         recipe = find_recipe(self.recipe, self.role, pictures=pictures).changed(
             epochs=self.epochs,
             learning_rate=self.learning_rate,

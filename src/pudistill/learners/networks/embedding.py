@@ -17,8 +17,9 @@ from torch import Tensor
 
 from pudistill.exceptions import InputError
 from pudistill.learners.networks.hardware import Precision, choose_hardware
+from pudistill.learners.networks.own import reason_of
 from pudistill.learners.networks.prediction import N_AHEAD, PREDICTION_VALUES
-from pudistill.learners.networks.pretrained import load_config, loading_model, reason_of
+from pudistill.learners.networks.pretrained import load_config, loading_model
 from pudistill.utils.threads import one_thread, prefetch
 
 # Largest number of tokens of a text: the cost of attention grows with its square.

@@ -64,7 +64,7 @@ def fit_objective(
     first, job = networks[0], jobs[0]
     device, epochs = job.hardware.device, job.recipe.epochs
     # Built-in networks draw no random numbers while they train; others can have dropout.
-    draws = not is_built_in(first.module)
+    draws = not is_built_in(first.module) or job.recipe.has_transforms
     randomness = seeded(job.seed if seed is None else seed, device) if draws else nullcontext()
     try:
         with randomness, _epoch_bar(first, epochs) as advance:

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from pudistill.data.lazy_pictures import LazyPictures, is_lazy
-from pudistill.exceptions import InputError
 from pudistill.learners.networks.hardware import Hardware
 from pudistill.learners.networks.normalisation import Normalisation, network_input
 from pudistill.utils.threads import prefetch
@@ -60,33 +59,25 @@ def compute_embeddings(
     Returns
     -------
     embeddings : ndarray of shape (n, n_hidden), float32
-        One row per sample.
-
-    Raises
-    ------
-    InputError
-        If the network has no linear layer.
+        One row per sample; the logits, if the network has no linear layer, or does not use its
+        last one.
     """
-    layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
-    if not layers:
-        raise InputError(
-            f"{type(module).__name__} has no linear layer, whose inputs would be the embeddings: "
-            "use another network."
-        )
     last_inputs: list[Tensor] = []
-    hook = layers[-1].register_forward_pre_hook(lambda _, inputs: last_inputs.append(inputs[0]))
+    hooks = [
+        layer.register_forward_pre_hook(lambda _, inputs: last_inputs.append(inputs[0]))
+        for layer in [layer for layer in module.modules() if isinstance(layer, nn.Linear)][-1:]
+    ]
 
     def embed_batch(batch: Tensor) -> Tensor:
         last_inputs.clear()
-        module(batch)
-        if not last_inputs:
-            raise InputError(f"{type(module).__name__} does not use its last linear layer.")
-        return last_inputs[-1].flatten(1)
+        logits = module(batch)
+        return (last_inputs or [logits])[-1].flatten(1)
 
     try:
         return _forward(module, embed_batch, inputs, normalisation, hardware).float().numpy()
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
 
 
 @torch.inference_mode()

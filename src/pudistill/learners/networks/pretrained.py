@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pudistill.exceptions import InputError
+from pudistill.learners.networks.own import reason_of
 
 # Networks whose code is part of `transformers`. Others fetch layers or code from elsewhere.
 IMAGE_MODEL_TYPES = frozenset(
@@ -231,11 +232,6 @@ def loading_model(name: str, remedy: str) -> Iterator[Any]:
             if "trust_remote_code" in str(error) or "custom code" in str(error):
                 raise InputError(f"{name} {_FOREIGN_CODE}") from error
             raise InputError(f"{name} cannot be loaded ({reason_of(error)}): {remedy}.") from error
-
-
-def reason_of(error: Exception) -> str:
-    """Return the first line of an error's message, or the name of its class."""
-    return (str(error).strip() or type(error).__name__).split("\n")[0]
 
 
 @contextmanager

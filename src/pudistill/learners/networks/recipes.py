@@ -1,7 +1,7 @@
 """Training recipes: the paper's, and fast recipes for a CPU."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -62,8 +62,9 @@ class Recipe:
         The paper's μ: pairs are mixed by β ~ Beta(μ, μ), section II-B. 0 switches mixup off.
     entropy_weight : float, default=0.0
         Weight of the entropy regularisation, equation (2). 0 switches it off.
-    augment : tuple of {"flip", "crop"}, default=()
-        Random changes of training pictures: horizontal flip, crop after padding.
+    augment : tuple of {"flip", "crop"} or callables, default=()
+        Random changes of training pictures: horizontal flip, crop after padding, or transforms; see
+        :func:`pudistill.learners.networks.augmentation.augmented`.
     consistency_weight : float, default=0.0
         Weight of the consistency term on pictures: if the class of a picture is clear from the
         network and the given label, the network is trained to predict that class for a strongly
@@ -101,7 +102,7 @@ class Recipe:
     weight_decay: float = 1e-4
     mixup: float = 0.0
     entropy_weight: float = 0.0
-    augment: tuple[str, ...] = ()
+    augment: tuple[str | Callable, ...] = ()
     consistency_weight: float = 0.0
     consistency_threshold: float = 0.95
     trusted_share: float = 0.0
@@ -131,8 +132,15 @@ class Recipe:
                 f"schedule={self.schedule!r} is unknown: choose one of {get_args(Schedule)}."
             )
         for name in self.augment:
-            if name not in AUGMENTATIONS:
-                raise InputError(f"augment={name!r} is unknown: choose from {AUGMENTATIONS}.")
+            if name not in AUGMENTATIONS and not callable(name):
+                raise InputError(
+                    f"augment={name!r} is unknown: choose from {AUGMENTATIONS}, or pass a callable."
+                )
+
+    @property
+    def has_transforms(self) -> bool:
+        """Whether pictures are changed by callables, which draw from PyTorch's global generator."""
+        return any(map(callable, self.augment))
 
     def rate(self, epoch: float) -> float:
         """Return the learning rate after `epoch` epochs, which can be a fraction."""

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pudistill.exceptions import DivergedError, InputError
+from pudistill.exceptions import DivergedError
 from pudistill.learners.networks.batches import BatchFeed, move_to_device
 from pudistill.learners.networks.job import Job
+from pudistill.learners.networks.own import check_logits, naming_failures
 from pudistill.learners.networks.process_group import SINGLE_PROCESS, ProcessGroup
 from pudistill.learners.networks.stacks import SingleNetwork, Stack
 
@@ -126,11 +127,13 @@ class Trainer:
         # 2. Compute the logits of this process's part of the batch; gather those of the others.
         n_inputs = len(inputs[0])
         parts = [own_inputs[self.group.part(n_inputs)] for own_inputs in inputs]
-        with self.hardware.autocast():
+        with self.hardware.autocast(), naming_failures(self.jobs[0].module, parts[0]):
             outputs = self.network(parts)
         logits = [
             self.group.gather(
-                _check_logits(own, part, job).to(self.hardware.dtype), n_inputs, dim=-2
+                check_logits(own, (len(part), job.targets.shape[1])).to(self.hardware.dtype),
+                n_inputs,
+                dim=-2,
             )
             for own, part, job in zip(outputs, parts, self.jobs, strict=True)
         ]
@@ -182,14 +185,3 @@ class Trainer:
 
 def _as_arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     return {name: tensor.numpy(force=True).copy() for name, tensor in tensors.items()}
-
-
-def _check_logits(logits: Tensor, inputs: Tensor, job: Job) -> Tensor:
-    """Return the logits; raise `InputError` unless there is one for each sample and class."""
-    expected = (len(inputs), job.targets.shape[1])
-    if logits.shape[-2:] != expected:
-        raise InputError(
-            f"The module returns the shape {tuple(logits.shape)} for a batch: it must return "
-            f"logits of shape (n, n_classes), here {expected}."
-        )
-    return logits
