@@ -108,6 +108,9 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
         models, ship the best model and estimate its accuracy. Takes several times as long.
     metric : {"accuracy", "balanced_accuracy", "f1_macro", "neg_log_loss"}, default="accuracy"
         What decides which model is best; `expected_accuracy_` is its expected value.
+    single_model : bool, default=False
+        Whether to distil a mixture that would be shipped into one model, which can be exported.
+        Default method only.
     tol : float or None, default=0.01
         Stop the filter for a class when its clean set changes by at most this fraction of its
         size, or, with "auto", grows by at most this fraction; ``None`` runs all iterations, as in
@@ -223,6 +226,7 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
         "transition_matrix": ["array-like", None],
         "compare": ["boolean"],
         "metric": [StrOptions(set(METRICS))],
+        "single_model": ["boolean"],
         "share_trunk": ["boolean", StrOptions({"auto"})],
         "no_class_label": [str, Real, None],
         "time_limit": [Real, str, None],
@@ -262,6 +266,7 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
         transition_matrix: Any = None,
         compare: bool = True,
         metric: str = "accuracy",
+        single_model: bool = False,
         tol: float | None = 0.01,
         share_trunk: bool | str = "auto",
         no_class_label: str | int | None = NO_CLASS_LABEL,
@@ -287,6 +292,7 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
         self.transition_matrix = transition_matrix
         self.compare = compare
         self.metric = metric
+        self.single_model = single_model
         self.tol = tol
         self.share_trunk = share_trunk
         self.no_class_label = no_class_label
@@ -539,6 +545,7 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
                 self._student_seed,
                 tunes_student=self._noise_free_c is not None and self._learners()[STUDENT] is None,
                 metric=self.metric,
+                single_model=self.single_model,
             ),
             self._noise_free,
             transition_matrix=checked_transition_matrix(self.transition_matrix, labels.n_classes),

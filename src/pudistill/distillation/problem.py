@@ -31,6 +31,8 @@ class Problem:
         Whether to choose the regularisation of the student; only for the default learner.
     metric : str, default="accuracy"
         The metric that decides which candidate is shipped.
+    single_model : bool, default=False
+        Whether the shipped model must be one model.
     """
 
     X: Any
@@ -40,6 +42,7 @@ class Problem:
     seed: int
     tunes_student: bool = False
     metric: str = "accuracy"
+    single_model: bool = False
 
     @property
     def n_tasks(self) -> int | None:

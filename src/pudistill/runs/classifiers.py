@@ -79,7 +79,7 @@ def _learner_or_none(settings: Settings, X: Any) -> BaseEstimator | None:
 
 def _refuse_network_settings(settings: Settings) -> None:
     """Raise `InputError` if a setting of networks was given for another learner."""
-    for name in ("epochs", "batch_size", "device"):
+    for name in ("epochs", "batch_size", "device", "lora_rank"):
         if getattr(settings, name) != Settings.model_fields[name].default:
             raise InputError(
                 f"The setting {name} is for networks, and the learner {settings.learner} is none: "
@@ -162,6 +162,7 @@ def _make_network(module: Any, settings: Settings) -> BaseEstimator:
         epochs=settings.epochs,
         batch_size=settings.batch_size,
         device=settings.device,
+        lora_rank=settings.lora_rank,
     )
 
 

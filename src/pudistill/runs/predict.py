@@ -126,6 +126,14 @@ def _predict_proba(classifier: Any, dataset: TrustedDataset) -> np.ndarray:
         check_classes(dataset, classifier.classes_)
         return classifier.predict_proba(as_raw(dataset))
     shape = classifier.picture_shape_
+    if shape is None and not hasattr(classifier, "n_features_in_"):  # it has learned from texts
+        if not dataset.is_text:
+            raise InputError(
+                f"{dataset.name} holds no texts, which the run was fitted on: name their column "
+                "with --text-column of `pudistill fit`, or give texts."
+            )
+        check_classes(dataset, classifier.classes_)
+        return classifier.predict_proba(dataset.X)
     if shape is not None and len(shape) == 3 and dataset.X.ndim == 3:
         dataset = replace(dataset, X=dataset.X[..., None][..., [0] * shape[2]])
     dataset = like_training_data(

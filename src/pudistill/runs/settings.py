@@ -263,6 +263,17 @@ class Settings(ReadSettings):
             default_text="-1, and 1 for networks on a GPU",
         ),
     ] = None
+    lora_rank: Annotated[
+        int | None,
+        Field(ge=1),
+        Setting(
+            LEARNING,
+            "Train matrices of this rank beside the weights of a text model, which stay as they "
+            "are (LoRA).",
+            default_text="all weights",
+            only_for="transformers:NAME on texts",
+        ),
+    ] = None
     device: Annotated[
         str,
         Setting(
@@ -290,6 +301,24 @@ class Settings(ReadSettings):
             only_for="method default, with compare",
         ),
     ] = "accuracy"
+    single_model: Annotated[
+        bool,
+        Setting(
+            LEARNING,
+            "Distil the shipped mixture of models into one, which `pudistill export` can write as "
+            "a file.",
+            only_for="method default",
+        ),
+    ] = False
+    tracker: Annotated[
+        Literal["tensorboard", "mlflow", "wandb"] | None,
+        Setting(
+            RUNNING,
+            "Log the loss of each epoch of each network and the results: tensorboard (in the run's "
+            "folder tracking/), mlflow or wandb.",
+            only_for="networks",
+        ),
+    ] = None
     time_limit: Annotated[
         float | str | None,
         BeforeValidator(checked_limit),  # afterwards, true is 1.0

@@ -56,6 +56,11 @@ def are_pictures(X: Any) -> bool:
     return len(shape_of(X)) > 2
 
 
+def are_tokens(inputs: Any) -> bool:
+    """Return whether a network's inputs are the tokens of texts: tables are floating-point."""
+    return inputs.ndim == 2 and inputs.dtype.kind == "i"
+
+
 def as_pictures(X: np.ndarray, centre_crop: int | None) -> np.ndarray:
     """Return pictures as ``(n, height, width, channels)``, uint8 or float32."""
     if X.ndim == 3:

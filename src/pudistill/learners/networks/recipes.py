@@ -36,8 +36,6 @@ def learning_rate_scale() -> float:
 class Recipe:
     """The settings of a training: everything except the network, the data and the loss.
 
-    The optimiser is stochastic gradient descent with momentum.
-
     Parameters
     ----------
     epochs : int
@@ -58,6 +56,8 @@ class Recipe:
         :func:`pudistill.learners.networks.batches.split_batches`.
     momentum, weight_decay : float, default=0.9, 1e-4
         As in :class:`torch.optim.SGD`.
+    optimiser : {"sgd", "adamw"}, default="sgd"
+        Stochastic gradient descent with momentum, or AdamW, which pretrained text models need.
     mixup : float, default=0.0
         The paper's μ: pairs are mixed by β ~ Beta(μ, μ), section II-B. 0 switches mixup off.
     entropy_weight : float, default=0.0
@@ -100,6 +100,7 @@ class Recipe:
     batch_size: int = 128
     momentum: float = 0.9
     weight_decay: float = 1e-4
+    optimiser: Literal["sgd", "adamw"] = "sgd"
     mixup: float = 0.0
     entropy_weight: float = 0.0
     augment: tuple[str | Callable, ...] = ()
@@ -131,6 +132,8 @@ class Recipe:
             raise InputError(
                 f"schedule={self.schedule!r} is unknown: choose one of {get_args(Schedule)}."
             )
+        if self.optimiser not in ("sgd", "adamw"):
+            raise InputError(f'optimiser={self.optimiser!r} must be "sgd" or "adamw".')
         for name in self.augment:
             if name not in AUGMENTATIONS and not callable(name):
                 raise InputError(
@@ -236,6 +239,27 @@ _fast_table = Recipe(
     weight_decay=5e-3,
     min_steps=100,
 )
+# For text models of `transformers`, whose last layer has learned already.
+_fast_text = Recipe(
+    epochs=3,
+    learning_rate=5e-5,
+    schedule="one_cycle",
+    warm_up=0.1,
+    batch_size=32,
+    optimiser="adamw",
+    weight_decay=0.01,
+    min_steps=100,
+)
+# For that last layer, on standardised features.
+HEAD = Recipe(
+    epochs=5,
+    learning_rate=0.01,
+    schedule="one_cycle",
+    batch_size=128,
+    optimiser="adamw",
+    weight_decay=0.1,
+    min_steps=100,
+)
 
 
 def _noise_aware(student: Recipe) -> Recipe:
@@ -281,17 +305,27 @@ RECIPES: dict[str, dict[Role, Recipe]] = {
         "cross_fit": _noise_aware(_fast_table),
         "reference": _fast_table,
     },
+    "fast_text": {
+        "member": _fast_text,
+        "teacher": _fast_text,
+        "student": _fast_text,
+        "noise_aware": _noise_aware(_fast_text),
+        "cross_fit": replace(_noise_aware(_fast_text), epochs=2),
+        "reference": _fast_text,
+    },
 }
 
 
-def find_recipe(recipe: str | Recipe, role: Role | None, *, pictures: bool) -> Recipe:
+def find_recipe(
+    recipe: str | Recipe, role: Role | None, *, pictures: bool, texts: bool = False
+) -> Recipe:
     """Look up a recipe by name and role.
 
     Parameters
     ----------
     recipe : str or Recipe
         A name in `RECIPES`, or the recipe itself. For feature tables, ``"fast"`` means
-        ``"fast_table"``.
+        ``"fast_table"``; for texts, ``"fast_text"``.
     role : {"member", "teacher", "student", "noise_aware", "cross_fit", "reference"} or None
         The network's role; None means ``"student"``. ``"noise_aware"`` is a student trained on
         likelihoods; ``"cross_fit"`` is one that has not read some given labels, to predict these
@@ -299,6 +333,8 @@ def find_recipe(recipe: str | Recipe, role: Role | None, *, pictures: bool) -> R
     pictures : bool
         Whether the samples are pictures. Feature tables are neither cropped nor augmented, and have
         no consistency term.
+    texts : bool, default=False
+        Whether the samples are texts.
 
     Returns
     -------
@@ -311,7 +347,9 @@ def find_recipe(recipe: str | Recipe, role: Role | None, *, pictures: bool) -> R
             raise InputError(f"recipe={recipe!r} is unknown: choose one of {sorted(RECIPES)}.")
         if role is not None and role not in get_args(Role):
             raise InputError(f"role={role!r} is unknown: choose one of {get_args(Role)}.")
-        name = "fast_table" if recipe == "fast" and not pictures else recipe
+        name = recipe
+        if recipe == "fast" and not pictures:
+            name = "fast_text" if texts else "fast_table"
         found = RECIPES[name][role or "student"]
     if pictures:
         return found

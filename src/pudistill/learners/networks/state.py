@@ -11,20 +11,28 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from pudistill.exceptions import InputError
 from pudistill.learners.networks.architectures import NetworkFactory, find_factory
+from pudistill.learners.networks.embedding import LONGEST_TEXT
 from pudistill.learners.networks.hardware import seeded
 from pudistill.learners.networks.names import PRETRAINED, import_path
 from pudistill.learners.networks.normalisation import Normalisation
 from pudistill.learners.networks.pretrained import PretrainedNetwork, build_untrained
 from pudistill.learners.networks.recipes import Recipe
+from pudistill.learners.networks.texts import (
+    StoredTokenizer,
+    TextNetwork,
+    build_untrained_text,
+    merged,
+)
 
 LARGEST_NAME = 2**20  # bytes of a class in an array of text
 
 
 def state_of(estimator: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Return a fitted `TorchClassifier` as arrays and JSON; see its method ``to_state``."""
+    network = merged(estimator.module_)
     arrays = {
         f"module.{name}": tensor.numpy(force=True).copy()
-        for name, tensor in estimator.module_.state_dict().items()
+        for name, tensor in network.state_dict().items()
     }
     arrays["normalisation.mean"] = estimator.normalisation_.mean
     arrays["normalisation.scale"] = estimator.normalisation_.scale
@@ -38,8 +46,12 @@ def state_of(estimator: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         "recipe": _as_json(estimator.recipe_),
         "loss_curve": estimator.loss_curve_,
     }
-    if isinstance(estimator.module_, PretrainedNetwork):
-        meta["architecture"] = estimator.module_.architecture
+    if isinstance(network, PretrainedNetwork | TextNetwork):
+        meta["architecture"] = network.architecture
+    if isinstance(network, TextNetwork):
+        tokenizer = estimator.tokenizer_
+        arrays["tokenizer"] = np.frombuffer(tokenizer.json.encode(), np.uint8)
+        meta["tokenizer"] = {"n_tokens": tokenizer.n_tokens, "empty": tokenizer.empty}
     if hasattr(estimator, "feature_names_in_"):
         meta["feature_names_in"] = estimator.feature_names_in_.tolist()
     return arrays, meta
@@ -88,8 +100,17 @@ def restore_state(estimator: Any, arrays: dict[str, np.ndarray], meta: dict[str,
         if name.startswith("module.")
     }
     n_classes = len(estimator.classes_)
+    if "tokenizer" in meta:
+        about = meta["tokenizer"]
+        content = arrays["tokenizer"].tobytes().decode()
+        n_tokens, empty = int(about["n_tokens"]), int(about["empty"])
+        if not (0 < n_tokens <= LONGEST_TEXT and empty >= 0):
+            raise InputError("The stored tokenizer is damaged: train the network again.")
+        estimator.tokenizer_ = StoredTokenizer(content, n_tokens, empty)
 
     def build() -> nn.Module:
+        if "tokenizer" in meta:
+            return build_untrained_text(meta["architecture"], n_classes)
         if "architecture" in meta:
             return build_untrained(meta["architecture"], n_classes)
         if str(estimator.module).startswith(PRETRAINED):

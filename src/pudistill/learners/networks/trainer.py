@@ -62,13 +62,18 @@ class Trainer:
             if len(jobs) > 1
             else SingleNetwork(group.synchronise_batch_norm(jobs[0].module))
         )
-        self.optimiser = torch.optim.SGD(
-            self.network.parameters(),
-            lr=self.recipe.learning_rate,
-            momentum=self.recipe.momentum,
-            weight_decay=self.recipe.weight_decay,
-            fused=self.hardware.device.type in ("cpu", "cuda"),
-        )
+        settings: dict[str, Any] = {
+            "lr": self.recipe.learning_rate,
+            "weight_decay": self.recipe.weight_decay,
+            "fused": self.hardware.device.type in ("cpu", "cuda"),
+        }
+        self.optimiser: torch.optim.Optimizer
+        if self.recipe.optimiser == "adamw":
+            self.optimiser = torch.optim.AdamW(self.network.parameters(), **settings)
+        else:
+            self.optimiser = torch.optim.SGD(
+                self.network.parameters(), momentum=self.recipe.momentum, **settings
+            )
         self.epoch = 0  # number of the next epoch
 
     def __iter__(self) -> Iterator[list[float]]:
@@ -156,9 +161,12 @@ class Trainer:
         return {
             "epoch": np.array(self.epoch),
             "weights": _as_arrays(job.module.state_dict()),
-            "momenta": _as_arrays(
-                {str(n): buffer for n, buffer in enumerate(self._momenta()) if buffer is not None}
-            ),
+            "optimiser": {
+                str(n): _as_arrays(
+                    {name: value for name, value in of_weight.items() if value is not None}
+                )
+                for n, of_weight in enumerate(self._optimiser_states())
+            },
             "generator": feed.generator.get_state().numpy(),
             "rng": [np.asarray(part) for part in rng],
         }
@@ -170,17 +178,18 @@ class Trainer:
         weights = {name: torch.tensor(value) for name, value in state["weights"].items()}
         job.module.load_state_dict(weights)
         for n, weight in enumerate(self.network.parameters()):
-            if str(n) in state["momenta"]:
-                # In the memory layout of the weight, which fused steps assume.
-                buffer = torch.empty_like(weight).copy_(torch.tensor(state["momenta"][str(n)]))
-                self.optimiser.state[weight]["momentum_buffer"] = buffer.detach()
+            for name, value in state["optimiser"][str(n)].items():
+                buffer = torch.tensor(value, device=weight.device)
+                if buffer.shape == weight.shape:
+                    # In the memory layout of the weight, which fused steps assume.
+                    buffer = torch.empty_like(weight).copy_(buffer).detach()
+                self.optimiser.state[weight][name] = buffer
         feed.generator.set_state(torch.tensor(state["generator"]))
         key, position, has_gauss, cached = state["rng"]
         job.rng.set_state(("MT19937", key, int(position), int(has_gauss), float(cached)))
 
-    def _momenta(self) -> list[Tensor | None]:
-        state = self.optimiser.state
-        return [state[weight].get("momentum_buffer") for weight in self.network.parameters()]
+    def _optimiser_states(self) -> list[dict[str, Tensor | None]]:
+        return [self.optimiser.state.get(weight, {}) for weight in self.network.parameters()]
 
 
 def _as_arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
