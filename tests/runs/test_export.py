@@ -26,6 +26,7 @@ def network(pictures):
     return TorchClassifier("small_cnn", epochs=2, random_state=0).fit(*pictures)
 
 
+@pytest.mark.slow
 def test_an_exported_program_gives_the_same_probabilities(network, pictures, tmp_path):
     X, _ = pictures
     as_torch_export(network, tmp_path / "model.pt2", {"classes": "[0, 1, 2]"})
@@ -72,6 +73,24 @@ def test_onnxruntime_predicts_the_same_classes_without_pudistill(
     assert same.mean() > 0.98
 
 
+class Bessel(nn.Module):
+    def __init__(self, in_shape, n_classes):
+        super().__init__()
+        self.last = nn.Linear(int(np.prod(in_shape)), n_classes)
+
+    def forward(self, x):
+        return self.last(torch.special.i0e(x.flatten(1)))
+
+
+@pytest.mark.slow
+def test_an_operator_that_onnx_lacks_is_named(pictures, tmp_path):
+    for package in ("onnx", "onnxscript"):
+        pytest.importorskip(package)
+    own = TorchClassifier(Bessel, epochs=1, random_state=0).fit(*pictures)
+    with pytest.raises(InputError, match="Bessel .* lacks the operator prims.bessel_i0e"):
+        as_onnx(own, tmp_path / "model.onnx", {})
+
+
 class DependsOnValues(nn.Module):
     def __init__(self, in_shape, n_classes):
         super().__init__()
@@ -88,6 +107,7 @@ def test_a_network_that_cannot_be_exported_is_named(pictures, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow  # PyTorch's exporter loads packages for seconds
 @pytest.mark.filterwarnings("ignore")
 def test_the_command_exports_a_run_of_one_network(pictures, command, tmp_path):
     X, y = pictures

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from pudistill import PUDistillClassifier, TorchClassifier
@@ -140,3 +141,28 @@ def test_lora_trains_few_weights_and_is_stored_as_a_plain_network(tiny_bert, rev
     np.testing.assert_allclose(
         again.predict_proba(texts), fitted.predict_proba(texts), rtol=1e-4, atol=1e-6
     )
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_command_line_fine_tunes_and_predicts(tiny_bert, reviews, command, tmp_path):
+    texts, y = reviews
+    table = pd.DataFrame({"id": range(60), "text": texts, "label": y})
+    table["trusted"] = np.arange(60) % 5 == 0
+    table.to_csv(tmp_path / "texts.csv", index=False)
+    source = shutil.copytree(tiny_bert, tmp_path / "bert")
+    quick = ("--epochs", 1, "--n-members", 2, "--max-iter", 1, "--no-compare", "--device", "cpu")
+    code, _, err = command(
+        *("fit", "texts.csv", "--learner", "transformers:bert", *quick, "--output", "run")
+    )
+    assert code == 0, err
+    shutil.rmtree(source)  # the run holds the network and its tokenizer
+    table[["id", "text"]].to_csv(tmp_path / "new.csv", index=False)
+    code, out, err = command("predict", "run", "new.csv")
+    assert code == 0, err
+    assert len(out.splitlines()) == 61
+    code, _, err = command(
+        *("fit", "texts.csv", "--learner", "transformers:no-such-folder", "--output", "other")
+    )
+    assert code == 2
+    assert "cannot be loaded" in err.replace("\n", " ")
+    assert not (tmp_path / "other").exists()

@@ -2,6 +2,8 @@
 
 import copy
 import io
+import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -115,6 +117,9 @@ def _program_of(estimator: Any) -> ExportedProgram:
 @contextmanager
 def _failing_as(problem: str, remedy: str) -> Iterator[None]:
     """Raise whatever PyTorch raises as an `InputError`; silence what it prints."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it warns of packages that are not needed
     try:
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
@@ -123,4 +128,8 @@ def _failing_as(problem: str, remedy: str) -> Iterator[None]:
         raise
     except Exception as error:  # of any kind
         cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
-        raise InputError(f"{problem} ({reason_of(cause)}): {remedy}.") from error
+        lacks = re.search(r"target=torch\.ops\.([\w.]+)", str(cause))
+        reason = f"it lacks the operator {lacks[1]}" if lacks else reason_of(cause)
+        raise InputError(f"{problem} ({reason}): {remedy}.") from error
+    finally:
+        logger.setLevel(level)
