@@ -87,7 +87,7 @@ def test_an_operator_that_onnx_lacks_is_named(pictures, tmp_path):
     for package in ("onnx", "onnxscript"):
         pytest.importorskip(package)
     own = TorchClassifier(Bessel, epochs=1, random_state=0).fit(*pictures)
-    with pytest.raises(InputError, match="Bessel .* lacks the operator prims.bessel_i0e"):
+    with pytest.raises(InputError, match=r"Bessel .* lacks the operator prims\.bessel_i0e"):
         as_onnx(own, tmp_path / "model.onnx", {})
 
 
