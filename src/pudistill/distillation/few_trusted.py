@@ -1,9 +1,9 @@
-"""The first guess where trusted samples are very few: it leans on the given labels.
+"""The first guess where trusted samples are few: it leans on the given labels.
 
-A model of one or two trusted samples a class is weak, and next to nothing can be held out that
-would show it. A model of the *given* labels has learned from all other samples, and a few trusted
-samples suffice to tell what it calls their classes: each predicts a row of the transition matrix,
-as in Gold Loss Correction (Hendrycks et al. 2018).
+A model of a handful of trusted samples a class is weak, and too few can be held out to show it. A
+model of the *given* labels has learned from all other samples, and a few trusted samples suffice to
+tell what it calls their classes: each predicts a row of the transition matrix, as in Gold Loss
+Correction (Hendrycks et al. 2018).
 """
 
 import numpy as np
@@ -20,6 +20,8 @@ from pudistill.learners.cross_fitting import cross_fit_proba
 
 # Held-out trusted samples a class, on average, below which trusted samples are very few.
 ENOUGH = 3
+# Trusted samples a class, on average, below which the first guess can be weak.
+STRONG = 10
 
 # Samples a class that count as labelled right before any is seen: labels are more often right. The
 # second value holds where fewer than so many votes of trusted samples say that they are not: if a
@@ -30,6 +32,11 @@ BELIEF, FIRM_BELIEF, ENOUGH_VOTES = 0.5, 5.0, 3
 def very_few(labels: Labels) -> bool:
     """Return whether there are fewer than three trusted samples a class, on average."""
     return int(labels.trusted.sum()) < ENOUGH * labels.n_classes
+
+
+def few(labels: Labels) -> bool:
+    """Return whether there are fewer than ten trusted samples a class, on average."""
+    return int(labels.trusted.sum()) < STRONG * labels.n_classes
 
 
 def warning_of_few(labels: Labels) -> str:

@@ -9,7 +9,7 @@ from scipy.stats import binom
 from pudistill.distillation.candidates import CandidateWeights, judge, ship
 from pudistill.distillation.clusters import standard_error
 from pudistill.distillation.comparison import Comparison, ExpectedAccuracy
-from pudistill.distillation.few_trusted import lean_on_given_labels, very_few, warning_of_few
+from pudistill.distillation.few_trusted import few, lean_on_given_labels, very_few, warning_of_few
 from pudistill.distillation.held_out_labels import HeldOutLabels, judge_all
 from pudistill.distillation.learning import find_originals, learn
 from pudistill.distillation.noise_estimate import (
@@ -106,8 +106,10 @@ def learn_and_ship(
         whole.holding_out(view.held_out, labels.given if originals else None)
         for view in noise_free.views[1:]
     ]
-    # With very few trusted samples, the first guess is weak, and the given labels know more.
-    if very_few(labels):
+    # With few trusted samples, the first guess is weak, and the given labels know more. To learn
+    # that takes further networks: these are trained only if the guess is next to useless.
+    is_network = continues_training(problem.student)
+    if very_few(labels) or (few(labels) and not is_network):
         guesses = lean_on_given_labels(problem, views, guesses)
         noise_free = replace(noise_free, guesses=guesses)
     # 2. Lines 13-14: train the student, on posterior labels in place of pseudo-labels.
@@ -116,7 +118,6 @@ def learn_and_ship(
     )
     parts = zip(views, student_fit.probas, student_fit.noise, strict=True)
     # Of the networks of views that hold samples out, none hides given labels.
-    is_network = continues_training(problem.student)
     chains = [Predictions(*part, is_blind=part[0] is whole or not is_network) for part in parts]
     readout = Readout.fit(chains[1:], originals)
     is_known = originals is not None or says_something(student_fit.held_out, labels, views)
@@ -125,8 +126,8 @@ def learn_and_ship(
     # 3. Compare the candidates on held-out trusted samples.
     comparison, weights, peers = judge(problem, noise_free, student_fit, views)
     if very_few(labels):
-        warn_user(few := warning_of_few(labels), TrustedWarning)
-        comparison = replace(comparison, why=f"{comparison.why} {few}")
+        warn_user(too_few := warning_of_few(labels), TrustedWarning)
+        comparison = replace(comparison, why=f"{comparison.why} {too_few}")
     # 4. Estimate the noise under the student's predictions; outliers may be of no class.
     outliers = _outliers(problem, noise_free, student_fit.student, views, no_class)
     noise = estimate_noise(

@@ -326,32 +326,38 @@ def _steps(work: Work, rates: _Rates) -> list[Step]:
     # 3. The student, and the models of given labels that it is compared with.
     judged = views - 1
     compared = on_workers(judged * model(n), judged or 1) + model(n)
+    comparison = Step("comparison", judged + 1, compared, compared)
     after = SECONDS_OF_NOISE + 4 * rates.predict * n
-    ending = [
-        Step("comparison", judged + 1, compared, compared),
-        Step("noise", 0, after, after),
-    ]
+    noise = Step("noise", 0, after, after)
     if is_network:
         seconds = on_workers((2 + judged) * (model(n) + rates.predict * n), 2 + judged) + model(n)
-        return [filtering, noise_free, Step("student", 3 + judged, seconds, seconds), *ending]
+        student = Step("student", 3 + judged, seconds, seconds)
+        return [filtering, noise_free, student, comparison, noise]
     folds = folds_for(n, n_classes)
     n_rounds = ROUNDS if n < MANY_SAMPLES else ROUNDS - 1
     n_rounds = MAX_ROUNDS_MANY_CLASSES if many else n_rounds
     of_judged = judged * HELD_OUT_FOLDS * model(n / 2)
-    of_round = (folds * model(n * (1 - 1 / folds)) + of_judged) * rates.uncalibrated
+    cross_fit = folds * model(n * (1 - 1 / folds))
+    of_round = (cross_fit + of_judged) * rates.uncalibrated
     of_round += views * rates.predict * n
     of_round = on_workers(of_round, views if judged else folds)
     tuning = on_workers(REGULARISATIONS * of_judged, judged or 1) * work.tunes
     rounds = of_round * (1 + warm * (n_rounds - 1))
     students = on_workers(views * (clean * model(n) + rates.predict * n), views)
     per_round = folds + judged * HELD_OUT_FOLDS
+    if judged and n_trusted < ENOUGH_HELD_OUT:
+        # The peers: models of the given labels, of the pruned ones, and a second student.
+        seconds = on_workers(cross_fit, folds) + compared + rounds + students
+        n_peers = folds + judged + n_rounds * per_round + views
+        comparison = Step("comparison", judged + 1 + n_peers, compared + seconds, compared)
     return [
         filtering,
         noise_free,
         Step("regularisation", REGULARISATIONS * judged * HELD_OUT_FOLDS * work.tunes, tuning, 0),
         Step("student", n_rounds * per_round, rounds, of_round),
         Step("students", views, students, students),
-        *ending,
+        comparison,
+        noise,
     ]
 
 
