@@ -148,7 +148,7 @@ def make_learner(settings: Settings, X: np.ndarray) -> BaseEstimator:
         if not is_classifier(learner):
             raise TypeError(f"{name} is neither a scikit-learn classifier nor a network")
         return learner
-    except TypeError as error:
+    except Exception as error:  # the user's class can raise anything
         raise _unusable(name, error) from error
 
 
