@@ -13,7 +13,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
 from pudistill.data.column_values import as_texts
-from pudistill.data.encoding import is_texts
 from pudistill.data.lazy_pictures import is_lazy
 from pudistill.exceptions import InputError, as_input_error
 from pudistill.learners.networks.architectures import NetworkFactory, find_factory
@@ -21,6 +20,7 @@ from pudistill.learners.networks.fitting import fit_with_retry
 from pudistill.learners.networks.hardware import Hardware, Precision, choose_hardware, seeded
 from pudistill.learners.networks.input_checks import (
     are_pictures,
+    are_texts,
     are_tokens,
     as_pictures,
     as_targets,
@@ -266,7 +266,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         # 1. Check settings and data.
         continues = self.warm_start and self.__sklearn_is_fitted__()
         recipe = self._find_recipe(X)
-        if is_texts(X) and not continues:
+        if are_texts(X) and not continues:
             self.tokenizer_ = self._open_tokenizer()
         inputs = self._check_inputs(X, recipe, fitted=continues)
         weights = check_weights(sample_weight, inputs)
@@ -452,7 +452,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
 
     def _find_recipe(self, X: Any) -> Recipe:
         """Return the recipe, changed by the estimator's own settings."""
-        pictures, texts = are_pictures(X), is_texts(X)
+        pictures, texts = are_pictures(X), are_texts(X)
         if self.augment and not pictures:
             raise InputError(
                 f"augment={self.augment!r} is for pictures, which X does not hold: leave it out."
@@ -480,7 +480,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
 
     def _check_inputs(self, X: Any, recipe: Recipe, *, fitted: bool) -> np.ndarray:
         """Return X as ``(n, n_features)``, ``(n, height, width, channels)``, or tokens."""
-        if is_texts(X):
+        if are_texts(X):
             if fitted and self.in_shape_:
                 raise InputError(
                     f"X holds texts, but this {type(self).__name__} was trained on samples of the "
