@@ -198,7 +198,7 @@ def test_sparse_features(blobs, quick):
     [
         QUICK | UNMEASURED,
         PAPER | SMALL | {"label_type": "soft_bootstrap"},
-        PAPER | SMALL | {"label_type": "hard_label"},
+        pytest.param(PAPER | SMALL | {"label_type": "hard_label"}, marks=pytest.mark.slow),
     ],
     ids=["default", "soft_bootstrap", "hard_label"],
 )
@@ -376,7 +376,9 @@ def test_noisy_labels_help_at_the_default_settings(kind, level, gain, compare):
     assert classifier.noise_.rate == pytest.approx((noisy != y)[~trusted].mean(), abs=0.06)
 
 
-@pytest.mark.parametrize("labels", ["all flipped", "all random"])
+@pytest.mark.parametrize(
+    "labels", ["all flipped", pytest.param("all random", marks=pytest.mark.slow)]
+)
 def test_labels_that_are_all_wrong_do_no_harm(labels):
     X, y, trusted, X_test, y_test = digits(400)
     noisy = np.random.default_rng(1).integers(10, size=len(y))
@@ -390,15 +392,12 @@ def test_labels_that_are_all_wrong_do_no_harm(labels):
 
 
 def test_nothing_is_lost_if_all_labels_are_right():
-    lost = []
-    for seed in range(2):
-        X, y, trusted, X_test, y_test = digits(400, seed=seed)
-        classifier = PUDistillClassifier(**QUICK | SMALL).fit(X, y, trusted=trusted)
-        plain = default_learner(X).fit(X, y).score(X_test, y_test)
-        lost.append(plain - classifier.score(X_test, y_test))
-        assert classifier.noise_.rate < 0.05
-        assert (classifier.label_table_["label"] == y).mean() > 0.98
-    assert np.mean(lost) < 0.01
+    X, y, trusted, X_test, y_test = digits(400)
+    classifier = PUDistillClassifier(**QUICK | SMALL).fit(X, y, trusted=trusted)
+    plain = default_learner(X).fit(X, y).score(X_test, y_test)
+    assert classifier.score(X_test, y_test) > plain - 0.02
+    assert classifier.noise_.rate < 0.05
+    assert (classifier.label_table_["label"] == y).mean() > 0.98
 
 
 def test_the_noise_is_found(blobs, fitted):
@@ -542,7 +541,7 @@ def test_an_invalid_transition_matrix_is_refused(blobs, T):
 @pytest.mark.workers
 @pytest.mark.parametrize("compare", [True, False])  # workers get views, or the folds of one view
 def test_workers_do_not_change_what_is_learned(blobs, compare):
-    X, _, noisy, trusted = blobs
+    X, noisy, trusted = blobs[0][::2], blobs[2][::2], blobs[3][::2]
     alone = PUDistillClassifier(compare=compare, **QUICK).fit(X, noisy, trusted=trusted)
     together = clone(alone).set_params(n_jobs=2).fit(X, noisy, trusted=trusted)
     np.testing.assert_array_equal(together.targets_, alone.targets_)

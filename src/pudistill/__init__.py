@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from pudistill.classifier import PUDistillClassifier
     from pudistill.data.dataset import TrustedDataset
     from pudistill.data.loading import load_dataset
+    from pudistill.distillation.correction import correct_labels
     from pudistill.exceptions import DataWarning, InputError, TimeLimitWarning, TrustedWarning
     from pudistill.labels.corruption import corrupt_labels
     from pudistill.labels.model_selection import (
@@ -32,6 +33,7 @@ _MODULES = {
     "TrustedDataset": "data.dataset",
     "TrustedKFold": "labels.model_selection",
     "TrustedWarning": "exceptions",
+    "correct_labels": "distillation.correction",
     "corrupt_labels": "labels.corruption",
     "embed_dataset": "learners.networks.features",
     "load": "runs.folder",
@@ -52,6 +54,7 @@ __all__ = [
     "TrustedKFold",
     "TrustedWarning",
     "__version__",
+    "correct_labels",
     "corrupt_labels",
     "embed_dataset",
     "load",

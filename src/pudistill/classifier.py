@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from pudistill.data.names import NO_CLASS_LABEL
 from pudistill.distillation.certified_labels import CertifiesLabels
 from pudistill.distillation.comparison import Comparison, ExpectedAccuracy
+from pudistill.distillation.correction import predictions_for
 from pudistill.distillation.held_out_labels import HeldOutLabels
 from pudistill.distillation.metrics import METRICS
 from pudistill.distillation.noise_estimate import NOTHING, NoiseEstimate
@@ -23,7 +24,7 @@ from pudistill.distillation.noise_free_models import (
     choose_noise_free_regularisation,
     teach,
 )
-from pudistill.distillation.paper import MakesPseudoLabels, paper_teachers, train_student
+from pudistill.distillation.paper import MakesPseudoLabels, paper_student, paper_teachers
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.shipping import learn_and_ship
 from pudistill.distillation.time_estimate import Work
@@ -34,13 +35,12 @@ from pudistill.labels.alignment import index_of
 from pudistill.labels.checks import Labels, check_same_labels, with_weights
 from pudistill.labels.pseudo_labels import LABEL_TYPES
 from pudistill.labels.samples import check_features, check_samples, is_pictures, split_off_no_class
-from pudistill.labels.table import LabelTable, Outliers, label_table, paper_label_table
+from pudistill.labels.table import Outliers, label_table
 from pudistill.learners.base import NoisyLabelClassifier
 from pudistill.learners.cache import caching_to
 from pudistill.learners.defaults import default_learner, normalised
 from pudistill.learners.linear import MANY_CLASSES
 from pudistill.learners.messages import user_messages
-from pudistill.learners.outliers import find_outliers
 from pudistill.learners.parts import dealing
 from pudistill.learners.probabilities import check_can_be_calibrated
 from pudistill.learners.regularisation import with_regularisation
@@ -52,11 +52,11 @@ from pudistill.pu_filter.rules import DEFAULT_MIN_VOTES, DEFAULT_THRESHOLD
 FILTER, TEACHER, STUDENT = range(3)
 
 # Attributes that `PUDistillClassifier._fit_student` sets.
-LEARNED_BY_STUDENT = (
-    *("student_", "targets_", "label_arrays_", "label_table_", "noise_"),
-    *("comparison_", "shipped_", "expected_accuracy_", "adapted_"),
-    *("held_out_labels_", "label_accuracy_"),
+OF_DEFAULT_METHOD = (
+    *("noise_", "comparison_", "shipped_", "expected_accuracy_", "adapted_"),
+    *("held_out_labels_", "label_accuracy_", "cross_fitted_proba_", "held_out_proba_", "folds_"),
 )
+LEARNED_BY_STUDENT = ("student_", "targets_", "label_arrays_", "label_table_", *OF_DEFAULT_METHOD)
 
 
 class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLabelClassifier):
@@ -151,7 +151,7 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
     noise_ : NoiseEstimate or None
         Noise in the given labels: ``transition_matrix``, ``rate``, ``class_rate`` and their
         intervals. Outliers are left out, because none of their labels can be right. This attribute
-        and the next four belong to the default method; they are None if `method` is "paper" or all
+        and the next eight belong to the default method; they are None if `method` is "paper" or all
         samples are trusted.
     comparison_ : Comparison or None
         Results of the candidates on held-out trusted samples, the choice, and the reason for it.
@@ -164,6 +164,10 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
         The accuracy of the corrected labels of the samples that nobody verified, likewise.
     held_out_labels_ : HeldOutLabels or None
         What `certify` judges by.
+    cross_fitted_proba_, held_out_proba_, folds_ : see `correct_labels`, or None
+        Predictions of each sample by models that have not seen its given label; the same, for each
+        fold, by models that have not seen its verified labels; the fold of each verified sample.
+        Like `targets_`, without samples verified to be of no class.
     adapted_ : dict of str to float, or None
         Values of the quantities that adapt to the data, such as weights in the mixtures.
     label_table_ : DataFrame
@@ -242,6 +246,9 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
     expected_accuracy_: ExpectedAccuracy | None
     label_accuracy_: ExpectedAccuracy | None
     held_out_labels_: HeldOutLabels | None
+    cross_fitted_proba_: np.ndarray | None
+    held_out_proba_: list[np.ndarray] | None
+    folds_: np.ndarray | None
     adapted_: dict[str, float] | None
     _noise_free: NoiseFreeStage | None
     _noise_free_c: float | None = None
@@ -311,6 +318,7 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
         *,
         noise_groups: Any = None,
         sample_weight: Any = None,
+        pred_probs: Any = None,
     ) -> "PUDistillClassifier":
         """Run Algorithm 1.
 
@@ -339,6 +347,9 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
             models that they are compared with; only ratios matter. A learner that takes no weights
             ignores them. They change no count: votes, noise, calibration and accuracies are those
             of the samples as they are.
+        pred_probs : array-like or DataFrame of shape (n_samples, n_classes), default=None
+            Predictions of your own model for these samples, as for `correct_labels`. They join the
+            first guess, and so improve the labels; `predict` does without them.
 
         Returns
         -------
@@ -357,7 +368,8 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
         labels = with_weights(labels, sample_weight)
         watched = user_messages(self._learners(), labels)
         with watched, caching_to(self.memory), dealing(self.n_jobs), self._in_time(X, labels):
-            return self._fit_teachers(X, labels)._fit_student(X, labels, names)  # lines 1-15
+            self._fit_teachers(X, labels)  # lines 1-12
+            return self._fit_student(X, labels, names, pred_probs)  # lines 13-15
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit_teachers(
@@ -393,6 +405,7 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
         *,
         noise_groups: Any = None,
         sample_weight: Any = None,
+        pred_probs: Any = None,
     ) -> "PUDistillClassifier":
         """Run lines 13-15 of Algorithm 1, with the teachers of the last `fit_teachers`.
 
@@ -405,7 +418,7 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
         X, labels = check_samples(self, X, y, trusted, self._learners(), **of_samples, reset=False)
         labels = with_weights(labels, sample_weight)
         with user_messages(self._learners(), labels), caching_to(self.memory), dealing(self.n_jobs):
-            return self._fit_student(X, labels, names)
+            return self._fit_student(X, labels, names, pred_probs)
 
     # Algorithm 1 on checked samples; line numbers are the paper's.
 
@@ -430,45 +443,36 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
             self.teachers_, self.teacher_proba_ = self._default_teachers(X, labels, teacher_seed)
         return self
 
-    def _fit_student(self, X: Any, labels: Labels, index: pd.Index | None) -> "PUDistillClassifier":
+    def _fit_student(
+        self, X: Any, labels: Labels, index: pd.Index | None, pred_probs: Any
+    ) -> "PUDistillClassifier":
         """Run lines 13-15 of Algorithm 1."""
         check_same_labels(labels, self._fitted_labels)
-        all_labels = labels
+        all_labels, own = labels, None
+        if pred_probs is not None and self.method != "default":
+            raise InputError('pred_probs is for method="default": leave it out.')
+        if pred_probs is not None:
+            own = predictions_for(labels, pred_probs, index)[~labels.no_class]
         X, labels, no_class = split_off_no_class(X, labels)
         if self.method == "default" and not labels.trusted.all():
             # Lines 13-15, with posterior labels in place of pseudo-labels: see `learn_and_ship`.
-            outliers = self._learn_and_ship(X, labels, no_class)
+            outliers = self._learn_and_ship(X, labels, no_class, own)
             is_known = self.noise_ is not None and self.noise_.basis != NOTHING
             votes = self.filter_.votes_
             table = label_table(labels, self.targets_, votes, outliers, is_known=is_known)
         else:
-            table = self._fit_paper_student(X, labels, no_class)
+            # Line 13: pseudo-labels blend given labels and the teachers' predictions.
+            self.targets_ = self._pseudo_labels(labels)
+            problem = Problem(X, labels, self._learner(STUDENT, X), None, self._student_seed)
+            of_filter = self.filter_, self.teacher_proba_, self.min_confidence
+            self.student_, table = paper_student(problem, self.targets_, *of_filter, no_class)
+            self.__dict__.update(dict.fromkeys(OF_DEFAULT_METHOD))
         if self.held_out_labels_ is not None:
             self.held_out_labels_ = self.held_out_labels_.with_no_class(all_labels)
         table = table.with_no_class(all_labels, self.no_class_label)
         self.label_arrays_ = replace(table, index=index)
         self.__dict__.pop("label_table_", None)
         return self
-
-    def _fit_paper_student(self, X: Any, labels: Labels, no_class: Any) -> LabelTable:
-        """Run lines 13-15 as written, or on verified labels alone; return the label table."""
-        # Line 13: pseudo-labels blend given labels and the teachers' predictions.
-        self.targets_ = self._pseudo_labels(labels)
-        # Lines 14-15: the student learns from all samples.
-        learner, seed = self._learner(STUDENT, X), self._student_seed
-        weighted = {"groups": labels.groups, "sample_weight": labels.sample_weight}
-        self.student_ = train_student(learner, X, self.targets_, seed=seed, **weighted)
-        self.noise_ = self.comparison_ = self.shipped_ = None
-        self.expected_accuracy_ = self.adapted_ = None
-        self.held_out_labels_ = self.label_accuracy_ = None
-        return paper_label_table(
-            labels,
-            self.filter_.clean_labels_,
-            self.filter_.votes_,
-            self.teacher_proba_,
-            self.min_confidence,
-            find_outliers(X, labels.verified, self.student_, no_class=no_class, seed=seed),
-        )
 
     def _work(self, X: Any, labels: Labels) -> Work:
         member, student = self._learner(FILTER, X), self._learner(STUDENT, X)
@@ -529,7 +533,9 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
         )
         return teachers, proba
 
-    def _learn_and_ship(self, X: Any, labels: Labels, no_class: Any) -> Outliers:
+    def _learn_and_ship(
+        self, X: Any, labels: Labels, no_class: Any, own_proba: np.ndarray | None
+    ) -> Outliers:
         """Run `learn_and_ship`, set the attributes that it decides, and return the outliers."""
         if self._noise_free is None:
             raise InputError(
@@ -546,6 +552,7 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
                 tunes_student=self._noise_free_c is not None and self._learners()[STUDENT] is None,
                 metric=self.metric,
                 single_model=self.single_model,
+                own_proba=own_proba,
             ),
             self._noise_free,
             transition_matrix=checked_transition_matrix(self.transition_matrix, labels.n_classes),
@@ -560,6 +567,8 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
         self.expected_accuracy_ = outcome.comparison.expected_accuracy
         self.held_out_labels_ = outcome.held_out_labels
         self.label_accuracy_ = outcome.label_accuracy
+        self.cross_fitted_proba_, *self.held_out_proba_ = outcome.student_fit.probas
+        self.folds_ = outcome.folds
         return outcome.outliers
 
     def _learners(self) -> list:

@@ -15,7 +15,6 @@ from pudistill.distillation.noise_estimate import (
     Predictions,
     estimate_noise,
 )
-from pudistill.distillation.problem import Problem
 from pudistill.distillation.transition import (
     NoiseModel,
     Originals,
@@ -307,7 +306,6 @@ def estimated(
     given_labels = np.where(verified & mask, true, labels)
     trusted = verified if mask else np.where(verified, true, np.nan)
     checked = check_labels(np.r_[given_labels], trusted)
-    problem = Problem(np.zeros((n, 1)), checked, None, None, seed)
     whole = whole_view(checked)
     originals = None
     if not mask:
@@ -317,7 +315,7 @@ def estimated(
     views = [whole, *(whole.holding_out(rows, None if mask else labels) for rows in held_out)]
     chains = [Predictions(view, proba, NoiseModel(T)) for view in views]
     assert checked.n_classes == n_classes
-    return estimate_noise(problem, chains, originals), true[n_verified:], labels[n_verified:]
+    return estimate_noise(checked, chains, originals), true[n_verified:], labels[n_verified:]
 
 
 def coverage(draws):

@@ -287,9 +287,8 @@ def in_session(number):
     return found
 
 
-@pytest.mark.parametrize(
-    "sent_signal", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("sent_signal", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_stops_at_once_and_names_the_command_to_continue(tmp_path, sent_signal):
     process = start_with_workers(tmp_path)
     wait_for_a_stage(process, tmp_path)  # interrupted in an import, Python prints a traceback

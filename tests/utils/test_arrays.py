@@ -162,7 +162,7 @@ def is_writeable(array):
 
 @pytest.mark.parametrize(
     ("learner", "n_jobs", "compare", "n"),
-    [(LogisticRegression(), 2, True, 300), (LinearSVC(), 1, False, 150)],
+    [(LogisticRegression(), 2, True, 150), (LinearSVC(), 1, False, 150)],
 )
 def test_labels_do_not_depend_on_block_size_and_files(monkeypatch, learner, n_jobs, compare, n):
     X, y = make_blobs(n, centers=3, cluster_std=3, random_state=0)

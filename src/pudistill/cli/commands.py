@@ -27,6 +27,7 @@ from pudistill.cli.console import (
     results,
     show_warning,
 )
+from pudistill.cli.label_commands import FinishedRun, certify, correct
 from pudistill.cli.options import (
     SettingsCommand,
     check_free,
@@ -58,7 +59,6 @@ app = typer.Typer(
 )
 
 Output = Annotated[Path, typer.Option(help="Folder to write the run to; it must not exist yet.")]
-FinishedRun = Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")]
 OWN_NETWORK = typer.Option(
     help="The run's module:NAME, if it is a network of your own: a module is imported only if you "
     "name it."
@@ -287,42 +287,14 @@ def report(run: FinishedRun) -> None:
     messages.print(f"Report: {path}", soft_wrap=True)
 
 
-@app.command(epilog="Example: pudistill certify run --max-error 0.01 --output certified.csv")
-def certify(
-    run: FinishedRun,
-    max_error: Annotated[
-        float,
-        typer.Option(
-            metavar="SHARE",
-            help="Largest share of wrong labels among the accepted ones that nobody verified.",
-        ),
-    ] = 0.01,
-    confidence: Annotated[
-        float,
-        typer.Option(metavar="SHARE", help="How sure the promise is, from 0 to 1."),
-    ] = 0.95,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            help="CSV file to write: the label table with the column accepted. It must not exist "
-            "yet.",
-            show_default="only say how many",
-        ),
-    ] = None,
-) -> None:
-    """Accept as many labels of a run as possible, with a promise on how many of them are wrong."""
-    from pudistill.runs.certificates import certify_run
-    from pudistill.runs.folder import Run, csv_parts
-    from pudistill.utils.files import open_atomic
-
-    check_free(output)
-    certified, table = certify_run(Run.open_fit(run), max_error, confidence)
-    results.print(str(certified), soft_wrap=True)
-    if output is not None:
-        with open_atomic(output) as file:
-            for text in csv_parts(table):
-                file.write(text.encode())
-        messages.print(f"{len(table):,} labels written to {output}.", soft_wrap=True)
+app.command(epilog="Example: pudistill certify run --max-error 0.01 --output certified.csv")(
+    certify
+)
+app.command(
+    cls=SettingsCommand,
+    epilog="Example: pudistill correct labels.csv --predictions probabilities.npy "
+    "--trusted checked.csv --output corrected.csv",
+)(correct)
 
 
 @app.command(epilog="Example: pudistill resume run")

@@ -271,23 +271,28 @@ def _plain(sentence: "Markup") -> str:
     return sentence.unescape().replace("\N{NO-BREAK SPACE}", "")
 
 
-def print_accuracy(run: "Run") -> None:
-    """Print the number of changed labels, the estimated noise, and the accuracies."""
+def print_noise(noise: dict[str, Any] | None, of_labels: dict[str, Any] | None) -> None:
+    """Print how many given labels are wrong, and how many corrected ones are right, if known."""
     from pudistill.runs.report.formats import label_accuracy_sentence, noise_sentence
 
+    if noise:
+        results.print(_plain(noise_sentence(noise)), soft_wrap=True)
+        for warning in noise["warnings"][:3]:  # the report shows all of them
+            complain("Warning:", "bold yellow", warning)
+    if of_labels:
+        sentence = label_accuracy_sentence(of_labels, (noise or {}).get("basis"))
+        results.print(_plain(sentence), soft_wrap=True)
+
+
+def print_accuracy(run: "Run") -> None:
+    """Print the number of changed labels, the estimated noise, and the accuracies."""
     metrics = run.read_json("metrics.json")
     results.print(
         f"\n{metrics['n_samples']:,} samples, {metrics['n_trusted']:,} of them trusted; "
         f"{metrics['n_changed']:,} given labels were changed.",
         soft_wrap=True,
     )
-    if noise := metrics.get("noise"):
-        results.print(_plain(noise_sentence(noise)), soft_wrap=True)
-        for warning in noise["warnings"][:3]:  # the report shows all of them
-            complain("Warning:", "bold yellow", warning)
-    if of_labels := metrics.get("expected_label_accuracy"):
-        sentence = label_accuracy_sentence(of_labels, (noise or {}).get("basis"))
-        results.print(_plain(sentence), soft_wrap=True)
+    print_noise(metrics.get("noise"), metrics.get("expected_label_accuracy"))
     if expected := metrics.get("expected_accuracy"):
         from pudistill.distillation.metrics import METRICS
 

@@ -4,9 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtrit
 
-from pudistill.distillation.clusters import standard_error
 from pudistill.distillation.comparison import Comparison, compare, leads, unjudged
 from pudistill.distillation.metrics import METRICS
 from pudistill.distillation.noise_free_models import (
@@ -27,20 +25,13 @@ from pudistill.distillation.views import (
     whole_view,
 )
 from pudistill.exceptions import TrustedWarning, warn_user
-from pudistill.learners.calibration import Temperature, log_likelihood, mixture_weights
+from pudistill.learners.calibration import Temperature, mixture_weights
 from pudistill.learners.capabilities import continues_training
 from pudistill.learners.scoring import Mixture
 from pudistill.utils.time_limit import is_time_up
 
 # Candidates that are in the first guess already.
 NOISE_FREE = ("trusted_only", "teacher")
-
-# Probability of a lead below one standard error by chance, if the error is known. A handful of
-# samples does not tell it: then Student's quantile is larger.
-ONE_ERROR = 0.8413
-
-# Predictions that the mixture always weighs.
-FIRST = ("guess", "student")
 
 # Candidates that are not calibrated yet.
 UNCALIBRATED = ("given_labels", "pruned_labels")
@@ -67,7 +58,6 @@ class CandidateWeights:
         cls,
         predictions: dict[str, np.ndarray],
         truth: np.ndarray,
-        groups: np.ndarray | None = None,
     ) -> "CandidateWeights":
         """Fit on predictions of shape (n_held_out, n_classes), among them "guess" and "student".
 
@@ -87,16 +77,8 @@ class CandidateWeights:
             name: temperatures[name].apply(proba) if name in temperatures else proba
             for name, proba in predictions.items()
         }
-        # A student that is clearly better has learned everything that the given labels tell.
-        student = log_likelihood(calibrated["student"], truth)
-        kept = []
-        for name, proba in calibrated.items():
-            lead = student - log_likelihood(proba, truth)
-            if name in FIRST or not _is_clear(lead, groups):
-                kept.append(name)
-        weights = mixture_weights([calibrated[name] for name in kept], truth)
-        shares = dict(zip(kept, drop_small(weights).tolist(), strict=True))
-        return cls({name: shares.get(name, 0.0) for name in predictions}, temperatures)
+        weights = drop_small(mixture_weights([*calibrated.values()], truth)).tolist()
+        return cls(dict(zip(predictions, weights, strict=True)), temperatures)
 
     def mix(self, predictions: dict[str, np.ndarray]) -> np.ndarray:
         """Mix predictions of shape (n_samples, n_classes)."""
@@ -106,13 +88,6 @@ class CandidateWeights:
             proba = predictions[name]
             parts.append(share * (proba if temperature is None else temperature.apply(proba)))
         return np.sum(parts, axis=0)
-
-
-def _is_clear(lead: np.ndarray, groups: np.ndarray | None) -> bool:
-    """Return whether a mean lead is above its standard error, or as improbable with few samples."""
-    groups = np.arange(len(lead)) if groups is None else groups
-    n = len(np.unique(groups))
-    return n > 1 and bool(lead.mean() > stdtrit(n - 1, ONE_ERROR) * standard_error(lead, groups))
 
 
 def judge(
@@ -146,7 +121,7 @@ def judge(
         candidates |= peers.held_out
     of_guess = {"guess": held_out_proba(noise_free.guesses, views)}
     mixed = of_guess | {name: candidates[name] for name in candidates if name not in NOISE_FREE}
-    weights = CandidateWeights.fit(mixed, truth, groups)
+    weights = CandidateWeights.fit(mixed, truth)
     if weights.shares["student"] < 1:
         candidates["mixture"] = weights.mix(mixed)
     comparison = compare(candidates, codes, metric=problem.metric, groups=groups, seed=problem.seed)

@@ -76,6 +76,6 @@ def announce_first_result(
         return
     callback, _ = wanted
     chains = list(map(Predictions, views, probas, transition.estimate_all(views, probas)))
-    noise = estimate_noise(problem, chains, transition.originals)
+    noise = estimate_noise(problem.labels, chains, transition.originals)
     targets = posterior_labels(probas[0], chains[0].noise, views[0])
     callback(FirstResult(problem.labels, targets, noise))

@@ -19,7 +19,7 @@ from pudistill.distillation.transition import Originals
 from pudistill.estimates.shares import rectified_share
 from pudistill.exceptions import TrustedWarning, warn_user
 from pudistill.labels.checks import MISSING, Labels
-from pudistill.utils.arrays import rowwise
+from pudistill.labels.pseudo_labels import likeliest
 
 UNFAIR = (
     "The verified samples came as a mask, and the network has learned all other given labels, so "
@@ -66,6 +66,7 @@ def judge_all(
     originals: Originals | None,
     targets: np.ndarray,
     seed: int,
+    doubt: str | None = None,
 ) -> tuple[HeldOutLabels, ExpectedAccuracy | None]:
     """Judge all samples by chains that hold verified samples out.
 
@@ -81,6 +82,8 @@ def judge_all(
         Posterior labels; the likeliest class of each is the corrected label.
     seed : int
         Decides which chain judges which of the samples that nobody verified.
+    doubt : str, default=None
+        A reason that is known already why no promise can be made.
 
     Returns
     -------
@@ -121,7 +124,8 @@ def judge_all(
     is_right, worth = label[judged] == labels.verified[judged], 1.0
     if labels.groups is not None and len(judged):
         worth = effective_size(is_right, labels.groups[judged]) / len(judged)
-    if (doubt := doubt_of_random_sample(labels, label, score)) is not None:
+    doubt = doubt or doubt_of_random_sample(labels, label, score)
+    if doubt is not None:
         warn_user(doubt, TrustedWarning)
     held_out = HeldOutLabels(label, score, worth, doubt)
     if len(judged) == 0 or not rest.any():
@@ -136,9 +140,3 @@ def judge_all(
         low, high = max(0.0, low - differ), min(1.0, high + differ)
         value = float(np.clip(claimed[rest].mean(), low, high))
     return held_out, ExpectedAccuracy(value, (low, high), len(judged))
-
-
-def likeliest(proba: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the likeliest class of each sample, and its probability."""
-    code = rowwise(lambda block: block.argmax(axis=1), proba)
-    return code, rowwise(lambda block: block.max(axis=1), proba)

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pudistill.distillation.clusters import effective_size
-from pudistill.distillation.problem import Problem
 from pudistill.distillation.transition import NoiseModel, Originals
 from pudistill.distillation.views import View
 from pudistill.estimates.shares import LEVEL, UNKNOWN, Share, exact_interval, rectified_share
+from pudistill.labels.checks import Labels
 from pudistill.labels.pseudo_labels import bayes_rule, one_hot
 from pudistill.learners.linear import MANY_CLASSES
 from pudistill.utils.arrays import BLOCK_SIZE
@@ -134,7 +134,7 @@ def _parts(rows: np.ndarray) -> Iterator[slice]:
 
 
 def estimate_noise(
-    problem: Problem,
+    labels: Labels,
     chains: Sequence[Predictions],
     originals: Originals | None,
     *,
@@ -146,8 +146,8 @@ def estimate_noise(
 
     Parameters
     ----------
-    problem : Problem
-        Samples and labels.
+    labels : Labels
+        Given and verified labels.
     chains : sequence of Predictions
         Those of all labels, then those of the views that hold verified samples out.
     originals : Originals or None
@@ -164,7 +164,7 @@ def estimate_noise(
     estimate : NoiseEstimate
         The estimate.
     """
-    whole, classes = chains[0], problem.labels.classes
+    whole, classes = chains[0], labels.classes
     rows = whole.view.labelled
     if is_outlier is not None:
         rows = rows[~is_outlier[rows]]
@@ -180,7 +180,7 @@ def estimate_noise(
     elif originals is not None:
         basis, shares = ORIGINALS, _of_originals(chains, originals, rows, given, prior)
     else:
-        basis, shares = BOUND, _bounds(problem, chains, rows, given, joint)
+        basis, shares = BOUND, _bounds(labels, chains, rows, given, joint)
     # 3. Of single classes little is known: their values are the models', if these are plausible.
     T = np.clip(whole.noise.T, *shares.plausible)
     T /= T.sum(axis=1, keepdims=True)
@@ -266,7 +266,7 @@ def _of_originals(
 
 
 def _bounds(
-    problem: Problem,
+    labels: Labels,
     chains: Sequence[Predictions],
     rows: np.ndarray,
     given: np.ndarray,
@@ -294,7 +294,7 @@ def _bounds(
     # has learned one half, stand in for it.
     blind = judging if judging[0].is_blind else [chains[0]] * len(judging)
     counted = np.average([chain.counted(rows, given) for chain in blind], axis=0, weights=sizes)
-    groups = problem.labels.groups
+    groups = labels.groups
 
     def most(is_error: np.ndarray, level: float) -> float:
         """Return the upper bound of the share of errors among the samples at `rows`."""
@@ -307,7 +307,7 @@ def _bounds(
     low, high = max(0.0, disagreement - error), min(1.0, disagreement + error)
     # The same by class: three bounds that hold together.
     level = 1 - (1 - LEVEL) / 3
-    drawn = verified[problem.labels.drawn]
+    drawn = verified[labels.drawn]
     for c in range(n_classes):
         missed = most((truth == c) & (predicted != c), level)
         mistaken = most((truth != c) & (predicted == c), level)

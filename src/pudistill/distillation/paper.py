@@ -11,9 +11,12 @@ from sklearn.utils.validation import check_is_fitted
 from pudistill.distillation.problem import Problem
 from pudistill.labels.checks import MISSING, Labels, check_labels, check_same_labels
 from pudistill.labels.pseudo_labels import LABEL_TYPES, one_hot
+from pudistill.labels.table import LabelTable, paper_label_table
 from pudistill.learners.capabilities import continues_training
+from pudistill.learners.outliers import find_outliers
 from pudistill.learners.scoring import predict_proba
 from pudistill.learners.tasks import Training, train, train_all
+from pudistill.pu_filter.estimator import TieredPUFilter
 from pudistill.utils.arrays import rowwise
 from pudistill.utils.progress import stage
 
@@ -231,6 +234,25 @@ def blended_labels(
     targets = one_hot(labels.verified, labels.n_classes)
     targets[noisy] = rowwise(blended, teacher_proba, corrected[noisy])
     return targets
+
+
+def paper_student(
+    problem: Problem,
+    targets: np.ndarray,
+    found: TieredPUFilter,
+    teacher_proba: np.ndarray,
+    min_confidence: float,
+    no_class: Any,
+) -> tuple[Any, LabelTable]:
+    """Train the student on its targets (lines 14-15); return it and the label table."""
+    labels, seed = problem.labels, problem.seed
+    weighted = {"groups": labels.groups, "sample_weight": labels.sample_weight}
+    student = train_student(problem.student, problem.X, targets, seed=seed, **weighted)
+    outliers = find_outliers(problem.X, labels.verified, student, no_class=no_class, seed=seed)
+    table = paper_label_table(
+        labels, found.clean_labels_, found.votes_, teacher_proba, min_confidence, outliers
+    )
+    return student, table
 
 
 class MakesPseudoLabels:

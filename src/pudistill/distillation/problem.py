@@ -33,6 +33,8 @@ class Problem:
         The metric that decides which candidate is shipped.
     single_model : bool, default=False
         Whether the shipped model must be one model.
+    own_proba : ndarray of shape (n_samples, n_classes), default=None
+        Predictions of the user's own model, which join the first guess.
     """
 
     X: Any
@@ -43,6 +45,7 @@ class Problem:
     tunes_student: bool = False
     metric: str = "accuracy"
     single_model: bool = False
+    own_proba: np.ndarray | None = None
 
     @property
     def n_tasks(self) -> int | None:

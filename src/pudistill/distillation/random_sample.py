@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import hypergeom
 
+from pudistill.distillation.transition import Originals
 from pudistill.labels.checks import MISSING, Labels
+from pudistill.labels.pseudo_labels import likeliest
 from pudistill.utils.shown import shown
 
 # Chance that verified samples which are a random sample are doubted, and the number of tests that
@@ -42,7 +44,50 @@ def doubt_of_random_sample(labels: Labels, label: np.ndarray, score: np.ndarray)
     doubt : str or None
         A sentence. Of random samples, at most 1 in 1,000 gets one: each test is exact.
     """
-    for test in _tests(labels, label, score):
+    found = _first_failure(_tests(labels, label, score))
+    if found is None:
+        return None
+    return (
+        f"The verified samples are not like a random sample: {found}. Estimates and their "
+        "intervals can be wrong. Choose the samples to verify at random."
+    )
+
+
+def doubt_of_predictions(
+    labels: Labels, proba: np.ndarray, originals: Originals | None
+) -> str | None:
+    """Return why predictions cannot judge verified samples, if they treat these unlike others.
+
+    Predictions that have not learned from the samples themselves agree with the given labels of
+    verified samples as often as with those of others, and are as sure of them.
+
+    Parameters
+    ----------
+    labels : Labels
+        Given and verified labels.
+    proba : ndarray of shape (n_samples, n_classes)
+        Predictions by models that should not have seen the sample.
+    originals : Originals or None
+        Verified samples with the labels that they were given.
+
+    Returns
+    -------
+    doubt : str or None
+        A sentence; false in at most 1 of 1,000 cases.
+    """
+    found = _first_failure(_tests_of_predictions(labels, proba, originals))
+    if found is None:
+        return None
+    return (
+        f"The predictions treat verified samples unlike others: {found}. Either they have learned "
+        "from the labels of these samples, or the verified samples are no random sample. Pass "
+        "predictions by models that were trained without the sample, such as cross-validated ones."
+    )
+
+
+def _first_failure(tests: Iterator[_Test]) -> str | None:
+    """Return what the first test found that verified samples fail."""
+    for test in tests:
         n_all, n_verified = len(test.cell), int(test.is_verified.sum())
         if not 0 < n_verified < n_all:
             continue
@@ -54,23 +99,42 @@ def doubt_of_random_sample(labels: Labels, label: np.ndarray, score: np.ndarray)
         n_cells = np.count_nonzero(sizes)
         if 2 * n_cells * chance.min() < FALSE_ALARM / N_TESTS:
             cell = int(chance.argmin())
-            reason = test.reason(cell, counts[cell] / n_verified, sizes[cell] / n_all)
-            return (
-                f"The verified samples are not like a random sample: {reason}. Estimates and their "
-                "intervals can be wrong. Choose the samples to verify at random."
-            )
+            return test.reason(cell, counts[cell] / n_verified, sizes[cell] / n_all)
     return None
+
+
+def _tests_of_predictions(
+    labels: Labels, proba: np.ndarray, originals: Originals | None
+) -> Iterator[_Test]:
+    code, sure = likeliest(proba)
+    units = _units(labels)
+    if originals is not None:
+        labelled = units[labels.given[units] != MISSING]
+        yield _Test(
+            labels.drawn[labelled],
+            (code[labelled] == labels.given[labelled]).astype(int),
+            lambda cell, share, of_all: (
+                f"they agree with {share if cell else 1 - share:.0%} of their given labels, and "
+                f"with {of_all if cell else 1 - of_all:.0%} of all given labels"
+            ),
+        )
+    yield _Test(
+        labels.drawn[units],
+        _parts(sure[units]),
+        lambda cell, share, of_all: (
+            f"{share:.0%} of them are among the {of_all:.0%} of which they are {_how_sure(cell)}"
+        ),
+    )
 
 
 def _tests(labels: Labels, label: np.ndarray, score: np.ndarray) -> Iterator[_Test]:
     drawn = labels.drawn
-    units = np.flatnonzero(drawn | ~labels.trusted)
     if labels.groups is not None:
+        units = np.flatnonzero(drawn | ~labels.trusted)
         groups = np.unique(labels.groups[units], return_inverse=True)[1]
         if len(np.unique(groups[drawn[units]])) == 1:
             yield _Test(drawn[units], groups, lambda *_: "all of them are in one group")
-        # Samples of a group can have been verified together: only one of each counts.
-        units = units[np.unique(groups, return_index=True)[1]]
+    units = _units(labels)
     judged = units[label[units] != MISSING]
     yield _Test(
         drawn[judged],
@@ -95,6 +159,14 @@ def _tests(labels: Labels, label: np.ndarray, score: np.ndarray) -> Iterator[_Te
             "data means nothing, shuffle it and fit again"
         ),
     )
+
+
+def _units(labels: Labels) -> np.ndarray:
+    """Return the rows that count; of samples of a group, verified together, only one does."""
+    units = np.flatnonzero(labels.drawn | ~labels.trusted)
+    if labels.groups is None:
+        return units
+    return units[np.unique(labels.groups[units], return_index=True)[1]]
 
 
 def _parts(values: np.ndarray) -> np.ndarray:

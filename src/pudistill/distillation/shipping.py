@@ -18,12 +18,18 @@ from pudistill.distillation.noise_estimate import (
     Predictions,
     estimate_noise,
 )
-from pudistill.distillation.noise_free_models import NoiseFreeStage
+from pudistill.distillation.noise_free_models import FirstGuess, NoiseFreeStage
 from pudistill.distillation.paper import train_student
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.readout import Readout
 from pudistill.distillation.student import StudentFit
-from pudistill.distillation.views import View, held_out_groups, held_out_truth, whole_view
+from pudistill.distillation.views import (
+    View,
+    held_out_groups,
+    held_out_proba,
+    held_out_truth,
+    whole_view,
+)
 from pudistill.exceptions import TrustedWarning, warn_user
 from pudistill.labels.checks import MISSING, Labels
 from pudistill.labels.pseudo_labels import one_hot
@@ -33,6 +39,7 @@ from pudistill.learners.calibration import log_likelihood
 from pudistill.learners.capabilities import continues_training, final_step, has_trunk
 from pudistill.learners.outliers import find_outliers
 from pudistill.learners.scoring import Mixture
+from pudistill.utils.arrays import rowwise
 
 # Predictions for held-out samples are better than guesses if chance makes them as good in fewer
 # cases than this.
@@ -60,6 +67,8 @@ class Outcome(NamedTuple):
         Labels of all samples by models that have not seen their verified labels.
     label_accuracy : ExpectedAccuracy or None
         Share of right labels among the corrected ones.
+    folds : ndarray of shape (n_samples,), int
+        The view that holds each verified sample out, from 0; -1 for none.
     """
 
     student_fit: StudentFit
@@ -70,6 +79,7 @@ class Outcome(NamedTuple):
     outliers: Outliers
     held_out_labels: HeldOutLabels
     label_accuracy: ExpectedAccuracy | None
+    folds: np.ndarray
 
 
 def learn_and_ship(
@@ -106,12 +116,13 @@ def learn_and_ship(
         whole.holding_out(view.held_out, labels.given if originals else None)
         for view in noise_free.views[1:]
     ]
+    if problem.own_proba is not None:
+        guesses = _with_own(problem.own_proba, guesses, views)
     # With few trusted samples, the first guess is weak, and the given labels know more. To learn
     # that takes further networks: these are trained only if the guess is next to useless.
     is_network = continues_training(problem.student)
     if very_few(labels) or (few(labels) and not is_network):
         guesses = lean_on_given_labels(problem, views, guesses)
-        noise_free = replace(noise_free, guesses=guesses)
     # 2. Lines 13-14: train the student, on posterior labels in place of pseudo-labels.
     student_fit = learn(
         problem, views, guesses, transition_matrix=transition_matrix, originals=originals
@@ -121,7 +132,7 @@ def learn_and_ship(
     chains = [Predictions(*part, is_blind=part[0] is whole or not is_network) for part in parts]
     readout = Readout.fit(chains[1:], originals)
     is_known = originals is not None or says_something(student_fit.held_out, labels, views)
-    targets = readout.labels(chains[0]) if is_known else _kept(labels, student_fit.probas[0])
+    targets = readout.labels(chains[0]) if is_known else kept_labels(labels, student_fit.probas[0])
     student_fit = student_fit._replace(targets=targets)
     # 3. Compare the candidates on held-out trusted samples.
     comparison, weights, peers = judge(problem, noise_free, student_fit, views)
@@ -131,7 +142,7 @@ def learn_and_ship(
     # 4. Estimate the noise under the student's predictions; outliers may be of no class.
     outliers = _outliers(problem, noise_free, student_fit.student, views, no_class)
     noise = estimate_noise(
-        problem,
+        labels,
         chains,
         originals,
         is_known=is_known,
@@ -151,7 +162,23 @@ def learn_and_ship(
     adapted["exponent_of_given_labels"] = readout.of_label
     if problem.tunes_student:
         adapted["C_of_student"] = final_step(student_fit.student).C
-    return Outcome(student_fit, noise, comparison, model, adapted, outliers, *judged)
+    folds = np.full(len(labels.given), MISSING)
+    for fold, view in enumerate(views[1:]):
+        folds[view.held_out] = fold
+    return Outcome(student_fit, noise, comparison, model, adapted, outliers, *judged, folds)
+
+
+def _with_own(own: np.ndarray, guesses: list[np.ndarray], views: list[View]) -> list[np.ndarray]:
+    """Mix the first guess of each view with the user's own predictions, both calibrated.
+
+    Only labels are learned from it: new samples have no such predictions.
+    """
+    of_kind = {"guess": guesses, "own": [own] * len(views)}
+    held_out = {name: held_out_proba(proba, views) for name, proba in of_kind.items()}
+    mixture = FirstGuess.fit(held_out, held_out_truth(views, own.shape[1]))
+    return [
+        rowwise(lambda p, q: mixture.mix({"guess": p, "own": q}), guess, own) for guess in guesses
+    ]
 
 
 def distilled(problem: Problem, mixture: Mixture) -> tuple[Any, str]:
@@ -209,7 +236,7 @@ def says_something(held_out: np.ndarray, labels: Labels, views: list[View]) -> b
     return bool(gain.mean() > 1.5 * standard_error(gain, held_out_groups(views)))
 
 
-def _kept(labels: Labels, proba: np.ndarray) -> np.ndarray:
+def kept_labels(labels: Labels, proba: np.ndarray) -> np.ndarray:
     """Return verified and given labels as one-hot rows; predictions where there are none."""
     codes = np.where(labels.trusted, labels.verified, labels.given)
     return np.where(codes[:, None] == MISSING, proba, one_hot(np.maximum(codes, 0), proba.shape[1]))

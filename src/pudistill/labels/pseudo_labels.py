@@ -183,6 +183,12 @@ def bayes_rule(proba: np.ndarray, likelihood: np.ndarray) -> np.ndarray:
     return joint / joint.sum(axis=1, keepdims=True)
 
 
+def likeliest(proba: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the likeliest class of each sample, and its probability."""
+    code = rowwise(lambda block: block.argmax(axis=1), proba)
+    return code, rowwise(lambda block: block.max(axis=1), proba)
+
+
 def _bootstrap(
     prediction: np.ndarray,
     teacher_proba: np.ndarray,

@@ -9,6 +9,7 @@ import pandas as pd
 
 from pudistill.exceptions import TrustedWarning, warn_user
 from pudistill.labels.checks import MISSING, Labels
+from pudistill.utils.arrays import rowwise
 from pudistill.utils.shown import first_few, shown
 
 
@@ -232,6 +233,7 @@ def label_table(
     outliers: Outliers,
     *,
     is_known: bool = True,
+    of_changes: int = STUDENT,
 ) -> LabelTable:
     """Return the label table of the default method: the most likely posterior label per sample.
 
@@ -247,14 +249,16 @@ def label_table(
         How unlike the trusted samples all samples are.
     is_known : bool, default=True
         Whether anything is known about the given labels; otherwise their confidence is NaN.
+    of_changes : int, default=STUDENT
+        Source of changed labels, a position in `SOURCES`.
 
     Returns
     -------
     table : LabelTable
-        The table; the source of changed labels is "student".
+        The table.
     """
-    label = targets.argmax(axis=1)
-    source = _source(labels, label, STUDENT)
+    label = rowwise(lambda block: block.argmax(axis=1), targets)
+    source = _source(labels, label, of_changes)
     return _table(labels, label, source, targets, votes, outliers, is_known)
 
 

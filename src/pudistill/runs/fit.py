@@ -32,6 +32,7 @@ from pudistill.methods.base import Method
 from pudistill.pu_filter.one_class import HISTORY_COLUMNS
 from pudistill.runs.certificates import write_held_out_labels
 from pudistill.runs.classifiers import build_classifier
+from pudistill.runs.correct import read_predictions
 from pudistill.runs.environment import versions
 from pudistill.runs.folder import Run
 from pudistill.runs.inputs import (
@@ -171,10 +172,12 @@ def _fit_into(
         dataset, test = computed[0], None if test is None else computed[1]
     # 2. Fit.
     y, trusted = dataset.for_fit()
-    groups = {} if dataset.groups is None else {"groups": dataset.groups}
+    groups: dict[str, Any] = {} if dataset.groups is None else {"groups": dataset.groups}
     is_pudistill = isinstance(classifier, PUDistillClassifier)
     if is_pudistill and dataset.noise_groups is not None:
         groups["noise_groups"] = dataset.noise_groups
+    if is_pudistill and settings.predictions is not None:
+        groups["pred_probs"] = read_predictions(Path(settings.predictions), dataset)
     if is_pudistill:
         classifier.set_params(memory=run.units)
     write_first = on_first_result(partial(write_first_result, run, dataset, labels))

@@ -77,6 +77,17 @@ class Settings(ReadSettings):
             only_for="pictures and texts",
         ),
     ] = None
+    predictions: Annotated[
+        str | None,
+        Setting(
+            DATA,
+            "Predictions of your own model for the samples, which join the first guess: a table "
+            "with a column for each class and perhaps one of ids, or a .npy file, one row for each "
+            "sample.",
+            metavar="FILE",
+            only_for="method default",
+        ),
+    ] = None
     test_features: Annotated[
         str | None,
         Setting(
@@ -347,6 +358,8 @@ class Settings(ReadSettings):
                 f"The method {settings.method} has no time limit: leave time_limit out, or choose "
                 "the method default or paper."
             )
+        if settings.predictions is not None and settings.method != "default":
+            raise InputError("predictions is for the method default: leave it out.")
         if settings.test_data is not None and settings.test_fraction is not None:
             raise InputError("test_data and test_fraction were both given: leave one of them out.")
         if settings.test_data is not None and settings.test_data == settings.data:
@@ -428,7 +441,7 @@ class Settings(ReadSettings):
         """Return the settings for ``config.toml``, with absolute paths."""
         unused = set() if self.noise else {"level", "trusted_fraction"}
         config = self.model_dump(exclude_none=True, exclude=unused)
-        for name in ("data", "trusted", "test_data", "features", "test_features"):
+        for name in ("data", "trusted", "test_data", "features", "test_features", "predictions"):
             if name in config and Path(config[name]).exists():
                 config[name] = str(Path(config[name]).resolve())
         if self.features_cache is not None:

@@ -455,7 +455,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         pictures, texts = are_pictures(X), are_texts(X)
         if self.augment and not pictures:
             raise InputError(
-                f"augment={self.augment!r} is for pictures, which X does not hold: leave it out."
+                f"augment={self.augment!r} is for pictures, but X holds none: leave it out."
             )
         if self.mixup and texts:
             raise InputError(f"mixup={self.mixup:g} cannot mix texts: leave it out.")

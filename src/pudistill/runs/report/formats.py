@@ -79,6 +79,12 @@ def noise_sentence(noise: Mapping[str, Any]) -> Markup:
         return Markup(
             "About {} of the labels that nobody verified are wrong (95&nbsp;% interval: {})."
         ).format(rate, interval)
+    if tuple(noise["rate_interval"]) == (0, 1):
+        return Markup(
+            "How many of the labels that nobody verified are wrong cannot be told: no verified "
+            "sample was held out to measure the predictions. If these are right about their own "
+            "error, it is about {}."
+        ).format(rate)
     return Markup(
         "Of the labels that nobody verified, {} are wrong, whatever the noise; about {} if it "
         "depends on the class alone. Verified labels beside the given ones, in place of a mask, "

@@ -1,0 +1,377 @@
+"""Corrected labels from predictions that are there already: no model is trained."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pudistill.data.frames import as_column, as_frame
+from pudistill.data.names import NO_CLASS_LABEL
+from pudistill.distillation.certified_labels import CertifiedLabels, certify
+from pudistill.distillation.comparison import ExpectedAccuracy
+from pudistill.distillation.held_out_labels import HeldOutLabels, judge_all
+from pudistill.distillation.learning import find_originals
+from pudistill.distillation.noise_estimate import (
+    NOTHING,
+    NoiseEstimate,
+    Predictions,
+    estimate_noise,
+)
+from pudistill.distillation.random_sample import doubt_of_predictions
+from pudistill.distillation.readout import Readout
+from pudistill.distillation.shipping import kept_labels, says_something
+from pudistill.distillation.student import TransitionEstimator
+from pudistill.distillation.transition import NoiseModel, fit_transition_matrix
+from pudistill.distillation.views import View, whole_view
+from pudistill.distillation.views import held_out_proba as collect_held_out
+from pudistill.estimates.shares import LEVEL
+from pudistill.exceptions import InputError
+from pudistill.labels.alignment import aligned, index_of
+from pudistill.labels.checks import MISSING, Labels, check_labels
+from pudistill.labels.groups import check_groups, check_noise_groups
+from pudistill.labels.model_selection import deal_groups
+from pudistill.labels.pseudo_labels import one_hot
+from pudistill.labels.table import MODEL, LabelTable, Outliers, label_table
+from pudistill.learners.calibration import Temperature
+from pudistill.utils.arrays import rowwise, take_rows
+from pudistill.utils.shown import listed, shown
+
+# Folds of verified samples, each of which is judged by what the others tell; two if predictions are
+# as many as this, because each fold needs a calibrated copy of them.
+N_FOLDS, MANY_PREDICTIONS = 5, 2e7
+
+# Largest difference from 1 of the sum of a sample's probabilities.
+ROUNDING = 1e-2
+
+
+@dataclass(frozen=True)
+class CorrectedLabels:
+    """Result of `correct_labels`.
+
+    Attributes
+    ----------
+    label_arrays : LabelTable
+        The label table as arrays.
+    proba : ndarray of shape (n_samples, n_classes)
+        Probabilities of the true class of each sample, by prediction, given and verified label;
+        those of `label_arrays.names`, samples that are verified to be of no class left out.
+    noise : NoiseEstimate
+        Noise in the given labels of samples that nobody verified.
+    label_accuracy : ExpectedAccuracy or None
+        Share of the corrected labels of samples that nobody verified that are right; None without
+        verified labels.
+    held_out_labels : HeldOutLabels
+        What certificates rest on.
+    """
+
+    label_arrays: LabelTable
+    proba: np.ndarray
+    noise: NoiseEstimate
+    label_accuracy: ExpectedAccuracy | None
+    held_out_labels: HeldOutLabels
+
+    @property
+    def label_table(self) -> pd.DataFrame:
+        """A row for each sample, with the columns of `PUDistillClassifier.label_table_`."""
+        return self.label_arrays.frame()
+
+    def certify(self, max_error: float = 0.01, confidence: float = LEVEL) -> CertifiedLabels:
+        """Accept as many labels as possible, see `PUDistillClassifier.certify`."""
+        table = self.label_arrays
+        return certify(
+            table.names, table.label, table.trusted, self.held_out_labels, max_error, confidence
+        )
+
+
+def correct_labels(
+    labels: Any,
+    pred_probs: Any,
+    trusted: Any = None,
+    groups: Any = None,
+    *,
+    noise_groups: Any = None,
+    classes: Any = None,
+    held_out_proba: Sequence[np.ndarray] | None = None,
+    folds: Any = None,
+    calibrate: bool = True,
+    no_class_label: Any = NO_CLASS_LABEL,
+    random_state: int = 0,
+) -> CorrectedLabels:
+    """Correct labels by predictions of any model; nothing is trained.
+
+    Labels and predictions are combined by Bayes' rule, as at the end of the default method (see
+    docs/method.md): verified labels calibrate the predictions, and show how often which class gets
+    which label.
+
+    Parameters
+    ----------
+    labels : array-like of shape (n_samples,)
+        Given labels, as for `PUDistillClassifier.fit`.
+    pred_probs : array-like or DataFrame of shape (n_samples, n_classes)
+        Probability of each class, by models that have not learned from the sample itself: for
+        example cross-validated predictions, or those of a language model. The columns of a frame
+        are named by the classes; its index, if it is no count, is matched to that of `labels`.
+    trusted : array-like of shape (n_samples,), Series or dict, default=None
+        Mask or verified labels, as for `PUDistillClassifier.fit`. ``None``: nothing is verified,
+        and nothing can be promised.
+    groups, noise_groups : array-like of shape (n_samples,), default=None
+        As for `PUDistillClassifier.fit`.
+    classes : array-like of shape (n_classes,), default=None
+        Classes of the columns of an array; by default all labels, sorted, or ``0, 1, ...``.
+    held_out_proba : sequence of ndarray of shape (n_samples, n_classes), default=None
+        For each fold of `folds`, predictions by models that have not learned the verified labels of
+        that fold, such as `PUDistillClassifier.held_out_proba_`. By default, `pred_probs`.
+    folds : array-like of shape (n_samples,), int, default=None
+        With `held_out_proba`: the fold in which each verified sample is held out, -1 for none.
+    calibrate : bool, default=True
+        Whether to calibrate predictions on verified labels.
+    no_class_label : str or int, default="none of these"
+        As for `PUDistillClassifier`.
+    random_state : int, default=0
+        Deals verified samples to folds.
+
+    Returns
+    -------
+    corrected : CorrectedLabels
+        Label table, noise estimate, accuracy of the corrected labels, certificates.
+
+    Raises
+    ------
+    InputError
+        If labels, predictions or verified labels do not fit together, or predictions are no
+        probabilities.
+
+    Notes
+    -----
+    For those who come from cleanlab: arguments are those of ``find_label_issues``, in its order.
+    The column ``changed`` of the label table tells which labels are wrong, ``given_quality`` is the
+    label quality score.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill import correct_labels
+    >>> rng = np.random.default_rng(0)
+    >>> y = rng.integers(2, size=1000)
+    >>> pred_probs = np.where(y[:, None] == [0, 1], 0.9, 0.1)
+    >>> labels, checked = np.where(rng.random(1000) < 0.2, 1 - y, y), rng.random(1000) < 0.1
+    >>> corrected = correct_labels(labels, pred_probs, np.where(checked, y, np.nan))
+    >>> bool((corrected.label_table["label"] == y).mean() > 0.95), round(corrected.noise.rate, 1)
+    (True, 0.2)
+    """
+    index = index_of(labels)
+    proba, of_all = _read(labels, pred_probs, trusted, classes, no_class_label)
+    n = len(of_all.given)
+    if groups is not None:
+        of_all = replace(of_all, groups=check_groups(aligned("groups", groups, index, n), n))
+    if noise_groups is not None:
+        of_all = replace(of_all, noise_groups=check_noise_groups(noise_groups, n, index))
+    # Samples that are of no class teach nothing here.
+    rows = np.flatnonzero(~of_all.no_class)
+    of_classes, proba = of_all.take(rows), take_rows(proba, rows)
+    if held_out_proba is None:
+        folds = _deal(of_classes, 2 if proba.size > MANY_PREDICTIONS else N_FOLDS, random_state)
+        of_folds = [proba] * (folds.max(initial=MISSING) + 1)
+    else:
+        of_folds, folds = _read_folds(held_out_proba, folds, (n, proba.shape[1]))
+        of_folds = [take_rows(of_fold, rows) for of_fold in of_folds]
+        folds = np.where(of_classes.drawn, folds[rows], MISSING)
+    whole = whole_view(of_classes)
+    originals, note = find_originals(of_classes, whole, proba)
+    given = None if originals is None else of_classes.given
+    held_out = [np.flatnonzero(folds == fold) for fold in range(len(of_folds))]
+    views = [whole, *(whole.holding_out(of_fold, given) for of_fold in held_out)]
+    probas = [proba, *of_folds]
+    if calibrate:
+        probas = _calibrated(probas, views)
+    # From here on as at the end of `learn_and_ship`.
+    start = None
+    if held_out_proba is None and len(whole.labelled):
+        # All views have about the same matrix, which knows no verified label.
+        T = fit_transition_matrix(take_rows(proba, whole.labelled), whole.given[whole.labelled])
+        start = [NoiseModel(T)] * len(views)
+    transition = TransitionEstimator(None, originals, of_classes.noise_groups)
+    chains = list(map(Predictions, views, probas, transition.estimate_all(views, probas, start)))
+    is_known = originals is not None or says_something(
+        collect_held_out(probas, views), of_classes, views
+    )
+    readout = Readout.fit(chains[1:], originals)
+    targets = readout.labels(chains[0]) if is_known else kept_labels(of_classes, probas[0])
+    noise = estimate_noise(
+        of_classes, chains, originals, is_known=is_known, notes=[] if note is None else [note]
+    )
+    doubt = doubt_of_predictions(of_classes, proba, originals)
+    judged, accuracy = judge_all(of_classes, chains[1:], originals, targets, random_state, doubt)
+    table = label_table(
+        of_classes,
+        targets,
+        np.broadcast_to(np.int16(-1), targets.shape),  # nobody voted
+        Outliers.unknown(len(targets)),
+        is_known=noise.basis != NOTHING,
+        of_changes=MODEL,
+    ).with_no_class(of_all, no_class_label)
+    return CorrectedLabels(
+        replace(table, index=index), targets, noise, accuracy, judged.with_no_class(of_all)
+    )
+
+
+def _read(
+    labels: Any, pred_probs: Any, trusted: Any, classes: Any, no_class_label: Any
+) -> tuple[np.ndarray, Labels]:
+    """Check labels and predictions; return both for the same samples and classes."""
+    index = index_of(labels)
+    if trusted is None:
+        has_label = ~pd.isna(np.asarray(as_column(labels), dtype=object))
+        found = check_labels(labels, has_label, for_fit=False, no_class_label=None)
+        nothing = np.zeros(len(found.given), dtype=bool)
+        found = replace(found, trusted=nothing, verified=np.full(len(nothing), MISSING))
+    else:
+        found = check_labels(labels, trusted, for_fit=False, no_class_label=no_class_label)
+    return _matched(pred_probs, found, index, classes)
+
+
+def predictions_for(labels: Labels, pred_probs: Any, index: pd.Index | None) -> np.ndarray:
+    """Check predictions of the classes of `labels`, for samples with an index or without one.
+
+    Returns
+    -------
+    proba : ndarray of shape (n_samples, n_classes)
+        The predictions, in the order of samples and classes.
+    """
+    proba, matched = _matched(pred_probs, labels, index, None)
+    if matched.n_classes > labels.n_classes:
+        names = np.setdiff1d(matched.classes, labels.classes)
+        raise InputError(
+            f"pred_probs has columns of {listed(names)}, of which no sample is labelled: leave "
+            "them out."
+        )
+    return proba
+
+
+def _matched(
+    pred_probs: Any, labels: Labels, index: pd.Index | None, classes: Any
+) -> tuple[np.ndarray, Labels]:
+    pred_probs = as_frame(pred_probs)
+    n = len(labels.given)
+    if isinstance(pred_probs, pd.DataFrame):
+        pred_probs = aligned("pred_probs", pred_probs, index, n)
+        classes = pred_probs.columns if classes is None else classes
+    proba = _probabilities("pred_probs", pred_probs, n)
+    return _in_order(proba, labels, None if classes is None else np.asarray(classes))
+
+
+def _probabilities(name: str, values: Any, n_samples: int) -> np.ndarray:
+    """Return predictions whose rows sum to 1."""
+    try:
+        proba = np.asarray(values, dtype=None if hasattr(values, "dtype") else float)
+    except (TypeError, ValueError):
+        proba = np.asarray(values, dtype=object)
+    if proba.ndim != 2 or proba.shape[1] < 2 or len(proba) != n_samples:
+        raise InputError(
+            f"{name} has shape {proba.shape}: pass a row for each of the {n_samples:,} labels, and "
+            "a column for each class."
+        )
+    if proba.dtype.kind not in "fiub":
+        raise InputError(f"{name} holds {proba.dtype} in place of numbers: pass probabilities.")
+    if proba.dtype.kind != "f":
+        proba = proba.astype(float)
+    total = rowwise(lambda block: block.sum(axis=1, dtype=float), proba)
+    low = rowwise(lambda block: block.min(axis=1), proba)
+    is_right = (low >= 0) & (np.abs(total - 1) <= ROUNDING)
+    if not is_right.all():
+        row = int(np.flatnonzero(~is_right)[0])
+        values_of_row = ", ".join(f"{value:.3g}" for value in proba[row, :5])
+        raise InputError(
+            f"Row {row} of {name} ({values_of_row}{', ...' if proba.shape[1] > 5 else ''}) is no "
+            "distribution: probabilities are at least 0 and sum to 1. Of logits, pass the softmax."
+        )
+    return rowwise(lambda block, sums: block / sums[:, None].astype(block.dtype), proba, total)
+
+
+def _in_order(
+    proba: np.ndarray, labels: Labels, classes: np.ndarray | None
+) -> tuple[np.ndarray, Labels]:
+    """Return predictions with sorted classes, and labels as codes of these classes."""
+    n_columns, found = proba.shape[1], labels.classes
+    if classes is None and len(found) < n_columns and set(found.tolist()) <= {*range(n_columns)}:
+        classes = np.arange(n_columns)
+    if classes is None:
+        classes = found
+    elif classes.dtype.kind in "OU" and found.dtype.kind in "iuf":
+        classes = pd.to_numeric(pd.Series(classes), errors="coerce").to_numpy()  # names of columns
+    names = classes.tolist()
+    if len(names) != n_columns:
+        raise InputError(
+            f"pred_probs has {n_columns} columns, but there are {len(names)} classes, "
+            f"{listed(classes)}: name the class of each column as `classes`."
+        )
+    if len({*names}) < len(names):
+        raise InputError(f"Two columns of pred_probs are of one class: {listed(classes)}.")
+    if unknown := [name for name in found.tolist() if name not in names]:
+        raise InputError(
+            f"No column of pred_probs is of the class {shown(unknown[0])}, which occurs among the "
+            f"labels: its columns are {listed(classes)}. Name them as `classes`."
+        )
+    order = np.argsort(classes, kind="stable")
+    classes = classes[order]
+    codes = np.append([classes.tolist().index(name) for name in found.tolist()], MISSING)
+    if not np.array_equal(order, np.arange(n_columns)):
+        proba = rowwise(lambda block: block[:, order], proba)
+    labels = replace(
+        labels,
+        classes=classes if len(classes) > len(found) else found,
+        given=codes[labels.given],
+        verified=codes[labels.verified],
+    )
+    return proba, labels
+
+
+def _read_folds(
+    held_out_proba: Sequence[Any], folds: Any, shape: tuple[int, int]
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Check the predictions for each fold, in the order of sorted classes, and the folds."""
+    of_folds = [_probabilities("held_out_proba", of_fold, shape[0]) for of_fold in held_out_proba]
+    if any(of_fold.shape != shape for of_fold in of_folds):
+        raise InputError(
+            f"held_out_proba holds predictions for other classes than the {shape[1]} of pred_probs."
+        )
+    folds = np.asarray(folds)
+    is_fold = folds.shape == shape[:1] and folds.dtype.kind in "iu"
+    if not is_fold or folds.min() < MISSING or folds.max() >= len(of_folds):
+        raise InputError(
+            f"folds must hold a whole number from -1 to {len(of_folds) - 1} for each of the "
+            f"{shape[0]:,} samples, one for each of the predictions in held_out_proba."
+        )
+    return of_folds, folds
+
+
+def _deal(labels: Labels, n_folds: int, seed: int) -> np.ndarray:
+    """Deal the samples that were drawn to be verified to folds; -1 for all others."""
+    dealt = np.where(labels.drawn, 0, MISSING)
+    n_folds = min(n_folds, int(labels.drawn.sum()))
+    if labels.groups is not None and n_folds > 1:
+        folds = deal_groups(dealt, n_folds, seed, labels.groups, n_outside=1)[labels.groups]
+        return np.where(labels.drawn, folds, MISSING)
+    folds, rows = np.full(len(dealt), MISSING), np.flatnonzero(labels.drawn)
+    if n_folds:
+        folds[np.random.default_rng(seed).permutation(rows)] = np.arange(len(rows)) % n_folds
+    return folds
+
+
+def _calibrated(probas: list[np.ndarray], views: list[View]) -> list[np.ndarray]:
+    """Calibrate the predictions of each view on the samples that the other views hold out."""
+    truth = [one_hot(views[0].verified[view.held_out], probas[0].shape[1]) for view in views]
+    parts = [proba[view.held_out] for proba, view in zip(probas, views, strict=True)]
+    calibrated = []
+    for number, proba in enumerate(probas):
+        others = [other for other in range(1, len(views)) if other != number]
+        temperature = Temperature()
+        if others:
+            temperature = Temperature.fit(
+                np.concatenate([parts[other] for other in others]),
+                np.concatenate([truth[other] for other in others]),
+            )
+        calibrated.append(rowwise(temperature.apply, proba))
+    return calibrated

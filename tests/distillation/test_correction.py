@@ -1,0 +1,183 @@
+"""`correct_labels`: labels and predictions in, corrected labels and their noise out."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from pudistill import InputError, PUDistillClassifier, TrustedWarning, correct_labels
+
+
+def simulate(n=1500, n_verified=150, *, seed=0, level=0.3):
+    """Return calibrated predictions, true and given labels, and which samples are verified."""
+    rng = np.random.default_rng(seed)
+    proba = rng.dirichlet(np.full(3, 0.4), n)
+    y = (rng.random(n)[:, None] > proba.cumsum(axis=1)).sum(axis=1).clip(max=2)
+    given = np.where(rng.random(n) < level, (y + 1) % 3, y)
+    is_verified = np.zeros(n, dtype=bool)
+    is_verified[rng.choice(n, n_verified, replace=False)] = True
+    return proba, y, given, is_verified
+
+
+def test_labels_are_corrected_and_their_noise_is_known():
+    proba, y, given, is_verified = simulate()
+    found = correct_labels(given, proba, np.where(is_verified, y, np.nan))
+    rest = ~is_verified
+    label = found.label_table["label"].to_numpy()
+    best = (proba * np.where(given[:, None] == np.arange(3), 0.7, 0.0)).argmax(axis=1)
+    assert (label == y)[rest].mean() > max((given == y)[rest].mean(), (best == y)[rest].mean())
+    assert found.noise.basis == "verified originals"
+    low, high = found.noise.rate_interval
+    assert low < (given != y)[rest].mean() < high
+    low, high = found.label_accuracy.interval
+    assert low < (label == y)[rest].mean() < high
+    assert (label == y)[is_verified].all()
+    certified = found.certify(max_error=0.2)
+    assert certified.n_accepted > 0
+    assert (certified.labels != y)[certified.accepted & rest].mean() < 0.2
+
+
+def test_it_returns_the_labels_of_fit_for_the_probabilities_of_fit():
+    rng = np.random.default_rng(0)
+    y = rng.integers(3, size=600)
+    X = 1.5 * np.eye(3)[y] + rng.normal(size=(600, 3))
+    given = np.where(rng.random(600) < 0.4, rng.integers(3, size=600), y)
+    trusted = np.where(rng.random(600) < 0.2, y, np.nan)
+    classifier = PUDistillClassifier(LogisticRegression(), random_state=0).fit(X, given, trusted)
+    found = correct_labels(
+        given,
+        classifier.cross_fitted_proba_,
+        trusted,
+        held_out_proba=classifier.held_out_proba_,
+        folds=classifier.folds_,
+        calibrate=False,
+    )
+    np.testing.assert_allclose(found.proba, classifier.targets_, atol=1e-9)
+    np.testing.assert_array_equal(found.label_table["label"], classifier.label_table_["label"])
+    assert found.noise.rate == pytest.approx(classifier.noise_.rate)
+
+
+@pytest.mark.parametrize("as_mask", [True, False])
+def test_predictions_that_have_seen_their_labels_are_found(as_mask):
+    rng = np.random.default_rng(0)
+    y = rng.integers(2, size=2000)
+    is_verified = rng.random(2000) < 0.1
+    given = np.where(rng.random(2000) < 0.3, 1 - y, y)
+    learned = np.where(is_verified, y, given)
+    sureness = np.where(is_verified, 0.97, 0.9)[:, None]
+    learned_by_heart = np.where(np.eye(2)[learned], sureness, 1 - sureness)
+    trusted = is_verified if as_mask else np.where(is_verified, y, np.nan)
+    with pytest.warns(TrustedWarning, match="treat verified samples unlike others"):
+        found = correct_labels(learned if as_mask else given, learned_by_heart, trusted)
+    with pytest.raises(InputError, match="cross-validated"):
+        found.certify(max_error=0.2)
+
+
+def test_nothing_is_promised_without_verified_labels():
+    proba, y, given, _ = simulate()
+    found = correct_labels(given, proba)
+    assert (found.label_table["label"] == y).mean() > (given == y).mean()
+    assert found.noise.rate_interval == (0.0, 1.0)
+    assert found.label_accuracy is None
+    with pytest.raises(InputError, match="no verified sample was held out"):
+        found.certify()
+
+
+def test_a_frame_names_classes_and_samples():
+    proba, y, given, is_verified = simulate()
+    names, ids = np.array(["ant", "bee", "cat"]), pd.Index(np.arange(1500), name="id").astype(str)
+    frame = pd.DataFrame(proba[:, [2, 0, 1]], index=ids, columns=names[[2, 0, 1]])
+    labels = pd.Series(names[given], index=ids)
+    verified = pd.Series(names[y], index=ids)[is_verified]
+    found = correct_labels(labels, frame.sample(frac=1, random_state=0), verified)
+    expected = correct_labels(given, proba, np.where(is_verified, y, np.nan))
+    assert found.label_table.index.equals(ids)
+    np.testing.assert_array_equal(found.label_table["label"], names[expected.label_table["label"]])
+
+
+def test_samples_of_no_class_and_missing_labels_have_rows():
+    proba, y, given, is_verified = simulate()
+    given = given.astype(object)
+    given[:10] = None
+    trusted = np.where(is_verified, y, None).astype(object)
+    trusted[5] = "none of these"
+    table = correct_labels(given, proba, trusted).label_table
+    assert len(table) == 1500
+    assert table["label"][5] == "none of these"
+    assert table["label"][:10].notna().all()
+
+
+def test_groups_and_noise_groups_are_used():
+    proba, y, given, is_verified = simulate()
+    group = np.arange(1500) // 5
+    bad = np.arange(1500) % 2
+    given = np.where(bad, given, y)
+    found = correct_labels(
+        given, proba, np.where(is_verified, y, np.nan), groups=group, noise_groups=bad
+    )
+    plain = correct_labels(given, proba, np.where(is_verified, y, np.nan))
+    rest = ~is_verified
+    assert (found.label_table["label"] == y)[rest].mean() >= (plain.label_table["label"] == y)[
+        rest
+    ].mean()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda p: p[:-1], "a row for each of the 1,500 labels"),
+        (lambda p: p[:, 0], "a column for each class"),
+        (lambda p: 3 * p, "Row 0 of pred_probs .* is no distribution"),
+        (lambda p: np.where(np.arange(1500)[:, None] == 7, np.nan, p), "Row 7 of pred_probs"),
+        (lambda p: np.log(p), "pass the softmax"),
+        (lambda p: np.c_[p, 0 * p[:, 0]][:, :2] / p[:, :2].sum(1)[:, None], "has 2 columns, but"),
+        (lambda p: p.astype(str), "in place of numbers"),
+        (lambda p: pd.DataFrame(p, columns=["a", "b", "c"]), "No column of pred_probs is of"),
+        (lambda p: pd.DataFrame(p, columns=[0, 1, 1]), "Two columns"),
+    ],
+)
+def test_bad_predictions_are_refused_with_a_sentence(change, message):
+    proba, y, given, is_verified = simulate()
+    with pytest.raises(InputError, match=message):
+        correct_labels(given, change(proba), np.where(is_verified, y, np.nan))
+
+
+@pytest.mark.parametrize("folds", [np.zeros(3, dtype=int), np.full(1500, 2), np.zeros(1500), None])
+def test_bad_folds_are_refused_with_a_sentence(folds):
+    proba, y, given, is_verified = simulate()
+    with pytest.raises(InputError, match="folds must hold a whole number from -1 to 1"):
+        correct_labels(
+            given, proba, np.where(is_verified, y, np.nan), held_out_proba=[proba] * 2, folds=folds
+        )
+
+
+def test_columns_of_an_array_can_be_classes_that_no_label_has():
+    proba, y, given, is_verified = simulate()
+    wider = np.c_[proba, np.zeros(1500)]
+    found = correct_labels(given, wider, np.where(is_verified, y, np.nan))
+    assert found.proba.shape == (1500, 4)
+    assert found.noise.classes.tolist() == [0, 1, 2, 3]
+
+
+def test_own_predictions_join_the_first_guess_of_fit():
+    proba, y, given, is_verified = simulate(level=0.6)
+    trusted = np.where(is_verified, y, np.nan)
+    X = np.random.default_rng(1).normal(size=(1500, 3)) + np.eye(3)[y] / 2  # says little
+    plain = PUDistillClassifier(n_members=3, max_iter=2, random_state=0)
+    helped = PUDistillClassifier(n_members=3, max_iter=2, random_state=0)
+    rest = ~is_verified
+    right = [
+        (model.fit(X, given, trusted, **own).label_table_["label"] == y)[rest].mean()
+        for model, own in ((plain, {}), (helped, {"pred_probs": proba}))
+    ]
+    assert right[1] > right[0] + 0.02
+    assert helped.predict_proba(X[:5]).shape == (5, 3)
+    np.testing.assert_allclose(np.exp(helped.predict_log_proba(X[:5])), helped.predict_proba(X[:5]))
+
+
+def test_own_predictions_are_refused_with_a_sentence_by_fit():
+    proba, y, given, is_verified = simulate()
+    fit = PUDistillClassifier(n_members=2, max_iter=1, compare=False).fit
+    wider = pd.DataFrame(np.c_[proba, np.zeros(1500)])
+    with pytest.raises(InputError, match="of which no sample is labelled"):
+        fit(np.zeros((1500, 1)) + y[:, None], given, is_verified, pred_probs=wider)
