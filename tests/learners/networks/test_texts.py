@@ -112,6 +112,8 @@ def test_what_a_text_network_cannot_do_is_one_sentence(tiny_bert, reviews):
     texts, y = reviews
     with pytest.raises(InputError, match="cannot mix texts"):
         network(tiny_bert, mixup=1.0).fit(texts, y)
+    with pytest.raises(InputError, match="recipe='paper' is for pictures"):
+        network(tiny_bert, recipe="paper").fit(texts, y)
     with pytest.raises(InputError, match="cannot read texts"):
         TorchClassifier("mlp").fit(texts, y)
     with pytest.raises(InputError, match="trained on texts"):
