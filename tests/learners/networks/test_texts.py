@@ -50,7 +50,7 @@ def network(folder, **params):
 def test_a_text_model_learns_and_is_stored_without_its_source(tiny_bert, reviews, tmp_path):
     texts, y = reviews
     source = shutil.copytree(tiny_bert, tmp_path / "bert")
-    fitted = network(source).fit(texts, y)
+    fitted = network(source, epochs=20).fit(texts, y)
     assert fitted.score(texts, y) > 0.9
     arrays, meta = fitted.to_state()
     shutil.rmtree(source)
