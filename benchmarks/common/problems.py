@@ -130,7 +130,7 @@ def fashion_mnist(n_train: int, data: Path, seed: int) -> Split:
 
 
 def fashion_table(data: Path, seed: int) -> Split:
-    X, y, X_test, y_test = fashion_mnist(10_000, data, seed)
+    X, y, X_test, y_test, _ = fashion_mnist(10_000, data, seed)
     X, X_test = (pictures.reshape(len(pictures), -1) / 255 for pictures in (X, X_test))
     pca = PCA(50, random_state=seed).fit(X)
     return Split(pca.transform(X), y, pca.transform(X_test), y_test)

@@ -146,7 +146,7 @@ def needs_peers(
     """
     if continues_training(problem.student) or len(codes) == 0 or is_time_up("student"):
         return False
-    if len(np.unique(whole.given[whole.labelled])) < 2:
+    if not whole.has_several_labels:
         return False
     scores = METRICS[problem.metric].scores
     measured = {name: scores(proba, codes) for name, proba in candidates.items()}

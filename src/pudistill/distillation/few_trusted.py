@@ -1,9 +1,9 @@
-"""The first guess where trusted samples are few: it leans on the given labels.
+"""The first guess where trusted samples are very few: it leans on the given labels.
 
-A model of a handful of trusted samples a class is weak, and too few can be held out to show it. A
-model of the *given* labels has learned from all other samples, and a few trusted samples suffice to
-tell what it calls their classes: each predicts a row of the transition matrix, as in Gold Loss
-Correction (Hendrycks et al. 2018).
+A model of one or two trusted samples a class is weak, and next to nothing can be held out that
+would show it. A model of the *given* labels has learned from all other samples, and a few trusted
+samples suffice to tell what it calls their classes: each predicts a row of the transition matrix,
+as in Gold Loss Correction (Hendrycks et al. 2018).
 """
 
 import numpy as np
@@ -29,12 +29,12 @@ STRONG = 10
 BELIEF, FIRM_BELIEF, ENOUGH_VOTES = 0.5, 5.0, 3
 
 
-def very_few(labels: Labels) -> bool:
+def are_very_few(labels: Labels) -> bool:
     """Return whether there are fewer than three trusted samples a class, on average."""
     return int(labels.trusted.sum()) < ENOUGH * labels.n_classes
 
 
-def few(labels: Labels) -> bool:
+def are_few(labels: Labels) -> bool:
     """Return whether there are fewer than ten trusted samples a class, on average."""
     return int(labels.trusted.sum()) < STRONG * labels.n_classes
 
@@ -74,7 +74,7 @@ def lean_on_given_labels(
         are swapped, what the given labels say.
     """
     labelled = views[0].labelled
-    if len(np.unique(views[0].given[labelled])) < 2:
+    if not views[0].has_several_labels:
         return guesses
     said = given_label_proba(problem, views[0])
     corrected = [_corrected(said, view, BELIEF) for view in views]

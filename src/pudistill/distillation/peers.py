@@ -91,6 +91,19 @@ def predict_given_labels(problem: Problem, views: list[View]) -> list[np.ndarray
     return [given_label_proba(problem, view) for view in views]
 
 
+def predict_by_pruned_labels(problem: Problem, views: list[View]) -> list[np.ndarray]:
+    """Predict each sample, for each view, by models of the given labels that are not doubted.
+
+    No label of the sample has taught them, and no verified label.
+    """
+    said = predict_given_labels(problem, views)
+    if views[0].groups is None:
+        return [given_label_proba(problem, pruned_view(views[0], said[0]))] * len(views)
+    return [
+        given_label_proba(problem, pruned_view(*part)) for part in zip(views, said, strict=True)
+    ]
+
+
 def doubted(said: np.ndarray, given: np.ndarray) -> np.ndarray:
     """Find given labels that are probably wrong, by confident learning.
 

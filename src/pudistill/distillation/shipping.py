@@ -9,7 +9,12 @@ from scipy.stats import binom
 from pudistill.distillation.candidates import CandidateWeights, judge, ship
 from pudistill.distillation.clusters import standard_error
 from pudistill.distillation.comparison import Comparison, ExpectedAccuracy
-from pudistill.distillation.few_trusted import few, lean_on_given_labels, very_few, warning_of_few
+from pudistill.distillation.few_trusted import (
+    are_few,
+    are_very_few,
+    lean_on_given_labels,
+    warning_of_few,
+)
 from pudistill.distillation.held_out_labels import HeldOutLabels, judge_all
 from pudistill.distillation.learning import find_originals, learn
 from pudistill.distillation.noise_estimate import (
@@ -20,6 +25,7 @@ from pudistill.distillation.noise_estimate import (
 )
 from pudistill.distillation.noise_free_models import FirstGuess, NoiseFreeStage
 from pudistill.distillation.paper import train_student
+from pudistill.distillation.peers import predict_by_pruned_labels
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.readout import Readout
 from pudistill.distillation.student import StudentFit
@@ -117,12 +123,14 @@ def learn_and_ship(
         for view in noise_free.views[1:]
     ]
     if problem.own_proba is not None:
-        guesses = _with_own(problem.own_proba, guesses, views)
-    # With few trusted samples, the first guess is weak, and the given labels know more. To learn
-    # that takes further networks: these are trained only if the guess is next to useless.
+        guesses = _joined([problem.own_proba] * len(views), guesses, views)
+    # With few trusted samples, the first guess is weak, and the given labels know more. With very
+    # few, not even that can be measured. Networks take too long to learn what they know.
     is_network = continues_training(problem.student)
-    if very_few(labels) or (few(labels) and not is_network):
+    if are_very_few(labels):
         guesses = lean_on_given_labels(problem, views, guesses)
+    elif are_few(labels) and not is_network and len(views) > 1 and whole.has_several_labels:
+        guesses = _joined(predict_by_pruned_labels(problem, views), guesses, views)
     # 2. Lines 13-14: train the student, on posterior labels in place of pseudo-labels.
     student_fit = learn(
         problem, views, guesses, transition_matrix=transition_matrix, originals=originals
@@ -136,7 +144,7 @@ def learn_and_ship(
     student_fit = student_fit._replace(targets=targets)
     # 3. Compare the candidates on held-out trusted samples.
     comparison, weights, peers = judge(problem, noise_free, student_fit, views)
-    if very_few(labels):
+    if are_very_few(labels):
         warn_user(too_few := warning_of_few(labels), TrustedWarning)
         comparison = replace(comparison, why=f"{comparison.why} {too_few}")
     # 4. Estimate the noise under the student's predictions; outliers may be of no class.
@@ -168,16 +176,19 @@ def learn_and_ship(
     return Outcome(student_fit, noise, comparison, model, adapted, outliers, *judged, folds)
 
 
-def _with_own(own: np.ndarray, guesses: list[np.ndarray], views: list[View]) -> list[np.ndarray]:
-    """Mix the first guess of each view with the user's own predictions, both calibrated.
+def _joined(
+    others: list[np.ndarray], guesses: list[np.ndarray], views: list[View]
+) -> list[np.ndarray]:
+    """Mix the first guess of each view with other predictions, all calibrated.
 
     Only labels are learned from it: new samples have no such predictions.
     """
-    of_kind = {"guess": guesses, "own": [own] * len(views)}
+    of_kind = {"guess": guesses, "other": others}
     held_out = {name: held_out_proba(proba, views) for name, proba in of_kind.items()}
-    mixture = FirstGuess.fit(held_out, held_out_truth(views, own.shape[1]))
+    mixture = FirstGuess.fit(held_out, held_out_truth(views, guesses[0].shape[1]))
     return [
-        rowwise(lambda p, q: mixture.mix({"guess": p, "own": q}), guess, own) for guess in guesses
+        rowwise(lambda p, q: mixture.mix({"guess": p, "other": q}), guess, other)
+        for guess, other in zip(guesses, others, strict=True)
     ]
 
 

@@ -15,6 +15,7 @@ from sklearn.base import clone
 from sklearn.utils import _safe_indexing
 
 from pudistill.data.encoding import is_texts
+from pudistill.distillation.few_trusted import are_few
 from pudistill.distillation.rounds import HELD_OUT_FOLDS, MAX_ROUNDS_MANY_CLASSES, folds_for
 from pudistill.distillation.views import ENOUGH_HELD_OUT
 from pudistill.labels.checks import MISSING, Labels
@@ -343,6 +344,8 @@ def _steps(work: Work, rates: _Rates) -> list[Step]:
     of_round = on_workers(of_round, views if judged else folds)
     tuning = on_workers(REGULARISATIONS * of_judged, judged or 1) * work.tunes
     rounds = of_round * (1 + warm * (n_rounds - 1))
+    if judged and are_few(labels):
+        rounds += 2 * on_workers(cross_fit, folds)  # models of given labels join the first guess
     students = on_workers(views * (clean * model(n) + rates.predict * n), views)
     per_round = folds + judged * HELD_OUT_FOLDS
     if judged and n_trusted < ENOUGH_HELD_OUT:

@@ -43,6 +43,11 @@ class View:
         return np.flatnonzero((self.verified == MISSING) & (self.given != MISSING))
 
     @property
+    def has_several_labels(self) -> bool:
+        """Whether given labels are of several classes."""
+        return len(np.unique(self.given[self.labelled])) > 1
+
+    @property
     def unseen(self) -> np.ndarray | None:
         """Rows that no model of this view may learn from; None if there are no groups.
 
