@@ -6,10 +6,16 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from pudistill import PUDistillClassifier, TorchClassifier
 from pudistill.exceptions import DataWarning, InputError
-from pudistill.learners.networks.texts import build_untrained_text, open_tokenizer, tokenise
+from pudistill.learners.networks.texts import (
+    build_untrained_text,
+    open_tokenizer,
+    tokenise,
+    train_head,
+)
 
 transformers = pytest.importorskip("transformers")
 
@@ -168,3 +174,13 @@ def test_the_command_line_fine_tunes_and_predicts(tiny_bert, reviews, command, t
     assert code == 2
     assert "cannot be loaded" in err.replace("\n", " ")
     assert not (tmp_path / "other").exists()
+
+
+def test_a_feature_that_never_varies_does_not_spoil_the_training(tiny_bert, reviews):
+    texts, y = reviews
+    job = network(tiny_bert).start(texts, y)
+    with torch.no_grad():
+        norm = job.module.encoder.encoder.layer[-1].output.LayerNorm
+        norm.weight[0], norm.bias[0] = 1e-20, 0.3
+    train_head(job)
+    assert job.module.inverse_scale.max() < 100

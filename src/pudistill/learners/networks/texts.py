@@ -45,6 +45,7 @@ TEXT_MODEL_TYPES = frozenset(
 PADDING = -1  # in an array of tokens
 MOST_CHARACTERS = 32  # of a token, on average: what follows in a text is not read
 MOST_KEPT = 2**26  # tokens that a process keeps
+SMALLEST_SCALE = 0.1  # of a feature, as a share of the median
 DROPOUT = 0.1  # of the features, before the last layer
 
 
@@ -274,6 +275,9 @@ def train_head(job: Job) -> None:
         return
     features = compute_embeddings(network, job.inputs, job.normalisation, job.hardware)
     scales = Normalisation.of(features, np.ones(len(features)))
+    # Encoders have features that hardly vary, and will once the encoder is trained.
+    floor = SMALLEST_SCALE * np.median(scales.scale)
+    scales = replace(scales, scale=np.maximum(scales.scale, floor))
     network.mean, network.inverse_scale = scales.on(job.hardware)
     recipe = replace(HEAD, trusted_share=job.recipe.trusted_share)
     head = replace(
