@@ -32,6 +32,7 @@ from pudistill.learners.defaults import default_learner
 from pudistill.learners.scoring import predict_proba
 from pudistill.learners.tasks import Training, train
 from pudistill.runs.classifiers import make_learner
+from pudistill.runs.settings import Settings
 
 KNOWN = "pudistill (originals known)"
 N_JOBS = 2
@@ -267,7 +268,7 @@ class Group:
         return CalibratedClassifierCV(self.learner, cv=folds, ensemble=False)
 
 
-svm = partial(make_learner, "svm", "fast", np.empty((0, 0)))
+svm = partial(make_learner, Settings(data="digits", learner="svm"), np.empty((0, 0)))
 logistic_regression = partial(default_learner, np.empty((0, 0)))
 on_features = partial(LogisticRegression, C=3, max_iter=1000)
 members_on_features = partial(LogisticRegression, C=1, max_iter=1000)

@@ -108,6 +108,9 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
         models, ship the best model and estimate its accuracy. Takes several times as long.
     metric : {"accuracy", "balanced_accuracy", "f1_macro", "neg_log_loss"}, default="accuracy"
         What decides which model is best; `expected_accuracy_` is its expected value.
+    single_model : bool, default=False
+        Whether to distil a mixture that would be shipped into one model, which can be exported.
+        Default method only.
     tol : float or None, default=0.01
         Stop the filter for a class when its clean set changes by at most this fraction of its
         size, or, with "auto", grows by at most this fraction; ``None`` runs all iterations, as in
@@ -115,7 +118,7 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
     share_trunk : bool or "auto", default="auto"
         Whether members of the filter that are networks share their layers, see
         :class:`TieredPUFilter`. "auto": only with the default method.
-    semi_supervised : bool, default=True
+    semi_supervised : bool, default=False
         Whether a network that learns pictures is also trained without any noisy label, on trusted
         and unlabelled pictures: a candidate that no noise can mislead. Default method only.
     no_class_label : str, int or None, default="none of these"
@@ -230,6 +233,7 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
         "transition_matrix": ["array-like", None],
         "compare": ["boolean"],
         "metric": [StrOptions(set(METRICS))],
+        "single_model": ["boolean"],
         "share_trunk": ["boolean", StrOptions({"auto"})],
         "semi_supervised": ["boolean"],
         "no_class_label": [str, Real, None],
@@ -273,9 +277,10 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
         transition_matrix: Any = None,
         compare: bool = True,
         metric: str = "accuracy",
+        single_model: bool = False,
         tol: float | None = 0.01,
         share_trunk: bool | str = "auto",
-        semi_supervised: bool = True,
+        semi_supervised: bool = False,
         no_class_label: str | int | None = NO_CLASS_LABEL,
         time_limit: float | str | None = None,
         n_jobs: int | None = None,
@@ -299,6 +304,7 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
         self.transition_matrix = transition_matrix
         self.compare = compare
         self.metric = metric
+        self.single_model = single_model
         self.tol = tol
         self.share_trunk = share_trunk
         self.semi_supervised = semi_supervised
@@ -554,6 +560,7 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
                 self._student_seed,
                 tunes_student=self._noise_free_c is not None and self._learners()[STUDENT] is None,
                 metric=self.metric,
+                single_model=self.single_model,
                 own_proba=own_proba,
             ),
             self._noise_free,

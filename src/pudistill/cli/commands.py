@@ -4,11 +4,8 @@ import io
 import os
 import shlex
 import shutil
-import signal
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +16,7 @@ from pudistill import __version__
 from pudistill.cli.console import (
     complain,
     describe,
+    interruptible,
     messages,
     print_accuracy,
     print_curve,
@@ -61,6 +59,10 @@ app = typer.Typer(
 )
 
 Output = Annotated[Path, typer.Option(help="Folder to write the run to; it must not exist yet.")]
+OWN_NETWORK = typer.Option(
+    help="The run's module:NAME, if it is a network of your own: a module is imported only if you "
+    "name it."
+)
 Cluster = Annotated[
     str | None,
     typer.Option(
@@ -215,6 +217,7 @@ def predict(
             help="Your own features of these samples, if the run was fitted on your own features.",
         ),
     ] = None,
+    learner: Annotated[str | None, OWN_NETWORK] = None,
     **values: Any,
 ) -> None:
     """Predict the classes of new samples."""
@@ -223,15 +226,34 @@ def predict(
     from pudistill.utils.files import write_atomic
 
     check_free(output)
-    predictions = predict_run(
-        Run.open_fit(run), values["data"], features=features, skip_bad=values["skip_bad"]
-    )
+    options = {"features": features, "skip_bad": values["skip_bad"], "learner": learner}
+    predictions = predict_run(Run.open_fit(run), values["data"], **options)
     if output is None:
         text = to_csv(predictions)
         sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
     else:
         write_atomic(output, to_csv(predictions).encode())
         messages.print(f"{len(predictions):,} predictions written to {output}.", soft_wrap=True)
+
+
+@app.command(epilog="Example: pudistill export run --to model.onnx")
+def export(
+    run: FinishedRun,
+    to: Annotated[
+        Path,
+        typer.Option(help="File to write: .onnx, or .pt2 (torch.export). It must not exist yet."),
+    ],
+    learner: Annotated[str | None, OWN_NETWORK] = None,
+) -> None:
+    """Write the network of a run as one file that needs no pudistill."""
+    from pudistill.runs.classifiers import own_network
+    from pudistill.runs.export import export_run
+    from pudistill.runs.folder import Run
+
+    check_free(to)
+    module = None if learner is None else own_network(learner)
+    export_run(Run.open_fit(run), to, module=module)
+    messages.print(f"Network: {to}", soft_wrap=True)
 
 
 @app.command(epilog="Example: pudistill report run")
@@ -494,7 +516,7 @@ def _fit_and_print(
     from pudistill.utils.cluster import running_on
 
     again = settings.trusted_options()
-    with _interruptible(folder, again), running_on(cluster, gpus), progress_bars():
+    with interruptible(folder, again), running_on(cluster, gpus), progress_bars():
         run = fit_run(settings, folder)
     print_accuracy(run)
     print_outputs(run)
@@ -510,7 +532,7 @@ def _reproduce_and_print(
     from pudistill.experiments.reproduce import reproduce as run_experiment
     from pudistill.utils.cluster import running_on
 
-    with _interruptible(output), running_on(cluster, gpus):  # one cluster for all experiments
+    with interruptible(output), running_on(cluster, gpus):  # one cluster for all experiments
         for experiment in experiments:
             with progress_bars():
                 run = run_experiment(experiment, output, **options)
@@ -527,40 +549,6 @@ def _sweep_and_print(
 
     settings = CurveSettings.read(values)
     again = settings.trusted_options()
-    with _interruptible(folder, again), running_on(cluster, gpus), progress_bars():
+    with interruptible(folder, again), running_on(cluster, gpus), progress_bars():
         run = curve_run(settings, folder)
     print_curve(run)
-
-
-@contextmanager
-def _interruptible(folder: Path, options: str = "") -> Iterator[None]:
-    """Print how to continue if the run is interrupted or a file cannot be written."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    # Batch systems stop a job with SIGTERM.
-    before = {which: signal.signal(which, interrupt) for which in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    except KeyboardInterrupt:
-        messages.print(f"Interrupted. {_how_to_continue(folder, options)}", soft_wrap=True)
-        raise typer.Exit(130) from None
-    except OSError as error:
-        complain("Error:", "bold red", f"{describe(error)} {_how_to_continue(folder, options)}")
-        raise typer.Exit(2) from None
-    finally:
-        for which, handler in before.items():
-            signal.signal(which, handler)
-
-
-def _how_to_continue(folder: Path, options: str) -> str:
-    """Name the command that continues."""
-    place = shlex.quote(str(folder))
-    if (folder / "config.toml").exists():
-        again = f"pudistill resume {place}{options}"
-    elif (folder / "units").exists():
-        again = f"the same command with --output {place}"
-    else:
-        return "Nothing was stored yet: repeat the command."
-    return f"Finished stages are kept in {folder}: {again} continues from there."

@@ -4,6 +4,7 @@ import errno
 import re
 import shlex
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.console import Console
 from rich.text import Text
 
@@ -396,9 +398,47 @@ def _program() -> str:
 
 def print_outputs(run: "Run") -> None:
     """Print where the results of a run are."""
+    from pudistill.runs.models import own_network_in
+
+    own = own_network_in(run.read_json("model/model.json"))
+    again = "" if own is None else f" --learner {shlex.quote(own)}"
     results.print(
         f"Corrected labels: {run.path / 'labels.csv'}\n"
         f"Report:           {run.path / 'report.html'}\n"
-        f"New samples:      {_program()} predict {shlex.quote(str(run.path))} DATA",
+        f"New samples:      {_program()} predict {shlex.quote(str(run.path))} DATA{again}",
         soft_wrap=True,
     )
+
+
+@contextmanager
+def interruptible(folder: Path, options: str = "") -> Iterator[None]:
+    """Print how to continue if the run is interrupted or a file cannot be written."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    # Batch systems stop a job with SIGTERM.
+    before = {which: signal.signal(which, interrupt) for which in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except KeyboardInterrupt:
+        messages.print(f"Interrupted. {_how_to_continue(folder, options)}", soft_wrap=True)
+        raise typer.Exit(130) from None
+    except OSError as error:
+        complain("Error:", "bold red", f"{describe(error)} {_how_to_continue(folder, options)}")
+        raise typer.Exit(2) from None
+    finally:
+        for which, handler in before.items():
+            signal.signal(which, handler)
+
+
+def _how_to_continue(folder: Path, options: str) -> str:
+    """Name the command that continues."""
+    place = shlex.quote(str(folder))
+    if (folder / "config.toml").exists():
+        again = f"pudistill resume {place}{options}"
+    elif (folder / "units").exists():
+        again = f"the same command with --output {place}"
+    else:
+        return "Nothing was stored yet: repeat the command."
+    return f"Finished stages are kept in {folder}: {again} continues from there."

@@ -31,6 +31,8 @@ class Problem:
         Whether to choose the regularisation of the student; only for the default learner.
     metric : str, default="accuracy"
         The metric that decides which candidate is shipped.
+    single_model : bool, default=False
+        Whether the shipped model must be one model.
     own_proba : ndarray of shape (n_samples, n_classes), default=None
         Predictions of the user's own model, which join the first guess.
     semi_supervised : bool, default=False
@@ -44,6 +46,7 @@ class Problem:
     seed: int
     tunes_student: bool = False
     metric: str = "accuracy"
+    single_model: bool = False
     own_proba: np.ndarray | None = None
     semi_supervised: bool = False
 

@@ -24,6 +24,7 @@ from pudistill.distillation.noise_estimate import (
     estimate_noise,
 )
 from pudistill.distillation.noise_free_models import FirstGuess, NoiseFreeStage
+from pudistill.distillation.paper import train_student
 from pudistill.distillation.peers import predict_by_pruned_labels
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.random_sample import doubt_of_own_predictions
@@ -44,6 +45,7 @@ from pudistill.labels.table import Outliers
 from pudistill.learners.calibration import log_likelihood
 from pudistill.learners.capabilities import continues_training, final_step, has_trunk
 from pudistill.learners.outliers import find_outliers
+from pudistill.learners.scoring import Mixture
 from pudistill.utils.arrays import rowwise
 
 # Predictions for held-out samples are better than guesses if chance makes them as good in fewer
@@ -164,6 +166,9 @@ def learn_and_ship(
         warn_user(NO_EVIDENCE, TrustedWarning)
     # 5. Line 15: ship the chosen candidate, which can be the student.
     model = ship(comparison.shipped, problem, noise_free, student_fit, weights, peers)
+    if problem.single_model and isinstance(model, Mixture):
+        model, note = distilled(problem, model)
+        comparison = replace(comparison, why=f"{comparison.why} {note}")
     adapted = _adapted(noise_free, student_fit, weights)
     adapted["exponent_of_predictions"] = readout.of_prediction
     adapted["exponent_of_given_labels"] = readout.of_label
@@ -189,6 +194,39 @@ def _joined(
         rowwise(lambda p, q: mixture.mix({"guess": p, "other": q}), guess, other)
         for guess, other in zip(guesses, others, strict=True)
     ]
+
+
+def distilled(problem: Problem, mixture: Mixture) -> tuple[Any, str]:
+    """Train one model on the predictions of a mixture, and on verified labels.
+
+    Parameters
+    ----------
+    problem : Problem
+        Samples, labels and learner.
+    mixture : Mixture
+        The model to be replaced.
+
+    Returns
+    -------
+    model : fitted estimator
+        One model like the student.
+    note : str
+        How often both agree, for the reader: the model itself was not compared.
+    """
+    labels, proba = problem.labels, problem.predict_proba(mixture)
+    targets = np.where(
+        labels.trusted[:, None],
+        one_hot(np.maximum(labels.verified, 0), labels.n_classes),
+        proba,
+    )
+    weighted = {"groups": labels.groups, "sample_weight": labels.sample_weight}
+    model = train_student(problem.student, problem.X, targets, seed=problem.seed, **weighted)
+    same = problem.predict_proba(model).argmax(axis=1) == proba.argmax(axis=1)
+    note = (
+        f"It was distilled into one model, which predicts the same class for {same.mean():.1%} of "
+        "the samples; what is expected on new samples is that of the mixture."
+    )
+    return model, note
 
 
 def says_something(held_out: np.ndarray, labels: Labels, views: list[View]) -> bool:

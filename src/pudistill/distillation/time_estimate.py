@@ -14,6 +14,7 @@ from joblib import effective_n_jobs
 from sklearn.base import clone
 from sklearn.utils import _safe_indexing
 
+from pudistill.data.encoding import is_texts
 from pudistill.distillation.few_trusted import are_few
 from pudistill.distillation.rounds import HELD_OUT_FOLDS, MAX_ROUNDS_MANY_CLASSES, folds_for
 from pudistill.distillation.views import ENOUGH_HELD_OUT
@@ -261,7 +262,6 @@ def estimate_time(work: Work) -> TimeEstimate:
     half = max(1, work.params["n_members"] // 2)
     changes: list[tuple[str, Any, str]] = [
         ("compare", False, "--no-compare"),
-        ("semi_supervised", False, "--no-semi-supervised"),
         ("n_members", half, f"--n-members {half}"),
     ]
     for name, value, option in changes:
@@ -466,7 +466,8 @@ def _time_network(
     The difference of two trainings is the time of the steps, without what a training does once.
     """
     final, n_classes = final_step(network), work.labels.n_classes
-    recipe = find_recipe(final.recipe, "student", pictures=is_pictures(work.X))
+    pictures, texts = is_pictures(work.X), is_texts(work.X)
+    recipe = find_recipe(final.recipe, "student", pictures=pictures, texts=texts)
     recipe = recipe.changed(epochs=final.epochs)
     rows = order[: recipe.batch_size * TRIAL_STEPS]
     targets = one_hot(np.arange(len(rows)) % n_classes, n_classes)

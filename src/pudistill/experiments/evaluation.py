@@ -72,7 +72,7 @@ class Evaluator:
     @property
     def learner(self) -> Any:
         """The learner that all systems train."""
-        return make_learner(self.settings.learner, self.settings.recipe, self.clean.X)
+        return make_learner(self.settings, self.clean.X)
 
     def settings_for(self, method: str, **changes: Any) -> Settings:
         """Return the settings with another method."""

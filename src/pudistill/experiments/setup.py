@@ -118,7 +118,7 @@ class Setup:
     def network(self, *, mixup: bool, entropy: bool) -> Any:
         """Make the scale's network, with or without the paper's mixup and entropy term."""
         settings = self.settings(0)
-        learner = make_learner(settings.learner, settings.recipe, self.train.X)
+        learner = make_learner(settings, self.train.X)
         recipe = RECIPES["paper"]["student"]
         learner.set_params(
             mixup=recipe.mixup if mixup else 0.0,

@@ -23,6 +23,7 @@ from sklearn.utils.validation import check_memory
 from pudistill import __version__
 from pudistill.data.hashing import key_of
 from pudistill.exceptions import DamagedWarning, InputError, warn_user
+from pudistill.learners.networks.names import remembered_own
 from pudistill.learners.storage import Stored, dump, restore
 from pudistill.utils.checkpoint import NOWHERE, Checkpoint
 from pudistill.utils.context import installed
@@ -294,8 +295,6 @@ def _to_json(value: Any, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
         return {"list": [_to_json(part, arrays) for part in value]}
     if hasattr(value, "predict"):
         stored = dump(value)
-        if stored.needs_module:
-            raise InputError("A user's network cannot be built without its factory.")
         content = np.frombuffer(stored.content, np.void(b" ").dtype)
         return {"learner": add(content), "network": stored.network}
     return {"array": add(value)}
@@ -309,7 +308,9 @@ def _from_json(structure: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
         return [_from_json(part, arrays) for part in structure["list"]]
     if "learner" in structure:
         content = arrays[structure["learner"]].tobytes()
-        return restore(Stored(content, structure["network"]))
+        stored = Stored(content, structure["network"])
+        own = stored.own_network
+        return restore(stored, module=None if own is None else remembered_own(own))
     return arrays[structure["array"]]
 
 

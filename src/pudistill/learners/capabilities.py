@@ -22,8 +22,7 @@ def continues_training(estimator: Any) -> bool:
 
 def has_trunk(estimator: Any) -> bool:
     """Whether a learner is a network whose layers, except the last, can be shared."""
-    final = final_step(estimator)
-    return hasattr(final, "embed") and isinstance(final.module, str)
+    return hasattr(final_step(estimator), "embed")
 
 
 def with_share_of_trees(estimator: Any, n_members: int) -> Any:

@@ -96,9 +96,10 @@ class Stored(NamedTuple):
     network: dict[str, Any] | None
 
     @property
-    def needs_module(self) -> bool:
-        """Whether `restore` needs the user's factory of the network."""
-        return self.network is not None and isinstance(self.network["params"]["module"], dict)
+    def own_network(self) -> str | None:
+        """Import path of the user's network or factory, if `restore` needs it."""
+        module = None if self.network is None else self.network["params"]["module"]
+        return module["callable"] if isinstance(module, dict) else None
 
 
 def suffix_of(network: dict[str, Any] | None) -> str:

@@ -27,7 +27,7 @@ from pudistill.learners.capabilities import (
 )
 from pudistill.learners.linear import MANY_CLASSES, fit_in_blocks, learns_in_blocks
 from pudistill.learners.logistic_part import Block
-from pudistill.learners.networks.names import is_built_in
+from pudistill.learners.networks.names import is_built_in, remember_own
 from pudistill.learners.networks.recipes import learning_rate_scale, scaled_learning_rate
 from pudistill.learners.parallel import in_order
 from pudistill.learners.parts import is_worth_dealing
@@ -37,7 +37,7 @@ from pudistill.learners.small_linear import fit_together, fits_together
 from pudistill.learners.soft_targets import draw_labels, weighted_copies
 from pudistill.utils.checkpoint import NOWHERE, Checkpoint, saving_to
 from pudistill.utils.cluster import runs_on_cluster
-from pudistill.utils.progress import has_epoch_callback
+from pudistill.utils.progress import has_epoch_callback, training_ended
 
 # Bytes of samples in a block: it stays in the processor's cache between the two products of a step.
 BLOCK_BYTES = 2**21
@@ -171,6 +171,13 @@ def train(task: Training) -> Any:
         weights learns one label per sample, drawn from its target. With `may_diverge`, a training
         that diverges even at a smaller learning rate gives a `DivergedLearner`.
     """
+    learner = _train_or_read(task)
+    training_ended(task.role, final_step(learner))
+    return learner
+
+
+def _train_or_read(task: Training) -> Any:
+    """Train a learner, or read it from the cache."""
     if task.may_diverge:
         with suppress(DivergedError):
             return _train(task)
@@ -178,6 +185,7 @@ def train(task: Training) -> Any:
     # Only networks are cached, and members are not: all others are trained faster than stored.
     if task.role == "member" or not continues_training(task.estimator) or has_epoch_callback():
         return _train(task)
+    remember_own(getattr(final_step(task.estimator), "module", None))
     return cached(_train_network, ["checkpoint"])(task).learner
 
 
@@ -281,7 +289,16 @@ def train_all(tasks: Iterable[Training], n_jobs: int | None) -> Iterator[Any]:
     elif first and first[0].together and fits_together(first[0].estimator, first[0].X):
         yield from _fit_together(list(tasks))
     else:
-        yield from in_order((delayed(train)(task) for task in tasks), n_jobs)
+        roles = []
+
+        def calls() -> Iterator[Any]:
+            for task in tasks:
+                roles.append(task.role)
+                yield delayed(_train_or_read)(task)
+
+        for n, learner in enumerate(in_order(calls(), n_jobs)):
+            training_ended(roles[n], final_step(learner))
+            yield learner
 
 
 def is_dealt(task: Training) -> bool:

@@ -10,6 +10,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils._param_validation import HasMethods
 
+from pudistill.data.encoding import is_texts
 from pudistill.exceptions import DivergedError, InputError, RecoveredWarning, torch_extra, warn_user
 from pudistill.labels.checks import MISSING
 from pudistill.labels.pseudo_labels import one_hot
@@ -183,7 +184,7 @@ class NetworkMethod(Method):
 
 def constant_rate_recipe(network: Any, X: Any, **changes: Any) -> Recipe:
     """Return the student's recipe with a constant learning rate: the largest of its schedule."""
-    recipe = find_recipe(network.recipe, "student", pictures=is_pictures(X))
+    recipe = find_recipe(network.recipe, "student", pictures=is_pictures(X), texts=is_texts(X))
     return replace(recipe, schedule="step", milestones=(), **changes)
 
 

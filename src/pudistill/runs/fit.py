@@ -50,6 +50,7 @@ from pudistill.runs.preliminary import remove_first_result, write_first_result
 from pudistill.runs.report.html import render
 from pudistill.runs.settings import Settings
 from pudistill.runs.summary import gallery, summarise
+from pudistill.runs.tracking import check_tracker, tracking
 from pudistill.utils.progress import planned
 
 ESTIMATED = ("noise_rate", "asymmetric", "blend")  # estimates of other methods, for the metrics
@@ -91,10 +92,13 @@ def fit_run(settings: Settings, output: Path) -> Run:
     )
     classifier = build_classifier(settings, trusted)
     _check_learner(classifier, trusted, codes)
+    check_tracker(settings.tracker)
     # 2. Fit, measure and write.
     stages = _stages(classifier, has_features=embedder is not None, has_test=test is not None)
     with Run.begin(output, config) as run, planned(stages):
-        metrics = _fit_into(run, settings, classifier, dataset, test, labels, embedder)
+        with tracking(settings.tracker, run.path, config) as log_results:
+            metrics = _fit_into(run, settings, classifier, dataset, test, labels, embedder)
+            log_results(metrics)
         # The report is made from the files of the run, and needs the memory that the data took.
         del classifier, dataset, test, labels, embedder
         run.write_bytes("report.html", render(summarise(run, metrics)).encode())

@@ -35,7 +35,7 @@ from pudistill.labels.table import LabelTable
 from pudistill.learners.cache import StageCache
 from pudistill.learners.storage import Stored, restore
 from pudistill.runs.log import logged_to, warnings_in
-from pudistill.runs.models import model_files, restore_classifier
+from pudistill.runs.models import check_no_own_network, model_files, restore_classifier
 from pudistill.utils.files import (
     TEMPORARY,
     ChecksumWriter,
@@ -476,7 +476,10 @@ class Run:
             )
 
         try:
-            return restore_classifier(self.read_json("model/model.json"), read_learner)
+            about = self.read_json("model/model.json")
+            if module is None:
+                check_no_own_network(about)
+            return restore_classifier(about, read_learner)
         except InputError:
             raise
         except Exception as error:  # what somebody else wrote can raise anything
@@ -493,9 +496,9 @@ def load(path: str | Path, *, module: "NetworkFactory | None" = None) -> "NoisyL
     ----------
     path : str or Path
         A run folder that ``pudistill fit`` wrote.
-    module : callable, default=None
-        The factory of the network, if the run used a factory of your own; code is never imported
-        because a file names it.
+    module : callable or nn.Module, default=None
+        The network of your own, or the class or function that builds it, if the run used one; code
+        is never imported because a file names it.
 
     Returns
     -------

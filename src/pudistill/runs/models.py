@@ -5,10 +5,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sklearn.base import clone
 
 from pudistill.exceptions import InputError
 from pudistill.learners.calibration import Temperature
-from pudistill.learners.scoring import Mixture
+from pudistill.learners.scoring import Mixture, take
 from pudistill.learners.storage import (
     Stored,
     dump,
@@ -61,6 +62,21 @@ def model_files(classifier: Any, feature_names: Sequence[str] | None = None) -> 
     if classifier.encoder_ is not None:
         files[ENCODER] = dump(classifier.encoder_).content
     return files | {"model.json": json.dumps(meta, indent=2).encode()}
+
+
+def own_network_in(meta: dict[str, Any]) -> str | None:
+    """Return the name of the user's own code that builds a network of ``model.json``, if any."""
+    names = (Stored(b"", network).own_network for network in meta["learners"])
+    return next((name for name in names if name is not None), None)
+
+
+def check_no_own_network(meta: dict[str, Any]) -> None:
+    """Raise `InputError` if a network of ``model.json`` is built by the user's own code."""
+    if (own := own_network_in(meta)) is not None:
+        raise InputError(
+            f"The run holds a network that is built by {own}, which is run only if you name it: "
+            f"pass module= to pudistill.load, or repeat --learner {own}."
+        )
 
 
 def restore_classifier(
@@ -127,7 +143,7 @@ def check_storable(learner: Any, X: Any, codes: np.ndarray) -> None:
     learner : classifier
         Template of the student.
     X : samples
-        Samples to fit a copy of it on.
+        Samples to fit a copy of it on; a network is only built for them, and tried.
     codes : ndarray of shape (n_samples,), int
         Their classes.
 
@@ -140,6 +156,9 @@ def check_storable(learner: Any, X: Any, codes: np.ndarray) -> None:
         from pudistill.learners.networks.state import check_storable
 
         check_storable(learner)
+        rows = np.unique(codes, return_index=True)[1]  # a sample of each class
+        if len(rows) > 1:
+            clone(learner).start(take(X, rows), codes[rows])
         return
     from pudistill.labels.pseudo_labels import one_hot
     from pudistill.learners.tasks import Training, train

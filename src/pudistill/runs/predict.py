@@ -13,6 +13,7 @@ from pudistill.data.dataset import TrustedDataset
 from pudistill.data.loading import load_dataset
 from pudistill.exceptions import InputError
 from pudistill.learners.networks.features import feature_blocks, with_own_features
+from pudistill.runs.classifiers import own_network
 from pudistill.runs.folder import Run
 from pudistill.runs.inputs import (
     as_raw,
@@ -25,7 +26,12 @@ from pudistill.runs.settings import Settings
 
 
 def predict_run(
-    run: Run, source: str, *, features: str | None = None, skip_bad: bool = False
+    run: Run,
+    source: str,
+    *,
+    features: str | None = None,
+    skip_bad: bool = False,
+    learner: str | None = None,
 ) -> pd.DataFrame:
     """Predict the classes of new samples with the model of a run.
 
@@ -41,6 +47,8 @@ def predict_run(
         `with_own_features`.
     skip_bad : bool, default=False
         Whether to leave out unreadable pictures.
+    learner : str, optional
+        The learner of the run, if it is a network of the user's own: it is imported and run.
 
     Returns
     -------
@@ -54,7 +62,7 @@ def predict_run(
     """
     settings = Settings.read(run.read_config())
     _check_own_features(settings, features)
-    classifier = run.read_model()
+    classifier = run.read_model(None if learner is None else own_network(learner))
     options = settings.read_options() | {"skip_bad": skip_bad, "lazy": False}
     dataset = load_dataset(
         source,
@@ -118,6 +126,14 @@ def _predict_proba(classifier: Any, dataset: TrustedDataset) -> np.ndarray:
         check_classes(dataset, classifier.classes_)
         return classifier.predict_proba(as_raw(dataset))
     shape = classifier.picture_shape_
+    if shape is None and not hasattr(classifier, "n_features_in_"):  # it has learned from texts
+        if not dataset.is_text:
+            raise InputError(
+                f"{dataset.name} holds no texts, which the run was fitted on: name their column "
+                "with --text-column of `pudistill fit`, or give texts."
+            )
+        check_classes(dataset, classifier.classes_)
+        return classifier.predict_proba(dataset.X)
     if shape is not None and len(shape) == 3 and dataset.X.ndim == 3:
         dataset = replace(dataset, X=dataset.X[..., None][..., [0] * shape[2]])
     dataset = like_training_data(

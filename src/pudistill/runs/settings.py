@@ -125,8 +125,8 @@ class Settings(ReadSettings):
         Setting(
             LEARNING,
             f"auto, logistic_regression, svm, {', '.join(NETWORKS)}, transformers:NAME (such as "
-            "transformers:microsoft/resnet-50, or a folder), or module:Class (such as "
-            "sklearn.ensemble:RandomForestClassifier).",
+            "transformers:microsoft/resnet-50, or a folder), or module:NAME: a class (such as "
+            "sklearn.ensemble:RandomForestClassifier), or a PyTorch network of your own.",
             choices=("auto", "logistic_regression", "svm", *NETWORKS),
         ),
     ] = "auto"
@@ -138,6 +138,26 @@ class Settings(ReadSettings):
             only_for="networks",
         ),
     ] = "fast"
+    epochs: Annotated[
+        int | None,
+        Field(ge=1),
+        Setting(
+            LEARNING,
+            "Passes over the training data.",
+            default_text="the recipe's",
+            only_for="networks",
+        ),
+    ] = None
+    batch_size: Annotated[
+        int | None,
+        Field(ge=1),
+        Setting(
+            LEARNING,
+            "Largest number of samples in a training step.",
+            default_text="the recipe's",
+            only_for="networks",
+        ),
+    ] = None
     method: Annotated[
         str,
         Setting(
@@ -258,7 +278,7 @@ class Settings(ReadSettings):
             "noise can mislead it, and it takes several times as long as one training.",
             only_for="method default, networks on pictures",
         ),
-    ] = True
+    ] = False
 
     n_jobs: Annotated[
         int | None,
@@ -268,6 +288,27 @@ class Settings(ReadSettings):
             default_text="-1, and 1 for networks on a GPU",
         ),
     ] = None
+    lora_rank: Annotated[
+        int | None,
+        Field(ge=1),
+        Setting(
+            LEARNING,
+            "Train matrices of this rank beside the weights of a text model, which stay as they "
+            "are (LoRA).",
+            default_text="all weights",
+            only_for="transformers:NAME on texts",
+        ),
+    ] = None
+    device: Annotated[
+        str,
+        Setting(
+            RUNNING,
+            "Where networks compute: cpu, cuda, cuda:1, mps or another device of PyTorch; auto: "
+            "the best one.",
+            choices=("auto", "cpu", "cuda", "mps"),
+            only_for="networks",
+        ),
+    ] = "auto"
     compare: Annotated[
         bool,
         Setting(
@@ -285,6 +326,24 @@ class Settings(ReadSettings):
             only_for="method default, with compare",
         ),
     ] = "accuracy"
+    single_model: Annotated[
+        bool,
+        Setting(
+            LEARNING,
+            "Distil the shipped mixture of models into one, which `pudistill export` can write as "
+            "a file.",
+            only_for="method default",
+        ),
+    ] = False
+    tracker: Annotated[
+        Literal["tensorboard", "mlflow", "wandb"] | None,
+        Setting(
+            RUNNING,
+            "Log the loss of each epoch of each network and the results: tensorboard (in the run's "
+            "folder tracking/), mlflow or wandb.",
+            only_for="networks",
+        ),
+    ] = None
     time_limit: Annotated[
         float | str | None,
         BeforeValidator(checked_limit),  # afterwards, true is 1.0

@@ -33,6 +33,9 @@ class Display(Protocol):
 # Takes the number of finished epochs, from 1, and the networks that were trained.
 EpochCallback = Callable[[int, Sequence[Any]], None]
 
+# Takes the role of a network whose training has ended, and the mean loss of each epoch.
+TrainingLog = Callable[[str, Sequence[float]], None]
+
 # Context variables, because every function between the caller and a deep loop would have to pass
 # both on, and scikit-learn's `fit(X, y)`, which is among them, has no parameter for them.
 _display: ContextVar[Display | None] = ContextVar("pudistill_display", default=None)
@@ -41,6 +44,7 @@ _planned: ContextVar[Sequence[str]] = ContextVar("pudistill_planned_stages", def
 _epoch_callback: ContextVar[EpochCallback | None] = ContextVar(
     "pudistill_epoch_callback", default=None
 )
+_training_log: ContextVar[TrainingLog | None] = ContextVar("pudistill_training_log", default=None)
 
 
 def ignore(steps: int = 1, detail: str = "", *, to: int | None = None) -> None:
@@ -152,3 +156,20 @@ def epoch_ended(epoch: int, networks: Sequence[Any]) -> None:
     """Call the epoch callback, if one is installed."""
     if (callback := _epoch_callback.get()) is not None:
         callback(epoch, networks)
+
+
+@contextmanager
+def tracking_trainings(log_training: TrainingLog) -> Iterator[None]:
+    """Call `log_training` after each training of a network in the block, except members.
+
+    Trainings in workers, and finished ones that are read from a cache, count, too.
+    """
+    with installed(_training_log, log_training):
+        yield
+
+
+def training_ended(role: str, learner: Any) -> None:
+    """Log the losses of a learner, if it is a network and a training log is installed."""
+    log_training, losses = _training_log.get(), getattr(learner, "loss_curve_", None)
+    if log_training is not None and losses and role != "member":
+        log_training(role, losses)

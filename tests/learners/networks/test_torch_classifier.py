@@ -563,7 +563,7 @@ def test_bad_weights(few):
 
 
 def test_augment_needs_pictures():
-    with pytest.raises(InputError, match="feature table"):
+    with pytest.raises(InputError, match="is for pictures"):
         TorchClassifier(augment=True).fit(np.zeros((4, 2)), [0, 1, 0, 1])
 
 

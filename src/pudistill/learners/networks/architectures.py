@@ -6,6 +6,7 @@ module that maps a batch to logits of shape ``(n, n_classes)``.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import pairwise, starmap
 from types import MappingProxyType
 
@@ -15,7 +16,9 @@ from torch.nn.functional import gelu, max_pool2d, relu
 
 from pudistill.exceptions import InputError
 from pudistill.learners.networks.names import PRETRAINED
+from pudistill.learners.networks.own import build_own
 from pudistill.learners.networks.pretrained import Pretrained
+from pudistill.learners.networks.texts import PretrainedText
 
 NetworkFactory = Callable[[tuple[int, ...], int], nn.Module]
 
@@ -373,7 +376,7 @@ def find_factory(module: str | NetworkFactory, in_shape: tuple[int, ...]) -> Net
     module : str or callable
         As `module` of `TorchClassifier`.
     in_shape : tuple of int
-        ``(channels, height, width)`` or ``(n_features,)``, on which ``"auto"`` depends.
+        ``(channels, height, width)``, ``(n_features,)``, or ``()`` for texts.
 
     Returns
     -------
@@ -386,11 +389,12 @@ def find_factory(module: str | NetworkFactory, in_shape: tuple[int, ...]) -> Net
         If no network has this name.
     """
     if callable(module):
-        return module
+        return partial(build_own, module)
     if module == "auto":
         return NETWORKS["small_cnn" if len(in_shape) == 3 else "mlp"]
     if isinstance(module, str) and module.startswith(PRETRAINED):
-        return Pretrained(module.removeprefix(PRETRAINED))
+        kind = Pretrained if in_shape else PretrainedText
+        return kind(module.removeprefix(PRETRAINED))
     if module not in NETWORKS:
         raise InputError(
             f"module={module!r} is unknown: choose one of {sorted(NETWORKS)}, "

@@ -13,6 +13,8 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import affine_grid, grid_sample, pad
 
+from pudistill.exceptions import InputError
+
 PADDING_DIVISOR = 8  # random crops pad pictures by an eighth of their side
 # Bounds of the strong augmentation; every picture draws its own values between zero and these.
 # Measured on Fashion-MNIST (symmetric noise of 90 %, 400 of 20,000 pictures trusted, `small_cnn`,
@@ -76,6 +78,59 @@ def random_crop(pictures: Tensor, generator: Generator) -> Tensor:
 
 AUGMENT: Mapping[str, Callable[[Tensor, Generator], Tensor]] = MappingProxyType(
     {"flip": random_flip, "crop": random_crop}
+)
+
+
+def augmented(pictures: Tensor, change: str | Callable, generator: Generator) -> Tensor:
+    """Change pictures at random, by a name in `AUGMENT` or by a transform of the user's own.
+
+    Parameters
+    ----------
+    pictures : Tensor of shape (n, height, width, channels)
+        A batch.
+    change : str or callable
+        A callable gets one picture after the other as a tensor of shape (channels, height, width)
+        and returns one of the same shape and type, as torchvision's transforms do.
+    generator : torch.Generator
+        Source of randomness of named changes. Transforms draw from PyTorch's global generator.
+
+    Returns
+    -------
+    changed : Tensor of shape (n, height, width, channels)
+
+    Raises
+    ------
+    InputError
+        If a transform fails or returns anything else.
+    """
+    if isinstance(change, str):
+        return AUGMENT[change](pictures, generator)
+    changed = []
+    for picture in pictures.permute(0, 3, 1, 2):
+        try:
+            found = change(picture)
+        except Exception as error:  # the user's code can raise anything
+            raise InputError(
+                f"The transform {change!r} fails on a picture ({error}): {_CONTRACT}"
+            ) from error
+        if not isinstance(found, Tensor) or (found.shape, found.dtype) != (
+            picture.shape,
+            picture.dtype,
+        ):
+            what = type(found).__name__
+            if isinstance(found, Tensor):
+                what = f"{found.dtype} of shape {tuple(found.shape)}"
+            raise InputError(
+                f"The transform {change!r} makes {what} of a picture, {picture.dtype} of shape "
+                f"{tuple(picture.shape)}: {_CONTRACT}"
+            )
+        changed.append(found)
+    return torch.stack(changed).permute(0, 2, 3, 1)
+
+
+_CONTRACT = (
+    "it must take a tensor (channels, height, width) and return one of the same shape and type; "
+    "leave out steps such as ToTensor and Normalize, because the network normalises its inputs."
 )
 
 

@@ -12,6 +12,7 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
+from pudistill.data.column_values import as_texts
 from pudistill.data.lazy_pictures import is_lazy
 from pudistill.exceptions import InputError, as_input_error
 from pudistill.learners.networks.architectures import NetworkFactory, find_factory
@@ -19,6 +20,8 @@ from pudistill.learners.networks.fitting import fit_with_retry
 from pudistill.learners.networks.hardware import Hardware, Precision, choose_hardware, seeded
 from pudistill.learners.networks.input_checks import (
     are_pictures,
+    are_texts,
+    are_tokens,
     as_pictures,
     as_targets,
     check_weights,
@@ -26,8 +29,10 @@ from pudistill.learners.networks.input_checks import (
     shape_of,
 )
 from pudistill.learners.networks.job import Job
+from pudistill.learners.networks.names import PRETRAINED
 from pudistill.learners.networks.normalisation import Normalisation
 from pudistill.learners.networks.objectives import Objective
+from pudistill.learners.networks.own import check_own
 from pudistill.learners.networks.prediction import compute_embeddings, predict_probabilities
 from pudistill.learners.networks.recipes import (
     AUGMENTATIONS,
@@ -43,22 +48,34 @@ from pudistill.learners.networks.state import (
     restore_state,
     state_of,
 )
+from pudistill.learners.networks.texts import (
+    StoredTokenizer,
+    open_tokenizer,
+    tokenise,
+    with_lora,
+)
+
+LORA_FACTOR = 10.0  # of the learning rate: few weights are trained, which start at zero
 
 
 class TorchClassifier(ClassifierMixin, BaseEstimator):
     """A neural network that behaves like any scikit-learn classifier.
 
-    It takes feature tables and pictures, hard labels and soft targets, and trains by a recipe.
+    It takes feature tables, pictures and texts, hard labels and soft targets, and trains by a
+    recipe.
 
     Parameters
     ----------
     module : str or callable, default="auto"
         The network: a name in :data:`pudistill.learners.networks.architectures.NETWORKS`,
-        ``"transformers:NAME"`` for an image classifier with trained weights from the Hugging Face
-        hub or from a folder (see :mod:`pudistill.learners.networks.pretrained`), a callable
+        ``"transformers:NAME"`` for a model of pictures or texts with trained weights from the
+        Hugging Face hub or from a folder (see :mod:`pudistill.learners.networks.pretrained` and
+        :mod:`pudistill.learners.networks.texts`), a callable
         ``module(in_shape, n_classes)`` that returns an ``nn.Module`` giving logits of shape
         ``(n, n_classes)``, where `in_shape` is ``(channels, height, width)`` or ``(n_features,)``,
-        or ``"auto"``: ``"small_cnn"`` for pictures, ``"mlp"`` for feature tables.
+        or ``"auto"``: ``"small_cnn"`` for pictures, ``"mlp"`` for feature tables. A callable that
+        names only ``n_classes`` or ``num_classes`` is called with that alone. A network itself, an
+        ``nn.Module``, is copied: its weights are those that every training starts from.
     recipe : str or Recipe, default="fast"
         A name in :data:`pudistill.learners.networks.recipes.RECIPES`, or a recipe.
     role : {"member", "teacher", "student", "noise_aware", "cross_fit", "reference", \
@@ -88,8 +105,10 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
     consistency_weight : float or None, default=None
         Weight of the consistency term on pictures: a class that is clear without strong
         augmentation is also the target with it. 0 switches it off.
-    augment : bool, tuple of {"flip", "crop"} or None, default=None
-        Random changes of training pictures; True means both.
+    augment : bool, callable, tuple of {"flip", "crop"} and callables, or None, default=None
+        Random changes of training pictures; True means both. A callable, such as a transform of
+        torchvision, takes a picture as a tensor of shape ``(channels, height, width)`` and returns
+        one of the same shape and type.
     balanced_bootstrap : bool or None, default=None
         Whether each epoch trains on as many samples of each class as the rarest class has, drawn
         anew; None means False. The class of a soft target is its most likely one.
@@ -102,6 +121,10 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         Where to compute; with ``"auto"``, `accelerate` chooses.
     precision : {"auto", "fp32", "bf16"}, default="auto"
         Arithmetic; see :func:`pudistill.learners.networks.hardware.choose_hardware`.
+    lora_rank : int or None, default=None
+        For text models: train matrices of this rank beside the encoder's, which stay as they are,
+        at ten times the learning rate (LoRA; needs the package peft). They are added to them when
+        the network is stored.
     random_state : int, RandomState or None, default=None
         Seeds initial weights, dropout, order of the samples, augmentation and mixup. On a CPU the
         same state gives the same network. PyTorch's global random state does not change.
@@ -155,7 +178,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
-        module: str | NetworkFactory = "auto",
+        module: str | NetworkFactory | nn.Module = "auto",
         *,
         recipe: str | Recipe = "fast",
         role: Role | None = None,
@@ -166,12 +189,13 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         mixup: float | None = None,
         entropy_weight: float | None = None,
         consistency_weight: float | None = None,
-        augment: bool | tuple[str, ...] | None = None,
+        augment: bool | Callable | tuple[str | Callable, ...] | None = None,
         balanced_bootstrap: bool | None = None,
         normalisation: Normalisation | None = None,
         warm_start: bool = False,
         device: str | torch.device = "auto",
         precision: Precision = "auto",
+        lora_rank: int | None = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.module = module
@@ -190,6 +214,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         self.warm_start = warm_start
         self.device = device
         self.precision = precision
+        self.lora_rank = lora_rank
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
@@ -241,8 +266,9 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         """
         # 1. Check settings and data.
         continues = self.warm_start and self.__sklearn_is_fitted__()
-        pictures = are_pictures(X)
-        recipe = self._find_recipe(pictures)
+        recipe = self._find_recipe(X)
+        if are_texts(X) and not continues:
+            self.tokenizer_ = self._open_tokenizer()
         inputs = self._check_inputs(X, recipe, fitted=continues)
         weights = check_weights(sample_weight, inputs)
         objective, balanced = self._find_objective(), bool(self.balanced_bootstrap)
@@ -254,17 +280,22 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         classes, targets = as_targets(y)
 
         # 2. Build the network, or keep that of the last fit.
-        hardware = choose_hardware(self.device, self.precision, pictures=pictures)
+        hardware = self._hardware_for(inputs)
         rng = check_random_state(self.random_state)
         seed = rng.randint(2**31 - 1)
         if continues:
             self._check_continuation(classes)
         else:
-            self.classes_, self.in_shape_ = classes, network_shape(inputs)
+            self.classes_ = classes
+            self.in_shape_ = () if are_tokens(inputs) else network_shape(inputs)
             self.normalisation_ = self._normalisation_of(inputs, weights)
             with seeded(seed, hardware.device):
                 factory = find_factory(self.module, self.in_shape_)
                 self.module_ = factory(self.in_shape_, len(classes))
+                if callable(self.module):
+                    check_own(self.module_, self.in_shape_, len(classes))
+                if self.lora_rank:
+                    self.module_ = with_lora(self.module_, self.lora_rank)
 
         # 3. Make the job. Until it is trained, the estimator counts as not fitted.
         self.n_iter_ = 0
@@ -340,8 +371,20 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         """Call a function with the network, the inputs, the normalisation and the hardware."""
         check_is_fitted(self)
         inputs = self._check_inputs(X, self.recipe_, fitted=True)
-        hardware = choose_hardware(self.device, self.precision, pictures=inputs.ndim == 4)
+        hardware = self._hardware_for(inputs)
         return function(self._module_on(hardware), inputs, self.normalisation_, hardware)
+
+    def _hardware_for(self, inputs: np.ndarray) -> Hardware:
+        pictures = inputs.ndim == 4 or are_tokens(inputs)
+        return choose_hardware(self.device, self.precision, pictures=pictures)
+
+    def _open_tokenizer(self) -> StoredTokenizer:
+        if not str(self.module).startswith(PRETRAINED):
+            raise InputError(
+                f"module={self.module!r} cannot read texts: name a text model, as in "
+                f"module='{PRETRAINED}NAME'."
+            )
+        return open_tokenizer(self.module.removeprefix(PRETRAINED))
 
     def to_state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return the fitted estimator as arrays and JSON, for storage without pickle.
@@ -379,9 +422,9 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
             As from :meth:`to_state`.
         meta : dict
             As from :meth:`to_state`; it can have been stored as JSON.
-        module : callable or None, default=None
-            The callable that was passed as `module`, if it was a callable: objects that a file
-            names are never imported.
+        module : callable, nn.Module or None, default=None
+            The network or callable that was passed as `module`, if it was not a name: objects that
+            a file names are never imported.
 
         Returns
         -------
@@ -391,6 +434,11 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         estimator = cls(**params_from_json(meta["params"], module))
         restore_state(estimator, arrays, meta)
         return estimator
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = str(self.module).startswith(PRETRAINED)
+        return tags
 
     def __sklearn_is_fitted__(self) -> bool:
         return getattr(self, "n_iter_", 0) > 0
@@ -403,16 +451,24 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
             state["module_"] = copy.deepcopy(module).cpu()
         return state
 
-    def _find_recipe(self, pictures: bool) -> Recipe:
+    def _find_recipe(self, X: Any) -> Recipe:
         """Return the recipe, changed by the estimator's own settings."""
+        pictures, texts = are_pictures(X), are_texts(X)
         if self.augment and not pictures:
             raise InputError(
-                f"augment={self.augment!r} is for pictures, but X is a feature table: leave it out."
+                f"augment={self.augment!r} is for pictures, but X holds none: leave it out."
             )
+        if self.mixup and texts:
+            raise InputError(f"mixup={self.mixup:g} cannot mix texts: leave it out.")
         augment = self.augment
         if isinstance(augment, bool):
             augment = AUGMENTATIONS if augment else ()
-        recipe = find_recipe(self.recipe, self.role, pictures=pictures).changed(
+        elif callable(augment):
+            augment = (augment,)
+        recipe = find_recipe(self.recipe, self.role, pictures=pictures, texts=texts)
+        if self.lora_rank:
+            recipe = replace(recipe, learning_rate=LORA_FACTOR * recipe.learning_rate)
+        recipe = recipe.changed(
             epochs=self.epochs,
             learning_rate=self.learning_rate,
             batch_size=self.batch_size,
@@ -424,7 +480,18 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         return replace(recipe, learning_rate=recipe.learning_rate * learning_rate_scale())
 
     def _check_inputs(self, X: Any, recipe: Recipe, *, fitted: bool) -> np.ndarray:
-        """Return X as ``(n, n_features)`` or ``(n, height, width, channels)``."""
+        """Return X as ``(n, n_features)``, ``(n, height, width, channels)``, or tokens."""
+        if are_texts(X):
+            if fitted and self.in_shape_:
+                raise InputError(
+                    f"X holds texts, but this {type(self).__name__} was trained on samples of the "
+                    f"shape {self.in_shape_}: pass such samples."
+                )
+            return tokenise(self.tokenizer_, as_texts(X).tolist())
+        if fitted and not self.in_shape_:
+            raise InputError(
+                f"This {type(self).__name__} was trained on texts: pass a sequence of str."
+            )
         if fitted and are_pictures(X) != (len(self.in_shape_) == 3):
             known = "pictures" if len(self.in_shape_) == 3 else "a feature table"
             raise InputError(
@@ -459,6 +526,8 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
     def _normalisation_of(self, inputs: np.ndarray, weights: np.ndarray) -> Normalisation:
         """Return the normalisation that was passed, or that of the samples."""
         given = self.normalisation
+        if are_tokens(inputs):
+            return Normalisation(np.zeros(()), np.ones(()))
         if given is None:
             return Normalisation.of(inputs, weights)
         if not isinstance(given, Normalisation):

@@ -8,7 +8,7 @@ from hashlib import sha256
 from itertools import islice
 from math import ceil
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -17,8 +17,9 @@ from torch import Tensor
 
 from pudistill.exceptions import InputError
 from pudistill.learners.networks.hardware import Precision, choose_hardware
+from pudistill.learners.networks.own import reason_of
 from pudistill.learners.networks.prediction import N_AHEAD, PREDICTION_VALUES
-from pudistill.learners.networks.pretrained import load_config, loading_model, reason_of
+from pudistill.learners.networks.pretrained import load_config, loading_model
 from pudistill.utils.threads import one_thread, prefetch
 
 # Largest number of tokens of a text: the cost of attention grows with its square.
@@ -264,29 +265,8 @@ class TextEmbedder(Embedder):
     )
 
     def _prepare(self, transformers: Any, model: Any) -> None:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            self.name, trust_remote_code=False, padding_side="right"
-        )
-        if tokenizer.pad_token is None:  # a model that was trained without padding
-            tokenizer.pad_token = tokenizer.eos_token
-        self.tokenizer = tokenizer
-        pooling = _read_json(self.name, "1_Pooling/config.json") or {}
-        self._poolings = _poolings(self.name, pooling)
-        modules = _read_json(self.name, "modules.json") or []
-        for part in modules:
-            if not str(part.get("type")).startswith("sentence_transformers."):
-                raise InputError(
-                    f"{self.name} has a part of the type {part.get('type')}, whose code would have "
-                    "to be run: name a model whose parts belong to sentence-transformers."
-                )
-        self._is_normalised = any(str(part.get("type")).endswith("Normalize") for part in modules)
-        config = _read_json(self.name, "sentence_bert_config.json") or {}
-        limits = (
-            tokenizer.model_max_length,
-            config.get("max_seq_length"),
-            getattr(model.config, "max_position_embeddings", None),
-        )
-        self._n_tokens = min([LONGEST_TEXT, *(limit for limit in limits if limit)])
+        setup = text_setup(transformers, self.name, model.config)
+        self.tokenizer, self._poolings, self._is_normalised, self._n_tokens = setup
         self._width = getattr(model.config, "hidden_size", LONGEST_TEXT)
 
     def _batches(self, X: np.ndarray) -> Iterator[tuple[np.ndarray, Mapping[str, Tensor]]]:
@@ -403,6 +383,59 @@ def pooled(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
     if pooling == "max":
         return hidden.masked_fill(weights == 0, -torch.inf).amax(dim=1)
     return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+
+
+class TextSetup(NamedTuple):
+    """How a model reads texts, as its folder configures it; see `TextEmbedder`."""
+
+    tokenizer: Any
+    poolings: list[str]
+    is_normalised: bool
+    n_tokens: int
+
+
+def text_setup(transformers: Any, name: str, config: Any) -> TextSetup:
+    """Read the tokenizer and the configuration of a sentence encoder.
+
+    Parameters
+    ----------
+    transformers : module
+        The library.
+    name : str
+        The model: its name on the hub, or a folder.
+    config : PreTrainedConfig
+        Its configuration.
+
+    Returns
+    -------
+    setup : TextSetup
+
+    Raises
+    ------
+    InputError
+        If a part of the model would need code that is not known here.
+    """
+    tokenizer = transformers.AutoTokenizer.from_pretrained(
+        name, trust_remote_code=False, padding_side="right"
+    )
+    if tokenizer.pad_token is None:  # a model that was trained without padding
+        tokenizer.pad_token = tokenizer.eos_token
+    poolings = _poolings(name, _read_json(name, "1_Pooling/config.json") or {})
+    modules = _read_json(name, "modules.json") or []
+    for part in modules:
+        if not str(part.get("type")).startswith("sentence_transformers."):
+            raise InputError(
+                f"{name} has a part of the type {part.get('type')}, whose code would have to be "
+                "run: name a model whose parts belong to sentence-transformers."
+            )
+    is_normalised = any(str(part.get("type")).endswith("Normalize") for part in modules)
+    limits = (
+        tokenizer.model_max_length,
+        (_read_json(name, "sentence_bert_config.json") or {}).get("max_seq_length"),
+        getattr(config, "max_position_embeddings", None),
+    )
+    n_tokens = min([LONGEST_TEXT, *(limit for limit in limits if limit)])
+    return TextSetup(tokenizer, poolings, is_normalised, n_tokens)
 
 
 def _poolings(name: str, config: Mapping[str, Any]) -> list[str]:

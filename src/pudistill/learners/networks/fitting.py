@@ -23,6 +23,7 @@ from pudistill.learners.networks.process_group import (
     current_process_group,
 )
 from pudistill.learners.networks.recipes import RETRY_FACTOR, Recipe
+from pudistill.learners.networks.texts import train_head
 from pudistill.learners.networks.trainer import Trainer
 from pudistill.utils.checkpoint import NOWHERE, Checkpoint, current_checkpoint
 from pudistill.utils.progress import epoch_ended, stage
@@ -64,7 +65,7 @@ def fit_objective(
     first, job = networks[0], jobs[0]
     device, epochs = job.hardware.device, job.recipe.epochs
     # Built-in networks draw no random numbers while they train; others can have dropout.
-    draws = not is_built_in(first.module)
+    draws = not is_built_in(first.module) or job.recipe.has_transforms
     randomness = seeded(job.seed if seed is None else seed, device) if draws else nullcontext()
     try:
         with randomness, _epoch_bar(first, epochs) as advance:
@@ -127,8 +128,9 @@ def _restore(checkpoint: Checkpoint, trainer: Trainer, draws: bool) -> list[floa
     """Continue from a checkpoint; return the losses of the epochs that are done."""
     job = trainer.jobs[0]
     done = checkpoint.load()
-    # A checkpoint with another learning rate is of another attempt; see `fit_with_retry`.
-    if done is None or done["learning_rate"] != job.recipe.learning_rate:
+    # A checkpoint with another learning rate is of another attempt; see `fit_with_retry`. One
+    # without a state of the optimiser is of an earlier version.
+    if done is None or done["learning_rate"] != job.recipe.learning_rate or "optimiser" not in done:
         return []
     trainer.restore(done)
     if draws:
@@ -138,6 +140,7 @@ def _restore(checkpoint: Checkpoint, trainer: Trainer, draws: bool) -> list[floa
 
 def fit_with_retry(network: TrainableNetwork, job: Job) -> None:
     """Train a network; if it diverges, train it again from the same weights at a smaller rate."""
+    train_head(job)
     weights = copy.deepcopy(job.module.state_dict())
     try:
         fit_objective([network], [job])

@@ -7,6 +7,7 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, assert_all_finite, column_or_1d
 
+from pudistill.data.encoding import is_texts
 from pudistill.exceptions import InputError, as_input_error
 
 
@@ -54,6 +55,16 @@ def are_certain(targets: np.ndarray) -> np.ndarray:
 def are_pictures(X: Any) -> bool:
     """Return whether samples are pictures and not a feature table."""
     return len(shape_of(X)) > 2
+
+
+def are_texts(X: Any) -> bool:
+    """Return whether samples are texts."""
+    return len(shape_of(X)) == 1 and is_texts(X)
+
+
+def are_tokens(inputs: Any) -> bool:
+    """Return whether a network's inputs are the tokens of texts: tables are floating-point."""
+    return inputs.ndim == 2 and inputs.dtype.kind == "i"
 
 
 def as_pictures(X: np.ndarray, centre_crop: int | None) -> np.ndarray:

@@ -65,7 +65,7 @@ class Job:
         return (
             self._stack_key == other._stack_key
             and not (self.balanced or other.balanced)
-            and not self.recipe.trusted_share
+            and not (self.recipe.trusted_share or self.recipe.has_transforms)
         )
 
     @property

@@ -12,7 +12,12 @@ from pudistill.learners.networks.hardware import Hardware
 
 
 def network_input(batch: Tensor, mean: Tensor, inverse_scale: Tensor) -> Tensor:
-    """Normalise a batch; return pictures as ``(n, channels, height, width)`` in channels_last."""
+    """Normalise a batch; return pictures as ``(n, channels, height, width)`` in channels_last.
+
+    Tokens of texts, which are whole numbers, stay as they are.
+    """
+    if batch.ndim == 2 and not batch.is_floating_point():
+        return batch
     normalised = (batch.to(mean.dtype) - mean) * inverse_scale
     return normalised.permute(0, 3, 1, 2) if normalised.ndim == 4 else normalised
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
-from pudistill.learners.networks.augmentation import AUGMENT, strong_augment
+from pudistill.learners.networks.augmentation import augmented, strong_augment
 from pudistill.learners.networks.hardware import Hardware
 from pudistill.learners.networks.input_checks import check_target_values
 from pudistill.learners.networks.losses import confidence_weights, consistency_loss
@@ -69,8 +69,8 @@ class Batch:
     def augmented(self) -> Tensor:
         """Return the pictures with the recipe's random changes, drawn anew at each call."""
         pictures = self.raw
-        for name in self.recipe.augment:
-            pictures = AUGMENT[name](pictures, self.generator)
+        for change in self.recipe.augment:
+            pictures = augmented(pictures, change, self.generator)
         return pictures
 
     def network_input(self, samples: Tensor) -> Tensor:

@@ -1,20 +1,22 @@
 """Probabilities and embeddings of samples by a trained network."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from pudistill.data.lazy_pictures import LazyPictures, is_lazy
-from pudistill.exceptions import InputError
 from pudistill.learners.networks.hardware import Hardware
+from pudistill.learners.networks.input_checks import are_tokens
 from pudistill.learners.networks.normalisation import Normalisation, network_input
 from pudistill.utils.threads import prefetch
 
 # Input values in a batch of prediction: enough to keep the device busy, and few enough that the
 # activations, about fifty times as large, fit into a CPU's cache or a small GPU's memory.
 PREDICTION_VALUES = {"cpu": 2**18, "accelerator": 2**22}
+TOKEN_VALUES = 512  # that a token of a text counts as
 # Number of batches that threads read ahead when samples are streamed.
 N_AHEAD = 4
 
@@ -60,33 +62,25 @@ def compute_embeddings(
     Returns
     -------
     embeddings : ndarray of shape (n, n_hidden), float32
-        One row per sample.
-
-    Raises
-    ------
-    InputError
-        If the network has no linear layer.
+        One row per sample; the logits, if the network has no linear layer, or does not use its
+        last one.
     """
-    layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
-    if not layers:
-        raise InputError(
-            f"{type(module).__name__} has no linear layer, whose inputs would be the embeddings: "
-            "use another network."
-        )
     last_inputs: list[Tensor] = []
-    hook = layers[-1].register_forward_pre_hook(lambda _, inputs: last_inputs.append(inputs[0]))
+    hooks = [
+        layer.register_forward_pre_hook(lambda _, inputs: last_inputs.append(inputs[0]))
+        for layer in [layer for layer in module.modules() if isinstance(layer, nn.Linear)][-1:]
+    ]
 
     def embed_batch(batch: Tensor) -> Tensor:
         last_inputs.clear()
-        module(batch)
-        if not last_inputs:
-            raise InputError(f"{type(module).__name__} does not use its last linear layer.")
-        return last_inputs[-1].flatten(1)
+        logits = module(batch)
+        return (last_inputs or [logits])[-1].flatten(1)
 
     try:
         return _forward(module, embed_batch, inputs, normalisation, hardware).float().numpy()
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
 
 
 @torch.inference_mode()
@@ -101,23 +95,40 @@ def _forward(
     module.eval()
     mean, inverse_scale = normalisation.on(hardware)
     n_values = PREDICTION_VALUES["cpu" if hardware.device.type == "cpu" else "accelerator"]
-    batch_size = max(1, n_values // int(np.prod(inputs.shape[1:])))
-    starts = range(0, len(inputs), batch_size)
+    batches = _batches(inputs, n_values)
 
-    def load(start: int) -> np.ndarray:
+    def load(rows: slice | np.ndarray) -> np.ndarray:
         # Copied batch by batch: `inputs` can be a read-only map of a file larger than memory.
-        return np.ascontiguousarray(inputs[start : start + batch_size])
+        return np.ascontiguousarray(inputs[rows])
 
     # All results are written to one array: many small arrays would lie in the gaps that freed
     # batches leave, so that later batches could not use the gaps.
     results = None
-    parts = prefetch(load, starts, N_AHEAD) if is_lazy(inputs) else map(load, starts)
-    for start, part in zip(starts, parts, strict=True):
+    parts = prefetch(load, batches, N_AHEAD) if is_lazy(inputs) else map(load, batches)
+    for rows, part in zip(batches, parts, strict=True):
         batch = torch.tensor(part, device=hardware.device)
         with hardware.autocast():
             result = function(network_input(batch, mean, inverse_scale))
         if results is None:
             results = torch.empty((len(inputs), *result.shape[1:]), dtype=result.dtype)
-        results[start : start + len(part)] = result
+        results[rows] = result.to(results.device)
     assert results is not None, "there are no samples"
     return results
+
+
+def _batches(inputs: np.ndarray | LazyPictures, n_values: int) -> list[Any]:
+    """Return the rows of each batch: slices, or for tokens texts of about the same length."""
+    if not are_tokens(inputs):
+        size = max(1, n_values // int(np.prod(inputs.shape[1:])))
+        return [slice(start, start + size) for start in range(0, len(inputs), size)]
+    lengths = (inputs >= 0).sum(axis=1)
+    by_length = np.argsort(lengths, kind="stable")
+    batches, start = [], 0
+    while start < len(inputs):
+        # The longest text that could be in the batch limits its size.
+        size = max(1, n_values // (TOKEN_VALUES * int(lengths[by_length[start]])))
+        last = by_length[min(start + size, len(inputs)) - 1]
+        size = max(1, n_values // (TOKEN_VALUES * int(lengths[last])))
+        batches.append(by_length[start : start + size])
+        start += size
+    return batches

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pudistill.exceptions import InputError
+from pudistill.learners.networks.own import reason_of
 
 # Networks whose code is part of `transformers`. Others fetch layers or code from elsewhere.
 IMAGE_MODEL_TYPES = frozenset(
@@ -51,7 +52,7 @@ class PretrainedNetwork(nn.Module):
     def architecture(self) -> dict[str, Any]:
         """The configuration, as JSON, from which `build_untrained` builds the network."""
         config = self.model.config
-        return _layers_only(config.to_diff_dict()) | {"num_labels": config.num_labels}
+        return layers_of(config) | {"num_labels": config.num_labels}
 
     def forward(self, x: Tensor) -> Tensor:
         """Map pictures ``(n, channels, H, W)`` to logits ``(n, n_classes)``."""
@@ -121,8 +122,42 @@ def build_untrained(architecture: dict[str, Any], n_classes: int) -> PretrainedN
     InputError
         If the network is not one of `IMAGE_MODEL_TYPES`, or its layers are absurd.
     """
+    with config_of_layers(architecture, IMAGE_MODEL_TYPES) as (transformers, config):
+        config.num_labels = n_classes
+        model = transformers.AutoModelForImageClassification.from_config(
+            config, trust_remote_code=False
+        )
+        return PretrainedNetwork(model)
+
+
+def layers_of(config: Any) -> dict[str, Any]:
+    """Return what describes the layers in a configuration, as JSON for `config_of_layers`."""
+    return _layers_only(config.to_diff_dict())
+
+
+@contextmanager
+def config_of_layers(architecture: dict[str, Any], known_types: frozenset[str]) -> Iterator[Any]:
+    """Make the configuration of a network that a file describes; only its layers are used.
+
+    Parameters
+    ----------
+    architecture : dict
+        From `layers_of`; it may come from somebody else.
+    known_types : frozenset of str
+        Types of networks that may be built.
+
+    Yields
+    ------
+    transformers, config : module, PreTrainedConfig
+        The library, and the configuration.
+
+    Raises
+    ------
+    InputError
+        If the network is of another type, or its layers are absurd.
+    """
     kind = architecture.get("model_type")
-    if kind not in IMAGE_MODEL_TYPES:
+    if kind not in known_types:
         raise InputError(f"The stored network is of the type {kind!r}, which is not known here.")
     with _transformers() as transformers:
         known = transformers.CONFIG_MAPPING[kind]().to_dict()
@@ -136,11 +171,7 @@ def build_untrained(architecture: dict[str, Any], n_classes: int) -> PretrainedN
             raise InputError("The stored network describes layers of an absurd size.")
         if any(isinstance(value, str) and "/" in value for value in _values(layers)):
             raise InputError("The stored network names a file where it should describe layers.")
-        config = transformers.AutoConfig.for_model(kind, **layers, num_labels=n_classes)
-        model = transformers.AutoModelForImageClassification.from_config(
-            config, trust_remote_code=False
-        )
-        return PretrainedNetwork(model)
+        yield transformers, transformers.AutoConfig.for_model(kind, **layers)
 
 
 def _layers_only(config: dict[str, Any]) -> dict[str, Any]:
@@ -231,11 +262,6 @@ def loading_model(name: str, remedy: str) -> Iterator[Any]:
             if "trust_remote_code" in str(error) or "custom code" in str(error):
                 raise InputError(f"{name} {_FOREIGN_CODE}") from error
             raise InputError(f"{name} cannot be loaded ({reason_of(error)}): {remedy}.") from error
-
-
-def reason_of(error: Exception) -> str:
-    """Return the first line of an error's message, or the name of its class."""
-    return (str(error).strip() or type(error).__name__).split("\n")[0]
 
 
 @contextmanager

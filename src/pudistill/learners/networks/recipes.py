@@ -1,7 +1,7 @@
 """Training recipes: the paper's, and fast recipes for a CPU."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -38,8 +38,6 @@ def learning_rate_scale() -> float:
 class Recipe:
     """The settings of a training: everything except the network, the data and the loss.
 
-    The optimiser is stochastic gradient descent with momentum.
-
     Parameters
     ----------
     epochs : int
@@ -60,12 +58,15 @@ class Recipe:
         :func:`pudistill.learners.networks.batches.split_batches`.
     momentum, weight_decay : float, default=0.9, 1e-4
         As in :class:`torch.optim.SGD`.
+    optimiser : {"sgd", "adamw"}, default="sgd"
+        Stochastic gradient descent with momentum, or AdamW, which pretrained text models need.
     mixup : float, default=0.0
         The paper's μ: pairs are mixed by β ~ Beta(μ, μ), section II-B. 0 switches mixup off.
     entropy_weight : float, default=0.0
         Weight of the entropy regularisation, equation (2). 0 switches it off.
-    augment : tuple of {"flip", "crop"}, default=()
-        Random changes of training pictures: horizontal flip, crop after padding.
+    augment : tuple of {"flip", "crop"} or callables, default=()
+        Random changes of training pictures: horizontal flip, crop after padding, or transforms; see
+        :func:`pudistill.learners.networks.augmentation.augmented`.
     consistency_weight : float, default=0.0
         Weight of the consistency term on pictures: if the class of a picture is clear from the
         network and the given label, the network is trained to predict that class for a strongly
@@ -104,9 +105,10 @@ class Recipe:
     batch_size: int = 128
     momentum: float = 0.9
     weight_decay: float = 1e-4
+    optimiser: Literal["sgd", "adamw"] = "sgd"
     mixup: float = 0.0
     entropy_weight: float = 0.0
-    augment: tuple[str, ...] = ()
+    augment: tuple[str | Callable, ...] = ()
     consistency_weight: float = 0.0
     consistency_threshold: float | None = None
     trusted_share: float = 0.0
@@ -134,9 +136,18 @@ class Recipe:
             raise InputError(
                 f"schedule={self.schedule!r} is unknown: choose one of {get_args(Schedule)}."
             )
+        if self.optimiser not in ("sgd", "adamw"):
+            raise InputError(f'optimiser={self.optimiser!r} must be "sgd" or "adamw".')
         for name in self.augment:
-            if name not in AUGMENTATIONS:
-                raise InputError(f"augment={name!r} is unknown: choose from {AUGMENTATIONS}.")
+            if name not in AUGMENTATIONS and not callable(name):
+                raise InputError(
+                    f"augment={name!r} is unknown: choose from {AUGMENTATIONS}, or pass a callable."
+                )
+
+    @property
+    def has_transforms(self) -> bool:
+        """Whether pictures are changed by callables, which draw from PyTorch's global generator."""
+        return any(map(callable, self.augment))
 
     def rate(self, epoch: float) -> float:
         """Return the learning rate after `epoch` epochs, which can be a fraction."""
@@ -242,6 +253,27 @@ _fast_table = Recipe(
     weight_decay=5e-3,
     min_steps=100,
 )
+# For text models of `transformers`, whose last layer has learned already.
+_fast_text = Recipe(
+    epochs=3,
+    learning_rate=5e-5,
+    schedule="one_cycle",
+    warm_up=0.1,
+    batch_size=32,
+    optimiser="adamw",
+    weight_decay=0.01,
+    min_steps=100,
+)
+# For that last layer, on standardised features.
+HEAD = Recipe(
+    epochs=5,
+    learning_rate=0.01,
+    schedule="one_cycle",
+    batch_size=128,
+    optimiser="adamw",
+    weight_decay=0.1,
+    min_steps=100,
+)
 
 
 def _noise_aware(student: Recipe) -> Recipe:
@@ -305,17 +337,28 @@ RECIPES: dict[str, dict[Role, Recipe]] = {
         "reference": _fast_table,
         "semi_supervised": _noise_aware(_fast_table),
     },
+    "fast_text": {
+        "member": _fast_text,
+        "teacher": _fast_text,
+        "student": _fast_text,
+        "noise_aware": _noise_aware(_fast_text),
+        "cross_fit": replace(_noise_aware(_fast_text), epochs=2),
+        "reference": _fast_text,
+        "semi_supervised": _noise_aware(_fast_text),
+    },
 }
 
 
-def find_recipe(recipe: str | Recipe, role: Role | None, *, pictures: bool) -> Recipe:
+def find_recipe(
+    recipe: str | Recipe, role: Role | None, *, pictures: bool, texts: bool = False
+) -> Recipe:
     """Look up a recipe by name and role.
 
     Parameters
     ----------
     recipe : str or Recipe
         A name in `RECIPES`, or the recipe itself. For feature tables, ``"fast"`` means
-        ``"fast_table"``.
+        ``"fast_table"``; for texts, ``"fast_text"``.
     role : one of `Role`, or None
         The network's role; None means ``"student"``. ``"noise_aware"`` is a student trained on
         likelihoods; ``"cross_fit"`` is one that has not read some given labels, to predict these
@@ -324,6 +367,8 @@ def find_recipe(recipe: str | Recipe, role: Role | None, *, pictures: bool) -> R
     pictures : bool
         Whether the samples are pictures. Feature tables are neither cropped nor augmented, and have
         no consistency term.
+    texts : bool, default=False
+        Whether the samples are texts.
 
     Returns
     -------
@@ -336,7 +381,11 @@ def find_recipe(recipe: str | Recipe, role: Role | None, *, pictures: bool) -> R
             raise InputError(f"recipe={recipe!r} is unknown: choose one of {sorted(RECIPES)}.")
         if role is not None and role not in get_args(Role):
             raise InputError(f"role={role!r} is unknown: choose one of {get_args(Role)}.")
-        name = "fast_table" if recipe == "fast" and not pictures else recipe
+        name = recipe
+        if recipe == "fast" and not pictures:
+            name = "fast_text" if texts else "fast_table"
+        if texts and name != "fast_text":
+            raise InputError(f"recipe={recipe!r} is for pictures: leave it out for texts.")
         found = RECIPES[name][role or "student"]
     if pictures:
         return found

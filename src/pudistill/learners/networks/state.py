@@ -1,7 +1,7 @@
 """A fitted network as arrays and JSON, for storage without pickle."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -11,33 +11,47 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from pudistill.exceptions import InputError
 from pudistill.learners.networks.architectures import NetworkFactory, find_factory
+from pudistill.learners.networks.embedding import LONGEST_TEXT
 from pudistill.learners.networks.hardware import seeded
-from pudistill.learners.networks.names import PRETRAINED
+from pudistill.learners.networks.names import PRETRAINED, import_path
 from pudistill.learners.networks.normalisation import Normalisation
 from pudistill.learners.networks.pretrained import PretrainedNetwork, build_untrained
 from pudistill.learners.networks.recipes import Recipe
+from pudistill.learners.networks.texts import (
+    StoredTokenizer,
+    TextNetwork,
+    build_untrained_text,
+    merged,
+)
 
 LARGEST_NAME = 2**20  # bytes of a class in an array of text
 
 
 def state_of(estimator: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Return a fitted `TorchClassifier` as arrays and JSON; see its method ``to_state``."""
+    network = merged(estimator.module_)
     arrays = {
         f"module.{name}": tensor.numpy(force=True).copy()
-        for name, tensor in estimator.module_.state_dict().items()
+        for name, tensor in network.state_dict().items()
     }
     arrays["normalisation.mean"] = estimator.normalisation_.mean
     arrays["normalisation.scale"] = estimator.normalisation_.scale
     params = {name: _as_json(value) for name, value in estimator.get_params(deep=False).items()}
+    if estimator.recipe_.has_transforms:  # predictions do without
+        params["augment"] = None
     meta = {
         "params": params,
         "classes": {"dtype": estimator.classes_.dtype.str, "values": estimator.classes_.tolist()},
         "in_shape": list(estimator.in_shape_),
-        "recipe": asdict(estimator.recipe_),
+        "recipe": _as_json(estimator.recipe_),
         "loss_curve": estimator.loss_curve_,
     }
-    if isinstance(estimator.module_, PretrainedNetwork):
-        meta["architecture"] = estimator.module_.architecture
+    if isinstance(network, PretrainedNetwork | TextNetwork):
+        meta["architecture"] = network.architecture
+    if isinstance(network, TextNetwork):
+        tokenizer = estimator.tokenizer_
+        arrays["tokenizer"] = np.frombuffer(tokenizer.json.encode(), np.uint8)
+        meta["tokenizer"] = {"n_tokens": tokenizer.n_tokens, "empty": tokenizer.empty}
     if hasattr(estimator, "feature_names_in_"):
         meta["feature_names_in"] = estimator.feature_names_in_.tolist()
     return arrays, meta
@@ -49,8 +63,8 @@ def params_from_json(params: dict[str, Any], module: NetworkFactory | None) -> d
     if isinstance(params["module"], dict):
         if module is None:
             raise InputError(
-                f"The network was built by {params['module']['callable']}: pass that callable "
-                "as module= to load it."
+                f"The network was built by {params['module']['callable']}: pass that as module= "
+                "to load it."
             )
         params["module"] = module
     if isinstance(params["recipe"], dict):
@@ -86,8 +100,17 @@ def restore_state(estimator: Any, arrays: dict[str, np.ndarray], meta: dict[str,
         if name.startswith("module.")
     }
     n_classes = len(estimator.classes_)
+    if "tokenizer" in meta:
+        about = meta["tokenizer"]
+        content = arrays["tokenizer"].tobytes().decode()
+        n_tokens, empty = int(about["n_tokens"]), int(about["empty"])
+        if not (0 < n_tokens <= LONGEST_TEXT and empty >= 0):
+            raise InputError("The stored tokenizer is damaged: train the network again.")
+        estimator.tokenizer_ = StoredTokenizer(content, n_tokens, empty)
 
     def build() -> nn.Module:
+        if "tokenizer" in meta:
+            return build_untrained_text(meta["architecture"], n_classes)
         if "architecture" in meta:
             return build_untrained(meta["architecture"], n_classes)
         if str(estimator.module).startswith(PRETRAINED):
@@ -143,8 +166,8 @@ def _check_sizes(build: Callable[[], nn.Module], weights: dict[str, Tensor], nam
 def check_storable(estimator: Any) -> None:
     """Check that the state of a network can name the module that builds it.
 
-    A built-in network is stored by name, a callable by its import path. The path is never
-    imported: it tells the user which callable to pass to :meth:`TorchClassifier.from_state`.
+    A built-in network is stored by name, one of the user's own by its import path, which is never
+    imported: it tells the user what to pass to :meth:`TorchClassifier.from_state`.
 
     Parameters
     ----------
@@ -162,17 +185,11 @@ def check_storable(estimator: Any) -> None:
     >>> from pudistill.learners.networks.state import check_storable
     >>> check_storable(TorchClassifier("small_cnn"))
     """
-    if callable(estimator.module) and _import_path(estimator.module) is None:
+    if callable(estimator.module) and import_path(estimator.module) is None:
         raise InputError(
             f"module={estimator.module!r} has no name by which it could be imported: define it "
             "with def or class at the top level of a module."
         )
-
-
-def _import_path(factory: Callable) -> str | None:
-    """Return ``package.module:name``, or None if the callable cannot be imported by a name."""
-    name, module = getattr(factory, "__qualname__", "<"), getattr(factory, "__module__", None)
-    return None if "<" in name or module is None else f"{module}:{name}"
 
 
 def _as_json(value: Any) -> Any:
@@ -180,12 +197,12 @@ def _as_json(value: Any) -> Any:
     if isinstance(value, np.random.RandomState | Normalisation):
         return None
     if isinstance(value, Recipe):
-        return asdict(value)
+        return asdict(replace(value, augment=() if value.has_transforms else value.augment))
     if isinstance(value, torch.device):
         return str(value)
     if isinstance(value, np.generic):
         return value.item()
-    return {"callable": _import_path(value)} if callable(value) else value
+    return {"callable": import_path(value)} if callable(value) else value
 
 
 def _recipe_from_json(fields: dict[str, Any]) -> Recipe:

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pudistill.exceptions import DivergedError, InputError
+from pudistill.exceptions import DivergedError
 from pudistill.learners.networks.batches import BatchFeed, move_to_device
 from pudistill.learners.networks.job import Job
+from pudistill.learners.networks.own import check_logits, naming_failures
 from pudistill.learners.networks.process_group import SINGLE_PROCESS, ProcessGroup
 from pudistill.learners.networks.stacks import SingleNetwork, Stack
 
@@ -61,13 +62,18 @@ class Trainer:
             if len(jobs) > 1
             else SingleNetwork(group.synchronise_batch_norm(jobs[0].module))
         )
-        self.optimiser = torch.optim.SGD(
-            self.network.parameters(),
-            lr=self.recipe.learning_rate,
-            momentum=self.recipe.momentum,
-            weight_decay=self.recipe.weight_decay,
-            fused=self.hardware.device.type in ("cpu", "cuda"),
-        )
+        settings: dict[str, Any] = {
+            "lr": self.recipe.learning_rate,
+            "weight_decay": self.recipe.weight_decay,
+            "fused": self.hardware.device.type in ("cpu", "cuda"),
+        }
+        self.optimiser: torch.optim.Optimizer
+        if self.recipe.optimiser == "adamw":
+            self.optimiser = torch.optim.AdamW(self.network.parameters(), **settings)
+        else:
+            self.optimiser = torch.optim.SGD(
+                self.network.parameters(), momentum=self.recipe.momentum, **settings
+            )
         self.epoch = 0  # number of the next epoch
 
     def __iter__(self) -> Iterator[list[float]]:
@@ -126,11 +132,13 @@ class Trainer:
         # 2. Compute the logits of this process's part of the batch; gather those of the others.
         n_inputs = len(inputs[0])
         parts = [own_inputs[self.group.part(n_inputs)] for own_inputs in inputs]
-        with self.hardware.autocast():
+        with self.hardware.autocast(), naming_failures(self.jobs[0].module, parts[0]):
             outputs = self.network(parts)
         logits = [
             self.group.gather(
-                _check_logits(own, part, job).to(self.hardware.dtype), n_inputs, dim=-2
+                check_logits(own, (len(part), job.targets.shape[1])).to(self.hardware.dtype),
+                n_inputs,
+                dim=-2,
             )
             for own, part, job in zip(outputs, parts, self.jobs, strict=True)
         ]
@@ -153,9 +161,12 @@ class Trainer:
         return {
             "epoch": np.array(self.epoch),
             "weights": _as_arrays(job.module.state_dict()),
-            "momenta": _as_arrays(
-                {str(n): buffer for n, buffer in enumerate(self._momenta()) if buffer is not None}
-            ),
+            "optimiser": {
+                str(n): _as_arrays(
+                    {name: value for name, value in of_weight.items() if value is not None}
+                )
+                for n, of_weight in enumerate(self._optimiser_states())
+            },
             "means": _as_arrays(feed.means),
             "generator": feed.generator.get_state().numpy(),
             "rng": [np.asarray(part) for part in rng],
@@ -168,31 +179,21 @@ class Trainer:
         weights = {name: torch.tensor(value) for name, value in state["weights"].items()}
         job.module.load_state_dict(weights)
         for n, weight in enumerate(self.network.parameters()):
-            if str(n) in state["momenta"]:
-                # In the memory layout of the weight, which fused steps assume.
-                buffer = torch.empty_like(weight).copy_(torch.tensor(state["momenta"][str(n)]))
-                self.optimiser.state[weight]["momentum_buffer"] = buffer.detach()
+            for name, value in state["optimiser"][str(n)].items():
+                buffer = torch.tensor(value, device=weight.device)
+                if buffer.shape == weight.shape:
+                    # In the memory layout of the weight, which fused steps assume.
+                    buffer = torch.empty_like(weight).copy_(buffer).detach()
+                self.optimiser.state[weight][name] = buffer
         for name, mean in state.get("means", {}).items():
             feed.means[name] = torch.tensor(mean, device=self.hardware.device)
         feed.generator.set_state(torch.tensor(state["generator"]))
         key, position, has_gauss, cached = state["rng"]
         job.rng.set_state(("MT19937", key, int(position), int(has_gauss), float(cached)))
 
-    def _momenta(self) -> list[Tensor | None]:
-        state = self.optimiser.state
-        return [state[weight].get("momentum_buffer") for weight in self.network.parameters()]
+    def _optimiser_states(self) -> list[dict[str, Tensor | None]]:
+        return [self.optimiser.state.get(weight, {}) for weight in self.network.parameters()]
 
 
 def _as_arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     return {name: tensor.numpy(force=True).copy() for name, tensor in tensors.items()}
-
-
-def _check_logits(logits: Tensor, inputs: Tensor, job: Job) -> Tensor:
-    """Return the logits; raise `InputError` unless there is one for each sample and class."""
-    expected = (len(inputs), job.targets.shape[1])
-    if logits.shape[-2:] != expected:
-        raise InputError(
-            f"The module returns the shape {tuple(logits.shape)} for a batch: it must return "
-            f"logits of shape (n, n_classes), here {expected}."
-        )
-    return logits

@@ -1,0 +1,186 @@
+"""Fine-tuned text models, by a network with random weights that is stored as on the hub."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from pudistill import PUDistillClassifier, TorchClassifier
+from pudistill.exceptions import DataWarning, InputError
+from pudistill.learners.networks.texts import (
+    build_untrained_text,
+    open_tokenizer,
+    tokenise,
+    train_head,
+)
+
+transformers = pytest.importorskip("transformers")
+
+WORDS = ["good", "bad", "film", "book", "the", "a"]
+
+
+@pytest.fixture(scope="module")
+def tiny_bert(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hub") / "bert"
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocabulary = {word: n for n, word in enumerate([*special, *WORDS])}
+    transformers.BertTokenizer(vocab=vocabulary).save_pretrained(folder)
+    config = transformers.BertConfig(
+        vocab_size=len(vocabulary),
+        num_hidden_layers=1,
+        hidden_size=8,
+        num_attention_heads=2,
+        intermediate_size=8,
+        max_position_embeddings=16,
+    )
+    transformers.BertModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reviews():
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 2
+    texts = [" ".join([*rng.choice(WORDS[2:], rng.integers(0, 5)), WORDS[label]]) for label in y]
+    return texts, np.array(["good", "bad"])[y]
+
+
+def network(folder, **params):
+    settings = {"epochs": 2, "learning_rate": 1e-3, "device": "cpu", "random_state": 0}
+    return TorchClassifier(f"transformers:{folder}", **settings | params)
+
+
+def test_a_text_model_learns_and_is_stored_without_its_source(tiny_bert, reviews, tmp_path):
+    texts, y = reviews
+    source = shutil.copytree(tiny_bert, tmp_path / "bert")
+    fitted = network(source, epochs=20).fit(texts, y)
+    assert fitted.score(texts, y) > 0.9
+    arrays, meta = fitted.to_state()
+    shutil.rmtree(source)
+    again = TorchClassifier.from_state(arrays, json.loads(json.dumps(meta)))
+    np.testing.assert_array_equal(again.predict_proba(texts), fitted.predict_proba(texts))
+
+
+def test_predictions_do_not_depend_on_the_order_or_on_other_texts(tiny_bert, reviews):
+    texts, y = reviews
+    fitted = network(tiny_bert).fit(texts, y)
+    proba = fitted.predict_proba(texts)
+    np.testing.assert_allclose(fitted.predict_proba(texts[::-1])[::-1], proba, atol=1e-6)
+    np.testing.assert_allclose(fitted.predict_proba(texts[:1]), proba[:1], atol=1e-6)
+    assert fitted.embed(texts).shape == (60, 8)
+
+
+def test_the_last_layer_learns_before_the_encoder_changes(tiny_bert, reviews):
+    texts, y = reviews
+    fitted = network(tiny_bert, epochs=1, learning_rate=1e-12).fit(texts, y)
+    source = transformers.BertModel.from_pretrained(tiny_bert)
+    for name, weight in source.state_dict().items():
+        if "pooler" not in name:
+            found = fitted.module_.encoder.state_dict()[name]
+            np.testing.assert_allclose(found, weight, atol=1e-6)
+    assert fitted.score(texts, y) > 0.8
+
+
+def test_tokens_are_cut_and_padded(tiny_bert):
+    tokenizer = open_tokenizer(str(tiny_bert))
+    assert tokenizer.n_tokens == 16
+    with pytest.warns(DataWarning, match="longer than the 16 tokens"):
+        tokens = tokenise(tokenizer, ["good " * 300_000, "bad"])
+    assert tokens.shape == (2, 16)
+    assert tokens[1].tolist()[3:] == [-1] * 13
+    with pytest.warns(DataWarning, match="Some texts are empty"):
+        assert tokenise(tokenizer, ["", "bad"]).shape == (2, 3)
+
+
+def test_the_default_method_fine_tunes(tiny_bert, reviews):
+    texts, y = reviews
+    given = np.where(np.arange(60) % 4 == 3, y[::-1], y)
+    trusted = np.arange(60) % 5 == 0
+    classifier = PUDistillClassifier(
+        network(tiny_bert, epochs=3), n_members=4, max_iter=1, compare=False, random_state=0
+    )
+    classifier.fit(texts, np.where(trusted, y, given), trusted)
+    assert (classifier.predict(texts) == y).mean() > 0.8
+
+
+def test_a_tokenizer_of_another_model_is_refused(tiny_bert, reviews, tmp_path):
+    folder = shutil.copytree(tiny_bert, tmp_path / "mixed")
+    vocabulary = {f"word{n}": n for n in range(50)} | {"[UNK]": 50, "[PAD]": 51}
+    transformers.BertTokenizer(vocab=vocabulary).save_pretrained(folder)
+    with pytest.raises(InputError, match="does not fit its model"):
+        network(folder).fit(*reviews)
+
+
+def test_what_a_text_network_cannot_do_is_one_sentence(tiny_bert, reviews):
+    texts, y = reviews
+    with pytest.raises(InputError, match="cannot mix texts"):
+        network(tiny_bert, mixup=1.0).fit(texts, y)
+    with pytest.raises(InputError, match="recipe='paper' is for pictures"):
+        network(tiny_bert, recipe="paper").fit(texts, y)
+    with pytest.raises(InputError, match="cannot read texts"):
+        TorchClassifier("mlp").fit(texts, y)
+    with pytest.raises(InputError, match="trained on texts"):
+        network(tiny_bert).fit(texts, y).predict(np.zeros((2, 3)))
+    with pytest.raises(InputError, match="lora_rank=2 is for text models"):
+        TorchClassifier("mlp", lora_rank=2).fit(np.eye(4), [0, 1, 0, 1])
+
+
+def test_a_stored_description_names_no_other_network(tiny_bert, reviews):
+    arrays, meta = network(tiny_bert).fit(*reviews).to_state()
+    with pytest.raises(InputError, match="not known here"):
+        build_untrained_text(meta["architecture"] | {"encoder": {"model_type": "evil"}}, 2)
+    meta["tokenizer"]["n_tokens"] = 10**9
+    with pytest.raises(InputError, match="tokenizer is damaged"):
+        TorchClassifier.from_state(arrays, meta)
+
+
+def test_lora_trains_few_weights_and_is_stored_as_a_plain_network(tiny_bert, reviews):
+    pytest.importorskip("peft")
+    texts, y = reviews
+    fitted = network(tiny_bert, lora_rank=2).fit(texts, y)
+    trained = [name for name, p in fitted.module_.named_parameters() if p.requires_grad]
+    assert all("lora_" in name or name.startswith("head.") for name in trained)
+    arrays, meta = fitted.to_state()
+    assert not any("lora_" in name for name in arrays)
+    again = TorchClassifier.from_state(arrays, meta)
+    np.testing.assert_allclose(
+        again.predict_proba(texts), fitted.predict_proba(texts), rtol=1e-4, atol=1e-6
+    )
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_command_line_fine_tunes_and_predicts(tiny_bert, reviews, command, tmp_path):
+    texts, y = reviews
+    table = pd.DataFrame({"id": range(60), "text": texts, "label": y})
+    table["trusted"] = np.arange(60) % 5 == 0
+    table.to_csv(tmp_path / "texts.csv", index=False)
+    source = shutil.copytree(tiny_bert, tmp_path / "bert")
+    quick = ("--epochs", 1, "--n-members", 2, "--max-iter", 1, "--no-compare", "--device", "cpu")
+    code, _, err = command(
+        *("fit", "texts.csv", "--learner", "transformers:bert", *quick, "--output", "run")
+    )
+    assert code == 0, err
+    shutil.rmtree(source)  # the run holds the network and its tokenizer
+    table[["id", "text"]].to_csv(tmp_path / "new.csv", index=False)
+    code, out, err = command("predict", "run", "new.csv")
+    assert code == 0, err
+    assert len(out.splitlines()) == 61
+    code, _, err = command(
+        *("fit", "texts.csv", "--learner", "transformers:no-such-folder", "--output", "other")
+    )
+    assert code == 2
+    assert "cannot be loaded" in err.replace("\n", " ")
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_feature_that_never_varies_does_not_spoil_the_training(tiny_bert, reviews):
+    texts, y = reviews
+    job = network(tiny_bert).start(texts, y)
+    with torch.no_grad():
+        norm = job.module.encoder.encoder.layer[-1].output.LayerNorm
+        norm.weight[0], norm.bias[0] = 1e-20, 0.3
+    train_head(job)
+    assert job.module.inverse_scale.max() < 100
