@@ -188,9 +188,9 @@ class SlimResNet(nn.Module):
     def __init__(self, in_channels: int, n_classes: int) -> None:
         super().__init__()
 
-        def layer(*sizes: int, kernel_size: int = 3, stride: int = 1) -> nn.Sequential:
-            convolution = nn.Conv2d(*sizes, kernel_size, stride, padding=1, bias=False)
-            return nn.Sequential(convolution, nn.BatchNorm2d(sizes[1]), nn.ReLU(inplace=True))
+        def layer(n_in: int, n_out: int, kernel_size: int = 3, stride: int = 1) -> nn.Sequential:
+            convolution = nn.Conv2d(n_in, n_out, kernel_size, stride, padding=1, bias=False)
+            return nn.Sequential(convolution, nn.BatchNorm2d(n_out), nn.ReLU(inplace=True))
 
         def residual(n: int) -> nn.Sequential:
             return _Residual(layer(n, n), layer(n, n))

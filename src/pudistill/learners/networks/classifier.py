@@ -379,7 +379,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         return choose_hardware(self.device, self.precision, pictures=pictures)
 
     def _open_tokenizer(self) -> StoredTokenizer:
-        if not str(self.module).startswith(PRETRAINED):
+        if not (isinstance(self.module, str) and self.module.startswith(PRETRAINED)):
             raise InputError(
                 f"module={self.module!r} cannot read texts: name a text model, as in "
                 f"module='{PRETRAINED}NAME'."

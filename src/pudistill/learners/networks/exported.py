@@ -27,6 +27,9 @@ class RawToProbabilities(nn.Module):
         Fitted on pictures or a table.
     """
 
+    mean: Tensor
+    scale: Tensor
+
     def __init__(self, estimator: Any) -> None:
         super().__init__()
         self.network = copy.deepcopy(estimator.module_).cpu().float().eval()

@@ -121,7 +121,7 @@ def _batches(inputs: np.ndarray | LazyPictures, n_values: int) -> list[Any]:
     if not are_tokens(inputs):
         size = max(1, n_values // int(np.prod(inputs.shape[1:])))
         return [slice(start, start + size) for start in range(0, len(inputs), size)]
-    lengths = (inputs >= 0).sum(axis=1)
+    lengths = (np.asarray(inputs) >= 0).sum(axis=1)
     by_length = np.argsort(lengths, kind="stable")
     batches, start = [], 0
     while start < len(inputs):

@@ -138,10 +138,11 @@ class Recipe:
             )
         if self.optimiser not in ("sgd", "adamw"):
             raise InputError(f'optimiser={self.optimiser!r} must be "sgd" or "adamw".')
-        for name in self.augment:
-            if name not in AUGMENTATIONS and not callable(name):
+        for change in self.augment:
+            if change not in AUGMENTATIONS and not callable(change):
                 raise InputError(
-                    f"augment={name!r} is unknown: choose from {AUGMENTATIONS}, or pass a callable."
+                    f"augment={change!r} is unknown: choose from {AUGMENTATIONS}, or pass a "
+                    "callable."
                 )
 
     @property

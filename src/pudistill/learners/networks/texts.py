@@ -181,6 +181,9 @@ class TextNetwork(nn.Module):
         Number of logits. The last layer starts at zero.
     """
 
+    mean: Tensor
+    inverse_scale: Tensor
+
     def __init__(self, encoder: Any, poolings: Sequence[str], n_classes: int) -> None:
         super().__init__()
         self.encoder, self.poolings = encoder, list(poolings)
