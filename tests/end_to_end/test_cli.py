@@ -405,7 +405,10 @@ def test_bad_trusted_files_are_named(command, wine, tmp_path, rows, says):
         (["--seed", "-1"], "seed"),
         (["--learner", "sklearn.gaussian_process:GaussianProcessClassifier"], "cannot be stored"),
         (["--learner", "builtins:dict"], "'builtins:dict' cannot be used"),
-        (["--learner", "sklearn.svm:SVR"], "SVR is not a scikit-learn classifier"),
+        (
+            ["--learner", "sklearn.svm:SVR"],
+            "SVR is neither a scikit-learn classifier nor a network",
+        ),
         (
             ["--learner", "sklearn.discriminant_analysis:QuadraticDiscriminantAnalysis"],
             "QuadraticDiscriminantAnalysis cannot be fitted",

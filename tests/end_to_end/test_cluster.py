@@ -108,6 +108,7 @@ def test_nodes_that_share_the_steps_of_a_fit_find_the_same_bits(ray, large_fit):
     assert sent == [(30_000, 64)]
 
 
+@pytest.mark.slow
 def test_nodes_find_nan_in_any_part(ray, large_fit):
     large_fit.X[15_000, 3] = np.nan
     with running_on("auto"), dealing(2), pytest.raises(InputError, match="cannot learn from NaN"):

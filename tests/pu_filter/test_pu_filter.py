@@ -622,7 +622,13 @@ def test_trunks_are_cached_with_the_votes(overlapping, network, tmp_path, monkey
     np.testing.assert_array_equal(first.votes_, again.votes_)
 
 
-@pytest.mark.parametrize("rule", [{"threshold": 0.6, "min_votes": 2}, {"threshold": "auto"}])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        pytest.param({"threshold": 0.6, "min_votes": 2}, marks=pytest.mark.slow),
+        {"threshold": "auto"},
+    ],
+)
 def test_stacked_members_find_what_members_one_by_one_find(rule, monkeypatch):
     pytest.importorskip("torch")
     from pudistill.learners.networks.classifier import TorchClassifier

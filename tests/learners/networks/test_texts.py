@@ -151,6 +151,7 @@ def test_lora_trains_few_weights_and_is_stored_as_a_plain_network(tiny_bert, rev
     )
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_the_command_line_fine_tunes_and_predicts(tiny_bert, reviews, command, tmp_path):
     texts, y = reviews
