@@ -168,7 +168,9 @@ def learn_and_ship(
     model = ship(comparison.shipped, problem, noise_free, student_fit, weights, peers)
     if problem.single_model and isinstance(model, Mixture):
         model, note = distilled(problem, model)
-        comparison = replace(comparison, why=f"{comparison.why} {note}")
+        # No sample was held out from this model, so its accuracy is not stated.
+        why = f"{comparison.why} {note}"
+        comparison = replace(comparison, why=why, expected_accuracy=None)
     adapted = _adapted(noise_free, student_fit, weights)
     adapted["exponent_of_predictions"] = readout.of_prediction
     adapted["exponent_of_given_labels"] = readout.of_label
@@ -224,7 +226,7 @@ def distilled(problem: Problem, mixture: Mixture) -> tuple[Any, str]:
     same = problem.predict_proba(model).argmax(axis=1) == proba.argmax(axis=1)
     note = (
         f"It was distilled into one model, which predicts the same class for {same.mean():.1%} of "
-        "the samples; what is expected on new samples is that of the mixture."
+        "the samples that it has learned from. Its own accuracy was not measured."
     )
     return model, note
 
