@@ -287,7 +287,7 @@ def predictions_for(labels: Labels, pred_probs: Any, index: pd.Index | None) -> 
 def _columns(pred_probs: Any, classes: Any) -> list:
     """Return the classes of the columns, as far as they are named."""
     if classes is not None:
-        if isinstance(classes, str):
+        if isinstance(classes, str | set | frozenset):
             raise InputError(f"classes is {classes!r}: pass a list, one class for each column.")
         return list(classes)
     return list(pred_probs.columns) if hasattr(pred_probs, "columns") else []
