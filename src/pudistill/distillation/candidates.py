@@ -60,11 +60,7 @@ class CandidateWeights:
     temperatures: dict[str, Temperature]
 
     @classmethod
-    def fit(
-        cls,
-        predictions: dict[str, np.ndarray],
-        truth: np.ndarray,
-    ) -> "CandidateWeights":
+    def fit(cls, predictions: dict[str, np.ndarray], truth: np.ndarray) -> "CandidateWeights":
         """Fit on predictions of shape (n_held_out, n_classes), among them "guess" and "student".
 
         The prior counts each prediction as if it had explained one sample: the fewer samples are

@@ -177,8 +177,11 @@ def correct_labels(
         folds = _deal(of_classes, 2 if proba.size > MANY_PREDICTIONS else N_FOLDS, random_state)
         of_folds = [proba] * (folds.max(initial=MISSING) + 1)
     else:
-        columns = pred_probs.columns if isinstance(pred_probs, pd.DataFrame) else classes
-        of_folds = [_matched(part, of_all, index, columns)[0] for part in held_out_proba]
+        names = _columns(pred_probs, classes) or None
+        of_folds = [
+            _matched(part, of_all, index, _columns(part, None) or names)[0]
+            for part in held_out_proba
+        ]
         folds = _checked_folds(folds, len(of_folds), n)
         of_folds = [take_rows(of_fold, rows) for of_fold in of_folds]
         folds = np.where(of_classes.drawn, folds[rows], MISSING)
@@ -308,11 +311,11 @@ def _matched(
                 DataWarning,
             )
         pred_probs = aligned("pred_probs", pred_probs, index, n)
-    proba = _probabilities("pred_probs", pred_probs, n)
+    proba = _probabilities(pred_probs, n)
     return _in_order(proba, labels, np.array(names) if names else None)
 
 
-def _probabilities(name: str, values: Any, n_samples: int) -> np.ndarray:
+def _probabilities(values: Any, n_samples: int) -> np.ndarray:
     """Return predictions whose rows sum to 1."""
     try:
         proba = np.asarray(values, dtype=None if hasattr(values, "dtype") else float)
@@ -320,11 +323,11 @@ def _probabilities(name: str, values: Any, n_samples: int) -> np.ndarray:
         proba = np.asarray(values, dtype=object)
     if proba.ndim != 2 or proba.shape[1] < 2 or len(proba) != n_samples:
         raise InputError(
-            f"{name} has shape {proba.shape}: pass a row for each of the {n_samples:,} labels, and "
-            "a column for each class."
+            f"pred_probs has shape {proba.shape}: pass a row for each of the {n_samples:,} labels, "
+            "and a column for each class."
         )
     if proba.dtype.kind not in "fiub":
-        raise InputError(f"{name} holds {proba.dtype} in place of numbers: pass probabilities.")
+        raise InputError(f"pred_probs holds {proba.dtype} in place of numbers: pass probabilities.")
     if proba.dtype.kind != "f":
         proba = proba.astype(float)
     total = rowwise(lambda block: block.sum(axis=1, dtype=float), proba)
@@ -334,8 +337,9 @@ def _probabilities(name: str, values: Any, n_samples: int) -> np.ndarray:
         row = int(np.flatnonzero(~is_right)[0])
         values_of_row = ", ".join(f"{value:.3g}" for value in proba[row, :5])
         raise InputError(
-            f"Row {row} of {name} ({values_of_row}{', ...' if proba.shape[1] > 5 else ''}) is no "
-            "distribution: probabilities are at least 0 and sum to 1. Of logits, pass the softmax."
+            f"Row {row} of pred_probs ({values_of_row}{', ...' if proba.shape[1] > 5 else ''}) is "
+            "no distribution: probabilities are at least 0 and sum to 1. Of logits, pass the "
+            "softmax."
         )
     return rowwise(lambda block, sums: block / sums[:, None].astype(block.dtype), proba, total)
 
