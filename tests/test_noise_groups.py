@@ -8,7 +8,8 @@ from sklearn.datasets import make_blobs
 from pudistill import PUDistillClassifier
 from pudistill.data.loading import load_dataset
 from pudistill.data.writing import write_table
-from pudistill.distillation.transition import NoiseModel, Originals, fit_group_matrices
+from pudistill.distillation.noise_model import NoiseModel
+from pudistill.distillation.transition import Originals, fit_group_matrices
 from pudistill.exceptions import InputError
 from pudistill.labels.pseudo_labels import likelihood
 

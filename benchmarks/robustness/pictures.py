@@ -25,7 +25,7 @@ from benchmarks.common.cells import (
 from benchmarks.common.facts import described, markdown, run_facts, write_results
 from benchmarks.common.problems import ANY, PROBLEMS, Group, Noise, small_cnn
 from pudistill.distillation.network_student import train_semi_supervised
-from pudistill.distillation.transition import NoiseModel
+from pudistill.distillation.noise_model import NoiseModel
 from pudistill.distillation.views import View
 from pudistill.labels.checks import MISSING
 from pudistill.labels.corruption import CorruptedLabels

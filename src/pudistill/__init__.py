@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from pudistill.data.loading import load_dataset
     from pudistill.distillation.correction import correct_labels
     from pudistill.exceptions import DataWarning, InputError, TimeLimitWarning, TrustedWarning
+    from pudistill.labels.annotations import Annotations
     from pudistill.labels.corruption import corrupt_labels
     from pudistill.labels.model_selection import (
         TrustedKFold,
@@ -24,6 +25,7 @@ __version__ = "0.1.0"
 
 # Modules are imported on first use, so that `import pudistill` is quick.
 _MODULES = {
+    "Annotations": "labels.annotations",
     "DataWarning": "exceptions",
     "InputError": "exceptions",
     "PUDistillClassifier": "classifier",
@@ -44,6 +46,7 @@ _MODULES = {
 
 # A literal for type checkers; a test compares it with `_MODULES`.
 __all__ = [
+    "Annotations",
     "DataWarning",
     "InputError",
     "PUDistillClassifier",

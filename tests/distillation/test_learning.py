@@ -21,10 +21,10 @@ from pudistill.distillation.noise_free_models import (
     self_train,
     train_noise_free_models,
 )
+from pudistill.distillation.noise_model import NoiseModel
 from pudistill.distillation.peers import model_of_labels
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.rounds import best_round, folds_for
-from pudistill.distillation.transition import NoiseModel
 from pudistill.distillation.views import ENOUGH_HELD_OUT, held_out_rows, whole_view
 from pudistill.labels.checks import check_labels
 from pudistill.labels.model_selection import deal_folds

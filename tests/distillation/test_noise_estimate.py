@@ -15,8 +15,8 @@ from pudistill.distillation.noise_estimate import (
     Predictions,
     estimate_noise,
 )
+from pudistill.distillation.noise_model import NoiseModel
 from pudistill.distillation.transition import (
-    NoiseModel,
     Originals,
     combine,
     fit_transition_matrix,

@@ -5,8 +5,9 @@ import pytest
 from scipy.special import softmax
 
 from pudistill.distillation.noise_estimate import Predictions
+from pudistill.distillation.noise_model import NoiseModel
 from pudistill.distillation.readout import Readout
-from pudistill.distillation.transition import NoiseModel, Originals
+from pudistill.distillation.transition import Originals
 from pudistill.distillation.views import View
 
 T = np.array([[0.9, 0.1], [0.2, 0.8]])

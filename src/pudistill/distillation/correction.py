@@ -21,11 +21,12 @@ from pudistill.distillation.noise_estimate import (
     Predictions,
     estimate_noise,
 )
+from pudistill.distillation.noise_model import NoiseModel
 from pudistill.distillation.random_sample import doubt_of_own_predictions
 from pudistill.distillation.readout import Readout
 from pudistill.distillation.shipping import kept_labels, says_something
 from pudistill.distillation.student import TransitionEstimator
-from pudistill.distillation.transition import NoiseModel, fit_transition_matrix
+from pudistill.distillation.transition import fit_transition_matrix
 from pudistill.distillation.views import View, whole_view
 from pudistill.distillation.views import held_out_proba as collect_held_out
 from pudistill.estimates.shares import LEVEL

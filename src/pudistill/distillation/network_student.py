@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from pudistill.distillation.first_result import announce_first_result
+from pudistill.distillation.noise_model import NoiseModel
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.student import (
     StudentCalibration,
@@ -13,7 +14,6 @@ from pudistill.distillation.student import (
     TransitionEstimator,
     posterior_labels,
 )
-from pudistill.distillation.transition import NoiseModel
 from pudistill.distillation.views import View, held_out_proba, held_out_truth
 from pudistill.labels.checks import MISSING
 from pudistill.learners.tasks import Training, train, train_all

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pudistill.distillation.clusters import effective_size
-from pudistill.distillation.transition import NoiseModel, Originals
+from pudistill.distillation.noise_model import NoiseModel
+from pudistill.distillation.transition import Originals
 from pudistill.distillation.views import View
 from pudistill.estimates.shares import LEVEL, UNKNOWN, Share, exact_interval, rectified_share
 from pudistill.labels.checks import Labels

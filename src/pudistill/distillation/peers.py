@@ -15,10 +15,10 @@ from joblib import delayed
 from pudistill.distillation.few_trusted import given_label_proba, measured_matrix
 from pudistill.distillation.first_result import on_first_result
 from pudistill.distillation.noise_free_models import NoiseFreeModels, train_on_labels
+from pudistill.distillation.noise_model import NoiseModel
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.rounds import learn_in_rounds
 from pudistill.distillation.student import StudentFit, TransitionEstimator
-from pudistill.distillation.transition import NoiseModel
 from pudistill.distillation.views import View
 from pudistill.labels.checks import MISSING
 from pudistill.learners.capabilities import continues_training

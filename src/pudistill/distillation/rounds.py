@@ -10,6 +10,7 @@ from joblib import delayed
 
 from pudistill.distillation.clusters import standard_error
 from pudistill.distillation.first_result import announce_first_result
+from pudistill.distillation.noise_model import NoiseModel
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.student import (
     StudentCalibration,
@@ -17,7 +18,6 @@ from pudistill.distillation.student import (
     TransitionEstimator,
     posterior_labels,
 )
-from pudistill.distillation.transition import NoiseModel
 from pudistill.distillation.views import View, held_out_groups, held_out_proba, held_out_truth
 from pudistill.labels.checks import MISSING
 from pudistill.labels.pseudo_labels import one_hot

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pudistill.distillation.noise_model import NoiseModel
+from pudistill.distillation.source_model import fit_source_model
 from pudistill.distillation.transition import (
-    NoiseModel,
     Originals,
     combine,
     fit_group_matrices,
@@ -15,6 +16,7 @@ from pudistill.distillation.transition import (
 )
 from pudistill.distillation.views import View
 from pudistill.labels.pseudo_labels import bayes_rule, one_hot
+from pudistill.labels.sources import Sources
 from pudistill.learners.calibration import Temperature, log_likelihood, mixture_weights
 from pudistill.learners.linear import MANY_CLASSES
 from pudistill.utils.arrays import rowwise, take_rows
@@ -98,11 +100,14 @@ class TransitionEstimator:
     groups : ndarray of shape (n_samples,), int, default=None
         Noise groups; by default parts of equal size by how sure the predictions are, because labels
         of hard samples are wrong more often.
+    sources : Sources, default=None
+        What several sources say, without copies. Then the noise of each source is estimated, too.
     """
 
     known: np.ndarray | None = None
     originals: Originals | None = None
     groups: np.ndarray | None = None
+    sources: Sources | None = None
 
     def estimate(
         self, view: View, proba: np.ndarray, start: NoiseModel | None = None
@@ -118,6 +123,11 @@ class TransitionEstimator:
         spread = np.sqrt(T * (1 - T) * len(T) / max(len(rows), 1))
         originals = None if self.originals is None else self.originals.without(view.hidden)
         T = combine(T, spread, originals)
+        if self.sources is not None and len(rows):
+            earlier = None if start is None else start.by_source
+            return NoiseModel(
+                T, by_source=fit_source_model(self.sources, proba, rows, originals, earlier)
+            )
         if len(rows) == 0 or (self.groups is None and len(T) >= MANY_CLASSES):
             return NoiseModel(T)
         groups = _by_sureness(proba, rows) if self.groups is None else self.groups
@@ -138,6 +148,8 @@ class TransitionEstimator:
         nothing: list[NoiseModel | None] = [None] * len(views)
         of_views = zip(views, probas, starts or nothing, strict=True)
         found = [self.estimate(view, proba, start) for view, proba, start in of_views]
+        if self.sources is not None:
+            return found
         common = [NoiseModel(noise.T) for noise in found]
         gain = self._held_out_likelihood(views, probas, found) - self._held_out_likelihood(
             views, probas, common

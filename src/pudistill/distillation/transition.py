@@ -8,7 +8,7 @@ from scipy.stats import binom
 
 from pudistill.exceptions import InputError
 from pudistill.labels.checks import MISSING
-from pudistill.labels.pseudo_labels import PROBA_FLOOR, bayes_rule, likelihood, one_hot
+from pudistill.labels.pseudo_labels import PROBA_FLOOR, bayes_rule
 from pudistill.utils.arrays import BLOCK_SIZE, rowwise, take_rows
 
 # Weight of a uniform prior, in samples, so that no label is ever impossible.
@@ -56,55 +56,6 @@ class Originals(NamedTuple):
     def _kept(self, kept: np.ndarray) -> "Originals":
         groups = None if self.groups is None else self.groups[kept]
         return Originals(self.verified[kept], self.given[kept], self.rows[kept], groups)
-
-
-class NoiseModel(NamedTuple):
-    """How given labels come from true classes.
-
-    Attributes
-    ----------
-    T : ndarray of shape (n_classes, n_classes)
-        The transition matrix of all samples together.
-    by_group : ndarray of shape (n_groups, n_classes, n_classes), or None
-        A transition matrix for each noise group; None: `T` is that of all.
-    groups : ndarray of shape (n_samples,), int, or None
-        The noise group of each sample.
-    """
-
-    T: np.ndarray
-    by_group: np.ndarray | None = None
-    groups: np.ndarray | None = None
-
-    def likelihood(
-        self,
-        given: np.ndarray,
-        verified: np.ndarray | None = None,
-        rows: np.ndarray | slice = slice(None),
-    ) -> np.ndarray:
-        """Return the likelihood of labels of the samples at `rows` for each true class.
-
-        Parameters and result are those of `labels.pseudo_labels.likelihood`.
-        """
-        labels = (given,) if verified is None else (given, verified)
-        if (by_group := self.by_group) is None or self.groups is None:
-            return rowwise(lambda *part: likelihood(self.T, *part), *labels)
-        return rowwise(
-            lambda *part: _likelihood_by_group(by_group, *part), self.groups[rows], *labels
-        )
-
-
-def _likelihood_by_group(
-    by_group: np.ndarray,
-    groups: np.ndarray,
-    given: np.ndarray,
-    verified: np.ndarray | None = None,
-) -> np.ndarray:
-    of_given = by_group[groups, :, given]
-    of_given[given == MISSING] = 1.0
-    if verified is not None:
-        is_known = verified != MISSING
-        of_given[is_known] = one_hot(verified[is_known], by_group.shape[1])
-    return of_given
 
 
 def fit_group_matrices(
@@ -167,7 +118,7 @@ def fit_group_matrices(
             for c in range(n_classes):
                 found = np.bincount(cells[part], posterior[:, c], n_cells)
                 counts[:, c] += found.reshape(n_groups, n_classes)
-        by_group = _shrink((counts + seen).reshape(-1, n_classes), common).reshape(shape)
+        by_group = shrink((counts + seen).reshape(-1, n_classes), common).reshape(shape)
     return by_group
 
 
@@ -263,15 +214,18 @@ def smoothed(counts: np.ndarray) -> np.ndarray:
     wrong = counts - np.diag(right)
     # 1. Shrink each class's rate of right labels towards the mean rate.
     pairs = np.column_stack([right, wrong.sum(axis=1)])
-    rates = _shrink(pairs, np.tile(pairs.sum(axis=0), (n_classes, 1)))[:, 0]
+    rates = shrink(pairs, np.tile(pairs.sum(axis=0), (n_classes, 1)))[:, 0]
     # 2. Shrink each class's distribution of wrong labels towards that of all classes.
     others = 1 - np.eye(n_classes)
-    kinds = others if n_classes == 2 else _shrink(wrong, others * wrong.sum(axis=0))
+    kinds = others if n_classes == 2 else shrink(wrong, others * wrong.sum(axis=0))
     return np.diag(rates) + (1 - rates)[:, None] * kinds
 
 
-def _shrink(counts: np.ndarray, common: np.ndarray) -> np.ndarray:
-    """Mix rows of counts with a common distribution, with the likeliest strength; zeros stay 0."""
+def shrink(counts: np.ndarray, common: np.ndarray) -> np.ndarray:
+    """Mix rows of counts with a common distribution, with the likeliest strength; zeros stay 0.
+
+    Both are of shape (n_rows, n_labels); rows of the result sum to 1.
+    """
     base = common / common.sum(axis=1, keepdims=True)
     n = counts.sum(axis=1)
     strengths = STRENGTHS[:, None]

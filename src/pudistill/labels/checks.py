@@ -14,6 +14,7 @@ from pudistill.data.names import NO_CLASS_LABEL
 from pudistill.data.spelling import describe_look_alikes
 from pudistill.exceptions import DataWarning, InputError, TrustedWarning, warn_user
 from pudistill.labels.alignment import aligned, index_of
+from pudistill.labels.sources import Sources
 from pudistill.utils.shown import listed, shown
 
 MISSING = -1
@@ -51,6 +52,8 @@ class Labels:
         annotator, from 0. None: there are no such groups.
     sample_weight : ndarray of shape (n_samples,), default=None
         Weights of the samples in every training, with mean 1; None: all weigh the same.
+    sources : Sources, default=None
+        What several sources say; then `given` is their majority vote. None: there is one.
     """
 
     classes: np.ndarray
@@ -63,6 +66,7 @@ class Labels:
     copied: np.ndarray | None = None
     noise_groups: np.ndarray | None = None
     sample_weight: np.ndarray | None = None
+    sources: Sources | None = None
 
     def __post_init__(self) -> None:
         if len(self.no_class) == 0:
@@ -84,11 +88,13 @@ class Labels:
 
     def take(self, rows: np.ndarray) -> "Labels":
         """Return the labels of the samples at `rows`, a mask or positions."""
-        of_samples = {
+        of_samples: dict[str, Any] = {
             name: values[rows]
             for name, values in vars(self).items()
             if name != "classes" and isinstance(values, np.ndarray)
         }
+        if self.sources is not None:
+            of_samples["sources"] = self.sources.take(rows)
         return replace(self, **of_samples)
 
 

@@ -22,6 +22,7 @@ from pudistill.data.lazy_pictures import is_lazy
 from pudistill.data.names import NO_CLASS_LABEL
 from pudistill.exceptions import InputError
 from pudistill.labels.alignment import index_of
+from pudistill.labels.annotations import check_annotations, has_several_sources
 from pudistill.labels.checks import Labels, check_labels
 from pudistill.labels.groups import check_noise_groups, with_groups
 
@@ -118,7 +119,8 @@ def check_samples(
     index = index_of(X)
     X = check_features(estimator, X, learners, reset=reset)
     no_class_label = getattr(estimator, "no_class_label", NO_CLASS_LABEL)
-    labels = check_labels(y, trusted, index=index, no_class_label=no_class_label)
+    check = check_annotations if has_several_sources(y) else check_labels
+    labels = check(y, trusted, index=index, no_class_label=no_class_label)
     if len(labels.given) != _num_samples(X):
         raise InputError(
             f"X has {_num_samples(X)} samples but y has {len(labels.given)} labels: "
@@ -128,7 +130,8 @@ def check_samples(
     if noise_groups is not None:
         codes = check_noise_groups(noise_groups, len(labels.given), index)
         labels = replace(labels, noise_groups=codes)
-    return X, with_groups(labels, X, groups, index, are_verified=trusted is not None, warn=reset)
+    are_verified = trusted is not None and bool(labels.trusted.any())
+    return X, with_groups(labels, X, groups, index, are_verified=are_verified, warn=reset)
 
 
 def _new_encoder(X: Any, learners: Sequence[Any]) -> TableEncoder | None:

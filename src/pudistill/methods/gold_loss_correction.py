@@ -8,8 +8,8 @@ import numpy as np
 from pudistill.distillation.learning import learn
 from pudistill.distillation.network_student import likelihood_training
 from pudistill.distillation.noise_free_models import train_on_labels
+from pudistill.distillation.noise_model import NoiseModel
 from pudistill.distillation.problem import Problem
-from pudistill.distillation.transition import NoiseModel
 from pudistill.distillation.views import whole_view
 from pudistill.labels.checks import MISSING, Labels
 from pudistill.learners.calibration import LOG_EPSILON
