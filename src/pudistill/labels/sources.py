@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.sparse import csr_array
 
+from pudistill.utils.arrays import rowwise
+
 
 @dataclass(frozen=True, eq=False)
 class Sources:
@@ -40,6 +42,11 @@ class Sources:
         """1 where a source says that class: csr_array of shape (n_samples, n_sources)."""
         columns = np.arange(len(self.names)) * self.n_classes + code
         return csr_array(self.said[:, columns])
+
+    def votes(self) -> np.ndarray:
+        """Count the sources that say each class: (n_samples, n_classes)."""
+        classes = np.tile(np.eye(self.n_classes), (len(self.names), 1))
+        return rowwise(lambda rows: self.said[rows] @ classes, np.arange(self.said.shape[0]))
 
     def take(self, rows: np.ndarray | slice) -> "Sources":
         """Return what is said of the samples at `rows`."""
