@@ -129,7 +129,13 @@ class Annotations:
         frame = as_frame(columns)
         names = list(map(str, getattr(frame, "columns", range(np.shape(frame)[1]))))
         values = frame.to_numpy(object) if isinstance(frame, pd.DataFrame) else np.asarray(frame)
-        rows, source = np.nonzero(~(pd.isna(values) | np.isin(values, _SILENT)))
+        if values.dtype.kind in "if":
+            is_silent = np.isnan(values) | (values == -1)
+        else:
+            is_silent = (
+                pd.DataFrame(values).isna() | pd.DataFrame(values).isin(_SILENT)
+            ).to_numpy()
+        rows, source = np.nonzero(~is_silent)
         return cls(len(values), names, rows, source, values[rows, source])
 
     def take(self, rows: np.ndarray) -> "Annotations":
@@ -204,6 +210,9 @@ def majority_vote(said: csr_array, n_sources: int, n_classes: int) -> np.ndarray
     >>> majority_vote(said, n_sources=2, n_classes=2).tolist()
     [0, 1, -1]
     """
+    vote = np.full(said.shape[0], -1)
+    if said.nnz == 0:
+        return vote
     to_class = _adding_up(n_sources, n_classes)
     source_of = said.indices // n_classes
     row_of = np.repeat(np.arange(said.shape[0]), np.diff(said.indptr))
@@ -220,7 +229,6 @@ def majority_vote(said: csr_array, n_sources: int, n_classes: int) -> np.ndarray
         shape=said.shape,
     )
     weighted = (share @ to_class).tocsr()
-    vote = np.full(said.shape[0], -1)
     has_vote = n_votes > 0
     vote[has_vote] = np.asarray(weighted.argmax(axis=1)).ravel()[has_vote]
     return vote
