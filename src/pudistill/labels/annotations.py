@@ -116,7 +116,7 @@ def _said_once(y: Annotations, kept: np.ndarray) -> np.ndarray:
         first, n = kept[counts][is_torn][0], table["key"][counts][is_torn].nunique()
         warn_user(
             f"Sources contradict themselves {n:,} times, such as source "
-            f"{shown(y.names[y.source[first]])} on row {y.rows[first]}: they count as silent there.",
+            f"{shown(y.names[y.source[first]])} on row {y.rows[first]}: they are silent there.",
             DataWarning,
         )
     counts[np.flatnonzero(counts)[is_torn]] = False
