@@ -40,13 +40,17 @@ class LabelledSamples(NamedTuple):
     labels: np.ndarray  # (n,) class codes; the verified labels of trusted samples
     trusted: np.ndarray  # (n,) bool; all False if the method must not know which are trusted
     n_classes: int
-    groups: np.ndarray | None = None  # (n,) codes of groups
-    checked: Labels | None = None  # given and verified labels as they were passed
+    checked: Labels  # all labels as they were passed to `fit`
 
     @property
     def targets(self) -> np.ndarray:
         """Labels as one-hot rows, (n, n_classes)."""
         return one_hot(self.labels, self.n_classes)
+
+    @property
+    def groups(self) -> np.ndarray | None:
+        """Codes of groups, (n,)."""
+        return self.checked.groups
 
     def take(self, rows: np.ndarray) -> "LabelledSamples":
         """Return the samples at `rows`."""
@@ -55,8 +59,7 @@ class LabelledSamples(NamedTuple):
             self.labels[rows],
             self.trusted[rows],
             self.n_classes,
-            None if self.groups is None else self.groups[rows],
-            None if self.checked is None else self.checked.take(rows),
+            self.checked.take(rows),
         )
 
 
@@ -122,7 +125,7 @@ class Method(NoisyLabelClassifier):
         if self.use_trusted:
             codes = np.where(labels.trusted, labels.verified, labels.given)
             is_trusted = labels.trusted
-        samples = LabelledSamples(X, codes, is_trusted, labels.n_classes, labels.groups, labels)
+        samples = LabelledSamples(X, codes, is_trusted, labels.n_classes, labels)
         self.learned_from_ = (codes != MISSING) & ~labels.no_class
         if not self.learned_from_.all():
             samples = samples.take(np.flatnonzero(self.learned_from_))

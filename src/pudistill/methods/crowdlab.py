@@ -56,8 +56,9 @@ class CrowdlabClassifier(AggregatingMethod):
 
     Notes
     -----
-    With the same predictions, probabilities and weights are those of cleanlab 2.9.0's
-    ``get_label_quality_multiannotator`` to rounding, where no label is verified.
+    With the same predictions, and no verified label, probabilities and weights are those of
+    cleanlab 2.9.0's ``get_label_quality_multiannotator`` with ``consensus_method="majority_vote"``,
+    to rounding. Its default then computes the weights once more, from its own labels.
 
     References
     ----------

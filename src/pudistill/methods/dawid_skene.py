@@ -45,6 +45,12 @@ class DawidSkeneClassifier(AggregatingMethod):
     n_features_in_ : int
         Number of features.
 
+    Notes
+    -----
+    Without the added labels, and with none verified, each step is that of crowd-kit 1.4.2's
+    ``DawidSkene``: on the crowds of LabelMe and sentiment and the rules of youtube all labels are
+    the same.
+
     References
     ----------
     A. P. Dawid, A. M. Skene, "Maximum Likelihood Estimation of Observer Error-Rates Using the EM
