@@ -158,7 +158,7 @@ def weighted_consensus(
     # 3. The weights.
     source_weight = np.maximum(1 - (1 - agreement) / baseline_error, LEAST)
     model_error = _mean(predicted[several].argmax(axis=1) != consensus[several])
-    model_weight = max(1 - model_error / baseline_error, LEAST) * np.sqrt(_mean(n_votes))
+    model_weight = max(1 - model_error / baseline_error, LEAST) * np.sqrt(max(_mean(n_votes), 1))
     # 4. A label gives its class the probability P, and the others equal parts of the rest.
     weight = csr_array((source_weight[source_of], said.indices, said.indptr), shape=said.shape)
     of_class = Sources(sources.names, weight).votes
