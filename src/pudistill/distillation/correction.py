@@ -15,13 +15,9 @@ from pudistill.distillation.certified_labels import CertifiedLabels, certify
 from pudistill.distillation.comparison import ExpectedAccuracy
 from pudistill.distillation.held_out_labels import HeldOutLabels, judge_all
 from pudistill.distillation.learning import find_originals
-from pudistill.distillation.noise_estimate import (
-    NOTHING,
-    NoiseEstimate,
-    Predictions,
-    estimate_noise,
-)
+from pudistill.distillation.noise_estimate import NOTHING, NoiseEstimate, estimate_noise
 from pudistill.distillation.noise_model import NoiseModel
+from pudistill.distillation.predictions import Predictions
 from pudistill.distillation.random_sample import doubt_of_own_predictions
 from pudistill.distillation.readout import Readout
 from pudistill.distillation.shipping import kept_labels, says_something

@@ -20,12 +20,12 @@ from pudistill.distillation.learning import find_originals, learn
 from pudistill.distillation.noise_estimate import (
     NO_EVIDENCE,
     NoiseEstimate,
-    Predictions,
     estimate_noise,
 )
 from pudistill.distillation.noise_free_models import FirstGuess, NoiseFreeStage
 from pudistill.distillation.paper import train_student
 from pudistill.distillation.peers import predict_by_pruned_labels
+from pudistill.distillation.predictions import Predictions
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.random_sample import doubt_of_own_predictions
 from pudistill.distillation.readout import Readout

@@ -25,11 +25,11 @@ SAME, FEWEST_SAME = 0.98, 10
 # posterior, and so seem right wherever nobody verified: verified labels decide.
 WORTH = 20.0
 
-# Common samples from which a correlation of two sources is half believed.
+# Expected disagreements of two sources from which their correlation is half believed.
 HALF_BELIEVED = 20.0
 
-# Steps of expectation-maximisation, before and after sources are weighed.
-STEPS = 5
+# Steps of expectation-maximisation.
+STEPS = 4
 
 # Largest number of annotations that the model is fitted to; more are likely to add nothing.
 MANY_ANNOTATIONS = 2_000_000
@@ -67,22 +67,46 @@ class SourceModel(NamedTuple):
 
         The largest value of each row is 1; only ratios are meant.
         """
-        return self._log_likelihood_of(csr_array(self.sources.said[rows]), *self._tables())
+        table, silent = self.tables()
+        said = weighted(csr_array(self.sources.said[rows]), self.correlation)
+        return _exp(said @ table + silent)
 
-    def _tables(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return what each annotation adds to the log-likelihood, and what total silence has."""
+    def log_likelihood(self, rows: np.ndarray | slice) -> tuple[np.ndarray, tuple]:
+        """Return the logarithm of the likelihood, and what each annotation adds to it.
+
+        Returns
+        -------
+        logs : ndarray of shape (n_rows, n_classes)
+            The logarithm.
+        annotations : tuple of three ndarrays
+            Position in `rows`, source, and addition, of shape (n_annotations, n_classes).
+        """
+        said = weighted(csr_array(self.sources.said[rows]), self.correlation)
+        table, silent = self.tables()
+        row = np.repeat(np.arange(said.shape[0]), np.diff(said.indptr))
+        source = said.indices // self.sources.n_classes
+        added = said.data[:, None] * table[said.indices]
+        return said @ table + silent, (row, source, added)
+
+    def tables(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return what each annotation adds to the log-likelihood, and what total silence has.
+
+        Returns
+        -------
+        said : ndarray of shape (n_sources * n_classes, n_classes)
+            In the order of the columns of `Sources.said`.
+        silent : ndarray of shape (n_classes,)
+            The logarithm of the likelihood where nobody speaks.
+        """
         n_sources, n_classes = self.speaks.shape
         odds = np.log(self.speaks) - np.log1p(-self.speaks)
         said = np.log(np.maximum(self.matrices, RARE)) + odds[:, :, None]
-        table = said.transpose(0, 2, 1).reshape(n_sources * n_classes, n_classes)
         silent = np.log1p(-self.speaks).T @ (1 / self.correlation.sum(axis=1))
-        return table, silent
+        return said.transpose(0, 2, 1).reshape(n_sources * n_classes, n_classes), silent
 
-    def _log_likelihood_of(
-        self, said: csr_array, table: np.ndarray, silent: np.ndarray
-    ) -> np.ndarray:
-        logs = weighted(said, self.correlation) @ table + silent
-        return np.exp(logs - logs.max(axis=1, keepdims=True))
+
+def _exp(logs: np.ndarray) -> np.ndarray:
+    return np.exp(logs - logs.max(axis=1, keepdims=True))
 
 
 def weighted(said: csr_array, correlation: np.ndarray) -> csr_array:
@@ -124,18 +148,35 @@ def weighted(said: csr_array, correlation: np.ndarray) -> csr_array:
 
 
 def without_copies(sources: Sources) -> Sources:
-    """Leave out all but one of the sources that copy each other, see `SAME`."""
-    n_spoke = sources.spoke.sum(axis=0)
+    """Leave out all but one of the sources that copy each other."""
+    return sources.only(np.unique(representatives(sources)))
+
+
+def representatives(sources: Sources) -> np.ndarray:
+    """Find copies, see `SAME`; return the first source that each source copies, itself or another.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scipy.sparse import csr_array
+    >>> from pudistill.distillation.source_model import representatives
+    >>> from pudistill.labels.sources import Sources
+    >>> said = np.eye(2)[np.tile([0, 1], 10)]
+    >>> sources = Sources(np.array(["a", "b", "c"]), csr_array(np.hstack([said, 1 - said, said])))
+    >>> representatives(sources).tolist()
+    [0, 1, 0]
+    """
+    spoke = sources.spoke
+    n_spoke = spoke.sum(axis=0)
     same = np.zeros((len(sources), len(sources)))
     for code in range(sources.n_classes):
         of_class = sources.of_class(code)
         same += (of_class.T @ of_class).toarray()
-    both = (sources.spoke.T @ sources.spoke).toarray()
-    either = n_spoke[:, None] + n_spoke - both
+    either = n_spoke[:, None] + n_spoke - (spoke.T @ spoke).toarray()
     are_copies = (same >= SAME * either) & (either >= FEWEST_SAME)
     _, group = connected_components(csr_array(are_copies), directed=False)
     _, first = np.unique(group, return_index=True)
-    return sources.only(np.sort(first))
+    return first[group]
 
 
 def fit_source_model(
@@ -187,12 +228,11 @@ def fit_source_model(
     said, of_rows = csr_array(sources.said[rows]), take_rows(proba, rows)
     seen = _Counts.of_originals(sources, originals)
     if start is None:
-        model = SourceModel(sources, *_estimated(said, of_rows, seen), np.eye(len(sources)))
-        model = _after_steps(model, said, of_rows, seen, STEPS - 1)
-        correlation = _correlation(model, said, of_rows, originals)
-    else:
-        model, correlation = start, start.correlation
-    return _after_steps(model._replace(correlation=correlation), said, of_rows, seen, STEPS)
+        # Twice from the predictions alone: copies that count in full lead the first model astray.
+        first = SourceModel(sources, *_estimated(said, of_rows, seen), np.eye(len(sources)))
+        model = _after_steps(first, said, of_rows, seen)
+        start = first._replace(correlation=_correlation(model, said, of_rows, originals))
+    return _after_steps(start, said, of_rows, seen)
 
 
 class _Counts(NamedTuple):
@@ -216,14 +256,13 @@ def _counted(said: csr_array, posterior: np.ndarray) -> np.ndarray:
 
 
 def _after_steps(
-    model: SourceModel, said: csr_array, proba: np.ndarray, seen: _Counts, n_steps: int
+    model: SourceModel, said: csr_array, proba: np.ndarray, seen: _Counts
 ) -> SourceModel:
     """Run steps of expectation-maximisation."""
     for_posterior = weighted(said, model.correlation)
-    for _ in range(n_steps):
-        table, silent = model._tables()
-        logs = for_posterior @ table + silent
-        posterior = bayes_rule(proba, np.exp(logs - logs.max(axis=1, keepdims=True)))
+    for _ in range(STEPS):
+        table, silent = model.tables()
+        posterior = bayes_rule(proba, _exp(for_posterior @ table + silent))
         matrices, speaks = _estimated(said, posterior, seen)
         model = model._replace(matrices=matrices, speaks=speaks)
     return model
@@ -299,8 +338,8 @@ def _correlation(
         agreed += (of_class.T @ of_class).toarray()
         same_label = model.matrices[:, code] @ model.matrices[:, code].T
         expected += (spoke.T @ csr_array(spoke * proba[:, [code]])).toarray() * same_label
-    beyond = (agreed - expected) / np.maximum(n_common - expected, RARE)
-    correlation = np.clip(beyond, 0, 1) * n_common / (n_common + HALF_BELIEVED)
+    beyond = (agreed - expected) / (n_common - expected + HALF_BELIEVED)
+    correlation = np.clip(beyond, 0, 1)
     np.fill_diagonal(correlation, 1)
     return correlation
 
