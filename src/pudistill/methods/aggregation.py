@@ -101,12 +101,42 @@ def maximise_expectation(
     for _ in range(MAX_STEPS):
         before = proba
         prior, matrices = estimate(before)
-        table = np.log(matrices).transpose(0, 2, 1).reshape(-1, samples.n_classes)
-        proba = softmax(sources.said @ table + np.log(prior), axis=1)
+        proba = posterior(sources, prior, matrices)
         proba[samples.trusted] = known
         if np.abs(proba - before).max() <= TOLERANCE:
             break
     return proba
+
+
+def posterior(sources: Sources, prior: np.ndarray, matrices: np.ndarray) -> np.ndarray:
+    """Combine independent sources by Bayes' rule, in logarithms; silence says nothing.
+
+    Parameters
+    ----------
+    sources : Sources
+        What each source says.
+    prior : ndarray of shape (n_classes,)
+        Frequencies of the true classes.
+    matrices : ndarray of shape (n_sources, n_classes, n_classes)
+        `[s, c, j]`: `P(s says j | true = c, s speaks)`.
+
+    Returns
+    -------
+    proba : ndarray of shape (n_samples, n_classes)
+        Probabilities of the true classes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill.labels.sources import Sources
+    >>> from pudistill.methods.aggregation import posterior
+    >>> matrix = np.array([[0.9, 0.1], [0.4, 0.6]])
+    >>> said = Sources.of_one(np.array([1, -1]), 2)
+    >>> posterior(said, np.array([0.8, 0.2]), matrix[None]).round(2).tolist()
+    [[0.4, 0.6], [0.8, 0.2]]
+    """
+    table = np.log(matrices).transpose(0, 2, 1).reshape(-1, len(prior))
+    return softmax(sources.said @ table + np.log(prior), axis=1)
 
 
 def counted_labels(sources: Sources, proba: np.ndarray) -> np.ndarray:
