@@ -155,6 +155,14 @@ def test_the_label_model_finds_how_often_each_source_is_right(crowd):
     assert 1 / 3 < method.accuracy_[5] < 0.5  # the adversary counts as little better than chance
 
 
+def test_two_sources_that_agree_are_as_good_as_each_other():
+    y = np.arange(1000) % 2
+    sources = np.column_stack([np.where(np.arange(1000) % 10 < 2, 1 - y, y), y])
+    accuracy = fitted(LabelModelClassifier, np.eye(2)[y], sources).accuracy_
+    # They agree on 0.8 of the samples, and 0.89 ** 2 + 0.11 ** 2 is 0.8.
+    np.testing.assert_allclose(accuracy, 0.89, atol=0.01)
+
+
 def test_the_label_model_multiplies_odds():
     """Of two classes, sources that are right with probability a have odds a / (1 - a) each."""
     y = np.arange(200) % 2

@@ -10,9 +10,9 @@ from pudistill.methods.base import LabelledSamples, Method
 
 # Where the search for the accuracies starts, and with the weight of one common label, also ends.
 FIRST_ACCURACY = 0.7
-# Skill is 0 at chance and 1 for a source that is always right. Rules for different classes meet only
-# where they contradict each other, and would seem to be at chance, but the model takes all sources
-# to be better. Sources that never contradict each other would seem infallible.
+# Skill is 0 at chance and 1 for a source that is always right. Rules for different classes meet
+# only where they contradict each other, and would seem to be at chance, but the model takes all
+# sources to be better. Sources that never contradict each other would seem infallible.
 SMALLEST_SKILL, LARGEST_SKILL = 0.1, 0.98
 N_STEPS = 200
 
@@ -148,6 +148,7 @@ def accuracies(sources: Sources, verified: np.ndarray) -> np.ndarray:
     first = (n_classes * FIRST_ACCURACY - 1) / (n_classes - 1)
     skill = np.full(len(sources), first)
     for _ in range(N_STEPS):
-        skill = (beyond @ skill + beyond_verified + first) / (n_common @ skill**2 + n_verified + 1)
-        skill = np.clip(skill, SMALLEST_SKILL, LARGEST_SKILL)
+        fitted = (beyond @ skill + beyond_verified + first) / (n_common @ skill**2 + n_verified + 1)
+        # Half a step: two sources alone would swap their skills for ever.
+        skill = np.clip((skill + fitted) / 2, SMALLEST_SKILL, LARGEST_SKILL)
     return (skill * (n_classes - 1) + 1) / n_classes
