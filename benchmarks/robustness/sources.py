@@ -158,13 +158,13 @@ def differences(rows: pd.DataFrame, measure: str, others: Sequence[str]) -> pd.D
     lines = []
     for problem, part in rows.groupby("problem", sort=False):
         of_method = part.pivot(index="seed", columns="method", values=measure)
-        line = {"problem": problem}
+        line = {"problem": problem} | dict.fromkeys(others, "")
         for other in others:
             if {OURS, other} <= {*of_method}:
                 lead, error = mean_and_error((of_method[OURS] - of_method[other]).dropna())
                 line[other] = f"{100 * lead:+.1f} ± {100 * error:.1f}"
         lines.append(line)
-    return pd.DataFrame(lines, columns=["problem", *others]).fillna("")
+    return pd.DataFrame(lines, columns=["problem", *others])
 
 
 def effects(rows: pd.DataFrame) -> pd.DataFrame:
