@@ -123,7 +123,7 @@ def test_tables_of_sources_are_paired_by_seed():
     )
     lead = sources.differences(rows, "right", ["majority_vote", "crowdlab"])
     assert lead.to_numpy().tolist() == [["p, 10 % verified", "+10.0 ± 0.0", ""]]
-    assert sources.effects(rows)["labels right"].tolist() == ["+10.0 ± 0.0"]
+    assert sources.effects(rows)["labels right"].tolist() == ["", "", "+10.0 ± 0.0"]
     assert sources.gaps(rows)["pudistill"].tolist() == ["+2.0"]
     assert sources.means(rows, "right")["pudistill"].tolist() == ["81.0"]
 
@@ -249,12 +249,13 @@ def test_simulated_promises_hold(what):
         assert broken <= 4
 
 
-@pytest.mark.parametrize("benchmark", [coverage, comparison])
+@pytest.mark.parametrize("benchmark", [coverage, comparison, sources])
 def test_cells_are_computed_and_summarised(benchmark, group, data, tmp_path):
     quick = replace(group.problem, filter={"n_members": 2, "max_iter": 1})
     names = [name for name in benchmark.METHODS if "cleanlab" not in name]
-    work = [(quick, [*comparison.cells_of(quick, 0, names)])]
-    if benchmark is coverage:
+    if benchmark is comparison:
+        work = [(quick, [*comparison.cells_of(quick, 0, names)])]
+    else:
         work = [(quick, [cells.Cell(quick.name, 0, problems.REAL, name) for name in names])]
     options = cells.options_parser("Test.", "", [0]).parse_args(
         ["--data", str(data), "--output", str(tmp_path / "test.json"), "--jobs", "1"]
