@@ -159,7 +159,7 @@ def with_sources(dataset: TrustedDataset, kind: Any, seed: int, **options: Any) 
     Parameters
     ----------
     dataset : TrustedDataset
-        Data with true labels, as `with_noise` returns it.
+        Correctly labelled data; given labels do not matter if there are true ones.
     kind : str
         Kind of noise.
     seed : int
@@ -177,8 +177,9 @@ def with_sources(dataset: TrustedDataset, kind: Any, seed: int, **options: Any) 
             f"{dataset.name} holds pictures, which have no columns: simulate sources in Python, "
             "with pudistill.simulate_sources."
         )
+    right = dataset.y if dataset.true_labels is None else dataset.true_labels
     X = dataset.X if kind == "instance" else None
-    sources = simulate_sources(dataset.true_labels, kind=kind, X=X, random_state=seed, **options)
+    sources = simulate_sources(right, kind=kind, X=X, random_state=seed, **options)
     sources.index = pd.Index(dataset.ids, dtype=object)
     if dataset.is_text:
         features = pd.DataFrame({"text": dataset.X}, index=sources.index)
@@ -190,7 +191,7 @@ def with_sources(dataset: TrustedDataset, kind: Any, seed: int, **options: Any) 
     if taken := [name for name in sources if name in features]:
         raise InputError(f"{dataset.name} has a column {taken[0]} already: rename it first.")
     X = pd.concat([sources, features], axis=1)
-    return replace(dataset, X=X, feature_names=tuple(X))
+    return replace(dataset, X=X, feature_names=tuple(map(str, X)))
 
 
 def with_words(texts: np.ndarray, features: np.ndarray) -> pd.DataFrame:
