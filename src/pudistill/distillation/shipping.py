@@ -48,6 +48,12 @@ from pudistill.learners.outliers import find_outliers
 from pudistill.learners.scoring import Mixture
 from pudistill.utils.arrays import rowwise
 
+NOTHING_VERIFIED = (
+    "Nothing is verified: labels and rates are those of a model of the sources and the classifier "
+    "(Dawid and Skene's, with predictions as the prior), and nothing can be promised. Verify some "
+    "labels of each class, drawn at random."
+)
+
 # Predictions for held-out samples are better than guesses if chance makes them as good in fewer
 # cases than this.
 CHANCE = 0.1
@@ -128,7 +134,9 @@ def learn_and_ship(
     # With few trusted samples, the first guess is weak, and the given labels know more. With very
     # few, not even that can be measured. Networks take too long to learn what they know.
     is_network = continues_training(problem.student)
-    if are_very_few(labels):
+    if not labels.trusted.any():
+        warn_user(NOTHING_VERIFIED, TrustedWarning)
+    elif are_very_few(labels):
         guesses = lean_on_given_labels(problem, views, guesses)
     elif are_few(labels) and not is_network and len(views) > 1 and whole.has_several_labels:
         guesses = _joined(predict_by_pruned_labels(problem, views), guesses, views)
@@ -145,7 +153,7 @@ def learn_and_ship(
     student_fit = student_fit._replace(targets=targets)
     # 3. Compare the candidates on held-out trusted samples.
     comparison, weights, peers = judge(problem, noise_free, student_fit, views)
-    if are_very_few(labels):
+    if labels.trusted.any() and are_very_few(labels):
         warn_user(too_few := warning_of_few(labels), TrustedWarning)
         comparison = replace(comparison, why=f"{comparison.why} {too_few}")
     # 4. Estimate the noise under the student's predictions; outliers may be of no class.

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import csr_array
 
 from pudistill.distillation.clusters import effective_size
 from pudistill.distillation.predictions import Predictions
-from pudistill.distillation.source_model import SourceModel, representatives
+from pudistill.distillation.source_model import SourceModel, representatives, weighted
 from pudistill.distillation.transition import Originals
 from pudistill.estimates.shares import exact_interval, rectified_share
 from pudistill.labels.checks import Labels
@@ -199,15 +200,25 @@ def _wrong_and_decided(
     wrong, decided = np.empty(len(annotations.row)), np.zeros(len(model.speaks), dtype=int)
     for part in _blocks(annotations.row):
         rows, number = np.unique(annotations.row[part], return_inverse=True)
-        logs, of_annotation = model.log_likelihood(rows)
+        logs, row, source, added = _parts(model, rows)
         logs += np.log(chain.proba[rows] + PROBA_FLOOR)
         posterior = np.exp(logs - logs.max(axis=1, keepdims=True))
         posterior /= posterior.sum(axis=1, keepdims=True)
         wrong[part] = 1 - posterior[number, annotations.code[part]]
-        row, source, added = of_annotation
         differs = (logs[row] - added).argmax(axis=1) != logs.argmax(axis=1)[row]
         decided += np.bincount(source[differs], minlength=len(decided))
     return wrong, decided[position]
+
+
+def _parts(model: SourceModel, rows: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return the log-likelihood at `rows`; row, source, and addition of each annotation."""
+    said = csr_array(model.sources.said[rows])
+    weighted_said = weighted(said, model.correlation)
+    row = np.repeat(np.arange(len(rows)), np.diff(said.indptr))
+    added = weighted_said.data[:, None] * model.of_labels[said.indices]
+    added += model.of_speaking[said.indices]
+    source = said.indices // model.sources.n_classes
+    return model.log_likelihood(said, weighted_said), row, source, added
 
 
 def _blocks(row: np.ndarray) -> list[slice]:

@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 from scipy.special import betaln, expit, logit
 
-from pudistill.distillation.transition import Originals, shrink, smoothed
+from pudistill.distillation.transition import shrink, smoothed
 from pudistill.labels.pseudo_labels import bayes_rule, one_hot
 from pudistill.labels.sources import Sources
 from pudistill.utils.arrays import BLOCK_SIZE, take_rows
@@ -54,55 +54,54 @@ class SourceModel(NamedTuple):
     speaks : ndarray of shape (n_sources, n_classes)
         `P(s speaks | true = c)`.
     correlation : ndarray of shape (n_sources, n_sources)
-        How much two sources agree beyond what their matrices say, from 0 to 1.
+        How much two sources say the same, where both speak, beyond what their matrices explain;
+        from 0 to 1.
+    weight_of_silence : ndarray of shape (n_sources,)
+        1 for a source that speaks and is silent independently of others; less for others.
     """
 
     sources: Sources
     matrices: np.ndarray
     speaks: np.ndarray
     correlation: np.ndarray
+    weight_of_silence: np.ndarray
 
     def likelihood(self, rows: np.ndarray | slice) -> np.ndarray:
         """Return the likelihood of what is said of the samples at `rows`, (n_rows, n_classes).
 
         The largest value of each row is 1; only ratios are meant.
         """
-        table, silent = self.tables()
-        said = weighted(csr_array(self.sources.said[rows]), self.correlation)
-        return _exp(said @ table + silent)
+        said = csr_array(self.sources.said[rows])
+        return _exp(self.log_likelihood(said, weighted(said, self.correlation)))
 
-    def log_likelihood(self, rows: np.ndarray | slice) -> tuple[np.ndarray, tuple]:
-        """Return the logarithm of the likelihood, and what each annotation adds to it.
+    def log_likelihood(self, said: csr_array, weighted_said: csr_array) -> np.ndarray:
+        """Return the logarithm of the likelihood, (n_rows, n_classes), plus a constant.
 
-        Returns
-        -------
-        logs : ndarray of shape (n_rows, n_classes)
-            The logarithm.
-        annotations : tuple of three ndarrays
-            Position in `rows`, source, and addition, of shape (n_annotations, n_classes).
+        Parameters
+        ----------
+        said : csr_array of shape (n_rows, n_sources * n_classes)
+            Rows of `sources.said`.
+        weighted_said : csr_array of shape (n_rows, n_sources * n_classes)
+            The same, from `weighted`.
         """
-        said = weighted(csr_array(self.sources.said[rows]), self.correlation)
-        table, silent = self.tables()
-        row = np.repeat(np.arange(said.shape[0]), np.diff(said.indptr))
-        source = said.indices // self.sources.n_classes
-        added = said.data[:, None] * table[said.indices]
-        return said @ table + silent, (row, source, added)
+        return weighted_said @ self.of_labels + said @ self.of_speaking + self.of_silence
 
-    def tables(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return what each annotation adds to the log-likelihood, and what total silence has.
+    @property
+    def of_labels(self) -> np.ndarray:
+        """What each label adds to the log-likelihood, (n_sources * n_classes, n_classes)."""
+        logs = np.log(np.maximum(self.matrices, RARE)).transpose(0, 2, 1)
+        return logs.reshape(-1, self.sources.n_classes)
 
-        Returns
-        -------
-        said : ndarray of shape (n_sources * n_classes, n_classes)
-            In the order of the columns of `Sources.said`.
-        silent : ndarray of shape (n_classes,)
-            The logarithm of the likelihood where nobody speaks.
-        """
-        n_sources, n_classes = self.speaks.shape
-        odds = np.log(self.speaks) - np.log1p(-self.speaks)
-        said = np.log(np.maximum(self.matrices, RARE)) + odds[:, :, None]
-        silent = np.log1p(-self.speaks).T @ (1 / self.correlation.sum(axis=1))
-        return said.transpose(0, 2, 1).reshape(n_sources * n_classes, n_classes), silent
+    @property
+    def of_speaking(self) -> np.ndarray:
+        """What it adds that the source is not silent, (n_sources * n_classes, n_classes)."""
+        odds = self.weight_of_silence[:, None] * logit(self.speaks)
+        return np.repeat(odds, self.sources.n_classes, axis=0)
+
+    @property
+    def of_silence(self) -> np.ndarray:
+        """The log-likelihood where all sources are silent, (n_classes,)."""
+        return np.log1p(-self.speaks).T @ self.weight_of_silence
 
 
 def _exp(logs: np.ndarray) -> np.ndarray:
@@ -183,7 +182,7 @@ def fit_source_model(
     sources: Sources,
     proba: np.ndarray,
     rows: np.ndarray,
-    originals: Originals | None = None,
+    verified: tuple[np.ndarray, np.ndarray],
     start: SourceModel | None = None,
 ) -> SourceModel:
     """Fit the noise of several sources by expectation-maximisation.
@@ -198,9 +197,9 @@ def fit_source_model(
     proba : ndarray of shape (n_samples, n_classes)
         Calibrated predictions of the true classes.
     rows : ndarray, int
-        Samples with labels that count, and are not verified.
-    originals : Originals, default=None
-        Verified samples of which the sources say something.
+        Samples that count and are not verified, those included on which all sources are silent.
+    verified : tuple of two ndarrays of shape (n_verified,), int
+        Further rows, and their verified labels.
     start : SourceModel, default=None
         The model under earlier predictions.
 
@@ -215,82 +214,75 @@ def fit_source_model(
     >>> from scipy.sparse import csr_array
     >>> from pudistill.distillation.source_model import fit_source_model
     >>> from pudistill.labels.sources import Sources
-    >>> classes = np.tile([0, 1], 500)
+    >>> classes, nothing = np.tile([0, 1], 500), np.arange(0)
     >>> said = np.hstack([np.eye(2)[classes], np.eye(2)[1 - classes]])  # right, and always wrong
     >>> sources = Sources(np.array(["a", "b"]), csr_array(said))
-    >>> model = fit_source_model(sources, np.eye(2)[classes], np.arange(1000))
+    >>> model = fit_source_model(sources, np.eye(2)[classes], np.arange(1000), (nothing, nothing))
     >>> model.matrices.round(1).tolist()
     [[[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [1.0, 0.0]]]
     """
     if (n := sources.said.nnz) > MANY_ANNOTATIONS:
-        step = -(-n // MANY_ANNOTATIONS)
-        rows = rows[::step]
-    said, of_rows = csr_array(sources.said[rows]), take_rows(proba, rows)
-    seen = _Counts.of_originals(sources, originals)
+        rows = rows[:: -(-n // MANY_ANNOTATIONS)]
+    # Verified labels are predictions that are certain.
+    known = one_hot(verified[1], sources.n_classes)
+    said = csr_array(sources.said[np.concatenate([rows, verified[0]])])
+    proba, n_verified = np.concatenate([take_rows(proba, rows), known]), len(known)
     if start is None:
         # Twice from the predictions alone: copies that count in full lead the first model astray.
-        first = SourceModel(sources, *_estimated(said, of_rows, seen), np.eye(len(sources)))
-        model = _after_steps(first, said, of_rows, seen)
-        start = first._replace(correlation=_correlation(model, said, of_rows, originals))
-    return _after_steps(start, said, of_rows, seen)
-
-
-class _Counts(NamedTuple):
-    """Labels of verified samples, counted."""
-
-    said: np.ndarray  # (n_sources, n_classes, n_classes): source, true class, label
-    n: np.ndarray  # (n_classes,): samples
-
-    @classmethod
-    def of_originals(cls, sources: Sources, originals: Originals | None) -> "_Counts":
-        n_classes = sources.n_classes
-        if originals is None:
-            return cls(np.zeros((len(sources), n_classes, n_classes)), np.zeros(n_classes))
-        truth = one_hot(originals.verified, n_classes)
-        return cls(_counted(sources.said[originals.rows], truth), truth.sum(axis=0))
-
-
-def _counted(said: csr_array, posterior: np.ndarray) -> np.ndarray:
-    n_classes = posterior.shape[1]
-    return (said.T @ posterior).reshape(-1, n_classes, n_classes).transpose(0, 2, 1)
+        first = SourceModel(
+            sources,
+            *_estimated(said, proba, n_verified),
+            np.eye(len(sources)),
+            np.ones(len(sources)),
+        )
+        model = _after_steps(first, said, proba, n_verified)
+        start = first._replace(
+            correlation=_correlation(model, said, proba),
+            weight_of_silence=_weight_of_silence(model, said, proba),
+        )
+    return _after_steps(start, said, proba, n_verified)
 
 
 def _after_steps(
-    model: SourceModel, said: csr_array, proba: np.ndarray, seen: _Counts
+    model: SourceModel, said: csr_array, proba: np.ndarray, n_verified: int
 ) -> SourceModel:
     """Run steps of expectation-maximisation."""
-    for_posterior = weighted(said, model.correlation)
+    weighted_said = weighted(said, model.correlation)
     for _ in range(STEPS):
-        table, silent = model.tables()
-        posterior = bayes_rule(proba, _exp(for_posterior @ table + silent))
-        matrices, speaks = _estimated(said, posterior, seen)
+        posterior = bayes_rule(proba, _exp(model.log_likelihood(said, weighted_said)))
+        matrices, speaks = _estimated(said, posterior, n_verified)
         model = model._replace(matrices=matrices, speaks=speaks)
     return model
 
 
 def _estimated(
-    said: csr_array, posterior: np.ndarray, seen: _Counts
+    said: csr_array, posterior: np.ndarray, n_verified: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Estimate the matrices, and how often sources speak, from classes that are known so well."""
-    counts = _counted(said, posterior) + seen.said
-    n_classes = counts.shape[1]
+    """Estimate the matrices, and how often sources speak; the last rows are verified."""
+    counts, n_classes, n = _counted(said, posterior), posterior.shape[1], len(posterior)
     # 1. The matrix of each source leans on that of a source which is right as often.
     matrices = shrink(
         counts.reshape(-1, n_classes), _of_similar_sources(counts).reshape(-1, n_classes)
     )
     matrices = matrices.reshape(counts.shape)
     # 2. Verified labels outweigh it: see `WORTH`.
-    n_seen = seen.said.sum(axis=2)
-    matrices = (WORTH * matrices + seen.said) / (WORTH + n_seen)[:, :, None]
+    seen = _counted(said[n - n_verified :], posterior[n - n_verified :])
+    matrices = (WORTH * matrices + seen) / (WORTH + seen.sum(axis=2, keepdims=True))
     # 3. How often a source speaks leans on its own rate.
-    spoke, n = counts.sum(axis=2), posterior.sum(axis=0) + seen.n
-    rate = (spoke.sum(axis=1) + 0.5) / (n.sum() + 1)
-    n = np.broadcast_to(n, spoke.shape)
+    spoke = counts.sum(axis=2)
+    of_class = np.broadcast_to(posterior.sum(axis=0), spoke.shape)
+    rate = (spoke.sum(axis=1) + 0.5) / (n + 1)
     a, b = (STRENGTHS_OF_SILENCE[:, None, None] * share[:, None] for share in (rate, 1 - rate))
-    evidence = betaln(a + spoke, b + n - spoke) - betaln(a, b)
+    evidence = betaln(a + spoke, b + of_class - spoke) - betaln(a, b)
     strength = STRENGTHS_OF_SILENCE[evidence.sum(axis=(1, 2)).argmax()]
-    speaks = (spoke + strength * rate[:, None]) / (n + strength)
+    speaks = (spoke + strength * rate[:, None]) / (of_class + strength)
     return matrices, np.clip(speaks, RARE, 1 - RARE)
+
+
+def _counted(said: csr_array, posterior: np.ndarray) -> np.ndarray:
+    """Count labels by source, true class and label."""
+    n_classes = posterior.shape[1]
+    return (said.T @ posterior).reshape(-1, n_classes, n_classes).transpose(0, 2, 1)
 
 
 def _of_similar_sources(counts: np.ndarray) -> np.ndarray:
@@ -314,41 +306,40 @@ def _of_similar_sources(counts: np.ndarray) -> np.ndarray:
     return (1 - diagonal)[:, :, None] * others + diagonal[:, :, None] * np.eye(n_classes)
 
 
-def _correlation(
-    model: SourceModel,
-    said: csr_array,
-    proba: np.ndarray,
-    originals: Originals | None,
-) -> np.ndarray:
-    """Measure how much sources agree beyond what their matrices say.
+def _correlation(model: SourceModel, said: csr_array, proba: np.ndarray) -> np.ndarray:
+    """Measure how much sources say the same, beyond what their matrices explain.
 
     The classes are those of the predictions, which do not know the sources: copies own a posterior,
     and would explain each other away.
     """
-    sources = model.sources
-    if originals is not None:
-        said = _stacked(said, csr_array(sources.said[originals.rows]))
-        proba = np.concatenate([proba, one_hot(originals.verified, sources.n_classes)])
-    of_rows = Sources(sources.names, said)
-    spoke, n_sources = of_rows.spoke, len(sources)
-    n_common = (spoke.T @ spoke).toarray().astype(float)
+    sources = Sources(model.sources.names, said)
+    spoke, n_sources = sources.spoke, len(sources)
     agreed, expected = np.zeros((2, n_sources, n_sources))
     for code in range(sources.n_classes):
-        of_class = of_rows.of_class(code)
+        of_class = sources.of_class(code)
         agreed += (of_class.T @ of_class).toarray()
         same_label = model.matrices[:, code] @ model.matrices[:, code].T
-        expected += (spoke.T @ csr_array(spoke * proba[:, [code]])).toarray() * same_label
-    beyond = (agreed - expected) / (n_common - expected + HALF_BELIEVED)
-    correlation = np.clip(beyond, 0, 1)
+        expected += _common(spoke, proba[:, code]) * same_label
+    n_common = (spoke.T @ spoke).toarray()
+    correlation = np.clip((agreed - expected) / (n_common - expected + HALF_BELIEVED), 0, 1)
     np.fill_diagonal(correlation, 1)
     return correlation
 
 
-def _stacked(first: csr_array, second: csr_array) -> csr_array:
-    data, indices = (
-        np.concatenate([getattr(part, name) for part in (first, second)])
-        for name in ("data", "indices")
-    )
-    indptr = np.concatenate([first.indptr, first.indptr[-1] + second.indptr[1:]])
-    shape = (first.shape[0] + second.shape[0], first.shape[1])
-    return csr_array((data, indices, indptr), shape=shape)
+def _weight_of_silence(model: SourceModel, said: csr_array, proba: np.ndarray) -> np.ndarray:
+    """Weigh sources by how much they speak on the same samples, beyond what classes explain."""
+    sources = Sources(model.sources.names, said)
+    spoke, n_sources = sources.spoke, len(sources)
+    together, variance = np.zeros((n_sources, n_sources)), np.zeros(n_sources)
+    for code in range(sources.n_classes):
+        speaks, n = model.speaks[:, code], proba[:, code].sum()
+        together += _common(spoke, proba[:, code]) - n * np.outer(speaks, speaks)
+        variance += n * speaks * (1 - speaks)
+    correlation = np.clip(together / np.sqrt(np.outer(variance, variance)), 0, 1)
+    np.fill_diagonal(correlation, 1)
+    return 1 / correlation.sum(axis=1)
+
+
+def _common(spoke: csr_array, weights: np.ndarray) -> np.ndarray:
+    """Add up the weights of the samples on which two sources speak, (n_sources, n_sources)."""
+    return (spoke.T @ csr_array(spoke * weights[:, None])).toarray()

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.sparse import csr_array
 
+from pudistill.utils.arrays import rowwise
+
 
 @dataclass(frozen=True, eq=False)
 class Sources:
@@ -46,14 +48,6 @@ class Sources:
         shape = (said.shape[0], len(self.names))
         return csr_array((said.data, said.indices // self.n_classes, said.indptr), shape=shape)
 
-    @property
-    def votes(self) -> np.ndarray:
-        """Number of sources that say each class: ndarray of shape (n_samples, n_classes)."""
-        said, n_classes = self.said, self.n_classes
-        shape = (said.shape[0], n_classes)
-        values = said.data.astype(float)
-        return csr_array((values, said.indices % n_classes, said.indptr), shape=shape).toarray()
-
     def of_class(self, code: int) -> csr_array:
         """1 where a source says that class: csr_array of shape (n_samples, n_sources)."""
         columns = np.arange(len(self.names)) * self.n_classes + code
@@ -64,6 +58,11 @@ class Sources:
         said = csr_array(self.said.multiply(~rows[:, None]))
         said.eliminate_zeros()
         return replace(self, said=said)
+
+    def votes(self) -> np.ndarray:
+        """Count the sources that say each class: (n_samples, n_classes)."""
+        classes = np.tile(np.eye(self.n_classes), (len(self.names), 1))
+        return rowwise(lambda rows: self.said[rows] @ classes, np.arange(self.said.shape[0]))
 
     def take(self, rows: np.ndarray | slice) -> "Sources":
         """Return what is said of the samples at `rows`."""

@@ -67,7 +67,7 @@ def vote_shares(sources: Sources) -> np.ndarray:
     >>> vote_shares(Sources.of_one(np.array([1, -1]), 2)).tolist()
     [[0.0, 1.0], [0.5, 0.5]]
     """
-    votes = sources.votes
+    votes = sources.votes()
     n_votes = votes.sum(axis=1, keepdims=True)
     return np.where(n_votes > 0, votes / np.maximum(n_votes, 1), 1 / sources.n_classes)
 

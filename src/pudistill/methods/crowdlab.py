@@ -107,7 +107,7 @@ class CrowdlabClassifier(AggregatingMethod):
             seed=seed,
             groups=samples.groups,
         )
-        consensus = (sources.votes + predicted / 2).argmax(axis=1)
+        consensus = (sources.votes() + predicted / 2).argmax(axis=1)
         consensus[samples.trusted] = samples.labels[samples.trusted]
         proba, self.source_weight_, self.model_weight_ = weighted_consensus(
             sources, predicted, consensus
@@ -138,7 +138,7 @@ def weighted_consensus(
     model_weight : float
         Weight of the classifier.
     """
-    said, votes, n_classes = sources.said, sources.votes, sources.n_classes
+    said, votes, n_classes = sources.said, sources.votes(), sources.n_classes
     n_votes = votes.sum(axis=1)
     several = n_votes > 1 if (n_votes > 1).any() else n_votes > 0
     agreed = np.take_along_axis(votes, consensus[:, None], axis=1)[:, 0]
@@ -161,7 +161,7 @@ def weighted_consensus(
     model_weight = max(1 - model_error / baseline_error, LEAST) * np.sqrt(max(_mean(n_votes), 1))
     # 4. A label gives its class the probability P, and the others equal parts of the rest.
     weight = csr_array((source_weight[source_of], said.indices, said.indptr), shape=said.shape)
-    of_class = Sources(sources.names, weight).votes
+    of_class = Sources(sources.names, weight).votes()
     total = of_class.sum(axis=1, keepdims=True)
     wrong = (1 - right) / (n_classes - 1)
     labels = right * of_class + wrong * (total - of_class)
