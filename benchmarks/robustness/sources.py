@@ -161,6 +161,8 @@ def goals(rows: pd.DataFrame) -> pd.DataFrame:
         lines.append((f"{problem}: confidence at most 2 points from the share right", stated))
     for measure, title in MEASURES.items():
         for problem, part in rows.groupby("problem", sort=False):
+            if OURS not in part["method"].values:
+                continue
             close = [
                 f"{other} ({100 * lead:+.1f} ± {100 * error:.1f})"
                 for other in PEERS
@@ -172,7 +174,7 @@ def goals(rows: pd.DataFrame) -> pd.DataFrame:
     for line in effects(rows).to_dict("records"):
         wanted = "raises" if line["further sources"] == ADVERSARY else "changes by at most 0.3"
         what = f"{line['problem']}: {line['further sources']}, labels right: {wanted}"
-        lines.append((what, line[MEASURES["right"]]))
+        lines += [(what, change)] if (change := line[MEASURES["right"]]) else []
     return pd.DataFrame(lines, columns=["goal", "measured (for comparisons: where not)"])
 
 
