@@ -59,9 +59,7 @@ def test_a_source_that_contradicts_itself_is_silent_there():
     from pudistill import Annotations
 
     y = Annotations(2, ["Ann"], np.array([0, 0, 1, 1]), np.zeros(4, int), np.array([0, 1, 1, 1]))
-    with pytest.warns(
-        DataWarning, match="contradict themselves on 1 samples, such as source 'Ann'"
-    ):
+    with pytest.warns(DataWarning, match="contradict themselves 1 times, such as source 'Ann'"):
         labels = check_annotations(y)
     assert labels.given.tolist() == [-1, 0]
 

@@ -10,6 +10,7 @@ from scipy.sparse import csr_array
 
 from pudistill.data.frames import as_frame
 from pudistill.exceptions import InputError
+from pudistill.utils.arrays import rowwise
 from pudistill.utils.shown import first_few, listed, shown
 
 # Labels that mean that a source is silent, beside missing values.
@@ -210,35 +211,20 @@ def majority_vote(said: csr_array, n_sources: int, n_classes: int) -> np.ndarray
     >>> majority_vote(said, n_sources=2, n_classes=2).tolist()
     [0, 1, -1]
     """
-    vote = np.full(said.shape[0], -1)
-    if said.nnz == 0:
-        return vote
-    to_class = _adding_up(n_sources, n_classes)
-    source_of = said.indices // n_classes
-    row_of = np.repeat(np.arange(said.shape[0]), np.diff(said.indptr))
-    votes = (said @ to_class).tocsr()
-    n_votes = np.diff(said.indptr)
-    # Share of the sample's other votes that agree with each annotation.
-    same = np.asarray(votes[row_of, said.indices % n_classes]).ravel()
-    others = n_votes[row_of] - 1
-    agreed = np.bincount(source_of, np.where(others > 0, same - 1, 0), n_sources)
-    agreement = (agreed + 0.5) / (np.bincount(source_of, others, n_sources) + 1)
-    # Less than half a vote in all: it decides between equal numbers of votes only.
-    share = csr_array(
-        (1 + agreement[source_of] / (2 * n_votes[row_of] + 1), said.indices, said.indptr),
-        shape=said.shape,
-    )
-    weighted = (share @ to_class).tocsr()
-    has_vote = n_votes > 0
-    vote[has_vote] = np.asarray(weighted.argmax(axis=1)).ravel()[has_vote]
-    return vote
-
-
-def _adding_up(n_sources: int, n_classes: int) -> csr_array:
-    """Return the matrix that adds up the votes of all sources by class."""
-    columns = np.arange(n_sources * n_classes)
-    shape = (n_sources * n_classes, n_classes)
-    return csr_array((np.ones(len(columns)), (columns, columns % n_classes)), shape=shape)
+    # Adds up the labels of all sources by class.
+    to_class = np.tile(np.eye(n_classes), (n_sources, 1))
+    source_of, n_votes = said.indices // n_classes, np.diff(said.indptr)
+    row_of = np.repeat(np.arange(said.shape[0]), n_votes)
+    # 1. How often each source agrees with the sample's other labels.
+    votes = rowwise(lambda rows: said[rows] @ to_class, np.arange(said.shape[0]))
+    others, same = n_votes[row_of] - 1, votes[row_of, said.indices % n_classes] - 1
+    n_agreed, n = (np.bincount(source_of, values, n_sources) for values in (same, others))
+    agreement = (n_agreed + 0.5) / (n + 1)
+    # 2. It adds less than half a vote in all, and so decides between equal numbers of votes only.
+    added = agreement[source_of] / (2 * n_votes[row_of] + 1)
+    weights = csr_array((1 + added, said.indices, said.indptr), shape=said.shape)
+    vote = rowwise(lambda rows: (weights[rows] @ to_class).argmax(axis=1), np.arange(said.shape[0]))
+    return np.where(n_votes > 0, vote, -1)
 
 
 def _plain(label: np.ndarray) -> np.ndarray:

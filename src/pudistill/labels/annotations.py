@@ -88,23 +88,11 @@ def check_annotations(
 
 def _checked(y: Annotations, no_class_label: Any) -> Annotations:
     """Leave out annotations that say nothing, and sources that are silent or said no class."""
-    kept = np.ones(len(y.rows), dtype=bool)
-    if no_class_label is not None:
-        kept &= np.array([label != no_class_label for label in y.label.tolist()], dtype=bool)
-    # Of a source that says the same twice, once is enough; what contradicts itself says nothing.
-    table = pd.DataFrame({"row": y.rows, "source": y.source, "label": y.codes()[0]})[kept]
-    table = table.drop_duplicates()
-    is_torn = table.duplicated(["row", "source"], keep=False)
-    if is_torn.any():
-        first = table[is_torn].iloc[0]
-        n = table[is_torn].groupby(["row", "source"]).ngroups
-        warn_user(
-            f"Sources contradict themselves on {n:,} samples, such as source "
-            f"{shown(y.names[first['source']])} on row {first['row']}: they count as silent there.",
-            DataWarning,
-        )
-    positions = table.index[~is_torn]
-    y = replace(y, rows=y.rows[positions], source=y.source[positions], label=y.label[positions])
+    kept = np.arange(len(y.rows))
+    if no_class_label is not None and y.label.dtype.kind not in "iufb":
+        kept = np.flatnonzero([label != no_class_label for label in y.label.tolist()])
+    kept = kept[_said_once(y, kept)]
+    y = replace(y, rows=y.rows[kept], source=y.source[kept], label=y.label[kept])
     speaks = np.bincount(y.source, minlength=len(y.names)) > 0
     if not speaks.any():
         raise InputError("No source says anything of any sample: there are no given labels.")
@@ -114,6 +102,26 @@ def _checked(y: Annotations, no_class_label: Any) -> Annotations:
         names = [name for name, spoke in zip(y.names, speaks, strict=True) if spoke]
         y = replace(y, names=names, source=(np.cumsum(speaks) - 1)[y.source])
     return y
+
+
+def _said_once(y: Annotations, kept: np.ndarray) -> np.ndarray:
+    """Return which annotations count: one of equal ones, and none that contradict each other."""
+    keys = y.rows[kept].astype(np.int64) * len(y.names) + y.source[kept]
+    if (np.diff(keys) > 0).all():  # as those of columns
+        return np.ones(len(kept), dtype=bool)
+    table = pd.DataFrame({"key": keys, "label": y.codes()[0][kept]})
+    counts = ~table.duplicated().to_numpy()
+    is_torn = table[counts].duplicated("key", keep=False).to_numpy()
+    if is_torn.any():
+        first = kept[counts][is_torn][0]
+        warn_user(
+            f"Sources contradict themselves {table['key'][counts][is_torn].nunique():,} times, such "
+            f"as source {shown(y.names[y.source[first]])} on row {y.rows[first]}: they count as "
+            "silent there.",
+            DataWarning,
+        )
+    counts[np.flatnonzero(counts)[is_torn]] = False
+    return counts
 
 
 def _check_agreement(y: Annotations, trusted: np.ndarray, index: pd.Index | None) -> None:
