@@ -22,6 +22,10 @@ from pudistill.utils.arrays import BLOCK_SIZE
 # Sources whose correlation is at least this are listed as alike, at most so many pairs.
 ALIKE, MOST_PAIRS = 0.3, 50
 
+# Largest number of entries of all matrices that JSON gets.
+MOST_ENTRIES = 200_000
+BY_CLASS = ("class_rate", "class_rate_interval", "transition_matrix")
+
 
 @dataclass(frozen=True, eq=False)
 class SourceNoise:
@@ -34,8 +38,8 @@ class SourceNoise:
     n_labels, n_verified : ndarray of shape (n_sources,), int
         Labels of the source on samples that nobody verified, and on samples drawn to be verified.
     rate : ndarray of shape (n_sources,)
-        Share of its labels that are wrong. Without verified labels of the source, the value of the
-        model.
+        Share of its labels that are wrong: the model's value, moved into the 50 % interval that
+        its verified labels leave.
     rate_interval : ndarray of shape (n_sources, 2)
         Its 95 % interval. It holds under any noise if verified samples are a random sample; (0, 1)
         where no label of the source was verified.
@@ -81,11 +85,14 @@ class SourceNoise:
         ).set_index("source")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the estimate as a dictionary for JSON."""
-        return {
+        """Return the estimate as a dictionary for JSON, without matrices if these are large."""
+        left_out = BY_CLASS if self.transition_matrix.size > MOST_ENTRIES else ()
+        values = {
             name: value.tolist() if isinstance(value, np.ndarray) else value
             for name, value in vars(self).items()
         }
+        values["rate"] = [None if np.isnan(rate) else rate for rate in self.rate.tolist()]
+        return values | dict.fromkeys(left_out)
 
 
 def estimate_sources(
@@ -145,7 +152,8 @@ def estimate_sources(
                 worth=worth,
             )
             if np.isfinite(share.value):
-                rate[s], interval[s] = share.value, share.interval
+                # Of a few verified labels, the model knows more than their share.
+                rate[s], interval[s] = np.clip(rate[s], *share.middle), share.interval
     # 3. The same by class, without predictions.
     n_labels = np.bincount(annotations.source, minlength=len(sources))
     class_interval = _class_intervals(labels, verified, is_wrong, n_labels)

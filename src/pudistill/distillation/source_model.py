@@ -21,8 +21,8 @@ from pudistill.utils.arrays import BLOCK_SIZE, take_rows
 # which either speaks, of at least so many: then they are copies.
 SAME, FEWEST_SAME = 0.98, 10
 
-# Number of verified labels of a source that its other labels are worth at most. Copies own the
-# posterior, and so seem right wherever nobody verified: verified labels decide.
+# Number of verified labels of a source, and of verified samples, that all others are worth at most.
+# Copies own the posterior, and so seem right wherever nobody verified: verified labels decide.
 WORTH = 20.0
 
 # Expected disagreements of two sources from which their correlation is half believed.
@@ -32,7 +32,10 @@ HALF_BELIEVED = 20.0
 STEPS = 4
 
 # Largest number of annotations that the model is fitted to; more are likely to add nothing.
-MANY_ANNOTATIONS = 2_000_000
+MANY_ANNOTATIONS = 1_000_000
+
+# Share of samples that a source labels, on average, from which dense products are quicker.
+DENSE = 0.1
 
 # Strengths, in samples, with which the silence of a source on samples of a class leans on its own
 # rate of silence. The last means that silence says nothing of the class.
@@ -169,9 +172,8 @@ def representatives(sources: Sources) -> np.ndarray:
     n_spoke = spoke.sum(axis=0)
     same = np.zeros((len(sources), len(sources)))
     for code in range(sources.n_classes):
-        of_class = sources.of_class(code)
-        same += (of_class.T @ of_class).toarray()
-    either = n_spoke[:, None] + n_spoke - (spoke.T @ spoke).toarray()
+        same += _common(sources.of_class(code))
+    either = n_spoke[:, None] + n_spoke - _common(spoke)
     are_copies = (same >= SAME * either) & (either >= FEWEST_SAME)
     _, group = connected_components(csr_array(are_copies), directed=False)
     _, first = np.unique(group, return_index=True)
@@ -265,10 +267,7 @@ def _estimated(
         counts.reshape(-1, n_classes), _of_similar_sources(counts).reshape(-1, n_classes)
     )
     matrices = matrices.reshape(counts.shape)
-    # 2. Verified labels outweigh it: see `WORTH`.
-    seen = _counted(said[n - n_verified :], posterior[n - n_verified :])
-    matrices = (WORTH * matrices + seen) / (WORTH + seen.sum(axis=2, keepdims=True))
-    # 3. How often a source speaks leans on its own rate.
+    # 2. How often a source speaks leans on its own rate.
     spoke = counts.sum(axis=2)
     of_class = np.broadcast_to(posterior.sum(axis=0), spoke.shape)
     rate = (spoke.sum(axis=1) + 0.5) / (n + 1)
@@ -276,6 +275,13 @@ def _estimated(
     evidence = betaln(a + spoke, b + of_class - spoke) - betaln(a, b)
     strength = STRENGTHS_OF_SILENCE[evidence.sum(axis=(1, 2)).argmax()]
     speaks = (spoke + strength * rate[:, None]) / (of_class + strength)
+    # 3. Verified samples outweigh both: see `WORTH`.
+    verified = posterior[n - n_verified :]
+    seen = _counted(said[n - n_verified :], verified)
+    n_seen = seen.sum(axis=2)
+    matrices = (WORTH * matrices + seen) / (WORTH + n_seen)[:, :, None]
+    if strength < STRENGTHS_OF_SILENCE[-1]:
+        speaks = (WORTH * speaks + n_seen) / (WORTH + verified.sum(axis=0))
     return matrices, np.clip(speaks, RARE, 1 - RARE)
 
 
@@ -316,11 +322,10 @@ def _correlation(model: SourceModel, said: csr_array, proba: np.ndarray) -> np.n
     spoke, n_sources = sources.spoke, len(sources)
     agreed, expected = np.zeros((2, n_sources, n_sources))
     for code in range(sources.n_classes):
-        of_class = sources.of_class(code)
-        agreed += (of_class.T @ of_class).toarray()
+        agreed += _common(sources.of_class(code))
         same_label = model.matrices[:, code] @ model.matrices[:, code].T
         expected += _common(spoke, proba[:, code]) * same_label
-    n_common = (spoke.T @ spoke).toarray()
+    n_common = _common(spoke)
     correlation = np.clip((agreed - expected) / (n_common - expected + HALF_BELIEVED), 0, 1)
     np.fill_diagonal(correlation, 1)
     return correlation
@@ -340,6 +345,14 @@ def _weight_of_silence(model: SourceModel, said: csr_array, proba: np.ndarray) -
     return 1 / correlation.sum(axis=1)
 
 
-def _common(spoke: csr_array, weights: np.ndarray) -> np.ndarray:
+def _common(spoke: csr_array, weights: np.ndarray | None = None) -> np.ndarray:
     """Add up the weights of the samples on which two sources speak, (n_sources, n_sources)."""
-    return (spoke.T @ csr_array(spoke * weights[:, None])).toarray()
+    if spoke.nnz < DENSE * np.prod(spoke.shape):
+        of_samples = spoke if weights is None else csr_array(spoke * weights[:, None])
+        return (spoke.T @ of_samples).toarray()
+    total = np.zeros((spoke.shape[1], spoke.shape[1]))
+    for start in range(0, spoke.shape[0], BLOCK_SIZE):
+        part = slice(start, start + BLOCK_SIZE)
+        block = spoke[part].toarray()
+        total += block.T @ (block if weights is None else block * weights[part, None])
+    return total

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pudistill.distillation.noise_model import NoiseModel
-from pudistill.distillation.source_model import SourceModel, fit_source_model
+from pudistill.distillation.source_model import SourceModel, fit_source_model, without_copies
 from pudistill.distillation.transition import (
     Originals,
     combine,
@@ -15,7 +15,8 @@ from pudistill.distillation.transition import (
     fit_transition_matrix,
 )
 from pudistill.distillation.views import View
-from pudistill.labels.checks import MISSING
+from pudistill.exceptions import InputError
+from pudistill.labels.checks import MISSING, Labels
 from pudistill.labels.pseudo_labels import bayes_rule, one_hot
 from pudistill.labels.sources import Sources
 from pudistill.learners.calibration import Temperature, log_likelihood, mixture_weights
@@ -109,6 +110,20 @@ class TransitionEstimator:
     originals: Originals | None = None
     groups: np.ndarray | None = None
     sources: Sources | None = None
+
+    @classmethod
+    def of(
+        cls, labels: Labels, originals: Originals | None, known: np.ndarray | None = None
+    ) -> "TransitionEstimator":
+        """Return the estimator for labels, their noise groups and their sources."""
+        if labels.sources is None:
+            return cls(known, originals, labels.noise_groups)
+        if known is not None:
+            raise InputError(
+                "transition_matrix is that of one source of labels, and there are several: leave "
+                "it out."
+            )
+        return cls(None, originals, labels.noise_groups, without_copies(labels.sources))
 
     def estimate(
         self, view: View, proba: np.ndarray, start: NoiseModel | None = None

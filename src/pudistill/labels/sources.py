@@ -68,6 +68,13 @@ class Sources:
         """Return what is said of the samples at `rows`."""
         return replace(self, said=csr_array(self.said[rows]))
 
+    def recoded(self, codes: np.ndarray, n_classes: int) -> "Sources":
+        """Return the same with other codes of classes; `codes` has the new one of each."""
+        source, code = np.divmod(self.said.indices, self.n_classes)
+        shape = (self.said.shape[0], len(self.names) * n_classes)
+        cells = source * n_classes + codes[code]
+        return replace(self, said=csr_array((self.said.data, cells, self.said.indptr), shape=shape))
+
     def only(self, kept: np.ndarray) -> "Sources":
         """Return some sources, by their positions."""
         n_classes = self.n_classes
