@@ -239,12 +239,12 @@ def summarise(folder: Path, output: Path) -> None:
     rows = read_cells(folder)
     run = run_facts(folder, rows, COMMAND)
     write_results(rows, run, output)
-    seeds = rows.groupby("problem")["seed"].nunique()
+    seeds = sorted({*rows.groupby("problem")["seed"].nunique()})
     text = "\n".join(
         [
             "# Labels of several sources\n",
             described(run),
-            f"{seeds.min()} to {seeds.max()} seeds, which draw the verified samples. Labels are "
+            f"{' to '.join(map(str, seeds))} seeds, which draw the verified samples. Labels are "
             "judged on all samples that nobody verified; where all sources are silent, a method "
             "that aggregates labels has its classifier's. Errors are standard errors of paired "
             "differences over seeds.\n",
