@@ -36,9 +36,10 @@ bench: .venv/.installed-bench
 bench-full: .venv/.installed-bench
 	$(BIN)/python -m benchmarks.speed --data $(DATA) --kinds short long
 
-# Compare with other systems on real noise, and count losses on small problems.
+# Compare with other systems on real noise and on labels of several sources, and count losses on small problems.
 bench-noise: .venv/.installed-bench
 	$(BIN)/python -m benchmarks.robustness.real_noise --data $(DATA)
+	$(BIN)/python -m benchmarks.robustness.sources --data $(DATA)
 	$(BIN)/python -m benchmarks.robustness.never_lose
 
 # Measure how often every interval and certificate holds: hours, in the background of other work.

@@ -63,6 +63,7 @@ class Split(NamedTuple):
     X_test: Any
     y_test: np.ndarray
     given: np.ndarray | None = None  # -1 where there is none
+    sources: np.ndarray | None = None  # labels of several sources, (n_samples, n_sources)
 
 
 def draw_trusted(y: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
@@ -130,7 +131,7 @@ def fashion_mnist(n_train: int, data: Path, seed: int) -> Split:
 
 
 def fashion_table(data: Path, seed: int) -> Split:
-    X, y, X_test, y_test, _ = fashion_mnist(10_000, data, seed)
+    X, y, X_test, y_test, *_ = fashion_mnist(10_000, data, seed)
     X, X_test = (pictures.reshape(len(pictures), -1) / 255 for pictures in (X, X_test))
     pca = PCA(50, random_state=seed).fit(X)
     return Split(pca.transform(X), y, pca.transform(X_test), y_test)
@@ -170,7 +171,8 @@ class Group:
 
     def __init__(self, problem: Problem, seed: int, data: Path, filters: Path) -> None:
         self.problem, self.seed, self.filters = problem, seed, filters
-        self.X, self.y, self.X_test, self.y_test, self.given = problem.load(data, seed)
+        split = problem.load(data, seed)
+        self.X, self.y, self.X_test, self.y_test, self.given, self.sources = split
         self.n_classes = int(self.y.max()) + 1
         self.learner = problem.learner()
         self.seconds: dict[str, float] = {}

@@ -14,11 +14,12 @@ SHARES = (0.1, 0.03)  # verified
 
 
 def from_arrays(name: str, data: Path, _: int) -> Split:
-    """Read features and the majority of several labels."""
+    """Read features, the labels of several sources, and their majority."""
     with np.load(data / "real-noise" / f"{name}.npz") as file:
         X, X_test = (file[key].astype(np.float32) for key in ("X", "X_test"))
         y, y_test, given = (file[key].astype(int) for key in ("y", "y_test", "given"))
-        return Split(X, y, X_test, y_test, given)
+        sources = file["sources"].astype(int) if "sources" in file else None
+        return Split(X, y, X_test, y_test, given, sources)
 
 
 def from_texts(name: str, data: Path, _: int) -> Split:

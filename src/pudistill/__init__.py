@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pudistill.data.loading import load_dataset
     from pudistill.distillation.correction import correct_labels
     from pudistill.exceptions import DataWarning, InputError, TimeLimitWarning, TrustedWarning
-    from pudistill.labels.corruption import corrupt_labels
+    from pudistill.labels.corruption import corrupt_labels, simulate_sources
     from pudistill.labels.model_selection import (
         TrustedKFold,
         trusted_accuracy,
@@ -40,6 +40,7 @@ _MODULES = {
     "embed_dataset": "learners.networks.features",
     "load": "runs.folder",
     "load_dataset": "data.loading",
+    "simulate_sources": "labels.corruption",
     "trusted_accuracy": "labels.model_selection",
     "trusted_accuracy_scorer": "labels.model_selection",
 }
@@ -62,6 +63,7 @@ __all__ = [
     "embed_dataset",
     "load",
     "load_dataset",
+    "simulate_sources",
     "trusted_accuracy",
     "trusted_accuracy_scorer",
 ]

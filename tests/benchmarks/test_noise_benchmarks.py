@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.common import cells, paired, problems, real_noise, small
-from benchmarks.robustness import coverage, labels, never_lose, simulation, systems
+from benchmarks.robustness import coverage, labels, never_lose, simulation, sources, systems
 from benchmarks.robustness import real_noise as comparison
 from pudistill.distillation.noise_estimate import NoiseEstimate
 
@@ -21,7 +21,9 @@ def data(tmp_path):
     X = np.random.default_rng(0).normal(size=(60, 2)) + 3 * y[:, None]
     given = np.where(np.arange(60) % 4 == 0, 1 - y, y)
     given[::5] = -1
-    np.savez(folder / "tiny.npz", X=X, y=y, given=given, X_test=X, y_test=y)
+    said = np.column_stack([given, y, np.where(np.arange(60) % 3 == 0, y, -1)])
+    said[:2] = -1
+    np.savez(folder / "tiny.npz", X=X, y=y, given=given, sources=said, X_test=X, y_test=y)
     table = pd.DataFrame(
         {"id": range(60), "text": "good news", "label": "a", "true": ["a", "b"] * 30}
     )
@@ -88,6 +90,44 @@ def test_labels_are_judged_where_nobody_verified_and_one_was_given(group):
     assert found["confidence"]["brier"] == found["given_quality"]["gap"] == 0
 
 
+def test_labels_of_sources_are_judged_where_nobody_verified(group):
+    for name in ("majority_vote", "dawid_skene", "label_model", "crowdlab"):
+        result = sources.METHODS[name].result(group, problems.REAL, None)
+        assert result["right"] > 0.8
+        assert result["confidence"]["gap"] == pytest.approx(
+            result["confidence"]["said"] - result["right"]
+        )
+
+
+def test_further_sources_are_copies_and_an_adversary(group):
+    active = group.sources[:, 1]  # it speaks of all samples but two
+    assert (sources.copies(group) == active[:, None]).all()
+    changed = sources.near_copies(group) != active[:, None]
+    assert 0 < changed.mean() < 0.15
+    assert not changed[active == -1].any()
+    assert np.mean(sources.adversary(group) == 1 - group.y) == pytest.approx(0.9, abs=0.02)
+
+
+def test_tables_of_sources_are_paired_by_seed():
+    rows = pd.DataFrame(
+        [
+            {"problem": "p, 10 % verified", "seed": seed, "method": method, "right": right}
+            | {"test_accuracy": 0.5, "confidence": {"gap": 0.02}}
+            for seed in range(3)
+            for method, right in (
+                ("pudistill", 0.8 + seed / 100),
+                ("majority_vote", 0.7 + seed / 100),
+                ("pudistill, an adversary", 0.9 + seed / 100),
+            )
+        ]
+    )
+    lead = sources.differences(rows, "right", ["majority_vote", "crowdlab"])
+    assert lead.to_numpy().tolist() == [["p, 10 % verified", "+10.0 ± 0.0", ""]]
+    assert sources.effects(rows)["labels right"].tolist() == ["", "", "+10.0 ± 0.0"]
+    assert sources.gaps(rows)["pudistill"].tolist() == ["+2.0"]
+    assert sources.means(rows, "right")["pudistill"].tolist() == ["81.0"]
+
+
 def test_every_draw_and_run_has_a_file_of_its_own():
     found = [cell for _, part in coverage.draws(2) for cell in part]
     found += [
@@ -101,6 +141,13 @@ def test_every_draw_and_run_has_a_file_of_its_own():
         for problem in real_noise.REAL_PROBLEMS
         for seed in range(2)
         for cell in comparison.cells_of(problem, seed, [*comparison.METHODS])
+    ]
+    found += [
+        cell
+        for problem in sources.PROBLEMS
+        for seed in range(2)
+        for cell in sources.cells_of(problem, seed, [*sources.METHODS])
+        if cell.method != "pudistill"  # as above, in another folder
     ]
     assert len({cell.path for cell in found}) == len(found)
 
@@ -202,12 +249,13 @@ def test_simulated_promises_hold(what):
         assert broken <= 4
 
 
-@pytest.mark.parametrize("benchmark", [coverage, comparison])
+@pytest.mark.parametrize("benchmark", [coverage, comparison, sources])
 def test_cells_are_computed_and_summarised(benchmark, group, data, tmp_path):
     quick = replace(group.problem, filter={"n_members": 2, "max_iter": 1})
     names = [name for name in benchmark.METHODS if "cleanlab" not in name]
-    work = [(quick, [*comparison.cells_of(quick, 0, names)])]
-    if benchmark is coverage:
+    if benchmark is comparison:
+        work = [(quick, [*comparison.cells_of(quick, 0, names)])]
+    else:
         work = [(quick, [cells.Cell(quick.name, 0, problems.REAL, name) for name in names])]
     options = cells.options_parser("Test.", "", [0]).parse_args(
         ["--data", str(data), "--output", str(tmp_path / "test.json"), "--jobs", "1"]

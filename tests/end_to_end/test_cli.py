@@ -274,6 +274,25 @@ def test_corrupt_writes_what_fit_reads(command, tmp_path):
     assert (tmp_path / "noisy.parquet").read_bytes() == before
 
 
+def test_corrupt_simulates_sources(command, tmp_path):
+    options = ["--sources", "5", "--abstain", "0.6", "--copies", "2", "--adversarial", "1"]
+    assert command("corrupt", "wine", *options, "--output", "noisy.csv")[0] == 0
+    assert command("corrupt", "wine", *options, "--output", "again.csv")[0] == 0
+    table = pd.read_csv("noisy.csv")
+    sources = [f"source_{n}" for n in range(1, 6)]
+    assert {"label", "verified_label", "true_label", "trusted", "alcohol", *sources} < {*table}
+    assert table["source_3"].equals(table["source_1"])
+    assert 0.4 < table[sources].isna().to_numpy().mean() < 0.8
+    assert (tmp_path / "noisy.csv").read_bytes() == (tmp_path / "again.csv").read_bytes()
+    plain = command("corrupt", "wine", "--output", "plain.csv")
+    assert plain[0] == 0
+    pd.testing.assert_frame_equal(table.drop(columns=sources), pd.read_csv("plain.csv"))
+    refuse(command, tmp_path, "corrupt", "wine", "--copies", "2", "--output", "x.csv", says="add")
+    table.drop(columns="label").to_csv("sources.csv", index=False)
+    args = ["corrupt", "sources.csv", "--label-column", "true_label", "--sources", "2"]
+    refuse(command, tmp_path, *args, "--output", "x.csv", says="source_1 already")
+
+
 def test_the_papers_ninety_percent_beside_ten_percent_trusted(command):
     for noise in ("symmetric", "asymmetric"):
         options = ["--noise", noise, "--level", "0.9", "--trusted", "0.1"]

@@ -9,7 +9,13 @@ from scipy import sparse
 from sklearn.metrics import confusion_matrix
 
 from pudistill.exceptions import InputError
-from pudistill.labels.corruption import CIFAR10_MAP, corrupt_labels, cyclic_map, transition_matrix
+from pudistill.labels.corruption import (
+    CIFAR10_MAP,
+    corrupt_labels,
+    cyclic_map,
+    simulate_sources,
+    transition_matrix,
+)
 
 KINDS = ["symmetric", "asymmetric", "pair", "instance"]
 
@@ -311,3 +317,58 @@ def test_bad_input_gets_one_sentence(message, arguments):
     arguments = {"y": ["a", "b", "a", "b"]} | arguments
     with pytest.raises(InputError, match=message):
         corrupt_labels(**arguments)
+
+
+# Several sources
+
+
+def test_sources_differ_abstain_copy_and_mislead():
+    y = labels()
+    sources = simulate_sources(
+        y, 6, level=0.4, abstain=0.6, copies=2, adversarial=1, random_state=0
+    )
+    assert list(sources) == [f"source_{n}" for n in range(1, 7)]
+    for _, said in sources.items():
+        assert_close_share(said.isna(), 0.6)
+    shares = [np.mean(said[said.notna()] == y[said.notna()]) for _, said in sources.items()]
+    # Of four classes, three quarters of the chosen labels are wrong; levels vary around 0.4.
+    assert np.mean(shares[:3]) == pytest.approx(0.7, abs=0.15)
+    assert len(set(shares[:3])) == 3
+    for copy in ("source_4", "source_5"):
+        pd.testing.assert_series_equal(sources[copy], sources["source_1"], check_names=False)
+    spoken = sources["source_6"].notna()
+    assert_close_share(sources["source_6"][spoken] == (y[spoken] + 1) % 4, 0.9)
+
+
+def test_sources_are_reproducible_and_depend_on_the_seed():
+    y = np.repeat(["cat", "dog"], 50)
+    first, same, other = (simulate_sources(y, 2, "pair", random_state=seed) for seed in (1, 1, 2))
+    pd.testing.assert_frame_equal(first, same)
+    assert not first.equals(other)
+    assert not first["source_1"].equals(first["source_2"])
+
+
+def test_sources_without_noise_are_right_and_instance_noise_reads_features():
+    y = labels()
+    right = simulate_sources(y, 2, level=0, random_state=0)
+    assert (right.to_numpy() == y[:, None]).all()
+    by_features = simulate_sources(y, 2, "instance", level=0.3, X=features(len(y)), random_state=0)
+    assert 0.1 < (by_features.to_numpy() != y[:, None]).mean() < 0.5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_sources": 3, "copies": 2, "adversarial": 1}, "3 sources cannot hold"),
+        ({"n_sources": 0}, "0 sources cannot hold"),
+        ({"copies": -1}, "-1 copies"),
+        ({"abstain": 1.0}, "from 0 to below 1"),
+        ({"abstain": float("nan")}, "from 0 to below 1"),
+        ({"level": 2}, "is not a share"),
+        ({"kind": "instance"}, "pass them as X"),
+        ({"kind": "rare"}, "is not a noise model"),
+    ],
+)
+def test_impossible_sources_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        simulate_sources(labels(), **options)

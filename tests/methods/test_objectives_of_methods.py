@@ -13,6 +13,7 @@ from scipy.stats import beta, entropy
 from sklearn.mixture import GaussianMixture
 
 from pudistill import TorchClassifier
+from pudistill.labels.checks import Labels
 from pudistill.learners.networks.hardware import choose_hardware
 from pudistill.learners.networks.losses import prior_loss
 from pudistill.learners.networks.objectives import Batch
@@ -356,7 +357,7 @@ def test_noise_level_is_estimated(use_trusted):
     X = np.eye(3)[true] * 6 + rng.normal(size=(n, 3))
     level = estimate_noise_level(
         lambda samples: TorchClassifier(random_state=0).fit(samples.X, samples.targets),
-        LabelledSamples(X, labels, trusted, 3),
+        LabelledSamples(X, labels, trusted, 3, Labels(np.arange(3), labels, trusted, labels)),
     )
     assert level.rate == pytest.approx((labels != true).mean(), abs=0.05)
     np.testing.assert_allclose(level.transition_matrix, T, atol=0.08)

@@ -402,22 +402,48 @@ def sweep(
 )
 def corrupt(
     output: Annotated[Path, typer.Option(help="File to write: .parquet, .csv or .npz.")],
+    sources: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of simulated sources, each of which labels the samples with noise of its "
+            "own: the columns source_1, source_2, ...",
+            show_default=False,
+        ),
+    ] = None,
+    abstain: Annotated[
+        float, typer.Option(help="Probability that a source says nothing of a sample.")
+    ] = 0.0,
+    copies: Annotated[
+        int, typer.Option(min=0, help="How many of the sources are exact copies of the first.")
+    ] = 0,
+    adversarial: Annotated[
+        int,
+        typer.Option(min=0, help="How many of the sources name the next class nine times in ten."),
+    ] = 0,
     **values: Any,
 ) -> None:
     """Add label noise to correctly labelled data, for experiments.
 
-    Beside the noisy `label`, the file has the columns `trusted`, `verified_label` and `true_label`.
+    Beside the noisy `label`, the file has the columns `trusted`, `verified_label` and `true_label`,
+    and those of the sources.
     """
     from pudistill.data.loading import load_dataset
     from pudistill.data.writing import write_table
-    from pudistill.runs.inputs import with_noise
+    from pudistill.runs.inputs import with_noise, with_sources
     from pudistill.runs.settings import Settings
 
+    if sources is None and (abstain or copies or adversarial):
+        raise InputError("--abstain, --copies and --adversarial describe sources: add --sources.")
     settings = Settings.read(values)
     dataset = load_dataset(settings.data, **settings.read_options())
     noisy = with_noise(
         dataset, settings.noise, settings.level, settings.trusted_fraction, settings.seed
     )
+    if sources is not None:
+        options = {"abstain": abstain, "copies": copies, "adversarial": adversarial}
+        options |= {"n_sources": sources, "level": settings.level}
+        noisy = with_sources(noisy, settings.noise, settings.seed, **options)
     write_table(noisy, output)
     wrong = (noisy.y != noisy.true_labels)[~noisy.trusted].mean()
     messages.print(

@@ -17,14 +17,19 @@ PAPER, PAPER_TUNED = "paper", "paper_told"
 AS_PUBLISHED = {
     f"{name}_as_published": name
     for name, system in METHODS.items()
-    if not (system.needs_trusted or system.ignores_trusted)
+    if not (system.needs_trusted or system.ignores_trusted or system.aggregates_sources)
 }
 _IGNORE_TRUSTED = tuple(name for name, system in METHODS.items() if system.ignores_trusted)
 # The paper's name of each system that follows the paper's protocol. Its authors tuned their own
 # system to the noise level, too.
 REPORTED = {name: name for name in _IGNORE_TRUSTED} | AS_PUBLISHED | {PAPER_TUNED: PAPER}
 COMPARED = (*_IGNORE_TRUSTED, *AS_PUBLISHED)
-COMPARED += (*(name for name in METHODS if name not in COMPARED), PAPER, PAPER_TUNED, OURS)
+COMPARED += tuple(
+    name
+    for name, system in METHODS.items()
+    if name not in COMPARED and not system.aggregates_sources
+)
+COMPARED += (PAPER, PAPER_TUNED, OURS)
 COMPARED += ("trusted_only", "true_labels")
 """The systems that the experiments compare by default, in the order of the tables."""
 

@@ -1,7 +1,8 @@
 """Noise models, which turn right labels into wrong labels to test methods.
 
 There are four kinds of noise, each with a level and a seed: symmetric, asymmetric (any class map),
-pair flips, and instance-dependent. The level is defined as in section IV-A1 of the paper.
+pair flips, and instance-dependent. The level is defined as in section IV-A1 of the paper. Several
+sources can label the same samples, each with noise of its own.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -43,7 +44,11 @@ FASHION_MNIST_MAP = {
 CIFAR10_CLASSES = sorted({*CIFAR10_MAP, *CIFAR10_MAP.values(), "frog", "ship"})
 
 FLIP_RATE_STD = 0.1
-"""Standard deviation of the flip rates of instance-dependent noise, as in Xia et al."""
+"""Standard deviation of the flip rates of instance-dependent noise, as in Xia et al., and of the
+noise levels of simulated sources."""
+
+ADVERSARY_LIES = 0.9
+"""Share of the samples to which an adversarial source gives the next class."""
 
 BLOCK_VALUES = 2**22
 """Feature values held in memory at once: 32 MiB of float64."""
@@ -198,6 +203,100 @@ def corrupt_labels(
         chosen[rows] = False
         chosen[rng.permutation(rows)[: round(fraction * len(rows))]] = True
     return _corrupted(true, classes, codes, np.where(chosen, noise, codes), is_trusted)
+
+
+def simulate_sources(
+    y: npt.ArrayLike,
+    n_sources: int = 5,
+    kind: Kind = "symmetric",
+    *,
+    level: float = 0.5,
+    abstain: float = 0.0,
+    copies: int = 0,
+    adversarial: int = 0,
+    class_map: Mapping[Any, Any] | None = None,
+    X: Any = None,
+    random_state: int | np.random.RandomState | None = None,
+) -> pd.DataFrame:
+    """Let several sources label the same samples, each with noise of its own.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,)
+        Right labels, without missing values.
+    n_sources : int, default=5
+        Number of sources, with copies and adversaries.
+    kind : {"symmetric", "asymmetric", "pair", "instance"}, default="symmetric"
+        Kind of noise, as for :func:`corrupt_labels`.
+    level : float in [0, 1], default=0.5
+        Mean noise level of the sources; that of each is drawn around it, as flip rates of
+        instance-dependent noise are.
+    abstain : float in [0, 1), default=0.0
+        Probability that a source says nothing of a sample.
+    copies : int, default=0
+        Number of sources that are silent and speak exactly as the first one does.
+    adversarial : int, default=0
+        Number of sources that name the next class in sorted order nine times in ten.
+    class_map, X
+        As for :func:`corrupt_labels`.
+    random_state : int, RandomState or None, default=None
+        Seed of all random draws.
+
+    Returns
+    -------
+    sources : DataFrame of shape (n, n_sources)
+        Columns ``source_1``, ``source_2``, ...: ordinary sources, then copies, then adversaries.
+        None where a source is silent.
+
+    Raises
+    ------
+    InputError
+        If there are too few sources for the copies and adversaries, or `abstain` is no probability
+        below 1; or as for :func:`corrupt_labels`.
+
+    Examples
+    --------
+    >>> from pudistill.labels.corruption import simulate_sources
+    >>> sources = simulate_sources(["cat", "dog"] * 50, 3, level=0.2, copies=1, random_state=0)
+    >>> list(sources), (sources["source_1"] == sources["source_3"]).all()
+    (['source_1', 'source_2', 'source_3'], np.True_)
+    """
+    y = np.asarray(y)
+    _check_sources(n_sources, copies, adversarial, abstain)
+    _chosen_fraction(level, "noisy", np.zeros(len(y), dtype=bool))  # is it a share?
+    rng = np.random.default_rng(check_random_state(random_state).randint(2**31))
+    n_own = n_sources - copies - adversarial
+    noises = [(kind, rate, class_map) for rate in _flip_rates(level, n_own, rng)]
+    noises += [("pair", ADVERSARY_LIES, None)] * adversarial
+    columns = []
+    for of_source, rate, its_map in noises:
+        noisy = corrupt_labels(
+            y,
+            of_source,
+            float(rate),
+            share_of="noisy",
+            class_map=its_map,
+            X=X if of_source == "instance" else None,
+            random_state=int(rng.integers(2**31)),
+        )
+        said = noisy.y.astype(object)
+        said[rng.random(len(y)) < abstain] = None
+        columns.append(said)
+    columns[n_own:n_own] = [columns[0]] * copies
+    return pd.DataFrame({f"source_{n}": said for n, said in enumerate(columns, 1)}, dtype=object)
+
+
+def _check_sources(n_sources: int, copies: int, adversarial: int, abstain: float) -> None:
+    if min(copies, adversarial) < 0 or n_sources < 1 + copies + adversarial:
+        raise InputError(
+            f"{n_sources} sources cannot hold one to be copied, {copies} copies and {adversarial} "
+            "adversaries: the number of sources includes all of them."
+        )
+    if not 0 <= abstain < 1:
+        raise InputError(
+            f"Sources that abstain with probability {abstain:g} are impossible: use a number from "
+            "0 to below 1."
+        )
 
 
 def cyclic_map(classes: Iterable[Any]) -> dict[Any, Any]:

@@ -26,6 +26,16 @@ class Sources:
     def __len__(self) -> int:
         return len(self.names)
 
+    @classmethod
+    def of_one(cls, given: np.ndarray, n_classes: int) -> "Sources":
+        """Return the labels of a single source: codes, negative where it is silent."""
+        rows = np.flatnonzero(given >= 0)
+        said = csr_array(
+            (np.ones(len(rows), dtype=np.float32), (rows, given[rows])),
+            shape=(len(given), n_classes),
+        )
+        return cls(np.array(["given"], dtype=object), said)
+
     @property
     def n_classes(self) -> int:
         """Number of classes."""
@@ -42,6 +52,12 @@ class Sources:
         """1 where a source says that class: csr_array of shape (n_samples, n_sources)."""
         columns = np.arange(len(self.names)) * self.n_classes + code
         return csr_array(self.said[:, columns])
+
+    def silent_on(self, rows: np.ndarray) -> "Sources":
+        """Forget what is said of the samples of a mask, (n_samples,)."""
+        said = csr_array(self.said.multiply(~rows[:, None]))
+        said.eliminate_zeros()
+        return replace(self, said=said)
 
     def votes(self) -> np.ndarray:
         """Count the sources that say each class: (n_samples, n_classes)."""

@@ -11,6 +11,8 @@ from pudistill.methods.registry import load_class
 if TYPE_CHECKING:
     from pudistill.methods.co_teaching import CoTeachingClassifier as CoTeachingClassifier
     from pudistill.methods.cross_entropy import CrossEntropyClassifier as CrossEntropyClassifier
+    from pudistill.methods.crowdlab import CrowdlabClassifier as CrowdlabClassifier
+    from pudistill.methods.dawid_skene import DawidSkeneClassifier as DawidSkeneClassifier
     from pudistill.methods.dividemix import DivideMixClassifier as DivideMixClassifier
     from pudistill.methods.forward_correction import (
         ForwardCorrectionClassifier as ForwardCorrectionClassifier,
@@ -26,9 +28,11 @@ if TYPE_CHECKING:
     from pudistill.methods.label_distillation import (
         LabelDistillationClassifier as LabelDistillationClassifier,
     )
+    from pudistill.methods.label_model import LabelModelClassifier as LabelModelClassifier
     from pudistill.methods.loss_correction import (
         LossCorrectionClassifier as LossCorrectionClassifier,
     )
+    from pudistill.methods.majority_vote import MajorityVoteClassifier as MajorityVoteClassifier
     from pudistill.methods.mixup import MixupClassifier as MixupClassifier
 
 __all__ = sorted(str(system.class_name) for system in _METHODS.values())

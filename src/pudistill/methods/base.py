@@ -12,9 +12,9 @@ from sklearn.utils._param_validation import HasMethods
 
 from pudistill.data.encoding import is_texts
 from pudistill.exceptions import DivergedError, InputError, RecoveredWarning, torch_extra, warn_user
-from pudistill.labels.checks import MISSING
+from pudistill.labels.checks import MISSING, Labels
 from pudistill.labels.pseudo_labels import one_hot
-from pudistill.labels.samples import check_samples, is_pictures, split_off_no_class
+from pudistill.labels.samples import check_samples, is_pictures
 from pudistill.learners.base import NoisyLabelClassifier
 from pudistill.learners.calibration import Temperature
 from pudistill.learners.capabilities import continues_training
@@ -40,12 +40,17 @@ class LabelledSamples(NamedTuple):
     labels: np.ndarray  # (n,) class codes; the verified labels of trusted samples
     trusted: np.ndarray  # (n,) bool; all False if the method must not know which are trusted
     n_classes: int
-    groups: np.ndarray | None = None  # (n,) codes of groups
+    checked: Labels  # all labels as they were passed to `fit`
 
     @property
     def targets(self) -> np.ndarray:
         """Labels as one-hot rows, (n, n_classes)."""
         return one_hot(self.labels, self.n_classes)
+
+    @property
+    def groups(self) -> np.ndarray | None:
+        """Codes of groups, (n,)."""
+        return self.checked.groups
 
     def take(self, rows: np.ndarray) -> "LabelledSamples":
         """Return the samples at `rows`."""
@@ -54,7 +59,7 @@ class LabelledSamples(NamedTuple):
             self.labels[rows],
             self.trusted[rows],
             self.n_classes,
-            None if self.groups is None else self.groups[rows],
+            self.checked.take(rows),
         )
 
 
@@ -65,6 +70,8 @@ class Method(NoisyLabelClassifier):
     ----------
     classes_ : ndarray of shape (n_classes,)
         Class labels.
+    learned_from_ : ndarray of shape (n_samples,), bool
+        Whether a sample has a label to learn from.
     model_ : fitted estimator
         The classifier, for classes 0 … C - 1.
     n_features_in_ : int
@@ -89,12 +96,13 @@ class Method(NoisyLabelClassifier):
         X : {array-like, sparse matrix, data frame} of shape (n_samples, n_features), or pictures \
                 of shape (n_samples, height, width[, channels])
             Samples.
-        y : array-like of shape (n_samples,)
+        y : array-like of shape (n_samples,) or (n_samples, n_sources), or Annotations
             Given labels. Samples with a missing value (NaN, None, NA) that are not trusted are left
-            out.
+            out. Of several sources, methods that do not aggregate them learn the majority vote.
         trusted : array-like of shape (n_samples,), default=None
             A boolean mask, or verified labels with a missing value elsewhere. ``None``: all labels
-            are trusted, with a warning. Samples verified as "none of these" are left out.
+            are trusted, with a warning; of several sources, none. Samples verified as "none of
+            these" are left out.
         groups : array-like of shape (n_samples,), default=None
             The group of each sample, such as a patient, which no fold splits. Methods without folds
             do not need it.
@@ -111,17 +119,16 @@ class Method(NoisyLabelClassifier):
             loss stops being finite even at a tenth of the learning rate.
         """
         X, labels = check_samples(self, X, y, trusted, [self.estimator], groups=groups)
-        X, labels, _ = split_off_no_class(X, labels)
         self.fitted_on_frame_ = isinstance(X, pd.DataFrame)
         self.classes_ = labels.classes
         codes, is_trusted = labels.given, np.zeros(len(labels.given), dtype=bool)
         if self.use_trusted:
             codes = np.where(labels.trusted, labels.verified, labels.given)
             is_trusted = labels.trusted
-        known = np.flatnonzero(codes != MISSING)
-        samples = LabelledSamples(X, codes, is_trusted, labels.n_classes, labels.groups)
-        if len(known) < len(codes):
-            samples = samples.take(known)
+        samples = LabelledSamples(X, codes, is_trusted, labels.n_classes, labels)
+        self.learned_from_ = (codes != MISSING) & ~labels.no_class
+        if not self.learned_from_.all():
+            samples = samples.take(np.flatnonzero(self.learned_from_))
         if len(np.unique(samples.labels)) < 2:
             raise InputError(
                 "All given labels are of one class: there is nothing to learn without the labels "

@@ -34,6 +34,9 @@ class System:
         has a parameter ``noise_rate``, which experiments "as published" set to the true one.
     reads_noisy_labels : bool
         Whether its accuracy depends on the noise. If not, curves show a horizontal line.
+    aggregates_sources : bool
+        Whether the method is for labels of several sources. It is not among the systems that
+        experiments compare by default, whose samples have one given label.
     colour : str or None
         The colour of its curve, a name in `palette.LIGHT`; ``None``: the next unused one.
     """
@@ -46,6 +49,7 @@ class System:
     ignores_trusted: bool = False
     accepts_noise_level: bool = False
     reads_noisy_labels: bool = True
+    aggregates_sources: bool = False
     colour: str | None = None
 
     def __post_init__(self) -> None:
@@ -97,6 +101,10 @@ _RECORDS = [
         "LabelDistillationClassifier",
         needs_trusted=True,
     ),
+    System("majority_vote", "Majority vote", "MajorityVoteClassifier", aggregates_sources=True),
+    System("dawid_skene", "Dawid and Skene", "DawidSkeneClassifier", aggregates_sources=True),
+    System("label_model", "Label model", "LabelModelClassifier", aggregates_sources=True),
+    System("crowdlab", "CROWDLAB", "CrowdlabClassifier", aggregates_sources=True),
     System("paper", "the paper's method", colour="series-4"),
     System("paper_told", "the paper's, told the level", colour="series-0"),
     System(OURS, "pudistill", colour="accent"),

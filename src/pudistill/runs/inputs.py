@@ -12,7 +12,7 @@ from pudistill.data.dataset import TrustedDataset
 from pudistill.data.loading import load_dataset
 from pudistill.data.options import ReadOptions
 from pudistill.exceptions import InputError
-from pudistill.labels.corruption import corrupt_labels
+from pudistill.labels.corruption import corrupt_labels, simulate_sources
 from pudistill.learners.networks.features import open_embedder, with_own_features
 from pudistill.runs.folder import Run
 from pudistill.runs.settings import Settings
@@ -155,6 +155,47 @@ def with_noise(
         marked=None,
         annotations=None,
     )
+
+
+def with_sources(dataset: TrustedDataset, kind: Any, seed: int, **options: Any) -> TrustedDataset:
+    """Add what simulated sources say of each sample to a table, a column for each source.
+
+    Parameters
+    ----------
+    dataset : TrustedDataset
+        Correctly labelled data; given labels do not matter if there are true ones.
+    kind : str
+        Kind of noise.
+    seed : int
+        Seed of all random draws.
+    **options
+        Of `simulate_sources`.
+
+    Returns
+    -------
+    dataset : TrustedDataset
+        The data set; its first features are ``source_1``, ``source_2``, ...
+    """
+    if dataset.is_pictures:
+        raise InputError(
+            f"{dataset.name} holds pictures, which have no columns: simulate sources in Python, "
+            "with pudistill.simulate_sources."
+        )
+    right = dataset.y if dataset.true_labels is None else dataset.true_labels
+    X = dataset.X if kind == "instance" else None
+    sources = simulate_sources(right, kind=kind, X=X, random_state=seed, **options)
+    sources.index = pd.Index(dataset.ids, dtype=object)
+    if dataset.is_text:
+        features = pd.DataFrame({"text": dataset.X}, index=sources.index)
+    elif dataset.is_frame:
+        features = dataset.X
+    else:
+        names = dataset.feature_names or [f"x{n}" for n in range(dataset.X.shape[1])]
+        features = pd.DataFrame(dataset.X, index=sources.index, columns=list(names))
+    if taken := [name for name in sources if name in features]:
+        raise InputError(f"{dataset.name} has a column {taken[0]} already: rename it first.")
+    X = pd.concat([sources, features], axis=1)
+    return replace(dataset, X=X, feature_names=tuple(map(str, X)))
 
 
 def with_words(texts: np.ndarray, features: np.ndarray) -> pd.DataFrame:
