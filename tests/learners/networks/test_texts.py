@@ -129,7 +129,7 @@ def test_a_model_without_its_tokenizer_is_refused(tiny_bert, reviews, tmp_path):
     folder = shutil.copytree(tiny_bert, tmp_path / "bare")
     for path in folder.glob("*token*"):
         path.unlink()
-    with pytest.raises(InputError, match="knows no word: its files, such as tokenizer.json"):
+    with pytest.raises(InputError, match="knows no word: its files"):
         network(folder).fit(*reviews)
 
 
