@@ -48,7 +48,8 @@ def test_docstrings_name_the_defaults_of_the_signatures():
 
 def test_load_dataset_takes_the_options_of_readers():
     parameters = inspect.signature(load_dataset).parameters
-    assert parameters.keys() - {"source", "trusted"} == ReadOptions.model_fields.keys()
+    files = {"source", "trusted", "annotations"}
+    assert parameters.keys() - files == ReadOptions.model_fields.keys()
     for name, field in ReadOptions.model_fields.items():
         assert parameters[name].default == field.default, name
 

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pudistill.classifier import PUDistillClassifier
+    from pudistill.data.annotations import Annotations
     from pudistill.data.dataset import TrustedDataset
     from pudistill.data.loading import load_dataset
     from pudistill.distillation.correction import correct_labels
     from pudistill.exceptions import DataWarning, InputError, TimeLimitWarning, TrustedWarning
-    from pudistill.labels.annotations import Annotations
     from pudistill.labels.corruption import corrupt_labels
     from pudistill.labels.model_selection import (
         TrustedKFold,
@@ -25,7 +25,7 @@ __version__ = "0.1.0"
 
 # Modules are imported on first use, so that `import pudistill` is quick.
 _MODULES = {
-    "Annotations": "labels.annotations",
+    "Annotations": "data.annotations",
     "DataWarning": "exceptions",
     "InputError": "exceptions",
     "PUDistillClassifier": "classifier",

@@ -32,7 +32,7 @@ from pudistill.distillation.timing import TimedFit
 from pudistill.distillation.transition import checked_transition_matrix
 from pudistill.exceptions import InputError
 from pudistill.labels.alignment import index_of
-from pudistill.labels.checks import Labels, check_same_labels, with_weights
+from pudistill.labels.checks import NO_TRUSTED, Labels, check_same_labels, with_weights
 from pudistill.labels.pseudo_labels import LABEL_TYPES
 from pudistill.labels.samples import check_features, check_samples, is_pictures, split_off_no_class
 from pudistill.labels.table import Outliers, label_table
@@ -333,15 +333,16 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
         X : {array-like, sparse matrix, data frame} of shape (n_samples, n_features), or pictures \
                 of shape (n_samples, height, width[, channels])
             Samples of `D`.
-        y : array-like of shape (n_samples,)
+        y : array-like of shape (n_samples,) or (n_samples, n_sources), or Annotations
             Given labels; a missing value (NaN, None, NA) where a sample has none. A Series is
-            aligned with the index of `X`, as are the next two.
+            aligned with the index of `X`, as are the next two. A column for each source where
+            several, such as people or rules, label samples: see docs/sources.md.
         trusted : array-like of shape (n_samples,), Series or dict, default=None
             The labels that are known to be right: a boolean mask, or the verified labels with a
             missing value for samples that are not verified, and `no_class_label` for samples that
-            are of no class. ``None``: all labels, with a warning. A Series or dict may hold
-            verified samples only, by index or row number. A verified label is that of all exact
-            copies of the sample, too, see `pudistill.labels.copies`.
+            are of no class. ``None``: all labels, with a warning; with several sources none. A
+            Series or dict may hold verified samples only, by index or row number. Exact copies of a
+            sample have its verified label, too, see `pudistill.labels.copies`.
         groups : array-like of shape (n_samples,), default=None
             The source of each sample, such as a patient or a video, if several samples come from
             one. No fold splits a group, so that `expected_accuracy_` is that of new sources.
@@ -439,6 +440,8 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
         self.filter_ = found.fit_checked(X, labels, eval_set)
         self.n_iter_ = max(1, self.filter_.n_iter_.max())
         # Lines 11-12: the teachers learn from P, and predict the noisy samples.
+        if self.method == "paper" and not labels.trusted.any():
+            raise InputError(NO_TRUSTED)
         if labels.trusted.all():  # the student will learn verified labels only
             self.teachers_, self.teacher_proba_ = [], np.zeros((0, labels.n_classes))
         elif self.method == "paper":
@@ -501,7 +504,8 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
     def _choose_regularisation(self, X: Any, labels: Labels, seed: int) -> None:
         """Choose the regularisation of models that read no noisy label, if they are the default."""
         is_tuned = None in self._learners() and not is_pictures(X)
-        if self.method == "default" and is_tuned and labels.n_classes < MANY_CLASSES:
+        is_tuned &= self.method == "default" and labels.n_classes < MANY_CLASSES
+        if is_tuned and labels.trusted.any():
             learner = default_learner(X, encoded=self.encoder_ is not None)
             problem = Problem(X, labels, learner, self.n_jobs, seed)
             self._noise_free_c = choose_noise_free_regularisation(problem)

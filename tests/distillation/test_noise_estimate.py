@@ -12,10 +12,10 @@ from pudistill.distillation.noise_estimate import (
     BOUND,
     NOTHING,
     ORIGINALS,
-    Predictions,
     estimate_noise,
 )
 from pudistill.distillation.noise_model import NoiseModel
+from pudistill.distillation.predictions import Predictions
 from pudistill.distillation.transition import (
     Originals,
     combine,

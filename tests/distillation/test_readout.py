@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from pudistill.distillation.noise_estimate import Predictions
 from pudistill.distillation.noise_model import NoiseModel
+from pudistill.distillation.predictions import Predictions
 from pudistill.distillation.readout import Readout
 from pudistill.distillation.transition import Originals
 from pudistill.distillation.views import View

@@ -206,3 +206,10 @@ def test_near_copies_are_pointed_out_unless_there_are_groups():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with_groups(labels, X, patients)
+
+
+def test_codes_follow_the_rows_and_not_their_hashes():
+    X = np.random.default_rng(0).normal(size=(100, 5))
+    repeats = find_repeats(np.vstack([X, X[::-1]]))
+    assert repeats.copies[:100].tolist() == list(range(100))
+    assert repeats.distinct.tolist() == list(range(100))

@@ -45,7 +45,16 @@ def certify(
 
 
 @takes_settings(
-    *("data", "trusted", "id_column", "label_column", "group_column", "noise_group_column", "seed"),
+    *(
+        "data",
+        "trusted",
+        "annotations",
+        "id_column",
+        "label_column",
+        "group_column",
+        "noise_group_column",
+        "seed",
+    ),
 )
 def correct(
     predictions: Annotated[

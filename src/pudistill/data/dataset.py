@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 
+from pudistill.data.annotations import Annotations
 from pudistill.data.columns import as_ids, count_distinct, is_whole, rows_with, sort_names
 from pudistill.data.names import NO_CLASS_LABEL
 from pudistill.data.spelling import describe_look_alikes
@@ -61,6 +62,8 @@ class TrustedDataset:
         group.
     no_class_label : str, optional
         The verified label of samples that are of no class; it is not one of `classes`.
+    annotations : Annotations, optional
+        Labels (str) of several sources, of which `y` is the majority vote.
 
     Examples
     --------
@@ -86,6 +89,7 @@ class TrustedDataset:
     groups: np.ndarray | None = None
     noise_groups: np.ndarray | None = None
     no_class_label: str | None = NO_CLASS_LABEL
+    annotations: Annotations | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ids", as_ids(self.ids))
@@ -144,6 +148,7 @@ class TrustedDataset:
             pictures=None if self.pictures is None else self.pictures[indices],
             groups=None if self.groups is None else self.groups[indices],
             noise_groups=None if self.noise_groups is None else self.noise_groups[indices],
+            annotations=None if self.annotations is None else self.annotations.take(indices),
         )
 
     def with_features(self, X: np.ndarray) -> "TrustedDataset":
@@ -172,16 +177,17 @@ class TrustedDataset:
             )
         return replace(self, y=y)
 
-    def for_fit(self) -> tuple[np.ndarray, np.ndarray]:
+    def for_fit(self) -> tuple[np.ndarray | Annotations, np.ndarray | None]:
         """Return `y` and `trusted` as ``PUDistillClassifier.fit`` takes them.
 
         Returns
         -------
-        y : ndarray of object, shape (n_samples,)
-            Given labels; None for marked samples if other samples have verified labels, because
-            marked samples would count as samples without noise.
-        trusted : ndarray of shape (n_samples,)
-            Verified labels, or a mask if all trusted samples are marked.
+        y : ndarray of object, shape (n_samples,), or Annotations
+            Given labels, or those of several sources; None for marked samples if other samples have
+            verified labels, because marked samples would count as samples without noise.
+        trusted : ndarray of shape (n_samples,) or None
+            Verified labels, or a mask if all trusted samples are marked; None if nothing is
+            verified, with several sources.
 
         Examples
         --------
@@ -190,6 +196,8 @@ class TrustedDataset:
         >>> trusted.dtype, trusted.sum()
         (dtype('bool'), np.int64(2))
         """
+        if self.annotations is not None:
+            return self._annotations_for_fit(self.annotations)
         if self.marked is None:
             return self.y, self.verified
         if (self.marked | ~self.trusted).all():
@@ -197,6 +205,17 @@ class TrustedDataset:
         y = self.y.copy()
         y[self.marked] = None
         return y, self.verified
+
+    def _annotations_for_fit(
+        self, annotations: Annotations
+    ) -> tuple[Annotations, np.ndarray | None]:
+        if not self.trusted.any():
+            return annotations, None
+        if self.marked is None or not self.marked.any():
+            return annotations, self.verified
+        if (self.marked | ~self.trusted).all():
+            return annotations, self.trusted
+        return annotations.without(self.marked), self.verified
 
     def holdout(
         self, fraction: float, random_state: int | np.random.RandomState | None = None

@@ -24,6 +24,7 @@ def load_dataset(
     group_column: str | None = None,
     noise_group_column: str | None = None,
     trusted: str | os.PathLike[str] | None = None,
+    annotations: str | os.PathLike[str] | None = None,
     encoding: str | None = None,
     image_size: int | None = None,
     skip_bad: bool = False,
@@ -71,7 +72,8 @@ def load_dataset(
     image_column, text_column, label_column, id_column, trusted_column : str, optional
         Columns of a table. By default image, img, picture, photo or file_name; text, sentence,
         review, comment or document; label, labels, y, target, class or choice; id (otherwise
-        row numbers); trusted.
+        row numbers); trusted. A pattern such as ``worker_*`` as `label_column` names the columns
+        of several sources.
     group_column : str, optional
         Column of a table with the groups of samples that are alike, such as those of one patient.
     noise_group_column : str, optional
@@ -82,6 +84,10 @@ def load_dataset(
         columns that are called as in the data, or ``id`` and ``label``. If the two columns that it
         shares with the data have other names, they say which columns of the data are ids and
         labels. `y` keeps the labels before verification.
+    annotations : str or path, optional
+        A table with the labels that several sources gave, such as people or rules: a row for each,
+        with the columns ``id`` (called as in the data), ``source`` (or worker, annotator, rater)
+        and ``label``.
     encoding : str, optional
         Encoding of text files that are neither UTF-8 nor begin with a byte order mark, such as
         ``latin-1``.
@@ -137,7 +143,7 @@ def load_dataset(
             "lazy": lazy,
             "picture_cache": picture_cache,
             "no_class_label": no_class_label,
-            "labels_required": labels_required,
+            "labels_required": labels_required and annotations is None,
             "columns_required": columns_required,
             "samples_required": samples_required,
         }
@@ -153,6 +159,11 @@ def load_dataset(
         raise InputError(f"{name} does not fit into memory: give a part of it.") from error
     if image_size is not None and not dataset.is_pictures:
         raise InputError(f"{name} holds features, not pictures: leave --image-size out.")
+    if annotations is not None:
+        from pudistill.data.annotation_files import with_annotations
+
+        validate(dataset, False, name, samples_required)
+        dataset = with_annotations(dataset, Path(annotations), options)
     if trusted is not None:
         # Ids must be unique before samples can be found by them.
         validate(dataset, labels_required, name, samples_required)

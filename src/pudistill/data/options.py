@@ -153,7 +153,11 @@ class ReadSettings(SettingsModel):
     label_column: Annotated[
         str | None,
         Setting(
-            DATA, "Column of given labels.", default_text="label, y, target, ...", only_for="tables"
+            DATA,
+            "Column of given labels; or a pattern, such as 'worker_*', of the columns of several "
+            "people, rules or models, blank where one says nothing.",
+            default_text="label, y, target, ...",
+            only_for="tables",
         ),
     ] = None
     id_column: Annotated[

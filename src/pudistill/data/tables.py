@@ -1,14 +1,18 @@
 """Tables with a column of pictures or of texts, or with features."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
+from pudistill.data.annotations import Annotations
 from pudistill.data.columns import (
     complete_trust,
     no_labels,
@@ -46,6 +50,7 @@ ID_COLUMNS = ("id", "", "Unnamed: 0")
 LABEL_COLUMNS = ("label", "labels", "y", "target", "class", "choice")
 TEXT_COLUMNS = ("text", "sentence", "review", "comment", "document")
 IMAGE_COLUMNS = ("image", "img", "picture", "photo", "file_name")
+_PATTERN = re.compile(r"[*?\[]")
 NO_FEATURES = ("label", "labels", "true", "truth", "trusted", *ID_COLUMNS)
 
 
@@ -97,11 +102,16 @@ def _without_samples(
     ids = row_numbers(n_samples)
     if roles.id is not None:
         ids = read_ids(path, schema, roles.id, columns[roles.id])
-    label_roles = (roles.label, roles.verified_label, roles.true_label)
-    y, verified, true_labels = _labels(*map(names, label_roles))
-    for role, labels in zip(label_roles, (y, verified, true_labels), strict=True):
+    label_roles = (roles.label, roles.verified_label, roles.true_label, *roles.sources)
+    y, verified, true_labels, *of_sources = found = _labels(*map(names, label_roles))
+    for role, labels in zip(label_roles, found, strict=True):
         if role is not None and labels is not None:
             refuse_choices(path, role, labels)
+    annotations = None
+    if of_sources:
+        said = pd.DataFrame(dict(zip(roles.sources, of_sources, strict=True)), dtype=object)
+        annotations = Annotations.from_columns(said)
+        y = annotations.vote()
     if y is None:
         y = no_labels(n_samples)
     mask = None
@@ -119,6 +129,7 @@ def _without_samples(
         marked=marked,
         groups=_labels(names(roles.group))[0],
         noise_groups=_labels(names(roles.noise_group))[0],
+        annotations=annotations,
     )
 
 
@@ -174,6 +185,7 @@ class _Roles:
     """The name of the column of each role; None if there is no such column."""
 
     label: str | None
+    sources: tuple[str, ...]  # columns of labels of several sources, in place of `label`
     id: str | None
     trusted: str | None
     image: str | None
@@ -189,7 +201,7 @@ class _Roles:
     @property
     def texts(self) -> list[str]:
         """The columns that are read as text, without conversion to numbers."""
-        labels = (self.label, self.true_label, self.verified_label)
+        labels = (self.label, *self.sources, self.true_label, self.verified_label)
         roles = (*labels, self.id, self.trusted, self.text, self.group, self.noise_group)
         return [name for name in roles if name is not None]
 
@@ -198,7 +210,10 @@ def _assign_roles(path: Path, schema: pa.Schema, options: "ReadOptions") -> _Rol
     """Decide by the options, or else by names and types, what each column holds."""
     if not options.columns_required:
         options = options.without_columns(set(schema.names))
-    taken = _named_columns(path, schema, options)
+    sources = _source_columns(path, schema, options)
+    if sources:
+        options = options.model_copy(update={"label_column": None, "labels_required": False})
+    taken = _named_columns(path, schema, options) | {*sources}
 
     def find(named: str | None, *defaults: str) -> str | None:
         """Return the named column, or else the first default that exists and is not taken."""
@@ -210,7 +225,7 @@ def _assign_roles(path: Path, schema: pa.Schema, options: "ReadOptions") -> _Rol
         return name
 
     true_label, verified_label = find(None, TRUE_LABEL), find(None, VERIFIED_LABEL)
-    label = find(options.label_column, *LABEL_COLUMNS)
+    label = find(options.label_column, *(() if sources else LABEL_COLUMNS))
     if label is None and options.labels_required:
         raise InputError(
             f"{path}: there is no column of labels among {listed(schema.names)}: name it with "
@@ -237,6 +252,7 @@ def _assign_roles(path: Path, schema: pa.Schema, options: "ReadOptions") -> _Rol
     has_features = image is None and text is None and options.samples_required
     return _Roles(
         label=label,
+        sources=sources,
         id=sample_id,
         trusted=trusted,
         image=image,
@@ -249,6 +265,20 @@ def _assign_roles(path: Path, schema: pa.Schema, options: "ReadOptions") -> _Rol
         unused=() if has_features else possible,
         unfit=unfit,
     )
+
+
+def _source_columns(path: Path, schema: pa.Schema, options: "ReadOptions") -> tuple[str, ...]:
+    """Return the columns that a pattern such as ``worker_*`` names; none if it is no pattern."""
+    pattern = options.label_column
+    if pattern is None or pattern in schema.names or not _PATTERN.search(pattern):
+        return ()
+    found = tuple(name for name in schema.names if fnmatchcase(name, pattern))
+    if not found and options.columns_required:
+        raise InputError(
+            f"{path}: no column is called like {pattern!r} (--label-column); the columns are "
+            f"{listed(schema.names)}."
+        )
+    return found
 
 
 def _named_columns(path: Path, schema: pa.Schema, options: "ReadOptions") -> set[str]:

@@ -15,13 +15,9 @@ from pudistill.distillation.certified_labels import CertifiedLabels, certify
 from pudistill.distillation.comparison import ExpectedAccuracy
 from pudistill.distillation.held_out_labels import HeldOutLabels, judge_all
 from pudistill.distillation.learning import find_originals
-from pudistill.distillation.noise_estimate import (
-    NOTHING,
-    NoiseEstimate,
-    Predictions,
-    estimate_noise,
-)
+from pudistill.distillation.noise_estimate import NOTHING, NoiseEstimate, estimate_noise
 from pudistill.distillation.noise_model import NoiseModel
+from pudistill.distillation.predictions import Predictions
 from pudistill.distillation.random_sample import doubt_of_own_predictions
 from pudistill.distillation.readout import Readout
 from pudistill.distillation.shipping import kept_labels, says_something
@@ -32,6 +28,7 @@ from pudistill.distillation.views import held_out_proba as collect_held_out
 from pudistill.estimates.shares import LEVEL
 from pudistill.exceptions import DataWarning, InputError, TrustedWarning, warn_user
 from pudistill.labels.alignment import aligned, index_of
+from pudistill.labels.annotations import check_annotations, has_several_sources
 from pudistill.labels.checks import MISSING, Labels, check_labels
 from pudistill.labels.groups import check_groups, check_noise_groups
 from pudistill.labels.model_selection import deal_groups
@@ -110,8 +107,8 @@ def correct_labels(
 
     Parameters
     ----------
-    labels : array-like of shape (n_samples,)
-        Given labels, as for `PUDistillClassifier.fit`.
+    labels : array-like of shape (n_samples,) or (n_samples, n_sources), or Annotations
+        Given labels, or those of several sources, as for `PUDistillClassifier.fit`.
     pred_probs : array-like or DataFrame of shape (n_samples, n_classes)
         Probability of each class, by models that have not learned from the sample itself: for
         example cross-validated predictions, or those of a language model. The columns of a frame
@@ -200,7 +197,7 @@ def correct_labels(
         # All views have about the same matrix, which knows no verified label.
         T = fit_transition_matrix(take_rows(proba, whole.labelled), whole.given[whole.labelled])
         start = [NoiseModel(T)] * len(views)
-    transition = TransitionEstimator(None, originals, of_classes.noise_groups)
+    transition = TransitionEstimator.of(of_classes, originals)
     chains = list(map(Predictions, views, probas, transition.estimate_all(views, probas, start)))
     is_known = originals is not None or says_something(
         collect_held_out(probas, views), of_classes, views
@@ -258,7 +255,9 @@ def _read(
 ) -> tuple[np.ndarray, Labels]:
     """Check labels and predictions; return both for the same samples and classes."""
     index = index_of(labels)
-    if trusted is None:
+    if has_several_sources(labels):
+        found = check_annotations(labels, trusted, index=index, no_class_label=no_class_label)
+    elif trusted is None:
         values = pd.Series(np.asarray(as_column(labels), dtype=object))
         no_labels = {-1, no_class_label} - {*_columns(pred_probs, classes)}
         has_label = ~(values.isna() | values.isin(no_labels)).to_numpy()
@@ -383,6 +382,8 @@ def _in_order(
         given=codes[labels.given],
         verified=codes[labels.verified],
     )
+    if labels.sources is not None:
+        labels = replace(labels, sources=labels.sources.recoded(codes, labels.n_classes))
     return proba, labels
 
 

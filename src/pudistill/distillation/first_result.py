@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pudistill.distillation.noise_estimate import NoiseEstimate, Predictions, estimate_noise
+from pudistill.distillation.noise_estimate import NoiseEstimate, estimate_noise
+from pudistill.distillation.predictions import Predictions
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.student import TransitionEstimator, posterior_labels
 from pudistill.distillation.views import View

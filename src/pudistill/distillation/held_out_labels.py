@@ -12,7 +12,7 @@ import numpy as np
 
 from pudistill.distillation.clusters import effective_size
 from pudistill.distillation.comparison import ExpectedAccuracy
-from pudistill.distillation.noise_estimate import Predictions
+from pudistill.distillation.predictions import Predictions
 from pudistill.distillation.random_sample import doubt_of_random_sample
 from pudistill.distillation.readout import Readout
 from pudistill.distillation.transition import Originals

@@ -5,7 +5,6 @@ import numpy as np
 from pudistill.distillation.network_student import learn_by_likelihood
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.rounds import learn_in_rounds, student_steps
-from pudistill.distillation.source_model import without_copies
 from pudistill.distillation.student import StudentFit, TransitionEstimator
 from pudistill.distillation.transition import Originals, fit_transition_matrix, known_originals
 from pudistill.distillation.views import View
@@ -45,9 +44,7 @@ def learn(
     student_fit : StudentFit
         The student trained on all labels.
     """
-    labels = problem.labels
-    sources = None if labels.sources is None else without_copies(labels.sources)
-    transition = TransitionEstimator(transition_matrix, originals, labels.noise_groups, sources)
+    transition = TransitionEstimator.of(problem.labels, originals, transition_matrix)
     if continues_training(problem.student):
         return learn_by_likelihood(problem, views, guesses, transition)
     with stage("student", student_steps(problem)) as advance:

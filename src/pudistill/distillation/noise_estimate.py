@@ -6,21 +6,19 @@ then the disagreement of predictions with the given labels, and the error of the
 the shares under any noise. The estimate in between holds if noise depends on the class alone.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from pudistill.distillation.clusters import effective_size
-from pudistill.distillation.noise_model import NoiseModel
+from pudistill.distillation.predictions import Predictions
+from pudistill.distillation.source_estimate import SourceNoise, estimate_sources
 from pudistill.distillation.transition import Originals
-from pudistill.distillation.views import View
 from pudistill.estimates.shares import LEVEL, UNKNOWN, Share, exact_interval, rectified_share
 from pudistill.labels.checks import Labels
-from pudistill.labels.pseudo_labels import bayes_rule, one_hot
 from pudistill.learners.linear import MANY_CLASSES
-from pudistill.utils.arrays import BLOCK_SIZE
 from pudistill.utils.shown import shown
 
 # Samples of a class that are not verified, below which a warning says so.
@@ -67,6 +65,8 @@ class NoiseEstimate:
         Share of the samples in each true class.
     warnings : list of str
         Reasons to doubt the estimate.
+    per_source : SourceNoise or None
+        With several sources, whose majority vote the given labels are: the noise of each.
     """
 
     classes: np.ndarray
@@ -79,59 +79,17 @@ class NoiseEstimate:
     class_rate_interval: np.ndarray
     class_prior: np.ndarray
     warnings: list[str]
+    per_source: SourceNoise | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the estimate as a dictionary for JSON, without the class labels."""
         values = {name: value for name, value in vars(self).items() if name != "classes"}
         values["rate"] = None if np.isnan(self.rate) else self.rate  # JSON has no NaN
+        values["per_source"] = None if self.per_source is None else self.per_source.to_dict()
         return {
             name: value.tolist() if isinstance(value, np.ndarray) else value
             for name, value in values.items()
         }
-
-
-class Predictions(NamedTuple):
-    """What a chain of models says of the samples, with `T` as it sees it.
-
-    Attributes
-    ----------
-    view : View
-        The labels that the chain has seen.
-    proba : ndarray of shape (n_samples, n_classes)
-        Predictions of the true classes by models that have not seen the sample's verified label.
-    noise : NoiseModel
-        The noise under these predictions.
-    is_blind : bool
-        Whether each sample is predicted by models that have not seen its given label.
-    """
-
-    view: View
-    proba: np.ndarray
-    noise: NoiseModel
-    is_blind: bool = True
-
-    def posterior(self, rows: np.ndarray, given: np.ndarray) -> np.ndarray:
-        """Return the probabilities of the true classes at `rows`, also by their given labels."""
-        return bayes_rule(self.proba[rows], self.noise.likelihood(given, rows=rows))
-
-    def joint(self, rows: np.ndarray, given: np.ndarray) -> np.ndarray:
-        """Return the predicted share of each pair of true and given class, as a matrix."""
-        total = np.zeros_like(self.noise.T)
-        for part in _parts(rows):
-            posterior = self.posterior(rows[part], given[part])
-            total += posterior.T @ one_hot(given[part], len(total))
-        return total / len(rows)
-
-    def counted(self, rows: np.ndarray, given: np.ndarray) -> np.ndarray:
-        """Return the share of each pair of predicted and given class, as a matrix."""
-        total = np.zeros_like(self.noise.T)
-        for part in _parts(rows):
-            np.add.at(total, (self.proba[rows[part]].argmax(axis=1), given[part]), 1)
-        return total / len(rows)
-
-
-def _parts(rows: np.ndarray) -> Iterator[slice]:
-    return (slice(start, start + BLOCK_SIZE) for start in range(0, len(rows), BLOCK_SIZE))
 
 
 def estimate_noise(
@@ -199,6 +157,7 @@ def estimate_noise(
         class_rate_interval=shares.class_rate.T,
         class_prior=prior,
         warnings=[*notes, *_thin_classes(classes, prior * n)],
+        per_source=estimate_sources(labels, chains, originals, is_known=is_known),
     )
 
 

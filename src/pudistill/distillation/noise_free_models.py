@@ -451,6 +451,18 @@ def collect_held_out(models: list[NoiseFreeModels], name: str) -> np.ndarray:
     return np.concatenate([trained.held_out_proba(name) for trained in models])
 
 
+def start_from_votes(problem: Problem) -> NoiseFreeStage:
+    """Guess by the votes of several sources, where nothing is verified to learn from."""
+    labels, nothing = problem.labels, np.zeros((0, problem.n_classes))
+    names = ("trusted_only", "teacher")
+    models = NoiseFreeModels({name: [] for name in names}, dict.fromkeys(names, nothing))
+    guess = np.full(problem.shape, 1 / problem.n_classes)
+    if labels.sources is not None:
+        guess = labels.sources.votes() + 1 / problem.n_classes
+        guess /= guess.sum(axis=1, keepdims=True)
+    return NoiseFreeStage([whole_view(labels)], [models], FirstGuess({}, {}), [guess])
+
+
 def teach(
     problem: Problem,
     found: TieredPUFilter,
@@ -475,8 +487,12 @@ def teach(
     teachers : list of fitted estimators
         The teachers that have seen all trusted samples.
     proba : ndarray of shape (n_noisy, n_classes)
-        Their average prediction for the samples that are not trusted.
+        Their average prediction for the samples that are not trusted; the votes of several sources
+        where no sample is trusted.
     """
+    if not problem.labels.trusted.any():
+        noise_free = start_from_votes(problem)
+        return noise_free, [], noise_free.guesses[0]
     folds, team_labels = found.folds_, found.team_labels_
     if folds.max() < 0:  # a filter with a given rule has no teams
         folds, team_labels = folds_without_teams(problem.labels, problem.seed)

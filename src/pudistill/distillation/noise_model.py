@@ -60,7 +60,9 @@ def _likelihood_by_group(
 def _likelihood_by_source(
     model: SourceModel, rows: np.ndarray, given: np.ndarray, verified: np.ndarray | None = None
 ) -> np.ndarray:
-    return _where_known(model.likelihood(rows), given, verified)
+    # Where all sources are silent there is no label to hide, and their silence counts.
+    is_silent = np.diff(model.sources.said[rows].indptr) == 0
+    return _where_known(model.likelihood(rows), np.where(is_silent, 0, given), verified)
 
 
 def _where_known(

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import minimize
 
-from pudistill.distillation.noise_estimate import Predictions
+from pudistill.distillation.predictions import Predictions
 from pudistill.distillation.transition import Originals
 from pudistill.labels.pseudo_labels import PROBA_FLOOR, bayes_rule, one_hot
 from pudistill.learners.calibration import PRIOR_SPREAD, log_likelihood

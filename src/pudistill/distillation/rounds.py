@@ -42,6 +42,12 @@ FIRST_STEPS = LAST_STEPS = 2
 MAX_ROUNDS_MANY_CLASSES = 2
 
 
+# The same with several sources: the student learns their mistakes where it sees what they see, such
+# as keywords, and would then confirm them. Measured on rules: labels right 93.5, 93.2 and 92.9 %
+# after one, two and six rounds.
+MAX_ROUNDS_OF_SOURCES = 1
+
+
 # Rounds end when the posterior labels of noisy samples change by less than this total variation:
 # of few samples, and of many. On 50,000 samples, later rounds move the accuracy by 0.1 points.
 SETTLED, MANY_SETTLED = 0.01, 0.02
@@ -101,6 +107,9 @@ def learn_in_rounds(
     whole, truth = views[0], held_out_truth(views, problem.n_classes)
     # 1. Choose the student's regularisation.
     fitted: Sequence[CrossFit | None] = [None] * len(views)
+    problem = replace(
+        problem, tunes_student=problem.tunes_student and bool(problem.labels.trusted.any())
+    )
     if problem.tunes_student and is_time_up("regularisation"):
         note_cut("the choice of the regularisation (left out)")
     elif problem.tunes_student:
@@ -222,6 +231,8 @@ def _run_rounds(
             if len(truth):
                 raw_held_out = held_out_proba(raw, views)
                 calibration = StudentCalibration.fit(raw_held_out, guess, truth)
+            elif not len(whole.trusted):
+                calibration = StudentCalibration()
             else:
                 known = one_hot(whole.verified[whole.trusted], problem.n_classes)
                 calibration = StudentCalibration(Temperature.fit(raw[0][whole.trusted], known))
@@ -241,6 +252,8 @@ def _run_rounds(
 
 def most_rounds(problem: Problem) -> int:
     """Return the largest number of rounds."""
+    if problem.labels.sources is not None:
+        return MAX_ROUNDS_OF_SOURCES
     return MAX_ROUNDS if problem.n_classes < MANY_CLASSES else MAX_ROUNDS_MANY_CLASSES
 
 

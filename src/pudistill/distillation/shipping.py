@@ -20,12 +20,12 @@ from pudistill.distillation.learning import find_originals, learn
 from pudistill.distillation.noise_estimate import (
     NO_EVIDENCE,
     NoiseEstimate,
-    Predictions,
     estimate_noise,
 )
 from pudistill.distillation.noise_free_models import FirstGuess, NoiseFreeStage
 from pudistill.distillation.paper import train_student
 from pudistill.distillation.peers import predict_by_pruned_labels
+from pudistill.distillation.predictions import Predictions
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.random_sample import doubt_of_own_predictions
 from pudistill.distillation.readout import Readout
@@ -48,6 +48,12 @@ from pudistill.learners.capabilities import continues_training, final_step, has_
 from pudistill.learners.outliers import find_outliers
 from pudistill.learners.scoring import Mixture
 from pudistill.utils.arrays import rowwise
+
+NOTHING_VERIFIED = (
+    "Nothing is verified: labels and rates are those of a model of the sources and the classifier "
+    "(Dawid and Skene's, with predictions as the prior), and nothing can be promised. Verify some "
+    "labels of each class, drawn at random."
+)
 
 # Predictions for held-out samples are better than guesses if chance makes them as good in fewer
 # cases than this.
@@ -131,7 +137,9 @@ def learn_and_ship(
         guesses = _joined([problem.own_proba] * len(views), guesses, views)
     # With few trusted samples, the first guess is weak, and the given labels know more. With very
     # few, not even that can be measured. Networks take too long to learn what they know.
-    if are_very_few(labels):
+    if not labels.trusted.any():
+        warn_user(NOTHING_VERIFIED, TrustedWarning)
+    elif are_very_few(labels):
         guesses = lean_on_given_labels(problem, views, guesses)
     elif are_few(labels) and not is_network and len(views) > 1 and whole.has_several_labels:
         guesses = _joined(predict_by_pruned_labels(problem, views), guesses, views)
@@ -148,7 +156,7 @@ def learn_and_ship(
     student_fit = student_fit._replace(targets=targets)
     # 3. Compare the candidates on held-out trusted samples.
     comparison, weights, peers = judge(problem, noise_free, student_fit, views)
-    if are_very_few(labels):
+    if labels.trusted.any() and are_very_few(labels):
         warn_user(too_few := warning_of_few(labels), TrustedWarning)
         comparison = replace(comparison, why=f"{comparison.why} {too_few}")
     # 4. Estimate the noise under the student's predictions; outliers may be of no class.

@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 from scipy.special import betaln, expit, logit
 
-from pudistill.distillation.transition import Originals, shrink, smoothed
+from pudistill.distillation.transition import shrink, smoothed
 from pudistill.labels.pseudo_labels import bayes_rule, one_hot
 from pudistill.labels.sources import Sources
 from pudistill.utils.arrays import BLOCK_SIZE, take_rows
@@ -25,14 +25,17 @@ SAME, FEWEST_SAME = 0.98, 10
 # posterior, and so seem right wherever nobody verified: verified labels decide.
 WORTH = 20.0
 
-# Common samples from which a correlation of two sources is half believed.
+# Expected disagreements of two sources from which their correlation is half believed.
 HALF_BELIEVED = 20.0
 
-# Steps of expectation-maximisation, before and after sources are weighed.
-STEPS = 5
+# Steps of expectation-maximisation.
+STEPS = 4
 
 # Largest number of annotations that the model is fitted to; more are likely to add nothing.
-MANY_ANNOTATIONS = 2_000_000
+MANY_ANNOTATIONS = 1_000_000
+
+# Share of samples that a source labels, on average, from which dense products are quicker.
+DENSE = 0.1
 
 # Strengths, in samples, with which the silence of a source on samples of a class leans on its own
 # rate of silence. The last means that silence says nothing of the class.
@@ -54,35 +57,58 @@ class SourceModel(NamedTuple):
     speaks : ndarray of shape (n_sources, n_classes)
         `P(s speaks | true = c)`.
     correlation : ndarray of shape (n_sources, n_sources)
-        How much two sources agree beyond what their matrices say, from 0 to 1.
+        How much two sources say the same, where both speak, beyond what their matrices explain;
+        from 0 to 1.
+    weight_of_silence : ndarray of shape (n_sources,)
+        1 for a source that speaks and is silent independently of others; less for others.
     """
 
     sources: Sources
     matrices: np.ndarray
     speaks: np.ndarray
     correlation: np.ndarray
+    weight_of_silence: np.ndarray
 
     def likelihood(self, rows: np.ndarray | slice) -> np.ndarray:
         """Return the likelihood of what is said of the samples at `rows`, (n_rows, n_classes).
 
         The largest value of each row is 1; only ratios are meant.
         """
-        return self._log_likelihood_of(csr_array(self.sources.said[rows]), *self._tables())
+        said = csr_array(self.sources.said[rows])
+        return _exp(self.log_likelihood(said, weighted(said, self.correlation)))
 
-    def _tables(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return what each annotation adds to the log-likelihood, and what total silence has."""
-        n_sources, n_classes = self.speaks.shape
-        odds = np.log(self.speaks) - np.log1p(-self.speaks)
-        said = np.log(np.maximum(self.matrices, RARE)) + odds[:, :, None]
-        table = said.transpose(0, 2, 1).reshape(n_sources * n_classes, n_classes)
-        silent = np.log1p(-self.speaks).T @ (1 / self.correlation.sum(axis=1))
-        return table, silent
+    def log_likelihood(self, said: csr_array, weighted_said: csr_array) -> np.ndarray:
+        """Return the logarithm of the likelihood, (n_rows, n_classes), plus a constant.
 
-    def _log_likelihood_of(
-        self, said: csr_array, table: np.ndarray, silent: np.ndarray
-    ) -> np.ndarray:
-        logs = weighted(said, self.correlation) @ table + silent
-        return np.exp(logs - logs.max(axis=1, keepdims=True))
+        Parameters
+        ----------
+        said : csr_array of shape (n_rows, n_sources * n_classes)
+            Rows of `sources.said`.
+        weighted_said : csr_array of shape (n_rows, n_sources * n_classes)
+            The same, from `weighted`.
+        """
+        return weighted_said @ self.of_labels + said @ self.of_speaking + self.of_silence
+
+    @property
+    def of_labels(self) -> np.ndarray:
+        """What each label adds to the log-likelihood, (n_sources * n_classes, n_classes)."""
+        logs = np.log(np.maximum(self.matrices, RARE)).transpose(0, 2, 1)
+        return logs.reshape(-1, self.sources.n_classes)
+
+    @property
+    def of_speaking(self) -> np.ndarray:
+        """What it adds that the source is not silent, (n_sources * n_classes, n_classes)."""
+        odds = self.weight_of_silence[:, None] * logit(self.speaks)
+        return np.repeat(odds, self.sources.n_classes, axis=0)
+
+    @property
+    def of_silence(self) -> np.ndarray:
+        """The log-likelihood where all sources are silent, (n_classes,)."""
+        return np.log1p(-self.speaks).T @ self.weight_of_silence
+
+
+def _exp(logs: np.ndarray) -> np.ndarray:
+    return np.exp(logs - logs.max(axis=1, keepdims=True))
 
 
 def weighted(said: csr_array, correlation: np.ndarray) -> csr_array:
@@ -124,25 +150,41 @@ def weighted(said: csr_array, correlation: np.ndarray) -> csr_array:
 
 
 def without_copies(sources: Sources) -> Sources:
-    """Leave out all but one of the sources that copy each other, see `SAME`."""
-    n_spoke = sources.spoke.sum(axis=0)
+    """Leave out all but one of the sources that copy each other."""
+    return sources.only(np.unique(representatives(sources)))
+
+
+def representatives(sources: Sources) -> np.ndarray:
+    """Find copies, see `SAME`; return the first source that each source copies, itself or another.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scipy.sparse import csr_array
+    >>> from pudistill.distillation.source_model import representatives
+    >>> from pudistill.labels.sources import Sources
+    >>> said = np.eye(2)[np.tile([0, 1], 10)]
+    >>> sources = Sources(np.array(["a", "b", "c"]), csr_array(np.hstack([said, 1 - said, said])))
+    >>> representatives(sources).tolist()
+    [0, 1, 0]
+    """
+    spoke = sources.spoke
+    n_spoke = spoke.sum(axis=0)
     same = np.zeros((len(sources), len(sources)))
     for code in range(sources.n_classes):
-        of_class = sources.of_class(code)
-        same += (of_class.T @ of_class).toarray()
-    both = (sources.spoke.T @ sources.spoke).toarray()
-    either = n_spoke[:, None] + n_spoke - both
+        same += _common(sources.of_class(code))
+    either = n_spoke[:, None] + n_spoke - _common(spoke)
     are_copies = (same >= SAME * either) & (either >= FEWEST_SAME)
     _, group = connected_components(csr_array(are_copies), directed=False)
     _, first = np.unique(group, return_index=True)
-    return sources.only(np.sort(first))
+    return first[group]
 
 
 def fit_source_model(
     sources: Sources,
     proba: np.ndarray,
     rows: np.ndarray,
-    originals: Originals | None = None,
+    verified: tuple[np.ndarray, np.ndarray],
     start: SourceModel | None = None,
 ) -> SourceModel:
     """Fit the noise of several sources by expectation-maximisation.
@@ -157,9 +199,9 @@ def fit_source_model(
     proba : ndarray of shape (n_samples, n_classes)
         Calibrated predictions of the true classes.
     rows : ndarray, int
-        Samples with labels that count, and are not verified.
-    originals : Originals, default=None
-        Verified samples of which the sources say something.
+        Samples that count and are not verified, those included on which all sources are silent.
+    verified : tuple of two ndarrays of shape (n_verified,), int
+        Further rows, and their verified labels.
     start : SourceModel, default=None
         The model under earlier predictions.
 
@@ -174,84 +216,75 @@ def fit_source_model(
     >>> from scipy.sparse import csr_array
     >>> from pudistill.distillation.source_model import fit_source_model
     >>> from pudistill.labels.sources import Sources
-    >>> classes = np.tile([0, 1], 500)
+    >>> classes, nothing = np.tile([0, 1], 500), np.arange(0)
     >>> said = np.hstack([np.eye(2)[classes], np.eye(2)[1 - classes]])  # right, and always wrong
     >>> sources = Sources(np.array(["a", "b"]), csr_array(said))
-    >>> model = fit_source_model(sources, np.eye(2)[classes], np.arange(1000))
+    >>> model = fit_source_model(sources, np.eye(2)[classes], np.arange(1000), (nothing, nothing))
     >>> model.matrices.round(1).tolist()
     [[[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [1.0, 0.0]]]
     """
     if (n := sources.said.nnz) > MANY_ANNOTATIONS:
-        step = -(-n // MANY_ANNOTATIONS)
-        rows = rows[::step]
-    said, of_rows = csr_array(sources.said[rows]), take_rows(proba, rows)
-    seen = _Counts.of_originals(sources, originals)
+        rows = rows[:: -(-n // MANY_ANNOTATIONS)]
+    # Verified labels are predictions that are certain.
+    known = one_hot(verified[1], sources.n_classes)
+    said = csr_array(sources.said[np.concatenate([rows, verified[0]])])
+    proba, n_verified = np.concatenate([take_rows(proba, rows), known]), len(known)
     if start is None:
-        model = SourceModel(sources, *_estimated(said, of_rows, seen), np.eye(len(sources)))
-        model = _after_steps(model, said, of_rows, seen, STEPS - 1)
-        correlation = _correlation(model, said, of_rows, originals)
-    else:
-        model, correlation = start, start.correlation
-    return _after_steps(model._replace(correlation=correlation), said, of_rows, seen, STEPS)
-
-
-class _Counts(NamedTuple):
-    """Labels of verified samples, counted."""
-
-    said: np.ndarray  # (n_sources, n_classes, n_classes): source, true class, label
-    n: np.ndarray  # (n_classes,): samples
-
-    @classmethod
-    def of_originals(cls, sources: Sources, originals: Originals | None) -> "_Counts":
-        n_classes = sources.n_classes
-        if originals is None:
-            return cls(np.zeros((len(sources), n_classes, n_classes)), np.zeros(n_classes))
-        truth = one_hot(originals.verified, n_classes)
-        return cls(_counted(sources.said[originals.rows], truth), truth.sum(axis=0))
-
-
-def _counted(said: csr_array, posterior: np.ndarray) -> np.ndarray:
-    n_classes = posterior.shape[1]
-    return (said.T @ posterior).reshape(-1, n_classes, n_classes).transpose(0, 2, 1)
+        # Twice from the predictions alone: copies that count in full lead the first model astray.
+        first = SourceModel(
+            sources,
+            *_estimated(said, proba, n_verified),
+            np.eye(len(sources)),
+            np.ones(len(sources)),
+        )
+        model = _after_steps(first, said, proba, n_verified)
+        start = first._replace(
+            correlation=_correlation(model, said, proba),
+            weight_of_silence=_weight_of_silence(model, said, proba),
+        )
+    return _after_steps(start, said, proba, n_verified)
 
 
 def _after_steps(
-    model: SourceModel, said: csr_array, proba: np.ndarray, seen: _Counts, n_steps: int
+    model: SourceModel, said: csr_array, proba: np.ndarray, n_verified: int
 ) -> SourceModel:
     """Run steps of expectation-maximisation."""
-    for_posterior = weighted(said, model.correlation)
-    for _ in range(n_steps):
-        table, silent = model._tables()
-        logs = for_posterior @ table + silent
-        posterior = bayes_rule(proba, np.exp(logs - logs.max(axis=1, keepdims=True)))
-        matrices, speaks = _estimated(said, posterior, seen)
+    weighted_said = weighted(said, model.correlation)
+    for _ in range(STEPS):
+        posterior = bayes_rule(proba, _exp(model.log_likelihood(said, weighted_said)))
+        matrices, speaks = _estimated(said, posterior, n_verified)
         model = model._replace(matrices=matrices, speaks=speaks)
     return model
 
 
 def _estimated(
-    said: csr_array, posterior: np.ndarray, seen: _Counts
+    said: csr_array, posterior: np.ndarray, n_verified: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Estimate the matrices, and how often sources speak, from classes that are known so well."""
-    counts = _counted(said, posterior) + seen.said
-    n_classes = counts.shape[1]
+    """Estimate the matrices, and how often sources speak; the last rows are verified."""
+    counts, n_classes, n = _counted(said, posterior), posterior.shape[1], len(posterior)
     # 1. The matrix of each source leans on that of a source which is right as often.
     matrices = shrink(
         counts.reshape(-1, n_classes), _of_similar_sources(counts).reshape(-1, n_classes)
     )
     matrices = matrices.reshape(counts.shape)
     # 2. Verified labels outweigh it: see `WORTH`.
-    n_seen = seen.said.sum(axis=2)
-    matrices = (WORTH * matrices + seen.said) / (WORTH + n_seen)[:, :, None]
+    seen = _counted(said[n - n_verified :], posterior[n - n_verified :])
+    matrices = (WORTH * matrices + seen) / (WORTH + seen.sum(axis=2, keepdims=True))
     # 3. How often a source speaks leans on its own rate.
-    spoke, n = counts.sum(axis=2), posterior.sum(axis=0) + seen.n
-    rate = (spoke.sum(axis=1) + 0.5) / (n.sum() + 1)
-    n = np.broadcast_to(n, spoke.shape)
+    spoke = counts.sum(axis=2)
+    of_class = np.broadcast_to(posterior.sum(axis=0), spoke.shape)
+    rate = (spoke.sum(axis=1) + 0.5) / (n + 1)
     a, b = (STRENGTHS_OF_SILENCE[:, None, None] * share[:, None] for share in (rate, 1 - rate))
-    evidence = betaln(a + spoke, b + n - spoke) - betaln(a, b)
+    evidence = betaln(a + spoke, b + of_class - spoke) - betaln(a, b)
     strength = STRENGTHS_OF_SILENCE[evidence.sum(axis=(1, 2)).argmax()]
-    speaks = (spoke + strength * rate[:, None]) / (n + strength)
+    speaks = (spoke + strength * rate[:, None]) / (of_class + strength)
     return matrices, np.clip(speaks, RARE, 1 - RARE)
+
+
+def _counted(said: csr_array, posterior: np.ndarray) -> np.ndarray:
+    """Count labels by source, true class and label."""
+    n_classes = posterior.shape[1]
+    return (said.T @ posterior).reshape(-1, n_classes, n_classes).transpose(0, 2, 1)
 
 
 def _of_similar_sources(counts: np.ndarray) -> np.ndarray:
@@ -275,41 +308,47 @@ def _of_similar_sources(counts: np.ndarray) -> np.ndarray:
     return (1 - diagonal)[:, :, None] * others + diagonal[:, :, None] * np.eye(n_classes)
 
 
-def _correlation(
-    model: SourceModel,
-    said: csr_array,
-    proba: np.ndarray,
-    originals: Originals | None,
-) -> np.ndarray:
-    """Measure how much sources agree beyond what their matrices say.
+def _correlation(model: SourceModel, said: csr_array, proba: np.ndarray) -> np.ndarray:
+    """Measure how much sources say the same, beyond what their matrices explain.
 
     The classes are those of the predictions, which do not know the sources: copies own a posterior,
     and would explain each other away.
     """
-    sources = model.sources
-    if originals is not None:
-        said = _stacked(said, csr_array(sources.said[originals.rows]))
-        proba = np.concatenate([proba, one_hot(originals.verified, sources.n_classes)])
-    of_rows = Sources(sources.names, said)
-    spoke, n_sources = of_rows.spoke, len(sources)
-    n_common = (spoke.T @ spoke).toarray().astype(float)
+    sources = Sources(model.sources.names, said)
+    spoke, n_sources = sources.spoke, len(sources)
     agreed, expected = np.zeros((2, n_sources, n_sources))
     for code in range(sources.n_classes):
-        of_class = of_rows.of_class(code)
-        agreed += (of_class.T @ of_class).toarray()
+        agreed += _common(sources.of_class(code))
         same_label = model.matrices[:, code] @ model.matrices[:, code].T
-        expected += (spoke.T @ csr_array(spoke * proba[:, [code]])).toarray() * same_label
-    beyond = (agreed - expected) / np.maximum(n_common - expected, RARE)
-    correlation = np.clip(beyond, 0, 1) * n_common / (n_common + HALF_BELIEVED)
+        expected += _common(spoke, proba[:, code]) * same_label
+    n_common = _common(spoke)
+    correlation = np.clip((agreed - expected) / (n_common - expected + HALF_BELIEVED), 0, 1)
     np.fill_diagonal(correlation, 1)
     return correlation
 
 
-def _stacked(first: csr_array, second: csr_array) -> csr_array:
-    data, indices = (
-        np.concatenate([getattr(part, name) for part in (first, second)])
-        for name in ("data", "indices")
-    )
-    indptr = np.concatenate([first.indptr, first.indptr[-1] + second.indptr[1:]])
-    shape = (first.shape[0] + second.shape[0], first.shape[1])
-    return csr_array((data, indices, indptr), shape=shape)
+def _weight_of_silence(model: SourceModel, said: csr_array, proba: np.ndarray) -> np.ndarray:
+    """Weigh sources by how much they speak on the same samples, beyond what classes explain."""
+    sources = Sources(model.sources.names, said)
+    spoke, n_sources = sources.spoke, len(sources)
+    together, variance = np.zeros((n_sources, n_sources)), np.zeros(n_sources)
+    for code in range(sources.n_classes):
+        speaks, n = model.speaks[:, code], proba[:, code].sum()
+        together += _common(spoke, proba[:, code]) - n * np.outer(speaks, speaks)
+        variance += n * speaks * (1 - speaks)
+    correlation = np.clip(together / np.sqrt(np.outer(variance, variance)), 0, 1)
+    np.fill_diagonal(correlation, 1)
+    return 1 / correlation.sum(axis=1)
+
+
+def _common(spoke: csr_array, weights: np.ndarray | None = None) -> np.ndarray:
+    """Add up the weights of the samples on which two sources speak, (n_sources, n_sources)."""
+    if spoke.nnz < DENSE * np.prod(spoke.shape):
+        of_samples = spoke if weights is None else csr_array(spoke * weights[:, None])
+        return (spoke.T @ of_samples).toarray()
+    total = np.zeros((spoke.shape[1], spoke.shape[1]))
+    for start in range(0, spoke.shape[0], BLOCK_SIZE):
+        part = slice(start, start + BLOCK_SIZE)
+        block = spoke[part].toarray()
+        total += block.T @ (block if weights is None else block * weights[part, None])
+    return total

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pudistill.distillation.noise_model import NoiseModel
-from pudistill.distillation.source_model import fit_source_model
+from pudistill.distillation.source_model import SourceModel, fit_source_model, without_copies
 from pudistill.distillation.transition import (
     Originals,
     combine,
@@ -15,6 +15,8 @@ from pudistill.distillation.transition import (
     fit_transition_matrix,
 )
 from pudistill.distillation.views import View
+from pudistill.exceptions import InputError
+from pudistill.labels.checks import MISSING, Labels
 from pudistill.labels.pseudo_labels import bayes_rule, one_hot
 from pudistill.labels.sources import Sources
 from pudistill.learners.calibration import Temperature, log_likelihood, mixture_weights
@@ -109,6 +111,20 @@ class TransitionEstimator:
     groups: np.ndarray | None = None
     sources: Sources | None = None
 
+    @classmethod
+    def of(
+        cls, labels: Labels, originals: Originals | None, known: np.ndarray | None = None
+    ) -> "TransitionEstimator":
+        """Return the estimator for labels, their noise groups and their sources."""
+        if labels.sources is None:
+            return cls(known, originals, labels.noise_groups)
+        if known is not None:
+            raise InputError(
+                "transition_matrix is that of one source of labels, and there are several: leave "
+                "it out."
+            )
+        return cls(None, originals, labels.noise_groups, without_copies(labels.sources))
+
     def estimate(
         self, view: View, proba: np.ndarray, start: NoiseModel | None = None
     ) -> NoiseModel:
@@ -124,10 +140,7 @@ class TransitionEstimator:
         originals = None if self.originals is None else self.originals.without(view.hidden)
         T = combine(T, spread, originals)
         if self.sources is not None and len(rows):
-            earlier = None if start is None else start.by_source
-            return NoiseModel(
-                T, by_source=fit_source_model(self.sources, proba, rows, originals, earlier)
-            )
+            return NoiseModel(T, by_source=self._of_sources(view, proba, start))
         if len(rows) == 0 or (self.groups is None and len(T) >= MANY_CLASSES):
             return NoiseModel(T)
         groups = _by_sureness(proba, rows) if self.groups is None else self.groups
@@ -137,6 +150,23 @@ class TransitionEstimator:
             T, of_labelled, given, groups[rows], groups.max() + 1, originals
         )
         return NoiseModel(T, by_group, groups)
+
+    def _of_sources(
+        self, view: View, proba: np.ndarray, start: NoiseModel | None
+    ) -> SourceModel | None:
+        if self.sources is None:
+            return None
+        is_silent = np.diff(self.sources.said.indptr) == 0
+        counts = (view.verified == MISSING) & ((view.given != MISSING) | is_silent)
+        # With a mask, only samples were verified on which sources agree.
+        verified = np.arange(0) if self.originals is None else view.trusted
+        return fit_source_model(
+            self.sources,
+            proba,
+            np.flatnonzero(counts),
+            (verified, view.verified[verified]),
+            None if start is None else start.by_source,
+        )
 
     def estimate_all(
         self, views: list[View], probas: list[np.ndarray], starts: list[NoiseModel] | None = None

@@ -18,6 +18,7 @@ from pudistill.labels.sources import Sources
 from pudistill.utils.shown import listed, shown
 
 MISSING = -1
+NO_TRUSTED = "No sample is trusted: verify some labels of each class and pass them as `trusted`."
 _MINUS_ONE = {-1, "-1"}
 
 
@@ -166,9 +167,7 @@ def check_labels(
     if _whole_numbers(y[has_label]) and not (verified_values[mask] == -1).any():
         has_label[has_label] = y[has_label] != -1
     if not mask.any():
-        raise InputError(
-            "No sample is trusted: verify some labels of each class and pass them as `trusted`."
-        )
+        raise InputError(NO_TRUSTED)
 
     classes = _sorted_classes(y[has_label], verified_values[mask])
     if for_fit and len(classes) < 2:

@@ -79,7 +79,12 @@ def find_repeats(X: Any) -> Repeats | None:
     if rows is None:
         return None
     keys = _keys(rows)
-    distinct, first, counts = np.unique(keys, return_index=True, return_counts=True)
+    _, first, codes, counts = np.unique(
+        keys, return_index=True, return_inverse=True, return_counts=True
+    )
+    # In the order of the rows: Python's hashes differ from process to process.
+    order = np.argsort(first)
+    first, counts, codes = first[order], counts[order], np.argsort(order)[codes]
     is_copied = (counts > 1) & (counts <= MAX_COPIES)
     if is_copied.any():
         if rows.ndim == 1:
@@ -89,7 +94,6 @@ def find_repeats(X: Any) -> Repeats | None:
     if not is_copied.any():
         return Repeats(None, first)
     # Rows that are no copies get codes of their own.
-    codes = np.searchsorted(distinct, keys)
     copies = np.where(is_copied[codes], codes, len(counts) + np.arange(len(codes)))
     return Repeats(copies, first)
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.sparse import csr_array
 
+from pudistill.utils.arrays import rowwise
+
 
 @dataclass(frozen=True, eq=False)
 class Sources:
@@ -41,9 +43,21 @@ class Sources:
         columns = np.arange(len(self.names)) * self.n_classes + code
         return csr_array(self.said[:, columns])
 
+    def votes(self) -> np.ndarray:
+        """Count the sources that say each class: (n_samples, n_classes)."""
+        classes = np.tile(np.eye(self.n_classes), (len(self.names), 1))
+        return rowwise(lambda rows: self.said[rows] @ classes, np.arange(self.said.shape[0]))
+
     def take(self, rows: np.ndarray | slice) -> "Sources":
         """Return what is said of the samples at `rows`."""
         return replace(self, said=csr_array(self.said[rows]))
+
+    def recoded(self, codes: np.ndarray, n_classes: int) -> "Sources":
+        """Return the same with other codes of classes; `codes` has the new one of each."""
+        source, code = np.divmod(self.said.indices, self.n_classes)
+        shape = (self.said.shape[0], len(self.names) * n_classes)
+        cells = source * n_classes + codes[code]
+        return replace(self, said=csr_array((self.said.data, cells, self.said.indptr), shape=shape))
 
     def only(self, kept: np.ndarray) -> "Sources":
         """Return some sources, by their positions."""

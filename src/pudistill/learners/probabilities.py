@@ -19,7 +19,7 @@ CALIBRATION_FOLDS = 3
 def check_can_be_calibrated(learner: Any, labels: Labels) -> None:
     """Refuse a class with one trusted sample if a learner's scores must be calibrated."""
     sizes = np.bincount(labels.verified[labels.trusted], minlength=labels.n_classes)
-    if sizes.min() < 2 and needs_calibration(learner):
+    if sizes.any() and sizes.min() < 2 and needs_calibration(learner):
         raise InputError(
             f"Class {shown(labels.classes[sizes.argmin()])} has one trusted sample, too few to "
             f"turn the scores of {type(learner).__name__} into probabilities: verify one more, or "

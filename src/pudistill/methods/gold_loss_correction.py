@@ -11,7 +11,8 @@ from pudistill.distillation.noise_free_models import train_on_labels
 from pudistill.distillation.noise_model import NoiseModel
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.views import whole_view
-from pudistill.labels.checks import MISSING, Labels
+from pudistill.exceptions import InputError
+from pudistill.labels.checks import MISSING, NO_TRUSTED, Labels
 from pudistill.learners.calibration import LOG_EPSILON
 from pudistill.learners.capabilities import continues_training
 from pudistill.learners.scoring import predict_proba
@@ -82,6 +83,8 @@ class GoldLossCorrectionClassifier(Method):
         self.random_state = random_state
 
     def _learn(self, samples: LabelledSamples, seed: int) -> Any:
+        if not samples.trusted.any():
+            raise InputError(NO_TRUSTED)
         estimator = self._learner(samples.X)
         X, n_classes = samples.X, samples.n_classes
         verified = np.where(samples.trusted, samples.labels, MISSING)

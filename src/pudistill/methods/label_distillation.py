@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from pudistill.exceptions import InputError
+from pudistill.labels.checks import NO_TRUSTED
 from pudistill.learners.cross_fitting import cross_fit_proba
 from pudistill.learners.scoring import predict_proba
 from pudistill.methods.base import LabelledSamples, Method, derive_seeds, train_learner
@@ -75,6 +77,8 @@ class LabelDistillationClassifier(Method):
         self.random_state = random_state
 
     def _learn(self, samples: LabelledSamples, seed: int) -> Any:
+        if not samples.trusted.any():
+            raise InputError(NO_TRUSTED)
         learner = self._learner(samples.X)
         noise_seed, model_seed = derive_seeds(seed, 2)
         noisy = np.flatnonzero(~samples.trusted)

@@ -258,7 +258,8 @@ class TieredPUFilter(BaseEstimator):
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         plan = make_plan(
             n_members=self.n_members,
-            max_iter=self.max_iter if len(noisy) else 0,
+            # Where nothing or everything is verified, there is nothing to find.
+            max_iter=self.max_iter if 0 < len(noisy) < len(verified) else 0,
             threshold=self.threshold,
             min_votes=self.min_votes,
             target_precision=self.target_precision,

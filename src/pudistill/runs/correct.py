@@ -49,6 +49,7 @@ def correct_table(
     dataset = load_dataset(
         settings.data,
         trusted=settings.trusted,
+        annotations=settings.annotations,
         **settings.read_options() | {"samples_required": False},
     )
     labels, trusted = dataset.for_fit()

@@ -42,7 +42,9 @@ def load_data(settings: Settings) -> tuple[TrustedDataset, TrustedDataset | None
     """Return training and test data; label noise is added if the settings ask for it."""
     own = settings.own_features
     options = settings.read_options() | {"samples_required": own is None}
-    dataset = load_dataset(settings.data, trusted=settings.trusted, **options)
+    dataset = load_dataset(
+        settings.data, trusted=settings.trusted, annotations=settings.annotations, **options
+    )
     if own is not None:
         dataset = with_own_features(dataset, own)
     test = None
@@ -56,7 +58,8 @@ def load_data(settings: Settings) -> tuple[TrustedDataset, TrustedDataset | None
         dataset = with_noise(
             dataset, settings.noise, settings.level, settings.trusted_fraction, settings.seed
         )
-    dataset.require_trusted()
+    if dataset.annotations is None or dataset.trusted.any() or settings.needs_trusted:
+        dataset.require_trusted()
     if test is not None:
         test = _labelled(test)
         if dataset.is_frame or dataset.is_text:
@@ -150,6 +153,7 @@ def with_noise(
         verified=verified,
         true_labels=right,
         marked=None,
+        annotations=None,
     )
 
 

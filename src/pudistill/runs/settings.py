@@ -55,6 +55,15 @@ class Settings(ReadSettings):
             "columns named as in the data, or id and label.",
         ),
     ] = None
+    annotations: Annotated[
+        str | None,
+        Setting(
+            DATA,
+            "Table of labels by several people, rules or models, one row for each: columns id, "
+            "source and label.",
+            metavar="FILE",
+        ),
+    ] = None
     test_data: Annotated[
         str | None, Setting(TESTING, "Samples with right labels to measure the accuracy on.")
     ] = None
@@ -446,6 +455,13 @@ class Settings(ReadSettings):
             )
 
     @property
+    def needs_trusted(self) -> bool:
+        """Whether the method cannot be fitted without trusted samples."""
+        return self.method == "paper" or (
+            self.method in METHODS and METHODS[self.method].needs_trusted
+        )
+
+    @property
     def own_features(self) -> Path | None:
         """The file of the user's own features; None if `features` names a model or is not set."""
         path = None if self.features is None else Path(self.features)
@@ -455,7 +471,15 @@ class Settings(ReadSettings):
         """Return the settings for ``config.toml``, with absolute paths."""
         unused = set() if self.noise else {"level", "trusted_fraction"}
         config = self.model_dump(exclude_none=True, exclude=unused)
-        for name in ("data", "trusted", "test_data", "features", "test_features", "predictions"):
+        for name in (
+            "data",
+            "trusted",
+            "annotations",
+            "test_data",
+            "features",
+            "test_features",
+            "predictions",
+        ):
             if name in config and Path(config[name]).exists():
                 config[name] = str(Path(config[name]).resolve())
         if self.features_cache is not None:

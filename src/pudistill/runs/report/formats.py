@@ -76,9 +76,10 @@ def noise_sentence(noise: Mapping[str, Any]) -> Markup:
         return Markup("How many of the labels that nobody verified are wrong cannot be told.")
     rate, interval = estimate(noise["rate"], noise["rate_interval"])
     if noise.get("basis") != "bound":
+        what = "majority votes on samples" if noise.get("per_source") else "labels"
         return Markup(
-            "About {} of the labels that nobody verified are wrong (95&nbsp;% interval: {})."
-        ).format(rate, interval)
+            "About {} of the {} that nobody verified are wrong (95&nbsp;% interval: {})."
+        ).format(rate, what, interval)
     if tuple(noise["rate_interval"]) == (0, 1):
         return Markup(
             "How many of the labels that nobody verified are wrong cannot be told: no verified "

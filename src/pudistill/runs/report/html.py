@@ -28,6 +28,7 @@ from pudistill.runs.report.sections import (
     filter_section,
     most_involved,
     noise_section,
+    sources_section,
 )
 
 LABEL_COLUMNS = {
@@ -364,6 +365,7 @@ SECTIONS: dict[str, Callable[[RunSummary], Mapping[str, Any] | None]] = {
     "expectation": lambda summary: expectation_section(summary.metrics),
     "certificates": lambda summary: certificates_section(summary.metrics.get("certificates")),
     "noise": lambda summary: noise_section(summary.metrics.get("noise"), summary.classes),
+    "sources": lambda summary: sources_section(summary.metrics.get("noise"), summary.classes),
     "accuracy": accuracy_section,
     "changes": changes_section,
     "curves": curves_section,

@@ -42,6 +42,8 @@ NOTABLE_EXCESS = 2  # times an even share of the class's wrong labels,
 NOTABLE_MAJORITY = 0.75  # or, with few classes, this share of them
 MAX_NOTABLE = 3
 MAX_CLASSES_IN_TABLE, MAX_CLASSES_IN_HEAT_MAP = 20, 50
+# Sources in the table, and with their rates by class; classes of such a table; pairs of sources.
+MAX_SOURCES, MAX_SOURCES_BY_CLASS, MAX_CLASSES_BY_SOURCE, MAX_ALIKE = 1000, 50, 12, 12
 
 
 def noise_section(noise: Mapping[str, Any] | None, classes: list[str]) -> dict | None:
@@ -164,6 +166,50 @@ def _class_rows(noise: Mapping[str, Any], matrix: pd.DataFrame) -> list[dict[str
             }
         )
     return rows
+
+
+def sources_section(noise: Mapping[str, Any] | None, classes: list[str]) -> dict | None:
+    """Prepare the section on several sources of labels.
+
+    Parameters
+    ----------
+    noise : mapping or None
+        ``metrics["noise"]``, see `RunSummary`.
+    classes : list of str
+        Class names.
+
+    Returns
+    -------
+    dict or None
+        ``rows`` (one for each source, those with most labels first), ``n_rows`` (number of rows
+        shown at first), ``by_class``, ``classes`` and ``alike``; None if there is one source.
+    """
+    found = (noise or {}).get("per_source")
+    if not found:
+        return None
+    order = np.argsort(-np.asarray(found["n_labels"]), kind="stable")[:MAX_SOURCES]
+    columns = ("n_labels", "n_verified", "n_decided", "copy_of")
+    rows = []
+    for s in order:
+        low, high = found["rate_interval"][s]
+        rate = found["rate"][s]
+        shown_rate, interval = ("", "") if rate is None else estimate(rate, (low, high))
+        row = {"name": found["names"][s], "shown_rate": shown_rate, "rate_interval": interval}
+        row |= {"rate": rate or 0.0, "low": low, "high": high}
+        rows.append(row | {name: found[name][s] for name in columns})
+    by_class = []
+    if found["class_rate"] and len(classes) <= MAX_CLASSES_BY_SOURCE:
+        for s in order[:MAX_SOURCES_BY_CLASS]:
+            pairs = zip(found["class_rate"][s], found["class_rate_interval"][s], strict=True)
+            cells = [estimate(*pair) for pair in pairs]
+            by_class.append({"name": found["names"][s], "cells": cells})
+    return {
+        "rows": rows,
+        "n_rows": min(len(rows), MAX_CLASSES_IN_TABLE),
+        "by_class": by_class,
+        "classes": classes,
+        "alike": found["alike"][:MAX_ALIKE],
+    }
 
 
 def expectation_section(metrics: Mapping[str, Any]) -> dict | None:

@@ -1,0 +1,236 @@
+"""Several labels a sample: what each of several sources, such as people or rules, says of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_array
+
+from pudistill.data.frames import as_frame
+from pudistill.exceptions import InputError
+from pudistill.utils.arrays import rowwise
+from pudistill.utils.shown import first_few, listed, shown
+
+# Labels that mean that a source is silent, beside missing values.
+_SILENT = (-1, "-1", "-1.0")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Annotations:
+    """Labels that several sources gave, each to some of the samples.
+
+    An alternative to an array of shape (n_samples, n_sources) as `y` of
+    `PUDistillClassifier.fit`, which takes no memory where a source is silent.
+
+    Parameters
+    ----------
+    n_samples : int
+        Number of samples.
+    names : sequence of n_sources str
+        Names of the sources.
+    rows, source : ndarray of shape (n_annotations,), int
+        Sample and source of each annotation, from 0.
+    label : array-like of shape (n_annotations,)
+        The label that the source gave: text or whole number.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from pudistill import Annotations
+    >>> table = pd.DataFrame({"id": ["a", "a", "b"], "source": ["Ann", "Bob", "Ann"],
+    ...                       "label": ["cat", "dog", "dog"]})
+    >>> Annotations.from_table(table, ids=["a", "b", "c"])
+    <Annotations: 3 labels of 3 samples by 2 sources>
+    """
+
+    n_samples: int
+    names: Sequence[str]
+    rows: np.ndarray
+    source: np.ndarray
+    label: np.ndarray
+
+    def __repr__(self) -> str:
+        return (
+            f"<Annotations: {len(self.rows):,} labels of {self.n_samples:,} samples by "
+            f"{len(self.names):,} sources>"
+        )
+
+    def __len__(self) -> int:
+        return self.n_samples
+
+    @classmethod
+    def from_table(
+        cls,
+        table: Any,
+        ids: Any,
+        *,
+        id_column: str = "id",
+        source_column: str = "source",
+        label_column: str = "label",
+    ) -> "Annotations":
+        """Read a long table, with a row for each annotation.
+
+        Parameters
+        ----------
+        table : DataFrame
+            Annotations; those without a label, or with -1, are left out.
+        ids : array-like of shape (n_samples,)
+            A unique name for each sample, in the order of the samples.
+        id_column, source_column, label_column : str
+            Columns of the sample, the source and the label.
+
+        Returns
+        -------
+        annotations : Annotations
+            The annotations.
+
+        Raises
+        ------
+        InputError
+            If a column is missing, a sample is unknown, or a row names no source.
+        """
+        table = as_frame(table)
+        if missing := [c for c in (id_column, source_column, label_column) if c not in table]:
+            raise InputError(
+                f"The annotations have no column {listed(missing)}: they need a row for each label "
+                f"that a source gave, with the columns {id_column}, {source_column} and "
+                f"{label_column}."
+            )
+        labels = table[label_column]
+        table = table[~(labels.isna() | labels.isin(_SILENT))]
+        rows = pd.Index(ids).get_indexer(pd.Index(table[id_column]))
+        if (rows < 0).any():
+            unknown = table[id_column][rows < 0].unique().tolist()
+            raise InputError(
+                f"The annotations name samples that are not in the data: {first_few(unknown)}: "
+                "correct their ids, or remove these rows."
+            )
+        source, names = pd.factorize(table[source_column], sort=True)
+        if (source < 0).any():
+            sample = table[id_column].to_numpy()[source < 0][0]
+            raise InputError(f"An annotation of sample {shown(sample)} names no source: add it.")
+        return cls(len(ids), list(map(str, names)), rows, source, table[label_column].to_numpy())
+
+    @classmethod
+    def from_columns(cls, columns: Any) -> "Annotations":
+        """Read an array or a data frame with a column for each source, missing where it is silent.
+
+        Parameters
+        ----------
+        columns : array-like or DataFrame of shape (n_samples, n_sources)
+            NaN, None, NA and -1 mean that a source is silent.
+
+        Returns
+        -------
+        annotations : Annotations
+            The annotations, by sample.
+        """
+        frame = as_frame(columns)
+        names = list(map(str, getattr(frame, "columns", range(np.shape(frame)[1]))))
+        values = frame.to_numpy(object) if isinstance(frame, pd.DataFrame) else np.asarray(frame)
+        if values.dtype.kind in "if":
+            is_silent = np.isnan(values) | (values == -1)
+        else:
+            is_silent = (
+                pd.DataFrame(values).isna() | pd.DataFrame(values).isin(_SILENT)
+            ).to_numpy()
+        rows, source = np.nonzero(~is_silent)
+        return cls(len(values), names, rows, source, values[rows, source])
+
+    def take(self, rows: np.ndarray) -> "Annotations":
+        """Return the annotations of the samples at `rows`, a mask or positions."""
+        kept = np.arange(self.n_samples)[rows]
+        number = np.full(self.n_samples, -1)
+        number[kept] = np.arange(len(kept))
+        moved = number[self.rows]
+        of_kept = moved != -1
+        return replace(
+            self,
+            n_samples=len(kept),
+            rows=moved[of_kept],
+            source=self.source[of_kept],
+            label=self.label[of_kept],
+        )
+
+    def without(self, silenced: np.ndarray) -> "Annotations":
+        """Return the annotations of the samples that are not in a mask, in their rows."""
+        kept = ~silenced[self.rows]
+        return replace(self, rows=self.rows[kept], source=self.source[kept], label=self.label[kept])
+
+    def codes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the labels as codes, and the label of each code; whole numbers are integers."""
+        codes, names = pd.factorize(_plain(self.label))
+        return codes, np.asarray(names)
+
+    def one_hot(self, codes: np.ndarray, n_classes: int) -> csr_array:
+        """Return a sparse matrix of shape (n_samples, n_sources * n_classes), float32.
+
+        1 in column ``s * n_classes + j`` where source `s` says class `j`.
+        """
+        cells = self.source * n_classes + codes
+        shape = (self.n_samples, len(self.names) * n_classes)
+        return csr_array((np.ones(len(cells), dtype=np.float32), (self.rows, cells)), shape=shape)
+
+    def vote(self) -> np.ndarray:
+        """Return the label of each sample that most sources gave, see `majority_vote`.
+
+        Returns
+        -------
+        vote : ndarray of object, shape (n_samples,)
+            None where all sources are silent.
+        """
+        codes, names = self.codes()
+        vote = majority_vote(self.one_hot(codes, len(names)), len(self.names), len(names))
+        return np.array([*names.tolist(), None], dtype=object)[vote]
+
+
+def majority_vote(said: csr_array, n_sources: int, n_classes: int) -> np.ndarray:
+    """Return the label that most sources gave to each sample.
+
+    Parameters
+    ----------
+    said : csr_array of shape (n_samples, n_sources * n_classes)
+        As in `Sources`.
+    n_sources, n_classes : int
+        Number of sources and of classes.
+
+    Returns
+    -------
+    vote : ndarray of shape (n_samples,), int
+        The label; -1 where all sources are silent. Of labels with as many votes, that of the
+        sources which agree more often with others.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scipy.sparse import csr_array
+    >>> from pudistill.data.annotations import majority_vote
+    >>> said = csr_array(np.array([[1, 0, 1, 0], [0, 0, 0, 1], [0, 0, 0, 0]]))
+    >>> majority_vote(said, n_sources=2, n_classes=2).tolist()
+    [0, 1, -1]
+    """
+    # Adds up the labels of all sources by class.
+    to_class = np.tile(np.eye(n_classes), (n_sources, 1))
+    source_of, n_votes = said.indices // n_classes, np.diff(said.indptr)
+    row_of = np.repeat(np.arange(said.shape[0]), n_votes)
+    # 1. How often each source agrees with the sample's other labels.
+    votes = rowwise(lambda rows: said[rows] @ to_class, np.arange(said.shape[0]))
+    others, same = n_votes[row_of] - 1, votes[row_of, said.indices % n_classes] - 1
+    n_agreed, n = (np.bincount(source_of, values, n_sources) for values in (same, others))
+    agreement = (n_agreed + 0.5) / (n + 1)
+    # 2. It adds less than half a vote in all, and so decides between equal numbers of votes only.
+    added = agreement[source_of] / (2 * n_votes[row_of] + 1)
+    weights = csr_array((1 + added, said.indices, said.indptr), shape=said.shape)
+    vote = rowwise(lambda rows: (weights[rows] @ to_class).argmax(axis=1), np.arange(said.shape[0]))
+    return np.where(n_votes > 0, vote, -1)
+
+
+def _plain(label: np.ndarray) -> np.ndarray:
+    """Return labels in which whole numbers are integers, as they are not beside NaN."""
+    kinds = {type(value) for value in label.tolist()} if label.dtype == object else set()
+    if label.dtype.kind == "f" or (float in kinds and kinds <= {int, float}):
+        numbers = label.astype(float)
+        return numbers.astype(int) if (numbers == numbers.round()).all() else numbers
+    return label

@@ -1,0 +1,294 @@
+"""The noise of each of several sources: how often its labels are wrong, with intervals."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_array
+
+from pudistill.distillation.clusters import effective_size
+from pudistill.distillation.predictions import Predictions
+from pudistill.distillation.source_model import SourceModel, representatives, weighted
+from pudistill.distillation.transition import Originals
+from pudistill.estimates.shares import exact_interval, rectified_share
+from pudistill.labels.checks import Labels
+from pudistill.labels.pseudo_labels import PROBA_FLOOR
+from pudistill.labels.sources import Sources
+from pudistill.utils.arrays import BLOCK_SIZE
+
+# Sources whose correlation is at least this are listed as alike, at most so many pairs.
+ALIKE, MOST_PAIRS = 0.3, 50
+
+# Largest number of entries of all matrices that JSON gets.
+MOST_ENTRIES = 200_000
+BY_CLASS = ("class_rate", "class_rate_interval", "transition_matrix")
+
+
+@dataclass(frozen=True, eq=False)
+class SourceNoise:
+    """Noise in the labels that several sources gave to samples that nobody verified.
+
+    Attributes
+    ----------
+    names : ndarray of shape (n_sources,)
+        Names of the sources, in the order of all arrays below.
+    n_labels, n_verified : ndarray of shape (n_sources,), int
+        Labels of the source on samples that nobody verified, and on samples drawn to be verified.
+    rate : ndarray of shape (n_sources,)
+        Share of its labels that are wrong: the model's value, moved into the 50 % interval that
+        its verified labels leave.
+    rate_interval : ndarray of shape (n_sources, 2)
+        Its 95 % interval. It holds under any noise if verified samples are a random sample; (0, 1)
+        where no label of the source was verified.
+    class_rate : ndarray of shape (n_sources, n_classes)
+        Share of its labels that are wrong, by true class, according to the model.
+    class_rate_interval : ndarray of shape (n_sources, n_classes, 2)
+        95 % intervals, likewise.
+    transition_matrix : ndarray of shape (n_sources, n_classes, n_classes)
+        `P(the source says j | true = c, it speaks)` according to the model.
+    n_decided : ndarray of shape (n_sources,), int
+        Corrected labels that would be different without the source.
+    copy_of : list of str or None
+        For each source, the source that it copies; None for others.
+    alike : list of tuple (str, str, float)
+        Pairs of sources that agree more often than their noise explains, and their correlation.
+    """
+
+    names: np.ndarray
+    n_labels: np.ndarray
+    n_verified: np.ndarray
+    rate: np.ndarray
+    rate_interval: np.ndarray
+    class_rate: np.ndarray
+    class_rate_interval: np.ndarray
+    transition_matrix: np.ndarray
+    n_decided: np.ndarray
+    copy_of: list[str | None]
+    alike: list[tuple[str, str, float]]
+
+    def frame(self) -> pd.DataFrame:
+        """Return a row for each source: name, numbers of labels, rate with interval, copies."""
+        return pd.DataFrame(
+            {
+                "source": self.names,
+                "n_labels": self.n_labels,
+                "n_verified": self.n_verified,
+                "rate": self.rate,
+                "rate_low": self.rate_interval[:, 0],
+                "rate_high": self.rate_interval[:, 1],
+                "n_decided": self.n_decided,
+                "copy_of": self.copy_of,
+            }
+        ).set_index("source")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the estimate as a dictionary for JSON, without matrices if these are large."""
+        left_out = BY_CLASS if self.transition_matrix.size > MOST_ENTRIES else ()
+        values = {
+            name: value.tolist() if isinstance(value, np.ndarray) else value
+            for name, value in vars(self).items()
+        }
+        values["rate"] = [None if np.isnan(rate) else rate for rate in self.rate.tolist()]
+        return values | dict.fromkeys(left_out)
+
+
+def estimate_sources(
+    labels: Labels,
+    chains: Sequence[Predictions],
+    originals: Originals | None,
+    *,
+    is_known: bool = True,
+) -> SourceNoise | None:
+    """Estimate the noise of each source.
+
+    Parameters
+    ----------
+    labels : Labels
+        Labels of several sources, and verified labels.
+    chains : sequence of Predictions
+        Those of all labels, then those of the views that hold verified samples out.
+    originals : Originals or None
+        Verified samples of which the sources say something.
+    is_known : bool, default=True
+        Whether the predictions say anything about the classes.
+
+    Returns
+    -------
+    noise : SourceNoise or None
+        None if there is one source only, or no label to estimate from.
+    """
+    sources, whole = labels.sources, chains[0]
+    rows = whole.view.labelled
+    if sources is None or whole.noise.by_source is None or len(rows) == 0:
+        return None
+    # 1. Copies share the model of the source that they copy.
+    of_kept = representatives(sources)
+    kept = np.unique(of_kept)
+    position = np.searchsorted(kept, of_kept)
+    model = whole.noise.by_source
+    matrices = model.matrices[position]
+    # 2. Rates by verified labels, rectified by predictions; where there are none, by the model.
+    annotations = _Annotations.of(sources, rows)
+    wrong, n_decided = _wrong_and_decided(whole, model, position, annotations)
+    rate = _mean_by(annotations.source, wrong, len(sources))
+    interval = np.tile([0.0, 1.0], (len(sources), 1))
+    verified = _Annotations.of(sources, np.flatnonzero(labels.drawn))
+    is_wrong = verified.code != labels.verified[verified.row]
+    if originals is not None:
+        controls = _controls(chains, verified, annotations, len(sources))
+        for s in np.unique(verified.source):
+            of_source = verified.source == s
+            worth = 1.0
+            if labels.groups is not None:
+                groups = labels.groups[verified.row[of_source]]
+                worth = effective_size(is_wrong[of_source], groups) / of_source.sum()
+            share = rectified_share(
+                is_wrong[of_source],
+                controls[of_source],
+                int((annotations.source == s).sum()),
+                worth=worth,
+            )
+            if np.isfinite(share.value):
+                # Of a few verified labels, the model knows more than their share.
+                rate[s], interval[s] = np.clip(rate[s], *share.middle), share.interval
+    # 3. The same by class, without predictions.
+    n_labels = np.bincount(annotations.source, minlength=len(sources))
+    class_interval = _class_intervals(labels, verified, is_wrong, n_labels)
+    if originals is None:
+        class_interval = np.broadcast_to([0.0, 1.0], class_interval.shape)
+    class_rate = 1 - np.diagonal(matrices, axis1=1, axis2=2)
+    if not (is_known or originals is not None):
+        rate, class_rate = np.full_like(rate, np.nan), np.full_like(class_rate, np.nan)
+    return SourceNoise(
+        names=sources.names,
+        n_labels=n_labels,
+        n_verified=np.bincount(verified.source, minlength=len(sources)),
+        rate=rate,
+        rate_interval=interval,
+        class_rate=np.clip(class_rate, *np.moveaxis(class_interval, -1, 0)),
+        class_rate_interval=class_interval,
+        transition_matrix=matrices,
+        n_decided=n_decided,
+        copy_of=[
+            None if number == first else str(sources.names[first])
+            for number, first in enumerate(of_kept)
+        ],
+        alike=_alike(model, sources.names[kept]),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Annotations:
+    """Labels of sources, one entry for each."""
+
+    row: np.ndarray
+    source: np.ndarray
+    code: np.ndarray
+
+    @classmethod
+    def of(cls, sources: Sources, rows: np.ndarray) -> "_Annotations":
+        said = sources.take(rows).said
+        source, code = np.divmod(said.indices, sources.n_classes)
+        return cls(np.repeat(rows, np.diff(said.indptr)), source, code)
+
+
+def _mean_by(source: np.ndarray, values: np.ndarray, n_sources: int) -> np.ndarray:
+    n = np.bincount(source, minlength=n_sources)
+    total = np.bincount(source, values, n_sources)
+    return np.where(n > 0, total / np.maximum(n, 1), np.nan)
+
+
+def _wrong_and_decided(
+    chain: Predictions, model: SourceModel, position: np.ndarray, annotations: _Annotations
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return how probably each label is wrong, and how many corrected labels sources decide."""
+    wrong, decided = np.empty(len(annotations.row)), np.zeros(len(model.speaks), dtype=int)
+    for part in _blocks(annotations.row):
+        rows, number = np.unique(annotations.row[part], return_inverse=True)
+        logs, row, source, added = _parts(model, rows)
+        logs += np.log(chain.proba[rows] + PROBA_FLOOR)
+        posterior = np.exp(logs - logs.max(axis=1, keepdims=True))
+        posterior /= posterior.sum(axis=1, keepdims=True)
+        wrong[part] = 1 - posterior[number, annotations.code[part]]
+        differs = (logs[row] - added).argmax(axis=1) != logs.argmax(axis=1)[row]
+        decided += np.bincount(source[differs], minlength=len(decided))
+    return wrong, decided[position]
+
+
+def _parts(model: SourceModel, rows: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return the log-likelihood at `rows`; row, source, and addition of each annotation."""
+    said = csr_array(model.sources.said[rows])
+    weighted_said = weighted(said, model.correlation)
+    row = np.repeat(np.arange(len(rows)), np.diff(said.indptr))
+    added = weighted_said.data[:, None] * model.of_labels[said.indices]
+    added += model.of_speaking[said.indices]
+    source = said.indices // model.sources.n_classes
+    return model.log_likelihood(said, weighted_said), row, source, added
+
+
+def _blocks(row: np.ndarray) -> list[slice]:
+    """Cut annotations, sorted by sample, into parts that do not split a sample."""
+    first = np.flatnonzero(np.diff(row, prepend=-1))
+    ends = [*first[:: BLOCK_SIZE // 4], len(row)]
+    return [slice(*ends_of_part) for ends_of_part in pairwise(ends)]
+
+
+def _controls(
+    chains: Sequence[Predictions],
+    verified: _Annotations,
+    annotations: _Annotations,
+    n_sources: int,
+) -> np.ndarray:
+    """Predict how probably each label of verified samples is wrong, by chains that hold them out.
+
+    The mean of the predictions for the source's other labels is subtracted.
+    """
+    controls = np.full(len(verified.row), np.nan)
+    for chain in chains[1:]:
+        held_out = np.isin(verified.row, chain.view.held_out)
+        if not held_out.any():
+            continue
+        mean = _mean_by(annotations.source, _wrong(chain, annotations), n_sources)
+        part = _Annotations(*(values[held_out] for values in vars(verified).values()))
+        controls[held_out] = _wrong(chain, part) - mean[part.source]
+    return controls
+
+
+def _wrong(chain: Predictions, annotations: _Annotations) -> np.ndarray:
+    """Return how probably each label is wrong according to a chain."""
+    wrong = np.empty(len(annotations.row))
+    for part in _blocks(annotations.row):
+        rows, number = np.unique(annotations.row[part], return_inverse=True)
+        shown = np.zeros(len(rows), dtype=int)  # any code: what the sources said counts
+        posterior = chain.posterior(rows, shown)
+        wrong[part] = 1 - posterior[number, annotations.code[part]]
+    return wrong
+
+
+def _class_intervals(
+    labels: Labels, verified: _Annotations, is_wrong: np.ndarray, n_labels: np.ndarray
+) -> np.ndarray:
+    """Return the interval of each source and true class, (0, 1) where nothing was verified."""
+    shape = (len(n_labels), labels.n_classes)
+    cell = (verified.source, labels.verified[verified.row])
+    n, n_wrong = np.zeros(shape), np.zeros(shape)
+    np.add.at(n, cell, 1)
+    np.add.at(n_wrong, cell, is_wrong)
+    intervals = np.tile([0.0, 1.0], (*shape, 1))
+    for s, c in np.argwhere(n):
+        n_rest = n_labels[s] * n[s, c] / n[s].sum()
+        if n_rest > 0:
+            size = 1 / (1 / n[s, c] + 1 / n_rest)
+            intervals[s, c] = exact_interval(n_wrong[s, c] / n[s, c], size)
+    return intervals
+
+
+def _alike(model: SourceModel, names: np.ndarray) -> list[tuple[str, str, float]]:
+    """List the pairs of sources that agree most beyond their noise."""
+    found = np.triu(model.correlation, 1)
+    pairs = np.argwhere(found >= ALIKE)
+    order = np.argsort(-found[tuple(pairs.T)], kind="stable")[:MOST_PAIRS]
+    return [(str(names[s]), str(names[t]), float(found[s, t])) for s, t in pairs[order]]
