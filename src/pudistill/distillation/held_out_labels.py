@@ -98,8 +98,8 @@ def judge_all(
     n, rest, chain_of = len(labels.given), ~labels.trusted, np.full(len(labels.given), MISSING)
     label, score = np.full(n, MISSING), np.full(n, np.nan, dtype=np.float32)
     sizes = np.array([len(chain.view.held_out) for chain in chains])
-    unread = [chain.view.unread for chain in chains]
-    is_dealt = all(rows is not None for rows in unread)
+    unread = [chain.view.unread for chain in chains if chain.view.unread is not None]
+    is_dealt = len(unread) == len(chains)
     is_fair = originals is not None or is_dealt or all(chain.is_blind for chain in chains)
     if sizes.sum() == 0 or not is_fair:
         reason = None if is_fair else UNFAIR

@@ -41,8 +41,7 @@ def learn_by_likelihood(
     # halves, and a network for the view that holds samples out; or, with several such views, the
     # parts that were dealt to them.
     if len(views) > 2:
-        judging = views[1:]
-        hidden = [np.concatenate([view.held_out, view.unread]) for view in judging]
+        hidden = [view.unlearned for view in views[1:]]
         networks = [
             (whole.holding_out(rows, None), T, "noise_aware")
             for rows, T in zip(hidden, noise[1:], strict=True)

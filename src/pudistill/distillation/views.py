@@ -67,6 +67,11 @@ class View:
         """Rows whose labels no model of this view may learn: those held out, and their groups."""
         return self.held_out if self.unseen is None else self.unseen
 
+    @property
+    def unlearned(self) -> np.ndarray:
+        """Rows whose labels the network of this view does not learn: held out, or unread."""
+        return self.held_out if self.unread is None else np.append(self.held_out, self.unread)
+
     def holding_out(self, rows: np.ndarray, given: np.ndarray | None) -> "View":
         """Return the view that hides the verified labels of `rows`; it shows `given`, if any.
 
