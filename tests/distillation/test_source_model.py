@@ -120,3 +120,15 @@ def test_an_adversary_informs(classes):
     model = fit(np.column_stack([bad, weak]), proba, (np.arange(100), classes[:100]))
     right = bayes_rule(proba, model.likelihood(slice(None))).argmax(axis=1) == classes
     assert right.mean() > 0.88
+
+
+def test_rules_that_speak_together_do_not_decide_the_class(classes):
+    rng = np.random.default_rng(6)
+    speaks = rng.random(4000) < np.where(classes == 1, 0.4, 0.2)
+    rules = [np.where(speaks, rng.integers(2, size=4000), -1) for _ in range(6)]  # say nothing else
+    good = np.where(rng.random(4000) < 0.2, 1 - classes, classes)
+    proba = 0.4 + 0.2 * np.eye(2)[np.where(rng.random(4000) < 0.4, 1 - classes, classes)]
+    model = fit(np.column_stack([*rules, good]), proba, (np.arange(100), classes[:100]))
+    np.testing.assert_allclose(model.speaks[0], [0.2, 0.4], atol=0.1)
+    right = bayes_rule(proba, model.likelihood(slice(None))).argmax(axis=1) == classes
+    assert right.mean() > 0.78

@@ -21,8 +21,8 @@ from pudistill.utils.arrays import BLOCK_SIZE, take_rows
 # which either speaks, of at least so many: then they are copies.
 SAME, FEWEST_SAME = 0.98, 10
 
-# Number of verified labels of a source that its other labels are worth at most. Copies own the
-# posterior, and so seem right wherever nobody verified: verified labels decide.
+# Number of verified labels of a source, and of verified samples, that all others are worth at most.
+# Copies own the posterior, and so seem right wherever nobody verified: verified labels decide.
 WORTH = 20.0
 
 # Expected disagreements of two sources from which their correlation is half believed.
@@ -267,10 +267,7 @@ def _estimated(
         counts.reshape(-1, n_classes), _of_similar_sources(counts).reshape(-1, n_classes)
     )
     matrices = matrices.reshape(counts.shape)
-    # 2. Verified labels outweigh it: see `WORTH`.
-    seen = _counted(said[n - n_verified :], posterior[n - n_verified :])
-    matrices = (WORTH * matrices + seen) / (WORTH + seen.sum(axis=2, keepdims=True))
-    # 3. How often a source speaks leans on its own rate.
+    # 2. How often a source speaks leans on its own rate.
     spoke = counts.sum(axis=2)
     of_class = np.broadcast_to(posterior.sum(axis=0), spoke.shape)
     rate = (spoke.sum(axis=1) + 0.5) / (n + 1)
@@ -278,6 +275,13 @@ def _estimated(
     evidence = betaln(a + spoke, b + of_class - spoke) - betaln(a, b)
     strength = STRENGTHS_OF_SILENCE[evidence.sum(axis=(1, 2)).argmax()]
     speaks = (spoke + strength * rate[:, None]) / (of_class + strength)
+    # 3. Verified samples outweigh both: see `WORTH`.
+    verified = posterior[n - n_verified :]
+    seen = _counted(said[n - n_verified :], verified)
+    n_seen = seen.sum(axis=2)
+    matrices = (WORTH * matrices + seen) / (WORTH + n_seen)[:, :, None]
+    if strength < STRENGTHS_OF_SILENCE[-1]:
+        speaks = (WORTH * speaks + n_seen) / (WORTH + verified.sum(axis=0))
     return matrices, np.clip(speaks, RARE, 1 - RARE)
 
 

@@ -113,11 +113,10 @@ def _said_once(y: Annotations, kept: np.ndarray) -> np.ndarray:
     counts = ~table.duplicated().to_numpy()
     is_torn = table[counts].duplicated("key", keep=False).to_numpy()
     if is_torn.any():
-        first = kept[counts][is_torn][0]
+        first, n = kept[counts][is_torn][0], table["key"][counts][is_torn].nunique()
         warn_user(
-            f"Sources contradict themselves {table['key'][counts][is_torn].nunique():,} times, such "
-            f"as source {shown(y.names[y.source[first]])} on row {y.rows[first]}: they count as "
-            "silent there.",
+            f"Sources contradict themselves {n:,} times, such as source "
+            f"{shown(y.names[y.source[first]])} on row {y.rows[first]}: they are silent there.",
             DataWarning,
         )
     counts[np.flatnonzero(counts)[is_torn]] = False
