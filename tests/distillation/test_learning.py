@@ -22,10 +22,10 @@ from pudistill.distillation.noise_free_models import (
     train_noise_free_models,
 )
 from pudistill.distillation.noise_model import NoiseModel
-from pudistill.distillation.peers import model_of_labels
+from pudistill.distillation.peers import held_out_by_labels, model_of_labels
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.rounds import best_round, folds_for
-from pudistill.distillation.views import ENOUGH_HELD_OUT, held_out_rows, whole_view
+from pudistill.distillation.views import ENOUGH_HELD_OUT, deal_unread, held_out_rows, whole_view
 from pudistill.labels.checks import check_labels
 from pudistill.labels.model_selection import deal_folds
 from pudistill.learners.calibration import Temperature
@@ -76,7 +76,8 @@ def test_folds_are_held_out_until_there_are_enough_samples(n, n_folds, seed):
     assert len(set(held_out.tolist())) == len(held_out)
     if len(held_out) < (folds >= 0).sum():
         assert len(held_out) >= ENOUGH_HELD_OUT > len(held_out) - len(rows[-1])
-    assert len(held_out_rows(folds, at_most=1)) <= 1
+    networks = held_out_rows(folds, one_or_all=True)
+    assert len(networks) == (len(rows) if len(rows) < 2 else folds.max() + 1)
 
 
 def test_without_folds_nothing_is_held_out():
@@ -398,6 +399,56 @@ def test_networks_that_memorise_are_judged_by_samples_whose_labels_they_have_not
     assert (found.held_out.argmax(axis=1) == verified[rows]).mean() < 0.5
     kept = np.setdiff1d(np.flatnonzero(trusted), rows)
     assert (found.student.predict_proba(X).argmax(axis=1) == verified)[kept].all()
+
+
+def several_views(labels, groups=None):
+    whole = replace(whole_view(labels), groups=groups)
+    folds = deal_folds(labels.verified, 5, 0, groups)
+    rows = held_out_rows(folds, one_or_all=True)
+    return deal_unread([whole, *(whole.holding_out(held_out, None) for held_out in rows)], 0)
+
+
+@pytest.mark.parametrize("groups", [None, np.arange(400) // 4])
+def test_given_labels_are_dealt_among_the_views_that_hold_samples_out(blobs, groups):
+    _, _, noisy, trusted = blobs
+    views = several_views(check_labels(noisy, trusted), groups)
+    dealt = np.concatenate([view.unread for view in views[1:]])
+    assert len(views) == 6
+    np.testing.assert_array_equal(np.sort(dealt), np.flatnonzero(~trusted))
+    for view in views[1:] if groups is not None else ():
+        of_held_out = np.isin(groups, groups[view.held_out]) & ~trusted
+        assert set(np.flatnonzero(of_held_out)) <= set(view.unread)
+
+
+def test_networks_of_several_views_know_as_little_of_unread_as_of_held_out_samples(blobs):
+    X, y, noisy, trusted = blobs
+    rule = (y + 2) % 3  # only a memory can know it
+    labels = check_labels(np.where(trusted, rule, noisy), trusted)
+    views = several_views(labels)
+    problem = Problem(X, labels, Memory(), n_jobs=None, seed=0)
+    guesses = [np.full((400, 3), 1 / 3)] * 6
+    found = learn(problem, views, guesses, transition_matrix=0.2 + 0.4 * np.eye(3))
+    held_out = np.concatenate([view.held_out for view in views])
+    assert len(held_out) == trusted.sum() == len(found.held_out)
+    assert (found.held_out.argmax(axis=1) == rule[held_out]).mean() < 0.5
+    for proba, view in zip(found.probas[1:], views[1:], strict=True):
+        np.testing.assert_array_equal(found.probas[0][view.unread], proba[view.unread])
+        as_given = proba.argmax(axis=1) == noisy
+        assert as_given[view.unread].mean() < 0.7 < as_given[~trusted].mean()
+        kept = np.setdiff1d(np.flatnonzero(trusted), view.held_out)
+        assert (proba[kept].argmax(axis=1) == rule[kept]).all()
+
+
+def test_one_network_of_the_given_labels_that_saw_no_held_out_label_judges_all_views(blobs):
+    X, y, noisy, trusted = blobs
+    labels = check_labels(np.where(trusted, (y + 2) % 3, noisy), trusted)
+    views = several_views(labels)
+    problem = Problem(X, labels, Network(), n_jobs=None, seed=0)
+    held_out = held_out_by_labels(problem, views)
+    plain = LogisticRegression().fit(X[~trusted], noisy[~trusted])
+    rows = np.concatenate([view.held_out for view in views])
+    np.testing.assert_array_equal(held_out["given_labels"], plain.predict_proba(X[rows]))
+    assert held_out["fine_tuned"].shape == held_out["given_labels"].shape
 
 
 def test_the_model_of_the_given_labels_uses_verified_labels_of_trusted_samples(blobs):

@@ -159,5 +159,5 @@ def test_the_semi_supervised_network_is_part_of_the_estimate():
         return steps["noise-free models"]
 
     without, whole = noise_free(False), noise_free(True)
-    assert whole.n_models == without.n_models + 2, "one with each view"
+    assert whole.n_models == without.n_models + 6, "one with each view"
     assert whole.least == whole.seconds, "a time limit cannot cut it short"

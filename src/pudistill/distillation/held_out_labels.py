@@ -98,12 +98,18 @@ def judge_all(
     n, rest, chain_of = len(labels.given), ~labels.trusted, np.full(len(labels.given), MISSING)
     label, score = np.full(n, MISSING), np.full(n, np.nan, dtype=np.float32)
     sizes = np.array([len(chain.view.held_out) for chain in chains])
-    is_fair = originals is not None or all(chain.is_blind for chain in chains)
+    unread = [chain.view.unread for chain in chains if chain.view.unread is not None]
+    is_dealt = len(unread) == len(chains)
+    is_fair = originals is not None or is_dealt or all(chain.is_blind for chain in chains)
     if sizes.sum() == 0 or not is_fair:
         reason = None if is_fair else UNFAIR
         return HeldOutLabels(label, score, 1.0, reason), None
-    rng = np.random.default_rng(seed)
-    chain_of[rest] = rng.choice(len(chains), int(rest.sum()), p=sizes / sizes.sum())
+    if is_dealt:  # each chain judges what it has not read
+        for number, rows in enumerate(unread):
+            chain_of[rows] = number
+    else:
+        rng = np.random.default_rng(seed)
+        chain_of[rest] = rng.choice(len(chains), int(rest.sum()), p=sizes / sizes.sum())
     # Control of each held-out sample: its score, less the mean of the others' by the same chain.
     controls = np.full(n, np.nan)
     for number, chain in enumerate(chains):

@@ -14,7 +14,7 @@ from pudistill.distillation.student import (
     TransitionEstimator,
     posterior_labels,
 )
-from pudistill.distillation.views import View, held_out_proba, held_out_truth
+from pudistill.distillation.views import View, deal, held_out_proba, held_out_truth
 from pudistill.labels.checks import MISSING
 from pudistill.learners.tasks import Training, train, train_all
 from pudistill.utils.arrays import rowwise, take_rows
@@ -37,24 +37,35 @@ def learn_by_likelihood(
 
     # 1. Estimate the transition matrix of each view under the first guess.
     noise = transition.estimate_all(views, guesses)
-    # 2. Train two networks, each without the given labels of one half of the noisy samples, and a
-    # network for each view that holds samples out.
-    half = _halves(whole, problem.seed)
-    hidden = [np.flatnonzero((half == n) & (whole.verified == MISSING)) for n in range(2)]
-    network_views = [
-        *((whole.holding_out(rows, None), noise[0], "cross_fit") for rows in hidden),
-        *zip(views[1:], noise[1:], ["noise_aware"] * len(views[1:]), strict=True),
-    ]
-    with stage("student", len(network_views) + 1) as advance:
+    # 2. Train networks that do not read the given labels of one part of the noisy samples each: two
+    # halves, and a network for the view that holds samples out; or, with several such views, the
+    # parts that were dealt to them.
+    if len(views) > 2:
+        hidden = [view.unlearned for view in views[1:]]
+        networks = [
+            (whole.holding_out(rows, None), T, "noise_aware")
+            for rows, T in zip(hidden, noise[1:], strict=True)
+        ]
+    else:
+        half = deal(whole, 2, problem.seed)
+        hidden = [np.flatnonzero((half == n) & (whole.verified == MISSING)) for n in range(2)]
+        networks = [(whole.holding_out(rows, None), noise[0], "cross_fit") for rows in hidden]
+        networks += [(view, T, "noise_aware") for view, T in zip(views[1:], noise[1:], strict=True)]
+    part = np.zeros(len(whole.given), dtype=int)
+    for number, rows in enumerate(hidden):
+        part[rows] = number
+    with stage("student", len(networks) + 1) as advance:
         predictions = []
-        tasks = (training(view, T, role) for view, T, role in network_views)
+        tasks = (training(*network) for network in networks)
         for network in train_all(tasks, problem.n_jobs):
             predictions.append(problem.predict_proba(network))
             advance(1)
         # 3. Predict each sample by the network that has not read its given label.
-        blind = rowwise(lambda n, *p: np.where(n[:, None] == 0, *p), half, *predictions[:2])
+        blind = rowwise(
+            lambda n, *p: np.stack(p)[n, np.arange(len(n))], part, *predictions[: len(hidden)]
+        )
         # 4. Calibrate on held-out samples, and mix with the first guess.
-        raw = [blind, *predictions[2:]]
+        raw = [blind, *predictions[len(networks) - len(views) + 1 :]]
         held_out = held_out_proba(raw, views)
         calibration = StudentCalibration()
         if len(truth):
@@ -74,14 +85,6 @@ def learn_by_likelihood(
         n_rounds=1,
         held_out=calibration.temperature.apply(held_out),
     )
-
-
-def _halves(whole: View, seed: int) -> np.ndarray:
-    """Deal samples, or with groups whole groups, into two halves: (n_samples,), int."""
-    rng = np.random.default_rng(seed)
-    if whole.groups is None:
-        return rng.integers(2, size=len(whole.given))
-    return (rng.permutation(whole.groups.max() + 1) % 2)[whole.groups]
 
 
 def likelihood_training(

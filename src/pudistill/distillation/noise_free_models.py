@@ -549,12 +549,13 @@ def run_noise_free_stage(
         Views, models and first guess.
     """
     X, n_classes = problem.X, problem.n_classes
-    # 1. Make the views: with all trusted samples, and without each fold (without only one fold for
-    # networks, which take long to train). Given labels of held-out samples stay hidden: it is not
-    # known yet whether they have been overwritten.
-    at_most = 1 if continues_training(problem.student) else None
+    # 1. Make the views: with all trusted samples, and without each fold. Networks take long to
+    # train: one fold if it is large enough, else all, among which the given labels are dealt (see
+    # `deal_unread`). Given labels of held-out samples stay hidden: it is not known yet whether they
+    # have been overwritten.
+    one_or_all = continues_training(problem.student)
     folds = np.where(problem.labels.drawn, folds, MISSING)  # the group's others are hidden only
-    held_out = held_out_rows(folds, at_most=at_most) if compare else []
+    held_out = held_out_rows(folds, one_or_all=one_or_all) if compare else []
     whole = whole_view(problem.labels)
     views = [whole, *(whole.holding_out(rows, None) for rows in held_out)]
     # 2. Train the noise-free models of each view.

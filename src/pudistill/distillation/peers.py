@@ -5,8 +5,9 @@ given labels says of each sample does not depend on it.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -71,15 +72,29 @@ def held_out_by_labels(problem: Problem, views: list[View]) -> dict[str, np.ndar
     """
     names = ["given_labels", *["fine_tuned"] * continues_training(problem.student)]
     parts = {name: [np.zeros((0, problem.n_classes))] for name in names}
-    models = (delayed(model_of_labels)(problem, view) for view in views[1:])
     with stage("comparison", len(views) - 1) as advance:
-        for view, model in zip(views[1:], in_order(models, problem.n_tasks), strict=True):
+        for view, model in zip(views[1:], _models_of_labels(problem, views), strict=True):
             parts["given_labels"].append(problem.predict_proba(model, view.held_out))
             if "fine_tuned" in parts:
                 model = fine_tuned(problem, view, model)
                 parts["fine_tuned"].append(problem.predict_proba(model, view.held_out))
             advance(1)
     return {name: np.concatenate(of_views) for name, of_views in parts.items()}
+
+
+def _models_of_labels(problem: Problem, views: list[View]) -> Iterator[Any]:
+    """Train on the labels of each view that holds samples out.
+
+    One network suffices for several views: it learns the given labels of the samples that no view
+    holds out, and no verified label of the others.
+    """
+    if continues_training(problem.student) and len(views) > 2 and views[0].groups is None:
+        held_out = np.concatenate([view.held_out for view in views])
+        alone = views[0].holding_out(held_out, None)
+        if alone.has_several_labels:
+            return repeat(model_of_labels(problem, alone), len(views) - 1)
+    tasks = (delayed(model_of_labels)(problem, view) for view in views[1:])
+    return in_order(tasks, problem.n_tasks)
 
 
 def model_of_labels(problem: Problem, view: View) -> Any:

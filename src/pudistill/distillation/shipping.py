@@ -32,6 +32,7 @@ from pudistill.distillation.readout import Readout
 from pudistill.distillation.student import StudentFit
 from pudistill.distillation.views import (
     View,
+    deal_unread,
     held_out_groups,
     held_out_proba,
     held_out_truth,
@@ -129,11 +130,13 @@ def learn_and_ship(
         whole.holding_out(view.held_out, labels.given if originals else None)
         for view in noise_free.views[1:]
     ]
+    is_network = continues_training(problem.student)
+    if is_network:
+        views = deal_unread(views, problem.seed)
     if problem.own_proba is not None:
         guesses = _joined([problem.own_proba] * len(views), guesses, views)
     # With few trusted samples, the first guess is weak, and the given labels know more. With very
     # few, not even that can be measured. Networks take too long to learn what they know.
-    is_network = continues_training(problem.student)
     if not labels.trusted.any():
         warn_user(NOTHING_VERIFIED, TrustedWarning)
     elif are_very_few(labels):
@@ -145,7 +148,7 @@ def learn_and_ship(
         problem, views, guesses, transition_matrix=transition_matrix, originals=originals
     )
     parts = zip(views, student_fit.probas, student_fit.noise, strict=True)
-    # Of the networks of views that hold samples out, none hides given labels.
+    # The network of a view that holds samples out has read all given labels, or most of them.
     chains = [Predictions(*part, is_blind=part[0] is whole or not is_network) for part in parts]
     readout = Readout.fit(chains[1:], originals)
     is_known = originals is not None or says_something(student_fit.held_out, labels, views)

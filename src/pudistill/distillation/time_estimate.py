@@ -103,8 +103,10 @@ class Work(NamedTuple):
         if not self.params["compare"] or self.is_paper:
             return 1
         of_fold = max(1.0, self.labels.drawn.sum() / N_TEAMS)
-        n_folds = 1 if continues_training(self.student) else math.ceil(ENOUGH_HELD_OUT / of_fold)
-        return 1 + min(N_TEAMS, n_folds)
+        n_folds = min(N_TEAMS, math.ceil(ENOUGH_HELD_OUT / of_fold))
+        if continues_training(self.student) and n_folds > 1:
+            n_folds = N_TEAMS
+        return 1 + n_folds
 
 
 class Step(NamedTuple):
@@ -337,8 +339,12 @@ def _steps(work: Work, rates: _Rates) -> list[Step]:
     after = SECONDS_OF_NOISE + 4 * rates.predict * n
     noise = Step("noise", 0, after, after)
     if is_network:
-        seconds = on_workers((2 + judged) * (model(n) + rates.predict * n), 2 + judged) + model(n)
-        student = Step("student", 3 + judged, seconds, seconds)
+        # Several views share one network of the given labels, and need no others that read half.
+        n_networks = judged if judged > 1 else judged + 2
+        seconds = on_workers(n_networks * (model(n) + rates.predict * n), n_networks) + model(n)
+        student = Step("student", n_networks + 1, seconds, seconds)
+        if judged > 1 and labels.groups is None:
+            comparison = Step("comparison", 2, 2 * model(n), 2 * model(n))
         return [filtering, noise_free, student, comparison, noise]
     folds = folds_for(n, n_classes)
     n_rounds = ROUNDS if n < MANY_SAMPLES else ROUNDS - 1

@@ -1,6 +1,6 @@
 """Views of the labels: with all trusted samples, and with some of them held out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,12 +25,16 @@ class View:
         Rows of the trusted samples that are held out.
     groups : ndarray of shape (n_samples,), int, or None
         Codes of groups. All labels of the groups of held-out samples are hidden.
+    unread : ndarray, int, or None
+        Rows of samples that nobody verified whose given labels the network of this view does not
+        read, so that it knows no more of them than of held-out samples. None: it reads all.
     """
 
     verified: np.ndarray
     given: np.ndarray
     held_out: np.ndarray
     groups: np.ndarray | None = None
+    unread: np.ndarray | None = None
 
     @property
     def trusted(self) -> np.ndarray:
@@ -63,6 +67,11 @@ class View:
         """Rows whose labels no model of this view may learn: those held out, and their groups."""
         return self.held_out if self.unseen is None else self.unseen
 
+    @property
+    def unlearned(self) -> np.ndarray:
+        """Rows whose labels the network of this view does not learn: held out, or unread."""
+        return self.held_out if self.unread is None else np.append(self.held_out, self.unread)
+
     def holding_out(self, rows: np.ndarray, given: np.ndarray | None) -> "View":
         """Return the view that hides the verified labels of `rows`; it shows `given`, if any.
 
@@ -89,15 +98,15 @@ def whole_view(labels: Labels) -> View:
     return View(labels.verified, given, np.arange(0), labels.groups)
 
 
-def held_out_rows(folds: np.ndarray, *, at_most: int | None = None) -> list[np.ndarray]:
+def held_out_rows(folds: np.ndarray, *, one_or_all: bool = False) -> list[np.ndarray]:
     """Return the rows of as many folds as are needed to hold out enough trusted samples.
 
     Parameters
     ----------
     folds : ndarray of shape (n_samples,), int
         Fold of each trusted sample; -1 for all others.
-    at_most : int, default=None
-        Largest number of folds.
+    one_or_all : bool, default=False
+        Whether to return all folds if one is not enough.
 
     Returns
     -------
@@ -107,7 +116,34 @@ def held_out_rows(folds: np.ndarray, *, at_most: int | None = None) -> list[np.n
     rows = [np.flatnonzero(folds == fold) for fold in range(folds.max(initial=-1) + 1)]
     n_held_out = np.cumsum([len(fold) for fold in rows])
     enough = int(np.searchsorted(n_held_out, ENOUGH_HELD_OUT)) + 1
-    return rows[: enough if at_most is None else min(enough, at_most)]
+    return rows if one_or_all and enough > 1 else rows[:enough]
+
+
+def deal_unread(views: list[View], seed: int) -> list[View]:
+    """Deal the samples that nobody verified to the views that hold samples out.
+
+    The network of a view neither reads the verified labels that it holds out nor the given labels
+    dealt to it. So one training serves two purposes: to judge held-out samples, and to predict
+    other samples without their given labels. With groups, whole groups are dealt, those of held-out
+    samples to the view that hides them. A single view is returned as it is.
+    """
+    whole, n_parts = views[0], len(views) - 1
+    if n_parts < 2:
+        return views
+    part = deal(whole, n_parts, seed)
+    for number, view in enumerate(views[1:]):
+        part[view.hidden] = number
+    part[whole.trusted] = MISSING
+    dealt = [replace(view, unread=np.flatnonzero(part == n)) for n, view in enumerate(views[1:])]
+    return [whole, *dealt]
+
+
+def deal(whole: View, n_parts: int, seed: int) -> np.ndarray:
+    """Deal samples, or with groups whole groups, into parts: (n_samples,), int."""
+    rng = np.random.default_rng(seed)
+    if whole.groups is None:
+        return rng.integers(n_parts, size=len(whole.given))
+    return (rng.permutation(whole.groups.max() + 1) % n_parts)[whole.groups]
 
 
 def held_out_proba(predictions: list[np.ndarray], views: list[View]) -> np.ndarray:

@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from pudistill.exceptions import InputError, torch_extra
+from pudistill.exceptions import InputError, RecoveredWarning, torch_extra, warn_user
 from pudistill.utils.progress import tracking_trainings
 
 FOLDER = "tracking"  # of TensorBoard's files, in the run folder
@@ -50,30 +50,61 @@ def tracking(name: str | None, run: Path, config: dict[str, Any]) -> Iterator[Lo
     if name is None:
         yield lambda _: None
         return
+    from accelerate import PartialState
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+
+    from pudistill.learners.networks.own import reason_of
 
     kind = LOGGER_TYPE_TO_CLASS[name]
     where = {"tensorboard": (FOLDER, run), "mlflow": (PROJECT,), "wandb": (PROJECT,)}[name]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of other packages
-        tracker = kind(*where)
-        tracker.start()
-        tracker.store_init_configuration({key: _scalar(value) for key, value in config.items()})
-    numbers = count(1)
+    PartialState()  # without it, trackers do not know which process they run in
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of other packages
+            tracker = kind(*where)
+            tracker.start()
+            tracker.store_init_configuration({key: _scalar(value) for key, value in config.items()})
+    except Exception as error:  # no server, no login, no room: trackers raise anything
+        raise InputError(
+            f"The tracker {name} cannot be started ({reason_of(error)}): set it up, or leave "
+            "--tracker out."
+        ) from error
+    # Weights & Biases drops what is logged at an earlier step: there, epochs are an axis.
+    has_growing_steps = name == "wandb"
+    numbers, is_lost = count(1), False
+
+    def log(method: Callable[..., None], *args: Any, **options: Any) -> None:
+        nonlocal is_lost
+        if is_lost:
+            return
+        try:
+            method(*args, **options)
+        except Exception as error:  # a long run must not end with its tracker
+            is_lost = True
+            warn_user(
+                f"The tracker {name} failed ({reason_of(error)}): nothing more is logged.",
+                RecoveredWarning,
+            )
 
     def log_training(role: str, losses: Sequence[float]) -> None:
         training = f"{next(numbers):02d} {role}"
+        loss_name, epoch_name = f"{training}/loss", f"{training}/epoch"
+        if has_growing_steps:
+            log(tracker.tracker.define_metric, loss_name, step_metric=epoch_name)
         for epoch, loss in enumerate(losses, 1):
-            tracker.log({f"{training}/loss": float(loss)}, step=epoch)
+            if has_growing_steps:
+                log(tracker.log, {loss_name: float(loss), epoch_name: epoch})
+            else:
+                log(tracker.log, {loss_name: float(loss)}, step=epoch)
 
     def log_results(metrics: dict[str, Any]) -> None:
-        tracker.log(dict(_numbers(metrics)), step=0)
+        log(tracker.log, dict(_numbers(metrics)), step=None if has_growing_steps else 0)
 
     try:
         with tracking_trainings(log_training):
             yield log_results
     finally:
-        tracker.finish()
+        log(tracker.finish)
 
 
 def _scalar(value: Any) -> Any:

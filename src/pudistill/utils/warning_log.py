@@ -59,10 +59,11 @@ def record_warnings(record: Callable[[RecordedWarning], None]) -> Iterator[None]
 
 @contextmanager
 def each_once() -> Iterator[None]:
-    """Show a warning of another package once inside the ``with`` block, however often it comes.
+    """Show a warning once inside the ``with`` block, however often it comes.
 
-    A learner is fitted hundreds of times, and each fit can issue the same warning. Warnings that
-    differ in numbers only are the same. In threads nothing changes, as for `record_warnings`.
+    A learner is fitted hundreds of times, and each fit can issue the same warning. Warnings of
+    other packages that differ in numbers only are the same. In threads nothing changes, as for
+    `record_warnings`.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -71,8 +72,9 @@ def each_once() -> Iterator[None]:
         show, shown = warnings.showwarning, set()
 
         def show_once(message: Warning | str, category: type[Warning], *where: object) -> None:
-            key = (category, re.sub(r"\d+", "", str(message)))
-            if key not in shown or category in OWN_CATEGORIES.values():
+            is_own = category in OWN_CATEGORIES.values()
+            key = (category, str(message) if is_own else re.sub(r"\d+", "", str(message)))
+            if key not in shown:
                 shown.add(key)
                 show(message, category, *where)  # type: ignore[arg-type]
 

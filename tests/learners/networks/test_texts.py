@@ -10,12 +10,14 @@ import torch
 
 from pudistill import PUDistillClassifier, TorchClassifier
 from pudistill.exceptions import DataWarning, InputError
+from pudistill.learners.cache import StageCache, caching_to
 from pudistill.learners.networks.texts import (
     build_untrained_text,
     open_tokenizer,
     tokenise,
     train_head,
 )
+from pudistill.learners.tasks import Training, train
 
 transformers = pytest.importorskip("transformers")
 
@@ -36,6 +38,7 @@ def tiny_bert(tmp_path_factory):
         intermediate_size=8,
         max_position_embeddings=16,
     )
+    torch.manual_seed(3)  # from some weights it learns too slowly
     transformers.BertModel(config).save_pretrained(folder)
     return folder
 
@@ -95,6 +98,15 @@ def test_tokens_are_cut_and_padded(tiny_bert):
         assert tokenise(tokenizer, ["", "bad"]).shape == (2, 3)
 
 
+def test_texts_that_are_known_are_named_again_if_they_are_long_or_empty(tiny_bert):
+    tokenizer = open_tokenizer(str(tiny_bert))
+    texts = ["good " * 30, "x" * 1_000_000, ""]  # the second is one unknown word
+    for known in range(2):  # of those read first, such as in a trial, no warning may have been seen
+        for text in texts:
+            with pytest.warns(DataWarning, match="longer than" if text else "are empty"):
+                assert tokenise(tokenizer, [text]).shape[1] <= 16, known
+
+
 def test_the_default_method_fine_tunes(tiny_bert, reviews):
     texts, y = reviews
     given = np.where(np.arange(60) % 4 == 3, y[::-1], y)
@@ -111,6 +123,14 @@ def test_a_tokenizer_of_another_model_is_refused(tiny_bert, reviews, tmp_path):
     vocabulary = {f"word{n}": n for n in range(50)} | {"[UNK]": 50, "[PAD]": 51}
     transformers.BertTokenizer(vocab=vocabulary).save_pretrained(folder)
     with pytest.raises(InputError, match="does not fit its model"):
+        network(folder).fit(*reviews)
+
+
+def test_a_model_without_its_tokenizer_is_refused(tiny_bert, reviews, tmp_path):
+    folder = shutil.copytree(tiny_bert, tmp_path / "bare")
+    for path in folder.glob("*token*"):
+        path.unlink()
+    with pytest.raises(InputError, match="knows no word: its files"):
         network(folder).fit(*reviews)
 
 
@@ -149,6 +169,38 @@ def test_lora_trains_few_weights_and_is_stored_as_a_plain_network(tiny_bert, rev
     np.testing.assert_allclose(
         again.predict_proba(texts), fitted.predict_proba(texts), rtol=1e-4, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("rank", [None, 2])
+def test_an_interrupted_fine_tuning_continues_after_the_last_epoch(
+    tiny_bert, reviews, tmp_path, monkeypatch, rank
+):
+    if rank is not None:
+        pytest.importorskip("peft")
+    texts, y = reviews
+    targets = np.eye(2)[(y == "good").astype(int)]
+    learner = network(tiny_bert, epochs=4, lora_rank=rank)
+    task = Training(learner, texts, targets, role="noise_aware", seed=3)
+    expected = train(task)
+    monkeypatch.setattr("pudistill.learners.cache.CHECKPOINT_SECONDS", 0.0)
+    epoch_ended, seen = "pudistill.learners.networks.fitting.epoch_ended", []
+
+    def stop(epoch, networks):
+        if epoch == 3:
+            raise KeyboardInterrupt
+
+    with caching_to(StageCache(tmp_path / "units")):
+        monkeypatch.setattr(epoch_ended, stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(task)
+        monkeypatch.setattr(epoch_ended, lambda epoch, _: seen.append(epoch))
+        again, read = train(task), train(task)
+    assert seen == [3, 4]
+    assert again.loss_curve_ == expected.loss_curve_
+    for found in (again, read):
+        np.testing.assert_allclose(
+            found.predict_proba(texts), expected.predict_proba(texts), atol=1e-6
+        )
 
 
 @pytest.mark.slow

@@ -418,6 +418,11 @@ def text_setup(transformers: Any, name: str, config: Any) -> TextSetup:
     tokenizer = transformers.AutoTokenizer.from_pretrained(
         name, trust_remote_code=False, padding_side="right"
     )
+    if len(tokenizer) <= len(set(tokenizer.all_special_tokens)):  # made up by the library
+        raise InputError(
+            f"The tokenizer of {name} knows no word: its files, such as tokenizer.json, are "
+            "missing. Save the model with its tokenizer."
+        )
     if tokenizer.pad_token is None:  # a model that was trained without padding
         tokenizer.pad_token = tokenizer.eos_token
     poolings = _poolings(name, _read_json(name, "1_Pooling/config.json") or {})

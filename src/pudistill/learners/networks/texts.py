@@ -78,28 +78,32 @@ class _Tokenizer:
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(stored.n_tokens)
         self._known: dict[str, np.ndarray] = {}
+        self._too_long: set[str] = set()
         self._n_kept = 0
 
     def __call__(self, texts: Sequence[str]) -> list[np.ndarray]:
-        new = [text for text in dict.fromkeys(texts) if text not in self._known]
-        cut = [text[: MOST_CHARACTERS * self._n_tokens] for text in new]
-        encodings = self._tokenizer.encode_batch(cut)
+        most = MOST_CHARACTERS * self._n_tokens
+        cut = [text[:most] for text in texts]
+        new = [text for text in dict.fromkeys(cut) if text not in self._known]
+        encodings = self._tokenizer.encode_batch(new)
         found = {
             text: np.array(encoding.ids or [self._empty], dtype=np.int32)
             for text, encoding in zip(new, encodings, strict=True)
         }
-        if any(encoding.overflowing for encoding in encodings):
+        self._too_long |= {text for text, e in zip(new, encodings, strict=True) if e.overflowing}
+        # Known texts count, too: they may have been read where warnings are silenced.
+        if not self._too_long.isdisjoint(cut) or any(len(text) > most for text in texts):
             warn_user(
                 f"Some texts are longer than the {self._n_tokens} tokens that the network reads: "
                 "the rest of them is not used. Shorten them to what matters.",
                 DataWarning,
             )
-        if not all(text.strip() for text in new):
+        if not all(text.strip() for text in cut):
             warn_user(
                 "Some texts are empty, and nothing can be learned from them: leave them out.",
                 DataWarning,
             )
-        rows = [found[text] if text in found else self._known[text] for text in texts]
+        rows = [found[text] if text in found else self._known[text] for text in cut]
         if self._n_kept < MOST_KEPT:
             self._known |= found
             self._n_kept += sum(map(len, found.values()))
