@@ -17,6 +17,10 @@ from pudistill.labels.pseudo_labels import PROBA_FLOOR, bayes_rule, one_hot
 from pudistill.learners.calibration import PRIOR_SPREAD, log_likelihood
 from pudistill.utils.arrays import rowwise
 
+# Prior standard deviation of the logarithm of an exponent with several sources, whose product is
+# further from the truth: all err on the same, hard samples.
+SPREAD_WITH_SOURCES = 1.0
+
 
 class Readout(NamedTuple):
     """Exponents of the predictions and of the likelihood of given labels in the last posterior.
@@ -54,9 +58,12 @@ class Readout(NamedTuple):
         known = one_hot(np.concatenate(truth), proba[0].shape[1])
         of_prediction, of_label = np.concatenate(proba), np.concatenate(labels)
 
+        has_sources = any(chain.noise.by_source is not None for chain in chains)
+        spread = SPREAD_WITH_SOURCES if has_sources else PRIOR_SPREAD
+
         def loss(logs: np.ndarray) -> float:
             posterior = cls(*np.exp(logs)).posterior(of_prediction, of_label)
-            return -log_likelihood(posterior, known).sum() + 0.5 * (logs**2).sum() / PRIOR_SPREAD**2
+            return -log_likelihood(posterior, known).sum() + 0.5 * (logs**2).sum() / spread**2
 
         return cls(*map(float, np.exp(minimize(loss, np.zeros(2), method="Nelder-Mead").x)))
 
