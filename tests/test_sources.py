@@ -133,6 +133,21 @@ def test_what_cannot_be_is_refused(crowd, params, message):
         fit(X, said, None if "method" in params else verified, **params)
 
 
+def test_noise_groups_are_for_one_source(crowd):
+    X, _, said, verified = crowd
+    groups = np.arange(600) % 2
+    with pytest.raises(InputError, match="noise_groups are for labels of one source"):
+        PUDistillClassifier(**QUICK).fit(X, said, trusted=verified, noise_groups=groups)
+    with pytest.raises(InputError, match="noise_groups are for labels of one source"):
+        correct_labels(said, np.full((600, 3), 1 / 3), verified, noise_groups=groups)
+
+
+def test_rows_must_be_those_of_the_samples(crowd):
+    X, _, said, verified = crowd
+    with pytest.raises(InputError, match="X has 600 samples but y has 3 rows"):
+        PUDistillClassifier(**QUICK).fit(X, said.T, trusted=verified)
+
+
 def test_other_methods_learn_from_votes(crowd):
     X, y, said, _ = crowd
     learner = LogisticRegression()
@@ -178,6 +193,9 @@ def test_a_run_without_verified_labels_reads_sources(crowd, command, tmp_path):
     assert code == 0, error
     assert "cannot be told" in out
     assert "Nothing is verified" in error
+    code, _, error = command("fit", "data.csv", *quick[:-1], "other", "--test-fraction", "0.2")
+    assert code != 0
+    assert "nothing is verified" in error
     code, _, error = command("fit", "data.csv", *quick[:-1], "other", "--method", "paper")
     assert code != 0
     assert "there is no trusted sample at all" in error

@@ -70,7 +70,7 @@ def test_taken_samples_keep_their_annotations():
     ("table", "message"),
     [
         (LONG.drop(columns="source"), "no column 'source'"),
-        (LONG.assign(id="z"), "not in the data: z"),
+        (LONG.assign(id="z"), "not in the data: 'z'"),
         (LONG.assign(source=["Ann", None, "Ann"]), "sample 'a' names no source"),
     ],
 )
@@ -120,3 +120,21 @@ def test_labels_beside_annotations_are_pointed_out(files):
     with pytest.warns(DataWarning, match="its own labels are not used"):
         found = load_dataset(files / "plain.csv", annotations=files / "long.csv")
     assert found.y.tolist() == ["cat", "dog", None]
+
+
+def test_an_annotation_must_be_of_a_sample_and_a_source():
+    with pytest.raises(InputError, match="rows must hold a whole number from 0 to 1"):
+        Annotations(2, ["Ann"], [0, 2], [0, 0], ["cat", "dog"])
+
+
+def test_an_empty_file_of_annotations_is_refused(files):
+    LONG.head(0).to_csv(files / "long.csv", index=False)
+    with pytest.raises(InputError, match="holds no label"):
+        load_dataset(files / "plain.csv", annotations=files / "long.csv")
+
+
+def test_columns_of_class_names_beside_annotations_are_pointed_out(files):
+    table = pd.read_csv(files / "plain.csv").assign(worker=["cat", "dog", "dog"])
+    table.to_csv(files / "plain.csv", index=False)
+    with pytest.warns(DataWarning, match="'worker' hold names of classes only"):
+        load_dataset(files / "plain.csv", annotations=files / "long.csv")

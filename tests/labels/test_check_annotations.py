@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.sparse import csr_array
 
-from pudistill.exceptions import DataWarning, InputError
+from pudistill.exceptions import DataWarning, InputError, TrustedWarning
 from pudistill.labels.annotations import check_annotations, has_several_sources
 
 Y = np.array([["cat", "cat"], ["dog", None], ["dog", "cat"]], dtype=object)
@@ -85,3 +86,16 @@ def test_a_mask_cannot_mark_a_sample_whose_sources_disagree():
 def test_silent_sources_are_no_labels():
     with pytest.raises(InputError, match="No source says anything"):
         check_annotations(np.full((3, 2), -1))
+
+
+def test_a_number_can_be_the_label_of_no_class():
+    y, verified = np.array([[0, 0], [1, 9], [9, 9]]), np.array([0, 1, 9], dtype=object)
+    with pytest.warns(TrustedWarning, match="3 labels of sources are 9, which is not a class"):
+        labels = check_annotations(y, verified, no_class_label=9)
+    assert labels.no_class.tolist() == [False, False, True]
+    assert labels.given.tolist() == [0, 1, -1]
+
+
+def test_a_sparse_matrix_is_refused():
+    with pytest.raises(InputError, match="pass Annotations"):
+        check_annotations(csr_array(np.eye(3)))

@@ -70,6 +70,24 @@ def with_annotations(dataset: TrustedDataset, path: Path, options: ReadOptions) 
     known = {*dataset.verified} - {None}
     frame = pd.DataFrame({"id": ids, "source": source, "label": label}, dtype=object)
     frame = frame[frame["label"].notna()]
+    if frame.empty:
+        raise InputError(f"{path} holds no label: add a row for each label that somebody gave.")
+    frame["id"] = like_known(frame["id"], {*dataset.ids})
     frame["label"] = like_known(frame["label"], known)
     annotations = Annotations.from_table(frame, pd.Index(dataset.ids, dtype=object))
+    _point_out_labels(dataset, {*frame["label"]})
     return replace(dataset, y=annotations.vote(), annotations=annotations)
+
+
+def _point_out_labels(dataset: TrustedDataset, classes: set[str]) -> None:
+    """Warn if features look like labels, as columns of the same sources would."""
+    if not dataset.is_frame:
+        return
+    words = dataset.X.select_dtypes(["object", "string", "category"])
+    found = [name for name in words if {*words[name].dropna().unique()} <= classes]
+    if found:
+        warn_user(
+            f"{dataset.name}: {listed(found)} hold names of classes only and are used as features: "
+            "drop these columns if they are labels.",
+            DataWarning,
+        )

@@ -13,8 +13,11 @@ from pudistill.exceptions import InputError
 from pudistill.utils.arrays import rowwise
 from pudistill.utils.shown import first_few, listed, shown
 
+# From here on, not every whole number is a float.
+LARGEST_INTEGER = 2**53
+
 # Labels that mean that a source is silent, beside missing values.
-_SILENT = (-1, "-1", "-1.0")
+_SILENT = (-1, "-1", "-1.0", "")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -50,6 +53,18 @@ class Annotations:
     rows: np.ndarray
     source: np.ndarray
     label: np.ndarray
+
+    def __post_init__(self) -> None:
+        for name in ("rows", "source", "label"):
+            object.__setattr__(self, name, np.asarray(getattr(self, name)))
+        n = len(self.label)
+        for name, size in (("rows", self.n_samples), ("source", len(self.names))):
+            values = getattr(self, name)
+            if len(values) != n or (n and not 0 <= values.min() <= values.max() < size):
+                raise InputError(
+                    f"{name} must hold a whole number from 0 to {size - 1} for each of the {n:,} "
+                    "labels."
+                )
 
     def __repr__(self) -> str:
         return (
@@ -100,18 +115,23 @@ class Annotations:
             )
         labels = table[label_column]
         table = table[~(labels.isna() | labels.isin(_SILENT))]
-        rows = pd.Index(ids).get_indexer(pd.Index(table[id_column]))
+        ids = pd.Index(ids)
+        if not ids.is_unique:
+            twice = ids[ids.duplicated()][0]
+            raise InputError(f"The id {shown(twice)} occurs twice: give each sample its own.")
+        rows = ids.get_indexer(pd.Index(table[id_column]))
         if (rows < 0).any():
-            unknown = table[id_column][rows < 0].unique().tolist()
+            unknown = [repr(name) for name in table[id_column][rows < 0].unique().tolist()]
             raise InputError(
-                f"The annotations name samples that are not in the data: {first_few(unknown)}: "
-                "correct their ids, or remove these rows."
+                f"The annotations name samples that are not in the data: {first_few(unknown)} (ids "
+                f"of the data look like {ids[:1].tolist()[0]!r}): correct their ids, or remove "
+                "these rows."
             )
-        source, names = pd.factorize(table[source_column], sort=True)
-        if (source < 0).any():
-            sample = table[id_column].to_numpy()[source < 0][0]
+        if (is_nameless := table[source_column].isna().to_numpy()).any():
+            sample = table[id_column].to_numpy()[is_nameless][0]
             raise InputError(f"An annotation of sample {shown(sample)} names no source: add it.")
-        return cls(len(ids), list(map(str, names)), rows, source, table[label_column].to_numpy())
+        source, names = pd.factorize(table[source_column].map(str), sort=True)
+        return cls(len(ids), names.tolist(), rows, source, table[label_column].to_numpy())
 
     @classmethod
     def from_columns(cls, columns: Any) -> "Annotations":
@@ -120,7 +140,7 @@ class Annotations:
         Parameters
         ----------
         columns : array-like or DataFrame of shape (n_samples, n_sources)
-            NaN, None, NA and -1 mean that a source is silent.
+            NaN, None, NA, an empty text and -1 mean that a source is silent.
 
         Returns
         -------
@@ -132,6 +152,9 @@ class Annotations:
         values = frame.to_numpy(object) if isinstance(frame, pd.DataFrame) else np.asarray(frame)
         if values.dtype.kind in "if":
             is_silent = np.isnan(values) | (values == -1)
+            if np.isinf(values).any():
+                row, column = np.argwhere(np.isinf(values))[0]
+                raise InputError(f"Source {shown(names[column])} says infinity in row {row}.")
         else:
             is_silent = (
                 pd.DataFrame(values).isna() | pd.DataFrame(values).isin(_SILENT)
@@ -182,6 +205,8 @@ class Annotations:
             None where all sources are silent.
         """
         codes, names = self.codes()
+        if len(names) == 0:
+            return np.full(self.n_samples, None, dtype=object)
         vote = majority_vote(self.one_hot(codes, len(names)), len(self.names), len(names))
         return np.array([*names.tolist(), None], dtype=object)[vote]
 
@@ -232,5 +257,6 @@ def _plain(label: np.ndarray) -> np.ndarray:
     kinds = {type(value) for value in label.tolist()} if label.dtype == object else set()
     if label.dtype.kind == "f" or (float in kinds and kinds <= {int, float}):
         numbers = label.astype(float)
-        return numbers.astype(int) if (numbers == numbers.round()).all() else numbers
+        are_whole = (numbers == numbers.round()) & (np.abs(numbers) < LARGEST_INTEGER)
+        return numbers.astype(int) if are_whole.all() else numbers
     return label

@@ -28,7 +28,11 @@ from pudistill.distillation.views import held_out_proba as collect_held_out
 from pudistill.estimates.shares import LEVEL
 from pudistill.exceptions import DataWarning, InputError, TrustedWarning, warn_user
 from pudistill.labels.alignment import aligned, index_of
-from pudistill.labels.annotations import check_annotations, has_several_sources
+from pudistill.labels.annotations import (
+    NO_NOISE_GROUPS,
+    check_annotations,
+    has_several_sources,
+)
 from pudistill.labels.checks import MISSING, Labels, check_labels
 from pudistill.labels.groups import check_groups, check_noise_groups
 from pudistill.labels.model_selection import deal_groups
@@ -166,6 +170,8 @@ def correct_labels(
     n = len(of_all.given)
     if groups is not None:
         of_all = replace(of_all, groups=check_groups(aligned("groups", groups, index, n), n))
+    if noise_groups is not None and of_all.sources is not None:
+        raise InputError(NO_NOISE_GROUPS)
     if noise_groups is not None:
         of_all = replace(of_all, noise_groups=check_noise_groups(noise_groups, n, index))
     # Samples that are of no class teach nothing here.

@@ -201,7 +201,9 @@ def _of_originals(
         if len(held_out) == 0:
             continue
         posterior[held_out] = chain.posterior(originals.rows[held_out], originals.given[held_out])
-        chain_of[held_out], joints[number] = number, chain.joint(rows, given)
+        # A network has read neither the given labels that it holds out, nor those of these samples.
+        alike = slice(None) if chain.view.unread is None else np.isin(rows, chain.view.unread)
+        chain_of[held_out], joints[number] = number, chain.joint(rows[alike], given[alike])
     right = posterior[np.arange(n), originals.given]
     mean_right = np.trace(joints, axis1=1, axis2=2)[chain_of]
     rate = rectified_share(is_wrong, mean_right - right, len(rows), worth=worth)

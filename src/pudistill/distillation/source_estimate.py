@@ -194,6 +194,10 @@ class _Annotations:
         source, code = np.divmod(said.indices, sources.n_classes)
         return cls(np.repeat(rows, np.diff(said.indptr)), source, code)
 
+    def only(self, kept: np.ndarray) -> "_Annotations":
+        """Return the entries of a mask."""
+        return _Annotations(*(values[kept] for values in vars(self).values()))
+
 
 def _mean_by(source: np.ndarray, values: np.ndarray, n_sources: int) -> np.ndarray:
     n = np.bincount(source, minlength=n_sources)
@@ -251,8 +255,12 @@ def _controls(
         held_out = np.isin(verified.row, chain.view.held_out)
         if not held_out.any():
             continue
-        mean = _mean_by(annotations.source, _wrong(chain, annotations), n_sources)
-        part = _Annotations(*(values[held_out] for values in vars(verified).values()))
+        # A network has not read what is said of the samples that it holds out, nor of these.
+        alike = annotations
+        if chain.view.unread is not None:
+            alike = annotations.only(np.isin(annotations.row, chain.view.unread))
+        mean = _mean_by(alike.source, _wrong(chain, alike), n_sources)
+        part = verified.only(held_out)
         controls[held_out] = _wrong(chain, part) - mean[part.source]
     return controls
 

@@ -5,15 +5,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import issparse
 
 from pudistill.data.annotations import Annotations
 from pudistill.data.frames import as_frame
 from pudistill.data.names import NO_CLASS_LABEL
-from pudistill.exceptions import DataWarning, InputError, warn_user
+from pudistill.exceptions import DataWarning, InputError, TrustedWarning, warn_user
 from pudistill.labels.alignment import aligned
 from pudistill.labels.checks import MISSING, Labels, check_labels
 from pudistill.labels.sources import Sources
 from pudistill.utils.shown import listed, shown
+
+NO_NOISE_GROUPS = (
+    "noise_groups are for labels of one source, and there are several, each with noise of its own: "
+    "leave them out, or make a source of each group of a source."
+)
 
 
 def has_several_sources(y: Any) -> bool:
@@ -56,6 +62,10 @@ def check_annotations(
         If a source gives a label that is no class: neither verified nor the majority's for any
         sample; or as for `check_labels`.
     """
+    if issparse(y):
+        raise InputError(
+            "y is a sparse matrix, in which silence and the class 0 are the same: pass Annotations."
+        )
     if not isinstance(y, Annotations):
         y = aligned("y", as_frame(y), index, np.shape(y)[0] if index is None else len(index))
         y = Annotations.from_columns(y)
@@ -89,8 +99,15 @@ def check_annotations(
 def _checked(y: Annotations, no_class_label: Any) -> Annotations:
     """Leave out annotations that say nothing, and sources that are silent or said no class."""
     kept = np.arange(len(y.rows))
-    if no_class_label is not None and y.label.dtype.kind not in "iufb":
+    is_text = isinstance(no_class_label, str)
+    if no_class_label is not None and (not is_text or y.label.dtype.kind not in "iufb"):
         kept = np.flatnonzero([label != no_class_label for label in y.label.tolist()])
+    if n := len(y.rows) - len(kept):
+        warn_user(
+            f"{n:,} labels of sources are {shown(no_class_label)}, which is not a class: these "
+            "sources count as silent there.",
+            TrustedWarning,
+        )
     kept = kept[_said_once(y, kept)]
     y = replace(y, rows=y.rows[kept], source=y.source[kept], label=y.label[kept])
     speaks = np.bincount(y.source, minlength=len(y.names)) > 0

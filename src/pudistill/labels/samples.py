@@ -22,7 +22,11 @@ from pudistill.data.lazy_pictures import is_lazy
 from pudistill.data.names import NO_CLASS_LABEL
 from pudistill.exceptions import InputError
 from pudistill.labels.alignment import index_of
-from pudistill.labels.annotations import check_annotations, has_several_sources
+from pudistill.labels.annotations import (
+    NO_NOISE_GROUPS,
+    check_annotations,
+    has_several_sources,
+)
 from pudistill.labels.checks import Labels, check_labels
 from pudistill.labels.groups import check_noise_groups, with_groups
 
@@ -119,8 +123,17 @@ def check_samples(
     index = index_of(X)
     X = check_features(estimator, X, learners, reset=reset)
     no_class_label = getattr(estimator, "no_class_label", NO_CLASS_LABEL)
-    check = check_annotations if has_several_sources(y) else check_labels
-    labels = check(y, trusted, index=index, no_class_label=no_class_label)
+    has_sources = has_several_sources(y)
+    if has_sources and len(y) != _num_samples(X):
+        raise InputError(
+            f"X has {_num_samples(X)} samples but y has {len(y)} rows: pass a row for each sample "
+            "and a column for each source."
+        )
+    if has_sources and noise_groups is not None:
+        raise InputError(NO_NOISE_GROUPS)
+    labels = (check_annotations if has_sources else check_labels)(
+        y, trusted, index=index, no_class_label=no_class_label
+    )
     if len(labels.given) != _num_samples(X):
         raise InputError(
             f"X has {_num_samples(X)} samples but y has {len(labels.given)} labels: "

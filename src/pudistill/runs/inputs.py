@@ -53,6 +53,11 @@ def load_data(settings: Settings) -> tuple[TrustedDataset, TrustedDataset | None
         if settings.test_features is not None:
             test = with_own_features(test, Path(settings.test_features))
     elif settings.test_fraction is not None:
+        if dataset.annotations is not None and not dataset.trusted.any():
+            raise InputError(
+                "test_fraction holds out verified samples, because only these have right labels, "
+                "and nothing is verified: leave it out, or verify some samples."
+            )
         dataset, test = dataset.holdout(settings.test_fraction, settings.seed)
     if settings.noise is not None:
         dataset = with_noise(
