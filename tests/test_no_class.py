@@ -16,7 +16,7 @@ from pudistill.runs.settings import Settings
 
 NONE = "none of these"
 N_JUNK = 60
-QUICK = {"n_members": 3, "max_iter": 3, "random_state": 0}
+QUICK = {"n_members": 2, "max_iter": 1, "random_state": 0}
 
 
 @pytest.fixture(scope="module")
@@ -122,8 +122,8 @@ def test_a_run_lists_them(method, junky, tmp_path):
             "trusted": str(tmp_path / "t.csv"),
             "no_class_label": "junk",
             "method": method,
-            "n_members": 3,
-            "max_iter": 3,
+            "n_members": 2,
+            "max_iter": 1,
         }
     )
     fit_run(settings, tmp_path / "run")

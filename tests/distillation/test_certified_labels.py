@@ -98,7 +98,9 @@ def test_the_promise_holds_for_a_learner_that_memorises():
     n_broken = 0
     for seed in range(4):
         X, y, given, verified = problem(seed)
-        classifier = PUDistillClassifier(KNeighborsClassifier(1), n_members=5, random_state=seed)
+        classifier = PUDistillClassifier(
+            KNeighborsClassifier(1), n_members=2, max_iter=1, random_state=seed
+        )
         certified = classifier.fit(X, given, trusted=verified).certify(0.15)
         new = certified.accepted & np.isnan(verified)
         n_broken += bool(new.any()) and np.mean(certified.labels[new] != y[new]) > 0.15

@@ -281,8 +281,9 @@ def test_settings_of_the_wrong_type_are_named(changes, message):
         settings_of(**changes)
 
 
-def test_torch_is_not_needed():
-    code = "import sys, pudistill.experiments.curve; sys.exit('torch' in sys.modules)"
+def test_neither_curves_nor_methods_import_torch():
+    code = "import sys, pudistill.experiments.curve, pudistill.methods as m; "
+    code += "m.CrossEntropyClassifier; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

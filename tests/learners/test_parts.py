@@ -131,7 +131,7 @@ def test_labels_do_not_depend_on_the_number_of_threads(backend):
     few = X[:300]
     y = (few[:, 0] + few[:, 1] > 0).astype(int)
     given, trusted = np.where(rng.random(300) < 0.3, 1 - y, y), np.arange(300) % 5 == 0
-    classifier = PUDistillClassifier(n_members=5, max_iter=2, random_state=0)
+    classifier = PUDistillClassifier(n_members=2, max_iter=1, random_state=0)
     tables = []
     for n_jobs in (1, 2):
         with parallel_config(backend):

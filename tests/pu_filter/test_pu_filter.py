@@ -637,7 +637,7 @@ def test_stacked_members_find_what_members_one_by_one_find(rule, monkeypatch):
     X, y = load_digits(return_X_y=True)
     X, y = X[y < 2].reshape(-1, 8, 8, 1).astype(np.uint8), y[y < 2]
     trusted = np.arange(len(y)) % 5 == 0
-    network = TorchClassifier("small_cnn", epochs=8, precision="fp32")
+    network = TorchClassifier("small_cnn", epochs=4, precision="fp32")
     settings = {"n_members": 3, "max_iter": 2, "tol": None, "random_state": 0} | rule
     found = []
     stacks = []

@@ -1,8 +1,5 @@
 """`pudistill correct`: labels, verified labels and predictions in files."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -46,16 +43,17 @@ def test_predictions_of_any_file_correct_the_labels(folder, predictions):
     assert set(table["source"]) == {"trusted", "given", "model"}
 
 
-def test_the_command_writes_a_table_and_says_what_it_found(folder):
-    command = [sys.executable, "-m", "pudistill", "correct", "labels.csv"]
-    command += ["--predictions", "proba.csv", "--trusted", "checked.csv", "--output", "out.csv"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
-    assert "600 labels" in done.stdout
-    assert "of the labels that nobody verified are wrong" in done.stdout
+def test_the_command_writes_a_table_and_says_what_it_found(folder, command):
+    args = ["correct", "labels.csv", "--predictions", "proba.csv", "--trusted", "checked.csv"]
+    args += ["--output", "out.csv"]
+    code, out, _ = command(*args)
+    assert code == 0
+    assert "600 labels" in out
+    assert "of the labels that nobody verified are wrong" in out
     assert len(pd.read_csv(folder / "out.csv")) == 600
-    again = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert again.returncode == 2
-    assert "out.csv already exists" in again.stderr
+    code, _, err = command(*args)
+    assert code == 2
+    assert "out.csv already exists" in err
 
 
 def test_without_verified_labels_nothing_is_stated(folder):

@@ -34,22 +34,22 @@ MIXED = replace(PLAIN, mixup=2.0, entropy_weight=0.8)
 
 
 def job(factory=mlp, recipe=PLAIN, hardware=EXACT, **changes):
-    """Make a training of 41 pictures, whose batches are of uneven size."""
+    """Make a training of eleven pictures, whose batches are of uneven size."""
     rng = np.random.RandomState(0)
-    inputs = rng.randint(0, 256, (41, 8, 8, 1), dtype=np.uint8)
+    inputs = rng.randint(0, 256, (11, 8, 8, 1), dtype=np.uint8)
     with seeded(0, hardware.device):
         network = factory((1, 8, 8), 3).to(hardware.dtype)
     job = Job(
         network,
         inputs,
-        np.eye(3)[rng.randint(3, size=41)],
-        Normalisation.of(inputs, np.ones(41)),
+        np.eye(3)[rng.randint(3, size=11)],
+        Normalisation.of(inputs, np.ones(11)),
         recipe,
         hardware,
         rng,
-        weights=rng.uniform(0.5, 1.5, 41),
+        weights=rng.uniform(0.5, 1.5, 11),
     )
-    likelihoods = rng.rand(41, 3) if changes.get("objective") is LIKELIHOOD else job.targets
+    likelihoods = rng.rand(11, 3) if changes.get("objective") is LIKELIHOOD else job.targets
     return replace(job, targets=likelihoods, **changes)
 
 
