@@ -37,6 +37,7 @@ from pudistill.learners.defaults import default_learner
 
 QUICK = {"n_members": 5, "max_iter": 2, "random_state": 0}
 SMALL = {"n_members": 3, "max_iter": 2}  # less to train; for tests of what any size shows
+FEWEST = {"n_members": 2, "max_iter": 1}
 WEIGHTS_ARE_NOT_COPIES = dict.fromkeys(
     [
         "check_sample_weight_equivalence_on_dense_data",
@@ -57,8 +58,8 @@ PAPER = {
 
 @parametrize_with_checks(
     [
-        PUDistillClassifier(n_members=2, max_iter=1),
-        PUDistillClassifier(n_members=2, max_iter=1, method="paper"),
+        PUDistillClassifier(**FEWEST),
+        PUDistillClassifier(**FEWEST, method="paper"),
     ],
     expected_failed_checks=lambda _: WEIGHTS_ARE_NOT_COPIES,
 )
@@ -142,7 +143,7 @@ def test_targets_are_verified_labels_and_equation_4(blobs):
 
 def test_teachers_serve_any_number_of_students(blobs, quick):
     X, y, noisy, trusted = blobs
-    quick = quick | {"estimator": GaussianNB(), "n_members": 2, "max_iter": 1}
+    quick = quick | FEWEST | {"estimator": GaussianNB()}
     classifier = PUDistillClassifier(**quick).fit_teachers(X, noisy, trusted)
     other = corrupt_labels(y, "symmetric", 0.5, trusted=trusted, random_state=1).y
     for labels in (noisy, other):
@@ -170,7 +171,8 @@ def test_string_labels_missing_labels_and_data_frames(blobs, quick):
     given = pd.Series(names[noisy], index=[f"row {i}" for i in range(400)])
     given.iloc[np.flatnonzero(~trusted)[:50]] = None
     frame = pd.DataFrame(X, columns=["a", "b"], index=given.index)
-    classifier = PUDistillClassifier(**quick | SMALL).fit(frame, given, trusted=trusted)
+    classifier = PUDistillClassifier(GaussianNB(), **quick | SMALL)
+    classifier.fit(frame, given, trusted=trusted)
     assert classifier.classes_.tolist() == ["cat", "dog", "eel"]
     assert (classifier.predict(frame) == names[y]).mean() > 0.97
     table = classifier.label_table_
@@ -224,7 +226,7 @@ def test_each_role_can_have_its_own_learner(blobs):
 
 def test_runs_with_one_seed_are_identical_and_survive_pickling(blobs, quick):
     X, _, noisy, trusted = blobs
-    classifier = PUDistillClassifier(ExtraTreeClassifier(), **quick | SMALL | {"max_iter": 1})
+    classifier = PUDistillClassifier(ExtraTreeClassifier(), **quick | FEWEST)
     first = classifier.fit(X, noisy, trusted=trusted)
     second = clone(classifier).fit(X, noisy, trusted=trusted)
     pd.testing.assert_frame_equal(first.label_table_, second.label_table_)
@@ -300,7 +302,7 @@ def test_a_search_is_a_learner_too(blobs, quick):
 
 def test_learners_without_probabilities_are_seeded_too(blobs, quick):
     X, _, noisy, trusted = blobs
-    classifier = PUDistillClassifier(SGDClassifier(), **quick | SMALL | UNMEASURED)
+    classifier = PUDistillClassifier(SGDClassifier(), **quick | FEWEST | UNMEASURED)
     first, second = (clone(classifier).fit(X, noisy, trusted=trusted) for _ in range(2))
     np.testing.assert_array_equal(first.predict_proba(X), second.predict_proba(X))
 
@@ -547,7 +549,7 @@ def test_an_invalid_transition_matrix_is_refused(blobs, T):
 @pytest.mark.parametrize("compare", [True, False])  # workers get views, or the folds of one view
 def test_workers_do_not_change_what_is_learned(blobs, compare):
     X, noisy, trusted = blobs[0][::2], blobs[2][::2], blobs[3][::2]
-    alone = PUDistillClassifier(GaussianNB(), compare=compare, **QUICK | SMALL)
+    alone = PUDistillClassifier(GaussianNB(), compare=compare, **QUICK | FEWEST)
     alone.fit(X, noisy, trusted=trusted)
     together = clone(alone).set_params(n_jobs=2).fit(X, noisy, trusted=trusted)
     np.testing.assert_array_equal(together.targets_, alone.targets_)
@@ -644,8 +646,9 @@ def test_two_trusted_samples_of_each_class_calibrate_a_learner_without_probabili
     trusted = np.zeros(400, dtype=bool)
     trusted[np.concatenate([np.flatnonzero(y == c)[:2] for c in range(3)])] = True
     given = np.where(trusted, y, noisy)
-    for settings in (PAPER | SMALL, QUICK | SMALL | {"max_iter": 1}):
-        classifier = PUDistillClassifier(SVC(), **settings).fit(X, given, trusted=trusted)
+    for settings in (PAPER, QUICK):
+        classifier = PUDistillClassifier(SVC(), **settings | FEWEST)
+        classifier.fit(X, given, trusted=trusted)
         assert classifier.score(X, y) > 0.9
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
+from sklearn.naive_bayes import GaussianNB
 
 from pudistill import PUDistillClassifier, TieredPUFilter, TrustedKFold, load
 from pudistill.exceptions import TrustedWarning
@@ -48,7 +49,7 @@ def test_samples_verified_to_be_of_no_class_are_in_no_training(junky):
     verified = verified.copy()
     verified[300:320] = NONE
     frame = pd.DataFrame(X, index=[f"s{i}" for i in range(len(X))])
-    taught = PUDistillClassifier(**QUICK).fit(frame, given, trusted=verified)
+    taught = PUDistillClassifier(GaussianNB(), **QUICK).fit(frame, given, trusted=verified)
     table = taught.label_table_
     assert taught.classes_.tolist() == [0, 1, 2]
     assert table.index.equals(frame.index)
@@ -60,7 +61,7 @@ def test_samples_verified_to_be_of_no_class_are_in_no_training(junky):
     assert table["outlier"][320:].all()
     assert table["outlier"][:300].mean() <= 0.01
     kept = np.r_[:300, 320 : len(X)]
-    without = PUDistillClassifier(**QUICK).fit(
+    without = PUDistillClassifier(GaussianNB(), **QUICK).fit(
         frame.iloc[kept], given[kept], trusted=verified[kept]
     )
     np.testing.assert_array_equal(taught.predict_proba(frame), without.predict_proba(frame))

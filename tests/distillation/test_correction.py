@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 
 from pudistill import InputError, PUDistillClassifier, TrustedWarning, correct_labels
@@ -163,8 +164,8 @@ def test_own_predictions_join_the_first_guess_of_fit():
     proba, y, given, is_verified = simulate(level=0.6)
     trusted = np.where(is_verified, y, np.nan)
     X = np.random.default_rng(1).normal(size=(1500, 3)) + np.eye(3)[y] / 2  # says little
-    plain = PUDistillClassifier(n_members=3, max_iter=2, random_state=0)
-    helped = PUDistillClassifier(n_members=3, max_iter=2, random_state=0)
+    plain = PUDistillClassifier(n_members=2, max_iter=1, random_state=0)
+    helped = clone(plain)
     rest = ~is_verified
     right = [
         (model.fit(X, given, trusted, **own).label_table_["label"] == y)[rest].mean()

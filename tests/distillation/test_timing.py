@@ -19,15 +19,21 @@ from pudistill.learners.networks.recipes import Recipe
 from pudistill.utils.progress import display
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def noisy():
     X, y = load_wine(return_X_y=True)
     trusted = np.arange(178) % 6 == 0
     return X, np.where(trusted, y, (y + np.arange(178) % 2) % 3), trusted
 
 
+@pytest.fixture(scope="module")
+def whole(noisy):
+    """The fit without a limit, which no test changes."""
+    return classifier().fit(*noisy)
+
+
 def classifier(**params):
-    return PUDistillClassifier(GaussianNB(), n_members=5, random_state=0, **params)
+    return PUDistillClassifier(GaussianNB(), n_members=3, max_iter=2, random_state=0, **params)
 
 
 def fitted_in_no_time(noisy, **params):
@@ -48,17 +54,15 @@ def test_a_fit_without_time_does_the_least_and_says_so(noisy):
     assert fast.score(noisy[0], load_wine().target) > 0.8
 
 
-def test_a_fit_with_enough_time_is_the_same_as_one_without_limit(noisy):
+def test_a_fit_with_enough_time_is_the_same_as_one_without_limit(noisy, whole):
     with warnings.catch_warnings():
         warnings.simplefilter("error", TimeLimitWarning)
         limited = classifier(time_limit="1h").fit(*noisy)
     assert limited.cut_short_ == []
-    whole = classifier().fit(*noisy)
     np.testing.assert_array_equal(limited.predict_proba(noisy[0]), whole.predict_proba(noisy[0]))
 
 
-def test_what_was_cut_short_is_not_stored_as_a_whole(noisy, tmp_path):
-    whole = classifier().fit(*noisy)
+def test_what_was_cut_short_is_not_stored_as_a_whole(noisy, whole, tmp_path):
     for memory in (joblib.Memory(tmp_path / "joblib", verbose=0), StageCache(tmp_path / "units")):
         fitted_in_no_time(noisy, memory=memory)
         again = classifier(memory=memory).fit(*noisy)

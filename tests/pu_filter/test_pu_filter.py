@@ -699,7 +699,7 @@ def as_good(pu_filter, good, y):
 )
 def test_a_bad_member_does_not_spoil_the_vote(blobs, mood, vote, rule):
     X, y, trusted = blobs
-    options = {"n_members": 15, "max_iter": 3, "random_state": 0, **rule}
+    options = {"n_members": 15, "max_iter": 1, "random_state": 0, **rule}
     good = TieredPUFilter(Moody(share=0.0), **options).fit(X, y, trusted)
     message = rf"class 1, iteration 1, .*member \d+ votes for {vote}: others vote in their place"
     with pytest.warns(RecoveredWarning, match=message):
@@ -765,10 +765,12 @@ class CountingForest(RandomForestClassifier):
         return super().fit(X, y, sample_weight)
 
 
-@pytest.mark.parametrize(("rule", "n_trees"), [("auto", 3), (0.9, 10)])
-def test_members_of_a_team_share_the_trees_of_a_forest(blobs, rule, n_trees, monkeypatch):
+@pytest.mark.parametrize(("rule", "n_members", "n_trees"), [("auto", 20, 3), (0.9, 5, 10)])
+def test_members_of_a_team_share_the_trees_of_a_forest(
+    blobs, rule, n_members, n_trees, monkeypatch
+):
     monkeypatch.setattr(CountingForest, "n_trees", [])
     forest = make_pipeline(StandardScaler(), CountingForest(10))
-    options = {"n_members": 20, "max_iter": 1, "random_state": 0}
+    options = {"n_members": n_members, "max_iter": 1, "random_state": 0}
     TieredPUFilter(forest, threshold=rule, **options).fit(*blobs)
     assert set(CountingForest.n_trees) == {n_trees}

@@ -34,22 +34,22 @@ MIXED = replace(PLAIN, mixup=2.0, entropy_weight=0.8)
 
 
 def job(factory=mlp, recipe=PLAIN, hardware=EXACT, **changes):
-    """Make a training of eleven pictures, whose batches are of uneven size."""
+    """Make a training of 41 pictures, whose batches are of uneven size."""
     rng = np.random.RandomState(0)
-    inputs = rng.randint(0, 256, (11, 8, 8, 1), dtype=np.uint8)
+    inputs = rng.randint(0, 256, (41, 8, 8, 1), dtype=np.uint8)
     with seeded(0, hardware.device):
         network = factory((1, 8, 8), 3).to(hardware.dtype)
     job = Job(
         network,
         inputs,
-        np.eye(3)[rng.randint(3, size=11)],
-        Normalisation.of(inputs, np.ones(11)),
+        np.eye(3)[rng.randint(3, size=41)],
+        Normalisation.of(inputs, np.ones(41)),
         recipe,
         hardware,
         rng,
-        weights=rng.uniform(0.5, 1.5, 11),
+        weights=rng.uniform(0.5, 1.5, 41),
     )
-    likelihoods = rng.rand(11, 3) if changes.get("objective") is LIKELIHOOD else job.targets
+    likelihoods = rng.rand(41, 3) if changes.get("objective") is LIKELIHOOD else job.targets
     return replace(job, targets=likelihoods, **changes)
 
 
@@ -77,7 +77,9 @@ def trained(job, group=SINGLE_PROCESS):
 
 def in_two_processes(work, folder):
     """Call `work` in both processes with a process group and a folder for the results."""
-    multiprocessing.spawn(_member, (work, folder), nprocs=2)
+    # Imports take most of the time: a server makes them once, and both processes fork from it.
+    multiprocessing.set_forkserver_preload(["pytest", "torch._dynamo", Determinant.__module__])
+    multiprocessing.start_processes(_member, (work, folder), 2, start_method="forkserver")
 
 
 def _member(rank, work, folder):
