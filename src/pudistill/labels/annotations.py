@@ -71,12 +71,22 @@ def check_annotations(
         y = Annotations.from_columns(y)
     y = _checked(y, no_class_label)
     given = y.vote()
+    if -1 in np.asarray(trusted, dtype=object).ravel().tolist():
+        raise InputError(
+            "-1 is a verified label, but of sources it means that they are silent: give that class "
+            "another name."
+        )
     if trusted is None:
         has_vote = given != None  # noqa: E711 (of each entry)
         labels = check_labels(given, has_vote, for_fit=False, no_class_label=no_class_label)
         nothing = np.zeros(y.n_samples, dtype=bool)
         unknown = np.full(y.n_samples, MISSING)
         labels = replace(labels, trusted=nothing, verified=unknown, from_mask=False)
+        if labels.n_classes < 2:
+            raise InputError(
+                f"There is only one class, {shown(labels.classes[0])}: a classifier needs two "
+                "classes or more (-1 means that a source is silent)."
+            )
     else:
         labels = check_labels(given, trusted, index=index, no_class_label=no_class_label)
         if labels.from_mask:
