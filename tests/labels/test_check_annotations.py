@@ -106,5 +106,5 @@ def test_minus_one_cannot_be_a_class():
     y = np.array([[-1, 1], [1, 1], [-1, -1]])
     with pytest.raises(InputError, match="-1 is a verified label"):
         check_annotations(y, np.array([-1, 1, np.nan]))
-    with pytest.raises(InputError, match="only one class, 1: .*-1 means that a source is"):
+    with pytest.raises(InputError, match=r"only one class, 1: .*-1 means that a source is"):
         check_annotations(y)
