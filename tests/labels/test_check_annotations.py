@@ -108,3 +108,8 @@ def test_minus_one_cannot_be_a_class():
         check_annotations(y, np.array([-1, 1, np.nan]))
     with pytest.raises(InputError, match=r"only one class, 1: .*-1 means that a source is"):
         check_annotations(y)
+
+
+def test_verified_labels_can_be_missing_in_every_way():
+    verified = pd.Series(["cat", "dog", pd.NA], dtype="string")
+    assert check_annotations(Y, verified).verified.tolist() == [0, 1, -1]
