@@ -138,3 +138,13 @@ def test_columns_of_class_names_beside_annotations_are_pointed_out(files):
     table.to_csv(files / "plain.csv", index=False)
     with pytest.warns(DataWarning, match="'worker' hold names of classes only"):
         load_dataset(files / "plain.csv", annotations=files / "long.csv")
+
+
+def test_what_contradicts_itself_has_no_vote():
+    twice = Annotations(2, ["Ann"], [0, 0, 0, 1], [0, 0, 0, 0], ["cat", "cat", "dog", "dog"])
+    assert twice.vote().tolist() == [None, "dog"]
+
+
+def test_missing_labels_are_left_out():
+    found = Annotations(2, ["Ann"], [0, 1, 1], [0, 0, 0], [np.nan, -1, 3])
+    assert said(found) == {(1, "Ann", 3)}

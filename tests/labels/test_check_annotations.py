@@ -59,10 +59,11 @@ def test_the_label_of_no_class_is_silence():
 def test_a_source_that_contradicts_itself_is_silent_there():
     from pudistill import Annotations
 
-    y = Annotations(2, ["Ann"], np.array([0, 0, 1, 1]), np.zeros(4, int), np.array([0, 1, 1, 1]))
+    rows = np.array([0, 0, 1, 1, 2])
+    y = Annotations(3, ["Ann"], rows, np.zeros(5, int), np.array([0, 1, 1, 1, 0]))
     with pytest.warns(DataWarning, match="contradict themselves 1 times, such as source 'Ann'"):
         labels = check_annotations(y)
-    assert labels.given.tolist() == [-1, 0]
+    assert labels.given.tolist() == [-1, 1, 0]
 
 
 def test_a_silent_source_is_left_out():
@@ -99,3 +100,16 @@ def test_a_number_can_be_the_label_of_no_class():
 def test_a_sparse_matrix_is_refused():
     with pytest.raises(InputError, match="pass Annotations"):
         check_annotations(csr_array(np.eye(3)))
+
+
+def test_minus_one_cannot_be_a_class():
+    y = np.array([[-1, 1], [1, 1], [-1, -1]])
+    with pytest.raises(InputError, match="-1 is a verified label"):
+        check_annotations(y, np.array([-1, 1, np.nan]))
+    with pytest.raises(InputError, match=r"only one class, 1: .*-1 means that a source is"):
+        check_annotations(y)
+
+
+def test_verified_labels_can_be_missing_in_every_way():
+    verified = pd.Series(["cat", "dog", pd.NA], dtype="string")
+    assert check_annotations(Y, verified).verified.tolist() == [0, 1, -1]

@@ -8,6 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from pudistill import Annotations, simulate_sources
 from pudistill.exceptions import InputError
 from pudistill.labels.annotations import check_annotations
+from pudistill.labels.sources import count_labels
 from pudistill.methods import (
     CrossEntropyClassifier,
     CrowdlabClassifier,
@@ -124,7 +125,7 @@ def test_dawid_and_skenes_steps_are_those_of_crowd_kit(monkeypatch):
     samples = LabelledSamples(SMALL, labels.given, labels.trusted, 3, labels)
 
     def without_added_labels(proba):
-        counts = np.maximum(aggregation.counted_labels(labels.sources, proba), 1e-10)
+        counts = np.maximum(count_labels(labels.sources.said, proba), 1e-10)
         return proba.mean(axis=0), counts / counts.sum(axis=2, keepdims=True)
 
     found = aggregation.maximise_expectation(samples, labels.sources, without_added_labels)

@@ -36,7 +36,8 @@ class Annotations:
     rows, source : ndarray of shape (n_annotations,), int
         Sample and source of each annotation, from 0.
     label : array-like of shape (n_annotations,)
-        The label that the source gave: text or whole number.
+        The label that the source gave: text or whole number. Missing values, empty texts and -1
+        are left out.
 
     Examples
     --------
@@ -57,6 +58,8 @@ class Annotations:
     def __post_init__(self) -> None:
         for name in ("rows", "source", "label"):
             object.__setattr__(self, name, np.asarray(getattr(self, name)))
+        if not _says_something(self.label).all():
+            self._keep(_says_something(self.label))
         n = len(self.label)
         for name, size in (("rows", self.n_samples), ("source", len(self.names))):
             values = getattr(self, name)
@@ -65,6 +68,10 @@ class Annotations:
                     f"{name} must hold a whole number from 0 to {size - 1} for each of the {n:,} "
                     "labels."
                 )
+
+    def _keep(self, kept: np.ndarray) -> None:
+        for name in ("rows", "source", "label"):
+            object.__setattr__(self, name, getattr(self, name)[kept])
 
     def __repr__(self) -> str:
         return (
@@ -90,7 +97,7 @@ class Annotations:
         Parameters
         ----------
         table : DataFrame
-            Annotations; those without a label, or with -1, are left out.
+            A row for each label; those without one, or with -1, are left out.
         ids : array-like of shape (n_samples,)
             A unique name for each sample, in the order of the samples.
         id_column, source_column, label_column : str
@@ -113,8 +120,7 @@ class Annotations:
                 f"that a source gave, with the columns {id_column}, {source_column} and "
                 f"{label_column}."
             )
-        labels = table[label_column]
-        table = table[~(labels.isna() | labels.isin(_SILENT))]
+        table = table[_says_something(table[label_column].to_numpy())]
         ids = pd.Index(ids)
         if not ids.is_unique:
             twice = ids[ids.duplicated()][0]
@@ -150,16 +156,10 @@ class Annotations:
         frame = as_frame(columns)
         names = list(map(str, getattr(frame, "columns", range(np.shape(frame)[1]))))
         values = frame.to_numpy(object) if isinstance(frame, pd.DataFrame) else np.asarray(frame)
-        if values.dtype.kind in "if":
-            is_silent = np.isnan(values) | (values == -1)
-            if np.isinf(values).any():
-                row, column = np.argwhere(np.isinf(values))[0]
-                raise InputError(f"Source {shown(names[column])} says infinity in row {row}.")
-        else:
-            is_silent = (
-                pd.DataFrame(values).isna() | pd.DataFrame(values).isin(_SILENT)
-            ).to_numpy()
-        rows, source = np.nonzero(~is_silent)
+        if values.dtype.kind == "f" and np.isinf(values).any():
+            row, column = np.argwhere(np.isinf(values))[0]
+            raise InputError(f"Source {shown(names[column])} says infinity in row {row}.")
+        rows, source = np.nonzero(_says_something(values.ravel()).reshape(values.shape))
         return cls(len(values), names, rows, source, values[rows, source])
 
     def take(self, rows: np.ndarray) -> "Annotations":
@@ -177,10 +177,27 @@ class Annotations:
             label=self.label[of_kept],
         )
 
-    def without(self, silenced: np.ndarray) -> "Annotations":
-        """Return the annotations of the samples that are not in a mask, in their rows."""
-        kept = ~silenced[self.rows]
+    def only(self, kept: np.ndarray) -> "Annotations":
+        """Return some of the annotations, a mask or positions of them."""
         return replace(self, rows=self.rows[kept], source=self.source[kept], label=self.label[kept])
+
+    def consistent(self) -> tuple[np.ndarray, np.ndarray]:
+        """Find annotations that repeat or contradict others of the same source and sample.
+
+        Returns
+        -------
+        once : ndarray of shape (n_annotations,), bool
+            The first of equal ones, and none that contradict each other.
+        is_torn : ndarray of shape (n_annotations,), bool
+            Those that contradict each other.
+        """
+        keys = self.rows.astype(np.int64) * len(self.names) + self.source
+        if (np.diff(keys) > 0).all():  # as those of columns
+            return np.ones(len(keys), dtype=bool), np.zeros(len(keys), dtype=bool)
+        table = pd.DataFrame({"key": keys, "label": self.codes()[0]})
+        n_labels = table.groupby("key")["label"].transform("nunique")
+        is_torn = (n_labels > 1).to_numpy()
+        return ~table.duplicated().to_numpy() & ~is_torn, is_torn
 
     def codes(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the labels as codes, and the label of each code; whole numbers are integers."""
@@ -204,11 +221,20 @@ class Annotations:
         vote : ndarray of object, shape (n_samples,)
             None where all sources are silent.
         """
-        codes, names = self.codes()
+        once = self.only(self.consistent()[0])
+        codes, names = once.codes()
         if len(names) == 0:
             return np.full(self.n_samples, None, dtype=object)
-        vote = majority_vote(self.one_hot(codes, len(names)), len(self.names), len(names))
+        vote = majority_vote(once.one_hot(codes, len(names)), len(self.names), len(names))
         return np.array([*names.tolist(), None], dtype=object)[vote]
+
+
+def _says_something(labels: np.ndarray) -> np.ndarray:
+    """Return which labels are no missing value and nothing that means silence."""
+    if labels.dtype.kind in "if":
+        return ~(np.isnan(labels) | (labels == -1))
+    values = pd.Series(labels, dtype=object)
+    return (values.notna() & ~values.isin(_SILENT)).to_numpy()
 
 
 def majority_vote(said: csr_array, n_sources: int, n_classes: int) -> np.ndarray:

@@ -215,7 +215,7 @@ class TrustedDataset:
             return annotations, self.verified
         if (self.marked | ~self.trusted).all():
             return annotations, self.trusted
-        return annotations.without(self.marked), self.verified
+        return annotations.only(~self.marked[annotations.rows]), self.verified
 
     def holdout(
         self, fraction: float, random_state: int | np.random.RandomState | None = None

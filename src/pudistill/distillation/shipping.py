@@ -50,9 +50,9 @@ from pudistill.learners.scoring import Mixture
 from pudistill.utils.arrays import rowwise
 
 NOTHING_VERIFIED = (
-    "Nothing is verified: labels and rates are those of a model of the sources and the classifier "
-    "(Dawid and Skene's, with predictions as the prior), and nothing can be promised. Verify some "
-    "labels of each class, drawn at random."
+    "Nothing is verified: labels and rates are those of a model of the sources, with the "
+    "classifier as the prior, and nothing can be promised. Verify some labels of each class, drawn "
+    "at random."
 )
 
 # Predictions for held-out samples are better than guesses if chance makes them as good in fewer

@@ -1,6 +1,6 @@
 """The noise of each of several sources: how often its labels are wrong, with intervals."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -44,13 +44,14 @@ class SourceNoise:
         Its 95 % interval. It holds under any noise if verified samples are a random sample; (0, 1)
         where no label of the source was verified.
     class_rate : ndarray of shape (n_sources, n_classes)
-        Share of its labels that are wrong, by true class, according to the model.
+        Share of its labels that are wrong, by true class: the model's value, moved into the
+        interval.
     class_rate_interval : ndarray of shape (n_sources, n_classes, 2)
         95 % intervals, likewise.
     transition_matrix : ndarray of shape (n_sources, n_classes, n_classes)
         `P(the source says j | true = c, it speaks)` according to the model.
     n_decided : ndarray of shape (n_sources,), int
-        Corrected labels that would be different without the source.
+        Labels that the model would change if the source, and its copies, had been silent.
     copy_of : list of str or None
         For each source, the source that it copies; None for others.
     alike : list of tuple (str, str, float)
@@ -132,33 +133,26 @@ def estimate_sources(
     matrices = model.matrices[position]
     # 2. Rates by verified labels, rectified by predictions; where there are none, by the model.
     annotations = _Annotations.of(sources, rows)
-    wrong, n_decided = _wrong_and_decided(whole, model, position, annotations)
-    rate = _mean_by(annotations.source, wrong, len(sources))
+    n_labels = np.bincount(annotations.source, minlength=len(sources))
+    rate = _mean_by(annotations.source, _wrong(whole, annotations), len(sources))
     interval = np.tile([0.0, 1.0], (len(sources), 1))
+    class_interval = np.tile([0.0, 1.0], (len(sources), labels.n_classes, 1))
     verified = _Annotations.of(sources, np.flatnonzero(labels.drawn))
-    is_wrong = verified.code != labels.verified[verified.row]
     if originals is not None:
         controls = _controls(chains, verified, annotations, len(sources))
-        for s in np.unique(verified.source):
-            of_source = verified.source == s
-            worth = 1.0
-            if labels.groups is not None:
-                groups = labels.groups[verified.row[of_source]]
-                worth = effective_size(is_wrong[of_source], groups) / of_source.sum()
-            share = rectified_share(
-                is_wrong[of_source],
-                controls[of_source],
-                int((annotations.source == s).sum()),
-                worth=worth,
-            )
-            if np.isfinite(share.value):
+        for s, of_source in _by_source(verified.source):
+            part = verified.only(of_source)
+            truth = labels.verified[part.row]
+            groups = None if labels.groups is None else labels.groups[part.row]
+            is_wrong, n_rest = part.code != truth, int(n_labels[s])
+            worth = _size(is_wrong, groups) / len(is_wrong)
+            share = rectified_share(is_wrong, controls[of_source], n_rest, worth=worth)
+            if n_rest:
                 # Of a few verified labels, the model knows more than their share.
                 rate[s], interval[s] = np.clip(rate[s], *share.middle), share.interval
-    # 3. The same by class, without predictions.
-    n_labels = np.bincount(annotations.source, minlength=len(sources))
-    class_interval = _class_intervals(labels, verified, is_wrong, n_labels)
-    if originals is None:
-        class_interval = np.broadcast_to([0.0, 1.0], class_interval.shape)
+                class_interval[s] = _class_intervals(
+                    is_wrong, truth, groups, n_rest, labels.n_classes
+                )
     class_rate = 1 - np.diagonal(matrices, axis1=1, axis2=2)
     if not (is_known or originals is not None):
         rate, class_rate = np.full_like(rate, np.nan), np.full_like(class_rate, np.nan)
@@ -171,7 +165,7 @@ def estimate_sources(
         class_rate=np.clip(class_rate, *np.moveaxis(class_interval, -1, 0)),
         class_rate_interval=class_interval,
         transition_matrix=matrices,
-        n_decided=n_decided,
+        n_decided=_decided(whole, model, rows)[position],
         copy_of=[
             None if number == first else str(sources.names[first])
             for number, first in enumerate(of_kept)
@@ -195,7 +189,7 @@ class _Annotations:
         return cls(np.repeat(rows, np.diff(said.indptr)), source, code)
 
     def only(self, kept: np.ndarray) -> "_Annotations":
-        """Return the entries of a mask."""
+        """Return some entries, a mask or positions."""
         return _Annotations(*(values[kept] for values in vars(self).values()))
 
 
@@ -205,21 +199,23 @@ def _mean_by(source: np.ndarray, values: np.ndarray, n_sources: int) -> np.ndarr
     return np.where(n > 0, total / np.maximum(n, 1), np.nan)
 
 
-def _wrong_and_decided(
-    chain: Predictions, model: SourceModel, position: np.ndarray, annotations: _Annotations
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return how probably each label is wrong, and how many corrected labels sources decide."""
-    wrong, decided = np.empty(len(annotations.row)), np.zeros(len(model.speaks), dtype=int)
-    for part in _blocks(annotations.row):
-        rows, number = np.unique(annotations.row[part], return_inverse=True)
-        logs, row, source, added = _parts(model, rows)
-        logs += np.log(chain.proba[rows] + PROBA_FLOOR)
-        posterior = np.exp(logs - logs.max(axis=1, keepdims=True))
-        posterior /= posterior.sum(axis=1, keepdims=True)
-        wrong[part] = 1 - posterior[number, annotations.code[part]]
+def _by_source(source: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield each source, and the positions of its entries."""
+    order = np.argsort(source, kind="stable")
+    found, first = np.unique(source[order], return_index=True)
+    yield from zip(found.tolist(), np.split(order, first[1:]), strict=True)
+
+
+def _decided(chain: Predictions, model: SourceModel, rows: np.ndarray) -> np.ndarray:
+    """Count the labels at `rows` that the model would change without each source."""
+    decided = np.zeros(len(model.speaks), dtype=int)
+    for start in range(0, len(rows), BLOCK_SIZE // 4):
+        block = rows[start : start + BLOCK_SIZE // 4]
+        logs, row, source, added = _parts(model, block)
+        logs += np.log(chain.proba[block] + PROBA_FLOOR)
         differs = (logs[row] - added).argmax(axis=1) != logs.argmax(axis=1)[row]
         decided += np.bincount(source[differs], minlength=len(decided))
-    return wrong, decided[position]
+    return decided
 
 
 def _parts(model: SourceModel, rows: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -277,21 +273,25 @@ def _wrong(chain: Predictions, annotations: _Annotations) -> np.ndarray:
 
 
 def _class_intervals(
-    labels: Labels, verified: _Annotations, is_wrong: np.ndarray, n_labels: np.ndarray
+    is_wrong: np.ndarray,
+    truth: np.ndarray,
+    groups: np.ndarray | None,
+    n_rest: int,
+    n_classes: int,
 ) -> np.ndarray:
-    """Return the interval of each source and true class, (0, 1) where nothing was verified."""
-    shape = (len(n_labels), labels.n_classes)
-    cell = (verified.source, labels.verified[verified.row])
-    n, n_wrong = np.zeros(shape), np.zeros(shape)
-    np.add.at(n, cell, 1)
-    np.add.at(n_wrong, cell, is_wrong)
-    intervals = np.tile([0.0, 1.0], (*shape, 1))
-    for s, c in np.argwhere(n):
-        n_rest = n_labels[s] * n[s, c] / n[s].sum()
-        if n_rest > 0:
-            size = 1 / (1 / n[s, c] + 1 / n_rest)
-            intervals[s, c] = exact_interval(n_wrong[s, c] / n[s, c], size)
+    """Return the interval of each true class for one source, (0, 1) where nothing was verified."""
+    intervals = np.tile([0.0, 1.0], (n_classes, 1))
+    for c in np.unique(truth):
+        in_class = truth == c
+        size = _size(is_wrong[in_class], None if groups is None else groups[in_class])
+        size = 1 / (1 / size + 1 / (n_rest * in_class.mean()))
+        intervals[c] = exact_interval(is_wrong[in_class].mean(), size)
     return intervals
+
+
+def _size(is_wrong: np.ndarray, groups: np.ndarray | None) -> float:
+    """Return how many independent samples tell as much."""
+    return len(is_wrong) if groups is None else effective_size(is_wrong, groups)
 
 
 def _alike(model: SourceModel, names: np.ndarray) -> list[tuple[str, str, float]]:

@@ -14,15 +14,16 @@ from scipy.special import betaln, expit, logit
 
 from pudistill.distillation.transition import shrink, smoothed
 from pudistill.labels.pseudo_labels import bayes_rule, one_hot
-from pudistill.labels.sources import Sources
-from pudistill.utils.arrays import BLOCK_SIZE, take_rows
+from pudistill.labels.sources import Sources, count_labels
+from pudistill.utils.arrays import take_rows
 
 # Sources are merged if they say the same, or are silent together, on this share of the samples on
 # which either speaks, of at least so many: then they are copies.
 SAME, FEWEST_SAME = 0.98, 10
 
-# Number of verified labels of a source, and of verified samples, that all others are worth at most.
-# Copies own the posterior, and so seem right wherever nobody verified: verified labels decide.
+# Number of verified labels of a source, and of verified samples, that all others together are
+# worth. Copies own the posterior, and so seem right wherever nobody verified: verified labels
+# decide.
 WORTH = 20.0
 
 # Expected disagreements of two sources from which their correlation is half believed.
@@ -33,6 +34,9 @@ STEPS = 4
 
 # Largest number of annotations that the model is fitted to; more are likely to add nothing.
 MANY_ANNOTATIONS = 1_000_000
+
+# Largest number of values in a dense block of samples and sources.
+BLOCK_VALUES = 2**22
 
 # Share of samples that a source labels, on average, from which dense products are quicker.
 DENSE = 0.1
@@ -138,8 +142,9 @@ def weighted(said: csr_array, correlation: np.ndarray) -> csr_array:
     n_sources = len(correlation)
     n_classes = said.shape[1] // n_sources
     values = np.empty(said.nnz)
-    for start in range(0, said.shape[0], BLOCK_SIZE):
-        ends = said.indptr[start : start + BLOCK_SIZE + 1]
+    step = max(1, BLOCK_VALUES // n_sources)
+    for start in range(0, said.shape[0], step):
+        ends = said.indptr[start : start + step + 1]
         part = slice(ends[0], ends[-1])
         source = said.indices[part] // n_classes
         shape = (len(ends) - 1, n_sources)
@@ -162,7 +167,7 @@ def representatives(sources: Sources) -> np.ndarray:
     >>> import numpy as np
     >>> from scipy.sparse import csr_array
     >>> from pudistill.distillation.source_model import representatives
-    >>> from pudistill.labels.sources import Sources
+    >>> from pudistill.labels.sources import Sources, count_labels
     >>> said = np.eye(2)[np.tile([0, 1], 10)]
     >>> sources = Sources(np.array(["a", "b", "c"]), csr_array(np.hstack([said, 1 - said, said])))
     >>> representatives(sources).tolist()
@@ -215,7 +220,7 @@ def fit_source_model(
     >>> import numpy as np
     >>> from scipy.sparse import csr_array
     >>> from pudistill.distillation.source_model import fit_source_model
-    >>> from pudistill.labels.sources import Sources
+    >>> from pudistill.labels.sources import Sources, count_labels
     >>> classes, nothing = np.tile([0, 1], 500), np.arange(0)
     >>> said = np.hstack([np.eye(2)[classes], np.eye(2)[1 - classes]])  # right, and always wrong
     >>> sources = Sources(np.array(["a", "b"]), csr_array(said))
@@ -261,7 +266,9 @@ def _estimated(
     said: csr_array, posterior: np.ndarray, n_verified: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Estimate the matrices, and how often sources speak; the last rows are verified."""
-    counts, n_classes, n = _counted(said, posterior), posterior.shape[1], len(posterior)
+    n_classes, first = posterior.shape[1], len(posterior) - n_verified
+    guessed, verified = posterior[:first], posterior[first:]
+    counts, seen = count_labels(said[:first], guessed), count_labels(said[first:], verified)
     # 1. The matrix of each source leans on that of a source which is right as often.
     matrices = shrink(
         counts.reshape(-1, n_classes), _of_similar_sources(counts).reshape(-1, n_classes)
@@ -269,15 +276,13 @@ def _estimated(
     matrices = matrices.reshape(counts.shape)
     # 2. How often a source speaks leans on its own rate.
     spoke = counts.sum(axis=2)
-    of_class = np.broadcast_to(posterior.sum(axis=0), spoke.shape)
-    rate = (spoke.sum(axis=1) + 0.5) / (n + 1)
+    of_class = np.broadcast_to(guessed.sum(axis=0), spoke.shape)
+    rate = (spoke.sum(axis=1) + 0.5) / (first + 1)
     a, b = (STRENGTHS_OF_SILENCE[:, None, None] * share[:, None] for share in (rate, 1 - rate))
     evidence = betaln(a + spoke, b + of_class - spoke) - betaln(a, b)
     strength = STRENGTHS_OF_SILENCE[evidence.sum(axis=(1, 2)).argmax()]
     speaks = (spoke + strength * rate[:, None]) / (of_class + strength)
     # 3. Verified samples outweigh both: see `WORTH`.
-    verified = posterior[n - n_verified :]
-    seen = _counted(said[n - n_verified :], verified)
     n_seen = seen.sum(axis=2)
     matrices = (WORTH * matrices + seen) / (WORTH + n_seen)[:, :, None]
     if strength < STRENGTHS_OF_SILENCE[-1]:
@@ -285,18 +290,12 @@ def _estimated(
     return matrices, np.clip(speaks, RARE, 1 - RARE)
 
 
-def _counted(said: csr_array, posterior: np.ndarray) -> np.ndarray:
-    """Count labels by source, true class and label."""
-    n_classes = posterior.shape[1]
-    return (said.T @ posterior).reshape(-1, n_classes, n_classes).transpose(0, 2, 1)
-
-
 def _of_similar_sources(counts: np.ndarray) -> np.ndarray:
     """Return the matrix of all sources, changed for each source to be right as often as it is."""
     n_classes = counts.shape[1]
     common = smoothed(counts.sum(axis=0))
     of_all = np.diagonal(common)
-    # 1. How often each source is right, and how often sources are that label the same classes.
+    # 1. How often each source is right, and an average source on the same classes.
     n_right, n = np.trace(counts, axis1=1, axis2=2), counts.sum(axis=2)
     total = n.sum(axis=1)
     expected = np.where(total > 0, n @ of_all / np.maximum(total, 1e-12), of_all.mean())
@@ -351,8 +350,9 @@ def _common(spoke: csr_array, weights: np.ndarray | None = None) -> np.ndarray:
         of_samples = spoke if weights is None else csr_array(spoke * weights[:, None])
         return (spoke.T @ of_samples).toarray()
     total = np.zeros((spoke.shape[1], spoke.shape[1]))
-    for start in range(0, spoke.shape[0], BLOCK_SIZE):
-        part = slice(start, start + BLOCK_SIZE)
+    step = max(1, BLOCK_VALUES // spoke.shape[1])
+    for start in range(0, spoke.shape[0], step):
+        part = slice(start, start + step)
         block = spoke[part].toarray()
         total += block.T @ (block if weights is None else block * weights[part, None])
     return total

@@ -71,12 +71,23 @@ def check_annotations(
         y = Annotations.from_columns(y)
     y = _checked(y, no_class_label)
     given = y.vote()
+    verified = pd.Series(np.asarray(trusted, dtype=object).ravel())
+    if (verified[verified.notna()] == -1).any():
+        raise InputError(
+            "-1 is a verified label, but of sources it means that they are silent: give that class "
+            "another name."
+        )
     if trusted is None:
         has_vote = given != None  # noqa: E711 (of each entry)
         labels = check_labels(given, has_vote, for_fit=False, no_class_label=no_class_label)
         nothing = np.zeros(y.n_samples, dtype=bool)
         unknown = np.full(y.n_samples, MISSING)
         labels = replace(labels, trusted=nothing, verified=unknown, from_mask=False)
+        if labels.n_classes < 2:
+            raise InputError(
+                f"There is only one class, {shown(labels.classes[0])}: a classifier needs two "
+                "classes or more (-1 means that a source is silent)."
+            )
     else:
         labels = check_labels(given, trusted, index=index, no_class_label=no_class_label)
         if labels.from_mask:
@@ -108,8 +119,17 @@ def _checked(y: Annotations, no_class_label: Any) -> Annotations:
             "sources count as silent there.",
             TrustedWarning,
         )
-    kept = kept[_said_once(y, kept)]
-    y = replace(y, rows=y.rows[kept], source=y.source[kept], label=y.label[kept])
+    y = y.only(kept)
+    once, is_torn = y.consistent()
+    if is_torn.any():
+        first = np.flatnonzero(is_torn)[0]
+        n = len({*zip(y.rows[is_torn].tolist(), y.source[is_torn].tolist(), strict=True)})
+        warn_user(
+            f"Sources contradict themselves {n:,} times, such as source "
+            f"{shown(y.names[y.source[first]])} on row {y.rows[first]}: they are silent there.",
+            DataWarning,
+        )
+    y = y.only(once)
     speaks = np.bincount(y.source, minlength=len(y.names)) > 0
     if not speaks.any():
         raise InputError("No source says anything of any sample: there are no given labels.")
@@ -119,25 +139,6 @@ def _checked(y: Annotations, no_class_label: Any) -> Annotations:
         names = [name for name, spoke in zip(y.names, speaks, strict=True) if spoke]
         y = replace(y, names=names, source=(np.cumsum(speaks) - 1)[y.source])
     return y
-
-
-def _said_once(y: Annotations, kept: np.ndarray) -> np.ndarray:
-    """Return which annotations count: one of equal ones, and none that contradict each other."""
-    keys = y.rows[kept].astype(np.int64) * len(y.names) + y.source[kept]
-    if (np.diff(keys) > 0).all():  # as those of columns
-        return np.ones(len(kept), dtype=bool)
-    table = pd.DataFrame({"key": keys, "label": y.codes()[0][kept]})
-    counts = ~table.duplicated().to_numpy()
-    is_torn = table[counts].duplicated("key", keep=False).to_numpy()
-    if is_torn.any():
-        first, n = kept[counts][is_torn][0], table["key"][counts][is_torn].nunique()
-        warn_user(
-            f"Sources contradict themselves {n:,} times, such as source "
-            f"{shown(y.names[y.source[first]])} on row {y.rows[first]}: they are silent there.",
-            DataWarning,
-        )
-    counts[np.flatnonzero(counts)[is_torn]] = False
-    return counts
 
 
 def _check_agreement(y: Annotations, trusted: np.ndarray, index: pd.Index | None) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.sparse import csr_array
 
-from pudistill.utils.arrays import rowwise
+from pudistill.utils.arrays import compute_in_blocks
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +61,15 @@ class Sources:
 
     def votes(self) -> np.ndarray:
         """Count the sources that say each class: (n_samples, n_classes)."""
-        classes = np.tile(np.eye(self.n_classes), (len(self.names), 1))
-        return rowwise(lambda rows: self.said[rows] @ classes, np.arange(self.said.shape[0]))
+        said, n_classes = self.said, self.n_classes
+
+        def of_block(part: slice) -> np.ndarray:
+            ends = said.indptr[part.start : part.stop + 1]
+            entries = slice(ends[0], ends[-1])
+            parts = (said.data[entries], said.indices[entries] % n_classes, ends - ends[0])
+            return csr_array(parts, shape=(len(ends) - 1, n_classes)).toarray().astype(float)
+
+        return compute_in_blocks(of_block, said.shape[0])
 
     def take(self, rows: np.ndarray | slice) -> "Sources":
         """Return what is said of the samples at `rows`."""
@@ -80,3 +87,22 @@ class Sources:
         n_classes = self.n_classes
         columns = (kept[:, None] * n_classes + np.arange(n_classes)).ravel()
         return Sources(self.names[kept], csr_array(self.said[:, columns]))
+
+
+def count_labels(said: csr_array, proba: np.ndarray) -> np.ndarray:
+    """Count labels by source, true class and label.
+
+    Parameters
+    ----------
+    said : csr_array of shape (n_samples, n_sources * n_classes)
+        As in `Sources`.
+    proba : ndarray of shape (n_samples, n_classes)
+        Probabilities of the true classes.
+
+    Returns
+    -------
+    counts : ndarray of shape (n_sources, n_classes, n_classes)
+        `counts[s, c, j]`: how often source `s` says `j` of samples of class `c`.
+    """
+    n_classes = proba.shape[1]
+    return (said.T @ proba).reshape(-1, n_classes, n_classes).transpose(0, 2, 1)

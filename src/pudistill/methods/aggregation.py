@@ -17,8 +17,8 @@ TOLERANCE, MAX_STEPS = 1e-5, 100
 class AggregatingMethod(Method):
     """A method for labels of several sources; subclasses implement `_aggregate`.
 
-    One label a sample counts as one source. Samples of which no source says anything, and which are
-    not verified, are left out.
+    Labels of shape (n_samples,) count as one source. Samples of which no source says anything, and
+    which are not verified, are left out.
 
     Attributes
     ----------
@@ -136,10 +136,4 @@ def posterior(sources: Sources, prior: np.ndarray, matrices: np.ndarray) -> np.n
     [[0.4, 0.6], [0.8, 0.2]]
     """
     table = np.log(matrices).transpose(0, 2, 1).reshape(-1, len(prior))
-    return softmax(sources.said @ table + np.log(prior), axis=1)
-
-
-def counted_labels(sources: Sources, proba: np.ndarray) -> np.ndarray:
-    """Count how often each source says `j` of class `c`, (n_sources, n_classes, n_classes)."""
-    counts = (sources.said.T @ proba).reshape(len(sources), sources.n_classes, -1)
-    return counts.transpose(0, 2, 1)
+    return softmax(sources.said @ table + np.log(np.maximum(prior, 1e-12)), axis=1)

@@ -4,10 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from pudistill.labels.sources import Sources
+from pudistill.labels.sources import Sources, count_labels
 from pudistill.methods.aggregation import (
     AggregatingMethod,
-    counted_labels,
     maximise_expectation,
 )
 from pudistill.methods.base import LabelledSamples, Method
@@ -84,7 +83,7 @@ class DawidSkeneClassifier(AggregatingMethod):
 
     def _aggregate(self, samples: LabelledSamples, sources: Sources, *_: Any) -> np.ndarray:
         def estimate(proba: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            counts = counted_labels(sources, proba) + 1 / samples.n_classes
+            counts = count_labels(sources.said, proba) + 1 / samples.n_classes
             self.transition_matrices_ = counts / counts.sum(axis=2, keepdims=True)
             return proba.mean(axis=0), self.transition_matrices_
 

@@ -8,7 +8,7 @@ from pudistill.labels.sources import Sources
 from pudistill.methods.aggregation import AggregatingMethod, posterior
 from pudistill.methods.base import LabelledSamples, Method
 
-# Where the search for the accuracies starts, and with the weight of one common label, also ends.
+# First guess of each accuracy, and a prior of it that is worth one common label.
 FIRST_ACCURACY = 0.7
 # Skill is 0 at chance and 1 for a source that is always right. Rules for different classes meet
 # only where they contradict each other, and would seem to be at chance, but the model takes all
