@@ -183,7 +183,9 @@ def test_string_labels_missing_labels_and_data_frames(blobs, quick):
 
 def test_sparse_features(blobs, quick):
     X, y, noisy, trusted = blobs
-    classifier = PUDistillClassifier(**quick | SMALL).fit(sparse.csr_matrix(X), noisy, trusted=trusted)
+    classifier = PUDistillClassifier(**quick | SMALL).fit(
+        sparse.csr_matrix(X), noisy, trusted=trusted
+    )
     assert classifier.score(sparse.csr_matrix(X), y) > 0.95
 
 
@@ -470,7 +472,8 @@ def test_nothing_before_the_student_reads_the_label_of_a_noisy_sample(blobs, qui
     X, y, noisy, trusted = blobs
     random = np.where(trusted, y, np.random.default_rng(0).integers(3, size=400))
     first, second = (
-        PUDistillClassifier(**quick | SMALL).fit_teachers(X, labels, trusted) for labels in (noisy, random)
+        PUDistillClassifier(**quick | SMALL).fit_teachers(X, labels, trusted)
+        for labels in (noisy, random)
     )
     np.testing.assert_array_equal(first.teacher_proba_, second.teacher_proba_)
     np.testing.assert_array_equal(first.filter_.clean_labels_, second.filter_.clean_labels_)
@@ -646,9 +649,8 @@ def test_two_trusted_samples_of_each_class_calibrate_a_learner_without_probabili
     trusted = np.zeros(400, dtype=bool)
     trusted[np.concatenate([np.flatnonzero(y == c)[:2] for c in range(3)])] = True
     given = np.where(trusted, y, noisy)
-    for settings in (PAPER, QUICK):
-        classifier = PUDistillClassifier(SVC(), **settings | FEWEST)
-        classifier.fit(X, given, trusted=trusted)
+    for settings in (PAPER | SMALL, QUICK | FEWEST):
+        classifier = PUDistillClassifier(SVC(), **settings).fit(X, given, trusted=trusted)
         assert classifier.score(X, y) > 0.9
 
 

@@ -32,7 +32,7 @@ from pudistill.utils.cluster import running_on
 
 pytestmark = pytest.mark.workers
 LONGEST = 300.0  # seconds to start Ray or dask on a busy machine
-PU_FILTER = TieredPUFilter(n_members=4, max_iter=2, threshold="auto", random_state=0)
+PU_FILTER = TieredPUFilter(GaussianNB(), n_members=4, max_iter=2, threshold="auto", random_state=0)
 
 
 @pytest.fixture(scope="module")
