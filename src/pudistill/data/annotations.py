@@ -10,7 +10,7 @@ from scipy.sparse import csr_array
 
 from pudistill.data.frames import as_frame
 from pudistill.exceptions import InputError
-from pudistill.utils.arrays import rowwise
+from pudistill.utils.arrays import compute_in_blocks, rowwise
 from pudistill.utils.shown import first_few, listed, shown
 
 # From here on, not every whole number is a float.
@@ -56,22 +56,18 @@ class Annotations:
     label: np.ndarray
 
     def __post_init__(self) -> None:
-        for name in ("rows", "source", "label"):
-            object.__setattr__(self, name, np.asarray(getattr(self, name)))
-        if not _says_something(self.label).all():
-            self._keep(_says_something(self.label))
-        n = len(self.label)
+        parts = {name: np.asarray(getattr(self, name)) for name in ("rows", "source", "label")}
+        n = len(parts["label"])
         for name, size in (("rows", self.n_samples), ("source", len(self.names))):
-            values = getattr(self, name)
+            values = parts[name]
             if len(values) != n or (n and not 0 <= values.min() <= values.max() < size):
                 raise InputError(
                     f"{name} must hold a whole number from 0 to {size - 1} for each of the {n:,} "
                     "labels."
                 )
-
-    def _keep(self, kept: np.ndarray) -> None:
-        for name in ("rows", "source", "label"):
-            object.__setattr__(self, name, getattr(self, name)[kept])
+        is_said = _says_something(parts["label"])
+        for name, values in parts.items():
+            object.__setattr__(self, name, values if is_said.all() else values[is_said])
 
     def __repr__(self) -> str:
         return (
@@ -225,7 +221,7 @@ class Annotations:
         codes, names = once.codes()
         if len(names) == 0:
             return np.full(self.n_samples, None, dtype=object)
-        vote = majority_vote(once.one_hot(codes, len(names)), len(self.names), len(names))
+        vote = majority_vote(once.one_hot(codes, len(names)), len(names))
         return np.array([*names.tolist(), None], dtype=object)[vote]
 
 
@@ -237,15 +233,15 @@ def _says_something(labels: np.ndarray) -> np.ndarray:
     return (values.notna() & ~values.isin(_SILENT)).to_numpy()
 
 
-def majority_vote(said: csr_array, n_sources: int, n_classes: int) -> np.ndarray:
+def majority_vote(said: csr_array, n_classes: int) -> np.ndarray:
     """Return the label that most sources gave to each sample.
 
     Parameters
     ----------
     said : csr_array of shape (n_samples, n_sources * n_classes)
         As in `Sources`.
-    n_sources, n_classes : int
-        Number of sources and of classes.
+    n_classes : int
+        Number of classes.
 
     Returns
     -------
@@ -259,23 +255,65 @@ def majority_vote(said: csr_array, n_sources: int, n_classes: int) -> np.ndarray
     >>> from scipy.sparse import csr_array
     >>> from pudistill.data.annotations import majority_vote
     >>> said = csr_array(np.array([[1, 0, 1, 0], [0, 0, 0, 1], [0, 0, 0, 0]]))
-    >>> majority_vote(said, n_sources=2, n_classes=2).tolist()
+    >>> majority_vote(said, n_classes=2).tolist()
     [0, 1, -1]
     """
-    # Adds up the labels of all sources by class.
-    to_class = np.tile(np.eye(n_classes), (n_sources, 1))
-    source_of, n_votes = said.indices // n_classes, np.diff(said.indptr)
-    row_of = np.repeat(np.arange(said.shape[0]), n_votes)
     # 1. How often each source agrees with the sample's other labels.
-    votes = rowwise(lambda rows: said[rows] @ to_class, np.arange(said.shape[0]))
-    others, same = n_votes[row_of] - 1, votes[row_of, said.indices % n_classes] - 1
-    n_agreed, n = (np.bincount(source_of, values, n_sources) for values in (same, others))
-    agreement = (n_agreed + 0.5) / (n + 1)
+    n_agreed, n_others = count_agreements(said, add_up_votes(said, n_classes))
+    agreement = (n_agreed + 0.5) / (n_others + 1)
     # 2. It adds less than half a vote in all, and so decides between equal numbers of votes only.
-    added = agreement[source_of] / (2 * n_votes[row_of] + 1)
+    n_votes = np.diff(said.indptr)
+    added = agreement[said.indices // n_classes] / (2 * np.repeat(n_votes, n_votes) + 1)
     weights = csr_array((1 + added, said.indices, said.indptr), shape=said.shape)
-    vote = rowwise(lambda rows: (weights[rows] @ to_class).argmax(axis=1), np.arange(said.shape[0]))
+    vote = rowwise(lambda block: block.argmax(axis=1), add_up_votes(weights, n_classes))
     return np.where(n_votes > 0, vote, -1)
+
+
+def add_up_votes(said: csr_array, n_classes: int) -> np.ndarray:
+    """Add up what all sources say of each sample, by class.
+
+    Parameters
+    ----------
+    said : csr_array of shape (n_samples, n_sources * n_classes)
+        As in `Sources`, or weights of these labels.
+    n_classes : int
+        Number of classes.
+
+    Returns
+    -------
+    votes : ndarray of shape (n_samples, n_classes)
+        The sums.
+    """
+
+    def of_block(part: slice) -> np.ndarray:
+        ends = said.indptr[part.start : part.stop + 1]
+        entries = slice(ends[0], ends[-1])
+        parts = (said.data[entries], said.indices[entries] % n_classes, ends - ends[0])
+        return csr_array(parts, shape=(len(ends) - 1, n_classes)).toarray().astype(float)
+
+    return compute_in_blocks(of_block, said.shape[0])
+
+
+def count_agreements(said: csr_array, votes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Count how often the other labels of its samples are those of a source.
+
+    Parameters
+    ----------
+    said : csr_array of shape (n_samples, n_sources * n_classes)
+        As in `Sources`.
+    votes : ndarray of shape (n_samples, n_classes)
+        As from `add_up_votes`.
+
+    Returns
+    -------
+    n_agreed, n_others : ndarray of shape (n_sources,)
+        Other labels that are those of the source, and all other labels.
+    """
+    n_classes, n_votes = votes.shape[1], np.diff(said.indptr)
+    source_of, row_of = said.indices // n_classes, np.repeat(np.arange(len(votes)), n_votes)
+    counted = votes[row_of, said.indices % n_classes] - 1, n_votes[row_of] - 1
+    n_agreed, n_others = (np.bincount(source_of, n, said.shape[1] // n_classes) for n in counted)
+    return n_agreed, n_others
 
 
 def _plain(label: np.ndarray) -> np.ndarray:

@@ -196,26 +196,18 @@ class TrustedDataset:
         >>> trusted.dtype, trusted.sum()
         (dtype('bool'), np.int64(2))
         """
-        if self.annotations is not None:
-            return self._annotations_for_fit(self.annotations)
+        if self.annotations is not None and not self.trusted.any():
+            return self.annotations, None
+        given = self.y if self.annotations is None else self.annotations
         if self.marked is None:
-            return self.y, self.verified
+            return given, self.verified
         if (self.marked | ~self.trusted).all():
-            return self.y, self.trusted
+            return given, self.trusted
+        if self.annotations is not None:
+            return self.annotations.only(~self.marked[self.annotations.rows]), self.verified
         y = self.y.copy()
         y[self.marked] = None
         return y, self.verified
-
-    def _annotations_for_fit(
-        self, annotations: Annotations
-    ) -> tuple[Annotations, np.ndarray | None]:
-        if not self.trusted.any():
-            return annotations, None
-        if self.marked is None or not self.marked.any():
-            return annotations, self.verified
-        if (self.marked | ~self.trusted).all():
-            return annotations, self.trusted
-        return annotations.only(~self.marked[annotations.rows]), self.verified
 
     def holdout(
         self, fraction: float, random_state: int | np.random.RandomState | None = None

@@ -61,8 +61,8 @@ def _likelihood_by_source(
     model: SourceModel, rows: np.ndarray, given: np.ndarray, verified: np.ndarray | None = None
 ) -> np.ndarray:
     # Where all sources are silent there is no label to hide, and their silence counts.
-    is_silent = np.diff(model.sources.said[rows].indptr) == 0
-    return _where_known(model.likelihood(rows), np.where(is_silent, 0, given), verified)
+    shown = np.where(model.sources.all_silent[rows], 0, given)
+    return _where_known(model.likelihood(rows), shown, verified)
 
 
 def _where_known(

@@ -14,7 +14,7 @@ from scipy.special import betaln, expit, logit
 
 from pudistill.distillation.transition import shrink, smoothed
 from pudistill.labels.pseudo_labels import bayes_rule, one_hot
-from pudistill.labels.sources import Sources, count_labels
+from pudistill.labels.sources import BLOCK_VALUES, Sources, count_common, count_labels
 from pudistill.utils.arrays import take_rows
 
 # Sources are merged if they say the same, or are silent together, on this share of the samples on
@@ -34,12 +34,6 @@ STEPS = 4
 
 # Largest number of annotations that the model is fitted to; more are likely to add nothing.
 MANY_ANNOTATIONS = 1_000_000
-
-# Largest number of values in a dense block of samples and sources.
-BLOCK_VALUES = 2**22
-
-# Share of samples that a source labels, on average, from which dense products are quicker.
-DENSE = 0.1
 
 # Strengths, in samples, with which the silence of a source on samples of a class leans on its own
 # rate of silence. The last means that silence says nothing of the class.
@@ -167,19 +161,16 @@ def representatives(sources: Sources) -> np.ndarray:
     >>> import numpy as np
     >>> from scipy.sparse import csr_array
     >>> from pudistill.distillation.source_model import representatives
-    >>> from pudistill.labels.sources import Sources, count_labels
+    >>> from pudistill.labels.sources import Sources
     >>> said = np.eye(2)[np.tile([0, 1], 10)]
     >>> sources = Sources(np.array(["a", "b", "c"]), csr_array(np.hstack([said, 1 - said, said])))
     >>> representatives(sources).tolist()
     [0, 1, 0]
     """
-    spoke = sources.spoke
-    n_spoke = spoke.sum(axis=0)
-    same = np.zeros((len(sources), len(sources)))
-    for code in range(sources.n_classes):
-        same += _common(sources.of_class(code))
-    either = n_spoke[:, None] + n_spoke - _common(spoke)
-    are_copies = (same >= SAME * either) & (either >= FEWEST_SAME)
+    n_common, n_same = sources.count_pairs()
+    n_spoke = np.diagonal(n_common)
+    either = n_spoke[:, None] + n_spoke - n_common
+    are_copies = (n_same >= SAME * either) & (either >= FEWEST_SAME)
     _, group = connected_components(csr_array(are_copies), directed=False)
     _, first = np.unique(group, return_index=True)
     return first[group]
@@ -220,7 +211,7 @@ def fit_source_model(
     >>> import numpy as np
     >>> from scipy.sparse import csr_array
     >>> from pudistill.distillation.source_model import fit_source_model
-    >>> from pudistill.labels.sources import Sources, count_labels
+    >>> from pudistill.labels.sources import Sources
     >>> classes, nothing = np.tile([0, 1], 500), np.arange(0)
     >>> said = np.hstack([np.eye(2)[classes], np.eye(2)[1 - classes]])  # right, and always wrong
     >>> sources = Sources(np.array(["a", "b"]), csr_array(said))
@@ -318,14 +309,12 @@ def _correlation(model: SourceModel, said: csr_array, proba: np.ndarray) -> np.n
     and would explain each other away.
     """
     sources = Sources(model.sources.names, said)
-    spoke, n_sources = sources.spoke, len(sources)
-    agreed, expected = np.zeros((2, n_sources, n_sources))
+    spoke, (n_common, n_same) = sources.spoke, sources.count_pairs()
+    expected = np.zeros(n_same.shape)
     for code in range(sources.n_classes):
-        agreed += _common(sources.of_class(code))
         same_label = model.matrices[:, code] @ model.matrices[:, code].T
-        expected += _common(spoke, proba[:, code]) * same_label
-    n_common = _common(spoke)
-    correlation = np.clip((agreed - expected) / (n_common - expected + HALF_BELIEVED), 0, 1)
+        expected += count_common(spoke, proba[:, code]) * same_label
+    correlation = np.clip((n_same - expected) / (n_common - expected + HALF_BELIEVED), 0, 1)
     np.fill_diagonal(correlation, 1)
     return correlation
 
@@ -337,22 +326,8 @@ def _weight_of_silence(model: SourceModel, said: csr_array, proba: np.ndarray) -
     together, variance = np.zeros((n_sources, n_sources)), np.zeros(n_sources)
     for code in range(sources.n_classes):
         speaks, n = model.speaks[:, code], proba[:, code].sum()
-        together += _common(spoke, proba[:, code]) - n * np.outer(speaks, speaks)
+        together += count_common(spoke, proba[:, code]) - n * np.outer(speaks, speaks)
         variance += n * speaks * (1 - speaks)
     correlation = np.clip(together / np.sqrt(np.outer(variance, variance)), 0, 1)
     np.fill_diagonal(correlation, 1)
     return 1 / correlation.sum(axis=1)
-
-
-def _common(spoke: csr_array, weights: np.ndarray | None = None) -> np.ndarray:
-    """Add up the weights of the samples on which two sources speak, (n_sources, n_sources)."""
-    if spoke.nnz < DENSE * np.prod(spoke.shape):
-        of_samples = spoke if weights is None else csr_array(spoke * weights[:, None])
-        return (spoke.T @ of_samples).toarray()
-    total = np.zeros((spoke.shape[1], spoke.shape[1]))
-    step = max(1, BLOCK_VALUES // spoke.shape[1])
-    for start in range(0, spoke.shape[0], step):
-        part = slice(start, start + step)
-        block = spoke[part].toarray()
-        total += block.T @ (block if weights is None else block * weights[part, None])
-    return total

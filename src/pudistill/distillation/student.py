@@ -156,8 +156,8 @@ class TransitionEstimator:
     ) -> SourceModel | None:
         if self.sources is None:
             return None
-        is_silent = np.diff(self.sources.said.indptr) == 0
-        counts = (view.verified == MISSING) & ((view.given != MISSING) | is_silent)
+        can_count = (view.given != MISSING) | self.sources.all_silent
+        counts = (view.verified == MISSING) & can_count
         # With a mask, only samples were verified on which sources agree.
         verified = np.arange(0) if self.originals is None else view.trusted
         return fit_source_model(

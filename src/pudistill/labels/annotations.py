@@ -33,6 +33,12 @@ def has_several_sources(y: Any) -> bool:
     return len(shape) == 2 and shape[1] > 1
 
 
+def check_given(y: Any, trusted: Any = None, **options: Any) -> Labels:
+    """Check labels of one source or of several, by `check_labels` or `check_annotations`."""
+    check = check_annotations if has_several_sources(y) else check_labels
+    return check(y, trusted, **options)
+
+
 def check_annotations(
     y: Any,
     trusted: Any = None,

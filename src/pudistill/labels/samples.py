@@ -24,10 +24,10 @@ from pudistill.exceptions import InputError
 from pudistill.labels.alignment import index_of
 from pudistill.labels.annotations import (
     NO_NOISE_GROUPS,
-    check_annotations,
+    check_given,
     has_several_sources,
 )
-from pudistill.labels.checks import Labels, check_labels
+from pudistill.labels.checks import Labels
 from pudistill.labels.groups import check_noise_groups, with_groups
 
 # Half-precision samples are converted once if they take at most so much memory then; larger ones
@@ -119,7 +119,7 @@ def check_samples(
     noise_groups: Any = None,
     reset: bool = True,
 ) -> tuple[Any, Labels]:
-    """Return checked samples and labels; see `check_features`, `check_labels` and `with_groups`."""
+    """Return checked samples and labels; see `check_features`, `check_given` and `with_groups`."""
     index = index_of(X)
     X = check_features(estimator, X, learners, reset=reset)
     no_class_label = getattr(estimator, "no_class_label", NO_CLASS_LABEL)
@@ -131,9 +131,7 @@ def check_samples(
         )
     if has_sources and noise_groups is not None:
         raise InputError(NO_NOISE_GROUPS)
-    labels = (check_annotations if has_sources else check_labels)(
-        y, trusted, index=index, no_class_label=no_class_label
-    )
+    labels = check_given(y, trusted, index=index, no_class_label=no_class_label)
     if len(labels.given) != _num_samples(X):
         raise InputError(
             f"X has {_num_samples(X)} samples but y has {len(labels.given)} labels: "

@@ -5,7 +5,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.sparse import csr_array
 
-from pudistill.utils.arrays import compute_in_blocks
+from pudistill.data.annotations import add_up_votes
+
+# Largest number of values in a dense block of samples and sources.
+BLOCK_VALUES = 2**22
+
+# Share of samples that a source labels, on average, from which dense products are quicker.
+DENSE = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +54,11 @@ class Sources:
         shape = (said.shape[0], len(self.names))
         return csr_array((said.data, said.indices // self.n_classes, said.indptr), shape=shape)
 
+    @property
+    def all_silent(self) -> np.ndarray:
+        """Whether all sources are silent: (n_samples,), bool."""
+        return np.diff(self.said.indptr) == 0
+
     def of_class(self, code: int) -> csr_array:
         """1 where a source says that class: csr_array of shape (n_samples, n_sources)."""
         columns = np.arange(len(self.names)) * self.n_classes + code
@@ -61,15 +72,18 @@ class Sources:
 
     def votes(self) -> np.ndarray:
         """Count the sources that say each class: (n_samples, n_classes)."""
-        said, n_classes = self.said, self.n_classes
+        return add_up_votes(self.said, self.n_classes)
 
-        def of_block(part: slice) -> np.ndarray:
-            ends = said.indptr[part.start : part.stop + 1]
-            entries = slice(ends[0], ends[-1])
-            parts = (said.data[entries], said.indices[entries] % n_classes, ends - ends[0])
-            return csr_array(parts, shape=(len(ends) - 1, n_classes)).toarray().astype(float)
+    def count_pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Count the samples on which two sources speak, and on which they say the same.
 
-        return compute_in_blocks(of_block, said.shape[0])
+        Returns
+        -------
+        n_common, n_same : ndarray of shape (n_sources, n_sources)
+            The numbers.
+        """
+        n_same = sum(count_common(self.of_class(code)) for code in range(self.n_classes))
+        return count_common(self.spoke), np.asarray(n_same)
 
     def take(self, rows: np.ndarray | slice) -> "Sources":
         """Return what is said of the samples at `rows`."""
@@ -106,3 +120,17 @@ def count_labels(said: csr_array, proba: np.ndarray) -> np.ndarray:
     """
     n_classes = proba.shape[1]
     return (said.T @ proba).reshape(-1, n_classes, n_classes).transpose(0, 2, 1)
+
+
+def count_common(spoke: csr_array, weights: np.ndarray | None = None) -> np.ndarray:
+    """Add up the weights of the samples on which two sources speak, (n_sources, n_sources)."""
+    if spoke.nnz < DENSE * np.prod(spoke.shape):
+        of_samples = spoke if weights is None else csr_array(spoke * weights[:, None])
+        return (spoke.T @ of_samples).toarray()
+    total = np.zeros((spoke.shape[1], spoke.shape[1]))
+    step = max(1, BLOCK_VALUES // spoke.shape[1])
+    for start in range(0, spoke.shape[0], step):
+        part = slice(start, start + step)
+        block = spoke[part].toarray()
+        total += block.T @ (block if weights is None else block * weights[part, None])
+    return total

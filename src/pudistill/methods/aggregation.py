@@ -30,6 +30,18 @@ class AggregatingMethod(Method):
     """
 
     _learns_hard_labels = False
+    _parameter_constraints: dict = {**Method._parameter_constraints, "use_trusted": ["boolean"]}
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        use_trusted: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.estimator = estimator
+        self.use_trusted = use_trusted
+        self.random_state = random_state
 
     def _learn(self, samples: LabelledSamples, seed: int) -> Any:
         sources = _sources_of(samples)

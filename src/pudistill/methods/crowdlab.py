@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 
+from pudistill.data.annotations import add_up_votes, count_agreements
 from pudistill.labels.sources import Sources
 from pudistill.learners.cross_fitting import cross_fit_proba
 from pudistill.methods.aggregation import AggregatingMethod
-from pudistill.methods.base import LabelledSamples, Method
+from pudistill.methods.base import LabelledSamples
 
 N_FOLDS = 5
 # No weight and no rate of errors is below this.
@@ -79,8 +80,7 @@ class CrowdlabClassifier(AggregatingMethod):
     """
 
     _parameter_constraints: dict = {
-        **Method._parameter_constraints,
-        "use_trusted": ["boolean"],
+        **AggregatingMethod._parameter_constraints,
         "n_jobs": [int, None],
     }
 
@@ -92,10 +92,8 @@ class CrowdlabClassifier(AggregatingMethod):
         n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
-        self.estimator = estimator
-        self.use_trusted = use_trusted
+        super().__init__(estimator, use_trusted=use_trusted, random_state=random_state)
         self.n_jobs = n_jobs
-        self.random_state = random_state
 
     def _aggregate(self, samples: LabelledSamples, sources: Sources, seed: int) -> np.ndarray:
         predicted = cross_fit_proba(
@@ -147,21 +145,19 @@ def weighted_consensus(
     most_frequent = np.bincount(consensus[several], minlength=n_classes).argmax()
     baseline_error = max(_mean(consensus[several] != most_frequent), LEAST)
     # 2. How often the other labels of its samples agree with a source: s_j.
-    row_of = np.repeat(np.arange(len(n_votes)), np.diff(said.indptr))
-    source_of = said.indices // n_classes
-    same = votes[row_of, said.indices % n_classes] - 1
-    n_same = np.bincount(source_of, same, len(sources))
-    n_others = np.bincount(source_of, n_votes[row_of] - 1, len(sources))
+    n_agreed, n_others = count_agreements(said, votes)
     has_others = n_others > 0
-    agreement = n_same / np.maximum(n_others, 1)
+    agreement = n_agreed / np.maximum(n_others, 1)
     agreement[~has_others] = agreement[has_others].mean() if has_others.any() else 1.0
     # 3. The weights.
     source_weight = np.maximum(1 - (1 - agreement) / baseline_error, LEAST)
     model_error = _mean(predicted[several].argmax(axis=1) != consensus[several])
     model_weight = max(1 - model_error / baseline_error, LEAST) * np.sqrt(max(_mean(n_votes), 1))
     # 4. A label gives its class the probability P, and the others equal parts of the rest.
-    weight = csr_array((source_weight[source_of], said.indices, said.indptr), shape=said.shape)
-    of_class = Sources(sources.names, weight).votes()
+    weights = source_weight[said.indices // n_classes]
+    of_class = add_up_votes(
+        csr_array((weights, said.indices, said.indptr), shape=said.shape), n_classes
+    )
     total = of_class.sum(axis=1, keepdims=True)
     wrong = (1 - right) / (n_classes - 1)
     labels = right * of_class + wrong * (total - of_class)

@@ -5,11 +5,8 @@ from typing import Any
 import numpy as np
 
 from pudistill.labels.sources import Sources, count_labels
-from pudistill.methods.aggregation import (
-    AggregatingMethod,
-    maximise_expectation,
-)
-from pudistill.methods.base import LabelledSamples, Method
+from pudistill.methods.aggregation import AggregatingMethod, maximise_expectation
+from pudistill.methods.base import LabelledSamples
 
 
 class DawidSkeneClassifier(AggregatingMethod):
@@ -67,19 +64,6 @@ class DawidSkeneClassifier(AggregatingMethod):
     >>> float(np.mean(classifier.label_proba_.argmax(axis=1) == y)) > 0.8
     True
     """
-
-    _parameter_constraints: dict = {**Method._parameter_constraints, "use_trusted": ["boolean"]}
-
-    def __init__(
-        self,
-        estimator: Any = None,
-        *,
-        use_trusted: bool = True,
-        random_state: int | np.random.RandomState | None = None,
-    ) -> None:
-        self.estimator = estimator
-        self.use_trusted = use_trusted
-        self.random_state = random_state
 
     def _aggregate(self, samples: LabelledSamples, sources: Sources, *_: Any) -> np.ndarray:
         def estimate(proba: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from pudistill.labels.sources import Sources
 from pudistill.methods.aggregation import AggregatingMethod, posterior
-from pudistill.methods.base import LabelledSamples, Method
+from pudistill.methods.base import LabelledSamples
 
 # First guess of each accuracy, and a prior of it that is worth one common label.
 FIRST_ACCURACY = 0.7
@@ -82,19 +82,6 @@ class LabelModelClassifier(AggregatingMethod):
     True
     """
 
-    _parameter_constraints: dict = {**Method._parameter_constraints, "use_trusted": ["boolean"]}
-
-    def __init__(
-        self,
-        estimator: Any = None,
-        *,
-        use_trusted: bool = True,
-        random_state: int | np.random.RandomState | None = None,
-    ) -> None:
-        self.estimator = estimator
-        self.use_trusted = use_trusted
-        self.random_state = random_state
-
     def _aggregate(self, samples: LabelledSamples, sources: Sources, *_: Any) -> np.ndarray:
         n_classes = samples.n_classes
         verified = samples.targets * samples.trusted[:, None]
@@ -133,9 +120,8 @@ def accuracies(sources: Sources, verified: np.ndarray) -> np.ndarray:
     """
     n_classes = sources.n_classes
     # 1. Common samples of two sources, and agreement beyond chance; a source's own do not count.
-    n_common = (sources.spoke.T @ sources.spoke).toarray()
+    n_common, n_same = sources.count_pairs()
     parts = [sources.of_class(code) for code in range(n_classes)]
-    n_same = sum((part.T @ part).toarray() for part in parts)
     n_verified = sources.spoke.T @ verified.sum(axis=1)
     n_right = sum(part.T @ verified[:, code] for code, part in enumerate(parts))
     beyond, beyond_verified = (

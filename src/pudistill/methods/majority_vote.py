@@ -6,7 +6,7 @@ import numpy as np
 
 from pudistill.labels.sources import Sources
 from pudistill.methods.aggregation import AggregatingMethod, vote_shares
-from pudistill.methods.base import LabelledSamples, Method
+from pudistill.methods.base import LabelledSamples
 
 # Added to the share of the label that decides a tie, so that it is the largest.
 TIE = 1e-6
@@ -60,18 +60,6 @@ class MajorityVoteClassifier(AggregatingMethod):
     """
 
     _learns_hard_labels = True
-    _parameter_constraints: dict = {**Method._parameter_constraints, "use_trusted": ["boolean"]}
-
-    def __init__(
-        self,
-        estimator: Any = None,
-        *,
-        use_trusted: bool = True,
-        random_state: int | np.random.RandomState | None = None,
-    ) -> None:
-        self.estimator = estimator
-        self.use_trusted = use_trusted
-        self.random_state = random_state
 
     def _aggregate(self, samples: LabelledSamples, sources: Sources, *_: Any) -> np.ndarray:
         return (vote_shares(sources) + TIE * samples.targets) / (1 + TIE)

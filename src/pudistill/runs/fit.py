@@ -20,8 +20,8 @@ from pudistill.classifier import PUDistillClassifier
 from pudistill.data.dataset import TrustedDataset
 from pudistill.distillation.first_result import on_first_result
 from pudistill.exceptions import DataWarning, as_input_error
-from pudistill.labels.annotations import check_annotations
-from pudistill.labels.checks import MISSING, Labels, check_labels
+from pudistill.labels.annotations import check_given
+from pudistill.labels.checks import MISSING, Labels
 from pudistill.labels.groups import with_groups
 from pudistill.labels.samples import check_features, split_off_no_class
 from pudistill.labels.table import LabelTable, model_label_table
@@ -84,8 +84,7 @@ def fit_run(settings: Settings, output: Path) -> Run:
     # 1. Check data and settings before there is a folder.
     dataset, test = load_data(settings)
     embedder = load_embedder(settings, dataset)
-    check = check_labels if dataset.annotations is None else check_annotations
-    labels = check(*dataset.for_fit(), no_class_label=settings.no_class_label)
+    labels = check_given(*dataset.for_fit(), no_class_label=settings.no_class_label)
     # Where nothing is verified, all samples that have a label stand in for the trusted ones.
     of_trusted = labels.verified if labels.trusted.any() else labels.given
     codes = of_trusted[of_trusted != MISSING]
