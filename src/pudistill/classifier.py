@@ -16,6 +16,7 @@ from pudistill.data.names import NO_CLASS_LABEL
 from pudistill.distillation.certified_labels import CertifiesLabels
 from pudistill.distillation.comparison import Comparison, ExpectedAccuracy
 from pudistill.distillation.correction import predictions_for
+from pudistill.distillation.earlier_fit import EarlierFit
 from pudistill.distillation.held_out_labels import HeldOutLabels
 from pudistill.distillation.metrics import METRICS
 from pudistill.distillation.noise_estimate import NOTHING, NoiseEstimate
@@ -256,6 +257,7 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
     adapted_: dict[str, float] | None
     _noise_free: NoiseFreeStage | None
     _noise_free_c: float | None = None
+    _earlier: EarlierFit | None = None
 
     def __init__(
         self,
@@ -434,10 +436,14 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
         self.classes_, self._fitted_labels = labels.classes, labels
         X, labels, _ = split_off_no_class(X, labels)
         filter_seed, teacher_seed = self._prepare(X, labels)
-        self._choose_regularisation(X, labels, teacher_seed)
         # Lines 1-10: the filter grows the augmented clean set P, class by class.
-        found = self._new_filter(X, labels, filter_seed)
-        self.filter_ = found.fit_checked(X, labels, eval_set)
+        if self._earlier is not None:
+            self._noise_free_c = self._earlier.C_of_noise_free_models
+            self.filter_ = self._earlier.filter_with(labels, filter_seed)
+        else:
+            self._choose_regularisation(X, labels, teacher_seed)
+            found = self._new_filter(X, labels, filter_seed)
+            self.filter_ = found.fit_checked(X, labels, eval_set)
         self.n_iter_ = max(1, self.filter_.n_iter_.max())
         # Lines 11-12: the teachers learn from P, and predict the noisy samples.
         if self.method == "paper" and not labels.trusted.any():
@@ -535,7 +541,8 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
         """Train all models that read no noisy label; return the teachers and their predictions."""
         student = self._learner(STUDENT, X, reads_noisy_labels=False)
         problem = Problem(
-            X, labels, student, self.n_jobs, seed, semi_supervised=self.semi_supervised
+            X, labels, student, self.n_jobs, seed, semi_supervised=self.semi_supervised,
+            earlier=self._earlier,
         )
         self._noise_free, teachers, proba = teach(
             problem,
@@ -566,6 +573,7 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
                 metric=self.metric,
                 single_model=self.single_model,
                 own_proba=own_proba,
+                earlier=self._earlier,
             ),
             self._noise_free,
             transition_matrix=checked_transition_matrix(self.transition_matrix, labels.n_classes),

@@ -89,6 +89,7 @@ def train_noise_free_models(
     n_teachers: int | str,
     seed: int,
     semi_supervised: bool = False,
+    self_trains: bool = True,
     groups: np.ndarray | None = None,
     unseen: np.ndarray | None = None,
     sample_weight: np.ndarray | None = None,
@@ -119,6 +120,8 @@ def train_noise_free_models(
         Decides the training.
     semi_supervised : bool, default=False
         Whether to train the model of that name.
+    self_trains : bool, default=True
+        Whether to train the self-trained models, except for networks.
     groups : ndarray of shape (n_samples,), int, default=None
         Codes of groups.
     unseen : ndarray, int, default=None
@@ -156,7 +159,7 @@ def train_noise_free_models(
     # 3. Self-train from both sets, except for networks, which take too long to train repeatedly:
     # they learn from their own predictions within one training.
     cut_short = False
-    if not continues_training(student):
+    if self_trains and not continues_training(student):
         weighted |= {"unseen": unseen, "seed": seed, "part": part}
         learned, cut_short = self_train(
             student, X, verified, n_classes, first=trusted_only, **weighted
@@ -166,7 +169,7 @@ def train_noise_free_models(
             learned, is_cut = self_train(student, X, clean_labels, n_classes, **weighted)
             models["self_trained_teacher"] = [learned]
             cut_short |= is_cut
-    elif semi_supervised and is_pictures(X):
+    elif semi_supervised and continues_training(student) and is_pictures(X):
         view = View(verified, np.full(len(verified), MISSING), held_out, groups)
         models["semi_supervised"] = [
             train_semi_supervised(student, X, view, n_classes, seed, sample_weight)
@@ -556,6 +559,8 @@ def run_noise_free_stage(
     one_or_all = continues_training(problem.student)
     folds = np.where(problem.labels.drawn, folds, MISSING)  # the group's others are hidden only
     held_out = held_out_rows(folds, one_or_all=one_or_all) if compare else []
+    if problem.earlier is not None:  # of other views, no predictions are known
+        held_out = held_out[: problem.earlier.n_folds]
     whole = whole_view(problem.labels)
     views = [whole, *(whole.holding_out(rows, None) for rows in held_out)]
     # 2. Train the noise-free models of each view.
@@ -573,7 +578,8 @@ def run_noise_free_stage(
                 problem.student,
                 n_teachers=n_teachers,
                 seed=problem.seed,
-                semi_supervised=problem.semi_supervised,
+                semi_supervised=problem.semi_supervised and problem.earlier is None,
+                self_trains=problem.earlier is None,
                 groups=view.groups,
                 unseen=view.unseen,
                 sample_weight=problem.labels.sample_weight,

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import _num_samples
 
+from pudistill.distillation.earlier_fit import EarlierFit
 from pudistill.labels.checks import Labels
 from pudistill.learners.scoring import predict_proba
 from pudistill.learners.tasks import Training, is_dealt
@@ -37,6 +38,8 @@ class Problem:
         Predictions of the user's own model, which join the first guess.
     semi_supervised : bool, default=False
         Whether a network also learns pictures without any of the noisy labels.
+    earlier : EarlierFit, default=None
+        A fit of the same samples with fewer verified labels, from which this one starts.
     """
 
     X: Any
@@ -49,6 +52,7 @@ class Problem:
     single_model: bool = False
     own_proba: np.ndarray | None = None
     semi_supervised: bool = False
+    earlier: EarlierFit | None = None
 
     @property
     def n_tasks(self) -> int | None:

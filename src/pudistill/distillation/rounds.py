@@ -110,7 +110,10 @@ def learn_in_rounds(
     problem = replace(
         problem, tunes_student=problem.tunes_student and bool(problem.labels.trusted.any())
     )
-    if problem.tunes_student and is_time_up("regularisation"):
+    if problem.tunes_student and problem.earlier is not None:
+        C = problem.earlier.C_of_student or 1.0
+        problem = replace(problem, student=with_regularisation(problem.student, C))
+    elif problem.tunes_student and is_time_up("regularisation"):
         note_cut("the choice of the regularisation (left out)")
     elif problem.tunes_student:
         problem, fitted = _with_chosen_regularisation(problem, views, guesses, transition)
@@ -251,7 +254,9 @@ def _run_rounds(
 
 
 def most_rounds(problem: Problem) -> int:
-    """Return the largest number of rounds."""
+    """Return the largest number of rounds; a round suffices where an earlier fit has been there."""
+    if problem.earlier is not None:
+        return 1
     if problem.labels.sources is not None:
         return MAX_ROUNDS_OF_SOURCES
     return MAX_ROUNDS if problem.n_classes < MANY_CLASSES else MAX_ROUNDS_MANY_CLASSES

@@ -135,6 +135,8 @@ def learn_and_ship(
         views = deal_unread(views, problem.seed)
     if problem.own_proba is not None:
         guesses = _joined([problem.own_proba] * len(views), guesses, views)
+    if problem.earlier is not None:
+        guesses = _joined(problem.earlier.probas[: len(views)], guesses, views)
     # With few trusted samples, the first guess is weak, and the given labels know more. With very
     # few, not even that can be measured. Networks take too long to learn what they know.
     if not labels.trusted.any():
