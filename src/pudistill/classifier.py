@@ -115,6 +115,10 @@ class PUDistillClassifier(
     semi_supervised : bool, default=False
         Whether a network that learns pictures is also trained without any noisy label, on trusted
         and unlabelled pictures: a candidate that no noise can mislead. Default method only.
+    warm_start : bool, default=False
+        Whether `fit` starts from what the last fit, or the run that `pudistill.load` read, has
+        learned from the same samples, some of which have been verified since. It takes about a
+        quarter of the time. New samples may follow at the end. Default method only.
     no_class_label : str, int or None, default="none of these"
         The verified label of samples that are of no class. These samples are in no training. They
         only teach `label_table_` which other samples are unlike those of every class.
@@ -230,6 +234,7 @@ class PUDistillClassifier(
         "single_model": ["boolean"],
         "share_trunk": ["boolean", StrOptions({"auto"})],
         "semi_supervised": ["boolean"],
+        "warm_start": ["boolean"],
         "no_class_label": [str, Real, None],
         "time_limit": [Real, str, None],
     }
@@ -280,6 +285,7 @@ class PUDistillClassifier(
         tol: float | None = 0.01,
         share_trunk: bool | str = "auto",
         semi_supervised: bool = False,
+        warm_start: bool = False,
         no_class_label: str | int | None = NO_CLASS_LABEL,
         time_limit: float | str | None = None,
         n_jobs: int | None = None,
@@ -307,6 +313,7 @@ class PUDistillClassifier(
         self.tol = tol
         self.share_trunk = share_trunk
         self.semi_supervised = semi_supervised
+        self.warm_start = warm_start
         self.no_class_label = no_class_label
         self.time_limit = time_limit
         self.n_jobs = n_jobs
@@ -437,12 +444,15 @@ class PUDistillClassifier(
 
     def _fit_teachers(self, X: Any, labels: Labels, eval_set: Any = None) -> "PUDistillClassifier":
         """Run lines 1-12 of Algorithm 1."""
+        is_update = self.warm_start and self.method == "default"
+        self._earlier = EarlierFit.of(self, labels) if is_update else None
         self.classes_, self._fitted_labels = labels.classes, labels
         X, labels, _ = split_off_no_class(X, labels)
         filter_seed, teacher_seed = self._prepare(X, labels)
         # Lines 1-10: the filter grows the augmented clean set P, class by class.
         if self._earlier is not None:
             self._noise_free_c = self._earlier.C_of_noise_free_models
+            self.student_seed_ = self._earlier.seed
             self.filter_ = self._earlier.filter_with(labels, filter_seed)
         else:
             self._choose_regularisation(X, labels, teacher_seed)
@@ -482,7 +492,7 @@ class PUDistillClassifier(
         else:
             # Line 13: pseudo-labels blend given labels and the teachers' predictions.
             self.targets_ = self._pseudo_labels(labels)
-            problem = Problem(X, labels, self._learner(STUDENT, X), None, self._student_seed)
+            problem = Problem(X, labels, self._learner(STUDENT, X), None, self.student_seed_)
             of_filter = self.filter_, self.teacher_proba_, self.min_confidence
             self.student_, table = paper_student(problem, self.targets_, *of_filter, no_class)
             self.__dict__.update(dict.fromkeys(OF_DEFAULT_METHOD))
@@ -508,7 +518,7 @@ class PUDistillClassifier(
         for role in (FILTER, TEACHER, STUDENT):
             check_can_be_calibrated(self._learner(role, X), labels)
         seeds = check_random_state(self.random_state).randint(2**31 - 1, size=3).tolist()
-        filter_seed, teacher_seed, self._student_seed = seeds
+        filter_seed, teacher_seed, self.student_seed_ = seeds
         return filter_seed, teacher_seed
 
     def _new_filter(self, X: Any, labels: Labels, seed: int) -> TieredPUFilter:
@@ -536,7 +546,12 @@ class PUDistillClassifier(
         """Train all models that read no noisy label; return the teachers and their predictions."""
         student = self._learner(STUDENT, X, reads_noisy_labels=False)
         problem = Problem(
-            X, labels, student, self.n_jobs, seed, semi_supervised=self.semi_supervised,
+            X,
+            labels,
+            student,
+            self.n_jobs,
+            seed,
+            semi_supervised=self.semi_supervised,
             earlier=self._earlier,
         )
         self._noise_free, teachers, proba = teach(
@@ -563,7 +578,7 @@ class PUDistillClassifier(
                 labels,
                 self._learner(STUDENT, X),
                 self.n_jobs,
-                self._student_seed,
+                self.student_seed_,
                 tunes_student=self._noise_free_c is not None and self._learners()[STUDENT] is None,
                 metric=self.metric,
                 single_model=self.single_model,

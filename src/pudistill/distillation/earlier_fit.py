@@ -1,13 +1,21 @@
 """What an earlier fit of the same samples has learned, from which an update starts."""
 
 import copy
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from pudistill.exceptions import InputError
 from pudistill.labels.checks import MISSING, Labels
 from pudistill.pu_filter.estimator import TieredPUFilter
+from pudistill.pu_filter.voting import STOPPED_EARLY
+from pudistill.utils.arrays import rowwise
+from pudistill.utils.shown import listed
+
+# Attributes of a filter that hold a row for each sample, along their last or first axis.
+OF_SAMPLES = ("folds_", "clean_labels_", "team_labels_", "votes_")
 
 
 @dataclass(frozen=True)
@@ -24,24 +32,95 @@ class EarlierFit:
         The filter, with its folds and clean sets.
     probas : list of ndarray of shape (n_samples, n_classes)
         For the view of all verified samples and for each view that held a fold out, predictions of
-        each sample by models that have seen neither its given nor its verified label.
-    student : fitted estimator
-        The student; a network is trained further.
+        each sample by models that have seen neither its given nor its verified label. NaN for
+        samples that were added since.
+    model : fitted estimator
+        The model that was shipped. If it is a network, the student continues its training.
     C_of_noise_free_models, C_of_student : float or None
         The regularisation of the models that read no noisy label and of the student, if it was
         chosen.
+    seed : int
+        Seed of the student. It has decided which view's network reads which given labels.
     """
 
     filter: TieredPUFilter
     probas: list[np.ndarray]
-    student: Any
+    model: Any
     C_of_noise_free_models: float | None
     C_of_student: float | None
+    seed: int
+
+    @classmethod
+    def of(cls, classifier: Any, labels: Labels) -> "EarlierFit | None":
+        """Return what a classifier has learned; None if it was not fitted by the default method.
+
+        Parameters
+        ----------
+        classifier : PUDistillClassifier
+            A fitted classifier, or one from `pudistill.load`.
+        labels : Labels
+            The labels of the same samples in the same order; samples may have been added at the
+            end.
+
+        Raises
+        ------
+        InputError
+            If there are fewer samples, or other classes.
+        """
+        if getattr(classifier, "cross_fitted_proba_", None) is None:
+            return None
+        is_same = np.array_equal(classifier.classes_, labels.classes)
+        table = classifier.label_table_
+        if not is_same or len(labels.given) < len(table):
+            now = f"{len(labels.given):,} samples of the classes {listed(labels.classes)}"
+            before = f"{len(table):,} of {listed(classifier.classes_)}"
+            raise InputError(
+                f"The fit can only start from one of the same samples and classes: there are {now}, "
+                f"and there were {before}. Fit anew, with warm_start=False."
+            )
+        # Samples verified to be of no class were in no training.
+        kept = np.flatnonzero((table["label"] != classifier.no_class_label).to_numpy())
+        rows = np.full(len(labels.given), MISSING)
+        rows[kept] = np.arange(len(kept))
+        adapted = classifier.adapted_ or {}
+        return cls(
+            classifier.filter_,
+            [classifier.cross_fitted_proba_, *classifier.held_out_proba_],
+            classifier.student_,
+            adapted.get("C_of_noise_free_models"),
+            adapted.get("C_of_student"),
+            classifier.student_seed_,
+        )._take(rows[~labels.no_class])
+
+    def _take(self, rows: np.ndarray) -> "EarlierFit":
+        """Return the samples at `rows`; -1 stands for a sample that is new."""
+        found, is_new = copy.copy(self.filter), rows == MISSING
+        for name in OF_SAMPLES:
+            values = getattr(found, name)
+            empty = STOPPED_EARLY if name == "votes_" else MISSING
+            if name == "team_labels_":
+                values = np.where(is_new, empty, values[:, rows])
+            else:
+                values = values[rows]
+                values[is_new] = empty
+            setattr(found, name, values)
+        probas = [
+            rowwise(lambda at, p=proba: np.where(at[:, None] < 0, np.nan, p[at]), rows)
+            for proba in self.probas
+        ]
+        return replace(self, filter=found, probas=probas)
 
     @property
     def n_folds(self) -> int:
         """Number of views that held a fold out."""
         return len(self.probas) - 1
+
+    def predictions(self, guesses: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return the predictions for each view; those of `guesses` for samples that are new."""
+        return [
+            rowwise(lambda p, q: np.where(np.isnan(p), q, p), proba, guess)
+            for proba, guess in zip(self.probas, guesses, strict=False)
+        ]
 
     def filter_with(self, labels: Labels, seed: int) -> TieredPUFilter:
         """Return the filter as if it had found the samples that were verified since.
@@ -58,9 +137,7 @@ class EarlierFit:
         return found
 
 
-def _with_new_samples(
-    folds: np.ndarray, n_folds: int, labels: Labels, seed: int
-) -> np.ndarray:
+def _with_new_samples(folds: np.ndarray, n_folds: int, labels: Labels, seed: int) -> np.ndarray:
     """Deal verified samples that have no fold, or with groups their groups, to the folds."""
     groups = np.arange(len(folds)) if labels.groups is None else labels.groups
     is_new = labels.drawn & (folds == MISSING)

@@ -1,5 +1,6 @@
 """A network as the student, trained on the likelihood of the given labels."""
 
+import copy
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from pudistill.distillation.views import (
     held_out_weight,
 )
 from pudistill.labels.checks import MISSING
+from pudistill.learners.capabilities import continues_training, final_step
 from pudistill.learners.tasks import Training, train, train_all
 from pudistill.utils.arrays import rowwise, take_rows
 from pudistill.utils.progress import stage
@@ -43,35 +45,20 @@ def learn_by_likelihood(
 
     # 1. Estimate the transition matrix of each view under the first guess.
     noise = transition.estimate_all(views, guesses)
-    # 2. Train networks that do not read the given labels of one part of the noisy samples each: two
-    # halves, and a network for the view that holds samples out; or, with several such views, the
-    # parts that were dealt to them.
-    if len(views) > 2:
-        hidden = [view.unlearned for view in views[1:]]
-        networks = [
-            (whole.holding_out(rows, None), T, "noise_aware")
-            for rows, T in zip(hidden, noise[1:], strict=True)
-        ]
-    else:
-        half = deal(whole, 2, problem.seed)
-        hidden = [np.flatnonzero((half == n) & (whole.verified == MISSING)) for n in range(2)]
-        networks = [(whole.holding_out(rows, None), noise[0], "cross_fit") for rows in hidden]
-        networks += [(view, T, "noise_aware") for view, T in zip(views[1:], noise[1:], strict=True)]
-    part = np.zeros(len(whole.given), dtype=int)
-    for number, rows in enumerate(hidden):
-        part[rows] = number
+    # 2. Predict all samples by networks that have not read their given labels, except in views that
+    # hold samples out, whose network judges only what it has not read.
+    networks = [] if problem.earlier is not None else _networks_to_predict(problem, views, noise)
     with stage("student", len(networks) + 1) as advance:
         predictions = []
         tasks = (training(*network) for network in networks)
         for network in train_all(tasks, problem.n_jobs):
             predictions.append(problem.predict_proba(network))
             advance(1)
-        # 3. Predict each sample by the network that has not read its given label.
-        blind = rowwise(
-            lambda n, *p: np.stack(p)[n, np.arange(len(n))], part, *predictions[: len(hidden)]
-        )
-        # 4. Calibrate on held-out samples, and mix with the first guess.
-        raw = [blind, *predictions[len(networks) - len(views) + 1 :]]
+        if problem.earlier is not None:
+            raw = problem.earlier.predictions(guesses)
+        else:
+            raw = _predictions_of_views(views, [view for view, _, _ in networks], predictions)
+        # 3. Calibrate on held-out samples, and mix with the first guess.
         held_out = held_out_proba(raw, views)
         calibration = StudentCalibration()
         if len(truth):
@@ -80,9 +67,9 @@ def learn_by_likelihood(
             calibration = StudentCalibration.fit(held_out, guess, truth, weight)
         probas = [calibration.mix(p, q) for p, q in zip(raw, guesses, strict=True)]
         announce_first_result(problem, views, transition, probas)
-        # 5. Train the final network with the transition matrix under these predictions.
+        # 4. Train the final network with the transition matrix under these predictions.
         noise = transition.estimate_all(views, probas, noise)
-        student = train(training(whole, noise[0]))
+        student = train(_continued(training(whole, noise[0]), problem))
         advance(1)
     return StudentFit(
         student=student,
@@ -93,6 +80,56 @@ def learn_by_likelihood(
         n_rounds=1,
         held_out=calibration.temperature.apply(held_out),
     )
+
+
+def _networks_to_predict(
+    problem: Problem, views: list[View], noise: list[NoiseModel]
+) -> list[tuple[View, NoiseModel, str]]:
+    """List the networks that predict: the labels that each reads, the noise, and its recipe.
+
+    Those that hide the given labels of one part of the samples each come first: two halves, and a
+    network for the view that holds samples out; or, with several such views, the parts that were
+    dealt to them.
+    """
+    whole = views[0]
+    if len(views) > 2:
+        return [
+            (whole.holding_out(view.unlearned, None), T, "noise_aware")
+            for view, T in zip(views[1:], noise[1:], strict=True)
+        ]
+    half = deal(whole, 2, problem.seed)
+    hidden = [np.flatnonzero((half == n) & (whole.verified == MISSING)) for n in range(2)]
+    networks = [(whole.holding_out(rows, None), noise[0], "cross_fit") for rows in hidden]
+    return networks + [
+        (view, T, "noise_aware") for view, T in zip(views[1:], noise[1:], strict=True)
+    ]
+
+
+def _predictions_of_views(
+    views: list[View], read: list[View], predictions: list[np.ndarray]
+) -> list[np.ndarray]:
+    """Return for each view the predictions of all samples.
+
+    In the view of all verified samples, each is predicted by the network that hid its given label.
+    """
+    n_parts = len(views) - 1 if len(views) > 2 else 2
+    part = np.zeros(len(views[0].given), dtype=int)
+    for number, view in enumerate(read[:n_parts]):
+        part[view.held_out] = number
+    blind = rowwise(
+        lambda n, *p: np.stack(p)[n, np.arange(len(n))], part, *predictions[:n_parts]
+    )
+    return [blind, *predictions[len(predictions) - len(views) + 1 :]]
+
+
+def _continued(task: Training, problem: Problem) -> Training:
+    """Let a student continue the training of the network of an earlier fit, for half its epochs."""
+    network = None if problem.earlier is None else problem.earlier.model
+    if network is None or not continues_training(network):
+        return task
+    epochs = -(-final_step(network).n_iter_ // 2)
+    params = (task.params or {}) | {"epochs": epochs}
+    return replace(task, estimator=copy.deepcopy(network), continued=True, params=params)
 
 
 def likelihood_training(

@@ -76,6 +76,11 @@ class NoiseEstimate:
         Reasons to doubt the estimate.
     per_source : SourceNoise or None
         With several sources, whose majority vote the given labels are: the noise of each.
+    group_rate : ndarray of shape (n_groups,) or None
+        Share of wrong labels in each noise group, in the order in which groups occur first; NaN
+        where no sample of the group is verified. None without noise groups, or without originals.
+    group_rate_interval : ndarray of shape (n_groups, 2) or None
+        Their 95 % intervals, which hold under any noise.
     """
 
     classes: np.ndarray
@@ -89,6 +94,8 @@ class NoiseEstimate:
     class_prior: np.ndarray
     warnings: list[str]
     per_source: SourceNoise | None = None
+    group_rate: np.ndarray | None = None
+    group_rate_interval: np.ndarray | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the estimate as a dictionary for JSON, without the class labels."""
@@ -152,6 +159,9 @@ def estimate_noise(
     # 3. Of single classes little is known: their values are the models', if these are plausible.
     T = np.clip(whole.noise.T, *shares.plausible)
     T /= T.sum(axis=1, keepdims=True)
+    group_rate, group_interval = None, None
+    if basis == ORIGINALS and labels.noise_groups is not None:
+        group_rate, group_interval = _of_groups(labels.noise_groups, chains, originals, rows, given)
     class_rate = np.clip(1 - np.diagonal(T), *shares.class_rate)
     return NoiseEstimate(
         classes=classes,
@@ -167,6 +177,8 @@ def estimate_noise(
         class_prior=prior,
         warnings=[*notes, *_thin_classes(classes, prior * n)],
         per_source=estimate_sources(labels, chains, originals, is_known=is_known),
+        group_rate=group_rate,
+        group_rate_interval=group_interval,
     )
 
 
@@ -235,6 +247,43 @@ def _of_originals(
         controls = posterior[:, c] * ~is_right - (means.sum(axis=1) - means[:, c])
         shares.class_rate[:, c] = rectified_share(~is_right, controls, **of_class).interval
     return shares._replace(rate=rate)
+
+
+def _of_groups(
+    groups: np.ndarray,
+    chains: Sequence[Predictions],
+    originals: Originals,
+    rows: np.ndarray,
+    given: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Estimate the share of wrong labels in each noise group, and its interval."""
+    n_groups = int(groups.max()) + 1
+    is_wrong, group = originals.given != originals.verified, groups[originals.rows]
+    controls = np.full(len(is_wrong), np.nan)
+    for chain in chains[1:]:
+        held_out = np.flatnonzero(np.isin(originals.rows, chain.view.held_out))
+        posterior = chain.posterior(originals.rows[held_out], originals.given[held_out])
+        right = posterior[np.arange(len(held_out)), originals.given[held_out]]
+        unread = np.ones(len(rows), dtype=bool)
+        if chain.view.unread is not None:
+            unread = np.isin(rows, chain.view.unread)
+        for g in np.unique(group[held_out]):
+            alike, of_group = unread & (groups[rows] == g), group[held_out] == g
+            if alike.any():
+                mean_right = np.trace(chain.joint(rows[alike], given[alike]))
+                controls[held_out[of_group]] = mean_right - right[of_group]
+    rate, interval = np.full(n_groups, np.nan), np.tile([0.0, 1.0], (n_groups, 1))
+    for g in range(n_groups):
+        among, n_rest = group == g, int((groups[rows] == g).sum())
+        worth = 1.0
+        if originals.groups is not None and among.any():
+            worth = effective_size(is_wrong[among], originals.groups[among]) / among.sum()
+        weight = None if originals.weight is None else originals.weight[among]
+        share = rectified_share(
+            is_wrong[among], controls[among], n_rest, worth=worth, weight=weight
+        )
+        rate[g], interval[g] = share.value, share.interval
+    return rate, interval
 
 
 def _bounds(

@@ -89,7 +89,7 @@ def train_noise_free_models(
     n_teachers: int | str,
     seed: int,
     semi_supervised: bool = False,
-    self_trains: bool = True,
+    is_update: bool = False,
     groups: np.ndarray | None = None,
     unseen: np.ndarray | None = None,
     sample_weight: np.ndarray | None = None,
@@ -120,8 +120,9 @@ def train_noise_free_models(
         Decides the training.
     semi_supervised : bool, default=False
         Whether to train the model of that name.
-    self_trains : bool, default=True
-        Whether to train the self-trained models, except for networks.
+    is_update : bool, default=False
+        Whether to leave out what an earlier fit has trained: the self-trained models and, of
+        networks, the teachers.
     groups : ndarray of shape (n_samples,), int, default=None
         Codes of groups.
     unseen : ndarray, int, default=None
@@ -142,7 +143,8 @@ def train_noise_free_models(
     models = {"trusted_only": [trusted_only]}
     # 2. Train teachers (lines 11-12) on the whole clean set, weighted instead of balanced.
     found_more = (clean_labels != MISSING).sum() > (verified != MISSING).sum()
-    if found_more:
+    is_network = continues_training(student)
+    if found_more and not (is_network and is_update):
         weights = _trusted_class_weights(verified, clean_labels, n_classes)
         models["teacher"] = train_teachers(
             teacher,
@@ -159,7 +161,7 @@ def train_noise_free_models(
     # 3. Self-train from both sets, except for networks, which take too long to train repeatedly:
     # they learn from their own predictions within one training.
     cut_short = False
-    if self_trains and not continues_training(student):
+    if not is_network and not is_update:
         weighted |= {"unseen": unseen, "seed": seed, "part": part}
         learned, cut_short = self_train(
             student, X, verified, n_classes, first=trusted_only, **weighted
@@ -169,7 +171,7 @@ def train_noise_free_models(
             learned, is_cut = self_train(student, X, clean_labels, n_classes, **weighted)
             models["self_trained_teacher"] = [learned]
             cut_short |= is_cut
-    elif semi_supervised and continues_training(student) and is_pictures(X):
+    elif semi_supervised and is_network and not is_update and is_pictures(X):
         view = View(verified, np.full(len(verified), MISSING), held_out, groups)
         models["semi_supervised"] = [
             train_semi_supervised(student, X, view, n_classes, seed, sample_weight)
@@ -578,8 +580,8 @@ def run_noise_free_stage(
                 problem.student,
                 n_teachers=n_teachers,
                 seed=problem.seed,
-                semi_supervised=problem.semi_supervised and problem.earlier is None,
-                self_trains=problem.earlier is None,
+                semi_supervised=problem.semi_supervised,
+                is_update=problem.earlier is not None,
                 groups=view.groups,
                 unseen=view.unseen,
                 sample_weight=problem.labels.sample_weight,

@@ -136,7 +136,7 @@ def learn_and_ship(
     if problem.own_proba is not None:
         guesses = _joined([problem.own_proba] * len(views), guesses, views)
     if problem.earlier is not None:
-        guesses = _joined(problem.earlier.probas[: len(views)], guesses, views)
+        guesses = _joined(problem.earlier.predictions(guesses), guesses, views)
     # With few trusted samples, the first guess is weak, and the given labels know more. With very
     # few, not even that can be measured. Networks take too long to learn what they know.
     if not labels.trusted.any():

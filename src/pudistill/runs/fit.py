@@ -32,7 +32,7 @@ from pudistill.learners.scoring import predict_proba
 from pudistill.methods.base import Method
 from pudistill.pu_filter.one_class import HISTORY_COLUMNS
 from pudistill.runs.certificates import write_held_out_labels
-from pudistill.runs.classifiers import build_classifier
+from pudistill.runs.classifiers import build_classifier, own_network
 from pudistill.runs.correct import read_predictions
 from pudistill.runs.environment import versions
 from pudistill.runs.folder import Run
@@ -44,6 +44,12 @@ from pudistill.runs.inputs import (
     load_embedder,
     with_columns,
     with_words,
+)
+from pudistill.runs.learned import (
+    check_same_data,
+    restore_learned,
+    warn_of_noisy_batches,
+    write_learned,
 )
 from pudistill.runs.measures import label_metrics, own_metrics, test_accuracy
 from pudistill.runs.models import check_storable
@@ -84,6 +90,8 @@ def fit_run(settings: Settings, output: Path) -> Run:
     # 1. Check data and settings before there is a folder.
     dataset, test = load_data(settings)
     embedder = load_embedder(settings, dataset)
+    if settings.start_from is not None:
+        check_same_data(Run.open_fit(Path(settings.start_from)), dataset)
     labels = check_given(*dataset.for_fit(), no_class_label=settings.no_class_label)
     # Where nothing is verified, all samples that have a label stand in for the trusted ones.
     of_trusted = labels.verified if labels.trusted.any() else labels.given
@@ -187,9 +195,15 @@ def _fit_into(
         )
     if is_pudistill:
         classifier.set_params(memory=run.units)
+        if settings.start_from is not None:
+            classifier.set_params(warm_start=True)
+            module = own_network(settings.learner)
+            restore_learned(Run.open_fit(Path(settings.start_from)), classifier, module)
     write_first = on_first_result(partial(write_first_result, run, dataset, labels))
     with _timed(seconds, "training"), as_input_error(), caching_to(run.units), write_first:
         classifier.fit(dataset.X, y, trusted, **groups)
+    if settings.added:
+        warn_of_noisy_batches(classifier.noise_, dataset)
     results_of = _results_of_pudistill if is_pudistill else _results_of_other_method
     table, history, metrics_of_method = results_of(classifier, dataset, labels)
     if dataset.marked is not None:  # `fit` did not get these given labels, see `for_fit`
@@ -214,6 +228,7 @@ def _fit_into(
     run.write_arrays("gallery.npz", gallery(samples, table))
     if is_pudistill:
         write_held_out_labels(run, classifier)
+        write_learned(run, classifier)
     run.write_model(classifier, dataset.feature_names)
     return metrics
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pudistill.data.batches import with_batch
 from pudistill.data.dataset import TrustedDataset
 from pudistill.data.loading import load_dataset
 from pudistill.data.options import ReadOptions
@@ -63,6 +64,13 @@ def load_data(settings: Settings) -> tuple[TrustedDataset, TrustedDataset | None
         dataset = with_noise(
             dataset, settings.noise, settings.level, settings.trusted_fraction, settings.seed
         )
+    for path in settings.added:
+        dataset = with_batch(dataset, load_dataset(path, **options))
+    if settings.more_trusted:
+        from pudistill.data.trusted_files import read_trusted  # loads pyarrow, which is slow
+    for path in settings.more_trusted:
+        trusted = read_trusted(Path(path), dataset, ReadOptions.read(settings.read_options()))
+        dataset = dataset.with_trusted(*trusted)
     if dataset.annotations is None or dataset.trusted.any() or settings.needs_trusted:
         dataset.require_trusted()
     if test is not None:

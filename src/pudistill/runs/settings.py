@@ -55,6 +55,34 @@ class Settings(ReadSettings):
             "columns named as in the data, or id and label.",
         ),
     ] = None
+    more_trusted: Annotated[
+        list[str],
+        Setting(
+            TRUSTED,
+            "Further tables of verified samples, in the order in which they were drawn; repeat the "
+            "option for each.",
+            metavar="FILE",
+        ),
+    ] = []
+    added: Annotated[
+        list[str],
+        Setting(
+            DATA,
+            "Further data of the same kind, each a batch whose labels have noise of their own; "
+            "repeat the option for each.",
+            metavar="DATA",
+        ),
+    ] = []
+    start_from: Annotated[
+        str | None,
+        Setting(
+            RUNNING,
+            "Finished run of the same data, perhaps with fewer verified or fewer samples, from "
+            "which the fit starts; see `pudistill update`.",
+            metavar="RUN",
+            only_for="method default",
+        ),
+    ] = None
     annotations: Annotated[
         str | None,
         Setting(
@@ -479,9 +507,12 @@ class Settings(ReadSettings):
             "features",
             "test_features",
             "predictions",
+            "start_from",
         ):
             if name in config and Path(config[name]).exists():
                 config[name] = str(Path(config[name]).resolve())
+        for name in ("more_trusted", "added"):
+            config[name] = [str(Path(path).resolve()) for path in config[name]]
         if self.features_cache is not None:
             config["features_cache"] = str(Path(self.features_cache).resolve())
         folder = Path(self.learner.removeprefix(PRETRAINED))

@@ -1,0 +1,123 @@
+"""What a run has learned, from which an update starts: the file ``learned.npz``."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pudistill.classifier import PUDistillClassifier
+from pudistill.data.dataset import TrustedDataset
+from pudistill.distillation.noise_estimate import NoiseEstimate
+from pudistill.exceptions import DataWarning, InputError, warn_user
+from pudistill.pu_filter.estimator import TieredPUFilter
+from pudistill.runs.folder import Run
+from pudistill.utils.arrays import rowwise
+
+FILE = "learned.npz"
+OF_FILTER = ("folds_", "clean_labels_", "team_labels_", "votes_", "n_iter_", "n_conflicts_")
+
+
+def write_learned(run: Run, classifier: PUDistillClassifier) -> None:
+    """Write what an update of the run starts from; nothing if the run was of another method."""
+    if classifier.cross_fitted_proba_ is None:
+        return
+    arrays = {name: np.asarray(getattr(classifier.filter_, name)) for name in OF_FILTER}
+    arrays["student_seed_"] = np.array(classifier.student_seed_)
+    probas = [classifier.cross_fitted_proba_, *(classifier.held_out_proba_ or [])]
+    for number, proba in enumerate(probas):
+        # Half the memory of single precision; an update needs three digits.
+        arrays[f"proba_{number}"] = rowwise(lambda block: block.astype(np.float16), proba)
+    names = ("C_of_noise_free_models", "C_of_student")
+    adapted = classifier.adapted_ or {}
+    arrays |= {name: np.array(adapted[name]) for name in names if name in adapted}
+    run.write_arrays(FILE, arrays)
+
+
+def restore_learned(run: Run, classifier: PUDistillClassifier, module: Any = None) -> None:
+    """Let a classifier with `warm_start` start from a finished run.
+
+    Parameters
+    ----------
+    run : Run
+        A run of `pudistill fit`.
+    classifier : PUDistillClassifier
+        The classifier, which gets the attributes that the fit of the run has set.
+    module : callable or nn.Module, default=None
+        See `pudistill.load`.
+
+    Raises
+    ------
+    InputError
+        If the run holds nothing to start from.
+    """
+    if not (run.path / FILE).exists():
+        raise InputError(
+            f"{run.path} cannot be updated: it has no {FILE}, which `pudistill fit` writes with "
+            "--method default. Run `pudistill fit` with all verified labels instead."
+        )
+    learned = run.read_arrays(FILE)
+    found = TieredPUFilter()
+    for name in OF_FILTER:
+        setattr(found, name, learned[name])
+    found.n_conflicts_ = int(found.n_conflicts_)
+    found.history_ = run.read_table("history")
+    found.settings_ = pd.DataFrame(run.read_json("metrics.json")["filter_settings"])
+    before = run.read_model(module)
+    n_views = sum(name.startswith("proba_") for name in learned)
+    probas = [rowwise(_normalised, learned[f"proba_{number}"]) for number in range(n_views)]
+    classifier.filter_, classifier.student_ = found, before.fitted_model
+    classifier.classes_, classifier.label_table_ = before.classes_, run.read_table("labels")
+    classifier.cross_fitted_proba_, *classifier.held_out_proba_ = probas
+    classifier.student_seed_ = int(learned["student_seed_"])
+    classifier.adapted_ = {
+        name: float(value) for name, value in learned.items() if name.startswith("C_of_")
+    }
+
+
+def _normalised(proba: np.ndarray) -> np.ndarray:
+    return proba.astype(np.float32) / proba.sum(axis=1, keepdims=True, dtype=np.float32)
+
+
+def check_same_data(run: Run, dataset: TrustedDataset) -> None:
+    """Raise an `InputError` unless a data set begins with the samples of a run, as they were.
+
+    Parameters
+    ----------
+    run : Run
+        A finished run.
+    dataset : TrustedDataset
+        The data as they are now; samples may have been added at the end.
+    """
+    table = run.read_table("labels")
+    n, path = len(table), run.path
+    ids = np.asarray(dataset.ids[:n], dtype=object)
+    if len(dataset) < n or not np.array_equal(ids, table["id"].to_numpy(dtype=object)):
+        raise InputError(
+            f"{dataset.name} no longer holds the samples of {path} in their order ({n:,} then, "
+            f"{len(dataset):,} now): restore the data, or run `pudistill fit` anew."
+        )
+    before = table["given"].to_numpy(dtype=object)
+    differs = np.array([a != b for a, b in zip(dataset.y[:n], before, strict=True)])
+    differs &= ~dataset.trusted[:n] & ~pd.isna(before)
+    if differs.any():
+        row = int(np.flatnonzero(differs)[0])
+        raise InputError(
+            f"{differs.sum():,} given labels of {dataset.name} have changed since {path} was "
+            f"fitted: that of {ids[row]!r} was {before[row]!r} and is {dataset.y[row]!r}. Restore "
+            "them, or run `pudistill fit` anew."
+        )
+
+
+def warn_of_noisy_batches(noise: NoiseEstimate | None, dataset: TrustedDataset) -> None:
+    """Name batches whose labels are wrong more often than those of the first batch."""
+    if noise is None or noise.group_rate is None or noise.group_rate_interval is None:
+        return
+    names = pd.unique(dataset.noise_groups)
+    shown = [f"{r:.1%} (95 %: {low:.1%} to {high:.1%})" for r, (low, high) in zip(
+        noise.group_rate, noise.group_rate_interval, strict=True)]
+    for g in np.flatnonzero(noise.group_rate_interval[:, 0] > noise.group_rate_interval[0, 1]):
+        warn_user(
+            f"The labels of {names[g]} are noisier than those of {names[0]}: {shown[g]} of them "
+            f"are wrong, and {shown[0]} there.",
+            DataWarning,
+        )
