@@ -16,6 +16,7 @@ ROOT = Path(pudistill.__file__).parent
 LAYERS = (
     "cli",
     "experiments",
+    "review",
     "runs",
     "methods",
     "classifier",

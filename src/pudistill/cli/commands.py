@@ -35,6 +35,7 @@ from pudistill.cli.options import (
     numbers_in,
     takes_settings,
 )
+from pudistill.cli.review_commands import review
 from pudistill.exceptions import InputError, torch_extra
 from pudistill.experiments.sweep_defaults import SWEEP_LEVELS, SWEEP_METHODS, SWEEP_NOISES
 
@@ -295,6 +296,7 @@ app.command(
     epilog="Example: pudistill correct labels.csv --predictions probabilities.npy "
     "--trusted checked.csv --output corrected.csv",
 )(correct)
+app.command(epilog="Example: pudistill review run --budget 100")(review)
 
 
 @app.command(epilog="Example: pudistill resume run")

@@ -1,0 +1,138 @@
+"""Commands that ask for verified labels: `review`."""
+
+import os
+import shlex
+import webbrowser
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pudistill.cli.console import messages
+from pudistill.cli.label_commands import FinishedRun
+from pudistill.exceptions import InputError
+
+if TYPE_CHECKING:
+    from pudistill.review.session import ReviewSession
+
+PASSWORD = "PUDISTILL_REVIEW_PASSWORD"
+
+
+def review(
+    run: FinishedRun,
+    queue: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV file of the samples to ask for.",
+            show_default="the last queue in RUN/review, or a new one",
+        ),
+    ] = None,
+    budget: Annotated[int, typer.Option(min=1, help="Samples of a new queue.")] = 50,
+    who: Annotated[
+        str | None,
+        typer.Option(help="Your name, for the list of decisions.", show_default="your user name"),
+    ] = None,
+    show_suggestion: Annotated[
+        bool,
+        typer.Option(
+            "--show-suggestion",
+            metavar="",
+            help="Show corrected labels at once, except those of samples drawn at random.",
+        ),
+    ] = False,
+    again: Annotated[
+        bool,
+        typer.Option(
+            "--again",
+            metavar="",
+            help="Ask also for samples that somebody else has decided or is looking at.",
+        ),
+    ] = False,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the page; 0: any that is free.")
+    ] = 0,
+    host: Annotated[
+        str,
+        typer.Option(help="Address to listen at. One that others can reach needs a password."),
+    ] = "127.0.0.1",
+    password: Annotated[
+        bool,
+        typer.Option(
+            "--password",
+            metavar="",
+            help=f"Ask for a password that opens the page; or set the variable {PASSWORD}.",
+        ),
+    ] = False,
+    password_file: Annotated[
+        Path | None, typer.Option(help="File whose first line is the password.")
+    ] = None,
+    no_open: Annotated[
+        bool, typer.Option("--no-open", metavar="", help="Do not open the page in a browser.")
+    ] = False,
+) -> None:
+    """Verify labels of a run on a local web page."""
+    if not (run / "run.json").is_file():
+        raise InputError(f"{run} holds no run: name a folder that `pudistill fit` wrote.")
+    try:
+        from pudistill.review.server import ReviewServer
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"The page needs {error.name}, which is not installed: "
+            'pip install "pudistill[review]".'
+        ) from error
+
+    name = _user() if who is None else who.strip()
+
+    def open_session() -> "ReviewSession":
+        """Read the run while the page is already there: the imports alone take seconds."""
+        from pudistill.review.samples import open_samples
+        from pudistill.review.session import Options, ReviewSession
+        from pudistill.runs.folder import Run
+
+        options = Options(queue, budget, name, show_suggestion, again)
+        return ReviewSession(Run.open_fit(run), options, open_samples)
+
+    server = ReviewServer(open_session, host, port, _password(password, password_file))
+    messages.print(f"Review: {server.url}", soft_wrap=True)
+    messages.print("Stop with Ctrl-C; every decision is stored at once.", soft_wrap=True)
+    if not no_open:
+        with suppress(webbrowser.Error):
+            webbrowser.open(server.url)
+    server.run()
+    if server.session is not None:
+        _print_end(run, server.session)
+
+
+def _print_end(run: Path, session: "ReviewSession") -> None:
+    n_verified = len(session.decisions.current())
+    n_new = n_verified - session.n_before
+    messages.print(
+        f"{n_verified:,} samples are verified, {n_new:,} of them now: {session.decisions.path}",
+        soft_wrap=True,
+    )
+    if n_verified:
+        place = shlex.quote(str(run))
+        messages.print(f"Learn from them with: pudistill update {place}", soft_wrap=True)
+
+
+def _user() -> str:
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in containers
+        return "reviewer"
+
+
+def _password(is_asked: bool, file: Path | None) -> str | None:
+    if file is not None:
+        try:
+            return file.read_text(encoding="utf-8").split("\n", 1)[0].strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{file}: the password cannot be read ({error}).") from error
+    if PASSWORD in os.environ:
+        return os.environ[PASSWORD]
+    if is_asked:
+        return typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    return None
