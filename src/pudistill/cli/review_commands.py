@@ -78,8 +78,7 @@ def review(
         from pudistill.review.server import ReviewServer
     except ModuleNotFoundError as error:
         raise InputError(
-            f"The page needs {error.name}, which is not installed: "
-            'pip install "pudistill[review]".'
+            f'The page needs {error.name}, which is not installed: pip install "pudistill[review]".'
         ) from error
 
     name = _user() if who is None else who.strip()
@@ -105,10 +104,12 @@ def review(
 
 
 def _print_end(run: Path, session: "ReviewSession") -> None:
-    n_verified = len(session.decisions.current())
-    n_new = n_verified - session.n_before
+    with session.decisions.locked():  # others may have decided, too
+        n_verified = len(session.decisions.current())
+    are = "sample is" if n_verified == 1 else "samples are"
     messages.print(
-        f"{n_verified:,} samples are verified, {n_new:,} of them now: {session.decisions.path}",
+        f"{n_verified:,} {are} verified, {n_verified - session.n_before:,} of them now: "
+        f"{session.decisions.path}",
         soft_wrap=True,
     )
     if n_verified:

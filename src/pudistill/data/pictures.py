@@ -282,7 +282,7 @@ def encode_picture(picture: np.ndarray) -> bytes:
 
 
 def encode_for_display(content: Encoded, largest: int) -> bytes:
-    """Return an encoded picture for a browser, whatever its format: a JPEG, or a PNG if it is small.
+    """Return a picture of any format for a browser: a JPEG, or a PNG if it is small.
 
     Parameters
     ----------

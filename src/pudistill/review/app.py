@@ -80,9 +80,7 @@ class Access:
 
     def admit(self, response: Response) -> Response:
         """Give a browser the cookie."""
-        response.set_cookie(
-            self.cookie, self._secret, httponly=True, samesite="strict", path="/"
-        )
+        response.set_cookie(self.cookie, self._secret, httponly=True, samesite="strict", path="/")
         return response
 
     def refusal(self, request: Request) -> str | None:
@@ -167,6 +165,7 @@ def make_app(
             Route("/api/decide", routes.decide, methods=["POST"]),
             Route("/api/undo", routes.undo, methods=["POST"]),
             Route("/api/grid", routes.grid, methods=["POST"]),
+            Route("/api/keep", routes.keep, methods=["POST"]),
             Route("/api/more", routes.more, methods=["POST"]),
             Route("/api/suggestion/{row:int}", routes.suggestion),
             Route("/picture/{row:int}", routes.picture),
@@ -235,7 +234,7 @@ class _Routes:
 
     async def _next(self, session: ReviewSession, asked: dict[str, Any]) -> Response:
         def work() -> dict[str, Any]:
-            found = session.take(asked["session"], asked["who"], asked["scope"], _filter(asked))
+            found = session.take(asked["page"], asked["who"], asked["scope"], _filter(asked))
             sample = session.show(found[0]) if found else None
             return {"sample": sample, "progress": session.progress()}
 
@@ -244,8 +243,8 @@ class _Routes:
     async def decide(self, request: Request) -> Response:
         """Write a decision, and return the next sample."""
         asked, session = await _content(request), await self._session()
-        rows = asked.get("rows")
-        if not isinstance(rows, list) or not rows or not all(type(row) is int for row in rows):
+        rows = _rows(asked)
+        if not rows:
             raise InputError("The page sent no samples: load it again.")
         label = asked.get("label")
         await run_in_threadpool(
@@ -255,7 +254,8 @@ class _Routes:
             label if isinstance(label, str) else None,
             asked["who"],
             asked["session"],
-            bool(asked.get("saw")),
+            page=asked["page"],
+            saw=bool(asked.get("saw")),
         )
         self._on_change()
         if asked.get("many"):
@@ -267,7 +267,7 @@ class _Routes:
         asked, session = await _content(request), await self._session()
 
         def work() -> dict[str, Any]:
-            entry = session.undo(asked["session"], asked["who"])
+            entry = session.undo(asked["session"], asked["who"], asked["page"])
             sample = None if entry is None else session.show(entry)
             return {"sample": sample, "progress": session.progress()}
 
@@ -280,14 +280,18 @@ class _Routes:
         asked, session = await _content(request), await self._session()
 
         def work() -> dict[str, Any]:
-            page = asked.get("page")
-            page = page if type(page) is int and page >= 0 else 0
-            found = session.grid(
-                asked["session"], asked["who"], asked["scope"], _filter(asked), page
-            )
+            sheet = asked.get("sheet")
+            sheet = sheet if type(sheet) is int and sheet >= 0 else 0
+            found = session.grid(asked["page"], asked["who"], asked["scope"], _filter(asked), sheet)
             return found | {"progress": session.progress()}
 
         return JSONResponse(await run_in_threadpool(work))
+
+    async def keep(self, request: Request) -> Response:
+        """Keep the samples of a page from others; without samples, give all of them up."""
+        asked, session = await _content(request), await self._session()
+        kept = await run_in_threadpool(session.keep, asked["page"], _rows(asked))
+        return JSONResponse({"kept": kept})
 
     async def more(self, request: Request) -> Response:
         """Go on with another queue."""
@@ -358,18 +362,29 @@ async def _content(request: Request) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise InputError(f"The page sent no JSON ({error}): load it again.") from error
     scope = asked.get("scope")
-    return asked | {
-        "session": str(asked.get("session", ""))[:64],
-        "who": str(asked.get("who", "")).strip()[:100],
-        "scope": scope if scope in SCOPES else SCOPES[0],
-    }
+    return (
+        asked
+        | {
+            "session": str(asked.get("session", ""))[:64],  # of a tab, also after a reload
+            "page": str(asked.get("page", ""))[:64],  # until a reload
+            "who": str(asked.get("who", "")).strip()[:100],
+            "scope": scope if scope in SCOPES else SCOPES[0],
+        }
+    )
+
+
+def _rows(asked: dict[str, Any]) -> list[int]:
+    rows = asked.get("rows")
+    if not isinstance(rows, list) or not all(type(row) is int for row in rows):
+        raise InputError("The page sent no rows of samples: load it again.")
+    return rows
 
 
 def _filter(asked: dict[str, Any]) -> Filter:
     """Return the filter that a page asks for; what is of another type is left out."""
     wanted = asked.get("filter")
     wanted = wanted if isinstance(wanted, dict) else {}
-    kept = {}
+    kept: dict[str, Any] = {}
     for name, default in asdict(Filter()).items():
         value = wanted.get(name)
         kinds: tuple[type, ...] = (str,)

@@ -154,7 +154,8 @@ class Decisions:
             The decisions as written, or those in force that say the same.
         """
         with self.locked():
-            results, new = [], []
+            results: list[Decision] = []
+            new: list[Decision] = []
             for decision in decisions:
                 known = self.of(decision.id)
                 if known is not None and _say_the_same(known, decision):

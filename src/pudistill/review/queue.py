@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from pudistill.utils.files import TEMPORARY
 from pudistill.utils.shown import shown
 
 LEASES = "leases.json"
-SECONDS_OF_A_LEASE = 600.0
+SECONDS_OF_A_LEASE = 90.0  # pages renew theirs more often
 PARTS = ("random", "chosen")
 
 
@@ -109,9 +109,7 @@ def draw_at_random(
     is_open = ~table.trusted
     is_open[table.rows_of(decided, decisions.path)] = False
     rows = np.flatnonzero(is_open)
-    return [
-        Entry(row) for row in rng.choice(rows, min(budget, len(rows)), replace=False).tolist()
-    ]
+    return [Entry(row) for row in rng.choice(rows, min(budget, len(rows)), replace=False).tolist()]
 
 
 class Leases:
@@ -123,28 +121,24 @@ class Leases:
     ----------
     decisions : Decisions
         The decisions, whose folder holds the file.
-    seconds : float, default=600
-        After this time without a decision, a sample is asked of somebody else.
+    seconds : float, default=90
+        A page that says nothing for so long has lost its samples to others.
     """
 
     def __init__(self, decisions: Decisions, seconds: float = SECONDS_OF_A_LEASE) -> None:
         self.path = decisions.folder / LEASES
         self.seconds = seconds
 
-    def take(self, session: str, rows: Sequence[int]) -> None:
+    def take(self, page: str, rows: Sequence[int]) -> None:
         """Lease samples to a page, which gives up those it had before."""
-        others = {row: lease for row, lease in self._all().items() if lease[0] != session}
+        others = {row: lease for row, lease in self._all().items() if lease[0] != page}
         until = time.time() + self.seconds
-        self._write(others | {int(row): [session, until] for row in rows})
+        self._write(others | {int(row): [page, until] for row in rows})
 
-    def of_others(self, session: str) -> set[int]:
+    def of_others(self, page: str) -> set[int]:
         """Return the rows of the samples that other pages show."""
         now = time.time()
-        return {row for row, (who, until) in self._all().items() if who != session and until > now}
-
-    def of(self, session: str) -> list[int]:
-        """Return the rows of the samples that a page shows."""
-        return [row for row, (who, _) in self._all().items() if who == session]
+        return {row for row, (who, until) in self._all().items() if who != page and until > now}
 
     def _all(self) -> dict[int, Any]:
         try:
@@ -165,7 +159,7 @@ class Leases:
         temporary.replace(self.path)
 
 
-def counted(queue: Sequence[Entry], decided: dict[int, str]) -> Iterator[int]:
+def counted(queue: Sequence[Entry], decided: Mapping[int, str]) -> Iterator[int]:
     """Yield the rows of the queue that estimates may count: up to the first without a decision.
 
     Only the beginning of a queue is a sample with known probabilities: whoever decides the easy
@@ -175,7 +169,7 @@ def counted(queue: Sequence[Entry], decided: dict[int, str]) -> Iterator[int]:
     ----------
     queue : sequence of Entry
         The queue, in the order of drawing.
-    decided : dict of int to str
+    decided : mapping of int to str
         The action in force, by row. Skipped samples are passed over.
     """
     for entry in queue:

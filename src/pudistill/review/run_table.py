@@ -118,18 +118,18 @@ class RunTable:
 
     def rows_of(self, ids: Iterable[str], where: Path) -> np.ndarray:
         """Return the row of each id; raise `InputError` naming one that the run lacks."""
-        ids = pa.array(list(ids), pa.string())
+        wanted = pa.array(list(ids), pa.string())
         # A table of the few ids is built, and not one of all samples.
-        place = pc.index_in(self.ids, value_set=ids).to_numpy(zero_copy_only=False)
+        place = pc.index_in(self.ids, value_set=wanted).to_numpy(zero_copy_only=False)
         found = np.flatnonzero(~np.isnan(place))
-        rows = np.full(len(ids), NONE)
+        rows = np.full(len(wanted), NONE)
         rows[place[found].astype(int)] = found
         for n in np.flatnonzero(rows == NONE):
-            first = pc.index(ids, ids[int(n)]).as_py()  # ids can repeat
+            first = pc.index(wanted, wanted[int(n)]).as_py()  # ids can repeat
             rows[n] = rows[first]
             if rows[n] == NONE:
                 raise InputError(
-                    f"{where} names the sample {shown(ids[int(n)].as_py())}, which the run does "
+                    f"{where} names the sample {shown(wanted[int(n)].as_py())}, which the run does "
                     f"not have (its ids look like {self.id_of(0)!r}): give a table of this run."
                 )
         return rows

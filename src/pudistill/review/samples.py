@@ -1,6 +1,7 @@
 """What a page shows of a sample: its picture, its text or its values, read from the run's data."""
 
 import threading
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,9 +15,14 @@ from sklearn.metrics import mutual_info_score
 from pudistill.data import image_folder
 from pudistill.data.dataset import TrustedDataset
 from pudistill.data.options import ReadOptions
-from pudistill.data.pictures import Encoded, encode_for_display, encode_picture
+from pudistill.data.pictures import (
+    Encoded,
+    decode_pictures,
+    encode_for_display,
+    encode_picture,
+)
 from pudistill.data.readers import BUNDLED, find_format
-from pudistill.exceptions import InputError
+from pudistill.exceptions import DataWarning, InputError
 from pudistill.review.run_table import NONE, RunTable
 from pudistill.runs.folder import Run
 from pudistill.runs.inputs import load_data
@@ -161,14 +167,17 @@ def open_samples(run: Run, config: Mapping[str, Any], table: RunTable) -> Sample
             "move them back, or start the command where `pudistill fit` was started."
         )
     found = find_format(source) if source.exists() else None
-    if found is not None and found.reader is image_folder:
+    if found is not None and found.reader is image_folder and settings.annotations is None:
         options = ReadOptions.read(settings.read_options())
-        pictures = image_folder.find_pictures(source, options)
-        has_own_labels = settings.noise is None and settings.annotations is None
-        given = np.array(pictures.labels, dtype=object) if has_own_labels else None
-        rows = _rows_in(run, table, settings.data, np.array(pictures.ids, dtype=object), given)
-        return Samples("picture", None, files=[pictures.files[row] for row in rows])
-    dataset, _ = load_data(settings)
+        folder = image_folder.find_pictures(source, options)
+        given = np.array(folder.labels, dtype=object) if settings.noise is None else None
+        rows = _rows_in(run, table, settings.data, np.array(folder.ids, dtype=object), given)
+        samples = Samples("picture", None, files=[folder.files[row] for row in rows])
+        _check_gallery(run, table, settings, samples)
+        return samples
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # `fit` has said so
+        dataset, _ = load_data(settings)
     given = dataset.y if dataset.annotations is None else None
     rows = _rows_in(run, table, settings.data, np.asarray(dataset.ids, dtype=object), given)
     if not np.array_equal(rows, np.arange(len(dataset))):
@@ -180,7 +189,7 @@ def open_samples(run: Run, config: Mapping[str, Any], table: RunTable) -> Sample
         samples = Samples("text", dataset)
     else:
         samples = Samples("values", dataset, order=_most_telling(dataset.X, table.label))
-    _check_gallery(run, table, settings.data, samples)
+    _check_gallery(run, table, settings, samples)
     return samples
 
 
@@ -210,24 +219,39 @@ def _rows_in(run: Run, table: RunTable, data: str, ids: np.ndarray, given: Any) 
     return rows
 
 
-def _check_gallery(run: Run, table: RunTable, data: str, samples: Samples) -> None:
+def _check_gallery(run: Run, table: RunTable, settings: Settings, samples: Samples) -> None:
     """Compare the samples that the run keeps for its report with those of the data."""
     kept = run.read_arrays("gallery.npz")
     if not len(kept.get("ids", ())):
         return
     ids = kept["ids"].tolist()
-    for name, row, n in zip(ids, table.rows_of(ids, run.path / "gallery.npz"), range(len(ids))):
-        if "pictures" in kept and samples.kind == "picture":
-            same = np.array_equal(np.asarray(samples.pictures[row : row + 1])[0], kept["pictures"][n])
-        elif samples.kind == "text":
-            same = samples.excerpt(row, 1000).startswith(str(kept["texts"][n]).removesuffix("…"))
-        else:
-            same = True
-        if not same:
-            raise InputError(
-                f"{data} has changed since {run.path} was fitted: the content of sample "
-                f"{shown(name)} is another one: restore the data, or fit them anew."
-            )
+    rows = table.rows_of(ids, run.path / "gallery.npz")
+    if "pictures" in kept and samples.files is not None:
+        options = ReadOptions.read(settings.read_options() | {"skip_bad": False, "lazy": False})
+        files = [samples.files[row] for row in rows]
+        pictures = decode_pictures(Path(settings.data), ids, files, **options.picture_options()).X
+        are_same = [*map(_show_the_same, pictures, kept["pictures"])]
+    elif "pictures" in kept and samples.kind == "picture":
+        are_same = [*map(_show_the_same, np.asarray(samples.pictures[rows]), kept["pictures"])]
+    elif "texts" in kept and samples.kind == "text":
+        beginnings = [str(text).removesuffix("…") for text in kept["texts"]]
+        texts = [samples.excerpt(row, 1000) for row in rows]
+        are_same = [*map(str.startswith, texts, beginnings)]
+    else:
+        return
+    if not all(are_same):
+        raise InputError(
+            f"{settings.data} has changed since {run.path} was fitted: the content of sample "
+            f"{shown(ids[are_same.index(False)])} is another one: restore the data, or fit them "
+            "anew."
+        )
+
+
+def _show_the_same(picture: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two pictures are equal; a grey one can be stored in three equal channels."""
+    if picture.ndim < other.ndim:
+        picture = np.broadcast_to(picture[..., None], other.shape)
+    return np.array_equal(picture, other)
 
 
 def _most_telling(X: Any, label: np.ndarray) -> np.ndarray:
@@ -237,6 +261,7 @@ def _most_telling(X: Any, label: np.ndarray) -> np.ndarray:
     information = []
     for n in range(part.shape[1]):
         column = part.iloc[:, n]
+        codes: Any
         if column.dtype.kind in "fiu":
             codes = pd.cut(column.rank(), N_BINS, labels=False).fillna(NONE)
         else:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -200,28 +200,63 @@ class ReviewSession:
             self._selected = wanted, rows
         return self._selected[1]
 
-    def take(
-        self, session: str, who: str, scope: str, wanted: Filter, n: int = 1
-    ) -> list[Entry]:
-        """Return the next samples of a page, and keep them from others for a while."""
+    def take(self, page: str, who: str, scope: str, wanted: Filter, n: int = 1) -> list[Entry]:
+        """Return the next samples for a page, and keep them from others for a while."""
         with self.decisions.locked():
-            leased = set() if self.options.again else self.leases.of_others(session)
+            leased = self._leased(page)
             candidates = self._candidates(scope, wanted)
-            # A reload shows again what the page showed before.
-            shown = [row for row in self.leases.of(session) if n == 1 and row in candidates.rows]
-            again = (self._entries.get(row, picked(row)) for row in shown)
-            free = (e for e in chain(again, candidates) if self._is_free(e.row, who, leased))
+            free = (entry for entry in candidates if self._is_free(entry.row, who, leased))
             found = list(islice(free, n))
-            if not self.options.again:
-                self.leases.take(session, [entry.row for entry in found])
+            self._lease(page, [entry.row for entry in found])
             return found
+
+    def keep(self, page: str, rows: Sequence[int]) -> bool:
+        """Renew the leases of a page; return False if another page has one of its samples now."""
+        with self.decisions.locked():
+            if self._leased(page).intersection(rows):
+                return False
+            self._lease(page, rows)
+            return True
+
+    def _leased(self, page: str) -> set[int]:
+        return set() if self.options.again else self.leases.of_others(page)
+
+    def _lease(self, page: str, rows: Sequence[int]) -> None:
+        if not self.options.again:
+            self.leases.take(page, rows)
 
     # -- decisions --------------------------------------------------------------------------------
 
     def decide(
-        self, rows: Sequence[int], action: str, label: str | None, who: str, session: str, saw: bool
+        self,
+        rows: Sequence[int],
+        action: str,
+        label: str | None,
+        who: str,
+        session: str,
+        *,
+        page: str = "",
+        saw: bool = False,
     ) -> list[Decision]:
         """Write a decision about one or several samples.
+
+        Parameters
+        ----------
+        rows : sequence of int
+            The samples.
+        action : {"given", "suggested", "label", "none", "skip"}
+            What was decided: as given, as suggested, or `label`.
+        label : str or None
+            The label.
+        who, session, page : str
+            The reviewer, the series of decisions, and the page; see `Decision`.
+        saw : bool
+            Whether suggestions were shown.
+
+        Returns
+        -------
+        written : list of Decision
+            What is in force now.
 
         Raises
         ------
@@ -230,11 +265,17 @@ class ReviewSession:
         """
         new = []
         with self.decisions.locked():
+            leased = self._leased(page)
             for row in rows:
                 if not 0 <= row < len(self.table):
                     raise InputError(f"The run has no sample {row + 1:,}: load the page again.")
                 if action not in ("given", "suggested", "label", "none", "skip"):
                     raise InputError(f"There is no action {action!r}: load the page again.")
+                if row in leased and self._is_open(row):
+                    raise InputError(
+                        "Somebody else is looking at this sample, because this page was away for "
+                        "long: go on with the next one."
+                    )
                 new.append(self._decision(row, action, label, who, session, saw))
             written = self.decisions.append(*new)
         for row, decision in zip(rows, written, strict=True):
@@ -279,8 +320,8 @@ class ReviewSession:
             saw_suggestion=saw and entry.part != "random",
         )
 
-    def undo(self, session: str, who: str) -> Entry | None:
-        """Take back the last decision of a page; return its sample, or None."""
+    def undo(self, session: str, who: str, page: str = "") -> Entry | None:
+        """Take back the last decision of a session; return its sample, or None."""
         with self.decisions.locked():
             last = self.decisions.last_of(session)
             if last is None:
@@ -288,8 +329,7 @@ class ReviewSession:
             back = Decision(last.id, "undo", part=last.part, who=who, session=session)
             self.decisions.append(back)
             row = self._row_of(last.id)
-            if not self.options.again:
-                self.leases.take(session, [row])
+            self._lease(page, [row])
             return self._entries.get(row, picked(row))
 
     def _known_rows(self) -> dict[str, int]:
@@ -372,18 +412,18 @@ class ReviewSession:
         }
 
     def grid(
-        self, session: str, who: str, scope: str, wanted: Filter, page: int = 0
+        self, page: str, who: str, scope: str, wanted: Filter, sheet: int = 0
     ) -> dict[str, Any]:
-        """Return many samples to decide at once, or to look at what was decided."""
+        """Return many samples to decide at once, or a sheet of those that were decided."""
         if scope == "decided":
             kept = set(self._select(wanted).tolist())
             with self.decisions.locked():
                 decided = self.decisions.in_force()
             rows = [row for row in (self._row_of(d.id) for d in reversed(decided)) if row in kept]
-            start = page * N_IN_GRID
+            start = sheet * N_IN_GRID
             entries = [self._entries.get(r, picked(r)) for r in rows[start : start + N_IN_GRID]]
             return {"samples": [self._card(entry) for entry in entries], "n": len(rows)}
-        entries = self.take(session, who, scope, wanted, N_IN_GRID)
+        entries = self.take(page, who, scope, wanted, N_IN_GRID)
         n = len(self._candidates(scope, wanted).rows)
         return {"samples": [self._card(entry) for entry in entries], "n": n}
 

@@ -3,12 +3,15 @@
 // next sample as soon as the decision is on the disk. Names and texts are only ever set as text.
 
 const KEYS = "123456789abcdefghijlmopqrtvwxyz"; // k, n, s and u have other meanings
-const SMALL_PICTURE = 64; // pixels; smaller ones are enlarged without smoothing
+const SMALL_PICTURE = 64; // pixels; smaller ones are enlarged a little
 const SECONDS_TO_RETRY = 2;
+const SECONDS_TO_KEEP = 30; // how often the page says that it still shows its samples
 const MOST_CLASSES = 200; // buttons at once
 
 const $ = (id) => document.getElementById(id);
-const session = sessionStorage.getItem("session") || crypto.getRandomValues(new Uint32Array(4)).join("-");
+const random = () => crypto.getRandomValues(new Uint32Array(4)).join("-");
+const page = random(); // samples are kept for it, until it is closed
+const session = sessionStorage.getItem("session") || random(); // a reload keeps what can be taken back
 sessionStorage.setItem("session", session);
 
 let about = null; // what does not change: classes, pairs, ...
@@ -16,7 +19,7 @@ let sample = null; // the sample on the page
 let sawSuggestion = false;
 let isBusy = true; // while the server is asked, keys do nothing: nobody has seen the next sample
 let view = "one";
-let gridPage = 0;
+let gridSheet = 0;
 let lastChecked = null;
 let gridSamples = [];
 
@@ -53,7 +56,7 @@ async function ask(path, content) {
         method: "POST",
         headers: { "Content-Type": "application/json" },
         body: JSON.stringify({
-          session, who: $("who").value.trim() || about.who, scope: scope(), filter: filter(), ...content,
+          session, page, who: $("who").value.trim() || about.who, scope: scope(), filter: filter(), ...content,
         }),
       });
       const result = await answer.json();
@@ -169,6 +172,13 @@ function showSuggestion() {
 
 function showEnd(state) {
   const filtered = hasFilter() || scope() !== "queue";
+  if (!filtered && state.n_open) {
+    $("sample").replaceChildren(make("div", { class: "end" },
+      make("h2", {}, "Others are at work on the rest"),
+      make("p", {}, `${number(state.n_open)} samples of this queue are on other pages.`),
+      make("button", { type: "button", class: "main", onclick: refresh }, "Look again")));
+    return;
+  }
   $("sample").replaceChildren(make("div", { class: "end" },
     make("h2", {}, filtered ? "Nothing is left here" : "This queue is done"),
     make("p", {}, filtered
@@ -359,7 +369,7 @@ function setView(name) {
 }
 
 async function showGrid() {
-  const result = await ask("/api/grid", { page: gridPage });
+  const result = await ask("/api/grid", { sheet: gridSheet });
   progress(result.progress);
   gridSamples = result.samples;
   lastChecked = null;
@@ -367,8 +377,8 @@ async function showGrid() {
   $("grid-about").textContent = !result.samples.length ? "Nothing is left here."
     : isDecided ? `${number(result.n)} decided, the last ones first.`
       : `${number(result.samples.length)} of those that nobody has decided. Select several and give them one label.`;
-  $("earlier").hidden = !isDecided || gridPage === 0;
-  $("later").hidden = !isDecided || (gridPage + 1) * result.samples.length >= result.n;
+  $("earlier").hidden = !isDecided || gridSheet === 0;
+  $("later").hidden = !isDecided || (gridSheet + 1) * result.samples.length >= result.n;
   $("cards").replaceChildren(...result.samples.map((of, n) => {
     const box = make("input", { type: "checkbox", "data-n": n, onclick: (event) => check(event, n) });
     const picture = of.kind === "picture"
@@ -462,6 +472,31 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 
+// -- other pages ---------------------------------------------------------------------------------
+
+function rowsShown() {
+  if (view === "grid") return scope() === "decided" ? [] : gridSamples.map((of) => of.row);
+  return sample ? [sample.row] : [];
+}
+
+async function keep() {
+  if (document.hidden || isBusy || !about) return;
+  const rows = rowsShown();
+  if (!rows.length) return;
+  try {
+    if (!(await ask("/api/keep", { rows })).kept) await refresh();
+  } catch (error) {
+    say(error.message, true);
+  }
+}
+
+setInterval(keep, 1000 * SECONDS_TO_KEEP);
+document.addEventListener("visibilitychange", keep);
+addEventListener("pagehide", () => {
+  const content = new Blob([JSON.stringify({ page, rows: [] })], { type: "application/json" });
+  navigator.sendBeacon("/api/keep", content);
+});
+
 // -- start ---------------------------------------------------------------------------------------
 
 function options(select, entries) {
@@ -491,14 +526,14 @@ async function start() {
     setView("one");
     refresh();
   });
-  $("view-grid").addEventListener("click", () => { setView("grid"); gridPage = 0; refresh(); });
+  $("view-grid").addEventListener("click", () => { setView("grid"); gridSheet = 0; refresh(); });
   $("all").addEventListener("click", selectAll);
   $("grid-given").addEventListener("click", () => decideMany("given"));
   $("grid-give").addEventListener("click", () => decideMany("label", $("grid-label").value));
-  $("earlier").addEventListener("click", () => { gridPage -= 1; refresh(); });
-  $("later").addEventListener("click", () => { gridPage += 1; refresh(); });
-  $("filter").addEventListener("submit", (event) => { event.preventDefault(); gridPage = 0; refresh(); });
-  $("filter").addEventListener("reset", () => setTimeout(() => { gridPage = 0; refresh(); }));
+  $("earlier").addEventListener("click", () => { gridSheet -= 1; refresh(); });
+  $("later").addEventListener("click", () => { gridSheet += 1; refresh(); });
+  $("filter").addEventListener("submit", (event) => { event.preventDefault(); gridSheet = 0; refresh(); });
+  $("filter").addEventListener("reset", () => setTimeout(() => { gridSheet = 0; refresh(); }));
   isBusy = false;
   await refresh();
   $("main").focus({ preventScroll: true });
