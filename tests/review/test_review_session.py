@@ -10,9 +10,10 @@ from PIL import Image
 from pudistill.exceptions import InputError
 from pudistill.review import session as session_module
 from pudistill.review.decisions import Decision
+from pudistill.review.filters import Filter
 from pudistill.review.promised import as_rows
 from pudistill.review.queue import Entry, counted, read_queue
-from pudistill.review.run_table import Filter, RunTable
+from pudistill.review.run_table import RunTable
 from pudistill.review.samples import _encoded, open_samples
 from tests.review.conftest import CLASSES, write_run
 
@@ -282,7 +283,7 @@ def test_a_picture_that_has_changed_is_named(picture_run, start, tmp_path):
     picture_run.write_arrays("gallery.npz", {"ids": ["cat/00.png"], "pictures": pixels[None]})
     start(picture_run)
     Image.fromarray(255 - pixels).save(path)
-    with pytest.raises(InputError, match="content of sample 'cat/00.png' is another one"):
+    with pytest.raises(InputError, match=r"content of sample 'cat/00\.png' is another one"):
         start(picture_run)
 
 

@@ -6,7 +6,7 @@ import json
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 from starlette.applications import Starlette
@@ -19,8 +19,10 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pudistill.exceptions import InputError
-from pudistill.review.run_table import Filter
-from pudistill.review.session import SCOPES, ReviewSession
+from pudistill.review.filters import SCOPES, Filter
+
+if TYPE_CHECKING:
+    from pudistill.review.session import ReviewSession
 
 COOKIE = "pudistill-review"  # a port follows: browsers send cookies to all ports of a host
 LARGEST_REQUEST = 2**20  # bytes
@@ -135,7 +137,7 @@ class _Guard:
 
 
 def make_app(
-    wait_for_session: Callable[[], Awaitable[ReviewSession]],
+    wait_for_session: "Callable[[], Awaitable[ReviewSession]]",
     access: Access,
     on_change: Callable[[], None] = lambda: None,
 ) -> Starlette:
@@ -192,7 +194,7 @@ class _Routes:
 
     def __init__(
         self,
-        wait_for_session: Callable[[], Awaitable[ReviewSession]],
+        wait_for_session: "Callable[[], Awaitable[ReviewSession]]",
         access: Access,
         on_change: Callable[[], None],
     ) -> None:
@@ -232,7 +234,7 @@ class _Routes:
         asked, session = await _content(request), await self._session()
         return await self._next(session, asked)
 
-    async def _next(self, session: ReviewSession, asked: dict[str, Any]) -> Response:
+    async def _next(self, session: "ReviewSession", asked: dict[str, Any]) -> Response:
         def work() -> dict[str, Any]:
             found = session.take(asked["page"], asked["who"], asked["scope"], _filter(asked))
             sample = session.show(found[0]) if found else None
@@ -339,7 +341,7 @@ class _Routes:
         return JSONResponse({"promises": self._promised[1]})
 
 
-def _promised(session: ReviewSession) -> Any:
+def _promised(session: "ReviewSession") -> Any:
     from pudistill.review.promised import as_rows
 
     try:
@@ -396,7 +398,7 @@ def _filter(asked: dict[str, Any]) -> Filter:
     return Filter(**kept)
 
 
-def _row(request: Request, session: ReviewSession) -> int:
+def _row(request: Request, session: "ReviewSession") -> int:
     row = int(request.path_params["row"])
     if row >= len(session.table):
         raise InputError(f"The run has no sample {row + 1:,}: load the page again.")

@@ -17,6 +17,7 @@ import pyarrow as pa
 from pudistill.exceptions import InputError
 from pudistill.labels.table import SOURCES
 from pudistill.review.decisions import Decision, Decisions, as_table
+from pudistill.review.filters import Filter
 from pudistill.review.queue import (
     Entry,
     Leases,
@@ -25,12 +26,11 @@ from pudistill.review.queue import (
     picked,
     read_queue,
 )
-from pudistill.review.run_table import Filter, RunTable
+from pudistill.review.run_table import RunTable
 from pudistill.review.samples import Samples
 from pudistill.runs.folder import Run
 from pudistill.utils.files import write_atomic
 
-SCOPES = ("queue", "all", "decided")
 MOST_PAIRS = 100  # pairs of classes that the filter lists
 N_IN_GRID = 48
 _QUEUE = re.compile(r"queue-(\d+)\.csv")
