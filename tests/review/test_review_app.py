@@ -38,7 +38,7 @@ def client_of(session, password=None, hosts=(HOST,)):
 def client(text_run, start, mixed_queue):
     client = client_of(start(text_run, mixed_queue))
     assert client.get("/", params={"token": client.token}).status_code == 200
-    client.headers |= ORIGIN
+    client.headers.update(ORIGIN)
     return client
 
 
@@ -210,7 +210,7 @@ def test_a_full_disk_is_a_sentence(client, monkeypatch):
 def test_a_password_opens_the_page(text_run, start, monkeypatch):
     monkeypatch.setattr(app_module, "SECONDS_AFTER_WRONG_PASSWORD", 0.0)
     client = client_of(start(text_run), "correct horse", hosts=())
-    client.headers |= ORIGIN
+    client.headers.update(ORIGIN)
     assert 'type="password"' in client.get("/").text
     assert client.post("/login", json={"password": "wrong horse"}).status_code == 403
     assert client.get("/api/about").status_code == 403
