@@ -115,7 +115,7 @@ def test_a_log_that_leads_out_of_the_run_is_refused(tmp_path, name):
     (tmp_path / "review").mkdir()
     (tmp_path / "review" / name).symlink_to(tmp_path / "private")
     with pytest.raises(InputError, match="is a link"):
-        Decisions(tmp_path)
+        Decisions(tmp_path).write("trusted.csv", pd.DataFrame())
 
 
 def append_many(folder, who):
@@ -163,7 +163,7 @@ def test_a_full_disk_leaves_the_log_as_it_was(tmp_path, monkeypatch):
 def test_fit_reads_the_trusted_table(tmp_path):
     decisions = Decisions(tmp_path)
     decisions.append(Decision("3", "label", "dog", who="=cmd()"), Decision("5", "skip", who="Ann"))
-    path = decisions.write_trusted()
+    path = decisions.write("trusted.csv", decisions.current()[["id", "label"]])
     data = pd.DataFrame({"id": range(8), "x": range(8), "label": ["cat", "dog"] * 4})
     data.to_csv(tmp_path / "data.csv", index=False)
     read = load_dataset(Path(tmp_path / "data.csv"), trusted=path)

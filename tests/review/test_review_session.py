@@ -12,10 +12,10 @@ from pudistill.review import session as session_module
 from pudistill.review.decisions import Decision
 from pudistill.review.filters import Filter
 from pudistill.review.promised import as_rows
-from pudistill.review.queue import Entry, counted, read_queue
+from pudistill.review.queue import Entry, read_queue, until_gap
 from pudistill.review.run_table import RunTable
 from pudistill.review.samples import _encoded, open_samples
-from tests.review.conftest import CLASSES, write_run
+from tests.review.conftest import CLASSES, write_queue, write_run
 
 ALL = Filter()
 
@@ -154,44 +154,67 @@ def test_without_a_queue_samples_are_drawn_at_random_and_kept(text_run, start):
     assert (text_run.path / "review" / "queue-2.csv").exists()
 
 
-def test_only_the_beginning_of_a_queue_counts(text_run, start, mixed_queue):
-    assert [*counted(mixed_queue, {5: "label", 3: "skip", 4: "label"})] == [5]
-    assert [*counted(mixed_queue, {5: "label", 3: "skip", 8: "none", 4: "label"})] == [5, 8, 4]
+def test_only_the_beginning_of_the_queues_is_trusted(text_run, start, mixed_queue):
+    assert until_gap([mixed_queue], {5, 3, 4}) == mixed_queue[:2]
+    assert until_gap([mixed_queue[:1], mixed_queue[1:]], {5, 3, 8, 4}) == mixed_queue
     session = start(text_run, mixed_queue)
+
+    def written():
+        session.write_trusted()
+        trusted, picked = (
+            pd.read_csv(text_run.path / "review" / f"{name}.csv") for name in ("trusted", "picked")
+        )
+        return dict(zip(trusted["id"], trusted["weight"], strict=True)), picked["id"].tolist()
+
     decide(session, 8)
     decide(session, 7)  # picked by hand
-    assert session.trusted()["weight"].tolist() == [0, 0]
+    assert written() == ({}, ["t8", "t7"])
     decide(session, 5)
+    decide(session, 3, "skip")
+    assert written() == ({"t5": 0.8, "t8": 0.5}, ["t7"])
+
+
+def test_a_sample_that_was_picked_counts_as_soon_as_it_is_drawn(text_run, start, mixed_queue):
+    session = start(text_run, mixed_queue[:1])
     decide(session, 3)
-    table = pd.read_csv(session.write_trusted())
-    assert dict(zip(table["id"], table["weight"], strict=True)) == {
-        "t8": 0.5, "t7": 0, "t5": 0.8, "t3": 1.25,
-    }  # fmt: skip
+    decide(session, 5)
+    write_queue(text_run, mixed_queue)
+    session = start(text_run)
+    assert take(session) == [8]
+    session.write_trusted()
+    trusted = pd.read_csv(text_run.path / "review" / "trusted.csv")
+    assert trusted[["id", "weight"]].to_numpy().tolist() == [["t5", 0.8], ["t3", 1.25]]
 
 
-def test_promises_are_of_what_may_count(text_run, start, mixed_queue, monkeypatch):
+def test_promises_get_every_decision(text_run, start, mixed_queue, monkeypatch):
     session = start(text_run, mixed_queue)
-    seen = []
+    tables = []
 
     def promises(run, decided):
-        seen.append((run, decided["id"].tolist()))
-        share = SimpleNamespace(value=0.9, interval=(0.8, 0.95))
-        usable = SimpleNamespace(max_error=0.02, share=0.5, count=6, interval=(0.4, 0.6))
+        tables.append(decided.drop(columns=["when", "who"]))
         return SimpleNamespace(
-            n_verified=1, rate=None, labels_right=share, certified=[usable], look=3
+            n_at_look=12,
+            n_next_look=15,
+            confidence=0.97,
+            rate=SimpleNamespace(value=np.nan, interval=(0, 1)),
+            labels_right=SimpleNamespace(value=0.9, interval=(0.8, 0.95)),
+            certified=[SimpleNamespace(max_error=0.02, n_accepted=6, share=0.5)],
+            doubt=None,
         )
 
     monkeypatch.setattr(session_module, "_module", lambda _: SimpleNamespace(promises=promises))
-    assert session.promises() is None
-    decide(session, 5)
-    decide(session, 4)
+    for row, action in ((5, "given"), (3, "skip"), (7, "given")):
+        decide(session, row, action)
     shown = as_rows(session.promises())
-    assert seen == [(text_run, ["t5"])]
-    assert [row["name"] for row in shown["rows"]] == [
-        "Labels right after correction", "Usable with at most 2 % wrong",
+    assert tables[0].astype(object).where(tables[0].notna(), None).to_numpy().tolist() == [
+        ["t5", "owl", 0.8], ["t3", None, 1.25], ["t7", "dog", None],
     ]  # fmt: skip
+    assert [(row["name"], row["value"]) for row in shown["rows"]] == [
+        ("Labels right after correction", "90\xa0%"),
+        ("Usable, at most 2 % of them wrong", "6"),
+    ]
     assert "80 to 95" in shown["rows"][0]["interval"]
-    assert "Look number 3" in shown["note"]
+    assert "The next look is at 15" in shown["note"]
 
 
 @pytest.mark.parametrize(
@@ -230,7 +253,7 @@ def test_decided_samples_are_listed_the_last_first(text_run, start, mixed_queue)
     [
         ("id,weight\nt4,1\nt99,1\n", "'t99', which the run does not have"),
         ("name\nt4\n", "no column id"),
-        ("id,weight\nt4,-1\n", "row 2: the weight '-1'"),
+        ("id,weight\nt4,-1\n", "row 2: the weight '-1' is no number above 0"),
         ("id,weight\nt4,nan\n", "row 2: the weight 'nan'"),
         ("id\nt4\nt4\n", "'t4' twice"),
         ("", "cannot be read"),
@@ -245,7 +268,7 @@ def test_a_wrong_queue_is_refused(text_run, start, tmp_path, content, words):
 def test_a_queue_without_weights_counts_as_picked_by_hand(text_run, start, tmp_path):
     (tmp_path / "queue.csv").write_text("id\nt4\n")
     queue = read_queue(tmp_path / "queue.csv", start(text_run).table)
-    assert queue == [Entry(4, 0.0, "picked")]
+    assert queue == [Entry(4, None, "picked")]
 
 
 def test_decisions_of_ids_that_are_gone_are_an_error(text_run, start):

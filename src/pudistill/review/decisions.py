@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ from filelock import FileLock
 from pudistill.exceptions import InputError, RecoveredWarning, warn_user
 from pudistill.utils.files import named_in_errors, write_atomic
 
-FOLDER, FILE, TRUSTED, LOCK = "review", "decisions.jsonl", "trusted.csv", ".lock"
+FOLDER, FILE, LOCK = "review", "decisions.jsonl", ".lock"
 COLUMNS = ("id", "label", "weight", "when", "who")
 Action = Literal["label", "none", "skip", "undo"]
 _ACTIONS = ("label", "none", "skip", "undo")
@@ -35,10 +35,10 @@ class Decision:
         ``none``: the sample is of no class; ``undo`` takes all decisions on the sample back.
     label : str or None
         The verified label; for ``none``, the run's `no_class_label`.
-    weight : float
+    weight : float or None
         How rare the draw of the sample was beside a uniform one: 1 / (N · p), where N samples were
-        not verified yet and this one was drawn with probability p. 1: drawn uniformly. 0: chosen by
-        hand with an unknown probability, so that the label counts in no estimate.
+        not verified yet and this one was drawn with probability p. 1: drawn uniformly. None: picked
+        by hand with an unknown probability, so that the label counts in no estimate.
     part : {"random", "chosen", "picked"}
         The part of the queue that the sample is of; ``picked`` by hand, of none.
     who : str
@@ -56,8 +56,8 @@ class Decision:
     id: str
     action: Action
     label: str | None = None
-    weight: float = 1.0
-    part: str = "random"
+    weight: float | None = None
+    part: str = "picked"
     who: str = ""
     when: str = ""
     n: int = 0
@@ -114,7 +114,7 @@ class Decisions:
     >>> from pathlib import Path
     >>> from pudistill.review.decisions import Decision, Decisions
     >>> decisions = Decisions(Path(tempfile.mkdtemp()))
-    >>> _ = decisions.append(Decision("a.png", "label", "cat", who="Ann"))
+    >>> _ = decisions.append(Decision("a.png", "label", "cat", weight=1.0, who="Ann"))
     >>> decisions.current()[["id", "label", "weight", "who"]].values.tolist()
     [['a.png', 'cat', 1.0, 'Ann']]
     """
@@ -124,7 +124,8 @@ class Decisions:
         self.path = self.folder / FILE
         with named_in_errors(self.folder):
             self.folder.mkdir(exist_ok=True)
-        _refuse_links(self.folder)
+        for path in (self.folder, self.path, self.folder / LOCK):
+            _refuse_link(path)
         self._file_lock = FileLock(self.folder / LOCK)
         self._thread_lock = threading.RLock()
         self._end = 0  # bytes of the log that were read
@@ -186,23 +187,20 @@ class Decisions:
         return sorted((known[-1] for known in self._of.values()), key=lambda decision: decision.n)
 
     def current(self) -> pd.DataFrame:
-        """Return the verified labels: columns id, label, weight, when and who, in their order."""
-        return as_table(decision for decision in self.in_force() if decision.is_final)
+        """Return the verified labels: columns id, label, weight, when and who, in their order.
 
-    def trusted_table(self) -> pd.DataFrame:
-        """Return what ``pudistill fit --trusted`` reads: another name for `current`."""
-        return self.current()
+        The weight is NaN for samples that were picked by hand.
+        """
+        return as_table(decision for decision in self.in_force() if decision.is_final)
 
     def skipped(self) -> list[str]:
         """Return the ids of the samples that were skipped."""
         return [decision.id for decision in self.in_force() if decision.action == "skip"]
 
-    def write_trusted(self, table: pd.DataFrame | None = None) -> Path:
-        """Write `trusted_table`, or another one, to ``trusted.csv``; return its path."""
-        path = self.folder / TRUSTED
-        if path.is_symlink():
-            raise InputError(f"{path} is a link: replace it by the file itself.")
-        table = self.trusted_table() if table is None else table
+    def write(self, name: str, table: pd.DataFrame) -> Path:
+        """Write a table of verified labels beside the log, and return its path."""
+        path = self.folder / name
+        _refuse_link(path)
         # Ids and labels are written as they are: they are read again.
         write_atomic(path, table.to_csv(index=False).encode("utf-8", "surrogatepass"))
         return path
@@ -279,7 +277,7 @@ class Decisions:
 def as_table(decisions: Any) -> pd.DataFrame:
     """Return decisions as a table with the columns id, label, weight, when and who."""
     rows = [[getattr(decision, name) for name in COLUMNS] for decision in decisions]
-    kinds: dict[str, Any] = dict.fromkeys(COLUMNS, "str") | {"weight": float}
+    kinds: dict[str, Any] = dict.fromkeys(COLUMNS, "str") | {"weight": float}  # None is NaN
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(kinds)
 
 
@@ -292,12 +290,10 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _refuse_links(folder: Path) -> None:
+def _refuse_link(path: Path) -> None:
     """Raise `InputError` if somebody else's run would make the log lead out of its folder."""
-    paths: Sequence[Path] = (folder, *(folder / name for name in (FILE, TRUSTED, LOCK)))
-    for path in paths:
-        if path.is_symlink():
-            raise InputError(f"{path} is a link, and a run holds its own files only: remove it.")
+    if path.is_symlink():
+        raise InputError(f"{path} is a link, and a run holds its own files only: remove it.")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,9 +1,9 @@
 """What is promised now, as the rows of a small table."""
 
-from collections.abc import Iterator, Sequence
+import math
 from typing import Any
 
-from pudistill.runs.report.formats import estimate
+from pudistill.runs.report.formats import estimate, percent
 
 
 def as_rows(promises: Any) -> dict[str, Any] | None:
@@ -12,8 +12,7 @@ def as_rows(promises: Any) -> dict[str, Any] | None:
     Parameters
     ----------
     promises : Promises or None
-        With `rate`, `labels_right` (each with `value` and `interval`) and `certified`, one for each
-        `max_error`, with `share`, `count` and `interval`.
+        As `promises` in ``promises.py`` returns them.
 
     Returns
     -------
@@ -22,26 +21,24 @@ def as_rows(promises: Any) -> dict[str, Any] | None:
     """
     if promises is None:
         return None
-    rows = list(_rows(promises))
-    look = getattr(promises, "look", None)
-    note = f"From {promises.n_verified:,} samples that were drawn with known probabilities."
-    if look is not None:
-        note += f" Look number {look}: the intervals hold however often you look."
-    return {"rows": rows, "note": note}
-
-
-def _rows(promises: Any) -> Iterator[dict[str, str]]:
-    for name, words in {
-        "labels_right": "Labels right after correction",
-        "rate": "Given labels wrong",
+    if promises.doubt is not None:
+        return {"rows": [], "note": f"Nothing is promised: {promises.doubt}"}
+    rows = []
+    for name, share in {
+        "Labels right after correction": promises.labels_right,
+        "Given labels wrong": promises.rate,
     }.items():
-        if (found := getattr(promises, name, None)) is not None:
-            yield _row(words, found.value, found.interval)
-    for found in promises.certified or ():
-        words = f"Usable with at most {100 * found.max_error:g} % wrong"
-        yield _row(words, found.share, found.interval, f" ({found.count:,})")
-
-
-def _row(name: str, value: float, interval: Sequence[float], more: str = "") -> dict[str, str]:
-    shown, between = (text.unescape() for text in estimate(value, interval))
-    return {"name": name, "value": f"{shown}{more}", "interval": between}
+        if not math.isnan(share.value):
+            value, interval = (text.unescape() for text in estimate(share.value, share.interval))
+            rows.append({"name": name, "value": value, "interval": interval})
+    for found in promises.certified:
+        name = f"Usable, at most {100 * found.max_error:g} % of them wrong"
+        value = f"{found.n_accepted:,}"
+        rows.append({"name": name, "value": value, "interval": percent(found.share).unescape()})
+    note = (
+        f"Of labels that nobody verified, from {promises.n_at_look:,} verified samples. The next "
+        f"look is at {promises.n_next_look:,}. Each row holds with "
+        f"{100 * promises.confidence:.1f} %, so that all looks together hold with 95 %: stop "
+        "whenever you like."
+    )
+    return {"rows": rows, "note": note}

@@ -2,8 +2,9 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ class Entry:
     ----------
     row : int
         Its row in the label table.
-    weight : float
+    weight : float or None
         See `Decision`.
     part : {"random", "chosen", "picked"}
         See `Decision`.
@@ -38,14 +39,14 @@ class Entry:
     """
 
     row: int
-    weight: float = 1.0
+    weight: float | None = 1.0
     part: str = "random"
     reason: str = ""
 
 
 def picked(row: int) -> Entry:
     """Return the entry of a sample that a reviewer picked by hand."""
-    return Entry(int(row), 0.0, "picked")
+    return Entry(int(row), None, "picked")
 
 
 def read_queue(path: Path, table: RunTable) -> list[Entry]:
@@ -80,24 +81,28 @@ def read_queue(path: Path, table: RunTable) -> list[Entry]:
         raise InputError(f"{path} has no column id: give a queue that `pudistill next` wrote.")
     if repeated := queue["id"][queue["id"].duplicated()].tolist():
         raise InputError(f"{path} names the sample {shown(repeated[0])} twice: remove one row.")
-    rows = table.rows_of(queue["id"], path)
+    # Ids that a spreadsheet would run as formulas are written with an apostrophe.
+    ids = queue["id"].str.replace(r"^'(?=[=+\-@])", "", regex=True)
+    rows = table.rows_of(ids, path)
     entries = []
     for n, row in enumerate(rows.tolist()):
         cell = {name: queue[name].iloc[n] for name in queue}
         weight, part = _weight(cell.get("weight", ""), path, n), cell.get("part") or ""
         if part not in PARTS:
-            part = "picked" if weight == 0 else "chosen"
+            part = "picked" if weight is None else "chosen"
         entries.append(Entry(row, weight, part, cell.get("reason", "")))
     return entries
 
 
-def _weight(text: str, path: Path, n: int) -> float:
+def _weight(text: str, path: Path, n: int) -> float | None:
+    if not text:
+        return None
     try:
-        weight = float(text) if text else 0.0
+        weight = float(text)
     except ValueError:
-        weight = -1.0
-    if not 0 <= weight < np.inf:
-        raise InputError(f"{path}, row {n + 2}: the weight {text!r} is no number from 0: mend it.")
+        weight = 0.0
+    if not 0 < weight < np.inf:
+        raise InputError(f"{path}, row {n + 2}: the weight {text!r} is no number above 0: mend it.")
     return weight
 
 
@@ -159,21 +164,18 @@ class Leases:
         temporary.replace(self.path)
 
 
-def counted(queue: Sequence[Entry], decided: Mapping[int, str]) -> Iterator[int]:
-    """Yield the rows of the queue that estimates may count: up to the first without a decision.
+def until_gap(queues: Iterable[Sequence[Entry]], decided: Container[int]) -> list[Entry]:
+    """Return the first entries of the queues, up to the first about which nobody has decided.
 
     Only the beginning of a queue is a sample with known probabilities: whoever decides the easy
     ones first would bias all estimates.
 
     Parameters
     ----------
-    queue : sequence of Entry
-        The queue, in the order of drawing.
-    decided : mapping of int to str
-        The action in force, by row. Skipped samples are passed over.
+    queues : iterable of sequences of Entry
+        The queues, in the order of drawing.
+    decided : container of int
+        The rows about which somebody has decided, be it to skip them.
     """
-    for entry in queue:
-        if entry.row not in decided:
-            return
-        if decided[entry.row] != "skip":
-            yield entry.row
+    entries = (entry for queue in queues for entry in queue)
+    return list(takewhile(lambda entry: entry.row in decided, entries))

@@ -21,10 +21,10 @@ from pudistill.review.filters import Filter
 from pudistill.review.queue import (
     Entry,
     Leases,
-    counted,
     draw_at_random,
     picked,
     read_queue,
+    until_gap,
 )
 from pudistill.review.run_table import RunTable
 from pudistill.review.samples import Samples
@@ -34,6 +34,7 @@ from pudistill.utils.files import write_atomic
 MOST_PAIRS = 100  # pairs of classes that the filter lists
 N_IN_GRID = 48
 _QUEUE = re.compile(r"queue-(\d+)\.csv")
+TRUSTED, PICKED = "trusted.csv", "picked.csv"
 # Draws samples and judges them; without these modules, samples are drawn uniformly and nothing is
 # promised.
 _SELECTION, _PROMISES = "selection", "promises"
@@ -94,6 +95,7 @@ class ReviewSession:
         self.leases = Leases(self.decisions)
         self._open_samples = open_samples
         self._samples: Samples | None = None
+        self._own: list[Entry] | None = None
         self._selected: tuple[Filter, np.ndarray] | None = None
         self._are_open = threading.Event()
         self._names = list(dict.fromkeys([*self.table.classes, *self.table.names]))
@@ -127,34 +129,48 @@ class ReviewSession:
 
     # -- the queue --------------------------------------------------------------------------------
 
-    def _read_queues(self) -> list[list[Entry]]:
-        """Read all queues of the run, and the one that was asked for, which comes last."""
-        folder = self.decisions.folder
-        names = {path.name: _QUEUE.fullmatch(path.name) for path in folder.iterdir()}
-        numbers = sorted(int(match[1]) for match in names.values() if match)
+    def more(self) -> None:
+        """Go on with the first queue that has open samples, or draw a new one if there is none."""
+        with self.decisions.locked():
+            self._read_queues()
+            known = [queue for queue in (self._own, *self.queues) if queue is not None]
+            is_open = (queue for queue in known if any(self._is_open(e.row) for e in queue))
+            if (queue := next(is_open, None)) is None:
+                queue = self._draw()
+                self.queues.append(queue)
+            self.queue = queue
+            known.append(queue)
+            self._entries = {entry.row: entry for queue in reversed(known) for entry in queue}
+            self._rows = self._known_rows()
+
+    def _read_queues(self) -> None:
+        """Read all queues of the run, and the one that was asked for if it is elsewhere."""
+        folder, own = self.decisions.folder, self.options.queue
+        found = (_QUEUE.fullmatch(path.name) for path in folder.iterdir())
+        numbers = sorted(int(match[1]) for match in found if match)
         self._next_number = numbers[-1] + 1 if numbers else 1
         paths = [folder / f"queue-{number}.csv" for number in numbers]
-        own = self.options.queue
-        if own is not None:
-            paths = [path for path in paths if path.resolve() != own.resolve()] + [own]
-        return [read_queue(path, self.table) for path in paths]
-
-    def more(self) -> None:
-        """Go on with a queue that has open samples, or draw a new one if there is none."""
-        with self.decisions.locked():
-            self.queues = self._read_queues()
-            if not self.queues or not any(self._is_open(entry.row) for entry in self.queues[-1]):
-                self.queues.append(self._draw())
-            self.queue = self.queues[-1]
-            self._entries = {entry.row: entry for queue in self.queues for entry in queue}
-            self._rows = self._known_rows()
+        self.queues = [read_queue(path, self.table) for path in paths]
+        places = [path.resolve() for path in paths]
+        if own is None:
+            self._own = None
+        elif own.resolve() in places:
+            self._own = self.queues[places.index(own.resolve())]
+        else:
+            self._own = read_queue(own, self.table)
 
     def _draw(self) -> list[Entry]:
         """Draw a new queue, and write it to the folder of the decisions."""
+        queued = {entry.row for queue in self.queues for entry in queue}
+        is_left = ~self.table.trusted
+        is_left[list(queued)] = False
+        budget = min(self.options.budget, int(is_left.sum()))
+        if budget == 0:
+            return []
         selection = _module(_SELECTION)
         path = self.decisions.folder / f"queue-{self._next_number}.csv"
         if selection is not None:
-            selection.write_queue(self.run, self.options.budget, path)
+            path, _ = selection.write_queue(self.run, budget)
             return read_queue(path, self.table)
         rng = np.random.default_rng([self.options.seed, len(self.decisions.in_force())])
         entries = draw_at_random(self.table, self.decisions, self.options.budget, rng)
@@ -444,37 +460,44 @@ class ReviewSession:
 
     # -- results ----------------------------------------------------------------------------------
 
-    def trusted(self) -> pd.DataFrame:
-        """Return the verified labels with the weights that estimates may use.
+    def write_trusted(self) -> None:
+        """Write the verified labels to ``trusted.csv``, and those picked by hand to ``picked.csv``.
 
-        A sample of a queue has its weight as soon as everything before it is decided, see
-        `counted`; before, its weight is 0, and so it is for samples that were picked by hand.
+        A sample of a queue is trusted as soon as everything before it is decided, see `until_gap`.
+        All others were picked: a fit that takes them for a sample would estimate wrong rates.
         """
-        with self.decisions.locked():
-            decided = self.decisions.in_force()
-        actions = {self._row_of(decision.id): decision.action for decision in decided}
-        may_count = {row for queue in self.queues for row in counted(queue, actions)}
-        final = [
-            decision
-            if decision.weight == 0
-            or self._row_of(decision.id) in may_count
-            or self._row_of(decision.id) not in self._entries
-            else replace(decision, weight=0.0)
-            for decision in decided
-            if decision.is_final
+        final = {row: known for row, known in self._in_force().items() if known.is_final}
+        weights = {entry.row: entry.weight for entry in self._counted()}
+        # Others were drawn by a queue that is not here any more.
+        weights |= {row: known.weight for row, known in final.items() if row not in self._entries}
+        trusted = [
+            replace(final.pop(row), weight=weight)
+            for row, weight in weights.items()
+            if weight is not None and row in final
         ]
-        return as_table(final)
-
-    def write_trusted(self) -> Path:
-        """Write the verified labels to ``review/trusted.csv``."""
-        return self.decisions.write_trusted(self.trusted())
+        self.decisions.write(TRUSTED, as_table(trusted))
+        if final or (self.decisions.folder / PICKED).exists():
+            self.decisions.write(PICKED, as_table(final.values()).drop(columns="weight"))
 
     def promises(self) -> Any:
         """Return what is promised now; None where nothing can be said."""
         module = _module(_PROMISES)
-        table = self.trusted()
-        table = table[table["weight"] > 0]
-        return None if module is None or table.empty else module.promises(self.run, table)
+        table = as_table(
+            replace(known, weight=self._entries[row].weight) if row in self._entries else known
+            for row, known in self._in_force().items()
+        )
+        return None if module is None else module.promises(self.run, table)
+
+    def _in_force(self) -> dict[int, Decision]:
+        """Return the decisions in force by row, in their order."""
+        with self.decisions.locked():
+            return {self._row_of(known.id): known for known in self.decisions.in_force()}
+
+    def _counted(self) -> list[Entry]:
+        decided = self._in_force()
+        is_elsewhere = self._own is not None and self._own not in self.queues
+        of_own = until_gap([self._own], decided) if is_elsewhere and self._own else []
+        return [*until_gap(self.queues, decided), *of_own]
 
 
 class _Candidates:
