@@ -35,7 +35,7 @@ from pudistill.cli.options import (
     numbers_in,
     takes_settings,
 )
-from pudistill.cli.review_commands import next_samples
+from pudistill.cli.review_commands import next_samples, review, update
 from pudistill.exceptions import InputError, torch_extra
 from pudistill.experiments.sweep_defaults import SWEEP_LEVELS, SWEEP_METHODS, SWEEP_NOISES
 
@@ -157,7 +157,7 @@ def demo(
 
     folder = _first_free("pudistill-demo") if output is None else output
     if not sweep:
-        _fit_and_print(Settings.read(DEMO | values), folder)
+        fit_and_print(Settings.read(DEMO | values), folder)
         return
     for name in ("noise", "level"):
         if _was_given(ctx, name):
@@ -197,7 +197,7 @@ def fit(
         values = stored | given
     if values.get("data") is None:
         raise InputError("DATA is missing: name it, as in `pudistill fit DATA --output RUN`.")
-    _fit_and_print(Settings.read(values), output, cluster, gpus)
+    fit_and_print(Settings.read(values), output, cluster, gpus)
 
 
 @app.command(
@@ -297,6 +297,8 @@ app.command(
     epilog="Example: pudistill correct labels.csv --predictions probabilities.npy "
     "--trusted checked.csv --output corrected.csv",
 )(correct)
+app.command(epilog="Example: pudistill review run --budget 100")(review)
+app.command(epilog="Example: pudistill update run --trusted checked.csv")(update)
 
 
 @app.command(epilog="Example: pudistill resume run")
@@ -351,7 +353,7 @@ def resume(
         _reproduce_and_print([experiment], run.parent, options, cluster, gpus)
     else:
         changed = {} if time_limit is None else {"time_limit": time_limit}
-        _fit_and_print(Settings.read(config | changed), run, cluster, gpus)
+        fit_and_print(Settings.read(config | changed), run, cluster, gpus)
 
 
 @app.command(
@@ -537,9 +539,10 @@ def _first_free(name: str) -> Path:
     return path
 
 
-def _fit_and_print(
+def fit_and_print(
     settings: "Settings", folder: Path, cluster: str | None = None, gpus: float = 0.0
 ) -> None:
+    """Fit, and print what came out."""
     from pudistill.runs.fit import fit_run
     from pudistill.utils.cluster import running_on
 

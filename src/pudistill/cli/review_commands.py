@@ -1,13 +1,121 @@
-"""Commands that verify samples one after the other: `next`."""
+"""Commands that ask for verified labels, and learn from them: `next`, `review`, `update`."""
 
+import os
+import shlex
+import webbrowser
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pudistill.cli.console import messages, results
 from pudistill.cli.label_commands import FinishedRun
 from pudistill.cli.options import check_free
+from pudistill.exceptions import InputError
+
+if TYPE_CHECKING:
+    from pudistill.review.session import ReviewSession
+
+PASSWORD = "PUDISTILL_REVIEW_PASSWORD"
+
+
+def review(
+    run: FinishedRun,
+    queue: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV file of the samples to ask for.",
+            show_default="the last queue in RUN/review, or a new one",
+        ),
+    ] = None,
+    budget: Annotated[int, typer.Option(min=1, help="Samples of a new queue.")] = 50,
+    who: Annotated[
+        str | None,
+        typer.Option(help="Your name, for the list of decisions.", show_default="your user name"),
+    ] = None,
+    show_suggestion: Annotated[
+        bool,
+        typer.Option(
+            "--show-suggestion",
+            metavar="",
+            help="Show corrected labels at once, except those of samples drawn at random.",
+        ),
+    ] = False,
+    again: Annotated[
+        bool,
+        typer.Option(
+            "--again",
+            metavar="",
+            help="Ask also for samples that somebody else has decided or is looking at.",
+        ),
+    ] = False,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the page; 0: any that is free.")
+    ] = 0,
+    host: Annotated[
+        str,
+        typer.Option(help="Address to listen at. One that others can reach needs a password."),
+    ] = "127.0.0.1",
+    password: Annotated[
+        bool,
+        typer.Option(
+            "--password",
+            metavar="",
+            help=f"Ask for a password that opens the page; or set the variable {PASSWORD}.",
+        ),
+    ] = False,
+    password_file: Annotated[
+        Path | None, typer.Option(help="File whose first line is the password.")
+    ] = None,
+    no_open: Annotated[
+        bool, typer.Option("--no-open", metavar="", help="Do not open the page in a browser.")
+    ] = False,
+) -> None:
+    """Verify labels of a run on a local web page."""
+    if not (run / "run.json").is_file():
+        raise InputError(f"{run} holds no run: name a folder that `pudistill fit` wrote.")
+    try:
+        from pudistill.review.server import ReviewServer
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f'The page needs {error.name}, which is not installed: pip install "pudistill[review]".'
+        ) from error
+
+    name = _user() if who is None else who.strip()
+
+    def open_session() -> "ReviewSession":
+        """Read the run while the page is already there: the imports alone take seconds."""
+        from pudistill.review.samples import open_samples
+        from pudistill.review.session import Options, ReviewSession
+        from pudistill.runs.folder import Run
+
+        options = Options(queue, budget, name, show_suggestion, again)
+        return ReviewSession(Run.open_fit(run), options, open_samples)
+
+    server = ReviewServer(open_session, host, port, _password(password, password_file))
+    messages.print(f"Review: {server.url}", soft_wrap=True)
+    messages.print("Stop with Ctrl-C; every decision is stored at once.", soft_wrap=True)
+    if not no_open:
+        with suppress(webbrowser.Error):
+            webbrowser.open(server.url)
+    server.run()
+    if server.session is not None:
+        _print_end(run, server.session)
+
+
+def _print_end(run: Path, session: "ReviewSession") -> None:
+    with session.decisions.locked():  # others may have decided, too
+        n_verified = len(session.decisions.current())
+    are = "sample is" if n_verified == 1 else "samples are"
+    messages.print(
+        f"{n_verified:,} {are} verified, {n_verified - session.n_before:,} of them now: "
+        f"{session.decisions.path}",
+        soft_wrap=True,
+    )
+    if n_verified:
+        place = shlex.quote(str(run))
+        messages.print(f"Learn from them with: pudistill update {place}", soft_wrap=True)
 
 
 def next_samples(
@@ -60,3 +168,71 @@ def next_samples(
         soft_wrap=True,
     )
     messages.print(f"Written to {path}.", soft_wrap=True)
+
+
+def update(
+    run: FinishedRun,
+    trusted: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Table of samples verified since, see `pudistill fit --trusted`; repeat the option "
+            "for each.",
+            show_default="the decisions of `pudistill review`",
+        ),
+    ] = None,
+    add: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DATA",
+            help="Further data of the same kind, a batch whose labels have noise of their own; "
+            "repeat the option for each.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the new run.", show_default="RUN-2, or the next that is free"),
+    ] = None,
+    learner: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE:NAME", help="Repeat it if the run has a learner of your own."),
+    ] = None,
+) -> None:
+    """Learn from further verified labels and data, in a fraction of the time of the first fit."""
+    from pudistill.cli.commands import fit_and_print
+    from pudistill.review.update import settings_for_update
+
+    settings = settings_for_update(run, trusted or [], add or [], learner=learner)
+    fit_and_print(settings, _free_folder(run) if output is None else output)
+
+
+def _free_folder(run: Path) -> Path:
+    """Return the run's path with the first number that is free."""
+    stem, _, number = run.name.rpartition("-")
+    name = stem if stem and number.isdigit() else run.name
+    n = 2
+    while (found := run.with_name(f"{name}-{n}")).exists():
+        n += 1
+    return found
+
+
+def _user() -> str:
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in containers
+        return "reviewer"
+
+
+def _password(is_asked: bool, file: Path | None) -> str | None:
+    if file is not None:
+        try:
+            return file.read_text(encoding="utf-8").split("\n", 1)[0].strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{file}: the password cannot be read ({error}).") from error
+    if PASSWORD in os.environ:
+        return os.environ[PASSWORD]
+    if is_asked:
+        return typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    return None

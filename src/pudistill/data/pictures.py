@@ -37,6 +37,7 @@ _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
 _SERVER = ("/data/upload/", "/data/local-files/?d=")  # how paths of Label Studio begin
 _CODE = re.compile(r"^[0-9a-f]{8}-")
 _REPORT_EVERY = 256
+_SMALL = 256  # pixels of the longer side, up to which a picture is shown without loss
 _DECODED_AT_ONCE = 8
 _MAX_THREADS = 8
 # Seconds that threads decode before processes do, as starting these takes about as long.
@@ -277,6 +278,36 @@ def encode_picture(picture: np.ndarray) -> bytes:
 
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "PNG", compress_level=3)
+    return file.getvalue()
+
+
+def encode_for_display(content: Encoded, largest: int) -> bytes:
+    """Return a picture of any format for a browser: a JPEG, or a PNG if it is small.
+
+    Parameters
+    ----------
+    content : bytes or Path
+        The picture.
+    largest : int
+        Pixels of its longer side, at most.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
+    from PIL import Image
+
+    with _pillow_warnings():
+        pixels = _picture_or_reason(partial(_decode, image_size=None), content)
+    if isinstance(pixels, str):
+        raise InputError(f"{content!s:.200}: this picture cannot be read ({pixels}).")
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((largest, largest))
+    if max(picture.size) <= _SMALL:
+        return encode_picture(np.asarray(picture))
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=90)
     return file.getvalue()
 
 

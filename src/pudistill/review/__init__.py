@@ -1,1 +1,1 @@
-"""Verified samples one after the other: which to verify next, and what is promised meanwhile."""
+"""Verify labels: which samples next, a page that asks for them, the decisions, the update."""

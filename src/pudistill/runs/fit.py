@@ -47,6 +47,7 @@ from pudistill.runs.inputs import (
 )
 from pudistill.runs.learned import (
     check_same_data,
+    link_features,
     restore_learned,
     warn_of_noisy_batches,
     write_learned,
@@ -168,7 +169,10 @@ def _fit_into(
     about: dict[str, Any] = {}
     samples = dataset  # the report shows them as they are, without features
     # 1. Compute features.
+    before = None if settings.start_from is None else Run.open_fit(Path(settings.start_from))
     if embedder is not None:
+        if before is not None:
+            link_features(before, run)
         with _timed(seconds, "features"):
             cache = features_folder(settings, run)
             parts = [part for part in (dataset, test) if part is not None]
@@ -195,10 +199,9 @@ def _fit_into(
         )
     if is_pudistill:
         classifier.set_params(memory=run.units)
-        if settings.start_from is not None:
+        if before is not None:
             classifier.set_params(warm_start=True)
-            module = own_network(settings.learner)
-            restore_learned(Run.open_fit(Path(settings.start_from)), classifier, module)
+            restore_learned(before, classifier, own_network(settings.learner))
     write_first = on_first_result(partial(write_first_result, run, dataset, labels))
     with _timed(seconds, "training"), as_input_error(), caching_to(run.units), write_first:
         classifier.fit(dataset.X, y, trusted, **groups)

@@ -64,6 +64,11 @@ def load_data(settings: Settings) -> tuple[TrustedDataset, TrustedDataset | None
         dataset = with_noise(
             dataset, settings.noise, settings.level, settings.trusted_fraction, settings.seed
         )
+    if settings.added and own is not None:
+        raise InputError(
+            f"{settings.added[0]} cannot be added to your own features: save those of all samples "
+            "in one file, and run `pudistill fit` anew."
+        )
     for path in settings.added:
         dataset = with_batch(dataset, load_dataset(path, **options))
     if settings.more_trusted:

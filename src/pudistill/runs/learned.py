@@ -1,5 +1,6 @@
 """What a run has learned, from which an update starts: the file ``learned.npz``."""
 
+import shutil
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,18 @@ def restore_learned(run: Run, classifier: PUDistillClassifier, module: Any = Non
 
 def _normalised(proba: np.ndarray) -> np.ndarray:
     return proba.astype(np.float32) / proba.sum(axis=1, keepdims=True, dtype=np.float32)
+
+
+def link_features(before: Run, run: Run) -> None:
+    """Let a run find the features that a model has computed for an earlier one."""
+    run.units.folder.mkdir(exist_ok=True)
+    for path in before.units.folder.glob("features-*"):
+        target = run.units.folder / path.name
+        if path.is_file() and not path.is_symlink() and not target.exists():
+            try:
+                target.hardlink_to(path)
+            except OSError:  # another file system
+                shutil.copyfile(path, target)
 
 
 def check_same_data(run: Run, dataset: TrustedDataset) -> None:

@@ -26,7 +26,7 @@ def gallery(dataset: TrustedDataset, labels: LabelTable) -> dict[str, np.ndarray
     Of the samples that nobody verified, they are the surest changes, with each pair of given and
     new label in turn, the least sure, and the samples most unlike all classes.
     """
-    pictures = _pictures(dataset)
+    pictures = pictures_of(dataset)
     if pictures is None and not dataset.is_text and dataset.feature_names is None:
         return {}
     table = labels.frame()
@@ -68,7 +68,7 @@ def _excerpt(text: str) -> str:
     return line if len(line) <= LONGEST_EXCERPT else f"{line[: LONGEST_EXCERPT - 1]}…"
 
 
-def _pictures(dataset: TrustedDataset) -> np.ndarray | None:
+def pictures_of(dataset: TrustedDataset) -> np.ndarray | None:
     """Return the samples as pictures; None unless they are pictures or named pixels.
 
     Named pixels are features with the names ``pixel_<row>_<column>``.

@@ -1,0 +1,44 @@
+"""What is promised now, as the rows of a small table."""
+
+import math
+from typing import Any
+
+from pudistill.runs.report.formats import estimate, percent
+
+
+def as_rows(promises: Any) -> dict[str, Any] | None:
+    """Return promises as texts for a page.
+
+    Parameters
+    ----------
+    promises : Promises or None
+        As `promises` in ``promises.py`` returns them.
+
+    Returns
+    -------
+    content : dict or None
+        ``rows`` with ``name``, ``value`` and ``interval``; ``note``. None if there are no promises.
+    """
+    if promises is None:
+        return None
+    if promises.doubt is not None:
+        return {"rows": [], "note": f"Nothing is promised: {promises.doubt}"}
+    rows = []
+    for name, share in {
+        "Labels right after correction": promises.labels_right,
+        "Given labels wrong": promises.rate,
+    }.items():
+        if not math.isnan(share.value):
+            value, interval = (text.unescape() for text in estimate(share.value, share.interval))
+            rows.append({"name": name, "value": value, "interval": interval})
+    for found in promises.certified:
+        name = f"Usable, at most {100 * found.max_error:g} % of them wrong"
+        value = f"{found.n_accepted:,}"
+        rows.append({"name": name, "value": value, "interval": percent(found.share).unescape()})
+    note = (
+        f"Of labels that nobody verified, from {promises.n_at_look:,} verified samples. The next "
+        f"look is at {promises.n_next_look:,}. Each row holds with "
+        f"{100 * promises.confidence:.1f} %, so that all looks together hold with 95 %: stop "
+        "whenever you like."
+    )
+    return {"rows": rows, "note": note}

@@ -1,0 +1,71 @@
+"""The settings with which `pudistill update` fits: those of the run, and what is new."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pudistill.exceptions import InputError
+from pudistill.review.decisions import Decisions
+from pudistill.runs.folder import Run
+from pudistill.runs.settings import Settings
+
+
+def settings_for_update(
+    path: Path, trusted: Sequence[Path], added: Sequence[Path], *, learner: str | None = None
+) -> Settings:
+    """Return the settings of a fit that starts from a finished run.
+
+    Parameters
+    ----------
+    path : Path
+        The run.
+    trusted : sequence of Path
+        Tables of samples verified since; none: the decisions of `pudistill review`, if any.
+    added : sequence of Path
+        Further data.
+    learner : str, default=None
+        Name of a learner of the user's own, which no file may name.
+
+    Returns
+    -------
+    settings : Settings
+        The settings. Decisions are copied to a table in the run's folder ``review/``, so that the
+        fit can be repeated after further decisions.
+
+    Raises
+    ------
+    InputError
+        If the run is not finished, or nothing is new.
+    """
+    run = Run.open_fit(path)
+    config = run.read_config()
+    if learner is not None:
+        config["learner"] = learner
+    given = {} if learner is None else {"learner": learner}
+    Settings.check_trust(config, given, f"pudistill update {path}")
+    settings = Settings.read(config)
+    if not trusted and (decided := _decided(run)) is not None:
+        trusted = [decided]
+    if not trusted and not added:
+        raise InputError(
+            f"Nothing is new for {path}: verify samples with `pudistill review {path}`, or name "
+            "them with --trusted, or further data with --add."
+        )
+    changes = {
+        "start_from": str(path),
+        "more_trusted": [*settings.more_trusted, *map(str, trusted)],
+        "added": [*settings.added, *map(str, added)],
+    }
+    return settings.model_copy(update=changes)
+
+
+def _decided(run: Run) -> Path | None:
+    """Write the decisions of a review as a trusted table of its own; None if there are none."""
+    decisions = Decisions(run.path)
+    with decisions.locked():
+        table = decisions.current()
+        if table.empty:
+            return None
+        n = 1
+        while (decisions.folder / f"trusted-{n}.csv").exists():
+            n += 1
+        return decisions.write(f"trusted-{n}.csv", table)
