@@ -176,8 +176,8 @@ def update(
         list[Path] | None,
         typer.Option(
             metavar="FILE",
-            help="Table of samples verified since, see `pudistill fit --trusted`; repeat the option "
-            "for each.",
+            help="Table of samples verified since, as for `pudistill fit`; repeat the option for "
+            "each.",
             show_default="the decisions of `pudistill review`",
         ),
     ] = None,

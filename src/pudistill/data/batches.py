@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -52,7 +53,7 @@ def with_batch(dataset: TrustedDataset, batch: TrustedDataset) -> TrustedDataset
             f"The id {ids[ids.duplicated()][0]!r} of {batch.name} occurs before: give each sample "
             "an id of its own."
         )
-    of_samples = {
+    of_samples: dict[str, Any] = {
         name: _joined(getattr(dataset, name), getattr(batch, name))
         for name in ("y", "trusted", "verified", "true_labels", "marked", "pictures", "groups")
     }
@@ -104,6 +105,8 @@ def _names_of_batches(dataset: TrustedDataset) -> np.ndarray:
 
 def _free_name(name: str, taken: set[str]) -> str:
     """Return the name of a batch's group, numbered if an earlier batch has the name."""
-    return name if name not in taken else next(
-        free for n in range(2, len(taken) + 3) if (free := f"{name} ({n})") not in taken
+    return (
+        name
+        if name not in taken
+        else next(free for n in range(2, len(taken) + 3) if (free := f"{name} ({n})") not in taken)
     )

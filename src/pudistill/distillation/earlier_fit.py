@@ -75,8 +75,8 @@ class EarlierFit:
             now = f"{len(labels.given):,} samples of the classes {listed(labels.classes)}"
             before = f"{len(table):,} of {listed(classifier.classes_)}"
             raise InputError(
-                f"The fit can only start from one of the same samples and classes: there are {now}, "
-                f"and there were {before}. Fit anew, with warm_start=False."
+                "The fit can only start from one of the same samples and classes: there are "
+                f"{now}, and there were {before}. Fit anew, with warm_start=False."
             )
         # Samples verified to be of no class were in no training.
         kept = np.flatnonzero((table["label"] != classifier.no_class_label).to_numpy())
@@ -118,7 +118,7 @@ class EarlierFit:
     def predictions(self, guesses: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return the predictions for each view; those of `guesses` for samples that are new."""
         return [
-            rowwise(lambda p, q: np.where(np.isnan(p), q, p), proba, guess)
+            rowwise(_filled, proba, guess)
             for proba, guess in zip(self.probas, guesses, strict=False)
         ]
 
@@ -135,6 +135,10 @@ class EarlierFit:
         for fold, team_labels in enumerate(found.team_labels_):
             team_labels[labels.trusted & (found.folds_ == fold)] = MISSING
         return found
+
+
+def _filled(proba: np.ndarray, guess: np.ndarray) -> np.ndarray:
+    return np.where(np.isnan(proba), guess, proba)
 
 
 def _with_new_samples(folds: np.ndarray, n_folds: int, labels: Labels, seed: int) -> np.ndarray:

@@ -116,9 +116,7 @@ def _predictions_of_views(
     part = np.zeros(len(views[0].given), dtype=int)
     for number, view in enumerate(read[:n_parts]):
         part[view.held_out] = number
-    blind = rowwise(
-        lambda n, *p: np.stack(p)[n, np.arange(len(n))], part, *predictions[:n_parts]
-    )
+    blind = rowwise(lambda n, *p: np.stack(p)[n, np.arange(len(n))], part, *predictions[:n_parts])
     return [blind, *predictions[len(predictions) - len(views) + 1 :]]
 
 

@@ -160,7 +160,7 @@ def estimate_noise(
     T = np.clip(whole.noise.T, *shares.plausible)
     T /= T.sum(axis=1, keepdims=True)
     group_rate, group_interval = None, None
-    if basis == ORIGINALS and labels.noise_groups is not None:
+    if originals is not None and basis == ORIGINALS and labels.noise_groups is not None:
         group_rate, group_interval = _of_groups(labels.noise_groups, chains, originals, rows, given)
     class_rate = np.clip(1 - np.diagonal(T), *shares.class_rate)
     return NoiseEstimate(

@@ -125,9 +125,11 @@ def warn_of_noisy_batches(noise: NoiseEstimate | None, dataset: TrustedDataset) 
     """Name batches whose labels are wrong more often than those of the first batch."""
     if noise is None or noise.group_rate is None or noise.group_rate_interval is None:
         return
-    names = pd.unique(dataset.noise_groups)
-    shown = [f"{r:.1%} (95 %: {low:.1%} to {high:.1%})" for r, (low, high) in zip(
-        noise.group_rate, noise.group_rate_interval, strict=True)]
+    names = pd.unique(np.asarray(dataset.noise_groups, dtype=object))
+    shown = [
+        f"{r:.1%} (95 %: {low:.1%} to {high:.1%})"
+        for r, (low, high) in zip(noise.group_rate, noise.group_rate_interval, strict=True)
+    ]
     for g in np.flatnonzero(noise.group_rate_interval[:, 0] > noise.group_rate_interval[0, 1]):
         warn_user(
             f"The labels of {names[g]} are noisier than those of {names[0]}: {shown[g]} of them "

@@ -498,6 +498,7 @@ class Settings(ReadSettings):
     def to_config(self) -> dict[str, Any]:
         """Return the settings for ``config.toml``, with absolute paths."""
         unused = set() if self.noise else {"level", "trusted_fraction"}
+        unused |= {name for name in ("more_trusted", "added") if not getattr(self, name)}
         config = self.model_dump(exclude_none=True, exclude=unused)
         for name in (
             "data",
@@ -511,7 +512,7 @@ class Settings(ReadSettings):
         ):
             if name in config and Path(config[name]).exists():
                 config[name] = str(Path(config[name]).resolve())
-        for name in ("more_trusted", "added"):
+        for name in {"more_trusted", "added"} - unused:
             config[name] = [str(Path(path).resolve()) for path in config[name]]
         if self.features_cache is not None:
             config["features_cache"] = str(Path(self.features_cache).resolve())
