@@ -170,7 +170,7 @@ def test_many_at_once_with_a_filter(browser, run):
         boxes = page.locator(".cards input")
         boxes.nth(0).click()
         boxes.nth(2).click(modifiers=["Shift"])
-        page.select_option("#grid-label", "cat")
+        page.select_option("#grid-label", value="cat")
         page.click("#grid-give")
         has_cards(page, 9)
         assert list(decided(server).values()) == ["cat"] * 3

@@ -139,6 +139,7 @@ class ReviewSession:
                 queue = self._draw()
                 self.queues.append(queue)
             self.queue = queue
+            self._in_queue = {e.row for e in queue if not self.table.trusted[e.row]}
             known.append(queue)
             self._entries = {entry.row: entry for queue in reversed(known) for entry in queue}
             self._rows = self._known_rows()
@@ -380,14 +381,15 @@ class ReviewSession:
 
     def progress(self) -> dict[str, Any]:
         """Return how far the queue is, and how many samples were decided in all."""
-        with self.decisions.locked():
-            current = [decision for decision in self.decisions.in_force() if decision.is_final]
-            n_open = sum(self._is_open(entry.row) for entry in self.queue)
+        actions = {row: known.action for row, known in self._in_force().items()}
+        # Decisions are few beside a queue of any length.
+        done = sum(row in self._in_queue for row in actions)
+        n_skipped = sum(action == "skip" for action in actions.values())
         return {
             "n_queue": len(self.queue),
-            "n_open": n_open,
-            "n_verified": len(current),
-            "n_skipped": len(self.decisions.skipped()),
+            "n_open": len(self._in_queue) - done,
+            "n_verified": len(actions) - n_skipped,
+            "n_skipped": n_skipped,
             "n_trusted": int(self.table.trusted.sum()),
         }
 

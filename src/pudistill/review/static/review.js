@@ -379,6 +379,7 @@ async function showGrid() {
       : `${number(result.samples.length)} of those that nobody has decided. Select several and give them one label.`;
   $("earlier").hidden = !isDecided || gridSheet === 0;
   $("later").hidden = !isDecided || (gridSheet + 1) * result.samples.length >= result.n;
+  $("cards").classList.toggle("wide", gridSamples.some((of) => of.kind !== "picture"));
   $("cards").replaceChildren(...result.samples.map((of, n) => {
     const box = make("input", { type: "checkbox", "data-n": n, onclick: (event) => check(event, n) });
     const picture = of.kind === "picture"
@@ -427,7 +428,8 @@ function selectAll() {
 }
 
 function fillGridLabels() {
-  $("grid-label").replaceChildren(...[...about.classes, about.no_class].map((name) => make("option", { value: name }, name)));
+  $("grid-label").replaceChildren(...[...about.classes, about.no_class].map((name, n) => make("option", { value: name },
+    n < 9 && n < about.classes.length && keyOf(n) ? `${keyOf(n)}  ${name}` : name)));
 }
 
 // -- keys ----------------------------------------------------------------------------------------
@@ -532,7 +534,7 @@ async function start() {
   $("grid-give").addEventListener("click", () => decideMany("label", $("grid-label").value));
   $("earlier").addEventListener("click", () => { gridSheet -= 1; refresh(); });
   $("later").addEventListener("click", () => { gridSheet += 1; refresh(); });
-  $("filter").addEventListener("submit", (event) => { event.preventDefault(); gridSheet = 0; refresh(); });
+  $("filter").addEventListener("submit", (event) => { event.preventDefault(); gridSheet = 0; $("main").focus({ preventScroll: true }); refresh(); });
   $("filter").addEventListener("reset", () => setTimeout(() => { gridSheet = 0; refresh(); }));
   isBusy = false;
   await refresh();
