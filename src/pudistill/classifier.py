@@ -19,13 +19,10 @@ from pudistill.distillation.correction import predictions_for
 from pudistill.distillation.held_out_labels import HeldOutLabels
 from pudistill.distillation.metrics import METRICS
 from pudistill.distillation.noise_estimate import NOTHING, NoiseEstimate
-from pudistill.distillation.noise_free_models import (
-    NoiseFreeStage,
-    choose_noise_free_regularisation,
-    teach,
-)
+from pudistill.distillation.noise_free_models import NoiseFreeStage, teach
 from pudistill.distillation.paper import MakesPseudoLabels, paper_student, paper_teachers
 from pudistill.distillation.problem import Problem
+from pudistill.distillation.roles import FILTER, STUDENT, TEACHER, HasRoles
 from pudistill.distillation.shipping import learn_and_ship
 from pudistill.distillation.time_estimate import Work
 from pudistill.distillation.timing import TimedFit
@@ -34,22 +31,16 @@ from pudistill.exceptions import InputError
 from pudistill.labels.alignment import index_of
 from pudistill.labels.checks import NO_TRUSTED, Labels, check_same_labels, with_weights
 from pudistill.labels.pseudo_labels import LABEL_TYPES
-from pudistill.labels.samples import check_features, check_samples, is_pictures, split_off_no_class
+from pudistill.labels.samples import check_features, check_samples, split_off_no_class
 from pudistill.labels.table import Outliers, label_table
 from pudistill.learners.base import NoisyLabelClassifier
 from pudistill.learners.cache import caching_to
-from pudistill.learners.defaults import default_learner, normalised
-from pudistill.learners.linear import MANY_CLASSES
 from pudistill.learners.messages import user_messages
 from pudistill.learners.parts import dealing
 from pudistill.learners.probabilities import check_can_be_calibrated
-from pudistill.learners.regularisation import with_regularisation
 from pudistill.pu_filter.estimator import TieredPUFilter
 from pudistill.pu_filter.plan import at_most_needed
 from pudistill.pu_filter.rules import DEFAULT_MIN_VOTES, DEFAULT_THRESHOLD
-
-# Roles of the learners, in the order of `PUDistillClassifier._learners`.
-FILTER, TEACHER, STUDENT = range(3)
 
 # Attributes that `PUDistillClassifier._fit_student` sets.
 OF_DEFAULT_METHOD = (
@@ -59,7 +50,9 @@ OF_DEFAULT_METHOD = (
 LEARNED_BY_STUDENT = ("student_", "targets_", "label_arrays_", "label_table_", *OF_DEFAULT_METHOD)
 
 
-class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLabelClassifier):
+class PUDistillClassifier(
+    TimedFit, HasRoles, CertifiesLabels, MakesPseudoLabels, NoisyLabelClassifier
+):
     """Learn from noisy labels with the help of a few trusted labels.
 
     A tiered positive-unlabeled filter finds clean samples among noisy samples without reading
@@ -239,7 +232,12 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
         "no_class_label": [str, Real, None],
         "time_limit": [Real, str, None],
     }
-    __metadata_request__fit = {"trusted": True, "groups": True, "noise_groups": True}
+    __metadata_request__fit = {
+        "trusted": True,
+        "groups": True,
+        "noise_groups": True,
+        "draw_weight": True,
+    }
     _model_name = "student_"
     teachers_: list
     targets_: np.ndarray
@@ -255,7 +253,6 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
     folds_: np.ndarray | None
     adapted_: dict[str, float] | None
     _noise_free: NoiseFreeStage | None
-    _noise_free_c: float | None = None
 
     def __init__(
         self,
@@ -325,6 +322,7 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
         noise_groups: Any = None,
         sample_weight: Any = None,
         pred_probs: Any = None,
+        draw_weight: Any = None,
     ) -> "PUDistillClassifier":
         """Run Algorithm 1.
 
@@ -357,6 +355,11 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
         pred_probs : array-like or DataFrame of shape (n_samples, n_classes), default=None
             Predictions of your own model for these samples, as for `correct_labels`. They join the
             first guess, and so improve the labels; `predict` does without them.
+        draw_weight : array-like of shape (n_samples,), Series or dict, default=None
+            How verified samples were drawn, if not all uniformly: ``1 / (N p)``, where the draw of
+            a sample took it with probability `p` from the `N` that were not verified then. A Series
+            or dict has them in the order of drawing. Estimates, comparisons and certificates use
+            them, trainings do not; see `pudistill next` and docs/review.md.
 
         Returns
         -------
@@ -370,7 +373,7 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
             cannot be aligned, exact copies are verified differently, or a weight is not above 0.
         """
         names = index_of(X)
-        of_samples = {"groups": groups, "noise_groups": noise_groups}
+        of_samples = {"groups": groups, "noise_groups": noise_groups, "draw_weight": draw_weight}
         X, labels = check_samples(self, X, y, trusted, self._learners(), **of_samples)
         labels = with_weights(labels, sample_weight)
         watched = user_messages(self._learners(), labels)
@@ -413,6 +416,7 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
         noise_groups: Any = None,
         sample_weight: Any = None,
         pred_probs: Any = None,
+        draw_weight: Any = None,
     ) -> "PUDistillClassifier":
         """Run lines 13-15 of Algorithm 1, with the teachers of the last `fit_teachers`.
 
@@ -421,7 +425,7 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
         """
         check_is_fitted(self, "teachers_")
         names = index_of(X)
-        of_samples = {"groups": groups, "noise_groups": noise_groups}
+        of_samples = {"groups": groups, "noise_groups": noise_groups, "draw_weight": draw_weight}
         X, labels = check_samples(self, X, y, trusted, self._learners(), **of_samples, reset=False)
         labels = with_weights(labels, sample_weight)
         with user_messages(self._learners(), labels), caching_to(self.memory), dealing(self.n_jobs):
@@ -501,15 +505,6 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
         filter_seed, teacher_seed, self._student_seed = seeds
         return filter_seed, teacher_seed
 
-    def _choose_regularisation(self, X: Any, labels: Labels, seed: int) -> None:
-        """Choose the regularisation of models that read no noisy label, if they are the default."""
-        is_tuned = None in self._learners() and not is_pictures(X)
-        is_tuned &= self.method == "default" and labels.n_classes < MANY_CLASSES
-        if is_tuned and labels.trusted.any():
-            learner = default_learner(X, encoded=self.encoder_ is not None)
-            problem = Problem(X, labels, learner, self.n_jobs, seed)
-            self._noise_free_c = choose_noise_free_regularisation(problem)
-
     def _new_filter(self, X: Any, labels: Labels, seed: int) -> TieredPUFilter:
         """Make the filter with this classifier's settings; the paper's method has its own rule."""
         threshold, min_votes, is_paper = self.threshold, self.min_votes, self.method == "paper"
@@ -583,17 +578,3 @@ class PUDistillClassifier(TimedFit, CertifiesLabels, MakesPseudoLabels, NoisyLab
         self.cross_fitted_proba_, *self.held_out_proba_ = outcome.student_fit.probas
         self.folds_ = outcome.folds
         return outcome.outliers
-
-    def _learners(self) -> list:
-        """List the learners of filter, teachers and student; None: chosen for the data."""
-        own = (self.filter_estimator, self.teacher, self.student)
-        return [self.estimator if learner is None else learner for learner in own]
-
-    def _learner(self, role: int, X: Any, *, reads_noisy_labels: bool | None = None) -> Any:
-        """Return the learner of a role; by default only that of the student reads noisy labels."""
-        learner = self._learners()[role]
-        if learner is not None:
-            return normalised(learner, X)
-        noisy = role == STUDENT if reads_noisy_labels is None else reads_noisy_labels
-        C = 1.0 if noisy or self._noise_free_c is None else self._noise_free_c
-        return with_regularisation(default_learner(X, encoded=self.encoder_ is not None), C)

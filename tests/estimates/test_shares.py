@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from scipy.special import expit, logit
 from scipy.stats import binomtest
 
+from pudistill.data.draws import Draws
 from pudistill.estimates.shares import exact_interval, rectified_share
+from pudistill.review.drawing import draw
 
 NONE = np.full(1000, np.nan)  # no predictions
 
@@ -123,3 +125,41 @@ def test_nothing_is_known_without_samples(n, n_rest):
     value, interval, _ = rectified_share(np.zeros(n, bool), NONE[:n], n_rest)
     assert np.isnan(value)
     assert interval == (0, 1)
+
+
+@pytest.mark.parametrize("distorted", [False, True])
+@pytest.mark.parametrize(("share", "n"), [(0.02, 40), (0.1, 100), (0.4, 40)])
+def test_intervals_hold_for_unequal_draws(share, n, distorted):
+    rng, n_all, n_times, inside, errors = np.random.default_rng(1), 10 * n, 200, 0, []
+    for _ in range(n_times):
+        outcomes, predicted = simulated(rng, share, 0.3, n_all, distorted=distorted)
+        drawn = draw(predicted + 0.01, n, 0.5, rng)
+        rest = np.delete(np.arange(n_all), drawn.rows)
+        weight = Draws(drawn.weight, np.arange(n)).for_means(len(rest))
+        controls = predicted[drawn.rows] - predicted[rest].mean()
+        value, (low, high), _ = rectified_share(
+            outcomes[drawn.rows], controls, len(rest), weight=weight
+        )
+        inside += low <= outcomes[rest].mean() <= high
+        errors.append(value - outcomes[rest].mean())
+    assert inside / n_times >= 0.93
+    assert abs(np.mean(errors)) < 0.01
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 10_000), n=st.integers(1, 200), share=st.floats(0, 1))
+def test_weighted_intervals_hold_the_value(seed, n, share):
+    rng = np.random.default_rng(seed)
+    outcomes, weight = rng.random(n) < share, rng.uniform(0.2, 2, n)
+    controls = np.where(rng.random(n) < 0.2, np.nan, rng.normal(size=n) + outcomes)
+    value, (low, high), _ = rectified_share(outcomes, controls, 1000, weight=weight)
+    assert 0 <= low <= value <= high <= 1
+
+
+@pytest.mark.parametrize("n_counted", [0, 3, 50, 100])
+def test_equal_weights_are_as_none(n_counted):
+    outcomes = np.arange(100) < n_counted
+    plain = rectified_share(outcomes, NONE[:100], 1000)
+    weighted = rectified_share(outcomes, NONE[:100], 1000, weight=np.full(100, 3.0))
+    np.testing.assert_allclose(weighted.interval, plain.interval)
+    assert weighted.value == pytest.approx(plain.value)

@@ -35,7 +35,7 @@ from pudistill.cli.options import (
     numbers_in,
     takes_settings,
 )
-from pudistill.cli.review_commands import review
+from pudistill.cli.review_commands import next_samples, review
 from pudistill.exceptions import InputError, torch_extra
 from pudistill.experiments.sweep_defaults import SWEEP_LEVELS, SWEEP_METHODS, SWEEP_NOISES
 
@@ -291,6 +291,7 @@ def report(run: FinishedRun) -> None:
 app.command(epilog="Example: pudistill certify run --max-error 0.01 --output certified.csv")(
     certify
 )
+app.command("next", epilog="Example: pudistill next run --budget 50")(next_samples)
 app.command(
     cls=SettingsCommand,
     epilog="Example: pudistill correct labels.csv --predictions probabilities.npy "

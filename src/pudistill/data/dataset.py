@@ -13,6 +13,7 @@ from sklearn.utils import check_random_state
 
 from pudistill.data.annotations import Annotations
 from pudistill.data.columns import as_ids, count_distinct, is_whole, rows_with, sort_names
+from pudistill.data.draws import Draws
 from pudistill.data.names import NO_CLASS_LABEL
 from pudistill.data.spelling import describe_look_alikes
 from pudistill.exceptions import DataWarning, InputError, TrustedWarning, warn_user
@@ -64,6 +65,8 @@ class TrustedDataset:
         The verified label of samples that are of no class; it is not one of `classes`.
     annotations : Annotations, optional
         Labels (str) of several sources, of which `y` is the majority vote.
+    draws : Draws, optional
+        How trusted samples were drawn; by default all of them uniformly.
 
     Examples
     --------
@@ -90,6 +93,7 @@ class TrustedDataset:
     noise_groups: np.ndarray | None = None
     no_class_label: str | None = NO_CLASS_LABEL
     annotations: Annotations | None = None
+    draws: Draws | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ids", as_ids(self.ids))
@@ -149,6 +153,7 @@ class TrustedDataset:
             groups=None if self.groups is None else self.groups[indices],
             noise_groups=None if self.noise_groups is None else self.noise_groups[indices],
             annotations=None if self.annotations is None else self.annotations.take(indices),
+            draws=None if self.draws is None else self.draws.take(indices),
         )
 
     def with_features(self, X: np.ndarray) -> "TrustedDataset":
@@ -271,7 +276,10 @@ class TrustedDataset:
         return self.take(~held_out), test
 
     def with_trusted(
-        self, ids: Iterable[str], labels: Iterable[str | None] | None = None
+        self,
+        ids: Iterable[str],
+        labels: Iterable[str | None] | None = None,
+        weights: Iterable[float] | None = None,
     ) -> "TrustedDataset":
         """Mark more samples as trusted.
 
@@ -282,6 +290,9 @@ class TrustedDataset:
         labels : iterable of str, optional
             Their verified labels; `y` keeps the given labels. By default the labels that the
             samples have are taken as verified.
+        weights : iterable of float, optional
+            The weight of each draw, in the order of drawing, see `Draws`; NaN is 1. Samples that
+            were trusted before count as drawn first.
 
         Returns
         -------
@@ -290,8 +301,8 @@ class TrustedDataset:
         Raises
         ------
         InputError
-            If an id is unknown or repeated, a label is missing, or it contradicts a label that was
-            verified before.
+            If an id is unknown or repeated, a label is missing, it contradicts a label that was
+            verified before, or a weight is not above 0.
         """
         ids = list(ids)
         rows = self._rows_of(ids)
@@ -328,7 +339,21 @@ class TrustedDataset:
                 f"sample {first!r}): check its spelling, unless it is a class that they lack.",
                 TrustedWarning,
             )
-        return replace(self, trusted=trusted, verified=verified, marked=marked)
+        dataset = replace(self, trusted=trusted, verified=verified, marked=marked)
+        return dataset if weights is None else dataset._with_weights(rows, np.array([*weights]))
+
+    def _with_weights(self, rows: list[int | None], weights: np.ndarray) -> "TrustedDataset":
+        """Record the weights of draws, in their order; None is the row of a skipped picture."""
+        weight = np.where(self.trusted, 1.0, np.nan)
+        order = np.where(self.trusted, 0, -1)
+        if self.draws is not None:
+            known = ~np.isnan(self.draws.weight)
+            weight[known], order[known] = self.draws.weight[known], self.draws.order[known]
+        kept = np.array([row is not None for row in rows], dtype=bool)
+        at = np.array([row for row in rows if row is not None], dtype=int)
+        weight[at] = np.where(np.isnan(weights), 1.0, weights)[kept]
+        order[at] = order.max(initial=0) + 1 + np.arange(len(at))
+        return replace(self, draws=Draws.of(weight, order, self.ids))
 
     def require_trusted(self) -> None:
         """Raise `InputError` unless there is a trusted sample of every given class."""

@@ -25,6 +25,9 @@ from pudistill.data.tables import (
 from pudistill.exceptions import DataWarning, InputError, warn_user
 from pudistill.utils.shown import listed
 
+# Columns of a trusted table that say how a sample was drawn, and when and by whom it was verified.
+WEIGHT, ABOUT_REVIEW = "weight", ("when", "who")
+
 
 def with_shared_columns(data: Any, trusted: Path, options: ReadOptions) -> ReadOptions:
     """Return the options with the columns of ids and labels that a trusted file shows.
@@ -94,14 +97,16 @@ def _is_unique(path: Path, table: Table, name: str) -> bool:
 
 def read_trusted(
     path: Path, dataset: TrustedDataset, options: ReadOptions
-) -> tuple[list[str], list[str] | None]:
-    """Read the ids of trusted samples, and their verified labels if the file has them.
+) -> tuple[list[str], list[str] | None, list[float] | None]:
+    """Read the ids of trusted samples, and their verified labels and weights if the file has them.
 
     Parameters
     ----------
     path : Path
         A table. Its columns of ids and labels have the names that they have in the data, or else
-        ``id`` and ``label``; or it is recognised by its values.
+        ``id`` and ``label``; or it is recognised by its values. The columns ``weight`` (of the
+        draw, see `Draws`; rows are in the order of drawing), ``when`` and ``who`` are no labels,
+        unless the data have a column of the same name.
     dataset : TrustedDataset
         The data, without these trusted samples.
     options : ReadOptions
@@ -112,6 +117,8 @@ def read_trusted(
     ids : list of str
     labels : list of str, or None without such a column
         Verified labels, whole numbers as the data write them.
+    weights : list of float, or None without such a column
+        Weights of the draws; NaN where there is none.
 
     Raises
     ------
@@ -132,7 +139,15 @@ def read_trusted(
             f"{path}: there is no column {options.id_column or 'id'!r} among {listed(names)}: put "
             f"the ids of the trusted samples there{dataset.example_id}."
         )
-    others = [name for name in names if name != id_column]
+    of_data = {*(dataset.feature_names or ()), options.label_column}
+    if WEIGHT in names and WEIGHT in of_data:
+        warn_user(
+            f"{path}: the column {WEIGHT!r} is taken as that of the data. If it holds the weights "
+            f"of draws, as `pudistill next` writes them, rename the column {WEIGHT!r} of the data.",
+            DataWarning,
+        )
+    of_draws = {WEIGHT, *ABOUT_REVIEW} - of_data
+    others = [name for name in names if name != id_column and name not in of_draws]
     label_column = _named(
         others, VERIFIED_LABEL, options.label_column, *LABEL_COLUMNS
     ) or _matching(path, table, others[:1] if len(others) == 1 else [], dataset.classes)
@@ -146,8 +161,9 @@ def read_trusted(
     with as_table_error(path):
         columns = table.read(wanted, as_text=wanted)
     ids = read_ids(path, table.schema, id_column, columns[id_column])
+    weights = _read_weights(path, table, ids) if WEIGHT in of_draws.intersection(names) else None
     if label_column is None:
-        return list(ids), None
+        return list(ids), None, weights
     (labels,) = without_decimals(
         [read_names(path, table.schema, label_column, columns[label_column])]
     )
@@ -156,7 +172,26 @@ def read_trusted(
             f"{path}: trusted id {ids[list(labels).index(None)]!r} has no label: give it or remove "
             "the row."
         )
-    return list(ids), like_known(labels, {*dataset.y, *dataset.verified} - {None})
+    return list(ids), like_known(labels, {*dataset.y, *dataset.verified} - {None}), weights
+
+
+def _read_weights(path: Path, table: Table, ids: np.ndarray) -> list[float]:
+    """Read the weights of draws; NaN where there is none."""
+    with as_table_error(path):
+        texts = table.read([WEIGHT], as_text=[WEIGHT])[WEIGHT].to_pylist()
+    weights = []
+    for name, text in zip(ids, texts, strict=True):
+        try:
+            weight = float(text) if text else np.nan
+        except ValueError:
+            weight = 0.0  # which is refused below
+        if not (np.isnan(weight) if not text else 0 < weight < np.inf):
+            raise InputError(
+                f"{path}: the weight of trusted id {name!r} is {text!r}: write a number above 0, "
+                "or nothing for a sample drawn at random."
+            )
+        weights.append(weight)
+    return weights
 
 
 def _named(names: list[str], *wanted: str | None) -> str | None:

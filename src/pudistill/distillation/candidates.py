@@ -28,6 +28,7 @@ from pudistill.distillation.views import (
     held_out_groups,
     held_out_proba,
     held_out_truth,
+    held_out_weight,
     whole_view,
 )
 from pudistill.exceptions import TrustedWarning, warn_user
@@ -60,7 +61,12 @@ class CandidateWeights:
     temperatures: dict[str, Temperature]
 
     @classmethod
-    def fit(cls, predictions: dict[str, np.ndarray], truth: np.ndarray) -> "CandidateWeights":
+    def fit(
+        cls,
+        predictions: dict[str, np.ndarray],
+        truth: np.ndarray,
+        weight: np.ndarray | None = None,
+    ) -> "CandidateWeights":
         """Fit on predictions of shape (n_held_out, n_classes), among them "guess" and "student".
 
         The prior counts each prediction as if it had explained one sample: the fewer samples are
@@ -71,7 +77,7 @@ class CandidateWeights:
             shares = {name: float(name == "student") for name in predictions}
             return cls(shares, {name: Temperature() for name in UNCALIBRATED})
         temperatures = {
-            name: Temperature.fit(predictions[name], truth)
+            name: Temperature.fit(predictions[name], truth, weight)
             for name in UNCALIBRATED
             if name in predictions
         }
@@ -79,7 +85,7 @@ class CandidateWeights:
             name: temperatures[name].apply(proba) if name in temperatures else proba
             for name, proba in predictions.items()
         }
-        weights = drop_small(mixture_weights([*calibrated.values()], truth)).tolist()
+        weights = drop_small(mixture_weights([*calibrated.values()], truth, weight=weight)).tolist()
         return cls(dict(zip(predictions, weights, strict=True)), temperatures)
 
     def mix(self, predictions: dict[str, np.ndarray]) -> np.ndarray:
@@ -107,6 +113,8 @@ def judge(
         The candidates that do without the first guess, if they were trained.
     """
     truth, groups = held_out_truth(views, problem.n_classes), held_out_groups(views)
+    # New samples are like all samples, not like those that nobody verified.
+    weight = held_out_weight(problem.labels.drawn_weight(of_all=True), views)
     codes = truth.argmax(axis=1)
     # Given labels of held-out samples are hidden even where they are known, because new samples
     # have none either.
@@ -120,15 +128,17 @@ def judge(
     if "semi_supervised" in noise_free.models[0].by_name:
         candidates["semi_supervised"] = collect_held_out(noise_free.models, "semi_supervised")
     peers = None
-    if needs_peers(problem, views[0], candidates, codes, groups):
+    if needs_peers(problem, views[0], candidates, codes, groups, weight):
         peers = train_peers(problem, views, noise_free.models)
         candidates |= peers.held_out
     of_guess = {"guess": held_out_proba(noise_free.guesses, views)}
     mixed = of_guess | {name: candidates[name] for name in candidates if name not in NOT_MIXED}
-    weights = CandidateWeights.fit(mixed, truth)
+    weights = CandidateWeights.fit(mixed, truth, weight)
     if weights.shares["student"] < 1:
         candidates["mixture"] = weights.mix(mixed)
-    comparison = compare(candidates, codes, metric=problem.metric, groups=groups, seed=problem.seed)
+    comparison = compare(
+        candidates, codes, metric=problem.metric, groups=groups, weight=weight, seed=problem.seed
+    )
     if warning := unjudged(problem.labels.classes, codes):
         warn_user(warning, TrustedWarning)
         comparison = replace(comparison, why=f"{comparison.why} {warning}")
@@ -141,6 +151,7 @@ def needs_peers(
     candidates: dict[str, np.ndarray],
     codes: np.ndarray,
     groups: np.ndarray | None,
+    weight: np.ndarray | None,
 ) -> bool:
     """Return whether the first guess can be so weak that candidates without it are worth training.
 
@@ -153,11 +164,11 @@ def needs_peers(
     if not whole.has_several_labels:
         return False
     scores = METRICS[problem.metric].scores
-    measured = {name: scores(proba, codes) for name, proba in candidates.items()}
+    measured = {name: scores(proba, codes, weight) for name, proba in candidates.items()}
     student = measured.pop("student")
     if len(codes) < ENOUGH_HELD_OUT:
-        return not all(leads(student, other, groups) for other in measured.values())
-    return any(leads(other, student, groups) for other in measured.values())
+        return not all(leads(student, other, groups, weight) for other in measured.values())
+    return any(leads(other, student, groups, weight) for other in measured.values())
 
 
 def ship(

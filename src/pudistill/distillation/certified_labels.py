@@ -24,7 +24,8 @@ class CertifiedLabels:
         Largest share of wrong labels among the accepted ones that nobody verified.
     confidence : float in (0, 1)
         Probability, over the choice of the verified samples, that the promise holds. It holds
-        whatever the model and the noise, as long as verified samples are a random sample.
+        whatever the model and the noise, as long as verified samples are a random sample, or the
+        weights of their draws are known.
     accepted : ndarray of shape (n_samples,), bool
         Whether the label is accepted; verified labels always are.
     labels : ndarray of shape (n_samples,)
@@ -143,9 +144,15 @@ def judged_curve(label: np.ndarray, trusted: np.ndarray, held_out: HeldOutLabels
             "least three samples of each class, chosen at random, and fit with compare=True and "
             "without a time limit."
         )
+    rest, weight = held_out.score[~trusted], None
+    if held_out.draw_weight is not None and held_out.draw_order is not None:
+        # All draws count, in their order.
+        drawn = np.flatnonzero(~np.isnan(held_out.draw_weight))
+        is_judged = drawn[np.argsort(held_out.draw_order[drawn], kind="stable")]
+        weight = held_out.draw_weight[is_judged]
     is_wrong = held_out.label[is_judged] != label[is_judged]
-    scores, rest = held_out.score[is_judged], held_out.score[~trusted]
-    return Curve.of(scores, is_wrong, rest[~np.isnan(rest)], held_out.worth)
+    scores = held_out.score[is_judged]
+    return Curve.of(scores, is_wrong, rest[~np.isnan(rest)], held_out.worth, weight)
 
 
 class CertifiesLabels:

@@ -11,6 +11,7 @@ import numpy as np
 
 from pudistill.distillation.clusters import draw_rows, group_sums
 from pudistill.distillation.metrics import METRICS
+from pudistill.estimates.shares import weighted_mean
 from pudistill.utils.shown import listed
 
 # The first of these candidates that exists is shipped, unless another candidate is clearly better.
@@ -93,6 +94,7 @@ def compare(
     *,
     metric: str = "accuracy",
     groups: np.ndarray | None = None,
+    weight: np.ndarray | None = None,
     seed: int,
 ) -> Comparison:
     """Choose among candidates by their predictions for held-out trusted samples.
@@ -111,6 +113,8 @@ def compare(
         The metric that decides, one of `METRICS`.
     groups : ndarray of shape (n_held_out,), int, default=None
         Groups of these samples, which count as a whole in all errors.
+    weight : ndarray of shape (n_held_out,), default=None
+        How many samples each stands for, up to a factor; None: all for as many.
     seed : int
         Decides the bootstrap.
 
@@ -133,20 +137,20 @@ def compare(
             favourite(proba), "No trusted sample could be held out to compare.", [], None
         )
     measure = METRICS[metric]
-    scores = {name: measure.scores(p, labels) for name, p in proba.items()}
+    scores = {name: measure.scores(p, labels, weight) for name, p in proba.items()}
     candidates: list[Candidate] = [
         {
             "name": name,
-            "accuracy": float(METRICS["accuracy"].scores(p, labels).mean()),
-            "log_loss": float(-METRICS["neg_log_loss"].scores(p, labels).mean()),
-            "score": float(scores[name].mean()),
+            "accuracy": weighted_mean(METRICS["accuracy"].scores(p, labels, weight), weight),
+            "log_loss": -weighted_mean(METRICS["neg_log_loss"].scores(p, labels, weight), weight),
+            "score": weighted_mean(scores[name], weight),
         }
         for name, p in proba.items()
     ]
-    shipped = choose(scores, groups)
-    value = _corrected_value(scores, groups, np.random.default_rng(seed))
+    shipped = choose(scores, groups, weight)
+    value = _corrected_value(scores, groups, weight, np.random.default_rng(seed))
     value = float(np.clip(value, 0, 1)) if measure.is_share else min(value, 0.0)
-    interval = measure.interval(value, proba[shipped], labels, groups)
+    interval = measure.interval(value, proba[shipped], labels, groups, weight)
     expected = ExpectedAccuracy(value, interval, len(labels), metric)
     return Comparison(shipped, _why(shipped, candidates, metric), candidates, expected)
 
@@ -180,23 +184,37 @@ def favourite(candidates: Iterable[str]) -> str:
     return next(name for name in FAVOURITES if name in candidates)
 
 
-def choose(scores: dict[str, np.ndarray], groups: np.ndarray | None = None) -> str:
+def choose(
+    scores: dict[str, np.ndarray],
+    groups: np.ndarray | None = None,
+    weight: np.ndarray | None = None,
+) -> str:
     """Return the candidate to ship, by the scores that each has for the held-out samples."""
     default = favourite(scores)
-    best = max(scores, key=lambda name: scores[name].mean())
-    return best if leads(scores[best], scores[default], groups) else default
+    best = max(scores, key=lambda name: weighted_mean(scores[name], weight))
+    return best if leads(scores[best], scores[default], groups, weight) else default
 
 
-def leads(first: np.ndarray, second: np.ndarray, groups: np.ndarray | None = None) -> bool:
+def leads(
+    first: np.ndarray,
+    second: np.ndarray,
+    groups: np.ndarray | None = None,
+    weight: np.ndarray | None = None,
+) -> bool:
     """Return whether the first scores of held-out samples are clearly better than the second."""
     lead = first.astype(float) - second
+    if weight is not None:
+        lead = weight * lead
     if groups is not None:
         lead = group_sums(lead, groups)
     return bool(lead.sum() > LEAD * np.sqrt((lead**2).sum()))
 
 
 def _corrected_value(
-    scores: dict[str, np.ndarray], groups: np.ndarray | None, rng: np.random.Generator
+    scores: dict[str, np.ndarray],
+    groups: np.ndarray | None,
+    weight: np.ndarray | None,
+    rng: np.random.Generator,
 ) -> float:
     """Estimate the metric of the chosen candidate on samples that were not used to choose it.
 
@@ -210,9 +228,16 @@ def _corrected_value(
         others = np.setdiff1d(np.arange(n), drawn)
         if len(others):
             drawn_groups = None if groups is None else groups[drawn]
-            chosen = choose({name: score[drawn] for name, score in scores.items()}, drawn_groups)
-            values.append(scores[chosen][others].mean())
-    return float(np.mean(values)) if values else float(scores[choose(scores, groups)].mean())
+            of_drawn, of_others = (
+                None if weight is None else weight[rows] for rows in (drawn, others)
+            )
+            chosen = choose(
+                {name: score[drawn] for name, score in scores.items()}, drawn_groups, of_drawn
+            )
+            values.append(weighted_mean(scores[chosen][others], of_others))
+    if values:
+        return float(np.mean(values))
+    return weighted_mean(scores[choose(scores, groups, weight)], weight)
 
 
 def _why(shipped: str, candidates: list[Candidate], metric: str) -> str:

@@ -23,7 +23,7 @@ from pudistill.distillation.readout import Readout
 from pudistill.distillation.shipping import kept_labels, says_something
 from pudistill.distillation.student import TransitionEstimator
 from pudistill.distillation.transition import fit_transition_matrix
-from pudistill.distillation.views import View, whole_view
+from pudistill.distillation.views import View, held_out_weight, whole_view
 from pudistill.distillation.views import held_out_proba as collect_held_out
 from pudistill.estimates.shares import LEVEL
 from pudistill.exceptions import DataWarning, InputError, TrustedWarning, warn_user
@@ -33,7 +33,7 @@ from pudistill.labels.annotations import (
     check_annotations,
     has_several_sources,
 )
-from pudistill.labels.checks import MISSING, Labels, check_labels
+from pudistill.labels.checks import MISSING, Labels, check_labels, with_draws
 from pudistill.labels.groups import check_groups, check_noise_groups
 from pudistill.labels.model_selection import deal_groups
 from pudistill.labels.pseudo_labels import one_hot
@@ -102,6 +102,7 @@ def correct_labels(
     calibrate: bool = True,
     no_class_label: Any = NO_CLASS_LABEL,
     random_state: int = 0,
+    draw_weight: Any = None,
 ) -> CorrectedLabels:
     """Correct labels by predictions of any model; nothing is trained.
 
@@ -135,6 +136,8 @@ def correct_labels(
         As for `PUDistillClassifier`.
     random_state : int, default=0
         Deals verified samples to folds.
+    draw_weight : array-like of shape (n_samples,), Series or dict, default=None
+        How verified samples were drawn, as for `PUDistillClassifier.fit`.
 
     Returns
     -------
@@ -174,6 +177,7 @@ def correct_labels(
         raise InputError(NO_NOISE_GROUPS)
     if noise_groups is not None:
         of_all = replace(of_all, noise_groups=check_noise_groups(noise_groups, n, index))
+    of_all = with_draws(of_all, draw_weight, index)
     # Samples that are of no class teach nothing here.
     rows = np.flatnonzero(~of_all.no_class)
     of_classes, proba = of_all.take(rows), take_rows(proba, rows)
@@ -196,7 +200,7 @@ def correct_labels(
     views = [whole, *(whole.holding_out(of_fold, given) for of_fold in held_out)]
     probas = [proba, *of_folds]
     if calibrate:
-        probas = _calibrated(probas, views)
+        probas = _calibrated(probas, views, of_classes.drawn_weight())
     # From here on as at the end of `learn_and_ship`.
     start = None
     if held_out_proba is None and len(whole.labelled):
@@ -237,6 +241,8 @@ def _harm(labels: Labels, judged: HeldOutLabels) -> str | None:
     before = labels.given[rows] == labels.verified[rows]
     after = judged.label[rows] == labels.verified[rows]
     loss = before.astype(float) - after
+    if (weight := labels.drawn_weight()) is not None:
+        loss *= weight[rows]
     if labels.from_mask or loss.sum() <= 2 * np.sqrt((loss**2).sum()):
         return None
     return (
@@ -417,7 +423,9 @@ def _deal(labels: Labels, n_folds: int, seed: int) -> np.ndarray:
     return folds
 
 
-def _calibrated(probas: list[np.ndarray], views: list[View]) -> list[np.ndarray]:
+def _calibrated(
+    probas: list[np.ndarray], views: list[View], weight: np.ndarray | None
+) -> list[np.ndarray]:
     """Calibrate the predictions of each view on the samples that the other views hold out."""
     truth = [one_hot(views[0].verified[view.held_out], probas[0].shape[1]) for view in views]
     parts = [proba[view.held_out] for proba, view in zip(probas, views, strict=True)]
@@ -429,6 +437,7 @@ def _calibrated(probas: list[np.ndarray], views: list[View]) -> list[np.ndarray]
             temperature = Temperature.fit(
                 np.concatenate([parts[other] for other in others]),
                 np.concatenate([truth[other] for other in others]),
+                held_out_weight(weight, [views[other] for other in others]),
             )
         calibrated.append(rowwise(temperature.apply, proba))
     return calibrated

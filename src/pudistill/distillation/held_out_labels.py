@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pudistill.data.draws import Draws
 from pudistill.distillation.clusters import effective_size
 from pudistill.distillation.comparison import ExpectedAccuracy
 from pudistill.distillation.predictions import Predictions
@@ -43,12 +44,21 @@ class HeldOutLabels:
     doubt : str or None
         Why no promise can rest on these labels, such as that the verified samples can be no random
         sample.
+    draw_weight, draw_order : ndarray of shape (n_samples,), or None
+        How verified samples were drawn, see `Draws`; None: uniformly.
     """
 
     label: np.ndarray
     score: np.ndarray
     worth: float
     doubt: str | None
+    draw_weight: np.ndarray | None = None
+    draw_order: np.ndarray | None = None
+
+    def drawn_as(self, draws: Draws | None) -> "HeldOutLabels":
+        """Return the same labels with the draws of verified samples."""
+        weight, order = (None, None) if draws is None else draws
+        return replace(self, draw_weight=weight, draw_order=order)
 
     def with_no_class(self, labels: Labels) -> "HeldOutLabels":
         """Add the samples that were verified to be of no class: any label of theirs is wrong."""
@@ -57,7 +67,7 @@ class HeldOutLabels:
         label = np.full(len(labels.given), MISSING, dtype=self.label.dtype)
         score = np.ones(len(labels.given), dtype=self.score.dtype)
         label[~labels.no_class], score[~labels.no_class] = self.label, self.score
-        return replace(self, label=label, score=score)
+        return replace(self, label=label, score=score).drawn_as(labels.draws)
 
 
 def judge_all(
@@ -132,10 +142,17 @@ def judge_all(
         worth = effective_size(is_right, labels.groups[judged]) / len(judged)
     if doubt is None and (doubt := doubt_of_random_sample(labels, label, score)) is not None:
         warn_user(doubt, TrustedWarning)
-    held_out = HeldOutLabels(label, score, worth, doubt)
+    held_out = HeldOutLabels(label, score, worth, doubt).drawn_as(labels.draws)
+    weight = labels.drawn_weight()
     if len(judged) == 0 or not rest.any():
         return held_out, None
-    share = rectified_share(is_right, controls[judged], rest.sum(), worth=worth)
+    share = rectified_share(
+        is_right,
+        controls[judged],
+        rest.sum(),
+        worth=worth,
+        weight=None if weight is None else weight[judged],
+    )
     value, (low, high) = share.value, share.interval
     if originals is None:
         # Corrected labels have read the given ones, too: where they differ from these labels, they

@@ -55,7 +55,7 @@ def find_originals(
     labels: Labels, view: View, guess: np.ndarray
 ) -> tuple[Originals | None, str | None]:
     """Call `known_originals` with the noise rate that the first guess implies."""
-    rows = np.flatnonzero(labels.drawn)
+    rows, weight = np.flatnonzero(labels.drawn), labels.drawn_weight()
     given = view.given[view.labelled]
     rate = 0.0
     if len(given):
@@ -70,6 +70,7 @@ def find_originals(
         rate,
         from_mask=labels.from_mask,
         groups=None if labels.groups is None else labels.groups[rows],
+        weight=None if weight is None else weight[rows],
     )
 
 

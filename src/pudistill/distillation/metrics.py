@@ -11,11 +11,17 @@ import numpy as np
 from scipy.special import stdtrit
 
 from pudistill.distillation.clusters import effective_size, standard_error
-from pudistill.estimates.shares import LEVEL, exact_interval
+from pudistill.estimates.shares import (
+    LEVEL,
+    exact_interval,
+    weighted_mean,
+    worth_of_weighted,
+)
 from pudistill.labels.pseudo_labels import one_hot
 from pudistill.learners.calibration import LOG_EPSILON
 
 Interval = tuple[float, float]
+Weight = np.ndarray | None
 
 
 class Metric(NamedTuple):
@@ -26,18 +32,18 @@ class Metric(NamedTuple):
     title : str
         Its name in a sentence.
     scores : callable
-        Takes predictions of shape (n_samples, n_classes) and codes of the right labels; returns the
-        score of each sample.
+        Takes predictions of shape (n_samples, n_classes), codes of the right labels, and weights of
+        the samples or None, by which the mean is taken; returns the score of each sample.
     interval : callable
-        Takes an estimate, the predictions and labels that it was made from, and the groups of the
-        samples or None; returns the 95 % interval of the estimate.
+        Takes an estimate, the predictions and labels that it was made from, and the groups and the
+        weights of the samples or None; returns the 95 % interval of the estimate.
     is_share : bool
         Whether its values are shares; otherwise they are negative losses.
     """
 
     title: str
-    scores: Callable[[np.ndarray, np.ndarray], np.ndarray]
-    interval: Callable[[float, np.ndarray, np.ndarray, np.ndarray | None], Interval]
+    scores: Callable[..., np.ndarray]
+    interval: Callable[..., Interval]
     is_share: bool = True
 
     def shown(self, value: float) -> str:
@@ -50,39 +56,54 @@ class Metric(NamedTuple):
         return self.shown(low), self.shown(high)
 
 
-def _accuracy(proba: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _accuracy(proba: np.ndarray, labels: np.ndarray, _weight: Weight = None) -> np.ndarray:
     return (proba.argmax(axis=1) == labels).astype(float)
 
 
 def _accuracy_interval(
-    value: float, proba: np.ndarray, labels: np.ndarray, groups: np.ndarray | None
+    value: float,
+    proba: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray | None,
+    weight: Weight = None,
 ) -> Interval:
     """Compute Clopper and Pearson's interval."""
     hits = proba.argmax(axis=1) == labels
-    return exact_interval(value, _size(hits, groups))
+    low, high = (exact_interval(value, size) for size in _sizes(hits, groups, weight))
+    return low[0], high[1]
 
 
-def _balanced_accuracy(proba: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _balanced_accuracy(proba: np.ndarray, labels: np.ndarray, weight: Weight = None) -> np.ndarray:
     right, _, true = _counted(proba, labels)
-    return _mean_ratio(right, true)
+    return _mean_ratio(right, true, weight)
 
 
 def _balanced_accuracy_interval(
-    value: float, proba: np.ndarray, labels: np.ndarray, groups: np.ndarray | None
+    value: float,
+    proba: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray | None,
+    weight: Weight = None,
 ) -> Interval:
     """Combine the exact intervals of the classes, which have no sample in common."""
     right, _, true = _counted(proba, labels)
-    ends = [_share_and_ends(*column, groups) for column in zip(right.T, true.T, strict=True)]
+    ends = [
+        _share_and_ends(*column, groups, weight) for column in zip(right.T, true.T, strict=True)
+    ]
     return _combined(value, np.array(ends), n_counted=1)
 
 
-def _f1_macro(proba: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _f1_macro(proba: np.ndarray, labels: np.ndarray, weight: Weight = None) -> np.ndarray:
     right, predicted, true = _counted(proba, labels)
-    return _mean_ratio(2 * right, predicted + true)
+    return _mean_ratio(2 * right, predicted + true, weight)
 
 
 def _f1_macro_interval(
-    value: float, proba: np.ndarray, labels: np.ndarray, groups: np.ndarray | None
+    value: float,
+    proba: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray | None,
+    weight: Weight = None,
 ) -> Interval:
     """Combine the classes' intervals, of which a wrong prediction counts in two.
 
@@ -91,17 +112,23 @@ def _f1_macro_interval(
     """
     right, predicted, true = _counted(proba, labels)
     either = np.maximum(predicted, true)
-    ends = [_share_and_ends(*column, groups) for column in zip(right.T, either.T, strict=True)]
+    ends = [
+        _share_and_ends(*column, groups, weight) for column in zip(right.T, either.T, strict=True)
+    ]
     jaccard = np.array(ends)
     return _combined(value, 2 * jaccard / (1 + jaccard), n_counted=2)
 
 
-def _neg_log_loss(proba: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _neg_log_loss(proba: np.ndarray, labels: np.ndarray, _weight: Weight = None) -> np.ndarray:
     return np.log(proba[np.arange(len(labels)), labels] + LOG_EPSILON)
 
 
 def _neg_log_loss_interval(
-    value: float, proba: np.ndarray, labels: np.ndarray, groups: np.ndarray | None
+    value: float,
+    proba: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray | None,
+    weight: Weight = None,
 ) -> Interval:
     """Compute Student's interval of the logarithm of the loss, as losses have a long tail.
 
@@ -111,6 +138,8 @@ def _neg_log_loss_interval(
     """
     scores, worst = _neg_log_loss(proba, labels), float(np.log(LOG_EPSILON))
     groups = np.arange(len(labels)) if groups is None else groups
+    if weight is not None:  # around the mean, as many times as each sample counts
+        scores = value + weight / weight.mean() * (scores - value)
     scores = np.append(scores, min(scores.min(), -np.log(proba.shape[1])))
     groups = np.append(groups, groups.max() + 1)
     error = standard_error(scores, groups)
@@ -137,28 +166,39 @@ def _counted(proba: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndar
     return true * predicted, predicted, true
 
 
-def _mean_ratio(parts: np.ndarray, wholes: np.ndarray) -> np.ndarray:
+def _mean_ratio(parts: np.ndarray, wholes: np.ndarray, weight: Weight) -> np.ndarray:
     """Score samples by the mean over classes of ``sum(parts) / sum(wholes)``."""
     occurs = wholes.any(axis=0)
     parts, wholes = parts[:, occurs], wholes[:, occurs]
-    ratios = parts.sum(axis=0) / wholes.sum(axis=0)
-    return (ratios + (parts - ratios * wholes) / wholes.mean(axis=0)).mean(axis=1)
+    if weight is None:
+        ratios = parts.sum(axis=0) / wholes.sum(axis=0)
+        return (ratios + (parts - ratios * wholes) / wholes.mean(axis=0)).mean(axis=1)
+    total = np.maximum(weight @ wholes, 1e-12)
+    ratios = np.clip(weight @ parts / total, 0, 1)
+    return (ratios + (parts - ratios * wholes) * weight.sum() / total).mean(axis=1)
 
 
-def _size(hits: np.ndarray, groups: np.ndarray | None) -> float:
-    return len(hits) if groups is None else effective_size(hits, groups)
+def _sizes(hits: np.ndarray, groups: np.ndarray | None, weight: Weight) -> tuple[float, float]:
+    """Return the sizes for both ends of an interval."""
+    size = len(hits) if groups is None else effective_size(hits, groups)
+    if weight is None:
+        return size, size
+    low, high = worth_of_weighted(hits, weight)
+    return low * size / len(hits), high * size / len(hits)
 
 
 def _share_and_ends(
-    hits: np.ndarray, among: np.ndarray, groups: np.ndarray | None
+    hits: np.ndarray, among: np.ndarray, groups: np.ndarray | None, weight: Weight
 ) -> tuple[float, float, float]:
     """Return a class's share of hits and its exact interval; NaN if no sample is among them."""
     rows = among > 0
     if not rows.any():
         return np.nan, np.nan, np.nan
-    share = float(hits[rows].mean())
-    size = _size(hits[rows] > 0, None if groups is None else groups[rows])
-    return share, *exact_interval(share, size)
+    groups = None if groups is None else groups[rows]
+    weight = None if weight is None else weight[rows]
+    share = float(np.clip(weighted_mean(hits[rows], weight), 0, 1))
+    low, high = (exact_interval(share, size) for size in _sizes(hits[rows] > 0, groups, weight))
+    return share, low[0], high[1]
 
 
 def _combined(value: float, ends: np.ndarray, *, n_counted: int) -> Interval:

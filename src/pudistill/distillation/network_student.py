@@ -14,7 +14,13 @@ from pudistill.distillation.student import (
     TransitionEstimator,
     posterior_labels,
 )
-from pudistill.distillation.views import View, deal, held_out_proba, held_out_truth
+from pudistill.distillation.views import (
+    View,
+    deal,
+    held_out_proba,
+    held_out_truth,
+    held_out_weight,
+)
 from pudistill.labels.checks import MISSING
 from pudistill.learners.tasks import Training, train, train_all
 from pudistill.utils.arrays import rowwise, take_rows
@@ -69,7 +75,9 @@ def learn_by_likelihood(
         held_out = held_out_proba(raw, views)
         calibration = StudentCalibration()
         if len(truth):
-            calibration = StudentCalibration.fit(held_out, held_out_proba(guesses, views), truth)
+            weight = held_out_weight(problem.labels.drawn_weight(), views)
+            guess = held_out_proba(guesses, views)
+            calibration = StudentCalibration.fit(held_out, guess, truth, weight)
         probas = [calibration.mix(p, q) for p, q in zip(raw, guesses, strict=True)]
         announce_first_result(problem, views, transition, probas)
         # 5. Train the final network with the transition matrix under these predictions.

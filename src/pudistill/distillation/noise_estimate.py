@@ -16,7 +16,16 @@ from pudistill.distillation.clusters import effective_size
 from pudistill.distillation.predictions import Predictions
 from pudistill.distillation.source_estimate import SourceNoise, estimate_sources
 from pudistill.distillation.transition import Originals
-from pudistill.estimates.shares import LEVEL, UNKNOWN, Share, exact_interval, rectified_share
+from pudistill.estimates.shares import (
+    LEVEL,
+    UNKNOWN,
+    Share,
+    exact_interval,
+    mean_interval,
+    rectified_share,
+    weighted_mean,
+    worth_of_weighted,
+)
 from pudistill.labels.checks import Labels
 from pudistill.learners.linear import MANY_CLASSES
 from pudistill.utils.shown import shown
@@ -206,7 +215,8 @@ def _of_originals(
         chain_of[held_out], joints[number] = number, chain.joint(rows[alike], given[alike])
     right = posterior[np.arange(n), originals.given]
     mean_right = np.trace(joints, axis1=1, axis2=2)[chain_of]
-    rate = rectified_share(is_wrong, mean_right - right, len(rows), worth=worth)
+    drawn: dict[str, Any] = {"worth": worth, "weight": originals.weight}
+    rate = rectified_share(is_wrong, mean_right - right, len(rows), **drawn)
     shares = _Shares.unknown(n_classes)
     for c in range(n_classes):
         among, means = originals.verified == c, joints[:, c][chain_of]
@@ -214,7 +224,7 @@ def _of_originals(
             "n_rest": len(rows) * prior[c],
             "among": among,
             "among_controls": posterior[:, c] - means.sum(axis=1),
-            "worth": worth,
+            **drawn,
         }
         for j in range(n_classes) if n_classes < MANY_CLASSES else ():
             given_j = originals.given == j
@@ -256,26 +266,30 @@ def _bounds(
     # has learned one half, stand in for it.
     blind = judging if judging[0].is_blind else [chains[0]] * len(judging)
     counted = np.average([chain.counted(rows, given) for chain in blind], axis=0, weights=sizes)
-    groups = labels.groups
+    groups, weight = labels.groups, labels.drawn_weight()
 
     def most(is_error: np.ndarray, level: float) -> float:
         """Return the upper bound of the share of errors among the samples at `rows`."""
         size = float(len(held_out))
         if groups is not None:
             size = effective_size(is_error, groups[held_out])
-        return exact_interval(is_error.mean(), 1 / (1 / size + 1 / len(rows)), 2 * level - 1)[1]
+        share = is_error.mean()
+        if weight is not None:
+            worth, stands_for = size / len(held_out), weight[held_out]
+            share = weighted_mean(is_error, stands_for)
+            size = worth * worth_of_weighted(is_error, stands_for)[1]
+        return exact_interval(share, 1 / (1 / size + 1 / len(rows)), 2 * level - 1)[1]
 
     disagreement, error = 1 - float(np.trace(counted)), most(predicted != truth, LEVEL)
     low, high = max(0.0, disagreement - error), min(1.0, disagreement + error)
     # The same by class: three bounds that hold together.
     level = 1 - (1 - LEVEL) / 3
     drawn = verified[labels.drawn]
+    of_drawn = None if weight is None else weight[labels.drawn]
     for c in range(n_classes):
         missed = most((truth == c) & (predicted != c), level)
         mistaken = most((truth != c) & (predicted == c), level)
-        least, largest = exact_interval(
-            float((drawn == c).mean()), 1 / (1 / len(drawn) + 1 / len(rows)), level
-        )
+        least, largest = mean_interval(drawn == c, of_drawn, len(rows), level)
         wrong = counted[c].sum() - counted[c, c]
         for ends, count in [
             (shares.class_rate[:, c], wrong),

@@ -39,7 +39,8 @@ def doubt_of_random_sample(labels: Labels, label: np.ndarray, score: np.ndarray)
     Parameters
     ----------
     labels : Labels
-        Labels; those verified themselves are tested, exact copies of them are not.
+        Labels; those verified themselves are tested, exact copies of them are not. Where draws have
+        weights, those that were uniform are tested: the others are not meant to be like all.
     label : ndarray of shape (n_samples,), int
         Labels by models that have not seen the sample's verified label; -1 where there is none.
     score : ndarray of shape (n_samples,)
@@ -119,11 +120,11 @@ def _tests_of_predictions(
     labels: Labels, proba: np.ndarray, originals: Originals | None
 ) -> Iterator[_Test]:
     code, sure = likeliest(proba)
-    units = _units(labels)
+    units, drawn = _units(labels), _uniformly_drawn(labels)
     if originals is not None:
         labelled = units[labels.given[units] != MISSING]
         yield _Test(
-            labels.drawn[labelled],
+            drawn[labelled],
             (code[labelled] == labels.given[labelled]).astype(int),
             lambda cell, share, of_all: (
                 f"they agree with {share if cell else 1 - share:.0%} of their given labels, and "
@@ -131,7 +132,7 @@ def _tests_of_predictions(
             ),
         )
     yield _Test(
-        labels.drawn[units],
+        drawn[units],
         _parts(sure[units]),
         lambda cell, share, of_all: (
             f"{share:.0%} of them are among the {of_all:.0%} of which they are {_how_sure(cell)}"
@@ -140,9 +141,9 @@ def _tests_of_predictions(
 
 
 def _tests(labels: Labels, label: np.ndarray, score: np.ndarray) -> Iterator[_Test]:
-    drawn = labels.drawn
+    drawn = _uniformly_drawn(labels)
     if labels.groups is not None:
-        units = np.flatnonzero(drawn | ~labels.trusted)
+        units = np.flatnonzero(labels.drawn | ~labels.trusted)
         groups = np.unique(labels.groups[units], return_inverse=True)[1]
         if len(np.unique(groups[drawn[units]])) == 1:
             yield _Test(drawn[units], groups, lambda *_: "all of them are in one group")
@@ -171,6 +172,11 @@ def _tests(labels: Labels, label: np.ndarray, score: np.ndarray) -> Iterator[_Te
             "data means nothing, shuffle it and fit again"
         ),
     )
+
+
+def _uniformly_drawn(labels: Labels) -> np.ndarray:
+    """Return whether each sample was drawn uniformly to be verified: (n_samples,), bool."""
+    return labels.drawn if labels.draws is None else labels.drawn & (labels.draws.weight == 1)
 
 
 def _units(labels: Labels) -> np.ndarray:

@@ -14,7 +14,7 @@ from scipy.optimize import minimize
 from pudistill.distillation.predictions import Predictions
 from pudistill.distillation.transition import Originals
 from pudistill.labels.pseudo_labels import PROBA_FLOOR, bayes_rule, one_hot
-from pudistill.learners.calibration import PRIOR_SPREAD, log_likelihood
+from pudistill.learners.calibration import PRIOR_SPREAD, log_likelihood, scaled
 from pudistill.utils.arrays import rowwise
 
 # Prior standard deviation of the logarithm of an exponent with several sources, whose product is
@@ -47,23 +47,27 @@ class Readout(NamedTuple):
         """
         if originals is None:
             return cls()
-        proba, labels, truth = [], [], []
+        proba, labels, truth, weights = [], [], [], []
         for chain in chains:
             held_out = originals.within(chain.view.held_out)
             proba.append(chain.proba[held_out.rows])
             labels.append(chain.noise.likelihood(held_out.given, rows=held_out.rows))
             truth.append(held_out.verified)
+            if held_out.weight is not None:
+                weights.append(held_out.weight)
         if sum(map(len, truth)) == 0:
             return cls()
         known = one_hot(np.concatenate(truth), proba[0].shape[1])
         of_prediction, of_label = np.concatenate(proba), np.concatenate(labels)
-
+        scale = scaled(np.concatenate(weights)) if weights else None
         has_sources = any(chain.noise.by_source is not None for chain in chains)
         spread = SPREAD_WITH_SOURCES if has_sources else PRIOR_SPREAD
 
         def loss(logs: np.ndarray) -> float:
             posterior = cls(*np.exp(logs)).posterior(of_prediction, of_label)
-            return -log_likelihood(posterior, known).sum() + 0.5 * (logs**2).sum() / spread**2
+            gain = log_likelihood(posterior, known)
+            total = gain.sum() if scale is None else scale @ gain
+            return -total + 0.5 * (logs**2).sum() / spread**2
 
         return cls(*map(float, np.exp(minimize(loss, np.zeros(2), method="Nelder-Mead").x)))
 

@@ -18,7 +18,13 @@ from pudistill.distillation.student import (
     TransitionEstimator,
     posterior_labels,
 )
-from pudistill.distillation.views import View, held_out_groups, held_out_proba, held_out_truth
+from pudistill.distillation.views import (
+    View,
+    held_out_groups,
+    held_out_proba,
+    held_out_truth,
+    held_out_weight,
+)
 from pudistill.labels.checks import MISSING
 from pudistill.labels.pseudo_labels import one_hot
 from pudistill.learners.calibration import Temperature, log_likelihood
@@ -105,6 +111,7 @@ def learn_in_rounds(
     round, and decide from which round the final students take their posterior labels.
     """
     whole, truth = views[0], held_out_truth(views, problem.n_classes)
+    weight = held_out_weight(problem.labels.drawn_weight(), views)
     # 1. Choose the student's regularisation.
     fitted: Sequence[CrossFit | None] = [None] * len(views)
     problem = replace(
@@ -135,7 +142,8 @@ def learn_in_rounds(
         parts.append(problem.predict_proba(student, view.held_out))
     held_out, calibration = np.concatenate(parts), best.calibration
     if len(truth):
-        calibration = StudentCalibration.fit(held_out, held_out_proba(guesses, views), truth)
+        guess = held_out_proba(guesses, views)
+        calibration = StudentCalibration.fit(held_out, guess, truth, weight)
     return StudentFit(
         student=students[0],
         probas=best.probas,
@@ -201,6 +209,7 @@ def _run_rounds(
     `fitted` holds earlier fits for each view.
     """
     whole, truth = views[0], held_out_truth(views, problem.n_classes)
+    weight = held_out_weight(problem.labels.drawn_weight(), views)
     guess = held_out_proba(guesses, views)
     folds = [folds_for(len(whole.given), problem.n_classes), *[HELD_OUT_FOLDS] * (len(views) - 1)]
     noise: list[NoiseModel] | None = None
@@ -230,7 +239,7 @@ def _run_rounds(
             # d. Calibrate on held-out samples, or on all trusted samples if none is held out.
             if len(truth):
                 raw_held_out = held_out_proba(raw, views)
-                calibration = StudentCalibration.fit(raw_held_out, guess, truth)
+                calibration = StudentCalibration.fit(raw_held_out, guess, truth, weight)
             elif not len(whole.trusted):
                 calibration = StudentCalibration()
             else:

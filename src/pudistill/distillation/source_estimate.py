@@ -13,7 +13,12 @@ from pudistill.distillation.clusters import effective_size
 from pudistill.distillation.predictions import Predictions
 from pudistill.distillation.source_model import SourceModel, representatives, weighted
 from pudistill.distillation.transition import Originals
-from pudistill.estimates.shares import exact_interval, rectified_share
+from pudistill.estimates.shares import (
+    exact_interval,
+    mean_interval,
+    rectified_share,
+    weighted_mean,
+)
 from pudistill.labels.checks import Labels
 from pudistill.labels.pseudo_labels import PROBA_FLOOR
 from pudistill.labels.sources import Sources
@@ -138,6 +143,7 @@ def estimate_sources(
     interval = np.tile([0.0, 1.0], (len(sources), 1))
     class_interval = np.tile([0.0, 1.0], (len(sources), labels.n_classes, 1))
     verified = _Annotations.of(sources, np.flatnonzero(labels.drawn))
+    weight = labels.drawn_weight()
     if originals is not None:
         controls = _controls(chains, verified, annotations, len(sources))
         for s, of_source in _by_source(verified.source):
@@ -146,12 +152,15 @@ def estimate_sources(
             groups = None if labels.groups is None else labels.groups[part.row]
             is_wrong, n_rest = part.code != truth, int(n_labels[s])
             worth = _size(is_wrong, groups) / len(is_wrong)
-            share = rectified_share(is_wrong, controls[of_source], n_rest, worth=worth)
+            of_part = None if weight is None else weight[part.row]
+            share = rectified_share(
+                is_wrong, controls[of_source], n_rest, worth=worth, weight=of_part
+            )
             if n_rest:
                 # Of a few verified labels, the model knows more than their share.
                 rate[s], interval[s] = np.clip(rate[s], *share.middle), share.interval
                 class_interval[s] = _class_intervals(
-                    is_wrong, truth, groups, n_rest, labels.n_classes
+                    is_wrong, truth, groups, n_rest, labels.n_classes, of_part
                 )
     class_rate = 1 - np.diagonal(matrices, axis1=1, axis2=2)
     if not (is_known or originals is not None):
@@ -278,13 +287,22 @@ def _class_intervals(
     groups: np.ndarray | None,
     n_rest: int,
     n_classes: int,
+    weight: np.ndarray | None,
 ) -> np.ndarray:
     """Return the interval of each true class for one source, (0, 1) where nothing was verified."""
     intervals = np.tile([0.0, 1.0], (n_classes, 1))
     for c in np.unique(truth):
         in_class = truth == c
         size = _size(is_wrong[in_class], None if groups is None else groups[in_class])
-        size = 1 / (1 / size + 1 / (n_rest * in_class.mean()))
+        n_of_class = n_rest * in_class.mean()
+        if weight is not None:
+            n_of_class = max(n_rest * weighted_mean(in_class, weight), 1.0)
+            worth = size / in_class.sum()
+            intervals[c] = mean_interval(
+                is_wrong[in_class], weight[in_class], n_of_class, worth=worth
+            )
+            continue
+        size = 1 / (1 / size + 1 / n_of_class)
         intervals[c] = exact_interval(is_wrong[in_class].mean(), size)
     return intervals
 

@@ -19,7 +19,7 @@ from pudistill.exceptions import InputError
 from pudistill.labels.checks import MISSING, Labels
 from pudistill.labels.pseudo_labels import bayes_rule, one_hot
 from pudistill.labels.sources import Sources
-from pudistill.learners.calibration import Temperature, log_likelihood, mixture_weights
+from pudistill.learners.calibration import Temperature, log_likelihood, mixture_weights, scaled
 from pudistill.learners.linear import MANY_CLASSES
 from pudistill.utils.arrays import rowwise, take_rows
 
@@ -43,10 +43,16 @@ class StudentCalibration:
     weight: float = 1.0
 
     @classmethod
-    def fit(cls, student: np.ndarray, guess: np.ndarray, truth: np.ndarray) -> "StudentCalibration":
+    def fit(
+        cls,
+        student: np.ndarray,
+        guess: np.ndarray,
+        truth: np.ndarray,
+        weight: np.ndarray | None = None,
+    ) -> "StudentCalibration":
         """Fit on predictions for held-out samples; those of the first guess are calibrated."""
-        temperature = Temperature.fit(student, truth)
-        weights = mixture_weights([guess, temperature.apply(student)], truth)
+        temperature = Temperature.fit(student, truth, weight)
+        weights = mixture_weights([guess, temperature.apply(student)], truth, weight=weight)
         return cls(temperature, weights[1])
 
     def mix(self, student: np.ndarray, guess: np.ndarray) -> np.ndarray:
@@ -198,7 +204,8 @@ class TransitionEstimator:
             likelihood = model.likelihood(held_out.given, rows=held_out.rows)
             posterior = bayes_rule(proba[held_out.rows], likelihood)
             truth = one_hot(held_out.verified, posterior.shape[1])
-            total += float(log_likelihood(posterior, truth).sum())
+            gain, scale = log_likelihood(posterior, truth), scaled(held_out.weight)
+            total += float(gain.sum() if scale is None else scale @ gain)
         return total
 
 

@@ -44,6 +44,29 @@ class Originals(NamedTuple):
     given: np.ndarray
     rows: np.ndarray  # of these samples
     groups: np.ndarray | None = None  # groups of these samples
+    weight: np.ndarray | None = None  # how many others each stands for; None: all for as many
+
+    def counted(self, n_classes: int, groups: np.ndarray | None = None) -> np.ndarray:
+        """Count pairs of verified and given label: (n_classes, n_classes).
+
+        With `groups`, counts are (n_groups, n_classes, n_classes). Of samples that stand for
+        different numbers, each class counts as many as would tell as much if all were alike.
+        """
+        weight = 1 if self.weight is None else self.scaled_weight(n_classes)
+        if groups is None:
+            counts = np.zeros((n_classes, n_classes))
+            np.add.at(counts, (self.verified, self.given), weight)
+        else:
+            counts = np.zeros((int(groups.max(initial=-1)) + 1, n_classes, n_classes))
+            np.add.at(counts, (groups, self.verified, self.given), weight)
+        return counts
+
+    def scaled_weight(self, n_classes: int) -> np.ndarray:
+        """Return positive weights whose sum is, in each class, the number that tells as much."""
+        weight = np.ones(len(self.rows)) if self.weight is None else np.maximum(self.weight, 0)
+        total = np.bincount(self.verified, weight, n_classes)
+        squares = np.bincount(self.verified, weight**2, n_classes)
+        return weight * (total / np.maximum(squares, 1e-12))[self.verified]
 
     def without(self, hidden: np.ndarray) -> "Originals":
         """Return those that are not in some rows."""
@@ -55,7 +78,8 @@ class Originals(NamedTuple):
 
     def _kept(self, kept: np.ndarray) -> "Originals":
         groups = None if self.groups is None else self.groups[kept]
-        return Originals(self.verified[kept], self.given[kept], self.rows[kept], groups)
+        weight = None if self.weight is None else self.weight[kept]
+        return Originals(self.verified[kept], self.given[kept], self.rows[kept], groups, weight)
 
 
 def fit_group_matrices(
@@ -107,7 +131,8 @@ def fit_group_matrices(
     cells, n_cells = groups * n_classes + given, n_groups * n_classes
     seen = np.zeros(shape)
     if originals is not None and originals.groups is not None:
-        np.add.at(seen, (originals.groups, originals.verified, originals.given), 1)
+        counted = originals.counted(n_classes, originals.groups)
+        seen[: len(counted)] = counted
     by_group = np.broadcast_to(T, shape)
     common = np.tile(T, (n_groups, 1))
     for _ in range(GROUP_STEPS):
@@ -250,6 +275,7 @@ def known_originals(
     *,
     from_mask: bool,
     groups: np.ndarray | None = None,
+    weight: np.ndarray | None = None,
 ) -> tuple[Originals | None, str | None]:
     """Return the labels that trusted samples had before, unless they have been overwritten.
 
@@ -265,6 +291,8 @@ def known_originals(
         Whether trusted samples were marked by a mask: then their earlier labels are unknown.
     groups : ndarray of shape (n_trusted,), int, default=None
         Groups of the trusted samples.
+    weight : ndarray of shape (n_trusted,), default=None
+        How many other samples each stands for; None: all for as many.
 
     Returns
     -------
@@ -277,7 +305,8 @@ def known_originals(
     if from_mask or not has_label.any():
         return None, None
     groups = None if groups is None else groups[has_label]
-    originals = Originals(verified[has_label], given[has_label], rows[has_label], groups)
+    weight = None if weight is None else weight[has_label]
+    originals = Originals(verified[has_label], given[has_label], rows[has_label], groups, weight)
     n_wrong = int((originals.verified != originals.given).sum())
     n = len(originals.verified)
     if n_wrong == 0 and binom.cdf(0, n, max(0.0, rate - DOUBT)) < IMPLAUSIBLE:
@@ -316,8 +345,7 @@ def combine(
     if originals is None:
         return T
     n_classes = len(T)
-    counts = np.zeros((n_classes, n_classes))
-    np.add.at(counts, (originals.verified, originals.given), 1)
+    counts = originals.counted(n_classes)
     n = counts.sum(axis=1)
     # The variance of a multinomial is T (1 - T) / n: `worth` is the n that has the same variance.
     variance = (T * (1 - T)).sum(axis=1)

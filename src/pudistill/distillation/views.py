@@ -158,6 +158,11 @@ def held_out_groups(views: list[View]) -> np.ndarray | None:
     return None if groups is None else np.concatenate([groups[view.held_out] for view in views])
 
 
+def held_out_weight(weight: np.ndarray | None, views: list[View]) -> np.ndarray | None:
+    """Collect the weights of held-out samples; None if all weigh the same."""
+    return None if weight is None else np.concatenate([weight[view.held_out] for view in views])
+
+
 def held_out_truth(views: list[View], n_classes: int) -> np.ndarray:
     """Collect the verified labels of held-out samples as one-hot rows; `views[0]` has them."""
     codes = np.concatenate([views[0].verified[view.held_out] for view in views])

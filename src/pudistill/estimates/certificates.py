@@ -2,7 +2,8 @@
 
 Verified samples that are judged like all others, by models that have not seen their verified
 labels, are a random part of each set of samples that a threshold on the score accepts. So the wrong
-labels among them follow a hypergeometric distribution, whatever the model and the noise.
+labels among them follow a hypergeometric distribution, whatever the model and the noise. If some
+samples were more likely to be verified than others, `betting` has the test.
 """
 
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ import pandas as pd
 from scipy.special import gammaln
 from scipy.stats import binom
 
+from pudistill.estimates.betting import Bets, power_of_bets
 from pudistill.estimates.shares import LEVEL, exact_interval
 
 # Thresholds that are tested, and the least number of samples that one accepts.
@@ -44,6 +46,9 @@ class Curve(NamedTuple):
         independent samples that these are worth.
     n_samples : int
         Number of samples that nobody verified.
+    bets : Bets or None
+        The verified samples, if not all were drawn uniformly. Then `n_verified` and `n_wrong` are
+        numbers of uniform draws that tell about as much.
     """
 
     threshold: np.ndarray
@@ -52,10 +57,16 @@ class Curve(NamedTuple):
     n_verified: np.ndarray
     n_wrong: np.ndarray
     n_samples: int
+    bets: Bets | None = None
 
     @classmethod
     def of(
-        cls, scores: np.ndarray, is_wrong: np.ndarray, rest: np.ndarray, worth: float = 1.0
+        cls,
+        scores: np.ndarray,
+        is_wrong: np.ndarray,
+        rest: np.ndarray,
+        worth: float = 1.0,
+        weight: np.ndarray | None = None,
     ) -> "Curve":
         """Count at each threshold.
 
@@ -70,6 +81,9 @@ class Curve(NamedTuple):
             Scores of the samples that nobody verified, made in the same way.
         worth : float, default=1.0
             Number of independent samples that a verified sample is worth.
+        weight : ndarray of shape (n_verified,), default=None
+            Weights of the draws, see `Draws`; then verified samples are in the order of drawing,
+            and the score of one that could not be judged is NaN. None: all draws were uniform.
         """
         descending = np.sort(rest)[::-1]
         if len(rest):
@@ -80,13 +94,19 @@ class Curve(NamedTuple):
             threshold = np.zeros(0)
         n_accepted = np.searchsorted(-descending, -threshold, side="right")
         doubt = np.concatenate([[0.0], np.cumsum(1 - descending)])
+        expected = doubt[n_accepted] / np.maximum(n_accepted, 1)
+        if weight is not None:
+            bets = Bets(scores, is_wrong, weight, len(rest), worth)
+            n_verified, n_wrong = bets.counts(threshold)
+            counts = np.floor(n_verified).astype(int), np.ceil(n_wrong - 1e-9).astype(int)
+            return cls(threshold, n_accepted, expected, *counts, len(rest), bets)
         order = np.argsort(-scores, kind="stable")
         n_verified = np.searchsorted(-scores[order], -threshold, side="right")
         n_wrong = np.concatenate([[0], np.cumsum(is_wrong[order])])[n_verified]
         return cls(
             threshold,
             n_accepted,
-            doubt[n_accepted] / np.maximum(n_accepted, 1),
+            expected,
             np.floor(n_verified * worth).astype(int),
             np.ceil(n_wrong * worth).astype(int),
             len(rest),
@@ -95,9 +115,13 @@ class Curve(NamedTuple):
     def frame(self) -> pd.DataFrame:
         """Return ``share`` accepted, ``error`` and the ends of its 95 % interval, by threshold."""
         known = self.n_verified > 0
-        error = self.n_wrong[known] / self.n_verified[known]
+        error = np.minimum(self.n_wrong[known] / self.n_verified[known], 1.0)
         pairs = zip(error, self.n_verified[known], strict=True)
         ends = np.array([exact_interval(*pair) for pair in pairs]).reshape(-1, 2)
+        if self.bets is not None:
+            found = [self.bets.share_wrong(threshold) for threshold in self.threshold[known]]
+            error, ends = np.array([value for value, _ in found]), np.array([e for _, e in found])
+            ends = ends.reshape(-1, 2)
         share = self.n_accepted[known] / max(self.n_samples, 1)
         return pd.DataFrame({"share": share, "error": error, "low": ends[:, 0], "high": ends[:, 1]})
 
@@ -165,7 +189,11 @@ def certified(curve: Curve, max_error: float, confidence: float = LEVEL) -> int:
     True
     """
     tail = 1 - confidence
-    passes = _chance_of(curve.n_wrong, curve, curve.n_verified, max_error) <= tail
+    if curve.bets is None:
+        passes = _chance_of(curve.n_wrong, curve, curve.n_verified, max_error) <= tail
+    else:
+        expected = OVERCONFIDENCE * curve.expected
+        passes = curve.bets.evidence(curve.threshold, expected, max_error) >= 1 / tail
     promise = _power(curve, curve.n_verified, OVERCONFIDENCE * curve.expected, max_error, tail)
     if not len(promise) or promise.max() <= 0:
         return -1
@@ -241,6 +269,8 @@ def _power(
     curve: Curve, n_verified: np.ndarray, error: np.ndarray, max_error: float, tail: float
 ) -> np.ndarray:
     """Return the chance that each threshold passes, if that share of its labels is wrong."""
+    if curve.bets is not None:
+        return power_of_bets(n_verified, error, max_error, tail)
     # The largest number of wrong labels that passes, by bisection between these two.
     low, high = np.full(len(n_verified), -1), np.ceil(max_error * n_verified).astype(int)
     while (low < high).any():

@@ -5,6 +5,7 @@ predictions. Predictions narrow the interval: where they are high for the verifi
 chance, the share is corrected downwards. This is prediction-powered inference.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -71,6 +72,8 @@ def rectified_share(
     among: np.ndarray | None = None,
     among_controls: np.ndarray | None = None,
     worth: float = 1.0,
+    weight: np.ndarray | None = None,
+    level: float = LEVEL,
 ) -> Share:
     """Estimate a share among the samples that are not verified.
 
@@ -92,6 +95,11 @@ def rectified_share(
     worth : float, default=1.0
         Number of independent samples that each verified sample is worth; less than 1 where samples
         of a group are alike.
+    weight : ndarray of shape (n_verified,), default=None
+        How many samples each verified sample stands for, up to a factor, see `Draws.for_means`;
+        None: all for as many.
+    level : float in (0, 1), default=0.95
+        Confidence of the interval.
 
     Returns
     -------
@@ -123,6 +131,9 @@ def rectified_share(
     n, n_all = int(among.sum()), len(outcomes)
     if n == 0 or n_rest <= 0:
         return UNKNOWN
+    if weight is not None:
+        controls_of = controls, among_controls
+        return _weighted_share(outcomes, controls_of, n_rest, among, worth, weight, level)
     share = float(outcomes[among].mean())
     spread, explained = 1 / (worth * n) + 1 / n_rest, 0.0
     # What is left of each sample once the share is known, and the same predicted.
@@ -140,8 +151,141 @@ def rectified_share(
         share = float(np.clip(share - factor * control.mean() * n_all / n, 0, 1))
         explained = correlation**2 * kept
     size = 1 / (spread * (1 - explained))
-    interval = _possible(exact_interval(share, size), n_rest)
+    interval = _possible(exact_interval(share, size, level), n_rest)
     return Share(share, interval, exact_interval(share, size, 0.5))
+
+
+def _weighted_share(
+    outcomes: np.ndarray,
+    controls_of: tuple[np.ndarray, np.ndarray],
+    n_rest: float,
+    among: np.ndarray,
+    worth: float,
+    weight: np.ndarray,
+    level: float,
+) -> Share:
+    """Estimate a share as `rectified_share` does, from samples that stand for different numbers."""
+    total = weight[among].sum()
+    if total <= 0:
+        return UNKNOWN
+    share = float(np.clip((weight * outcomes)[among].sum() / total, 0, 1))
+    residual, control = among * (outcomes - share), controls_of[0] - share * controls_of[1]
+    predicted = np.isfinite(control)
+    of_predicted, residual, control = weight[predicted], residual[predicted], control[predicted]
+    mean, explained = 0.0, 0.0
+    if of_predicted.sum() > 0:
+        mean = float(of_predicted @ control / of_predicted.sum())
+        counted, is_among = outcomes[predicted], among[predicted]
+        n_rarer = min(
+            kish_size(of_predicted[outcome & is_among]) for outcome in (counted, ~counted)
+        )
+        a, b = of_predicted * residual, of_predicted * (control - mean)
+        correlation = _cautious_correlation(a, b, n_rarer)
+        if correlation > 0:
+            # Without a control for all of them, less is explained: see `rectified_share`.
+            n, n_all = kish_size(weight[among]), kish_size(weight)
+            n_predicted, part = kish_size(of_predicted), n / n_all
+            kept = (1 / n_all + part / n_rest) / (1 / n_predicted + part / n_rest)
+            factor = correlation * a.std() / b.std() * kept
+            n_of_all = weight.sum() / total
+            share = float(np.clip(share - factor * mean * n_of_all, 0, 1))
+            explained = correlation**2 * kept
+    sizes = [
+        1 / ((1 / (worth * size) + 1 / n_rest) * (1 - explained))
+        for size in worth_of_weighted(outcomes[among], weight[among])
+    ]
+    return Share(
+        share,
+        _possible(_two_sided(share, sizes, level), n_rest),
+        _two_sided(share, sizes, 0.5),
+    )
+
+
+def _two_sided(share: float, sizes: Sequence[float], level: float) -> tuple[float, float]:
+    """Return the exact interval whose ends have sizes of their own."""
+    low, high = (exact_interval(share, size, level) for size in sizes)
+    return low[0], high[1]
+
+
+def weighted_mean(values: np.ndarray, weight: np.ndarray | None) -> float:
+    """Return the mean of values of shape (n_samples,) that stand for different numbers."""
+    if weight is None:
+        return float(values.mean())
+    total = float(weight.sum())
+    return float(weight @ values) / total if total > 0 else float(values.mean())
+
+
+def mean_interval(
+    outcomes: np.ndarray,
+    weight: np.ndarray | None,
+    n_rest: float,
+    level: float = LEVEL,
+    worth: float = 1.0,
+) -> tuple[float, float]:
+    """Compute the exact interval of a share among others than the samples it was measured on.
+
+    Parameters
+    ----------
+    outcomes : ndarray of shape (n_samples,), bool
+        Whether each sample counts.
+    weight : ndarray of shape (n_samples,) or None
+        How many samples each stands for, up to a factor; None: all for as many.
+    n_rest : float
+        Number of the others.
+    level : float in (0, 1), default=0.95
+        Confidence.
+    worth : float, default=1.0
+        Number of independent samples that each sample is worth.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill.estimates.shares import mean_interval
+    >>> wrong, weight = np.arange(100) < 10, np.repeat([0.5, 1.5], 50)
+    >>> [round(end, 3) for end in mean_interval(wrong, weight, np.inf)]
+    [0.023, 0.103]
+    """
+    share = weighted_mean(outcomes, weight)
+    n = len(outcomes)
+    sizes = (n, n) if weight is None else worth_of_weighted(outcomes, weight)
+    share = float(np.clip(share, 0, 1))
+    return _two_sided(share, [1 / (1 / (worth * size) + 1 / n_rest) for size in sizes], level)
+
+
+def kish_size(weight: np.ndarray) -> float:
+    """Return the number of samples of equal weight whose mean varies as much (Kish 1965).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill.estimates.shares import kish_size
+    >>> kish_size(np.array([1.0, 1.0, 2.0, 0.0]))
+    2.6666666666666665
+    """
+    squares = float((weight**2).sum())
+    return float(weight.sum()) ** 2 / squares if squares > 0 else 0.0
+
+
+def worth_of_weighted(outcomes: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
+    """Return the numbers of samples of equal weight that tell as much about a share.
+
+    Two numbers, for the lower and for the upper end of an interval. What was not seen could have
+    the largest weight: so the variance is that with one further sample of this weight, which does
+    not count for the lower end, and counts for the upper one. For equal weights, both numbers are
+    that of the samples.
+    """
+    n, largest = len(weight), float(np.abs(weight).max())
+    weights = np.append(weight, largest)
+    sizes = []
+    for outcome in (0.0, 1.0):
+        values = np.append(outcomes, outcome).astype(float)
+        total = weights.sum()
+        share = float(np.clip(weights @ values / total, 0, 1)) if total > 0 else 0.0
+        variance = float((weights**2 * (values - share) ** 2).sum())
+        size = share * (1 - share) * total**2 / variance if variance > 0 else n + 1
+        sizes.append(size * n / (n + 1))
+    low, high = sizes
+    return max(low, 1e-3), max(high, 1e-3)
 
 
 def _possible(interval: tuple[float, float], n: float) -> tuple[float, float]:
@@ -157,7 +301,7 @@ def _possible(interval: tuple[float, float], n: float) -> tuple[float, float]:
     return float(np.floor(interval[0] * n) / n), float(min(np.ceil(interval[1] * n) / n, 1.0))
 
 
-def _cautious_correlation(outcomes: np.ndarray, controls: np.ndarray, n_rarer: int) -> float:
+def _cautious_correlation(outcomes: np.ndarray, controls: np.ndarray, n_rarer: float) -> float:
     """Return a low estimate of the correlation; 0 if there is none, or it cannot be told."""
     if n_rarer < FEWEST_OUTCOMES or controls.std() < 1e-9:
         return 0.0

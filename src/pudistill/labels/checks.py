@@ -1,5 +1,6 @@
 """Checks of the labels that ``fit`` accepts: given labels, verified labels, trusted samples."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -9,6 +10,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from pudistill.data.columns import is_whole, read_mark
+from pudistill.data.draws import Draws
 from pudistill.data.frames import as_column
 from pudistill.data.names import NO_CLASS_LABEL
 from pudistill.data.spelling import describe_look_alikes
@@ -55,6 +57,8 @@ class Labels:
         Weights of the samples in every training, with mean 1; None: all weigh the same.
     sources : Sources, default=None
         What several sources say; then `given` is their majority vote. None: there is one.
+    draws : Draws, default=None
+        How verified samples were drawn. None: uniformly.
     """
 
     classes: np.ndarray
@@ -68,6 +72,7 @@ class Labels:
     noise_groups: np.ndarray | None = None
     sample_weight: np.ndarray | None = None
     sources: Sources | None = None
+    draws: Draws | None = None
 
     def __post_init__(self) -> None:
         if len(self.no_class) == 0:
@@ -87,6 +92,17 @@ class Labels:
         """
         return self.trusted if self.copied is None else self.trusted & ~self.copied
 
+    def drawn_weight(self, *, of_all: bool = False) -> np.ndarray | None:
+        """Return the weights of `Draws.for_means`: (n_samples,); None if all weigh the same.
+
+        Estimates use them. Trainings do not: which samples were drawn depends on the samples and
+        their given labels, which models know, and not on the verified labels.
+        """
+        if self.draws is None:
+            return None
+        n_rest = int((~(self.trusted | self.no_class)).sum())
+        return self.draws.for_means(n_rest, of_all=of_all)
+
     def take(self, rows: np.ndarray) -> "Labels":
         """Return the labels of the samples at `rows`, a mask or positions."""
         of_samples: dict[str, Any] = {
@@ -96,6 +112,8 @@ class Labels:
         }
         if self.sources is not None:
             of_samples["sources"] = self.sources.take(rows)
+        if self.draws is not None:
+            of_samples["draws"] = self.draws.take(rows)
         return replace(self, **of_samples)
 
 
@@ -288,6 +306,67 @@ def with_weights(labels: Labels, sample_weight: Any) -> Labels:
             "as each class needs trusted samples that count; leave out the sample instead."
         )
     return replace(labels, sample_weight=weights / weights.mean())
+
+
+def with_draws(labels: Labels, draw_weight: Any, index: pd.Index | None = None) -> Labels:
+    """Return the labels with the weights of the draws that chose the verified samples.
+
+    Parameters
+    ----------
+    labels : Labels
+        Labels. Those that were verified, of whatever class or of none, were drawn.
+    draw_weight : Draws, array-like of shape (n_samples,), Series, dict or None
+        See `Draws`. The entries of a Series or dict are in the order of drawing. In an array,
+        samples with the weight 1 were drawn first, and all others in the order of the rows. A
+        verified sample without a weight was drawn uniformly, before all others.
+    index : Index of length n_samples or None
+        The index of the samples.
+
+    Raises
+    ------
+    InputError
+        If there is not one number above 0 for each sample, or an entry is none of the samples.
+    """
+    if draw_weight is None:
+        return labels
+    n_samples = len(labels.given)
+    if isinstance(draw_weight, Draws):
+        weight, order = draw_weight
+    else:
+        weight, order = _read_draws(draw_weight, index, n_samples)
+    drawn = labels.drawn | labels.no_class
+    first = drawn & np.isnan(weight)
+    weight = np.where(drawn, np.where(first, 1.0, weight), np.nan)
+    return replace(labels, draws=Draws.of(weight, np.where(first, -1, order), index))
+
+
+def _read_draws(
+    draw_weight: Any, index: pd.Index | None, n_samples: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the weight and the order of each draw; NaN where there is none."""
+    values = aligned("draw_weight", draw_weight, index, n_samples, may_lack=True)
+    try:
+        weight = np.array(pd.Series(values, dtype=object), dtype=float)
+    except (TypeError, ValueError):
+        raise InputError(
+            "draw_weight holds values that are no numbers: pass one number for each verified "
+            "sample."
+        ) from None
+    if weight.shape != (n_samples,):
+        raise InputError(
+            f"draw_weight has {len(weight)} entries for {n_samples} samples: pass one for each "
+            "sample, or a Series whose index names the verified samples."
+        )
+    if isinstance(draw_weight, Mapping | pd.Series) and values is not draw_weight:
+        positions = range(len(draw_weight))
+        position: Any = dict(zip(draw_weight, positions, strict=True))
+        if isinstance(draw_weight, pd.Series):
+            position = pd.Series(positions, index=draw_weight.index)
+        found = aligned("draw_weight", position, index, n_samples, may_lack=True)
+        return weight, np.array(pd.Series(found, dtype=float).fillna(-1), dtype=int)
+    order = np.empty(n_samples, dtype=int)
+    order[np.argsort(weight != 1, kind="stable")] = np.arange(n_samples)
+    return weight, order
 
 
 def _whole_numbers(values: np.ndarray) -> bool:

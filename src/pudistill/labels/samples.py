@@ -27,7 +27,7 @@ from pudistill.labels.annotations import (
     check_given,
     has_several_sources,
 )
-from pudistill.labels.checks import Labels
+from pudistill.labels.checks import Labels, with_draws
 from pudistill.labels.groups import check_noise_groups, with_groups
 
 # Half-precision samples are converted once if they take at most so much memory then; larger ones
@@ -117,9 +117,13 @@ def check_samples(
     *,
     groups: Any = None,
     noise_groups: Any = None,
+    draw_weight: Any = None,
     reset: bool = True,
 ) -> tuple[Any, Labels]:
-    """Return checked samples and labels; see `check_features`, `check_given` and `with_groups`."""
+    """Return checked samples and labels.
+
+    See `check_features`, `check_given`, `with_groups` and `with_draws`.
+    """
     index = index_of(X)
     X = check_features(estimator, X, learners, reset=reset)
     no_class_label = getattr(estimator, "no_class_label", NO_CLASS_LABEL)
@@ -142,7 +146,8 @@ def check_samples(
         codes = check_noise_groups(noise_groups, len(labels.given), index)
         labels = replace(labels, noise_groups=codes)
     are_verified = trusted is not None and bool(labels.trusted.any())
-    return X, with_groups(labels, X, groups, index, are_verified=are_verified, warn=reset)
+    labels = with_groups(labels, X, groups, index, are_verified=are_verified, warn=reset)
+    return X, with_draws(labels, draw_weight, index)
 
 
 def _new_encoder(X: Any, learners: Sequence[Any]) -> TableEncoder | None:

@@ -38,7 +38,9 @@ class Temperature:
     sharpness: float = 1.0
 
     @classmethod
-    def fit(cls, proba: np.ndarray, known: np.ndarray) -> "Temperature":
+    def fit(
+        cls, proba: np.ndarray, known: np.ndarray, weight: np.ndarray | None = None
+    ) -> "Temperature":
         """Fit by maximum a posteriori: close to 1 if there are few samples.
 
         Parameters
@@ -48,12 +50,16 @@ class Temperature:
         known : ndarray of shape (n_samples, n_classes)
             Likelihood of each sample's label given each true class, as from
             `pseudo_labels.likelihood`; one-hot for a verified label.
+        weight : ndarray of shape (n_samples,), default=None
+            How many samples each stands for, up to a factor; None: all for as many.
         """
-        log_proba = np.log(proba + LOG_EPSILON)
+        log_proba, scale = np.log(proba + LOG_EPSILON), scaled(weight)
 
         def loss(log_sharpness: float) -> float:
             fitted = softmax(np.exp(log_sharpness) * log_proba, axis=1)
-            return -log_likelihood(fitted, known).sum() + 0.5 * (log_sharpness / PRIOR_SPREAD) ** 2
+            gain = log_likelihood(fitted, known)
+            total = gain.sum() if scale is None else scale @ gain
+            return -total + 0.5 * (log_sharpness / PRIOR_SPREAD) ** 2
 
         best = minimize_scalar(loss, bounds=(-LARGEST_LOG, LARGEST_LOG), method="bounded").x
         return cls(float(np.exp(best)))
@@ -64,7 +70,10 @@ class Temperature:
 
 
 def mixture_weights(
-    predictions: Sequence[np.ndarray], known: np.ndarray, prior: Sequence[float] | float = 1.0
+    predictions: Sequence[np.ndarray],
+    known: np.ndarray,
+    prior: Sequence[float] | float = 1.0,
+    weight: np.ndarray | None = None,
 ) -> np.ndarray:
     """Fit the weights of a mixture of several predictions.
 
@@ -79,6 +88,8 @@ def mixture_weights(
     prior : float or sequence of float of length n_predictions, default=1.0
         Parameters of the prior, minus 1: each prediction counts as if it had explained this many
         further samples.
+    weight : ndarray of shape (n_samples,), default=None
+        As for `Temperature.fit`.
 
     Returns
     -------
@@ -95,13 +106,23 @@ def mixture_weights(
     """
     likelihoods = np.array([(proba * known).sum(axis=1) for proba in predictions]) + LOG_EPSILON
     prior_counts = np.broadcast_to(np.asarray(prior, dtype=float), len(predictions))
-    weights = prior_counts / prior_counts.sum()
+    weights, scale = prior_counts / prior_counts.sum(), scaled(weight)
+    n = len(known) if scale is None else scale.sum()
     for _ in range(MIXTURE_STEPS):
         responsibility = weights[:, None] * likelihoods
         responsibility /= responsibility.sum(axis=0)
-        counts = responsibility.sum(axis=1) + prior_counts
-        weights = counts / (len(known) + prior_counts.sum())
+        explained = responsibility.sum(axis=1) if scale is None else responsibility @ scale
+        counts = explained + prior_counts
+        weights = counts / (n + prior_counts.sum())
     return weights
+
+
+def scaled(weight: np.ndarray | None) -> np.ndarray | None:
+    """Return positive weights whose sum is the number of equal samples that tell as much."""
+    if weight is None:
+        return None
+    weight = np.maximum(weight, 0)
+    return weight * weight.sum() / max((weight**2).sum(), 1e-12)
 
 
 def log_likelihood(proba: np.ndarray, known: np.ndarray) -> np.ndarray:

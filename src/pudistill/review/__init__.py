@@ -1,1 +1,1 @@
-"""Verify labels: which samples next, a local page that asks for them, and the decisions."""
+"""Verify labels: which samples next, a page that asks for them, and what is promised meanwhile."""

@@ -3,24 +3,23 @@
 import math
 from typing import Any
 
+from pudistill.review.promises import Promises
 from pudistill.runs.report.formats import estimate, percent
 
 
-def as_rows(promises: Any) -> dict[str, Any] | None:
+def as_rows(promises: Promises) -> dict[str, Any]:
     """Return promises as texts for a page.
 
     Parameters
     ----------
-    promises : Promises or None
-        As `promises` in ``promises.py`` returns them.
+    promises : Promises
+        The promises.
 
     Returns
     -------
-    content : dict or None
-        ``rows`` with ``name``, ``value`` and ``interval``; ``note``. None if there are no promises.
+    content : dict
+        ``rows`` with ``name``, ``value`` and ``interval``; ``note``, a sentence on all of them.
     """
-    if promises is None:
-        return None
     if promises.doubt is not None:
         return {"rows": [], "note": f"Nothing is promised: {promises.doubt}"}
     rows = []

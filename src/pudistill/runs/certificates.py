@@ -22,9 +22,25 @@ def write_held_out_labels(run: Run, classifier: PUDistillClassifier) -> None:
     if held_out is None:
         return
     arrays = {
-        name: np.array("" if value is None else value) for name, value in vars(held_out).items()
+        name: np.array("" if value is None else value)
+        for name, value in vars(held_out).items()
+        if not (value is None and name.startswith("draw_"))
     }
     run.write_arrays(FILE, arrays | {"names": names.astype(str)})
+
+
+def read_held_out_labels(run: Run) -> tuple[HeldOutLabels, np.ndarray]:
+    """Read what labels of a run are certified by, and the names of the labels."""
+    stored = run.read_arrays(FILE)
+    held_out = HeldOutLabels(
+        label=stored["label"],
+        score=stored["score"],
+        worth=float(stored["worth"]),
+        doubt=str(stored["doubt"]) or None,
+        draw_weight=stored.get("draw_weight"),
+        draw_order=stored.get("draw_order"),
+    )
+    return held_out, stored["names"].astype(object)
 
 
 def certify_run(
@@ -56,15 +72,8 @@ def certify_run(
             f"No label of {run.path} can be certified: it has no {FILE}, which `pudistill fit` "
             "writes with --method default and without verified labels for all samples."
         )
-    stored = run.read_arrays(FILE)
+    held_out, names = read_held_out_labels(run)
     table = run.read_table("labels")
-    held_out = HeldOutLabels(
-        label=stored["label"],
-        score=stored["score"],
-        worth=float(stored["worth"]),
-        doubt=str(stored["doubt"]) or None,
-    )
-    names = stored["names"].astype(object)
     codes = pd.Categorical(table["label"], categories=names).codes.astype(int)
     certified = certify(names, codes, table["trusted"].to_numpy(), held_out, max_error, confidence)
     differs = (table["label"] != certified.labels).to_numpy()

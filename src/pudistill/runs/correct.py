@@ -60,6 +60,7 @@ def correct_table(
         dataset.groups,
         noise_groups=dataset.noise_groups,
         random_state=settings.seed,
+        draw_weight=dataset.draws,
     )
     table = replace(corrected.label_arrays, ids=dataset.ids)
     if dataset.marked is not None:  # `for_fit` leaves these given labels out

@@ -179,6 +179,8 @@ def _fit_into(
     is_pudistill = isinstance(classifier, PUDistillClassifier)
     if is_pudistill and dataset.noise_groups is not None:
         groups["noise_groups"] = dataset.noise_groups
+    if is_pudistill:
+        groups["draw_weight"] = dataset.draws
     if is_pudistill and settings.predictions is not None:
         groups["pred_probs"] = read_predictions(
             Path(settings.predictions), dataset, id_column=settings.id_column

@@ -346,13 +346,12 @@ async function askPromises(n) {
   try {
     const answer = await fetch("/api/promises");
     const { promises } = await answer.json();
-    $("promises").hidden = !promises;
-    if (!promises) return;
+    $("promises").hidden = false;
     $("promised").replaceChildren(
       make("table", { class: "values" }, make("tbody", {}, ...promises.rows.map((row) => make("tr", {},
         make("th", { scope: "row" }, row.name),
         make("td", {}, make("b", {}, row.value), " ", make("small", {}, row.interval)))))),
-      make("p", { class: "about" }, promises.refused || promises.note || ""));
+      make("p", { class: "about" }, promises.note));
   } catch {
     promisedAt = null; // asked again after the next decision
   }

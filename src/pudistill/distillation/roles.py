@@ -1,0 +1,50 @@
+"""The learners of filter, teachers and student."""
+
+from typing import Any
+
+from pudistill.distillation.noise_free_models import choose_noise_free_regularisation
+from pudistill.distillation.problem import Problem
+from pudistill.labels.checks import Labels
+from pudistill.labels.samples import is_pictures
+from pudistill.learners.defaults import default_learner, normalised
+from pudistill.learners.linear import MANY_CLASSES
+from pudistill.learners.regularisation import with_regularisation
+
+# Roles of the learners, in the order of `HasRoles._learners`.
+FILTER, TEACHER, STUDENT = range(3)
+
+
+class HasRoles:
+    """The choice of a learner for each role, for a classifier with these parameters."""
+
+    estimator: Any
+    filter_estimator: Any
+    teacher: Any
+    student: Any
+    method: str
+    n_jobs: int | None
+    encoder_: Any
+    _noise_free_c: float | None = None
+
+    def _choose_regularisation(self, X: Any, labels: Labels, seed: int) -> None:
+        """Choose the regularisation of models that read no noisy label, if they are the default."""
+        is_tuned = None in self._learners() and not is_pictures(X)
+        is_tuned &= self.method == "default" and labels.n_classes < MANY_CLASSES
+        if is_tuned and labels.trusted.any():
+            learner = default_learner(X, encoded=self.encoder_ is not None)
+            problem = Problem(X, labels, learner, self.n_jobs, seed)
+            self._noise_free_c = choose_noise_free_regularisation(problem)
+
+    def _learners(self) -> list:
+        """List the learners of filter, teachers and student; None: chosen for the data."""
+        own = (self.filter_estimator, self.teacher, self.student)
+        return [self.estimator if learner is None else learner for learner in own]
+
+    def _learner(self, role: int, X: Any, *, reads_noisy_labels: bool | None = None) -> Any:
+        """Return the learner of a role; by default only that of the student reads noisy labels."""
+        learner = self._learners()[role]
+        if learner is not None:
+            return normalised(learner, X)
+        noisy = role == STUDENT if reads_noisy_labels is None else reads_noisy_labels
+        C = 1.0 if noisy or self._noise_free_c is None else self._noise_free_c
+        return with_regularisation(default_learner(X, encoded=self.encoder_ is not None), C)

@@ -1,0 +1,223 @@
+"""Which samples of a run to verify next: some at random, some by what is gained."""
+
+import itertools
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from pudistill.exceptions import InputError, TrustedWarning, warn_user
+from pudistill.review.drawing import CHOSEN, RANDOM, draw
+from pudistill.runs.certificates import FILE, read_held_out_labels
+from pudistill.runs.folder import Run, to_csv
+from pudistill.utils.files import write_atomic
+
+FOLDER = "review"  # in the run
+
+# Share of the draws by gain that serve the certificate, and the part of the samples, around its
+# threshold, that they are drawn from.
+NEAR_SHARE, NEAR = 0.1, 0.1
+
+DOUBTED, UNSURE_CLASS = "the corrected label is unsure", "little is known of the class"
+AT_THRESHOLD, AT_RANDOM = "decides how many labels can be certified", "at random"
+
+NO_SCORES = (
+    "This run says of no sample how sure its label is, by models that have not seen the label: all "
+    "samples are drawn at random."
+)
+
+
+class Gain(NamedTuple):
+    """What it is worth to verify each sample.
+
+    Attributes
+    ----------
+    value : ndarray of shape (n_samples,)
+        Draws by gain are in proportion to it; NaN where a sample is verified.
+    reason : ndarray of object, shape (n_samples,)
+        The largest part of it, in words.
+    """
+
+    value: np.ndarray
+    reason: np.ndarray
+
+
+def next_samples(
+    run: Run,
+    budget: int,
+    *,
+    random_share: float = 0.5,
+    max_error: float = 0.02,
+    seed: int = 0,
+    leave_out: Any = (),
+) -> pd.DataFrame:
+    """Draw the samples of a finished run to verify next.
+
+    Parameters
+    ----------
+    run : Run
+        A finished run of `pudistill fit`.
+    budget : int
+        Number of samples, at least 1.
+    random_share : float in (0, 1], default=0.5
+        Share of the draws that are at random. The less, the more an estimate can vary: no weight
+        is above ``1 / random_share``.
+    max_error : float in (0, 1), default=0.02
+        Of the labels that are to be certified, see `CertifiedLabels`.
+    seed : int, default=0
+        Seed of the draws.
+    leave_out : collection of str, default=()
+        Ids of samples that were drawn before.
+
+    Returns
+    -------
+    queue : DataFrame
+        Columns ``id``, ``weight`` (of the draw, see `Draws`), ``part`` ("random" or "chosen"),
+        ``given``, ``label`` (as corrected), ``confidence`` and ``reason``, in the order of drawing.
+        Any number of first rows is a valid sample. Groups do not matter for the draws: estimates
+        take groups into account, and assume that samples of a group are drawn as all others.
+
+    Raises
+    ------
+    InputError
+        If a number is out of range, or fewer samples are left.
+    """
+    table = run.read_table("labels")
+    is_left = ~(table["trusted"].to_numpy(bool) | table["id"].isin([*leave_out]).to_numpy())
+    _check(budget, int(is_left.sum()), random_share, max_error)
+    gain = expected_gain(run, table, is_left, max_error)
+    drawn = draw(gain.value, budget, random_share, np.random.default_rng(seed))
+    queue = table.loc[drawn.rows, ["id", "given", "label", "confidence"]].reset_index(drop=True)
+    queue.insert(1, "weight", drawn.weight)
+    queue.insert(2, "part", np.where(drawn.is_chosen, CHOSEN, RANDOM))
+    queue["reason"] = np.where(drawn.is_chosen, gain.reason[drawn.rows], AT_RANDOM)
+    return queue
+
+
+def _check(budget: Any, n_left: int, random_share: float, max_error: float) -> None:
+    if isinstance(budget, bool) or not isinstance(budget, int) or budget < 1:
+        raise InputError(f"The budget is {budget!r}: give the number of samples, at least 1.")
+    if budget > n_left:
+        raise InputError(
+            f"The budget is {budget:,}, but only {n_left:,} samples of the run are not verified: "
+            "give a smaller number."
+        )
+    if not 0 < random_share <= 1:
+        raise InputError(
+            f"The random share is {random_share:g}: it must be above 0 and at most 1, because "
+            "estimates need samples that can be any."
+        )
+    if not 0 < max_error < 1:
+        raise InputError(f"max_error is {max_error!r}: it must be a number between 0 and 1.")
+
+
+def expected_gain(run: Run, table: pd.DataFrame, is_left: np.ndarray, max_error: float) -> Gain:
+    """Say what it is worth to verify each sample of a run; for the parameters see `next_samples`.
+
+    A verified label is worth most where the corrected label is unsure, whatever was given: it is
+    the corrected label that is right from then on. Where sources disagree, it is unsure, too. It is
+    worth up to twice as much if the noise of its class is unknown. Some draws serve the
+    certificate: they are of samples around the score down to which the models themselves expect
+    that at most `max_error` of the labels are wrong.
+    """
+    n = len(table)
+    uniform = Gain(np.where(is_left, 0.0, np.nan), np.full(n, AT_RANDOM, dtype=object))
+    if not (run.path / FILE).exists():
+        warn_user(NO_SCORES, TrustedWarning)
+        return uniform
+    held_out, names = read_held_out_labels(run)
+    score = held_out.score.astype(float)
+    if np.isnan(score[is_left]).all():
+        warn_user(NO_SCORES, TrustedWarning)
+        return uniform
+    # Two chains of models that differ are as unsure as can be.
+    label = pd.Categorical(table["label"], categories=names).codes
+    doubt = np.where(held_out.label == label, 1 - score, np.maximum(1 - score, 0.5))
+    doubt = np.where(np.isnan(doubt), 0.5, doubt)[is_left]
+    unsure = _unsure_classes(run, names)[label[is_left]]
+    # The square leaves less to samples that are sure, which are many.
+    gain = doubt**2 * (1 + unsure)
+    near = _near_threshold(score[is_left], max_error)
+    gain /= max(gain.sum(), 1e-300)
+    near /= max(near.sum(), 1e-300)
+    value, reason = uniform
+    value[is_left] = (1 - NEAR_SHARE) * gain + NEAR_SHARE * near
+    reasons = np.where(unsure > 0.5, UNSURE_CLASS, DOUBTED)
+    reason[is_left] = np.where(near * NEAR_SHARE > gain, AT_THRESHOLD, reasons)
+    return Gain(value, reason)
+
+
+def _unsure_classes(run: Run, names: np.ndarray) -> np.ndarray:
+    """Return how little is known of the noise of each class: (n_names,), from 0 to 1.
+
+    It is the width of the interval of its noise rate.
+    """
+    noise = run.read_json("metrics.json").get("noise") or {}
+    intervals = np.array(noise.get("class_rate_interval") or np.zeros((0, 2)), dtype=float)
+    width = np.zeros(len(names))
+    width[: len(intervals)] = intervals[:, 1] - intervals[:, 0]
+    return width
+
+
+def _near_threshold(score: np.ndarray, max_error: float) -> np.ndarray:
+    """Mark the samples around the score from which the scores promise at most `max_error`."""
+    order = np.argsort(-score, kind="stable")  # NaN comes last
+    expected = np.cumsum(1 - score[order]) / np.arange(1, len(score) + 1)
+    n_promised = int((expected <= max_error).sum())
+    if n_promised == 0:
+        return np.zeros(len(score))
+    half = max(1, int(NEAR / 2 * len(score)))
+    near = np.zeros(len(score))
+    near[order[max(0, n_promised - half) : n_promised + half]] = 1.0
+    return near
+
+
+def write_queue(
+    run: Run, budget: int, output: Path | None = None, *, seed: int = 0, **options: Any
+) -> tuple[Path, pd.DataFrame]:
+    """Draw the samples to verify next, and write them as a CSV file.
+
+    Parameters
+    ----------
+    run, budget, seed, **options
+        See `next_samples`; samples of earlier queues in the run folder are left out.
+    output : Path, default=None
+        The file, which must not exist; by default the next ``review/queue-N.csv`` in the run
+        folder.
+
+    Returns
+    -------
+    path : Path
+        The file.
+    queue : DataFrame
+        What it holds.
+    """
+    folder = run.path / FOLDER
+    earlier = queues(run)
+    drawn = [name for path in earlier for name in ids_of(path)]
+    seeds = np.random.SeedSequence([seed, len(earlier)]).generate_state(1)
+    queue = next_samples(run, budget, seed=int(seeds[0]), leave_out=drawn, **options)
+    path = output
+    if path is None:
+        folder.mkdir(exist_ok=True)
+        path = folder / f"queue-{len(earlier) + 1}.csv"
+    write_atomic(path, to_csv(queue).encode())
+    return path, queue
+
+
+def queues(run: Run) -> list[Path]:
+    """List the queues in a run folder, in the order in which they were drawn."""
+    numbered = (run.path / FOLDER / f"queue-{number}.csv" for number in itertools.count(1))
+    return list(itertools.takewhile(Path.exists, numbered))
+
+
+def ids_of(path: Path) -> list[str]:
+    """Return the ids in a queue."""
+    try:
+        ids = pd.read_csv(path, dtype=str, keep_default_na=False, usecols=["id"])["id"]
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path}: cannot be read as a queue ({error}): move it away if it is none."
+        ) from error
+    return ids.str.replace(r"^'(?=[=+\-@])", "", regex=True).tolist()
