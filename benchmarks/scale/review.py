@@ -94,7 +94,7 @@ class Page:
     """What the script of the page does, without a browser."""
 
     def __init__(self, server: Server, who: str) -> None:
-        self.who, self.page = who, f"{who}-{random.random()}"
+        self.who, self.page = who, f"page of {who}"
         self.host = f"127.0.0.1:{server.port}"
         self.connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
         self.connection.request("GET", server.url[server.url.index("/?") :])
