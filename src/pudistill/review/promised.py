@@ -32,8 +32,9 @@ def as_rows(promises: Promises) -> dict[str, Any]:
             rows.append({"name": name, "value": value, "interval": interval})
     for found in promises.certified:
         name = f"Usable, at most {100 * found.max_error:g} % of them wrong"
-        value = f"{found.n_accepted:,}"
-        rows.append({"name": name, "value": value, "interval": percent(found.share).unescape()})
+        share = percent(found.share).unescape() if found.n_accepted else ""
+        rows.append({"name": name, "value": f"{found.n_accepted:,}" if share else "none"})
+        rows[-1]["interval"] = share
     note = (
         f"Of labels that nobody verified, from {promises.n_at_look:,} verified samples. The next "
         f"look is at {promises.n_next_look:,}. Each row holds with "
