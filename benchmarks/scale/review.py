@@ -94,7 +94,7 @@ class Page:
     """What the script of the page does, without a browser."""
 
     def __init__(self, server: Server, who: str) -> None:
-        self.who, self.page = who, f"{who}-{random.random()}"
+        self.who, self.page = who, f"page of {who}"
         self.host = f"127.0.0.1:{server.port}"
         self.connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
         self.connection.request("GET", server.url[server.url.index("/?") :])
@@ -203,10 +203,10 @@ def count_lines(run: Path, acknowledged: Counter[str]) -> dict[str, Any]:
 
 def measure_kills(scratch: Path, n_kills: int) -> dict[str, Any]:
     """Kill the server while decisions are sent; unanswered ones are sent again."""
-    run = write_run(scratch / "kills", 100_000)
+    run = write_run(scratch / "kills", 10_000)
     rng, acknowledged, unanswered = random.Random(0), Counter[str](), None
     for _ in range(n_kills):
-        server = Server(run, "--budget", "50000")
+        server = Server(run, "--budget", "9000")
         page = Page(server, "Ann")
         sample = page.ask("next")["sample"]
         killer = threading.Timer(rng.random(), server.kill)

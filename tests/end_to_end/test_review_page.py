@@ -170,7 +170,7 @@ def test_many_at_once_with_a_filter(browser, run):
         boxes = page.locator(".cards input")
         boxes.nth(0).click()
         boxes.nth(2).click(modifiers=["Shift"])
-        page.select_option("#grid-label", "cat")
+        page.select_option("#grid-label", value="cat")
         page.click("#grid-give")
         has_cards(page, 9)
         assert list(decided(server).values()) == ["cat"] * 3
@@ -178,6 +178,29 @@ def test_many_at_once_with_a_filter(browser, run):
         page.click("#filter button:not([type=reset])")
         has_cards(page, 3)
         assert "✓ cat" in page.inner_text(".cards")
+
+
+def test_classes_of_one_letter_have_their_own_key(browser, tmp_path):
+    names = ["0", "1", "b", "cat"]
+    given = [names[n % 4] for n in range(8)]
+    table = pd.DataFrame({"id": [f"r{n}" for n in range(8)], "x": range(8), "label": given})
+    table.assign(trusted=[n < 4 for n in range(8)]).to_csv(tmp_path / "rows.csv", index=False)
+    run = write_run(tmp_path / "run", tmp_path / "rows.csv", table["id"], given, names)
+    with serving(run) as server, opened(browser, server) as page:
+        assert page.locator("#classes").inner_text().split() == [
+            "0",
+            "0",
+            "1",
+            "1",
+            "b",
+            "b",
+            "2",
+            "cat",
+        ]
+        for n, key in enumerate("0b2", start=1):
+            page.keyboard.press(key)
+            has_text(page, "#count", f"{n} of 5")
+        assert sorted(server.session.decisions.current()["label"]) == ["0", "b", "cat"]
 
 
 def test_two_reviewers_at_once(browser, run):

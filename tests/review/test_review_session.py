@@ -202,7 +202,7 @@ def test_promises_get_every_decision(text_run, start, mixed_queue, monkeypatch):
             doubt=None,
         )
 
-    monkeypatch.setattr(session_module, "_module", lambda _: SimpleNamespace(promises=promises))
+    monkeypatch.setattr(session_module, "promises", promises)
     for row, action in ((5, "given"), (3, "skip"), (7, "given")):
         decide(session, row, action)
     shown = as_rows(session.promises())

@@ -1,4 +1,4 @@
-"""Commands that ask for verified labels, and learn from them: `next`, `review`, `update`."""
+"""Commands that verify samples and learn from them: `next`, `review` and `update`."""
 
 import os
 import shlex
@@ -20,13 +20,65 @@ if TYPE_CHECKING:
 PASSWORD = "PUDISTILL_REVIEW_PASSWORD"
 
 
+def next_samples(
+    run: FinishedRun,
+    budget: Annotated[
+        int, typer.Option(metavar="N", help="How many samples to verify.", show_default="50")
+    ] = 50,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV file to write; it must not exist yet.",
+            show_default="review/queue-N.csv in the run folder",
+        ),
+    ] = None,
+    random_share: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE",
+            help="Share of the samples that are drawn at random, above 0; the others are those of "
+            "which most is gained.",
+        ),
+    ] = 0.5,
+    max_error: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE",
+            help="Largest share of wrong labels among those that are to be certified.",
+        ),
+    ] = 0.02,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
+) -> None:
+    """Say which samples to verify next, and how probably each was drawn."""
+    from pudistill.review.selection import write_queue
+    from pudistill.runs.folder import Run
+
+    check_free(output)
+    path, queue = write_queue(
+        Run.open_fit(run),
+        budget,
+        output,
+        random_share=random_share,
+        max_error=max_error,
+        seed=seed,
+    )
+    n_random = int((queue["part"] == "random").sum())
+    results.print(
+        f"{len(queue):,} samples to verify: {n_random:,} at random, {len(queue) - n_random:,} by "
+        "what is gained. Correct the column label where it is wrong, add the rows to your trusted "
+        "table with their weights, in this order, and fit again.",
+        soft_wrap=True,
+    )
+    messages.print(f"Written to {path}.", soft_wrap=True)
+
+
 def review(
     run: FinishedRun,
     queue: Annotated[
         Path | None,
         typer.Option(
             help="CSV file of the samples to ask for.",
-            show_default="the last queue in RUN/review, or a new one",
+            show_default="the first open queue in RUN/review, or a new one",
         ),
     ] = None,
     budget: Annotated[int, typer.Option(min=1, help="Samples of a new queue.")] = 50,
@@ -116,58 +168,6 @@ def _print_end(run: Path, session: "ReviewSession") -> None:
     if n_verified:
         place = shlex.quote(str(run))
         messages.print(f"Learn from them with: pudistill update {place}", soft_wrap=True)
-
-
-def next_samples(
-    run: FinishedRun,
-    budget: Annotated[
-        int, typer.Option(metavar="N", help="How many samples to verify.", show_default="50")
-    ] = 50,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            help="CSV file to write; it must not exist yet.",
-            show_default="review/queue-N.csv in the run folder",
-        ),
-    ] = None,
-    random_share: Annotated[
-        float,
-        typer.Option(
-            metavar="SHARE",
-            help="Share of the samples that are drawn at random, above 0; the others are those of "
-            "which most is gained.",
-        ),
-    ] = 0.5,
-    max_error: Annotated[
-        float,
-        typer.Option(
-            metavar="SHARE",
-            help="Largest share of wrong labels among those that are to be certified.",
-        ),
-    ] = 0.02,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
-) -> None:
-    """Say which samples to verify next, and how probably each was drawn."""
-    from pudistill.review.selection import write_queue
-    from pudistill.runs.folder import Run
-
-    check_free(output)
-    path, queue = write_queue(
-        Run.open_fit(run),
-        budget,
-        output,
-        random_share=random_share,
-        max_error=max_error,
-        seed=seed,
-    )
-    n_random = int((queue["part"] == "random").sum())
-    results.print(
-        f"{len(queue):,} samples to verify: {n_random:,} at random, {len(queue) - n_random:,} by "
-        "what is gained. Correct the column label where it is wrong, add the rows to your trusted "
-        "table with their weights, in this order, and fit again.",
-        soft_wrap=True,
-    )
-    messages.print(f"Written to {path}.", soft_wrap=True)
 
 
 def update(

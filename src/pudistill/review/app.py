@@ -347,7 +347,7 @@ def _promised(session: "ReviewSession") -> Any:
     try:
         return as_rows(session.promises())
     except InputError as error:
-        return {"refused": str(error), "rows": []}
+        return {"rows": [], "note": str(error)}
 
 
 async def _content(request: Request) -> dict[str, Any]:

@@ -3,24 +3,23 @@
 import math
 from typing import Any
 
+from pudistill.review.promises import Promises
 from pudistill.runs.report.formats import estimate, percent
 
 
-def as_rows(promises: Any) -> dict[str, Any] | None:
+def as_rows(promises: Promises) -> dict[str, Any]:
     """Return promises as texts for a page.
 
     Parameters
     ----------
-    promises : Promises or None
-        As `promises` in ``promises.py`` returns them.
+    promises : Promises
+        The promises.
 
     Returns
     -------
-    content : dict or None
-        ``rows`` with ``name``, ``value`` and ``interval``; ``note``. None if there are no promises.
+    content : dict
+        ``rows`` with ``name``, ``value`` and ``interval``; ``note``, a sentence on all of them.
     """
-    if promises is None:
-        return None
     if promises.doubt is not None:
         return {"rows": [], "note": f"Nothing is promised: {promises.doubt}"}
     rows = []
@@ -33,8 +32,9 @@ def as_rows(promises: Any) -> dict[str, Any] | None:
             rows.append({"name": name, "value": value, "interval": interval})
     for found in promises.certified:
         name = f"Usable, at most {100 * found.max_error:g} % of them wrong"
-        value = f"{found.n_accepted:,}"
-        rows.append({"name": name, "value": value, "interval": percent(found.share).unescape()})
+        share = percent(found.share).unescape() if found.n_accepted else ""
+        rows.append({"name": name, "value": f"{found.n_accepted:,}" if share else "none"})
+        rows[-1]["interval"] = share
     note = (
         f"Of labels that nobody verified, from {promises.n_at_look:,} verified samples. The next "
         f"look is at {promises.n_next_look:,}. Each row holds with "

@@ -106,17 +106,6 @@ def _weight(text: str, path: Path, n: int) -> float | None:
     return weight
 
 
-def draw_at_random(
-    table: RunTable, decisions: Decisions, budget: int, rng: np.random.Generator
-) -> list[Entry]:
-    """Draw samples that nobody verified, all with the same probability."""
-    decided = [decision.id for decision in decisions.in_force()]
-    is_open = ~table.trusted
-    is_open[table.rows_of(decided, decisions.path)] = False
-    rows = np.flatnonzero(is_open)
-    return [Entry(row) for row in rng.choice(rows, min(budget, len(rows)), replace=False).tolist()]
-
-
 class Leases:
     """Who is looking at which sample, in a file that all processes of a run share.
 

@@ -1,7 +1,5 @@
 """What the page can do: take a sample, decide, take back, list many; without any HTTP."""
 
-import importlib
-import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,33 +9,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from pudistill.exceptions import InputError
 from pudistill.labels.table import SOURCES
 from pudistill.review.decisions import Decision, Decisions, as_table
 from pudistill.review.filters import Filter
+from pudistill.review.promises import Promises, promises
 from pudistill.review.queue import (
     Entry,
     Leases,
-    draw_at_random,
     picked,
     read_queue,
     until_gap,
 )
 from pudistill.review.run_table import RunTable
 from pudistill.review.samples import Samples
+from pudistill.review.selection import queues, write_queue
 from pudistill.runs.folder import Run
-from pudistill.utils.files import write_atomic
 
 MOST_PAIRS = 100  # pairs of classes that the filter lists
 N_IN_GRID = 48
-_QUEUE = re.compile(r"queue-(\d+)\.csv")
 TRUSTED, PICKED = "trusted.csv", "picked.csv"
-# Draws samples and judges them; without these modules, samples are drawn uniformly and nothing is
-# promised.
-_SELECTION, _PROMISES = "selection", "promises"
 
 
 @dataclass(frozen=True)
@@ -47,7 +40,7 @@ class Options:
     Attributes
     ----------
     queue : Path, optional
-        A queue; by default the last one of the run that is not finished, or a new one.
+        A queue; by default the first one of the run that is not finished, or a new one.
     budget : int
         Samples of a new queue.
     who : str
@@ -57,7 +50,7 @@ class Options:
     again : bool
         Whether samples that somebody else has decided, or is looking at, are asked as well.
     seed : int
-        Seed of a new queue, together with the number of decisions.
+        Seed of a new queue, together with the number of earlier ones.
     """
 
     queue: Path | None = None
@@ -139,17 +132,14 @@ class ReviewSession:
                 queue = self._draw()
                 self.queues.append(queue)
             self.queue = queue
+            self._in_queue = {e.row for e in queue if not self.table.trusted[e.row]}
             known.append(queue)
             self._entries = {entry.row: entry for queue in reversed(known) for entry in queue}
             self._rows = self._known_rows()
 
     def _read_queues(self) -> None:
         """Read all queues of the run, and the one that was asked for if it is elsewhere."""
-        folder, own = self.decisions.folder, self.options.queue
-        found = (_QUEUE.fullmatch(path.name) for path in folder.iterdir())
-        numbers = sorted(int(match[1]) for match in found if match)
-        self._next_number = numbers[-1] + 1 if numbers else 1
-        paths = [folder / f"queue-{number}.csv" for number in numbers]
+        own, paths = self.options.queue, queues(self.run)
         self.queues = [read_queue(path, self.table) for path in paths]
         places = [path.resolve() for path in paths]
         if own is None:
@@ -160,28 +150,14 @@ class ReviewSession:
             self._own = read_queue(own, self.table)
 
     def _draw(self) -> list[Entry]:
-        """Draw a new queue, and write it to the folder of the decisions."""
-        queued = {entry.row for queue in self.queues for entry in queue}
+        """Draw a new queue, and write it to the folder of the decisions; empty if none is left."""
         is_left = ~self.table.trusted
-        is_left[list(queued)] = False
+        is_left[[entry.row for queue in self.queues for entry in queue]] = False
         budget = min(self.options.budget, int(is_left.sum()))
         if budget == 0:
             return []
-        selection = _module(_SELECTION)
-        path = self.decisions.folder / f"queue-{self._next_number}.csv"
-        if selection is not None:
-            path, _ = selection.write_queue(self.run, budget)
-            return read_queue(path, self.table)
-        rng = np.random.default_rng([self.options.seed, len(self.decisions.in_force())])
-        entries = draw_at_random(self.table, self.decisions, self.options.budget, rng)
-        rows = [
-            {"id": self.table.id_of(entry.row), "weight": entry.weight, "part": entry.part}
-            | {"given": self.table.given_of(entry.row), "label": self.table.label_of(entry.row)}
-            | {"confidence": self.table.confidence[entry.row], "reason": "drawn at random"}
-            for entry in entries
-        ]
-        write_atomic(path, pd.DataFrame(rows).to_csv(index=False).encode())
-        return [replace(entry, reason="drawn at random") for entry in entries]
+        path, _ = write_queue(self.run, budget, seed=self.options.seed)
+        return read_queue(path, self.table)
 
     def _is_open(self, row: int) -> bool:
         """Whether nobody has verified a sample, before the fit or since, or skipped it."""
@@ -380,14 +356,15 @@ class ReviewSession:
 
     def progress(self) -> dict[str, Any]:
         """Return how far the queue is, and how many samples were decided in all."""
-        with self.decisions.locked():
-            current = [decision for decision in self.decisions.in_force() if decision.is_final]
-            n_open = sum(self._is_open(entry.row) for entry in self.queue)
+        actions = {row: known.action for row, known in self._in_force().items()}
+        # Decisions are few beside a queue of any length.
+        done = sum(row in self._in_queue for row in actions)
+        n_skipped = sum(action == "skip" for action in actions.values())
         return {
             "n_queue": len(self.queue),
-            "n_open": n_open,
-            "n_verified": len(current),
-            "n_skipped": len(self.decisions.skipped()),
+            "n_open": len(self._in_queue) - done,
+            "n_verified": len(actions) - n_skipped,
+            "n_skipped": n_skipped,
             "n_trusted": int(self.table.trusted.sum()),
         }
 
@@ -479,14 +456,13 @@ class ReviewSession:
         if final or (self.decisions.folder / PICKED).exists():
             self.decisions.write(PICKED, as_table(final.values()).drop(columns="weight"))
 
-    def promises(self) -> Any:
-        """Return what is promised now; None where nothing can be said."""
-        module = _module(_PROMISES)
+    def promises(self) -> Promises:
+        """Return what is promised now; raise `InputError` where nothing can be promised."""
         table = as_table(
             replace(known, weight=self._entries[row].weight) if row in self._entries else known
             for row, known in self._in_force().items()
         )
-        return None if module is None else module.promises(self.run, table)
+        return promises(self.run, table)
 
     def _in_force(self) -> dict[int, Decision]:
         """Return the decisions in force by row, in their order."""
@@ -509,11 +485,3 @@ class _Candidates:
     def __iter__(self) -> Iterator[Entry]:
         for row in self.rows:
             yield self._entries.get(int(row), picked(row))
-
-
-def _module(name: str) -> Any:
-    """Return a module of this package, or None if it does not exist."""
-    try:
-        return importlib.import_module(f"{__package__}.{name}")
-    except ModuleNotFoundError:
-        return None

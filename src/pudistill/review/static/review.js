@@ -2,8 +2,9 @@
 // The page shows one sample, or many, and sends each decision to the server, which answers with the
 // next sample as soon as the decision is on the disk. Names and texts are only ever set as text.
 
-const KEYS = "123456789abcdefghijlmopqrtvwxyz"; // k, n, s and u have other meanings
+const KEYS = [..."1234567890abcdefghijlmopqrtvwxyz"]; // k, n, s and u have other meanings
 const SMALL_PICTURE = 64; // pixels; smaller ones are enlarged a little
+const TINY_PICTURE = 16; // pixels; smaller ones are enlarged without smoothing
 const SECONDS_TO_RETRY = 2;
 const SECONDS_TO_KEEP = 30; // how often the page says that it still shows its samples
 const MOST_CLASSES = 200; // buttons at once
@@ -14,6 +15,7 @@ const page = random(); // samples are kept for it, until it is closed
 const session = sessionStorage.getItem("session") || random(); // a reload keeps what can be taken back
 sessionStorage.setItem("session", session);
 
+let keys = new Map(); // from the key to the class
 let about = null; // what does not change: classes, pairs, ...
 let sample = null; // the sample on the page
 let sawSuggestion = false;
@@ -190,6 +192,11 @@ function showEnd(state) {
   $("live").textContent = "Nothing is left here.";
 }
 
+function sizeOf(picture) {
+  const pixels = Math.max(picture.naturalWidth, picture.naturalHeight);
+  return pixels <= TINY_PICTURE ? "small tiny" : pixels <= SMALL_PICTURE ? "small" : "";
+}
+
 async function content(of) {
   if (of.kind === "picture") {
     const picture = make("img", { alt: `Picture ${of.id}`, src: `/picture/${of.row}` });
@@ -198,7 +205,7 @@ async function content(of) {
     } catch {
       return make("p", { class: "error" }, "This picture cannot be read now.");
     }
-    if (Math.max(picture.naturalWidth, picture.naturalHeight) <= SMALL_PICTURE) picture.className = "small";
+    picture.className = sizeOf(picture);
     return picture;
   }
   if (of.kind === "text") {
@@ -231,13 +238,26 @@ async function content(of) {
 
 // -- classes -------------------------------------------------------------------------------------
 
-function keyOf(n) {
-  return about.classes.length <= KEYS.length ? KEYS[n] : undefined;
+// Classes that are called 0, 1, a or b have that key; the others have the first free ones.
+function assignKeys() {
+  keys = new Map();
+  if (about.classes.length > KEYS.length) return;
+  const own = about.classes.filter((name) => KEYS.includes(name.toLowerCase()));
+  for (const name of own) {
+    if (!keys.has(name.toLowerCase())) keys.set(name.toLowerCase(), name);
+  }
+  const free = KEYS.filter((key) => !keys.has(key));
+  const others = about.classes.filter((name) => ![...keys.values()].includes(name));
+  others.forEach((name, n) => keys.set(free[n], name));
+}
+
+function keyOf(name) {
+  return [...keys].find(([, other]) => other === name)?.[0];
 }
 
 function found() {
   const wanted = $("find").value.trim().toLowerCase();
-  const all = about.classes.map((name, n) => ({ name, key: keyOf(n) }));
+  const all = about.classes.map((name) => ({ name, key: keyOf(name) }));
   const begins = all.filter(({ name }) => name.toLowerCase().startsWith(wanted));
   const holds = all.filter(({ name }) => !begins.some((other) => other.name === name) &&
     name.toLowerCase().includes(wanted));
@@ -279,6 +299,7 @@ const decide = (action, label = null) => whileBusy(async () => {
 function learn(label) {
   if (label === null || label === about.no_class || about.classes.includes(label)) return;
   about.classes.push(label);
+  assignKeys();
   fillGridLabels();
 }
 
@@ -346,13 +367,12 @@ async function askPromises(n) {
   try {
     const answer = await fetch("/api/promises");
     const { promises } = await answer.json();
-    $("promises").hidden = !promises;
-    if (!promises) return;
+    $("promises").hidden = false;
     $("promised").replaceChildren(
       make("table", { class: "values" }, make("tbody", {}, ...promises.rows.map((row) => make("tr", {},
         make("th", { scope: "row" }, row.name),
         make("td", {}, make("b", {}, row.value), " ", make("small", {}, row.interval)))))),
-      make("p", { class: "about" }, promises.refused || promises.note || ""));
+      make("p", { class: "about" }, promises.note));
   } catch {
     promisedAt = null; // asked again after the next decision
   }
@@ -379,11 +399,12 @@ async function showGrid() {
       : `${number(result.samples.length)} of those that nobody has decided. Select several and give them one label.`;
   $("earlier").hidden = !isDecided || gridSheet === 0;
   $("later").hidden = !isDecided || (gridSheet + 1) * result.samples.length >= result.n;
+  $("cards").classList.toggle("wide", gridSamples.some((of) => of.kind !== "picture"));
   $("cards").replaceChildren(...result.samples.map((of, n) => {
     const box = make("input", { type: "checkbox", "data-n": n, onclick: (event) => check(event, n) });
     const picture = of.kind === "picture"
       ? make("img", { alt: `Picture ${of.id}`, src: `/picture/${of.row}`, loading: "lazy", onload: (event) => {
-        if (event.target.naturalWidth <= SMALL_PICTURE) event.target.className = "small";
+        event.target.className = sizeOf(event.target);
       } })
       : make("span", { class: "excerpt" }, of.excerpt);
     return make("li", {}, make("label", {}, box, picture,
@@ -409,7 +430,7 @@ function check(event, n) {
 const decideMany = (action, label = null) => whileBusy(async () => {
   const chosen = boxes().filter((box) => box.checked).map((box) => gridSamples[Number(box.dataset.n)]);
   if (!chosen.length) {
-    say("Select samples first: click them, or press a for all.");
+    say("Select samples first: click them, or press * for all.");
     return;
   }
   say("");
@@ -427,7 +448,8 @@ function selectAll() {
 }
 
 function fillGridLabels() {
-  $("grid-label").replaceChildren(...[...about.classes, about.no_class].map((name) => make("option", { value: name }, name)));
+  $("grid-label").replaceChildren(...[...about.classes, about.no_class].map((name) => make("option", { value: name },
+    keyOf(name) ? `${keyOf(name)}: ${name}` : name)));
 }
 
 // -- keys ----------------------------------------------------------------------------------------
@@ -450,13 +472,13 @@ document.addEventListener("keydown", (event) => {
   if (target.closest("select, textarea") || (target.closest("input") && !isCheckbox)) return;
   const opens = (event.key === "Enter" || event.key === " ") && target.closest("button, summary, a");
   if (opens || event.repeat) return; // a key that is held down decides nothing
-  const n = event.key.length === 1 ? KEYS.indexOf(event.key.toLowerCase()) : -1;
+  const named = keys.get(event.key.toLowerCase());
   if (view === "grid") {
-    if (event.key === "a") selectAll();
+    if (event.key === "*") selectAll();
     else if (event.key === "Enter") decideMany("given");
     else if (event.key === "n") decideMany("none");
     else if (event.key === "k") decideMany("skip");
-    else if (n >= 0 && n < 9 && n < about.classes.length && keyOf(n)) decideMany("label", about.classes[n]);
+    else if (named !== undefined) decideMany("label", named);
     else return;
     event.preventDefault();
     return;
@@ -467,7 +489,7 @@ document.addEventListener("keydown", (event) => {
   else if (event.key === "k") decide("skip");
   else if (event.key === "u" || event.key === "Backspace") undo();
   else if (event.key === "/") $("find").focus();
-  else if (n >= 0 && n < about.classes.length && keyOf(n)) decide("label", about.classes[n]);
+  else if (named !== undefined) decide("label", named);
   else return;
   event.preventDefault();
 });
@@ -512,6 +534,7 @@ async function start() {
   options(form.pair, about.pairs.map(([given, label, n]) => [JSON.stringify([given, label]), `${given} → ${label} (${number(n)})`]));
   options(form.given, about.labels.map((name) => [JSON.stringify(name), name]));
   options(form.source, about.sources.map((name) => [name, name]));
+  assignKeys();
   fillGridLabels();
   $("none").lastElementChild.textContent = about.no_class === "none of these" ? "None of these" : about.no_class;
   $("find").addEventListener("input", showClasses);
@@ -532,7 +555,7 @@ async function start() {
   $("grid-give").addEventListener("click", () => decideMany("label", $("grid-label").value));
   $("earlier").addEventListener("click", () => { gridSheet -= 1; refresh(); });
   $("later").addEventListener("click", () => { gridSheet += 1; refresh(); });
-  $("filter").addEventListener("submit", (event) => { event.preventDefault(); gridSheet = 0; refresh(); });
+  $("filter").addEventListener("submit", (event) => { event.preventDefault(); gridSheet = 0; $("main").focus({ preventScroll: true }); refresh(); });
   $("filter").addEventListener("reset", () => setTimeout(() => { gridSheet = 0; refresh(); }));
   isBusy = false;
   await refresh();
