@@ -27,7 +27,7 @@ from pudistill.cli.console import (
     results,
     show_warning,
 )
-from pudistill.cli.label_commands import FinishedRun, certify, correct
+from pudistill.cli.label_commands import FinishedRun, apply, certify, correct
 from pudistill.cli.options import (
     SettingsCommand,
     check_free,
@@ -295,6 +295,7 @@ app.command(
     epilog="Example: pudistill correct labels.csv --predictions probabilities.npy "
     "--trusted checked.csv --output corrected.csv",
 )(correct)
+app.command(epilog="Example: pudistill apply run --output corrected.csv")(apply)
 
 
 @app.command(epilog="Example: pudistill resume run")

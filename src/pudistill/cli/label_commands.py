@@ -1,12 +1,15 @@
-"""Commands that give labels without training: `certify` and `correct`."""
+"""Commands that give labels without training: `certify`, `correct` and `apply`."""
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from pudistill.cli.console import messages, print_noise, results
+from pudistill.cli.console import messages, print_noise, printable, results
 from pudistill.cli.options import check_free, names_in, takes_settings
+from pudistill.exceptions import InputError
 
 FinishedRun = Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")]
 
@@ -94,6 +97,84 @@ def correct(
     accuracy = corrected.label_accuracy
     print_noise(corrected.noise.to_dict(), None if accuracy is None else vars(accuracy))
     _write(table, output)
+
+
+def apply(
+    run: FinishedRun,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="File or folder to write, in the format of the data; it must not exist yet.",
+            show_default=False,
+        ),
+    ] = None,
+    certified: Annotated[
+        bool,
+        typer.Option(
+            "--certified",
+            metavar="",
+            help="Change certified labels only; all other changes are listed for review.",
+        ),
+    ] = False,
+    max_error: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE",
+            help="Largest share of wrong labels among the certified ones that nobody verified.",
+        ),
+    ] = 0.01,
+    link: Annotated[
+        str,
+        typer.Option(
+            metavar="copy|hardlink|symlink|move",
+            help="How pictures get into the folder of their class. Only move touches your data: it "
+            "first writes undo.csv, and goes on after an interruption if the command is repeated.",
+            autocompletion=lambda incomplete: [
+                way for way in ("copy", "hardlink", "symlink", "move") if way.startswith(incomplete)
+            ],
+        ),
+    ] = "copy",
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", metavar="", help="List the changes, and write nothing."),
+    ] = False,
+    undo: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="LIST", help="Move pictures back by the undo.csv of a move.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Write a corrected copy of a run's data: a table, a folder of pictures, an .npz file.
+
+    Tables keep rows and columns and get given, confidence and accepted (certified?).
+    Pictures get into the folder of their class.
+    Samples that were verified as none of these get that label.
+    Outliers that nobody verified keep their given label, listed in review.csv.
+    """
+    from pudistill.runs.apply import apply_run, summary_of, undo_run
+    from pudistill.runs.folder import Run, to_csv
+
+    finished = Run.open_fit(run)
+    if undo is not None:
+        n_moved = undo_run(finished, undo)
+        messages.print(f"{n_moved:,} pictures are back at their places.", soft_wrap=True)
+        return
+    if output is None:
+        raise InputError("--output is missing: name a file or a folder that does not exist yet.")
+    options: dict[str, Any] = {"certified": certified, "max_error": max_error}
+    applied = apply_run(finished, output, link=link, dry_run=dry_run, **options)
+    if dry_run:
+        text = to_csv(applied.changes)
+        sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
+    messages.print(summary_of(applied, dry_run=dry_run), soft_wrap=True)
+    if not dry_run:
+        messages.print(f"Corrected data: {output}", soft_wrap=True)
+    if applied.undo_list is not None and not dry_run:
+        again = (
+            f"pudistill apply {shlex.quote(str(run))} --undo {shlex.quote(str(applied.undo_list))}"
+        )
+        messages.print(f"Undo with: {again}", soft_wrap=True)
 
 
 def _write(table: Any, output: Path) -> None:
