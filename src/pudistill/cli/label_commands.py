@@ -1,4 +1,4 @@
-"""Commands that give labels without training: `certify`, `correct` and `apply`."""
+"""Commands about labels that train nothing: certify, correct, apply and export."""
 
 import shlex
 import sys
@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from pudistill.cli.console import messages, print_noise, printable, results
-from pudistill.cli.options import check_free, names_in, takes_settings
+from pudistill.cli.console import messages, print_noise, printable, progress_bars, results
+from pudistill.cli.options import OWN_NETWORK, check_free, complete_tools, names_in, takes_settings
 from pudistill.exceptions import InputError
 
 FinishedRun = Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")]
@@ -175,6 +175,66 @@ def apply(
             f"pudistill apply {shlex.quote(str(run))} --undo {shlex.quote(str(applied.undo_list))}"
         )
         messages.print(f"Undo with: {again}", soft_wrap=True)
+
+
+def export(
+    run: FinishedRun,
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE|TOOL",
+            help="The network as a file, .onnx or .pt2 (torch.export); or samples and labels for "
+            "label-studio, argilla, fiftyone, cleanlab or csv.",
+            autocompletion=complete_tools,
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="File to write for a tool: .json, or .npz or .csv for cleanlab, or .csv. It must "
+            "not exist yet.",
+            show_default=False,
+        ),
+    ] = None,
+    only: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Table with a column id: the samples to export, such as a queue of samples to "
+            "verify.",
+            show_default="all that nobody verified",
+        ),
+    ] = None,
+    learner: Annotated[str | None, OWN_NETWORK] = None,
+) -> None:
+    """Write the network of a run as one file, or its labels for another tool."""
+    from pudistill.runs.folder import Run
+
+    if Path(to).suffix or "/" in to:
+        if output is not None or only is not None:
+            raise InputError("--to names the file of the network: leave --output and --only out.")
+        _export_network(run, Path(to), learner)
+        return
+    from pudistill.runs.exchange.registry import check_tool, export_labels
+
+    check_tool(to)
+    if output is None:
+        raise InputError(f"--output is missing: name a file for {to}.")
+    check_free(output)
+    with progress_bars():
+        n_samples, hint = export_labels(Run.open_fit(run), to, output, only=only)
+    messages.print(f"{n_samples:,} samples written to {output}. {hint}", soft_wrap=True)
+
+
+def _export_network(run: Path, to: Path, learner: str | None) -> None:
+    from pudistill.runs.classifiers import own_network
+    from pudistill.runs.export import export_run
+    from pudistill.runs.folder import Run
+
+    check_free(to)
+    module = None if learner is None else own_network(learner)
+    export_run(Run.open_fit(run), to, module=module)
+    messages.print(f"Network: {to}", soft_wrap=True)
 
 
 def _write(table: Any, output: Path) -> None:

@@ -122,7 +122,7 @@ def apply_run(
     """
     if link not in WAYS:
         raise InputError(f"--link cannot be {shown(link)}: it is one of {listed(WAYS)}.")
-    source, options = _data_of(run)
+    source, options = data_of(run)
     known = find_format(source)
     assert known is not None  # it was read for the fit
     if link != "copy" and known.module != "image_folder":
@@ -148,7 +148,7 @@ def apply_run(
 
 def undo_run(run: Run, undo_list: Path) -> int:
     """Move the pictures of a run back; return their number. See `undo_moves`."""
-    source, _ = _data_of(run)
+    source, _ = data_of(run)
     return undo_moves(undo_list, training_folder(source))
 
 
@@ -159,7 +159,7 @@ class _Plan(NamedTuple):
     files: pd.Series | None = None
 
 
-def _data_of(run: Run) -> tuple[Path, ReadOptions]:
+def data_of(run: Run) -> tuple[Path, ReadOptions]:
     """Return the data of a run, and how they were read."""
     config = run.read_config()
     if config.get("noise") is not None:
@@ -259,7 +259,7 @@ def _write_review(applied: Applied, folder: Path | None = None) -> None:
         write_atomic(path, to_csv(applied.review).encode())
 
 
-def _rows_of(
+def rows_of(
     run: Run, source: Path, labels: pd.DataFrame, ids: Any, given: Any, *, is_single: bool = True
 ) -> np.ndarray:
     """Return the row of each sample of the data in `labels`; -1 for one that took no part.
@@ -327,7 +327,7 @@ def _copy_table(
     if ids is None:
         name = table.schema.names[0]
         ids = row_numbers(len(table.read([name], [name]) if given is None else given))
-    rows = _rows_of(run, source, labels, ids, given)
+    rows = rows_of(run, source, labels, ids, given)
     _check_pictures(source, table, options, output)
 
     def write(_: str, applied: Applied) -> None:
@@ -364,7 +364,7 @@ def _copy_npz(
 ) -> _Plan:
     settings = options.model_dump(include=set(ReadSettings.model_fields)) | {"lazy": True}
     dataset = load_dataset(source, labels_required=False, columns_required=False, **settings)
-    rows = _rows_of(run, source, labels, dataset.ids, dataset.y)
+    rows = rows_of(run, source, labels, dataset.ids, dataset.y)
 
     def write(_: str, applied: Applied) -> None:
         new = _new_labels(labels, rows, dataset.y, options.no_class_label)
@@ -378,7 +378,7 @@ def _copy_pictures(
     run: Run, source: Path, options: ReadOptions, labels: pd.DataFrame, output: Path
 ) -> _Plan:
     found = find_pictures(source, options.model_copy(update={"skip_bad": True}))
-    rows = _rows_of(run, source, labels, found.ids, found.labels)
+    rows = rows_of(run, source, labels, found.ids, found.labels)
     new = labels["label"].to_numpy()
     written = [
         str(new[row] if row >= 0 else given) for row, given in zip(rows, found.labels, strict=True)
