@@ -27,8 +27,9 @@ from pudistill.cli.console import (
     results,
     show_warning,
 )
-from pudistill.cli.label_commands import FinishedRun, certify, correct
+from pudistill.cli.label_commands import FinishedRun, apply, certify, correct, export
 from pudistill.cli.options import (
+    OWN_NETWORK,
     SettingsCommand,
     check_free,
     names_in,
@@ -60,10 +61,6 @@ app = typer.Typer(
 )
 
 Output = Annotated[Path, typer.Option(help="Folder to write the run to; it must not exist yet.")]
-OWN_NETWORK = typer.Option(
-    help="The run's module:NAME, if it is a network of your own: a module is imported only if you "
-    "name it."
-)
 Cluster = Annotated[
     str | None,
     typer.Option(
@@ -237,26 +234,6 @@ def predict(
         messages.print(f"{len(predictions):,} predictions written to {output}.", soft_wrap=True)
 
 
-@app.command(epilog="Example: pudistill export run --to model.onnx")
-def export(
-    run: FinishedRun,
-    to: Annotated[
-        Path,
-        typer.Option(help="File to write: .onnx, or .pt2 (torch.export). It must not exist yet."),
-    ],
-    learner: Annotated[str | None, OWN_NETWORK] = None,
-) -> None:
-    """Write the network of a run as one file that needs no pudistill."""
-    from pudistill.runs.classifiers import own_network
-    from pudistill.runs.export import export_run
-    from pudistill.runs.folder import Run
-
-    check_free(to)
-    module = None if learner is None else own_network(learner)
-    export_run(Run.open_fit(run), to, module=module)
-    messages.print(f"Network: {to}", soft_wrap=True)
-
-
 @app.command(epilog="Example: pudistill report run")
 def report(run: FinishedRun) -> None:
     """Write a run's HTML report again; of an unfinished run, show how far it is."""
@@ -288,6 +265,10 @@ def report(run: FinishedRun) -> None:
     messages.print(f"Report: {path}", soft_wrap=True)
 
 
+app.command(
+    epilog="Examples: pudistill export run --to model.onnx; pudistill export run --to label-studio "
+    "--output tasks.json"
+)(export)
 app.command(epilog="Example: pudistill certify run --max-error 0.01 --output certified.csv")(
     certify
 )
@@ -299,6 +280,7 @@ app.command(
 )(correct)
 app.command(epilog="Example: pudistill review run --budget 100")(review)
 app.command(epilog="Example: pudistill update run --trusted checked.csv")(update)
+app.command(epilog="Example: pudistill apply run --output corrected.csv")(apply)
 
 
 @app.command(epilog="Example: pudistill resume run")

@@ -1,12 +1,15 @@
-"""Commands that give labels without training: `certify` and `correct`."""
+"""Commands about labels that train nothing: certify, correct, apply and export."""
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from pudistill.cli.console import messages, print_noise, results
-from pudistill.cli.options import check_free, names_in, takes_settings
+from pudistill.cli.console import messages, print_noise, printable, progress_bars, results
+from pudistill.cli.options import OWN_NETWORK, check_free, complete_tools, names_in, takes_settings
+from pudistill.exceptions import InputError
 
 FinishedRun = Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")]
 
@@ -94,6 +97,144 @@ def correct(
     accuracy = corrected.label_accuracy
     print_noise(corrected.noise.to_dict(), None if accuracy is None else vars(accuracy))
     _write(table, output)
+
+
+def apply(
+    run: FinishedRun,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="File or folder to write, in the format of the data; it must not exist yet.",
+            show_default=False,
+        ),
+    ] = None,
+    certified: Annotated[
+        bool,
+        typer.Option(
+            "--certified",
+            metavar="",
+            help="Change certified labels only; all other changes are listed for review.",
+        ),
+    ] = False,
+    max_error: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE",
+            help="Largest share of wrong labels among the certified ones that nobody verified.",
+        ),
+    ] = 0.01,
+    link: Annotated[
+        str,
+        typer.Option(
+            metavar="copy|hardlink|symlink|move",
+            help="How pictures get into the folder of their class. Only move touches your data: it "
+            "first writes undo.csv, and goes on after an interruption if the command is repeated.",
+            autocompletion=lambda incomplete: [
+                way for way in ("copy", "hardlink", "symlink", "move") if way.startswith(incomplete)
+            ],
+        ),
+    ] = "copy",
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", metavar="", help="List the changes, and write nothing."),
+    ] = False,
+    undo: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="LIST", help="Move pictures back by the undo.csv of a move.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Write a corrected copy of a run's data: a table, a folder of pictures, an .npz file.
+
+    Tables keep rows and columns and get given, confidence and accepted (certified?).
+    Pictures get into the folder of their class.
+    Samples that were verified as none of these get that label.
+    Outliers that nobody verified keep their given label, listed in review.csv.
+    """
+    from pudistill.runs.apply import apply_run, summary_of, undo_run
+    from pudistill.runs.folder import Run, to_csv
+
+    finished = Run.open_fit(run)
+    if undo is not None:
+        n_moved = undo_run(finished, undo)
+        messages.print(f"{n_moved:,} pictures are back at their places.", soft_wrap=True)
+        return
+    if output is None:
+        raise InputError("--output is missing: name a file or a folder that does not exist yet.")
+    options: dict[str, Any] = {"certified": certified, "max_error": max_error}
+    applied = apply_run(finished, output, link=link, dry_run=dry_run, **options)
+    if dry_run:
+        text = to_csv(applied.changes)
+        sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
+    messages.print(summary_of(applied, dry_run=dry_run), soft_wrap=True)
+    if not dry_run:
+        messages.print(f"Corrected data: {output}", soft_wrap=True)
+    if applied.undo_list is not None and not dry_run:
+        again = (
+            f"pudistill apply {shlex.quote(str(run))} --undo {shlex.quote(str(applied.undo_list))}"
+        )
+        messages.print(f"Undo with: {again}", soft_wrap=True)
+
+
+def export(
+    run: FinishedRun,
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE|TOOL",
+            help="The network as a file, .onnx or .pt2 (torch.export); or samples and labels for "
+            "label-studio, argilla, fiftyone, cleanlab or csv.",
+            autocompletion=complete_tools,
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="File to write for a tool: .json, or .npz or .csv for cleanlab, or .csv. It must "
+            "not exist yet.",
+            show_default=False,
+        ),
+    ] = None,
+    only: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Table with a column id: the samples to export, such as a queue of samples to "
+            "verify.",
+            show_default="all that nobody verified",
+        ),
+    ] = None,
+    learner: Annotated[str | None, OWN_NETWORK] = None,
+) -> None:
+    """Write the network of a run as one file, or its labels for another tool."""
+    from pudistill.runs.folder import Run
+
+    if Path(to).suffix or "/" in to:
+        if output is not None or only is not None:
+            raise InputError("--to names the file of the network: leave --output and --only out.")
+        _export_network(run, Path(to), learner)
+        return
+    from pudistill.runs.exchange.registry import check_tool, export_labels
+
+    check_tool(to)
+    if output is None:
+        raise InputError(f"--output is missing: name a file for {to}.")
+    check_free(output)
+    with progress_bars():
+        n_samples, hint = export_labels(Run.open_fit(run), to, output, only=only)
+    messages.print(f"{n_samples:,} samples written to {output}. {hint}", soft_wrap=True)
+
+
+def _export_network(run: Path, to: Path, learner: str | None) -> None:
+    from pudistill.runs.classifiers import own_network
+    from pudistill.runs.export import export_run
+    from pudistill.runs.folder import Run
+
+    check_free(to)
+    module = None if learner is None else own_network(learner)
+    export_run(Run.open_fit(run), to, module=module)
+    messages.print(f"Network: {to}", soft_wrap=True)
 
 
 def _write(table: Any, output: Path) -> None:

@@ -16,6 +16,10 @@ from typer.core import TyperCommand
 
 from pudistill.exceptions import InputError
 
+OWN_NETWORK = typer.Option(
+    help="The run's module:NAME, if it is a network of your own: a module is imported only if you "
+    "name it."
+)
 Function = TypeVar("Function", bound=Callable[..., None])
 
 
@@ -144,6 +148,13 @@ def _in_order_of_panels(parameters: list[inspect.Parameter]) -> list[inspect.Par
 
     keyword_only = [p.replace(kind=p.KEYWORD_ONLY) for p in parameters]
     return sorted(keyword_only, key=position)
+
+
+def complete_tools(incomplete: str) -> list[str]:
+    """Return the tools whose names begin so, for the shell."""
+    from pudistill.runs.exchange.registry import TOOLS
+
+    return [name for name in TOOLS if name.startswith(incomplete)]
 
 
 def names_in(text: str) -> list[str]:

@@ -50,7 +50,7 @@ class FoundPictures(NamedTuple):
 
 def find_pictures(folder: Path, options: "ReadOptions") -> FoundPictures:
     """Find the pictures of a folder and their labels; of several splits, the training split's."""
-    folder = _training_folder(folder)
+    folder = training_folder(folder)
     entries = _entries(folder)
     pictures = [path for path in entries if _is_picture(path)]
     label_folders = [path for path in entries if path.is_dir()]
@@ -78,7 +78,7 @@ def find_pictures(folder: Path, options: "ReadOptions") -> FoundPictures:
     return FoundPictures(pictures, ids, labels, skipped)
 
 
-def _training_folder(folder: Path) -> Path:
+def training_folder(folder: Path) -> Path:
     """Return the folder of the training split if all folders of labels lie in folders of splits."""
     splits = {path.name: path for path in _entries(folder) if path.is_dir()}
     if not splits or not all(

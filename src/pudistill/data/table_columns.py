@@ -24,7 +24,7 @@ _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([ T].*)?")
 def read_names(path: Path, schema: pa.Schema, name: str, column: pa.ChunkedArray) -> np.ndarray:
     """Return labels, ids or groups as an object array of str, None where missing."""
     kind, values = _python_values(path, name, column)
-    classes = _class_names(schema, name)
+    classes = class_names(schema, name)
     if pa.types.is_integer(kind) and classes is not None:
         return object_array(_class_name(path, name, value, classes) for value in values)
     if pa.types.is_floating(kind):
@@ -236,7 +236,7 @@ def _dates(column: pa.ChunkedArray) -> np.ndarray | None:
         return None
 
 
-def _class_names(schema: pa.Schema, name: str) -> Sequence[str] | None:
+def class_names(schema: pa.Schema, name: str) -> Sequence[str] | None:
     """Return the class names that Hugging Face's `datasets` stores for a column of numbers."""
     try:
         metadata = json.loads((schema.metadata or {})[b"huggingface"])

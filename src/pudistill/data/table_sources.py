@@ -63,7 +63,7 @@ def open_table(source: Any, encoding: str | None = None) -> Table:
     """
     if isinstance(source, Path):
         with as_table_error(source):
-            table = open_files(_files(source) if source.is_dir() else [source], encoding)
+            table = open_files(files_of(source) if source.is_dir() else [source], encoding)
     else:
         table, source = open_object(training_split(source)), name_of(source)
     names = table.schema.names
@@ -109,7 +109,7 @@ def choose_split(where: Any, splits: Mapping[str, str]) -> str:
     return chosen[0]
 
 
-def _files(folder: Path) -> list[Path]:
+def files_of(folder: Path) -> list[Path]:
     """Return the files of the table in a folder."""
     places = {str(path.relative_to(folder)): (path, split) for path, split in _places(folder)}
     place, _ = places[choose_split(folder, {name: split for name, (_, split) in places.items()})]

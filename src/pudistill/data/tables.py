@@ -175,6 +175,16 @@ def identify(
     return read(roles.id), read(roles.label)
 
 
+def picture_column(path: Path, table: Table, options: "ReadOptions") -> str | None:
+    """Return the column of the pictures; None if the samples are no pictures."""
+    return _roles_without_samples(path, table, options).image
+
+
+def label_column(path: Path, table: Table, options: "ReadOptions") -> str | None:
+    """Return the column of given labels; None if there is none, or several of them."""
+    return _roles_without_samples(path, table, options).label
+
+
 def _roles_without_samples(path: Path, table: Table, options: "ReadOptions") -> "_Roles":
     lenient = {"samples_required": False, "labels_required": False, "columns_required": False}
     return _assign_roles(path, table.schema, options.model_copy(update=lenient))

@@ -22,6 +22,7 @@ from pudistill.data.tables import (
     TEXT_COLUMNS,
     VERIFIED_LABEL,
 )
+from pudistill.data.tool_exports import is_tool_export, read_tool_export
 from pudistill.exceptions import DataWarning, InputError, warn_user
 from pudistill.utils.shown import listed
 
@@ -55,7 +56,7 @@ def with_shared_columns(data: Any, trusted: Path, options: ReadOptions) -> ReadO
     where = Path(data if is_file else name_of(data))
     if is_file and not (where.exists() and accepts(where)):
         return options
-    if not (trusted.is_file() and accepts(trusted)):
+    if not (trusted.is_file() and accepts(trusted)) or is_tool_export(trusted, options.encoding):
         return options
     opened = (where if is_file else data, trusted)
     tables = (open_table(source, options.encoding) for source in opened)
@@ -106,7 +107,8 @@ def read_trusted(
         A table. Its columns of ids and labels have the names that they have in the data, or else
         ``id`` and ``label``; or it is recognised by its values. The columns ``weight`` (of the
         draw, see `Draws`; rows are in the order of drawing), ``when`` and ``who`` are no labels,
-        unless the data have a column of the same name.
+        unless the data have a column of the same name, or the table is
+        what Label Studio, Argilla or FiftyOne export, see `tool_exports`.
     dataset : TrustedDataset
         The data, without these trusted samples.
     options : ReadOptions
@@ -129,7 +131,9 @@ def read_trusted(
         raise InputError(f"{path}: there is no such file of trusted samples: correct its name.")
     if not accepts(path):
         raise InputError(f"{path}: give trusted samples as .csv, .tsv, .jsonl or .parquet.")
-    table = open_table(path, options.encoding)
+    table: Table | None = read_tool_export(path, dataset.ids, options.encoding)
+    if table is None:
+        table = open_table(path, options.encoding)
     names = table.schema.names
     id_column = _named(names, options.id_column, *ID_COLUMNS) or _matching(
         path, table, names, () if _are_row_numbers(dataset) else dataset.ids

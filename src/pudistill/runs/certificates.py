@@ -74,7 +74,7 @@ def certify_run(
         )
     held_out, names = read_held_out_labels(run)
     table = run.read_table("labels")
-    codes = pd.Categorical(table["label"], categories=names).codes.astype(int)
+    codes = _codes(table["label"], names)
     certified = certify(names, codes, table["trusted"].to_numpy(), held_out, max_error, confidence)
     differs = (table["label"] != certified.labels).to_numpy()
     table.loc[differs, "source"], table.loc[differs, "confidence"] = (
@@ -85,6 +85,53 @@ def certify_run(
     table["changed"] = (table["label"] != table["given"]) & table["given"].notna()
     table["accepted"] = certified.accepted
     return certified, table
+
+
+def _stored(run: Run) -> tuple[HeldOutLabels, np.ndarray]:
+    """Read what the labels of a run are certified by, and the names of their codes."""
+    stored = run.read_arrays(FILE)
+    held_out = HeldOutLabels(
+        label=stored["label"],
+        score=stored["score"],
+        worth=float(stored["worth"]),
+        doubt=str(stored["doubt"]) or None,
+    )
+    return held_out, stored["names"].astype(object)
+
+
+def _codes(labels: pd.Series, names: np.ndarray) -> np.ndarray:
+    return pd.Categorical(labels, categories=names).codes.astype(int)
+
+
+def accepted_at(run: Run) -> np.ndarray | None:
+    """Return at which error each corrected label of a run is certified.
+
+    Returns
+    -------
+    position : ndarray of shape (n_samples,), uint8, or None
+        Position in `MAX_ERRORS` of the smallest share at which the label is accepted; their
+        number if at none. Of verified labels it says nothing. None if no label of the run can be
+        certified.
+    """
+    if not (run.path / FILE).exists():
+        return None
+    held_out, names = _stored(run)
+
+    def read(parts: Any) -> tuple[np.ndarray, np.ndarray]:
+        found = [(_codes(part.column("label").to_pandas(), names), part) for part in parts]
+        trusted = [part.column("trusted").to_numpy(zero_copy_only=False) for _, part in found]
+        return np.concatenate([codes for codes, _ in found]), np.concatenate(trusted).astype(bool)
+
+    label, trusted = run.read_in_parts("labels", read)
+    try:
+        curve = judged_curve(label, trusted, held_out)
+    except InputError:
+        return None
+    position = np.full(len(label), len(MAX_ERRORS), np.uint8)
+    for number, max_error in reversed([*enumerate(MAX_ERRORS)]):
+        position[held_out.score >= accept(curve, max_error).threshold] = number
+    position[held_out.label != label] = len(MAX_ERRORS)
+    return position
 
 
 def certificate_metrics(classifier: PUDistillClassifier) -> dict[str, Any] | None:

@@ -1,5 +1,6 @@
 """Collect the contents of the report from a run."""
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,11 +11,15 @@ import pandas as pd
 
 from pudistill.data.dataset import TrustedDataset
 from pudistill.labels.table import LabelTable
+from pudistill.runs.certificates import MAX_ERRORS, accepted_at
 from pudistill.runs.folder import Run
+from pudistill.runs.report.changes import Changes
 from pudistill.runs.report.counts import LEAST_SURE, MAX_UNLIKE, SUREST, count_labels
 from pudistill.runs.report.html import RunSummary, render
 
 LONGEST_EXCERPT = 240  # characters of a text that the report shows
+MOST_TEXTS = 100_000  # of changed samples, for the table of the report
+MOST_PIXELS = 2**22  # bytes of the pictures of changed samples, for that table
 MOST_VALUES = 12  # of a table's row that the report shows
 
 
@@ -24,7 +29,9 @@ def gallery(dataset: TrustedDataset, labels: LabelTable) -> dict[str, np.ndarray
     Of a table, the texts are the values of its first columns.
 
     Of the samples that nobody verified, they are the surest changes, with each pair of given and
-    new label in turn, the least sure, and the samples most unlike all classes.
+    new label in turn, the least sure, and the samples most unlike all classes. The arrays
+    ``more_ids``, and ``more_pictures`` or ``more_texts``, hold further changes for the table of
+    all of them, as many as there is room for, the surest first.
     """
     pictures = pictures_of(dataset)
     if pictures is None and not dataset.is_text and dataset.feature_names is None:
@@ -41,10 +48,21 @@ def gallery(dataset: TrustedDataset, labels: LabelTable) -> dict[str, np.ndarray
     least_sure = surest.index[::-1][:LEAST_SURE]
     chosen = alternating[:SUREST].union(least_sure, sort=False).union(unlike, sort=False)
     rows = table.index.get_indexer(chosen)
+    more = table.index.get_indexer(alternating.difference(chosen, sort=False))
+    if pictures is not None:
+        more = more[: MOST_PIXELS // max(1, math.prod(pictures.shape[1:]))]
+    arrays = _shown(dataset, pictures, rows)
+    further = _shown(dataset, pictures, more[:MOST_TEXTS])
+    return arrays | {f"more_{name}": array for name, array in further.items() if len(more)}
+
+
+def _shown(
+    dataset: TrustedDataset, pictures: np.ndarray | None, rows: np.ndarray
+) -> dict[str, np.ndarray]:
     ids = np.asarray(dataset.ids[rows], dtype=str)
     if pictures is None:
         texts = dataset.X[rows] if dataset.is_text else _values(dataset, rows)
-        return {"ids": ids, "texts": np.array([_excerpt(text) for text in texts])}
+        return {"ids": ids, "texts": np.array([_excerpt(text) for text in texts], dtype=str)}
     return {"ids": ids, "pictures": np.asarray(pictures[rows])}
 
 
@@ -117,8 +135,10 @@ def summarise(run: Run, metrics: dict[str, Any]) -> RunSummary:
     gallery = run.read_arrays("gallery.npz")
     history = run.read_table("history")
     shown = set(gallery.get("ids", ()))
+    changes = Changes(accepted_at(run), MAX_ERRORS)
     labels = run.read_in_parts(
-        "labels", lambda parts: count_labels((part.to_pandas() for part in parts), shown)
+        "labels",
+        lambda parts: count_labels(changes.watch(part.to_pandas() for part in parts), shown),
     )
     notes = [*metrics["warnings"], *(f"Skipped {line}." for line in metrics["skipped"])]
     return RunSummary(
@@ -130,9 +150,15 @@ def summarise(run: Run, metrics: dict[str, Any]) -> RunSummary:
         classes=metrics["classes"],
         **{name: _by_id(gallery, name) for name in ("pictures", "texts")},
         notes=notes,
+        changes=changes,
     )
 
 
 def _by_id(gallery: dict[str, np.ndarray], name: str) -> dict[str, Any]:
     """Return one kind of samples in `gallery` by id; none if it holds another kind."""
-    return dict(zip(gallery["ids"], gallery[name], strict=True)) if name in gallery else {}
+    return {
+        sample: value
+        for part in ("", "more_")
+        if part + name in gallery
+        for sample, value in zip(gallery[f"{part}ids"], gallery[part + name], strict=True)
+    }

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from pudistill.methods.registry import METHODS, OURS, SYSTEMS
 from pudistill.runs.report import plots
+from pudistill.runs.report.changes import MOST_ROWS, Changes, as_json
 from pudistill.runs.report.counts import LabelCounts
 from pudistill.runs.report.formats import (
     LONGEST_SENTENCE,
@@ -117,6 +118,8 @@ class RunSummary:
         Warnings at the top of the page.
     texts : dict of str to str, optional
         Texts by id, for the table of changed samples.
+    changes : Changes, optional
+        All changed samples, for a table that sorts, filters and collects corrections.
     """
 
     title: str
@@ -128,6 +131,7 @@ class RunSummary:
     pictures: dict[str, np.ndarray]
     notes: list[str]
     texts: dict[str, str] = field(default_factory=dict)
+    changes: Changes | None = None
 
 
 def render(summary: RunSummary) -> str:
@@ -141,7 +145,8 @@ def render(summary: RunSummary) -> str:
     Returns
     -------
     str
-        HTML document without any external resource or script; text from the data is escaped.
+        HTML document without any external resource; text from the data is escaped. Its only script
+        is that of the table of changed samples, and without it the surest of them are shown.
 
     Raises
     ------
@@ -337,7 +342,26 @@ def samples_section(summary: RunSummary) -> dict[str, Any] | None:
         {"title": title, "samples": [_sample(row, summary) for row in rows.to_dict("records")]}
         for title, rows in parts.items()
     ]
-    return {"galleries": galleries}
+    section: dict[str, Any] = {"galleries": galleries, "data": None}
+    if summary.changes is not None:
+        no_class_label = summary.settings.get("no_class_label")
+        section |= {
+            "data": Markup(
+                as_json(
+                    summary.changes,
+                    summary.classes,
+                    summary.texts,
+                    summary.pictures,
+                    None if no_class_label is None else str(no_class_label),
+                )
+            ),
+            "n_rows": min(summary.changes.n_changed, MOST_ROWS),
+            "n_changed": summary.changes.n_changed,
+            "has_texts": bool(summary.texts),
+            "n_pictures": summary.changes.rows()["id"].astype(str).isin(summary.pictures).sum(),
+            "no_class_label": no_class_label,
+        }
+    return section
 
 
 def unlike_section(summary: RunSummary) -> dict[str, Any] | None:

@@ -1,8 +1,12 @@
 """Fill the HTML templates of this folder; text from the data is escaped."""
 
+import base64
+import hashlib
+from importlib import resources
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 from pudistill.runs.report import formats
 from pudistill.runs.report.palette import DARK, FONT, LIGHT
@@ -31,6 +35,9 @@ def fill(template: str, **content: Any) -> str:
         undefined=jinja2.StrictUndefined,
     )
     environment.globals |= {"light": LIGHT, "dark": DARK, "font": FONT}
+    script = resources.files("pudistill.runs.report").joinpath("changes.js").read_text("utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    environment.globals |= {"script": Markup(script), "script_hash": Markup(f"sha256-{digest}")}
     environment.filters |= {
         "percent": formats.percent,
         "value": formats.value,

@@ -1,0 +1,1 @@
+"""Labels for other tools: a module for each, all listed in `registry`."""

@@ -1,0 +1,184 @@
+"""`pudistill export` to other tools, read by their own packages where they are installed."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from finished_run import finished_run, label_rows
+from PIL import Image
+from sklearn.datasets import load_wine
+
+from benchmarks import exchange
+from pudistill.data.loading import load_dataset
+from pudistill.exceptions import InputError
+from pudistill.runs.exchange.registry import TOOLS, export_labels
+
+PICTURES = ["cat/1.png", "cat/2.png", "dog/1.png", "dog/3.png"]
+LABEL = ["dog", "cat", "dog", "cat"]
+
+
+@pytest.fixture
+def of_photos(tmp_path):
+    for shade, name in enumerate(PICTURES):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4, 4), shade).save(path)
+    given = [name.split("/")[0] for name in PICTURES]
+    table = label_rows(PICTURES, given, LABEL, trusted=[False, False, True, False])
+    return finished_run(tmp_path / "run-photos", tmp_path / "photos", table, no_class_label="none")
+
+
+@pytest.fixture
+def of_texts(tmp_path):
+    rows = pd.DataFrame({"id": list("abcd"), "text": "<b> & 'q'", "label": ["cat", "dog"] * 2})
+    rows.to_csv(tmp_path / "texts.csv", index=False)
+    table = label_rows("abcd", ["cat", "dog"] * 2, ["dog"] * 4)
+    table.loc[0, "confidence"] = np.nan
+    return finished_run(tmp_path / "run", tmp_path / "texts.csv", table)
+
+
+def written(run, tool, output, **options):
+    export_labels(run, tool, output, **options)
+    return json.loads(output.read_text())
+
+
+def test_label_studio(of_photos, of_texts, tmp_path):
+    tasks = written(of_texts, "label-studio", tmp_path / "texts.json")
+    assert [task["data"]["sample_id"] for task in tasks] == list("abcd")
+    assert tasks[0]["data"]["text"] == "<b> & 'q'"
+    assert "score" not in tasks[0]["predictions"][0]
+    assert tasks[3]["predictions"][0]["score"] == 0.99
+
+
+def test_pictures_and_choices_of_label_studio(of_photos, tmp_path):
+    tasks = written(of_photos, "label-studio", tmp_path / "tasks.json")
+    assert [task["data"]["image"] for task in tasks] == [
+        f"/data/local-files/?d={name}" for name in PICTURES if name != "dog/1.png"
+    ]
+    config = (tmp_path / "tasks.xml").read_text()
+    assert [line.strip() for line in config.splitlines() if "Choice v" in line] == [
+        f'<Choice value="{name}"/>' for name in ("cat", "dog", "none")
+    ]
+
+
+def test_a_queue_is_exported_in_its_order_with_its_weights(of_texts, tmp_path):
+    queue = tmp_path / "queue.csv"
+    queue.write_text("id,weight,part,given\nc,1,random,cat\na,0.2,chosen,dog\n")
+    tasks = written(of_texts, "label-studio", tmp_path / "tasks.json", only=queue)
+    assert [task["data"]["sample_id"] for task in tasks] == ["c", "a"]
+    assert [task["data"]["weight"] for task in tasks] == [1, 0.2]
+    queue.write_text("id\nz\n")
+    with pytest.raises(InputError, match="the run has no sample 'z'"):
+        export_labels(of_texts, "csv", tmp_path / "c.csv", only=queue)
+
+
+def test_there_and_back(of_photos, of_texts, tmp_path):
+    tasks = written(of_photos, "label-studio", tmp_path / "tasks.json")
+    for number, task in enumerate(tasks):
+        result = task["predictions"][0]["result"]
+        task["annotations"] = [{"completed_by": 1, "result": result, "was_cancelled": number == 2}]
+    (tmp_path / "answered.json").write_text(json.dumps(tasks))
+    data = load_dataset(tmp_path / "photos", trusted=tmp_path / "answered.json")
+    assert list(data.verified) == ["dog", "cat", None, None]
+
+
+def test_pictures_without_files_travel_inside(tmp_path):
+    X = np.zeros((3, 4, 4), np.uint8)
+    np.savez(tmp_path / "data.npz", X=X, y=["cat", "dog", "cat"])
+    table = label_rows("012", ["cat", "dog", "cat"], ["dog", "dog", "cat"])
+    run = finished_run(tmp_path / "run", tmp_path / "data.npz", table)
+    tasks = written(run, "label-studio", tmp_path / "tasks.json")
+    assert tasks[0]["data"]["image"].startswith("data:image/png;base64,")
+    for tool, problem in {"fiftyone": "those of data.npz are none", "csv": "cannot show"}.items():
+        with pytest.raises(InputError, match=problem):
+            export_labels(run, tool, tmp_path / f"x{TOOLS[tool].suffixes[0]}")
+
+
+def test_rows_of_a_table_are_texts(tmp_path):
+    rows = pd.DataFrame({"id": ["a", "b"], "size": [1.5, 2], "home": ["x", None]})
+    rows.assign(label=["cat", "dog"]).to_csv(tmp_path / "data.csv", index=False)
+    run = finished_run(
+        tmp_path / "run", tmp_path / "data.csv", label_rows("ab", ["cat", "dog"], ["cat"] * 2)
+    )
+    export_labels(run, "csv", tmp_path / "rows.csv")
+    table = pd.read_csv(tmp_path / "rows.csv")
+    assert table["text"].tolist() == ["size: 1.5\nhome: x", "size: 2.0\nhome: None"]
+    assert table["verified_label"].isna().all()
+
+
+def test_probabilities_for_cleanlab(command, tmp_path):
+    find_label_issues = pytest.importorskip("cleanlab.filter").find_label_issues
+    X, y = load_wine(return_X_y=True, as_frame=True)
+    wrong = np.arange(len(y)) % 4 == 1
+    given = np.where(wrong, (y + 1) % 3, y)
+    table = X.assign(id=[f"w{row}" for row in range(len(y))], label=given)
+    table["trusted"] = ~wrong & (np.arange(len(y)) % 3 == 0)
+    table.to_csv("wine.csv", index=False)
+    assert command("fit", "wine.csv", "--output", "run", "--n-members", 3, "--no-compare")[0] == 0
+    code, _, err = command("export", "run", "--to", "cleanlab", "--output", "wine.npz")
+    assert code == 0, err
+    file = np.load("wine.npz")
+    assert file["pred_probs"].shape == (len(file["labels"]), 3)
+    rows = [int(name[1:]) for name in file["ids"]]
+    assert (file["classes"][file["labels"]] == given[rows].astype(str)).all()
+    found = find_label_issues(file["labels"], file["pred_probs"])
+    assert (found == wrong[rows]).mean() > 0.85
+    assert command("export", "run", "--to", "cleanlab", "--output", "wine.csv")[0] == 2
+    assert command("export", "run", "--to", "cleanlab", "--output", "p.csv")[0] == 0
+    assert [*pd.read_csv("p.csv")] == ["id", "label", "0", "1", "2"]
+
+
+def test_messages_of_the_command(command, of_texts, tmp_path):
+    for arguments, problem in {
+        ("--to", "argila", "--output", "x.json"): "it is one of 'label-studio', 'argilla'",
+        ("--to", "csv"): "--output is missing",
+        ("--to", "csv", "--output", "x.json"): "let the file end in .csv",
+        ("--to", "x.onnx", "--output", "x.json"): "leave --output and --only out",
+    }.items():
+        code, _, err = command("export", "run", *arguments)
+        assert (code, problem in err.replace("\n", " ")) == (2, True), err
+    assert command("export", "run", "--to", "csv", "--output", "x.csv")[0] == 0
+    assert "already exists" in command("export", "run", "--to", "csv", "--output", "x.csv")[2]
+
+
+# Each file read by the package of its tool
+
+
+@pytest.mark.parametrize(
+    ("tool", "package"), [("label-studio", "label_studio_sdk"), ("fiftyone", "fiftyone")]
+)
+def test_its_own_package_reads_pictures(tool, package, of_photos, tmp_path):
+    pytest.importorskip(package)
+    export_labels(of_photos, tool, tmp_path / "file.json")
+    assert exchange.TOOLS[tool](tmp_path / "file.json", None, tmp_path / "photos") == 3
+
+
+@pytest.mark.parametrize(
+    ("tool", "package"), [("label-studio", "label_studio_sdk"), ("argilla", "argilla")]
+)
+def test_its_own_package_reads_texts(tool, package, of_texts, tmp_path):
+    pytest.importorskip(package)
+    export_labels(of_texts, tool, tmp_path / "file.json")
+    assert exchange.TOOLS[tool](tmp_path / "file.json", None, None) == 4
+
+
+def test_argilla_records_as_its_package_reads_them(of_texts, tmp_path):
+    records = written(of_texts, "argilla", tmp_path / "records.json")
+    assert records[3]["suggestions"] == {
+        "label": {"value": "dog", "agent": "pudistill", "score": 0.99}
+    }
+    settings = json.loads(Path(tmp_path / "records-settings.json").read_text())
+    options = settings["questions"][0]["settings"]["options"]
+    assert [option["value"] for option in options] == ["dog"]
+
+
+def test_fiftyone_labels_name_the_suggestion(of_photos, tmp_path):
+    labels = written(of_photos, "fiftyone", tmp_path / "labels.json")
+    assert labels["classes"] == ["cat", "dog", "none"]
+    assert [*labels["labels"]] == ["cat/1", "cat/2", "dog/3"]
+    assert labels["labels"]["cat/1"]["attributes"] == {
+        "pudistill_suggestion": "dog",
+        "given": "cat",
+    }
