@@ -87,18 +87,6 @@ def certify_run(
     return certified, table
 
 
-def _stored(run: Run) -> tuple[HeldOutLabels, np.ndarray]:
-    """Read what the labels of a run are certified by, and the names of their codes."""
-    stored = run.read_arrays(FILE)
-    held_out = HeldOutLabels(
-        label=stored["label"],
-        score=stored["score"],
-        worth=float(stored["worth"]),
-        doubt=str(stored["doubt"]) or None,
-    )
-    return held_out, stored["names"].astype(object)
-
-
 def _codes(labels: pd.Series, names: np.ndarray) -> np.ndarray:
     return pd.Categorical(labels, categories=names).codes.astype(int)
 
@@ -115,7 +103,7 @@ def accepted_at(run: Run) -> np.ndarray | None:
     """
     if not (run.path / FILE).exists():
         return None
-    held_out, names = _stored(run)
+    held_out, names = read_held_out_labels(run)
 
     def read(parts: Any) -> tuple[np.ndarray, np.ndarray]:
         found = [(_codes(part.column("label").to_pandas(), names), part) for part in parts]
