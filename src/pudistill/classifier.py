@@ -368,7 +368,8 @@ class PUDistillClassifier(
             How verified samples were drawn, if not all uniformly: ``1 / (N p)``, where the draw of
             a sample took it with probability `p` from the `N` that were not verified then. A Series
             or dict has them in the order of drawing. Estimates, comparisons and certificates use
-            them, trainings do not; see `pudistill next` and docs/review.md.
+            them, trainings do not; see `pudistill next` and docs/review.md. 0: it was picked by
+            hand, and counts in no estimate.
 
         Returns
         -------
@@ -379,7 +380,7 @@ class PUDistillClassifier(
         ------
         InputError
             If no sample is trusted, a class has no trusted sample, `trusted` is ambiguous, an index
-            cannot be aligned, exact copies are verified differently, or a weight is not above 0.
+            cannot be aligned, exact copies are verified differently, or a weight is below 0.
         """
         names = index_of(X)
         of_samples = {"groups": groups, "noise_groups": noise_groups, "draw_weight": draw_weight}

@@ -302,7 +302,7 @@ class TrustedDataset:
         ------
         InputError
             If an id is unknown or repeated, a label is missing, it contradicts a label that was
-            verified before, or a weight is not above 0.
+            verified before, or a weight is below 0.
         """
         ids = list(ids)
         rows = self._rows_of(ids)

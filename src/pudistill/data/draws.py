@@ -17,7 +17,7 @@ class Draws(NamedTuple):
     ----------
     weight : ndarray of shape (n_samples,)
         ``1 / (N p)``: 1 for a uniform draw, 0.2 for a sample that was five times as likely to be
-        drawn. NaN where a sample was not drawn.
+        drawn; 0 for one that was picked by hand. NaN where a sample was not drawn.
     order : ndarray of shape (n_samples,), int
         Position of each draw among all; earlier ones are lower. -1 where a sample was not drawn.
     """
@@ -39,15 +39,15 @@ class Draws(NamedTuple):
         Raises
         ------
         InputError
-            If a weight is not a finite number above 0.
+            If a weight is not a finite number of at least 0.
         """
-        is_wrong = ~np.isnan(weight) & ~(np.isfinite(weight) & (weight > 0))
+        is_wrong = ~np.isnan(weight) & ~(np.isfinite(weight) & (weight >= 0))
         if is_wrong.any():
             row = int(np.flatnonzero(is_wrong)[0])
             name = row if ids is None else repr(ids[row])  # type: ignore[index]
             raise InputError(
-                f"The draw weight of sample {name} is {weight[row]:g}: it must be a finite number "
-                "above 0, and is 1 for a sample drawn at random."
+                f"The draw weight of sample {name} is {weight[row]:g}: it must be a finite number, "
+                "1 for a sample drawn at random, and 0 for one picked by hand."
             )
         if np.isin(weight[~np.isnan(weight)], 1.0).all():
             return None

@@ -191,7 +191,7 @@ def _read_weights(path: Path, table: Table, ids: np.ndarray) -> list[float]:
             weight = 0.0  # which is refused below
         if not (np.isnan(weight) if not text else 0 < weight < np.inf):
             raise InputError(
-                f"{path}: the weight of trusted id {name!r} is {text!r}: write a number above 0, "
+                f"{path}: the weight of trusted id {name!r} is {text!r}: write 0, or a number above, "
                 "or nothing for a sample drawn at random."
             )
         weights.append(weight)

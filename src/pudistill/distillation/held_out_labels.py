@@ -67,6 +67,8 @@ class HeldOutLabels:
         label = np.full(len(labels.given), MISSING, dtype=self.label.dtype)
         score = np.ones(len(labels.given), dtype=self.score.dtype)
         label[~labels.no_class], score[~labels.no_class] = self.label, self.score
+        if labels.picked is not None:
+            score[labels.no_class & labels.picked] = np.nan
         return replace(self, label=label, score=score).drawn_as(labels.draws)
 
 

@@ -21,6 +21,8 @@ from pudistill.utils.shown import listed, shown
 
 MISSING = -1
 NO_TRUSTED = "No sample is trusted: verify some labels of each class and pass them as `trusted`."
+# Samples that are picked by hand are few beside the others up to this share of them.
+MANY_PICKED = 0.005
 _MINUS_ONE = {-1, "-1"}
 
 
@@ -59,6 +61,8 @@ class Labels:
         What several sources say; then `given` is their majority vote. None: there is one.
     draws : Draws, default=None
         How verified samples were drawn. None: uniformly.
+    picked : ndarray of shape (n_samples,), bool, or None
+        Whether a sample was picked by hand to be verified, and not drawn. None: none was.
     """
 
     classes: np.ndarray
@@ -73,6 +77,7 @@ class Labels:
     sample_weight: np.ndarray | None = None
     sources: Sources | None = None
     draws: Draws | None = None
+    picked: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if len(self.no_class) == 0:
@@ -85,12 +90,16 @@ class Labels:
 
     @property
     def drawn(self) -> np.ndarray:
-        """Whether each sample was itself chosen to be verified: (n_samples,), bool.
+        """Whether each sample was itself drawn to be verified: (n_samples,), bool.
 
         Estimates count these samples only. Copies have learned their label from one of them: they
-        are no further random draw, and would count a sample that has copies several times.
+        are no further random draw, and would count a sample that has copies several times. Samples
+        that were picked by hand can be of any kind.
         """
-        return self.trusted if self.copied is None else self.trusted & ~self.copied
+        drawn = self.trusted
+        for others in (self.copied, self.picked):
+            drawn = drawn if others is None else drawn & ~others
+        return drawn
 
     def drawn_weight(self, *, of_all: bool = False) -> np.ndarray | None:
         """Return the weights of `Draws.for_means`: (n_samples,); None if all weigh the same.
@@ -318,14 +327,16 @@ def with_draws(labels: Labels, draw_weight: Any, index: pd.Index | None = None) 
     draw_weight : Draws, array-like of shape (n_samples,), Series, dict or None
         See `Draws`. The entries of a Series or dict are in the order of drawing. In an array,
         samples with the weight 1 were drawn first, and all others in the order of the rows. A
-        verified sample without a weight was drawn uniformly, before all others.
+        verified sample without a weight was drawn uniformly, before all others. One with the weight
+        0 was picked by hand: it is learned from, and counts in no estimate.
     index : Index of length n_samples or None
         The index of the samples.
 
     Raises
     ------
     InputError
-        If there is not one number above 0 for each sample, or an entry is none of the samples.
+        If there is not one number of at least 0 for each sample, or an entry is none of the
+        samples.
     """
     if draw_weight is None:
         return labels
@@ -334,10 +345,26 @@ def with_draws(labels: Labels, draw_weight: Any, index: pd.Index | None = None) 
         weight, order = draw_weight
     else:
         weight, order = _read_draws(draw_weight, index, n_samples)
-    drawn = labels.drawn | labels.no_class
+    picked = (labels.trusted | labels.no_class) & (weight == 0)
+    if picked.any():
+        labels = replace(labels, picked=picked)
+        _warn_of_picked(labels)
+    drawn = labels.drawn | (labels.no_class & ~picked)
     first = drawn & np.isnan(weight)
     weight = np.where(drawn, np.where(first, 1.0, weight), np.nan)
     return replace(labels, draws=Draws.of(weight, np.where(first, -1, order), index))
+
+
+def _warn_of_picked(labels: Labels) -> None:
+    n_picked = int(labels.picked.sum())  # type: ignore[union-attr]
+    n_rest = max(int((~(labels.trusted | labels.no_class)).sum()), 1)
+    if n_picked > MANY_PICKED * n_rest:
+        warn_user(
+            f"{n_picked:,} samples were picked by hand. Estimates rest on the samples that were "
+            "drawn before, when these were among the others: a share of the samples that nobody "
+            f"verified can differ from them by {min(n_picked / n_rest, 1):.1%}.",
+            TrustedWarning,
+        )
 
 
 def _read_draws(
