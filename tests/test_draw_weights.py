@@ -68,5 +68,5 @@ def test_a_fit_uses_the_weights():
 
 def test_a_wrong_weight_is_an_error():
     X, _, given, trusted, weights = reviewed(0)
-    with pytest.raises(InputError, match="above 0"):
+    with pytest.raises(InputError, match="picked by hand"):
         PUDistillClassifier().fit(X, given, trusted, draw_weight=-weights)

@@ -188,11 +188,11 @@ def _read_weights(path: Path, table: Table, ids: np.ndarray) -> list[float]:
         try:
             weight = float(text) if text else np.nan
         except ValueError:
-            weight = 0.0  # which is refused below
-        if not (np.isnan(weight) if not text else 0 < weight < np.inf):
+            weight = -1.0  # which is refused below
+        if not (np.isnan(weight) if not text else 0 <= weight < np.inf):
             raise InputError(
-                f"{path}: the weight of trusted id {name!r} is {text!r}: write 0, or a number above, "
-                "or nothing for a sample drawn at random."
+                f"{path}: the weight of trusted id {name!r} is {text!r}: write a number, 0 for "
+                "a sample picked by hand, or nothing for one drawn at random."
             )
         weights.append(weight)
     return weights

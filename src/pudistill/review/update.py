@@ -3,8 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from pudistill.exceptions import InputError
-from pudistill.review.decisions import Decisions
+from pudistill.review.decisions import COLUMNS, Decisions
+from pudistill.review.samples import open_samples
+from pudistill.review.selection import queues
+from pudistill.review.session import PICKED, TRUSTED, Options, ReviewSession
 from pudistill.runs.folder import Run
 from pudistill.runs.settings import Settings
 
@@ -43,7 +48,7 @@ def settings_for_update(
     given = {} if learner is None else {"learner": learner}
     Settings.check_trust(config, given, f"pudistill update {path}")
     settings = Settings.read(config)
-    if not trusted and (decided := _decided(run)) is not None:
+    if not trusted and (decided := write_decided(run)) is not None:
         trusted = [decided]
     if not trusted and not added:
         raise InputError(
@@ -58,14 +63,23 @@ def settings_for_update(
     return settings.model_copy(update=changes)
 
 
-def _decided(run: Run) -> Path | None:
-    """Write the decisions of a review as a trusted table of its own; None if there are none."""
+def write_decided(run: Run) -> Path | None:
+    """Write the decisions of a review as a trusted table of its own; None if there are none.
+
+    Samples that were picked by hand follow those that were drawn, with the weight 0.
+    """
     decisions = Decisions(run.path)
-    with decisions.locked():
-        table = decisions.current()
-        if table.empty:
-            return None
-        n = 1
-        while (decisions.folder / f"trusted-{n}.csv").exists():
-            n += 1
-        return decisions.write(f"trusted-{n}.csv", table)
+    if not any(decision.is_final for decision in decisions.in_force()):
+        return None
+    drawn = queues(run)
+    session = ReviewSession(run, Options(queue=drawn[-1] if drawn else None), open_samples)
+    session.write_trusted()
+    parts = [pd.read_csv(decisions.folder / TRUSTED, dtype=str, keep_default_na=False)]
+    if (path := decisions.folder / PICKED).exists():
+        picked = pd.read_csv(path, dtype=str, keep_default_na=False)
+        parts.append(picked.assign(weight="0"))
+    n = 1
+    while (decisions.folder / f"trusted-{n}.csv").exists():
+        n += 1
+    table = pd.concat(parts, ignore_index=True)[[*COLUMNS]]
+    return decisions.write(f"trusted-{n}.csv", table)

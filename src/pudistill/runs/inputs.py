@@ -76,7 +76,9 @@ def load_data(settings: Settings) -> tuple[TrustedDataset, TrustedDataset | None
     for path in settings.more_trusted:
         trusted = read_trusted(Path(path), dataset, ReadOptions.read(settings.read_options()))
         dataset = dataset.with_trusted(*trusted)
-    if dataset.annotations is None or dataset.trusted.any() or settings.needs_trusted:
+    if settings.unverified_classes == "leave out":
+        dataset = dataset.without_unverified_classes()
+    elif dataset.annotations is None or dataset.trusted.any() or settings.needs_trusted:
         dataset.require_trusted()
     if test is not None:
         test = _labelled(test)

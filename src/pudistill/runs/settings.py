@@ -64,6 +64,14 @@ class Settings(ReadSettings):
             metavar="FILE",
         ),
     ] = []
+    unverified_classes: Annotated[
+        Literal["refuse", "leave out"],
+        Setting(
+            TRUSTED,
+            "What to do with given labels of a class of which no sample is verified: refuse the "
+            "data, or leave out these labels.",
+        ),
+    ] = "refuse"
     added: Annotated[
         list[str],
         Setting(

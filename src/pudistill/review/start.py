@@ -1,0 +1,229 @@
+"""A review that begins with no verified label, and fits again whenever a queue is done.
+
+The folder of the review holds runs with numbers. Run 0 has learned nothing: it asks for the first
+samples. Each further run has learned from the decisions on the queues of all runs before.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pudistill.data.dataset import TrustedDataset
+from pudistill.labels.checks import MISSING
+from pudistill.labels.table import GIVEN, LabelTable
+from pudistill.review.decisions import as_table
+from pudistill.review.drawing import CHOSEN, RANDOM, draw
+from pudistill.review.first_draw import first_gain
+from pudistill.review.promises import Promises, last_look, promises
+from pudistill.review.selection import queues, write_queue
+from pudistill.review.update import write_decided
+from pudistill.runs.environment import versions
+from pudistill.runs.fit import fit_run
+from pudistill.runs.folder import Run, to_csv
+from pudistill.runs.inputs import load_data
+from pudistill.runs.settings import Settings
+from pudistill.utils.files import write_atomic
+
+# A class is fitted from this many verified samples on. If this many samples that are labelled so
+# were verified, and fewer are of the class, its labels are left out.
+FEWEST_OF_CLASS, ASKED = 2, 8
+
+# With this many times the verified samples of the last fit that did not start from another, the
+# next one does not either: an update gains less from new samples.
+GROWTH_TO_FIT_ANEW = 2.0
+
+AT_RANDOM, FIRST = "at random", "to meet every class"
+
+
+@dataclass
+class Review:
+    """A review of data of which nothing needs to be verified yet.
+
+    Parameters
+    ----------
+    settings : Settings
+        Of the fits.
+    folder : Path
+        Of the runs. A review that was interrupted continues.
+    budget : int, default=50
+        Samples of a queue.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from pudistill.review.start import Review
+    >>> from pudistill.runs.settings import Settings
+    >>> review = Review(Settings(data="iris"), Path(tempfile.mkdtemp()) / "review", budget=20)
+    >>> review.run.path.name, len(review.queue)
+    ('0', 20)
+    """
+
+    settings: Settings
+    folder: Path
+    budget: int = 50
+
+    def __post_init__(self) -> None:
+        self.settings = self.settings.model_copy(update={"unverified_classes": "leave out"})
+        if not self.runs:
+            dataset, _ = load_data(self.settings)
+            self._begin(dataset)
+        if self.queue_path is None:
+            self._draw()
+
+    @property
+    def runs(self) -> list[Run]:
+        """The finished runs, in their order."""
+        found = []
+        while (path := self.folder / str(len(found)) / "SHA256SUMS").is_file():
+            found.append(Run.open(path.parent))
+        return found
+
+    @property
+    def run(self) -> Run:
+        """The last run, whose queue is asked."""
+        return self.runs[-1]
+
+    def _begin(self, dataset: TrustedDataset) -> None:
+        """Write run 0."""
+        n, names = len(dataset), np.array(dataset.classes, dtype=object)
+        codes = {name: code for code, name in enumerate(names)}
+        given = np.array([codes.get(label, MISSING) for label in dataset.y])
+        unknown = np.full(n, np.nan, dtype=np.float32)
+        table = LabelTable(
+            names=names,
+            given=given,
+            trusted=np.zeros(n, dtype=bool),
+            label=given,
+            changed=np.zeros(n, dtype=bool),
+            source=np.full(n, GIVEN),
+            confidence=unknown,
+            given_quality=unknown,
+            votes=np.full(n, -1),
+            outlier_score=unknown,
+            outlier=np.zeros(n, dtype=bool),
+            ids=dataset.ids,
+        )
+        with Run.begin(self.folder / "0", self.settings.to_config()) as run:
+            run.write_table("labels", table)
+            metrics = {"n_samples": n, "classes": [*dataset.classes], "versions": versions()}
+            run.finish(metrics)
+
+    @property
+    def queue_path(self) -> Path | None:
+        """The queue that is asked; None before it is drawn."""
+        drawn = queues(self.run)
+        return drawn[-1] if drawn else None
+
+    @property
+    def queue(self) -> pd.DataFrame:
+        """What the queue holds."""
+        return pd.read_csv(self.queue_path, dtype={"id": str})
+
+    def _draw(self) -> None:
+        """Draw the next queue of the last run."""
+        run = self.run
+        if run.path.name != "0":
+            n_left = int((~run.read_table("labels")["trusted"]).sum())
+            write_queue(run, min(self.budget, n_left), seed=self.settings.seed)
+            return
+        dataset, _ = load_data(self.settings)
+        earlier = queues(run)
+        gain = first_gain(dataset, self.settings.seed)
+        ids = pd.Index(np.asarray(dataset.ids, dtype=object))
+        for path in earlier:
+            drawn = pd.read_csv(path, dtype={"id": str})["id"]
+            gain[ids.get_indexer(drawn)] = np.nan
+        lacking = self._lacking(dataset)
+        if lacking:  # only these are worth more than others
+            gain = np.where(np.isin(dataset.y, lacking), gain, np.where(np.isnan(gain), gain, 0.0))
+        rng = np.random.default_rng([self.settings.seed, len(earlier)])
+        found = draw(gain, min(self.budget, int((~np.isnan(gain)).sum())), 0.5, rng)
+        label = dataset.y[found.rows]
+        queue = pd.DataFrame(
+            {
+                "id": ids[found.rows],
+                "weight": found.weight,
+                "part": np.where(found.is_chosen, CHOSEN, RANDOM),
+                "given": label,
+                "label": label,
+                "confidence": np.nan,
+                "reason": np.where(found.is_chosen, FIRST, AT_RANDOM),
+            }
+        )
+        folder = run.path / "review"
+        folder.mkdir(exist_ok=True)
+        write_atomic(folder / f"queue-{len(earlier) + 1}.csv", to_csv(queue).encode())
+
+    def _decided(self) -> pd.DataFrame:
+        """Return all decisions of all runs, in the order of drawing."""
+        tables = [as_table([])]
+        for run in self.runs:
+            if (path := write_decided(run)) is not None:
+                tables.append(pd.read_csv(path, dtype={"id": str, "label": str}))
+        return pd.concat(tables, ignore_index=True)
+
+    def _lacking(self, dataset: TrustedDataset) -> list[str]:
+        """Return the given labels of which too few samples are verified, and not enough asked."""
+        decided = self._decided()
+        of_class = Counter(decided["label"])
+        rows = pd.Index(np.asarray(dataset.ids, dtype=object)).get_indexer(decided["id"])
+        asked = Counter(dataset.y[rows])
+        return [
+            name
+            for name in {*dataset.y} - {None, dataset.no_class_label}
+            if of_class[name] < FEWEST_OF_CLASS and asked[name] < ASKED
+        ]
+
+    def learn(self) -> bool:
+        """Fit with all decisions; draw the next queue.
+
+        Returns
+        -------
+        has_fitted : bool
+            False: more has to be asked first, because a class has hardly any verified sample.
+        """
+        last = self.run
+        if last.path.name == "0":
+            dataset, _ = load_data(self.settings)
+            if self._lacking(dataset) or self._decided()["label"].nunique() < 2:
+                self._draw()
+                return False
+        tables = [path for run in self.runs if (path := write_decided(run)) is not None]
+        changes: dict[str, Any] = {"more_trusted": [*map(str, tables)]}
+        settings = self.settings.model_copy(update=changes)
+        dataset, _ = load_data(settings)
+        if self._starts_from_last(dataset):
+            settings = settings.model_copy(update={"start_from": str(last.path)})
+        fit_run(settings, self.folder / str(len(self.runs)))
+        self._draw()
+        return True
+
+    def _starts_from_last(self, dataset: TrustedDataset) -> bool:
+        """Return whether an update will do: with the same classes, and not many more samples."""
+        anew = [run for run in self.runs[1:] if "start_from" not in run.read_config()]
+        if not anew:
+            return False
+        same = self.run.read_json("metrics.json")["classes"] == [*dataset.classes]
+        n_before = anew[-1].read_json("metrics.json")["n_trusted"]
+        return same and dataset.trusted.sum() < GROWTH_TO_FIT_ANEW * n_before
+
+    def promises(self) -> Promises | None:
+        """Return what the last fit promises, however often one has looked; None before a fit."""
+        if self.run.path.name == "0":
+            return None
+        return promises(self.run, as_table([]), looks_before=self.looks_before)
+
+    @property
+    def looks_before(self) -> int:
+        """Looks at the promises of all runs before the last one."""
+        total = 0
+        for run, following in zip(self.runs[1:-1], self.runs[2:], strict=True):
+            n, n_after = (int((~r.read_table("labels")["trusted"]).sum()) for r in (run, following))
+            n_fit = len(run.read_table("labels")) - n
+            total += last_look(n_fit, n_fit + n - n_after)[0]
+        return total
