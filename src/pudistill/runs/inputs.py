@@ -159,6 +159,7 @@ def with_noise(
         true_labels=right,
         marked=None,
         annotations=None,
+        draws=None,
     )
 
 
