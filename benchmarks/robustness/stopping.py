@@ -1,4 +1,4 @@
-"""Simulated reviews that look often: are promises true whenever one stops?"""
+"""Simulated reviews that look often: whether promises are true whenever one stops."""
 
 from typing import Any, NamedTuple
 
@@ -13,6 +13,15 @@ from pudistill.review.promises import Decided, Judged, last_look, promises_of
 N_SAMPLES, N_OF_FIT, N_REVIEWED = 2000, 60, 400
 BATCH = 10  # verified samples between two looks of the plain bounds
 MAX_ERROR = 0.05
+
+
+TITLES = {
+    "labels_right": "labels right, error spent over looks",
+    "rate": "noise rate, error spent over looks",
+    "certified": "certificate, error spent over looks",
+    "plain": "labels right, plain bounds",
+    "plain_certified": "certificate, plain bounds",
+}
 
 
 class Broken(NamedTuple):

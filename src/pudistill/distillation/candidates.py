@@ -151,7 +151,7 @@ def needs_peers(
     candidates: dict[str, np.ndarray],
     codes: np.ndarray,
     groups: np.ndarray | None,
-    weight: np.ndarray | None,
+    weight: np.ndarray | None = None,
 ) -> bool:
     """Return whether the first guess can be so weak that candidates without it are worth training.
 

@@ -172,7 +172,7 @@ def _weighted_share(
     residual, control = among * (outcomes - share), controls_of[0] - share * controls_of[1]
     predicted = np.isfinite(control)
     of_predicted, residual, control = weight[predicted], residual[predicted], control[predicted]
-    mean, explained = 0.0, 0.0
+    explained = np.zeros(2)
     if of_predicted.sum() > 0:
         mean = float(of_predicted @ control / of_predicted.sum())
         counted, is_among = outcomes[predicted], among[predicted]
@@ -187,12 +187,25 @@ def _weighted_share(
             n_predicted, part = kish_size(of_predicted), n / n_all
             kept = (1 / n_all + part / n_rest) / (1 / n_predicted + part / n_rest)
             factor = correlation * a.std() / b.std() * kept
-            n_of_all = weight.sum() / total
-            share = float(np.clip(share - factor * mean * n_of_all, 0, 1))
-            explained = correlation**2 * kept
+            of_all = weight.sum() / total
+            # What was not seen could be of the largest weight, and predicted to be the opposite.
+            largest = np.abs(weight).max()
+            unseen = [
+                (largest * (0 - share), largest * (control.max() - mean)),
+                (largest * (1 - share), largest * (control.min() - mean)),
+            ]
+            explained = kept * np.array(
+                [
+                    max(np.corrcoef(np.append(a, x), np.append(b, z))[0, 1], 0.0) ** 2
+                    for x, z in unseen
+                ]
+            )
+            share = float(np.clip(share - factor * mean * of_all, 0, 1))
     sizes = [
-        1 / ((1 / (worth * size) + 1 / n_rest) * (1 - explained))
-        for size in worth_of_weighted(outcomes[among], weight[among])
+        1 / ((1 / (worth * size) + 1 / n_rest) * (1 - of_end))
+        for size, of_end in zip(
+            worth_of_weighted(outcomes[among], weight[among]), explained, strict=True
+        )
     ]
     return Share(
         share,

@@ -220,10 +220,18 @@ def promises_of(
     about = n_now - n_skipped, n_skipped, look + looks_before, n_at_look, n_next, level
     if judged.held_out.doubt is not None:
         return Promises(*about, UNKNOWN, UNKNOWN, [], judged.held_out.doubt)
-    decided = decided.first(n_at_look - n_fit)
+    return Promises(*about, *estimates(judged, decided.first(n_at_look - n_fit), level, max_errors))
+
+
+def estimates(
+    judged: Judged, decided: Decided, level: float = LEVEL, max_errors: Sequence[float] = MAX_ERRORS
+) -> tuple[Share, Share, list[Certified]]:
+    """Return rate, labels right and certified labels as of now, for one look at this confidence.
+
+    Where one can look more than once, `promises_of` decides what may be shown.
+    """
     now = _with_decided(judged, decided)
-    return Promises(
-        *about,
+    return (
         _rate(judged, decided, now, level),
         _labels_right(now, level),
         _certified(now, level, max_errors),

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from pudistill.distillation.held_out_labels import HeldOutLabels
 from pudistill.exceptions import InputError, TrustedWarning, warn_user
 from pudistill.review.drawing import CHOSEN, RANDOM, draw
 from pudistill.runs.certificates import FILE, read_held_out_labels
@@ -131,17 +132,45 @@ def expected_gain(run: Run, table: pd.DataFrame, is_left: np.ndarray, max_error:
     if np.isnan(score[is_left]).all():
         warn_user(NO_SCORES, TrustedWarning)
         return uniform
-    # Two chains of models that differ are as unsure as can be.
     label = pd.Categorical(table["label"], categories=names).codes
+    of_class = _unsure_classes(run, names)
+    return gain_of(held_out, label, is_left, of_class, max_error)
+
+
+def gain_of(
+    held_out: HeldOutLabels,
+    label: np.ndarray,
+    is_left: np.ndarray,
+    unsure_classes: np.ndarray,
+    max_error: float,
+) -> Gain:
+    """Compute `expected_gain`.
+
+    Parameters
+    ----------
+    held_out : HeldOutLabels
+        Labels and scores by models that have not seen verified labels.
+    label : ndarray of shape (n_samples,), int
+        Corrected labels.
+    is_left : ndarray of shape (n_samples,), bool
+        Samples that can be drawn.
+    unsure_classes : ndarray of shape (n_classes,)
+        How little is known of the noise of each class, from 0 to 1.
+    max_error : float in (0, 1)
+        See `next_samples`.
+    """
+    value = np.where(is_left, 0.0, np.nan)
+    reason = np.full(len(label), AT_RANDOM, dtype=object)
+    # Two chains of models that differ are as unsure as can be.
+    score = held_out.score.astype(float)
     doubt = np.where(held_out.label == label, 1 - score, np.maximum(1 - score, 0.5))
     doubt = np.where(np.isnan(doubt), 0.5, doubt)[is_left]
-    unsure = _unsure_classes(run, names)[label[is_left]]
+    unsure = unsure_classes[label[is_left]]
     # The square leaves less to samples that are sure, which are many.
     gain = doubt**2 * (1 + unsure)
     near = _near_threshold(score[is_left], max_error)
     gain /= max(gain.sum(), 1e-300)
     near /= max(near.sum(), 1e-300)
-    value, reason = uniform
     value[is_left] = (1 - NEAR_SHARE) * gain + NEAR_SHARE * near
     reasons = np.where(unsure > 0.5, UNSURE_CLASS, DOUBTED)
     reason[is_left] = np.where(near * NEAR_SHARE > gain, AT_THRESHOLD, reasons)

@@ -174,6 +174,7 @@ def with_noise(
         true_labels=right,
         marked=None,
         annotations=None,
+        draws=None,
     )
 
 

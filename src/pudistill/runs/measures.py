@@ -110,6 +110,7 @@ def reference_accuracy(
     y_test: np.ndarray,
     seed: int,
     rows: np.ndarray | None = None,
+    weight: np.ndarray | None = None,
 ) -> Accuracy:
     """Train a copy of a learner on given targets, and test it.
 
@@ -127,6 +128,8 @@ def reference_accuracy(
         Seed of the training.
     rows : ndarray of shape (n_rows,), int, default=None
         Rows of `X` to train on; all by default.
+    weight : ndarray of shape (n_test,), default=None
+        Weights of the test samples; None: all weigh the same.
 
     Returns
     -------
@@ -135,7 +138,7 @@ def reference_accuracy(
     """
     fitted = train(Training(learner, X, targets, rows=rows, role="student", seed=seed))
     prediction = predict_proba(fitted, X_test, targets.shape[1]).argmax(axis=1)
-    return Accuracy(np.mean(prediction == y_test))
+    return Accuracy(np.average(prediction == y_test, weights=weight))
 
 
 def test_accuracy(
@@ -160,6 +163,9 @@ def test_accuracy(
         references["true_labels"] = np.array(
             [codes.get(name, MISSING) for name in dataset.true_labels]
         )
+    # Test samples can be a part of the verified ones.
+    weight = None if test.draws is None else test.draws.weight
+    weighted = {} if weight is None else {"weight": weight}
     cached_accuracy = run.units.cache(reference_accuracy)
     learner, X, X_test = classifier.estimator, dataset.X, test.X
     if settings.compare and classifier.encoder_ is not None:
@@ -173,9 +179,11 @@ def test_accuracy(
         for name, y in references.items():
             known = np.flatnonzero(y != MISSING)
             targets = one_hot(y[known], labels.n_classes)
-            result = cached_accuracy(learner, X, targets, X_test, y_test, settings.seed, known)
+            result = cached_accuracy(
+                learner, X, targets, X_test, y_test, settings.seed, known, **weighted
+            )
             accuracy[name] = float(result.accuracy)
             advance(1, detail=name.replace("_", " "))
     own = settings.method if settings.method in METHODS else OURS
-    accuracy[own] = float(np.mean(classifier.predict(test.X) == test.y))
+    accuracy[own] = float(np.average(classifier.predict(test.X) == test.y, weights=weight))
     return {name: accuracy[name] for name in SYSTEMS if name in accuracy}
