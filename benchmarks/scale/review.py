@@ -57,9 +57,13 @@ def write_run(folder: Path, n: int) -> Path:
     run = Run.create(folder / "run", settings.to_config())
     table = {"id": ids, "given": names[given], "trusted": trusted, "label": names[label]}
     table |= {"changed": given != label, "confidence": rng.random(n)}
+    table |= {"given_quality": rng.random(n)}
     table |= {"source": np.select([trusted, given != label], ["trusted", "student"], "given")}
     run.write_table("labels", pd.DataFrame(table))
     run.write_arrays("gallery.npz", {})
+    score = np.where(trusted, 0.9, rng.random(n)).astype(np.float32)
+    held_out = {"label": label, "score": score, "worth": 1.0, "doubt": "", "names": names}
+    run.write_arrays("held_out_labels.npz", {k: np.asarray(v) for k, v in held_out.items()})
     run.finish({"classes": CLASSES})
     return run.path
 

@@ -193,6 +193,8 @@ def test_promises_get_every_decision(text_run, start, mixed_queue, monkeypatch):
     def promises(run, decided):
         tables.append(decided.drop(columns=["when", "who"]))
         return SimpleNamespace(
+            n_verified=11,
+            n_skipped=1,
             n_at_look=12,
             n_next_look=15,
             confidence=0.97,
@@ -213,6 +215,13 @@ def test_promises_get_every_decision(text_run, start, mixed_queue, monkeypatch):
         ("Labels right after correction", "90\xa0%"),
         ("Usable, at most 2 % of them wrong", "6"),
     ]
+    assert (session.promises().n_at_look, len(tables)) == (12, 1)  # as long as no look is due
+    for row in (8, 4):
+        decide(session, row)
+    session.promises()
+    decide(session, 9)
+    session.promises()
+    assert len(tables) == 1
     assert "80 to 95" in shown["rows"][0]["interval"]
     assert "The next look is at 15" in shown["note"]
 

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 COOKIE = "pudistill-review"  # a port follows: browsers send cookies to all ports of a host
 LARGEST_REQUEST = 2**20  # bytes
 SECONDS_AFTER_WRONG_PASSWORD = 1.0
-N_IN_BATCH = 10  # decisions after which promises are computed again
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -204,7 +203,6 @@ class _Routes:
             autoescape=True,
             undefined=jinja2.StrictUndefined,
         )
-        self._promised: tuple[int, Any] = (-1, None)
         self._one_promise = asyncio.Lock()
 
     async def page(self, request: Request) -> Response:
@@ -332,16 +330,13 @@ class _Routes:
         return PlainTextResponse(samples.text(row).encode("utf-8", "replace"))
 
     async def promises(self, _: Request) -> Response:
-        """Return what is promised now, which is computed once for each batch of decisions."""
+        """Return what is promised now."""
         session = await self._session()
         async with self._one_promise:
-            n = len(session.decisions.current()) // N_IN_BATCH
-            if self._promised[0] != n:
-                self._promised = n, await run_in_threadpool(_promised, session)
-        return JSONResponse({"promises": self._promised[1]})
+            return JSONResponse({"promises": await run_in_threadpool(_promised, session)})
 
 
-def _promised(session: "ReviewSession") -> Any:
+def _promised(session: "ReviewSession") -> dict[str, Any]:
     from pudistill.review.promised import as_rows
 
     try:

@@ -32,13 +32,18 @@ def as_rows(promises: Promises) -> dict[str, Any]:
             rows.append({"name": name, "value": value, "interval": interval})
     for found in promises.certified:
         name = f"Usable, at most {100 * found.max_error:g} % of them wrong"
-        share = percent(found.share).unescape() if found.n_accepted else ""
-        rows.append({"name": name, "value": f"{found.n_accepted:,}" if share else "none"})
-        rows[-1]["interval"] = share
+        value = f"{found.n_accepted:,}" if found.n_accepted else "none"
+        part = percent(found.share).unescape() if found.n_accepted else ""
+        rows.append({"name": name, "value": value, "interval": part})
+    looks = (
+        f"from {promises.n_at_look:,} verified samples. The next look is at "
+        f"{promises.n_next_look:,}."
+    )
+    if not rows:
+        return {"rows": [], "note": f"Nothing can be promised {looks}"}
     note = (
-        f"Of labels that nobody verified, from {promises.n_at_look:,} verified samples. The next "
-        f"look is at {promises.n_next_look:,}. Each row holds with "
-        f"{100 * promises.confidence:.1f} %, so that all looks together hold with 95 %: stop "
+        f"Of labels that nobody verified, {looks} Each row holds with "
+        f"{100 * promises.confidence:.4g} %, so that all looks together hold with 95 %: stop "
         "whenever you like."
     )
     return {"rows": rows, "note": note}

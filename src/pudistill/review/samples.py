@@ -229,8 +229,8 @@ def _check_gallery(run: Run, table: RunTable, settings: Settings, samples: Sampl
     if "pictures" in kept and samples.files is not None:
         options = ReadOptions.read(settings.read_options() | {"skip_bad": False, "lazy": False})
         files = [samples.files[row] for row in rows]
-        pictures = decode_pictures(Path(settings.data), ids, files, **options.picture_options()).X
-        are_same = [*map(_show_the_same, pictures, kept["pictures"])]
+        decoded = decode_pictures(Path(settings.data), ids, files, **options.picture_options())
+        are_same = [*map(_show_the_same, np.asarray(decoded.X), kept["pictures"])]
     elif "pictures" in kept and samples.kind == "picture":
         are_same = [*map(_show_the_same, np.asarray(samples.pictures[rows]), kept["pictures"])]
     elif "texts" in kept and samples.kind == "text":

@@ -89,6 +89,7 @@ class ReviewSession:
         self._open_samples = open_samples
         self._samples: Samples | None = None
         self._own: list[Entry] | None = None
+        self._promised: tuple[range, Promises] | None = None
         self._selected: tuple[Filter, np.ndarray] | None = None
         self._are_open = threading.Event()
         self._names = list(dict.fromkeys([*self.table.classes, *self.table.names]))
@@ -457,12 +458,24 @@ class ReviewSession:
             self.decisions.write(PICKED, as_table(final.values()).drop(columns="weight"))
 
     def promises(self) -> Promises:
-        """Return what is promised now; raise `InputError` where nothing can be promised."""
-        table = as_table(
-            replace(known, weight=self._entries[row].weight) if row in self._entries else known
-            for row, known in self._in_force().items()
-        )
-        return promises(self.run, table)
+        """Return what is promised now, which changes from look to look only.
+
+        Raises
+        ------
+        InputError
+            If nothing can be promised of this run.
+        """
+        n_counted = len(self._counted())
+        if self._promised is None or n_counted not in self._promised[0]:
+            table = as_table(
+                replace(known, weight=self._entries[row].weight) if row in self._entries else known
+                for row, known in self._in_force().items()
+            )
+            found = promises(self.run, table)
+            n_others = found.n_verified + found.n_skipped - n_counted
+            until_next = range(found.n_at_look - n_others, found.n_next_look - n_others)
+            self._promised = until_next, found
+        return self._promised[1]
 
     def _in_force(self) -> dict[int, Decision]:
         """Return the decisions in force by row, in their order."""
