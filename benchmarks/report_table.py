@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.common.facts import commit
+from pudistill.runs.environment import machine
 from pudistill.runs.report.changes import Changes
 from pudistill.runs.report.counts import count_labels
 from pudistill.runs.report.html import RunSummary, render
@@ -111,7 +113,8 @@ def main() -> None:
     )
     if options.output is not None:
         result = {"rows": options.rows, "bytes": size, "ms": found}
-        options.output.write_text(json.dumps(result, indent=2))
+        result |= {"commit": commit(), "machine": machine()}
+        options.output.write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -368,7 +368,7 @@ class PUDistillClassifier(
             How verified samples were drawn, if not all uniformly: ``1 / (N p)``, where the draw of
             a sample took it with probability `p` from the `N` that were not verified then. A Series
             or dict has them in the order of drawing. Estimates, comparisons and certificates use
-            them, trainings do not; see `pudistill next` and docs/review.md. 0: it was picked by
+            them, trainings do not; see `pudistill next` and docs/next.md. 0: it was picked by
             hand, and counts in no estimate.
 
         Returns

@@ -430,6 +430,6 @@ def test_hostile_class_names_are_only_names(tmp_path, monkeypatch):
     for column in ("id", "given", "label"):
         assert not shown[column].str.startswith(("=", "@", "\t")).any()
     report = (run.path / "report.html").read_text()
-    assert "<script>" not in report
+    assert report.count("<script>") == 1  # its own
     assert "</svg><b>" not in report
     assert len(report) < 3_000_000

@@ -275,6 +275,31 @@ class TestRefusals:
         apply_run(finished, tmp_path / "copy.csv")
 
 
+def test_a_folder_with_a_table_takes_its_pictures_along(run, tmp_path):
+    folder = tmp_path / "data"
+    (folder / "images").mkdir(parents=True)
+    for name in IDS:
+        Image.new("L", (4, 4), ord(name)).save(folder / "images" / f"{name}.png")
+    rows = [f"images/{name}.png,{label or ''}" for name, label in zip(IDS, GIVEN, strict=True)]
+    written(folder / "metadata.csv", "\n".join(["file_name,label", *rows]))
+    apply_run(run(folder, label_rows("0123", GIVEN, LABEL)), tmp_path / "copy")
+    again = load_dataset(tmp_path / "copy")
+    assert list(again.y) == LABEL
+    np.testing.assert_array_equal(again.X, load_dataset(folder).X)
+
+
+def test_an_object_of_json_is_named(run, tmp_path):
+    coco = {
+        "images": [{"id": n, "file_name": f"{n}.png"} for n in range(2)],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+        "annotations": [{"image_id": n, "category_id": n + 1} for n in range(2)],
+    }
+    path = written(tmp_path / "data.json", json.dumps(coco, indent=1))
+    finished = run(path, label_rows("01", ["cat", "dog"], ["dog", "dog"]))
+    with pytest.raises(InputError, match="a list of objects, or lines"):
+        apply_run(finished, tmp_path / "copy.json")
+
+
 PICTURES = ["cat/1.png", "cat/2.png", "dog/1.png", "dog/3.png"]
 
 

@@ -283,9 +283,16 @@ def _copy_json(
     with open_text(source, encoding) as text:
         content = text.read().strip()
     is_list = content.startswith("[")
-    lines = filter(str.strip, content.split("\n"))
-    found: list[Any] = json.loads(content) if is_list else list(map(json.loads, lines))
-    if is_list and found and {"data", "annotations"} <= found[0].keys():
+    lines = [content] if is_list else [line for line in content.split("\n") if line.strip()]
+    try:
+        parsed = [json.loads(line) for line in lines]
+    except ValueError as error:  # an object on several lines, as in COCO
+        raise InputError(
+            f"{source}: a corrected copy of JSON is written for a list of objects, or lines of "
+            "objects: pudistill.load(RUN).to_datasets().to_json(FILE) writes one."
+        ) from error
+    found: list[Any] = parsed[0] if is_list else parsed
+    if is_list and found and {"data", "annotations"} <= {*found[0]}:
         raise InputError(
             f"{source}: these are tasks of Label Studio: `pudistill export RUN --to label-studio` "
             "writes them with the corrected labels."

@@ -5,6 +5,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from pudistill.data.corrected_copy import NewLabels, write_corrected, write_corr
 from pudistill.data.image_folder import find_pictures, training_folder
 from pudistill.data.loading import load_dataset
 from pudistill.data.options import ReadOptions, ReadSettings
+from pudistill.data.pictures import find_picture
 from pudistill.data.readers import find_format
 from pudistill.data.table_sources import open_table
 from pudistill.data.tables import identify, label_column, picture_column
@@ -328,7 +330,12 @@ def _copy_table(
         name = table.schema.names[0]
         ids = row_numbers(len(table.read([name], [name]) if given is None else given))
     rows = rows_of(run, source, labels, ids, given)
-    _check_pictures(source, table, options, output)
+    beside = _pictures_beside(source, table, options)
+    if beside and not source.is_dir() and output.absolute().parent != table.folder.absolute():
+        raise InputError(
+            f"{source} names its pictures by paths beside it: name an --output in "
+            f"{table.folder}, or the copy would not find them."
+        )
 
     def write(_: str, applied: Applied) -> None:
         new = _new_labels(labels, rows, given, options.no_class_label)
@@ -338,25 +345,27 @@ def _copy_table(
             return
         with _new_folder(output) as folder:
             write_corrected(source, table, folder, column, given, new)
+            for path in beside:
+                place = folder / path
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(table.folder / path, place)
             _write_review(applied, folder)
 
     return _Plan(write)
 
 
-def _check_pictures(source: Path, table: Any, options: ReadOptions, output: Path) -> None:
-    """Raise `InputError` if the copy of a table would not find its pictures any more."""
-    pictures = picture_column(source, table, options)
-    if pictures is None:
-        return
-    first = next((value for batch in table.batches(pictures) for value in batch if value), None)
-    path = first.get("path") if isinstance(first, dict) and not first.get("bytes") else first
-    if not isinstance(path, str) or Path(path).is_absolute():
-        return
-    if source.is_dir() or output.absolute().parent != table.folder.absolute():
-        raise InputError(
-            f"{source} names its pictures by paths beside it: name an --output in "
-            f"{table.folder}, or the copy would not find them."
-        )
+def _pictures_beside(source: Path, table: Any, options: ReadOptions) -> list[Path]:
+    """Return the relative paths of the pictures of a table, in a folder that holds both."""
+    column = picture_column(source, table, options)
+    found = []
+    for value in chain.from_iterable(() if column is None else table.batches(column)):
+        path = value.get("path") if isinstance(value, dict) and not value.get("bytes") else value
+        if not isinstance(path, str) or Path(path).is_absolute() or ".." in Path(path).parts:
+            continue
+        if not source.is_dir():
+            return [Path(path)]  # one is enough to know
+        found.append(find_picture(table.folder, path).relative_to(table.folder))
+    return found
 
 
 def _copy_npz(

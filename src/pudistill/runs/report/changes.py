@@ -103,7 +103,8 @@ def as_json(
     ids = [str(name) for name in rows["id"]]
     names = list(dict.fromkeys([*classes, *map(str, rows["given"]), *map(str, rows["label"])]))
     sources = list(dict.fromkeys(rows["source"].astype(str)))
-    confidence = (1000 * rows["confidence"]).round().fillna(-1).astype(int)
+    # What is not verified is never quite sure.
+    confidence = (1000 * rows["confidence"]).round().clip(upper=999).fillna(-1).astype(int)
     is_certified = changes.accepted is not None
     content: dict[str, Any] = {
         "changed": changes.n_changed,
