@@ -40,8 +40,6 @@ from pudistill.learners.messages import user_messages
 from pudistill.learners.parts import dealing
 from pudistill.learners.probabilities import check_can_be_calibrated
 from pudistill.pu_filter.estimator import TieredPUFilter
-from pudistill.pu_filter.plan import at_most_needed
-from pudistill.pu_filter.rules import DEFAULT_MIN_VOTES, DEFAULT_THRESHOLD
 
 # Attributes that `PUDistillClassifier._fit_student` sets.
 OF_DEFAULT_METHOD = (
@@ -521,27 +519,6 @@ class PUDistillClassifier(
         seeds = check_random_state(self.random_state).randint(2**31 - 1, size=3).tolist()
         filter_seed, teacher_seed, self.student_seed_ = seeds
         return filter_seed, teacher_seed
-
-    def _new_filter(self, X: Any, labels: Labels, seed: int) -> TieredPUFilter:
-        """Make the filter with this classifier's settings; the paper's method has its own rule."""
-        threshold, min_votes, is_paper = self.threshold, self.min_votes, self.method == "paper"
-        n_members = self.n_members if is_paper else at_most_needed(self.n_members, labels)
-        if is_paper:
-            threshold = DEFAULT_THRESHOLD if threshold == "auto" else threshold
-            min_votes = DEFAULT_MIN_VOTES if min_votes == "auto" else min_votes
-        return TieredPUFilter(
-            self._learner(FILTER, X),
-            n_members=n_members,
-            max_iter=self.max_iter,
-            threshold=threshold,
-            min_votes=min_votes,
-            target_precision=self.target_precision,
-            tol=self.tol,
-            share_trunk=not is_paper if self.share_trunk == "auto" else bool(self.share_trunk),
-            n_jobs=self.n_jobs,
-            memory=self.memory,
-            random_state=seed,
-        )
 
     def _default_teachers(self, X: Any, labels: Labels, seed: int) -> tuple[list, np.ndarray]:
         """Train all models that read no noisy label; return the teachers and their predictions."""

@@ -18,9 +18,7 @@ from pudistill.cli.console import (
     describe,
     interruptible,
     messages,
-    print_accuracy,
     print_curve,
-    print_outputs,
     print_progress,
     printable,
     progress_bars,
@@ -37,11 +35,12 @@ from pudistill.cli.options import (
     takes_settings,
 )
 from pudistill.cli.review_commands import next_samples, review, update
+from pudistill.cli.running import fit_and_print
 from pudistill.exceptions import InputError, torch_extra
 from pudistill.experiments.sweep_defaults import SWEEP_LEVELS, SWEEP_METHODS, SWEEP_NOISES
 
 if TYPE_CHECKING:
-    from pudistill.runs.settings import Settings
+    pass
 
 
 class _Group(TyperGroup):
@@ -519,20 +518,6 @@ def _first_free(name: str) -> Path:
     while (path := Path(name if n == 1 else f"{name}-{n}")).exists():
         n += 1
     return path
-
-
-def fit_and_print(
-    settings: "Settings", folder: Path, cluster: str | None = None, gpus: float = 0.0
-) -> None:
-    """Fit, and print what came out."""
-    from pudistill.runs.fit import fit_run
-    from pudistill.utils.cluster import running_on
-
-    again = settings.trusted_options()
-    with interruptible(folder, again), running_on(cluster, gpus), progress_bars():
-        run = fit_run(settings, folder)
-    print_accuracy(run)
-    print_outputs(run)
 
 
 def _reproduce_and_print(

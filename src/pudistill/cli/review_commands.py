@@ -12,6 +12,7 @@ import typer
 from pudistill.cli.console import messages, results
 from pudistill.cli.label_commands import FinishedRun
 from pudistill.cli.options import check_free
+from pudistill.cli.running import fit_and_print
 from pudistill.exceptions import InputError
 
 if TYPE_CHECKING:
@@ -199,7 +200,6 @@ def update(
     ] = None,
 ) -> None:
     """Learn from further verified labels and data, in a fraction of the time of the first fit."""
-    from pudistill.cli.commands import fit_and_print
     from pudistill.review.update import settings_for_update
 
     settings = settings_for_update(run, trusted or [], add or [], learner=learner)

@@ -355,22 +355,6 @@ class TrustedDataset:
         order[at] = order.max(initial=0) + 1 + np.arange(len(at))
         return replace(self, draws=Draws.of(weight, order, self.ids))
 
-    def without_unverified_classes(self) -> "TrustedDataset":
-        """Leave out the given labels of classes of which no sample is verified, with a warning.
-
-        If nothing is verified yet, all labels stay.
-        """
-        missing = sort_names({*self.y} - {*self.verified, None, self.no_class_label})
-        if not self.trusted.any() or not missing:
-            return self
-        is_missing = np.isin(self.y.astype(str), missing)
-        warn_user(
-            f"No sample of class {listed(missing)} is verified: its {int(is_missing.sum()):,} given "
-            "labels are left out.",
-            TrustedWarning,
-        )
-        return replace(self, y=np.where(is_missing, None, self.y))
-
     def require_trusted(self) -> None:
         """Raise `InputError` unless there is a trusted sample of every given class."""
         if not self.trusted.any():

@@ -9,20 +9,31 @@ from pudistill.labels.samples import is_pictures
 from pudistill.learners.defaults import default_learner, normalised
 from pudistill.learners.linear import MANY_CLASSES
 from pudistill.learners.regularisation import with_regularisation
+from pudistill.pu_filter.estimator import TieredPUFilter
+from pudistill.pu_filter.plan import at_most_needed
+from pudistill.pu_filter.rules import DEFAULT_MIN_VOTES, DEFAULT_THRESHOLD
 
 # Roles of the learners, in the order of `HasRoles._learners`.
 FILTER, TEACHER, STUDENT = range(3)
 
 
 class HasRoles:
-    """The choice of a learner for each role, for a classifier with these parameters."""
+    """The choice of a learner for each role, and the filter, of a classifier."""
 
     estimator: Any
     filter_estimator: Any
     teacher: Any
     student: Any
     method: str
+    n_members: int
+    max_iter: int
+    threshold: float | str
+    min_votes: float | str
+    target_precision: float
+    tol: float | None
+    share_trunk: bool | str
     n_jobs: int | None
+    memory: Any
     encoder_: Any
     _noise_free_c: float | None = None
 
@@ -48,3 +59,24 @@ class HasRoles:
         noisy = role == STUDENT if reads_noisy_labels is None else reads_noisy_labels
         C = 1.0 if noisy or self._noise_free_c is None else self._noise_free_c
         return with_regularisation(default_learner(X, encoded=self.encoder_ is not None), C)
+
+    def _new_filter(self, X: Any, labels: Labels, seed: int) -> TieredPUFilter:
+        """Make the filter with this classifier's settings; the paper's method has its own rule."""
+        threshold, min_votes, is_paper = self.threshold, self.min_votes, self.method == "paper"
+        n_members = self.n_members if is_paper else at_most_needed(self.n_members, labels)
+        if is_paper:
+            threshold = DEFAULT_THRESHOLD if threshold == "auto" else threshold
+            min_votes = DEFAULT_MIN_VOTES if min_votes == "auto" else min_votes
+        return TieredPUFilter(
+            self._learner(FILTER, X),
+            n_members=n_members,
+            max_iter=self.max_iter,
+            threshold=threshold,
+            min_votes=min_votes,
+            target_precision=self.target_precision,
+            tol=self.tol,
+            share_trunk=not is_paper if self.share_trunk == "auto" else bool(self.share_trunk),
+            n_jobs=self.n_jobs,
+            memory=self.memory,
+            random_state=seed,
+        )

@@ -78,7 +78,7 @@ class Review:
     @property
     def runs(self) -> list[Run]:
         """The finished runs, in their order."""
-        found = []
+        found: list[Run] = []
         while (path := self.folder / str(len(found)) / "SHA256SUMS").is_file():
             found.append(Run.open(path.parent))
         return found
@@ -122,7 +122,7 @@ class Review:
     @property
     def queue(self) -> pd.DataFrame:
         """What the queue holds."""
-        return pd.read_csv(self.queue_path, dtype={"id": str})
+        return pd.read_csv(queues(self.run)[-1], dtype={"id": str})
 
     def _draw(self) -> None:
         """Draw the next queue of the last run."""

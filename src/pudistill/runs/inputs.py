@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from pudistill.data.batches import with_batch
+from pudistill.data.columns import sort_names
 from pudistill.data.dataset import TrustedDataset
 from pudistill.data.loading import load_dataset
 from pudistill.data.options import ReadOptions
-from pudistill.exceptions import InputError
+from pudistill.exceptions import InputError, TrustedWarning, warn_user
 from pudistill.labels.corruption import corrupt_labels, simulate_sources
 from pudistill.learners.networks.features import open_embedder, with_own_features
 from pudistill.runs.folder import Run
@@ -77,7 +78,7 @@ def load_data(settings: Settings) -> tuple[TrustedDataset, TrustedDataset | None
         trusted = read_trusted(Path(path), dataset, ReadOptions.read(settings.read_options()))
         dataset = dataset.with_trusted(*trusted)
     if settings.unverified_classes == "leave out":
-        dataset = dataset.without_unverified_classes()
+        dataset = _without_unverified_classes(dataset)
     elif dataset.annotations is None or dataset.trusted.any() or settings.needs_trusted:
         dataset.require_trusted()
     if test is not None:
@@ -91,6 +92,20 @@ def load_data(settings: Settings) -> tuple[TrustedDataset, TrustedDataset | None
                 test, dataset.X.shape[1:], dataset.feature_names, dataset.classes
             )
     return dataset, test
+
+
+def _without_unverified_classes(dataset: TrustedDataset) -> TrustedDataset:
+    """Leave out the given labels of classes of which no sample is verified, if any is."""
+    missing = sort_names({*dataset.y} - {*dataset.verified, None, dataset.no_class_label})
+    if not dataset.trusted.any() or not missing:
+        return dataset
+    is_missing = np.isin(dataset.y.astype(str), missing)
+    warn_user(
+        f"No sample of class {listed(missing)} is verified: its {int(is_missing.sum()):,} given "
+        "labels are left out.",
+        TrustedWarning,
+    )
+    return replace(dataset, y=np.where(is_missing, None, dataset.y))
 
 
 def _check_same_kind(test: TrustedDataset, dataset: TrustedDataset) -> None:
