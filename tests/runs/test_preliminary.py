@@ -144,7 +144,7 @@ def test_what_was_cut_short_is_said(settings, tmp_path, monkeypatch):
         note_cut("something")
         return False
 
-    monkeypatch.setattr("pudistill.distillation.noise_free_models.is_time_up", cut)
+    monkeypatch.setattr("pudistill.distillation.self_training.is_time_up", cut)
     run = fit_run(Settings.read(settings | {"time_limit": "1h"}), tmp_path / "run")
     assert run.read_json("metrics.json")["cut_short"] == ["something"]
     assert "cut this short: something." in run.read_text("report.html")

@@ -34,7 +34,7 @@ from pudistill.cli.options import (
     numbers_in,
     takes_settings,
 )
-from pudistill.cli.review_commands import next_samples, review, update
+from pudistill.cli.review_commands import next_samples, review, start, update
 from pudistill.cli.running import fit_and_print
 from pudistill.exceptions import InputError, torch_extra
 from pudistill.experiments.sweep_defaults import SWEEP_LEVELS, SWEEP_METHODS, SWEEP_NOISES
@@ -277,6 +277,10 @@ app.command(
     epilog="Example: pudistill correct labels.csv --predictions probabilities.npy "
     "--trusted checked.csv --output corrected.csv",
 )(correct)
+app.command(
+    cls=SettingsCommand,
+    epilog='Example: pudistill start photos/ --output run --until "max-error 0.02"',
+)(start)
 app.command(epilog="Example: pudistill review run --budget 100")(review)
 app.command(epilog="Example: pudistill update run --trusted checked.csv")(update)
 app.command(epilog="Example: pudistill apply run --output corrected.csv")(apply)

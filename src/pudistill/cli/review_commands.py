@@ -1,23 +1,33 @@
-"""Commands that verify samples and learn from them: `next`, `review` and `update`."""
+"""Commands that verify samples and learn from them: `next`, `review`, `start` and `update`."""
 
 import os
 import shlex
+import threading
+import time
 import webbrowser
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pudistill.cli.console import messages, results
+from pudistill.cli.console import (
+    messages,
+    print_accuracy,
+    print_outputs,
+    progress_bars,
+    results,
+)
 from pudistill.cli.label_commands import FinishedRun
-from pudistill.cli.options import check_free
+from pudistill.cli.options import check_free, takes_settings
 from pudistill.cli.running import fit_and_print
 from pudistill.exceptions import InputError
 
 if TYPE_CHECKING:
     from pudistill.review.session import ReviewSession
+    from pudistill.review.start import Review
 
+SECONDS_BETWEEN_LOOKS = 0.2  # at whether all is decided
 PASSWORD = "PUDISTILL_REVIEW_PASSWORD"
 
 
@@ -128,13 +138,7 @@ def review(
     """Verify labels of a run on a local web page."""
     if not (run / "run.json").is_file():
         raise InputError(f"{run} holds no run: name a folder that `pudistill fit` wrote.")
-    try:
-        from pudistill.review.server import ReviewServer
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f'The page needs {error.name}, which is not installed: pip install "pudistill[review]".'
-        ) from error
-
+    server_class = _server_class()
     name = _user() if who is None else who.strip()
 
     def open_session() -> "ReviewSession":
@@ -146,15 +150,153 @@ def review(
         options = Options(queue, budget, name, show_suggestion, again)
         return ReviewSession(Run.open_fit(run), options, open_samples)
 
-    server = ReviewServer(open_session, host, port, _password(password, password_file))
-    messages.print(f"Review: {server.url}", soft_wrap=True)
-    messages.print("Stop with Ctrl-C; every decision is stored at once.", soft_wrap=True)
-    if not no_open:
-        with suppress(webbrowser.Error):
-            webbrowser.open(server.url)
+    server = server_class(open_session, host, port, _password(password, password_file))
+    _announce(server.url, no_open)
     server.run()
     if server.session is not None:
         _print_end(run, server.session)
+
+
+@takes_settings(data=None)
+def start(
+    output: Annotated[
+        Path,
+        typer.Option(help="Folder of the review: of its decisions, and of a run for each fit."),
+    ],
+    until: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PROMISE",
+            help='Stop as soon as it holds, such as "max-error 0.02": with 95 % confidence, at '
+            "most that share of all corrected labels is wrong.",
+            show_default="stop with Ctrl-C",
+        ),
+    ] = None,
+    budget: Annotated[int, typer.Option(min=1, help="Samples to ask before each fit.")] = 50,
+    who: Annotated[
+        str | None,
+        typer.Option(help="Your name, for the list of decisions.", show_default="your user name"),
+    ] = None,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the page; 0: any that is free.")
+    ] = 0,
+    no_open: Annotated[
+        bool, typer.Option("--no-open", metavar="", help="Do not open the page in a browser.")
+    ] = False,
+    **values: Any,
+) -> None:
+    """Begin with no verified label: verify samples on a page, and fit again and again."""
+    from pudistill.runs.settings import Settings
+
+    if values.get("data") is None:
+        raise InputError("DATA is missing: name it, as in `pudistill start DATA --output RUN`.")
+    max_error = _max_error_in(until)
+    server_class = _server_class()
+    from pudistill.review.start import Review
+
+    review = Review(Settings.read(values), output, budget)
+    server = server_class(lambda: _session_of(review, who), port=port)
+
+    def serve() -> None:
+        with suppress(InputError):  # which is raised below
+            server.run()
+
+    serving = threading.Thread(target=serve, daemon=True)
+    serving.start()
+    _announce(server.url, no_open)
+    try:
+        while True:
+            while serving.is_alive() and not server.is_done:
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+            if not serving.is_alive():
+                break
+            server.close_session()
+            if _learn(review, max_error):
+                break
+            server.open_session(lambda: _session_of(review, who))
+    except KeyboardInterrupt:
+        messages.print("Stopped.")
+    finally:
+        server.stop()
+        serving.join()
+    server.raise_error()
+    _print_result(review)
+
+
+def _session_of(review: "Review", who: str | None) -> "ReviewSession":
+    from pudistill.review.samples import open_samples
+    from pudistill.review.session import Options, ReviewSession
+
+    options = Options(
+        who=_user() if who is None else who.strip(),
+        draws=False,
+        learns=True,
+        looks_before=review.looks_before,
+    )
+    return ReviewSession(review.run, options, open_samples)
+
+
+def _learn(review: "Review", max_error: float | None) -> bool:
+    """Fit with all decisions, and print the promise; return whether it is what was asked for."""
+    from pudistill.review.promises import reached
+
+    with progress_bars():
+        has_fitted = review.learn()
+    if not has_fitted:
+        messages.print("A class has hardly any verified sample yet: more is asked.")
+        return False
+    promised = review.promises()
+    if promised is None:
+        return False
+    right = promised.labels_right
+    low, high = right.interval
+    messages.print(
+        f"{promised.n_verified:,} samples verified: {right.value:.0%} of the other labels are "
+        f"right ({promised.confidence:.1%} interval, because you look more than once: {low:.0%} "
+        f"to {high:.0%}).",
+        soft_wrap=True,
+    )
+    return max_error is not None and reached(promised, max_error)
+
+
+def _print_result(review: "Review") -> None:
+    if review.run.path.name == "0":
+        messages.print(
+            f"Nothing was fitted yet. Repeat the command to go on: {review.folder}", soft_wrap=True
+        )
+        return
+    print_accuracy(review.run)
+    print_outputs(review.run)
+
+
+def _max_error_in(until: str | None) -> float | None:
+    if until is None:
+        return None
+    name, _, value = until.strip().partition(" ")
+    with suppress(ValueError):
+        if name == "max-error" and 0 < float(value) < 1:
+            return float(value)
+    raise InputError(
+        f'The promise {until!r} is not known: write "max-error 0.02", with a share between 0 and 1.'
+    )
+
+
+def _server_class() -> Any:
+    try:
+        from pudistill.review.server import ReviewServer
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f'The page needs {error.name}, which is not installed: pip install "pudistill[review]".'
+        ) from error
+    return ReviewServer
+
+
+def _announce(url: str, no_open: bool) -> None:
+    messages.print(f"Review: {url}", soft_wrap=True)
+    messages.print("Stop with Ctrl-C; every decision is stored at once.", soft_wrap=True)
+    if not no_open:
+        with suppress(webbrowser.Error):
+            webbrowser.open(url)
 
 
 def _print_end(run: Path, session: "ReviewSession") -> None:

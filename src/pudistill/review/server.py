@@ -99,14 +99,35 @@ class ReviewServer:
             pass
         finally:
             self._socket.close()
-        if self._error is not None:
-            raise self._error
         if self.session is not None:
             self.session.write_trusted()
+        self.raise_error()
+
+    def raise_error(self) -> None:
+        """Raise the error that ended the serving, if there was one."""
+        if self._error is not None:
+            raise self._error
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all samples of the open session are decided."""
+        return self.session is not None and self.session.progress()["n_open"] == 0
 
     def stop(self) -> None:
         """Stop serving."""
         self._server.should_exit = True
+
+    def close_session(self) -> None:
+        """Let pages wait until another session is opened."""
+        self._is_open.clear()
+        if self.session is not None:
+            self.session.write_trusted()
+        self.session = None
+
+    def open_session(self, open_session: "Callable[[], ReviewSession]") -> None:
+        """Open another session, for pages that wait."""
+        self._open_session = open_session
+        self._load()
 
     def _load(self) -> None:
         """Read the run, then its data; an error stops the server."""

@@ -51,6 +51,12 @@ class Options:
         Whether samples that somebody else has decided, or is looking at, are asked as well.
     seed : int
         Seed of a new queue, together with the number of earlier ones.
+    draws : bool
+        Whether a new queue is drawn when all are done.
+    learns : bool
+        Whether the command fits as soon as all queues are done, and asks on.
+    looks_before : int
+        See `promises`.
     """
 
     queue: Path | None = None
@@ -59,6 +65,9 @@ class Options:
     show_suggestion: bool = False
     again: bool = False
     seed: int = 0
+    draws: bool = True
+    learns: bool = False
+    looks_before: int = 0
 
 
 class ReviewSession:
@@ -130,7 +139,7 @@ class ReviewSession:
             known = [queue for queue in (self._own, *self.queues) if queue is not None]
             is_open = (queue for queue in known if any(self._is_open(e.row) for e in queue))
             if (queue := next(is_open, None)) is None:
-                queue = self._draw()
+                queue = self._draw() if self.options.draws else []
                 self.queues.append(queue)
             self.queue = queue
             self._in_queue = {e.row for e in queue if not self.table.trusted[e.row]}
@@ -352,6 +361,8 @@ class ReviewSession:
             "sources": [SOURCES[code] for code in np.unique(self.table.source)],
             "pairs": self.table.pairs()[:MOST_PAIRS],
             "show_suggestion": self.options.show_suggestion,
+            "learns": self.options.learns,
+            "queue": len(self.queues),
             "n_samples": len(self.table),
         }
 
@@ -471,7 +482,7 @@ class ReviewSession:
                 replace(known, weight=self._entries[row].weight) if row in self._entries else known
                 for row, known in self._in_force().items()
             )
-            found = promises(self.run, table)
+            found = promises(self.run, table, looks_before=self.options.looks_before)
             n_others = found.n_verified + found.n_skipped - n_counted
             until_next = range(found.n_at_look - n_others, found.n_next_look - n_others)
             self._promised = until_next, found

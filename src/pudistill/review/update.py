@@ -8,7 +8,6 @@ import pandas as pd
 from pudistill.exceptions import InputError
 from pudistill.review.decisions import COLUMNS, Decisions
 from pudistill.review.samples import open_samples
-from pudistill.review.selection import queues
 from pudistill.review.session import PICKED, TRUSTED, Options, ReviewSession
 from pudistill.runs.folder import Run
 from pudistill.runs.settings import Settings
@@ -71,9 +70,7 @@ def write_decided(run: Run) -> Path | None:
     decisions = Decisions(run.path)
     if not any(decision.is_final for decision in decisions.in_force()):
         return None
-    drawn = queues(run)
-    session = ReviewSession(run, Options(queue=drawn[-1] if drawn else None), open_samples)
-    session.write_trusted()
+    ReviewSession(run, Options(draws=False), open_samples).write_trusted()
     parts = [pd.read_csv(decisions.folder / TRUSTED, dtype=str, keep_default_na=False)]
     if (path := decisions.folder / PICKED).exists():
         picked = pd.read_csv(path, dtype=str, keep_default_na=False)

@@ -105,7 +105,9 @@ def _without_unverified_classes(dataset: TrustedDataset) -> TrustedDataset:
         "labels are left out.",
         TrustedWarning,
     )
-    return replace(dataset, y=np.where(is_missing, None, dataset.y))
+    y = dataset.y.copy()
+    y[is_missing] = None
+    return replace(dataset, y=y)
 
 
 def _check_same_kind(test: TrustedDataset, dataset: TrustedDataset) -> None:

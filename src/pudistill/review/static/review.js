@@ -181,6 +181,10 @@ function showEnd(state) {
       make("button", { type: "button", class: "main", onclick: refresh }, "Look again")));
     return;
   }
+  if (!filtered && about.learns) {
+    waitForNextRun(state);
+    return;
+  }
   $("sample").replaceChildren(make("div", { class: "end" },
     make("h2", {}, filtered ? "Nothing is left here" : "This queue is done"),
     make("p", {}, filtered
@@ -190,6 +194,21 @@ function showEnd(state) {
       ? make("button", { type: "button", class: "main", onclick: () => { $("filter").reset(); refresh(); } }, "Clear the filter")
       : make("button", { type: "button", class: "main", onclick: more }, "Ask for more samples")));
   $("live").textContent = "Nothing is left here.";
+}
+
+// The server answers as soon as it has learned.
+async function waitForNextRun(state) {
+  $("sample").replaceChildren(make("div", { class: "end" },
+    make("h2", {}, "Learning from your labels"),
+    make("p", {}, `${number(state.n_verified)} samples are verified. The next ones show as soon as the models are fitted; ` +
+      "stop with Ctrl-C in the terminal.")));
+  $("live").textContent = "Learning from your labels.";
+  for (;;) {
+    await new Promise((resolve) => setTimeout(resolve, 1000 * SECONDS_TO_RETRY));
+    const { run, queue } = await ask("/api/about");
+    if (run !== about.run || queue !== about.queue) break;
+  }
+  location.reload();
 }
 
 function sizeOf(picture) {
