@@ -353,7 +353,7 @@ class ReviewSession:
         """Return what a page has to know before it shows samples."""
         classes = [name for name in self._names if name != self.no_class]
         return {
-            "run": self.run.path.resolve().name,
+            "run": self._name(),
             "who": self.options.who,
             "classes": classes,
             "no_class": self.no_class,
@@ -365,6 +365,10 @@ class ReviewSession:
             "queue": len(self.queues),
             "n_samples": len(self.table),
         }
+
+    def _name(self) -> str:
+        path = self.run.path.resolve()
+        return f"{path.parent.name} · {path.name}" if self.options.learns else path.name
 
     def progress(self) -> dict[str, Any]:
         """Return how far the queue is, and how many samples were decided in all."""
@@ -476,6 +480,8 @@ class ReviewSession:
         InputError
             If nothing can be promised of this run.
         """
+        if self.options.learns and not (self.run.path / "held_out_labels.npz").exists():
+            raise InputError("Nothing is promised yet. The first fit follows when this is done.")
         n_counted = len(self._counted())
         if self._promised is None or n_counted not in self._promised[0]:
             table = as_table(

@@ -26,6 +26,7 @@ from pudistill.runs.fit import fit_run
 from pudistill.runs.folder import Run, to_csv
 from pudistill.runs.inputs import load_data
 from pudistill.runs.settings import Settings
+from pudistill.runs.summary import gallery
 from pudistill.utils.files import write_atomic
 
 # A class is fitted from this many verified samples on. If this many samples that are labelled so
@@ -58,6 +59,7 @@ class Review:
     >>> from pathlib import Path
     >>> from pudistill.review.start import Review
     >>> from pudistill.runs.settings import Settings
+from pudistill.runs.summary import gallery
     >>> review = Review(Settings(data="iris"), Path(tempfile.mkdtemp()) / "review", budget=20)
     >>> review.run.path.name, len(review.queue)
     ('0', 20)
@@ -110,6 +112,7 @@ class Review:
         )
         with Run.begin(self.folder / "0", self.settings.to_config()) as run:
             run.write_table("labels", table)
+            run.write_arrays("gallery.npz", gallery(dataset, table))
             metrics = {"n_samples": n, "classes": [*dataset.classes], "versions": versions()}
             run.finish(metrics)
 

@@ -19,6 +19,7 @@ let keys = new Map(); // from the key to the class
 let about = null; // what does not change: classes, pairs, ...
 let sample = null; // the sample on the page
 let sawSuggestion = false;
+let isLearning = false; // while the command fits, nothing can be decided
 let isBusy = true; // while the server is asked, keys do nothing: nobody has seen the next sample
 let view = "one";
 let gridSheet = 0;
@@ -76,7 +77,7 @@ async function ask(path, content) {
 class Refusal extends Error {}
 
 async function whileBusy(work) {
-  if (isBusy) return;
+  if (isBusy || isLearning) return;
   isBusy = true;
   try {
     await work();
@@ -198,6 +199,8 @@ function showEnd(state) {
 
 // The server answers as soon as it has learned.
 async function waitForNextRun(state) {
+  isLearning = true;
+  $("answers").hidden = true;
   $("sample").replaceChildren(make("div", { class: "end" },
     make("h2", {}, "Learning from your labels"),
     make("p", {}, `${number(state.n_verified)} samples are verified. The next ones show as soon as the models are fitted; ` +
