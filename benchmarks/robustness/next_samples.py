@@ -80,7 +80,7 @@ PROBLEMS = (
     problem("sentiment", partial(from_arrays, "sentiment"), plain, trusted=0.03, seeds=3),
     problem("youtube", partial(from_arrays, "youtube"), plain, trusted=0.03, seeds=3),
     problem("credit", credit, logistic_regression, trusted=0.03, seeds=2),
-    problem("labelme", partial(from_arrays, "labelme"), plain, trusted=0.1, seeds=2),
+    problem("labelme", partial(from_arrays, "labelme"), plain, trusted=0.1, seeds=1),
     problem("hausa", partial(from_texts, "hausa"), plain, trusted=0.05, seeds=1),
 )
 
@@ -136,7 +136,8 @@ def gain(classifier: PUDistillClassifier) -> np.ndarray:
     table = classifier.label_arrays_
     unsure = np.diff(classifier.noise_.class_rate_interval, axis=1)[:, 0]
     held_out_labels = classifier.held_out_labels_
-    return gain_of(held_out_labels, table.label, ~table.trusted, unsure, 0.02).value
+    sure = np.where(table.outlier, held_out_labels.score, table.confidence)
+    return gain_of(held_out_labels, table.label, sure, ~table.trusted, unsure, 0.02).value
 
 
 def intervals_hold(

@@ -210,3 +210,16 @@ def test_classes_without_held_out_samples_are_named():
     assert unjudged(classes, np.array([0, 1, 2])) is None
     assert unjudged(classes, np.zeros(0, dtype=int)) is None
     assert "class 'cat', 'eel' could be held out" in unjudged(classes, np.array([1, 1]))
+
+
+def test_weights_decide_which_candidate_leads():
+    labels, likely = np.zeros(200, dtype=int), np.arange(200) < 100
+    right = np.tile([0.9, 0.1], (200, 1))
+    student = np.where(likely[:, None], [0.1, 0.9], [0.9, 0.1])  # wrong where many were drawn
+    other = np.where(np.arange(200)[:, None] >= 180, [0.1, 0.9], right)
+    candidates = {"student": student, "given_labels": other}
+    weight = np.where(likely, 0.02, 1.0)
+    assert compare(candidates, labels, seed=0).shipped == "given_labels"
+    weighted = compare(candidates, labels, weight=weight, seed=0)
+    assert weighted.shipped == "student"
+    assert weighted.candidates[0]["accuracy"] == pytest.approx(100 / 102)

@@ -8,6 +8,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, l
 from pudistill import PUDistillClassifier
 from pudistill.distillation.comparison import compare
 from pudistill.distillation.metrics import METRICS
+from pudistill.estimates.shares import weighted_mean
 from pudistill.learners.calibration import LOG_EPSILON
 
 
@@ -31,6 +32,39 @@ def draw(rng, n, prior=(0.7, 0.2, 0.1), strength=2.0):
 def test_the_mean_of_the_scores_is_the_metric_of_scikit_learn(name, expected):
     proba, labels = draw(np.random.default_rng(0), 80)
     assert METRICS[name].scores(proba, labels).mean() == pytest.approx(expected(labels, proba))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("accuracy", accuracy_score),
+        ("balanced_accuracy", balanced_accuracy_score),
+        ("f1_macro", lambda *args, **options: f1_score(*args, **options, average="macro")),
+    ],
+)
+def test_weighted_scores_are_the_weighted_metric_of_scikit_learn(name, expected):
+    rng = np.random.default_rng(0)
+    (proba, labels), weight = draw(rng, 80), rng.uniform(0.2, 2, 80)
+    scores = METRICS[name].scores(proba, labels, weight)
+    found = expected(labels, proba.argmax(axis=1), sample_weight=weight)
+    assert weighted_mean(scores, weight) == pytest.approx(found)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_weighted_intervals_hold_the_truth(name):
+    rng, metric, held = np.random.default_rng(1), METRICS[name], []
+    proba, labels = draw(rng, 100_000)
+    truth = metric.scores(proba, labels).mean()
+    # Wrong predictions are four times as likely to be drawn.
+    likely = np.where(proba.argmax(axis=1) == labels, 1.0, 4.0)
+    likely /= likely.mean()
+    for _ in range(100):
+        rows = rng.choice(len(labels), 150, p=likely / likely.sum())
+        part, codes, weight = proba[rows], labels[rows], 1 / likely[rows]
+        value = weighted_mean(metric.scores(part, codes, weight), weight)
+        low, high = metric.interval(value, part, codes, None, weight)
+        held.append(low <= truth <= high)
+    assert np.mean(held) >= 0.91
 
 
 @pytest.mark.parametrize("name", METRICS)

@@ -130,7 +130,7 @@ def test_nothing_is_known_without_samples(n, n_rest):
 @pytest.mark.parametrize("distorted", [False, True])
 @pytest.mark.parametrize(("share", "n"), [(0.02, 40), (0.1, 100), (0.4, 40)])
 def test_intervals_hold_for_unequal_draws(share, n, distorted):
-    rng, n_all, n_times, inside, errors = np.random.default_rng(1), 10 * n, 200, 0, []
+    rng, n_all, n_times, inside, errors = np.random.default_rng(1), 10 * n, 100, 0, []
     for _ in range(n_times):
         outcomes, predicted = simulated(rng, share, 0.3, n_all, distorted=distorted)
         drawn = draw(predicted + 0.01, n, 0.5, rng)

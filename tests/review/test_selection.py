@@ -6,10 +6,9 @@ import pytest
 
 from pudistill.exceptions import InputError
 from pudistill.review.drawing import draw
-from pudistill.review.promises import promises, reached
+from pudistill.review.promises import confidence_of_look, last_look, promises, reached
 from pudistill.review.selection import next_samples, queues, write_queue
 from pudistill.runs.fit import fit_run
-from pudistill.runs.folder import Run
 from pudistill.runs.settings import Settings
 
 
@@ -195,6 +194,30 @@ def test_decisions_of_another_run_are_an_error(run):
     decided = pd.DataFrame({"id": ["x"], "label": ["cat"], "weight": [1.0]})
     with pytest.raises(InputError, match="another run"):
         promises(run, decided)
-    known = Run.open_fit(run.path).read_table("labels").query("trusted")["id"].iloc[0]
-    with pytest.raises(InputError, match="decided twice, or was verified before"):
-        promises(run, decided.assign(id=known))
+    twice = next_samples(run, 1).loc[[0, 0], ["id", "label", "weight"]]
+    with pytest.raises(InputError, match="decided twice"):
+        promises(run, twice)
+
+
+def test_what_the_fit_took_as_verified_is_left_out(run):
+    known = run.read_table("labels").query("trusted")["id"].iloc[:1]
+    decided = pd.DataFrame({"id": known, "label": ["cat"], "weight": [1.0]})
+    assert promises(run, decided) == promises(run, decided.head(0))
+
+
+def test_a_gap_in_a_queue_ends_what_counts(run, written):
+    path, queue = write_queue(run, 60)
+    decided = decisions(queue, written[1], 60)
+    try:
+        assert promises(run, decided.sample(frac=1, random_state=0)) == promises(run, decided)
+        assert promises(run, decided.drop(index=10)).n_verified == 90 + 10
+    finally:
+        path.unlink()
+
+
+def test_all_looks_together_spend_the_error():
+    spent = sum(1 - confidence_of_look(look) for look in range(1, 10_000))
+    assert spent == pytest.approx(0.05, rel=1e-3)
+    look, n, following = last_look(60, 1000)
+    assert (look, n, following) == (13, 888, 1110)
+    assert last_look(60, n) == (look, n, following)

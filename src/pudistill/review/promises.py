@@ -52,7 +52,7 @@ class Promises(NamedTuple):
     Attributes
     ----------
     n_verified : int
-        Number of verified samples, those of the fit included.
+        Number of verified samples that judge labels, those of the fit included.
     n_skipped : int
         Number of drawn samples that nobody could label. Nothing is promised of these; they count
         as wrong in `labels_right` and `certified`, and as right or wrong, whichever is worse, in
@@ -159,7 +159,8 @@ def promises(
         A finished run of `pudistill fit`.
     decided : DataFrame
         Columns ``id``, ``label`` (missing where the sample was skipped) and ``weight`` (of the
-        draw; missing: it was picked by hand, and proves nothing). Rows are in the order of drawing.
+        draw; missing: it was picked by hand, and proves nothing). Samples that the fit took as
+        verified are left out. Rows are in the order of drawing.
         Of samples in the queues of the run, those count that were decided before the first gap.
     confidence : float in (0, 1), default=0.95
         Probability that the promises of all looks hold together, for each kind of promise.
@@ -177,7 +178,7 @@ def promises(
     ------
     InputError
         If the run has no labels by models that have not seen verified ones, or an id is unknown or
-        already verified by the fit.
+        occurs twice.
     """
     if not (run.path / FILE).exists():
         raise InputError(
@@ -376,10 +377,11 @@ def _read_decided(
             f"{ids[rows < 0][0]!r} was decided, but {run.path} has no such sample: these are the "
             "decisions of another run."
         )
-    if len({*ids}) < len(ids) or table["trusted"].to_numpy(bool)[rows].any():
-        name = next(name for name in ids if (ids == name).sum() > 1 or _is_trusted(table, name))
-        raise InputError(f"{name!r} was decided twice, or was verified before the fit.")
+    if len({*ids}) < len(ids):
+        name = pd.Series(ids)[pd.Series(ids).duplicated()].iloc[0]
+        raise InputError(f"{name!r} was decided twice: keep the last decision.")
     weight = pd.to_numeric(decided["weight"], errors="coerce").to_numpy(float, na_value=np.nan)
+    weight = np.where(table["trusted"].to_numpy(bool)[rows], np.nan, weight)
     kept = _in_order_of_drawing(run, ids, ~np.isnan(weight))
     rows, weight = rows[kept], weight[kept]
     label = decided["label"].iloc[kept]
@@ -393,10 +395,6 @@ def _read_decided(
         weight,
         label.isna().to_numpy(),
     )
-
-
-def _is_trusted(table: pd.DataFrame, name: str) -> bool:
-    return bool(table.loc[table["id"].astype(str) == name, "trusted"].any())
 
 
 def _in_order_of_drawing(run: Run, ids: np.ndarray, was_drawn: np.ndarray) -> np.ndarray:

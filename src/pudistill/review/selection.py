@@ -20,6 +20,10 @@ FOLDER = "review"  # in the run
 # threshold, that they are drawn from.
 NEAR_SHARE, NEAR = 0.1, 0.1
 
+# Power of the doubt: it leaves little to the many samples that are sure. With 3, estimates on real
+# data are as precise as from uniform draws; with 6, a fifth less so.
+POWER = 3
+
 DOUBTED, UNSURE_CLASS = "the corrected label is unsure", "little is known of the class"
 AT_THRESHOLD, AT_RANDOM = "decides how many labels can be certified", "at random"
 
@@ -133,13 +137,16 @@ def expected_gain(run: Run, table: pd.DataFrame, is_left: np.ndarray, max_error:
         warn_user(NO_SCORES, TrustedWarning)
         return uniform
     label = pd.Categorical(table["label"], categories=names).codes
-    of_class = _unsure_classes(run, names)
-    return gain_of(held_out, label, is_left, of_class, max_error)
+    # An outlier is of no class, rather than unsure: its confidence says nothing of the others.
+    outlier = table["outlier"].fillna(False).to_numpy(bool)
+    sure = np.where(outlier, score, table["confidence"].to_numpy(float))
+    return gain_of(held_out, label, sure, is_left, _unsure_classes(run, names), max_error)
 
 
 def gain_of(
     held_out: HeldOutLabels,
     label: np.ndarray,
+    confidence: np.ndarray,
     is_left: np.ndarray,
     unsure_classes: np.ndarray,
     max_error: float,
@@ -152,6 +159,8 @@ def gain_of(
         Labels and scores by models that have not seen verified labels.
     label : ndarray of shape (n_samples,), int
         Corrected labels.
+    confidence : ndarray of shape (n_samples,)
+        Their probabilities.
     is_left : ndarray of shape (n_samples,), bool
         Samples that can be drawn.
     unsure_classes : ndarray of shape (n_classes,)
@@ -161,14 +170,10 @@ def gain_of(
     """
     value = np.where(is_left, 0.0, np.nan)
     reason = np.full(len(label), AT_RANDOM, dtype=object)
-    # Two chains of models that differ are as unsure as can be.
-    score = held_out.score.astype(float)
-    doubt = np.where(held_out.label == label, 1 - score, np.maximum(1 - score, 0.5))
-    doubt = np.where(np.isnan(doubt), 0.5, doubt)[is_left]
+    doubt = 1 - np.where(np.isnan(confidence), 0.5, confidence)[is_left]
     unsure = unsure_classes[label[is_left]]
-    # The square leaves less to samples that are sure, which are many.
-    gain = doubt**2 * (1 + unsure)
-    near = _near_threshold(score[is_left], max_error)
+    gain = doubt**POWER * (1 + unsure)
+    near = _near_threshold(held_out.score.astype(float)[is_left], max_error)
     gain /= max(gain.sum(), 1e-300)
     near /= max(near.sum(), 1e-300)
     value[is_left] = (1 - NEAR_SHARE) * gain + NEAR_SHARE * near
@@ -231,8 +236,19 @@ def write_queue(
     if path is None:
         folder.mkdir(exist_ok=True)
         path = folder / f"queue-{len(earlier) + 1}.csv"
+        _reserve(path)
     write_atomic(path, to_csv(queue).encode())
     return path, queue
+
+
+def _reserve(path: Path) -> None:
+    """Create a file, so that no other process takes its name."""
+    try:
+        path.touch(exist_ok=False)
+    except FileExistsError:
+        raise InputError(
+            f"{path} was written by another command just now: run this one again."
+        ) from None
 
 
 def queues(run: Run) -> list[Path]:
