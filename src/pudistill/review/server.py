@@ -61,6 +61,8 @@ class ReviewServer:
         names = {f"{name}:{self.port}" for name in ("127.0.0.1", "localhost", "[::1]")}
         self._access = Access(names if host in LOOPBACK else set(), self.port, password)
         shown_host = f"[{host}]" if ":" in host else host
+        if host in ("0.0.0.0", "::"):  # all addresses of this machine
+            shown_host = socket.gethostname()
         self.address = f"http://{shown_host}:{self.port}/"
         self.session: ReviewSession | None = None
         self._is_open, self._changed = threading.Event(), threading.Event()
@@ -80,8 +82,9 @@ class ReviewServer:
 
     @property
     def url(self) -> str:
-        """The address that opens the page, with the token."""
-        return f"{self.address}?token={self._access.token}"
+        """The address that opens the page; with the token, unless a password opens it."""
+        has_password = self._access.password is not None
+        return self.address if has_password else f"{self.address}?token={self._access.token}"
 
     def run(self) -> None:
         """Serve until an interruption; then write the verified labels.
