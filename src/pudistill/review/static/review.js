@@ -494,6 +494,11 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 
+// After a click, Enter means "right as given" again, and not the button that was clicked.
+document.addEventListener("click", (event) => {
+  if (event.detail > 0 && event.target.closest("button, summary")) $("main").focus({ preventScroll: true });
+});
+
 // -- other pages ---------------------------------------------------------------------------------
 
 function rowsShown() {
