@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SHORTEST_PASSWORD = 8  # characters
+SECONDS_OF_A_THREAD = 0.0005
 SECONDS_BETWEEN_TABLES = 1.0  # of verified labels, which are written when something has changed
 
 
@@ -94,6 +96,8 @@ class ReviewServer:
         InputError
             If run or data cannot be read.
         """
+        # Keys are answered while another thread reads data, or computes what is promised.
+        sys.setswitchinterval(SECONDS_OF_A_THREAD)
         for work in (self._load, self._write_tables):
             threading.Thread(target=work, daemon=True).start()
         try:

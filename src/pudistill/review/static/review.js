@@ -133,6 +133,7 @@ async function show(result) {
   const shown = await content(sample);
   $("sample").replaceChildren(shown);
   $("sample").scrollTop = 0;
+  if ($("sample").getBoundingClientRect().top < 0) $("sample").scrollIntoView();
   $("about").replaceChildren(
     make("span", { class: "id" }, sample.id),
     ...(sample.reason ? [" · ", sample.reason] : []),
