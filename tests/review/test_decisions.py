@@ -162,10 +162,12 @@ def test_a_full_disk_leaves_the_log_as_it_was(tmp_path, monkeypatch):
 
 def test_fit_reads_the_trusted_table(tmp_path):
     decisions = Decisions(tmp_path)
-    decisions.append(Decision("3", "label", "dog", who="=cmd()"), Decision("5", "skip", who="Ann"))
-    path = decisions.write("trusted.csv", decisions.current()[["id", "label"]])
+    decisions.append(
+        Decision("3", "label", "dog", weight=0.5, who="=cmd()"), Decision("5", "skip", who="Ann")
+    )
+    path = decisions.write("trusted.csv", decisions.current())
     data = pd.DataFrame({"id": range(8), "x": range(8), "label": ["cat", "dog"] * 4})
     data.to_csv(tmp_path / "data.csv", index=False)
     read = load_dataset(Path(tmp_path / "data.csv"), trusted=path)
     assert read.trusted.tolist() == [n == 3 for n in range(8)]
-    assert read.verified[3] == "dog"
+    assert (read.verified[3], read.draws.weight[3]) == ("dog", 0.5)

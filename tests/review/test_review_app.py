@@ -209,7 +209,7 @@ def test_a_password_opens_the_page(text_run, start, monkeypatch):
     monkeypatch.setattr(app_module, "SECONDS_AFTER_WRONG_PASSWORD", 0.0)
     client = client_of(start(text_run), "correct horse", hosts=())
     client.headers.update(ORIGIN)
-    assert 'type="password"' in client.get("/").text
+    assert 'type="password"' in client.get("/", params={"token": client.token}).text
     assert client.post("/login", json={"password": "wrong horse"}).status_code == 403
     assert client.get("/api/about").status_code == 403
     assert client.post("/login", json={"password": "correct horse"}).status_code == 200
@@ -221,6 +221,8 @@ def test_other_machines_need_a_password(text_run):
         ReviewServer(lambda: None, host="0.0.0.0")
     with pytest.raises(InputError, match="shorter than 8"):
         ReviewServer(lambda: None, host="0.0.0.0", password="1234567")
+    server = ReviewServer(lambda: None, host="0.0.0.0", password="12345678")
+    assert ("token" in server.url, "0.0.0.0" in server.url) == (False, False)
 
 
 def test_a_port_in_use_is_a_sentence():

@@ -68,8 +68,8 @@ class Access:
         return _same(request.cookies.get(self.cookie, ""), self._secret)
 
     def opens(self, token: str) -> bool:
-        """Whether a token is the right one."""
-        return _same(token, self.token)
+        """Whether a token is the right one; if there is a password, none is."""
+        return self.password is None and _same(token, self.token)
 
     async def is_password(self, password: str) -> bool:
         """Whether a password is the right one; a wrong one takes a second."""

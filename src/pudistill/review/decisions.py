@@ -4,12 +4,12 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
 from filelock import FileLock
@@ -142,7 +142,7 @@ class Decisions:
             yield
 
     def append(self, *decisions: Decision) -> list[Decision]:
-        """Write decisions, together or not at all; those that are already in force are left out.
+        """Write decisions; those that are already in force are left out.
 
         Parameters
         ----------
@@ -245,7 +245,7 @@ class Decisions:
             raise InputError(f"{self.path} has become shorter: restore a copy of it.")
         with self.path.open("rb") as file:
             file.seek(self._end)
-            lines = file.read().splitlines(keepends=True)
+            lines = file.readlines()
         for number, line in enumerate(lines, start=1):
             try:
                 if not line.endswith(b"\n"):
@@ -274,11 +274,10 @@ class Decisions:
         )
 
 
-def as_table(decisions: Any) -> pd.DataFrame:
+def as_table(decisions: Iterable[Decision]) -> pd.DataFrame:
     """Return decisions as a table with the columns id, label, weight, when and who."""
     rows = [[getattr(decision, name) for name in COLUMNS] for decision in decisions]
-    kinds: dict[str, Any] = dict.fromkeys(COLUMNS, "str") | {"weight": float}  # None is NaN
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(kinds)
+    return pd.DataFrame(rows, columns=list(COLUMNS), dtype=object).astype({"weight": float})
 
 
 def _say_the_same(known: Decision, new: Decision) -> bool:

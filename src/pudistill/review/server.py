@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SHORTEST_PASSWORD = 8  # characters
+SECONDS_OF_A_THREAD = 0.0005
 SECONDS_BETWEEN_TABLES = 1.0  # of verified labels, which are written when something has changed
 
 
@@ -61,6 +63,8 @@ class ReviewServer:
         names = {f"{name}:{self.port}" for name in ("127.0.0.1", "localhost", "[::1]")}
         self._access = Access(names if host in LOOPBACK else set(), self.port, password)
         shown_host = f"[{host}]" if ":" in host else host
+        if host in ("0.0.0.0", "::"):  # all addresses of this machine
+            shown_host = socket.gethostname()
         self.address = f"http://{shown_host}:{self.port}/"
         self.session: ReviewSession | None = None
         self._is_open, self._changed = threading.Event(), threading.Event()
@@ -80,8 +84,9 @@ class ReviewServer:
 
     @property
     def url(self) -> str:
-        """The address that opens the page, with the token."""
-        return f"{self.address}?token={self._access.token}"
+        """The address that opens the page; with the token, unless a password opens it."""
+        has_password = self._access.password is not None
+        return self.address if has_password else f"{self.address}?token={self._access.token}"
 
     def run(self) -> None:
         """Serve until an interruption; then write the verified labels.
@@ -91,6 +96,8 @@ class ReviewServer:
         InputError
             If run or data cannot be read.
         """
+        # Keys are answered while another thread reads data, or computes what is promised.
+        sys.setswitchinterval(SECONDS_OF_A_THREAD)
         for work in (self._load, self._write_tables):
             threading.Thread(target=work, daemon=True).start()
         try:

@@ -134,6 +134,7 @@ async function show(result) {
   const shown = await content(sample);
   $("sample").replaceChildren(shown);
   $("sample").scrollTop = 0;
+  if ($("sample").getBoundingClientRect().top < 0) $("sample").scrollIntoView();
   $("about").replaceChildren(
     make("span", { class: "id" }, sample.id),
     ...(sample.reason ? [" · ", sample.reason] : []),
@@ -514,6 +515,11 @@ document.addEventListener("keydown", (event) => {
   else if (named !== undefined) decide("label", named);
   else return;
   event.preventDefault();
+});
+
+// After a click, Enter means "right as given" again, and not the button that was clicked.
+document.addEventListener("click", (event) => {
+  if (event.detail > 0 && event.target.closest("button, summary")) $("main").focus({ preventScroll: true });
 });
 
 // -- other pages ---------------------------------------------------------------------------------
