@@ -75,6 +75,15 @@ def test_a_queue_is_exported_in_its_order_with_its_weights(of_texts, tmp_path):
         export_labels(of_texts, "csv", tmp_path / "c.csv", only=queue)
 
 
+def test_other_data_than_those_of_the_run_are_named(tmp_path):
+    path = tmp_path / "texts.csv"
+    path.write_text("text,label\np,cat\nq,dog\n")
+    run = finished_run(tmp_path / "run", path, label_rows("01", ["cat", "dog"], ["cat"] * 2))
+    path.write_text("text,label\nq,dog\np,cat\n")
+    with pytest.raises(InputError, match="the labels of 2 samples have changed since the fit"):
+        export_labels(run, "csv", tmp_path / "x.csv")
+
+
 def test_there_and_back(of_photos, of_texts, tmp_path):
     tasks = written(of_photos, "label-studio", tmp_path / "tasks.json")
     for number, task in enumerate(tasks):

@@ -102,9 +102,11 @@ def accepted_at(run: Run) -> np.ndarray | None:
     held_out, names = _stored(run)
 
     def read(parts: Any) -> tuple[np.ndarray, np.ndarray]:
-        found = [(_codes(part.column("label").to_pandas(), names), part) for part in parts]
-        trusted = [part.column("trusted").to_numpy(zero_copy_only=False) for _, part in found]
-        return np.concatenate([codes for codes, _ in found]), np.concatenate(trusted).astype(bool)
+        label, trusted = [], []
+        for part in parts:
+            label.append(_codes(part.column("label").to_pandas(), names).astype(np.int32))
+            trusted.append(part.column("trusted").to_numpy(zero_copy_only=False).astype(bool))
+        return np.concatenate(label), np.concatenate(trusted)
 
     label, trusted = run.read_in_parts("labels", read)
     try:
