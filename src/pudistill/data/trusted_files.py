@@ -101,9 +101,9 @@ def read_trusted(
     Parameters
     ----------
     path : Path
-        A table. Its columns of ids and labels have the names that they have in the data, or else
-        ``id`` and ``label``; or it is recognised by its values. Or what Label Studio, Argilla or
-        FiftyOne export, see `tool_exports`.
+        A table, or what Label Studio, Argilla or FiftyOne export, see `read_tool_export`. The
+        table's columns of ids and labels have the names that they have in the data, or else
+        ``id`` and ``label``; or it is recognised by its values.
     dataset : TrustedDataset
         The data, without these trusted samples.
     options : ReadOptions

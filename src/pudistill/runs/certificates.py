@@ -27,6 +27,18 @@ def write_held_out_labels(run: Run, classifier: PUDistillClassifier) -> None:
     run.write_arrays(FILE, arrays | {"names": names.astype(str)})
 
 
+def read_held_out_labels(run: Run) -> tuple[HeldOutLabels, np.ndarray]:
+    """Read what labels of a run are certified by, and the names of the labels."""
+    stored = run.read_arrays(FILE)
+    held_out = HeldOutLabels(
+        label=stored["label"],
+        score=stored["score"],
+        worth=float(stored["worth"]),
+        doubt=str(stored["doubt"]) or None,
+    )
+    return held_out, stored["names"].astype(object)
+
+
 def certify_run(
     run: Run, max_error: float, confidence: float
 ) -> tuple[CertifiedLabels, pd.DataFrame]:
@@ -56,9 +68,9 @@ def certify_run(
             f"No label of {run.path} can be certified: it has no {FILE}, which `pudistill fit` "
             "writes with --method default and without verified labels for all samples."
         )
-    held_out, names = _stored(run)
+    held_out, names = read_held_out_labels(run)
     table = run.read_table("labels")
-    codes = _codes(table["label"], names)
+    codes = pd.Categorical(table["label"], categories=names).codes.astype(int)
     certified = certify(names, codes, table["trusted"].to_numpy(), held_out, max_error, confidence)
     differs = (table["label"] != certified.labels).to_numpy()
     table.loc[differs, "source"], table.loc[differs, "confidence"] = (
@@ -69,22 +81,6 @@ def certify_run(
     table["changed"] = (table["label"] != table["given"]) & table["given"].notna()
     table["accepted"] = certified.accepted
     return certified, table
-
-
-def _stored(run: Run) -> tuple[HeldOutLabels, np.ndarray]:
-    """Read what the labels of a run are certified by, and the names of their codes."""
-    stored = run.read_arrays(FILE)
-    held_out = HeldOutLabels(
-        label=stored["label"],
-        score=stored["score"],
-        worth=float(stored["worth"]),
-        doubt=str(stored["doubt"]) or None,
-    )
-    return held_out, stored["names"].astype(object)
-
-
-def _codes(labels: pd.Series, names: np.ndarray) -> np.ndarray:
-    return pd.Categorical(labels, categories=names).codes.astype(int)
 
 
 def accepted_at(run: Run) -> np.ndarray | None:
@@ -99,12 +95,13 @@ def accepted_at(run: Run) -> np.ndarray | None:
     """
     if not (run.path / FILE).exists():
         return None
-    held_out, names = _stored(run)
+    held_out, names = read_held_out_labels(run)
 
     def read(parts: Any) -> tuple[np.ndarray, np.ndarray]:
         label, trusted = [], []
         for part in parts:
-            label.append(_codes(part.column("label").to_pandas(), names).astype(np.int32))
+            found = pd.Categorical(part.column("label").to_pandas(), categories=names)
+            label.append(found.codes.astype(np.int32))
             trusted.append(part.column("trusted").to_numpy(zero_copy_only=False).astype(bool))
         return np.concatenate(label), np.concatenate(trusted)
 
