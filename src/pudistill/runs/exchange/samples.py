@@ -142,7 +142,7 @@ def samples_of(run: Run, only: Path | None = None, *, is_shown: bool = True) -> 
     only : Path, optional
         A table with a column ``id``: the samples to export in this order, such as a queue of
         samples to verify. Its columns ``weight`` and ``part`` travel with the samples. By default
-        all samples that nobody verified.
+        all samples that nobody verified, in random order.
     is_shown : bool, default=True
         Whether the samples themselves are needed.
 
@@ -153,7 +153,11 @@ def samples_of(run: Run, only: Path | None = None, *, is_shown: bool = True) -> 
     """
     config = run.read_config()
     labels = run.read_table("labels")
-    table = labels[~labels["trusted"].astype(bool)] if only is None else _only(labels, only)
+    if only is None:  # in random order: those that are answered first are a random sample
+        table = labels[~labels["trusted"].astype(bool)]
+        table = table.sample(frac=1, random_state=config.get("seed", 0))
+    else:
+        table = _only(labels, only)
     classes = run.read_json("metrics.json")["classes"]
     source, name = Path(config["data"]), Path(config["data"]).name
     settings = {key: config[key] for key in ReadSettings.model_fields if key in config}
