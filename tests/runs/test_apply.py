@@ -70,6 +70,13 @@ class TestText:
         assert copy.startswith("id;note;label;size;given;confidence;accepted\r\na;")
         assert "b;=1+1;cat;007;dog;" in copy
 
+    def test_lines_within_values_and_sixteen_bits(self, run, tmp_path):
+        content = CSV.replace('"x, ""y"""', '"x\r\ny\n\nz"')
+        apply_run(run(written(tmp_path / "data.csv", content, "utf-16")), tmp_path / "copy.csv")
+        copy = (tmp_path / "copy.csv").read_bytes().decode("utf-16")
+        assert copy.startswith('id,note,label,size,given,confidence,accepted\na,"x\r\ny\n\nz",cat')
+        assert copy.endswith("d,é,dog,2,,0.99,\n")
+
     def test_rows_without_ids_and_numbers_as_labels(self, run, tmp_path):
         path = written(tmp_path / "data.csv", "x,label\n1,1.0\n2,2.0\n\n3,\n4,1.0\n")
         finished = run(path, label_rows("0123", ["1", "2", None, "1"], ["1", "1", "2", "2"]))
@@ -120,6 +127,14 @@ class TestArrow:
         assert copy["label"].to_pylist() == LABEL
         assert copy["given"].to_pylist() == GIVEN
         assert copy["accepted"].to_pylist() == [None] * 4
+
+    def test_the_index_of_pandas_stays(self, run, tmp_path):
+        frame = arrow_table().to_pandas().set_index("n")
+        frame.to_parquet(tmp_path / "data.parquet")
+        apply_run(run(tmp_path / "data.parquet"), tmp_path / "copy.parquet")
+        copy = pd.read_parquet(tmp_path / "copy.parquet")
+        assert copy.index.name == "n"
+        assert copy["label"].tolist() == LABEL
 
     def test_class_labels_and_shards_of_hugging_face(self, run, tmp_path):
         features = hf.Features(
@@ -218,6 +233,11 @@ class TestWhatIsChanged:
         apply_run(run(path, test_fraction=0.2), tmp_path / "copy.csv")
         last = (tmp_path / "copy.csv").read_text().splitlines()[-1]
         assert last == "e,held out,eel,1,eel,,"
+
+    def test_labels_of_annotations_become_a_column(self, run, tmp_path):
+        path = written(tmp_path / "data.csv", "id,text\na,p\nb,q\nc,r\nd,s\n")
+        apply_run(run(path, annotations="annotations.csv"), tmp_path / "copy.csv")
+        assert pd.read_csv(tmp_path / "copy.csv")["label"].tolist() == LABEL
 
     def test_labels_of_several_sources_become_one_column(self, run, tmp_path):
         path = written(tmp_path / "data.csv", "id,w_1,w_2\na,cat,cat\nb,dog,dog\nc,cat,cat\nd,,\n")
@@ -347,6 +367,20 @@ class TestPictures:
         assert content_of(tmp_path / "sorted") == expected
         again = load_dataset(tmp_path / "sorted", labels_required=False)
         assert list(again.y) == ["dog", "dog", "dog", "none of these"]
+
+    def test_of_several_splits_the_training_split_is_sorted(self, run, photos, tmp_path):
+        (tmp_path / "all" / "test" / "cat").mkdir(parents=True)
+        Image.new("L", (4, 4)).save(tmp_path / "all" / "test" / "cat" / "9.png")
+        before = content_of(photos)
+        photos.rename(tmp_path / "all" / "train")
+        given = [name.split("/")[0] for name in PICTURES]
+        table = label_rows(PICTURES, given, ["dog", "none of these", "dog", "dog"])
+        finished = run(tmp_path / "all", table, skip_bad=True)
+        undo_list = apply_run(finished, tmp_path / "sorted", link="move").undo_list
+        assert (tmp_path / "sorted" / "dog" / "1-cat.png").exists()
+        assert (tmp_path / "all" / "test" / "cat" / "9.png").exists()
+        undo_run(finished, undo_list)
+        assert content_of(tmp_path / "all" / "train") == before
 
     def test_a_move_can_be_undone(self, of_photos, photos, tmp_path):
         before = content_of(photos)

@@ -47,17 +47,18 @@ def written(run, tool, output, **options):
 
 def test_label_studio(of_photos, of_texts, tmp_path):
     tasks = written(of_texts, "label-studio", tmp_path / "texts.json")
-    assert [task["data"]["sample_id"] for task in tasks] == list("abcd")
-    assert tasks[0]["data"]["text"] == "<b> & 'q'"
-    assert "score" not in tasks[0]["predictions"][0]
-    assert tasks[3]["predictions"][0]["score"] == 0.99
+    by_id = {task["data"]["sample_id"]: task for task in tasks}
+    assert {*by_id} == {*"abcd"}
+    assert by_id["a"]["data"]["text"] == "<b> & 'q'"
+    assert "score" not in by_id["a"]["predictions"][0]
+    assert by_id["d"]["predictions"][0]["score"] == 0.99
 
 
 def test_pictures_and_choices_of_label_studio(of_photos, tmp_path):
     tasks = written(of_photos, "label-studio", tmp_path / "tasks.json")
-    assert [task["data"]["image"] for task in tasks] == [
+    assert {task["data"]["image"] for task in tasks} == {
         f"/data/local-files/?d={name}" for name in PICTURES if name != "dog/1.png"
-    ]
+    }
     config = (tmp_path / "tasks.xml").read_text()
     assert [line.strip() for line in config.splitlines() if "Choice v" in line] == [
         f'<Choice value="{name}"/>' for name in ("cat", "dog", "none")
@@ -75,11 +76,34 @@ def test_a_queue_is_exported_in_its_order_with_its_weights(of_texts, tmp_path):
         export_labels(of_texts, "csv", tmp_path / "c.csv", only=queue)
 
 
+def test_samples_come_in_random_order(tmp_path):
+    ids = [f"s{n:03}" for n in range(200)]
+    rows = pd.DataFrame({"id": ids, "text": "t", "label": ["cat", "dog"] * 100})
+    rows.to_csv(tmp_path / "texts.csv", index=False)
+    table = label_rows(ids, ["cat", "dog"] * 100, ["cat"] * 200)
+    run = finished_run(tmp_path / "run", tmp_path / "texts.csv", table, seed=7)
+    export_labels(run, "csv", tmp_path / "a.csv")
+    found = pd.read_csv(tmp_path / "a.csv")["id"].tolist()
+    assert found != ids
+    assert sorted(found) == ids
+    export_labels(run, "csv", tmp_path / "b.csv")
+    assert pd.read_csv(tmp_path / "b.csv")["id"].tolist() == found
+
+
+def test_other_data_than_those_of_the_run_are_named(tmp_path):
+    path = tmp_path / "texts.csv"
+    path.write_text("text,label\np,cat\nq,dog\n")
+    run = finished_run(tmp_path / "run", path, label_rows("01", ["cat", "dog"], ["cat"] * 2))
+    path.write_text("text,label\nq,dog\np,cat\n")
+    with pytest.raises(InputError, match="the labels of 2 samples have changed since the fit"):
+        export_labels(run, "csv", tmp_path / "x.csv")
+
+
 def test_there_and_back(of_photos, of_texts, tmp_path):
     tasks = written(of_photos, "label-studio", tmp_path / "tasks.json")
-    for number, task in enumerate(tasks):
-        result = task["predictions"][0]["result"]
-        task["annotations"] = [{"completed_by": 1, "result": result, "was_cancelled": number == 2}]
+    for task in tasks:
+        result, is_cancelled = task["predictions"][0]["result"], "3.png" in task["data"]["image"]
+        task["annotations"] = [{"completed_by": 1, "result": result, "was_cancelled": is_cancelled}]
     (tmp_path / "answered.json").write_text(json.dumps(tasks))
     data = load_dataset(tmp_path / "photos", trusted=tmp_path / "answered.json")
     assert list(data.verified) == ["dog", "cat", None, None]
@@ -105,7 +129,7 @@ def test_rows_of_a_table_are_texts(tmp_path):
     )
     export_labels(run, "csv", tmp_path / "rows.csv")
     table = pd.read_csv(tmp_path / "rows.csv")
-    assert table["text"].tolist() == ["size: 1.5\nhome: x", "size: 2.0\nhome: None"]
+    assert {*table["text"]} == {"size: 1.5\nhome: x", "size: 2.0\nhome: None"}
     assert table["verified_label"].isna().all()
 
 
@@ -162,9 +186,9 @@ def test_its_own_package_reads_texts(tool, package, of_texts, tmp_path):
 
 def test_argilla_records_as_its_package_reads_them(of_texts, tmp_path):
     records = written(of_texts, "argilla", tmp_path / "records.json")
-    assert records[3]["suggestions"] == {
-        "label": {"value": "dog", "agent": "pudistill", "score": 0.99}
-    }
+    (record,) = [record for record in records if record["id"] == "d"]
+    suggestion = {"value": "dog", "agent": "pudistill", "score": 0.99}
+    assert record["suggestions"] == {"label": suggestion}
     settings = json.loads(Path(tmp_path / "records-settings.json").read_text())
     options = settings["questions"][0]["settings"]["options"]
     assert [option["value"] for option in options] == ["dog"]
@@ -173,7 +197,7 @@ def test_argilla_records_as_its_package_reads_them(of_texts, tmp_path):
 def test_fiftyone_labels_name_the_suggestion(of_photos, tmp_path):
     labels = written(of_photos, "fiftyone", tmp_path / "labels.json")
     assert labels["classes"] == ["cat", "dog", "none"]
-    assert [*labels["labels"]] == ["cat/1", "cat/2", "dog/3"]
+    assert {*labels["labels"]} == {"cat/1", "cat/2", "dog/3"}
     assert labels["labels"]["cat/1"]["attributes"] == {
         "pudistill_suggestion": "dog",
         "given": "cat",

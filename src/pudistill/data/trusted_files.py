@@ -104,11 +104,11 @@ def read_trusted(
     Parameters
     ----------
     path : Path
-        A table. Its columns of ids and labels have the names that they have in the data, or else
+        A table, or what Label Studio, Argilla or FiftyOne export, see `read_tool_export`. The
+        table's columns of ids and labels have the names that they have in the data, or else
         ``id`` and ``label``; or it is recognised by its values. The columns ``weight`` (of the
         draw, see `Draws`; rows are in the order of drawing), ``when`` and ``who`` are no labels,
-        unless the data have a column of the same name. It can also be what Label Studio, Argilla or
-        FiftyOne export, see `tool_exports`.
+        unless the data have a column of the same name.
     dataset : TrustedDataset
         The data, without these trusted samples.
     options : ReadOptions

@@ -87,7 +87,7 @@ def apply_run(
     ``given`` (the labels as they were), ``confidence`` and ``accepted`` (whether the label is
     certified at `max_error`) are added. Pictures get into the folder of their class. A sample that
     was verified as no class gets that label. Outliers that nobody verified keep their given label
-    and are listed for review.
+    and are listed for review, unless their label is certified and only such ones are changed.
 
     Parameters
     ----------
@@ -217,7 +217,7 @@ def _decide(run: Run, certified: bool, max_error: float) -> pd.DataFrame:
     given = table["given"].astype(object).where(table["given"].notna(), None)
     trusted = table["trusted"].astype(bool)
     outlier = table["outlier"].eq(True).fillna(False).astype(bool) & ~trusted
-    is_kept = outlier if not certified else outlier | ~accepted.astype(bool)
+    is_kept = ~accepted.astype(bool) if certified else outlier
     written = label.where(~is_kept, given)
     is_other = is_kept & (label != given)
     quality = table.get("given_quality", np.nan)
@@ -231,7 +231,7 @@ def _decide(run: Run, certified: bool, max_error: float) -> pd.DataFrame:
             "accepted": accepted.where(accepted.isna() | ~is_other, False).replace({np.nan: None}),
             "differs": written.notna() & (written != given),
             "outlier": outlier,
-            "review": outlier | is_other,
+            "review": is_other | (outlier & is_kept),
         }
     )
 
@@ -261,9 +261,7 @@ def _write_review(applied: Applied, folder: Path | None = None) -> None:
         write_atomic(path, to_csv(applied.review).encode())
 
 
-def rows_of(
-    run: Run, source: Path, labels: pd.DataFrame, ids: Any, given: Any, *, is_single: bool = True
-) -> np.ndarray:
+def rows_of(run: Run, source: Path, labels: pd.DataFrame, ids: Any, given: Any) -> np.ndarray:
     """Return the row of each sample of the data in `labels`; -1 for one that took no part.
 
     Raises
@@ -284,7 +282,7 @@ def rows_of(
             f"{source}: {(rows < 0).sum():,} samples were not there when it was fitted, such as "
             f"{shown(here[rows < 0][0])}: fit again, or remove them."
         )
-    if given is not None and is_single:
+    if given is not None:
         known = np.flatnonzero(rows >= 0)
         fitted = labels["given"].to_numpy()[rows[known]]
         now = np.asarray(given, dtype=object)[known]
@@ -321,8 +319,10 @@ def _copy_table(
     run: Run, source: Path, options: ReadOptions, labels: pd.DataFrame, output: Path
 ) -> _Plan:
     table = open_table(source, options.encoding)
-    column = label_column(source, table, options)
     ids, given = identify(source, table, options)
+    column = label_column(source, table, options)
+    if run.read_config().get("annotations") is not None:  # the labels are those of another table
+        column, given = None, None
     if given is not None:  # a column with gaps may have the class 1 as 1.0
         has_label, known = given != None, {*labels["given"]} - {None}  # noqa: E711
         given[has_label] = like_known(given[has_label], known)

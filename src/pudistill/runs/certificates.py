@@ -74,7 +74,7 @@ def certify_run(
         )
     held_out, names = read_held_out_labels(run)
     table = run.read_table("labels")
-    codes = _codes(table["label"], names)
+    codes = pd.Categorical(table["label"], categories=names).codes.astype(int)
     certified = certify(names, codes, table["trusted"].to_numpy(), held_out, max_error, confidence)
     differs = (table["label"] != certified.labels).to_numpy()
     table.loc[differs, "source"], table.loc[differs, "confidence"] = (
@@ -85,10 +85,6 @@ def certify_run(
     table["changed"] = (table["label"] != table["given"]) & table["given"].notna()
     table["accepted"] = certified.accepted
     return certified, table
-
-
-def _codes(labels: pd.Series, names: np.ndarray) -> np.ndarray:
-    return pd.Categorical(labels, categories=names).codes.astype(int)
 
 
 def accepted_at(run: Run) -> np.ndarray | None:
@@ -106,9 +102,12 @@ def accepted_at(run: Run) -> np.ndarray | None:
     held_out, names = read_held_out_labels(run)
 
     def read(parts: Any) -> tuple[np.ndarray, np.ndarray]:
-        found = [(_codes(part.column("label").to_pandas(), names), part) for part in parts]
-        trusted = [part.column("trusted").to_numpy(zero_copy_only=False) for _, part in found]
-        return np.concatenate([codes for codes, _ in found]), np.concatenate(trusted).astype(bool)
+        label, trusted = [], []
+        for part in parts:
+            found = pd.Categorical(part.column("label").to_pandas(), categories=names)
+            label.append(found.codes.astype(np.int32))
+            trusted.append(part.column("trusted").to_numpy(zero_copy_only=False).astype(bool))
+        return np.concatenate(label), np.concatenate(trusted)
 
     label, trusted = run.read_in_parts("labels", read)
     try:

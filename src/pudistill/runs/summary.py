@@ -68,8 +68,9 @@ def _shown(
 
 def _values(dataset: TrustedDataset, rows: np.ndarray) -> list[str]:
     """Write the values of some rows of a table, each with the name of its column."""
-    part = dataset.X.iloc[rows] if dataset.is_frame else dataset.X[rows]
-    table = pd.DataFrame(np.asarray(part)[:, :MOST_VALUES])
+    X = dataset.X
+    part = X.iloc[rows, :MOST_VALUES] if dataset.is_frame else X[:, :MOST_VALUES][rows]
+    table = pd.DataFrame(np.asarray(part))
     names = list(dataset.feature_names or [])[:MOST_VALUES]
     return [
         ", ".join(

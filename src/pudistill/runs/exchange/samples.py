@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from pudistill.data.columns import row_numbers
 from pudistill.data.image_folder import find_pictures, training_folder
 from pudistill.data.loading import load_dataset
 from pudistill.data.options import ReadOptions, ReadSettings
@@ -17,6 +16,7 @@ from pudistill.data.pictures import encode_picture
 from pudistill.data.readers import find_format
 from pudistill.data.table_sources import open_table
 from pudistill.exceptions import InputError
+from pudistill.runs.apply import rows_of
 from pudistill.runs.folder import Run
 from pudistill.utils.shown import shown
 
@@ -142,7 +142,7 @@ def samples_of(run: Run, only: Path | None = None, *, is_shown: bool = True) -> 
     only : Path, optional
         A table with a column ``id``: the samples to export in this order, such as a queue of
         samples to verify. Its columns ``weight`` and ``part`` travel with the samples. By default
-        all samples that nobody verified.
+        all samples that nobody verified, in random order.
     is_shown : bool, default=True
         Whether the samples themselves are needed.
 
@@ -153,7 +153,11 @@ def samples_of(run: Run, only: Path | None = None, *, is_shown: bool = True) -> 
     """
     config = run.read_config()
     labels = run.read_table("labels")
-    table = labels[~labels["trusted"].astype(bool)] if only is None else _only(labels, only)
+    if only is None:  # in random order: those that are answered first are a random sample
+        table = labels[~labels["trusted"].astype(bool)]
+        table = table.sample(frac=1, random_state=config.get("seed", 0))
+    else:
+        table = _only(labels, only)
     classes = run.read_json("metrics.json")["classes"]
     source, name = Path(config["data"]), Path(config["data"]).name
     settings = {key: config[key] for key in ReadSettings.model_fields if key in config}
@@ -163,17 +167,16 @@ def samples_of(run: Run, only: Path | None = None, *, is_shown: bool = True) -> 
     if not is_shown:
         rows = np.zeros(len(table), dtype=int)
     elif known is not None and known.module == "image_folder":
-        options = ReadOptions(**settings | {"skip_bad": True})
-        rows = _rows_in(find_pictures(source, options).ids, table, source)
+        found = find_pictures(source, ReadOptions(**settings | {"skip_bad": True}))
+        rows = _rows_in(run, source, labels, table, found.ids, found.labels)
         folder, kind = training_folder(source), IMAGE
     else:
         settings |= {"lazy": True}
         dataset = load_dataset(config["data"], labels_required=False, **settings)
-        rows, X, feature_names = (
-            _rows_in(dataset.ids, table, source),
-            dataset.X,
-            dataset.feature_names,
-        )
+        is_own = dataset.annotations is None and "noise" not in config
+        given = dataset.y if is_own else None
+        rows = _rows_in(run, source, labels, table, dataset.ids, given)
+        X, feature_names = dataset.X, dataset.feature_names
         if dataset.is_pictures:
             kind = IMAGE
             if len(rows) * np.prod(X.shape[1:]) > _BYTES_IN_TEXT:
@@ -203,13 +206,9 @@ def _only(labels: pd.DataFrame, only: Path) -> pd.DataFrame:
     return table.assign(**{name: chosen[name] for name in names[1:]})
 
 
-def _rows_in(ids: Any, table: pd.DataFrame, source: Path) -> np.ndarray:
-    """Return the row of each exported sample in the data."""
-    ids = row_numbers(len(table)) if ids is None else ids
-    rows = pd.Index(np.asarray(ids, dtype=object)).get_indexer(pd.Index(table["id"]))
-    if (rows < 0).any():
-        raise InputError(
-            f"{source}: {(rows < 0).sum():,} samples of the run are not there any more, such as "
-            f"{shown(table['id'].to_numpy()[rows < 0][0])}: restore the data that were fitted."
-        )
-    return rows
+def _rows_in(
+    run: Run, source: Path, labels: pd.DataFrame, table: pd.DataFrame, ids: Any, given: Any
+) -> np.ndarray:
+    """Return the row of each exported sample in the data, which must be those of the run."""
+    rows_of(run, source, labels.set_index("id"), ids, given)
+    return pd.Index(np.asarray(ids, dtype=object)).get_indexer(pd.Index(table["id"]))
