@@ -190,7 +190,7 @@ def test_promises_get_every_decision(text_run, start, mixed_queue, monkeypatch):
     session = start(text_run, mixed_queue)
     tables = []
 
-    def promises(run, decided):
+    def promises(run, decided, **_):
         tables.append(decided.drop(columns=["when", "who"]))
         return SimpleNamespace(
             n_verified=11,
