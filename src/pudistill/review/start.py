@@ -15,10 +15,10 @@ import pandas as pd
 from pudistill.data.dataset import TrustedDataset
 from pudistill.labels.checks import MISSING
 from pudistill.labels.table import GIVEN, LabelTable
-from pudistill.review.decisions import as_table
+from pudistill.review.decisions import Decisions, as_table
 from pudistill.review.drawing import CHOSEN, RANDOM, draw
 from pudistill.review.first_draw import first_gain
-from pudistill.review.promises import Promises, last_look, promises
+from pudistill.review.promises import Promises, looks_at, promises
 from pudistill.review.selection import queues, write_queue
 from pudistill.review.update import write_decided
 from pudistill.runs.environment import versions
@@ -224,9 +224,4 @@ class Review:
     @property
     def looks_before(self) -> int:
         """Looks at the promises of all runs before the last one."""
-        total = 0
-        for run, following in zip(self.runs[1:-1], self.runs[2:], strict=True):
-            n, n_after = (int((~r.read_table("labels")["trusted"]).sum()) for r in (run, following))
-            n_fit = len(run.read_table("labels")) - n
-            total += last_look(n_fit, n_fit + n - n_after)[0]
-        return total
+        return sum(looks_at(run, len(Decisions(run.path).in_force())) for run in self.runs[1:-1])
