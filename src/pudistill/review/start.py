@@ -19,7 +19,7 @@ from pudistill.review.decisions import as_table
 from pudistill.review.drawing import CHOSEN, RANDOM, draw
 from pudistill.review.first_draw import first_gain
 from pudistill.review.promises import Promises, last_look, promises
-from pudistill.review.selection import queues, write_queue
+from pudistill.review.selection import ids_of, queues, write_queue
 from pudistill.review.update import write_decided
 from pudistill.runs.environment import versions
 from pudistill.runs.fit import fit_run
@@ -46,23 +46,22 @@ class Review:
 
     Parameters
     ----------
-        settings : Settings
-            Of the fits.
-        folder : Path
-            Of the runs. A review that was interrupted continues.
-        budget : int, default=50
-            Samples of a queue.
+    settings : Settings
+        Of the fits.
+    folder : Path
+        Of the runs. A review that was interrupted continues.
+    budget : int, default=50
+        Samples of a queue.
 
     Examples
     --------
-        >>> import tempfile
-        >>> from pathlib import Path
-        >>> from pudistill.review.start import Review
-        >>> from pudistill.runs.settings import Settings
-    from pudistill.runs.summary import gallery
-        >>> review = Review(Settings(data="iris"), Path(tempfile.mkdtemp()) / "review", budget=20)
-        >>> review.run.path.name, len(review.queue)
-        ('0', 20)
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from pudistill.review.start import Review
+    >>> from pudistill.runs.settings import Settings
+    >>> review = Review(Settings(data="iris"), Path(tempfile.mkdtemp()) / "review", budget=20)
+    >>> review.run.path.name, len(review.queue)
+    ('0', 20)
     """
 
     settings: Settings
@@ -125,7 +124,9 @@ class Review:
     @property
     def queue(self) -> pd.DataFrame:
         """What the queue holds."""
-        return pd.read_csv(queues(self.run)[-1], dtype={"id": str})
+        return pd.read_csv(queues(self.run)[-1], dtype={"id": str}).assign(
+            id=ids_of(queues(self.run)[-1])
+        )
 
     def _draw(self) -> None:
         """Draw the next queue of the last run."""
@@ -139,8 +140,7 @@ class Review:
         gain = first_gain(dataset, self.settings.seed)
         ids = pd.Index(np.asarray(dataset.ids, dtype=object))
         for path in earlier:
-            drawn = pd.read_csv(path, dtype={"id": str})["id"]
-            gain[ids.get_indexer(drawn)] = np.nan
+            gain[ids.get_indexer(ids_of(path))] = np.nan
         lacking = self._lacking(dataset)
         if lacking:  # only these are worth more than others
             gain = np.where(np.isin(dataset.y, lacking), gain, np.where(np.isnan(gain), gain, 0.0))
@@ -167,7 +167,8 @@ class Review:
         tables = [as_table([])]
         for run in self.runs:
             if (path := write_decided(run)) is not None:
-                tables.append(pd.read_csv(path, dtype={"id": str, "label": str}))
+                # Ids and labels such as "None" or "NA" are names, not missing values.
+                tables.append(pd.read_csv(path, dtype=str, keep_default_na=False))
         return pd.concat(tables, ignore_index=True)
 
     def _lacking(self, dataset: TrustedDataset) -> list[str]:
