@@ -136,7 +136,7 @@ except SystemExit:
     [
         ("pudistill fit --recipe ", {"fast", "slim", "paper", "clothing1m"}),
         ("pudistill fit --method co_t", {"co_teaching"}),
-        ("pudistill sweep --learner s", {"slim_resnet", "small_cnn", "svm"}),
+        ("pudistill sweep --learner s", {"slim_airbench", "small_cnn", "svm"}),
         ("pudistill fit --label-type hard", {"hard_bootstrap", "hard_label"}),
         ("pudistill fit --share-trunk ", {"auto", "yes", "no"}),
         ("pudistill fit --min-", {"--min-confidence", "--min-votes"}),

@@ -52,7 +52,7 @@ BATCH, N_BATCHES = 50, 3
 AT_RANDOM = (100, 200, 300)  # further samples verified, where random choice is measured
 RANDOM_SHARE = 0.5
 N_REVIEWS, N_DRAWN = 200, 150
-N_STOPPED = 200
+FIRST_SEED, N_STOPPED = 1000, 60
 QUICK = {"n_members": 5, "max_iter": 3}  # of the filter, as all is fitted seven times
 COMMAND = "python -m benchmarks.robustness.next_samples --data ../shared/data"
 
@@ -282,7 +282,7 @@ def stopped(output: Path) -> pd.DataFrame:
     """Return how often a promise was false at any look; computed once."""
     path = output.with_suffix(".stopping.csv")
     if not path.exists():
-        found = pd.DataFrame([stopping.simulate(seed) for seed in range(N_STOPPED)])
+        found = pd.DataFrame([stopping.simulate(FIRST_SEED + n) for n in range(N_STOPPED)])
         write_atomic(path, found.to_csv(index=False).encode())
     found = pd.read_csv(path)
     titles = stopping.TITLES

@@ -38,6 +38,7 @@ from pudistill.runs.folder import Run
 from pudistill.runs.settings import Settings
 from pudistill.utils.files import write_atomic
 
+SECONDS_TO_LOOK = 0.5  # of a reviewer at a sample
 CLASSES = [f"class {n}" for n in range(10)]
 
 
@@ -193,6 +194,7 @@ def in_chromium(server: Server, n_keys: int) -> dict[str, float] | None:
             page.keyboard.press("1")
             while page.evaluate("window.took.length") <= n:
                 time.sleep(0.005)
+            time.sleep(SECONDS_TO_LOOK)
         return quantiles([took / 1000 for took in page.evaluate("window.took")])
 
 

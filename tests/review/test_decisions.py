@@ -59,7 +59,7 @@ def test_the_last_decision_of_a_page_is_its_own(tmp_path):
     assert decisions.last_of("c") is None
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(
     names=st.lists(st.text(min_size=1), min_size=1, max_size=5, unique=True),
     n_lost=st.integers(min_value=1, max_value=400),

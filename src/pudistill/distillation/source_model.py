@@ -182,6 +182,7 @@ def fit_source_model(
     rows: np.ndarray,
     verified: tuple[np.ndarray, np.ndarray],
     start: SourceModel | None = None,
+    weight: np.ndarray | None = None,
 ) -> SourceModel:
     """Fit the noise of several sources by expectation-maximisation.
 
@@ -200,6 +201,8 @@ def fit_source_model(
         Further rows, and their verified labels.
     start : SourceModel, default=None
         The model under earlier predictions.
+    weight : ndarray of shape (n_verified,), default=None
+        As how many verified samples each counts; one by default.
 
     Returns
     -------
@@ -224,41 +227,42 @@ def fit_source_model(
     # Verified labels are predictions that are certain.
     known = one_hot(verified[1], sources.n_classes)
     said = csr_array(sources.said[np.concatenate([rows, verified[0]])])
-    proba, n_verified = np.concatenate([take_rows(proba, rows), known]), len(known)
+    proba = np.concatenate([take_rows(proba, rows), known])
+    counts = np.ones(len(known)) if weight is None else weight
     if start is None:
         # Twice from the predictions alone: copies that count in full lead the first model astray.
         first = SourceModel(
             sources,
-            *_estimated(said, proba, n_verified),
+            *_estimated(said, proba, counts),
             np.eye(len(sources)),
             np.ones(len(sources)),
         )
-        model = _after_steps(first, said, proba, n_verified)
+        model = _after_steps(first, said, proba, counts)
         start = first._replace(
             correlation=_correlation(model, said, proba),
             weight_of_silence=_weight_of_silence(model, said, proba),
         )
-    return _after_steps(start, said, proba, n_verified)
+    return _after_steps(start, said, proba, counts)
 
 
 def _after_steps(
-    model: SourceModel, said: csr_array, proba: np.ndarray, n_verified: int
+    model: SourceModel, said: csr_array, proba: np.ndarray, of_verified: np.ndarray
 ) -> SourceModel:
     """Run steps of expectation-maximisation."""
     weighted_said = weighted(said, model.correlation)
     for _ in range(STEPS):
         posterior = bayes_rule(proba, _exp(model.log_likelihood(said, weighted_said)))
-        matrices, speaks = _estimated(said, posterior, n_verified)
+        matrices, speaks = _estimated(said, posterior, of_verified)
         model = model._replace(matrices=matrices, speaks=speaks)
     return model
 
 
 def _estimated(
-    said: csr_array, posterior: np.ndarray, n_verified: int
+    said: csr_array, posterior: np.ndarray, of_verified: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Estimate the matrices, and how often sources speak; the last rows are verified."""
-    n_classes, first = posterior.shape[1], len(posterior) - n_verified
-    guessed, verified = posterior[:first], posterior[first:]
+    """Estimate matrices and how often sources speak; the last rows are verified, and weighted."""
+    n_classes, first = posterior.shape[1], len(posterior) - len(of_verified)
+    guessed, verified = posterior[:first], posterior[first:] * of_verified[:, None]
     counts, seen = count_labels(said[:first], guessed), count_labels(said[first:], verified)
     # 1. The matrix of each source leans on that of a source which is right as often.
     matrices = shrink(

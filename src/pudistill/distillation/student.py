@@ -110,12 +110,15 @@ class TransitionEstimator:
         of hard samples are wrong more often.
     sources : Sources, default=None
         What several sources say, without copies. Then the noise of each source is estimated, too.
+    weight : ndarray of shape (n_samples,), default=None
+        How many others each verified sample stands for; None: all for as many.
     """
 
     known: np.ndarray | None = None
     originals: Originals | None = None
     groups: np.ndarray | None = None
     sources: Sources | None = None
+    weight: np.ndarray | None = None
 
     @classmethod
     def of(
@@ -129,7 +132,8 @@ class TransitionEstimator:
                 "transition_matrix is that of one source of labels, and there are several: leave "
                 "it out."
             )
-        return cls(None, originals, labels.noise_groups, without_copies(labels.sources))
+        sources, weight = without_copies(labels.sources), labels.drawn_weight()
+        return cls(None, originals, labels.noise_groups, sources, weight)
 
     def estimate(
         self, view: View, proba: np.ndarray, start: NoiseModel | None = None
@@ -166,12 +170,18 @@ class TransitionEstimator:
         counts = (view.verified == MISSING) & can_count
         # With a mask, only samples were verified on which sources agree.
         verified = np.arange(0) if self.originals is None else view.trusted
+        codes, weight = view.verified[verified], None
+        if self.weight is not None:
+            of_rows = np.nan_to_num(self.weight[verified], nan=1.0)  # copies have none
+            of_verified = Originals(codes, codes, verified, weight=of_rows)
+            weight = of_verified.scaled_weight(self.sources.n_classes)
         return fit_source_model(
             self.sources,
             proba,
             np.flatnonzero(counts),
-            (verified, view.verified[verified]),
+            (verified, codes),
             None if start is None else start.by_source,
+            weight,
         )
 
     def estimate_all(

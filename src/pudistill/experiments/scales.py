@@ -175,7 +175,7 @@ SCALES = {
         _cifar10,
         "CIFAR-10",
         (0.3, 0.5, 0.7, 0.9),
-        {"learner": "slim_resnet", "recipe": "slim", "n_members": 10, "max_iter": 3},
+        {"learner": "slim_airbench", "recipe": "slim", "n_members": 10, "max_iter": 3},
         CIFAR10_MAP,
         reported_as=paper.CIFAR10,
     ),

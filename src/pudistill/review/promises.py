@@ -239,6 +239,14 @@ def estimates(
     )
 
 
+def looks_at(run: Run, n_decided: int) -> int:
+    """Return how many looks there were at the promises of a run with so many samples decided."""
+    held_out, _ = read_held_out_labels(run)
+    trusted = run.read_table("labels")["trusted"].to_numpy(bool)
+    n_fit = int((trusted & ~np.isnan(held_out.score)).sum())
+    return last_look(n_fit, n_fit + n_decided)[0]
+
+
 def last_look(n_fit: int, n_now: int) -> tuple[int, int, int]:
     """Return the number of the last look, that of the samples it was at, and of the next one.
 

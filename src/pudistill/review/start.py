@@ -6,6 +6,7 @@ samples. Each further run has learned from the decisions on the queues of all ru
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ import pandas as pd
 from pudistill.data.dataset import TrustedDataset
 from pudistill.labels.checks import MISSING
 from pudistill.labels.table import GIVEN, LabelTable
-from pudistill.review.decisions import as_table
+from pudistill.review.decisions import Decisions, as_table
 from pudistill.review.drawing import CHOSEN, RANDOM, draw
 from pudistill.review.first_draw import first_gain
-from pudistill.review.promises import Promises, last_look, promises
-from pudistill.review.selection import ids_of, queues, write_queue
+            gain[ids.get_indexer(ids_of(path))] = np.nan
+        lacking = self._lacking(self._decided())
 from pudistill.review.update import write_decided
 from pudistill.runs.environment import versions
 from pudistill.runs.fit import fit_run
@@ -71,8 +72,7 @@ class Review:
     def __post_init__(self) -> None:
         self.settings = self.settings.model_copy(update={"unverified_classes": "leave out"})
         if not self.runs:
-            dataset, _ = load_data(self.settings)
-            self._begin(dataset)
+            self._begin()
         if self.queue_path is None:
             self._draw()
 
@@ -89,8 +89,14 @@ class Review:
         """The last run, whose queue is asked."""
         return self.runs[-1]
 
-    def _begin(self, dataset: TrustedDataset) -> None:
+    @cached_property
+    def dataset(self) -> TrustedDataset:
+        """The data, without decisions."""
+        return load_data(self.settings)[0]
+
+    def _begin(self) -> None:
         """Write run 0."""
+        dataset = self.dataset
         n, names = len(dataset), np.array(dataset.classes, dtype=object)
         codes = {name: code for code, name in enumerate(names)}
         given = np.array([codes.get(label, MISSING) for label in dataset.y])
@@ -135,13 +141,10 @@ class Review:
             n_left = int((~run.read_table("labels")["trusted"]).sum())
             write_queue(run, min(self.budget, n_left), seed=self.settings.seed)
             return
-        dataset, _ = load_data(self.settings)
-        earlier = queues(run)
+        dataset, earlier = self.dataset, queues(run)
         gain = first_gain(dataset, self.settings.seed)
         ids = pd.Index(np.asarray(dataset.ids, dtype=object))
         for path in earlier:
-            gain[ids.get_indexer(ids_of(path))] = np.nan
-        lacking = self._lacking(dataset)
         if lacking:  # only these are worth more than others
             gain = np.where(np.isin(dataset.y, lacking), gain, np.where(np.isnan(gain), gain, 0.0))
         rng = np.random.default_rng([self.settings.seed, len(earlier)])
@@ -167,14 +170,17 @@ class Review:
         tables = [as_table([])]
         for run in self.runs:
             if (path := write_decided(run)) is not None:
+<<<<<<< HEAD
                 # Ids and labels such as "None" or "NA" are names, not missing values.
+=======
+>>>>>>> main
                 tables.append(pd.read_csv(path, dtype=str, keep_default_na=False))
         return pd.concat(tables, ignore_index=True)
 
-    def _lacking(self, dataset: TrustedDataset) -> list[str]:
+    def _lacking(self, decided: pd.DataFrame) -> list[str]:
         """Return the given labels of which too few samples are verified, and not enough asked."""
-        decided = self._decided()
-        of_class = Counter(decided["label"])
+        dataset, of_class = self.dataset, Counter(decided["label"])
+        of_class.update(self.dataset.verified[self.dataset.trusted])
         rows = pd.Index(np.asarray(dataset.ids, dtype=object)).get_indexer(decided["id"])
         asked = Counter(dataset.y[rows])
         return [
@@ -191,30 +197,28 @@ class Review:
         has_fitted : bool
             False: more has to be asked first, because a class has hardly any verified sample.
         """
-        last = self.run
-        if last.path.name == "0":
-            dataset, _ = load_data(self.settings)
-            if self._lacking(dataset) or self._decided()["label"].nunique() < 2:
-                self._draw()
-                return False
+        last, decided = self.run, self._decided()
+        verified = {*decided["label"], *self.dataset.verified[self.dataset.trusted]}
+        verified -= {self.dataset.no_class_label}
+        if last.path.name == "0" and (self._lacking(decided) or len(verified) < 2):
+            self._draw()
+            return False
         tables = [path for run in self.runs if (path := write_decided(run)) is not None]
         changes: dict[str, Any] = {"more_trusted": [*map(str, tables)]}
-        settings = self.settings.model_copy(update=changes)
-        dataset, _ = load_data(settings)
-        if self._starts_from_last(dataset):
-            settings = settings.model_copy(update={"start_from": str(last.path)})
-        fit_run(settings, self.folder / str(len(self.runs)))
+        if self._starts_from_last(verified, len(decided) + int(self.dataset.trusted.sum())):
+            changes["start_from"] = str(last.path)
+        fit_run(self.settings.model_copy(update=changes), self.folder / str(len(self.runs)))
         self._draw()
         return True
 
-    def _starts_from_last(self, dataset: TrustedDataset) -> bool:
+    def _starts_from_last(self, verified: set[str], n_verified: int) -> bool:
         """Return whether an update will do: with the same classes, and not many more samples."""
         anew = [run for run in self.runs[1:] if "start_from" not in run.read_config()]
         if not anew:
             return False
-        same = self.run.read_json("metrics.json")["classes"] == [*dataset.classes]
+        is_same = {*self.run.read_json("metrics.json")["classes"]} == verified
         n_before = anew[-1].read_json("metrics.json")["n_trusted"]
-        return same and dataset.trusted.sum() < GROWTH_TO_FIT_ANEW * n_before
+        return is_same and n_verified < GROWTH_TO_FIT_ANEW * n_before
 
     def promises(self) -> Promises | None:
         """Return what the last fit promises, however often one has looked; None before a fit."""
@@ -225,9 +229,4 @@ class Review:
     @property
     def looks_before(self) -> int:
         """Looks at the promises of all runs before the last one."""
-        total = 0
-        for run, following in zip(self.runs[1:-1], self.runs[2:], strict=True):
-            n, n_after = (int((~r.read_table("labels")["trusted"]).sum()) for r in (run, following))
-            n_fit = len(run.read_table("labels")) - n
-            total += last_look(n_fit, n_fit + n - n_after)[0]
-        return total
+        return sum(looks_at(run, len(Decisions(run.path).in_force())) for run in self.runs[1:-1])

@@ -75,8 +75,9 @@ def write_decided(run: Run) -> Path | None:
     if (path := decisions.folder / PICKED).exists():
         picked = pd.read_csv(path, dtype=str, keep_default_na=False)
         parts.append(picked.assign(weight="0"))
-    n = 1
-    while (decisions.folder / f"trusted-{n}.csv").exists():
+    table, n = pd.concat(parts, ignore_index=True)[[*COLUMNS]], 1
+    while (path := decisions.folder / f"trusted-{n}.csv").exists():
+        if table.equals(pd.read_csv(path, dtype=str, keep_default_na=False)):
+            return path
         n += 1
-    table = pd.concat(parts, ignore_index=True)[[*COLUMNS]]
-    return decisions.write(f"trusted-{n}.csv", table)
+    return decisions.write(path.name, table)

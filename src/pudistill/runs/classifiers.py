@@ -104,8 +104,8 @@ def make_learner(settings: Settings, X: np.ndarray) -> BaseEstimator:
     ----------
     settings : Settings
         The learner is "auto", "logistic_regression", "svm", a network ("mlp", "small_cnn",
-        "slim_resnet", "airbench", "preact_resnet18", or "transformers:NAME", a name on the Hugging
-        Face hub or a folder), or ``package.module:NAME`` for any scikit-learn-compatible
+        "slim_airbench", "airbench", "preact_resnet18", or "transformers:NAME", a name on the
+        Hugging Face hub or a folder), or ``package.module:NAME`` for any scikit-learn-compatible
         classifier, or for a network of the user's own.
     X : ndarray
         Samples; their shape decides what "auto" stands for.

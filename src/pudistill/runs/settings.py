@@ -25,7 +25,7 @@ from pudistill.learners.networks.names import PRETRAINED
 from pudistill.methods.registry import METHODS
 from pudistill.utils.time_limit import LIMIT_EXPECTED, checked_limit
 
-NETWORKS = ("mlp", "small_cnn", "slim_resnet", "airbench", "preact_resnet18")
+NETWORKS = ("mlp", "small_cnn", "slim_airbench", "airbench", "preact_resnet18")
 OWN_METHODS = ("default", "paper")
 DEMO: dict[str, Any] = {"data": "digits", "test_fraction": 0.25}
 
@@ -179,7 +179,7 @@ class Settings(ReadSettings):
         Literal["fast", "slim", "paper", "clothing1m"],
         Setting(
             LEARNING,
-            "Training of networks: fast, slim (for slim_resnet), paper or clothing1m.",
+            "Training of networks: fast, slim (for slim_airbench), paper or clothing1m.",
             only_for="networks",
         ),
     ] = "fast"

@@ -10,7 +10,7 @@ from pudistill.learners.networks.architectures import (
     airbench,
     mlp,
     preact_resnet18,
-    slim_resnet,
+    slim_airbench,
     small_cnn,
 )
 
@@ -72,21 +72,19 @@ def test_preact_resnet18_computes_he_et_al_2016():
 @pytest.mark.parametrize(
     "shape", [(1, 28, 28), (3, 32, 32), (1, 8, 8), (3, 5, 9), (1, 2, 2), (4, 64, 64)]
 )
-@pytest.mark.parametrize(("factory", "size"), [(small_cnn, 110_000), (slim_resnet, 480_000)])
+@pytest.mark.parametrize(("factory", "size"), [(small_cnn, 110_000), (slim_airbench, 1_200_000)])
 def test_small_networks_take_pictures_of_any_size(factory, size, shape):
     network = factory(shape, 7)
     assert network(torch.randn(3, *shape)).shape == (3, 7)
     assert n_parameters(network) < size
 
 
-def test_a_residual_adds_its_input():
-    network = slim_resnet((3, 32, 32), 10).eval()
-    residual = network.stages[1][1]
-    with torch.no_grad():
-        for parameter in residual.parameters():
-            parameter.zero_()
-    x = torch.randn(2, 64, 8, 8)
-    assert torch.equal(residual(x), x)
+@pytest.mark.parametrize("factory", [airbench, slim_airbench])
+def test_groups_of_airbench_begin_by_handing_their_inputs_on(factory):
+    for group in factory((3, 32, 32), 10).groups:
+        for convolution in (group.conv1, group.conv2):
+            x = torch.randn(2, convolution.in_channels, 6, 6)
+            assert torch.equal(convolution(x)[:, : convolution.in_channels], x)
 
 
 def test_mlp_starts_with_equal_probabilities_and_flattens_pictures():
@@ -113,7 +111,7 @@ def test_airbench_has_the_size_of_airbench94():
     assert n_parameters(airbench((3, 32, 32), 10)) == by_hand + 256 * 10 == 1_972_792
 
 
-@pytest.mark.parametrize("name", ["small_cnn", "airbench", "preact_resnet18"])
+@pytest.mark.parametrize("name", ["small_cnn", "slim_airbench", "airbench", "preact_resnet18"])
 def test_tables_are_refused_by_picture_networks(name):
     with pytest.raises(InputError, match="mlp"):
         NETWORKS[name]((12,), 2)

@@ -72,7 +72,10 @@ class Trainer:
             self.optimiser = torch.optim.AdamW(self.network.parameters(), **settings)
         else:
             self.optimiser = torch.optim.SGD(
-                self.network.parameters(), momentum=self.recipe.momentum, **settings
+                self.network.parameters(),
+                momentum=self.recipe.momentum,
+                nesterov=self.recipe.nesterov,
+                **settings,
             )
         self.epoch = 0  # number of the next epoch
 

@@ -6,6 +6,7 @@ const KEYS = [..."1234567890abcdefghijlmopqrtvwxyz"]; // k, n, s and u have othe
 const SMALL_PICTURE = 64; // pixels; smaller ones are enlarged a little
 const TINY_PICTURE = 16; // pixels; smaller ones are enlarged without smoothing
 const SECONDS_TO_RETRY = 2;
+const MILLISECONDS_TO_PROMISE = 200;
 const SECONDS_TO_KEEP = 30; // how often the page says that it still shows its samples
 const MOST_CLASSES = 200; // buttons at once
 
@@ -376,12 +377,19 @@ function progress(state) {
   $("count").title = `${number(state.n_verified)} verified in this review, ${number(state.n_skipped)} skipped, ` +
     `${number(state.n_trusted)} before`;
   document.title = `${n} of ${state.n_queue} · Review`;
-  askPromises(state.n_verified);
+  askPromisesSoon(state.n_verified);
 }
 
 // -- what is promised ----------------------------------------------------------------------------
 
 let promisedAt = null;
+let promiseTimer = null;
+
+// It takes the server long for large data: the next sample is shown first.
+function askPromisesSoon(n) {
+  clearTimeout(promiseTimer);
+  promiseTimer = setTimeout(askPromises, MILLISECONDS_TO_PROMISE, n);
+}
 
 async function askPromises(n) {
   const batch = Math.floor(n / 10);
