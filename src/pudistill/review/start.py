@@ -19,8 +19,8 @@ from pudistill.labels.table import GIVEN, LabelTable
 from pudistill.review.decisions import Decisions, as_table
 from pudistill.review.drawing import CHOSEN, RANDOM, draw
 from pudistill.review.first_draw import first_gain
-            gain[ids.get_indexer(ids_of(path))] = np.nan
-        lacking = self._lacking(self._decided())
+from pudistill.review.promises import Promises, looks_at, promises
+from pudistill.review.selection import ids_of, queues, write_queue
 from pudistill.review.update import write_decided
 from pudistill.runs.environment import versions
 from pudistill.runs.fit import fit_run
@@ -104,8 +104,8 @@ class Review:
         table = LabelTable(
             names=names,
             given=given,
-            trusted=np.zeros(n, dtype=bool),
-            label=given,
+            trusted=dataset.trusted,
+            label=np.array([codes.get(v, c) for v, c in zip(dataset.verified, given, strict=True)]),
             changed=np.zeros(n, dtype=bool),
             source=np.full(n, GIVEN),
             confidence=unknown,
@@ -138,13 +138,20 @@ class Review:
         """Draw the next queue of the last run."""
         run = self.run
         if run.path.name != "0":
-            n_left = int((~run.read_table("labels")["trusted"]).sum())
-            write_queue(run, min(self.budget, n_left), seed=self.settings.seed)
+            table = run.read_table("labels")
+            n_left = int((~table["trusted"]).sum())
+            skipped = {*self.skipped["id"]}
+            n_left -= len(skipped.difference(table["id"][table["trusted"]]))
+            budget = min(self.budget, n_left)
+            write_queue(run, budget, seed=self.settings.seed, leave_out=skipped)
             return
         dataset, earlier = self.dataset, queues(run)
         gain = first_gain(dataset, self.settings.seed)
+        gain[dataset.trusted] = np.nan
         ids = pd.Index(np.asarray(dataset.ids, dtype=object))
         for path in earlier:
+            gain[ids.get_indexer(ids_of(path))] = np.nan
+        lacking = self._lacking(self._decided())
         if lacking:  # only these are worth more than others
             gain = np.where(np.isin(dataset.y, lacking), gain, np.where(np.isnan(gain), gain, 0.0))
         rng = np.random.default_rng([self.settings.seed, len(earlier)])
@@ -170,10 +177,6 @@ class Review:
         tables = [as_table([])]
         for run in self.runs:
             if (path := write_decided(run)) is not None:
-<<<<<<< HEAD
-                # Ids and labels such as "None" or "NA" are names, not missing values.
-=======
->>>>>>> main
                 tables.append(pd.read_csv(path, dtype=str, keep_default_na=False))
         return pd.concat(tables, ignore_index=True)
 
@@ -224,7 +227,15 @@ class Review:
         """Return what the last fit promises, however often one has looked; None before a fit."""
         if self.run.path.name == "0":
             return None
-        return promises(self.run, as_table([]), looks_before=self.looks_before)
+        return promises(
+            self.run, as_table([]), looks_before=self.looks_before, skipped_before=self.skipped
+        )
+
+    @property
+    def skipped(self) -> pd.DataFrame:
+        """Samples of the queues of earlier runs that nobody could label: columns of decisions."""
+        earlier = [Decisions(run.path).in_force() for run in self.runs[:-1]]
+        return as_table(known for found in earlier for known in found if known.action == "skip")
 
     @property
     def looks_before(self) -> int:
