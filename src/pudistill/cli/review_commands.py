@@ -232,6 +232,7 @@ def _session_of(review: "Review", who: str | None) -> "ReviewSession":
         draws=False,
         learns=True,
         looks_before=review.looks_before,
+        skipped_before=review.skipped,
     )
     return ReviewSession(review.run, options, open_samples)
 

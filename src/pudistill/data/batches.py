@@ -55,8 +55,10 @@ def with_batch(dataset: TrustedDataset, batch: TrustedDataset) -> TrustedDataset
         )
     of_samples: dict[str, Any] = {
         name: _joined(getattr(dataset, name), getattr(batch, name))
-        for name in ("y", "trusted", "verified", "true_labels", "marked", "pictures", "groups")
+        for name in ("y", "trusted", "verified", "true_labels", "pictures")
     }
+    of_samples["marked"] = _filled(dataset.marked, batch.marked, dataset, batch, False)
+    of_samples["groups"] = _filled(dataset.groups, batch.groups, dataset, batch, None)
     X = (
         pd.concat([dataset.X, batch.X])
         if dataset.is_frame
@@ -70,6 +72,7 @@ def with_batch(dataset: TrustedDataset, batch: TrustedDataset) -> TrustedDataset
         ids=ids.to_numpy(),
         skipped=(*dataset.skipped, *batch.skipped),
         noise_groups=np.concatenate([names[0], [_free_name(name, taken) for name in names[1]]]),
+        draws=None if dataset.draws is None else dataset.draws.extended(len(batch)),
         **of_samples,
     )
 
@@ -95,6 +98,21 @@ def _renamed(batch: TrustedDataset, ids: np.ndarray) -> TrustedDataset:
 
 def _joined(first: np.ndarray | None, second: np.ndarray | None) -> np.ndarray | None:
     return None if first is None or second is None else np.concatenate([first, second])
+
+
+def _filled(
+    first: np.ndarray | None,
+    second: np.ndarray | None,
+    dataset: TrustedDataset,
+    batch: TrustedDataset,
+    value: Any,
+) -> np.ndarray | None:
+    """Join marks or groups; `value` stands for those that one of both lacks."""
+    if first is None and second is None:
+        return None
+    parts = zip((first, second), (dataset, batch), strict=True)
+    kind = (first if first is not None else second).dtype  # type: ignore[union-attr]
+    return np.concatenate([np.full(len(of), value, kind) if x is None else x for x, of in parts])
 
 
 def _names_of_batches(dataset: TrustedDataset) -> np.ndarray:

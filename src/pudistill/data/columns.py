@@ -19,6 +19,7 @@ _MARKS = dict.fromkeys(
 ) | dict.fromkeys(
     ("false", "f", "no", "n", "0", "0.0", "", "none", "nan", "nein", "non", "☐", "off"), False
 )
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # of texts that a spreadsheet would run
 _ID = "string[pyarrow]"
 _WHOLE = re.compile(r"(-?[0-9]+)(\.0*)?")
 _SURROGATE = re.compile("[\ud800-\udfff]")

@@ -57,6 +57,13 @@ class Draws(NamedTuple):
         """Return the draws of the samples at `rows`, a mask or positions."""
         return Draws(self.weight[rows], self.order[rows])
 
+    def extended(self, n: int) -> "Draws":
+        """Return the draws with `n` further samples at the end, none of which was drawn."""
+        return Draws(
+            np.concatenate([self.weight, np.full(n, np.nan)]),
+            np.concatenate([self.order, np.full(n, -1)]),
+        )
+
     def for_means(self, n_rest: int, *, of_all: bool = False) -> np.ndarray:
         r"""Weigh drawn samples so that they stand for the samples that nobody has drawn.
 

@@ -142,13 +142,25 @@ def _filled(proba: np.ndarray, guess: np.ndarray) -> np.ndarray:
 
 
 def _with_new_samples(folds: np.ndarray, n_folds: int, labels: Labels, seed: int) -> np.ndarray:
-    """Deal verified samples that have no fold, or with groups their groups, to the folds."""
+    """Deal verified samples that have no fold, or with groups their groups, to the folds.
+
+    A group that has a fold keeps it, also for samples that were added since. One that has several,
+    because there were other groups before, loses them: what holds one fold out knows the others.
+    """
     groups = np.arange(len(folds)) if labels.groups is None else labels.groups
-    is_new = labels.drawn & (folds == MISSING)
-    new_groups = np.random.default_rng(seed).permutation(np.unique(groups[is_new]))
-    fold_of_group = np.full(groups.max() + 1, MISSING)
+    n_groups, has_fold = groups.max() + 1, folds != MISSING
+    last_of_group = np.full(n_groups, MISSING)
+    np.maximum.at(last_of_group, groups, folds)
+    first_of_group = np.full(n_groups, n_folds)
+    np.minimum.at(first_of_group, groups[has_fold], folds[has_fold])
+    is_split = (last_of_group > first_of_group)[groups]
+    is_new = labels.drawn & ~has_fold
+    new_groups = np.random.default_rng(seed).permutation(
+        np.unique(groups[is_new & (last_of_group[groups] == MISSING)])
+    )
+    fold_of_group = last_of_group
     fold_of_group[new_groups] = np.arange(len(new_groups)) % n_folds
-    dealt = np.where(folds == MISSING, fold_of_group[groups], folds)
+    dealt = np.where(is_split, MISSING, fold_of_group[groups])
     # A learner needs a verified sample of each class outside each fold.
     for c in range(labels.n_classes):
         is_of_class = labels.drawn & (labels.verified == c)

@@ -14,7 +14,7 @@ from pudistill.utils.shown import shown
 
 # Chance that verified samples which are a random sample are doubted, and the number of tests that
 # share it.
-FALSE_ALARM, N_TESTS = 1e-3, 4
+FALSE_ALARM, N_TESTS = 1e-3, 5
 
 UNCHECKED = (
     "Verified samples came as a mask, so it cannot be checked that your predictions have not "
@@ -148,6 +148,15 @@ def _tests(labels: Labels, label: np.ndarray, score: np.ndarray) -> Iterator[_Te
         if len(np.unique(groups[drawn[units]])) == 1:
             yield _Test(drawn[units], groups, lambda *_: "all of them are in one group")
     units = _units(labels)
+    if labels.noise_groups is not None:  # such as a batch that was added, and is not verified
+        yield _Test(
+            drawn[units],
+            labels.noise_groups[units],
+            lambda _, share, of_all: (
+                f"{share:.0%} of them are in a batch or noise group that has {of_all:.0%} of all "
+                "samples"
+            ),
+        )
     judged = units[label[units] != MISSING]
     yield _Test(
         drawn[judged],

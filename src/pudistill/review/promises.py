@@ -100,7 +100,9 @@ class Judged(NamedTuple):
         Probability that the given label is wrong, for samples that the fit did not verify; NaN
         where there is none.
     trusted : ndarray of shape (n_samples,), bool
-        Samples that the fit took as verified, exact copies included.
+        Samples that the fit took as verified, exact copies included; and those skipped before it.
+    skipped : ndarray of shape (n_samples,), bool, or None
+        Samples that were drawn before the fit, and that nobody could label.
     """
 
     held_out: HeldOutLabels
@@ -108,10 +110,11 @@ class Judged(NamedTuple):
     is_wrong: np.ndarray
     wrong_proba: np.ndarray
     trusted: np.ndarray
+    skipped: np.ndarray | None = None
 
     @property
     def n_judged(self) -> int:
-        """Number of verified samples of the fit that judge its labels."""
+        """Number of samples drawn before the fit that judge its labels."""
         return int((self.trusted & ~np.isnan(self.held_out.score)).sum())
 
 
@@ -150,6 +153,7 @@ def promises(
     confidence: float = LEVEL,
     max_errors: Sequence[float] = MAX_ERRORS,
     looks_before: int = 0,
+    skipped_before: pd.DataFrame | None = None,
 ) -> Promises:
     """Say what is promised of a run's labels, with samples that were verified since.
 
@@ -168,6 +172,9 @@ def promises(
         Largest shares of wrong labels among certified ones.
     looks_before : int, default=0
         Looks that were spent on earlier fits of the same review.
+    skipped_before : DataFrame, default=None
+        Columns ``id`` and ``weight`` of samples that were drawn before the fit, and that nobody
+        could label. They count as `Promises.n_skipped` says.
 
     Returns
     -------
@@ -189,6 +196,8 @@ def promises(
     table = run.read_table("labels")
     noise = run.read_json("metrics.json").get("noise") or {}
     judged = _judged(table, held_out, names, has_originals=noise.get("basis") == ORIGINALS)
+    if skipped_before is not None:
+        judged = _with_skipped(judged, table, skipped_before)
     return promises_of(
         judged,
         _read_decided(run, table, names, decided),
@@ -218,6 +227,7 @@ def promises_of(
     look, n_at_look, n_next = last_look(n_fit, n_now)
     level = confidence_of_look(look + looks_before, confidence)
     n_skipped = int(decided.is_skipped.sum())
+    n_skipped += 0 if judged.skipped is None else int(judged.skipped.sum())
     about = n_now - n_skipped, n_skipped, look + looks_before, n_at_look, n_next, level
     if judged.held_out.doubt is not None:
         return Promises(*about, UNKNOWN, UNKNOWN, [], judged.held_out.doubt)
@@ -329,7 +339,8 @@ def _rate(judged: Judged, decided: Decided, now: _Now, level: float) -> Share:
     wrong, control = judged.is_wrong.copy(), np.full(len(judged.is_wrong), np.nan)
     wrong[decided.rows] = decided.is_wrong
     control[decided.rows] = judged.wrong_proba[decided.rows]
-    skipped = np.zeros(len(wrong), dtype=bool)
+    skipped = np.zeros(len(wrong), dtype=bool) if judged.skipped is None else judged.skipped.copy()
+    control[skipped] = judged.wrong_proba[skipped]
     skipped[decided.rows[decided.is_skipped]] = True
     rows = now.rows[~np.isnan(wrong[now.rows]) | skipped[now.rows]]
     rest = now.rest & ~np.isnan(judged.wrong_proba)
@@ -372,6 +383,27 @@ def _judged(
         np.where(trusted, np.nan, 1 - table["given_quality"].to_numpy(float, na_value=np.nan)),
         trusted,
     )
+
+
+def _with_skipped(judged: Judged, table: pd.DataFrame, skipped: pd.DataFrame) -> Judged:
+    """Add samples that were drawn before the fit and skipped, as drawn last, and of no label."""
+    rows = pd.Index(table["id"].astype(str)).get_indexer(pd.Index(skipped["id"].astype(str)))
+    weight_of_row = pd.to_numeric(skipped["weight"], errors="coerce").to_numpy(float)
+    kept = (rows >= 0) & ~np.isnan(weight_of_row) & ~judged.trusted[rows]
+    rows, weight_of_row = rows[kept], weight_of_row[kept]
+    held_out = judged.held_out
+    if held_out.draw_weight is not None and held_out.draw_order is not None:
+        weight, order = held_out.draw_weight.copy(), held_out.draw_order.copy()
+    else:
+        weight = np.where(judged.trusted & ~np.isnan(held_out.score), 1.0, np.nan)
+        order = np.where(judged.trusted, 0, -1)
+    weight[rows] = weight_of_row
+    order[rows] = order.max(initial=0) + 1 + np.arange(len(rows))
+    truth, trusted = judged.truth.copy(), judged.trusted.copy()
+    truth[rows], trusted[rows] = -2, True
+    is_skipped = np.isin(np.arange(len(trusted)), rows)
+    held_out = held_out.drawn_as(Draws.of(weight, order))
+    return judged._replace(held_out=held_out, truth=truth, trusted=trusted, skipped=is_skipped)
 
 
 def _read_decided(

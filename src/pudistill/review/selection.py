@@ -1,6 +1,7 @@
 """Which samples of a run to verify next: some at random, some by what is gained."""
 
 import itertools
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -208,13 +209,19 @@ def _near_threshold(score: np.ndarray, max_error: float) -> np.ndarray:
 
 
 def write_queue(
-    run: Run, budget: int, output: Path | None = None, *, seed: int = 0, **options: Any
+    run: Run,
+    budget: int,
+    output: Path | None = None,
+    *,
+    seed: int = 0,
+    leave_out: Iterable[str] = (),
+    **options: Any,
 ) -> tuple[Path, pd.DataFrame]:
     """Draw the samples to verify next, and write them as a CSV file.
 
     Parameters
     ----------
-    run, budget, seed, **options
+    run, budget, seed, leave_out, **options
         See `next_samples`; samples of earlier queues in the run folder are left out.
     output : Path, default=None
         The file, which must not exist; by default the next ``review/queue-N.csv`` in the run
@@ -229,7 +236,7 @@ def write_queue(
     """
     folder = run.path / FOLDER
     earlier = queues(run)
-    drawn = [name for path in earlier for name in ids_of(path)]
+    drawn = [*leave_out, *(name for path in earlier for name in ids_of(path))]
     seeds = np.random.SeedSequence([seed, len(earlier)]).generate_state(1)
     queue = next_samples(run, budget, seed=int(seeds[0]), leave_out=drawn, **options)
     path = output

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from pudistill.exceptions import InputError
@@ -57,6 +58,8 @@ class Options:
         Whether the command fits as soon as all queues are done, and asks on.
     looks_before : int
         See `promises`.
+    skipped_before : DataFrame, optional
+        See `promises`.
     """
 
     queue: Path | None = None
@@ -68,6 +71,7 @@ class Options:
     draws: bool = True
     learns: bool = False
     looks_before: int = 0
+    skipped_before: pd.DataFrame | None = None
 
 
 class ReviewSession:
@@ -488,7 +492,12 @@ class ReviewSession:
                 replace(known, weight=self._entries[row].weight) if row in self._entries else known
                 for row, known in self._in_force().items()
             )
-            found = promises(self.run, table, looks_before=self.options.looks_before)
+            found = promises(
+                self.run,
+                table,
+                looks_before=self.options.looks_before,
+                skipped_before=self.options.skipped_before,
+            )
             n_others = found.n_verified + found.n_skipped - n_counted
             until_next = range(found.n_at_look - n_others, found.n_next_look - n_others)
             self._promised = until_next, found

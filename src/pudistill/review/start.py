@@ -20,7 +20,7 @@ from pudistill.review.decisions import Decisions, as_table
 from pudistill.review.drawing import CHOSEN, RANDOM, draw
 from pudistill.review.first_draw import first_gain
 from pudistill.review.promises import Promises, looks_at, promises
-from pudistill.review.selection import queues, write_queue
+from pudistill.review.selection import ids_of, queues, write_queue
 from pudistill.review.update import write_decided
 from pudistill.runs.environment import versions
 from pudistill.runs.fit import fit_run
@@ -47,23 +47,22 @@ class Review:
 
     Parameters
     ----------
-        settings : Settings
-            Of the fits.
-        folder : Path
-            Of the runs. A review that was interrupted continues.
-        budget : int, default=50
-            Samples of a queue.
+    settings : Settings
+        Of the fits.
+    folder : Path
+        Of the runs. A review that was interrupted continues.
+    budget : int, default=50
+        Samples of a queue.
 
     Examples
     --------
-        >>> import tempfile
-        >>> from pathlib import Path
-        >>> from pudistill.review.start import Review
-        >>> from pudistill.runs.settings import Settings
-    from pudistill.runs.summary import gallery
-        >>> review = Review(Settings(data="iris"), Path(tempfile.mkdtemp()) / "review", budget=20)
-        >>> review.run.path.name, len(review.queue)
-        ('0', 20)
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from pudistill.review.start import Review
+    >>> from pudistill.runs.settings import Settings
+    >>> review = Review(Settings(data="iris"), Path(tempfile.mkdtemp()) / "review", budget=20)
+    >>> review.run.path.name, len(review.queue)
+    ('0', 20)
     """
 
     settings: Settings
@@ -105,8 +104,8 @@ class Review:
         table = LabelTable(
             names=names,
             given=given,
-            trusted=np.zeros(n, dtype=bool),
-            label=given,
+            trusted=dataset.trusted,
+            label=np.array([codes.get(v, c) for v, c in zip(dataset.verified, given, strict=True)]),
             changed=np.zeros(n, dtype=bool),
             source=np.full(n, GIVEN),
             confidence=unknown,
@@ -131,21 +130,27 @@ class Review:
     @property
     def queue(self) -> pd.DataFrame:
         """What the queue holds."""
-        return pd.read_csv(queues(self.run)[-1], dtype={"id": str})
+        return pd.read_csv(queues(self.run)[-1], dtype={"id": str}).assign(
+            id=ids_of(queues(self.run)[-1])
+        )
 
     def _draw(self) -> None:
         """Draw the next queue of the last run."""
         run = self.run
         if run.path.name != "0":
-            n_left = int((~run.read_table("labels")["trusted"]).sum())
-            write_queue(run, min(self.budget, n_left), seed=self.settings.seed)
+            table = run.read_table("labels")
+            n_left = int((~table["trusted"]).sum())
+            skipped = {*self.skipped["id"]}
+            n_left -= len(skipped.difference(table["id"][table["trusted"]]))
+            budget = min(self.budget, n_left)
+            write_queue(run, budget, seed=self.settings.seed, leave_out=skipped)
             return
         dataset, earlier = self.dataset, queues(run)
         gain = first_gain(dataset, self.settings.seed)
+        gain[dataset.trusted] = np.nan
         ids = pd.Index(np.asarray(dataset.ids, dtype=object))
         for path in earlier:
-            drawn = pd.read_csv(path, dtype={"id": str})["id"]
-            gain[ids.get_indexer(drawn)] = np.nan
+            gain[ids.get_indexer(ids_of(path))] = np.nan
         lacking = self._lacking(self._decided())
         if lacking:  # only these are worth more than others
             gain = np.where(np.isin(dataset.y, lacking), gain, np.where(np.isnan(gain), gain, 0.0))
@@ -222,7 +227,15 @@ class Review:
         """Return what the last fit promises, however often one has looked; None before a fit."""
         if self.run.path.name == "0":
             return None
-        return promises(self.run, as_table([]), looks_before=self.looks_before)
+        return promises(
+            self.run, as_table([]), looks_before=self.looks_before, skipped_before=self.skipped
+        )
+
+    @property
+    def skipped(self) -> pd.DataFrame:
+        """Samples of the queues of earlier runs that nobody could label: columns of decisions."""
+        earlier = [Decisions(run.path).in_force() for run in self.runs[:-1]]
+        return as_table(known for found in earlier for known in found if known.action == "skip")
 
     @property
     def looks_before(self) -> int:

@@ -47,6 +47,7 @@ from pudistill.runs.inputs import (
 )
 from pudistill.runs.learned import (
     check_same_data,
+    doubt_batches,
     link_features,
     restore_learned,
     warn_of_noisy_batches,
@@ -205,8 +206,10 @@ def _fit_into(
     write_first = on_first_result(partial(write_first_result, run, dataset, labels))
     with _timed(seconds, "training"), as_input_error(), caching_to(run.units), write_first:
         classifier.fit(dataset.X, y, trusted, **groups)
-    if settings.added:
+    if settings.added and is_pudistill:
         warn_of_noisy_batches(classifier.noise_, dataset)
+        if settings.noise_group_column is None:  # else a group can be missed by chance
+            doubt_batches(classifier, dataset)
     results_of = _results_of_pudistill if is_pudistill else _results_of_other_method
     table, history, metrics_of_method = results_of(classifier, dataset, labels)
     if dataset.marked is not None:  # `fit` did not get these given labels, see `for_fit`

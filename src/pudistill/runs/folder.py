@@ -27,6 +27,7 @@ import pandas as pd
 import tomli_w
 from filelock import FileLock, Timeout
 
+from pudistill.data.columns import FORMULA_STARTS
 from pudistill.data.memory import Budget, release_unused, require_memory
 from pudistill.data.options import ReadOptions, ReadSettings
 from pudistill.exceptions import DamagedWarning, InputError, warn_user
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
     from pudistill.learners.networks.architectures import NetworkFactory
 
 FORMAT = 4  # of the files in a run folder; see CONTRIBUTING.md
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # of texts that a spreadsheet would run
 COMMANDS = {"experiment": "reproduce", "noises": "sweep"}  # by a setting; all others are "fit"
 LOCK, SUMS = ".lock", "SHA256SUMS"
 ROWS_WRITTEN_AT_ONCE = 65_536

@@ -1,6 +1,7 @@
 """What a run has learned, from which an update starts: the file ``learned.npz``."""
 
 import shutil
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from pudistill.exceptions import DataWarning, InputError, warn_user
 from pudistill.pu_filter.estimator import TieredPUFilter
 from pudistill.runs.folder import Run
 from pudistill.utils.arrays import rowwise
+from pudistill.utils.shown import listed
 
 FILE = "learned.npz"
 OF_FILTER = ("folds_", "clean_labels_", "team_labels_", "votes_", "n_iter_", "n_conflicts_")
@@ -119,6 +121,33 @@ def check_same_data(run: Run, dataset: TrustedDataset) -> None:
             f"fitted: that of {ids[row]!r} was {before[row]!r} and is {dataset.y[row]!r}. Restore "
             "them, or run `pudistill fit` anew."
         )
+
+
+def doubt_batches(classifier: PUDistillClassifier, dataset: TrustedDataset) -> None:
+    """Let no promise rest on verified samples of other batches than those it would be about.
+
+    Parameters
+    ----------
+    classifier : PUDistillClassifier
+        A fitted classifier; its `held_out_labels_` get a doubt if a batch has no drawn sample.
+    dataset : TrustedDataset
+        The data, whose noise groups are the batches.
+    """
+    held_out, names = classifier.held_out_labels_, pd.Series(dataset.noise_groups, dtype=object)
+    if held_out is None or held_out.doubt is not None:
+        return
+    is_drawn = dataset.trusted.copy()
+    if dataset.draws is not None:
+        is_drawn &= dataset.draws.weight != 0
+    missing = [*dict.fromkeys(names[~names.isin(names[is_drawn])].dropna())]
+    if missing:
+        doubt = (
+            f"No sample of {listed(missing)} was drawn to be verified: all estimates, except the "
+            "noise of the batches, are for the other data only. Verify samples of it, which "
+            "`pudistill next` draws."
+        )
+        warn_user(doubt, DataWarning)
+        classifier.held_out_labels_ = replace(held_out, doubt=doubt)
 
 
 def warn_of_noisy_batches(noise: NoiseEstimate | None, dataset: TrustedDataset) -> None:
