@@ -89,7 +89,7 @@ def test_an_update_is_about_as_good_as_a_fit_from_scratch(fits):
 def test_a_label_verified_since_does_not_change_what_judges_it(fits):
     X, y, given, before, after = fits
     labels, row = verified(y, 100), order(y)[99]
-    labels[row] = NAMES[np.flatnonzero(NAMES == y[row])[0] - 1]
+    labels[row] = NAMES[np.flatnonzero(y[row] == NAMES)[0] - 1]
     lied_to = copy.deepcopy(before).fit(X, given, labels)
     fold = after.filter_.folds_[row]
     assert lied_to.filter_.folds_[row] == fold

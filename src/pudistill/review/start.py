@@ -46,23 +46,22 @@ class Review:
 
     Parameters
     ----------
-        settings : Settings
-            Of the fits.
-        folder : Path
-            Of the runs. A review that was interrupted continues.
-        budget : int, default=50
-            Samples of a queue.
+    settings : Settings
+        Of the fits.
+    folder : Path
+        Of the runs. A review that was interrupted continues.
+    budget : int, default=50
+        Samples of a queue.
 
     Examples
     --------
-        >>> import tempfile
-        >>> from pathlib import Path
-        >>> from pudistill.review.start import Review
-        >>> from pudistill.runs.settings import Settings
-    from pudistill.runs.summary import gallery
-        >>> review = Review(Settings(data="iris"), Path(tempfile.mkdtemp()) / "review", budget=20)
-        >>> review.run.path.name, len(review.queue)
-        ('0', 20)
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from pudistill.review.start import Review
+    >>> from pudistill.runs.settings import Settings
+    >>> review = Review(Settings(data="iris"), Path(tempfile.mkdtemp()) / "review", budget=20)
+    >>> review.run.path.name, len(review.queue)
+    ('0', 20)
     """
 
     settings: Settings

@@ -204,7 +204,7 @@ async function waitForNextRun(state) {
   $("answers").hidden = true;
   $("sample").replaceChildren(make("div", { class: "end" },
     make("h2", {}, "Learning from your labels"),
-    make("p", {}, `${number(state.n_verified)} samples are verified. The next ones show as soon as the models are fitted; ` +
+    make("p", {}, `${number(state.n_trusted + state.n_verified)} samples are verified. The next ones show as soon as the models are fitted; ` +
       "stop with Ctrl-C in the terminal.")));
   $("live").textContent = "Learning from your labels.";
   for (;;) {
