@@ -144,6 +144,7 @@ async function show(result) {
   showSaid();
   $("given").hidden = sample.given === null;
   $("given").lastElementChild.replaceChildren("Right: ", make("b", {}, sample.given ?? ""));
+  $("suggested").hidden = !about.suggests;
   $("suggested").disabled = sample.part === "random";
   $("suggested").title = sample.part === "random" ? "A sample drawn at random is decided without a suggestion." : "";
   showSuggestion();
@@ -327,6 +328,7 @@ function learn(label) {
 }
 
 const suggest = () => whileBusy(async () => {
+  if (!about.suggests) return;
   if (!sample || sample.part === "random") {
     say("A sample drawn at random is decided without a suggestion, so that the estimates hold.");
     return;
