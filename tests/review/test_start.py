@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from pudistill.review.decisions import Decision, Decisions
-from pudistill.review.first_draw import first_gain
+from pudistill.review.first_draw import clusters, first_gain
 from pudistill.review.selection import queues
 from pudistill.review.start import ASKED, Review
 from pudistill.runs.inputs import load_data
@@ -76,6 +76,23 @@ def test_the_first_queue_meets_every_class(begin, data):
     assert {data[name] for name in review.queue["id"]} == {"ash", "elm", "fir"}
     assert set(review.queue["part"]) == {"random", "chosen"}
     assert review.queue["id"].is_unique
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        np.arange(30.0)[:, None],
+        np.ones((30, 40)),
+        np.arange(30 * 48, dtype=np.uint8).reshape(30, 4, 4, 3),
+        pd.DataFrame({"a": ["x", None] * 15, "b": np.arange(30)}),
+        np.array(["a text", "another one", ""] * 10, dtype=object),
+    ],
+    ids=["one feature", "constant", "pictures", "table", "texts"],
+)
+def test_samples_of_any_kind_are_clustered(X):
+    found = clusters(X, 5)
+    assert found.shape == (30,)
+    assert set(found) <= set(range(5))
 
 
 def test_it_goes_from_run_to_run(begin, data):
