@@ -5,6 +5,7 @@ samples. Each further run has learned from the decisions on the queues of all ru
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from pudistill.review.first_draw import first_gain
 from pudistill.review.promises import Promises, last_look, promises
 from pudistill.review.selection import queues, write_queue
 from pudistill.review.update import write_decided
+from pudistill.runs.certificates import MAX_ERRORS
 from pudistill.runs.environment import versions
 from pudistill.runs.fit import fit_run
 from pudistill.runs.folder import Run, to_csv
@@ -214,11 +216,12 @@ class Review:
         n_before = anew[-1].read_json("metrics.json")["n_trusted"]
         return same and dataset.trusted.sum() < GROWTH_TO_FIT_ANEW * n_before
 
-    def promises(self) -> Promises | None:
+    def promises(self, max_errors: Sequence[float] = MAX_ERRORS) -> Promises | None:
         """Return what the last fit promises, however often one has looked; None before a fit."""
         if self.run.path.name == "0":
             return None
-        return promises(self.run, as_table([]), looks_before=self.looks_before)
+        about: dict[str, Any] = {"max_errors": max_errors, "looks_before": self.looks_before}
+        return promises(self.run, as_table([]), **about)
 
     @property
     def looks_before(self) -> int:

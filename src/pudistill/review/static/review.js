@@ -210,8 +210,15 @@ async function waitForNextRun(state) {
   $("live").textContent = "Learning from your labels.";
   for (;;) {
     await new Promise((resolve) => setTimeout(resolve, 1000 * SECONDS_TO_RETRY));
-    const { run, queue } = await ask("/api/about");
-    if (run !== about.run || queue !== about.queue) break;
+    try {
+      const { run, queue } = await (await fetch("/api/about")).json();
+      if (run !== about.run || queue !== about.queue) break;
+    } catch {
+      const sentence = "The command has ended. Its terminal says what was found.";
+      $("sample").replaceChildren(make("div", { class: "end" }, make("p", {}, sentence)));
+      $("live").textContent = sentence;
+      return;
+    }
   }
   location.reload();
 }
