@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from pudistill.labels.corruption import CIFAR10_CLASSES
 
 N_PHOTOS, WRONG = 1500, 0.4
 SIZE = {"width": 1000, "height": 760}
+SECONDS_OF_A_FIT = 1800
 OPTIONS = {
     "photos": ["photos", "--features", "features.npy", "--seed", "0"],
     "texts": ["texts.csv", "--budget", "100", "--until", "max-error 0.2", "--seed", "0"],
@@ -63,15 +65,14 @@ def write_texts(data: Path, folder: Path) -> dict[str, str]:
     return dict(zip(table["id"], table["true"], strict=True))
 
 
-def answer(page: Any, truth: dict[str, str], folder: Path, most: int, is_over: Any) -> None:
+def answer(page: Any, truth: dict[str, str], folder: Path, most: int, is_over: Callable) -> None:
     """Press the right key for each sample."""
     n, begin = 0, time.monotonic()
     while not is_over():
         page.wait_for_selector(".end, .id")
         if page.locator(".end").count():
-            if "Learning" in page.inner_text(".end"):
-                page.screenshot(path=folder / f"learning-{n}.png")
-            print(f"{time.monotonic() - begin:.0f} s, {n} verified: {page.inner_text('.end')}")
+            page.screenshot(path=folder / f"learning-{n}.png")
+            print(f"{time.monotonic() - begin:.0f} s, {n} verified", flush=True)
             while page.locator(".end").count() and not is_over():
                 time.sleep(0.5)
             continue
@@ -87,7 +88,7 @@ def answer(page: Any, truth: dict[str, str], folder: Path, most: int, is_over: A
         is_given = page.inner_text("#given b") == truth[name]
         page.keyboard.press("Enter" if is_given else right.locator("kbd").inner_text())
         n += 1
-        while page.locator(".id").count() and page.inner_text(".id") == name:
+        while page.locator(".id").all_inner_texts() == [name]:
             time.sleep(0.01)
 
 
@@ -116,9 +117,9 @@ def main() -> None:
             chromium = shutil.which("chromium")
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
             page = browser.new_page(viewport=SIZE)
+            page.set_default_timeout(1000 * SECONDS_OF_A_FIT)
             page.goto(found[0])
-            is_over = lambda: process.poll() is not None  # noqa: E731
-            answer(page, truth, folder, options.most, is_over)
+            answer(page, truth, folder, options.most, lambda: process.poll() is not None)
             time.sleep(3)
             page.screenshot(path=folder / "end.png")
             process.send_signal(signal.SIGINT)

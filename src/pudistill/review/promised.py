@@ -42,7 +42,7 @@ def as_rows(promises: Promises) -> dict[str, Any]:
         return {"rows": [], "note": f"Nothing can be promised {rests}. {looks}"}
     note = (
         f"Known {rests}, about the labels that nobody verified. {looks} Each row holds with "
-        f"{100 * promises.confidence:.4g} %, so that all looks together hold with 95 %: stop "
+        f"{100 * promises.confidence:.4g}\xa0%, so that all looks together hold with 95\xa0%: stop "
         "whenever you like."
     )
     return {"rows": rows, "note": note}
