@@ -49,9 +49,9 @@ def test_each_batch_has_a_name_of_its_own(table):
     assert three.noise_groups[::4].tolist() == ["may", "may (2)", "may (3)"]
 
 
-def test_what_only_one_has_is_left_out(table):
-    may = replace(table("may", ids=True), groups=np.arange(4))
-    assert with_batch(may, table("june", ids=True)).groups is None
+def test_samples_of_a_batch_without_groups_are_of_none(table):
+    may = replace(table("may", ids=True), groups=np.array([*"abba"], dtype=object))
+    assert with_batch(may, table("june", ids=True)).groups.tolist() == [*"abba", *[None] * 4]
 
 
 def test_wrong_batches_are_refused(table):

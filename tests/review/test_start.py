@@ -119,7 +119,7 @@ def test_it_goes_from_run_to_run(begin, data):
     assert not set(decided["id"]) & set(review.queue["id"])
     drawn = pd.concat([pd.read_csv(path) for run in review.runs[:-1] for path in queues(run)])
     assert decided["id"].tolist() == drawn["id"].tolist()
-    np.testing.assert_allclose(decided["weight"], drawn["weight"])
+    np.testing.assert_allclose(decided["weight"].astype(float), drawn["weight"])
     assert 0 < decided["weight"].min() < 1 < decided["weight"].max() <= 2.001  # 1 / random share
 
 
