@@ -11,7 +11,23 @@ from pudistill.cli.console import messages, print_noise, printable, progress_bar
 from pudistill.cli.options import OWN_NETWORK, check_free, complete_tools, names_in, takes_settings
 from pudistill.exceptions import InputError
 
-FinishedRun = Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")]
+
+def _last_run(path: Path) -> Path:
+    """Return the last run of the folder of a review, see `pudistill start`; else the folder."""
+    n = 0
+    while (path / str(n) / "SHA256SUMS").is_file():
+        n += 1
+    return path / str(n - 1) if n else path
+
+
+FinishedRun = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN",
+        help="A finished run folder, or that of a review, whose last run it stands for.",
+        callback=_last_run,
+    ),
+]
 
 
 def certify(

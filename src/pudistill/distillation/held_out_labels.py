@@ -44,6 +44,9 @@ class HeldOutLabels:
     doubt : str or None
         Why no promise can rest on these labels, such as that the verified samples can be no random
         sample.
+    given_score : ndarray of shape (n_samples,), float32, or None
+        Probability that the given label is right, by the same models; NaN where there is none. None
+        where no verified sample has the label that it was given.
     draw_weight, draw_order : ndarray of shape (n_samples,), or None
         How verified samples were drawn, see `Draws`; None: uniformly.
     """
@@ -54,6 +57,7 @@ class HeldOutLabels:
     doubt: str | None
     draw_weight: np.ndarray | None = None
     draw_order: np.ndarray | None = None
+    given_score: np.ndarray | None = None
 
     def drawn_as(self, draws: Draws | None) -> "HeldOutLabels":
         """Return the same labels with the draws of verified samples."""
@@ -69,7 +73,13 @@ class HeldOutLabels:
         label[~labels.no_class], score[~labels.no_class] = self.label, self.score
         if labels.picked is not None:
             score[labels.no_class & labels.picked] = np.nan
-        return replace(self, label=label, score=score).drawn_as(labels.draws)
+        given_score = self.given_score
+        if given_score is not None:
+            given_score = np.full(len(label), np.nan, dtype=score.dtype)
+            given_score[~labels.no_class] = self.given_score
+        return replace(self, label=label, score=score, given_score=given_score).drawn_as(
+            labels.draws
+        )
 
 
 def judge_all(
@@ -109,6 +119,7 @@ def judge_all(
     """
     n, rest, chain_of = len(labels.given), ~labels.trusted, np.full(len(labels.given), MISSING)
     label, score = np.full(n, MISSING), np.full(n, np.nan, dtype=np.float32)
+    given_score = np.full(n, np.nan, dtype=np.float32)
     sizes = np.array([len(chain.view.held_out) for chain in chains])
     unread = [chain.view.unread for chain in chains if chain.view.unread is not None]
     is_dealt = len(unread) == len(chains)
@@ -132,9 +143,10 @@ def judge_all(
         if originals is not None:
             # Not even the exponents have seen the labels that are judged.
             readout = Readout.fit([*chains[:number], *chains[number + 1 :]], originals)
-            proba = readout.posterior(
-                proba, chain.noise.likelihood(chain.view.given[rows], rows=rows)
-            )
+            given = chain.view.given[rows]
+            proba = readout.posterior(proba, chain.noise.likelihood(given, rows=rows))
+            known = given != MISSING
+            given_score[rows[known]] = proba[known, given[known]]
         label[rows], score[rows] = proba.argmax(axis=1), proba.max(axis=1)
         if len(others):
             controls[held_out] = score[held_out] - score[others].mean()
@@ -145,6 +157,8 @@ def judge_all(
     if doubt is None and (doubt := doubt_of_random_sample(labels, label, score)) is not None:
         warn_user(doubt, TrustedWarning)
     held_out = HeldOutLabels(label, score, worth, doubt).drawn_as(labels.draws)
+    if originals is not None:
+        held_out = replace(held_out, given_score=given_score)
     weight = labels.drawn_weight()
     if len(judged) == 0 or not rest.any():
         return held_out, None

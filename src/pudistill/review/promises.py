@@ -97,8 +97,8 @@ class Judged(NamedTuple):
     is_wrong : ndarray of shape (n_samples,)
         Whether the given label of samples verified by the fit is wrong; NaN where that is unknown.
     wrong_proba : ndarray of shape (n_samples,)
-        Probability that the given label is wrong, for samples that the fit did not verify; NaN
-        where there is none.
+        Probability that the given label is wrong, by models that have not seen the verified label;
+        NaN where there is none.
     trusted : ndarray of shape (n_samples,), bool
         Samples that the fit took as verified, exact copies included; and those skipped before it.
     skipped : ndarray of shape (n_samples,), bool, or None
@@ -336,11 +336,9 @@ def _labels_right(now: _Now, level: float) -> Share:
 
 def _rate(judged: Judged, decided: Decided, now: _Now, level: float) -> Share:
     """Estimate the rate; samples that were skipped count as right or wrong, whichever is worse."""
-    wrong, control = judged.is_wrong.copy(), np.full(len(judged.is_wrong), np.nan)
+    wrong, control = judged.is_wrong.copy(), judged.wrong_proba.copy()
     wrong[decided.rows] = decided.is_wrong
-    control[decided.rows] = judged.wrong_proba[decided.rows]
     skipped = np.zeros(len(wrong), dtype=bool) if judged.skipped is None else judged.skipped.copy()
-    control[skipped] = judged.wrong_proba[skipped]
     skipped[decided.rows[decided.is_skipped]] = True
     rows = now.rows[~np.isnan(wrong[now.rows]) | skipped[now.rows]]
     rest = now.rest & ~np.isnan(judged.wrong_proba)
@@ -376,11 +374,16 @@ def _judged(
 ) -> Judged:
     trusted, given = table["trusted"].to_numpy(bool), table["given"]
     verified = trusted & has_originals & given.notna().to_numpy()
+    wrong_proba = np.where(
+        trusted, np.nan, 1 - table["given_quality"].to_numpy(float, na_value=np.nan)
+    )
+    if held_out.given_score is not None:
+        wrong_proba = 1 - held_out.given_score.astype(float)
     return Judged(
         held_out,
         np.where(trusted, pd.Categorical(table["label"], categories=names).codes, -1),
         np.where(verified, (given != table["label"]).to_numpy(), np.nan),
-        np.where(trusted, np.nan, 1 - table["given_quality"].to_numpy(float, na_value=np.nan)),
+        wrong_proba,
         trusted,
     )
 

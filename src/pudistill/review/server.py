@@ -73,7 +73,7 @@ class ReviewServer:
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
-                log_level="error",
+                log_level="critical",  # requests that wait when the command ends are no errors
                 access_log=False,
                 lifespan="off",
                 ws="none",

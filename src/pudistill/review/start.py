@@ -212,7 +212,10 @@ class Review:
         changes: dict[str, Any] = {"more_trusted": [*map(str, tables)]}
         if self._starts_from_last(verified, len(decided) + int(self.dataset.trusted.sum())):
             changes["start_from"] = str(last.path)
-        fit_run(self.settings.model_copy(update=changes), self.folder / str(len(self.runs)))
+        settings, path = self.settings.model_copy(update=changes), self.folder / str(len(self.runs))
+        if path.exists() and not Run.is_interrupted(path, settings.to_config()):
+            Run(path).discard()  # of an interrupted fit with other settings
+        fit_run(settings, path)
         self._draw()
         return True
 

@@ -24,7 +24,7 @@ def write_held_out_labels(run: Run, classifier: PUDistillClassifier) -> None:
     arrays = {
         name: np.array("" if value is None else value)
         for name, value in vars(held_out).items()
-        if not (value is None and name.startswith("draw_"))
+        if value is not None or name == "doubt"
     }
     run.write_arrays(FILE, arrays | {"names": names.astype(str)})
 
@@ -39,6 +39,7 @@ def read_held_out_labels(run: Run) -> tuple[HeldOutLabels, np.ndarray]:
         doubt=str(stored["doubt"]) or None,
         draw_weight=stored.get("draw_weight"),
         draw_order=stored.get("draw_order"),
+        given_score=stored.get("given_score"),
     )
     return held_out, stored["names"].astype(object)
 
