@@ -239,7 +239,7 @@ _fast_distillation = replace(
 _fast_reference = replace(_fast_distillation, min_steps=150)
 # For `slim_airbench` on a CPU.
 _slim_distillation = Recipe(
-    epochs=8,
+    epochs=10,
     learning_rate=0.2,
     schedule="one_cycle",
     batch_size=128,
