@@ -1,5 +1,6 @@
 """Batched augmentation and mixup, against plain Python and hand-computed values."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -14,6 +15,7 @@ from pudistill.learners.networks.augmentation import (
     random_cutout,
     random_flip,
     random_light,
+    random_shift,
     strong_augment,
 )
 
@@ -35,13 +37,15 @@ def test_flip_mirrors_about_half():
     assert 150 < mirrored.sum() < 250
 
 
+@pytest.mark.parametrize(
+    ("change", "divisor", "mode"), [(random_crop, 8, "constant"), (random_shift, 16, "reflect")]
+)
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 3]), st.integers(0, 2**31))
-def test_crop_is_a_shift_filled_with_zeros(height, width, channels, seed):
+def test_pictures_are_moved_and_gaps_filled(change, divisor, mode, height, width, channels, seed):
     before = pictures(3, height, width, channels)
-    after = random_crop(before, seeded(seed))
-    up, left = round(height / 8), round(width / 8)
-    padded = torch.zeros(3, height + 2 * up, width + 2 * left, channels, dtype=torch.uint8)
-    padded[:, up : up + height, left : left + width] = before
+    after = change(before, seeded(seed))
+    up, left = round(height / divisor), round(width / divisor)
+    padded = torch.from_numpy(np.pad(before, ((0, 0), (up, up), (left, left), (0, 0)), mode=mode))
     for old, new in zip(padded, after, strict=True):
         places = [
             torch.equal(new, old[y : y + height, x : x + width])

@@ -105,10 +105,10 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
     consistency_weight : float or None, default=None
         Weight of the consistency term on pictures: a class that is clear without strong
         augmentation is also the target with it. 0 switches it off.
-    augment : bool, callable, tuple of {"flip", "crop"} and callables, or None, default=None
-        Random changes of training pictures; True means both. A callable, such as a transform of
-        torchvision, takes a picture as a tensor of shape ``(channels, height, width)`` and returns
-        one of the same shape and type.
+    augment : bool, callable, tuple of {"flip", "crop", "shift"} and callables, or None
+        Random changes of training pictures; True means flip and crop, None those of the recipe. A
+        callable, such as a transform of torchvision, takes a picture as a tensor of shape
+        ``(channels, height, width)`` and returns one of the same shape and type.
     balanced_bootstrap : bool or None, default=None
         Whether each epoch trains on as many samples of each class as the rarest class has, drawn
         anew; None means False. The class of a soft target is its most likely one.

@@ -15,7 +15,7 @@ Role = Literal[
     "member", "teacher", "student", "noise_aware", "cross_fit", "reference", "semi_supervised"
 ]
 Schedule = Literal["step", "one_cycle"]
-AUGMENTATIONS = ("flip", "crop")
+AUGMENTATIONS = ("flip", "crop", "shift")
 RETRY_FACTOR = 0.1  # factor of the learning rate when a training that diverged is repeated
 # A context variable, because the rate is lowered for whole methods, which train several networks
 # deep inside calls (also of the user's estimators) that have no argument for it.
@@ -64,8 +64,9 @@ class Recipe:
         The paper's μ: pairs are mixed by β ~ Beta(μ, μ), section II-B. 0 switches mixup off.
     entropy_weight : float, default=0.0
         Weight of the entropy regularisation, equation (2). 0 switches it off.
-    augment : tuple of {"flip", "crop"} or callables, default=()
-        Random changes of training pictures: horizontal flip, crop after padding, or transforms; see
+    augment : tuple of {"flip", "crop", "shift"} or callables, default=()
+        Random changes of training pictures: horizontal flip, crop after padding, a smaller shift,
+        or transforms; see
         :func:`pudistill.learners.networks.augmentation.augmented`.
     consistency_weight : float, default=0.0
         Weight of the consistency term on pictures: if the class of a picture is clear from the
@@ -238,13 +239,13 @@ _fast_distillation = replace(
 _fast_reference = replace(_fast_distillation, min_steps=150)
 # For `slim_airbench` on a CPU.
 _slim_distillation = Recipe(
-    epochs=8,
+    epochs=10,
     learning_rate=0.2,
     schedule="one_cycle",
     batch_size=128,
     weight_decay=5e-4,
     nesterov=True,
-    augment=("flip", "crop"),
+    augment=("flip", "shift"),
     min_steps=600,
 )
 # For `mlp`. Tables are small: an epoch can be a single step.
