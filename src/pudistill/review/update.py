@@ -65,7 +65,8 @@ def settings_for_update(
 def write_decided(run: Run) -> Path | None:
     """Write the decisions of a review as a trusted table of its own; None if there are none.
 
-    Samples that were picked by hand follow those that were drawn, with the weight 0.
+    Samples that were picked by hand follow those that were drawn, with the weight 0. If nothing was
+    decided since the last one, that one is returned.
     """
     decisions = Decisions(run.path)
     if not any(decision.is_final for decision in decisions.in_force()):
@@ -75,8 +76,9 @@ def write_decided(run: Run) -> Path | None:
     if (path := decisions.folder / PICKED).exists():
         picked = pd.read_csv(path, dtype=str, keep_default_na=False)
         parts.append(picked.assign(weight="0"))
-    n = 1
-    while (decisions.folder / f"trusted-{n}.csv").exists():
+    n, table = 1, pd.concat(parts, ignore_index=True)[[*COLUMNS]]
+    while (path := decisions.folder / f"trusted-{n}.csv").exists():
+        if pd.read_csv(path, dtype=str, keep_default_na=False).equals(table):
+            return path  # nothing was decided since
         n += 1
-    table = pd.concat(parts, ignore_index=True)[[*COLUMNS]]
-    return decisions.write(f"trusted-{n}.csv", table)
+    return decisions.write(path.name, table)
