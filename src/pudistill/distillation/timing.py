@@ -54,7 +54,9 @@ class TimedFit:
         """Estimate the time of a fit if somebody wants to know it, and keep to the limit."""
         self.cut_short_: list[str] = []
         seconds, begin = seconds_of(self.time_limit), time.time()
-        if seconds is None and not wants_estimate():
+        # How long a fit takes that starts from another one is not known.
+        is_update = getattr(self, "warm_start", False) and hasattr(self, "filter_")
+        if seconds is None and (is_update or not wants_estimate()):
             yield
             return
         X, labels, _ = split_off_no_class(X, labels)
