@@ -73,10 +73,18 @@ def test_from_no_verified_label_to_a_fit(browser, tmp_path):
         page.wait_for_selector("text=Labels right after correction")
         assert page.inner_text("#run") == "review · 1"
         assert page.is_visible("#suggested")
-    finally:
+        # Stopped while it learns, it says so, in the page and without a traceback.
+        for n in range(8):
+            has_text(page, "#count", f"{n} of 8")
+            page.keyboard.press(str(1 + truth[page.inner_text(".id")]))
+        page.wait_for_selector("text=Learning from your labels")
         process.send_signal(signal.SIGINT)
+        page.wait_for_selector("text=The command has ended")
         out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 0, err
+    assert "Traceback" not in err
     assert "80 samples, 8 of them trusted" in out
     assert "Corrected labels: review/1/labels.csv" in out
     assert "8 samples verified:" in err

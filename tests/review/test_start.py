@@ -117,6 +117,7 @@ def test_it_goes_from_run_to_run(begin, data):
     decided = review._decided()
     assert decided["id"].is_unique
     assert not set(decided["id"]) & set(review.queue["id"])
+    assert len([*review.runs[1].path.glob("review/trusted-*.csv")]) == 1  # learned once
     drawn = pd.concat([pd.read_csv(path) for run in review.runs[:-1] for path in queues(run)])
     assert decided["id"].tolist() == drawn["id"].tolist()
     weight = decided["weight"].astype(float)

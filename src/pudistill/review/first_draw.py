@@ -39,7 +39,7 @@ def first_gain(dataset: TrustedDataset, seed: int = 0) -> np.ndarray:
     >>> from pudistill.data.loading import load_dataset
     >>> from pudistill.review.first_draw import first_gain
     >>> gain = first_gain(load_dataset("digits"))
-    >>> gain.shape, round(gain.sum(), 6)
+    >>> gain.shape, round(float(gain.sum()), 6)
     ((1797,), 2.0)
     """
     codes = {name: number for number, name in enumerate(dataset.classes)}

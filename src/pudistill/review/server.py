@@ -149,6 +149,8 @@ class ReviewServer:
 
     async def _wait_for_session(self) -> "ReviewSession":
         while not self._is_open.is_set():
+            if self._server.should_exit:
+                raise InputError("The command has ended: its terminal says what was found.")
             await asyncio.sleep(0.01)
         assert self.session is not None
         return self.session

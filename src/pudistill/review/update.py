@@ -65,7 +65,8 @@ def settings_for_update(
 def write_decided(run: Run) -> Path | None:
     """Write the decisions of a review as a trusted table of its own; None if there are none.
 
-    Samples that were picked by hand follow those that were drawn, with the weight 0.
+    Samples that were picked by hand follow those that were drawn, with the weight 0. If nothing was
+    decided since the last one, that one is returned.
     """
     decisions = Decisions(run.path)
     if not any(decision.is_final for decision in decisions.in_force()):

@@ -212,7 +212,9 @@ async function waitForNextRun(state) {
   for (;;) {
     await new Promise((resolve) => setTimeout(resolve, 1000 * SECONDS_TO_RETRY));
     try {
-      const { run, queue } = await (await fetch("/api/about")).json();
+      const answer = await fetch("/api/about");
+      if (!answer.ok) throw new Refusal();
+      const { run, queue } = await answer.json();
       if (run !== about.run || queue !== about.queue) break;
     } catch {
       const sentence = "The command has ended. Its terminal says what was found.";
