@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.decomposition import TruncatedSVD
-from sklearn.preprocessing import MaxAbsScaler
+from sklearn.preprocessing import FunctionTransformer, MaxAbsScaler
 
 from pudistill.data.dataset import TrustedDataset
 from pudistill.data.encoding import TableEncoder, needs_encoding
@@ -81,7 +81,9 @@ def clusters(X: Any, n_clusters: int, seed: int = 0) -> np.ndarray:
     seen = features(some)
     scaler = MaxAbsScaler().fit(seen)
     n_components = min(N_COMPONENTS, seen.shape[1], max(1, len(rows) - 1))
-    reduction = TruncatedSVD(n_components, random_state=seed).fit(scaler.transform(seen))
+    reduction: Any = FunctionTransformer()  # a single feature cannot be reduced
+    if seen.shape[1] > 1:
+        reduction = TruncatedSVD(n_components, random_state=seed).fit(scaler.transform(seen))
     found = MiniBatchKMeans(min(n_clusters, len(rows)), random_state=seed, n_init=3)
     found.fit(reduction.transform(scaler.transform(seen)))
     parts = []

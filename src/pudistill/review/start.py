@@ -22,6 +22,7 @@ from pudistill.review.first_draw import first_gain
 from pudistill.review.promises import Promises, looks_at, promises
 from pudistill.review.selection import ids_of, queues, write_queue
 from pudistill.review.update import write_decided
+from pudistill.runs.certificates import FILE
 from pudistill.runs.environment import versions
 from pudistill.runs.fit import fit_run
 from pudistill.runs.folder import Run, to_csv
@@ -123,7 +124,7 @@ class Review:
 
     @property
     def queue_path(self) -> Path | None:
-        """The queue that is asked; None before it is drawn."""
+        """The queue that is asked; None if nothing is left to ask."""
         drawn = queues(self.run)
         return drawn[-1] if drawn else None
 
@@ -135,7 +136,7 @@ class Review:
         )
 
     def _draw(self) -> None:
-        """Draw the next queue of the last run."""
+        """Draw the next queue of the last run, unless nothing is left."""
         run = self.run
         if run.path.name != "0":
             table = run.read_table("labels")
@@ -143,7 +144,8 @@ class Review:
             skipped = {*self.skipped["id"]}
             n_left -= len(skipped.difference(table["id"][table["trusted"]]))
             budget = min(self.budget, n_left)
-            write_queue(run, budget, seed=self.settings.seed, leave_out=skipped)
+            if budget > 0:
+                write_queue(run, budget, seed=self.settings.seed, leave_out=skipped)
             return
         dataset, earlier = self.dataset, queues(run)
         gain = first_gain(dataset, self.settings.seed)
@@ -224,8 +226,8 @@ class Review:
         return is_same and n_verified < GROWTH_TO_FIT_ANEW * n_before
 
     def promises(self) -> Promises | None:
-        """Return what the last fit promises, however often one has looked; None before a fit."""
-        if self.run.path.name == "0":
+        """Return what the last fit promises, however often one has looked; None if nothing."""
+        if not (self.run.path / FILE).exists():
             return None
         return promises(
             self.run, as_table([]), looks_before=self.looks_before, skipped_before=self.skipped
