@@ -13,6 +13,7 @@ from pudistill.distillation.held_out_labels import HeldOutLabels
 from pudistill.review.decisions import Decision, Decisions
 from pudistill.review.promises import Decided, Judged, _with_skipped, promises_of
 from pudistill.review.start import Review
+from pudistill.runs.inputs import load_data
 from pudistill.runs.settings import Settings
 
 NOTHING = Decided(*(np.zeros(0, dtype=kind) for kind in (int, int, float, float, bool)))
@@ -70,7 +71,9 @@ def test_samples_that_the_data_show_as_verified_are_not_asked(odd_data, tmp_path
     data, truth = odd_data
     table = pd.read_csv(data, keep_default_na=False)
     known = np.arange(40) < 30
-    table["verified_label"] = [truth[i] if k else "" for i, k in zip(table["id"], known, strict=True)]
+    table["verified_label"] = [
+        truth[i] if k else "" for i, k in zip(table["id"], known, strict=True)
+    ]
     table.to_csv(data, index=False)
     review = Review(Settings(data=str(data)), tmp_path / "review", budget=50)
     assert sorted(review.queue["id"]) == sorted(table["id"][~known])
@@ -85,3 +88,14 @@ def test_a_batch_keeps_marks_groups_and_draws():
     assert np.flatnonzero(~np.isnan(both.draws.weight)).tolist() == [0, 60, 120]
     later = both.with_trusted(["151"], ["setosa"], weights=[0.7])
     assert later.draws.weight[151] == 0.7
+
+
+def test_a_batch_can_have_other_column_order_and_no_labels(tmp_path):
+    first = pd.DataFrame({"id": ["a", "b"], "x": [1.0, 2], "z": [3.0, 4], "label": ["u", "v"]})
+    first.assign(verified_label=first["label"]).to_csv(tmp_path / "first.csv", index=False)
+    more = pd.DataFrame({"z": [5.0], "id": ["c"], "x": [6.0]})
+    more.to_csv(tmp_path / "more.csv", index=False)
+    settings = Settings(data=str(tmp_path / "first.csv"), added=[str(tmp_path / "more.csv")])
+    both, _ = load_data(settings)
+    assert both.X.tolist() == [[1, 3], [2, 4], [6, 5]]
+    assert both.y.tolist() == ["u", "v", None]
