@@ -256,14 +256,14 @@ def _learn(review: "Review", max_error: float | None) -> bool:
     if not has_fitted:
         messages.print("A class has hardly any verified sample yet: more is asked.")
         return False
-    promised = review.promises()
+    promised = review.promises() if max_error is None else review.promises([max_error])
     if promised is None:
         return False
     right = promised.labels_right
     low, high = right.interval
     messages.print(
         f"{promised.n_verified:,} samples verified: {right.value:.0%} of the other labels are "
-        f"right ({promised.confidence:.1%} interval, because you look more than once: {low:.0%} "
+        f"right ({100 * promised.confidence:.4g}% interval, as you look more than once: {low:.0%} "
         f"to {high:.0%}).",
         soft_wrap=True,
     )

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.decomposition import TruncatedSVD
-from sklearn.preprocessing import FunctionTransformer, MaxAbsScaler
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MaxAbsScaler
 
 from pudistill.data.dataset import TrustedDataset
 from pudistill.data.encoding import TableEncoder, needs_encoding
@@ -74,21 +75,19 @@ def clusters(X: Any, n_clusters: int, seed: int = 0) -> np.ndarray:
             return encoder.transform(part)
         pixels = np.asarray(part)
         if pixels.ndim > 2:
-            steps = [max(1, size // SIDE) for size in pixels.shape[1:3]]
-            pixels = pixels[:, :: steps[0], :: steps[1]]
+            high, wide = (max(1, size // SIDE) for size in pixels.shape[1:3])
+            pixels = pixels[:, ::high, ::wide]
         return pixels.reshape(len(pixels), -1).astype(np.float32)
 
     seen = features(some)
-    scaler = MaxAbsScaler().fit(seen)
-    n_components = min(N_COMPONENTS, seen.shape[1], max(1, len(rows) - 1))
-    reduction: Any = FunctionTransformer()  # a single feature cannot be reduced
-    if seen.shape[1] > 1:
-        reduction = TruncatedSVD(n_components, random_state=seed).fit(scaler.transform(seen))
-    found = MiniBatchKMeans(min(n_clusters, len(rows)), random_state=seed, n_init=3)
-    found.fit(reduction.transform(scaler.transform(seen)))
+    steps: list[Any] = [MaxAbsScaler()]
+    if seen.shape[1] > N_COMPONENTS:
+        steps.append(TruncatedSVD(min(N_COMPONENTS, max(1, len(rows) - 1)), random_state=seed))
+    n_clusters = min(n_clusters, len(rows))
+    found = make_pipeline(*steps, MiniBatchKMeans(n_clusters, random_state=seed, n_init=3))
+    found.fit(seen)
     parts = []
     for start in range(0, n, MOST_CLUSTERED):
         block = slice(start, start + MOST_CLUSTERED)
-        part = features(X.iloc[block] if hasattr(X, "iloc") else X[block])
-        parts.append(found.predict(reduction.transform(scaler.transform(part))))
+        parts.append(found.predict(features(X.iloc[block] if hasattr(X, "iloc") else X[block])))
     return np.concatenate(parts)

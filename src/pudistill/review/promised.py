@@ -30,20 +30,19 @@ def as_rows(promises: Promises) -> dict[str, Any]:
         if not math.isnan(share.value):
             value, interval = (text.unescape() for text in estimate(share.value, share.interval))
             rows.append({"name": name, "value": value, "interval": interval})
-    for found in promises.certified:
+    shown = [found for found in promises.certified if found.n_accepted]
+    for found in shown or promises.certified[-1:]:
         name = f"Usable, at most {100 * found.max_error:g} % of them wrong"
-        value = f"{found.n_accepted:,}" if found.n_accepted else "none"
+        value = f"{found.n_accepted:,}" if found.n_accepted else "none yet"
         part = percent(found.share).unescape() if found.n_accepted else ""
         rows.append({"name": name, "value": value, "interval": part})
-    looks = (
-        f"from {promises.n_at_look:,} verified samples. The next look is at "
-        f"{promises.n_next_look:,}."
-    )
+    rests = f"from {promises.n_at_look:,} verified samples"
+    looks = f"The next look is at {promises.n_next_look:,}."
     if not rows:
-        return {"rows": [], "note": f"Nothing can be promised {looks}"}
+        return {"rows": [], "note": f"Nothing can be promised {rests}. {looks}"}
     note = (
-        f"Of labels that nobody verified, {looks} Each row holds with "
-        f"{100 * promises.confidence:.4g} %, so that all looks together hold with 95 %: stop "
+        f"Known {rests}, about the labels that nobody verified. {looks} Each row holds with "
+        f"{100 * promises.confidence:.4g}\xa0%, so that all looks together hold with 95\xa0%: stop "
         "whenever you like."
     )
     return {"rows": rows, "note": note}

@@ -365,6 +365,7 @@ class ReviewSession:
             "sources": [SOURCES[code] for code in np.unique(self.table.source)],
             "pairs": self.table.pairs()[:MOST_PAIRS],
             "show_suggestion": self.options.show_suggestion,
+            "suggests": bool(np.isfinite(self.table.confidence).any()),  # once there was a fit
             "learns": self.options.learns,
             "queue": len(self.queues),
             "n_samples": len(self.table),

@@ -5,6 +5,7 @@ samples. Each further run has learned from the decisions on the queues of all ru
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +23,7 @@ from pudistill.review.first_draw import first_gain
 from pudistill.review.promises import Promises, looks_at, promises
 from pudistill.review.selection import ids_of, queues, write_queue
 from pudistill.review.update import write_decided
-from pudistill.runs.certificates import FILE
+from pudistill.runs.certificates import FILE, MAX_ERRORS
 from pudistill.runs.environment import versions
 from pudistill.runs.fit import fit_run
 from pudistill.runs.folder import Run, to_csv
@@ -225,12 +226,16 @@ class Review:
         n_before = anew[-1].read_json("metrics.json")["n_trusted"]
         return is_same and n_verified < GROWTH_TO_FIT_ANEW * n_before
 
-    def promises(self) -> Promises | None:
+    def promises(self, max_errors: Sequence[float] = MAX_ERRORS) -> Promises | None:
         """Return what the last fit promises, however often one has looked; None if nothing."""
         if not (self.run.path / FILE).exists():
             return None
         return promises(
-            self.run, as_table([]), looks_before=self.looks_before, skipped_before=self.skipped
+            self.run,
+            as_table([]),
+            max_errors=max_errors,
+            looks_before=self.looks_before,
+            skipped_before=self.skipped,
         )
 
     @property

@@ -115,11 +115,12 @@ def check_same_data(run: Run, dataset: TrustedDataset) -> None:
     differs = np.array([a != b for a, b in zip(dataset.y[:n], before, strict=True)])
     differs &= ~dataset.trusted[:n] & ~pd.isna(before)
     if differs.any():
-        row = int(np.flatnonzero(differs)[0])
+        row, n_other = int(np.flatnonzero(differs)[0]), int(differs.sum())
+        labels, have = ("label", "has") if n_other == 1 else ("labels", "have")
         raise InputError(
-            f"{differs.sum():,} given labels of {dataset.name} have changed since {path} was "
+            f"{n_other:,} given {labels} of {dataset.name} {have} changed since {path} was "
             f"fitted: that of {ids[row]!r} was {before[row]!r} and is {dataset.y[row]!r}. Restore "
-            "them, or run `pudistill fit` anew."
+            "what has changed, or run `pudistill fit` anew."
         )
 
 

@@ -145,6 +145,7 @@ async function show(result) {
   showSaid();
   $("given").hidden = sample.given === null;
   $("given").lastElementChild.replaceChildren("Right: ", make("b", {}, sample.given ?? ""));
+  $("suggested").hidden = !about.suggests;
   $("suggested").disabled = sample.part === "random";
   $("suggested").title = sample.part === "random" ? "A sample drawn at random is decided without a suggestion." : "";
   showSuggestion();
@@ -205,13 +206,20 @@ async function waitForNextRun(state) {
   $("answers").hidden = true;
   $("sample").replaceChildren(make("div", { class: "end" },
     make("h2", {}, "Learning from your labels"),
-    make("p", {}, `${number(state.n_verified)} samples are verified. The next ones show as soon as the models are fitted; ` +
+    make("p", {}, `${number(state.n_trusted + state.n_verified)} samples are verified. The next ones show as soon as the models are fitted; ` +
       "stop with Ctrl-C in the terminal.")));
   $("live").textContent = "Learning from your labels.";
   for (;;) {
     await new Promise((resolve) => setTimeout(resolve, 1000 * SECONDS_TO_RETRY));
-    const { run, queue } = await ask("/api/about");
-    if (run !== about.run || queue !== about.queue) break;
+    try {
+      const { run, queue } = await (await fetch("/api/about")).json();
+      if (run !== about.run || queue !== about.queue) break;
+    } catch {
+      const sentence = "The command has ended. Its terminal says what was found.";
+      $("sample").replaceChildren(make("div", { class: "end" }, make("p", {}, sentence)));
+      $("live").textContent = sentence;
+      return;
+    }
   }
   location.reload();
 }
@@ -328,6 +336,7 @@ function learn(label) {
 }
 
 const suggest = () => whileBusy(async () => {
+  if (!about.suggests) return;
   if (!sample || sample.part === "random") {
     say("A sample drawn at random is decided without a suggestion, so that the estimates hold.");
     return;
