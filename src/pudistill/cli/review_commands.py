@@ -195,6 +195,9 @@ def start(
     from pudistill.review.start import Review
 
     review = Review(Settings.read(values), output, budget)
+    if _is_exhausted(review):
+        _print_result(review)
+        return
     server = server_class(lambda: _session_of(review, who), port=port)
 
     def serve() -> None:
@@ -211,7 +214,7 @@ def start(
             if not serving.is_alive():
                 break
             server.close_session()
-            if _learn(review, max_error):
+            if _learn(review, max_error) or _is_exhausted(review):
                 break
             server.open_session(lambda: _session_of(review, who))
     except KeyboardInterrupt:
@@ -235,6 +238,13 @@ def _session_of(review: "Review", who: str | None) -> "ReviewSession":
         skipped_before=review.skipped,
     )
     return ReviewSession(review.run, options, open_samples)
+
+
+def _is_exhausted(review: "Review") -> bool:
+    if review.queue_path is not None:
+        return False
+    messages.print("All samples are decided: nothing is left to ask.")
+    return True
 
 
 def _learn(review: "Review", max_error: float | None) -> bool:

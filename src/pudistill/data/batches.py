@@ -42,6 +42,7 @@ def with_batch(dataset: TrustedDataset, batch: TrustedDataset) -> TrustedDataset
     """
     if dataset.annotations is not None or batch.annotations is not None:
         raise InputError(f"{batch.name} cannot be added to labels of several sources.")
+    batch = _with_columns_of(dataset, batch)
     _check_same_kind(dataset, batch)
     if np.array_equal(batch.ids, row_numbers(len(batch))):
         numbers = row_numbers(len(dataset) + len(batch))
@@ -89,6 +90,16 @@ def _check_same_kind(dataset: TrustedDataset, batch: TrustedDataset) -> None:
             f"{batch.name} holds other columns, or pictures of another size, than {dataset.name}: "
             "add data of the same kind."
         )
+
+
+def _with_columns_of(dataset: TrustedDataset, batch: TrustedDataset) -> TrustedDataset:
+    """Return a batch with its columns in the order of the data, if it has the same ones."""
+    names, found = dataset.feature_names, batch.feature_names
+    if names is None or found is None or sorted(names) != sorted(found):
+        return batch
+    order = [found.index(name) for name in names]
+    X = batch.X.iloc[:, order] if batch.is_frame else batch.X[:, order]
+    return replace(batch, X=X, feature_names=names)
 
 
 def _renamed(batch: TrustedDataset, ids: np.ndarray) -> TrustedDataset:

@@ -167,7 +167,8 @@ def open_samples(run: Run, config: Mapping[str, Any], table: RunTable) -> Sample
             "move them back, or start the command where `pudistill fit` was started."
         )
     found = find_format(source) if source.exists() else None
-    if found is not None and found.reader is image_folder and settings.annotations is None:
+    is_folder = found is not None and found.reader is image_folder
+    if is_folder and settings.annotations is None and not settings.added:
         options = ReadOptions.read(settings.read_options())
         folder = image_folder.find_pictures(source, options)
         given = np.array(folder.labels, dtype=object) if settings.noise is None else None

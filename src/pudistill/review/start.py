@@ -23,7 +23,7 @@ from pudistill.review.first_draw import first_gain
 from pudistill.review.promises import Promises, looks_at, promises
 from pudistill.review.selection import ids_of, queues, write_queue
 from pudistill.review.update import write_decided
-from pudistill.runs.certificates import MAX_ERRORS
+from pudistill.runs.certificates import FILE, MAX_ERRORS
 from pudistill.runs.environment import versions
 from pudistill.runs.fit import fit_run
 from pudistill.runs.folder import Run, to_csv
@@ -125,7 +125,7 @@ class Review:
 
     @property
     def queue_path(self) -> Path | None:
-        """The queue that is asked; None before it is drawn."""
+        """The queue that is asked; None if nothing is left to ask."""
         drawn = queues(self.run)
         return drawn[-1] if drawn else None
 
@@ -137,7 +137,7 @@ class Review:
         )
 
     def _draw(self) -> None:
-        """Draw the next queue of the last run."""
+        """Draw the next queue of the last run, unless nothing is left."""
         run = self.run
         if run.path.name != "0":
             table = run.read_table("labels")
@@ -145,7 +145,8 @@ class Review:
             skipped = {*self.skipped["id"]}
             n_left -= len(skipped.difference(table["id"][table["trusted"]]))
             budget = min(self.budget, n_left)
-            write_queue(run, budget, seed=self.settings.seed, leave_out=skipped)
+            if budget > 0:
+                write_queue(run, budget, seed=self.settings.seed, leave_out=skipped)
             return
         dataset, earlier = self.dataset, queues(run)
         gain = first_gain(dataset, self.settings.seed)
@@ -229,8 +230,8 @@ class Review:
         return is_same and n_verified < GROWTH_TO_FIT_ANEW * n_before
 
     def promises(self, max_errors: Sequence[float] = MAX_ERRORS) -> Promises | None:
-        """Return what the last fit promises, however often one has looked; None before a fit."""
-        if self.run.path.name == "0":
+        """Return what the last fit promises, however often one has looked; None if nothing."""
+        if not (self.run.path / FILE).exists():
             return None
         return promises(
             self.run,

@@ -169,6 +169,12 @@ def data_of(run: Run) -> tuple[Path, ReadOptions]:
             f"{run.path} is an experiment with artificial noise, whose data have right labels: "
             "there is nothing to correct."
         )
+    if added := config.get("added"):
+        raise InputError(
+            f"{run.path} has learned from several batches, and a corrected copy is of one: join "
+            f"the corrected labels in {run.path / 'labels.csv'} to {config['data']} and "
+            f"{listed(added)} by their ids."
+        )
     settings = {name: config[name] for name in ReadSettings.model_fields if name in config}
     source = Path(config["data"])
     if not source.exists():

@@ -71,7 +71,9 @@ def load_data(settings: Settings) -> tuple[TrustedDataset, TrustedDataset | None
             "in one file, and run `pudistill fit` anew."
         )
     for path in settings.added:
-        dataset = with_batch(dataset, load_dataset(path, **options))
+        # A batch can be of one class, or have no labels yet.
+        batch = load_dataset(path, **options | {"labels_required": False})
+        dataset = with_batch(dataset, batch)
     if settings.more_trusted:
         from pudistill.data.trusted_files import read_trusted  # loads pyarrow, which is slow
     for path in settings.more_trusted:

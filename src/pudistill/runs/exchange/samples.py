@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from pudistill.data.batches import with_batch
 from pudistill.data.image_folder import find_pictures, training_folder
 from pudistill.data.loading import load_dataset
 from pudistill.data.options import ReadOptions, ReadSettings
@@ -166,13 +167,16 @@ def samples_of(run: Run, only: Path | None = None, *, is_shown: bool = True) -> 
     folder, X, feature_names, kind = None, None, None, TEXT
     if not is_shown:
         rows = np.zeros(len(table), dtype=int)
-    elif known is not None and known.module == "image_folder":
+    elif known is not None and known.module == "image_folder" and not config.get("added"):
         found = find_pictures(source, ReadOptions(**settings | {"skip_bad": True}))
         rows = _rows_in(run, source, labels, table, found.ids, found.labels)
         folder, kind = training_folder(source), IMAGE
     else:
         settings |= {"lazy": True}
         dataset = load_dataset(config["data"], labels_required=False, **settings)
+        for path in config.get("added", []):
+            batch = load_dataset(path, labels_required=False, **settings)
+            dataset = with_batch(dataset, batch)
         is_own = dataset.annotations is None and "noise" not in config
         given = dataset.y if is_own else None
         rows = _rows_in(run, source, labels, table, dataset.ids, given)
@@ -196,7 +200,9 @@ def _only(labels: pd.DataFrame, only: Path) -> pd.DataFrame:
         raise InputError(f"{only}: there is no column 'id': name the samples to export there.")
     names = [name for name in ("id", *ABOUT_DRAW) if name in queue.schema.names]
     chosen = queue.read(names, ["id"]).to_pandas()
-    rows = pd.Index(labels["id"]).get_indexer(pd.Index(chosen["id"].astype(str)))
+    # Ids that a spreadsheet would run as formulas are written with an apostrophe.
+    ids = chosen["id"].astype(str).str.replace(r"^'(?=[=+\-@])", "", regex=True)
+    rows = pd.Index(labels["id"]).get_indexer(pd.Index(ids))
     if (rows < 0).any():
         raise InputError(
             f"{only}: the run has no sample {shown(chosen['id'][rows < 0].iloc[0])} "
