@@ -57,8 +57,7 @@ class HasRoles:
         if learner is not None:
             return normalised(learner, X)
         noisy = role == STUDENT if reads_noisy_labels is None else reads_noisy_labels
-        is_tuned = not noisy and self._noise_free_c is not None and not is_pictures(X)
-        C = self._noise_free_c if is_tuned else 1.0
+        C = 1.0 if noisy or self._noise_free_c is None else self._noise_free_c
         return with_regularisation(default_learner(X, encoded=self.encoder_ is not None), C)
 
     def _new_filter(self, X: Any, labels: Labels, seed: int) -> TieredPUFilter:
