@@ -32,7 +32,7 @@ from pudistill.exceptions import InputError
 from pudistill.labels.alignment import index_of
 from pudistill.labels.checks import NO_TRUSTED, Labels, check_same_labels, with_weights
 from pudistill.labels.pseudo_labels import LABEL_TYPES
-from pudistill.labels.samples import check_features, check_samples, split_off_no_class
+from pudistill.labels.samples import check_features, check_samples, is_pictures, split_off_no_class
 from pudistill.labels.table import Outliers, label_table
 from pudistill.learners.base import NoisyLabelClassifier
 from pudistill.learners.cache import caching_to
@@ -450,7 +450,7 @@ class PUDistillClassifier(
         filter_seed, teacher_seed = self._prepare(X, labels)
         # Lines 1-10: the filter grows the augmented clean set P, class by class.
         if self._earlier is not None:
-            self._noise_free_c = self._earlier.C_of_noise_free_models
+            self._noise_free_c = None if is_pictures(X) else self._earlier.C_of_noise_free_models
             self.student_seed_ = self._earlier.seed
             self.filter_ = self._earlier.filter_with(labels, filter_seed)
         else:
