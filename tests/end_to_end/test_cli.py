@@ -54,7 +54,9 @@ def test_demo_writes_a_run_folder_and_prints_accuracies(command, data, tmp_path,
     code, out, _ = command("demo", "--trusted", "0.1")
     assert code == 0
     run = tmp_path / "pudistill-demo"
-    assert {path.name for path in run.iterdir()} == RUN_FILES | {"held_out_labels.npz"}
+    assert {path.name for path in run.iterdir()} == (
+        RUN_FILES | {"held_out_labels.npz", "learned.npz"}
+    )
     metrics = json.loads((run / "metrics.json").read_text())
     accuracy = metrics["test_accuracy"]
     assert list(accuracy) == ["given_labels", "trusted_only", "pudistill", "true_labels"]

@@ -179,7 +179,7 @@ def test_an_interrupted_fine_tuning_continues_after_the_last_epoch(
         pytest.importorskip("peft")
     texts, y = reviews
     targets = np.eye(2)[(y == "good").astype(int)]
-    learner = network(tiny_bert, epochs=4, lora_rank=rank)
+    learner = network(tiny_bert, epochs=4, lora_rank=rank, precision="fp32")
     task = Training(learner, texts, targets, role="noise_aware", seed=3)
     expected = train(task)
     monkeypatch.setattr("pudistill.learners.cache.CHECKPOINT_SECONDS", 0.0)
