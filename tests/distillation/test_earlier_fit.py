@@ -4,7 +4,7 @@ import copy
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, load_wine
 from sklearn.linear_model import LogisticRegression
 
 from pudistill import InputError, PUDistillClassifier, TorchClassifier
@@ -172,3 +172,22 @@ def test_a_network_goes_on_learning():
     had_one = folds != MISSING
     np.testing.assert_array_equal(found.filter_.folds_[had_one], folds[had_one])
     assert np.mean(found.label_table_["label"] == y) > right - 0.02
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda X, given, trusted: (X[::-1], given[::-1], trusted[::-1]), "Sample"),
+        (lambda X, given, trusted: (X, given, np.append(np.nan, trusted[1:])), "is not now"),
+        (lambda X, given, trusted: (X, np.roll(given, 1), trusted), "another given label"),
+    ],
+)
+def test_other_labels_are_refused(change, message):
+    X, y = load_wine(return_X_y=True)
+    rng = np.random.default_rng(0)
+    given = np.where(rng.random(len(y)) < 0.3, (y + 1) % 3, y)
+    trusted = np.where(np.arange(len(y)) % 4 == 0, y, np.nan)
+    fast = {"n_members": 2, "max_iter": 1, "random_state": 0}
+    classifier = PUDistillClassifier(warm_start=True, **fast).fit(X, given, trusted)
+    with pytest.raises(InputError, match=message):
+        classifier.fit(*change(X, given, trusted))

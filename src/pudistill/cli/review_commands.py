@@ -277,6 +277,15 @@ def _print_result(review: "Review") -> None:
         )
         return
     print_accuracy(review.run)
+    promised = review.promises()
+    if promised is not None and promised.look > 1:
+        low, high = promised.labels_right.interval
+        messages.print(
+            f"The intervals above are those of one look. This was look {promised.look}: with 95% "
+            f"confidence in all looks together, {low:.0%} to {high:.0%} of the corrected labels "
+            "are right.",
+            soft_wrap=True,
+        )
     print_outputs(review.run)
 
 

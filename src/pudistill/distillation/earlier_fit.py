@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from pudistill.exceptions import InputError
 from pudistill.labels.checks import MISSING, Labels
@@ -65,7 +66,8 @@ class EarlierFit:
         Raises
         ------
         InputError
-            If there are fewer samples, or other classes.
+            If there are fewer samples, other classes or other labels, or a sample that was verified
+            is not verified any more.
         """
         if getattr(classifier, "cross_fitted_proba_", None) is None:
             return None
@@ -78,6 +80,7 @@ class EarlierFit:
                 "The fit can only start from one of the same samples and classes: there are "
                 f"{now}, and there were {before}. Fit anew, with warm_start=False."
             )
+        _check_same_labels(labels, table)
         # Samples verified to be of no class were in no training.
         kept = np.flatnonzero((table["label"] != classifier.no_class_label).to_numpy())
         rows = np.full(len(labels.given), MISSING)
@@ -135,6 +138,25 @@ class EarlierFit:
         for fold, team_labels in enumerate(found.team_labels_):
             team_labels[labels.trusted & (found.folds_ == fold)] = MISSING
         return found
+
+
+def _check_same_labels(labels: Labels, table: pd.DataFrame) -> None:
+    """Raise an `InputError` unless the labels begin with those of an earlier label table."""
+    n = len(table)
+    verified = (labels.trusted | labels.no_class)[:n]
+    given = np.array([*labels.classes, None], dtype=object)[labels.given[:n]]
+    before = table["given"].astype(object).to_numpy(copy=True)
+    before[table["given"].isna().to_numpy()] = None
+    is_lost = table["trusted"].to_numpy(bool) & ~verified
+    for is_other, what in (
+        (is_lost, "was verified before, and is not now"),
+        (~verified & (given != before), "has another given label than before"),
+    ):
+        if is_other.any():
+            raise InputError(
+                f"Sample {np.flatnonzero(is_other)[0]} {what}: pass the same samples in the same "
+                "order, or fit anew, with warm_start=False."
+            )
 
 
 def _filled(proba: np.ndarray, guess: np.ndarray) -> np.ndarray:
