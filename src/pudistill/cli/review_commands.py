@@ -198,6 +198,12 @@ def start(
     if _is_exhausted(review):
         _print_result(review)
         return
+    if review.dataset.is_pictures and review.settings.features is None:
+        messages.print(
+            "Networks learn pictures anew after each queue, which takes minutes. With --features "
+            "MODEL, such as facebook/dinov2-small, it takes seconds.",
+            soft_wrap=True,
+        )
     server = server_class(lambda: _session_of(review, who), port=port)
 
     def serve() -> None:

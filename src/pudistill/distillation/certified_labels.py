@@ -63,7 +63,8 @@ class CertifiedLabels:
             text = (
                 f"{self.n_accepted:,} of {self.n_samples:,} labels that nobody verified are "
                 f"accepted: with {sure} confidence, at most {most} of them are wrong. This holds "
-                "for any noise and any model, as long as the verified samples are a random sample."
+                "for any noise and any model, as long as the verified samples were drawn at "
+                "random, or by `pudistill next`."
             )
         else:
             text = (
