@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pudistill.exceptions import InputError
+from pudistill.exceptions import InputError, TrustedWarning, warn_user
 from pudistill.review.decisions import COLUMNS, Decisions
 from pudistill.review.samples import open_samples
 from pudistill.review.session import PICKED, TRUSTED, Options, ReviewSession
@@ -49,6 +49,12 @@ def settings_for_update(
     settings = Settings.read(config)
     if not trusted and (decided := write_decided(run)) is not None:
         trusted = [decided]
+        if n_skipped := len(Decisions(run.path).skipped()):
+            warn_user(
+                f"{n_skipped:,} samples were skipped. Rates, accuracies and certificates of the new "
+                "run leave them out, as if their labels were as often wrong as others.",
+                TrustedWarning,
+            )
     if not trusted and not added:
         raise InputError(
             f"Nothing is new for {path}: verify samples with `pudistill review {path}`, or name "
