@@ -51,8 +51,8 @@ def settings_for_update(
         trusted = [decided]
         if n_skipped := len(Decisions(run.path).skipped()):
             warn_user(
-                f"{n_skipped:,} samples were skipped. Rates, accuracies and certificates of the new "
-                "run leave them out, as if their labels were as often wrong as others.",
+                f"{n_skipped:,} samples were skipped. Rates, accuracies and certificates of the "
+                "new run leave them out, as if their labels were as often wrong as others.",
                 TrustedWarning,
             )
     if not trusted and not added:
