@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pudistill.exceptions import InputError
 from pudistill.review.decisions import Decision, Decisions
 from pudistill.review.first_draw import clusters, first_gain
 from pudistill.review.selection import queues
@@ -163,3 +164,11 @@ def test_looks_of_earlier_runs_are_counted(begin, data):
     second = review.promises()
     assert second.look == review.looks_before + 1
     assert second.confidence > first.confidence > 0.95
+
+
+def test_a_folder_of_something_else_is_refused(begin):
+    review = begin()
+    with pytest.raises(InputError, match="holds a review of"):
+        Review(Settings(data="iris"), review.folder)
+    with pytest.raises(InputError, match="holds a run"):
+        Review(Settings(data="iris"), review.run.path)

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from pudistill.data.dataset import TrustedDataset
+from pudistill.exceptions import InputError
 from pudistill.labels.checks import MISSING
 from pudistill.labels.table import GIVEN, LabelTable
 from pudistill.review.decisions import Decisions, as_table
@@ -56,6 +57,11 @@ class Review:
     budget : int, default=50
         Samples of a queue.
 
+    Raises
+    ------
+    InputError
+        If the folder holds something else, or the data cannot be read.
+
     Examples
     --------
     >>> import tempfile
@@ -73,8 +79,18 @@ class Review:
 
     def __post_init__(self) -> None:
         self.settings = self.settings.model_copy(update={"unverified_classes": "leave out"})
+        if (self.folder / "run.json").exists():
+            raise InputError(
+                f"{self.folder} holds a run: go on with `pudistill review {self.folder}`, or choose "
+                "another --output."
+            )
         if not self.runs:
             self._begin()
+        elif (data := self.runs[0].read_config()["data"]) != self.settings.to_config()["data"]:
+            raise InputError(
+                f"{self.folder} holds a review of {data}: name these data, or choose another "
+                "--output."
+            )
         if self.queue_path is None:
             self._draw()
 
