@@ -81,8 +81,8 @@ class Review:
         self.settings = self.settings.model_copy(update={"unverified_classes": "leave out"})
         if (self.folder / "run.json").exists():
             raise InputError(
-                f"{self.folder} holds a run: go on with `pudistill review {self.folder}`, or choose "
-                "another --output."
+                f"{self.folder} holds a run: go on with `pudistill review {self.folder}`, or "
+                "choose another --output."
             )
         if not self.runs:
             self._begin()
