@@ -204,10 +204,17 @@ function showEnd(state) {
 async function waitForNextRun(state) {
   isLearning = true;
   $("answers").hidden = true;
+  const waited = make("p", { class: "about" });
   $("sample").replaceChildren(make("div", { class: "end" },
     make("h2", {}, "Learning from your labels"),
     make("p", {}, `${number(state.n_trusted + state.n_verified)} samples are verified. The next ones show as soon as the models are fitted; ` +
-      "stop with Ctrl-C in the terminal.")));
+      "the terminal says how long that takes. Stop with Ctrl-C there."),
+    waited));
+  const begin = Date.now();
+  setInterval(() => {
+    const seconds = Math.floor((Date.now() - begin) / 1000);
+    waited.textContent = `${Math.floor(seconds / 60)} min ${seconds % 60} s so far`;
+  }, 1000);
   $("live").textContent = "Learning from your labels.";
   for (;;) {
     await new Promise((resolve) => setTimeout(resolve, 1000 * SECONDS_TO_RETRY));
