@@ -138,3 +138,25 @@ def test_what_cannot_be_updated_is_a_sentence(command, run, tmp_path):
     assert code == 2
     assert "no longer holds the samples of run in their order" in " ".join(err.split())
     assert not (tmp_path / "run-2").exists()
+
+
+def test_classes_are_merged(command, run, tmp_path):
+    code, _, err = command("update", "run", "--merge", "elm=fir")
+    assert code == 0, err
+    truth = {name: "fir" if label == "elm" else label for name, label in run.items()}
+    table = labels(tmp_path, "run-2")
+    assert set(table["given"]) == set(table["label"]) == {"ash", "fir"}
+    assert (table["label"] == table["id"].map(truth)).mean() > 0.9
+    # Further verified labels may still have the old name; a merged run can be updated.
+    write_trusted("more.csv", run, range(1, 240, 6))
+    code, _, err = command("update", "run-2", "--trusted", "more.csv")
+    assert code == 0, err
+    assert metrics(tmp_path, "run-3")["classes"] == ["ash", "fir"]
+    assert command("export", "run-3", "--to", "csv", "--output", "labels.csv")[0] == 0
+    code, _, err = command("apply", "run-2", "--output", "corrected.csv")
+    assert code
+    assert "has merged classes" in err
+    for merge, message in (("oak=fir", "no class 'oak' to merge"), ("elm", "OLD=NEW")):
+        code, _, err = command("update", "run", "--merge", merge)
+        assert code
+        assert message in err.replace("\n", " ")

@@ -358,6 +358,14 @@ def update(
             "repeat the option for each.",
         ),
     ] = None,
+    merge: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="OLD=NEW",
+            help="Count all labels OLD as NEW from now on; repeat the option for each. All is "
+            "fitted anew then.",
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(help="Folder of the new run.", show_default="RUN-2, or the next that is free"),
@@ -370,7 +378,9 @@ def update(
     """Learn from further verified labels and data, in a fraction of the time of the first fit."""
     from pudistill.review.update import settings_for_update
 
-    settings = settings_for_update(run, trusted or [], add or [], learner=learner)
+    settings = settings_for_update(
+        run, trusted or [], add or [], merge=merge or [], learner=learner
+    )
     fit_and_print(settings, _free_folder(run) if output is None else output)
 
 

@@ -28,7 +28,7 @@ from pudistill.runs.certificates import FILE, MAX_ERRORS
 from pudistill.runs.environment import versions
 from pudistill.runs.fit import fit_run
 from pudistill.runs.folder import Run, to_csv
-from pudistill.runs.inputs import load_data
+from pudistill.runs.inputs import load_data, names_after_merging
 from pudistill.runs.settings import Settings
 from pudistill.runs.summary import gallery
 from pudistill.utils.files import write_atomic
@@ -201,7 +201,8 @@ class Review:
 
     def _lacking(self, decided: pd.DataFrame) -> list[str]:
         """Return the given labels of which too few samples are verified, and not enough asked."""
-        dataset, of_class = self.dataset, Counter(decided["label"])
+        new_names = names_after_merging(self.settings.merge)
+        dataset, of_class = self.dataset, Counter(decided["label"].replace(new_names))
         of_class.update(self.dataset.verified[self.dataset.trusted])
         rows = pd.Index(np.asarray(dataset.ids, dtype=object)).get_indexer(decided["id"])
         asked = Counter(dataset.y[rows])
@@ -222,6 +223,8 @@ class Review:
         last, decided = self.run, self._decided()
         verified = {*decided["label"], *self.dataset.verified[self.dataset.trusted]}
         verified -= {self.dataset.no_class_label}
+        new_names = names_after_merging(self.settings.merge)
+        verified = {new_names.get(name, name) for name in verified}
         if last.path.name == "0" and (self._lacking(decided) or len(verified) < 2):
             self._draw()
             return False

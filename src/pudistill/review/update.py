@@ -14,7 +14,12 @@ from pudistill.runs.settings import Settings
 
 
 def settings_for_update(
-    path: Path, trusted: Sequence[Path], added: Sequence[Path], *, learner: str | None = None
+    path: Path,
+    trusted: Sequence[Path],
+    added: Sequence[Path],
+    *,
+    merge: Sequence[str] = (),
+    learner: str | None = None,
 ) -> Settings:
     """Return the settings of a fit that starts from a finished run.
 
@@ -26,6 +31,9 @@ def settings_for_update(
         Tables of samples verified since; none: the decisions of `pudistill review`, if any.
     added : sequence of Path
         Further data.
+    merge : sequence of str
+        Classes to merge, as OLD=NEW. The fit does not start from the run then, which knows other
+        classes.
     learner : str, default=None
         Name of a learner of the user's own, which no file may name.
 
@@ -55,15 +63,16 @@ def settings_for_update(
                 "new run leave them out, as if their labels were as often wrong as others.",
                 TrustedWarning,
             )
-    if not trusted and not added:
+    if not trusted and not added and not merge:
         raise InputError(
             f"Nothing is new for {path}: verify samples with `pudistill review {path}`, or name "
-            "them with --trusted, or further data with --add."
+            "them with --trusted, further data with --add, or classes with --merge."
         )
     changes = {
-        "start_from": str(path),
+        "start_from": None if merge else str(path),
         "more_trusted": [*settings.more_trusted, *map(str, trusted)],
         "added": [*settings.added, *map(str, added)],
+        "merge": [*settings.merge, *merge],
     }
     return settings.model_copy(update=changes)
 

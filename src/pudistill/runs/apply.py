@@ -24,6 +24,7 @@ from pudistill.data.tables import identify, label_column, picture_column
 from pudistill.exceptions import InputError
 from pudistill.runs.certificates import FILE, certify_run
 from pudistill.runs.folder import Run, to_csv
+from pudistill.runs.inputs import names_after_merging
 from pudistill.utils.files import TEMPORARY, write_atomic
 from pudistill.utils.moving import (
     UNDO_LIST,
@@ -169,6 +170,11 @@ def data_of(run: Run) -> tuple[Path, ReadOptions]:
             f"{run.path} is an experiment with artificial noise, whose data have right labels: "
             "there is nothing to correct."
         )
+    if merge := config.get("merge"):
+        raise InputError(
+            f"{run.path} has merged classes ({listed(merge)}), and a corrected copy would mix "
+            "their old and new names: take the labels from its labels.csv."
+        )
     if added := config.get("added"):
         raise InputError(
             f"{run.path} has learned from several batches, and a corrected copy is of one: join "
@@ -291,7 +297,8 @@ def rows_of(run: Run, source: Path, labels: pd.DataFrame, ids: Any, given: Any) 
     if given is not None:
         known = np.flatnonzero(rows >= 0)
         fitted = labels["given"].to_numpy()[rows[known]]
-        now = np.asarray(given, dtype=object)[known]
+        new_names = names_after_merging(config.get("merge", []))
+        now = np.array([new_names.get(label, label) for label in given], dtype=object)[known]
         is_other = (fitted != now) & (fitted != None) & (now != None)  # noqa: E711
         if is_other.any():
             first = int(np.argmax(is_other))

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pudistill.data.batches import with_batch
-from pudistill.data.columns import sort_names
+from pudistill.data.columns import object_array, sort_names
 from pudistill.data.dataset import TrustedDataset
 from pudistill.data.loading import load_dataset
 from pudistill.data.options import ReadOptions
@@ -79,6 +79,10 @@ def load_data(settings: Settings) -> tuple[TrustedDataset, TrustedDataset | None
     for path in settings.more_trusted:
         trusted = read_trusted(Path(path), dataset, ReadOptions.read(settings.read_options()))
         dataset = dataset.with_trusted(*trusted)
+    new_names = names_after_merging(settings.merge)
+    if new_names:
+        dataset = _merged(dataset, new_names)
+        test = None if test is None else _merged(test, new_names)
     if settings.unverified_classes == "leave out":
         dataset = _without_unverified_classes(dataset)
     elif dataset.annotations is None or dataset.trusted.any() or settings.needs_trusted:
@@ -94,6 +98,40 @@ def load_data(settings: Settings) -> tuple[TrustedDataset, TrustedDataset | None
                 test, dataset.X.shape[1:], dataset.feature_names, dataset.classes
             )
     return dataset, test
+
+
+def names_after_merging(merge: Sequence[str]) -> dict[str, str]:
+    """Return the new name of each class that is merged into another, from texts ``OLD=NEW``."""
+    names: dict[str, str] = {}
+    for text in merge:
+        old, equals, new = (part.strip() for part in text.partition("="))
+        if not (old and equals and new) or old == new:
+            raise InputError(f"The merge {text!r} is not clear: write it as OLD=NEW.")
+        # Classes that were merged into the old one go on to the new one.
+        names = {name: new if known == old else known for name, known in names.items()} | {old: new}
+    return names
+
+
+def _merged(dataset: TrustedDataset, new_names: Mapping[str, str]) -> TrustedDataset:
+    """Count given, verified and true labels of merged classes as those of the new class."""
+    if dataset.annotations is not None:
+        raise InputError("Classes of labels of several sources cannot be merged: rename them.")
+
+    def renamed(labels: np.ndarray | None) -> np.ndarray | None:
+        if labels is None:
+            return None
+        return object_array([new_names.get(label, label) for label in labels])
+
+    columns: dict[str, Any] = {
+        name: renamed(getattr(dataset, name)) for name in ("y", "verified", "true_labels")
+    }
+    known = {*dataset.y, *dataset.verified}
+    for old in new_names:
+        if old not in known:
+            raise InputError(
+                f"There is no class {old!r} to merge: choose among {listed(dataset.classes)}."
+            )
+    return replace(dataset, **columns)
 
 
 def _without_unverified_classes(dataset: TrustedDataset) -> TrustedDataset:

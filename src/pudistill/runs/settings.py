@@ -64,6 +64,15 @@ class Settings(ReadSettings):
             metavar="FILE",
         ),
     ] = []
+    merge: Annotated[
+        list[str],
+        Setting(
+            TRUSTED,
+            "Classes that are one: OLD=NEW counts all labels OLD as NEW; repeat the option for "
+            "each.",
+            metavar="OLD=NEW",
+        ),
+    ] = []
     unverified_classes: Annotated[
         Literal["refuse", "leave out"],
         Setting(
@@ -506,7 +515,7 @@ class Settings(ReadSettings):
     def to_config(self) -> dict[str, Any]:
         """Return the settings for ``config.toml``, with absolute paths."""
         unused = set() if self.noise else {"level", "trusted_fraction"}
-        unused |= {name for name in ("more_trusted", "added") if not getattr(self, name)}
+        unused |= {name for name in ("more_trusted", "added", "merge") if not getattr(self, name)}
         config = self.model_dump(exclude_none=True, exclude=unused)
         for name in (
             "data",
