@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,21 +23,7 @@ from pudistill.review.server import ReviewServer
 from pudistill.review.session import Options, ReviewSession
 from tests.review.conftest import CLASSES, write_queue, write_run
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 NARROW = {"width": 400, "height": 800}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Chromium of this machine."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip("no browser: apt-get install chromium")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,22 +12,8 @@ import pytest
 
 pytest.importorskip("starlette", reason="the page is an extra: pip install 'pudistill[review]'")
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SETTINGS = ["--n-members", "2", "--max-iter", "1", "--n-teachers", "1"]
 LIGHT = [*SETTINGS, "--learner", "sklearn.naive_bayes:GaussianNB", "--seed", "0"]
-
-
-@pytest.fixture
-def browser():
-    """Chromium of this machine."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip("no browser: apt-get install chromium")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 def has_text(page, selector, text):

@@ -30,6 +30,7 @@ from pudistill.cli.options import (
     OWN_NETWORK,
     SettingsCommand,
     check_free,
+    first_free,
     names_in,
     numbers_in,
     takes_settings,
@@ -151,7 +152,7 @@ def demo(
     """Try pudistill on scikit-learn's digits with artificial label noise."""
     from pudistill.runs.settings import DEMO, Settings
 
-    folder = _first_free("pudistill-demo") if output is None else output
+    folder = first_free(Path("pudistill-demo")) if output is None else output
     if not sweep:
         fit_and_print(Settings.read(DEMO | values), folder)
         return
@@ -515,13 +516,6 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path} cannot be read ({error}): name the config.toml of a run."
         ) from error
-
-
-def _first_free(name: str) -> Path:
-    n = 1
-    while (path := Path(name if n == 1 else f"{name}-{n}")).exists():
-        n += 1
-    return path
 
 
 def _reproduce_and_print(

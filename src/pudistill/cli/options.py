@@ -178,3 +178,10 @@ def check_free(output: Path | None) -> None:
         raise InputError(f"{output} already exists: choose another --output.")
     if output is not None and not output.parent.is_dir():
         raise InputError(f"{output.parent} is not a folder: make it, or choose another --output.")
+
+
+def first_free(path: Path, n: int = 1) -> Path:
+    """Return the path with the first number from `n` on that is free; 1 is not written."""
+    while (found := path if n == 1 else path.with_name(f"{path.name}-{n}")).exists():
+        n += 1
+    return found

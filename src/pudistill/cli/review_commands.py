@@ -19,7 +19,7 @@ from pudistill.cli.console import (
     results,
 )
 from pudistill.cli.label_commands import FinishedRun
-from pudistill.cli.options import check_free, takes_settings
+from pudistill.cli.options import check_free, first_free, takes_settings
 from pudistill.cli.running import fit_and_print
 from pudistill.exceptions import InputError
 
@@ -387,11 +387,7 @@ def update(
 def _free_folder(run: Path) -> Path:
     """Return the run's path with the first number that is free."""
     stem, _, number = run.name.rpartition("-")
-    name = stem if stem and number.isdigit() else run.name
-    n = 2
-    while (found := run.with_name(f"{name}-{n}")).exists():
-        n += 1
-    return found
+    return first_free(run.with_name(stem) if stem and number.isdigit() else run, 2)
 
 
 def _user() -> str:

@@ -148,9 +148,8 @@ class Review:
     @property
     def queue(self) -> pd.DataFrame:
         """What the queue holds."""
-        return pd.read_csv(queues(self.run)[-1], dtype={"id": str}).assign(
-            id=ids_of(queues(self.run)[-1])
-        )
+        path = queues(self.run)[-1]
+        return pd.read_csv(path).assign(id=ids_of(path))
 
     def _draw(self) -> None:
         """Draw the next queue of the last run, unless nothing is left."""
@@ -191,13 +190,13 @@ class Review:
         folder.mkdir(exist_ok=True)
         write_atomic(folder / f"queue-{len(earlier) + 1}.csv", to_csv(queue).encode())
 
+    def _decided_tables(self) -> list[Path]:
+        """Write the decisions of each run as a trusted table, in the order of drawing."""
+        return [path for run in self.runs if (path := write_decided(run)) is not None]
+
     def _decided(self) -> pd.DataFrame:
         """Return all decisions of all runs, in the order of drawing."""
-        tables = [as_table([])]
-        for run in self.runs:
-            if (path := write_decided(run)) is not None:
-                tables.append(pd.read_csv(path, dtype=str, keep_default_na=False))
-        return pd.concat(tables, ignore_index=True)
+        return _joined(self._decided_tables())
 
     def _lacking(self, decided: pd.DataFrame) -> list[str]:
         """Return the given labels of which too few samples are verified, and not enough asked."""
@@ -220,7 +219,8 @@ class Review:
         has_fitted : bool
             False: more has to be asked first, because a class has hardly any verified sample.
         """
-        last, decided = self.run, self._decided()
+        last, tables = self.run, self._decided_tables()
+        decided = _joined(tables)
         verified = {*decided["label"], *self.dataset.verified[self.dataset.trusted]}
         verified -= {self.dataset.no_class_label}
         new_names = names_after_merging(self.settings.merge)
@@ -228,7 +228,6 @@ class Review:
         if last.path.name == "0" and (self._lacking(decided) or len(verified) < 2):
             self._draw()
             return False
-        tables = [path for run in self.runs if (path := write_decided(run)) is not None]
         changes: dict[str, Any] = {"more_trusted": [*map(str, tables)]}
         if self._starts_from_last(verified, len(decided) + int(self.dataset.trusted.sum())):
             changes["start_from"] = str(last.path)
@@ -270,3 +269,9 @@ class Review:
     def looks_before(self) -> int:
         """Looks at the promises of all runs before the last one."""
         return sum(looks_at(run, len(Decisions(run.path).in_force())) for run in self.runs[1:-1])
+
+
+def _joined(tables: Sequence[Path]) -> pd.DataFrame:
+    """Read trusted tables that `write_decided` wrote, as one."""
+    parts = [pd.read_csv(path, dtype=str, keep_default_na=False) for path in tables]
+    return pd.concat([as_table([]), *parts], ignore_index=True)

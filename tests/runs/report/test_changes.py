@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,7 +17,6 @@ from pudistill.runs.report.changes import Changes, as_json
 from pudistill.runs.report.counts import count_labels
 from pudistill.runs.report.html import RunSummary, render
 
-CHROMIUM = Path("/usr/bin/chromium")
 NASTY = '</script><script>alert("1")</script><!--'
 
 
@@ -142,17 +140,6 @@ def test_json_is_compact():
 
 
 # In a browser
-
-
-@pytest.fixture(scope="module")
-def browser():
-    driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if not CHROMIUM.exists():
-        pytest.skip("there is no chromium on this machine")
-    with driver.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
