@@ -6,7 +6,7 @@ then the disagreement of predictions with the given labels, and the error of the
 the shares under any noise. The estimate in between holds if noise depends on the class alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -200,6 +200,31 @@ class _Shares(NamedTuple):
         )
 
 
+class _HeldOutPart(NamedTuple):
+    """Verified samples that a chain holds out, and what it says of them."""
+
+    chain: Predictions
+    held_out: np.ndarray  # (n_held_out,): positions among the originals
+    posterior: np.ndarray  # (n_held_out, n_classes)
+    alike: np.ndarray  # (n_rows,), bool: rows that the chain knows no more of
+
+
+def _held_out_parts(
+    chains: Sequence[Predictions], originals: Originals, rows: np.ndarray
+) -> Iterator[_HeldOutPart]:
+    """Yield a part for each chain that holds verified samples out."""
+    for chain in chains[1:]:
+        held_out = np.flatnonzero(np.isin(originals.rows, chain.view.held_out))
+        if len(held_out) == 0:
+            continue
+        posterior = chain.posterior(originals.rows[held_out], originals.given[held_out])
+        # A network has read neither the given labels that it holds out, nor those of these samples.
+        alike = np.ones(len(rows), dtype=bool)
+        if chain.view.unread is not None:
+            alike = np.isin(rows, chain.view.unread)
+        yield _HeldOutPart(chain, held_out, posterior, alike)
+
+
 def _of_originals(
     chains: Sequence[Predictions],
     originals: Originals,
@@ -217,14 +242,10 @@ def _of_originals(
     # the samples that are not verified.
     posterior = np.full((n, n_classes), np.nan)
     chain_of, joints = np.zeros(n, dtype=int), np.zeros((len(chains), n_classes, n_classes))
-    for number, chain in enumerate(chains[1:], start=1):
-        held_out = np.flatnonzero(np.isin(originals.rows, chain.view.held_out))
-        if len(held_out) == 0:
-            continue
-        posterior[held_out] = chain.posterior(originals.rows[held_out], originals.given[held_out])
-        # A network has read neither the given labels that it holds out, nor those of these samples.
-        alike = slice(None) if chain.view.unread is None else np.isin(rows, chain.view.unread)
-        chain_of[held_out], joints[number] = number, chain.joint(rows[alike], given[alike])
+    for number, part in enumerate(_held_out_parts(chains, originals, rows), start=1):
+        held_out, alike = part.held_out, part.alike
+        posterior[held_out] = part.posterior
+        chain_of[held_out], joints[number] = number, part.chain.joint(rows[alike], given[alike])
     right = posterior[np.arange(n), originals.given]
     mean_right = np.trace(joints, axis1=1, axis2=2)[chain_of]
     drawn: dict[str, Any] = {"worth": worth, "weight": originals.weight}
@@ -260,13 +281,8 @@ def _of_groups(
     n_groups = int(groups.max()) + 1
     is_wrong, group = originals.given != originals.verified, groups[originals.rows]
     controls = np.full(len(is_wrong), np.nan)
-    for chain in chains[1:]:
-        held_out = np.flatnonzero(np.isin(originals.rows, chain.view.held_out))
-        posterior = chain.posterior(originals.rows[held_out], originals.given[held_out])
+    for chain, held_out, posterior, unread in _held_out_parts(chains, originals, rows):
         right = posterior[np.arange(len(held_out)), originals.given[held_out]]
-        unread = np.ones(len(rows), dtype=bool)
-        if chain.view.unread is not None:
-            unread = np.isin(rows, chain.view.unread)
         for g in np.unique(group[held_out]):
             alike, of_group = unread & (groups[rows] == g), group[held_out] == g
             if alike.any():
