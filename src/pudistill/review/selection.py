@@ -234,28 +234,26 @@ def write_queue(
     queue : DataFrame
         What it holds.
     """
-    folder = run.path / FOLDER
     earlier = queues(run)
     drawn = [*leave_out, *(name for path in earlier for name in ids_of(path))]
     seeds = np.random.SeedSequence([seed, len(earlier)]).generate_state(1)
     queue = next_samples(run, budget, seed=int(seeds[0]), leave_out=drawn, **options)
-    path = output
-    if path is None:
-        folder.mkdir(exist_ok=True)
-        path = folder / f"queue-{len(earlier) + 1}.csv"
-        _reserve(path)
+    path = new_queue(run) if output is None else output
     write_atomic(path, to_csv(queue).encode())
     return path, queue
 
 
-def _reserve(path: Path) -> None:
-    """Create a file, so that no other process takes its name."""
+def new_queue(run: Run) -> Path:
+    """Create the file of the next queue of a run, so that no other process takes its name."""
+    path = run.path / FOLDER / f"queue-{len(queues(run)) + 1}.csv"
+    path.parent.mkdir(exist_ok=True)
     try:
         path.touch(exist_ok=False)
     except FileExistsError:
         raise InputError(
             f"{path} was written by another command just now: run this one again."
         ) from None
+    return path
 
 
 def queues(run: Run) -> list[Path]:

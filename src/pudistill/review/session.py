@@ -27,6 +27,7 @@ from pudistill.review.queue import (
 from pudistill.review.run_table import RunTable
 from pudistill.review.samples import Samples
 from pudistill.review.selection import queues, write_queue
+from pudistill.runs.certificates import FILE as HELD_OUT_LABELS
 from pudistill.runs.folder import Run
 
 MOST_PAIRS = 100  # pairs of classes that the filter lists
@@ -485,7 +486,7 @@ class ReviewSession:
         InputError
             If nothing can be promised of this run.
         """
-        if self.options.learns and not (self.run.path / "held_out_labels.npz").exists():
+        if self.options.learns and not (self.run.path / HELD_OUT_LABELS).exists():
             raise InputError("Nothing is promised yet. The first fit follows when this is done.")
         n_counted = len(self._counted())
         if self._promised is None or n_counted not in self._promised[0]:

@@ -22,7 +22,7 @@ from pudistill.review.decisions import Decisions, as_table
 from pudistill.review.drawing import CHOSEN, RANDOM, draw
 from pudistill.review.first_draw import first_gain
 from pudistill.review.promises import Promises, looks_at, promises
-from pudistill.review.selection import ids_of, queues, write_queue
+from pudistill.review.selection import ids_of, new_queue, queues, write_queue
 from pudistill.review.update import write_decided
 from pudistill.runs.certificates import FILE, MAX_ERRORS
 from pudistill.runs.environment import versions
@@ -186,9 +186,7 @@ class Review:
                 "reason": np.where(found.is_chosen, FIRST, AT_RANDOM),
             }
         )
-        folder = run.path / "review"
-        folder.mkdir(exist_ok=True)
-        write_atomic(folder / f"queue-{len(earlier) + 1}.csv", to_csv(queue).encode())
+        write_atomic(new_queue(run), to_csv(queue).encode())
 
     def _decided_tables(self) -> list[Path]:
         """Write the decisions of each run as a trusted table, in the order of drawing."""
