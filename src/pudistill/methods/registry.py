@@ -1,6 +1,6 @@
 """The systems that pudistill compares, one record each.
 
-A new method is one file, ``methods/NAME.py``, one record in `_RECORDS`, and an import for type
+A new method is one file, ``methods/NAME.py``, or a class beside similar ones, one record in `_RECORDS`, and an import for type
 checkers in ``methods/__init__.py``. Importing this module loads neither scikit-learn nor PyTorch.
 """
 
@@ -18,11 +18,13 @@ class System:
     Attributes
     ----------
     name : str
-        Its name in settings, tables and metrics; for a method, also the name of its module.
+        Its name in settings, tables and metrics.
     title : str
         Its name in reports and tables.
     class_name : str or None
         The method's class; ``None`` for baselines, and for `PUDistillClassifier` itself.
+    module : str
+        The name of the method's module, if it is not `name`.
     short_title : str
         Its name at the end of a curve.
     needs_trusted : bool
@@ -44,6 +46,7 @@ class System:
     name: str
     title: str
     class_name: str | None = None
+    module: str = ""
     short_title: str = ""
     needs_trusted: bool = False
     ignores_trusted: bool = False
@@ -54,6 +57,7 @@ class System:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "short_title", self.short_title or self.title)
+        object.__setattr__(self, "module", self.module or self.name)
 
 
 OURS = "pudistill"
@@ -154,6 +158,6 @@ def load_class(name: str) -> Any:
     for system in METHODS.values():
         if name in (system.name, system.class_name):
             with torch_extra():
-                module = importlib.import_module(f"pudistill.methods.{system.name}")
+                module = importlib.import_module(f"pudistill.methods.{system.module}")
             return getattr(module, str(system.class_name))
     raise KeyError(name)
