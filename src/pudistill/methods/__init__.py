@@ -9,6 +9,9 @@ from pudistill.methods.registry import METHODS as _METHODS
 from pudistill.methods.registry import load_class
 
 if TYPE_CHECKING:
+    from pudistill.methods.backward_correction import (
+        BackwardCorrectionClassifier as BackwardCorrectionClassifier,
+    )
     from pudistill.methods.co_teaching import CoTeachingClassifier as CoTeachingClassifier
     from pudistill.methods.cross_entropy import CrossEntropyClassifier as CrossEntropyClassifier
     from pudistill.methods.crowdlab import CrowdlabClassifier as CrowdlabClassifier
@@ -34,6 +37,30 @@ if TYPE_CHECKING:
     )
     from pudistill.methods.majority_vote import MajorityVoteClassifier as MajorityVoteClassifier
     from pudistill.methods.mixup import MixupClassifier as MixupClassifier
+    from pudistill.methods.robust_losses import (
+        ActivePassiveClassifier as ActivePassiveClassifier,
+    )
+    from pudistill.methods.robust_losses import (
+        BootstrapHardClassifier as BootstrapHardClassifier,
+    )
+    from pudistill.methods.robust_losses import (
+        BootstrapSoftClassifier as BootstrapSoftClassifier,
+    )
+    from pudistill.methods.robust_losses import (
+        GeneralisedCrossEntropyClassifier as GeneralisedCrossEntropyClassifier,
+    )
+    from pudistill.methods.robust_losses import (
+        MeanAbsoluteErrorClassifier as MeanAbsoluteErrorClassifier,
+    )
+    from pudistill.methods.robust_losses import (
+        SymmetricCrossEntropyClassifier as SymmetricCrossEntropyClassifier,
+    )
+    from pudistill.methods.robust_losses import (
+        TaylorCrossEntropyClassifier as TaylorCrossEntropyClassifier,
+    )
+    from pudistill.methods.sigua import (
+        SIGUAClassifier as SIGUAClassifier,
+    )
 
 __all__ = sorted(str(system.class_name) for system in _METHODS.values())
 

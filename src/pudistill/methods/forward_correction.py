@@ -84,6 +84,10 @@ class ForwardCorrectionClassifier(NetworkMethod):
         else:
             first = self._fit_network(noisy, noisy_seed)
             self.transition_matrix_ = anchor_matrix(first.predict_proba(noisy.X))
+        return self._learn_corrected(samples, model_seed)
+
+    def _learn_corrected(self, samples: LabelledSamples, seed: int) -> Any:
+        """Train the second network with the transition matrix."""
         T = np.maximum(self.transition_matrix_, LOG_EPSILON)
         targets = likelihood(T, samples.labels, np.where(samples.trusted, samples.labels, MISSING))
-        return self._make_network(model_seed, loss="likelihood").fit(samples.X, targets)
+        return self._make_network(seed, loss="likelihood").fit(samples.X, targets)

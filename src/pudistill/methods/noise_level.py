@@ -86,6 +86,16 @@ def estimate_noise_level(
     return NoiseLevel(min(max(rate, 0.0), 1.0), T)
 
 
+def noise_rate(
+    told: float | None, fit: Callable[[LabelledSamples], Any], samples: LabelledSamples
+) -> float:
+    """Return the noise rate that a method was told; if that is None, estimate it.
+
+    `fit` and `samples` are as for `estimate_noise_level`.
+    """
+    return estimate_noise_level(fit, samples).rate if told is None else float(told)
+
+
 def gold_matrix(proba: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Estimate the transition matrix from trusted samples (Hendrycks et al., equation 3).
 

@@ -1,7 +1,8 @@
 """The systems that pudistill compares, one record each.
 
-A new method is one file, ``methods/NAME.py``, or a class beside similar ones, one record in `_RECORDS`, and an import for type
-checkers in ``methods/__init__.py``. Importing this module loads neither scikit-learn nor PyTorch.
+A new method is one file, ``methods/NAME.py``, or a class beside similar ones, one record in
+`_RECORDS`, and an import for type checkers in ``methods/__init__.py``. Importing this module loads
+neither scikit-learn nor PyTorch.
 """
 
 import importlib
@@ -105,6 +106,57 @@ _RECORDS = [
         "LabelDistillationClassifier",
         needs_trusted=True,
     ),
+    System(
+        "bootstrap_soft",
+        "Bootstrap soft",
+        "BootstrapSoftClassifier",
+        module="robust_losses",
+        ignores_trusted=True,
+    ),
+    System(
+        "bootstrap_hard",
+        "Bootstrap hard",
+        "BootstrapHardClassifier",
+        module="robust_losses",
+        ignores_trusted=True,
+    ),
+    System(
+        "mean_absolute_error",
+        "Mean absolute error",
+        "MeanAbsoluteErrorClassifier",
+        module="robust_losses",
+        ignores_trusted=True,
+    ),
+    System("backward_correction", "Backward", "BackwardCorrectionClassifier"),
+    System(
+        "generalised_cross_entropy",
+        "Generalised Cross Entropy",
+        "GeneralisedCrossEntropyClassifier",
+        module="robust_losses",
+        ignores_trusted=True,
+    ),
+    System(
+        "symmetric_cross_entropy",
+        "Symmetric Cross Entropy",
+        "SymmetricCrossEntropyClassifier",
+        module="robust_losses",
+        ignores_trusted=True,
+    ),
+    System(
+        "taylor_cross_entropy",
+        "Taylor Cross Entropy",
+        "TaylorCrossEntropyClassifier",
+        module="robust_losses",
+        ignores_trusted=True,
+    ),
+    System(
+        "active_passive",
+        "Active-passive loss",
+        "ActivePassiveClassifier",
+        module="robust_losses",
+        ignores_trusted=True,
+    ),
+    System("sigua", "SIGUA", "SIGUAClassifier", accepts_noise_level=True),
     System("majority_vote", "Majority vote", "MajorityVoteClassifier", aggregates_sources=True),
     System("dawid_skene", "Dawid and Skene", "DawidSkeneClassifier", aggregates_sources=True),
     System("label_model", "Label model", "LabelModelClassifier", aggregates_sources=True),

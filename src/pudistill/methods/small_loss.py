@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from pudistill.learners.networks.classifier import TorchClassifier
 from pudistill.learners.networks.fitting import fit_objective
 from pudistill.learners.networks.job import Job
+from pudistill.learners.networks.losses import split_by_loss
 from pudistill.learners.networks.objectives import Batch, LossFn, Objective
 from pudistill.methods.base import LabelledSamples, NetworkMethod, average_networks, derive_seeds
-from pudistill.methods.noise_level import estimate_noise_level
+from pudistill.methods.noise_level import noise_rate
 
 
 class SideBySide(nn.Module):
@@ -67,10 +68,7 @@ class SmallLoss(Objective):
         positions : Tensor of shape (n_kept,), int64
             Positions in the batch; trusted samples come first.
         """
-        trusted = self.trusted[batch.rows]
-        n_kept = max(1, int(self.kept_share * len(losses)), int(trusted.sum()))
-        ranked = losses.detach().masked_fill(trusted, -torch.inf)
-        return ranked.argsort(stable=True)[:n_kept]
+        return split_by_loss(losses, self.kept_share, self.trusted[batch.rows])[0]
 
     def __call__(self, batch: Batch) -> tuple[Tensor, LossFn]:
         """See `Objective`."""
@@ -92,11 +90,8 @@ class SmallLossMethod(NetworkMethod):
 
     def _learn(self, samples: LabelledSamples, seed: int) -> Any:
         noise_seed, pair_seed = derive_seeds(seed, 2)
-        if self.noise_rate is None:
-            fit = partial(self._fit_network, seed=noise_seed)
-            self.noise_rate_ = estimate_noise_level(fit, samples).rate
-        else:
-            self.noise_rate_ = float(self.noise_rate)
+        fit = partial(self._fit_network, seed=noise_seed)
+        self.noise_rate_ = noise_rate(self.noise_rate, fit, samples)
         networks: list[TorchClassifier] = [
             self._make_network(network_seed) for network_seed in derive_seeds(pair_seed, 2)
         ]

@@ -1,4 +1,4 @@
-"""The objective for labels and soft targets: cross-entropy."""
+"""Objectives for labels and soft targets; the simplest is cross-entropy."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,11 +10,32 @@ from pudistill.learners.networks.losses import soft_loss
 from pudistill.learners.networks.objectives import Batch, LossFn, Objective, with_consistency
 
 
-@dataclass(frozen=True)
-class CrossEntropy(Objective):
-    """Cross-entropy to target probabilities, with every term that a recipe can add to it."""
+class TargetLoss(Objective):
+    """A loss of target probabilities, with every term that a recipe can add to it.
+
+    Subclasses implement `loss`.
+    """
 
     is_stateful: ClassVar[bool] = False
+
+    def loss(self, logits: Tensor, targets: Tensor, batch: Batch) -> Tensor:
+        """Compute the mean loss of a batch, with the recipe's entropy term.
+
+        Parameters
+        ----------
+        logits : Tensor of shape (n, n_classes)
+            The network's output.
+        targets : Tensor of shape (n, n_classes)
+            Target probabilities, mixed if the recipe says so; each row is multiplied by the
+            sample's weight.
+        batch : Batch
+            The samples.
+
+        Returns
+        -------
+        loss : Tensor of shape ()
+        """
+        raise NotImplementedError
 
     def __call__(self, batch: Batch) -> tuple[Tensor, LossFn]:
         """See `Objective`."""
@@ -27,6 +48,15 @@ class CrossEntropy(Objective):
             batch,
             pictures,
             view,
-            lambda logits: soft_loss(logits, targets, recipe.entropy_weight),
+            lambda logits: self.loss(logits, targets, batch),
             lambda _: batch.label,
         )
+
+
+@dataclass(frozen=True)
+class CrossEntropy(TargetLoss):
+    """Cross-entropy to target probabilities."""
+
+    def loss(self, logits: Tensor, targets: Tensor, batch: Batch) -> Tensor:
+        """See `TargetLoss`."""
+        return soft_loss(logits, targets, batch.recipe.entropy_weight)

@@ -16,8 +16,11 @@ def shape_of(X: Any) -> tuple[int, ...]:
     return tuple(X.shape) if hasattr(X, "shape") else np.asarray(X).shape
 
 
-def check_target_values(y: Any, inputs: np.ndarray) -> np.ndarray:
-    """Return y as labels of shape (n,), or as soft targets of shape (n, n_classes)."""
+def check_target_values(y: Any, inputs: np.ndarray, *, signed: bool = False) -> np.ndarray:
+    """Return y as labels of shape (n,), or as soft targets of shape (n, n_classes).
+
+    Rows of soft targets sum to 1; if they are signed, they can hold negative numbers.
+    """
     if y is None:
         raise InputError(
             "This TorchClassifier estimator requires y to be passed, but the target y is None."
@@ -37,12 +40,14 @@ def check_target_values(y: Any, inputs: np.ndarray) -> np.ndarray:
             f"y has the shape {targets.shape} and the dtype {targets.dtype}: pass labels of shape "
             "(n,), or soft targets as floats."
         )
-    wrong = ~((targets >= 0).all(axis=1) & np.isclose(targets.sum(axis=1), 1, rtol=0, atol=1e-4))
+    wrong = ~np.isclose(targets.sum(axis=1), 1, rtol=0, atol=1e-4)
+    if not signed:
+        wrong |= ~(targets >= 0).all(axis=1)
     if wrong.any():
         row = wrong.argmax()
+        rule = "sum to 1" if signed else "be non-negative and sum to 1"
         raise InputError(
-            f"Soft targets must be non-negative and sum to 1, but row {row} of y is "
-            f"{targets[row].tolist()}."
+            f"Soft targets must {rule}, but row {row} of y is {targets[row].tolist()}."
         )
     return targets.astype(np.float64)
 

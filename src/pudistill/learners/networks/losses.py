@@ -29,7 +29,7 @@ def soft_loss(logits: Tensor, targets: Tensor, entropy_weight: float = 0.0) -> T
     log_probabilities = logits.log_softmax(dim=1)
     loss = -(targets * log_probabilities).sum(dim=1)
     if entropy_weight:
-        loss = loss + entropy_weight * targets.sum(dim=1) * _entropy(log_probabilities)
+        loss = loss + entropy_weight * targets.sum(dim=1) * entropy(log_probabilities)
     return loss.mean()
 
 
@@ -63,7 +63,7 @@ def likelihood_loss(
     log_probabilities = logits.log_softmax(dim=1)
     loss = -(log_probabilities + log_likelihood).logsumexp(dim=1)
     if entropy_weight:
-        loss = loss + entropy_weight * _entropy(log_probabilities)
+        loss = loss + entropy_weight * entropy(log_probabilities)
     return (weights * loss).mean()
 
 
@@ -149,6 +149,40 @@ def confidence_weights(confidence: Tensor, mean: Tensor, variance: Tensor) -> Te
     return (-(below**2) / (2 * variance / 4).clamp_min(SMALLEST_VARIANCE)).exp()
 
 
+def split_by_loss(
+    losses: Tensor, kept_share: float, trusted: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Split a batch into the samples of smallest loss and the others.
+
+    Parameters
+    ----------
+    losses : Tensor of shape (n,)
+        Losses of the samples.
+    kept_share : float in [0, 1]
+        Share of the samples that is kept; at least one sample is, and all trusted samples are.
+    trusted : Tensor of shape (n,), bool, or None, default=None
+        Samples that are kept whatever their loss.
+
+    Returns
+    -------
+    kept, others : Tensor of shape (n_kept,), (n - n_kept,), int64
+        Positions in the batch: first those of trusted samples, then by loss.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pudistill.learners.networks.losses import split_by_loss
+    >>> split_by_loss(torch.tensor([3.0, 1.0, 4.0, 2.0]), kept_share=0.5)
+    (tensor([1, 3]), tensor([0, 2]))
+    """
+    ranked, n_kept = losses.detach(), max(1, int(kept_share * len(losses)))
+    if trusted is not None:
+        ranked = ranked.masked_fill(trusted, -math.inf)
+        n_kept = max(n_kept, int(trusted.sum()))
+    order = ranked.argsort(stable=True)
+    return order[:n_kept], order[n_kept:]
+
+
 def prior_loss(logits: Tensor, prior: Tensor) -> Tensor:
     """Divergence of a batch's mean prediction from the prior of the classes, KL(prior || mean).
 
@@ -175,5 +209,6 @@ def prior_loss(logits: Tensor, prior: Tensor) -> Tensor:
     return (xlogy(prior, prior) - prior * log_mean).sum()
 
 
-def _entropy(log_probabilities: Tensor) -> Tensor:
+def entropy(log_probabilities: Tensor) -> Tensor:
+    """Return the entropy of each row of predictions, (n,)."""
     return -(log_probabilities.exp() * log_probabilities).sum(dim=1)
