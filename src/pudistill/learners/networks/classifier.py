@@ -90,7 +90,9 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         the meaning of `y`. ``"cross_entropy"``: labels or soft targets, and their cross-entropy.
         ``"likelihood"``: ``y[i, c]`` is the probability of the given label of sample i if its true
         class is c, and the loss is ``-log sum_c p(c | x) y[i, c]``, which learns even from wrong
-        labels; see Notes.
+        labels; see Notes. ``"backward_correction"``: rows of an inverse noise matrix, see Notes.
+        The others take what cross-entropy takes and are more robust to wrong labels; see
+        :mod:`pudistill.learners.networks.robust_losses`.
     epochs : int or None, default=None
         Passes over the training data. For this and the next six, None means the recipe's value.
         The schedule's milestones are scaled with it.
@@ -162,6 +164,9 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
     sample whose label is verified, and a row of ones if nothing is known. Multiplying a row by a
     number does not change the training. Mixup cannot be used, nor can the balanced bootstrap unless
     all rows are one-hot: before training, the classes to mix or to count are unknown.
+
+    With ``loss="backward_correction"``, the row of `y` for a sample whose given label is j is row j
+    of ``numpy.linalg.inv(T)``: rows sum to 1, but can hold negative numbers.
 
     Examples
     --------

@@ -285,12 +285,15 @@ class MeanAbsoluteError(RobustLoss):
 class GeneralisedCrossEntropy(TargetLoss):
     """The objective of `generalised_cross_entropy`, which is truncated after some epochs.
 
+    It is truncated only for samples of which a class is more probable than the threshold: a short
+    training, in which hardly any is, would else stop there.
+
     Parameters
     ----------
     q : float in (0, 1], default=0.7
         Exponent.
     threshold : float in [0, 1), default=0.5
-        `k`: labels of a smaller probability are not learned at the moment. 0: all are.
+        `k`: labels of a smaller probability are not learned. 0: all are.
     warm_up : float in [0, 1], default=1/3
         Share of the epochs in which all labels are learned.
     """
@@ -306,9 +309,11 @@ class GeneralisedCrossEntropy(TargetLoss):
 
     def loss(self, logits: Tensor, targets: Tensor, batch: Batch) -> Tensor:
         """See `TargetLoss`."""
-        truncated = self.epoch >= self.warm_up * batch.recipe.epochs
-        threshold = self.threshold if truncated else 0.0
-        losses = generalised_cross_entropy(logits, self.q, threshold)
+        losses = generalised_cross_entropy(logits, self.q)
+        if self.threshold and self.epoch >= self.warm_up * batch.recipe.epochs:
+            decided = logits.softmax(dim=1).amax(dim=1, keepdim=True) > self.threshold
+            truncated = generalised_cross_entropy(logits, self.q, self.threshold)
+            losses = losses.where(~decided, truncated)
         return mean_loss(losses, logits, targets, batch)
 
 
