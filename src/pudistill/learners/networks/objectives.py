@@ -91,8 +91,8 @@ class Batch:
 class Objective:
     """What a network is trained for: its inputs for a batch, and the loss of its logits.
 
-    A loss that `TorchClassifier` accepts by name is a subclass in its own file, whose constructor
-    takes no arguments, and a record in `OBJECTIVES`. The simplest subclass overrides `__call__`
+    A loss that `TorchClassifier` accepts by name is a subclass, whose constructor needs no
+    arguments, and a record in `OBJECTIVES`. The simplest subclass overrides `__call__`
     only. The methods in `pudistill.methods` create objectives without a record.
 
     Attributes
