@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import make_blobs
 
-from pudistill import TorchClassifier, methods
+from pudistill import InputError, TorchClassifier, methods
 from pudistill.learners.networks import robust_losses
 from pudistill.methods import robust_losses as robust_methods
 from pudistill.methods.backward_correction import LARGEST_CONDITION, stable_inverse
@@ -70,7 +70,7 @@ def test_parameters_reach_the_loss(name, params, loss, monkeypatch):
     ("name", "parameter", "value"),
     [
         ("bootstrap_soft", "label_weight", 1.1),
-        ("bootstrap_hard", "label_weight", -0.1),
+        ("bootstrap_hard", "label_weight", 0),
         ("generalised_cross_entropy", "q", 0),
         ("generalised_cross_entropy", "threshold", 1),
         ("symmetric_cross_entropy", "smallest_label", 0),
@@ -85,6 +85,18 @@ def test_parameters_out_of_range_are_named(name, parameter, value):
     method = load_class(name)(**{parameter: value})
     with pytest.raises(ValueError, match=f"The '{parameter}' parameter of {type(method).__name__}"):
         method.fit(X, Y, TRUSTED)
+
+
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    [
+        ("symmetric_cross_entropy", ("forward_weight", "reverse_weight")),
+        ("active_passive", ("active_weight", "passive_weight")),
+    ],
+)
+def test_a_loss_that_is_always_zero_is_refused(name, weights):
+    with pytest.raises(InputError, match=f"{weights[0]} and {weights[1]} are 0"):
+        load_class(name)(**dict.fromkeys(weights, 0)).fit(X, Y, TRUSTED)
 
 
 # Backward correction

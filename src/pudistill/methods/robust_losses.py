@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from pudistill.exceptions import InputError
 from pudistill.learners.networks.fitting import fit_with_retry
 from pudistill.learners.networks.objectives import Objective
 from pudistill.learners.networks.robust_losses import (
@@ -44,6 +45,13 @@ class RobustLossMethod(NetworkMethod):
         raise NotImplementedError
 
 
+def check_weights(**weights: float) -> None:
+    """Raise `InputError` if all weights of a loss's terms are zero."""
+    if not any(weights.values()):
+        names = " and ".join(weights)
+        raise InputError(f"{names} are 0, so that nothing is learned: set one to 1.")
+
+
 class BootstrapSoftClassifier(RobustLossMethod):
     """Train with cross-entropy to a mixture of the given label and the prediction.
 
@@ -54,7 +62,7 @@ class BootstrapSoftClassifier(RobustLossMethod):
     ----------
     estimator : TorchClassifier, default=None
         The network and its recipe; ``None``: one that fits the data.
-    label_weight : float in [0, 1], default=0.95
+    label_weight : float in (0, 1], default=0.95
         Share of the label, `β`.
     use_trusted : bool, default=True
         Whether trusted samples have their verified labels. False: the paper's protocol, in which
@@ -89,7 +97,7 @@ class BootstrapSoftClassifier(RobustLossMethod):
 
     _parameter_constraints: dict = {
         **RobustLossMethod._parameter_constraints,
-        "label_weight": [Interval(Real, 0, 1, closed="both")],
+        "label_weight": [Interval(Real, 0, 1, closed="right")],
         "use_trusted": ["boolean"],
     }
 
@@ -117,7 +125,7 @@ class BootstrapHardClassifier(RobustLossMethod):
     ----------
     estimator : TorchClassifier, default=None
         The network and its recipe; ``None``: one that fits the data.
-    label_weight : float in [0, 1], default=0.8
+    label_weight : float in (0, 1], default=0.8
         Share of the label, `β`.
     use_trusted : bool, default=True
         Whether trusted samples have their verified labels. False: the paper's protocol, in which
@@ -152,7 +160,7 @@ class BootstrapHardClassifier(RobustLossMethod):
 
     _parameter_constraints: dict = {
         **RobustLossMethod._parameter_constraints,
-        "label_weight": [Interval(Real, 0, 1, closed="both")],
+        "label_weight": [Interval(Real, 0, 1, closed="right")],
         "use_trusted": ["boolean"],
     }
 
@@ -239,7 +247,8 @@ class GeneralisedCrossEntropyClassifier(RobustLossMethod):
 
     The loss is `(1 - p^q) / q`, where `p` is the probability of the given label. After some epochs,
     labels with `p` below a threshold are not learned. The authors decide that every ten epochs, by
-    the network that is best on validation data; here, the network itself decides in each step.
+    the network that is best on validation data; here, the network itself decides in each step, and
+    only where some class is more probable than the threshold: short trainings would else stop.
 
     Parameters
     ----------
@@ -383,6 +392,7 @@ class SymmetricCrossEntropyClassifier(RobustLossMethod):
         self.random_state = random_state
 
     def _objective(self) -> Objective:
+        check_weights(forward_weight=self.forward_weight, reverse_weight=self.reverse_weight)
         return SymmetricCrossEntropy(self.forward_weight, self.reverse_weight, self.smallest_label)
 
 
@@ -528,4 +538,5 @@ class ActivePassiveClassifier(RobustLossMethod):
         self.random_state = random_state
 
     def _objective(self) -> Objective:
+        check_weights(active_weight=self.active_weight, passive_weight=self.passive_weight)
         return ActivePassive(self.active, self.passive, self.active_weight, self.passive_weight)

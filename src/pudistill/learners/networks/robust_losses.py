@@ -231,7 +231,7 @@ class SoftBootstrap(RobustLoss):
 
     Parameters
     ----------
-    label_weight : float in [0, 1], default=0.95
+    label_weight : float in (0, 1], default=0.95
         Share of the label, `β`.
 
     References
@@ -257,7 +257,7 @@ class HardBootstrap(SoftBootstrap):
 
     Parameters
     ----------
-    label_weight : float in [0, 1], default=0.8
+    label_weight : float in (0, 1], default=0.8
         Share of the label, `β`.
 
     References
