@@ -26,6 +26,7 @@ from benchmarks.common.facts import described, markdown, run_facts, write_result
 from benchmarks.common.problems import ANY, PROBLEMS, Group, Noise, small_cnn
 from pudistill.distillation.network_student import train_semi_supervised
 from pudistill.distillation.noise_model import NoiseModel
+from pudistill.distillation.self_training import train_on_labels
 from pudistill.distillation.views import View
 from pudistill.labels.checks import MISSING
 from pudistill.labels.corruption import CorruptedLabels
@@ -34,19 +35,17 @@ from pudistill.learners.cache import StageCache, caching_to
 from pudistill.learners.networks.recipes import RECIPES
 from pudistill.utils.files import write_atomic
 
-EPOCHS = 5
 NOISES = [Noise("symmetric", 0.9), Noise("asymmetric", 0.6), Noise("symmetric", 0.6)]
 
 
 def semi_supervised(group: Group, **changes: Any) -> Any:
-    """Train on verified labels, and on all other pictures without a label; once for all cells."""
-    recipe = replace(RECIPES["fast"]["semi_supervised"], **changes).with_epochs(EPOCHS)
+    """Train on verified labels, then on all other pictures without a label; once for all cells."""
     verified = np.where(group.trusted, group.y, MISSING)
     view = View(verified, np.full(len(verified), MISSING), np.arange(0))
     with caching_to(StageCache(group.filters)):
-        return train_semi_supervised(
-            small_cnn(recipe=recipe), group.X, view, group.n_classes, group.seed
-        )
+        trusted_only = train_on_labels(small_cnn(), group.X, verified, group.n_classes, group.seed)
+        trusted_only.set_params(**changes)
+        return train_semi_supervised(trusted_only, group.X, view, group.n_classes, group.seed)
 
 
 def without_given(group: Group, *_: Any, **changes: Any) -> dict[str, Any]:
@@ -59,10 +58,13 @@ def with_given(
     """Train on the likelihood of the given labels, perhaps from the semi-supervised network on."""
     verified = np.where(group.trusted, group.y, MISSING)
     likelihood = NoiseModel(noisy.transition_matrix).likelihood(noisy.y, verified)
-    recipe = replace(RECIPES["fast"]["noise_aware"], **changes).with_epochs(EPOCHS)
     network = semi_supervised(group) if continues else small_cnn()
     network.set_params(
-        recipe=recipe, loss="likelihood", warm_start=continues, random_state=group.seed
+        role="continued" if continues else "noise_aware",
+        loss="likelihood",
+        warm_start=continues,
+        random_state=group.seed,
+        **changes,
     )
     return group.score(network.fit(group.X, likelihood))
 
@@ -70,10 +72,10 @@ def with_given(
 def fine_tuned(group: Group, _: Noise, noisy: CorruptedLabels) -> dict[str, Any]:
     """Train on all labels as they are, then on the verified ones at a tenth of the rate."""
     labels = np.where(group.trusted, group.y, noisy.y)
-    recipe = RECIPES["fast"]["student"].with_epochs(EPOCHS)
-    network = small_cnn(recipe=recipe, random_state=group.seed)
+    network = small_cnn(random_state=group.seed)
     network.fit(group.X, one_hot(labels, group.n_classes))
-    tuning = replace(recipe, learning_rate=recipe.learning_rate / 10, min_steps=150)
+    recipe = RECIPES["fast"]["reference"]
+    tuning = replace(recipe, learning_rate=recipe.learning_rate / 10)
     network.set_params(recipe=tuning, warm_start=True)
     rows = np.flatnonzero(group.trusted)
     return group.score(network.fit(group.X[rows], one_hot(group.y[rows], group.n_classes)))
@@ -81,15 +83,13 @@ def fine_tuned(group: Group, _: Noise, noisy: CorruptedLabels) -> dict[str, Any]
 
 IGNORING = {
     "semi-supervised": without_given,
-    "semi-supervised, threshold 0.95": partial(without_given, consistency_threshold=0.95),
+    "semi-supervised, twice the epochs": partial(without_given, epochs=40),
 }
 READING = {
     "likelihood": with_given,
-    "likelihood, from the semi-supervised network": partial(
-        with_given, continues=True, learning_rate=0.03
-    ),
+    "likelihood, from the semi-supervised network": partial(with_given, continues=True),
     "likelihood, consistency, from the semi-supervised network": partial(
-        with_given, continues=True, consistency_weight=1.0, learning_rate=0.03
+        with_given, continues=True, consistency_weight=1.0
     ),
     "likelihood, consistency": partial(with_given, consistency_weight=1.0),
     "all given labels, fine-tuned on the verified ones": fine_tuned,

@@ -52,7 +52,9 @@ def self_training(group: Group, *_: Any) -> dict:
 
 def consistency(group: Group, *_: Any) -> dict:
     """Train on trusted samples and unlabeled pictures as FixMatch does, without given labels."""
-    network = small_cnn(role="semi_supervised", loss="likelihood", random_state=group.seed)
+    network = small_cnn(
+        role="noise_aware", consistency_weight=1.0, loss="likelihood", random_state=group.seed
+    )
     likelihood = np.where(group.trusted[:, None], one_hot(group.y, group.n_classes), 1.0)
     return group.score(network.fit(group.X, likelihood))
 

@@ -66,6 +66,7 @@ def paper_cell(data: Path) -> Figures:
 )
 def default_at_symmetric_90(data: Path) -> Figures:
     from pudistill.distillation.network_student import train_semi_supervised
+    from pudistill.distillation.self_training import train_on_labels
     from pudistill.distillation.views import whole_view
     from pudistill.labels.checks import check_labels
 
@@ -77,7 +78,8 @@ def default_at_symmetric_90(data: Path) -> Figures:
     figures = run_pictures(group, noise, group.learner, **compared)
     view = whole_view(check_labels(group.corrupt(noise).y, group.trusted))
     start = time.perf_counter()
-    twin = train_semi_supervised(group.learner, group.X, view, N_CLASSES, seed=0)
+    trusted_only = train_on_labels(group.learner, group.X, view.verified, N_CLASSES, seed=0)
+    twin = train_semi_supervised(trusted_only, group.X, view, N_CLASSES, seed=0)
     minutes = (time.perf_counter() - start) / 60
     accuracy = group.score(twin)["test_accuracy"]
     return figures | {

@@ -49,6 +49,7 @@ def batch_of(rows, labels=LABELS, n_classes=3, raw=None):
         choose_hardware("cpu", "fp32", pictures=False),
         torch.Generator().manual_seed(0),
         np.random.RandomState(0),
+        torch.nn.Identity(),
     )
 
 

@@ -5,15 +5,17 @@ from typing import Any
 import numpy as np
 from joblib.hashing import NumpyHasher
 
-from pudistill.data.lazy_pictures import is_lazy
-
 
 class _Hasher(NumpyHasher):
-    """joblib's hasher, which here hashes pictures on disk by content, wherever they are stored."""
+    """joblib's hasher, which hashes objects that have a ``fingerprint`` by that.
+
+    Pictures on disk are then hashed by content, wherever they are stored, and networks by their
+    weights, whether they were trained or read from a file.
+    """
 
     def save(self, obj: Any) -> None:
         """Add one object to the hash."""
-        if is_lazy(obj):
+        if isinstance(getattr(type(obj), "fingerprint", None), property):
             obj = obj.fingerprint
         elif isinstance(obj, np.ndarray) and obj.size == 0:  # numpy may give it any strides
             obj = ("empty", obj.dtype.str, obj.shape)

@@ -1,5 +1,7 @@
 """Training of the student by likelihood or in rounds; the original labels of trusted samples."""
 
+from typing import Any
+
 import numpy as np
 
 from pudistill.distillation.network_student import learn_by_likelihood
@@ -22,6 +24,7 @@ def learn(
     *,
     transition_matrix: np.ndarray | None = None,
     originals: Originals | None = None,
+    trained: list[Any] | None = None,
 ) -> StudentFit:
     """Train a student on all samples, with their given and verified labels.
 
@@ -38,6 +41,9 @@ def learn(
         `T`, if it is known; estimated by default.
     originals : Originals, default=None
         Labels that trusted samples had before they were verified.
+    trained : list of fitted estimator or None, default=None
+        For each view, a network from which the trainings of networks go on; see
+        `learn_by_likelihood`.
 
     Returns
     -------
@@ -46,7 +52,8 @@ def learn(
     """
     transition = TransitionEstimator.of(problem.labels, originals, transition_matrix)
     if continues_training(problem.student):
-        return learn_by_likelihood(problem, views, guesses, transition)
+        trained = [None] * len(views) if trained is None else trained
+        return learn_by_likelihood(problem, views, guesses, transition, trained)
     with stage("student", student_steps(problem)) as advance:
         return learn_in_rounds(problem, views, guesses, transition, advance)
 

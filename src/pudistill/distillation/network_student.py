@@ -23,7 +23,7 @@ from pudistill.distillation.views import (
     held_out_weight,
 )
 from pudistill.labels.checks import MISSING
-from pudistill.learners.capabilities import continues_training, final_step
+from pudistill.learners.capabilities import continues_training
 from pudistill.learners.tasks import Training, train, train_all
 from pudistill.utils.arrays import rowwise, take_rows
 from pudistill.utils.progress import stage
@@ -34,30 +34,30 @@ def learn_by_likelihood(
     views: list[View],
     guesses: list[np.ndarray],
     transition: TransitionEstimator,
+    trained: list[Any],
 ) -> StudentFit:
-    """Train a network on the likelihood of the given labels, without rounds."""
+    """Train a network on the likelihood of the given labels, without rounds.
+
+    `trained` are networks that start the trainings, one for each view, which have read no given
+    label and nothing that their view holds out; where there is none, a training starts anew.
+    """
     whole, truth = views[0], held_out_truth(views, problem.n_classes)
-
-    def training(view: View, noise: NoiseModel, role: str = "noise_aware") -> Training:
-        weights = problem.labels.sample_weight
-        task = likelihood_training(problem.student, problem.X, view, noise, problem.seed, weights)
-        return replace(task, role=role)
-
     # 1. Estimate the transition matrix of each view under the first guess.
     noise = transition.estimate_all(views, guesses)
     # 2. Predict all samples by networks that have not read their given labels, except in views that
     # hold samples out, whose network judges only what it has not read.
-    networks = [] if problem.earlier is not None else _networks_to_predict(problem, views, noise)
+    networks = []
+    if problem.earlier is None:
+        networks = _networks_to_predict(problem, views, noise, trained)
     with stage("student", len(networks) + 1) as advance:
         predictions = []
-        tasks = (training(*network) for network in networks)
-        for network in train_all(tasks, problem.n_jobs):
+        for network in train_all((task for _, task in networks), problem.n_jobs):
             predictions.append(problem.predict_proba(network))
             advance(1)
         if problem.earlier is not None:
             raw = problem.earlier.predictions(guesses)
         else:
-            raw = _predictions_of_views(views, [view for view, _, _ in networks], predictions)
+            raw = _predictions_of_views(views, [view for view, _ in networks], predictions)
         # 3. Calibrate on held-out samples, and mix with the first guess.
         held_out = held_out_proba(raw, views)
         calibration = StudentCalibration()
@@ -69,7 +69,10 @@ def learn_by_likelihood(
         announce_first_result(problem, views, transition, probas)
         # 4. Train the final network with the transition matrix under these predictions.
         noise = transition.estimate_all(views, probas, noise)
-        student = train(_continued(training(whole, noise[0]), problem))
+        start = trained[0]
+        if problem.earlier is not None and continues_training(problem.earlier.model):
+            start = problem.earlier.model
+        student = train(_training(problem, whole, noise[0], "noise_aware", start))
         advance(1)
     return StudentFit(
         student=student,
@@ -83,26 +86,28 @@ def learn_by_likelihood(
 
 
 def _networks_to_predict(
-    problem: Problem, views: list[View], noise: list[NoiseModel]
-) -> list[tuple[View, NoiseModel, str]]:
-    """List the networks that predict: the labels that each reads, the noise, and its recipe.
+    problem: Problem, views: list[View], noise: list[NoiseModel], trained: list[Any]
+) -> list[tuple[View, Training]]:
+    """List the networks that predict: the labels that each reads, and its training.
 
     Those that hide the given labels of one part of the samples each come first: two halves, and a
     network for the view that holds samples out; or, with several such views, the parts that were
     dealt to them.
     """
-    whole = views[0]
+    whole, others = views[0], list(zip(views[1:], noise[1:], trained[1:], strict=True))
     if len(views) > 2:
-        return [
-            (whole.holding_out(view.unlearned, None), T, "noise_aware")
-            for view, T in zip(views[1:], noise[1:], strict=True)
+        networks = [
+            (whole.holding_out(view.unlearned, None), T, "noise_aware", start)
+            for view, T, start in others
         ]
-    half = deal(whole, 2, problem.seed)
-    hidden = [np.flatnonzero((half == n) & (whole.verified == MISSING)) for n in range(2)]
-    networks = [(whole.holding_out(rows, None), noise[0], "cross_fit") for rows in hidden]
-    return networks + [
-        (view, T, "noise_aware") for view, T in zip(views[1:], noise[1:], strict=True)
-    ]
+    else:
+        half = deal(whole, 2, problem.seed)
+        hidden = [np.flatnonzero((half == n) & (whole.verified == MISSING)) for n in range(2)]
+        networks = [
+            (whole.holding_out(rows, None), noise[0], "cross_fit", trained[0]) for rows in hidden
+        ]
+        networks += [(view, T, "noise_aware", start) for view, T, start in others]
+    return [(network[0], _training(problem, *network)) for network in networks]
 
 
 def _predictions_of_views(
@@ -120,14 +125,16 @@ def _predictions_of_views(
     return [blind, *predictions[len(predictions) - len(views) + 1 :]]
 
 
-def _continued(task: Training, problem: Problem) -> Training:
-    """Let a student continue the training of the network of an earlier fit, for half its epochs."""
-    network = None if problem.earlier is None else problem.earlier.model
-    if network is None or not continues_training(network):
-        return task
-    epochs = -(-final_step(network).n_iter_ // 2)
-    params = (task.params or {}) | {"epochs": epochs}
-    return replace(task, estimator=copy.deepcopy(network), continued=True, params=params)
+def _training(
+    problem: Problem, view: View, noise: NoiseModel, role: str, start: Any = None
+) -> Training:
+    """Describe the training of a network, which goes on from the weights of `start`, if any."""
+    weights = problem.labels.sample_weight
+    task = likelihood_training(problem.student, problem.X, view, noise, problem.seed, weights)
+    if start is None:
+        return replace(task, role=role)
+    role = "continued_cross_fit" if role == "cross_fit" else "continued"
+    return replace(task, role=role, estimator=copy.deepcopy(start), continued=True)
 
 
 def likelihood_training(
@@ -181,7 +188,7 @@ def likelihood_training(
 
 
 def train_semi_supervised(
-    estimator: Any,
+    trusted_only: Any,
     X: Any,
     view: View,
     n_classes: int,
@@ -192,7 +199,9 @@ def train_semi_supervised(
 
     Parameters
     ----------
-    estimator, X, seed, sample_weight
+    trusted_only : fitted estimator
+        A network of the trusted pictures, from whose weights the training goes on.
+    X, seed, sample_weight
         As for `likelihood_training`.
     view : View
         The verified labels; it shows no given label.
@@ -205,5 +214,6 @@ def train_semi_supervised(
         The network.
     """
     noise = NoiseModel(np.eye(n_classes))  # of no given label
-    task = likelihood_training(estimator, X, view, noise, seed, sample_weight)
-    return train(replace(task, role="semi_supervised"))
+    network = copy.deepcopy(trusted_only)
+    task = likelihood_training(network, X, view, noise, seed, sample_weight)
+    return train(replace(task, role="semi_supervised", continued=True))

@@ -163,7 +163,7 @@ def train_noise_free_models(
     elif semi_supervised and is_network and not is_update and is_pictures(X):
         view = View(verified, np.full(len(verified), MISSING), held_out, groups)
         models["semi_supervised"] = [
-            train_semi_supervised(student, X, view, n_classes, seed, sample_weight)
+            train_semi_supervised(trusted_only, X, view, n_classes, seed, sample_weight)
         ]
     # 4. Predict the held-out samples, on which the first guess is fitted.
     proba = {
@@ -331,6 +331,11 @@ class NoiseFreeStage:
     models: list[NoiseFreeModels]
     first_guess: FirstGuess
     guesses: list[np.ndarray]
+
+    @property
+    def semi_supervised(self) -> list[Any]:
+        """The network of that name for each view, or None."""
+        return [models.by_name.get("semi_supervised", [None])[0] for models in self.models]
 
 
 def collect_held_out(models: list[NoiseFreeModels], name: str) -> np.ndarray:

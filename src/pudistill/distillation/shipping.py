@@ -147,7 +147,12 @@ def learn_and_ship(
         guesses = _joined(predict_by_pruned_labels(problem, views), guesses, views)
     # 2. Lines 13-14: train the student, on posterior labels in place of pseudo-labels.
     student_fit = learn(
-        problem, views, guesses, transition_matrix=transition_matrix, originals=originals
+        problem,
+        views,
+        guesses,
+        transition_matrix=transition_matrix,
+        originals=originals,
+        trained=noise_free.semi_supervised,
     )
     parts = zip(views, student_fit.probas, student_fit.noise, strict=True)
     # The network of a view that holds samples out has read all given labels, or most of them.

@@ -46,9 +46,10 @@ TRIAL_STEPS = 5  # of a network's training
 ITERATIONS, SELF_TRAININGS, ROUNDS, REGULARISATIONS = 3, 6, 4, 3
 WARM = 0.4  # share of the time that a fit takes if it starts from the one before
 CLEAN = 0.5  # share of the time that a fit takes if its labels are right, which are easier to learn
-# Of the time of a training on as many pictures with labels: each batch is seen in two views, and a
-# quarter of it are trusted samples, again and again.
-SEMI_SUPERVISED = 2.7
+# Of the time of a training on as many pictures with labels: half the epochs, in which each picture
+# is seen in two views, one without a gradient, and a quarter more are trusted samples, again and
+# again. The networks that start from it make half of the epochs, or less.
+SEMI_SUPERVISED, CONTINUED = 0.9, 0.6
 OVERHEAD = 0.01  # seconds of a fit, beside its training
 VOTERS = 0.5  # share of the members that vote on a sample, on average, until it is out
 EFFICIENCY = 0.7  # of each further worker
@@ -288,6 +289,8 @@ def _steps(work: Work, rates: _Rates) -> list[Step]:
     clean = WARM if is_linear else CLEAN
     workers = min(effective_n_jobs(params["n_jobs"]), cores)
 
+    starts_semi_supervised = is_network and params["semi_supervised"] and is_pictures(work.X)
+
     def on_workers(seconds: float, at_once: int) -> float:
         return seconds / (1 + EFFICIENCY * (min(workers, at_once) - 1))
 
@@ -322,7 +325,7 @@ def _steps(work: Work, rates: _Rates) -> list[Step]:
         n_self = 2 * SELF_TRAININGS
         longer += n_self * (clean * model((found + n) / 2) + rates.predict * n / 2)
         seconds += rates.predict * n + model(found)
-    elif params["semi_supervised"] and is_pictures(work.X):
+    elif starts_semi_supervised:
         n_self = 1
         longer = seconds = seconds + SEMI_SUPERVISED * model(n)
     noise_free = Step(
@@ -341,7 +344,9 @@ def _steps(work: Work, rates: _Rates) -> list[Step]:
     if is_network:
         # Several views share one network of the given labels, and need no others that read half.
         n_networks = judged if judged > 1 else judged + 2
-        seconds = on_workers(n_networks * (model(n) + rates.predict * n), n_networks) + model(n)
+        of_network = model(n) * (CONTINUED if starts_semi_supervised else 1)
+        seconds = on_workers(n_networks * (of_network + rates.predict * n), n_networks)
+        seconds += of_network
         student = Step("student", n_networks + 1, seconds, seconds)
         if judged > 1 and labels.groups is None:
             comparison = Step("comparison", 2, 2 * model(n), 2 * model(n))

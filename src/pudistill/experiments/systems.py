@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pudistill.distillation.network_student import train_semi_supervised
+from pudistill.distillation.self_training import train_on_labels
 from pudistill.distillation.views import View
 from pudistill.exceptions import InputError
 from pudistill.experiments.evaluation import (
@@ -47,7 +48,9 @@ def semi_supervised(evaluator: Evaluator) -> FitAndScore:
 
     def fit_and_score(_: NoisyDataset) -> float:
         with caching_to(evaluator.stages):
-            network = train_semi_supervised(learner, clean.X, view, len(clean.classes), seed)
+            n_classes = len(clean.classes)
+            trusted_only = train_on_labels(learner, clean.X, verified, n_classes, seed)
+            network = train_semi_supervised(trusted_only, clean.X, view, n_classes, seed)
         return evaluator.networks_accuracy([network])
 
     return fit_and_score

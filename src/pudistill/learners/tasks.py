@@ -243,10 +243,11 @@ def unfitted_learner(task: Training) -> Any:
     if continues_training(final):
         wanted["warm_start"] = task.continued
     # Parameters that the user has set stay as they are, except those that the task depends on.
+    of_task = PARAMETERS_OF_TASK + ("role",) * task.continued
     free = {
         name
         for name, value in final.get_params(deep=False).items()
-        if value is None or name in PARAMETERS_OF_TASK
+        if value is None or name in of_task
     }
     final.set_params(**{name: value for name, value in wanted.items() if name in free})
     return learner

@@ -328,11 +328,11 @@ class Settings(ReadSettings):
         bool,
         Setting(
             LEARNING,
-            "Also train a network on the trusted pictures and all others without their labels. No "
-            "noise can mislead it, and it takes several times as long as one training.",
+            "First train networks on the trusted pictures and all others without their labels. No "
+            "noise can mislead them, and networks that read given labels start from them.",
             only_for="method default, networks on pictures",
         ),
-    ] = False
+    ] = True
 
     n_jobs: Annotated[
         int | None,

@@ -62,6 +62,7 @@ def batch_of(targets=TARGETS, recipe=RECIPE):
         choose_hardware("cpu", "fp32", pictures=False),
         torch.Generator().manual_seed(0),
         np.random.RandomState(0),
+        torch.nn.Identity(),
     )
 
 

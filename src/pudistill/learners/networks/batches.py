@@ -187,6 +187,7 @@ class BatchFeed:
             self.job.hardware,
             self.generator,
             self.job.rng,
+            self.job.module,
             self.means,
         )
 

@@ -36,6 +36,7 @@ from pudistill.learners.networks.own import check_own
 from pudistill.learners.networks.prediction import compute_embeddings, predict_probabilities
 from pudistill.learners.networks.recipes import (
     AUGMENTATIONS,
+    CONTINUED,
     Recipe,
     Role,
     find_recipe,
@@ -79,12 +80,14 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
     recipe : str or Recipe, default="fast"
         A name in :data:`pudistill.learners.networks.recipes.RECIPES`, or a recipe.
     role : {"member", "teacher", "student", "noise_aware", "cross_fit", "reference", \
-            "semi_supervised"} or None, default=None
+            "semi_supervised", "continued", "continued_cross_fit"} or None, default=None
         Which of a named recipe's roles the network plays; None means ``"student"``.
         ``"noise_aware"`` goes with ``loss="likelihood"``. ``"cross_fit"``, with the same loss, and
         ``"reference"`` are for the networks that the default method trains beside the student:
         with ``recipe="fast"``, they make fewer steps on few samples. ``"semi_supervised"``, with
-        the same loss, adds a consistency term, which learns from pictures without a label.
+        the same loss, adds a consistency term, which learns from pictures without a label. It and
+        the continued ones go with ``warm_start=True``: they make fewer steps, because the network
+        is trained already.
     loss : str, default="cross_entropy"
         A name in :data:`pudistill.learners.networks.registry.OBJECTIVES`: the loss, and with it
         the meaning of `y`. ``"cross_entropy"``: labels or soft targets, and their cross-entropy.
@@ -448,6 +451,16 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
     def __sklearn_is_fitted__(self) -> bool:
         return getattr(self, "n_iter_", 0) > 0
 
+    @property
+    def fingerprint(self) -> tuple:
+        """Everything that a prediction or a further training depends on."""
+        about = (type(self).__name__, self.get_params(deep=False))
+        if not self.__sklearn_is_fitted__():
+            return about
+        weights = self.module_.state_dict().items()
+        arrays = {name: np.ascontiguousarray(w.numpy(force=True)) for name, w in weights}
+        return *about, self.classes_.tolist(), self.normalisation_, arrays
+
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
         module = state.get("module_")
@@ -482,6 +495,8 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
             consistency_weight=self.consistency_weight,
             augment=None if augment is None else tuple(augment),
         )
+        if self.role in CONTINUED:
+            recipe = recipe.continued(CONTINUED[self.role])
         return replace(recipe, learning_rate=recipe.learning_rate * learning_rate_scale())
 
     def _check_inputs(self, X: Any, recipe: Recipe, *, fitted: bool) -> np.ndarray:

@@ -45,11 +45,7 @@ class TargetLoss(Objective):
         if recipe.mixup:
             view, targets = mixup(view, targets, batch.rng.beta(recipe.mixup, recipe.mixup))
         return with_consistency(
-            batch,
-            pictures,
-            view,
-            lambda logits: self.loss(logits, targets, batch),
-            lambda _: batch.label,
+            batch, pictures, view, lambda logits: self.loss(logits, targets, batch)
         )
 
 

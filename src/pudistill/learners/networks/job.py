@@ -66,6 +66,8 @@ class Job:
             self._stack_key == other._stack_key
             and not (self.balanced or other.balanced)
             and not (self.recipe.trusted_share or self.recipe.has_transforms)
+            # The posterior of that term is that of the network alone.
+            and not self.recipe.consistency_weight
         )
 
     @property

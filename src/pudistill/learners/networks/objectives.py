@@ -44,6 +44,8 @@ class Batch:
         Source of randomness on the device.
     rng : RandomState
         Source of all other randomness.
+    module : nn.Module
+        The network, which objectives of a network that trains in a stack must not use.
     means : dict of str to Tensor
         Running means over the batches of this training, which `running_mean` keeps.
     """
@@ -58,6 +60,7 @@ class Batch:
     hardware: Hardware
     generator: Generator
     rng: np.random.RandomState
+    module: nn.Module
     means: dict[str, Tensor] = field(default_factory=dict)
 
     def running_mean(self, name: str, value: Tensor) -> Tensor:
@@ -173,26 +176,20 @@ class Objective:
 
 
 def with_consistency(
-    batch: Batch,
-    pictures: Tensor,
-    view: Tensor,
-    loss_fn: LossFn,
-    posterior: Callable[[Tensor], Tensor],
+    batch: Batch, pictures: Tensor, view: Tensor, loss_fn: LossFn
 ) -> tuple[Tensor, LossFn]:
-    """Add the consistency term, if the recipe has one, to a loss on `view`.
+    """Add the consistency term, if the recipe has one, to a loss of known labels.
 
     Parameters
     ----------
     batch : Batch
-        The samples.
+        The samples; the strongly augmented views are to agree with their labels.
     pictures : Tensor of shape (n, height, width, channels)
         The augmented pictures; the strongly augmented view is made from them.
     view : Tensor of shape (n, channels, height, width)
         The network's inputs.
     loss_fn : callable
         Maps the logits of `view` to the mean loss.
-    posterior : callable
-        Maps the logits of `view` to class probabilities.
 
     Returns
     -------
@@ -205,19 +202,18 @@ def with_consistency(
     if not recipe.consistency_weight:
         return view, loss_fn
     strong = batch.network_input(strong_augment(pictures, batch.generator))
+    weights = batch.weight * consistency_weights(batch, batch.label.amax(dim=1))
 
     def loss_with_consistency(both_logits: Tensor) -> Tensor:
         logits, strong_logits = both_logits.chunk(2)
-        target = posterior(logits)
-        weights = batch.weight * _consistency_weights(batch, target.amax(dim=1))
-        agreement = consistency_loss(strong_logits, target, weights)
+        agreement = consistency_loss(strong_logits, batch.label, weights)
         return loss_fn(logits) + recipe.consistency_weight * agreement
 
     # In one forward pass, so that both views are normalised by the same batch statistics.
     return torch.cat([view, strong]), loss_with_consistency
 
 
-def _consistency_weights(batch: Batch, confidence: Tensor) -> Tensor:
+def consistency_weights(batch: Batch, confidence: Tensor) -> Tensor:
     """Weight samples by their largest posterior, by the recipe's threshold or adaptively."""
     threshold = batch.recipe.consistency_threshold
     if threshold is not None:

@@ -12,10 +12,26 @@ from pudistill.exceptions import InputError
 from pudistill.utils.context import installed
 
 Role = Literal[
-    "member", "teacher", "student", "noise_aware", "cross_fit", "reference", "semi_supervised"
+    "member",
+    "teacher",
+    "student",
+    "noise_aware",
+    "cross_fit",
+    "reference",
+    "semi_supervised",
+    "continued",
+    "continued_cross_fit",
 ]
 Schedule = Literal["step", "one_cycle"]
 AUGMENTATIONS = ("flip", "crop", "shift")
+TRUSTED_SHARE = 0.25  # of each batch, where few samples are trusted
+# Shares of the steps of roles whose networks are trained already: the semi-supervised one starts
+# from a network of the trusted samples, and the others from the semi-supervised one.
+CONTINUED: dict[Role | None, float] = {
+    "semi_supervised": 0.5,
+    "continued": 0.5,
+    "continued_cross_fit": 0.3,
+}
 RETRY_FACTOR = 0.1  # factor of the learning rate when a training that diverged is repeated
 # A context variable, because the rate is lowered for whole methods, which train several networks
 # deep inside calls (also of the user's estimators) that have no argument for it.
@@ -168,6 +184,15 @@ class Recipe:
         milestones = tuple(milestone * stretch for milestone in self.milestones)
         return replace(self, epochs=epochs, milestones=milestones, min_steps=0)
 
+    def continued(self, share: float) -> "Recipe":
+        """Return the recipe for a network that is trained already: a share of the steps, slower.
+
+        The learning rate is halved, because a large one undoes what the network has learned.
+        """
+        epochs, steps = (math.ceil(share * number) for number in (self.epochs, self.min_steps))
+        slower = replace(self, learning_rate=self.learning_rate / 2)
+        return replace(slower.with_epochs(epochs), min_steps=steps)
+
     def for_n_samples(self, n_samples: int) -> "Recipe":
         """Return the recipe with enough epochs for `min_steps` on `n_samples` an epoch."""
         steps_per_epoch = math.ceil(n_samples / self.batch_size)
@@ -281,75 +306,54 @@ HEAD = Recipe(
 
 
 def _noise_aware(student: Recipe) -> Recipe:
-    """Return a student's recipe for training on likelihoods.
-
-    A quarter of each batch is trusted. Consistency is off: with 400 of 20,000 pictures of
-    Fashion-MNIST trusted, it gained 0.7 points at symmetric 90 %, cost 0.6 and 0.3 at symmetric and
-    asymmetric 60 %, and doubled the time (`small_cnn`, 10 epochs, one run each; docs/results.md).
-    """
-    return replace(student, mixup=0.0, entropy_weight=0.0, trusted_share=0.25)
+    """Return a student's recipe for training on likelihoods."""
+    return replace(student, mixup=0.0, entropy_weight=0.0, trusted_share=TRUSTED_SHARE)
 
 
-def _semi_supervised(student: Recipe) -> Recipe:
-    """Return a student's recipe for training on trusted and unlabelled pictures."""
-    return replace(_noise_aware(student), consistency_weight=1.0)
+def _recipes(
+    member: Recipe,
+    teacher: Recipe,
+    *,
+    reference: Recipe | None = None,
+    cross_fit: Recipe | None = None,
+) -> dict[Role, Recipe]:
+    """Return the recipes of all roles; by default, those of teachers are for others, too."""
+    noise_aware = _noise_aware(teacher)
+    cross_fit = noise_aware if cross_fit is None else _noise_aware(cross_fit)
+    return {
+        "member": member,
+        "teacher": teacher,
+        "student": teacher,
+        "noise_aware": noise_aware,
+        "cross_fit": cross_fit,
+        "reference": teacher if reference is None else reference,
+        "semi_supervised": _semi_supervised(noise_aware),
+        "continued": noise_aware,
+        "continued_cross_fit": cross_fit,
+    }
+
+
+def _semi_supervised(recipe: Recipe) -> Recipe:
+    """Return a recipe that learns pictures without a label, too."""
+    return replace(
+        recipe,
+        trusted_share=recipe.trusted_share or TRUSTED_SHARE,
+        consistency_weight=recipe.consistency_weight or 1.0,
+    )
 
 
 RECIPES: dict[str, dict[Role, Recipe]] = {
-    "paper": {
-        "member": _paper_member,
-        "teacher": _paper_distillation,
-        "student": _paper_distillation,
-        "noise_aware": _noise_aware(_paper_distillation),
-        "cross_fit": _noise_aware(_paper_distillation),
-        "reference": _paper_distillation,
-        "semi_supervised": _semi_supervised(_paper_distillation),
-    },
-    "clothing1m": {
-        "member": _clothing1m_member,
-        "teacher": _clothing1m_distillation,
-        "student": _clothing1m_distillation,
-        "noise_aware": _noise_aware(_clothing1m_distillation),
-        "cross_fit": _noise_aware(_clothing1m_distillation),
-        "reference": _clothing1m_distillation,
-        "semi_supervised": _semi_supervised(_clothing1m_distillation),
-    },
-    "fast": {
-        "member": _fast_member,
-        "teacher": _fast_distillation,
-        "student": _fast_distillation,
-        "noise_aware": _noise_aware(_fast_distillation),
-        "cross_fit": replace(_noise_aware(_fast_distillation), min_steps=300),
-        "reference": _fast_reference,
-        "semi_supervised": replace(_semi_supervised(_fast_distillation), min_steps=300),
-    },
-    "slim": {
-        "member": _fast_member,
-        "teacher": _slim_distillation,
-        "student": _slim_distillation,
-        "noise_aware": _noise_aware(_slim_distillation),
-        "cross_fit": _noise_aware(_slim_distillation),
-        "reference": _slim_distillation,
-        "semi_supervised": _semi_supervised(_slim_distillation),
-    },
-    "fast_table": {
-        "member": _fast_table,
-        "teacher": _fast_table,
-        "student": _fast_table,
-        "noise_aware": _noise_aware(_fast_table),
-        "cross_fit": _noise_aware(_fast_table),
-        "reference": _fast_table,
-        "semi_supervised": _noise_aware(_fast_table),
-    },
-    "fast_text": {
-        "member": _fast_text,
-        "teacher": _fast_text,
-        "student": _fast_text,
-        "noise_aware": _noise_aware(_fast_text),
-        "cross_fit": replace(_noise_aware(_fast_text), epochs=2),
-        "reference": _fast_text,
-        "semi_supervised": _noise_aware(_fast_text),
-    },
+    "paper": _recipes(_paper_member, _paper_distillation),
+    "clothing1m": _recipes(_clothing1m_member, _clothing1m_distillation),
+    "fast": _recipes(
+        _fast_member,
+        _fast_distillation,
+        reference=_fast_reference,
+        cross_fit=replace(_fast_distillation, min_steps=300),
+    ),
+    "slim": _recipes(_fast_member, _slim_distillation),
+    "fast_table": _recipes(_fast_table, _fast_table),
+    "fast_text": _recipes(_fast_text, _fast_text, cross_fit=replace(_fast_text, epochs=2)),
 }
 
 
@@ -367,7 +371,8 @@ def find_recipe(
         The network's role; None means ``"student"``. ``"noise_aware"`` is a student trained on
         likelihoods; ``"cross_fit"`` is one that has not read some given labels, to predict these
         samples; ``"reference"`` is another model that the default method trains beside the student;
-        ``"semi_supervised"`` is one of trusted and unlabelled pictures.
+        ``"semi_supervised"`` is one of trusted and unlabelled pictures. It and the ``"continued"``
+        ones start from a trained network, see `CONTINUED`.
     pictures : bool
         Whether the samples are pictures. Feature tables are neither cropped nor augmented, and have
         no consistency term.
@@ -379,7 +384,7 @@ def find_recipe(
     recipe : Recipe
     """
     if isinstance(recipe, Recipe):
-        found = recipe
+        found = _semi_supervised(recipe) if role == "semi_supervised" else recipe
     else:
         if recipe not in RECIPES:
             raise InputError(f"recipe={recipe!r} is unknown: choose one of {sorted(RECIPES)}.")
