@@ -9,10 +9,12 @@ from pudistill.methods.registry import METHODS as _METHODS
 from pudistill.methods.registry import load_class
 
 if TYPE_CHECKING:
+    from pudistill.methods.cleannet import CleanNetClassifier as CleanNetClassifier
     from pudistill.methods.co_teaching import CoTeachingClassifier as CoTeachingClassifier
     from pudistill.methods.cross_entropy import CrossEntropyClassifier as CrossEntropyClassifier
     from pudistill.methods.crowdlab import CrowdlabClassifier as CrowdlabClassifier
     from pudistill.methods.dawid_skene import DawidSkeneClassifier as DawidSkeneClassifier
+    from pudistill.methods.deepself import DeepSelfClassifier as DeepSelfClassifier
     from pudistill.methods.dividemix import DivideMixClassifier as DivideMixClassifier
     from pudistill.methods.forward_correction import (
         ForwardCorrectionClassifier as ForwardCorrectionClassifier,
@@ -33,7 +35,9 @@ if TYPE_CHECKING:
         LossCorrectionClassifier as LossCorrectionClassifier,
     )
     from pudistill.methods.majority_vote import MajorityVoteClassifier as MajorityVoteClassifier
+    from pudistill.methods.metacleaner import MetaCleanerClassifier as MetaCleanerClassifier
     from pudistill.methods.mixup import MixupClassifier as MixupClassifier
+    from pudistill.methods.mlnt import MLNTClassifier as MLNTClassifier
 
 __all__ = sorted(str(system.class_name) for system in _METHODS.values())
 
