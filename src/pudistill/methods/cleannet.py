@@ -28,14 +28,15 @@ from pudistill.methods.base import LabelledSamples, NetworkMethod, derive_seeds
 MARGIN, RECONSTRUCTION_WEIGHT, UNVERIFIED_WEIGHT = 0.1, 0.1, 0.1
 # Half of each batch is verified, as the authors' 32 of 64 samples.
 VERIFIED_SHARE = 0.5
+# Sizes of the layers; the authors' are 256 to 512 and 128, for features of ResNet-50.
+N_HIDDEN, N_EMBEDDED = 128, 64
 EMBEDDING_RECIPE = Recipe(
-    epochs=5,
+    epochs=1,  # half of the network's: batches with repeated verified samples are twice as many
     learning_rate=1e-3,
     schedule="one_cycle",
     batch_size=64,
     optimiser="adamw",
     weight_decay=1e-4,
-    min_steps=150,
 )
 
 
@@ -58,7 +59,7 @@ class CleanNetClassifier(NetworkMethod):
         The network and its recipe; ``None``: one that fits the data.
     n_references : int, default=32
         Number of centres in the reference set of a class.
-    n_rounds : int, default=1
+    n_rounds : int, default=2
         How often samples are weighted and the network is trained; from the second round on, by the
         features of the network of the round before.
     random_state : int, RandomState instance or None, default=None
@@ -105,7 +106,7 @@ class CleanNetClassifier(NetworkMethod):
         estimator: Any = None,
         *,
         n_references: int = 32,
-        n_rounds: int = 1,
+        n_rounds: int = 2,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.estimator = estimator
@@ -136,6 +137,7 @@ class CleanNetClassifier(NetworkMethod):
         embedding = TorchClassifier(
             lambda in_shape, n_classes: JointEmbedding(references),  # noqa: ARG005
             recipe=EMBEDDING_RECIPE,
+            epochs=max(1, network.recipe_.epochs // 2),
             device=network.device,
             precision=network.precision,
             random_state=seed,
@@ -213,16 +215,21 @@ class JointEmbedding(nn.Module):
         n_features = references.shape[-1]
         self.register_buffer("references", references)
         self.encoder = nn.Sequential(
-            nn.Linear(n_features, 256), nn.Tanh(), nn.Linear(256, 128), nn.Tanh()
+            nn.Linear(n_features, N_HIDDEN), nn.Tanh(), nn.Linear(N_HIDDEN, N_EMBEDDED), nn.Tanh()
         )
-        self.decoder = nn.Sequential(nn.Linear(128, 256), nn.Tanh(), nn.Linear(256, n_features))
+        self.decoder = nn.Sequential(
+            nn.Linear(N_EMBEDDED, N_HIDDEN), nn.Tanh(), nn.Linear(N_HIDDEN, n_features)
+        )
         self.reference_encoder = nn.Sequential(
-            nn.Linear(n_features, 512), nn.Tanh(), nn.Linear(512, 256), nn.Tanh()
+            nn.Linear(n_features, N_HIDDEN), nn.Tanh(), nn.Linear(N_HIDDEN, N_HIDDEN), nn.Tanh()
         )
         self.attention = nn.Sequential(
-            nn.Linear(256, 256), nn.Tanh(), nn.Linear(256, 1, bias=False), nn.Softmax(dim=1)
+            nn.Linear(N_HIDDEN, N_HIDDEN),
+            nn.Tanh(),
+            nn.Linear(N_HIDDEN, 1, bias=False),
+            nn.Softmax(dim=1),
         )
-        self.set_encoder = nn.Sequential(nn.Linear(256, 128), nn.Tanh())
+        self.set_encoder = nn.Sequential(nn.Linear(N_HIDDEN, N_EMBEDDED), nn.Tanh())
         self.reconstruction_error = torch.zeros(0)
 
     def forward(self, x: Tensor) -> Tensor:
