@@ -1,9 +1,8 @@
-"""CleanNet: samples weigh as much as they resemble their class in a joint embedding (reference [28]).
-"""
+"""CleanNet: samples weigh as much as they resemble their class (reference [28])."""
 
 from dataclasses import replace
 from numbers import Integral
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -43,22 +42,24 @@ EMBEDDING_RECIPE = Recipe(
 class CleanNetClassifier(NetworkMethod):
     """Weight samples by how much they resemble the class of their given label, then train.
 
-    A network learns the given labels. Its features of all samples of a class are summarised by a
-    few centres of k-means, the class's reference set. Two small networks then embed samples and
-    reference sets, so that verified samples are similar to their own class and to no other one. The
-    cosine similarity of a sample and the class of its given label, at least 0, is the weight with
-    which it trains the final network.
+    A network learns the given labels. Its features of the verified samples of a class, or the
+    centres of their clusters, are the reference set of the class. Two small networks then embed
+    samples and reference sets, so that verified samples are similar to their own class and to no
+    other one. The cosine similarity of a sample and the class of its given label, at least 0, is
+    the weight with which it trains the next network. Classes may lack verified samples: reference
+    sets are then those of all samples, and what was learned of some classes holds for the others.
 
-    The authors know of a verified sample whether its given label is right; here its class is known,
-    so that all other classes are wrong for it. Right and wrong ones count the same on average;
-    features are standardised, and the embedding is trained by AdamW in few steps.
+    The authors always take all samples. They know of a verified sample whether its given label is
+    right; here its class is known, so that all other classes are wrong for it. Right and wrong ones
+    count the same on average. Features are standardised, the embedding is smaller, and AdamW trains
+    it in about as many steps as the network.
 
     Parameters
     ----------
     estimator : TorchClassifier, default=None
         The network and its recipe; ``None``: one that fits the data.
     n_references : int, default=32
-        Number of centres in the reference set of a class.
+        Largest number of centres in the reference set of a class.
     n_rounds : int, default=2
         How often samples are weighted and the network is trained; from the second round on, by the
         features of the network of the round before.
@@ -95,6 +96,7 @@ class CleanNetClassifier(NetworkMethod):
     True
     """
 
+    needs_every_class: ClassVar[bool] = False
     _parameter_constraints: dict = {
         **NetworkMethod._parameter_constraints,
         "n_references": [Interval(Integral, 1, None, closed="left")],
@@ -131,8 +133,12 @@ class CleanNetClassifier(NetworkMethod):
     ) -> np.ndarray:
         """Return the similarity of each sample and the class of its label, (n,)."""
         features = scale(network.embed(samples.X).astype(np.float64))
+        rows = samples.trusted
+        if not np.isin(samples.labels, samples.labels[rows]).all():
+            # One kind of set, so that what is learned of some classes holds for the others.
+            rows = np.ones(len(features), dtype=bool)
         references = reference_sets(
-            features, samples.labels, samples.trusted, samples.n_classes, self.n_references, seed
+            features[rows], samples.labels[rows], samples.n_classes, self.n_references, seed
         )
         embedding = TorchClassifier(
             lambda in_shape, n_classes: JointEmbedding(references),  # noqa: ARG005
@@ -153,7 +159,6 @@ class CleanNetClassifier(NetworkMethod):
 def reference_sets(
     features: np.ndarray,
     labels: np.ndarray,
-    verified: np.ndarray,
     n_classes: int,
     n_references: int,
     seed: int,
@@ -166,8 +171,6 @@ def reference_sets(
         Features.
     labels : ndarray of shape (n_samples,), int
         Class codes.
-    verified : ndarray of shape (n_samples,), bool
-        Whether a label is verified. Other samples stand for a class only if it has no verified one.
     n_classes : int
         Number of classes; the set of a class without samples holds zeros.
     n_references : int
@@ -182,9 +185,7 @@ def reference_sets(
     """
     centres = []
     for label in range(n_classes):
-        rows = labels == label
-        rows = rows & verified if (rows & verified).any() else rows
-        of_class = np.unique(features[rows], axis=0)
+        of_class = np.unique(features[labels == label], axis=0)
         if len(of_class) > n_references:
             means = KMeans(n_references, n_init=1, random_state=seed).fit(of_class)
             of_class = means.cluster_centers_
@@ -254,7 +255,7 @@ class Relevance(Objective):
         Largest number of samples in a batch.
     """
 
-    def __init__(self, embedding: JointEmbedding, verified: Tensor, batch_size: int) -> None:
+    def __init__(self, embedding: nn.Module, verified: Tensor, batch_size: int) -> None:
         self.embedding, self.verified, self.batch_size = embedding, verified, batch_size
 
     def batches(self, generator: Generator) -> tuple[Tensor, ...] | None:
@@ -269,7 +270,7 @@ class Relevance(Objective):
 
         def loss(similarity: Tensor) -> Tensor:
             of_labels = relevance_loss(similarity, batch.label, verified)
-            error = self.embedding.reconstruction_error
+            error: Any = self.embedding.reconstruction_error
             return (of_labels + RECONSTRUCTION_WEIGHT * error).mean()
 
         return batch.view(), loss
