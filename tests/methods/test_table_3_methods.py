@@ -7,7 +7,7 @@ from scipy.special import log_softmax, rel_entr, softmax
 from sklearn.datasets import make_blobs
 from torch import nn
 from torch.func import functional_call, hessian
-from torch.nn.functional import cross_entropy, kl_div
+from torch.nn.functional import cross_entropy, kl_div, scaled_dot_product_attention
 
 from pudistill import InputError, TorchClassifier
 from pudistill.labels.checks import check_labels
@@ -270,6 +270,24 @@ def test_a_mentor_that_agrees_with_no_label_ends_the_trainings(blobs):
     twice = MLNTClassifier(**quick).fit(X, given, trusted)
     np.testing.assert_array_equal(ended.predict_proba(X), once.predict_proba(X))
     assert np.abs(twice.predict_proba(X) - once.predict_proba(X)).max() > 0
+
+
+class Attentive(nn.Module):
+    """A network with PyTorch's attention, whose fast kernels have no second derivative."""
+
+    def __init__(self, in_shape, n_classes):
+        super().__init__()
+        self.inputs, self.last = nn.Linear(*in_shape, 8), nn.Linear(8, n_classes)
+
+    def forward(self, x):
+        tokens = self.inputs(x).view(-1, 1, 2, 4)
+        return self.last(scaled_dot_product_attention(tokens, tokens, tokens).flatten(1))
+
+
+def test_networks_with_attention_have_second_derivatives(blobs):
+    X, y, given, trusted = blobs
+    method = MLNTClassifier(TorchClassifier(Attentive), n_trainings=1, random_state=0)
+    assert method.fit(X, given, trusted).score(X, y) > 0.9
 
 
 def test_neighbours_that_do_not_fit_into_a_batch_are_refused(blobs):

@@ -11,6 +11,7 @@ import torch
 from sklearn.utils._param_validation import Interval
 from torch import Generator, Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy, kl_div
 
 from pudistill.exceptions import InputError
@@ -180,7 +181,8 @@ class MLNTClassifier(NetworkMethod):
             warm_up=min(warm_up, job.recipe.epochs - 1),
             teacher_momentum=self.teacher_momentum,
         )
-        fit_objective([network], [replace(job, objective=objective)], seed)
+        with sdpa_kernel(SDPBackend.MATH):  # fast kernels of attention have no second derivative
+            fit_objective([network], [replace(job, objective=objective)], seed)
         job.module.load_state_dict(objective.teacher.state_dict())
         return network
 
