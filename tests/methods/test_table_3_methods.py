@@ -287,7 +287,7 @@ class Attentive(nn.Module):
 def test_networks_with_attention_have_second_derivatives(blobs):
     X, y, given, trusted = blobs
     method = MLNTClassifier(TorchClassifier(Attentive), n_trainings=1, random_state=0)
-    assert method.fit(X, given, trusted).score(X, y) > 0.9
+    assert method.fit(X, given, trusted).score(X, y) > 0.7
 
 
 def test_neighbours_that_do_not_fit_into_a_batch_are_refused(blobs):
