@@ -28,6 +28,7 @@ from pudistill.methods.deepself import (
 )
 from pudistill.methods.metacleaner import CleanHallucinating, MetaCleaner, draw_sets, hallucinate
 from pudistill.methods.mlnt import NoiseTolerance, divergence_after_step, nearest, perturb
+from pudistill.utils.progress import epoch_callback
 
 RNG = np.random.default_rng(0)
 
@@ -364,6 +365,14 @@ def test_right_labels_weigh_more(blobs, part):
         others = ~trusted & (given == label)
         assert np.mean(relevance[others & (given == y)]) > np.mean(relevance[others & (given != y)])
     assert method.score(X, y) > 0.95
+
+
+def test_the_embedding_is_not_taken_for_a_classifier(blobs):
+    X, y, given, trusted = blobs
+    accuracies = []
+    with epoch_callback(lambda _, networks: accuracies.append(networks[0].score(X, y))):
+        CleanNetClassifier(TorchClassifier(epochs=2), n_rounds=1).fit(X, given, trusted)
+    assert len(accuracies) == 4  # of the first network, then of the last one
 
 
 def test_cleannet_needs_verified_samples():

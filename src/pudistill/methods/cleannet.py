@@ -143,6 +143,7 @@ class CleanNetClassifier(NetworkMethod):
         embedding = TorchClassifier(
             lambda in_shape, n_classes: JointEmbedding(references),  # noqa: ARG005
             recipe=EMBEDDING_RECIPE,
+            role="member",  # whose epochs are not reported: it is no classifier of the samples
             epochs=max(1, network.recipe_.epochs // 2),
             device=network.device,
             precision=network.precision,

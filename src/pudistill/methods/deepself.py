@@ -239,7 +239,7 @@ def choose_prototypes(similarity: Tensor, n_prototypes: int) -> Tensor:
     >>> from pudistill.methods.deepself import choose_prototypes
     >>> angles = torch.tensor([0.0, 0.1, 0.2, 1.5, 1.6])  # a group of three, and one of two
     >>> choose_prototypes((angles[:, None] - angles).cos(), n_prototypes=2)
-    tensor([1, 4])
+    tensor([2, 3])
     """
     n = len(similarity)
     rank = max(1, round(NEAR_QUANTILE * n * n))
