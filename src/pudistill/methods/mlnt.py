@@ -144,13 +144,14 @@ class MLNTClassifier(NetworkMethod):
 
     def _learn(self, samples: LabelledSamples, seed: int) -> Any:
         plain_seed, *seeds = derive_seeds(seed, 1 + self.n_trainings)
-        plain = self._fit_network(samples, plain_seed)
-        if plain.recipe_.batch_size <= self.n_neighbours:
+        plain = self._make_network(plain_seed)
+        batch_size = plain.start(samples.X, samples.targets).recipe.batch_size
+        if batch_size <= self.n_neighbours:
             raise InputError(
                 f"n_neighbours={self.n_neighbours} other samples do not fit into a batch of "
-                f"{plain.recipe_.batch_size}: make n_neighbours smaller, or the batch size larger."
+                f"{batch_size}: make n_neighbours smaller, or the batch size larger."
             )
-        features = plain.embed(samples.X)
+        features = plain.fit(samples.X, samples.targets).embed(samples.X)
         teacher = self._train(samples, features, None, seeds[0])
         for training_seed in seeds[1:]:
             mentor = teacher.predict_proba(samples.X)
