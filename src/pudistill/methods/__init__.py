@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from pudistill.methods.backward_correction import (
         BackwardCorrectionClassifier as BackwardCorrectionClassifier,
     )
+    from pudistill.methods.cleannet import CleanNetClassifier as CleanNetClassifier
     from pudistill.methods.co_teaching import CoTeachingClassifier as CoTeachingClassifier
     from pudistill.methods.cross_entropy import CrossEntropyClassifier as CrossEntropyClassifier
     from pudistill.methods.crowdlab import CrowdlabClassifier as CrowdlabClassifier
     from pudistill.methods.dawid_skene import DawidSkeneClassifier as DawidSkeneClassifier
+    from pudistill.methods.deepself import DeepSelfClassifier as DeepSelfClassifier
     from pudistill.methods.dividemix import DivideMixClassifier as DivideMixClassifier
     from pudistill.methods.forward_correction import (
         ForwardCorrectionClassifier as ForwardCorrectionClassifier,
@@ -36,7 +38,9 @@ if TYPE_CHECKING:
         LossCorrectionClassifier as LossCorrectionClassifier,
     )
     from pudistill.methods.majority_vote import MajorityVoteClassifier as MajorityVoteClassifier
+    from pudistill.methods.metacleaner import MetaCleanerClassifier as MetaCleanerClassifier
     from pudistill.methods.mixup import MixupClassifier as MixupClassifier
+    from pudistill.methods.mlnt import MLNTClassifier as MLNTClassifier
     from pudistill.methods.robust_losses import (
         ActivePassiveClassifier as ActivePassiveClassifier,
     )
