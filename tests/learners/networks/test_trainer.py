@@ -34,6 +34,7 @@ from pudistill.learners.networks.losses import (
     soft_loss,
 )
 from pudistill.learners.networks.normalisation import Normalisation, network_input
+from pudistill.learners.networks.objectives import Objective, step_on_trial
 from pudistill.learners.networks.prediction import compute_embeddings, predict_probabilities
 from pudistill.learners.networks.recipes import Recipe
 from pudistill.learners.networks.trainer import Trainer
@@ -257,6 +258,44 @@ def test_training_equals_a_plain_loop():
     np.testing.assert_allclose(losses, expected)
     for a, b in zip(ours.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(a, b)
+
+
+class PlainStep(Objective):
+    """Computes the gradients of the cross-entropy itself, after a look ahead."""
+
+    def __init__(self):
+        self.rates = []
+
+    def backward(self, module, batch, rate):
+        self.rates.append(rate)
+        inputs, targets = batch.view(), batch.label * batch.weight[:, None]
+        loss = soft_loss(batch.logits_with_gradient(module, inputs), targets)
+        ahead = step_on_trial(module, loss, rate)
+        assert soft_loss(batch.logits_with_gradient(module, inputs, ahead), targets) < loss
+        loss.backward()
+        return loss
+
+
+def test_an_objective_can_make_its_own_step():
+    recipe = Recipe(epochs=2, learning_rate=0.05, milestones=(1,), batch_size=20)
+    ours, plain = (jobs_of(small_cnn, (8, 8, 1), recipe, n_jobs=1)[0] for _ in range(2))
+    objective = PlainStep()
+    losses = list(Trainer([replace(ours, objective=objective)]))
+    assert losses == list(Trainer([plain]))
+    assert sorted(set(objective.rates)) == [pytest.approx(0.005), 0.05]
+    torch.testing.assert_close(
+        ours.module.state_dict(), plain.module.state_dict(), rtol=0, atol=0
+    )  # also the batch statistics: the look ahead changes none
+
+
+def test_a_step_on_trial_can_be_differentiated():
+    network = nn.Linear(2, 1, bias=False).double()
+    x, scale = torch.tensor([[1.0, 2.0]]).double(), torch.tensor(3.0).double().requires_grad_()
+    loss = scale * (network(x) ** 2).sum()
+    (weight,) = step_on_trial(network, loss, 0.1, create_graph=True).values()
+    # w - 0.1 · s · 2 (w x) x, so that the derivative of its sum by s is -0.2 (w x) (1 + 2).
+    (found,) = torch.autograd.grad(weight.sum(), scale)
+    assert found.item() == pytest.approx(-0.6 * network(x).item())
 
 
 class Recorder(nn.Module):
