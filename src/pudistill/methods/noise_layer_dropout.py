@@ -109,7 +109,7 @@ class SoftmaxLayer(NoiseLayer):
 
     def log_noisy_proba(self, proba: Tensor, generator: Generator) -> Tensor:
         """See `NoiseLayer`."""
-        weight = self.weight
+        weight: Tensor = self.weight
         if self.training and self.dropout:
             kept = torch.rand(
                 weight.shape, generator=generator, device=weight.device, dtype=weight.dtype

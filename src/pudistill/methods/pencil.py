@@ -110,9 +110,7 @@ class PENCILClassifier(NetworkMethod):
         job = network.start(samples.X, samples.targets)
         n_kept = max(1, round(KEPT * job.recipe.epochs))
         n_trained = max(1, round(TRAINED * job.recipe.epochs))
-        recipe = replace(
-            job.recipe.with_epochs(n_kept + n_trained), schedule="step", milestones=()
-        )
+        recipe = replace(job.recipe.with_epochs(n_kept + n_trained), schedule="step", milestones=())
         objective = PENCIL(
             torch.tensor(samples.targets, dtype=job.hardware.dtype, device=job.hardware.device),
             torch.tensor(samples.trusted, device=job.hardware.device),

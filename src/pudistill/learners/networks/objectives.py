@@ -117,8 +117,8 @@ class Batch:
                 logits = functional_call(module, buffers | dict(weights), (inputs,))
         return check_logits(logits, (len(inputs), self.label.shape[1])).to(self.label.dtype)
 
-    def part(self, rows: slice) -> "Batch":
-        """Return some samples of the batch, as a batch of their own."""
+    def part(self, rows: slice | Tensor) -> "Batch":
+        """Return some samples of the batch, by a slice or a mask, as a batch of their own."""
         own = {name: getattr(self, name)[rows] for name in ("rows", "raw", "label", "weight")}
         return replace(self, **own)
 
