@@ -70,7 +70,7 @@ def meta_step(rate=0.5):
     weighting[2] = linear([[0.7, -0.5, 0.2]], [0.05])
     before = copy.deepcopy(weighting)
     objective = MetaWeightNet(
-        weighting, torch.arange(6) >= 4, meta_learning_rate=0.001, batch_size=4
+        weighting, torch.arange(6) >= 4, meta_learning_rate=0.001, batch_size=4, warm_up=0
     )
     loss = objective.backward(network, batch, rate)
     return network, weighting, before, batch, loss.item()
@@ -119,7 +119,9 @@ def test_the_meta_gradient_is_a_sum_of_agreements_of_gradients(rate):
 
 def test_batches_have_as_many_trusted_samples_as_others():
     trusted = torch.arange(50) < 3
-    objective = MetaWeightNet(weighting_network(2), trusted, meta_learning_rate=0.1, batch_size=16)
+    objective = MetaWeightNet(
+        weighting_network(2), trusted, meta_learning_rate=0.1, batch_size=16, warm_up=0
+    )
     batches = objective.batches(generator())
     assert {(int(trusted[rows].sum()), len(rows)) for rows in batches} == {(16, 31), (16, 32)}
     noisy = torch.cat([rows[~trusted[rows]] for rows in batches])
@@ -132,9 +134,7 @@ def test_wrong_labels_get_smaller_weights():
     X = rng.normal(size=(200, 2)) + 4 * y[:, None]
     trusted = np.arange(200) < 20
     noisy = np.where(~trusted & (rng.random(200) < 0.3), 1 - y, y)
-    method = MetaWeightNetClassifier(
-        TorchClassifier(epochs=40), meta_learning_rate=0.01, random_state=0
-    )
+    method = MetaWeightNetClassifier(TorchClassifier(epochs=40), random_state=0)
     losses, weights = method.fit(X, noisy, trusted).weight_curve_
     assert weights[losses == 0.1] > 2 * weights[losses == 3]
 

@@ -147,9 +147,9 @@ class DeepBilevel(Objective):
         weights = [weight for weight in module.parameters() if weight.requires_grad]
         size = len(batch.rows) // self.n_parts
         losses, gradients = [], []
-        for start in range(0, len(batch.rows), size):
-            part = batch.part(slice(start, start + size))
-            loss = soft_loss(batch.logits_with_gradient(module, part.view()), part.label)
+        for view, labels in zip(batch.view().split(size), batch.label.split(size), strict=True):
+            # Each in a pass of its own, so that batch normalisation sees one mini-batch.
+            loss = soft_loss(batch.logits_with_gradient(module, view), labels)
             gradients.append(torch.autograd.grad(loss, weights, materialize_grads=True))
             losses.append(loss.detach())
         shares = agreement(gradients[0], gradients[1:], self.mu)

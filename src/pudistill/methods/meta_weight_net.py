@@ -15,7 +15,7 @@ from pudistill.labels.checks import NO_TRUSTED
 from pudistill.learners.networks.batches import shared_batches
 from pudistill.learners.networks.fitting import fit_objective
 from pudistill.learners.networks.hardware import seeded
-from pudistill.learners.networks.objectives import Batch, Objective, step_on_trial
+from pudistill.learners.networks.objectives import Batch, LossFn, Objective, step_on_trial
 from pudistill.methods.base import LabelledSamples, NetworkMethod, derive_seeds
 
 META_WEIGHT_DECAY = 1e-4  # of the weighting network, as in the authors' code
@@ -31,9 +31,10 @@ class MetaWeightNetClassifier(NetworkMethod):
 
     As in the authors' code, trusted samples are the meta set and not among the samples to learn
     from, a batch has as many of them as of the others, and the trial step has the current learning
-    rate, but no momentum. Recipe, network and epochs are those of the other methods: a few hundred
-    steps instead of the authors' 60,000, so that the weighting network's learning rate is larger
-    than their 0.001.
+    rate, but no momentum. Recipe, network and epochs are those of the other methods. With that few
+    steps, two things differ. A short training with plain cross-entropy on all samples comes first:
+    while all losses are alike, each step helps, and all weights rise to 1, where the sigmoid is
+    flat. And the weighting network's learning rate is three times the authors'.
 
     Parameters
     ----------
@@ -41,9 +42,10 @@ class MetaWeightNetClassifier(NetworkMethod):
         The network and its recipe; ``None``: one that fits the data.
     n_hidden : int, default=100
         Hidden values of the weighting network.
-    meta_learning_rate : float, default=0.001
-        Learning rate of the weighting network, which Adam trains; the authors' value. Larger rates
-        settle on the weights that help in the first steps, when all losses are alike.
+    meta_learning_rate : float, default=0.003
+        Learning rate of the weighting network, which Adam trains.
+    warm_up : float in [0, 1], default=0.1
+        Share of the epochs in which all samples have the weight 1.
     random_state : int, RandomState instance or None, default=None
         Seeds all random numbers.
 
@@ -79,6 +81,7 @@ class MetaWeightNetClassifier(NetworkMethod):
         **NetworkMethod._parameter_constraints,
         "n_hidden": [Interval(Integral, 1, None, closed="left")],
         "meta_learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "warm_up": [Interval(Real, 0, 1, closed="both")],
     }
 
     def __init__(
@@ -86,12 +89,14 @@ class MetaWeightNetClassifier(NetworkMethod):
         estimator: Any = None,
         *,
         n_hidden: int = 100,
-        meta_learning_rate: float = 0.001,
+        meta_learning_rate: float = 0.003,
+        warm_up: float = 0.1,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.estimator = estimator
         self.n_hidden = n_hidden
         self.meta_learning_rate = meta_learning_rate
+        self.warm_up = warm_up
         self.random_state = random_state
 
     def _learn(self, samples: LabelledSamples, seed: int) -> Any:
@@ -112,6 +117,7 @@ class MetaWeightNetClassifier(NetworkMethod):
             torch.tensor(samples.trusted, device=hardware.device),
             meta_learning_rate=self.meta_learning_rate,
             batch_size=job.recipe.batch_size,
+            warm_up=round(self.warm_up * job.recipe.epochs),
         )
         fit_objective([network], [replace(job, objective=objective)], network_seed)
         with torch.no_grad():
@@ -143,22 +149,44 @@ class MetaWeightNet(Objective):
         Learning rate of the weighting network.
     batch_size : int
         Number of untrusted samples in a batch, which has as many trusted samples.
+    warm_up : int
+        Number of epochs with plain cross-entropy on all samples.
     """
 
     def __init__(
-        self, weighting: nn.Module, trusted: Tensor, *, meta_learning_rate: float, batch_size: int
+        self,
+        weighting: nn.Module,
+        trusted: Tensor,
+        *,
+        meta_learning_rate: float,
+        batch_size: int,
+        warm_up: int,
     ) -> None:
-        self.weighting, self.trusted, self.batch_size = weighting, trusted, batch_size
+        self.weighting, self.trusted = weighting, trusted
+        self.batch_size, self.warm_up = batch_size, warm_up
+        self.is_warm = warm_up == 0
         self.optimiser = torch.optim.Adam(
             weighting.parameters(), lr=meta_learning_rate, weight_decay=META_WEIGHT_DECAY
         )
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Begin to weight samples after the warm-up."""
+        self.is_warm = epoch >= self.warm_up
+
     def batches(self, generator: Generator) -> tuple[Tensor, ...] | None:
         """Draw batches of untrusted samples with as many trusted ones, which are repeated."""
+        if not self.is_warm:
+            return None
         return shared_batches(self.trusted, 0.5, 2 * self.batch_size, generator)
+
+    def __call__(self, batch: Batch) -> tuple[Tensor, LossFn]:
+        """See `Objective`; used in the warm-up."""
+        return batch.view(), lambda logits: cross_entropy(logits, batch.label)
 
     def backward(self, module: nn.Module, batch: Batch, rate: float) -> Tensor | None:
         """See `Objective`."""
+        if not self.is_warm:
+            return None
         is_meta = self.trusted[batch.rows]
         noisy, meta = batch.part(~is_meta), batch.part(is_meta)
         logits = batch.logits_with_gradient(module, noisy.view())

@@ -14,6 +14,10 @@ from pudistill.learners.networks.fitting import fit_objective
 from pudistill.learners.networks.objectives import Batch, LossFn, Objective
 from pudistill.methods.base import LabelledSamples, NetworkMethod
 
+# Learning rate of the matrix, as a share of the network's. At the full rate, rows of a matrix leave
+# the identity for a permutation of the classes before the network knows them.
+RATE_SHARE = 0.1
+
 
 class NoiseLayer(nn.Module):
     """Maps probabilities of the true class to those of the given label; a subclass says how."""
@@ -53,6 +57,7 @@ class StochasticLayer(NoiseLayer):
     def __init__(self, n_classes: int, trace_weight: float) -> None:
         super().__init__()
         self.matrix = nn.Parameter(torch.eye(n_classes))
+        self.matrix.register_hook(lambda gradient: RATE_SHARE * gradient)
         self.trace_weight = trace_weight
 
     def log_noisy_proba(self, proba: Tensor, generator: Generator) -> Tensor:
@@ -138,7 +143,8 @@ class NoiseLayerClassifier(NoiseLayerMethod):
 
     As the authors do, each step projects the rows of `T` to probabilities. They use weight decay in
     place of the trace of their theory; here the trace itself is the term, beside the recipe's
-    weight decay.
+    weight decay, and the learning rate of `T` is a tenth of the network's. The term makes the
+    trained `T` noisier than the labels are: it is no estimate of their noise.
 
     Parameters
     ----------
@@ -146,7 +152,7 @@ class NoiseLayerClassifier(NoiseLayerMethod):
         The network and its recipe; ``None``: one that fits the data.
     trace_weight : float, default=1.0
         Weight of the mean of the diagonal of `T`.
-    warm_up : float in [0, 1], default=0.3
+    warm_up : float in [0, 1], default=0.1
         Share of the epochs in which `T` is the identity.
     use_trusted : bool, default=True
         Whether trusted samples have their verified labels, which are learned without `T`. False:
@@ -193,7 +199,7 @@ class NoiseLayerClassifier(NoiseLayerMethod):
         estimator: Any = None,
         *,
         trace_weight: float = 1.0,
-        warm_up: float = 0.3,
+        warm_up: float = 0.1,
         use_trusted: bool = True,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
