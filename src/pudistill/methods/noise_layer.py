@@ -10,13 +10,12 @@ from sklearn.utils._param_validation import Interval
 from torch import Generator, Tensor, nn
 from torch.nn.functional import nll_loss
 
+from pudistill.learners.calibration import LOG_EPSILON
 from pudistill.learners.networks.fitting import fit_objective
 from pudistill.learners.networks.objectives import Batch, LossFn, Objective
 from pudistill.methods.base import LabelledSamples, NetworkMethod
 
-# Learning rate of the matrix, as a share of the network's. At the full rate, rows of a matrix leave
-# the identity for a permutation of the classes before the network knows them.
-RATE_SHARE = 0.1
+RATE_SHARE = 0.1  # learning rate of the matrix, as a share of the network's
 
 
 class NoiseLayer(nn.Module):
@@ -65,7 +64,7 @@ class StochasticLayer(NoiseLayer):
         del generator
         with torch.no_grad():  # the last step of the optimiser led away from probabilities
             self.matrix.copy_(nearest_probabilities(self.matrix))
-        return (proba @ self.matrix).clamp_min(torch.finfo(proba.dtype).tiny).log()
+        return (proba @ self.matrix).clamp_min(LOG_EPSILON).log()
 
     def penalty(self) -> Tensor | float:
         """See `NoiseLayer`."""
@@ -100,7 +99,8 @@ def nearest_probabilities(rows: Tensor) -> Tensor:
     ordered = rows.sort(dim=1, descending=True).values
     counts = torch.arange(1, rows.shape[1] + 1, device=rows.device)
     excess = (ordered.cumsum(dim=1) - 1) / counts
-    n_positive = (ordered > excess).sum(dim=1, keepdim=True)
+    # At least one, also for rows that are not finite, which stay so.
+    n_positive = (ordered > excess).sum(dim=1, keepdim=True).clamp_min(1)
     return (rows - excess.gather(1, n_positive - 1)).clamp_min(0)
 
 
@@ -136,22 +136,22 @@ class NoiseLayerClassifier(NoiseLayerMethod):
     """Train a transition matrix above the network's softmax, together with the network.
 
     The probability of a given label is ``sum_c p(c | x) T[c, given]``. For a share of the epochs
-    `T` is the identity; then it is trained like every other weight. Because a network can learn the
-    noise itself and leave `T` as it is, a term of the loss makes the diagonal of `T` small; if the
-    network is right, the smallest diagonal that explains the labels is the true one. For trusted
-    samples the loss is the cross-entropy of their labels, without `T`.
+    `T` is the identity; then it is trained like every other weight. For trusted samples the loss is
+    the cross-entropy of their labels, without `T`.
 
-    As the authors do, each step projects the rows of `T` to probabilities. They use weight decay in
-    place of the trace of their theory; here the trace itself is the term, beside the recipe's
-    weight decay, and the learning rate of `T` is a tenth of the network's. The term makes the
-    trained `T` noisier than the labels are: it is no estimate of their noise.
+    As the authors do, each step projects the rows of `T` to probabilities, and weight decay keeps
+    the network from learning the noise itself and leaving `T` the identity: it is that of the
+    recipe. Their theory has the trace of `T` in its place, which `trace_weight` adds. The learning
+    rate of `T` is a tenth of the network's, because at the full rate `T` can become a permutation
+    of the classes before the network knows them.
 
     Parameters
     ----------
     estimator : TorchClassifier, default=None
         The network and its recipe; ``None``: one that fits the data.
-    trace_weight : float, default=1.0
-        Weight of the mean of the diagonal of `T`.
+    trace_weight : float, default=0.0
+        Weight of the mean of the diagonal of `T` in the loss. Positive values help networks that
+        learn the noise within few steps; in a long training they lead to a wrong `T`.
     warm_up : float in [0, 1], default=0.1
         Share of the epochs in which `T` is the identity.
     use_trusted : bool, default=True
@@ -198,7 +198,7 @@ class NoiseLayerClassifier(NoiseLayerMethod):
         self,
         estimator: Any = None,
         *,
-        trace_weight: float = 1.0,
+        trace_weight: float = 0.0,
         warm_up: float = 0.1,
         use_trusted: bool = True,
         random_state: int | np.random.RandomState | None = None,
