@@ -26,6 +26,7 @@ from pudistill.methods.mentornet import MentorNet, curriculum
 from pudistill.methods.meta_weight_net import MetaWeightNet, weighting_network
 
 PLAIN = Recipe(epochs=2, learning_rate=0.1, batch_size=4)
+EVERY_STEP = {"meta_learning_rate": 0.001, "meta_interval": 1, "warm_up": 0}
 
 
 def batch_of(x, labels, n_classes):
@@ -69,9 +70,7 @@ def meta_step(rate=0.5):
     weighting[0] = linear([[0.5], [-0.3], [0.8]], [0.1, 0.4, -0.2])
     weighting[2] = linear([[0.7, -0.5, 0.2]], [0.05])
     before = copy.deepcopy(weighting)
-    objective = MetaWeightNet(
-        weighting, torch.arange(6) >= 4, meta_learning_rate=0.001, batch_size=4, warm_up=0
-    )
+    objective = MetaWeightNet(weighting, torch.arange(6) >= 4, batch_size=4, **EVERY_STEP)
     loss = objective.backward(network, batch, rate)
     return network, weighting, before, batch, loss.item()
 
@@ -119,9 +118,7 @@ def test_the_meta_gradient_is_a_sum_of_agreements_of_gradients(rate):
 
 def test_batches_have_as_many_trusted_samples_as_others():
     trusted = torch.arange(50) < 3
-    objective = MetaWeightNet(
-        weighting_network(2), trusted, meta_learning_rate=0.1, batch_size=16, warm_up=0
-    )
+    objective = MetaWeightNet(weighting_network(2), trusted, batch_size=16, **EVERY_STEP)
     batches = objective.batches(generator())
     assert {(int(trusted[rows].sum()), len(rows)) for rows in batches} == {(16, 31), (16, 32)}
     noisy = torch.cat([rows[~trusted[rows]] for rows in batches])
