@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 
 from pudistill import TorchClassifier
 from pudistill.exceptions import InputError
@@ -296,6 +296,39 @@ def test_a_step_on_trial_can_be_differentiated():
     # w - 0.1 · s · 2 (w x) x, so that the derivative of its sum by s is -0.2 (w x) (1 + 2).
     (found,) = torch.autograd.grad(weight.sum(), scale)
     assert found.item() == pytest.approx(-0.6 * network(x).item())
+
+
+class Attention(nn.Module):
+    """Attention of positions to each other, whose fast kernels have no second derivatives."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, x):
+        heads = self.scale * x.view(len(x), 2, 4, 16)
+        return scaled_dot_product_attention(heads, heads, heads).sum(dim=(1, 3))
+
+
+class LookAhead(Objective):
+    def backward(self, module, batch, rate):
+        loss = soft_loss(batch.logits_with_gradient(module, batch.view()), batch.label)
+        ahead = step_on_trial(module, loss, rate, create_graph=True)
+        later = soft_loss(batch.logits_with_gradient(module, batch.view(), ahead), batch.label)
+        later.backward()
+        return loss
+
+
+def test_looking_ahead_works_with_attention():
+    table, targets = np.random.RandomState(0).randn(8, 128), np.eye(4)[np.arange(8) % 4]
+    normalisation = Normalisation.of(table, np.ones(8))
+    recipe = Recipe(epochs=1, learning_rate=0.1)
+    job = Job(
+        Attention(), table, targets, normalisation, recipe, CPU, np.random.RandomState(0),
+        objective=LookAhead(),
+    )  # fmt: skip
+    Trainer([job]).run_epoch()
+    assert job.module.scale.item() != 1
 
 
 class Recorder(nn.Module):

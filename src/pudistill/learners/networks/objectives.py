@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pudistill.learners.networks.augmentation import augmented, strong_augment
 from pudistill.learners.networks.hardware import Hardware
@@ -92,7 +93,7 @@ class Batch:
     def logits_with_gradient(
         self, module: nn.Module, inputs: Tensor, weights: Mapping[str, Tensor] | None = None
     ) -> Tensor:
-        """Return a network's logits with their gradient, for `Objective.backward`.
+        """Return a network's logits with first and second derivatives, for `Objective.backward`.
 
         Parameters
         ----------
@@ -109,7 +110,12 @@ class Batch:
         logits : Tensor of shape (n, n_classes)
             In the type of `label`.
         """
-        with self.hardware.autocast(), naming_failures(module, inputs):
+        # Fused attention has no second derivatives.
+        with (
+            self.hardware.autocast(),
+            sdpa_kernel(SDPBackend.MATH),
+            naming_failures(module, inputs),
+        ):
             if weights is None:
                 logits = module(inputs)
             else:
