@@ -375,6 +375,14 @@ def test_the_embedding_is_not_taken_for_a_classifier(blobs):
     assert len(accuracies) == 4  # of the first network, then of the last one
 
 
+@pytest.mark.filterwarnings("ignore::pudistill.exceptions.RecoveredWarning")
+def test_features_that_are_not_finite_are_a_training_that_diverged(blobs, monkeypatch):
+    X, _, given, trusted = blobs
+    monkeypatch.setattr(TorchClassifier, "embed", lambda _, X: np.full((len(X), 2), np.inf))
+    with pytest.raises(InputError, match=r"features .* are not finite: lower learning_rate, which"):
+        CleanNetClassifier(TorchClassifier(epochs=1)).fit(X, given, trusted)
+
+
 def test_cleannet_needs_verified_samples():
     given = np.array([[0, 0], [1, 1], [0, 0], [1, 1]])
     with pytest.raises(InputError, match="No sample is trusted: verify"):

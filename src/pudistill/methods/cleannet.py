@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from sklearn.cluster import KMeans
-from sklearn.preprocessing import scale
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils._param_validation import Interval
 from torch import Generator, Tensor, nn
 from torch.nn.functional import normalize
 
-from pudistill.exceptions import InputError
+from pudistill.exceptions import DivergedError, InputError
 from pudistill.labels.checks import NO_TRUSTED
 from pudistill.learners.networks.batches import shared_batches
 from pudistill.learners.networks.classifier import TorchClassifier
@@ -132,7 +132,13 @@ class CleanNetClassifier(NetworkMethod):
         self, samples: LabelledSamples, network: TorchClassifier, seed: int
     ) -> np.ndarray:
         """Return the similarity of each sample and the class of its label, (n,)."""
-        features = scale(network.embed(samples.X).astype(np.float64))
+        features = network.embed(samples.X).astype(np.float64)
+        if not np.isfinite(features).all():
+            raise DivergedError(
+                "The features of a network are not finite: lower learning_rate, which is "
+                f"{network.recipe_.learning_rate:g}."
+            )
+        features = StandardScaler().fit_transform(features)
         rows = samples.trusted
         if not np.isin(samples.labels, samples.labels[rows]).all():
             # One kind of set, so that what is learned of some classes holds for the others.
