@@ -33,7 +33,8 @@ class PENCILClassifier(NetworkMethod):
     the number of classes, and that term applies the softmax to probabilities. The labels' learning
     rate is the authors' per sample, times the ratio of the numbers of epochs, so that the labels
     can move as far in a shorter training. The first stages have 200/320 of the recipe's epochs at
-    its largest learning rate, and the last one has the recipe's epochs and schedule.
+    its largest learning rate, and the last one has the recipe's epochs and schedule. A training of
+    very few steps, such as ten, fails: the labels then follow a network that knows nothing yet.
 
     Parameters
     ----------
