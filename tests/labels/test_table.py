@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pudistill.exceptions import TrustedWarning
 from pudistill.labels.checks import check_labels
 from pudistill.labels.table import Outliers, label_table, model_label_table
 
@@ -69,3 +70,14 @@ def test_samples_of_no_class_are_in_their_rows():
     assert frame["given"].tolist() == ["cat", "dog", "cat"]
     assert frame["outlier_score"].iloc[2] == 1
     assert frame["votes"].isna().all()
+
+
+def test_a_class_that_is_lost_is_named_with_what_to_do():
+    given, verified = ["cat", "dog", "eel", "eel"], ["cat", "dog", None, None]
+    proba = np.eye(3)[[0, 1, 0, 0]]
+    labels = check_labels(given, verified, every_class=False)
+    with pytest.warns(TrustedWarning, match=r"no sample has the label 'eel' \(2\): verify some"):
+        model_label_table(labels, proba, Outliers.unknown(4))
+    labels = check_labels(given, ["cat", "dog", "eel", None])
+    with pytest.warns(TrustedWarning, match=r"only trusted samples have the label 'eel' \(1\)"):
+        model_label_table(labels, proba, Outliers.unknown(4))

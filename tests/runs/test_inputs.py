@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from pudistill import DataWarning, InputError
 from pudistill.data.loading import load_dataset
 from pudistill.methods.registry import load_class
+from pudistill.runs.fit import fit_run
 from pudistill.runs.folder import Run
 from pudistill.runs.inputs import as_raw, like_training_data, load_data, with_columns
 from pudistill.runs.predict import predict_run
@@ -55,6 +57,18 @@ def test_a_table_with_words_and_its_test_data(files):
     assert list(test.X) == ["age", "home", "note"]
     assert list(test.ids) == list(dataset.ids)
     assert list(test.y) == list(TABLE["Status"])
+
+
+@pytest.mark.filterwarnings("ignore::pudistill.TrustedWarning", "ignore::pudistill.DataWarning")
+def test_only_cleannet_learns_with_a_class_that_is_not_verified(files):
+    TABLE[["customer", "Status"]][::2].to_csv("good.csv", index=False)
+    columns = {"id_column": "customer", "label_column": "Status"}
+    settings = Settings.read({"data": "credit.csv", "trusted": "good.csv"} | columns)
+    for method in ("default", "sigua"):
+        with pytest.raises(InputError, match="no trusted sample of class 'bad'"):
+            load_data(settings.model_copy(update={"method": method}))
+    run = fit_run(settings.model_copy(update={"method": "cleannet", "epochs": 1}), Path("run"))
+    assert run.read_json("metrics.json")["n_trusted"] == 2
 
 
 def test_samples_with_their_names(files):

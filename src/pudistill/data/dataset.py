@@ -355,15 +355,15 @@ class TrustedDataset:
         order[at] = order.max(initial=0) + 1 + np.arange(len(at))
         return replace(self, draws=Draws.of(weight, order, self.ids))
 
-    def require_trusted(self) -> None:
-        """Raise `InputError` unless there is a trusted sample of every given class."""
+    def require_trusted(self, *, every_class: bool = True) -> None:
+        """Raise `InputError` unless there is a trusted sample, by default of every given class."""
         if not self.trusted.any():
             raise InputError(
                 f"{self.name}: there is no trusted sample at all: verify a few samples of each "
                 "class and name them in a trusted column or file; `pudistill start` helps with it."
             )
         missing = sort_names({*self.y} - {*self.verified, None, self.no_class_label})
-        if missing:
+        if missing and every_class:
             counts = Counter(label for label in (*self.y, *self.verified) if label is not None)
             look_alikes = describe_look_alikes(counts)
             raise InputError(

@@ -33,9 +33,7 @@ def table3(setup: Setup) -> Result:
         if not is_measured and name not in reported and name != OURS:
             continue
         status = ""
-        if name not in PREPARE_COMPARED:
-            status = "reported only"
-        elif not is_measured:
+        if not is_measured:
             status = NOT_RUN if clothing1m is None else "not run"
         measured = list(results.loc[name]) if is_measured else [None] * 4
         # No system knows the noise level of Clothing1M.

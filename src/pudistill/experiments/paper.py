@@ -56,17 +56,17 @@ TABLE_2 = {
     },
 }
 
-TABLE_3 = {  # accuracy on Clothing1M; methods of this package have its names for them
+TABLE_3 = {  # accuracy on Clothing1M
     "cross_entropy": 68.94,
     "forward_correction": 69.84,
     "jocor": 70.30,
     "loss_correction": 71.00,
     "joint_optimization": 72.23,
     "l_dmi": 72.46,
-    "MetaCleaner": 72.50,
-    "Meta learning": 73.47,
-    "DeepSelf": 74.45,
-    "CleanNet": 74.69,
+    "metacleaner": 72.50,
+    "mlnt": 73.47,
+    "deepself": 74.45,
+    "cleannet": 74.69,
     "dividemix": 74.76,
     "paper": 77.70,
 }

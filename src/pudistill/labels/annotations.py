@@ -44,6 +44,7 @@ def check_annotations(
     trusted: Any = None,
     *,
     index: pd.Index | None = None,
+    every_class: bool = True,
     no_class_label: Any = NO_CLASS_LABEL,
 ) -> Labels:
     """Convert labels of several sources, and trusted samples, to codes.
@@ -53,7 +54,7 @@ def check_annotations(
     y : Annotations, or array-like or DataFrame of shape (n_samples, n_sources)
         Labels of several sources. A source that contradicts itself on a sample counts as silent
         there, with a warning.
-    trusted, index, no_class_label
+    trusted, index, every_class, no_class_label
         As for `check_labels`. A mask can only mark samples whose sources agree. ``None``: nothing
         is verified.
 
@@ -95,7 +96,9 @@ def check_annotations(
                 "classes or more (-1 means that a source is silent)."
             )
     else:
-        labels = check_labels(given, trusted, index=index, no_class_label=no_class_label)
+        labels = check_labels(
+            given, trusted, index=index, every_class=every_class, no_class_label=no_class_label
+        )
         if labels.from_mask:
             _check_agreement(y, labels.trusted, index)
     codes, names = y.codes()

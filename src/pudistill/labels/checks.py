@@ -132,6 +132,7 @@ def check_labels(
     *,
     index: pd.Index | None = None,
     for_fit: bool = True,
+    every_class: bool = True,
     no_class_label: Any = NO_CLASS_LABEL,
 ) -> Labels:
     """Convert given labels and trusted samples, in any form that ``fit`` accepts, to codes.
@@ -151,6 +152,8 @@ def check_labels(
         one.
     for_fit : bool, default=True
         Whether at least two classes, and trusted samples of each, are required.
+    every_class : bool, default=True
+        Whether `for_fit` requires trusted samples of each class.
     no_class_label : str or int, default="none of these"
         The label of samples that are of no class, which is not a class itself. As a verified label
         it tells how such samples look. As a given label it is a missing label. ``None``: there is
@@ -205,7 +208,8 @@ def check_labels(
     verified = _encode(verified_values, mask, classes)
     if for_fit:
         look_alikes = _look_alikes(classes, np.where(given == MISSING, verified, given))
-        _check_every_class_is_trusted(classes, verified, look_alikes)
+        if every_class:
+            _check_every_class_is_trusted(classes, verified, look_alikes)
         if look_alikes is not None:
             warn_user(f"{look_alikes[0].upper()}{look_alikes[1:]}.", DataWarning)
     from_mask = trusted is None or np.asarray(trusted).dtype == bool

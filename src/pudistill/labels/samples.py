@@ -135,7 +135,10 @@ def check_samples(
         )
     if has_sources and noise_groups is not None:
         raise InputError(NO_NOISE_GROUPS)
-    labels = check_given(y, trusted, index=index, no_class_label=no_class_label)
+    every_class = getattr(estimator, "needs_every_class", True)
+    labels = check_given(
+        y, trusted, index=index, every_class=every_class, no_class_label=no_class_label
+    )
     if len(labels.given) != _num_samples(X):
         raise InputError(
             f"X has {_num_samples(X)} samples but y has {len(labels.given)} labels: "

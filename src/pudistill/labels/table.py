@@ -341,10 +341,17 @@ def _warn_of_lost_classes(labels: Labels, label: np.ndarray) -> None:
     given = labels.given[noisy]
     before = np.bincount(given[given != MISSING], minlength=n_classes)
     lost = np.flatnonzero((before > 0) & (np.bincount(label[noisy], minlength=n_classes) == 0))
-    if len(lost) and labels.trusted.any():
-        names = first_few(f"{shown(labels.classes[c])} ({before[c]:,})" for c in lost)
-        warn_user(
-            f"After correction, only trusted samples have the label {names}: check whether the "
-            "trusted samples of that class are like the others.",
-            TrustedWarning,
-        )
+    if not labels.trusted.any():
+        return
+    is_verified = np.isin(lost, labels.verified[labels.trusted])
+    for classes, has_label, hint in (
+        (
+            lost[is_verified],
+            "only trusted samples have",
+            "check whether the trusted samples of that class are like the others",
+        ),
+        (lost[~is_verified], "no sample has", "verify some samples of that class"),
+    ):
+        if len(classes):
+            names = first_few(f"{shown(labels.classes[c])} ({before[c]:,})" for c in classes)
+            warn_user(f"After correction, {has_label} the label {names}: {hint}.", TrustedWarning)

@@ -12,10 +12,13 @@ if TYPE_CHECKING:
     from pudistill.methods.backward_correction import (
         BackwardCorrectionClassifier as BackwardCorrectionClassifier,
     )
+    from pudistill.methods.cleannet import CleanNetClassifier as CleanNetClassifier
     from pudistill.methods.co_teaching import CoTeachingClassifier as CoTeachingClassifier
     from pudistill.methods.cross_entropy import CrossEntropyClassifier as CrossEntropyClassifier
     from pudistill.methods.crowdlab import CrowdlabClassifier as CrowdlabClassifier
     from pudistill.methods.dawid_skene import DawidSkeneClassifier as DawidSkeneClassifier
+    from pudistill.methods.deep_bilevel import DeepBilevelClassifier as DeepBilevelClassifier
+    from pudistill.methods.deepself import DeepSelfClassifier as DeepSelfClassifier
     from pudistill.methods.dividemix import DivideMixClassifier as DivideMixClassifier
     from pudistill.methods.forward_correction import (
         ForwardCorrectionClassifier as ForwardCorrectionClassifier,
@@ -36,7 +39,18 @@ if TYPE_CHECKING:
         LossCorrectionClassifier as LossCorrectionClassifier,
     )
     from pudistill.methods.majority_vote import MajorityVoteClassifier as MajorityVoteClassifier
+    from pudistill.methods.mentornet import MentorNetClassifier as MentorNetClassifier
+    from pudistill.methods.meta_weight_net import (
+        MetaWeightNetClassifier as MetaWeightNetClassifier,
+    )
+    from pudistill.methods.metacleaner import MetaCleanerClassifier as MetaCleanerClassifier
     from pudistill.methods.mixup import MixupClassifier as MixupClassifier
+    from pudistill.methods.mlnt import MLNTClassifier as MLNTClassifier
+    from pudistill.methods.noise_layer import NoiseLayerClassifier as NoiseLayerClassifier
+    from pudistill.methods.noise_layer_dropout import (
+        NoiseLayerDropoutClassifier as NoiseLayerDropoutClassifier,
+    )
+    from pudistill.methods.pencil import PENCILClassifier as PENCILClassifier
     from pudistill.methods.robust_losses import (
         ActivePassiveClassifier as ActivePassiveClassifier,
     )

@@ -1,7 +1,7 @@
 """The base classes of all methods: how they read labels, and how they train learners."""
 
 from dataclasses import replace
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -86,6 +86,7 @@ class Method(NoisyLabelClassifier):
 
     random_state: Any
     use_trusted: bool = True  # a parameter of the methods that do not need trusted samples
+    needs_every_class: ClassVar[bool] = True  # whether each class must have trusted samples
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any, trusted: Any = None, groups: Any = None) -> Self:

@@ -94,7 +94,11 @@ def fit_run(settings: Settings, output: Path) -> Run:
     embedder = load_embedder(settings, dataset)
     if settings.start_from is not None:
         check_same_data(Run.open_fit(Path(settings.start_from)), dataset)
-    labels = check_given(*dataset.for_fit(), no_class_label=settings.no_class_label)
+    labels = check_given(
+        *dataset.for_fit(),
+        every_class=settings.needs_every_class,
+        no_class_label=settings.no_class_label,
+    )
     # Where nothing is verified, all samples that have a label stand in for the trusted ones.
     of_trusted = labels.verified if labels.trusted.any() else labels.given
     codes = of_trusted[of_trusted != MISSING]

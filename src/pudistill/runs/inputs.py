@@ -86,7 +86,7 @@ def load_data(settings: Settings) -> tuple[TrustedDataset, TrustedDataset | None
     if settings.unverified_classes == "leave out":
         dataset = _without_unverified_classes(dataset)
     elif dataset.annotations is None or dataset.trusted.any() or settings.needs_trusted:
-        dataset.require_trusted()
+        dataset.require_trusted(every_class=settings.needs_every_class)
     if test is not None:
         test = _labelled(test)
         if dataset.is_frame or dataset.is_text:

@@ -22,7 +22,7 @@ from pudistill.data.options import (
 from pudistill.data.readers import FORMATS_HELP
 from pudistill.exceptions import InputError
 from pudistill.learners.networks.names import PRETRAINED
-from pudistill.methods.registry import METHODS
+from pudistill.methods.registry import METHODS, load_class
 from pudistill.utils.time_limit import LIMIT_EXPECTED, checked_limit
 
 NETWORKS = ("mlp", "small_cnn", "slim_airbench", "airbench", "preact_resnet18")
@@ -505,6 +505,11 @@ class Settings(ReadSettings):
         return self.method == "paper" or (
             self.method in METHODS and METHODS[self.method].needs_trusted
         )
+
+    @property
+    def needs_every_class(self) -> bool:
+        """Whether the method needs trusted samples of every class, if it has any."""
+        return self.method not in METHODS or load_class(self.method).needs_every_class
 
     @property
     def own_features(self) -> Path | None:

@@ -562,9 +562,10 @@ def test_bad_weights(few):
         TorchClassifier(**QUICK).fit(*few, sample_weight=np.where(np.arange(150) == 3, -1.0, 1.0))
 
 
-def test_augment_needs_pictures():
+@pytest.mark.parametrize("params", [{"augment": True}, {"consistency_weight": 1.0}])
+def test_what_is_for_pictures_is_refused_for_tables(params):
     with pytest.raises(InputError, match="is for pictures"):
-        TorchClassifier(augment=True).fit(np.zeros((4, 2)), [0, 1, 0, 1])
+        TorchClassifier(**params).fit(np.zeros((4, 2)), [0, 1, 0, 1])
 
 
 def test_pictures_of_another_shape_than_in_training_are_named(few):

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 
 from pudistill import TorchClassifier
 from pudistill.exceptions import InputError
@@ -34,6 +34,7 @@ from pudistill.learners.networks.losses import (
     soft_loss,
 )
 from pudistill.learners.networks.normalisation import Normalisation, network_input
+from pudistill.learners.networks.objectives import Objective, step_on_trial
 from pudistill.learners.networks.prediction import compute_embeddings, predict_probabilities
 from pudistill.learners.networks.recipes import Recipe
 from pudistill.learners.networks.trainer import Trainer
@@ -257,6 +258,77 @@ def test_training_equals_a_plain_loop():
     np.testing.assert_allclose(losses, expected)
     for a, b in zip(ours.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(a, b)
+
+
+class PlainStep(Objective):
+    """Computes the gradients of the cross-entropy itself, after a look ahead."""
+
+    def __init__(self):
+        self.rates = []
+
+    def backward(self, module, batch, rate):
+        self.rates.append(rate)
+        inputs, targets = batch.view(), batch.label * batch.weight[:, None]
+        loss = soft_loss(batch.logits_with_gradient(module, inputs), targets)
+        ahead = step_on_trial(module, loss, rate)
+        assert soft_loss(batch.logits_with_gradient(module, inputs, ahead), targets) < loss
+        loss.backward()
+        return loss
+
+
+def test_an_objective_can_make_its_own_step():
+    recipe = Recipe(epochs=2, learning_rate=0.05, milestones=(1,), batch_size=20)
+    ours, plain = (jobs_of(small_cnn, (8, 8, 1), recipe, n_jobs=1)[0] for _ in range(2))
+    objective = PlainStep()
+    losses = list(Trainer([replace(ours, objective=objective)]))
+    assert losses == list(Trainer([plain]))
+    assert sorted(set(objective.rates)) == [pytest.approx(0.005), 0.05]
+    torch.testing.assert_close(
+        ours.module.state_dict(), plain.module.state_dict(), rtol=0, atol=0
+    )  # also the batch statistics: the look ahead changes none
+
+
+def test_a_step_on_trial_can_be_differentiated():
+    network = nn.Linear(2, 1, bias=False).double()
+    x, scale = torch.tensor([[1.0, 2.0]]).double(), torch.tensor(3.0).double().requires_grad_()
+    loss = scale * (network(x) ** 2).sum()
+    (weight,) = step_on_trial(network, loss, 0.1, create_graph=True).values()
+    # w - 0.1 · s · 2 (w x) x, so that the derivative of its sum by s is -0.2 (w x) (1 + 2).
+    (found,) = torch.autograd.grad(weight.sum(), scale)
+    assert found.item() == pytest.approx(-0.6 * network(x).item())
+
+
+class Attention(nn.Module):
+    """Attention of positions to each other, whose fast kernels have no second derivatives."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, x):
+        heads = self.scale * x.view(len(x), 2, 4, 16)
+        return scaled_dot_product_attention(heads, heads, heads).sum(dim=(1, 3))
+
+
+class LookAhead(Objective):
+    def backward(self, module, batch, rate):
+        loss = soft_loss(batch.logits_with_gradient(module, batch.view()), batch.label)
+        ahead = step_on_trial(module, loss, rate, create_graph=True)
+        later = soft_loss(batch.logits_with_gradient(module, batch.view(), ahead), batch.label)
+        later.backward()
+        return loss
+
+
+def test_looking_ahead_works_with_attention():
+    table, targets = np.random.RandomState(0).randn(8, 128), np.eye(4)[np.arange(8) % 4]
+    normalisation = Normalisation.of(table, np.ones(8))
+    recipe = Recipe(epochs=1, learning_rate=0.1)
+    job = Job(
+        Attention(), table, targets, normalisation, recipe, CPU, np.random.RandomState(0),
+        objective=LookAhead(),
+    )  # fmt: skip
+    Trainer([job]).run_epoch()
+    assert job.module.scale.item() != 1
 
 
 class Recorder(nn.Module):

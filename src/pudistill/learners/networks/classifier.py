@@ -472,10 +472,12 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
     def _find_recipe(self, X: Any) -> Recipe:
         """Return the recipe, changed by the estimator's own settings."""
         pictures, texts = are_pictures(X), are_texts(X)
-        if self.augment and not pictures:
-            raise InputError(
-                f"augment={self.augment!r} is for pictures, but X holds none: leave it out."
-            )
+        for name in ("augment", "consistency_weight"):
+            value = getattr(self, name)
+            if value and not pictures:
+                raise InputError(
+                    f"{name}={value!r} is for pictures, but X holds none: leave it out."
+                )
         if self.mixup and texts:
             raise InputError(f"mixup={self.mixup:g} cannot mix texts: leave it out.")
         augment = self.augment

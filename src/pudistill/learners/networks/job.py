@@ -10,7 +10,7 @@ from pudistill.learners.networks.cross_entropy import CrossEntropy
 from pudistill.learners.networks.hardware import Hardware
 from pudistill.learners.networks.normalisation import Normalisation
 from pudistill.learners.networks.objectives import Objective
-from pudistill.learners.networks.prediction import predict_probabilities
+from pudistill.learners.networks.prediction import compute_embeddings, predict_probabilities
 from pudistill.learners.networks.recipes import Recipe
 
 
@@ -59,6 +59,10 @@ class Job:
     def predict(self) -> np.ndarray:
         """Return the network's current class probabilities for the samples, (n, n_classes)."""
         return predict_probabilities(self.module, self.inputs, self.normalisation, self.hardware)
+
+    def embed(self) -> np.ndarray:
+        """Return the current inputs of the network's last linear layer, (n, n_hidden)."""
+        return compute_embeddings(self.module, self.inputs, self.normalisation, self.hardware)
 
     def can_stack_with(self, other: "Job") -> bool:
         """Return whether both can train as one stack: in the same steps and batch sizes."""

@@ -1,18 +1,21 @@
 """Training objectives: the inputs that a network gets for a batch, and the loss of its logits."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Generator, Tensor, nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pudistill.learners.networks.augmentation import augmented, strong_augment
 from pudistill.learners.networks.hardware import Hardware
 from pudistill.learners.networks.input_checks import check_target_values
 from pudistill.learners.networks.losses import confidence_weights, consistency_loss
 from pudistill.learners.networks.normalisation import network_input
+from pudistill.learners.networks.own import check_logits, naming_failures
 from pudistill.learners.networks.recipes import Recipe
 
 MOMENTUM = 0.99  # of running means: they forget half of a batch within 70 batches
@@ -89,6 +92,44 @@ class Batch:
         """Return a network's logits without gradient, in the mode that it is in."""
         with self.hardware.autocast():
             return module(inputs).to(self.label.dtype)
+
+    def logits_with_gradient(
+        self, module: nn.Module, inputs: Tensor, weights: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        """Return a network's logits with first and second derivatives, for `Objective.backward`.
+
+        Parameters
+        ----------
+        module : nn.Module
+            The network.
+        inputs : Tensor of shape (n, ...)
+            Passed to the network.
+        weights : dict of str to Tensor, default=None
+            Weights on trial, by the names of ``module.named_parameters()``: the network's own
+            weights and its batch statistics stay as they are. None: the network's own.
+
+        Returns
+        -------
+        logits : Tensor of shape (n, n_classes)
+            In the type of `label`.
+        """
+        # Fused attention has no second derivatives.
+        with (
+            self.hardware.autocast(),
+            sdpa_kernel(SDPBackend.MATH),
+            naming_failures(module, inputs),
+        ):
+            if weights is None:
+                logits = module(inputs)
+            else:
+                buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
+                logits = functional_call(module, buffers | dict(weights), (inputs,))
+        return check_logits(logits, (len(inputs), self.label.shape[1])).to(self.label.dtype)
+
+    def part(self, rows: slice | Tensor) -> "Batch":
+        """Return some samples of the batch, by a slice or a mask, as a batch of their own."""
+        own = {name: getattr(self, name)[rows] for name in ("rows", "raw", "label", "weight")}
+        return replace(self, **own)
 
 
 class Objective:
@@ -173,6 +214,81 @@ class Objective:
             Maps the network's logits to the mean loss.
         """
         raise NotImplementedError
+
+    def backward(self, module: nn.Module, batch: Batch, rate: float) -> Tensor | None:
+        """Set the gradients of the network's weights; return None to leave that to the trainer.
+
+        The trainer's gradient is that of the loss from `__call__`, which is then called. An
+        objective whose step is another one, such as one that looks ahead at the loss after a step,
+        overrides this method instead. `Batch.logits_with_gradient` computes the logits, also those
+        of other weights. The trainer makes the step of the optimiser afterwards. Such an objective
+        must be stateful, so that its network trains alone and in one process.
+
+        Parameters
+        ----------
+        module : nn.Module
+            The network, in training mode; its gradients are None.
+        batch : Batch
+            The samples.
+        rate : float
+            The learning rate of the step that follows.
+
+        Returns
+        -------
+        loss : Tensor of shape () or None
+            The mean loss, after the attributes ``grad`` of the weights were set.
+        """
+        del module, batch, rate
+        return None
+
+
+def step_on_trial(
+    module: nn.Module, loss: Tensor, rate: float, *, create_graph: bool = False
+) -> dict[str, Tensor]:
+    """Return the weights that a network would have after a step of plain gradient descent.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The network, which stays as it is.
+    loss : Tensor of shape ()
+        A loss of its logits; its graph is kept.
+    rate : float
+        Learning rate.
+    create_graph : bool, default=False
+        Whether the weights returned have a gradient, which contains second derivatives of the loss.
+
+    Returns
+    -------
+    weights : dict of str to Tensor
+        By the names of ``module.named_parameters()``; those that are not trained are left out.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pudistill.learners.networks.objectives import step_on_trial
+    >>> layer = torch.nn.Linear(1, 1, bias=False)
+    >>> torch.nn.init.constant_(layer.weight, 2.0)
+    Parameter containing:
+    tensor([[2.]], requires_grad=True)
+    >>> step_on_trial(layer, (layer.weight**2).sum(), rate=0.1)
+    {'weight': tensor([[1.6000]])}
+    """
+    weights = {name: w for name, w in module.named_parameters() if w.requires_grad}
+    gradients = torch.autograd.grad(
+        loss,
+        list(weights.values()),
+        retain_graph=True,
+        create_graph=create_graph,
+        materialize_grads=True,
+    )
+    stepped = {
+        name: weight - rate * gradient
+        for (name, weight), gradient in zip(weights.items(), gradients, strict=True)
+    }
+    if create_graph:
+        return stepped
+    return {name: weight.detach() for name, weight in stepped.items()}
 
 
 def with_consistency(

@@ -1,6 +1,7 @@
 """Probabilities and embeddings of samples by a trained network."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -45,8 +46,25 @@ def predict_probabilities(
     probabilities : ndarray of shape (n, n_classes), float64
         Rows sum to 1.
     """
-    logits = _forward(module, module, inputs, normalisation, hardware)
-    return logits.double().softmax(dim=1).numpy()
+    return compute_logits(module, inputs, normalisation, hardware).softmax(dim=1).numpy()
+
+
+def compute_logits(
+    module: nn.Module,
+    inputs: np.ndarray | LazyPictures,
+    normalisation: Normalisation,
+    hardware: Hardware,
+) -> Tensor:
+    """Compute logits in evaluation mode, without augmentation.
+
+    Parameters are those of `predict_probabilities`.
+
+    Returns
+    -------
+    logits : Tensor of shape (n, n_classes), float64
+        On the CPU.
+    """
+    return _forward(module, module, inputs, normalisation, hardware).double()
 
 
 def compute_embeddings(
@@ -65,19 +83,47 @@ def compute_embeddings(
         One row per sample; the logits, if the network has no linear layer, or does not use its
         last one.
     """
-    last_inputs: list[Tensor] = []
+    with last_layer_inputs(module) as last_inputs:
+
+        def embed_batch(batch: Tensor) -> Tensor:
+            last_inputs.clear()
+            logits = module(batch)
+            return (last_inputs or [logits])[-1].flatten(1)
+
+        return _forward(module, embed_batch, inputs, normalisation, hardware).float().numpy()
+
+
+@contextmanager
+def last_layer_inputs(module: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect the inputs of a network's last linear layer whenever it computes.
+
+    Parameters
+    ----------
+    module : nn.Module
+        A network. If it has no linear layer, or does not use its last one, the list stays empty.
+
+    Yields
+    ------
+    inputs : list of Tensor
+        Grows with each forward pass.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pudistill.learners.networks.prediction import last_layer_inputs
+    >>> network = torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Linear(2, 3))
+    >>> with last_layer_inputs(network) as inputs:
+    ...     logits = network(torch.tensor([[-1.0, 2.0]]))
+    >>> inputs
+    [tensor([[0., 2.]])]
+    """
+    collected: list[Tensor] = []
     hooks = [
-        layer.register_forward_pre_hook(lambda _, inputs: last_inputs.append(inputs[0]))
+        layer.register_forward_pre_hook(lambda _, inputs: collected.append(inputs[0]))
         for layer in [layer for layer in module.modules() if isinstance(layer, nn.Linear)][-1:]
     ]
-
-    def embed_batch(batch: Tensor) -> Tensor:
-        last_inputs.clear()
-        logits = module(batch)
-        return (last_inputs or [logits])[-1].flatten(1)
-
     try:
-        return _forward(module, embed_batch, inputs, normalisation, hardware).float().numpy()
+        yield collected
     finally:
         for hook in hooks:
             hook.remove()

@@ -14,6 +14,7 @@ from torch import Tensor
 from pudistill.exceptions import DivergedError
 from pudistill.learners.networks.batches import BatchFeed, move_to_device
 from pudistill.learners.networks.job import Job
+from pudistill.learners.networks.objectives import Batch
 from pudistill.learners.networks.own import check_logits, naming_failures
 from pudistill.learners.networks.process_group import SINGLE_PROCESS, ProcessGroup
 from pudistill.learners.networks.stacks import SingleNetwork, Stack
@@ -128,8 +129,17 @@ class Trainer:
         """Make one step with the (rows, raw samples) of each job; return the jobs' losses."""
         self.optimiser.param_groups[0]["lr"] = rate
         self.optimiser.zero_grad()
+        batches = [feed.batch(*samples) for feed, samples in zip(self.feeds, drawn, strict=True)]
+        losses = None
+        if len(self.jobs) == 1:
+            losses = self.jobs[0].objective.backward(self.jobs[0].module, batches[0], rate)
+        losses = self._backward(batches) if losses is None else losses[None]
+        self.optimiser.step()
+        return losses.detach()
+
+    def _backward(self, batches: Sequence[Batch]) -> Tensor:
+        """Set the gradients of the losses from the objectives; return the losses, (n_jobs,)."""
         # 1. Ask the objectives for inputs and loss functions.
-        batches = (feed.batch(*samples) for feed, samples in zip(self.feeds, drawn, strict=True))
         objectives = [job.objective(batch) for job, batch in zip(self.jobs, batches, strict=True)]
         inputs, loss_fns = zip(*objectives, strict=True)
         # 2. Compute the logits of this process's part of the batch; gather those of the others.
@@ -145,12 +155,11 @@ class Trainer:
             )
             for own, part, job in zip(outputs, parts, self.jobs, strict=True)
         ]
-        # 3. Update the weights. The losses can be added: each depends on one network only.
+        # 3. Set the gradients. The losses can be added: each depends on one network only.
         losses = torch.stack([loss_fn(own) for loss_fn, own in zip(loss_fns, logits, strict=True)])
         (losses.sum() / self.group.n_copies(n_inputs)).backward()
         self.group.add_gradients(self.network.parameters())
-        self.optimiser.step()
-        return losses.detach()
+        return losses
 
     @property
     def can_be_saved(self) -> bool:
