@@ -44,9 +44,9 @@ class MLNTClassifier(NetworkMethod):
     estimator : TorchClassifier, default=None
         The network and its recipe; ``None``: one that fits the data.
     n_label_sets : int, default=3
-        Number of sets of synthetic labels of a batch, `M`. Each takes about as long as
-        two ordinary steps of ``"mlp"``, five of ``"small_cnn"``. The authors take 10; on the digits
-        of scikit-learn, 1, 3 and 10 were equally good.
+        Number of sets of synthetic labels of a batch, `M`. Each takes about as long as three
+        ordinary steps; with batch normalisation of large pictures, as six. The authors take 10; on
+        the digits of scikit-learn, 1, 3 and 10 were equally good.
     perturbed : float in [0, 1], default=0.5
         Share of the samples that get another label in a set.
     n_neighbours : int, default=10
