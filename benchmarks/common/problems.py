@@ -143,6 +143,12 @@ def small_cnn(**params: Any) -> Any:
     return TorchClassifier("small_cnn", **params)
 
 
+def mlp() -> Any:
+    from pudistill import TorchClassifier
+
+    return TorchClassifier("mlp")
+
+
 FASHION_CLASSES = [
     *("Ankle boot", "Bag", "Coat", "Dress", "Pullover"),
     *("Sandal", "Shirt", "Sneaker", "T-shirt/top", "Trouser"),

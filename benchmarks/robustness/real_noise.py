@@ -2,15 +2,20 @@
 
     python -m benchmarks.robustness.real_noise --data ../shared/data
     python -m benchmarks.robustness.real_noise --only labelme --seeds 0 1 2 --jobs 1
+    python -m benchmarks.robustness.real_noise --methods cross_entropy_mlp mlnt_mlp
+    python -m benchmarks.robustness.real_noise --methods networks
 
 3 and 10 % of the samples are verified, drawn at random. All systems have the same logistic
 regression and the same verified labels. Only pudistill makes use of what verified samples were
-called before, so it is measured twice, with these originals and without: as a mask. An interrupted
-command continues where it stopped.
+called before, so it is measured twice, with these originals and without: as a mask. The methods of
+the registry are compared with each other, as each needs a network: all have the same, "mlp", and
+they are measured only where `--methods` names them. An interrupted command continues where it
+stopped.
 """
 
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +32,12 @@ from benchmarks.common.cells import (
 )
 from benchmarks.common.facts import described, markdown, run_facts, write_results
 from benchmarks.common.paired import difference, mean_and_error, unpacked
-from benchmarks.common.problems import ANY, KNOWN, REAL, Group, Noise, Problem
-from benchmarks.common.real_noise import REAL_PROBLEMS
+from benchmarks.common.problems import ANY, KNOWN, REAL, Group, Noise, Problem, mlp
+from benchmarks.common.real_noise import REAL_PROBLEMS, from_texts
 from benchmarks.robustness import systems
 from benchmarks.robustness.labels import corrected
 from pudistill.labels.corruption import CorruptedLabels
+from pudistill.methods.registry import METHODS as REGISTRY
 from pudistill.utils.files import write_atomic
 
 OURS = ("pudistill", KNOWN)
@@ -89,10 +95,20 @@ METHODS = {
     "pudistill": Method(pudistill, needs=Group.ours),
     KNOWN: Method(originals_known, needs=Group.ours),
 }
+DEFAULT = tuple(METHODS)
+NETWORKS = {
+    f"{name}_mlp": Method(partial(systems.registered, name=name, make_learner=mlp))
+    for name, system in REGISTRY.items()
+    if not system.aggregates_sources
+}
+METHODS |= NETWORKS
+PLAIN = "cross_entropy_mlp"
 
 
 def cells_of(problem: Problem, seed: int, names: Sequence[str]) -> Iterator[Cell]:
     """Yield the cells of a problem and seed, those that read no given label first."""
+    if problem.load.func is from_texts:
+        names = [name for name in names if name not in NETWORKS]  # words are sparse features
     for noise in (ANY, REAL):
         for name in names:
             if METHODS[name].reads_noise == (noise == REAL):
@@ -229,6 +245,21 @@ def label_table(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def network_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return mean test accuracies of networks in %, and the lead over Cross Entropy, in points."""
+    lines: dict[str, dict[str, str]] = {}
+    for problem, part in rows.groupby("problem", sort=False):
+        table = part.pivot(index="seed", columns="method", values="test_accuracy").astype(float)
+        for name in (name for name in NETWORKS if name in table):
+            text = f"{100 * table[name].mean():.1f}"
+            if name != PLAIN and PLAIN in table and len(both := table[[name, PLAIN]].dropna()):
+                lead, error = mean_and_error(both[name] - both[PLAIN])
+                text += f" ({points(lead)} ± {100 * error:.1f})"
+            lines.setdefault(name.removesuffix("_mlp"), {})[str(problem)] = text
+    table = pd.DataFrame.from_dict(lines, orient="index").fillna("not run")
+    return table.reindex([name for name in REGISTRY if name in lines]).reset_index(names="method")
+
+
 def truth_table(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     """Return how true stated probabilities are."""
     lines = []
@@ -264,9 +295,11 @@ def points(value: float) -> str:
 
 def summarise(folder: Path, output: Path) -> None:
     """Write rows and tables."""
-    rows = read_cells(folder)
-    run = run_facts(folder, rows, COMMAND)
-    write_results(rows, run, output)
+    all_rows = read_cells(folder)
+    run = run_facts(folder, all_rows, COMMAND)
+    write_results(all_rows, run, output)
+    of_network = all_rows["method"].isin(NETWORKS)
+    rows, networks = all_rows[~of_network], all_rows[of_network]
     text = "\n".join(
         [
             "# Real noise\n",
@@ -286,6 +319,12 @@ def summarise(folder: Path, output: Path) -> None:
             markdown(truth_table(rows, "confidence")),
             "## Quality of given labels (`given_quality`; cleanlab: `label_quality`)\n",
             markdown(truth_table(rows, "given_quality")),
+            "## Networks: test accuracy, %\n",
+            "All have the same perceptron, `mlp`, on features that are scaled to unit variance, "
+            "and the same verified labels, which some methods use only as labels; in brackets the "
+            "lead over Cross Entropy, in points. They cannot be compared with the rows above, "
+            "which have another learner.\n",
+            markdown(network_table(networks)) if len(networks) else "Not run.",
         ]
     )
     write_atomic(output.with_suffix(".md"), text.encode())
@@ -294,11 +333,14 @@ def summarise(folder: Path, output: Path) -> None:
 
 def main() -> None:
     parser = options_parser(__doc__, "real_noise.json", range(5))
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    choices = [*METHODS, "networks"]
+    parser.add_argument("--methods", nargs="+", choices=choices, default=DEFAULT)
     options = parser.parse_args()
+    chosen = set(options.methods) | (set(NETWORKS) if "networks" in options.methods else set())
+    names = [name for name in METHODS if name in chosen]
     folder = cells_folder(options.output)
     work = [
-        (problem, list(cells_of(problem, seed, options.methods)))
+        (problem, list(cells_of(problem, seed, names)))
         for seed in options.seeds
         for problem in REAL_PROBLEMS
         if problem.name.startswith(tuple(options.only))

@@ -1,6 +1,7 @@
 """The systems that the robustness benchmark compares, and the cells of each problem."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from pudistill.distillation.first_result import FirstResult, on_first_result
 from pudistill.labels.checks import MISSING
 from pudistill.labels.corruption import CorruptedLabels
 from pudistill.labels.pseudo_labels import one_hot
+from pudistill.methods.registry import load_class
 
 # The authors' λ and η at each level.
 PAPER_SYMMETRIC = ((0.4, 0.5, 0.5, 0.5, 0.9, 0.9, 0.9), (0.8, 0.9, 0.6, 0.5, 0.6, 0.5, 0.5))
@@ -86,10 +88,17 @@ def cleanlab(group: Group, _: Noise, noisy: CorruptedLabels) -> dict:
     return group.scored(classifier.predict(group.X_test))
 
 
-def gold_loss_correction(group: Group, _: Noise, noisy: CorruptedLabels) -> dict:
-    from pudistill.methods import GoldLossCorrectionClassifier
-
-    classifier = GoldLossCorrectionClassifier(group.learner, random_state=group.seed)
+def registered(
+    group: Group,
+    _: Noise,
+    noisy: CorruptedLabels,
+    *,
+    name: str,
+    make_learner: Callable[[], Any] | None = None,
+) -> dict:
+    """Fit a method of the registry with the problem's learner, or another one."""
+    learner = group.learner if make_learner is None else make_learner()
+    classifier = load_class(name)(learner, random_state=group.seed)
     classifier.fit(group.X, *as_mask(group, noisy))
     return group.scored(classifier.predict(group.X_test))
 
@@ -178,7 +187,9 @@ METHODS = {
     "self_training": Method(self_training, reads_noise=False),
     "consistency": Method(consistency, reads_noise=False),
     "given_labels": Method(given_labels, in_extremes=True),
-    "gold_loss_correction": Method(gold_loss_correction, in_extremes=True),
+    "gold_loss_correction": Method(
+        partial(registered, name="gold_loss_correction"), in_extremes=True
+    ),
     "cleanlab": Method(cleanlab),
     "paper_per_level": Method(paper_per_level, needs=Group.paper),
     "paper_fixed": Method(paper_fixed, needs=Group.paper, in_extremes=True),

@@ -43,6 +43,15 @@ def test_methods_are_compared_at_each_level(tmp_path):
     assert "Co-teaching" not in (finished.path / "figure.svg").read_text()
 
 
+def test_figures_show_ours_and_the_best_others():
+    others = [f"other {n}" for n in range(20)]
+    systems = [*others, "cross_entropy", "pudistill"]
+    accuracies = [n / 100 for n in range(20)] + [0.0, 0.0]
+    results = pd.DataFrame({"method": systems, "accuracy": accuracies})
+    shown = set(levels._best(results)["method"])
+    assert shown == {*others[-levels.MAX_OTHERS :], "cross_entropy", "pudistill"}
+
+
 @pytest.mark.usefixtures("brief_training")
 def test_the_same_command_again_computes_nothing(tmp_path, monkeypatch):
     options = {"levels": [0.3], "compared": ["cross_entropy"]}

@@ -1,5 +1,7 @@
 """MetaCleaner, MLNT, DeepSelf and CleanNet, against values computed by hand or another way."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,9 @@ from torch.nn.functional import cross_entropy, kl_div, scaled_dot_product_attent
 
 from pudistill import InputError, TorchClassifier
 from pudistill.labels.checks import check_labels
+from pudistill.learners.networks.hardware import choose_hardware
+from pudistill.learners.networks.objectives import Batch
+from pudistill.learners.networks.recipes import Recipe
 from pudistill.methods import (
     CleanNetClassifier,
     DeepSelfClassifier,
@@ -27,7 +32,7 @@ from pudistill.methods.deepself import (
     correct_by_prototypes,
 )
 from pudistill.methods.metacleaner import CleanHallucinating, MetaCleaner, draw_sets, hallucinate
-from pudistill.methods.mlnt import NoiseTolerance, divergence_after_step, nearest, perturb
+from pudistill.methods.mlnt import NoiseTolerance, nearest, perturb
 from pudistill.utils.progress import epoch_callback
 
 RNG = np.random.default_rng(0)
@@ -176,29 +181,54 @@ def test_synthetic_labels_are_those_of_neighbours():
     assert (perturb(labels, neighbours, 0.0, generator()) == labels).all()
 
 
-@pytest.fixture(scope="module")
-def meta_step():
-    """A small network, a batch, synthetic labels and a target, in double precision."""
+def tolerance(network, features, **changes):
+    options = {"n_label_sets": 1, "perturbed": 1.0, "n_neighbours": 1, "meta_learning_rate": 0.1}
+    options |= {"consistency_weight": 1.0, "warm_up": 3, "teacher_momentum": 0.75}
+    return NoiseTolerance(network, features, None, **options | changes)
+
+
+def meta_step(rate, middle, n_label_sets=1):
+    """Make a step with a teacher; return the network, the batch, synthetic labels and target.
+
+    All samples get the label of their nearest neighbour, so that all sets are the same.
+    """
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3)).double()
+    network = nn.Sequential(nn.Linear(3, 4), middle, nn.Linear(4, 3)).double()
     x, labels = torch.randn(5, 3).double(), torch.tensor([0, 1, 2, 0, 1])
-    return network, x, labels, torch.randn(5, 3).double().softmax(dim=1)
+    batch = Batch(
+        torch.arange(5),
+        x,
+        torch.eye(3).double()[labels],
+        torch.ones(5),
+        Recipe(epochs=2, learning_rate=0.1, batch_size=5),
+        torch.zeros(3).double(),
+        torch.ones(3).double(),
+        choose_hardware("cpu", "auto", pictures=False),
+        generator(),
+        np.random.RandomState(0),
+    )
+    other = nn.Sequential(nn.Linear(3, 4), copy.deepcopy(middle), nn.Linear(4, 3)).double()
+    objective = tolerance(other, x, meta_learning_rate=rate, n_label_sets=n_label_sets)
+    objective.n_averaged, objective.teacher_momentum, objective.progress = 1, 0.5, 1.0
+    loss = objective.backward(network, batch, 0.1)
+    target = objective.teacher(x).softmax(dim=1)
+    return network, x, labels, labels[nearest(x, 1)[:, 0]], target, loss.item()
 
 
-def test_without_a_step_it_is_the_divergence_of_the_predictions(meta_step):
-    network, x, labels, target = meta_step
-    logits = network(x)
-    divergence = divergence_after_step(network, x, logits, labels, target, 0.0)
-    proba = softmax(logits.detach().numpy(), axis=1)
-    assert divergence.item() == pytest.approx(rel_entr(target.numpy(), proba).sum(axis=1).mean())
-    # The authors' code divides by the number of classes, too.
+def test_without_a_step_it_is_the_divergence_of_the_predictions():
+    network, x, labels, _, target, loss = meta_step(0.0, nn.Tanh(), n_label_sets=3)
+    logits = network(x).detach()
+    divergence = rel_entr(target.numpy(), softmax(logits.numpy(), axis=1)).sum(axis=1).mean()
+    assert loss == pytest.approx(cross_entropy(logits, labels).item() + divergence)
+    # The authors' code divides the divergence by the number of classes, too.
     theirs = kl_div(logits.log_softmax(dim=1), target, reduction="none").mean()
-    assert divergence.item() == pytest.approx(3 * theirs.item())
+    assert divergence == pytest.approx(3 * theirs.item())
 
 
-def test_the_meta_gradient_has_the_second_derivatives_of_the_step(meta_step):
-    network, x, labels, target = meta_step
+def test_the_meta_gradient_has_the_second_derivatives_of_the_step():
     rate = 0.7
+    network, x, labels, synthetic, target, _ = meta_step(rate, nn.Tanh())
+    assert (synthetic != labels).any()
     shapes = {name: weight.shape for name, weight in network.named_parameters()}
     theta = torch.cat([weight.detach().ravel() for weight in network.parameters()])
 
@@ -207,45 +237,32 @@ def test_the_meta_gradient_has_the_second_derivatives_of_the_step(meta_step):
         weights = {n: part.view(shapes[n]) for n, part in zip(shapes, parts, strict=True)}
         return functional_call(network, weights, (x,))
 
-    # v - η H v, where v is the gradient after the step and H the Hessian of the synthetic loss.
     def synthetic_loss(flat):
-        return cross_entropy(logits_of(flat), labels)
+        return cross_entropy(logits_of(flat), synthetic)
 
+    # The gradient g of the cross-entropy, and v - η H v, where v is the gradient of the divergence
+    # after the step and H the Hessian of the synthetic loss.
+    g = torch.func.grad(lambda flat: cross_entropy(logits_of(flat), labels))(theta)
     stepped = theta - rate * torch.func.grad(synthetic_loss)(theta)
     v = torch.func.grad(
         lambda flat: kl_div(logits_of(flat).log_softmax(dim=1), target, reduction="batchmean")
     )(stepped)
-    expected = v - rate * hessian(synthetic_loss)(theta) @ v
-    divergence = divergence_after_step(network, x, network(x), labels, target, rate)
-    gradient = torch.autograd.grad(divergence, list(network.parameters()))
-    torch.testing.assert_close(torch.cat([part.ravel() for part in gradient]), expected)
+    expected = g + v - rate * hessian(synthetic_loss)(theta) @ v
+    gradient = torch.cat([weight.grad.ravel() for weight in network.parameters()])
+    torch.testing.assert_close(gradient, expected)
 
 
 def test_a_synthetic_step_leaves_the_statistics_of_batch_normalisation():
-    network = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Linear(4, 3)).train()
-    x, labels = torch.randn(6, 2), torch.arange(6) % 3
-    logits = network(x)
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    divergence_after_step(network, x, logits, labels, logits.softmax(dim=1).detach(), 0.1)
-    for name, value in network.state_dict().items():
-        torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+    network, x, *_ = meta_step(0.1, nn.BatchNorm1d(4))
+    of_batch = network[0](x).detach().mean(dim=0)
+    torch.testing.assert_close(network[1].running_mean, 0.1 * of_batch)
+    assert network[1].num_batches_tracked == 1
 
 
 def test_the_teacher_is_a_mean_of_weights_that_forgets():
     X = RNG.normal(size=(12, 2))
-    job = job_of(X, np.arange(12) % 3, epochs=9)
-    objective = NoiseTolerance(
-        job,
-        torch.tensor(X),
-        None,
-        n_label_sets=1,
-        perturbed=0.5,
-        n_neighbours=2,
-        meta_learning_rate=0.1,
-        consistency_weight=1.0,
-        warm_up=3,
-        teacher_momentum=0.75,
-    )
+    network = job_of(X, np.arange(12) % 3).module
+    objective = tolerance(network, torch.tensor(X))
     progress = []
     for epoch in range(9):
         objective.begin_epoch(epoch)
@@ -254,9 +271,9 @@ def test_the_teacher_is_a_mean_of_weights_that_forgets():
     expected = None
     for step in range(7):
         with torch.no_grad():
-            for weight in job.module.parameters():
+            for weight in network.parameters():
                 weight.fill_(step**2)
-        objective._update_teacher()
+        objective._update_teacher(network)
         momentum = min(step / (step + 1), 0.75)
         expected = 0 if expected is None else momentum * expected + (1 - momentum) * step**2
         averaged = next(objective.teacher.parameters())

@@ -33,6 +33,10 @@ COMPARED += (PAPER, PAPER_TUNED, OURS)
 COMPARED += ("trusted_only", "true_labels")
 """The systems that the experiments compare by default, in the order of the tables."""
 
+ALWAYS_DRAWN = ("cross_entropy", PAPER, PAPER_TUNED, OURS, "trusted_only", "true_labels")
+MAX_OTHERS = 8  # in a figure, where more lines than these cannot be told apart
+CAPTION = f"Others: the {MAX_OTHERS} of the best mean accuracy; table.md has all."
+
 TITLES = (
     {name: system.title for name, system in SYSTEMS.items()}
     | {
@@ -113,11 +117,20 @@ def _compare_systems(setup: Setup, noises: list[str]) -> Result:
     is_published = results["method"].isin(AS_PUBLISHED)
     has_twin = results["method"].isin(AS_PUBLISHED.values())
     curves = {"figure": results[~has_twin], "figure-trusted": results[~is_published]}
+    drawn = {name: _best(curve) for name, curve in curves.items()}
+    is_cut = any(len(drawn[name]) < len(curve) for name, curve in curves.items())
     titles = {
         name: title_of(method) + (", told" if SYSTEMS[method].accepts_noise_level else "")
         for name, method in AS_PUBLISHED.items()
     }
-    return Result(_average_over_seeds(results, reported), curves, titles)
+    return Result(_average_over_seeds(results, reported), drawn, titles, CAPTION if is_cut else "")
+
+
+def _best(results: pd.DataFrame) -> pd.DataFrame:
+    """Return the results that a figure shows: of some systems always, of others the best."""
+    is_other = ~results["method"].isin(ALWAYS_DRAWN)
+    means = results[is_other].groupby("method")["accuracy"].mean()
+    return results[~is_other | results["method"].isin(means.nlargest(MAX_OTHERS).index)]
 
 
 def fig1(setup: Setup) -> Result:

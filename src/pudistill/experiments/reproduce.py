@@ -171,7 +171,7 @@ def _write(run: Run, title: str, about: str, result: Result) -> None:
         if len(curve):
             by = ["noise", "level", "method"]
             means = curve.groupby(by, sort=False)[["overall_level", "accuracy"]].mean()
-            drawn = plots.accuracy_curve(means.reset_index(), names=result.titles)
+            drawn = plots.accuracy_curve(means.reset_index(), result.titles, result.caption)
             run.write_bytes(f"{name}.svg", plots.standalone(drawn).encode())
 
 

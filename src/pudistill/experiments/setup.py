@@ -139,8 +139,11 @@ class Result(NamedTuple):
         By file name of a figure, the results that `plots.accuracy_curve` draws.
     titles : dict of str to str
         Names of the systems in the figures, where they differ from the registry's.
+    caption : str
+        What the figures leave out.
     """
 
     cells: pd.DataFrame
     curves: Mapping[str, pd.DataFrame] = MappingProxyType({})
     titles: Mapping[str, str] = MappingProxyType({})
+    caption: str = ""

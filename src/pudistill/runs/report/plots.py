@@ -358,7 +358,9 @@ def confidence_histograms(confidence: Mapping[str, np.ndarray]) -> str:
         return _to_svg(figure, "Histograms of confidence by source")
 
 
-def accuracy_curve(results: pd.DataFrame, names: Mapping[str, str] | None = None) -> str:
+def accuracy_curve(
+    results: pd.DataFrame, names: Mapping[str, str] | None = None, caption: str = ""
+) -> str:
     """Draw test accuracy against the share of wrong labels, one panel per kind of noise.
 
     Parameters
@@ -369,6 +371,8 @@ def accuracy_curve(results: pd.DataFrame, names: Mapping[str, str] | None = None
         Methods that read no noisy label (``trusted_only``, ``true_labels``) are horizontal lines.
     names : mapping of str to str, default=None
         Names of methods, where they differ from the titles in the registry.
+    caption : str, default=""
+        A line below the panels.
 
     Returns
     -------
@@ -389,7 +393,7 @@ def accuracy_curve(results: pd.DataFrame, names: Mapping[str, str] | None = None
     looks = _method_looks(list(results["method"].unique()), names or {})
     kinds = list(results["noise"].unique())
     shown = {method: shorten(look.name, MAX_METHOD_NAME) for method, look in looks.items()}
-    left, top, bottom, gap, height = 44, 30, 50, 28, 300
+    left, top, bottom, gap, height = 44, 30, 72 if caption else 50, 28, 300
     right = max(map(_width, shown.values())) + 18
     panel = np.clip((PAGE_WIDTH - left - right + gap) / len(kinds) - gap, 260, 520)
     width = left + len(kinds) * (panel + gap) - gap + right
@@ -410,6 +414,7 @@ def accuracy_curve(results: pd.DataFrame, names: Mapping[str, str] | None = None
             {shown[method]: looks[method].colour for method in ends},
             length=MAX_METHOD_NAME,
         )
+        figure.text(left / width, 8 / (top + height + bottom), caption, color=MUTED)
         return _to_svg(figure, "Line chart of test accuracy by share of wrong labels")
 
 
