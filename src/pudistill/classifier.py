@@ -110,7 +110,7 @@ class PUDistillClassifier(
     share_trunk : bool or "auto", default="auto"
         Whether members of the filter that are networks share their layers, see
         :class:`TieredPUFilter`. "auto": only with the default method.
-    semi_supervised : bool, default=True
+    semi_supervised : bool, default=False
         Whether networks that learn pictures are first trained without any noisy label, on trusted
         and unlabelled pictures. That is a candidate that no noise can mislead, from which the
         networks start that read given labels. Default method only.
@@ -283,7 +283,7 @@ class PUDistillClassifier(
         single_model: bool = False,
         tol: float | None = 0.01,
         share_trunk: bool | str = "auto",
-        semi_supervised: bool = True,
+        semi_supervised: bool = False,
         warm_start: bool = False,
         no_class_label: str | int | None = NO_CLASS_LABEL,
         time_limit: float | str | None = None,

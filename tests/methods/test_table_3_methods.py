@@ -206,11 +206,12 @@ def meta_step(rate, middle, n_label_sets=1):
         choose_hardware("cpu", "auto", pictures=False),
         generator(),
         np.random.RandomState(0),
+        network,
     )
     other = nn.Sequential(nn.Linear(3, 4), copy.deepcopy(middle), nn.Linear(4, 3)).double()
     objective = tolerance(other, x, meta_learning_rate=rate, n_label_sets=n_label_sets)
     objective.n_averaged, objective.teacher_momentum, objective.progress = 1, 0.5, 1.0
-    loss = objective.backward(network, batch, 0.1)
+    loss = objective.backward(batch, 0.1)
     target = objective.teacher(x).softmax(dim=1)
     return network, x, labels, labels[nearest(x, 1)[:, 0]], target, loss.item()
 

@@ -29,7 +29,7 @@ PLAIN = Recipe(epochs=2, learning_rate=0.1, batch_size=4)
 EVERY_STEP = {"meta_learning_rate": 0.001, "meta_interval": 1, "warm_up": 0}
 
 
-def batch_of(x, labels, n_classes):
+def batch_of(x, labels, n_classes, network=None):
     n = len(x)
     return Batch(
         torch.arange(n),
@@ -42,6 +42,7 @@ def batch_of(x, labels, n_classes):
         choose_hardware("cpu", "auto", pictures=False),
         torch.Generator().manual_seed(0),
         np.random.RandomState(0),
+        network,
     )
 
 
@@ -71,7 +72,7 @@ def meta_step(rate=0.5):
     weighting[2] = linear([[0.7, -0.5, 0.2]], [0.05])
     before = copy.deepcopy(weighting)
     objective = MetaWeightNet(weighting, torch.arange(6) >= 4, batch_size=4, **EVERY_STEP)
-    loss = objective.backward(network, batch, rate)
+    loss = objective.backward(replace(batch, module=network), rate)
     return network, weighting, before, batch, loss.item()
 
 
@@ -220,7 +221,7 @@ def test_the_gradient_is_the_weighted_sum_of_those_of_the_mini_batches():
     labels = torch.tensor([0, 1, 2, 0] * 3)
     network = linear(np.zeros((3, 3)).tolist(), [0.0, 0.0, 0.0])
     objective = DeepBilevel(labels, torch.zeros(12, dtype=torch.bool), n_parts=3, size=4, mu=0.01)
-    loss = objective.backward(network, batch_of(x, labels, 3), 0.1)
+    loss = objective.backward(batch_of(x, labels, 3, network), 0.1)
     # Of a linear network at zero: the gradient of the weights is the mean of (1/3 - y) x.
     residual = 1 / 3 - np.eye(3)[labels]
     parts = [

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from pudistill.exceptions import InputError
 from pudistill.learners.networks.fitting import fit_objective
@@ -141,15 +141,15 @@ class DeepBilevel(Objective):
         batches = rows.tensor_split(max(1, len(rows) // self.size))
         return tuple(batch.T.ravel() for batch in batches)
 
-    def backward(self, module: nn.Module, batch: Batch, rate: float) -> Tensor | None:
+    def backward(self, batch: Batch, rate: float) -> Tensor | None:
         """See `Objective`."""
         del rate
-        weights = [weight for weight in module.parameters() if weight.requires_grad]
+        weights = [weight for weight in batch.module.parameters() if weight.requires_grad]
         size = len(batch.rows) // self.n_parts
         losses, gradients = [], []
         for view, labels in zip(batch.view().split(size), batch.label.split(size), strict=True):
             # Each in a pass of its own, so that batch normalisation sees one mini-batch.
-            loss = soft_loss(batch.logits_with_gradient(module, view), labels)
+            loss = soft_loss(batch.logits_with_gradient(view), labels)
             gradients.append(torch.autograd.grad(loss, weights, materialize_grads=True))
             losses.append(loss.detach())
         shares = agreement(gradients[0], gradients[1:], self.mu)

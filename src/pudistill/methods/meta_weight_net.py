@@ -194,26 +194,26 @@ class MetaWeightNet(Objective):
         """See `Objective`; used in the warm-up."""
         return batch.view(), lambda logits: cross_entropy(logits, batch.label)
 
-    def backward(self, module: nn.Module, batch: Batch, rate: float) -> Tensor | None:
+    def backward(self, batch: Batch, rate: float) -> Tensor | None:
         """See `Objective`."""
         if not self.is_warm:
             return None
         is_meta = self.trusted[batch.rows]
         noisy = batch.part(~is_meta)
-        logits = batch.logits_with_gradient(module, noisy.view())
+        logits = batch.logits_with_gradient(noisy.view())
         losses = cross_entropy(logits, noisy.label, reduction="none")
         if self.n_steps % self.meta_interval == 0:
-            self._improve(module, batch.part(is_meta), losses, rate)
+            self._improve(batch.part(is_meta), losses, rate)
         self.n_steps += 1
         loss = (weights_of(self.weighting, losses).detach() * losses).mean()
         loss.backward()
         return loss
 
-    def _improve(self, module: nn.Module, meta: Batch, losses: Tensor, rate: float) -> None:
+    def _improve(self, meta: Batch, losses: Tensor, rate: float) -> None:
         """Improve the weighting network by the meta set's loss after a step on trial."""
         loss = (weights_of(self.weighting, losses) * losses).mean()
-        ahead = step_on_trial(module, loss, rate, create_graph=True)
-        meta_loss = cross_entropy(meta.logits_with_gradient(module, meta.view(), ahead), meta.label)
+        ahead = step_on_trial(meta.module, loss, rate, create_graph=True)
+        meta_loss = cross_entropy(meta.logits_with_gradient(meta.view(), ahead), meta.label)
         self.optimiser.zero_grad()
         # Only for the weighting network; the classifier's step needs the graph of the losses again.
         meta_loss.backward(inputs=list(self.weighting.parameters()), retain_graph=True)

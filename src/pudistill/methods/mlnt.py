@@ -233,25 +233,25 @@ class NoiseTolerance(Objective):
         """See `Objective`; used in the warm-up."""
         return batch.view(), lambda logits: cross_entropy(logits, batch.label)
 
-    def backward(self, module: nn.Module, batch: Batch, rate: float) -> Tensor | None:
+    def backward(self, batch: Batch, rate: float) -> Tensor | None:
         """See `Objective`."""
         del rate  # the step on synthetic labels has its own
         if self.progress < 0:
             return None
-        self._update_teacher(module)
+        self._update_teacher(batch.module)
         inputs, labels = batch.view(), batch.label.argmax(dim=1)
         target = self._target(batch, inputs)
         neighbours = nearest(self.features[batch.rows], self.n_neighbours)
         weight = self.consistency_weight * math.exp(-5 * (1 - self.progress) ** 2)
-        logits = batch.logits_with_gradient(module, inputs)
+        logits = batch.logits_with_gradient(inputs)
         loss = cross_entropy(logits, labels)
         for _ in range(self.n_label_sets):
             synthetic = perturb(labels, neighbours, self.perturbed, batch.generator)
             synthetic_loss = cross_entropy(logits, synthetic)
             ahead = step_on_trial(
-                module, synthetic_loss, self.meta_learning_rate, create_graph=True
+                batch.module, synthetic_loss, self.meta_learning_rate, create_graph=True
             )
-            predicted = batch.logits_with_gradient(module, inputs, ahead).log_softmax(dim=1)
+            predicted = batch.logits_with_gradient(inputs, ahead).log_softmax(dim=1)
             divergence = kl_div(predicted, target, reduction="batchmean")
             loss = loss + weight / self.n_label_sets * divergence
         loss.backward()

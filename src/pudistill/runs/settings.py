@@ -332,7 +332,7 @@ class Settings(ReadSettings):
             "noise can mislead them, and networks that read given labels start from them.",
             only_for="method default, networks on pictures",
         ),
-    ] = True
+    ] = False
 
     n_jobs: Annotated[
         int | None,

@@ -266,12 +266,12 @@ class PlainStep(Objective):
     def __init__(self):
         self.rates = []
 
-    def backward(self, module, batch, rate):
+    def backward(self, batch, rate):
         self.rates.append(rate)
         inputs, targets = batch.view(), batch.label * batch.weight[:, None]
-        loss = soft_loss(batch.logits_with_gradient(module, inputs), targets)
-        ahead = step_on_trial(module, loss, rate)
-        assert soft_loss(batch.logits_with_gradient(module, inputs, ahead), targets) < loss
+        loss = soft_loss(batch.logits_with_gradient(inputs), targets)
+        ahead = step_on_trial(batch.module, loss, rate)
+        assert soft_loss(batch.logits_with_gradient(inputs, ahead), targets) < loss
         loss.backward()
         return loss
 
@@ -311,10 +311,10 @@ class Attention(nn.Module):
 
 
 class LookAhead(Objective):
-    def backward(self, module, batch, rate):
-        loss = soft_loss(batch.logits_with_gradient(module, batch.view()), batch.label)
-        ahead = step_on_trial(module, loss, rate, create_graph=True)
-        later = soft_loss(batch.logits_with_gradient(module, batch.view(), ahead), batch.label)
+    def backward(self, batch, rate):
+        loss = soft_loss(batch.logits_with_gradient(batch.view()), batch.label)
+        ahead = step_on_trial(batch.module, loss, rate, create_graph=True)
+        later = soft_loss(batch.logits_with_gradient(batch.view(), ahead), batch.label)
         later.backward()
         return loss
 

@@ -94,14 +94,12 @@ class Batch:
             return module(inputs).to(self.label.dtype)
 
     def logits_with_gradient(
-        self, module: nn.Module, inputs: Tensor, weights: Mapping[str, Tensor] | None = None
+        self, inputs: Tensor, weights: Mapping[str, Tensor] | None = None
     ) -> Tensor:
-        """Return a network's logits with first and second derivatives, for `Objective.backward`.
+        """Return the network's logits with first and second derivatives, for `Objective.backward`.
 
         Parameters
         ----------
-        module : nn.Module
-            The network.
         inputs : Tensor of shape (n, ...)
             Passed to the network.
         weights : dict of str to Tensor, default=None
@@ -117,13 +115,13 @@ class Batch:
         with (
             self.hardware.autocast(),
             sdpa_kernel(SDPBackend.MATH),
-            naming_failures(module, inputs),
+            naming_failures(self.module, inputs),
         ):
             if weights is None:
-                logits = module(inputs)
+                logits = self.module(inputs)
             else:
-                buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
-                logits = functional_call(module, buffers | dict(weights), (inputs,))
+                buffers = {name: buffer.clone() for name, buffer in self.module.named_buffers()}
+                logits = functional_call(self.module, buffers | dict(weights), (inputs,))
         return check_logits(logits, (len(inputs), self.label.shape[1])).to(self.label.dtype)
 
     def part(self, rows: slice | Tensor) -> "Batch":
@@ -215,7 +213,7 @@ class Objective:
         """
         raise NotImplementedError
 
-    def backward(self, module: nn.Module, batch: Batch, rate: float) -> Tensor | None:
+    def backward(self, batch: Batch, rate: float) -> Tensor | None:
         """Set the gradients of the network's weights; return None to leave that to the trainer.
 
         The trainer's gradient is that of the loss from `__call__`, which is then called. An
@@ -226,10 +224,8 @@ class Objective:
 
         Parameters
         ----------
-        module : nn.Module
-            The network, in training mode; its gradients are None.
         batch : Batch
-            The samples.
+            The samples, and the network, in training mode; its gradients are None.
         rate : float
             The learning rate of the step that follows.
 
@@ -238,7 +234,7 @@ class Objective:
         loss : Tensor of shape () or None
             The mean loss, after the attributes ``grad`` of the weights were set.
         """
-        del module, batch, rate
+        del batch, rate
         return None
 
 

@@ -132,7 +132,7 @@ class Trainer:
         batches = [feed.batch(*samples) for feed, samples in zip(self.feeds, drawn, strict=True)]
         losses = None
         if len(self.jobs) == 1:
-            losses = self.jobs[0].objective.backward(self.jobs[0].module, batches[0], rate)
+            losses = self.jobs[0].objective.backward(batches[0], rate)
         losses = self._backward(batches) if losses is None else losses[None]
         self.optimiser.step()
         return losses.detach()
