@@ -334,6 +334,35 @@ def test_a_network_gets_the_weights_of_the_samples_that_it_learns(blobs):
     assert len(task.rows) == len(task.targets) == 396
 
 
+@pytest.mark.parametrize("n_views", [1, 2, 3])
+def test_networks_start_from_the_semi_supervised_one_of_their_view(blobs, n_views, monkeypatch):
+    X, y, noisy, trusted = blobs
+    whole = whole_view(check_labels(noisy, np.where(trusted, y, np.nan)))
+    parts = np.array_split(np.flatnonzero(trusted), 2)[: n_views - 1]
+    views = deal_unread([whole, *(whole.holding_out(rows, None) for rows in parts)], 0)
+    learned = {}
+
+    class Continued(Network):
+        def fit(self, X, y):
+            learned.setdefault(self.start_, []).append((self.role, self.warm_start, y))
+            return super().fit(X, y)
+
+    starts = [Continued().set_params(loss="likelihood") for _ in views]
+    for number, start in enumerate(starts):
+        start.start_ = number
+    guesses = [np.full((len(X), 3), 1 / 3)] * n_views
+    learn(Problem(X, check_labels(noisy, trusted), Continued(), None, 0), views, guesses,
+          transition_matrix=0.2 + 0.4 * np.eye(3), trained=starts)  # fmt: skip
+    for number, trainings in learned.items():
+        for role, warm_start, known in trainings:
+            assert role.startswith("continued") and warm_start
+            # A network that hides verified labels starts from one that has not read them.
+            hidden = (known[trusted] == 1).all(axis=1)
+            assert not hidden.any() or number > 0
+    n_parts = {1: [2 + 1], 2: [2 + 1, 1], 3: [1, 1, 1]}
+    assert [len(learned[number]) for number in range(n_views)] == n_parts[n_views]
+
+
 class PictureNetwork(Network):
     """Stands in for a network that learns pictures."""
 
