@@ -355,7 +355,8 @@ def test_networks_start_from_the_semi_supervised_one_of_their_view(blobs, n_view
           transition_matrix=0.2 + 0.4 * np.eye(3), trained=starts)  # fmt: skip
     for number, trainings in learned.items():
         for role, warm_start, known in trainings:
-            assert role.startswith("continued") and warm_start
+            assert role.startswith("continued")
+            assert warm_start
             # A network that hides verified labels starts from one that has not read them.
             hidden = (known[trusted] == 1).all(axis=1)
             assert not hidden.any() or number > 0
