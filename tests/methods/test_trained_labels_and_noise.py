@@ -19,7 +19,7 @@ from pudistill.learners.networks.recipes import Recipe
 from pudistill.methods import NoiseLayerClassifier, NoiseLayerDropoutClassifier, PENCILClassifier
 from pudistill.methods.noise_layer import Adaptation, StochasticLayer, nearest_probabilities
 from pudistill.methods.noise_layer_dropout import SoftmaxLayer
-from pudistill.methods.pencil import PENCIL, classification_loss, mean_entropy
+from pudistill.methods.pencil import PENCIL, classification_loss
 
 LOGITS = torch.tensor([[1.0, -0.5, 0.2], [0.0, 2.0, -1.0]], dtype=torch.float64)
 PROBA = softmax(LOGITS.numpy(), axis=1)
@@ -62,7 +62,6 @@ def test_terms_of_pencil_by_hand():
     labels = torch.tensor([[10.0, 0.0, 0.0], [3.0, 1.0, 2.0]], dtype=torch.float64)
     expected = entropy(PROBA, softmax(labels.numpy(), axis=1), axis=1) / 3
     np.testing.assert_allclose(classification_loss(LOGITS, labels), expected)
-    np.testing.assert_allclose(mean_entropy(LOGITS), entropy(PROBA, axis=1) / 3)
 
 
 def test_loss_and_gradients_are_those_of_the_authors_code():

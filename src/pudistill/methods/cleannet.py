@@ -50,9 +50,9 @@ class CleanNetClassifier(NetworkMethod):
     sets are then those of all samples, and what was learned of some classes holds for the others.
 
     The authors always take all samples. They know of a verified sample whether its given label is
-    right; here its class is known, so that all other classes are wrong for it. Right and wrong ones
-    count the same on average. Features are standardised, the embedding is smaller, and AdamW trains
-    it in about as many steps as the network.
+    right; here its class is known, so that all other classes are wrong for it. In the loss, its
+    class counts as much as all others together. Features are standardised, the embedding is
+    smaller, and AdamW trains it in about as many steps as the network.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ class CleanNetClassifier(NetworkMethod):
         )
         job = embedding.start(features, samples.targets)
         verified = torch.tensor(samples.trusted, device=job.hardware.device)
-        objective = Relevance(job.module, verified, job.recipe.batch_size)
+        objective = Relevance(verified, job.recipe.batch_size)
         fit_objective([embedding], [replace(job, objective=objective)], seed)
         similarity = compute_logits(job.module, job.inputs, job.normalisation, job.hardware).numpy()
         return similarity[np.arange(len(features)), samples.labels]
@@ -254,16 +254,14 @@ class Relevance(Objective):
 
     Parameters
     ----------
-    embedding : JointEmbedding
-        The network.
     verified : Tensor of shape (n_samples,), bool
         Samples whose label is known to be right, at least one.
     batch_size : int
         Largest number of samples in a batch.
     """
 
-    def __init__(self, embedding: nn.Module, verified: Tensor, batch_size: int) -> None:
-        self.embedding, self.verified, self.batch_size = embedding, verified, batch_size
+    def __init__(self, verified: Tensor, batch_size: int) -> None:
+        self.verified, self.batch_size = verified, batch_size
 
     def batches(self, generator: Generator) -> tuple[Tensor, ...] | None:
         """Draw batches of which half is verified."""
@@ -277,7 +275,7 @@ class Relevance(Objective):
 
         def loss(similarity: Tensor) -> Tensor:
             of_labels = relevance_loss(similarity, batch.label, verified)
-            error: Any = self.embedding.reconstruction_error
+            error: Any = batch.module.reconstruction_error
             return (of_labels + RECONSTRUCTION_WEIGHT * error).mean()
 
         return batch.view(), loss

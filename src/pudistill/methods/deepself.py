@@ -26,9 +26,9 @@ class DeepSelfClassifier(NetworkMethod):
     """Train on two labels of each sample: the given one, and one that prototypes have corrected.
 
     After a warm-up, before each epoch, some samples of each class are compared by the cosine
-    similarity of their features. Those with many near neighbours that are not similar to samples
-    with more neighbours become the prototypes of the class. A sample's corrected label is the class
-    to whose prototypes it is most similar on average. The loss is a weighted sum of the
+    similarity of their features. The prototypes of the class are those with the most near
+    neighbours, without any that is similar to a sample with more. A sample's corrected label is the
+    class to whose prototypes it is most similar on average. The loss is a weighted sum of the
     cross-entropies with both labels. Neither verified labels nor the noise rate are needed.
 
     Epochs and learning rate are the recipe's.

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from pudistill.learners.networks.fitting import fit_objective
 from pudistill.learners.networks.objectives import Batch, LossFn, Objective
 from pudistill.methods.base import LabelledSamples, NetworkMethod, derive_seeds
-from pudistill.methods.noise_level import estimate_noise_level
+from pudistill.methods.noise_level import noise_rate
 
 # The percentile of the losses that the authors take, by the share of labels redrawn at random.
 PERCENTILE = {0.2: 0.75, 0.4: 0.75, 0.8: 0.5}
@@ -123,9 +123,7 @@ class MentorNetClassifier(NetworkMethod):
         """Return the percentile: the parameter, or by the noise rate."""
         if self.percentile is not None:
             return float(self.percentile)
-        rate = self.noise_rate
-        if rate is None:
-            rate = estimate_noise_level(partial(self._fit_network, seed=seed), samples).rate
+        rate = noise_rate(self.noise_rate, partial(self._fit_network, seed=seed), samples)
         # The authors count redrawn labels, of which some are right by chance.
         redrawn = rate * samples.n_classes / (samples.n_classes - 1)
         levels, percentiles = zip(*PERCENTILE.items(), strict=True)

@@ -32,10 +32,11 @@ class MetaWeightNetClassifier(NetworkMethod):
     As in the authors' code, trusted samples are the meta set and not among the samples to learn
     from, a batch has as many of them as of the others, and the trial step has the current learning
     rate, but no momentum. Recipe, network and epochs are those of the other methods. Three
-    things differ. A short training with plain cross-entropy on all samples comes first:
-    while all losses are alike, each step helps, and all weights rise to 1, where the sigmoid is
-    flat. The weighting network's learning rate is three times the authors', because there are fewer
-    steps. And only every second step looks ahead, which halves the cost.
+    things differ. A short training with plain cross-entropy on all samples comes first: as long as
+    all losses are alike, they do not tell right labels from wrong ones, and all weights would rise
+    to 1, where the sigmoid is flat. The weighting network's learning rate is three times the
+    authors', because there are fewer steps. And only every second step looks ahead, which halves
+    the cost.
 
     Parameters
     ----------

@@ -111,8 +111,8 @@ class SoftmaxLayer(NoiseLayer):
         """See `NoiseLayer`."""
         weight: Tensor = self.weight
         if self.training and self.dropout:
-            kept = torch.rand(
+            drawn = torch.rand(
                 weight.shape, generator=generator, device=weight.device, dtype=weight.dtype
             )
-            weight = weight * (kept >= self.dropout) / (1 - self.dropout)
+            weight = weight * (drawn >= self.dropout) / (1 - self.dropout)
         return (proba @ weight).log_softmax(dim=1)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from pudistill.learners.networks.fitting import fit_objective
-from pudistill.learners.networks.losses import soft_loss
+from pudistill.learners.networks.losses import entropy, soft_loss
 from pudistill.learners.networks.objectives import Batch, LossFn, Objective
 from pudistill.methods.base import LabelledSamples, NetworkMethod, derive_seeds
 
@@ -29,12 +29,13 @@ class PENCILClassifier(NetworkMethod):
     are trained, too: they follow the network's predictions and are held back by a term that
     compares them with the given labels. At last the network learns the final distributions.
 
-    As in the authors' code, the terms but not the compatibility with given labels are divided by
-    the number of classes, and that term applies the softmax to probabilities. The labels' learning
-    rate is the authors' per sample, times the ratio of the numbers of epochs, so that the labels
-    can move as far in a shorter training. The first stages have 200/320 of the recipe's epochs at
-    its largest learning rate, and the last one has the recipe's epochs and schedule. A training of
-    very few steps, such as ten, fails: the labels then follow a network that knows nothing yet.
+    As in the authors' code, the divergence and the entropy are divided by the number of classes.
+    The compatibility with the given labels is not; it applies the softmax to probabilities. The
+    labels' learning rate is the authors' per sample, times the ratio of the numbers of epochs, so
+    that the labels can move as far in a shorter training. The first stages have 200/320 of the
+    recipe's epochs at its largest learning rate, and the last one has the recipe's epochs and
+    schedule. A training of very few steps, such as ten, fails: the labels then follow a network
+    that knows nothing yet.
 
     Parameters
     ----------
@@ -184,7 +185,8 @@ class PENCIL(Objective):
         losses = losses + self.compatibility_weight * cross_entropy(
             labels.softmax(dim=1), batch.label, reduction="none"
         )
-        losses = losses + self.entropy_weight * mean_entropy(logits)
+        of_predictions = entropy(logits.log_softmax(dim=1)) / logits.shape[1]
+        losses = losses + self.entropy_weight * of_predictions
         # The logits are inputs of this graph: the gradient does not reach into the network.
         (gradient,) = torch.autograd.grad(losses.sum(), labels, retain_graph=True)
         step = self.label_rate * gradient.masked_fill(self.trusted[batch.rows, None], 0)
@@ -209,9 +211,3 @@ def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """
     log_proba = logits.log_softmax(dim=1)
     return (log_proba.exp() * (log_proba - labels.log_softmax(dim=1))).mean(dim=1)
-
-
-def mean_entropy(logits: Tensor) -> Tensor:
-    """Compute the entropy of predictions, divided by the number of classes, (n,)."""
-    log_proba = logits.log_softmax(dim=1)
-    return -(log_proba.exp() * log_proba).mean(dim=1)

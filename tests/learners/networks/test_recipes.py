@@ -108,6 +108,8 @@ def test_find_recipe():
         {"consistency_threshold": 0.0},
         {"consistency_threshold": 1.5},
         {"trusted_share": 1.0},
+        {"warm_up": 0.0},
+        {"warm_up": 1.0},
     ],
 )
 def test_senseless_values_are_named(wrong):

@@ -148,6 +148,8 @@ class Recipe:
         threshold = self.consistency_threshold
         if threshold is not None and not 0 < threshold <= 1:
             raise InputError(f"consistency_threshold={threshold!r} must be in (0, 1], or None.")
+        if not 0 < self.warm_up < 1:
+            raise InputError(f"warm_up={self.warm_up!r} must be in (0, 1).")
         if not 0 <= self.trusted_share < 1:
             raise InputError(f"trusted_share={self.trusted_share!r} must be in [0, 1).")
         if self.schedule not in get_args(Schedule):

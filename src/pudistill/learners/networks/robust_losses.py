@@ -1,8 +1,8 @@
 """Losses that are more robust to wrong labels than cross-entropy.
 
-Each is a function that returns the losses of all classes, as if each were the label, and an
-objective of `TorchClassifier`, whose loss for soft targets is the mean over classes. p is the
-network's prediction for a sample, c its label and C the number of classes.
+Most are a function, which returns the loss that each class would have as the label, and an
+objective of `TorchClassifier`, which weights these by the target probabilities. p is the network's
+prediction for a sample, c its label and C the number of classes.
 """
 
 import math
@@ -400,9 +400,9 @@ class ActivePassive(RobustLoss):
 
 @dataclass(frozen=True)
 class BackwardCorrection(RobustLoss):
-    """Cross-entropy to rows of an inverse transition matrix, which can be negative.
+    """Cross-entropy whose targets are rows of an inverse transition matrix, partly negative.
 
-    Predictions are at least 1e-7 in this loss, which is else not bounded below.
+    Probabilities below 1e-7 count as 1e-7: else the loss has no lower bound.
 
     References
     ----------
