@@ -473,8 +473,6 @@ class SIGUA(TargetLoss):
         if trusted is not None:
             trusted = trusted.to(batch.rows.device)[batch.rows]
         kept, others = split_by_loss(losses / targets.sum(dim=1), kept_share, trusted)
-        losses = losses + entropy_term(logits, targets, batch)
+        learned = (losses + entropy_term(logits, targets, batch))[kept].mean()
         unlearned = others[: int(self.unlearned * len(others))]
-        if not len(unlearned):
-            return losses[kept].mean()
-        return losses[kept].mean() - self.scale * losses[unlearned].mean()
+        return learned - self.scale * losses[unlearned].mean() if len(unlearned) else learned
