@@ -38,6 +38,7 @@ from benchmarks.robustness import systems
 from benchmarks.robustness.labels import corrected
 from pudistill.labels.corruption import CorruptedLabels
 from pudistill.methods.registry import METHODS as REGISTRY
+from pudistill.methods.registry import OURS
 from pudistill.utils.files import write_atomic
 
 OURS = ("pudistill", KNOWN)
@@ -101,6 +102,7 @@ NETWORKS = {
     for name, system in REGISTRY.items()
     if not system.aggregates_sources
 }
+NETWORKS["pudistill_mlp"] = Method(partial(systems.pudistill_with, make_learner=mlp))
 METHODS |= NETWORKS
 PLAIN = "cross_entropy_mlp"
 
@@ -257,7 +259,9 @@ def network_table(rows: pd.DataFrame) -> pd.DataFrame:
                 text += f" ({points(lead)} ± {100 * error:.1f})"
             lines.setdefault(name.removesuffix("_mlp"), {})[str(problem)] = text
     table = pd.DataFrame.from_dict(lines, orient="index").fillna("not run")
-    return table.reindex([name for name in REGISTRY if name in lines]).reset_index(names="method")
+    return table.reindex([name for name in (*REGISTRY, OURS) if name in lines]).reset_index(
+        names="method"
+    )
 
 
 def truth_table(rows: pd.DataFrame, column: str) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from benchmarks.common.problems import (
     Problem,
     small_cnn,
 )
+from pudistill.classifier import PUDistillClassifier
 from pudistill.distillation.first_result import FirstResult, on_first_result
 from pudistill.labels.checks import MISSING
 from pudistill.labels.corruption import CorruptedLabels
@@ -138,6 +139,15 @@ def with_gaps(codes: np.ndarray) -> np.ndarray:
 
 def pudistill(group: Group, noise: Noise, noisy: CorruptedLabels) -> dict:
     return our_result(group, noise, group.ours(), *as_mask(group, noisy))
+
+
+def pudistill_with(
+    group: Group, _: Noise, noisy: CorruptedLabels, *, make_learner: Callable[[], Any]
+) -> dict:
+    """Fit the default method with another learner than the problem's."""
+    classifier = PUDistillClassifier(make_learner(), random_state=group.seed)
+    classifier.fit(group.X, *as_mask(group, noisy))
+    return group.scored(classifier.predict(group.X_test))
 
 
 def pudistill_originals_known(group: Group, noise: Noise, noisy: CorruptedLabels) -> dict:
