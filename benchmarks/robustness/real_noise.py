@@ -38,7 +38,6 @@ from benchmarks.robustness import systems
 from benchmarks.robustness.labels import corrected
 from pudistill.labels.corruption import CorruptedLabels
 from pudistill.methods.registry import METHODS as REGISTRY
-from pudistill.methods.registry import OURS
 from pudistill.utils.files import write_atomic
 
 OURS = ("pudistill", KNOWN)
@@ -259,9 +258,8 @@ def network_table(rows: pd.DataFrame) -> pd.DataFrame:
                 text += f" ({points(lead)} ± {100 * error:.1f})"
             lines.setdefault(name.removesuffix("_mlp"), {})[str(problem)] = text
     table = pd.DataFrame.from_dict(lines, orient="index").fillna("not run")
-    return table.reindex([name for name in (*REGISTRY, OURS) if name in lines]).reset_index(
-        names="method"
-    )
+    order = [name for name in (*REGISTRY, "pudistill") if name in lines]
+    return table.reindex(order).reset_index(names="method")
 
 
 def truth_table(rows: pd.DataFrame, column: str) -> pd.DataFrame:
