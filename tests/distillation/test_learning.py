@@ -335,7 +335,7 @@ def test_a_network_gets_the_weights_of_the_samples_that_it_learns(blobs):
 
 
 @pytest.mark.parametrize("n_views", [1, 2, 3])
-def test_networks_start_from_the_semi_supervised_one_of_their_view(blobs, n_views, monkeypatch):
+def test_networks_start_from_the_semi_supervised_one_of_their_view(blobs, n_views):
     X, y, noisy, trusted = blobs
     whole = whole_view(check_labels(noisy, np.where(trusted, y, np.nan)))
     parts = np.array_split(np.flatnonzero(trusted), 2)[: n_views - 1]

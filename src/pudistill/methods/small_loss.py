@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pudistill.learners.networks.classifier import TorchClassifier
 from pudistill.learners.networks.fitting import fit_objective
 from pudistill.learners.networks.job import Job
-from pudistill.learners.networks.losses import split_by_loss
+from pudistill.learners.networks.losses import kept_share, split_by_loss
 from pudistill.learners.networks.objectives import Batch, LossFn, Objective
 from pudistill.methods.base import LabelledSamples, NetworkMethod, average_networks, derive_seeds
 from pudistill.methods.noise_level import noise_rate
@@ -44,14 +44,13 @@ class SmallLoss(Objective):
     """
 
     def __init__(self, noise_rate: float, n_epochs: int, warm_up: float, trusted: Tensor) -> None:
-        self.noise_rate = noise_rate
-        self.n_rising = max(1.0, warm_up * n_epochs)
+        self.noise_rate, self.n_epochs, self.warm_up = noise_rate, n_epochs, warm_up
         self.trusted = trusted
         self.kept_share = 1.0
 
     def begin_epoch(self, epoch: int) -> None:
         """Set the share of a batch to learn from, `R(t)` in the papers."""
-        self.kept_share = 1 - self.noise_rate * min(epoch / self.n_rising, 1)
+        self.kept_share = kept_share(self.noise_rate, self.warm_up, epoch, self.n_epochs)
 
     def smallest(self, losses: Tensor, batch: Batch) -> Tensor:
         """Select the samples of smallest loss; trusted samples are always selected.

@@ -149,6 +149,31 @@ def confidence_weights(confidence: Tensor, mean: Tensor, variance: Tensor) -> Te
     return (-(below**2) / (2 * variance / 4).clamp_min(SMALLEST_VARIANCE)).exp()
 
 
+def kept_share(noise_rate: float, warm_up: float, epoch: int, n_epochs: int) -> float:
+    """Return the share of a batch to learn from, which falls from 1 to ``1 - noise_rate``.
+
+    Parameters
+    ----------
+    noise_rate : float in [0, 1]
+        Share of the samples that is left out at the end.
+    warm_up : float in [0, 1]
+        Share of the epochs in which that share rises from 0.
+    epoch, n_epochs : int
+        Number of the epoch, from 0, and of all epochs.
+
+    Returns
+    -------
+    share : float in [0, 1]
+
+    Examples
+    --------
+    >>> from pudistill.learners.networks.losses import kept_share
+    >>> [kept_share(0.5, 0.25, epoch, 8) for epoch in range(4)]
+    [1.0, 0.75, 0.5, 0.5]
+    """
+    return 1 - noise_rate * min(epoch / max(1.0, warm_up * n_epochs), 1)
+
+
 def split_by_loss(
     losses: Tensor, kept_share: float, trusted: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:

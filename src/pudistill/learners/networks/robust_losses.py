@@ -16,7 +16,7 @@ from torch import Tensor
 from pudistill.exceptions import InputError
 from pudistill.learners.networks.cross_entropy import TargetLoss
 from pudistill.learners.networks.input_checks import check_target_values
-from pudistill.learners.networks.losses import entropy, split_by_loss
+from pudistill.learners.networks.losses import entropy, kept_share, split_by_loss
 from pudistill.learners.networks.objectives import Batch
 from pudistill.learners.networks.recipes import Recipe
 
@@ -467,12 +467,11 @@ class SIGUA(TargetLoss):
     def loss(self, logits: Tensor, targets: Tensor, batch: Batch) -> Tensor:
         """See `TargetLoss`."""
         losses = (targets * cross_entropy(logits)).sum(dim=1)
-        n_rising = max(1.0, self.warm_up * batch.recipe.epochs)
-        kept_share = 1 - self.noise_rate * min(self.epoch / n_rising, 1)
+        share = kept_share(self.noise_rate, self.warm_up, self.epoch, batch.recipe.epochs)
         trusted = self.trusted
         if trusted is not None:
             trusted = trusted.to(batch.rows.device)[batch.rows]
-        kept, others = split_by_loss(losses / targets.sum(dim=1), kept_share, trusted)
+        kept, others = split_by_loss(losses / targets.sum(dim=1), share, trusted)
         learned = (losses + entropy_term(logits, targets, batch))[kept].mean()
         unlearned = others[: int(self.unlearned * len(others))]
         return learned - self.scale * losses[unlearned].mean() if len(unlearned) else learned
