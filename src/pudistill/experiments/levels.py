@@ -13,6 +13,7 @@ from pudistill.methods.registry import METHODS, OURS, SYSTEMS, title_of
 from pudistill.runs.classifiers import build_classifier
 
 PAPER, PAPER_TUNED = "paper", "paper_told"
+WITH_UNLABELLED = f"{OURS}_semi_supervised"
 # The paper's protocol for other methods: they do not know which samples are trusted.
 AS_PUBLISHED = {
     f"{name}_as_published": name
@@ -33,7 +34,8 @@ COMPARED += (PAPER, PAPER_TUNED, OURS)
 COMPARED += ("trusted_only", "true_labels")
 """The systems that the experiments compare by default, in the order of the tables."""
 
-ALWAYS_DRAWN = ("cross_entropy", PAPER, PAPER_TUNED, OURS, "trusted_only", "true_labels")
+ALWAYS_DRAWN = ("cross_entropy", PAPER, PAPER_TUNED, OURS, WITH_UNLABELLED)
+ALWAYS_DRAWN += ("trusted_only", "true_labels")
 MAX_OTHERS = 8  # in a figure, where more lines than these cannot be told apart
 CAPTION = f"Others: the {MAX_OTHERS} of the best mean accuracy; table.md has all."
 
@@ -43,6 +45,7 @@ TITLES = (
         PAPER: "PUDistill (paper)",
         PAPER_TUNED: "PUDistill (paper, told the noise level)",
         OURS: "PUDistill",
+        WITH_UNLABELLED: "PUDistill, semi_supervised=True",
     }
     | {
         name: f"{title_of(method)} (as published"
@@ -60,6 +63,11 @@ def paper_tuned(evaluator: Evaluator) -> FitAndScore:
         return paper.tuned(noisy.noise, noisy.level)
 
     return distilled(evaluator, evaluator.settings_for("paper"), student_params=student_params)
+
+
+def with_unlabelled(evaluator: Evaluator) -> FitAndScore:
+    """Fit `PUDistillClassifier` with the option that first learns pictures without noisy labels."""
+    return distilled(evaluator, evaluator.settings, semi_supervised=True)
 
 
 def as_published(method: str) -> Prepare:
@@ -89,7 +97,7 @@ def as_published(method: str) -> Prepare:
 
 PREPARE_COMPARED: dict[str, Prepare] = (
     PREPARE
-    | {PAPER_TUNED: paper_tuned}
+    | {PAPER_TUNED: paper_tuned, WITH_UNLABELLED: with_unlabelled}
     | {name: as_published(method) for name, method in AS_PUBLISHED.items()}
 )
 """How to prepare each system in `COMPARED`."""
