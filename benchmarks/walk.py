@@ -1,4 +1,6 @@
-"""Walk from no verified label to corrected data, as in docs/start.md; the truth answers.
+"""Walk from no verified label to corrected data; the truth answers.
+
+The walk of docs/guides/start_from_nothing.md:
 
     python -m benchmarks.walk photos --data ../shared/data --scratch /tmp/walk
     python -m benchmarks.walk texts --data ../shared/data --scratch /tmp/walk

@@ -342,7 +342,7 @@ class PUDistillClassifier(
         y : array-like of shape (n_samples,) or (n_samples, n_sources), or Annotations
             Given labels; a missing value (NaN, None, NA) where a sample has none. A Series is
             aligned with the index of `X`, as are the next two. A column for each source where
-            several, such as people or rules, label samples: see docs/sources.md.
+            several, such as people or rules, label samples: see docs/guides/sources.md.
         trusted : array-like of shape (n_samples,), Series or dict, default=None
             The labels that are known to be right: a boolean mask, or the verified labels with a
             missing value for samples that are not verified, and `no_class_label` for samples that
@@ -367,8 +367,8 @@ class PUDistillClassifier(
             How verified samples were drawn, if not all uniformly: ``1 / (N p)``, where the draw of
             a sample took it with probability `p` from the `N` that were not verified then. A Series
             or dict has them in the order of drawing. Estimates, comparisons and certificates use
-            them, trainings do not; see `pudistill next` and docs/next.md. 0: it was picked by
-            hand, and counts in no estimate.
+            them, trainings do not; see `pudistill next`, docs/guides/next.md. 0: it was picked by hand,
+            and counts in no estimate.
 
         Returns
         -------

@@ -2,7 +2,8 @@
 
 A setting is declared once, as a field of a pydantic model: its type, default and range, and a
 `Setting` with its help. Options of the command line, ``config.toml``, error messages and
-``docs/settings.md`` are made from it. The module imports little, so that ``--help`` is quick.
+``docs/reference/settings.md`` are made from it. The module imports little, so that ``--help`` is
+quick.
 """
 
 import types
@@ -15,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pudistill.data.names import NO_CLASS_LABEL
 from pudistill.exceptions import InputError
 
-# Panels of `pudistill fit --help` and chapters of docs/settings.md, in order.
+# Panels of `pudistill fit --help` and chapters of docs/reference/settings.md, in order.
 DATA, TRUSTED, TESTING = "Data", "Trusted labels", "Testing"
 LEARNING, FILTER, PAPER = "Learning", "The filter", "The paper's method"
 NOISE, RUNNING = "Noise for experiments", "Running"

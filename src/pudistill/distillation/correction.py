@@ -107,8 +107,8 @@ def correct_labels(
     """Correct labels by predictions of any model; nothing is trained.
 
     Labels and predictions are combined by Bayes' rule, as at the end of the default method (see
-    docs/method.md): verified labels calibrate the predictions, and show how often which class gets
-    which label.
+    docs/explanation/method.md): verified labels calibrate the predictions, and show how often which
+    class gets which label.
 
     Parameters
     ----------

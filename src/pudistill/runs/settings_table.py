@@ -1,4 +1,7 @@
-"""Write ``docs/settings.md``: ``python -m pudistill.runs.settings_table > docs/settings.md``."""
+"""Write the table of all settings, as in ``docs/reference/settings.md``.
+
+    python -m pudistill.runs.settings_table > docs/reference/settings.md
+"""
 
 import sys
 
