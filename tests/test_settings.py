@@ -70,7 +70,7 @@ def test_every_setting_has_a_panel_and_a_help_text():
 
 
 def test_the_documented_table_is_up_to_date():
-    assert (ROOT / "docs" / "settings.md").read_text() == settings_table()
+    assert (ROOT / "docs" / "reference" / "settings.md").read_text() == settings_table()
 
 
 @pytest.mark.parametrize(

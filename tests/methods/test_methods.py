@@ -24,7 +24,8 @@ AGGREGATING = {name for name, system in METHODS.items() if system.aggregates_sou
 # The soft bootstrap keeps 95 % of each label, so that it learns about what cross-entropy learns.
 # Backward correction has negative losses, which a network that can memorise 718 samples makes ever
 # smaller: it memorises wrong labels even sooner.
-# Within the few steps of a table, a noise layer stays near the identity (docs/reference/methods.md).
+# Within the few steps of a table, a noise layer stays near the identity
+# (docs/reference/methods.md).
 WEAK = {"cross_entropy", "bootstrap_soft", "backward_correction", "noise_layer"}
 ROBUST = set(ALL) - WEAK - AGGREGATING
 

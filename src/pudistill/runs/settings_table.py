@@ -1,6 +1,6 @@
 """Write the table of all settings, as in ``docs/reference/settings.md``.
 
-    python -m pudistill.runs.settings_table > docs/reference/settings.md
+python -m pudistill.runs.settings_table > docs/reference/settings.md
 """
 
 import sys
