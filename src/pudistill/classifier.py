@@ -367,8 +367,8 @@ class PUDistillClassifier(
             How verified samples were drawn, if not all uniformly: ``1 / (N p)``, where the draw of
             a sample took it with probability `p` from the `N` that were not verified then. A Series
             or dict has them in the order of drawing. Estimates, comparisons and certificates use
-            them, trainings do not; see docs/guides/next.md. 0: it was picked by hand, and counts in no
-            estimate.
+            them, trainings do not; see docs/guides/next.md. 0: it was picked by hand,
+            and counts in no estimate.
 
         Returns
         -------
