@@ -1,7 +1,6 @@
 """What the command line prints: errors, warnings, progress bars and results."""
 
 import errno
-import re
 import shlex
 import shutil
 import signal
@@ -17,30 +16,13 @@ from rich.console import Console
 from rich.text import Text
 
 from pudistill.exceptions import shortened
+from pudistill.utils.shown import printable
 from pudistill.utils.time_limit import duration
 
 if TYPE_CHECKING:
     from pudistill.runs.folder import Run
     from pudistill.runs.preliminary import Progress
     from pudistill.utils.progress import Advance
-
-# Characters that move the cursor, run commands of the terminal, or turn the direction of text, and
-# halves of characters, which cannot be printed.
-_CONTROL = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-)
-
-
-def printable(text: str) -> str:
-    r"""Return a text for a terminal: names of classes can hold characters that control it.
-
-    Examples
-    --------
-    >>> from pudistill.cli.console import printable
-    >>> print(printable("cat\x1b[2J"))
-    cat\x1b[2J
-    """
-    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 class _Console(Console):

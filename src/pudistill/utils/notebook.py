@@ -10,6 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from pudistill.utils.formats import plain
+from pudistill.utils.shown import printable
 
 ACCENT, QUIET = "234, 88, 12", "128, 128, 128"  # red, green and blue
 MOST_SHADE = 0.75  # letters can be read on it, be they black or white
@@ -35,7 +36,8 @@ class ShownAsText:
         return ""
 
     def __repr__(self) -> str:
-        return "\n".join(filter(None, [*map(plain, self._sentences()), self._text_table()]))
+        lines = [*map(plain, self._sentences()), self._text_table()]
+        return printable("\n".join(filter(None, lines)))
 
     def _repr_html_(self) -> str:
         return block(self._sentences(), self._table())
