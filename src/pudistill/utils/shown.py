@@ -1,7 +1,6 @@
 """Values as the user wrote them, for messages."""
 
 import datetime
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -9,12 +8,6 @@ import numpy as np
 
 LONGEST_SHOWN = 60  # characters of a text in a message
 MOST_LISTED = 10
-
-# Characters that move the cursor, run commands of the terminal, or turn the direction of text, and
-# halves of characters, which cannot be printed.
-_CONTROL = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-)
 
 
 def shown(value: Any) -> str:
@@ -89,15 +82,3 @@ def by_reason(reasons: Mapping[str, str]) -> str:
     return "; ".join(
         f"{name_columns(names)} ({reason})" for reason, names in names_by_reason.items()
     )
-
-
-def printable(text: str) -> str:
-    r"""Return a text for a terminal: names of classes can hold characters that control it.
-
-    Examples
-    --------
-    >>> from pudistill.utils.shown import printable
-    >>> print(printable("cat\x1b[2J"))
-    cat\x1b[2J
-    """
-    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
