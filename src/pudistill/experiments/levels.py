@@ -34,7 +34,7 @@ COMPARED += (PAPER, PAPER_TUNED, OURS)
 COMPARED += ("trusted_only", "true_labels")
 """The systems that the experiments compare by default, in the order of the tables."""
 
-ALWAYS_DRAWN = ("cross_entropy", PAPER, PAPER_TUNED, OURS, WITH_UNLABELLED)
+ALWAYS_DRAWN: tuple[str, ...] = ("cross_entropy", PAPER, PAPER_TUNED, OURS, WITH_UNLABELLED)
 ALWAYS_DRAWN += ("trusted_only", "true_labels")
 MAX_OTHERS = 8  # in a figure, where more lines than these cannot be told apart
 CAPTION = f"Others: the {MAX_OTHERS} of the best mean accuracy; table.md has all."
