@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pudistill import plots as plots
     from pudistill.classifier import PUDistillClassifier
     from pudistill.data.annotations import Annotations
     from pudistill.data.dataset import TrustedDataset
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from pudistill.learners.networks.classifier import TorchClassifier
     from pudistill.learners.networks.features import embed_dataset
     from pudistill.pu_filter.estimator import TieredPUFilter
-    from pudistill.runs.folder import load
+    from pudistill.runs.saved import load, report, save
 
 __version__ = "0.1.0"
 
@@ -38,8 +39,10 @@ _MODULES = {
     "correct_labels": "distillation.correction",
     "corrupt_labels": "labels.corruption",
     "embed_dataset": "learners.networks.features",
-    "load": "runs.folder",
+    "load": "runs.saved",
     "load_dataset": "data.loading",
+    "report": "runs.saved",
+    "save": "runs.saved",
     "simulate_sources": "labels.corruption",
     "trusted_accuracy": "labels.model_selection",
     "trusted_accuracy_scorer": "labels.model_selection",
@@ -63,6 +66,8 @@ __all__ = [
     "embed_dataset",
     "load",
     "load_dataset",
+    "report",
+    "save",
     "simulate_sources",
     "trusted_accuracy",
     "trusted_accuracy_scorer",
@@ -72,6 +77,8 @@ __all__ = [
 if not TYPE_CHECKING:  # a type checker would accept any name
 
     def __getattr__(name: str) -> object:
+        if name == "plots":
+            return importlib.import_module("pudistill.plots")
         if name not in _MODULES:
             raise AttributeError(f"module 'pudistill' has no attribute {name!r}")
         if name == "TorchClassifier":
