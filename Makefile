@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 # One thread per process: the tests run in two processes, on as few as two cores.
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test test-slow lint format bench bench-full bench-noise bench-coverage clean
+.PHONY: demo test test-slow lint format bench bench-full bench-noise bench-coverage docs docs-links clean
 
 demo: .venv/.installed
 	$(BIN)/pudistill demo
@@ -49,8 +49,18 @@ bench-coverage: .venv/.installed-bench
 	$(BIN)/python -m benchmarks.robustness.simulation
 	$(BIN)/python -m benchmarks.robustness.coverage --data $(DATA) --draws $(DRAWS)
 
+# The site, in build/site/; it needs no network. Warnings are errors.
+SPHINX := $(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -d build/doctrees
+
+docs: .venv/.installed-docs
+	$(SPHINX) -b html docs build/site
+
+# Ask every other site that the docs link to.
+docs-links: .venv/.installed-docs
+	$(SPHINX) -b linkcheck docs build/links
+
 clean:
-	rm -rf .venv build dist src/*.egg-info
+	rm -rf .venv build dist docs/generated docs/reference/api src/*.egg-info
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -70,4 +80,9 @@ clean:
 .venv/.installed-bench: .venv/.installed-dev
 	@echo "Installing what pudistill is compared with into .venv ..."
 	$(PIP) -e '.[torch,bench]'
+	@touch $@
+
+.venv/.installed-docs: .venv/bin/python pyproject.toml constraints.txt
+	@echo "Installing pudistill and what its site needs into .venv ..."
+	$(PIP) -e '.[docs]'
 	@touch $@

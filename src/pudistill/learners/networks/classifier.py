@@ -140,7 +140,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         The labels; ``arange(n_classes)`` for soft targets and likelihoods.
     n_features_in_ : int
         Number of features. Only for feature tables.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the columns. Only for feature tables whose columns all have string names.
     in_shape_ : tuple of int
         Shape of a sample: ``(channels, height, width)`` or ``(n_features,)``.
