@@ -35,7 +35,7 @@ ENVIRONMENT = {
 
 
 # How far a command is and how long it takes: different each time.
-PROGRESS = re.compile(r"^(\d+ of \d+: .*% done|This fit trains ).*\n", re.M)
+PROGRESS = re.compile(r"^(This fit trains .*|.*, \d+% done(, about .* left)?)\n", re.M)
 
 
 def source_of(name: str) -> nbformat.NotebookNode:
