@@ -18,6 +18,7 @@ LAYERS = (
     "experiments",
     "review",
     "runs",
+    "plots",
     "methods",
     "classifier",
     "distillation",

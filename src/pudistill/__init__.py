@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pudistill import plots as plots
     from pudistill.classifier import PUDistillClassifier
     from pudistill.data.annotations import Annotations
     from pudistill.data.dataset import TrustedDataset
@@ -72,6 +73,8 @@ __all__ = [
 if not TYPE_CHECKING:  # a type checker would accept any name
 
     def __getattr__(name: str) -> object:
+        if name == "plots":
+            return importlib.import_module("pudistill.plots")
         if name not in _MODULES:
             raise AttributeError(f"module 'pudistill' has no attribute {name!r}")
         if name == "TorchClassifier":

@@ -275,7 +275,7 @@ def _plain(sentence: "Markup") -> str:
 
 def print_noise(noise: dict[str, Any] | None, of_labels: dict[str, Any] | None) -> None:
     """Print how many given labels are wrong, and how many corrected ones are right, if known."""
-    from pudistill.runs.report.formats import label_accuracy_sentence, noise_sentence
+    from pudistill.distillation.sentences import label_accuracy_sentence, noise_sentence
 
     if noise:
         results.print(_plain(noise_sentence(noise)), soft_wrap=True)
@@ -334,8 +334,8 @@ def _print_test_accuracy(metrics: dict[str, Any], method: str) -> None:
 
 def print_progress(progress: "Progress") -> None:
     """Print how far an unfinished run is, and its first result."""
+    from pudistill.distillation.sentences import noise_sentence
     from pudistill.runs.preliminary import LABELS
-    from pudistill.runs.report.formats import noise_sentence
 
     place = shlex.quote(str(progress.path))
     done = [

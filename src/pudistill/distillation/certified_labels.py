@@ -7,11 +7,19 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
+from pudistill.data.draws import Draws
 from pudistill.distillation.held_out_labels import HeldOutLabels
 from pudistill.estimates.certificates import Curve, accept
-from pudistill.estimates.shares import LEVEL
+from pudistill.estimates.shares import (
+    LEVEL,
+    exact_interval,
+    weighted_mean,
+    worth_of_weighted,
+)
 from pudistill.exceptions import InputError
 from pudistill.labels.table import LabelTable
+
+SAMPLES_PER_BIN, MOST_BINS = 20, 10  # of the shares by score
 
 
 @dataclass(frozen=True)
@@ -156,6 +164,61 @@ def judged_curve(label: np.ndarray, trusted: np.ndarray, held_out: HeldOutLabels
     return Curve.of(scores, is_wrong, rest[~np.isnan(rest)], held_out.worth, weight)
 
 
+def held_out_of(classifier: Any) -> HeldOutLabels:
+    """Return the held-out labels of a fitted classifier; `InputError` if it has none."""
+    check_is_fitted(classifier, "label_arrays_")
+    if getattr(classifier, "held_out_labels_", None) is None:
+        raise InputError(
+            'No label can be certified: fit with method="default", and not with verified '
+            "labels for all samples."
+        )
+    return classifier.held_out_labels_
+
+
+def accepted_curve(classifier: Any) -> Curve:
+    """Return what each threshold accepts of a fitted classifier's labels, see `judged_curve`."""
+    held_out, table = held_out_of(classifier), classifier.label_arrays_
+    return judged_curve(table.label, table.trusted, held_out)
+
+
+def held_out_shares(classifier: Any) -> pd.DataFrame:
+    """Return how often labels are right by how sure held-out models are of them.
+
+    Returns
+    -------
+    bins : DataFrame
+        A row for each bin of about as many held-out verified samples, at least 20 where there are
+        as many: ``n``, ``probability`` (mean of the scores), ``right`` (share of right labels),
+        ``low`` and ``high`` (its 95 % interval). Samples of no class are left out.
+
+    Raises
+    ------
+    InputError
+        As `judged_curve`.
+    """
+    held_out, table = held_out_of(classifier), classifier.label_arrays_
+    judged_curve(table.label, table.trusted, held_out)  # its errors are those of this function
+    rows = np.flatnonzero(table.trusted & ~np.isnan(held_out.score) & (held_out.label >= 0))
+    weight = None
+    if held_out.draw_weight is not None and held_out.draw_order is not None:
+        rows = rows[~np.isnan(held_out.draw_weight[rows])]
+        draws = Draws(held_out.draw_weight, held_out.draw_order)
+        weight = draws.for_means(int((~table.trusted).sum()))[rows]
+    score, is_right = held_out.score[rows], held_out.label[rows] == table.label[rows]
+    n_bins = int(np.clip(len(rows) // SAMPLES_PER_BIN, 1, MOST_BINS))
+    edges = np.unique(np.quantile(score, np.linspace(0, 1, n_bins + 1)[1:-1]))
+    bin_of, bins = np.searchsorted(edges, score, side="right"), []
+    for number in np.unique(bin_of):
+        among = bin_of == number
+        of_bin = None if weight is None else weight[among]
+        share = float(np.clip(weighted_mean(is_right[among], of_bin), 0, 1))
+        sizes = (among.sum(),) * 2 if of_bin is None else worth_of_weighted(is_right[among], of_bin)
+        low, high = (exact_interval(share, size * held_out.worth) for size in sizes)
+        mean = weighted_mean(score[among].astype(float), of_bin)
+        bins.append((int(among.sum()), float(np.clip(mean, 0, 1)), share, low[0], high[1]))
+    return pd.DataFrame(bins, columns=["n", "probability", "right", "low", "high"])
+
+
 class CertifiesLabels:
     """The method ``certify`` of a classifier with ``label_arrays_`` and ``held_out_labels_``."""
 
@@ -204,13 +267,5 @@ class CertifiesLabels:
         >>> bool((certified.labels != y)[certified.accepted].mean() <= 0.05)
         True
         """
-        check_is_fitted(self, "label_arrays_")
-        if self.held_out_labels_ is None:
-            raise InputError(
-                'No label can be certified: fit with method="default", and not with verified '
-                "labels for all samples."
-            )
-        table = self.label_arrays_
-        return certify(
-            table.names, table.label, table.trusted, self.held_out_labels_, max_error, confidence
-        )
+        table, held_out = self.label_arrays_, held_out_of(self)
+        return certify(table.names, table.label, table.trusted, held_out, max_error, confidence)

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from pudistill.review.promises import Promises
-from pudistill.runs.report.formats import estimate, percent
+from pudistill.utils.formats import estimate, percent
 
 
 def as_rows(promises: Promises) -> dict[str, Any]:

@@ -13,15 +13,14 @@ from PIL import Image
 
 from pudistill.runs.report.plots import (
     accuracy_curve,
-    compact,
     confidence_histograms,
     flip_heat_map,
     growth_lines,
     picture_uri,
-    shorten,
     standalone,
     transition_heat_map,
 )
+from pudistill.utils.formats import compact, shorten
 
 
 def texts(svg):

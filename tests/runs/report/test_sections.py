@@ -5,13 +5,13 @@ import pandas as pd
 import pytest
 from html_page import Page
 
+from pudistill.distillation.sentences import most_involved
 from pudistill.runs.report.counts import count_labels
 from pudistill.runs.report.html import RunSummary, render
 from pudistill.runs.report.sections import (
     certificates_section,
     expectation_section,
     filter_section,
-    most_involved,
     noise_section,
 )
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from pudistill.runs.report.formats import shortened
+from pudistill.utils.formats import shortened
 
 COLUMNS = (
     "id",

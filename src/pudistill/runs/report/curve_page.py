@@ -9,8 +9,8 @@ from markupsafe import Markup
 
 from pudistill.methods.registry import OURS, SYSTEMS, title_of
 from pudistill.runs.report import plots
-from pudistill.runs.report.formats import flatten, percent, percent_range
 from pudistill.runs.report.pages import fill
+from pudistill.utils.formats import flatten, percent, percent_range
 
 SHOWN_ELSEWHERE = {"n_samples", "n_trusted", "n_classes", "n_test", "versions", "warnings"}
 

@@ -9,27 +9,27 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from pudistill.distillation.sentences import most_involved
 from pudistill.methods.registry import METHODS, OURS, SYSTEMS
 from pudistill.runs.report import plots
 from pudistill.runs.report.changes import MOST_ROWS, Changes, as_json
 from pudistill.runs.report.counts import LabelCounts
-from pudistill.runs.report.formats import (
-    LONGEST_SENTENCE,
-    flatten,
-    integer,
-    listed,
-    percent,
-    shortened,
-)
 from pudistill.runs.report.pages import fill
 from pudistill.runs.report.sections import (
     adapted_section,
     certificates_section,
     expectation_section,
     filter_section,
-    most_involved,
     noise_section,
     sources_section,
+)
+from pudistill.utils.formats import (
+    LONGEST_SENTENCE,
+    flatten,
+    integer,
+    listed,
+    percent,
+    shortened,
 )
 
 LABEL_COLUMNS = {

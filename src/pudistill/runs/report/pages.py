@@ -8,8 +8,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from pudistill.runs.report import formats
 from pudistill.runs.report.palette import DARK, FONT, LIGHT
+from pudistill.utils import formats
 
 
 def fill(template: str, **content: Any) -> str:

@@ -7,23 +7,29 @@ import base64
 import io
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection, PolyCollection
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
 from PIL import Image
 
 from pudistill.exceptions import InputError
-from pudistill.methods.registry import OURS, SYSTEMS, title_of
-from pudistill.runs.report.formats import compact, shorten
+from pudistill.plots.drawing import (
+    LEAST_DRAWN_SHARE,
+    Colours,
+    Growth,
+    draw_curves,
+    draw_error_curve,
+    draw_growth,
+    draw_heat_map,
+    method_looks,
+)
 from pudistill.runs.report.palette import FONT, LIGHT
+from pudistill.utils.formats import compact, shorten
 
 SOURCES = {
     "trusted": "--trusted",
@@ -44,6 +50,7 @@ _PLACEHOLDER = {
     name: f"#0{n:02x}fe5" for n, name in enumerate([*_VARIABLES, *SOURCES.values(), *SERIES])
 }
 INK, MUTED, LINE, ACCENT, ON_ACCENT, QUIET = (_PLACEHOLDER[name] for name in _VARIABLES)
+COLOURS = Colours(INK, MUTED, ACCENT, ON_ACCENT, QUIET, [_PLACEHOLDER[name] for name in SERIES])
 
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # real text: small, selectable, in the page's font
@@ -71,12 +78,7 @@ _STYLE: dict[Any, Any] = {
 
 CHARACTER, CAPITAL = 6.6, 8.2  # average width of a character in px at 12 px
 PAGE_WIDTH = 940
-MAX_NAMED_LINES = len(SERIES)
 MAX_METHOD_NAME = 28
-LEAST_DRAWN_SHARE = 0.005  # smaller shares would be written as 0 %
-
-# Colours of methods without a colour in the registry; colours that the registry uses come last.
-_UNASSIGNED_COLOURS = [f"--series-{n}" for n in (5, 6, 7, 8, 9, 2, 0, 3)]
 
 
 def picture_uri(picture: np.ndarray, max_size: int = 192) -> str:
@@ -183,55 +185,29 @@ def _heat_map(
 
     `write` takes a value and whether a long text has room, and returns the text.
     """
-    # 1. Sizes of names and cells.
     values = table.to_numpy()
     n = len(values)
     names = [shorten(name) for name in table.index]
     name_width = max(map(_width, names), default=0)
     left = max(name_width, _width(corner)) + 8
     cell = float(np.clip((PAGE_WIDTH - left) / max(n, 1), 15, 46))
-    name_size = min(12, cell * 0.7)
     upright = name_width > cell - 4
     top = name_width + 12 if upright else 24
-    is_kept = np.eye(n, dtype=bool)
 
     with mpl.rc_context(_STYLE):
-        # 2. Axes with the names of the classes.
         figure = _figure(left + n * cell + 4, top + n * cell + 4)
         axes = _axes(figure, left=left, right=4, bottom=4, top=top)
-        axes.set(xlim=(0, max(n, 1)), ylim=(max(n, 1), 0))
-        axes.spines[:].set_visible(False)
-        axes.xaxis.tick_top()
-        axes.tick_params(labelcolor=INK, labelsize=name_size)
-        centres = np.arange(n) + 0.5
-        axes.set_xticks(centres, names, rotation=90 if upright else 0)
-        axes.set_yticks(centres, names)
-        axes.annotate(
-            corner, (0, 0), (-4, 5), textcoords="offset points", ha="right", color=MUTED, size=11
+        draw_heat_map(
+            axes,
+            table,
+            names,
+            COLOURS,
+            strength=strength,
+            write=lambda row, column: write(values[row, column], cell > 40),
+            corner=corner,
+            cell=cell,
+            upright=upright,
         )
-        # 3. A square for each cell.
-        is_flip = (values > 0) & ~is_kept
-        # The square root keeps rare flips visible beside the most frequent ones.
-        opacity = np.where(is_kept, 1.0, 0.45)
-        opacity[is_flip] = 0.08 + 0.92 * np.sqrt(strength[is_flip])
-        colours = np.where(is_flip[..., None], to_rgb(ACCENT), to_rgb(QUIET))
-        rows, columns = np.indices((n, n))
-        corners = np.stack([columns, rows], axis=-1).reshape(-1, 1, 2)
-        squares = corners + np.array([[0.03, 0.03], [0.97, 0.03], [0.97, 0.97], [0.03, 0.97]])
-        fills = np.dstack([colours, opacity]).reshape(-1, 4)
-        axes.add_collection(PolyCollection(squares, facecolors=fills, linewidths=0), autolim=False)
-        # 4. The number in each cell that is not 0.
-        for row, column in np.argwhere(values):
-            is_strong = is_flip[row, column] and opacity[row, column] > 0.6
-            axes.text(
-                column + 0.5,
-                row + 0.53,
-                write(values[row, column], cell > 40),
-                fontsize=min(12.0, cell * 0.42),
-                color=MUTED if is_kept[row, column] else ON_ACCENT if is_strong else INK,
-                ha="center",
-                va="center",
-            )
         return _to_svg(figure, title)
 
 
@@ -249,37 +225,13 @@ def growth_lines(history: pd.DataFrame) -> str:
         SVG element. Up to ten lines have a colour and a name at their end. Of more lines, only
         those of the three largest and the three smallest final sets have.
     """
-    history = history.sort_values("iteration", kind="stable")
-    points = history[["iteration", "n_clean"]].to_numpy(dtype=float)
-    by_class = history.groupby("class_name", sort=False, observed=True).indices
-    lines = {name: points[rows] for name, rows in by_class.items()}
-    ends = {name: line[-1, 1] for name, line in lines.items()}
-    ranked = sorted(ends, key=lambda name: ends[name])
-    few = len(lines) <= MAX_NAMED_LINES
-    named = [name for name in lines if few or name in {*ranked[:3], *ranked[-3:]}]
-    colour = {name: _PLACEHOLDER[series] for name, series in zip(named, SERIES, strict=False)}
-    last = max(line[-1, 0] for line in lines.values())
-
-    most = max(line[:, 1].max() for line in lines.values())
-    name_width = max(_width(shorten(name, 14)) for name in named)
+    growth = Growth.of(history)
+    name_width = max(_width(shorten(name, 14)) for name in growth.named)
     with mpl.rc_context(_STYLE):
         figure = _figure(440, 300)
         axes = _axes(figure, left=44, right=name_width + 14, bottom=44, top=10)
-        axes.grid(axis="y")
-        axes.set(xlim=(0.95, last) if last > 1 else (0.5, 1.5), ylim=(0, max(most, 1) * 1.06))
-        axes.set_xticks(range(1, int(last) + 1, max(1, int(last) // 10)))
-        axes.set_xlabel("iteration of the filter")
-        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.yaxis.set_major_formatter(lambda value, _: compact(value))
-        faint = [line for name, line in lines.items() if name not in colour]
-        axes.add_collection(LineCollection(faint, colors=MUTED, linewidths=1, alpha=0.35))
-        for name in named:
-            line = lines[name]
-            look: dict[str, Any] = {"color": colour[name], "linewidth": 2, "clip_on": False}
-            axes.plot(*line.T, **look, marker="o", markersize=5, markeredgewidth=0)
-            if line[-1, 0] < last:  # the filter stopped for the class: the set stays the same
-                axes.plot([line[-1, 0], last], line[[-1, -1], 1], **look, linestyle=(0, (0.6, 2)))
-        _label_ends(axes, {name: ends[name] for name in named}, colour)
+        colour = draw_growth(axes, growth, COLOURS)
+        _label_ends(axes, {name: growth.lines[name][-1, 1] for name in growth.named}, colour)
         return _to_svg(figure, "Line chart of the clean set by class and iteration")
 
 
@@ -296,18 +248,10 @@ def error_curve(curve: pd.DataFrame) -> str:
     str
         SVG element.
     """
-    share, error = curve["share"], curve["error"]
     with mpl.rc_context(_STYLE):
         figure = _figure(440, 260)
         axes = _axes(figure, left=48, right=28, bottom=44, top=10)
-        axes.grid(axis="y")
-        colour = _PLACEHOLDER[SERIES[0]]
-        axes.fill_between(share, curve["low"], curve["high"], color=colour, alpha=0.2, linewidth=0)
-        axes.plot(share, error, color=colour, linewidth=2)
-        most = min(1.0, max(0.05, 1.5 * error.max(), 1.2 * curve["high"].iloc[-1]))
-        axes.set(xlim=(0, 1), ylim=(0, most), xlabel="share of the labels that is accepted")
-        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=int(most < 0.1), symbol=" %"))
+        draw_error_curve(axes, curve, COLOURS)
         return _to_svg(figure, "Line chart of wrong labels by the share of labels accepted")
 
 
@@ -390,7 +334,7 @@ def accuracy_curve(
     >>> accuracy_curve(results)[:4]
     '<svg'
     """
-    looks = _method_looks(list(results["method"].unique()), names or {})
+    looks = method_looks(list(results["method"].unique()), COLOURS, names or {})
     kinds = list(results["noise"].unique())
     shown = {method: shorten(look.name, MAX_METHOD_NAME) for method, look in looks.items()}
     left, top, bottom, gap, height = 44, 30, 72 if caption else 50, 28, 300
@@ -405,7 +349,7 @@ def accuracy_curve(
             start = left + position * (panel + gap)
             axes = _axes(figure, left=start, right=width - start - panel, bottom=bottom, top=top)
             axes.set_ylim(lowest - 0.06 * span, lowest + 1.06 * span)
-            ends = _draw_curves(axes, results[results["noise"] == kind], looks)
+            ends = draw_curves(axes, results[results["noise"] == kind], looks)
             axes.set_title(f"{kind} noise", loc="left", fontsize=12, color=INK, pad=12)
             axes.tick_params(labelleft=position == 0)
         _label_ends(
@@ -416,67 +360,6 @@ def accuracy_curve(
         )
         figure.text(left / width, 8 / (top + height + bottom), caption, color=MUTED)
         return _to_svg(figure, "Line chart of test accuracy by share of wrong labels")
-
-
-class _Look(NamedTuple):
-    name: str
-    colour: str
-    dashes: tuple | str
-
-
-def _method_looks(methods: Sequence[str], names: Mapping[str, str]) -> dict[str, _Look]:
-    """Choose name, colour and line of each method; methods with a registered colour come first."""
-    looks = {
-        method: _Look(
-            names.get(method, system.short_title), _PLACEHOLDER[f"--{system.colour}"], "-"
-        )
-        for method, system in SYSTEMS.items()
-        if method in methods and system.colour is not None
-    }
-    others = [method for method in methods if method not in looks]
-    for n, method in enumerate(others):
-        colour = _PLACEHOLDER[_UNASSIGNED_COLOURS[n % len(_UNASSIGNED_COLOURS)]]
-        # When the colours are used up, the next methods get dashed lines.
-        dashes = "-" if n < len(_UNASSIGNED_COLOURS) else (0, (4, 1.5))
-        looks[method] = _Look(names.get(method, title_of(method)), colour, dashes)
-    return looks
-
-
-def _draw_curves(axes: Axes, results: pd.DataFrame, looks: Mapping[str, _Look]) -> dict[str, float]:
-    """Draw one line per method; return the accuracy at the end of each line."""
-    ends = {}
-    axes.grid(axis="y")
-    axes.xaxis.set_major_locator(MaxNLocator(7))
-    axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
-    axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
-    axes.set_xlabel("wrong labels in the whole data set")
-    levels = results["overall_level"]
-    margin = 0.02 * max(levels.max() - levels.min(), 0.05)
-    axes.set_xlim(levels.min() - margin, levels.max() + margin)
-    for method, look in looks.items():
-        line = results.loc[results["method"] == method, ["overall_level", "accuracy"]]
-        if line.empty:
-            continue
-        level, accuracy = line.groupby("overall_level").mean().reset_index().to_numpy().T
-        if method in SYSTEMS and not SYSTEMS[method].reads_noisy_labels:
-            ends[method] = accuracy.mean()
-            axes.axhline(ends[method], color=look.colour, linewidth=1.5, linestyle=(0, (4, 3)))
-        else:
-            ends[method] = accuracy[-1]
-            is_ours = method == OURS
-            axes.plot(
-                level,
-                accuracy,
-                color=look.colour,
-                linestyle=look.dashes,
-                linewidth=2.6 if is_ours else 1.8,
-                marker="o",
-                markersize=6 if is_ours else 4.5,
-                markeredgewidth=0,
-                clip_on=False,
-                zorder=3 if is_ours else 2,
-            )
-    return ends
 
 
 def standalone(svg: str) -> str:

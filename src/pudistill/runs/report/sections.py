@@ -12,36 +12,25 @@ import pandas as pd
 from markupsafe import Markup
 
 from pudistill.distillation.metrics import METRICS
+from pudistill.distillation.sentences import (
+    CANDIDATE_NAMES,
+    confusions,
+    expectation_sentence,
+    label_accuracy_sentence,
+    measured_on,
+    most_involved,
+    noise_headline,
+)
 from pudistill.runs.report import plots
-from pudistill.runs.report.formats import (
+from pudistill.utils.formats import (
     class_word,
     estimate,
     integer,
-    label_accuracy_sentence,
     listed,
-    noise_sentence,
     percent,
 )
 
-CANDIDATE_NAMES = {
-    "given_labels": "trained on the given labels",
-    "fine_tuned": "trained on the given labels, then on the trusted ones",
-    "pruned_labels": "trained on the given labels that are not doubted",
-    "gold_loss_correction": "Gold Loss Correction",
-    "trusted_only": "trained on the trusted labels only",
-    "semi_supervised": "trained on the trusted labels and unlabelled pictures",
-    "teacher": "the teachers",
-    "student": "the student",
-    "mixture": "the student in a mixture",
-}
-"""The candidates in the words of the report."""
-
-# The headline names a confusion of a true class with a given label if it is large in two ways.
-NOTABLE_SHARE = 0.2  # of the class, and
-NOTABLE_EXCESS = 2  # times an even share of the class's wrong labels,
-NOTABLE_MAJORITY = 0.75  # or, with few classes, this share of them
-MAX_NOTABLE = 3
-MAX_CLASSES_IN_TABLE, MAX_CLASSES_IN_HEAT_MAP = 20, 50
+MAX_CLASSES_IN_TABLE = 20
 # Sources in the table, and with their rates by class; classes of such a table; pairs of sources.
 MAX_SOURCES, MAX_SOURCES_BY_CLASS, MAX_CLASSES_BY_SOURCE, MAX_ALIKE = 1000, 50, 12, 12
 
@@ -67,12 +56,12 @@ def noise_section(noise: Mapping[str, Any] | None, classes: list[str]) -> dict |
     matrix = pd.DataFrame(
         np.asarray(noise["transition_matrix"], dtype=float), index=classes, columns=classes
     ).fillna(0.0)
-    drawn = most_involved(classes, _confusions(matrix, noise["class_prior"]))
+    drawn = most_involved(classes, confusions(matrix, noise["class_prior"]))
     rows = _class_rows(noise, matrix)
     if len(rows) > MAX_CLASSES_IN_TABLE:
         rows = sorted(rows, key=lambda row: -np.nan_to_num(row["rate"]))
     return {
-        "headline": _noise_headline(noise, matrix),
+        "headline": noise_headline(noise, matrix),
         "heat_map": Markup(plots.transition_heat_map(matrix.loc[drawn, drawn])),
         "n_drawn": len(drawn),
         "wide": len(drawn) > 12,
@@ -80,63 +69,6 @@ def noise_section(noise: Mapping[str, Any] | None, classes: list[str]) -> dict |
         "n_rows": min(len(rows), MAX_CLASSES_IN_TABLE),
         "warnings": list(noise.get("warnings") or []),
     }
-
-
-def _noise_headline(noise: Mapping[str, Any], matrix: pd.DataFrame) -> Markup:
-    sentence = noise_sentence(noise)
-    notable = [
-        Markup("{} of {} are labelled {}").format(
-            percent(share), class_word(true), class_word(given)
-        )
-        for true, given, share in _notable_confusions(matrix)
-    ]
-    return Markup("{} {}.").format(sentence, listed(notable)) if notable else sentence
-
-
-def _notable_confusions(matrix: pd.DataFrame) -> list[tuple[str, str, float]]:
-    """Return confusions that stand out in their class: true class, given label and share."""
-    shares = matrix.to_numpy()
-    wrong = 1 - shares.diagonal()
-    enough = min(NOTABLE_EXCESS / max(len(shares) - 1, 1), NOTABLE_MAJORITY) * wrong
-    stands_out = (shares >= NOTABLE_SHARE) & (shares >= enough[:, None])
-    np.fill_diagonal(stands_out, False)
-    found = np.argwhere(stands_out)
-    largest = np.argsort(-shares[stands_out], kind="stable")[:MAX_NOTABLE]
-    return [
-        (matrix.index[true], matrix.columns[given], shares[true, given])
-        for true, given in found[largest]
-    ]
-
-
-def _confusions(matrix: pd.DataFrame, prior: Sequence[float]) -> np.ndarray:
-    """List pairs of different classes; the pair with the most wrong labels comes first."""
-    wrong = matrix.to_numpy() * np.asarray(prior, dtype=float)[:, None]
-    np.fill_diagonal(wrong, -np.inf)
-    order = np.argsort(-wrong, axis=None, kind="stable")[: wrong.size - len(wrong)]
-    names = np.asarray(matrix.index, dtype=object)
-    return names[np.column_stack(np.unravel_index(order, wrong.shape))]
-
-
-def most_involved(names: Sequence[str], pairs: np.ndarray) -> list[str]:
-    """Choose the classes of a heat map: all of them, or at most 50 from the first pairs.
-
-    Parameters
-    ----------
-    names : sequence of str
-        All classes, in the order in which they are drawn.
-    pairs : ndarray of shape (n, 2)
-        Pairs of confused class names; the most frequent pair comes first.
-
-    Returns
-    -------
-    list of str
-        At most 50 of `names`, in their order.
-    """
-    if len(names) <= MAX_CLASSES_IN_HEAT_MAP:
-        return list(names)
-    by_frequency = dict.fromkeys(pairs.ravel())
-    chosen = set(list(by_frequency)[:MAX_CLASSES_IN_HEAT_MAP])
-    return [name for name in names if name in chosen]
 
 
 def _class_rows(noise: Mapping[str, Any], matrix: pd.DataFrame) -> list[dict[str, Any]]:
@@ -236,7 +168,7 @@ def expectation_section(metrics: Mapping[str, Any]) -> dict | None:
         basis = (metrics.get("noise") or {}).get("basis")
         headlines.append(label_accuracy_sentence(of_labels, basis))
     if expected:
-        headlines.append(_expectation(expected))
+        headlines.append(expectation_sentence(expected))
     return {
         "headlines": headlines,
         "candidates": [
@@ -249,7 +181,7 @@ def expectation_section(metrics: Mapping[str, Any]) -> dict | None:
             }
             for candidate in comparison.get("candidates") or []
         ],
-        "measured_on": _measured_on(comparison),
+        "measured_on": measured_on(comparison),
         "why": comparison.get("why"),
     }
 
@@ -299,26 +231,6 @@ def certificates_section(certificates: Mapping[str, Any] | None) -> dict | None:
         "n_samples": n_samples,
         "curve": Markup(plots.error_curve(curve)) if len(curve) else None,
     }
-
-
-def _expectation(expected: Mapping[str, Any]) -> Markup:
-    metric = METRICS[expected.get("metric", "accuracy")]
-    if metric.is_share:
-        value, interval = estimate(expected["value"], expected["interval"])
-    else:
-        value = Markup.escape(metric.shown(expected["value"]))
-        interval = Markup("{} to {}").format(*metric.shown_interval(expected["interval"]))
-    return Markup(
-        "Expected {} on new samples: {} (95&nbsp;% interval: {}), measured on {} held-out "
-        "trusted samples."
-    ).format(metric.title, value, interval, integer(expected["n"]))
-
-
-def _measured_on(comparison: Mapping[str, Any]) -> str | None:
-    if not comparison.get("target"):
-        return None
-    n = f"{integer(comparison['n'])} " if comparison.get("n") else ""
-    return f"Accuracy of the candidates on {n}{comparison['target']}."
 
 
 def filter_section(settings: Sequence[Mapping[str, Any]] | None) -> dict | None:

@@ -1,4 +1,4 @@
-"""Text for shares, counts, settings and names in the report."""
+"""Text for shares, counts, settings and names, as the report writes them."""
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ def percent(share: float, digits: int | None = None) -> Markup:
 
     Examples
     --------
-    >>> from pudistill.runs.report.formats import percent
+    >>> from pudistill.utils.formats import percent
     >>> [str(percent(share)).replace("&nbsp;", " ") for share in (0.5, 0.996, 0.0001, float("nan"))]
     ['50 %', '99.6 %', '&lt;0.1 %', '–']
     """
@@ -39,7 +39,7 @@ def estimate(value: float, interval: Sequence[float]) -> tuple[Markup, Markup]:
 
     Examples
     --------
-    >>> from pudistill.runs.report.formats import estimate
+    >>> from pudistill.utils.formats import estimate
     >>> [text.unescape().replace(chr(160), " ") for text in estimate(0.47, [0.44, 0.5])]
     ['47 %', '44 to 50 %']
     >>> [text.unescape().replace(chr(160), " ") for text in estimate(0.031, [0.026, 0.038])]
@@ -55,72 +55,6 @@ def estimate(value: float, interval: Sequence[float]) -> tuple[Markup, Markup]:
 def percent_range(low: float, high: float, digits: int = 0) -> Markup:
     """Write two shares as a range of percentages: 44 to 50 %."""
     return Markup("{} to {}").format(f"{100 * low:.{digits}f}", percent(high, digits))
-
-
-def noise_sentence(noise: Mapping[str, Any]) -> Markup:
-    """Say how many labels are wrong, and what that is based on.
-
-    Parameters
-    ----------
-    noise : mapping
-        ``rate`` (None if unknown), ``rate_interval`` and ``basis``, as in `NoiseEstimate`.
-
-    Examples
-    --------
-    >>> from pudistill.runs.report.formats import noise_sentence
-    >>> noise = {"rate": 0.47, "rate_interval": [0.44, 0.5], "basis": "verified originals"}
-    >>> noise_sentence(noise).unescape().replace(chr(160), " ")
-    'About 47 % of the labels that nobody verified are wrong (95 % interval: 44 to 50 %).'
-    """
-    if noise["rate"] is None:
-        return Markup("How many of the labels that nobody verified are wrong cannot be told.")
-    rate, interval = estimate(noise["rate"], noise["rate_interval"])
-    if noise.get("basis") != "bound":
-        what = "majority votes on samples" if noise.get("per_source") else "labels"
-        return Markup(
-            "About {} of the {} that nobody verified are wrong (95&nbsp;% interval: {})."
-        ).format(rate, what, interval)
-    if tuple(noise["rate_interval"]) == (0, 1):
-        return Markup(
-            "How many of the labels that nobody verified are wrong cannot be told: no verified "
-            "sample was held out to measure the predictions. If these are right about their own "
-            "error, it is about {}."
-        ).format(rate)
-    return Markup(
-        "Of the labels that nobody verified, {} are wrong, whatever the noise; about {} if it "
-        "depends on the class alone. Verified labels beside the given ones, in place of a mask, "
-        "would tell more."
-    ).format(interval, rate)
-
-
-def label_accuracy_sentence(expected: Mapping[str, Any], basis: str | None) -> Markup:
-    """Say how many corrected labels are right, and what that is based on.
-
-    Parameters
-    ----------
-    expected : mapping
-        ``value`` and ``interval``, as in `ExpectedAccuracy`.
-    basis : str or None
-        Basis of the noise estimate, as in `NoiseEstimate`; None if there is none.
-
-    Examples
-    --------
-    >>> from pudistill.runs.report.formats import label_accuracy_sentence
-    >>> expected = {"value": 0.9, "interval": [0.86, 0.93]}
-    >>> sentence = label_accuracy_sentence(expected, "verified originals")
-    >>> sentence.unescape().replace(chr(160), " ")
-    'About 90 % of the corrected labels that nobody verified are right (95 % interval: 86 to 93 %).'
-    """
-    right, interval = estimate(expected["value"], expected["interval"])
-    if basis == "verified originals":
-        return Markup(
-            "About {} of the corrected labels that nobody verified are right (95&nbsp;% interval: "
-            "{})."
-        ).format(right, interval)
-    return Markup(
-        "Of the corrected labels that nobody verified, {} are right, whatever the noise; about {} "
-        "if it depends on the class alone."
-    ).format(interval, right)
 
 
 def integer(number: float) -> str:
@@ -149,7 +83,7 @@ def listed(parts: Sequence[str | Markup]) -> Markup:
 
     Examples
     --------
-    >>> from pudistill.runs.report.formats import listed
+    >>> from pudistill.utils.formats import listed
     >>> str(listed(["cat", "dog", "eel"]))
     'cat, dog and eel'
     """
@@ -162,7 +96,7 @@ def class_word(name: str) -> str:
 
     Examples
     --------
-    >>> from pudistill.runs.report.formats import class_word
+    >>> from pudistill.utils.formats import class_word
     >>> class_word("DEER"), class_word("3").split()
     ('DEER', ['class', '3'])
     """
@@ -174,7 +108,7 @@ def shortened(content: Any, longest: int = LONGEST_NAME) -> Any:
 
     Examples
     --------
-    >>> from pudistill.runs.report.formats import shortened
+    >>> from pudistill.utils.formats import shortened
     >>> shortened({"classes": ["cat", 500 * "A" + 500 * "B"]})["classes"][1][-47:]
     'BBBBBBBBBBBBBBBBBB (1,000 characters, 472e92d8)'
     """
