@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pudistill.learners.networks.classifier import TorchClassifier
     from pudistill.learners.networks.features import embed_dataset
     from pudistill.pu_filter.estimator import TieredPUFilter
-    from pudistill.runs.folder import load
+    from pudistill.runs.saved import load, report, save
 
 __version__ = "0.1.0"
 
@@ -39,8 +39,10 @@ _MODULES = {
     "correct_labels": "distillation.correction",
     "corrupt_labels": "labels.corruption",
     "embed_dataset": "learners.networks.features",
-    "load": "runs.folder",
+    "load": "runs.saved",
     "load_dataset": "data.loading",
+    "report": "runs.saved",
+    "save": "runs.saved",
     "simulate_sources": "labels.corruption",
     "trusted_accuracy": "labels.model_selection",
     "trusted_accuracy_scorer": "labels.model_selection",
@@ -64,6 +66,8 @@ __all__ = [
     "embed_dataset",
     "load",
     "load_dataset",
+    "report",
+    "save",
     "simulate_sources",
     "trusted_accuracy",
     "trusted_accuracy_scorer",

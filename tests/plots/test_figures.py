@@ -42,14 +42,14 @@ def words(ax):
     return [text.get_text() for text in ax.texts]
 
 
-def judged(score, right, **changes):
-    """A classifier whose samples are all verified and held out, except the last ten."""
+def judged(score, right, n_rest=10, **changes):
+    """A classifier whose samples are all verified and held out, except the last `n_rest`."""
     n = len(score)
-    trusted = np.arange(n + 10) < n
-    label = np.zeros(n + 10, dtype=int)
-    held_out = np.where(np.append(right, np.ones(10, bool)), 0, 1)
-    scores = np.append(score, np.full(10, 0.9))
-    nothing = np.zeros(n + 10)
+    trusted = np.arange(n + n_rest) < n
+    label = np.zeros(n + n_rest, dtype=int)
+    held_out = np.where(np.append(right, np.ones(n_rest, bool)), 0, 1)
+    scores = np.append(score, np.full(n_rest, 0.9))
+    nothing = np.zeros(n + n_rest)
     table = LabelTable(
         np.array(["a", "b"]), label, trusted, label, *[nothing] * 5, nothing, nothing > 0
     )
@@ -127,11 +127,11 @@ def test_calibration_counts_held_out_verified_samples_only():
 
 def test_calibration_weighs_samples_that_were_not_drawn_uniformly():
     right, n = np.arange(100) < 50, 100
-    weight = np.append(np.where(right, 1.5, 0.5), np.full(10, np.nan))
-    order = np.append(np.random.default_rng(0).permutation(n), np.full(10, -1))
+    weight = np.append(np.where(right, 1.5, 0.5), np.full(5000, np.nan))
+    order = np.append(np.random.default_rng(0).permutation(n), np.full(5000, -1))
     drawn = {"draw_weight": weight, "draw_order": order}
-    bins = held_out_shares(judged(np.full(n, 0.8), right, **drawn))
-    assert bins["right"].iloc[0] > 0.6
+    bins = held_out_shares(judged(np.full(n, 0.8), right, 5000, **drawn))
+    assert bins["right"].iloc[0] == pytest.approx(0.75, abs=0.01)
     assert bins["low"].iloc[0] < bins["right"].iloc[0] < bins["high"].iloc[0]
 
 

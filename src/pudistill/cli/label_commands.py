@@ -171,7 +171,7 @@ def apply(
     from pudistill.runs.apply import apply_run, summary_of, undo_run
     from pudistill.runs.folder import Run, to_csv
 
-    finished = Run.open_fit(run)
+    finished = Run.open_with_data(run)
     if undo is not None:
         n_moved = undo_run(finished, undo)
         messages.print(f"{n_moved:,} pictures are back at their places.", soft_wrap=True)
@@ -238,7 +238,7 @@ def export(
         raise InputError(f"--output is missing: name a file for {to}.")
     check_free(output)
     with progress_bars():
-        n_samples, hint = export_labels(Run.open_fit(run), to, output, only=only)
+        n_samples, hint = export_labels(Run.open_with_data(run), to, output, only=only)
     messages.print(f"{n_samples:,} samples written to {output}. {hint}", soft_wrap=True)
 
 

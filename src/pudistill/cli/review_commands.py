@@ -66,7 +66,7 @@ def next_samples(
 
     check_free(output)
     path, queue = write_queue(
-        Run.open_fit(run),
+        Run.open_with_data(run),
         budget,
         output,
         random_share=random_share,
@@ -148,7 +148,7 @@ def review(
         from pudistill.runs.folder import Run
 
         options = Options(queue, budget, name, show_suggestion, again)
-        return ReviewSession(Run.open_fit(run), options, open_samples)
+        return ReviewSession(Run.open_with_data(run), options, open_samples)
 
     server = server_class(open_session, host, port, _password(password, password_file))
     _announce(server.url, no_open)

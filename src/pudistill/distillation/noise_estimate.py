@@ -6,8 +6,8 @@ then the disagreement of predictions with the given labels, and the error of the
 the shares under any noise. The estimate in between holds if noise depends on the class alone.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -106,6 +106,27 @@ class NoiseEstimate:
             name: value.tolist() if isinstance(value, np.ndarray) else value
             for name, value in values.items()
         }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], classes: np.ndarray) -> "NoiseEstimate | None":
+        """Return the estimate that `to_dict` has written.
+
+        None if an earlier version wrote it, which did not say what its intervals hold for.
+        """
+        if "basis" not in values:
+            return None
+        found: dict[str, Any] = {
+            field.name: np.array(values[field.name], dtype=float)
+            if "ndarray" in str(field.type) and values[field.name] is not None
+            else values[field.name]
+            for field in fields(cls)
+            if field.name in values
+        }
+        found["rate"] = np.nan if found["rate"] is None else found["rate"]
+        found["rate_interval"] = tuple(found["rate_interval"])
+        if found.get("per_source") is not None:
+            found["per_source"] = SourceNoise.from_dict(found["per_source"])
+        return cls(classes=classes, **found)
 
 
 def estimate_noise(

@@ -1,6 +1,6 @@
 """The noise of each of several sources: how often its labels are wrong, with intervals."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -99,6 +99,16 @@ class SourceNoise:
         }
         values["rate"] = [None if np.isnan(rate) else rate for rate in self.rate.tolist()]
         return values | dict.fromkeys(left_out)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "SourceNoise":
+        """Return the estimate that `to_dict` has written; matrices that it left out are NaN."""
+        n_sources = len(values["names"])
+        found: dict[str, Any] = {name: np.array(value) for name, value in values.items()}
+        for name in ("rate", *BY_CLASS):
+            found[name] = np.array(values[name] or [None] * n_sources, dtype=float)
+        alike = [(one, other, value) for one, other, value in values["alike"]]
+        return cls(**found | {"copy_of": list(values["copy_of"]), "alike": alike})
 
 
 def estimate_sources(

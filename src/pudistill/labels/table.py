@@ -45,6 +45,7 @@ class Outliers(NamedTuple):
 
 SOURCES = ("given", "trusted", "filter", "teacher", "student", "model")
 """What can decide a label."""
+FLAGS, SCORES = ("trusted", "changed", "outlier"), ("confidence", "given_quality", "outlier_score")
 GIVEN, TRUSTED, FILTER, TEACHER, STUDENT, MODEL = range(len(SOURCES))
 
 
@@ -107,6 +108,38 @@ class LabelTable:
             "outlier": self.outlier[rows],
         }
         return pd.DataFrame(columns, index[rows])
+
+    @classmethod
+    def of_frame(
+        cls, table: pd.DataFrame, classes: np.ndarray, names: np.ndarray | None = None
+    ) -> "LabelTable":
+        """Return the arrays of a data frame whose labels are texts.
+
+        Parameters
+        ----------
+        table : DataFrame
+            The frame, with a column ``id``.
+        classes : ndarray
+            Class labels, of any type.
+        names : ndarray of str, default=None
+            Names of the labels, in order; by default those of `classes`, then all others.
+        """
+        typed = {str(label): label for label in classes.tolist()}
+        found = pd.unique(pd.concat([table["label"], table["given"]]).dropna().astype(object))
+        texts = list(dict.fromkeys([*(typed if names is None else names), *map(str, found)]))
+        labels = [typed.get(text, text) for text in texts]
+        is_of_classes = len(labels) == len(classes)
+        arrays = {name: table[name].to_numpy() for name in FLAGS + SCORES if name in table}
+        nothing = np.full(len(table), np.nan)
+        return cls(
+            names=np.array(labels, dtype=classes.dtype if is_of_classes else object),
+            given=pd.Categorical(table["given"], categories=texts).codes.astype(np.int32),
+            label=pd.Categorical(table["label"], categories=texts).codes.astype(np.int32),
+            source=pd.Categorical(table["source"], categories=SOURCES).codes,
+            votes=table["votes"].fillna(-1).to_numpy(dtype=np.int16),
+            ids=table["id"].to_numpy(),
+            **dict.fromkeys(SCORES, nothing) | {"outlier": np.isinf(nothing)} | arrays,
+        )
 
     def label_names(self) -> np.ndarray:
         """Return the names of all labels."""

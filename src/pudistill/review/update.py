@@ -48,7 +48,7 @@ def settings_for_update(
     InputError
         If the run is not finished, or nothing is new.
     """
-    run = Run.open_fit(path)
+    run = Run.open_with_data(path)
     config = run.read_config()
     if learner is not None:
         config["learner"] = learner

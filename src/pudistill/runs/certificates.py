@@ -18,15 +18,16 @@ MAX_ERRORS = (0.01, 0.02, 0.05, 0.1)  # of which the report says how many labels
 
 def write_held_out_labels(run: Run, classifier: PUDistillClassifier) -> None:
     """Write what labels of a run are certified by."""
-    held_out, names = classifier.held_out_labels_, classifier.label_arrays_.names
+    held_out = classifier.held_out_labels_
     if held_out is None:
         return
+    names = np.array([str(name) for name in classifier.label_arrays_.names])
     arrays = {
         name: np.array("" if value is None else value)
         for name, value in vars(held_out).items()
         if value is not None or name == "doubt"
     }
-    run.write_arrays(FILE, arrays | {"names": names.astype(str)})
+    run.write_arrays(FILE, arrays | {"names": names})
 
 
 def read_held_out_labels(run: Run) -> tuple[HeldOutLabels, np.ndarray]:
@@ -88,16 +89,30 @@ def certify_run(
     return certified, table
 
 
-def accepted_at(run: Run) -> np.ndarray | None:
-    """Return at which error each corrected label of a run is certified.
+def accepted_at(
+    label: np.ndarray, trusted: np.ndarray, held_out: HeldOutLabels
+) -> np.ndarray | None:
+    """Return at which error each corrected label is certified; for the parameters see `certify`.
 
     Returns
     -------
     position : ndarray of shape (n_samples,), uint8, or None
         Position in `MAX_ERRORS` of the smallest share at which the label is accepted; their
-        number if at none. Of verified labels it says nothing. None if no label of the run can be
-        certified.
+        number if at none. Of verified labels it says nothing. None if no label can be certified.
     """
+    try:
+        curve = judged_curve(label, trusted, held_out)
+    except InputError:
+        return None
+    position = np.full(len(label), len(MAX_ERRORS), np.uint8)
+    for number, max_error in reversed([*enumerate(MAX_ERRORS)]):
+        position[held_out.score >= accept(curve, max_error).threshold] = number
+    position[held_out.label != label] = len(MAX_ERRORS)
+    return position
+
+
+def accepted_in(run: Run) -> np.ndarray | None:
+    """Return `accepted_at` of a run's labels; None if none of them can be certified."""
     if not (run.path / FILE).exists():
         return None
     held_out, names = read_held_out_labels(run)
@@ -111,15 +126,7 @@ def accepted_at(run: Run) -> np.ndarray | None:
         return np.concatenate(label), np.concatenate(trusted)
 
     label, trusted = run.read_in_parts("labels", read)
-    try:
-        curve = judged_curve(label, trusted, held_out)
-    except InputError:
-        return None
-    position = np.full(len(label), len(MAX_ERRORS), np.uint8)
-    for number, max_error in reversed([*enumerate(MAX_ERRORS)]):
-        position[held_out.score >= accept(curve, max_error).threshold] = number
-    position[held_out.label != label] = len(MAX_ERRORS)
-    return position
+    return accepted_at(label, trusted, held_out)
 
 
 def certificate_metrics(classifier: PUDistillClassifier) -> dict[str, Any] | None:

@@ -53,7 +53,7 @@ from pudistill.runs.learned import (
     warn_of_noisy_batches,
     write_learned,
 )
-from pudistill.runs.measures import label_metrics, own_metrics, test_accuracy
+from pudistill.runs.measures import clean_set_metrics, label_metrics, own_metrics, test_accuracy
 from pudistill.runs.models import check_storable
 from pudistill.runs.preliminary import remove_first_result, write_first_result
 from pudistill.runs.report.html import render
@@ -246,7 +246,7 @@ def _fit_into(
 def _results_of_pudistill(
     classifier: PUDistillClassifier, dataset: TrustedDataset, labels: Labels
 ) -> FitResults:
-    metrics = own_metrics(classifier, dataset, labels)
+    metrics = own_metrics(classifier) | clean_set_metrics(classifier, dataset, labels)
     return FitResults(classifier.label_arrays_, classifier.filter_.history_, metrics)
 
 

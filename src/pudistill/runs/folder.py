@@ -29,7 +29,6 @@ from filelock import FileLock, Timeout
 
 from pudistill.data.columns import FORMULA_STARTS
 from pudistill.data.memory import Budget, release_unused, require_memory
-from pudistill.data.options import ReadOptions, ReadSettings
 from pudistill.exceptions import DamagedWarning, InputError, warn_user
 from pudistill.labels.checks import MISSING
 from pudistill.labels.table import LabelTable
@@ -56,6 +55,7 @@ if TYPE_CHECKING:
 
 FORMAT = 4  # of the files in a run folder; see CONTRIBUTING.md
 COMMANDS = {"experiment": "reproduce", "noises": "sweep"}  # by a setting; all others are "fit"
+SAVE = "save"  # in the place of the command, for what `pudistill.save` has written
 LOCK, SUMS = ".lock", "SHA256SUMS"
 ROWS_WRITTEN_AT_ONCE = 65_536
 log = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ class Run:
             The folder.
         config : dict
             The settings, as stored in ``config.toml``.
-        command : {"fit", "sweep", "reproduce"}, default="fit"
+        command : {"fit", "sweep", "reproduce", "save"}, default="fit"
             The command that computes the run.
 
         Returns
@@ -229,6 +229,8 @@ class Run:
             raise InputError(f"{path} holds no run: name the folder of a run.")
         run._check_links()
         about, config = run.check_format(), run.read_config()
+        if about.get("command") == SAVE:
+            raise InputError(f"{path} was written by pudistill.save: save the classifier again.")
         if (path / SUMS).is_file() and not run._damaged():
             raise InputError(f"The run in {path} is finished: there is nothing to resume.")
         return about.get("command", "fit"), config
@@ -313,6 +315,17 @@ class Run:
             raise InputError(
                 f"{path} compares methods and holds no model: name a folder that `pudistill fit` "
                 "wrote."
+            )
+        return run
+
+    @classmethod
+    def open_with_data(cls, path: Path) -> "Run":
+        """Open a finished run of `pudistill fit` that knows its data, for work on these data."""
+        run = cls.open_fit(path)
+        if "data" not in run.read_config():
+            raise InputError(
+                f"{path} was written by pudistill.save, which does not know where the data are: "
+                "run `pudistill fit` on a file or folder of them for this command."
             )
         return run
 
@@ -452,6 +465,8 @@ class Run:
             return "repeat the command that wrote it"
         if name in ("run.json", "config.toml"):
             return "restore a copy of it, or repeat the command with another --output"
+        if self.check_format().get("command") == SAVE:
+            return "restore a copy of it, or save the classifier again"
         return f"`pudistill resume {self.path}` writes it anew"
 
     def write_model(self, classifier: Any, feature_names: Sequence[str] | None = None) -> None:
@@ -487,40 +502,6 @@ class Run:
                 f"{self.path / 'model' / 'model.json'} is damaged ({error!r}): "
                 f"{self._remedy('model/model.json')}."
             ) from error
-
-
-def load(path: str | Path, *, module: "NetworkFactory | None" = None) -> "NoisyLabelClassifier":
-    """Load the classifier of a finished run.
-
-    Parameters
-    ----------
-    path : str or Path
-        A run folder that ``pudistill fit`` wrote.
-    module : callable or nn.Module, default=None
-        The network of your own, or the class or function that builds it, if the run used one; code
-        is never imported because a file names it.
-
-    Returns
-    -------
-    classifier : PUDistillClassifier, or the class of another method
-        A classifier that can predict. Its `label_table_` is the table in ``labels.parquet``, and
-        its method `to_datasets` returns the data with the corrected labels.
-
-    Raises
-    ------
-    InputError
-        If the folder holds no finished run, or a file is damaged.
-    """
-    from pudistill.data.results import Source
-
-    run = Run.open_fit(Path(path))
-    classifier = run.read_model(module)
-    classifier.label_table_ = run.read_table("labels")
-    config = run.read_config()
-    settings = {name: config[name] for name in ReadSettings.model_fields if name in config}
-    if "data" in config:  # as in every config that `fit` wrote
-        classifier.source_ = Source(config["data"], ReadOptions(**settings), "noise" not in config)
-    return classifier
 
 
 def to_csv(table: pd.DataFrame) -> str:

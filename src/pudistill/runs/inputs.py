@@ -310,7 +310,7 @@ def as_raw(dataset: TrustedDataset) -> Any:
 
 def check_classes(dataset: TrustedDataset, classes: Any) -> None:
     """Raise `InputError` if samples have labels of classes that the training data lack."""
-    unknown = sorted(set(dataset.classes) - set(classes))
+    unknown = sorted(set(dataset.classes) - set(map(str, classes)))
     if unknown:
         raise InputError(
             f"{dataset.name} has labels of class {listed(unknown)}, which the training data do not "

@@ -1,4 +1,4 @@
-"""What a run has learned, from which an update starts: the file ``learned.npz``."""
+"""What a run has learned: the file ``learned.npz``, from which an update starts, and results."""
 
 import shutil
 from dataclasses import replace
@@ -7,11 +7,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pudistill.classifier import PUDistillClassifier
+from pudistill.classifier import OF_DEFAULT_METHOD, PUDistillClassifier
 from pudistill.data.dataset import TrustedDataset
+from pudistill.distillation.comparison import Comparison, ExpectedAccuracy
 from pudistill.distillation.noise_estimate import NoiseEstimate
 from pudistill.exceptions import DataWarning, InputError, warn_user
+from pudistill.labels.table import LabelTable
+from pudistill.learners.base import NoisyLabelClassifier
 from pudistill.pu_filter.estimator import TieredPUFilter
+from pudistill.runs.certificates import FILE as CERTIFIED_BY
+from pudistill.runs.certificates import read_held_out_labels
 from pudistill.runs.folder import Run
 from pudistill.utils.arrays import rowwise
 from pudistill.utils.shown import listed
@@ -58,21 +63,99 @@ def restore_learned(run: Run, classifier: PUDistillClassifier, module: Any = Non
             f"{run.path} cannot be updated: it has no {FILE}, which `pudistill fit` writes with "
             "--method default. Run `pudistill fit` with all verified labels instead."
         )
-    learned = run.read_arrays(FILE)
-    found = TieredPUFilter()
-    for name in OF_FILTER:
-        setattr(found, name, learned[name])
-    found.n_conflicts_ = int(found.n_conflicts_)
-    found.history_ = run.read_table("history")
-    found.settings_ = pd.DataFrame(run.read_json("metrics.json")["filter_settings"])
     before = run.read_model(module)
+    classifier.student_ = before.fitted_model
+    classifier.classes_, classifier.label_table_ = before.classes_, run.read_table("labels")
+    _restore_predictions(run, classifier)
+
+
+def restore_filter(run: Run) -> TieredPUFilter:
+    """Return the filter of a run: its history and settings, and its clean sets if they are there.
+
+    The members themselves are not stored.
+    """
+    found, metrics = TieredPUFilter(), run.read_json("metrics.json")
+    found.history_ = run.read_table("history")
+    found.settings_ = pd.DataFrame(metrics["filter_settings"])
+    found.n_conflicts_ = int(metrics["n_conflicts"])
+    if (run.path / FILE).exists():
+        learned = run.read_arrays(FILE)
+        for name in OF_FILTER:
+            setattr(found, name, learned[name])
+        found.n_conflicts_ = int(found.n_conflicts_)
+    return found
+
+
+def restore_results(run: Run, classifier: NoisyLabelClassifier) -> None:
+    """Give a classifier that can predict what else its fit has learned.
+
+    Parameters
+    ----------
+    run : Run
+        A run of `pudistill fit`, or what `pudistill.save` has written.
+    classifier : NoisyLabelClassifier
+        Its classifier, which gets the label table, and the estimates of `PUDistillClassifier`.
+
+    Raises
+    ------
+    InputError
+        If a file is damaged.
+    """
+    is_ours, metrics = isinstance(classifier, PUDistillClassifier), run.read_json("metrics.json")
+    held_out, names = None, None
+    if is_ours and (run.path / CERTIFIED_BY).exists():
+        held_out, names = read_held_out_labels(run)
+    if (run.path / "labels.parquet").exists():
+        table = run.read_table("labels")
+        arrays = LabelTable.of_frame(table, classifier.classes_, names)
+        if "data" in run.read_config():
+            classifier.label_table_, classifier.label_arrays_ = table, arrays
+        else:  # the ids are the index of the samples in Python
+            classifier.label_arrays_ = replace(arrays, ids=None, index=_index_of(table["id"]))
+    if not isinstance(classifier, PUDistillClassifier):
+        return
+    classifier.__dict__.update(dict.fromkeys(OF_DEFAULT_METHOD))
+    classifier.held_out_labels_ = held_out
+    if "filter_settings" in metrics:
+        classifier.filter_ = restore_filter(run)
+    if found := metrics.get("noise"):
+        classifier.noise_ = NoiseEstimate.from_dict(found, classifier.classes_)
+    classifier.expected_accuracy_ = _accuracy(metrics.get("expected_accuracy"))
+    classifier.label_accuracy_ = _accuracy(metrics.get("expected_label_accuracy"))
+    classifier.adapted_ = metrics.get("adapted")
+    if found := metrics.get("comparison"):
+        classifier.shipped_ = found["shipped"]
+        classifier.comparison_ = Comparison(
+            found["shipped"], found["why"], found["candidates"], classifier.expected_accuracy_
+        )
+    if (run.path / FILE).exists():
+        _restore_predictions(run, classifier)
+
+
+def _accuracy(found: dict[str, Any] | None) -> ExpectedAccuracy | None:
+    return (
+        None if found is None else ExpectedAccuracy(**found | {"interval": (*found["interval"],)})
+    )
+
+
+def _index_of(ids: pd.Series) -> pd.Index:
+    """Return the index that ids were written from: row numbers, other whole numbers or texts."""
+    names = ids.to_numpy(dtype=object)
+    if all(name.isdecimal() and (name == "0" or name[0] != "0") for name in names):
+        numbers = pd.Index(names.astype(np.int64))
+        return pd.RangeIndex(len(ids)) if numbers.equals(pd.RangeIndex(len(ids))) else numbers
+    return pd.Index(names)
+
+
+def _restore_predictions(run: Run, classifier: PUDistillClassifier) -> None:
+    """Restore what a fit with `warm_start` starts from."""
+    learned = run.read_arrays(FILE)
     n_views = sum(name.startswith("proba_") for name in learned)
     probas = [rowwise(_normalised, learned[f"proba_{number}"]) for number in range(n_views)]
-    classifier.filter_, classifier.student_ = found, before.fitted_model
-    classifier.classes_, classifier.label_table_ = before.classes_, run.read_table("labels")
+    classifier.filter_ = restore_filter(run)
     classifier.cross_fitted_proba_, *classifier.held_out_proba_ = probas
     classifier.student_seed_ = int(learned["student_seed_"])
-    classifier.adapted_ = {
+    classifier.adapted_ = (getattr(classifier, "adapted_", None) or {}) | {
         name: float(value) for name, value in learned.items() if name.startswith("C_of_")
     }
 

@@ -22,20 +22,26 @@ from pudistill.runs.settings import Settings
 from pudistill.utils.progress import stage
 
 
-def label_metrics(table: LabelTable, dataset: TrustedDataset, labels: Labels) -> dict[str, Any]:
-    """Return counts from the label table and, if the true labels are known, its accuracy."""
+def table_metrics(table: LabelTable, classes: list[str]) -> dict[str, Any]:
+    """Return counts from the label table."""
     n_by_source = pd.Series(table.source).value_counts()
     sources = [SOURCES[source] for source in n_by_source.index.to_numpy()]
-    metrics: dict[str, Any] = {
+    return {
         "n_samples": len(table),
         "n_trusted": int(table.trusted.sum()),
-        "n_classes": labels.n_classes,
+        "n_classes": len(classes),
         "n_changed": int(table.changed.sum()),
         "n_outliers": int((table.outlier & ~table.trusted).sum()),
         "sources": dict(zip(sources, n_by_source.tolist(), strict=True)),
-        "classes": list(dataset.classes),
-        "skipped": [f"{name}: {reason}" for name, reason in dataset.skipped],
+        "classes": classes,
     }
+
+
+def label_metrics(table: LabelTable, dataset: TrustedDataset, labels: Labels) -> dict[str, Any]:
+    """Return counts from the label table and, if the true labels are known, its accuracy."""
+    metrics = table_metrics(table, list(dataset.classes))
+    metrics["n_classes"] = labels.n_classes
+    metrics["skipped"] = [f"{name}: {reason}" for name, reason in dataset.skipped]
     if dataset.true_labels is not None:
         noisy = ~(labels.trusted | labels.no_class)
         true = dataset.true_labels[noisy]
@@ -46,15 +52,13 @@ def label_metrics(table: LabelTable, dataset: TrustedDataset, labels: Labels) ->
     return metrics
 
 
-def own_metrics(
-    classifier: PUDistillClassifier, dataset: TrustedDataset, labels: Labels
-) -> dict[str, Any]:
+def own_metrics(classifier: PUDistillClassifier) -> dict[str, Any]:
     """Return the estimates of `PUDistillClassifier`: noise, expected accuracy, chosen settings."""
-    metrics: dict[str, Any] = {
-        "n_conflicts": classifier.filter_.n_conflicts_,
-        "filter_settings": _filter_settings(classifier),
-    }
-    if classifier.time_limit is not None:
+    metrics: dict[str, Any] = {}
+    if hasattr(classifier, "filter_"):
+        metrics["n_conflicts"] = classifier.filter_.n_conflicts_
+        metrics["filter_settings"] = _filter_settings(classifier)
+    if classifier.time_limit is not None and hasattr(classifier, "cut_short_"):
         metrics["cut_short"] = classifier.cut_short_
     if classifier.noise_ is not None and classifier.comparison_ and classifier.adapted_:
         comparison, expected = classifier.comparison_, classifier.expected_accuracy_
@@ -74,16 +78,21 @@ def own_metrics(
             metrics["expected_label_accuracy"] = asdict(classifier.label_accuracy_)
         if (certificates := certificate_metrics(classifier)) is not None:
             metrics["certificates"] = certificates
-    if dataset.true_labels is not None:
-        clean = classifier.filter_.clean_labels_
-        kept = ~labels.no_class  # samples of no class are in no clean set
-        added = ~labels.trusted[kept] & (clean != MISSING)
-        is_right = labels.classes[clean] == dataset.true_labels[kept]
-        metrics["clean_set"] = {
-            "size": int(added.sum()),
-            "precision": float(is_right[added].mean()) if added.any() else None,
-        }
     return metrics
+
+
+def clean_set_metrics(
+    classifier: PUDistillClassifier, dataset: TrustedDataset, labels: Labels
+) -> dict[str, Any]:
+    """Return size and precision of the clean set, if the true labels are known."""
+    if dataset.true_labels is None:
+        return {}
+    clean = classifier.filter_.clean_labels_
+    kept = ~labels.no_class  # samples of no class are in no clean set
+    added = ~labels.trusted[kept] & (clean != MISSING)
+    is_right = labels.classes[clean] == dataset.true_labels[kept]
+    precision = float(is_right[added].mean()) if added.any() else None
+    return {"clean_set": {"size": int(added.sum()), "precision": precision}}
 
 
 def _filter_settings(classifier: PUDistillClassifier) -> list[dict[str, Any]]:

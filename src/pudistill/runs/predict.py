@@ -60,7 +60,8 @@ def predict_run(
     InputError
         If shape, features or classes are not those of the run's training data.
     """
-    settings = Settings.read(run.read_config())
+    # A classifier that `save` has written does not know the data that it was fitted on.
+    settings = Settings.read({"data": source} | run.read_config())
     _check_own_features(settings, features)
     classifier = run.read_model(None if learner is None else own_network(learner))
     options = settings.read_options() | {"skip_bad": skip_bad, "lazy": False}

@@ -10,13 +10,15 @@ import numpy as np
 import pandas as pd
 
 from pudistill.data.dataset import TrustedDataset
+from pudistill.exceptions import InputError
 from pudistill.labels.table import LabelTable
-from pudistill.runs.certificates import MAX_ERRORS, accepted_at
+from pudistill.runs.certificates import MAX_ERRORS, accepted_in
 from pudistill.runs.folder import Run
 from pudistill.runs.report.changes import Changes
 from pudistill.runs.report.counts import LEAST_SURE, MAX_UNLIKE, SUREST, count_labels
 from pudistill.runs.report.html import RunSummary, render
 
+IN_PYTHON = "pudistill: fitted in Python"  # title of the report if the data have no name
 LONGEST_EXCERPT = 240  # characters of a text that the report shows
 MOST_TEXTS = 100_000  # of changed samples, for the table of the report
 MOST_PIXELS = 2**22  # bytes of the pictures of changed samples, for that table
@@ -113,6 +115,11 @@ def _picture_size(names: Sequence[str] | None) -> tuple[int, int]:
 
 def write_report(run: Run) -> Path:
     """Write ``report.html`` of a finished run again; return its path."""
+    if not (run.path / "labels.parquet").exists() and "data" not in run.read_config():
+        raise InputError(
+            f"{run.path} holds a classifier of a method that keeps no labels to report: "
+            "`pudistill fit --method` writes a report for every method."
+        )
     run.write_bytes("report.html", render(summarise(run, run.read_json("metrics.json"))).encode())
     return run.path / "report.html"
 
@@ -136,14 +143,14 @@ def summarise(run: Run, metrics: dict[str, Any]) -> RunSummary:
     gallery = run.read_arrays("gallery.npz")
     history = run.read_table("history")
     shown = set(gallery.get("ids", ()))
-    changes = Changes(accepted_at(run), MAX_ERRORS)
+    changes = Changes(accepted_in(run), MAX_ERRORS)
     labels = run.read_in_parts(
         "labels",
         lambda parts: count_labels(changes.watch(part.to_pandas() for part in parts), shown),
     )
-    notes = [*metrics["warnings"], *(f"Skipped {line}." for line in metrics["skipped"])]
+    notes = [*metrics["warnings"], *(f"Skipped {line}." for line in metrics.get("skipped", ()))]
     return RunSummary(
-        title=f"pudistill: {Path(settings['data']).name}",
+        title=f"pudistill: {Path(settings['data']).name}" if "data" in settings else IN_PYTHON,
         labels=labels,
         history=history,
         metrics=metrics,

@@ -10,7 +10,7 @@ from html_page import Page
 
 from pudistill.data.loading import load_dataset
 from pudistill.distillation.certified_labels import certify
-from pudistill.runs.certificates import MAX_ERRORS, accepted_at
+from pudistill.runs.certificates import MAX_ERRORS, accepted_in
 from pudistill.runs.folder import Run
 from pudistill.runs.report import changes as module
 from pudistill.runs.report.changes import Changes, as_json
@@ -108,7 +108,7 @@ def test_without_a_script_the_surest_changes_are_read():
     assert ("div", "hidden", "") in page.attributes  # the table, until its script has run
 
 
-def test_a_label_is_accepted_at_the_smallest_error_that_certifies_it(tmp_path):
+def test_a_label_is_accepted_in_the_smallest_error_that_certifies_it(tmp_path):
     rng = np.random.default_rng(0)
     n = 4000
     truth, trusted = rng.integers(0, 2, n), np.arange(n) % 2 == 0
@@ -121,7 +121,7 @@ def test_a_label_is_accepted_at_the_smallest_error_that_certifies_it(tmp_path):
     held_out = {"label": predicted, "score": score, "worth": np.array(1.0), "doubt": np.array("")}
     run.write_arrays("held_out_labels.npz", held_out | {"names": names.astype(str)})
     run.finish({})
-    found = accepted_at(run)
+    found = accepted_in(run)
     from pudistill.distillation.held_out_labels import HeldOutLabels
 
     judged = HeldOutLabels(predicted, score, 1.0, None)

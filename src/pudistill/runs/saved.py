@@ -1,0 +1,319 @@
+"""A classifier of Python as a run folder, as an object again, and as a report."""
+
+import html
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from sklearn.utils.validation import check_is_fitted
+
+from pudistill.classifier import PUDistillClassifier
+from pudistill.data.columns import object_array
+from pudistill.data.options import ReadOptions, ReadSettings
+from pudistill.data.results import Source
+from pudistill.exceptions import InputError
+from pudistill.labels.table import LabelTable
+from pudistill.learners.base import NoisyLabelClassifier
+from pudistill.methods.registry import METHODS
+from pudistill.pu_filter.one_class import HISTORY_COLUMNS
+from pudistill.runs.certificates import MAX_ERRORS, accepted_at, write_held_out_labels
+from pudistill.runs.environment import versions
+from pudistill.runs.folder import SAVE, Run
+from pudistill.runs.learned import restore_results, write_learned
+from pudistill.runs.measures import own_metrics, table_metrics
+from pudistill.runs.models import own_network_in
+from pudistill.runs.report.changes import Changes
+from pudistill.runs.report.counts import count_labels
+from pudistill.runs.report.html import RunSummary, render
+from pudistill.runs.settings import Settings
+from pudistill.runs.summary import IN_PYTHON
+from pudistill.utils.files import TEMPORARY, write_atomic
+
+if TYPE_CHECKING:
+    from pudistill.learners.networks.architectures import NetworkFactory
+
+PAGE_HEIGHT = 640  # px of a report in a notebook
+
+
+def load(path: str | Path, *, module: "NetworkFactory | None" = None) -> NoisyLabelClassifier:
+    """Load the classifier of a finished run, or one that `save` has written.
+
+    Parameters
+    ----------
+    path : str or Path
+        The folder.
+    module : callable or nn.Module, default=None
+        The network of your own, or the class or function that builds it, if the run used one; code
+        is never imported because a file names it.
+
+    Returns
+    -------
+    classifier : PUDistillClassifier, or the class of another method
+        A classifier that can predict, with the label table. A `PUDistillClassifier` also has the
+        attributes of its fit that the folder holds: ``noise_``, ``comparison_``, ``shipped_``,
+        ``expected_accuracy_``, ``label_accuracy_``, ``held_out_labels_`` (so that `certify` works),
+        ``filter_`` (without its members), and what ``warm_start`` needs. ``teachers_`` and
+        ``targets_`` are not stored. Its method `to_datasets` returns the data of a run with the
+        corrected labels.
+
+    Raises
+    ------
+    InputError
+        If the folder holds no finished run, or a file is damaged.
+
+    See Also
+    --------
+    save : Write such a folder; its example loads it again.
+
+    Examples
+    --------
+    >>> import pudistill
+    >>> pudistill.load("run").noise_  # doctest: +SKIP
+    """
+    run = Run.open_fit(Path(path))
+    classifier, config = run.read_model(module), run.read_config()
+    try:
+        restore_results(run, classifier)
+    except InputError:
+        raise
+    except Exception as error:  # what somebody else wrote can raise anything
+        raise InputError(
+            f"{path} holds results that cannot be read ({type(error).__name__}: {error}): restore "
+            "a copy of it."
+        ) from error
+    settings = {name: config[name] for name in ReadSettings.model_fields if name in config}
+    if "data" in config:
+        classifier.source_ = Source(config["data"], ReadOptions(**settings), "noise" not in config)
+    return classifier
+
+
+def save(classifier: NoisyLabelClassifier, folder: str | Path) -> Path:
+    """Write a fitted classifier as a run folder, which `load` and the command line read.
+
+    Parameters
+    ----------
+    classifier : PUDistillClassifier, or an object of another class of `pudistill.methods`
+        A fitted classifier.
+    folder : str or Path
+        The folder, which must not exist. It is there whole, or not at all.
+
+    Returns
+    -------
+    folder : Path
+        The folder. It holds the files of `pudistill fit` without those that only the command line
+        can know: where the data are, and what it logged. ``pudistill predict``, ``certify`` and
+        ``report`` work on it; commands that read the data again, such as ``review`` and ``apply``,
+        say that they cannot. Labels are texts in its tables, and ids are the index of the samples.
+        Methods other than `PUDistillClassifier` keep no label table: of these, the model is stored.
+
+    Raises
+    ------
+    InputError
+        If the folder exists or cannot be written, or the classifier contains a type that cannot be
+        stored safely.
+    NotFittedError
+        If the classifier is not fitted.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> import pudistill
+    >>> y = np.arange(60) % 2
+    >>> X = y[:, None] + np.random.default_rng(0).normal(size=(60, 2)) / 5
+    >>> classifier = pudistill.PUDistillClassifier(random_state=0, compare=False)
+    >>> classifier = classifier.fit(X, y, trusted=np.arange(60) < 20)
+    >>> folder = pudistill.save(classifier, Path(tempfile.mkdtemp()) / "pets")
+    >>> bool(pudistill.load(folder).noise_.rate == classifier.noise_.rate)
+    True
+    """
+    path, results = Path(folder), _results_of(classifier)
+    if os.path.lexists(path):
+        raise InputError(f"{path} already exists: choose another folder.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(TEMPORARY, f".{path.name}-", path.parent))
+        try:
+            _write(Run.create(temporary, results.settings, SAVE), classifier, results)
+            temporary.chmod(0o755)
+            temporary.rename(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise InputError(f"Cannot write to {path}: {error.strerror or error}.") from error
+    return path
+
+
+@dataclass(frozen=True, repr=False)
+class Report:
+    """The report of a classifier, which a notebook shows.
+
+    Attributes
+    ----------
+    html : str
+        The page: one HTML document without any external resource.
+    path : Path or None
+        The file that it was written to.
+    """
+
+    html: str
+    path: Path | None = None
+
+    def __repr__(self) -> str:
+        where = "not written to a file" if self.path is None else f"in {self.path}"
+        return f"Report of {len(self.html):,} characters, {where}"
+
+    def _repr_html_(self) -> str:
+        # The page has styles and a script of its own, which must not reach those of the notebook.
+        return (
+            f'<iframe title="pudistill report" srcdoc="{html.escape(self.html)}" '
+            'sandbox="allow-scripts allow-downloads" style="width: 100%; border: 0; height: '
+            f'{PAGE_HEIGHT}px"></iframe>'
+        )
+
+
+def report(classifier: NoisyLabelClassifier, path: str | Path | None = None) -> Report:
+    """Make the report of a fitted classifier, the one that `pudistill fit` writes.
+
+    Parameters
+    ----------
+    classifier : PUDistillClassifier
+        A fitted classifier, or a loaded one. What only a run knows, such as the samples themselves
+        and the accuracy on test samples, is left out.
+    path : str or Path, default=None
+        An HTML file to write, which must not exist.
+
+    Returns
+    -------
+    report : Report
+        Shown in a notebook; its ``html`` is the page.
+
+    Raises
+    ------
+    InputError
+        If the file exists or cannot be written, or the classifier keeps no label table.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pudistill
+    >>> y = np.arange(60) % 2
+    >>> X = y[:, None] + np.random.default_rng(0).normal(size=(60, 2)) / 5
+    >>> classifier = pudistill.PUDistillClassifier(random_state=0, compare=False)
+    >>> classifier = classifier.fit(X, y, trusted=np.arange(60) < 20)
+    >>> "given labels" in pudistill.report(classifier).html
+    True
+    """
+    results, target = _results_of(classifier), None if path is None else Path(path)
+    if results.table is None:
+        raise InputError(
+            f"A {type(classifier).__name__} keeps no labels to report: use a PUDistillClassifier, "
+            "or `pudistill fit --method`, which writes a report for every method."
+        )
+    if target is not None and os.path.lexists(target):
+        raise InputError(f"{target} already exists: choose another file.")
+    page = _page(classifier, results)
+    if target is not None:
+        try:
+            write_atomic(target, page.encode())
+        except OSError as error:
+            raise InputError(f"Cannot write to {target}: {error.strerror or error}.") from error
+    return Report(page, target)
+
+
+@dataclass(frozen=True)
+class _Results:
+    """What a classifier in memory knows of the files of a run."""
+
+    table: LabelTable | None  # with names and ids as texts
+    history: pd.DataFrame
+    metrics: dict[str, Any]
+    settings: dict[str, Any]
+
+
+def _results_of(classifier: NoisyLabelClassifier) -> _Results:
+    check_is_fitted(classifier)
+    classes, table = [str(name) for name in classifier.classes_], None
+    metrics: dict[str, Any] = {"n_classes": len(classes), "classes": classes}
+    if hasattr(classifier, "label_arrays_"):
+        arrays = classifier.label_arrays_
+        ids = arrays.ids
+        if ids is None:
+            index = pd.RangeIndex(len(arrays)) if arrays.index is None else arrays.index
+            ids = object_array(map(str, index))
+        names = object_array(str(name) for name in arrays.names)
+        table = replace(arrays, names=names, ids=ids, index=None)
+        metrics = table_metrics(table, classes)
+    history = pd.DataFrame(columns=["class_name", *HISTORY_COLUMNS])
+    if isinstance(classifier, PUDistillClassifier):
+        metrics |= own_metrics(classifier)
+        history = getattr(getattr(classifier, "filter_", None), "history_", history)
+    metrics |= {"versions": versions(), "warnings": []}
+    return _Results(table, history, metrics, _settings_of(classifier))
+
+
+def _settings_of(classifier: NoisyLabelClassifier) -> dict[str, Any]:
+    """Return the settings of a run that are known: parameters of the same names."""
+    params = {**classifier.get_params(deep=False), "no_class_label": classifier.no_class_label}
+    seed, no_class_label = params.get("random_state"), params["no_class_label"]
+    params |= {
+        "seed": seed,
+        "no_class_label": None if no_class_label is None else str(no_class_label),
+    }
+    if not isinstance(classifier, PUDistillClassifier):
+        names = {system.class_name: name for name, system in METHODS.items()}
+        params["method"] = names[type(classifier).__name__]
+    return {
+        name: params[name]
+        for name in Settings.model_fields
+        if isinstance(params.get(name), bool | int | float | str)
+    }
+
+
+def _page(classifier: NoisyLabelClassifier, results: _Results) -> str:
+    """Return the report."""
+    table, held_out = results.table, getattr(classifier, "held_out_labels_", None)
+    assert table is not None  # callers have checked it
+    accepted = None if held_out is None else accepted_at(table.label, table.trusted, held_out)
+    changes = Changes(accepted, MAX_ERRORS)
+    labels = count_labels(changes.watch([table.frame()]))
+    return render(
+        RunSummary(
+            title=IN_PYTHON,
+            labels=labels,
+            history=results.history,
+            metrics=results.metrics,
+            settings=results.settings,
+            classes=results.metrics["classes"],
+            pictures={},
+            notes=[],
+            changes=changes,
+        )
+    )
+
+
+def _write(run: Run, classifier: NoisyLabelClassifier, results: _Results) -> None:
+    """Write the files of a run."""
+    if results.table is not None:
+        run.write_table("labels", results.table)
+        run.write_table("history", results.history)
+        run.write_arrays("gallery.npz", {})
+        run.write_bytes("report.html", _page(classifier, results).encode())
+    if isinstance(classifier, PUDistillClassifier):
+        write_held_out_labels(run, classifier)
+        write_learned(run, classifier)
+    run.write_model(classifier)
+    run.finish(results.metrics)
+    if own_network_in(run.read_json("model/model.json")) is None:
+        try:
+            run.read_model()  # what could not be read again must not be found out later
+        except InputError as error:
+            raise InputError(
+                f"This {type(classifier).__name__} cannot be stored safely ({error}): choose "
+                "another learner."
+            ) from error
