@@ -43,7 +43,7 @@ def source_of(name: str) -> nbformat.NotebookNode:
     notebook = jupytext.read(TUTORIALS / f"{name}.md", fmt="md:myst")
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
+        "language_info": {"name": "python", "pygments_lexer": "ipython3"},
     }
     for number, cell in enumerate(notebook.cells, 1):
         cell["id"] = f"cell-{number}"
