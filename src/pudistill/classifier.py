@@ -25,6 +25,7 @@ from pudistill.distillation.paper import MakesPseudoLabels, paper_student, paper
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.roles import FILTER, STUDENT, TEACHER, HasRoles
 from pudistill.distillation.shipping import learn_and_ship
+from pudistill.distillation.shown_results import ShowsResults
 from pudistill.distillation.time_estimate import Work
 from pudistill.distillation.timing import TimedFit
 from pudistill.distillation.transition import checked_transition_matrix
@@ -50,7 +51,7 @@ LEARNED_BY_STUDENT = ("student_", "targets_", "label_arrays_", "label_table_", *
 
 
 class PUDistillClassifier(
-    TimedFit, HasRoles, CertifiesLabels, MakesPseudoLabels, NoisyLabelClassifier
+    ShowsResults, TimedFit, HasRoles, CertifiesLabels, MakesPseudoLabels, NoisyLabelClassifier
 ):
     """Learn from noisy labels with the help of a few trusted labels.
 

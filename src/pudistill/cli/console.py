@@ -21,8 +21,6 @@ from pudistill.exceptions import shortened
 from pudistill.utils.time_limit import duration
 
 if TYPE_CHECKING:
-    from markupsafe import Markup
-
     from pudistill.runs.folder import Run
     from pudistill.runs.preliminary import Progress
     from pudistill.utils.progress import Advance
@@ -268,22 +266,18 @@ class _Bars:
         self._bars.update(bar, completed=total, detail="")
 
 
-def _plain(sentence: "Markup") -> str:
-    """Return a sentence of the report for the terminal."""
-    return sentence.unescape().replace("\N{NO-BREAK SPACE}", "")
-
-
 def print_noise(noise: dict[str, Any] | None, of_labels: dict[str, Any] | None) -> None:
     """Print how many given labels are wrong, and how many corrected ones are right, if known."""
     from pudistill.distillation.sentences import label_accuracy_sentence, noise_sentence
+    from pudistill.utils.formats import plain
 
     if noise:
-        results.print(_plain(noise_sentence(noise)), soft_wrap=True)
+        results.print(plain(noise_sentence(noise)), soft_wrap=True)
         for warning in noise["warnings"][:3]:  # the report shows all of them
             complain("Warning:", "bold yellow", warning)
     if of_labels:
         sentence = label_accuracy_sentence(of_labels, (noise or {}).get("basis"))
-        results.print(_plain(sentence), soft_wrap=True)
+        results.print(plain(sentence), soft_wrap=True)
 
 
 def print_accuracy(run: "Run") -> None:
@@ -336,6 +330,7 @@ def print_progress(progress: "Progress") -> None:
     """Print how far an unfinished run is, and its first result."""
     from pudistill.distillation.sentences import noise_sentence
     from pudistill.runs.preliminary import LABELS
+    from pudistill.utils.formats import plain
 
     place = shlex.quote(str(progress.path))
     done = [
@@ -359,7 +354,7 @@ def print_progress(progress: "Progress") -> None:
             f"changed: {progress.path / LABELS}"
         )
         if noise := first.get("noise"):
-            lines.append(_plain(noise_sentence(noise)))
+            lines.append(plain(noise_sentence(noise)))
         lines.append(first["note"])
     if not progress.is_running:
         lines.append(f"Continue with: {_program()} resume {place}")

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 from sklearn.utils.validation import check_is_fitted
 
 from pudistill.data.draws import Draws
@@ -18,12 +19,13 @@ from pudistill.estimates.shares import (
 )
 from pudistill.exceptions import InputError
 from pudistill.labels.table import LabelTable
+from pudistill.utils.notebook import ShownAsText
 
 SAMPLES_PER_BIN, MOST_BINS = 20, 10  # of the shares by score
 
 
-@dataclass(frozen=True)
-class CertifiedLabels:
+@dataclass(frozen=True, repr=False)
+class CertifiedLabels(ShownAsText):
     """Labels that can be used as they are.
 
     Attributes
@@ -63,6 +65,9 @@ class CertifiedLabels:
     n_wrong: int
     curve: pd.DataFrame
     more_verified: list[tuple[int, float]]
+
+    def _sentences(self) -> list[Markup]:
+        return [Markup.escape(str(self))]
 
     def __str__(self) -> str:
         """Return the result in sentences."""

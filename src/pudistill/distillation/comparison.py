@@ -4,14 +4,23 @@ The chosen candidate is shipped: it is the model that `predict` uses.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TypedDict
 
 import numpy as np
+import pandas as pd
+from markupsafe import Markup
 
 from pudistill.distillation.clusters import draw_rows, group_sums
 from pudistill.distillation.metrics import METRICS
+from pudistill.distillation.sentences import (
+    CANDIDATE_NAMES,
+    accuracy_sentence,
+    expectation_sentence,
+    measured_on,
+)
 from pudistill.estimates.shares import weighted_mean
+from pudistill.utils.notebook import ShownAsText, plain_table
 from pudistill.utils.shown import listed
 
 # The first of these candidates that exists is shipped, unless another candidate is clearly better.
@@ -41,8 +50,8 @@ class Candidate(TypedDict):
     score: float  # value of the metric that decides
 
 
-@dataclass(frozen=True)
-class ExpectedAccuracy:
+@dataclass(frozen=True, repr=False)
+class ExpectedAccuracy(ShownAsText):
     """Expected accuracy, or another metric, on new samples.
 
     Attributes
@@ -63,9 +72,12 @@ class ExpectedAccuracy:
     n: int
     metric: str = "accuracy"
 
+    def _sentences(self) -> list[Markup]:
+        return [accuracy_sentence(asdict(self))]
 
-@dataclass(frozen=True)
-class Comparison:
+
+@dataclass(frozen=True, repr=False)
+class Comparison(ShownAsText):
     """Results of all candidates, and the choice of the candidate that is shipped.
 
     Attributes
@@ -86,6 +98,40 @@ class Comparison:
     why: str
     candidates: list[Candidate]
     expected_accuracy: ExpectedAccuracy | None
+
+    def _sentences(self) -> list[Markup]:
+        expected = self.expected_accuracy
+        sentences = [Markup.escape(self.why)]
+        if expected is not None:
+            sentences.insert(0, expectation_sentence(asdict(expected)))
+            about = {"n": expected.n, "target": "held-out trusted samples"}
+            sentences.append(Markup.escape(measured_on(about)))
+        return sentences
+
+    def _rows(self) -> tuple[list[str], list[list[str]]]:
+        metric = METRICS[
+            "accuracy" if self.expected_accuracy is None else self.expected_accuracy.metric
+        ]
+        is_shown = metric.title in ("accuracy", "log loss")  # of every candidate anyway
+        header = ["candidate", "accuracy", "log loss", *([] if is_shown else [metric.title]), ""]
+        rows = [
+            [
+                CANDIDATE_NAMES.get(candidate["name"], candidate["name"]),
+                f"{candidate['accuracy']:.1%}",
+                f"{candidate['log_loss']:.2f}",
+                *([] if is_shown else [metric.shown(candidate["score"])]),
+                "kept" if candidate["name"] == self.shipped else "",
+            ]
+            for candidate in self.candidates
+        ]
+        return header, rows
+
+    def _table(self) -> Markup:
+        return plain_table(*self._rows()) if self.candidates else Markup()
+
+    def _text_table(self) -> str:
+        header, rows = self._rows()
+        return pd.DataFrame(rows, columns=header).to_string(index=False) if rows else ""
 
 
 def compare(

@@ -28,7 +28,7 @@ UNFAIR = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class HeldOutLabels:
     """A label and its score for every sample, by models that have not seen its verified label.
 
@@ -58,6 +58,11 @@ class HeldOutLabels:
     draw_weight: np.ndarray | None = None
     draw_order: np.ndarray | None = None
     given_score: np.ndarray | None = None
+
+    def __repr__(self) -> str:
+        n_judged = int((self.label != MISSING).sum())
+        about = f" {self.doubt}" if self.doubt else ""
+        return f"Labels of {n_judged:,} samples by models that have not seen theirs.{about}"
 
     def drawn_as(self, draws: Draws | None) -> "HeldOutLabels":
         """Return the same labels with the draws of verified samples."""

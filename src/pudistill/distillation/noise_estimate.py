@@ -11,9 +11,12 @@ from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
+from markupsafe import Markup
 
 from pudistill.distillation.clusters import effective_size
 from pudistill.distillation.predictions import Predictions
+from pudistill.distillation.sentences import confusions, most_involved, noise_headline
 from pudistill.distillation.source_estimate import SourceNoise, estimate_sources
 from pudistill.distillation.transition import Originals
 from pudistill.estimates.shares import (
@@ -28,6 +31,8 @@ from pudistill.estimates.shares import (
 )
 from pudistill.labels.checks import Labels
 from pudistill.learners.linear import MANY_CLASSES
+from pudistill.utils.formats import estimate, plain, shorten
+from pudistill.utils.notebook import ShownAsText, shaded_table
 from pudistill.utils.shown import shown
 
 # Samples of a class that are not verified, below which a warning says so.
@@ -37,6 +42,11 @@ MIN_CLASS_SIZE = 10
 # What an estimate is based on.
 ORIGINALS, BOUND, NOTHING = "verified originals", "bound", "nothing"
 
+# Classes of a matrix that is shown; shares that it leaves out, because they would be 0 %.
+MOST_CLASSES_SHOWN, LEAST_SHOWN_SHARE = 12, 0.005
+MOST_CLASSES_WITH_INTERVALS = 5  # in the cells
+CORNER = "true class ↓  given label →"
+
 NO_EVIDENCE = (
     "The models predict held-out verified samples no better than guesses, so nothing is known of "
     "the given labels: they were kept. Verify labels and keep those that were given before, or "
@@ -44,8 +54,8 @@ NO_EVIDENCE = (
 )
 
 
-@dataclass(frozen=True)
-class NoiseEstimate:
+@dataclass(frozen=True, repr=False)
+class NoiseEstimate(ShownAsText):
     """An estimate of the noise in the given labels of the samples that are not verified.
 
     Attributes
@@ -96,6 +106,46 @@ class NoiseEstimate:
     per_source: SourceNoise | None = None
     group_rate: np.ndarray | None = None
     group_rate_interval: np.ndarray | None = None
+
+    def _sentences(self) -> list[Markup]:
+        return [noise_headline(self.to_dict(), self._matrix()), *map(Markup.escape, self.warnings)]
+
+    def _matrix(self) -> pd.DataFrame:
+        names = [str(name) for name in self.classes]
+        return pd.DataFrame(self.transition_matrix, names, names).fillna(0.0)
+
+    def _table(self) -> Markup:
+        T = self._matrix()
+        drawn = most_involved(list(T.index), confusions(T, self.class_prior), MOST_CLASSES_SHOWN)
+        rows = T.index.get_indexer(drawn)
+        shares, ends = T.to_numpy()[rows][:, rows], self.transition_interval[:, rows][:, :, rows]
+        texts, hints = (np.full(shares.shape, Markup(), dtype=object) for _ in range(2))
+        for i, j in np.argwhere(shares >= LEAST_SHOWN_SHARE):
+            share, interval = estimate(shares[i, j], ends[:, i, j])
+            is_roomy = len(drawn) <= MOST_CLASSES_WITH_INTERVALS
+            below = Markup("<br><small>{}</small>").format(interval) if is_roomy else Markup()
+            texts[i, j] = share + below
+            hints[i, j] = Markup("{}, given as {}: {} ({})").format(
+                drawn[i], drawn[j], share, interval
+            )
+        table = shaded_table(shares, list(map(shorten, drawn)), texts, hints, CORNER)
+        about = Markup("The 95&nbsp;% interval of each number is under the mouse.")
+        if len(drawn) < len(self.classes):
+            about = (
+                Markup("Of {} classes, the {} in the most frequent confusions are shown. ").format(
+                    len(self.classes), len(drawn)
+                )
+                + about
+            )
+        return table + Markup("<small>{}</small>").format(about)
+
+    def _text_table(self) -> str:
+        if len(self.classes) > MOST_CLASSES_SHOWN or self.basis == NOTHING:
+            return ""
+        pairs = zip(self.class_rate, self.class_rate_interval, strict=True)
+        rows = [[plain(text) for text in estimate(rate, ends)] for rate, ends in pairs]
+        names = pd.Index([shown(name) for name in self.classes], name="class")
+        return pd.DataFrame(rows, names, ["wrong labels", "95% interval"]).to_string()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the estimate as a dictionary for JSON, without the class labels."""

@@ -145,7 +145,9 @@ def confusions(matrix: pd.DataFrame, prior: Sequence[float]) -> np.ndarray:
     return names[np.column_stack(np.unravel_index(order, wrong.shape))]
 
 
-def most_involved(names: Sequence[str], pairs: np.ndarray) -> list[str]:
+def most_involved(
+    names: Sequence[str], pairs: np.ndarray, most: int = MAX_CLASSES_IN_HEAT_MAP
+) -> list[str]:
     """Choose the classes of a heat map: all of them, or at most 50 from the first pairs.
 
     Parameters
@@ -154,31 +156,47 @@ def most_involved(names: Sequence[str], pairs: np.ndarray) -> list[str]:
         All classes, in the order in which they are drawn.
     pairs : ndarray of shape (n, 2)
         Pairs of confused class names; the most frequent pair comes first.
+    most : int, default=50
+        Largest number of classes.
 
     Returns
     -------
     list of str
-        At most 50 of `names`, in their order.
+        At most `most` of `names`, in their order.
     """
-    if len(names) <= MAX_CLASSES_IN_HEAT_MAP:
+    if len(names) <= most:
         return list(names)
     by_frequency = dict.fromkeys(pairs.ravel())
-    chosen = set(list(by_frequency)[:MAX_CLASSES_IN_HEAT_MAP])
+    chosen = set(list(by_frequency)[:most])
     return [name for name in names if name in chosen]
+
+
+def _value_and_interval(expected: Mapping[str, Any]) -> tuple[Markup, Markup]:
+    metric = METRICS[expected.get("metric", "accuracy")]
+    if metric.is_share:
+        return estimate(expected["value"], expected["interval"])
+    ends = metric.shown_interval(expected["interval"])
+    return Markup.escape(metric.shown(expected["value"])), Markup("{} to {}").format(*ends)
 
 
 def expectation_sentence(expected: Mapping[str, Any]) -> Markup:
     """Say how good the classifier is expected to be on new samples, see `ExpectedAccuracy`."""
     metric = METRICS[expected.get("metric", "accuracy")]
-    if metric.is_share:
-        value, interval = estimate(expected["value"], expected["interval"])
-    else:
-        value = Markup.escape(metric.shown(expected["value"]))
-        interval = Markup("{} to {}").format(*metric.shown_interval(expected["interval"]))
+    value, interval = _value_and_interval(expected)
     return Markup(
         "Expected {} on new samples: {} (95&nbsp;% interval: {}), measured on {} held-out "
         "trusted samples."
     ).format(metric.title, value, interval, integer(expected["n"]))
+
+
+def accuracy_sentence(expected: Mapping[str, Any]) -> Markup:
+    """Say how large an `ExpectedAccuracy` is, whatever it is the accuracy of."""
+    value, interval = _value_and_interval(expected)
+    return Markup(
+        "{}: {} (95&nbsp;% interval: {}), measured on {} held-out trusted samples."
+    ).format(
+        METRICS[expected["metric"]].title.capitalize(), value, interval, integer(expected["n"])
+    )
 
 
 def measured_on(comparison: Mapping[str, Any]) -> str | None:

@@ -32,7 +32,7 @@ MOST_ENTRIES = 200_000
 BY_CLASS = ("class_rate", "class_rate_interval", "transition_matrix")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SourceNoise:
     """Noise in the labels that several sources gave to samples that nobody verified.
 
@@ -74,6 +74,12 @@ class SourceNoise:
     n_decided: np.ndarray
     copy_of: list[str | None]
     alike: list[tuple[str, str, float]]
+
+    def __repr__(self) -> str:
+        return repr(self.frame())
+
+    def _repr_html_(self) -> str:
+        return self.frame().to_html(escape=True)
 
     def frame(self) -> pd.DataFrame:
         """Return a row for each source: name, numbers of labels, rate with interval, copies."""

@@ -49,7 +49,7 @@ FLAGS, SCORES = ("trusted", "changed", "outlier"), ("confidence", "given_quality
 GIVEN, TRUSTED, FILTER, TEACHER, STUDENT, MODEL = range(len(SOURCES))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LabelTable:
     """The label table as arrays, from which a data frame of all or of some rows is made.
 
@@ -86,6 +86,10 @@ class LabelTable:
     outlier: np.ndarray
     ids: Any = None
     index: pd.Index | None = None
+
+    def __repr__(self) -> str:
+        n_changed, n_trusted = int(self.changed.sum()), int(self.trusted.sum())
+        return f"Labels of {len(self):,} samples: {n_trusted:,} trusted, {n_changed:,} changed"
 
     def __len__(self) -> int:
         return len(self.label)

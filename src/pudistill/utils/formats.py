@@ -57,6 +57,11 @@ def percent_range(low: float, high: float, digits: int = 0) -> Markup:
     return Markup("{} to {}").format(f"{100 * low:.{digits}f}", percent(high, digits))
 
 
+def plain(sentence: Markup) -> str:
+    """Return a sentence for a terminal, without entities, and with percentages as in 47%."""
+    return sentence.unescape().replace("\N{NO-BREAK SPACE}", "")
+
+
 def integer(number: float) -> str:
     """Write a count with commas between thousands."""
     return "–" if pd.isna(number) else f"{int(number):,}"
