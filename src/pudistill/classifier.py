@@ -1,5 +1,7 @@
 """`PUDistillClassifier`: Algorithm 1 of the paper, in its own and in the default variant."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
@@ -41,6 +43,7 @@ from pudistill.learners.messages import user_messages
 from pudistill.learners.parts import dealing
 from pudistill.learners.probabilities import check_can_be_calibrated
 from pudistill.pu_filter.estimator import TieredPUFilter
+from pudistill.utils.displays import showing
 
 # Attributes that `PUDistillClassifier._fit_student` sets.
 OF_DEFAULT_METHOD = (
@@ -132,6 +135,9 @@ class PUDistillClassifier(
         Cache for the results of long computations, under a hash of all their inputs.
     random_state : int, RandomState instance or None, default=None
         Source of randomness; with an int, two fits on CPU are identical.
+    verbose : bool, default=False
+        Whether `fit` shows its progress: bars in a notebook or a terminal, else a line for each
+        finished stage on stderr. The result does not depend on it.
 
     Attributes
     ----------
@@ -237,6 +243,7 @@ class PUDistillClassifier(
         "warm_start": ["boolean"],
         "no_class_label": [str, Real, None],
         "time_limit": [Real, str, None],
+        "verbose": ["boolean"],
     }
     __metadata_request__fit = {
         "trusted": True,
@@ -291,6 +298,7 @@ class PUDistillClassifier(
         n_jobs: int | None = None,
         memory: str | Memory | None = None,
         random_state: int | np.random.RandomState | None = None,
+        verbose: bool = False,
     ) -> None:
         self.estimator = estimator
         self.filter_estimator = filter_estimator
@@ -319,6 +327,7 @@ class PUDistillClassifier(
         self.n_jobs = n_jobs
         self.memory = memory
         self.random_state = random_state
+        self.verbose = verbose
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(
@@ -386,8 +395,7 @@ class PUDistillClassifier(
         of_samples = {"groups": groups, "noise_groups": noise_groups, "draw_weight": draw_weight}
         X, labels = check_samples(self, X, y, trusted, self._learners(), **of_samples)
         labels = with_weights(labels, sample_weight)
-        watched = user_messages(self._learners(), labels)
-        with watched, caching_to(self.memory), dealing(self.n_jobs), self._in_time(X, labels):
+        with self._at_work(labels), self._in_time(X, labels):
             self._fit_teachers(X, labels)  # lines 1-12
             return self._fit_student(X, labels, names, pred_probs)  # lines 13-15
 
@@ -412,7 +420,7 @@ class PUDistillClassifier(
         if eval_set is not None:
             eval_set = check_features(self, eval_set, self._learners(), reset=False)
         labels = with_weights(labels, sample_weight)
-        with user_messages(self._learners(), labels), caching_to(self.memory), dealing(self.n_jobs):
+        with self._at_work(labels):
             return self._fit_teachers(X, labels, eval_set)
 
     @_fit_context(prefer_skip_nested_validation=False)
@@ -438,7 +446,7 @@ class PUDistillClassifier(
         of_samples = {"groups": groups, "noise_groups": noise_groups, "draw_weight": draw_weight}
         X, labels = check_samples(self, X, y, trusted, self._learners(), **of_samples, reset=False)
         labels = with_weights(labels, sample_weight)
-        with user_messages(self._learners(), labels), caching_to(self.memory), dealing(self.n_jobs):
+        with self._at_work(labels):
             return self._fit_student(X, labels, names, pred_probs)
 
     # Algorithm 1 on checked samples; line numbers are the paper's.
@@ -503,6 +511,12 @@ class PUDistillClassifier(
         self.label_arrays_ = replace(table, index=index)
         self.__dict__.pop("label_table_", None)
         return self
+
+    @contextmanager
+    def _at_work(self, labels: Labels) -> Iterator[None]:
+        watched = user_messages(self._learners(), labels)
+        with watched, caching_to(self.memory), dealing(self.n_jobs), showing(self.verbose):
+            yield
 
     def _work(self, X: Any, labels: Labels) -> Work:
         member, student = self._learner(FILTER, X), self._learner(STUDENT, X)

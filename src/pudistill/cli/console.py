@@ -2,13 +2,11 @@
 
 import errno
 import os
-import re
 import shlex
 import shutil
 import signal
 import sys
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,30 +16,13 @@ from rich.console import Console
 from rich.text import Text
 
 from pudistill.exceptions import shortened
+from pudistill.utils.displays import Bars, Lines, described
+from pudistill.utils.terminal import printable
 from pudistill.utils.time_limit import duration
 
 if TYPE_CHECKING:
     from pudistill.runs.folder import Run
     from pudistill.runs.preliminary import Progress
-    from pudistill.utils.progress import Advance
-
-# Characters that move the cursor, run commands of the terminal, or turn the direction of text, and
-# halves of characters, which cannot be printed.
-_CONTROL = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-)
-
-
-def printable(text: str) -> str:
-    r"""Return a text for a terminal: names of classes can hold characters that control it.
-
-    Examples
-    --------
-    >>> from pudistill.cli.console import printable
-    >>> print(printable("cat\x1b[2J"))
-    cat\x1b[2J
-    """
-    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 class _Console(Console):
@@ -81,189 +62,15 @@ def progress_bars() -> Iterator[None]:
 
     # A kernel of Jupyter sets GIT_PAGER: a cell that runs a command shows each redrawn bar anew.
     if not messages.is_terminal or os.environ.get("GIT_PAGER") == "cat":
-        with progress.display(_Lines()):
+        with progress.display(Lines(messages, LINE_EVERY)):
             yield
         return
-    with _Bars() as bars, progress.display(bars):
+    with Bars(messages) as bars, progress.display(bars):
         yield
-
-
-# What users read in place of the names of stages.
-PLAIN_NAMES = {
-    "filter": "finding clean samples",
-    "noise-free models": "learning from clean samples",
-    "student": "learning from all labels",
-    "comparison": "comparing",
-    "accuracy": "measuring the accuracy",
-    "features": "computing features",
-}
-
-
-def _described(name: str, place: str) -> str:
-    """Return the words that a stage is shown with."""
-    words = PLAIN_NAMES.get(name, name)
-    return f"{place}: {words}" if place else words
 
 
 # Seconds between two lines about the progress.
 LINE_EVERY = 30.0
-
-
-class _Pace:
-    """The time that a run still needs, by what was expected and by what has happened so far."""
-
-    def __init__(self) -> None:
-        self.expected: dict[str, float] = {}
-        self._finished: dict[str, float] = {}
-
-    def finish(self, stage: str, seconds: float) -> None:
-        """Note how long a stage has taken."""
-        self._finished[stage] = seconds
-
-    def left_of_stage(self, stage: str, seconds: float, share: float) -> float | None:
-        """Return the seconds that a stage still needs, of which a share is done; None: unknown."""
-        if stage in self.expected:
-            return (1 - share) * max(self.expected[stage] * self._slowness, seconds)
-        return seconds * (1 - share) / share if share > 0 else None
-
-    def left_of_run(self, left_of_stage: float, stage: str) -> float:
-        """Return the seconds that the run still needs."""
-        names = list(self.expected)
-        later = names[names.index(stage) + 1 :] if stage in names else []
-        return left_of_stage + self._slowness * sum(self.expected[name] for name in later)
-
-    @property
-    def _slowness(self) -> float:
-        """How much longer stages take than expected; a few seconds prove little."""
-        known = [name for name in self._finished if name in self.expected]
-        little = 0.1 * sum(self.expected.values()) + 1e-9
-        actual = sum(self._finished[name] for name in known) + little
-        return min(max(actual / (sum(self.expected[name] for name in known) + little), 0.3), 3.0)
-
-
-class _Lines:
-    """A line about the progress every half minute, for logs and pipes."""
-
-    def __init__(self) -> None:
-        self._last = time.monotonic()
-        self._pace = _Pace()
-
-    def expect(self, text: str, seconds: Mapping[str, float]) -> None:
-        """Print the text."""
-        self._pace.expected = dict(seconds)
-        if text:
-            messages.print(text, soft_wrap=True)
-
-    @contextmanager
-    def task(self, name: str, total: int, place: str) -> "Iterator[Advance]":
-        """Say how far a stage is; the result advances it."""
-        done, start = 0.0, time.monotonic()
-
-        def advance(steps: float = 1, *_: str, to: float | None = None, **__: str) -> None:
-            nonlocal done
-            done = done + steps if to is None else to
-            if time.monotonic() - self._last >= LINE_EVERY:
-                self._last = time.monotonic()
-                share = min(done / total, 1.0) if total else 0.0
-                left = self._pace.left_of_stage(name, self._last - start, share)
-                about = ""
-                if left is not None and self._pace.expected:
-                    about = f", about {duration(self._pace.left_of_run(left, name))[0]} left"
-                messages.print(
-                    f"{_described(name, place)}, {share:.0%} done{about}", soft_wrap=True
-                )
-
-        advance(0)
-        yield advance
-        self._pace.finish(name, time.monotonic() - start)
-
-
-# Width of a bar with its times, without the detail.
-FIXED_WIDTH = 74
-
-
-class _Bars:
-    """One rich progress bar for each stage, and one for the whole run if its time is known."""
-
-    def __init__(self) -> None:
-        from rich import progress
-        from rich.table import Column
-        from rich.text import Text
-
-        self._pace = _Pace()
-        self._whole: Any = None
-        self._begin = time.monotonic()
-
-        class TimeLeft(progress.ProgressColumn):
-            max_refresh = 0.5  # seconds
-
-            def render(self, task: progress.Task) -> Text:
-                if task.fields["ends"] is None:
-                    return Text("-:--:--", style="progress.remaining")
-                left = 0 if task.finished else task.fields["ends"] - time.monotonic()
-                minutes, seconds = divmod(max(0, round(left)), 60)
-                hours, minutes = divmod(minutes, 60)
-                return Text(f"{hours}:{minutes:02}:{seconds:02}", style="progress.remaining")
-
-        room = max(1, messages.width - FIXED_WIDTH)  # a wider detail would squeeze the times
-        self._bars = progress.Progress(
-            progress.TextColumn("{task.description:<35}"),
-            progress.BarColumn(bar_width=10),
-            progress.TaskProgressColumn(),
-            progress.TimeElapsedColumn(),
-            progress.TextColumn("left"),
-            TimeLeft(),
-            # The detail gets the remaining width only: the time estimate matters more.
-            progress.TextColumn(
-                "{task.fields[detail]}",
-                style="dim",
-                markup=False,
-                table_column=Column(no_wrap=True, overflow="ellipsis", max_width=room),
-            ),
-            console=messages,
-        )
-
-    def __enter__(self) -> "_Bars":
-        self._bars.start()
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if self._whole is not None and kind is None:
-            self._bars.update(self._whole, completed=1.0)
-        self._bars.stop()
-
-    def expect(self, text: str, seconds: Mapping[str, float]) -> None:
-        """Print the text above the bars, and add a bar for the whole run."""
-        self._pace.expected = dict(seconds)
-        if text:
-            messages.print(text)
-            self._begin = time.monotonic()
-            ends = self._begin + sum(seconds.values())
-            self._whole = self._bars.add_task("whole run", total=1.0, detail="", ends=ends)
-
-    @contextmanager
-    def task(self, name: str, total: int, place: str) -> "Iterator[Advance]":
-        """Show a bar; the result advances it."""
-        start, done = time.monotonic(), 0.0
-        bar = self._bars.add_task(_described(name, place), total=total, detail="", ends=None)
-
-        def advance(steps: float = 1, detail: str = "", *, to: float | None = None) -> None:
-            nonlocal done
-            done = done + steps if to is None else to
-            share = min(done / total, 1.0) if total else 0.0
-            now = time.monotonic()
-            left = self._pace.left_of_stage(name, now - start, share)
-            ends = None if left is None else now + left
-            self._bars.update(bar, completed=done, detail=printable(detail), ends=ends)
-            if self._whole is not None and left is not None:
-                left, passed = self._pace.left_of_run(left, name), now - self._begin
-                share = passed / (passed + left + 1e-9)
-                self._bars.update(self._whole, completed=share, ends=now + left)
-
-        advance(0)
-        yield advance
-        self._pace.finish(name, time.monotonic() - start)
-        self._bars.update(bar, completed=total, detail="")
 
 
 def print_noise(noise: dict[str, Any] | None, of_labels: dict[str, Any] | None) -> None:
@@ -334,16 +141,15 @@ def print_progress(progress: "Progress") -> None:
 
     place = shlex.quote(str(progress.path))
     done = [
-        f"{_described(name, '')} ({duration(seconds)[0]})"
-        for name, seconds in progress.done.items()
+        f"{described(name, '')} ({duration(seconds)[0]})" for name, seconds in progress.done.items()
     ]
-    now, later = progress.begun, [_described(name, "") for name in progress.to_come]
+    now, later = progress.begun, [described(name, "") for name in progress.to_come]
     state = "is being computed" if progress.is_running else "was interrupted"
     lines = [f"The run in {progress.path} {state}."]
     if done:
         lines.append(f"Done: {', '.join(done)}.")
     if now is not None:
-        lines.append(f"{'Now' if progress.is_running else 'Begun'}: {_described(now, '')}.")
+        lines.append(f"{'Now' if progress.is_running else 'Begun'}: {described(now, '')}.")
     if later:
         lines.append(f"Still to come: {', '.join(later)}.")
     if (first := progress.first) is None:

@@ -116,20 +116,22 @@ class NoiseEstimate(ShownAsText):
 
     def _table(self) -> Markup:
         T = self._matrix()
-        drawn = most_involved(list(T.index), confusions(T, self.class_prior), MOST_CLASSES_SHOWN)
-        rows = T.index.get_indexer(drawn)
+        pairs = confusions(T, self.class_prior.tolist())
+        drawn = most_involved(list(T.index), pairs, MOST_CLASSES_SHOWN)
+        rows = T.index.get_indexer(pd.Index(drawn))
         shares, ends = T.to_numpy()[rows][:, rows], self.transition_interval[:, rows][:, :, rows]
+        is_roomy = len(drawn) <= MOST_CLASSES_WITH_INTERVALS
         texts, hints = (np.full(shares.shape, Markup(), dtype=object) for _ in range(2))
         for i, j in np.argwhere(shares >= LEAST_SHOWN_SHARE):
-            share, interval = estimate(shares[i, j], ends[:, i, j])
-            is_roomy = len(drawn) <= MOST_CLASSES_WITH_INTERVALS
+            share, interval = estimate(shares[i, j], ends[:, i, j].tolist())
             below = Markup("<br><small>{}</small>").format(interval) if is_roomy else Markup()
             texts[i, j] = share + below
             hints[i, j] = Markup("{}, given as {}: {} ({})").format(
                 drawn[i], drawn[j], share, interval
             )
         table = shaded_table(shares, list(map(shorten, drawn)), texts, hints, CORNER)
-        about = Markup("The 95&nbsp;% interval of each number is under the mouse.")
+        where = "below it" if is_roomy else "under the mouse"
+        about = Markup("The 95&nbsp;% interval of each number is {}.").format(where)
         if len(drawn) < len(self.classes):
             about = (
                 Markup("Of {} classes, the {} in the most frequent confusions are shown. ").format(

@@ -13,7 +13,7 @@ from pudistill.distillation.sentences import (
     label_accuracy_sentence,
     noise_sentence,
 )
-from pudistill.utils.notebook import block
+from pudistill.utils.notebook import ShownAsText, block
 
 
 class ShowsResults:
@@ -39,27 +39,27 @@ class ShowsResults:
 
     def _learned_html(self) -> str:
         """Return what was learned; empty before a fit, and where there is nothing to say."""
-        noise, of_labels = getattr(self, "noise_", None), getattr(self, "label_accuracy_", None)
-        comparison = getattr(self, "comparison_", None)
+        noise, comparison = getattr(self, "noise_", None), getattr(self, "comparison_", None)
+        of_labels = getattr(self, "label_accuracy_", None)
         expected = getattr(self, "expected_accuracy_", None)
-        sentences: list[Markup] = []
+        if noise is None and comparison is None:
+            return ""
+        sentences, parts = [], []
+        if noise is not None:
+            sentences.append(noise_sentence(noise.to_dict()))
+            parts.append(_folded("The noise in the given labels", noise))
         if of_labels is not None:
             basis = None if noise is None else noise.basis
             sentences.append(label_accuracy_sentence(asdict(of_labels), basis))
-        if noise is None and comparison is None:
-            return ""
-        details = []
-        if noise is not None:
-            sentences.insert(0, noise_sentence(noise.to_dict()))
-            details.append(("The noise in the given labels", noise))
         if expected is not None:
             sentences.append(expectation_sentence(asdict(expected)))
         if comparison is not None:
-            details.append(("The models that were compared", comparison))
-        unfolded = [
-            Markup("<details><summary>{}</summary>{}</details>").format(
-                title, Markup(part._repr_html_())
-            )
-            for title, part in details
-        ]
-        return block(sentences, *unfolded)
+            sentences.append(Markup.escape(comparison.why))
+            parts.append(_folded("The models that were compared", comparison))
+        return block(sentences, *parts)
+
+
+def _folded(title: str, part: ShownAsText) -> Markup:
+    """Return a result that a click opens."""
+    content = Markup(part._repr_html_())
+    return Markup("<details><summary>{}</summary>{}</details>").format(title, content)

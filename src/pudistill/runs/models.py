@@ -47,7 +47,11 @@ def model_files(classifier: Any, feature_names: Sequence[str] | None = None) -> 
     params = classifier.get_params(deep=False)
     meta = {
         "class": type(classifier).__name__,
-        "params": {name: params[name] for name in params if _is_scalar(params[name])},
+        "params": {
+            name: value
+            for name, value in params.items()
+            if _is_scalar(value) and name != "verbose"  # which changes no result
+        },
         "classes": classifier.classes_.tolist(),
         "n_features_in": getattr(classifier, "n_features_in_", None),
         "feature_names_in": list(getattr(classifier, "feature_names_in_", feature_names or [])),

@@ -10,6 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from pudistill.utils.formats import plain
+from pudistill.utils.terminal import printable
 
 ACCENT, QUIET = "234, 88, 12", "128, 128, 128"  # red, green and blue
 MOST_SHADE = 0.75  # letters can be read on it, be they black or white
@@ -35,7 +36,8 @@ class ShownAsText:
         return ""
 
     def __repr__(self) -> str:
-        return "\n".join(filter(None, [*map(plain, self._sentences()), self._text_table()]))
+        lines = [*map(plain, self._sentences()), self._text_table()]
+        return printable("\n".join(filter(None, lines)))
 
     def _repr_html_(self) -> str:
         return block(self._sentences(), self._table())
@@ -85,12 +87,15 @@ def shaded_table(
 
 
 def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Markup:
-    """Return a table; the first column holds names, all others hold numbers."""
+    """Return a table; the first column holds names, all others hold numbers.
+
+    Without a header, the table has none.
+    """
     lines = [
         Markup("").join(
             _cell(kind, text, align="right" if n else "left") for n, text in enumerate(row)
         )
-        for kind, row in [("th", header), *(("td", row) for row in rows)]
+        for kind, row in [*([("th", header)] if header else []), *(("td", row) for row in rows)]
     ]
     return _TABLE + Markup("").join(map(Markup("<tr>{}</tr>").format, lines)) + Markup("</table>")
 

@@ -112,6 +112,11 @@ def display(shown: Display | None) -> Iterator[None]:
         yield
 
 
+def has_display() -> bool:
+    """Return whether there is a display."""
+    return _display.get() is not None
+
+
 def wants_estimate() -> bool:
     """Return whether there is a display that shows how long a fit will take."""
     return hasattr(_display.get(), "expect")
