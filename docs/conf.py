@@ -38,12 +38,14 @@ default_role = "py:obj"
 autosummary_generate = True
 autodoc_typehints = "none"  # the docstrings have types, with shapes
 autodoc_member_order = "bysource"
+toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False  # the template of a class lists them
 
 html_theme = "pydata_sphinx_theme"
 html_title = "pudistill"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_sidebars = {page: [] for page in ("index", "start_here", "citing", "generated/changelog")}
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {

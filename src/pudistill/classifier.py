@@ -193,6 +193,10 @@ class PUDistillClassifier(
     n_features_in_ : int
         Number of features.
 
+    See Also
+    --------
+    TieredPUFilter : Lines 1-10 alone.
+
     Notes
     -----
     The default method estimates the transition matrix `T` by maximum likelihood under calibrated
@@ -201,10 +205,6 @@ class PUDistillClassifier(
     one training, whose loss is the negative log-likelihood of the given labels. The models that
     read no noisy label (filter, teachers, a model of the trusted samples) only make the first
     guess.
-
-    See Also
-    --------
-    TieredPUFilter : Lines 1-10 alone.
 
     References
     ----------

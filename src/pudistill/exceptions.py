@@ -25,6 +25,20 @@ class InputError(ValueError):
     The message is one sentence that names the file, row, class or value and says what to do. The
     command line prints it without a traceback and exits with code 2. The middle of a long message
     is cut out, as a message can quote text of any length.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong, where, and what to do.
+
+    Examples
+    --------
+    >>> from pudistill import InputError, corrupt_labels
+    >>> try:
+    ...     corrupt_labels([0, 1], "symmetric", 2)
+    ... except InputError as error:
+    ...     print(error)
+    Noise level 2 is not a share: use a number from 0 to 1.
     """
 
     def __init__(self, message: str) -> None:
@@ -32,27 +46,74 @@ class InputError(ValueError):
 
 
 class DivergedError(InputError):
-    """The loss of a training stopped being a finite number."""
+    """The loss of a training stopped being a finite number.
+
+    Examples
+    --------
+    >>> from pudistill.exceptions import DivergedError, InputError
+    >>> issubclass(DivergedError, InputError)  # whoever catches that catches this
+    True
+    """
 
 
 class TrustedWarning(UserWarning):
-    """The user should check the choice of trusted samples, or their labels."""
+    """The user should check the choice of trusted samples, or their labels.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from pudistill import TrustedWarning
+    >>> with warnings.catch_warnings():  # stop where one would be issued
+    ...     warnings.simplefilter("error", TrustedWarning)
+    """
 
 
 class DataWarning(UserWarning):
-    """Part of the data is not used, or was understood in a way that the user should check."""
+    """Part of the data is not used, or was understood in a way that the user should check.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from pudistill import DataWarning
+    >>> with warnings.catch_warnings():  # stop where one would be issued
+    ...     warnings.simplefilter("error", DataWarning)
+    """
 
 
 class RecoveredWarning(UserWarning):
-    """Something went wrong and was put right; the message names it."""
+    """Something went wrong and was put right; the message names it.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from pudistill.exceptions import RecoveredWarning
+    >>> with warnings.catch_warnings():  # stop where one would be issued
+    ...     warnings.simplefilter("error", RecoveredWarning)
+    """
 
 
 class DamagedWarning(RecoveredWarning):
-    """A file could not be read, and its content is computed again."""
+    """A file could not be read, and its content is computed again.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from pudistill.exceptions import DamagedWarning
+    >>> with warnings.catch_warnings():  # stop where one would be issued
+    ...     warnings.simplefilter("error", DamagedWarning)
+    """
 
 
 class TimeLimitWarning(UserWarning):
-    """A time limit cut a fit short, or is too short."""
+    """A time limit cut a fit short, or is too short.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from pudistill import TimeLimitWarning
+    >>> with warnings.catch_warnings():  # stop where one would be issued
+    ...     warnings.simplefilter("error", TimeLimitWarning)
+    """
 
 
 def warn_user(message: str, category: type[Warning]) -> None:

@@ -56,11 +56,11 @@ class TrustedDataset:
         unknown, so they say nothing about the noise; other trusted samples do.
     pictures : ndarray of uint8, optional
         The pictures, for display, if `X` holds features of pictures.
-    noise_groups : ndarray of object, shape (n_samples,), optional
-        Names (str) of groups whose given labels can have noise of their own, such as annotators.
     groups : ndarray of object, shape (n_samples,), optional
         Names (str) of groups, such as patients, whose samples are alike; None for a sample of no
         group.
+    noise_groups : ndarray of object, shape (n_samples,), optional
+        Names (str) of groups whose given labels can have noise of their own, such as annotators.
     no_class_label : str, optional
         The verified label of samples that are of no class; it is not one of `classes`.
     annotations : Annotations, optional

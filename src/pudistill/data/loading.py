@@ -114,7 +114,8 @@ def load_dataset(
 
     Returns
     -------
-    TrustedDataset
+    dataset : TrustedDataset
+        Samples, given labels, the mask of trusted samples and their verified labels.
 
     Raises
     ------

@@ -53,6 +53,18 @@ class CertifiedLabels(ShownAsText):
     more_verified : list of tuple of int and float
         Numbers of further verified samples, chosen at random, and the share that could be accepted
         with them, if labels are as often wrong as until now.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill import correct_labels
+    >>> y, rng = np.arange(1000) % 2, np.random.default_rng(0)
+    >>> given = np.where(rng.random(1000) < 0.2, 1 - y, y)  # a fifth are wrong
+    >>> verified = np.where(rng.random(1000) < 0.2, y, np.nan)
+    >>> proba = np.where(y[:, None] == [0, 1], 0.9, 0.1)  # predictions of some model
+    >>> certified = correct_labels(given, proba, verified).certify(max_error=0.05)
+    >>> certified.n_accepted, certified.n_samples, certified.n_wrong
+    (774, 774, 0)
     """
 
     max_error: float

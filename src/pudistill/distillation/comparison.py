@@ -42,7 +42,16 @@ DESCRIPTIONS = {
 
 
 class Candidate(TypedDict):
-    """Results of a candidate on the held-out samples."""
+    """Results of a candidate on the held-out samples.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill.distillation.comparison import compare
+    >>> labels = np.repeat([0, 1], 50)
+    >>> compare({"student": np.eye(2)[labels]}, labels, seed=0).candidates[0]["name"]
+    'student'
+    """
 
     name: str
     accuracy: float
@@ -65,6 +74,17 @@ class ExpectedAccuracy(ShownAsText):
         Number of held-out trusted samples that it was measured on.
     metric : str, default="accuracy"
         The metric, by the name of scikit-learn's scorer.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill import correct_labels
+    >>> y, rng = np.arange(1000) % 2, np.random.default_rng(0)
+    >>> given = np.where(rng.random(1000) < 0.2, 1 - y, y)  # a fifth are wrong
+    >>> verified = np.where(rng.random(1000) < 0.2, y, np.nan)
+    >>> proba = np.where(y[:, None] == [0, 1], 0.9, 0.1)  # predictions of some model
+    >>> correct_labels(given, proba, verified).label_accuracy.n  # verified samples that it rests on
+    226
     """
 
     value: float
@@ -92,6 +112,16 @@ class Comparison(ShownAsText):
     expected_accuracy : ExpectedAccuracy or None
         Expected value of the metric for the candidate that is shipped; None if nothing was held
         out.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill.distillation.comparison import compare
+    >>> labels = np.repeat([0, 1], 50)
+    >>> right, constant = np.eye(2)[labels], np.tile([0.9, 0.1], (100, 1))
+    >>> comparison = compare({"student": constant, "given_labels": right}, labels, seed=0)
+    >>> comparison.shipped, [candidate["accuracy"] for candidate in comparison.candidates]
+    ('given_labels', [0.5, 1.0])
     """
 
     shipped: str

@@ -68,6 +68,18 @@ class CorrectedLabels:
         verified labels.
     held_out_labels : HeldOutLabels
         What certificates rest on.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill import correct_labels
+    >>> y, rng = np.arange(1000) % 2, np.random.default_rng(0)
+    >>> given = np.where(rng.random(1000) < 0.2, 1 - y, y)  # a fifth are wrong
+    >>> verified = np.where(rng.random(1000) < 0.2, y, np.nan)
+    >>> proba = np.where(y[:, None] == [0, 1], 0.9, 0.1)  # predictions of some model
+    >>> corrected = correct_labels(given, proba, verified)
+    >>> corrected.label_table["changed"].mean().round(1), corrected.proba.shape
+    (np.float64(0.2), (1000, 2))
     """
 
     label_arrays: LabelTable

@@ -49,6 +49,18 @@ class HeldOutLabels:
         where no verified sample has the label that it was given.
     draw_weight, draw_order : ndarray of shape (n_samples,), or None
         How verified samples were drawn, see `Draws`; None: uniformly.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill import correct_labels
+    >>> y, rng = np.arange(1000) % 2, np.random.default_rng(0)
+    >>> given = np.where(rng.random(1000) < 0.2, 1 - y, y)  # a fifth are wrong
+    >>> verified = np.where(rng.random(1000) < 0.2, y, np.nan)
+    >>> proba = np.where(y[:, None] == [0, 1], 0.9, 0.1)  # predictions of some model
+    >>> held_out = correct_labels(given, proba, verified).held_out_labels
+    >>> float((held_out.label == y).mean())
+    1.0
     """
 
     label: np.ndarray

@@ -91,6 +91,18 @@ class NoiseEstimate(ShownAsText):
         where no sample of the group is verified. None without noise groups, or without originals.
     group_rate_interval : ndarray of shape (n_groups, 2) or None
         Their 95 % intervals, which hold under any noise.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill import correct_labels
+    >>> y, rng = np.arange(1000) % 2, np.random.default_rng(0)
+    >>> given = np.where(rng.random(1000) < 0.2, 1 - y, y)  # a fifth are wrong
+    >>> verified = np.where(rng.random(1000) < 0.2, y, np.nan)
+    >>> proba = np.where(y[:, None] == [0, 1], 0.9, 0.1)  # predictions of some model
+    >>> noise = correct_labels(given, proba, verified).noise
+    >>> noise.basis, round(noise.rate, 2), [round(end, 2) for end in noise.rate_interval]
+    ('verified originals', 0.2, [0.19, 0.2])
     """
 
     classes: np.ndarray

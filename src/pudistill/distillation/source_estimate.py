@@ -61,6 +61,18 @@ class SourceNoise:
         For each source, the source that it copies; None for others.
     alike : list of tuple (str, str, float)
         Pairs of sources that agree more often than their noise explains, and their correlation.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill import correct_labels
+    >>> y, rng = np.arange(1000) % 2, np.random.default_rng(0)
+    >>> is_wrong = rng.random((1000, 2)) < [0.1, 0.4]  # the second source errs more often
+    >>> given = np.where(is_wrong, 1 - y[:, None], y[:, None])
+    >>> verified = np.where(rng.random(1000) < 0.2, y, np.nan)
+    >>> proba = np.where(y[:, None] == [0, 1], 0.9, 0.1)  # predictions of some model
+    >>> correct_labels(given, proba, verified).noise.per_source.rate.round(1)
+    array([0.1, 0.4])
     """
 
     names: np.ndarray

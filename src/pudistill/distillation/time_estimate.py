@@ -143,6 +143,16 @@ class TimeEstimate:
         Seconds with another value of a parameter, by that parameter, its value and its option.
     least_uncompared : float
         Seconds that the fit takes at least if its comparison is left out, too.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_wine
+    >>> from pudistill import PUDistillClassifier
+    >>> X, y = load_wine(return_X_y=True)
+    >>> time = PUDistillClassifier(random_state=0).estimate_time(X, y, np.arange(178) % 5 == 0)
+    >>> time.seconds > 0
+    True
     """
 
     steps: list[Step]

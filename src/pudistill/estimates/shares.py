@@ -37,6 +37,14 @@ class Share(NamedTuple):
         Its 95 % interval.
     middle : tuple of two float
         Its 50 % interval.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill.estimates.shares import rectified_share
+    >>> share = rectified_share(np.arange(100) < 20, np.full(100, np.nan), 10**6)
+    >>> share.value, [round(end, 2) for end in share.interval]
+    (0.2, [0.13, 0.29])
     """
 
     value: float

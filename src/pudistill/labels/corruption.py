@@ -237,7 +237,9 @@ def simulate_sources(
         Number of sources that are silent and speak exactly as the first one does.
     adversarial : int, default=0
         Number of sources that name the next class in sorted order nine times in ten.
-    class_map, X
+    class_map : mapping of class to class, default=None
+        As for :func:`corrupt_labels`.
+    X : array-like or DataFrame of shape (n_samples, n_features), default=None
         As for :func:`corrupt_labels`.
     random_state : int, RandomState or None, default=None
         Seed of all random draws.

@@ -300,5 +300,22 @@ def trusted_accuracy_scorer() -> Any:
     """Return a scorer of `trusted_accuracy` that requests `trusted` by metadata routing.
 
     Call it inside ``config_context(enable_metadata_routing=True)``; see `TrustedKFold`.
+
+    Returns
+    -------
+    scorer : callable
+        ``scorer(classifier, X, y, trusted=...)`` returns the accuracy on trusted samples, a float
+        in [0, 1].
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn import config_context
+    >>> from sklearn.dummy import DummyClassifier
+    >>> from pudistill import trusted_accuracy_scorer
+    >>> X, y, trusted = np.zeros((4, 1)), [0, 0, 0, 1], [True, True, False, False]
+    >>> with config_context(enable_metadata_routing=True):
+    ...     trusted_accuracy_scorer()(DummyClassifier().fit(X, y), X, y, trusted=trusted)
+    1.0
     """
     return make_scorer(trusted_accuracy).set_score_request(trusted=True)

@@ -71,6 +71,18 @@ class LabelTable:
         Ids of the samples, the first column.
     index : Index of length n_samples, optional
         The index of the data frame; by default row numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill import correct_labels
+    >>> y, rng = np.arange(1000) % 2, np.random.default_rng(0)
+    >>> given = np.where(rng.random(1000) < 0.2, 1 - y, y)  # a fifth are wrong
+    >>> verified = np.where(rng.random(1000) < 0.2, y, np.nan)
+    >>> proba = np.where(y[:, None] == [0, 1], 0.9, 0.1)  # predictions of some model
+    >>> table = correct_labels(given, proba, verified).label_arrays
+    >>> len(table), list(table.frame(slice(3))["label"])
+    (1000, [0, 1, 0])
     """
 
     names: np.ndarray

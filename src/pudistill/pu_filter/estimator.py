@@ -115,16 +115,16 @@ class TieredPUFilter(BaseEstimator):
     n_features_in_ : int
         Number of features.
 
+    See Also
+    --------
+    PUDistillClassifier : The whole of Algorithm 1.
+
     Notes
     -----
     With "auto" the members form teams, each of which leaves out one fold of the trusted samples.
     The votes on that fold measure, class by class, the precision that every `α` and `θ` would have.
     A sample belongs to the clean set if more than half of the teams accept it. A single member
     forms no teams, and the paper's rule (0.9 and 0.95) is used.
-
-    See Also
-    --------
-    PUDistillClassifier : The whole of Algorithm 1.
 
     References
     ----------

@@ -39,6 +39,12 @@ class Certified(NamedTuple):
         Number of labels, of samples that nobody verified.
     share : float in [0, 1]
         Their share of all labels that nobody verified.
+
+    Examples
+    --------
+    >>> from pudistill.review.promises import Certified
+    >>> Certified(max_error=0.05, n_accepted=900, share=0.9).n_accepted
+    900
     """
 
     max_error: float
@@ -71,6 +77,13 @@ class Promises(NamedTuple):
         Labels that can be used as they are, for each largest share of wrong labels.
     doubt : str or None
         Why nothing is promised.
+
+    Examples
+    --------
+    >>> from pudistill.estimates.shares import UNKNOWN
+    >>> from pudistill.review.promises import Promises
+    >>> Promises(0, 0, 1, 0, 1, 0.97, UNKNOWN, UNKNOWN, [], doubt="Nothing is verified.").doubt
+    'Nothing is verified.'
     """
 
     n_verified: int
@@ -186,6 +199,29 @@ def promises(
     InputError
         If the run has no labels by models that have not seen verified ones, or an id is unknown or
         occurs twice.
+
+    References
+    ----------
+    As `estimates.certificates` and `estimates.shares`, with the error spent over looks.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import pandas as pd
+    >>> from sklearn.datasets import load_wine
+    >>> from pudistill.review.promises import promises
+    >>> from pudistill.runs.fit import fit_run
+    >>> from pudistill.runs.settings import Settings
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> data, checked = str(folder / "wine.csv"), str(folder / "checked.csv")
+    >>> wine = load_wine(as_frame=True).frame.rename(columns={"target": "label"})
+    >>> wine.rename_axis("id").to_csv(data)
+    >>> wine["label"].sample(60, random_state=0).rename_axis("id").to_csv(checked)
+    >>> settings = Settings(data=data, trusted=checked, n_members=5, max_iter=2)
+    >>> run = fit_run(settings, folder / "run")
+    >>> promises(run, pd.DataFrame(columns=["id", "label", "weight"])).n_verified
+    60
     """
     if not (run.path / FILE).exists():
         raise InputError(

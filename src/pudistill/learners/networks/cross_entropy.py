@@ -14,6 +14,15 @@ class TargetLoss(Objective):
     """A loss of target probabilities, with every term that a recipe can add to it.
 
     Subclasses implement `loss`.
+
+    Examples
+    --------
+    >>> from pudistill.learners.networks.cross_entropy import TargetLoss
+    >>> class SquaredError(TargetLoss):
+    ...     def loss(self, logits, targets, batch):
+    ...         return (logits.softmax(dim=1) - targets).square().sum(dim=1).mean()
+    >>> SquaredError.is_stateful  # nothing is kept from batch to batch
+    False
     """
 
     is_stateful: ClassVar[bool] = False
@@ -51,7 +60,17 @@ class TargetLoss(Objective):
 
 @dataclass(frozen=True)
 class CrossEntropy(TargetLoss):
-    """Cross-entropy to target probabilities."""
+    """Cross-entropy to target probabilities.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill import TorchClassifier
+    >>> X, y = np.repeat([[0.0], [1.0]], 50, axis=0), np.repeat([0, 1], 50)
+    >>> network = TorchClassifier(loss="cross_entropy", epochs=20, random_state=0)
+    >>> network.fit(X, y).predict([[0], [1]])
+    array([0, 1])
+    """
 
     def loss(self, logits: Tensor, targets: Tensor, batch: Batch) -> Tensor:
         """See `TargetLoss`."""

@@ -20,7 +20,22 @@ SMALLEST_COUNT = 1e-3
 
 @dataclass(frozen=True)
 class Likelihood(Objective):
-    """The corrected likelihood of possibly wrong labels; see :func:`likelihood_loss`."""
+    """The corrected likelihood of possibly wrong labels; see :func:`likelihood_loss`.
+
+    References
+    ----------
+    G. Patrini et al., "Making Deep Neural Networks Robust to Label Noise: a Loss Correction
+    Approach", CVPR 2017, theorem 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill import TorchClassifier
+    >>> X, y = np.repeat([[0.0], [1.0]], 50, axis=0), np.repeat([0, 1], 50)
+    >>> network = TorchClassifier(loss="likelihood", role="noise_aware", epochs=20, random_state=0)
+    >>> network.fit(X, np.eye(2)[y]).predict([[0], [1]])
+    array([0, 1])
+    """
 
     is_stateful: ClassVar[bool] = False
 

@@ -143,6 +143,16 @@ class Objective:
         Whether the objective remembers anything from batch to batch. The training of a stateful
         objective is neither saved in checkpoints nor shared among processes: True is always safe.
         Stateless objectives that are equal (as frozen dataclasses are) can train as a stack.
+
+    Examples
+    --------
+    >>> from torch.nn.functional import cross_entropy
+    >>> from pudistill.learners.networks.objectives import Objective
+    >>> class CrossEntropy(Objective):
+    ...     def __call__(self, batch):
+    ...         return batch.view(), lambda logits: cross_entropy(logits, batch.label)
+    >>> CrossEntropy.is_stateful  # the safe value
+    True
     """
 
     is_stateful: ClassVar[bool] = True

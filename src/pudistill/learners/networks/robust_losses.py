@@ -214,7 +214,19 @@ def entropy_term(logits: Tensor, targets: Tensor, batch: Batch) -> Tensor | floa
 
 
 class RobustLoss(TargetLoss):
-    """A loss of each class; subclasses implement `losses`."""
+    """A loss of each class; subclasses implement `losses`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pudistill.learners.networks.robust_losses import RobustLoss
+    >>> class SquaredError(RobustLoss):
+    ...     def losses(self, logits):
+    ...         proba = logits.softmax(dim=1)
+    ...         return 1 - 2 * proba + proba.square().sum(dim=1, keepdim=True)
+    >>> SquaredError().losses(torch.zeros(1, 2))
+    tensor([[0.5000, 0.5000]])
+    """
 
     def losses(self, logits: Tensor) -> Tensor:
         """Return the losses of all classes, of shape (n, C)."""
@@ -238,6 +250,13 @@ class SoftBootstrap(RobustLoss):
     ----------
     S. Reed et al., "Training Deep Neural Networks on Noisy Labels with Bootstrapping", ICLR
     workshop 2015, equation 6.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pudistill.learners.networks.robust_losses import SoftBootstrap
+    >>> SoftBootstrap().losses(torch.tensor([[2.0, 0.0]]))
+    tensor([[0.1388, 2.0388]])
     """
 
     label_weight: float = 0.95
@@ -263,6 +282,13 @@ class HardBootstrap(SoftBootstrap):
     References
     ----------
     S. Reed et al., as for `SoftBootstrap`, equation 7.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pudistill.learners.networks.robust_losses import HardBootstrap
+    >>> HardBootstrap().losses(torch.tensor([[2.0, 0.0]]))
+    tensor([[0.1269, 1.7269]])
     """
 
     label_weight: float = 0.8
@@ -274,7 +300,20 @@ class HardBootstrap(SoftBootstrap):
 
 @dataclass(frozen=True)
 class MeanAbsoluteError(RobustLoss):
-    """The objective of `mean_absolute_error`."""
+    """The objective of `mean_absolute_error`.
+
+    References
+    ----------
+    A. Ghosh, H. Kumar, P. Sastry, "Robust Loss Functions under Label Noise for Deep Neural
+    Networks", AAAI 2017.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pudistill.learners.networks.robust_losses import MeanAbsoluteError
+    >>> MeanAbsoluteError().losses(torch.tensor([[2.0, 0.0]]))
+    tensor([[0.2384, 1.7616]])
+    """
 
     def losses(self, logits: Tensor) -> Tensor:
         """See `RobustLoss`."""
@@ -296,6 +335,20 @@ class GeneralisedCrossEntropy(TargetLoss):
         `k`: labels of a smaller probability are not learned. 0: all are.
     warm_up : float in [0, 1], default=1/3
         Share of the epochs in which all labels are learned.
+
+    References
+    ----------
+    Z. Zhang, M. R. Sabuncu, "Generalized Cross Entropy Loss for Training Deep Neural Networks with
+    Noisy Labels", NeurIPS 2018; equations 6 and 8.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill import TorchClassifier
+    >>> X, y = np.repeat([[0.0], [1.0]], 50, axis=0), np.repeat([0, 1], 50)
+    >>> network = TorchClassifier(loss="generalised_cross_entropy", epochs=20, random_state=0)
+    >>> network.fit(X, y).predict([[0], [1]])
+    array([0, 1])
     """
 
     q: float = 0.7
@@ -327,6 +380,17 @@ class SymmetricCrossEntropy(RobustLoss):
         `α` and `β`.
     smallest_label : float in (0, 1), default=1e-4
         What replaces zeros of one-hot labels.
+
+    References
+    ----------
+    Y. Wang et al., "Symmetric Cross Entropy for Robust Learning with Noisy Labels", ICCV 2019.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pudistill.learners.networks.robust_losses import SymmetricCrossEntropy
+    >>> SymmetricCrossEntropy().losses(torch.tensor([[2.0, 0.0]]))
+    tensor([[1.1106, 8.3251]])
     """
 
     forward_weight: float = 0.1
@@ -347,6 +411,17 @@ class TaylorCrossEntropy(RobustLoss):
     ----------
     order : int, default=2
         Number of terms, at least 1.
+
+    References
+    ----------
+    L. Feng et al., "Can Cross Entropy Loss Be Robust to Label Noise?", IJCAI 2020.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pudistill.learners.networks.robust_losses import TaylorCrossEntropy
+    >>> TaylorCrossEntropy().losses(torch.tensor([[2.0, 0.0]]))
+    tensor([[0.1263, 1.2687]])
     """
 
     order: int = 2
@@ -385,6 +460,13 @@ class ActivePassive(RobustLoss):
     ----------
     X. Ma et al., "Normalized Loss Functions for Deep Learning with Noisy Labels", ICML 2020,
     equation 12.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pudistill.learners.networks.robust_losses import ActivePassive
+    >>> ActivePassive().losses(torch.tensor([[2.0, 0.0]]))
+    tensor([[1.1542, 9.0561]])
     """
 
     active: str = "cross_entropy"
@@ -408,6 +490,13 @@ class BackwardCorrection(RobustLoss):
     ----------
     G. Patrini et al., "Making Deep Neural Networks Robust to Label Noise: a Loss Correction
     Approach", CVPR 2017, theorem 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pudistill.learners.networks.robust_losses import BackwardCorrection
+    >>> BackwardCorrection().losses(torch.tensor([[2.0, 0.0]]))
+    tensor([[0.1269, 2.1269]])
     """
 
     def check_targets(
@@ -451,6 +540,14 @@ class SIGUA(TargetLoss):
     ----------
     B. Han et al., "SIGUA: Forgetting May Make Learning with Noisy Labels More Robust", ICML 2020,
     algorithm 1 with self-teaching (SIGUA_SL).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill import TorchClassifier
+    >>> X, y = np.repeat([[0.0], [1.0]], 50, axis=0), np.repeat([0, 1], 50)
+    >>> TorchClassifier(loss="sigua", epochs=20, random_state=0).fit(X, y).predict([[0], [1]])
+    array([0, 1])
     """
 
     noise_rate: float = 0.2
