@@ -127,7 +127,11 @@ class LabelTable:
 
     @classmethod
     def of_frame(
-        cls, table: pd.DataFrame, classes: np.ndarray, names: np.ndarray | None = None
+        cls,
+        table: pd.DataFrame,
+        classes: np.ndarray,
+        names: np.ndarray | None = None,
+        no_class_label: Any = None,
     ) -> "LabelTable":
         """Return the arrays of a data frame whose labels are texts.
 
@@ -139,10 +143,13 @@ class LabelTable:
             Class labels, of any type.
         names : ndarray of str, default=None
             Names of the labels, in order; by default those of `classes`, then all others.
+        no_class_label : str or int, default=None
+            The label of samples of no class, of the type that it gets.
         """
         typed = {str(label): label for label in classes.tolist()}
         found = pd.unique(pd.concat([table["label"], table["given"]]).dropna().astype(object))
         texts = list(dict.fromkeys([*(typed if names is None else names), *map(str, found)]))
+        typed = {str(no_class_label): no_class_label} | typed
         labels = [typed.get(text, text) for text in texts]
         is_of_classes = len(labels) == len(classes)
         arrays = {name: table[name].to_numpy() for name in FLAGS + SCORES if name in table}

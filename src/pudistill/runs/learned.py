@@ -107,7 +107,10 @@ def restore_results(run: Run, classifier: NoisyLabelClassifier) -> None:
         held_out, names = read_held_out_labels(run)
     if (run.path / "labels.parquet").exists():
         table = run.read_table("labels")
-        arrays = LabelTable.of_frame(table, classifier.classes_, names)
+        of_none = classifier.no_class_label
+        arrays = LabelTable.of_frame(table, classifier.classes_, names, of_none)
+        if held_out is not None and len(held_out.label) != len(table):
+            raise ValueError(f"{CERTIFIED_BY} is not about the samples of labels.parquet")
         if "data" in run.read_config():
             classifier.label_table_, classifier.label_arrays_ = table, arrays
         else:  # the ids are the index of the samples in Python
@@ -119,7 +122,11 @@ def restore_results(run: Run, classifier: NoisyLabelClassifier) -> None:
     if "filter_settings" in metrics:
         classifier.filter_ = restore_filter(run)
     if found := metrics.get("noise"):
-        classifier.noise_ = NoiseEstimate.from_dict(found, classifier.classes_)
+        noise = NoiseEstimate.from_dict(found, classifier.classes_)
+        n_classes = len(classifier.classes_)
+        if noise is not None and noise.transition_matrix.shape != (n_classes, n_classes):
+            raise ValueError("the transition matrix is not about its classes")
+        classifier.noise_ = noise
     classifier.expected_accuracy_ = _accuracy(metrics.get("expected_accuracy"))
     classifier.label_accuracy_ = _accuracy(metrics.get("expected_label_accuracy"))
     classifier.adapted_ = metrics.get("adapted")

@@ -22,7 +22,7 @@ from pudistill.methods.registry import METHODS
 from pudistill.pu_filter.one_class import HISTORY_COLUMNS
 from pudistill.runs.certificates import MAX_ERRORS, accepted_at, write_held_out_labels
 from pudistill.runs.environment import versions
-from pudistill.runs.folder import SAVE, Run
+from pudistill.runs.folder import ROWS_WRITTEN_AT_ONCE, SAVE, Run
 from pudistill.runs.learned import restore_results, write_learned
 from pudistill.runs.measures import own_metrics, table_metrics
 from pudistill.runs.models import own_network_in
@@ -281,7 +281,9 @@ def _page(classifier: NoisyLabelClassifier, results: _Results) -> str:
     assert table is not None  # callers have checked it
     accepted = None if held_out is None else accepted_at(table.label, table.trusted, held_out)
     changes = Changes(accepted, MAX_ERRORS)
-    labels = count_labels(changes.watch([table.frame()]))
+    starts = range(0, max(len(table), 1), ROWS_WRITTEN_AT_ONCE)
+    parts = (table.frame(slice(start, start + ROWS_WRITTEN_AT_ONCE)) for start in starts)
+    labels = count_labels(changes.watch(parts))
     return render(
         RunSummary(
             title=IN_PYTHON,
