@@ -12,6 +12,7 @@ from numpydoc.validate import validate
 
 import pudistill
 import pudistill.methods
+import pudistill.plots
 from pudistill.exceptions import InputError
 from pudistill.learners.networks.objectives import Objective
 from pudistill.learners.networks.registry import OBJECTIVES
@@ -21,6 +22,8 @@ NAMES = re.findall(r"^   ~(pudistill\.\S+)$", REFERENCE.read_text("utf-8"), re.M
 # Rules of numpydoc that do not hold here: where lines begin (GL01 to GL03), a third person in the
 # first line (SS05), an extended summary (ES01), See Also (SA01) and names of results (RT02).
 NOT_OURS = {"GL01", "GL02", "GL03", "SS05", "ES01", "SA01", "RT02"}
+# A text, and a module whose functions have pages.
+NO_PAGE = {"__version__", "plots"}
 # What no paper describes.
 OF_NO_PAPER = {
     *("CrossEntropy", "CrossEntropyClassifier", "MajorityVoteClassifier"),
@@ -51,7 +54,8 @@ def documented(entries):
 
 
 def test_every_public_name_has_a_page():
-    public = [f"pudistill.{name}" for name in pudistill.__all__ if name != "__version__"]
+    public = [f"pudistill.{name}" for name in pudistill.__all__ if name not in NO_PAGE]
+    public += [f"pudistill.plots.{name}" for name in pudistill.plots.__all__]
     public += [f"pudistill.methods.{name}" for name in pudistill.methods.__all__]
     public += [f"{loss.__module__}.{loss.__name__}" for loss in OBJECTIVES.values()]
     assert sorted(set(public) - set(NAMES)) == []

@@ -159,6 +159,12 @@ class Report:
         The page: one HTML document without any external resource.
     path : Path or None
         The file that it was written to.
+
+    Examples
+    --------
+    >>> from pudistill.runs.saved import Report
+    >>> Report("<p>As expected.</p>")
+    Report of 19 characters, not written to a file
     """
 
     html: str
