@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 # One thread per process: the tests run in two processes, on as few as two cores.
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test test-slow lint format bench bench-full bench-noise bench-coverage docs docs-links clean
+.PHONY: demo test test-slow lint format bench bench-full bench-noise bench-coverage docs docs-links tutorials clean
 
 demo: .venv/.installed
 	$(BIN)/pudistill demo
@@ -58,6 +58,12 @@ docs: .venv/.installed-docs
 # Ask every other site that the docs link to.
 docs-links: .venv/.installed-docs
 	$(SPHINX) -b linkcheck docs build/links
+
+# Execute the tutorials and store their outputs; NAMES="table pictures" chooses some.
+NAMES ?=
+
+tutorials: .venv/.installed-dev .venv/.installed-docs
+	$(BIN)/python docs/tutorials/execute.py $(NAMES)
 
 clean:
 	rm -rf .venv build dist docs/generated docs/reference/api src/*.egg-info

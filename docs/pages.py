@@ -5,6 +5,7 @@ a link to a file outside docs/ leads to the repository.
 """
 
 import inspect
+import json
 import os
 import re
 from pathlib import Path
@@ -39,8 +40,14 @@ def write_generated(app):
 def read_page(app, docname, source):
     """Turn links that leave docs/ into addresses, when Sphinx reads a page."""
     page = Path(app.env.doc2path(docname))
-    if page.suffix in (".md", ".ipynb"):
+    if page.suffix == ".md":
         source[0] = with_links(source[0], page, page)
+    elif page.suffix == ".ipynb":
+        notebook = json.loads(source[0])
+        for cell in notebook["cells"]:
+            if cell["cell_type"] == "markdown":
+                cell["source"] = with_links("".join(cell["source"]), page, page)
+        source[0] = json.dumps(notebook)
 
 
 def with_links(text, source, page):

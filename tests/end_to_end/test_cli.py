@@ -663,7 +663,18 @@ def test_without_a_terminal_lines_tell_the_progress(monkeypatch, capsys):
     ]
 
 
+def test_in_a_cell_of_a_notebook_lines_tell_the_progress(monkeypatch):
+    screen = Console(file=io.StringIO(), force_terminal=True, width=80, highlight=False)
+    monkeypatch.setattr("pudistill.cli.console.messages", screen)
+    monkeypatch.setattr("pudistill.cli.console.LINE_EVERY", 0)
+    monkeypatch.setenv("GIT_PAGER", "cat")  # as a kernel of Jupyter does
+    with progress_bars(), stage("filter", 3000):
+        pass
+    assert screen.file.getvalue().splitlines() == ["finding clean samples, 0% done"]
+
+
 def test_in_a_terminal_the_whole_run_has_a_time_left(monkeypatch):
+    monkeypatch.delenv("GIT_PAGER", raising=False)
     screen = Console(file=io.StringIO(), force_terminal=True, width=80, highlight=False)
     monkeypatch.setattr("pudistill.cli.console.messages", screen)
     with progress_bars(), planned(["filter", "student"]):

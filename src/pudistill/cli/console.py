@@ -1,6 +1,7 @@
 """What the command line prints: errors, warnings, progress bars and results."""
 
 import errno
+import os
 import shlex
 import shutil
 import signal
@@ -59,7 +60,8 @@ def progress_bars() -> Iterator[None]:
     """Show a bar with a time estimate for each stage; without a terminal, a line now and then."""
     from pudistill.utils import progress
 
-    if not messages.is_terminal:
+    # A kernel of Jupyter sets GIT_PAGER: a cell that runs a command shows each redrawn bar anew.
+    if not messages.is_terminal or os.environ.get("GIT_PAGER") == "cat":
         with progress.display(Lines(messages, LINE_EVERY)):
             yield
         return

@@ -58,8 +58,18 @@ def percent_range(low: float, high: float, digits: int = 0) -> Markup:
 
 
 def plain(sentence: Markup) -> str:
-    """Return a sentence for a terminal, without entities, and with percentages as in 47%."""
-    return sentence.unescape().replace("\N{NO-BREAK SPACE}", "")
+    """Return a sentence for a terminal, without entities, and with percentages as in 47%.
+
+    Examples
+    --------
+    >>> from markupsafe import Markup
+    >>> from pudistill.utils.formats import plain
+    >>> plain(Markup("57&nbsp;% of class&nbsp;8 are wrong."))
+    '57% of class 8 are wrong.'
+    """
+    return (
+        sentence.unescape().replace("\N{NO-BREAK SPACE}%", "%").replace("\N{NO-BREAK SPACE}", " ")
+    )
 
 
 def integer(number: float) -> str:
