@@ -24,8 +24,6 @@ extensions = [
 templates_path = ["_templates"]
 # The notebooks are shown; the texts that they are made from are not.
 exclude_patterns = ["tutorials/*.md", "**.ipynb_checkpoints"]
-# A tutorial is in the list of tutorials even if `make tutorials` has not run it yet.
-suppress_warnings = ["toc.excluded", "toc.not_readable"]
 
 # Markdown: links to headings work as on a forge. Notebooks were run by `make tutorials`.
 myst_enable_extensions = ["colon_fence", "deflist"]
