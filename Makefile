@@ -49,6 +49,7 @@ dist: .venv/.installed-release
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check
+	$(BIN)/ruff check --preview --select unspecified-encoding src
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 

@@ -1,4 +1,4 @@
-"""Print the lowest version of each dependency that pyproject.toml admits, as constraints for pip."""
+"""Print the lowest version that pyproject.toml admits of each dependency, as constraints."""
 
 import re
 import tomllib
