@@ -210,7 +210,7 @@ class PictureWriter:
 
     def __init__(self, decode: Any, limit: int | None = None) -> None:
         _remove_abandoned(Path(tempfile.gettempdir()))
-        directory = tempfile.TemporaryDirectory(prefix=FOLDER)
+        directory = tempfile.TemporaryDirectory(prefix=FOLDER, ignore_cleanup_errors=True)
         self._folder = Path(directory.name)
         lock = FileLock(self._folder / LOCK, thread_local=False)
         lock.acquire()
