@@ -7,7 +7,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 # One thread per process: the tests run in two processes, on as few as two cores.
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test test-slow lint format bench bench-full bench-noise bench-coverage docs docs-links tutorials clean
+.PHONY: demo test test-slow test-lowest dist lint format bench bench-full bench-noise bench-coverage \
+	docs docs-links tutorials clean
 
 demo: .venv/.installed
 	$(BIN)/pudistill demo
@@ -18,8 +19,38 @@ test: .venv/.installed-dev
 test-slow: .venv/.installed-dev
 	$(TEST) -m slow
 
+# What follows runs in an environment of its own outside of this folder, which goes when the tests are done.
+OUTSIDE = place=$$(mktemp -d) && trap 'rm -rf "$$place"' EXIT && $(PYTHON) -m venv "$$place/venv" && python="$$place/venv/bin/python"
+OUTSIDE_INSTALL = "$$python" -m pip install --quiet --disable-pip-version-check
+OUTSIDE_TEST = OMP_NUM_THREADS=1 "$$python" -m pytest -p no:cacheprovider -m "not slow" $(TESTS)
+TESTS ?= tests
+
+# Run the tests with the lowest version that pyproject.toml admits of each dependency, without networks.
+test-lowest:
+	$(OUTSIDE) && \
+	$(PYTHON) tests/lowest_versions.py > "$$place/lowest.txt" && \
+	$(OUTSIDE_INSTALL) -c "$$place/lowest.txt" '.[review]' httpx hypothesis pytest && \
+	"$$python" -m pip freeze && \
+	$(OUTSIDE_TEST)
+
+# Build the wheel and the source distribution, and run the tests of the one against the other.
+# With EXTRAS=review and the like instead of dev, tests of what is not installed are skipped.
+EXTRAS ?= torch,dev
+
+dist: .venv/.installed-release
+	rm -rf dist src/*.egg-info
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+	$(OUTSIDE) && \
+	mkdir "$$place/source" && tar -xzf dist/*.tar.gz --strip-components=1 -C "$$place/source" && \
+	$(OUTSIDE_INSTALL) -c constraints.txt "$$(echo dist/*.whl)[$(EXTRAS)]" httpx hypothesis pytest && \
+	cd "$$place/source" && \
+	"$$python" -c 'import pudistill; print("Testing", pudistill.__file__)' && \
+	$(OUTSIDE_TEST)
+
 lint: .venv/.installed-dev
 	$(BIN)/ruff check
+	$(BIN)/ruff check --preview --select unspecified-encoding src
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
@@ -82,6 +113,11 @@ clean:
 	@echo "Installing pudistill and what its tests need into .venv ..."
 	$(PIP) -e '.[torch,dev]'
 	@touch $@ .venv/.installed
+
+.venv/.installed-release: .venv/bin/python pyproject.toml
+	@echo "Installing what builds and checks distributions into .venv ..."
+	$(PIP) build twine
+	@touch $@
 
 .venv/.installed-bench: .venv/.installed-dev
 	@echo "Installing what pudistill is compared with into .venv ..."

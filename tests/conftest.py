@@ -1,8 +1,10 @@
 """Fixtures shared by all tests."""
 
 import os
+import re
 import shutil
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,31 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 
 DATA = Path(os.environ.get("PUDISTILL_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+MISSING = re.compile(r"No module named '(\w+)|needs? (\w+), which is not installed")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    """Skip the tests of a file that needs a package of an extra that is not installed."""
+    return _skipped_without_packages((yield), collector.path)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Skip a test that needs a package of an extra that is not installed."""
+    return _skipped_without_packages((yield), item.path)
+
+
+def _skipped_without_packages(report, path):
+    if report.outcome == "failed":
+        names = {name for match in MISSING.findall(report.longreprtext) for name in match if name}
+        missing = sorted(name for name in names if find_spec(name) is None)
+        if missing:
+            report.outcome = "skipped"
+            report.longrepr = (str(path), 0, f"Skipped: {', '.join(missing)} is not installed")
+    return report
 
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

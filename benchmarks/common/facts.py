@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from pudistill import __version__
 from pudistill.runs.environment import machine
 from pudistill.utils.files import write_atomic
 
@@ -26,7 +27,12 @@ def add_data_option(parser: argparse.ArgumentParser) -> None:
 
 
 def commit() -> str:
-    """Return the checked-out commit, marked `+changes` if files of the package differ from it."""
+    """Return the checked-out commit, marked `+changes` if files of the package differ from it.
+
+    Outside of a repository, as in a source distribution, return the version instead.
+    """
+    if not (RESULTS.parents[1] / ".git").exists():
+        return __version__
 
     def git(*arguments: str) -> str:
         return subprocess.run(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pudistill.pu_filter.estimator import TieredPUFilter
     from pudistill.runs.saved import load, report, save
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Modules are imported on first use, so that `import pudistill` is quick.
 _MODULES = {

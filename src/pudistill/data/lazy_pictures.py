@@ -147,7 +147,8 @@ class LazyPictures:
             with (self._folder / ENCODED).open("rb", buffering=0) as file:
                 for place in places:
                     start, end = starts[rows[place] - stored.n_decoded :][:2].tolist()
-                    block[place] = self._decoded(os.pread(file.fileno(), end - start, start))
+                    file.seek(start)
+                    block[place] = self._decoded(file.read(end - start))
         return block
 
     def _decoded(self, entry: bytes) -> np.ndarray:
@@ -209,7 +210,7 @@ class PictureWriter:
 
     def __init__(self, decode: Any, limit: int | None = None) -> None:
         _remove_abandoned(Path(tempfile.gettempdir()))
-        directory = tempfile.TemporaryDirectory(prefix=FOLDER)
+        directory = tempfile.TemporaryDirectory(prefix=FOLDER, ignore_cleanup_errors=True)
         self._folder = Path(directory.name)
         lock = FileLock(self._folder / LOCK, thread_local=False)
         lock.acquire()
@@ -325,10 +326,11 @@ def _read_region(
 
 def _read_fully(file: Any, pixels: np.ndarray, offset: int) -> None:
     buffer = pixels.data.cast("B")
+    file.seek(offset)
     while len(buffer):
-        n_read = os.preadv(file.fileno(), [buffer], offset)
+        n_read = file.readinto(buffer)
         if n_read == 0:
             raise InputError(
                 f"{file.name} has become shorter: do not change it while a command runs."
             )
-        buffer, offset = buffer[n_read:], offset + n_read
+        buffer = buffer[n_read:]

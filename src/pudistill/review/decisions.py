@@ -15,10 +15,12 @@ import pandas as pd
 from filelock import FileLock
 
 from pudistill.exceptions import InputError, RecoveredWarning, warn_user
-from pudistill.utils.files import named_in_errors, write_atomic
+from pudistill.utils.files import named_in_errors, sync_folder, write_atomic
 
 FOLDER, FILE, LOCK = "review", "decisions.jsonl", ".lock"
 COLUMNS = ("id", "label", "weight", "when", "who")
+# Follow no link, where the system can be told so, and on Windows leave the ends of lines alone.
+AS_IT_IS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 Action = Literal["label", "none", "skip", "undo"]
 _ACTIONS = ("label", "none", "skip", "undo")
 
@@ -215,7 +217,7 @@ class Decisions:
     def _write(self, content: bytes) -> None:
         with named_in_errors(self.path):
             is_new = not self.path.exists()
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | AS_IT_IS
             descriptor = os.open(self.path, flags, 0o666)
             try:
                 try:
@@ -229,7 +231,7 @@ class Decisions:
             finally:
                 os.close(descriptor)
             if is_new:
-                _sync_folder(self.folder)
+                sync_folder(self.folder)
         self._end += len(content)
 
     def _refresh(self) -> None:
@@ -293,12 +295,3 @@ def _refuse_link(path: Path) -> None:
     """Raise `InputError` if somebody else's run would make the log lead out of its folder."""
     if path.is_symlink():
         raise InputError(f"{path} is a link, and a run holds its own files only: remove it.")
-
-
-def _sync_folder(folder: Path) -> None:
-    """Write the name of a new file to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

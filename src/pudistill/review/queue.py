@@ -149,7 +149,7 @@ class Leases:
         # Not flushed to the disk, which takes long: after a crash nobody looks at a sample.
         temporary = self.path.with_suffix(TEMPORARY)
         temporary.unlink(missing_ok=True)
-        temporary.write_text(json.dumps(kept))
+        temporary.write_text(json.dumps(kept), "utf-8")
         temporary.replace(self.path)
 
 

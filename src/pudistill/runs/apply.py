@@ -25,12 +25,11 @@ from pudistill.exceptions import InputError
 from pudistill.runs.certificates import FILE, certify_run
 from pudistill.runs.folder import Run, to_csv
 from pudistill.runs.inputs import names_after_merging
-from pudistill.utils.files import TEMPORARY, write_atomic
+from pudistill.utils.files import TEMPORARY, can_name_folder, sync_folder, write_atomic
 from pudistill.utils.moving import (
     UNDO_LIST,
     move_all,
     read_undo_list,
-    sync_folder,
     undo_moves,
     write_undo_list,
 )
@@ -432,7 +431,7 @@ def _copy_pictures(
 def _places(source: Path, ids: list[str], written: list[str]) -> list[str]:
     """Return the new place of each picture; where a name is taken, the old class is added."""
     for name in {*written}:
-        if name in ("", ".", "..") or name.startswith(".") or any(sign in name for sign in "/\\\0"):
+        if not can_name_folder(name):
             raise InputError(
                 f"{source}: the class {shown(name)} cannot be the name of a folder: rename it."
             )

@@ -18,7 +18,7 @@ def versions() -> dict[str, str]:
 def machine() -> dict[str, Any]:
     """Return the processor, the accelerator if there is one, and the number of cores."""
     path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     device = names[0] if names else platform.processor()
     torch = sys.modules.get("torch")

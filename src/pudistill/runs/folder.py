@@ -353,7 +353,7 @@ class Run:
         path = self.path / SUMS
         if not path.is_file():
             return {}
-        lines = path.read_text(errors="replace").splitlines()
+        lines = path.read_text("utf-8", "replace").splitlines()
         found = [re.fullmatch(r"([0-9a-f]{64})  ((?:model/)?\w[\w.-]*)", line) for line in lines]
         sums = {match[2]: match[1] for match in found if match is not None}
         if len(sums) < len(lines) or not sums.keys() >= {"run.json", "config.toml"}:
@@ -545,7 +545,7 @@ def _with_all_types(table: pd.DataFrame | LabelTable) -> pd.DataFrame:
 def csv_parts(table: pd.DataFrame | LabelTable) -> Iterator[str]:
     """Yield what `to_csv` returns in blocks of rows."""
     for number, part in enumerate(_parts(table)):
-        yield _without_formulas(part).to_csv(index=False, header=number == 0)
+        yield _without_formulas(part).to_csv(index=False, header=number == 0, lineterminator="\n")
 
 
 def _without_formulas(table: pd.DataFrame) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -17,6 +18,10 @@ import numpy as np
 from pudistill.utils.archives import check_archive
 
 TEMPORARY = ".writing"  # suffix of a file that is not complete
+# What Windows refuses as a name, or reads as something else: devices, signs, and ends that it cuts.
+_NOT_ON_WINDOWS = re.compile(
+    r'(con|prn|aux|nul|com\d|lpt\d)(\..*)?|.*[<>:"|?*\x00-\x1f].*|.*[. ]', re.IGNORECASE | re.DOTALL
+)
 
 
 @contextmanager
@@ -75,6 +80,32 @@ def named_in_errors(path: Path) -> Iterator[None]:
         if error.errno is None:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make sure that the names in a folder are on the disk, where the system can."""
+    with suppress(OSError):  # Windows opens no folders
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def can_name_folder(name: str, *, on_windows: bool = os.name == "nt") -> bool:
+    """Return whether a name is that of a visible folder here, not of another place.
+
+    Examples
+    --------
+    >>> from pudistill.utils.files import can_name_folder
+    >>> can_name_folder("cat"), can_name_folder("../cat"), can_name_folder("")
+    (True, False, False)
+    >>> can_name_folder("9:30", on_windows=True)
+    False
+    """
+    if name == "" or name.startswith(".") or any(sign in name for sign in "/\\\0"):
+        return False
+    return not (on_windows and _NOT_ON_WINDOWS.fullmatch(name))
 
 
 def remove_leftovers(folder: Path, *, seconds_old: float = 0.0) -> None:

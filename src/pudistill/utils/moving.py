@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from pudistill.exceptions import InputError
-from pudistill.utils.files import write_atomic
+from pudistill.utils.files import sync_folder, write_atomic
 
 UNDO_LIST = "undo.csv"
 _ABOUT = "# pudistill moves "
@@ -179,7 +179,7 @@ def _link_or_copy(old: Path, new: Path) -> None:
         return
     except FileExistsError:
         raise
-    except OSError:  # another disk, or one without links
+    except (OSError, NotImplementedError):  # another disk, or one without links
         pass
     with old.open("rb") as source, new.open("xb") as target:
         shutil.copyfileobj(source, target, 2**20)
@@ -187,13 +187,3 @@ def _link_or_copy(old: Path, new: Path) -> None:
         os.fsync(target.fileno())
     shutil.copystat(old, new)
     sync_folder(new.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make sure that the names in a folder are on the disk, where the system can."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -109,14 +109,14 @@ class _RowFile:
         """Write a block, and then its checksum, which marks the block as finished."""
         content = np.ascontiguousarray(values, np.float32).tobytes()
         self._store(len(self.header) + rows.start * self.row_size, content)
-        with named_in_errors(self.sums), self.sums.open("a") as file:
+        with named_in_errors(self.sums), self.sums.open("a", encoding="utf-8") as file:
             file.write(f"{n} {checksum_of(content)}\n")
 
     def _read_sums(self) -> dict[int, str]:
         """Return checksums by block number, without a line that a crash cut off."""
         if not (self.path.is_file() and self.sums.is_file()):
             return {}
-        lines = self.sums.read_text(errors="replace").splitlines()
+        lines = self.sums.read_text("utf-8", "replace").splitlines()
         matches = [re.fullmatch(r"(\d{1,12}) ([0-9a-f]{64})", line) for line in lines]
         return {int(match[1]): match[2] for match in matches if match is not None}
 

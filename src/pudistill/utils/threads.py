@@ -14,6 +14,7 @@ from functools import cache
 from itertools import islice
 from typing import Any, TypeVar
 
+import psutil
 from joblib import effective_n_jobs
 from joblib.externals.loky import get_reusable_executor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
@@ -188,6 +189,7 @@ def end_with_parent(parent: int) -> None:
 
 
 def _exit_when_orphaned(parent: int) -> None:
-    while os.getppid() == parent:
+    # Windows never gives an orphan another parent; elsewhere the parent may live on as a zombie.
+    while os.getppid() == parent and psutil.pid_exists(parent):
         time.sleep(PARENT_CHECK_SECONDS)
     os._exit(1)

@@ -5,13 +5,13 @@ floats. An epoch is a permutation of their indices; a batch is gathered, augment
 mixed there, without a data loader and without Python per sample.
 """
 
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from mmap import mmap
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from torch import Generator, Tensor
 
@@ -223,7 +223,7 @@ def move_to_device(
         free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
         streams = size > LARGEST_SHARE * (free - torch.cuda.memory_allocated(device))
     else:
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        memory = psutil.virtual_memory().total
         streams = any(map(_is_mapped, distinct.values())) and size > LARGEST_SHARE * memory
     if streams:
         return [None] * len(inputs)

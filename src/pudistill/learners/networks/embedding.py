@@ -470,7 +470,7 @@ def _is_pooler_trained(name: str, untrained: set[str]) -> bool:
 
 def _read_json(name: str, file: str) -> Any:
     path = _file(name, file)
-    return None if path is None else json.loads(path.read_text())
+    return None if path is None else json.loads(path.read_text("utf-8"))
 
 
 def _file(name: str, file: str) -> Path | None:

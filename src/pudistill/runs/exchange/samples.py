@@ -92,7 +92,8 @@ class Samples:
 
     def __iter__(self) -> Iterator[Sample]:
         table = self.table
-        draws = table[[name for name in ABOUT_DRAW if name in table]].to_dict("records")
+        known = [name for name in ABOUT_DRAW if name in table]
+        draws = table[known].to_dict("records") if known else [{}] * len(table)
         columns = (table[name].tolist() for name in ("id", "given", "label", "confidence"))
         for row, draw, (name, given, label, confidence) in zip(
             self._rows, draws, zip(*columns, strict=True), strict=True

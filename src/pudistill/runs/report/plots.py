@@ -450,7 +450,7 @@ def _to_svg(figure: Figure, title: str) -> str:
     nothing = dict.fromkeys(["Creator", "Date", "Format", "Type"])
     with mpl.rc_context({"svg.hashsalt": title}), warnings.catch_warnings():
         # The browser draws the text, in a font with more glyphs; matplotlib only measures it.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        warnings.filterwarnings("ignore", message="Glyph .* missing|.* not support .* natively")
         figure.savefig(file, format="svg", metadata=nothing)
     width, height = figure.get_size_inches() * 72
     opening = (
