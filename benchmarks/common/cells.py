@@ -187,7 +187,9 @@ def _compute(
     where["n_test"] = len(group.y_test)
     if noisy is not None:
         where["noise_rate"] = noisy.noise_rate  # the realised share of wrong labels in D_n
-    teachers = {"teacher_seconds": group.seconds} if group.seconds else {}
+    teachers = {}
+    if group.seconds:
+        teachers = {"teacher_seconds": group.seconds, "teacher_cpu_seconds": group.cpu_seconds}
     return where | cell.noise._asdict() | result | seconds | teachers
 
 

@@ -182,6 +182,7 @@ class Group:
         self.n_classes = int(self.y.max()) + 1
         self.learner = problem.learner()
         self.seconds: dict[str, float] = {}
+        self.cpu_seconds: dict[str, float] = {}
         self._fitted: dict[str, PUDistillClassifier] = {}
         rng = np.random.default_rng([seed, 0])  # as `pudistill corrupt` draws them
         self.trusted = problem.draw(self.y, problem.trusted, rng)
@@ -236,7 +237,7 @@ class Group:
         name = ", ".join(f"{key}={value}" for key, value in params.items()) or "default"
         if name not in self._fitted:
             apart = self.problem.cells_apart
-            start = time.perf_counter()
+            start, cpu_start = time.perf_counter(), time.process_time()
             classifier = PUDistillClassifier(
                 self.learner,
                 filter_estimator=self.problem.member and self.problem.member(),
@@ -247,6 +248,7 @@ class Group:
                 **params,
             ).fit_teachers(self.X, self.y, self.trusted)
             self.seconds[name] = time.perf_counter() - start
+            self.cpu_seconds[name] = time.process_time() - cpu_start
             self._fitted[name] = classifier.set_params(n_jobs=None)
         return copy(self._fitted[name])
 
