@@ -15,7 +15,8 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from pudistill.data.names import NO_CLASS_LABEL
-from pudistill.distillation.certified_labels import CertifiesLabels
+from pudistill.distillation.certified_labels import JudgesLabels
+from pudistill.distillation.class_accuracy import warn_of_harm
 from pudistill.distillation.comparison import Comparison, ExpectedAccuracy
 from pudistill.distillation.correction import predictions_for
 from pudistill.distillation.earlier_fit import EarlierFit
@@ -54,7 +55,7 @@ LEARNED_BY_STUDENT = ("student_", "targets_", "label_arrays_", "label_table_", *
 
 
 class PUDistillClassifier(
-    ShowsResults, TimedFit, HasRoles, CertifiesLabels, MakesPseudoLabels, NoisyLabelClassifier
+    ShowsResults, TimedFit, HasRoles, JudgesLabels, MakesPseudoLabels, NoisyLabelClassifier
 ):
     """Learn from noisy labels with the help of a few trusted labels.
 
@@ -509,6 +510,7 @@ class PUDistillClassifier(
             self.held_out_labels_ = self.held_out_labels_.with_no_class(all_labels)
         table = table.with_no_class(all_labels, self.no_class_label)
         self.label_arrays_ = replace(table, index=index)
+        warn_of_harm(self.class_accuracy_)
         self.__dict__.pop("label_table_", None)
         return self
 

@@ -9,6 +9,7 @@ from markupsafe import Markup
 from sklearn.utils.validation import check_is_fitted
 
 from pudistill.data.draws import Draws
+from pudistill.distillation.class_accuracy import accuracy_by_class
 from pudistill.distillation.held_out_labels import HeldOutLabels
 from pudistill.estimates.certificates import Curve, accept
 from pudistill.estimates.shares import (
@@ -236,11 +237,18 @@ def held_out_shares(classifier: Any) -> pd.DataFrame:
     return pd.DataFrame(bins, columns=["n", "probability", "right", "low", "high"])
 
 
-class CertifiesLabels:
-    """The method ``certify`` of a classifier with ``label_arrays_`` and ``held_out_labels_``."""
+class JudgesLabels:
+    """How a classifier with ``label_arrays_`` and ``held_out_labels_`` judges its labels."""
 
     label_arrays_: LabelTable
     held_out_labels_: HeldOutLabels | None
+
+    @property
+    def class_accuracy_(self) -> pd.DataFrame | None:
+        """How the correction serves each class, see `accuracy_by_class`."""
+        check_is_fitted(self, "label_arrays_")
+        held_out = self.held_out_labels_
+        return None if held_out is None else accuracy_by_class(self.label_arrays_, held_out)
 
     def certify(self: Any, max_error: float = 0.01, confidence: float = LEVEL) -> CertifiedLabels:
         """Accept as many labels as possible of which, with confidence, at most a share is wrong.

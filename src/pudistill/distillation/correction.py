@@ -12,6 +12,7 @@ from pudistill.data.columns import is_whole
 from pudistill.data.frames import as_column, as_frame
 from pudistill.data.names import NO_CLASS_LABEL
 from pudistill.distillation.certified_labels import CertifiedLabels, certify
+from pudistill.distillation.class_accuracy import accuracy_by_class, warn_of_harm
 from pudistill.distillation.comparison import ExpectedAccuracy
 from pudistill.distillation.held_out_labels import HeldOutLabels, judge_all
 from pudistill.distillation.learning import find_originals
@@ -242,9 +243,10 @@ def correct_labels(
         is_known=noise.basis != NOTHING,
         of_changes=MODEL,
     ).with_no_class(of_all, no_class_label)
-    return CorrectedLabels(
-        replace(table, index=index), targets, noise, accuracy, judged.with_no_class(of_all)
-    )
+    table, judged = replace(table, index=index), judged.with_no_class(of_all)
+    if harm is None:
+        warn_of_harm(accuracy_by_class(table, judged))
+    return CorrectedLabels(table, targets, noise, accuracy, judged)
 
 
 def _harm(labels: Labels, judged: HeldOutLabels) -> str | None:

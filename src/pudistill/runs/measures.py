@@ -76,6 +76,9 @@ def own_metrics(classifier: PUDistillClassifier) -> dict[str, Any]:
             metrics["expected_accuracy"] = asdict(expected)
         if classifier.label_accuracy_ is not None:
             metrics["expected_label_accuracy"] = asdict(classifier.label_accuracy_)
+        if (classes := classifier.class_accuracy_) is not None:
+            named = classes.rename(index=str).rename_axis("class_name").reset_index()
+            metrics["class_accuracy"] = named.to_dict("records")
         if (certificates := certificate_metrics(classifier)) is not None:
             metrics["certificates"] = certificates
     return metrics

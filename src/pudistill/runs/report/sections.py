@@ -155,7 +155,8 @@ def expectation_section(metrics: Mapping[str, Any]) -> dict | None:
     Returns
     -------
     dict or None
-        ``headlines``, ``candidates`` (which may be empty), ``measured_on`` and ``why``.
+        ``headlines``, ``classes`` (rows of class accuracies, harmed classes first),
+        ``n_classes_shown``, ``candidates`` (which may be empty), ``measured_on`` and ``why``.
     """
     expected, comparison = metrics.get("expected_accuracy"), metrics.get("comparison")
     if not expected and not comparison:
@@ -169,8 +170,20 @@ def expectation_section(metrics: Mapping[str, Any]) -> dict | None:
         headlines.append(label_accuracy_sentence(of_labels, basis))
     if expected:
         headlines.append(expectation_sentence(expected))
+    classes = [
+        {
+            **row,
+            "before": percent(row["before"]),
+            "after": estimate(row["after"], (row["low"], row["high"])),
+        }
+        for row in metrics.get("class_accuracy") or []
+    ]
+    if len(classes) > MAX_CLASSES_IN_TABLE:
+        classes.sort(key=lambda row: (not row["is_harmed"], row["gained"] - row["lost"]))
     return {
         "headlines": headlines,
+        "classes": classes,
+        "n_classes_shown": min(len(classes), MAX_CLASSES_IN_TABLE),
         "candidates": [
             {
                 "name": CANDIDATE_NAMES.get(candidate["name"], candidate["name"]),

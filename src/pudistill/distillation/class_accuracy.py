@@ -1,0 +1,90 @@
+"""How the correction serves each class, by verified samples that were held out."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest
+
+from pudistill.data.draws import Draws
+from pudistill.distillation.held_out_labels import HeldOutLabels
+from pudistill.estimates.shares import rectified_share, weighted_mean
+from pudistill.exceptions import DataWarning, warn_user
+from pudistill.labels.table import LabelTable
+
+# A class is called harmed if chance alone would make as many more labels wrong than right in at
+# most this share of the cases. It is no proof: the warning asks a person to look.
+CHANCE = 0.1
+
+
+def accuracy_by_class(table: LabelTable, held_out: HeldOutLabels) -> pd.DataFrame | None:
+    """Compare given and corrected labels of held-out verified samples, class by class.
+
+    Parameters
+    ----------
+    table : LabelTable
+        Given and verified labels.
+    held_out : HeldOutLabels
+        Labels by models that have not seen the verified ones.
+
+    Returns
+    -------
+    classes : DataFrame or None
+        A row for each true class with a held-out verified sample; the index has its name. ``n``:
+        number of these samples that had a given label. ``before``, ``after``: share of the given
+        and of the corrected labels that are right, from 0 to 1. ``low``, ``high``: 95 % interval of
+        `after`, exact if verified samples are a random sample. ``lost``, ``gained``: number of
+        right labels that became wrong, and of wrong ones that became right. ``is_harmed``: whether
+        more were lost than gained, by more than chance explains in nine of ten cases. None if
+        given labels of verified samples are not known.
+    """
+    if held_out.given_score is None:
+        return None
+    rows = np.flatnonzero(
+        table.trusted & (held_out.label >= 0) & (table.given >= 0) & ~np.isnan(held_out.score)
+    )
+    weight = None
+    if held_out.draw_weight is not None and held_out.draw_order is not None:
+        rows = rows[~np.isnan(held_out.draw_weight[rows])]
+        draws = Draws(held_out.draw_weight, held_out.draw_order)
+        weight = draws.for_means(int((~table.trusted).sum()))
+    found: dict[Any, dict[str, Any]] = {}
+    for code in np.unique(table.label[rows]):
+        of_class = rows[table.label[rows] == code]
+        was_right, is_right = table.given[of_class] == code, held_out.label[of_class] == code
+        of_draw = None if weight is None else weight[of_class]
+        after = rectified_share(
+            is_right,
+            np.full(len(of_class), np.nan),
+            max(1, int((table.label[~table.trusted] == code).sum())),
+            worth=held_out.worth,
+            weight=of_draw,
+        )
+        lost, gained = int((was_right & ~is_right).sum()), int((~was_right & is_right).sum())
+        before = float(np.clip(weighted_mean(was_right, of_draw), 0, 1))
+        found[table.names[code]] = {
+            "n": len(of_class),
+            "before": before,
+            "after": after.value,
+            "low": after.interval[0],
+            "high": after.interval[1],
+            "lost": lost,
+            "gained": gained,
+            "is_harmed": after.value < before
+            and lost > gained
+            and binomtest(lost, lost + gained, 0.5, "greater").pvalue <= CHANCE,
+        }
+    return pd.DataFrame.from_dict(found, orient="index") if found else None
+
+
+def warn_of_harm(classes: pd.DataFrame | None) -> None:
+    """Warn of each class whose labels the correction seems to make worse."""
+    if classes is None:
+        return
+    for name, row in classes[classes["is_harmed"]].iterrows():
+        warn_user(
+            f"The correction seems to harm class {name!r}: of {row['n']} verified samples of it, "
+            f"{row['lost']} right labels would become wrong, and {row['gained']} wrong ones right. "
+            "Look at the changes of this class before you use them, or verify more of it.",
+            DataWarning,
+        )
