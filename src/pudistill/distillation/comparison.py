@@ -336,7 +336,7 @@ def _why(shipped: str, candidates: list[Candidate], metric: str) -> str:
     sentence = f"{DESCRIPTIONS[shipped]} {got} {values[0]} {what}, {DESCRIPTIONS[best]} {values[1]}"
     sentence = sentence[0].upper() + sentence[1:]
     if others[best] > score[shipped]:
-        return f"{sentence}, which is too small a lead to be more than chance."
+        return f"{sentence}: a lead that chance explains, so the former was kept."
     if others[best] == score[shipped]:
         return f"{sentence}: no difference."
     return f"{sentence}."
