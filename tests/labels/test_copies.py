@@ -9,11 +9,12 @@ from scipy import sparse
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine, make_blobs
 from sklearn.preprocessing import StandardScaler
 
-from pudistill import InputError, TrustedWarning
+from pudistill import InputError, PUDistillClassifier, TrustedWarning
 from pudistill.labels.checks import check_labels
 from pudistill.labels.copies import find_repeats
 from pudistill.labels.groups import with_groups
 from pudistill.labels.near_copies import share_of_near_copies
+from pudistill.labels.samples import check_samples
 
 RNG = np.random.default_rng(0)
 
@@ -213,3 +214,15 @@ def test_codes_follow_the_rows_and_not_their_hashes():
     repeats = find_repeats(np.vstack([X, X[::-1]]))
     assert repeats.copies[:100].tolist() == list(range(100))
     assert repeats.distinct.tolist() == list(range(100))
+
+
+def test_texts_that_differ_in_a_rare_word_are_no_copies():
+    # "tf" and "tf2" occur once each, so the features of the two texts are equal.
+    kinds = ("robots", "stars", "rivers", "birds")
+    texts = [f"A library of {kind} for Python, part {n}" for kind in kinds for n in range(10)]
+    texts += ["The tf transform library for Python", "The tf2 transform library for Python"]
+    texts += [texts[-1]]
+    y = np.arange(43) // 10 % 4
+    trusted = pd.Series(y[[0, 1, 10, 11, 20, 21, 30, 31, 41]], [0, 1, 10, 11, 20, 21, 30, 31, 41])
+    labels = check_samples(PUDistillClassifier(), texts, y, trusted, [None])[1]
+    assert np.flatnonzero(labels.copied).tolist() == [42]

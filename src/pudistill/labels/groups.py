@@ -22,6 +22,7 @@ def with_groups(
     groups: Any,
     index: pd.Index | None = None,
     *,
+    texts: np.ndarray | None = None,
     are_verified: bool = True,
     warn: bool = True,
 ) -> Labels:
@@ -37,6 +38,8 @@ def with_groups(
         Names of the groups, see `check_groups`.
     index : Index of length n_samples or None
         The index of the samples, for the alignment of `groups` and for messages.
+    texts : ndarray of str, shape (n_samples,), default=None
+        The samples as texts, if they are: copies are looked for among these.
     are_verified : bool, default=True
         Whether trusted labels have been verified. If not, because no trusted samples were passed,
         copies keep their labels, however they differ.
@@ -56,7 +59,7 @@ def with_groups(
     n_samples = len(labels.given)
     if groups is not None:
         groups = check_groups(aligned("groups", groups, index, n_samples), n_samples)
-    repeats = find_repeats(X)
+    repeats = find_repeats(X if texts is None else texts)
     if repeats is None:
         return replace(labels, groups=groups)
     if repeats.copies is not None and are_verified:

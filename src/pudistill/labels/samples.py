@@ -125,6 +125,8 @@ def check_samples(
     See `check_features`, `check_given`, `with_groups` and `with_draws`.
     """
     index = index_of(X)
+    # Encoded texts can be equal although the texts differ: in a number or a rare word.
+    texts = as_texts(X).to_numpy() if is_texts(X) else None
     X = check_features(estimator, X, learners, reset=reset)
     no_class_label = getattr(estimator, "no_class_label", NO_CLASS_LABEL)
     has_sources = has_several_sources(y)
@@ -149,7 +151,9 @@ def check_samples(
         codes = check_noise_groups(noise_groups, len(labels.given), index)
         labels = replace(labels, noise_groups=codes)
     are_verified = trusted is not None and bool(labels.trusted.any())
-    labels = with_groups(labels, X, groups, index, are_verified=are_verified, warn=reset)
+    labels = with_groups(
+        labels, X, groups, index, texts=texts, are_verified=are_verified, warn=reset
+    )
     return X, with_draws(labels, draw_weight, index)
 
 

@@ -257,7 +257,8 @@ def _results_of_other_method(
     estimates = {name: getattr(classifier, f"{name}_", None) for name in ESTIMATED}
     metrics = {name: value for name, value in estimates.items() if value is not None}
     X = dataset.X if classifier.encoder_ is None else classifier.encoder_.transform(dataset.X)
-    labels = with_groups(labels, X, None, warn=False)  # copies have verified labels, too
+    texts = dataset.X if dataset.is_text else None
+    labels = with_groups(labels, X, None, texts=texts, warn=False)  # copies are verified, too
     X, of_classes, no_class = split_off_no_class(X, labels)
     model = classifier.fitted_model
     outliers = find_outliers(X, of_classes.verified, model, no_class=no_class, seed=0)
