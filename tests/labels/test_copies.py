@@ -221,7 +221,7 @@ def test_texts_that_differ_in_a_rare_word_are_no_copies():
     kinds = ("robots", "stars", "rivers", "birds")
     texts = [f"A library of {kind} for Python, part {n}" for kind in kinds for n in range(10)]
     texts += ["The tf transform library for Python", "The tf2 transform library for Python"]
-    texts += [texts[-1]]
+    texts += [texts[0]]
     y = np.arange(43) // 10 % 4
     trusted = pd.Series(y[[0, 1, 10, 11, 20, 21, 30, 31, 41]], [0, 1, 10, 11, 20, 21, 30, 31, 41])
     labels = check_samples(PUDistillClassifier(), texts, y, trusted, [None])[1]
