@@ -61,6 +61,11 @@ def certify(
     results.print(str(certified), soft_wrap=True)
     if output is not None:
         _write(table, output)
+        messages.print(
+            f"Use the rows whose column accepted is True: {table['accepted'].sum():,} of them, the "
+            "verified ones included.",
+            soft_wrap=True,
+        )
 
 
 @takes_settings(

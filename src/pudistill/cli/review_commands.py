@@ -76,8 +76,9 @@ def next_samples(
     n_random = int((queue["part"] == "random").sum())
     results.print(
         f"{len(queue):,} samples to verify: {n_random:,} at random, {len(queue) - n_random:,} by "
-        "what is gained. Correct the column label where it is wrong, add the rows to your trusted "
-        "table with their weights, in this order, and fit again.",
+        "what is gained. Correct the column label where it is wrong, and run `pudistill update "
+        f"{run} --trusted {path}`. Or add the rows to your trusted table with their weights, in "
+        "this order, and fit again.",
         soft_wrap=True,
     )
     messages.print(f"Written to {path}.", soft_wrap=True)
