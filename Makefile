@@ -38,7 +38,7 @@ test-lowest:
 EXTRAS ?= torch,dev
 
 dist: .venv/.installed-release
-	rm -rf dist src/*.egg-info
+	rm -rf dist
 	$(BIN)/python -m build
 	$(BIN)/python -m twine check --strict dist/*
 	$(OUTSIDE) && \
@@ -97,7 +97,7 @@ tutorials: .venv/.installed-dev .venv/.installed-docs
 	$(BIN)/python docs/tutorials/execute.py $(NAMES)
 
 clean:
-	rm -rf .venv build dist docs/generated docs/reference/api src/*.egg-info
+	rm -rf .venv build dist docs/generated docs/reference/api
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
