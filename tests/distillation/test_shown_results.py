@@ -8,7 +8,7 @@ import sklearn
 
 from pudistill import PUDistillClassifier
 from pudistill.distillation.certified_labels import CertifiedLabels
-from pudistill.distillation.comparison import Comparison, ExpectedAccuracy
+from pudistill.distillation.comparison import Comparison, ExpectedAccuracy, LabelAccuracy
 from pudistill.distillation.noise_estimate import NoiseEstimate
 
 TAGS = ("div", "p", "table", "tr", "th", "td", "small", "br", "b")
@@ -100,7 +100,12 @@ def test_results_are_escaped_and_their_text_is_short(result):
 
 def test_text_has_the_sentences_of_the_report():
     assert repr(COMPARISON.expected_accuracy) == (
-        "Accuracy: 90% (95% interval: 80 to 95%), measured on 60 held-out trusted samples."
+        "Expected accuracy on new samples: 90% (95% interval: 80 to 95%), measured on 60 held-out "
+        "trusted samples."
+    )
+    assert repr(LabelAccuracy(0.9, (0.8, 0.95), 60)) == (
+        "Right among the corrected labels that nobody verified: 90% (95% interval: 80 to 95%), "
+        "measured on 60 held-out trusted samples."
     )
     lines = repr(estimate(2)).splitlines()
     assert lines[0] == (

@@ -12,7 +12,7 @@ from pudistill.data.columns import is_whole
 from pudistill.data.frames import as_column, as_frame
 from pudistill.data.names import NO_CLASS_LABEL
 from pudistill.distillation.certified_labels import CertifiedLabels, certify
-from pudistill.distillation.comparison import ExpectedAccuracy
+from pudistill.distillation.comparison import LabelAccuracy
 from pudistill.distillation.held_out_labels import HeldOutLabels, judge_all
 from pudistill.distillation.learning import find_originals
 from pudistill.distillation.noise_estimate import NOTHING, NoiseEstimate, estimate_noise
@@ -63,7 +63,7 @@ class CorrectedLabels:
         those of `label_arrays.names`, samples that are verified to be of no class left out.
     noise : NoiseEstimate
         Noise in the given labels of samples that nobody verified.
-    label_accuracy : ExpectedAccuracy or None
+    label_accuracy : LabelAccuracy or None
         Share of the corrected labels of samples that nobody verified that are right; None without
         verified labels.
     held_out_labels : HeldOutLabels
@@ -85,7 +85,7 @@ class CorrectedLabels:
     label_arrays: LabelTable
     proba: np.ndarray
     noise: NoiseEstimate
-    label_accuracy: ExpectedAccuracy | None
+    label_accuracy: LabelAccuracy | None
     held_out_labels: HeldOutLabels
 
     @property
@@ -265,8 +265,8 @@ def _harm(labels: Labels, judged: HeldOutLabels) -> str | None:
 
 
 def _of_kept_labels(
-    noise: NoiseEstimate, accuracy: ExpectedAccuracy | None
-) -> ExpectedAccuracy | None:
+    noise: NoiseEstimate, accuracy: LabelAccuracy | None
+) -> LabelAccuracy | None:
     """Return the share of right labels if none was changed."""
     if accuracy is None:
         return None
