@@ -1,6 +1,8 @@
 """A saved classifier is whole or not there, and knows after loading what it knew before."""
 
+import copy
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +59,14 @@ def test_a_loaded_classifier_knows_what_it_knew(fitted, saved):
     np.testing.assert_array_equal(after.labels, before.labels)
     X, _, _ = data(fitted.classes_)
     np.testing.assert_array_equal(loaded.predict_proba(X), fitted.predict_proba(X))
+
+
+def test_a_noise_estimate_that_tells_nothing_is_restored_and_not_reported(fitted, tmp_path):
+    unknown = copy.copy(fitted)
+    unknown.noise_ = replace(fitted.noise_, basis="nothing", rate=np.nan, rate_interval=(0.0, 1.0))
+    folder = pudistill.save(unknown, tmp_path / "run")
+    assert repr(pudistill.load(folder).noise_) == repr(unknown.noise_)
+    assert "How many labels are wrong" not in (folder / "report.html").read_text()
 
 
 def test_an_update_can_start_from_a_loaded_classifier(fitted, saved):

@@ -122,7 +122,7 @@ def restore_results(run: Run, classifier: NoisyLabelClassifier) -> None:
     classifier.held_out_labels_ = held_out
     if "filter_settings" in metrics:
         classifier.filter_ = restore_filter(run)
-    if found := metrics.get("noise"):
+    if found := metrics.get("noise") or metrics.get("unknown_noise"):
         noise = NoiseEstimate.from_dict(found, classifier.classes_)
         n_classes = len(classifier.classes_)
         if noise is not None and noise.transition_matrix.shape != (n_classes, n_classes):
