@@ -67,12 +67,22 @@ def load(path: str | Path, *, module: "NetworkFactory | None" = None) -> NoisyLa
 
     See Also
     --------
-    save : Write such a folder; its example loads it again.
+    save : Write such a folder.
 
     Examples
     --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
     >>> import pudistill
-    >>> pudistill.load("run").noise_  # doctest: +SKIP
+    >>> y = np.arange(60) % 2
+    >>> X = y[:, None] + np.random.default_rng(0).normal(size=(60, 2)) / 5
+    >>> classifier = pudistill.PUDistillClassifier(random_state=0, compare=False)
+    >>> classifier = classifier.fit(X, y, trusted=np.arange(60) < 20)
+    >>> folder = pudistill.save(classifier, Path(tempfile.mkdtemp()) / "pets")
+    >>> loaded = pudistill.load(folder)
+    >>> bool((loaded.predict(X) == y).all()), loaded.noise_.basis
+    (True, 'bound')
     """
     run = Run.open_fit(Path(path))
     classifier, config = run.read_model(module), run.read_config()
