@@ -99,7 +99,16 @@ class ExpectedAccuracy(ShownAsText):
 class LabelAccuracy(ExpectedAccuracy):
     """Share of the corrected labels of samples that nobody verified that are right.
 
-    Attributes and parameters are those of `ExpectedAccuracy`; it shows itself in other words.
+    Attributes
+    ----------
+    value : float
+        Estimate of the share.
+    interval : tuple of two floats
+        Its 95 % interval.
+    n : int
+        Number of held-out trusted samples that it was measured on.
+    metric : str
+        Always "accuracy".
 
     Examples
     --------
