@@ -142,7 +142,7 @@ class PUDistillClassifier(
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Class labels.
+        Class labels, sorted, of their type; texts after `load` of a run of the command line.
     filter_ : TieredPUFilter
         The filter, with votes, clean set and history.
     teachers_ : list of fitted estimators
