@@ -132,7 +132,7 @@ def correct_labels(
         are named by the classes; its index, if it is no count, is matched to that of `labels`.
     trusted : array-like of shape (n_samples,), Series or dict, default=None
         Mask or verified labels, as for `PUDistillClassifier.fit`. ``None``: nothing is verified,
-        and nothing can be promised.
+        nothing can be promised, and predictions are taken at their word, see the notes.
     groups, noise_groups : array-like of shape (n_samples,), default=None
         As for `PUDistillClassifier.fit`.
     classes : array-like of shape (n_classes,), default=None
@@ -165,8 +165,12 @@ def correct_labels(
     Notes
     -----
     For those who come from cleanlab: arguments are those of ``find_label_issues``, in its order.
-    The column ``changed`` of the label table tells which labels are wrong, ``given_quality`` is the
-    label quality score.
+    With verified labels, the column ``changed`` of the label table tells which labels are wrong;
+    ``given_quality`` is the label quality score.
+
+    Without verified labels, use the order of ``given_quality`` and not ``changed``: a model that
+    was cross-validated on the given labels predicts these, so that it explains them without any
+    mistake (docs/guides/predictions.md has figures).
 
     Examples
     --------
@@ -264,9 +268,7 @@ def _harm(labels: Labels, judged: HeldOutLabels) -> str | None:
     )
 
 
-def _of_kept_labels(
-    noise: NoiseEstimate, accuracy: LabelAccuracy | None
-) -> LabelAccuracy | None:
+def _of_kept_labels(noise: NoiseEstimate, accuracy: LabelAccuracy | None) -> LabelAccuracy | None:
     """Return the share of right labels if none was changed."""
     if accuracy is None:
         return None

@@ -115,8 +115,8 @@ def _say_if_numbers_are_texts(path: str | Path, classes: np.ndarray) -> None:
     """Issue a notice, because numbers equal no text, and so all predictions would seem wrong."""
     if all(isinstance(name, str) and is_whole(name) for name in classes.tolist()):
         warn_user(
-            f"The labels of {path} are texts, such as {shown(classes[0])}, also if they are numbers "
-            "in the data: compare its predictions with y.astype(str).",
+            f"The labels of {path} are texts, such as {shown(classes[0])}, also if they are "
+            "numbers in the data: compare its predictions with y.astype(str).",
             DataNotice,
         )
 
