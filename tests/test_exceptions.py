@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from pudistill import PUDistillClassifier
-from pudistill.exceptions import TrustedWarning, warn_user
+from pudistill.cli import console
+from pudistill.exceptions import DataNotice, DataWarning, TrustedWarning, warn_user
 
 
 def test_a_warning_points_at_the_line_that_called_the_package():
@@ -23,4 +24,13 @@ def test_a_warning_outside_the_package_points_at_its_caller():
         warn_user("look twice", TrustedWarning)
     assert [(str(w.message), w.category, w.filename) for w in caught] == [
         ("look twice", TrustedWarning, __file__)
+    ]
+
+
+def test_a_notice_is_no_warning(capsys):
+    for message in (DataNotice("'Status' holds the labels."), DataWarning("'id' is not used.")):
+        console.show_warning(message)
+    assert capsys.readouterr().err.splitlines() == [
+        "Note: 'Status' holds the labels.",
+        "Warning: 'id' is not used.",
     ]

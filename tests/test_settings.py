@@ -161,7 +161,7 @@ def test_the_shell_completes_options_and_choices(words, expected):
 @pytest.mark.slow
 def test_the_public_names_have_their_types(tmp_path, monkeypatch):
     api = pytest.importorskip("mypy.api")
-    assert sorted([*pudistill._MODULES, "__version__"]) == sorted(pudistill.__all__)
+    assert sorted([*pudistill._MODULES, "__version__", "plots"]) == sorted(pudistill.__all__)
     (tmp_path / "snippet.py").write_text(
         "import pudistill\n"
         "from pudistill import PUDistillClassifier, corrupt_labels, load_dataset\n"

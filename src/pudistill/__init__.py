@@ -66,6 +66,7 @@ __all__ = [
     "embed_dataset",
     "load",
     "load_dataset",
+    "plots",
     "report",
     "save",
     "simulate_sources",
@@ -90,4 +91,4 @@ if not TYPE_CHECKING:  # a type checker would accept any name
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, "plots"])
+    return [*__all__]

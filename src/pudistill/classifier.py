@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from pudistill.data.names import NO_CLASS_LABEL
 from pudistill.distillation.certified_labels import JudgesLabels
 from pudistill.distillation.class_accuracy import warn_of_harm
-from pudistill.distillation.comparison import Comparison, ExpectedAccuracy
+from pudistill.distillation.comparison import Comparison, ExpectedAccuracy, LabelAccuracy
 from pudistill.distillation.correction import predictions_for
 from pudistill.distillation.earlier_fit import EarlierFit
 from pudistill.distillation.held_out_labels import HeldOutLabels
@@ -143,7 +143,7 @@ class PUDistillClassifier(
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Class labels.
+        Class labels, sorted, of their type; texts after `load` of a run of the command line.
     filter_ : TieredPUFilter
         The filter, with votes, clean set and history.
     teachers_ : list of fitted estimators
@@ -168,7 +168,7 @@ class PUDistillClassifier(
     expected_accuracy_ : ExpectedAccuracy or None
         ``value`` of the `metric` on new samples, ``interval`` (95 %), ``n`` and ``metric``; None
         without `compare`.
-    label_accuracy_ : ExpectedAccuracy or None
+    label_accuracy_ : LabelAccuracy or None
         The accuracy of the corrected labels of the samples that nobody verified, likewise.
     held_out_labels_ : HeldOutLabels or None
         What `certify` judges by.
@@ -260,7 +260,7 @@ class PUDistillClassifier(
     comparison_: Comparison | None
     shipped_: str | None
     expected_accuracy_: ExpectedAccuracy | None
-    label_accuracy_: ExpectedAccuracy | None
+    label_accuracy_: LabelAccuracy | None
     held_out_labels_: HeldOutLabels | None
     cross_fitted_proba_: np.ndarray | None
     held_out_proba_: list[np.ndarray] | None

@@ -80,6 +80,19 @@ class DataWarning(UserWarning):
     """
 
 
+class DataNotice(DataWarning):
+    """Data were understood in one of several ways, which the message names; nothing seems wrong.
+
+    The command line prints it as a note.
+
+    Examples
+    --------
+    >>> from pudistill.exceptions import DataNotice, DataWarning
+    >>> issubclass(DataNotice, DataWarning)  # a filter for those meets these, too
+    True
+    """
+
+
 class RecoveredWarning(UserWarning):
     """Something went wrong and was put right; the message names it.
 

@@ -5,6 +5,7 @@ import pytest
 
 from pudistill import DataWarning, InputError
 from pudistill.data.loading import load_dataset
+from pudistill.exceptions import DataNotice
 
 TABLE = pd.DataFrame(
     {
@@ -58,7 +59,7 @@ def test_a_column_of_verified_labels_goes_before_given_ones(load):
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_the_two_columns_that_both_files_have_are_ids_and_labels(load, suffix):
     told = "'customer' names the samples and column 'Status' holds their labels"
-    with pytest.warns(DataWarning, match=told):
+    with pytest.warns(DataNotice, match=told):
         data = load(TABLE, CHECKED.assign(by="me"), suffix)
     assert list(data.ids) == ["c0", "c1", "c2", "c3"]
     assert list(data.verified) == [None, "good", None, "bad"]

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import sklearn
 
-from pudistill import PUDistillClassifier
+from pudistill import PUDistillClassifier, correct_labels
 from pudistill.distillation.certified_labels import CertifiedLabels
-from pudistill.distillation.comparison import Comparison, ExpectedAccuracy
+from pudistill.distillation.comparison import Comparison, ExpectedAccuracy, LabelAccuracy
 from pudistill.distillation.noise_estimate import NoiseEstimate
 
-TAGS = ("div", "p", "table", "tr", "th", "td", "small", "br", "b")
+TAGS = ("div", "p", "table", "tr", "th", "td", "small", "br", "b", "code")
 NASTY = "<script>alert(1)</script>\x1b[2J"
 
 
@@ -100,13 +100,18 @@ def test_results_are_escaped_and_their_text_is_short(result):
 
 def test_text_has_the_sentences_of_the_report():
     assert repr(COMPARISON.expected_accuracy) == (
-        "Accuracy: 90% (95% interval: 80 to 95%), measured on 60 held-out trusted samples."
+        "Expected accuracy on new samples: 90% (95% interval: 80 to 95%), measured on 60 held-out "
+        "trusted samples."
+    )
+    assert repr(LabelAccuracy(0.9, (0.8, 0.95), 60)) == (
+        "Right among the corrected labels that nobody verified: 90% (95% interval: 80 to 95%), "
+        "measured on 60 held-out trusted samples."
     )
     lines = repr(estimate(2)).splitlines()
     assert lines[0] == (
         "About 37% of the labels that nobody verified are wrong (95% interval: 35 to 38%). 30% of "
-        r"<script>alert(1)</script>\x1b[2J are labelled c1 and 30% of c1 are labelled "
-        r"<script>alert(1)</script>\x1b[2J."
+        r"'<script>alert(1)</script>\x1b[2J' are labelled 'c1' and 30% of 'c1' are labelled "
+        r"'<script>alert(1)</script>\x1b[2J'."
     )
     assert lines[-1].split() == ["'c1'", "30%", "25", "to", "35%"]
 
@@ -133,3 +138,11 @@ def test_a_classifier_shows_what_it_has_learned_below_the_diagram():
     assert isinstance(certified, CertifiedLabels)
     assert repr(certified) == str(certified)
     assert "array" not in repr(fitted.label_arrays_) + repr(fitted.held_out_labels_)
+
+
+def test_commands_in_sentences_are_code_and_no_backticks():
+    y, rng = np.arange(1000) % 2, np.random.default_rng(0)
+    verified = np.where(rng.random(1000) < 0.2, y, np.nan)
+    certified = correct_labels(y, np.eye(2)[y] * 0.8 + 0.1, verified).certify(0.05)
+    assert "<code>pudistill next</code>" in certified._repr_html_()
+    assert "`pudistill next`" in repr(certified)

@@ -658,7 +658,7 @@ def test_without_a_terminal_lines_tell_the_progress(monkeypatch, capsys):
     assert capsys.readouterr().err.splitlines() == [
         "1 of 2: finding clean samples, 0% done",
         "1 of 2: finding clean samples, 40% done",
-        "trunks, 0% done",
+        "training the filter's networks, 0% done",
         "2 of 2: learning from all labels, 0% done",
     ]
 

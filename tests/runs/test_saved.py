@@ -1,6 +1,8 @@
 """A saved classifier is whole or not there, and knows after loading what it knew before."""
 
+import copy
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from sklearn.dummy import DummyClassifier
 
 import pudistill
 from pudistill import InputError, PUDistillClassifier
+from pudistill.exceptions import DataNotice
 from pudistill.methods import CrossEntropyClassifier
 from pudistill.runs.fit import fit_run
 from pudistill.runs.folder import Run
@@ -57,6 +60,14 @@ def test_a_loaded_classifier_knows_what_it_knew(fitted, saved):
     np.testing.assert_array_equal(after.labels, before.labels)
     X, _, _ = data(fitted.classes_)
     np.testing.assert_array_equal(loaded.predict_proba(X), fitted.predict_proba(X))
+
+
+def test_a_noise_estimate_that_tells_nothing_is_restored_and_not_reported(fitted, tmp_path):
+    unknown = copy.copy(fitted)
+    unknown.noise_ = replace(fitted.noise_, basis="nothing", rate=np.nan, rate_interval=(0.0, 1.0))
+    folder = pudistill.save(unknown, tmp_path / "run")
+    assert repr(pudistill.load(folder).noise_) == repr(unknown.noise_)
+    assert "How many labels are wrong" not in (folder / "report.html").read_text()
 
 
 def test_an_update_can_start_from_a_loaded_classifier(fitted, saved):
@@ -174,3 +185,14 @@ def test_a_run_of_the_command_line_loads_whole(tmp_path):
     (tmp_path / "run" / "metrics.json").write_text("{}")
     with pytest.raises(InputError, match="missing or damaged"):
         pudistill.load(tmp_path / "run")
+
+
+def test_numbers_that_a_run_keeps_as_texts_are_no_surprise(tmp_path):
+    X, y = load_iris(return_X_y=True)
+    np.savez(tmp_path / "data.npz", X=X, y=y, trusted=np.arange(150) % 3 == 0)
+    fit_run(Settings.read({"data": str(tmp_path / "data.npz"), **QUICK}), tmp_path / "run")
+    with pytest.warns(DataNotice, match="are texts, such as '0'.*y.astype"):
+        loaded = pudistill.load(tmp_path / "run")
+    assert loaded.score(X, y.astype(str)) > 0.9
+    pudistill.save(PUDistillClassifier(**QUICK).fit(X, y, np.arange(150) < 150), tmp_path / "saved")
+    assert pudistill.load(tmp_path / "saved").score(X, y) > 0.9

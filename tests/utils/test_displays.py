@@ -1,15 +1,19 @@
 """The progress of a fit: shown where it is wanted, in the way of the place; no result changes."""
 
+import ast
 import io
 import sys
 from contextlib import suppress
+from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import numpy as np
 import pytest
 from rich.console import Console
 
 from pudistill import PUDistillClassifier
+from pudistill.learners.networks.recipes import Role
 from pudistill.runs.models import model_files
 from pudistill.runs.settings import Settings
 from pudistill.utils import displays
@@ -87,3 +91,15 @@ def test_nothing_is_shown_twice(capfd):
     with display(NotebookBars()) as _, showing(True), stage("filter", 1):
         pass
     assert capfd.readouterr() == ("", "")
+
+
+def test_every_stage_has_a_plain_name():
+    calls = [
+        call
+        for path in Path(displays.__file__).parents[1].rglob("*.py")
+        for call in ast.walk(ast.parse(path.read_text()))
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "stage"
+    ]
+    names = {call.args[0].value for call in calls if isinstance(call.args[0], ast.Constant)}
+    names |= {f"{role} epochs" for role in {*get_args(Role), "network"} - {"member"}}
+    assert names == {*displays.PLAIN_NAMES}

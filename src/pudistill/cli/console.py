@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from pudistill.exceptions import shortened
+from pudistill.exceptions import DataNotice, shortened
 from pudistill.utils.displays import Bars, Lines, described
 from pudistill.utils.terminal import printable
 from pudistill.utils.time_limit import duration
@@ -46,13 +46,16 @@ def describe(error: OSError) -> str:
 
 
 def complain(kind: str, style: str, message: str) -> None:
-    """Print an error or a warning."""
+    """Print an error, a warning or a notice."""
     messages.print(Text.assemble((kind, style), " ", printable(shortened(message))), soft_wrap=True)
 
 
 def show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    """Print a warning without the line of code that issued it."""
-    complain("Warning:", "bold yellow", str(message))
+    """Print a warning or a notice without the line of code that issued it."""
+    if isinstance(message, DataNotice):
+        complain("Note:", "bold", str(message))
+    else:
+        complain("Warning:", "bold yellow", str(message))
 
 
 @contextmanager

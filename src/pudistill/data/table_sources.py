@@ -16,7 +16,7 @@ from pudistill.data.table_files import (
     open_object,
 )
 from pudistill.data.text_files import suffix_of
-from pudistill.exceptions import DataWarning, InputError, warn_user
+from pudistill.exceptions import DataNotice, InputError, warn_user
 from pudistill.utils.shown import listed
 
 SPLITS = (
@@ -105,7 +105,7 @@ def choose_split(where: Any, splits: Mapping[str, str]) -> str:
         )
     if len(splits) > 1:
         others = listed(sorted({*splits} - {*chosen}))
-        warn_user(f"{where}: {chosen[0]!r} is read, and {others} is not.", DataWarning)
+        warn_user(f"{where}: {chosen[0]!r} is read, and {others} is not.", DataNotice)
     return chosen[0]
 
 

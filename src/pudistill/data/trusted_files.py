@@ -23,7 +23,7 @@ from pudistill.data.tables import (
     VERIFIED_LABEL,
 )
 from pudistill.data.tool_exports import is_tool_export, read_tool_export
-from pudistill.exceptions import DataWarning, InputError, warn_user
+from pudistill.exceptions import DataNotice, DataWarning, InputError, warn_user
 from pudistill.utils.shown import listed
 
 # Columns of a trusted table that say how a sample was drawn, and when and by whom it was verified.
@@ -86,7 +86,7 @@ def with_shared_columns(data: Any, trusted: Path, options: ReadOptions) -> ReadO
         meaning = {"id_column": "names the samples", "label_column": "holds their labels"}
         said = " and ".join(f"column {name!r} {meaning[role]}" for role, name in found.items())
         flags = " ".join(f"--{role.replace('_', '-')} {name}" for role, name in found.items())
-        warn_user(f"{where}: {said}, as in {trusted}; {flags} says the same.", DataWarning)
+        warn_user(f"{where}: {said}, as in {trusted}; {flags} says the same.", DataNotice)
     return options.model_copy(update=found)
 
 

@@ -15,7 +15,7 @@ from pudistill.distillation.clusters import draw_rows, group_sums
 from pudistill.distillation.metrics import METRICS
 from pudistill.distillation.sentences import (
     CANDIDATE_NAMES,
-    accuracy_sentence,
+    corrected_share_sentence,
     expectation_sentence,
     measured_on,
 )
@@ -93,7 +93,33 @@ class ExpectedAccuracy(ShownAsText):
     metric: str = "accuracy"
 
     def _sentences(self) -> list[Markup]:
-        return [accuracy_sentence(asdict(self))]
+        return [expectation_sentence(asdict(self))]
+
+
+class LabelAccuracy(ExpectedAccuracy):
+    """Share of the corrected labels of samples that nobody verified that are right.
+
+    Attributes
+    ----------
+    value : float
+        Estimate of the share.
+    interval : tuple of two floats
+        Its 95 % interval.
+    n : int
+        Number of held-out trusted samples that it was measured on.
+    metric : str
+        Always "accuracy".
+
+    Examples
+    --------
+    >>> from pudistill.distillation.comparison import LabelAccuracy
+    >>> LabelAccuracy(0.93, (0.9, 0.95), 200)  # doctest: +NORMALIZE_WHITESPACE
+    Right among the corrected labels that nobody verified: 93% (95% interval: 90 to 95%), measured
+    on 200 held-out trusted samples.
+    """
+
+    def _sentences(self) -> list[Markup]:
+        return [corrected_share_sentence(asdict(self))]
 
 
 @dataclass(frozen=True, repr=False)

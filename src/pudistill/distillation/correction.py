@@ -13,7 +13,7 @@ from pudistill.data.frames import as_column, as_frame
 from pudistill.data.names import NO_CLASS_LABEL
 from pudistill.distillation.certified_labels import CertifiedLabels, certify
 from pudistill.distillation.class_accuracy import accuracy_by_class, warn_of_harm
-from pudistill.distillation.comparison import ExpectedAccuracy
+from pudistill.distillation.comparison import LabelAccuracy
 from pudistill.distillation.held_out_labels import HeldOutLabels, judge_all
 from pudistill.distillation.learning import find_originals
 from pudistill.distillation.noise_estimate import NOTHING, NoiseEstimate, estimate_noise
@@ -64,7 +64,7 @@ class CorrectedLabels:
         those of `label_arrays.names`, samples that are verified to be of no class left out.
     noise : NoiseEstimate
         Noise in the given labels of samples that nobody verified.
-    label_accuracy : ExpectedAccuracy or None
+    label_accuracy : LabelAccuracy or None
         Share of the corrected labels of samples that nobody verified that are right; None without
         verified labels.
     held_out_labels : HeldOutLabels
@@ -86,7 +86,7 @@ class CorrectedLabels:
     label_arrays: LabelTable
     proba: np.ndarray
     noise: NoiseEstimate
-    label_accuracy: ExpectedAccuracy | None
+    label_accuracy: LabelAccuracy | None
     held_out_labels: HeldOutLabels
 
     @property
@@ -133,7 +133,7 @@ def correct_labels(
         are named by the classes; its index, if it is no count, is matched to that of `labels`.
     trusted : array-like of shape (n_samples,), Series or dict, default=None
         Mask or verified labels, as for `PUDistillClassifier.fit`. ``None``: nothing is verified,
-        and nothing can be promised.
+        nothing can be promised, and predictions are taken at their word, see the notes.
     groups, noise_groups : array-like of shape (n_samples,), default=None
         As for `PUDistillClassifier.fit`.
     classes : array-like of shape (n_classes,), default=None
@@ -166,8 +166,12 @@ def correct_labels(
     Notes
     -----
     For those who come from cleanlab: arguments are those of ``find_label_issues``, in its order.
-    The column ``changed`` of the label table tells which labels are wrong, ``given_quality`` is the
-    label quality score.
+    With verified labels, the column ``changed`` of the label table tells which labels are wrong;
+    ``given_quality`` is the label quality score.
+
+    Without verified labels, use the order of ``given_quality`` and not ``changed``: a model that
+    was cross-validated on the given labels predicts these, so that it explains them without any
+    mistake (docs/guides/predictions.md has figures).
 
     Examples
     --------
@@ -266,9 +270,7 @@ def _harm(labels: Labels, judged: HeldOutLabels) -> str | None:
     )
 
 
-def _of_kept_labels(
-    noise: NoiseEstimate, accuracy: ExpectedAccuracy | None
-) -> ExpectedAccuracy | None:
+def _of_kept_labels(noise: NoiseEstimate, accuracy: LabelAccuracy | None) -> LabelAccuracy | None:
     """Return the share of right labels if none was changed."""
     if accuracy is None:
         return None

@@ -12,7 +12,7 @@ import numpy as np
 
 from pudistill.data.draws import Draws
 from pudistill.distillation.clusters import effective_size
-from pudistill.distillation.comparison import ExpectedAccuracy
+from pudistill.distillation.comparison import LabelAccuracy
 from pudistill.distillation.predictions import Predictions
 from pudistill.distillation.random_sample import doubt_of_random_sample
 from pudistill.distillation.readout import Readout
@@ -106,7 +106,7 @@ def judge_all(
     targets: np.ndarray,
     seed: int,
     doubt: str | None = None,
-) -> tuple[HeldOutLabels, ExpectedAccuracy | None]:
+) -> tuple[HeldOutLabels, LabelAccuracy | None]:
     """Judge all samples by chains that hold verified samples out.
 
     Parameters
@@ -128,7 +128,7 @@ def judge_all(
     -------
     held_out : HeldOutLabels
         The labels.
-    accuracy : ExpectedAccuracy or None
+    accuracy : LabelAccuracy or None
         Share of the corrected labels of samples that nobody verified that are right. Its interval
         holds under any noise, if verified samples are a random sample, and if models that have seen
         all verified labels are no worse than those that have seen most of them. None if no verified
@@ -194,4 +194,4 @@ def judge_all(
         differ = float((label[rest] != corrected[rest]).mean())
         low, high = max(0.0, low - differ), min(1.0, high + differ)
         value = float(np.clip(claimed[rest].mean(), low, high))
-    return held_out, ExpectedAccuracy(value, (low, high), len(judged))
+    return held_out, LabelAccuracy(value, (low, high), len(judged))

@@ -189,14 +189,13 @@ def expectation_sentence(expected: Mapping[str, Any]) -> Markup:
     ).format(metric.title, value, interval, integer(expected["n"]))
 
 
-def accuracy_sentence(expected: Mapping[str, Any]) -> Markup:
-    """Say how large an `ExpectedAccuracy` is, whatever it is the accuracy of."""
+def corrected_share_sentence(expected: Mapping[str, Any]) -> Markup:
+    """Say how many corrected labels are right, see `LabelAccuracy`."""
     value, interval = _value_and_interval(expected)
     return Markup(
-        "{}: {} (95&nbsp;% interval: {}), measured on {} held-out trusted samples."
-    ).format(
-        METRICS[expected["metric"]].title.capitalize(), value, interval, integer(expected["n"])
-    )
+        "Right among the corrected labels that nobody verified: {} (95&nbsp;% interval: {}), "
+        "measured on {} held-out trusted samples."
+    ).format(value, interval, integer(expected["n"]))
 
 
 def measured_on(comparison: Mapping[str, Any]) -> str | None:

@@ -8,7 +8,7 @@ from scipy.stats import binom
 
 from pudistill.distillation.candidates import CandidateWeights, judge, ship
 from pudistill.distillation.clusters import standard_error
-from pudistill.distillation.comparison import Comparison, ExpectedAccuracy
+from pudistill.distillation.comparison import Comparison, LabelAccuracy
 from pudistill.distillation.few_trusted import (
     are_few,
     are_very_few,
@@ -79,7 +79,7 @@ class Outcome(NamedTuple):
         How unlike the trusted samples all samples are.
     held_out_labels : HeldOutLabels
         Labels of all samples by models that have not seen their verified labels.
-    label_accuracy : ExpectedAccuracy or None
+    label_accuracy : LabelAccuracy or None
         Share of right labels among the corrected ones.
     folds : ndarray of shape (n_samples,), int
         The view that holds each verified sample out, from 0; -1 for none.
@@ -92,7 +92,7 @@ class Outcome(NamedTuple):
     adapted: dict[str, float]
     outliers: Outliers
     held_out_labels: HeldOutLabels
-    label_accuracy: ExpectedAccuracy | None
+    label_accuracy: LabelAccuracy | None
     folds: np.ndarray
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from markupsafe import Markup
 from sklearn.utils import estimator_html_repr
 
-from pudistill.distillation.comparison import Comparison, ExpectedAccuracy
+from pudistill.distillation.comparison import Comparison, ExpectedAccuracy, LabelAccuracy
 from pudistill.distillation.noise_estimate import NoiseEstimate
 from pudistill.distillation.sentences import (
     expectation_sentence,
@@ -26,7 +26,7 @@ class ShowsResults:
     noise_: NoiseEstimate | None
     comparison_: Comparison | None
     expected_accuracy_: ExpectedAccuracy | None
-    label_accuracy_: ExpectedAccuracy | None
+    label_accuracy_: LabelAccuracy | None
 
     def _repr_html_inner(self) -> str:
         return estimator_html_repr(self) + self._learned_html()

@@ -2,14 +2,14 @@
 
 import shutil
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
 from pudistill.classifier import OF_DEFAULT_METHOD, PUDistillClassifier
 from pudistill.data.dataset import TrustedDataset
-from pudistill.distillation.comparison import Comparison, ExpectedAccuracy
+from pudistill.distillation.comparison import Comparison, ExpectedAccuracy, LabelAccuracy
 from pudistill.distillation.noise_estimate import NoiseEstimate
 from pudistill.exceptions import DataWarning, InputError, warn_user
 from pudistill.labels.table import LabelTable
@@ -21,6 +21,7 @@ from pudistill.runs.folder import Run
 from pudistill.utils.arrays import rowwise
 from pudistill.utils.shown import listed
 
+Accuracy = TypeVar("Accuracy", bound=ExpectedAccuracy)
 FILE = "learned.npz"
 OF_FILTER = ("folds_", "clean_labels_", "team_labels_", "votes_", "n_iter_", "n_conflicts_")
 
@@ -121,14 +122,15 @@ def restore_results(run: Run, classifier: NoisyLabelClassifier) -> None:
     classifier.held_out_labels_ = held_out
     if "filter_settings" in metrics:
         classifier.filter_ = restore_filter(run)
-    if found := metrics.get("noise"):
+    if found := metrics.get("noise") or metrics.get("unknown_noise"):
         noise = NoiseEstimate.from_dict(found, classifier.classes_)
         n_classes = len(classifier.classes_)
         if noise is not None and noise.transition_matrix.shape != (n_classes, n_classes):
             raise ValueError("the transition matrix is not about its classes")
         classifier.noise_ = noise
-    classifier.expected_accuracy_ = _accuracy(metrics.get("expected_accuracy"))
-    classifier.label_accuracy_ = _accuracy(metrics.get("expected_label_accuracy"))
+    classifier.expected_accuracy_ = _accuracy(ExpectedAccuracy, metrics.get("expected_accuracy"))
+    of_labels = metrics.get("expected_label_accuracy")
+    classifier.label_accuracy_ = _accuracy(LabelAccuracy, of_labels)
     classifier.adapted_ = metrics.get("adapted")
     if found := metrics.get("comparison"):
         classifier.shipped_ = found["shipped"]
@@ -139,10 +141,8 @@ def restore_results(run: Run, classifier: NoisyLabelClassifier) -> None:
         _restore_predictions(run, classifier)
 
 
-def _accuracy(found: dict[str, Any] | None) -> ExpectedAccuracy | None:
-    return (
-        None if found is None else ExpectedAccuracy(**found | {"interval": (*found["interval"],)})
-    )
+def _accuracy(kind: type[Accuracy], found: dict[str, Any] | None) -> Accuracy | None:
+    return None if found is None else kind(**found | {"interval": (*found["interval"],)})
 
 
 def _index_of(ids: pd.Series) -> pd.Index:

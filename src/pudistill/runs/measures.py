@@ -62,8 +62,8 @@ def own_metrics(classifier: PUDistillClassifier) -> dict[str, Any]:
         metrics["cut_short"] = classifier.cut_short_
     if classifier.noise_ is not None and classifier.comparison_ and classifier.adapted_:
         comparison, expected = classifier.comparison_, classifier.expected_accuracy_
-        if classifier.noise_.basis != NOTHING:
-            metrics["noise"] = classifier.noise_.to_dict()
+        name = "noise" if classifier.noise_.basis != NOTHING else "unknown_noise"  # not reported
+        metrics[name] = classifier.noise_.to_dict()
         metrics["adapted"] = {name: round(value, 3) for name, value in classifier.adapted_.items()}
         metrics["comparison"] = {
             "shipped": comparison.shipped,

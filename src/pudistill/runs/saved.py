@@ -8,14 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from pudistill.classifier import PUDistillClassifier
-from pudistill.data.columns import object_array
+from pudistill.data.columns import is_whole, object_array
 from pudistill.data.options import ReadOptions, ReadSettings
 from pudistill.data.results import Source
-from pudistill.exceptions import InputError
+from pudistill.exceptions import DataNotice, InputError, warn_user
 from pudistill.labels.table import LabelTable
 from pudistill.learners.base import NoisyLabelClassifier
 from pudistill.methods.registry import METHODS
@@ -32,6 +33,7 @@ from pudistill.runs.report.html import RunSummary, render
 from pudistill.runs.settings import Settings
 from pudistill.runs.summary import IN_PYTHON
 from pudistill.utils.files import TEMPORARY, write_atomic
+from pudistill.utils.shown import shown
 
 if TYPE_CHECKING:
     from pudistill.learners.networks.architectures import NetworkFactory
@@ -58,21 +60,38 @@ def load(path: str | Path, *, module: "NetworkFactory | None" = None) -> NoisyLa
         ``expected_accuracy_``, ``label_accuracy_``, ``held_out_labels_`` (so that `certify` works),
         ``filter_`` (without its members), and what ``warm_start`` needs. ``teachers_`` and
         ``targets_`` are not stored. Its method `to_datasets` returns the data of a run with the
-        corrected labels.
+        corrected labels. What `save` wrote has labels of the type that they had. Those of a run
+        of the command line are texts, also if they are numbers in the data: ``classes_`` is then
+        ``['0', '1', '10', '2']``, and predictions equal ``y.astype(str)``, not ``y``.
 
     Raises
     ------
     InputError
         If the folder holds no finished run, or a file is damaged.
 
+    Warns
+    -----
+    DataNotice
+        If labels of a run of the command line are whole numbers, which are texts here.
+
     See Also
     --------
-    save : Write such a folder; its example loads it again.
+    save : Write such a folder.
 
     Examples
     --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
     >>> import pudistill
-    >>> pudistill.load("run").noise_  # doctest: +SKIP
+    >>> y = np.arange(60) % 2
+    >>> X = y[:, None] + np.random.default_rng(0).normal(size=(60, 2)) / 5
+    >>> classifier = pudistill.PUDistillClassifier(random_state=0, compare=False)
+    >>> classifier = classifier.fit(X, y, trusted=np.arange(60) < 20)
+    >>> folder = pudistill.save(classifier, Path(tempfile.mkdtemp()) / "pets")
+    >>> loaded = pudistill.load(folder)
+    >>> bool((loaded.predict(X) == y).all()), loaded.noise_.basis
+    (True, 'bound')
     """
     run = Run.open_fit(Path(path))
     classifier, config = run.read_model(module), run.read_config()
@@ -87,8 +106,19 @@ def load(path: str | Path, *, module: "NetworkFactory | None" = None) -> NoisyLa
         ) from error
     settings = {name: config[name] for name in ReadSettings.model_fields if name in config}
     if "data" in config:
+        _say_if_numbers_are_texts(path, classifier.classes_)
         classifier.source_ = Source(config["data"], ReadOptions(**settings), "noise" not in config)
     return classifier
+
+
+def _say_if_numbers_are_texts(path: str | Path, classes: np.ndarray) -> None:
+    """Issue a notice, because numbers equal no text, and so all predictions would seem wrong."""
+    if all(isinstance(name, str) and is_whole(name) for name in classes.tolist()):
+        warn_user(
+            f"The labels of {path} are texts, such as {shown(classes[0])}, also if they are "
+            "numbers in the data: compare its predictions with y.astype(str).",
+            DataNotice,
+        )
 
 
 def save(classifier: NoisyLabelClassifier, folder: str | Path) -> Path:

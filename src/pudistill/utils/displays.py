@@ -13,14 +13,29 @@ from pudistill.utils.progress import Advance
 from pudistill.utils.terminal import printable
 from pudistill.utils.time_limit import duration
 
-# What users read in place of the names of stages.
+# What users read in place of the names of stages, in the words of docs/explanation/method.md.
 PLAIN_NAMES = {
+    "reading pictures": "reading pictures",
+    "features": "computing features",
+    "trunks": "training the filter's networks",
     "filter": "finding clean samples",
     "noise-free models": "learning from clean samples",
+    "teachers": "training the teachers",
     "student": "learning from all labels",
+    "rounds": "learning from all labels",
     "comparison": "comparing",
     "accuracy": "measuring the accuracy",
-    "features": "computing features",
+    "curve": "measuring at all noise levels",
+    # Networks, by their roles.
+    "network epochs": "training a network",
+    "teacher epochs": "training a teacher",
+    "student epochs": "training the student",
+    "noise_aware epochs": "learning from all labels",
+    "cross_fit epochs": "cross-fitting",
+    "reference epochs": "learning from verified labels",
+    "semi_supervised epochs": "learning from unlabelled pictures",
+    "continued epochs": "learning from all labels",
+    "continued_cross_fit epochs": "cross-fitting",
 }
 
 

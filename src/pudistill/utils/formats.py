@@ -1,5 +1,6 @@
 """Text for shares, counts, settings and names, as the report writes them."""
 
+import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -8,8 +9,11 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from pudistill.utils.shown import shown
+
 MAX_LISTED = 12
 LONGEST_NAME, LONGEST_SENTENCE = 300, 2000  # characters
+_IN_BACKTICKS = re.compile("`([^`<]+)`")
 NARROW = 0.02  # an interval narrower than this is written with a decimal
 
 
@@ -107,15 +111,27 @@ def listed(parts: Sequence[str | Markup]) -> Markup:
 
 
 def class_word(name: str) -> str:
-    """Name a class in a sentence; a number gets the word "class" before it.
+    """Name a class in a sentence: in quotes, and a number after the word "class".
 
     Examples
     --------
     >>> from pudistill.utils.formats import class_word
-    >>> class_word("DEER"), class_word("3").split()
-    ('DEER', ['class', '3'])
+    >>> class_word("wrong size"), class_word("3").split()
+    ("'wrong size'", ['class', '3'])
     """
-    return name if any(map(str.isalpha, name)) else f"class\N{NO-BREAK SPACE}{name}"
+    return shown(name) if any(map(str.isalpha, name)) else f"class\N{NO-BREAK SPACE}{name}"
+
+
+def with_code(sentence: str) -> Markup:
+    """Escape a sentence for HTML, and mark up what stands between backticks as code.
+
+    Examples
+    --------
+    >>> from pudistill.utils.formats import with_code
+    >>> str(with_code("Drawn by `pudistill next`, < 5%."))
+    'Drawn by <code>pudistill next</code>, &lt; 5%.'
+    """
+    return Markup(_IN_BACKTICKS.sub(r"<code>\1</code>", str(Markup.escape(sentence))))
 
 
 def shortened(content: Any, longest: int = LONGEST_NAME) -> Any:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from markupsafe import Markup
 
-from pudistill.utils.formats import plain
+from pudistill.utils.formats import plain, with_code
 from pudistill.utils.terminal import printable
 
 ACCENT, QUIET = "234, 88, 12", "128, 128, 128"  # red, green and blue
@@ -50,11 +50,11 @@ def block(sentences: Sequence[Markup], *tables: Markup) -> str:
     --------
     >>> from markupsafe import Markup
     >>> from pudistill.utils.notebook import block
-    >>> block([Markup("{} is fine.").format("<b>")])
-    '<div><p style="margin: 6px 0; max-width: 60em">&lt;b&gt; is fine.</p></div>'
+    >>> block([Markup("{} is `fine`.").format("<b>")])
+    '<div><p style="margin: 6px 0; max-width: 60em">&lt;b&gt; is <code>fine</code>.</p></div>'
     """
     paragraph = Markup('<p style="margin: 6px 0; max-width: 60em">{}</p>')
-    parts = [*map(paragraph.format, sentences), *tables]
+    parts = [*(paragraph.format(with_code(sentence)) for sentence in sentences), *tables]
     return str(Markup("<div>{}</div>").format(Markup("").join(parts)))
 
 

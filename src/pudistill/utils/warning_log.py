@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from pudistill.exceptions import (
     DamagedWarning,
+    DataNotice,
     DataWarning,
     RecoveredWarning,
     TimeLimitWarning,
@@ -20,6 +21,7 @@ OWN_CATEGORIES = {
     category.__name__: category
     for category in (
         DamagedWarning,
+        DataNotice,
         DataWarning,
         RecoveredWarning,
         TimeLimitWarning,

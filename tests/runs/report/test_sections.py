@@ -57,7 +57,7 @@ def test_the_headline_names_the_noise_rate_and_the_largest_confusions():
     text = text_of(noise=noise_of(CONFUSED))
     assert (
         "About 47 % of the labels that nobody verified are wrong (95 % interval: 44 to 50 %). "
-        "91 % of dog are labelled eel and 50 % of eel are labelled cat." in text
+        "91 % of 'dog' are labelled 'eel' and 50 % of 'eel' are labelled 'cat'." in text
     )
 
 
@@ -74,7 +74,8 @@ def test_three_confusions_are_named_at_most_the_largest_first():
         flips[true, (true + 1) % 6] = share
     headline = noise_section(noise_of(flips), list("abcdef"))["headline"].unescape()
     assert headline.replace("\xa0", " ").endswith(
-        "60 % of a are labelled b, 55 % of b are labelled c and 50 % of c are labelled d."
+        "60 % of 'a' are labelled 'b', 55 % of 'b' are labelled 'c' and 50 % of 'c' are labelled "
+        "'d'."
     )
 
 
@@ -141,7 +142,7 @@ def test_a_class_without_an_estimate():
 
 def test_two_classes():
     text = text_of(classes=["yes", "no"], noise=noise_of([[0.7, 0.3], [0.1, 0.9]]))
-    assert "44 to 50 %). 30 % of yes are labelled no." in text
+    assert "44 to 50 %). 30 % of 'yes' are labelled 'no'." in text
 
 
 # The filter's settings
@@ -169,8 +170,8 @@ def test_classes_with_an_empty_clean_set_are_named():
     refused = setting("cat", min_votes=21, precision=None, n_clean=0)
     in_vain = setting("eel", n_clean=0)
     text = text_of(filter_settings=[refused, setting("dog"), in_vain])
-    assert "No setting was precise enough for cat." in text
-    assert "The filter found no sample of eel besides the trusted samples. The teachers" in text
+    assert "No setting was precise enough for 'cat'." in text
+    assert "The filter found no sample of 'eel' besides the trusted samples. The teachers" in text
 
 
 # What to expect

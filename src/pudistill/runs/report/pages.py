@@ -39,6 +39,7 @@ def fill(template: str, **content: Any) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment.globals |= {"script": Markup(script), "script_hash": Markup(f"sha256-{digest}")}
     environment.filters |= {
+        "with_code": formats.with_code,
         "percent": formats.percent,
         "value": formats.value,
         "integer": formats.integer,
