@@ -125,8 +125,9 @@ class Settings(ReadSettings):
         Setting(
             DATA,
             "Learn from features of pictures or texts. Name a model that computes them, on the "
-            "Hugging Face hub (such as facebook/dinov2-small) or in a folder; or a .npy file of "
-            "your own features, one row for each sample.",
+            "Hugging Face hub (such as facebook/dinov2-small) or in a folder; hog (for pictures: "
+            "histograms of oriented gradients, in seconds and without a network); or a .npy file "
+            "of your own features, one row for each sample.",
             metavar="SOURCE",
             only_for="pictures and texts",
         ),

@@ -15,6 +15,8 @@ from pudistill import __version__
 from pudistill.data.dataset import TrustedDataset, validate
 from pudistill.data.hashing import key_of
 from pudistill.exceptions import InputError, RecoveredWarning, torch_extra, warn_user
+from pudistill.learners.oriented_gradients import NAME as HOG
+from pudistill.learners.oriented_gradients import OrientedGradients
 from pudistill.utils.progress import stage
 from pudistill.utils.row_file import ROWS_PER_CHECKSUM, computed_rows
 
@@ -34,7 +36,8 @@ def embed_dataset(
     model : str
         Any model of `transformers` for them: its name on the Hugging Face hub, such as
         ``facebook/dinov2-small`` or ``sentence-transformers/all-MiniLM-L6-v2``, or a folder that
-        holds it. Code that comes with the model is not run.
+        holds it. Code that comes with the model is not run. Or ``"hog"``, for pictures: histograms
+        of oriented gradients, which need no model.
     cache : path
         Folder for the features. Features of the same samples by the same model are computed once,
         and an interrupted computation continues.
@@ -62,7 +65,7 @@ def embed_dataset(
 
 
 def with_model_features(
-    dataset: TrustedDataset, embedder: "Embedder", cache: Path
+    dataset: TrustedDataset, embedder: "Embedder | OrientedGradients", cache: Path
 ) -> TrustedDataset:
     """Replace samples by features of a loaded model; see `embed_dataset`."""
     X = dataset.X
@@ -78,7 +81,7 @@ def with_model_features(
     return dataset.with_features(features)
 
 
-def n_features(embedder: "Embedder", X: Any) -> int:
+def n_features(embedder: "Embedder | OrientedGradients", X: Any) -> int:
     """Return the number of features; raise `InputError` if the model cannot embed the samples."""
     return embedder(X[:1]).shape[1]
 
@@ -93,20 +96,24 @@ def _warn_of_empty(dataset: TrustedDataset) -> None:
         )
 
 
-def open_embedder(model: str, dataset: TrustedDataset) -> "Embedder":
+def open_embedder(model: str, dataset: TrustedDataset) -> "Embedder | OrientedGradients":
     """Load a model for the samples of a data set; see `embed_dataset`."""
     if not (dataset.is_pictures or dataset.is_text):
         raise InputError(
             f"{dataset.name} holds numeric features, which {model} cannot embed: pass pictures or "
             "a column of text, or leave --features out."
         )
+    if model == HOG:
+        if not dataset.is_pictures:
+            raise InputError(f"--features {HOG} is for pictures: {dataset.name} holds texts.")
+        return OrientedGradients()
     with torch_extra():
         from pudistill.learners.networks.embedding import PictureEmbedder, TextEmbedder
 
     return PictureEmbedder(model) if dataset.is_pictures else TextEmbedder(model)
 
 
-def feature_blocks(embedder: "Embedder", X: Any) -> Iterator[np.ndarray]:
+def feature_blocks(embedder: "Embedder | OrientedGradients", X: Any) -> Iterator[np.ndarray]:
     """Yield the features block by block, without storing them."""
     with stage("features", total=len(X)) as advance:
         starts = range(0, len(X), ROWS_PER_CHECKSUM)
