@@ -54,5 +54,5 @@ def test_features_of_any_picture_are_finite_and_from_0_to_1(height, width, colou
 
 def test_texts_have_none(tmp_path):
     (tmp_path / "texts.csv").write_text("id,text,label\n1,good food,a\n2,bad food,b\n")
-    with pytest.raises(InputError, match="hog is for pictures: .* holds texts"):
+    with pytest.raises(InputError, match=r"hog is for pictures: .* holds texts"):
         embed_dataset(load_dataset(tmp_path / "texts.csv"), "hog", cache=tmp_path)

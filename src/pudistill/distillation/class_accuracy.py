@@ -1,4 +1,4 @@
-"""How the correction serves each class, by verified samples that were held out."""
+"""Whether the correction helps each class, measured on held-out verified samples."""
 
 from typing import Any
 
@@ -12,8 +12,9 @@ from pudistill.estimates.shares import rectified_share, weighted_mean
 from pudistill.exceptions import DataWarning, warn_user
 from pudistill.labels.table import LabelTable
 
-# A class is called harmed if chance alone would make as many more labels wrong than right in at
-# most this share of the cases. It is no proof: the warning asks a person to look.
+# A class is called harmed if chance alone would lose so many more labels than it gains in at most
+# this share of the cases. With many classes, some are called so by chance: it is no proof, and the
+# warning asks a person to look.
 CHANCE = 0.1
 
 
@@ -35,8 +36,8 @@ def accuracy_by_class(table: LabelTable, held_out: HeldOutLabels) -> pd.DataFram
         and of the corrected labels that are right, from 0 to 1. ``low``, ``high``: 95 % interval of
         `after`, exact if verified samples are a random sample. ``lost``, ``gained``: number of
         right labels that became wrong, and of wrong ones that became right. ``is_harmed``: whether
-        more were lost than gained, by more than chance explains in nine of ten cases. None if
-        given labels of verified samples are not known.
+        more were lost than gained, by more than chance explains in nine of ten cases, each class by
+        itself. None if given labels of verified samples are not known.
     """
     if held_out.given_score is None:
         return None

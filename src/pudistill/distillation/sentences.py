@@ -1,4 +1,4 @@
-"""What a fit has learned, in sentences: the same fact has the same words everywhere.
+"""What a fit has learned, in sentences, so that a fact has the same words wherever it is shown.
 
 Results are mappings as in ``metrics.json``; `NoiseEstimate.to_dict` and `dataclasses.asdict` make
 them. Text from the data is escaped.
@@ -25,7 +25,7 @@ CANDIDATE_NAMES = {
     "student": "the student",
     "mixture": "the student in a mixture",
 }
-"""The candidates in the words of the report."""
+"""The names of the candidates in the report."""
 
 # The headline names a confusion of a true class with a given label if it is large in two ways.
 NOTABLE_SHARE = 0.2  # of the class, and
@@ -180,7 +180,7 @@ def _value_and_interval(expected: Mapping[str, Any]) -> tuple[Markup, Markup]:
 
 
 def expectation_sentence(expected: Mapping[str, Any]) -> Markup:
-    """Say how good the classifier is expected to be on new samples, see `ExpectedAccuracy`."""
+    """Say how good the classifier is expected to be on new samples (see `ExpectedAccuracy`)."""
     metric = METRICS[expected.get("metric", "accuracy")]
     value, interval = _value_and_interval(expected)
     return Markup(

@@ -1,4 +1,4 @@
-"""The public figures: what each shows, and where its numbers and intervals come from."""
+"""Public figures; docstrings say what each shows, and where its numbers and intervals come from."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,25 +25,25 @@ from pudistill.plots.drawing import (
 )
 from pudistill.utils.formats import shorten
 
-ROOMY = 52.0  # points: a cell as wide has room for an interval
+ROOMY = 52.0  # points: a cell this wide has room for an interval
 
 
 def transition_matrix(classifier_or_noise: Any, *, ax: Axes | None = None) -> Axes:
-    """Draw the estimated transition matrix: the given labels (columns) of each class (rows).
+    """Draw the estimated transition matrix: given labels (columns) of each true class (rows).
 
     Parameters
     ----------
     classifier_or_noise : PUDistillClassifier or NoiseEstimate
-        A classifier that was fitted, or loaded, or its ``noise_``.
+        A fitted or loaded classifier, or its ``noise_``.
     ax : matplotlib Axes, default=None
         Where to draw; by default the axis of a new figure.
 
     Returns
     -------
     ax : matplotlib Axes
-        The axis. Numbers are percentages of the true class; those below 0.5 % are left out. Where
-        cells have room, the 95 % interval of each is below it; of all others, it is in
-        ``noise_.transition_interval``. Of more than 50 classes, the 50 in the most frequent
+        The axis. Numbers are percentages of the true class; those below 0.5 % are left out. If
+        cells have room, the 95 % interval of each number is below it; all intervals are in
+        ``noise_.transition_interval``. Of more than 50 classes, only the 50 in the most frequent
         confusions are drawn.
 
     Raises
@@ -106,15 +106,15 @@ def clean_set_growth(classifier: Any, *, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     classifier : PUDistillClassifier or TieredPUFilter
-        A classifier that was fitted or loaded.
+        A fitted or loaded classifier.
     ax : matplotlib Axes, default=None
         Where to draw; by default the axis of a new figure.
 
     Returns
     -------
     ax : matplotlib Axes
-        The axis. A dotted line goes on where the filter had stopped for a class. Of more than ten
-        classes, the three with the largest and the three with the smallest final sets have names.
+        The axis. A dotted line follows after the filter has stopped for a class. Of more than ten
+        classes, the three with the largest and the three with the smallest final sets are named.
         Sizes are counts, not estimates: they have no interval.
 
     Raises
@@ -144,26 +144,26 @@ def clean_set_growth(classifier: Any, *, ax: Axes | None = None) -> Axes:
 
 
 def accepted_share(classifier: Any, *, ax: Axes | None = None) -> Axes:
-    """Draw the share of wrong labels against the share of the labels that is accepted.
+    """Draw the share of wrong labels among the accepted ones, by the share that is accepted.
 
     Parameters
     ----------
     classifier : PUDistillClassifier
-        A classifier that was fitted or loaded.
+        A fitted or loaded classifier.
     ax : matplotlib Axes, default=None
         Where to draw; by default the axis of a new figure.
 
     Returns
     -------
     ax : matplotlib Axes
-        The axis. Labels are accepted from the surest on. The line is the share of wrong labels
-        among the held-out verified samples that are as sure; the band is its 95 % interval at one
-        point of the line. `certify` holds for a whole choice of labels.
+        The axis. The surest labels are accepted first. The line is the share of wrong labels among
+        the held-out verified samples that are at least as sure; the band is its 95 % interval at
+        each point by itself. For a promise about a set of labels, use `certify`.
 
     Raises
     ------
     InputError
-        If no verified sample was held out, or they can be no random sample.
+        If no verified sample was held out, or the verified samples cannot be a random sample.
 
     Examples
     --------
@@ -185,28 +185,29 @@ def accepted_share(classifier: Any, *, ax: Axes | None = None) -> Axes:
 
 
 def calibration(classifier: Any, *, ax: Axes | None = None) -> Axes:
-    """Draw how often labels are right against how sure the models are of them.
+    """Draw the share of labels that is right against the probability that models give them.
 
     Parameters
     ----------
     classifier : PUDistillClassifier
-        A classifier that was fitted or loaded.
+        A fitted or loaded classifier.
     ax : matplotlib Axes, default=None
         Where to draw; by default the axis of a new figure.
 
     Returns
     -------
     ax : matplotlib Axes
-        The axis. Each point is a bin of held-out verified samples, about as many in each: the mean
-        probability of their labels by models that have not seen the verified label, and the share
-        that is right, with its exact (Clopper-Pearson) 95 % interval. On the dashed line,
-        probabilities are right. The ``confidence`` in the label table comes from models that have
-        seen all verified labels; this figure is about those that have not.
+        The axis. Each point is a bin of held-out verified samples, all bins of about the same
+        size. Its x is the mean probability of their labels by models that have not seen the
+        verified labels, its y the share that is right, with the exact (Clopper-Pearson) 95 %
+        interval. On the dashed line, probabilities are right. The ``confidence`` in the label
+        table comes from models that have seen all verified labels; this figure is about models
+        that have not.
 
     Raises
     ------
     InputError
-        If no verified sample was held out, or they can be no random sample.
+        If no verified sample was held out, or the verified samples cannot be a random sample.
 
     Examples
     --------
@@ -245,15 +246,15 @@ def accuracy_curve(
     Parameters
     ----------
     results : DataFrame
-        One row per method and noise level, as in ``curve.parquet`` of `pudistill sweep`:
+        One row per method and noise level, as in ``curve.parquet`` from `pudistill sweep`:
         ``method``, ``overall_level`` (share of wrong labels in the whole data set, in [0, 1]) and
         ``accuracy`` (in [0, 1]); of one kind of noise, if there is a column ``noise``. Methods that
         read no noisy label (``trusted_only``, ``true_labels``) are horizontal lines, at the mean of
         their rows.
     n_test : int, default=None
         Number of test samples. With it, each point gets the exact (Clopper-Pearson) 95 % interval
-        of the accuracy of this one fitted classifier on new samples; what other seeds of its
-        training would change is not in it.
+        of the accuracy of this one fitted classifier on new samples; it does not include how much
+        the accuracy varies with the seed.
     names : mapping of str to str, default=None
         Names of methods in the legend, where they differ from the usual ones.
     ax : matplotlib Axes, default=None

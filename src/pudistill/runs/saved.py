@@ -1,4 +1,4 @@
-"""A classifier of Python as a run folder, as an object again, and as a report."""
+"""Save a fitted classifier as a run folder, load it again, and make its report."""
 
 import html
 import os
@@ -49,8 +49,8 @@ def load(path: str | Path, *, module: "NetworkFactory | None" = None) -> NoisyLa
     path : str or Path
         The folder.
     module : callable or nn.Module, default=None
-        The network of your own, or the class or function that builds it, if the run used one; code
-        is never imported because a file names it.
+        Your own network, or the class or function that builds it, if the run used one. You have to
+        pass it, because code is never imported only because a file names it.
 
     Returns
     -------
@@ -129,16 +129,16 @@ def save(classifier: NoisyLabelClassifier, folder: str | Path) -> Path:
     classifier : PUDistillClassifier, or an object of another class of `pudistill.methods`
         A fitted classifier.
     folder : str or Path
-        The folder, which must not exist. It is there whole, or not at all.
+        The folder, which must not exist. It is written completely or not at all.
 
     Returns
     -------
     folder : Path
-        The folder. It holds the files of `pudistill fit` without those that only the command line
-        can know: where the data are, and what it logged. ``pudistill predict``, ``certify`` and
-        ``report`` work on it; commands that read the data again, such as ``review`` and ``apply``,
-        say that they cannot. Labels are texts in its tables, and ids are the index of the samples.
-        Methods other than `PUDistillClassifier` keep no label table: of these, the model is stored.
+        The folder. It holds the files of `pudistill fit`, except what only the command line knows:
+        where the data are, and its log. ``pudistill predict``, ``certify`` and ``report`` work on
+        it; commands that read the data again, such as ``review`` and ``apply``, say that they
+        cannot. In its tables, labels are texts, and ids are the index of the samples. Methods other
+        than `PUDistillClassifier` keep no label table: only their model is stored.
 
     Raises
     ------
@@ -181,7 +181,7 @@ def save(classifier: NoisyLabelClassifier, folder: str | Path) -> Path:
 
 @dataclass(frozen=True, repr=False)
 class Report:
-    """The report of a classifier, which a notebook shows.
+    """The report of a classifier, which a notebook displays.
 
     Attributes
     ----------
@@ -219,15 +219,15 @@ def report(classifier: NoisyLabelClassifier, path: str | Path | None = None) -> 
     Parameters
     ----------
     classifier : PUDistillClassifier
-        A fitted classifier, or a loaded one. What only a run knows, such as the samples themselves
-        and the accuracy on test samples, is left out.
+        A fitted or loaded classifier. What only a run knows, such as the samples themselves and
+        the accuracy on test samples, is left out of the report.
     path : str or Path, default=None
         An HTML file to write, which must not exist.
 
     Returns
     -------
     report : Report
-        Shown in a notebook; its ``html`` is the page.
+        A notebook displays it; its ``html`` is the page.
 
     Raises
     ------
