@@ -124,7 +124,7 @@ def check_samples(
 
     See `check_features`, `check_given`, `with_groups` and `with_draws`.
     """
-    index = index_of(X)
+    index, X = index_of(X), as_frame(X)
     # Encoded texts can be equal although the texts differ: in a number or a rare word.
     texts = as_texts(X).to_numpy() if is_texts(X) else None
     X = check_features(estimator, X, learners, reset=reset)
