@@ -61,11 +61,11 @@ def certify(
     results.print(str(certified), soft_wrap=True)
     if output is not None:
         _write(table, output)
-        messages.print(
-            f"Use the rows whose column accepted is True: {table['accepted'].sum():,} of them, the "
-            "verified ones included.",
-            soft_wrap=True,
-        )
+        n_verified = int((table["accepted"] & table["trusted"]).sum())
+        hint = f"Use the rows whose column accepted is True: {certified.n_accepted:,} and the "
+        if not certified.n_accepted:
+            hint = "Only the rows whose column accepted is True can be used so far: the "
+        messages.print(f"{hint}{n_verified:,} that you have verified.", soft_wrap=True)
 
 
 @takes_settings(

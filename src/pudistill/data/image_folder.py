@@ -55,7 +55,7 @@ def find_pictures(folder: Path, options: "ReadOptions") -> FoundPictures:
     pictures = [path for path in entries if _is_picture(path)]
     label_folders = [path for path in entries if path.is_dir()]
     if not pictures and not any(map(_entries, label_folders)):
-        raise InputError(f"{folder}: there is no picture in this folder: expected <label>/<file>.")
+        raise InputError(f"{folder}: there is no picture in this folder or its subfolders.")
     labels: list[str | None]
     skipped: list[tuple[str, str]] = []
     if label_folders:

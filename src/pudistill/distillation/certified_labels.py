@@ -102,7 +102,10 @@ class CertifiedLabels(ShownAsText):
                 f"{more:,} more for {share:.0%} of the labels"
                 for more, share in self.more_verified[:3]
             )
-            text += f" Verify further samples, chosen at random: about {brings}."
+            text += (
+                f" Verify further samples, chosen at random: about {brings}. Or let `pudistill "
+                "next` choose those that bring most."
+            )
         return text
 
 
