@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from pudistill.exceptions import DataNotice, shortened
-from pudistill.utils.displays import Bars, Lines, described
+from pudistill.utils.displays import Bars, Lines, UnfailingConsole, described
 from pudistill.utils.terminal import printable
 from pudistill.utils.time_limit import duration
 
@@ -33,8 +33,12 @@ class _Console(Console):
         return super().render_str(printable(text), **options)
 
 
+class _Messages(_Console, UnfailingConsole):
+    """The same on stderr: a run goes on if nobody can read what it says."""
+
+
 # Progress goes to stderr, so that stdout can be piped. Paths and class names are no markup.
-messages = _Console(stderr=True, highlight=False, markup=False)
+messages = _Messages(stderr=True, highlight=False, markup=False)
 results = _Console(highlight=False, markup=False)
 
 

@@ -3,8 +3,8 @@
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from contextlib import contextmanager, suppress
+from typing import IO, Any, NamedTuple, cast
 
 from rich.console import Console
 
@@ -39,6 +39,34 @@ PLAIN_NAMES = {
 }
 
 
+class UnfailingConsole(Console):
+    """A console whose failure ends no work: what a closed or full stream cannot hold is lost."""
+
+    @property
+    def file(self) -> IO[str]:
+        """Where the console writes."""
+        return cast("IO[str]", _Unfailing(super().file))
+
+
+class _Unfailing:
+    """A stream that loses what cannot be written."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):  # of a full disk, and of a closed stream
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+
 def described(name: str, place: str) -> str:
     """Return the words that a stage is shown with."""
     words = PLAIN_NAMES.get(name, name)
@@ -46,12 +74,12 @@ def described(name: str, place: str) -> str:
 
 
 @contextmanager
-def showing(verbose: bool) -> Iterator[None]:
+def showing(verbose: bool | int) -> Iterator[None]:
     """Show the progress of everything inside the ``with`` block, if it is wanted.
 
     Parameters
     ----------
-    verbose : bool
+    verbose : bool or int
         Whether to show it: as bars in a notebook or in a terminal, elsewhere as a line for each
         finished stage. All but those of a notebook go to stderr. Nothing is shown twice where a
         display, such as that of the command line, is installed already.
@@ -59,7 +87,7 @@ def showing(verbose: bool) -> Iterator[None]:
     if not verbose or progress.has_display():
         yield
         return
-    console = Console(stderr=True, highlight=False, markup=False)
+    console = UnfailingConsole(stderr=True, highlight=False, markup=False)
     if _is_notebook():
         with NotebookBars() as table, progress.display(table):
             yield
