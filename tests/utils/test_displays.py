@@ -59,7 +59,7 @@ def test_elsewhere_there_is_a_line_for_each_finished_stage(capfd):
 
 def test_in_a_terminal_there_are_bars(monkeypatch):
     screen = Console(file=io.StringIO(), force_terminal=True, width=80)
-    monkeypatch.setattr(displays, "UnfailingConsole", lambda **_: screen)
+    monkeypatch.setattr(displays, "Console", lambda **_: screen)
     with showing(True), stage("filter", 2) as advance:
         advance(2)
     assert "finding clean samples" in screen.file.getvalue()

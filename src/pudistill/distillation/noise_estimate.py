@@ -462,7 +462,6 @@ def _thin_classes(classes: np.ndarray, sizes: np.ndarray) -> list[str]:
             f"class {shown(classes[thin[0]])}: too few to estimate how noisy its labels are."
         ]
     return [
-        f"Of each of {len(thin):,} classes, fewer than {MIN_CLASS_SIZE} of the samples that are "
-        "not trusted seem to be, too few to estimate how noisy their labels are: "
-        f"{listed(classes[thin])}."
+        f"{len(thin):,} classes seem to have fewer than {MIN_CLASS_SIZE} samples each that are not "
+        f"trusted, too few to estimate how noisy their labels are: {listed(classes[thin])}."
     ]

@@ -193,7 +193,9 @@ def draw_growth(axes: Axes, growth: Growth, colours: Colours) -> dict[str, str]:
     for name in growth.named:
         line = lines[name]
         look: dict[str, Any] = {"color": colour[name], "linewidth": 2, "clip_on": False}
-        axes.plot(*line.T, **look, marker="o", markersize=5, markeredgewidth=0, label=in_legend(name))
+        axes.plot(
+            *line.T, **look, marker="o", markersize=5, markeredgewidth=0, label=in_legend(name)
+        )
         if line[-1, 0] < last:  # the filter stopped for the class: the set stays the same
             axes.plot([line[-1, 0], last], line[[-1, -1], 1], **look, linestyle=(0, (0.6, 2)))
     return colour

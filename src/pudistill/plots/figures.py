@@ -269,7 +269,8 @@ def accuracy_curve(
     Raises
     ------
     InputError
-        If columns are missing, or there are several kinds of noise.
+        If columns are missing or hold no shares, there are several kinds of noise, or `n_test` is
+        no count.
 
     Examples
     --------
@@ -287,8 +288,10 @@ def accuracy_curve(
     if missing or results.empty:
         what = f"the columns {', '.join(sorted(missing))}" if missing else "rows"
         raise InputError(f"The results lack {what}: pass those of `pudistill sweep`.")
+    results = results.assign(method=results["method"].astype(str))
     for name in ("overall_level", "accuracy"):
-        if not pd.to_numeric(results[name], errors="coerce").between(0, 1).all():
+        results[name] = pd.to_numeric(results[name], errors="coerce")
+        if not results[name].between(0, 1).all():
             raise InputError(f"The column {name} must hold shares from 0 to 1: write 0.95, not 95.")
     if n_test is not None and not (is_integer(n_test) and n_test >= 1):
         raise InputError(f"n_test is {n_test!r}: pass the number of test samples, at least 1.")

@@ -1,5 +1,6 @@
 """Displays of the progress: bars in a terminal, bars in a notebook, and lines elsewhere."""
 
+import io
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -39,32 +40,28 @@ PLAIN_NAMES = {
 }
 
 
-class UnfailingConsole(Console):
-    """A console whose failure ends no work: what a closed or full stream cannot hold is lost."""
-
-    @property
-    def file(self) -> IO[str]:
-        """Where the console writes."""
-        return cast("IO[str]", _Unfailing(super().file))
-
-
-class _Unfailing:
-    """A stream that loses what cannot be written."""
-
-    def __init__(self, stream: IO[str]) -> None:
-        self._stream = stream
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+class UnfailingStderr:
+    """The present stderr; what it cannot hold, as it is closed or a disk is full, is lost."""
 
     def write(self, text: str) -> int:
-        with suppress(OSError, ValueError):  # of a full disk, and of a closed stream
-            self._stream.write(text)
+        """Write if it is possible: no work ends because nobody can read how far it is."""
+        with suppress(OSError, ValueError):
+            _stderr().write(text)
         return len(text)
 
     def flush(self) -> None:
+        """Flush if it is possible."""
         with suppress(OSError, ValueError):
-            self._stream.flush()
+            _stderr().flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(_stderr(), name)
+
+
+def _stderr() -> IO[str]:
+    """Return the stream itself, which rich replaces while it draws bars."""
+    stream = io.StringIO() if sys.stderr is None else sys.stderr
+    return getattr(stream, "rich_proxied_file", stream)
 
 
 def described(name: str, place: str) -> str:
@@ -87,7 +84,7 @@ def showing(verbose: bool | int) -> Iterator[None]:
     if not verbose or progress.has_display():
         yield
         return
-    console = UnfailingConsole(stderr=True, highlight=False, markup=False)
+    console = Console(file=cast("IO[str]", UnfailingStderr()), highlight=False, markup=False)
     if _is_notebook():
         with NotebookBars() as table, progress.display(table):
             yield
