@@ -25,7 +25,7 @@ from pudistill.labels.checks import MISSING
 from pudistill.learners.capabilities import continues_training
 from pudistill.learners.networks.recipes import learning_rate_scale, scaled_learning_rate
 from pudistill.learners.parallel import in_order
-from pudistill.utils.progress import Advance
+from pudistill.utils.progress import Advance, ignore
 
 # Factor of the learning rate when a network of the given labels learns the trusted samples alone.
 FINE_TUNING = 0.1
@@ -51,7 +51,7 @@ class Peers:
 
 
 def train_peers(
-    problem: Problem, views: list[View], models: list[NoiseFreeModels], advance: Advance
+    problem: Problem, views: list[View], models: list[NoiseFreeModels], advance: Advance = ignore
 ) -> Peers:
     """Train both peers for each view; for the parameters see `learn_by_gold_matrix`."""
     said = predict_given_labels(problem, views)
@@ -65,7 +65,7 @@ def train_peers(
 
 
 def held_out_by_labels(
-    problem: Problem, views: list[View], advance: Advance
+    problem: Problem, views: list[View], advance: Advance = ignore
 ) -> dict[str, np.ndarray]:
     """Predict held-out samples by models of the labels that each view shows.
 
