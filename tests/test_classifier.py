@@ -520,7 +520,8 @@ def test_without_any_given_label_it_is_semi_supervised(blobs):
     classifier = PUDistillClassifier(**QUICK | SMALL)
     classifier.fit(X, np.where(trusted, y, -1), trusted=trusted)
     assert classifier.score(X, y) > 0.97
-    assert len(classifier.noise_.warnings) == 3
+    (warning,) = classifier.noise_.warnings
+    assert warning.startswith("3 classes seem to have fewer than 10 samples")
 
 
 def test_a_known_matrix_is_used(blobs):

@@ -136,7 +136,7 @@ class PUDistillClassifier(
         Cache for the results of long computations, under a hash of all their inputs.
     random_state : int, RandomState instance or None, default=None
         Source of randomness; with an int, two fits on CPU are identical.
-    verbose : bool, default=False
+    verbose : bool or int, default=False
         Whether `fit` shows its progress: bars in a notebook or a terminal, else a line for each
         finished stage on stderr. The result does not depend on it.
 
@@ -244,7 +244,7 @@ class PUDistillClassifier(
         "warm_start": ["boolean"],
         "no_class_label": [str, Real, None],
         "time_limit": [Real, str, None],
-        "verbose": ["boolean"],
+        "verbose": ["verbose"],
     }
     __metadata_request__fit = {
         "trusted": True,
@@ -299,7 +299,7 @@ class PUDistillClassifier(
         n_jobs: int | None = None,
         memory: str | Memory | None = None,
         random_state: int | np.random.RandomState | None = None,
-        verbose: bool = False,
+        verbose: bool | int = False,
     ) -> None:
         self.estimator = estimator
         self.filter_estimator = filter_estimator

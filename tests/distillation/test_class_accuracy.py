@@ -4,6 +4,7 @@ import warnings
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from pudistill import PUDistillClassifier
@@ -65,6 +66,9 @@ def test_a_class_that_loses_more_than_chance_is_named():
     assert found["is_harmed"].tolist() == [True, False]
     with pytest.warns(DataWarning, match="harm class 'cat': of 10 verified samples of it, 5 right"):
         warn_of_harm(found)
+    with pytest.warns(DataWarning, match=r"and 30 more\. Look at the changes of") as caught:
+        warn_of_harm(pd.concat([found] * 40))
+    assert len(caught) == 1
 
 
 def test_weights_of_draws_count():

@@ -234,3 +234,12 @@ def test_held_out_predictions_have_the_columns_of_the_others():
     )
     np.testing.assert_array_equal(plain.label_table["label"], named.label_table["label"])
     np.testing.assert_array_equal(plain.label_table["label"], listed.label_table["label"])
+
+
+def test_it_shows_itself_in_sentences():
+    proba, y, given, is_verified = simulate()
+    found = correct_labels(given, proba, np.where(is_verified, y, np.nan))
+    assert "of the labels that nobody verified are wrong" in repr(found)
+    assert "of the corrected labels that nobody verified are right" in found._repr_html_()
+    assert "<table" in found._repr_html_()
+    assert "cannot be told" in repr(correct_labels(given, proba))

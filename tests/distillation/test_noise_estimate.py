@@ -12,6 +12,7 @@ from pudistill.distillation.noise_estimate import (
     BOUND,
     NOTHING,
     ORIGINALS,
+    _thin_classes,
     estimate_noise,
 )
 from pudistill.distillation.noise_model import NoiseModel
@@ -391,7 +392,11 @@ def test_values_lie_in_their_intervals(mask):
 
 def test_a_class_with_few_samples_is_named():
     found, _, _ = estimated(symmetric(3, 0.4), n=110)
-    assert "too few to estimate how noisy its labels are" in found.warnings[0]
+    assert "too few to estimate how noisy their labels are: 0, 1, 2." in found.warnings[0]
+    (one,) = _thin_classes(np.array(["cat", "dog"]), np.array([3.2, 50.0]))
+    assert one.startswith("Only about 3 of the samples that are not trusted seem to be of class 'c")
+    (many,) = _thin_classes(np.arange(500), np.full(500, 2.0))
+    assert many.endswith(" 8, 9 and 490 more.")
 
 
 def test_without_other_samples_nothing_is_estimated():

@@ -156,3 +156,38 @@ def test_the_accuracy_curve_has_exact_intervals_if_it_knows_the_test_samples():
     both = pd.concat([results.assign(noise="pair"), results.assign(noise="symmetric")])
     with pytest.raises(InputError, match="2 kinds of noise, pair, symmetric"):
         plots.accuracy_curve(both)
+    for wrong in (0, -3, 1.5, True):
+        with pytest.raises(InputError, match="n_test is"):
+            plots.accuracy_curve(results, n_test=wrong)
+    with pytest.raises(InputError, match="accuracy must hold shares from 0 to 1"):
+        plots.accuracy_curve(results.assign(accuracy=95.0))
+    with pytest.raises(InputError, match="of type dict: pass a DataFrame"):
+        plots.accuracy_curve(dict(results))
+
+
+def test_the_whole_band_is_seen():
+    ax = plots.accepted_share(judged(np.linspace(0.5, 1, 40), np.arange(40) > 2), ax=axis())
+    highest = ax.collections[0].get_paths()[0].vertices[:, 1].max()
+    assert 0.1 < highest <= ax.get_ylim()[1]
+
+
+def test_any_name_can_be_drawn(tmp_path):
+    names = ["$\\frac{$", "_hidden", "", "a\nb"]
+    sizes = [(name, n, 5 * n) for name in names for n in (1, 2)]
+    history = pd.DataFrame(sizes, columns=["class_name", "iteration", "n_clean"])
+    growth = plots.clean_set_growth(Fitted(history_=history), ax=axis())
+    named = [text.get_text().strip() for text in growth.get_legend().get_texts()]
+    assert named == ["$\\frac{$", "_hidden", "(empty)", "a b"]
+    matrix = plots.transition_matrix(estimate(np.eye(4), classes=np.array(names)), ax=axis())
+    rows = [(0.2, name, 0.9) for name in names]
+    results = pd.DataFrame(rows, columns=["overall_level", "method", "accuracy"])
+    curve = plots.accuracy_curve(results, ax=axis())
+    assert len(curve.get_legend().get_texts()) == 4
+    for number, ax in enumerate([growth, matrix, curve]):
+        ax.figure.savefig(tmp_path / f"{number}.png")
+
+
+@pytest.mark.parametrize("wrong", [Figure(), np.array([axis()]), "axis"])
+def test_what_is_no_axis_is_refused(fitted, wrong):
+    with pytest.raises(InputError, match="pass one axis"):
+        plots.calibration(fitted, ax=wrong)

@@ -95,9 +95,10 @@ def test_commands_work_on_it_or_say_why_not(command, saved, tmp_path):
     data(NAMES)[0].to_csv("new.csv", index=False)
     code, out, _ = command("predict", "run", "new.csv")
     assert (code, len(out.splitlines())) == (0, 151)
-    for refused in (("next", "run"), ("update", "run"), ("apply", "run", "--output", "a.csv")):
-        code, _, err = command(*refused)
+    for refused in ("next run", "update run", "apply run --output a.csv", "review run --no-open"):
+        code, _, err = command(*refused.split())
         assert (code, "which does not know where the data are" in err) == (2, True), refused
+        assert "http" not in err
     assert "was written by pudistill.save" in command("resume", "run")[2]
 
 
@@ -110,6 +111,8 @@ def test_the_report_is_that_of_the_folder_and_shows_in_a_notebook(fitted, saved,
     assert len(repr(made)) < 300
     with pytest.raises(InputError, match=r"report\.html already exists: choose another file"):
         pudistill.report(fitted, tmp_path / "report.html")
+    with pytest.raises(InputError, match=r"report\.pdf is no name of an HTML file"):
+        pudistill.report(fitted, tmp_path / "report.pdf")
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])

@@ -9,14 +9,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from pudistill.exceptions import DataNotice, shortened
-from pudistill.utils.displays import Bars, Lines, described
+from pudistill.utils.displays import Bars, Lines, UnfailingStderr, described
 from pudistill.utils.terminal import printable
 from pudistill.utils.time_limit import duration
 
@@ -34,7 +34,7 @@ class _Console(Console):
 
 
 # Progress goes to stderr, so that stdout can be piped. Paths and class names are no markup.
-messages = _Console(stderr=True, highlight=False, markup=False)
+messages = _Console(file=cast("IO[str]", UnfailingStderr()), highlight=False, markup=False)
 results = _Console(highlight=False, markup=False)
 
 
@@ -100,16 +100,11 @@ def print_accuracy(run: "Run") -> None:
     )
     print_noise(metrics.get("noise"), metrics.get("expected_label_accuracy"))
     if expected := metrics.get("expected_accuracy"):
-        from pudistill.distillation.metrics import METRICS
+        from pudistill.distillation.sentences import expectation_sentence
+        from pudistill.utils.formats import plain
 
-        metric = METRICS[expected.get("metric", "accuracy")]
-        low, high = metric.shown_interval(expected["interval"])
-        results.print(
-            f"Expected {metric.title} on new samples: {metric.shown(expected['value'])} (95% "
-            f"interval: {low} to {high}), from {expected['n']:,} trusted samples held out in turn."
-            f"\n{metrics['comparison']['why']}",
-            soft_wrap=True,
-        )
+        sentence = plain(expectation_sentence(expected))
+        results.print(f"{sentence}\n{metrics['comparison']['why']}", soft_wrap=True)
     if right := metrics.get("label_accuracy"):
         untrusted = metrics["n_samples"] - metrics["n_trusted"]
         results.print(

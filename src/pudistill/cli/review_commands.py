@@ -137,19 +137,19 @@ def review(
     ] = False,
 ) -> None:
     """Verify labels of a run on a local web page."""
-    if not (run / "run.json").is_file():
-        raise InputError(f"{run} holds no run: name a folder that `pudistill fit` wrote.")
     server_class = _server_class()
+    from pudistill.runs.folder import Run
+
+    opened = Run.open_with_data(run)
     name = _user() if who is None else who.strip()
 
     def open_session() -> "ReviewSession":
-        """Read the run while the page is already there: the imports alone take seconds."""
+        """Read the samples while the page is already there: the imports alone take seconds."""
         from pudistill.review.samples import open_samples
         from pudistill.review.session import Options, ReviewSession
-        from pudistill.runs.folder import Run
 
         options = Options(queue, budget, name, show_suggestion, again)
-        return ReviewSession(Run.open_with_data(run), options, open_samples)
+        return ReviewSession(opened, options, open_samples)
 
     server = server_class(open_session, host, port, _password(password, password_file))
     _announce(server.url, no_open)

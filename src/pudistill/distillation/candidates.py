@@ -21,6 +21,7 @@ from pudistill.distillation.peers import (
     train_peers,
 )
 from pudistill.distillation.problem import Problem
+from pudistill.distillation.rounds import most_rounds
 from pudistill.distillation.student import StudentFit
 from pudistill.distillation.views import (
     ENOUGH_HELD_OUT,
@@ -35,6 +36,7 @@ from pudistill.exceptions import TrustedWarning, warn_user
 from pudistill.learners.calibration import Temperature, mixture_weights
 from pudistill.learners.capabilities import continues_training
 from pudistill.learners.scoring import Mixture
+from pudistill.utils.progress import stage
 from pudistill.utils.time_limit import is_time_up
 
 # Candidates that are not weighed in the mixture. All but the last are in the first guess already.
@@ -119,18 +121,20 @@ def judge(
     # Given labels of held-out samples are hidden even where they are known, because new samples
     # have none either.
     views = [views[0], *(views[0].holding_out(view.held_out, None) for view in views[1:])]
-    candidates = {
-        "trusted_only": collect_held_out(noise_free.models, "trusted_only"),
-        **held_out_by_labels(problem, views),
-        "teacher": collect_held_out(noise_free.models, "teacher"),
-        "student": student_fit.held_out,
-    }
-    if "semi_supervised" in noise_free.models[0].by_name:
-        candidates["semi_supervised"] = collect_held_out(noise_free.models, "semi_supervised")
     peers = None
-    if needs_peers(problem, views[0], candidates, codes, groups, weight):
-        peers = train_peers(problem, views, noise_free.models)
-        candidates |= peers.held_out
+    n_steps = 2 * (len(views) - 1) + most_rounds(problem)  # the peers', too, if they are needed
+    with stage("comparison", n_steps) as advance:
+        candidates = {
+            "trusted_only": collect_held_out(noise_free.models, "trusted_only"),
+            **held_out_by_labels(problem, views, advance),
+            "teacher": collect_held_out(noise_free.models, "teacher"),
+            "student": student_fit.held_out,
+        }
+        if "semi_supervised" in noise_free.models[0].by_name:
+            candidates["semi_supervised"] = collect_held_out(noise_free.models, "semi_supervised")
+        if needs_peers(problem, views[0], candidates, codes, groups, weight):
+            peers = train_peers(problem, views, noise_free.models, advance)
+            candidates |= peers.held_out
     of_guess = {"guess": held_out_proba(noise_free.guesses, views)}
     mixed = of_guess | {name: candidates[name] for name in candidates if name not in NOT_MIXED}
     weights = CandidateWeights.fit(mixed, truth, weight)

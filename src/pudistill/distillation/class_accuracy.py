@@ -11,6 +11,7 @@ from pudistill.distillation.held_out_labels import HeldOutLabels
 from pudistill.estimates.shares import rectified_share, weighted_mean
 from pudistill.exceptions import DataWarning, warn_user
 from pudistill.labels.table import LabelTable
+from pudistill.utils.shown import first_few
 
 # A class is called harmed if chance alone would lose so many more labels than it gains in at most
 # this share of the cases. With many classes, some are called so by chance: it is no proof, and the
@@ -79,13 +80,18 @@ def accuracy_by_class(table: LabelTable, held_out: HeldOutLabels) -> pd.DataFram
 
 
 def warn_of_harm(classes: pd.DataFrame | None) -> None:
-    """Warn of each class whose labels the correction seems to make worse."""
+    """Warn of the classes whose labels the correction seems to make worse."""
     if classes is None:
         return
-    for name, row in classes[classes["is_harmed"]].iterrows():
+    harmed = [
+        f"class {name!r}: of {row['n']} verified samples of it, {row['lost']} right labels would "
+        f"become wrong, and {row['gained']} wrong ones right"
+        for name, row in classes[classes["is_harmed"]].iterrows()
+    ]
+    if harmed:
         warn_user(
-            f"The correction seems to harm class {name!r}: of {row['n']} verified samples of it, "
-            f"{row['lost']} right labels would become wrong, and {row['gained']} wrong ones right. "
-            "Look at the changes of this class before you use them, or verify more of it.",
+            f"The correction seems to harm {first_few(harmed, '; ')}. Look at the changes of "
+            f"{'this class' if len(harmed) == 1 else 'these classes'} before you use them, or "
+            "verify more samples.",
             DataWarning,
         )

@@ -1,11 +1,12 @@
 """Corrected labels from predictions that are there already: no model is trained."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 from pandas.api.types import is_integer_dtype
 
 from pudistill.data.columns import is_whole
@@ -21,6 +22,7 @@ from pudistill.distillation.noise_model import NoiseModel
 from pudistill.distillation.predictions import Predictions
 from pudistill.distillation.random_sample import doubt_of_own_predictions
 from pudistill.distillation.readout import Readout
+from pudistill.distillation.sentences import label_accuracy_sentence, noise_sentence
 from pudistill.distillation.shipping import kept_labels, says_something
 from pudistill.distillation.student import TransitionEstimator
 from pudistill.distillation.transition import fit_transition_matrix
@@ -41,6 +43,7 @@ from pudistill.labels.pseudo_labels import one_hot
 from pudistill.labels.table import MODEL, LabelTable, Outliers, label_table
 from pudistill.learners.calibration import Temperature
 from pudistill.utils.arrays import rowwise, take_rows
+from pudistill.utils.notebook import ShownAsText
 from pudistill.utils.shown import listed, shown
 
 # Folds of verified samples, each of which is judged by what the others tell; two if predictions are
@@ -51,8 +54,8 @@ N_FOLDS, MANY_PREDICTIONS = 5, 2e7
 ROUNDING = 1e-2
 
 
-@dataclass(frozen=True)
-class CorrectedLabels:
+@dataclass(frozen=True, repr=False)
+class CorrectedLabels(ShownAsText):
     """Result of `correct_labels`.
 
     Attributes
@@ -88,6 +91,16 @@ class CorrectedLabels:
     noise: NoiseEstimate
     label_accuracy: LabelAccuracy | None
     held_out_labels: HeldOutLabels
+
+    def _sentences(self) -> list[Markup]:
+        sentences = [noise_sentence(self.noise.to_dict())]
+        if self.label_accuracy is not None:
+            expected = asdict(self.label_accuracy)
+            sentences.append(label_accuracy_sentence(expected, self.noise.basis))
+        return [*sentences, *map(Markup.escape, self.noise.warnings)]
+
+    def _table(self) -> Markup:
+        return self.noise._table()
 
     @property
     def label_table(self) -> pd.DataFrame:

@@ -33,7 +33,7 @@ from pudistill.labels.checks import Labels
 from pudistill.learners.linear import MANY_CLASSES
 from pudistill.utils.formats import estimate, plain, shorten
 from pudistill.utils.notebook import ShownAsText, shaded_table
-from pudistill.utils.shown import shown
+from pudistill.utils.shown import listed, shown
 
 # Samples of a class that are not verified, below which a warning says so.
 MIN_CLASS_SIZE = 10
@@ -452,10 +452,16 @@ def _bounds(
 
 
 def _thin_classes(classes: np.ndarray, sizes: np.ndarray) -> list[str]:
-    """Return a warning for each class with too few samples that are not verified."""
+    """Return a warning if classes have too few samples that are not verified."""
+    thin = np.flatnonzero(sizes < MIN_CLASS_SIZE)
+    if len(thin) == 0:
+        return []
+    if len(thin) == 1:
+        return [
+            f"Only about {sizes[thin[0]]:.0f} of the samples that are not trusted seem to be of "
+            f"class {shown(classes[thin[0]])}: too few to estimate how noisy its labels are."
+        ]
     return [
-        f"Only about {size:.0f} of the samples that are not trusted seem to be of class "
-        f"{shown(name)}: too few to estimate how noisy its labels are."
-        for name, size in zip(classes, sizes, strict=True)
-        if size < MIN_CLASS_SIZE
+        f"{len(thin):,} classes seem to have fewer than {MIN_CLASS_SIZE} samples each that are not "
+        f"trusted, too few to estimate how noisy their labels are: {listed(classes[thin])}."
     ]

@@ -25,7 +25,7 @@ from pudistill.labels.checks import MISSING
 from pudistill.learners.capabilities import continues_training
 from pudistill.learners.networks.recipes import learning_rate_scale, scaled_learning_rate
 from pudistill.learners.parallel import in_order
-from pudistill.utils.progress import stage
+from pudistill.utils.progress import Advance, ignore
 
 # Factor of the learning rate when a network of the given labels learns the trusted samples alone.
 FINE_TUNING = 0.1
@@ -50,20 +50,26 @@ class Peers:
     gold: StudentFit
 
 
-def train_peers(problem: Problem, views: list[View], models: list[NoiseFreeModels]) -> Peers:
+def train_peers(
+    problem: Problem, views: list[View], models: list[NoiseFreeModels], advance: Advance = ignore
+) -> Peers:
     """Train both peers for each view; for the parameters see `learn_by_gold_matrix`."""
     said = predict_given_labels(problem, views)
     pruned = list(map(pruned_view, views, said))
     gold = learn_by_gold_matrix(problem, views, models, said)
     held_out = {
-        "pruned_labels": held_out_by_labels(problem, pruned)["given_labels"],
+        "pruned_labels": held_out_by_labels(problem, pruned, advance)["given_labels"],
         "gold_loss_correction": gold.held_out,
     }
     return Peers(held_out, pruned[0], gold)
 
 
-def held_out_by_labels(problem: Problem, views: list[View]) -> dict[str, np.ndarray]:
+def held_out_by_labels(
+    problem: Problem, views: list[View], advance: Advance = ignore
+) -> dict[str, np.ndarray]:
     """Predict held-out samples by models of the labels that each view shows.
+
+    `advance` is called for each view that holds samples out.
 
     Returns
     -------
@@ -72,13 +78,12 @@ def held_out_by_labels(problem: Problem, views: list[View]) -> dict[str, np.ndar
     """
     names = ["given_labels", *["fine_tuned"] * continues_training(problem.student)]
     parts = {name: [np.zeros((0, problem.n_classes))] for name in names}
-    with stage("comparison", len(views) - 1) as advance:
-        for view, model in zip(views[1:], _models_of_labels(problem, views), strict=True):
-            parts["given_labels"].append(problem.predict_proba(model, view.held_out))
-            if "fine_tuned" in parts:
-                model = fine_tuned(problem, view, model)
-                parts["fine_tuned"].append(problem.predict_proba(model, view.held_out))
-            advance(1)
+    for view, model in zip(views[1:], _models_of_labels(problem, views), strict=True):
+        parts["given_labels"].append(problem.predict_proba(model, view.held_out))
+        if "fine_tuned" in parts:
+            model = fine_tuned(problem, view, model)
+            parts["fine_tuned"].append(problem.predict_proba(model, view.held_out))
+        advance(1)
     return {name: np.concatenate(of_views) for name, of_views in parts.items()}
 
 

@@ -14,9 +14,10 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from pudistill.methods.registry import OURS, SYSTEMS, title_of
-from pudistill.utils.formats import compact
+from pudistill.utils.formats import compact, shorten
 
 MAX_NAMED_LINES = 10
+LONGEST_IN_LEGEND = 40  # characters
 LEAST_DRAWN_SHARE = 0.005  # smaller shares would be written as 0 %
 
 # Colours of methods without a colour in the registry; colours that the registry uses come last.
@@ -112,6 +113,8 @@ def draw_heat_map(
     centres = np.arange(n) + 0.5
     axes.set_xticks(centres, names, rotation=90 if upright else 0)
     axes.set_yticks(centres, names)
+    for label in [*axes.get_xticklabels(), *axes.get_yticklabels()]:
+        label.set_parse_math(False)  # the name of a class can be "$x$"
     place: dict[str, Any] = {"textcoords": "offset points", "ha": "right"}
     axes.annotate(corner, (0, 0), (-4, 5), **place, color=colours.muted, size=11)
     # 2. A square for each cell.
@@ -138,6 +141,12 @@ def draw_heat_map(
             ha="center",
             va="center",
         )
+
+
+def in_legend(name: object) -> str:
+    """Return the label of a line; matplotlib leaves lines out whose labels begin with a "_"."""
+    label = shorten(name, LONGEST_IN_LEGEND)
+    return f" {label}" if label.startswith("_") else label
 
 
 class Growth(NamedTuple):
@@ -184,7 +193,9 @@ def draw_growth(axes: Axes, growth: Growth, colours: Colours) -> dict[str, str]:
     for name in growth.named:
         line = lines[name]
         look: dict[str, Any] = {"color": colour[name], "linewidth": 2, "clip_on": False}
-        axes.plot(*line.T, **look, marker="o", markersize=5, markeredgewidth=0, label=str(name))
+        axes.plot(
+            *line.T, **look, marker="o", markersize=5, markeredgewidth=0, label=in_legend(name)
+        )
         if line[-1, 0] < last:  # the filter stopped for the class: the set stays the same
             axes.plot([line[-1, 0], last], line[[-1, -1], 1], **look, linestyle=(0, (0.6, 2)))
     return colour
@@ -206,7 +217,7 @@ def draw_error_curve(axes: Axes, curve: pd.DataFrame, colours: Colours) -> None:
     axes.grid(axis="y")
     axes.fill_between(share, curve["low"], curve["high"], color=colour, alpha=0.2, linewidth=0)
     axes.plot(share, error, color=colour, linewidth=2)
-    most = min(1.0, max(0.05, 1.5 * error.max(), 1.2 * curve["high"].iloc[-1]))
+    most = min(1.0, max(0.05, 1.05 * curve["high"].max()))  # the whole band
     axes.set(xlim=(0, 1), ylim=(0, most), xlabel="share of the labels that is accepted")
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=int(most < 0.1), symbol=" %"))
@@ -264,7 +275,7 @@ def draw_curves(axes: Axes, results: pd.DataFrame, looks: Mapping[str, Look]) ->
                 color=look.colour,
                 linewidth=1.5,
                 linestyle=(0, (4, 3)),
-                label=look.name,
+                label=in_legend(look.name),
             )
         else:
             ends[method] = accuracy[-1]
@@ -272,7 +283,7 @@ def draw_curves(axes: Axes, results: pd.DataFrame, looks: Mapping[str, Look]) ->
             axes.plot(
                 level,
                 accuracy,
-                label=look.name,
+                label=in_legend(look.name),
                 color=look.colour,
                 linestyle=look.dashes,
                 linewidth=2.6 if is_ours else 1.8,

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
+from pandas.api.types import is_integer
 
 from pudistill.distillation.certified_labels import accepted_curve, held_out_shares
 from pudistill.distillation.noise_estimate import NoiseEstimate
@@ -268,7 +269,8 @@ def accuracy_curve(
     Raises
     ------
     InputError
-        If columns are missing, or there are several kinds of noise.
+        If columns are missing or hold no shares, there are several kinds of noise, or `n_test` is
+        no count.
 
     Examples
     --------
@@ -280,10 +282,19 @@ def accuracy_curve(
     >>> plots.accuracy_curve(results, n_test=500).get_xlabel()
     'wrong labels in the whole data set'
     """
+    if not isinstance(results, pd.DataFrame):
+        raise InputError(f"The results are of type {type(results).__name__}: pass a DataFrame.")
     missing = {"method", "overall_level", "accuracy"} - set(results)
     if missing or results.empty:
         what = f"the columns {', '.join(sorted(missing))}" if missing else "rows"
         raise InputError(f"The results lack {what}: pass those of `pudistill sweep`.")
+    results = results.assign(method=results["method"].astype(str))
+    for name in ("overall_level", "accuracy"):
+        results[name] = pd.to_numeric(results[name], errors="coerce")
+        if not results[name].between(0, 1).all():
+            raise InputError(f"The column {name} must hold shares from 0 to 1: write 0.95, not 95.")
+    if n_test is not None and not (is_integer(n_test) and n_test >= 1):
+        raise InputError(f"n_test is {n_test!r}: pass the number of test samples, at least 1.")
     if "noise" in results and (kinds := list(results["noise"].unique()))[1:]:
         raise InputError(
             f"The results are of {len(kinds)} kinds of noise, {', '.join(map(str, kinds))}: draw "
@@ -312,12 +323,19 @@ def _axis(ax: Axes | None) -> Axes:
         from matplotlib import pyplot as plt
 
         ax = plt.subplots()[1]
+    if not isinstance(ax, Axes):
+        raise InputError(
+            f"ax is of type {type(ax).__name__}: pass one axis, such as plt.subplots()[1] or an "
+            "element of an array of axes."
+        )
     return ax
 
 
 def _legend_beside(ax: Axes) -> None:
     """Put the legend where it hides no line."""
-    ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    legend = ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # the name of a class can be "$x$"
 
 
 def _points(ax: Axes) -> float:

@@ -232,7 +232,8 @@ def report(classifier: NoisyLabelClassifier, path: str | Path | None = None) -> 
     Raises
     ------
     InputError
-        If the file exists or cannot be written, or the classifier keeps no label table.
+        If the file exists, cannot be written or is not called .html, or the classifier keeps no
+        label table.
 
     Examples
     --------
@@ -251,6 +252,8 @@ def report(classifier: NoisyLabelClassifier, path: str | Path | None = None) -> 
             f"A {type(classifier).__name__} keeps no labels to report: use a PUDistillClassifier, "
             "or `pudistill fit --method`, which writes a report for every method."
         )
+    if target is not None and target.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"{target} is no name of an HTML file: let it end in .html.")
     if target is not None and os.path.lexists(target):
         raise InputError(f"{target} already exists: choose another file.")
     page = _page(classifier, results)

@@ -1,10 +1,11 @@
 """Displays of the progress: bars in a terminal, bars in a notebook, and lines elsewhere."""
 
+import io
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from contextlib import contextmanager, suppress
+from typing import IO, Any, NamedTuple, cast
 
 from rich.console import Console
 
@@ -39,6 +40,30 @@ PLAIN_NAMES = {
 }
 
 
+class UnfailingStderr:
+    """The present stderr; what it cannot hold, as it is closed or a disk is full, is lost."""
+
+    def write(self, text: str) -> int:
+        """Write if it is possible: no work ends because nobody can read how far it is."""
+        with suppress(OSError, ValueError):
+            _stderr().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush if it is possible."""
+        with suppress(OSError, ValueError):
+            _stderr().flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(_stderr(), name)
+
+
+def _stderr() -> IO[str]:
+    """Return the stream itself, which rich replaces while it draws bars."""
+    stream = io.StringIO() if sys.stderr is None else sys.stderr
+    return getattr(stream, "rich_proxied_file", stream)
+
+
 def described(name: str, place: str) -> str:
     """Return the words that a stage is shown with."""
     words = PLAIN_NAMES.get(name, name)
@@ -46,12 +71,12 @@ def described(name: str, place: str) -> str:
 
 
 @contextmanager
-def showing(verbose: bool) -> Iterator[None]:
+def showing(verbose: bool | int) -> Iterator[None]:
     """Show the progress of everything inside the ``with`` block, if it is wanted.
 
     Parameters
     ----------
-    verbose : bool
+    verbose : bool or int
         Whether to show it: as bars in a notebook or in a terminal, elsewhere as a line for each
         finished stage. All but those of a notebook go to stderr. Nothing is shown twice where a
         display, such as that of the command line, is installed already.
@@ -59,7 +84,7 @@ def showing(verbose: bool) -> Iterator[None]:
     if not verbose or progress.has_display():
         yield
         return
-    console = Console(stderr=True, highlight=False, markup=False)
+    console = Console(file=cast("IO[str]", UnfailingStderr()), highlight=False, markup=False)
     if _is_notebook():
         with NotebookBars() as table, progress.display(table):
             yield

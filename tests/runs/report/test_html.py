@@ -76,6 +76,19 @@ def test_settings_measurements_and_versions(pets):
         assert shown in text
 
 
+def test_metrics_with_a_section_are_not_listed_once_more(pets):
+    sources = [path.read_text() for path in Path(html.__file__).parent.glob("*.py")]
+    read = {name for text in sources for name in re.findall(r'metrics\.get\(\s*"(\w+)"', text)}
+    assert {"noise", "class_accuracy", "adapted"} <= read <= html.IN_SECTIONS
+    row = {"class_name": "cat", "n": 9, "before": 0.5, "after": 0.7, "low": 0.5, "high": 0.9}
+    row |= {"lost": 1, "gained": 2, "is_harmed": False}
+    expected = {"value": 0.9, "interval": [0.8, 0.95], "n": 60}
+    pets.metrics.update(class_accuracy=[row], expected_accuracy=expected)
+    page = render(pets)
+    assert "50&nbsp;%" in page
+    assert "{&#39;" not in page
+
+
 def test_accuracy_is_compared_in_words_and_in_order(pets):
     text = Page(render(pets)).text.replace("\xa0", " ")
     assert (

@@ -51,10 +51,12 @@ LABEL_COLUMNS = {
     "votes": "How many members of the filter voted for the label; empty if voting stopped early.",
 }
 
-# Metrics with a section of their own; the list of numbers leaves them out.
+# Metrics with a section of their own, and those of which nothing is known; the list of numbers
+# leaves them out.
 IN_SECTIONS = {
     "adapted",
     "certificates",
+    "class_accuracy",
     "classes",
     "comparison",
     "expected_accuracy",
@@ -62,6 +64,7 @@ IN_SECTIONS = {
     "filter_settings",
     "noise",
     "test_accuracy",
+    "unknown_noise",
     "versions",
     "warnings",
 }
