@@ -161,6 +161,7 @@ def test_runs_of_earlier_versions_still_load():
     assert len(loaded.label_table_) == len(loaded.label_arrays_) == 150
     assert loaded.noise_ is None  # its intervals did not say what they hold for
     assert loaded.expected_accuracy_.n == 30
+    assert "What to expect" in pudistill.report(loaded).html
     with pytest.raises(InputError, match="No label can be certified"):
         loaded.certify()
 
@@ -334,12 +335,14 @@ def rewrite(run, name, content):
         ("noise.class_rate", [0.1, 0.2, -1e308]),
         ("noise.class_rate_interval", [[0.1]]),
         ("expected_accuracy.value", None),
+        ("expected_accuracy", {"value": -1e308, "interval": [0.1, 1.0], "n": 9}),
         ("expected_accuracy.metric", "<b>"),
         ("expected_accuracy.n", -1),
         ("expected_label_accuracy.interval", [0.1, "1"]),
         ("comparison.candidates", [{"name": "student"}]),
         ("comparison.why", 1),
         ("adapted", {"a": "<b>"}),
+        ("adapted", {"rounds": 1.0}),
         ("filter_settings", [{}]),
         ("n_conflicts", "1"),
         ("cut_short", "all"),
@@ -379,3 +382,11 @@ def test_held_out_labels_that_were_tampered_with_are_refused(saved, tmp_path, na
     for act in (pudistill.load, lambda run: certify_run(Run.open_fit(run), 0.1, 0.95)):
         with pytest.raises(InputError, match=f"damaged, because its array '{name}'"):
             act(run)
+
+
+def test_a_report_does_without_what_was_not_kept(saved, tampered):
+    metrics = json.loads((saved / "metrics.json").read_text())
+    for name in ("noise", "adapted", "comparison", "expected_accuracy", "expected_label_accuracy"):
+        rest = {key: value for key, value in metrics.items() if key != name}
+        rewrite(tampered, "metrics.json", json.dumps(rest).encode())
+        assert "given labels" in pudistill.report(pudistill.load(tampered)).html, name

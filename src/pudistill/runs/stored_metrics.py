@@ -1,9 +1,9 @@
 """The estimates in ``metrics.json`` that are read again, checked: anybody can have written them."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pudistill.distillation.metrics import METRICS
 from pudistill.distillation.noise_estimate import NoiseEstimate
@@ -11,6 +11,7 @@ from pudistill.exceptions import InputError
 from pudistill.runs.folder import Run
 
 ROUNDING = 1e-6
+OF_GUESS = "_share_of_guess"
 Count = Annotated[int, Field(ge=0)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=-ROUNDING, le=1 + ROUNDING)]
@@ -41,6 +42,13 @@ class StoredAccuracy(_Stored):
     interval: Numbers
     n: Count
     metric: Literal[*METRICS] = "accuracy"  # type: ignore[valid-type]
+
+    @model_validator(mode="after")
+    def _in_range(self) -> Self:
+        values = np.array([self.value, *self.interval])
+        if METRICS[self.metric].is_share and ((values < -ROUNDING) | (values > 1 + ROUNDING)).any():
+            raise ValueError("a share is below 0 or above 1")
+        return self
 
 
 class StoredCandidate(_Stored):
@@ -80,6 +88,18 @@ class StoredMetrics(_Stored):
     expected_accuracy: StoredAccuracy | None = None
     expected_label_accuracy: StoredAccuracy | None = None
     cut_short: list[str] = []
+
+    @field_validator("adapted")
+    @classmethod
+    def _has_what_is_shown(cls, adapted: dict[str, float] | None) -> dict[str, float] | None:
+        if not adapted:
+            return adapted
+        of_guess = [name.removesuffix(OF_GUESS) for name in adapted if name.endswith(OF_GUESS)]
+        needed = {"rounds", "held_out_trusted_samples", "sharpness_of_student"}
+        needed |= {f"sharpness_of_{name}" for name in of_guess}
+        if missing := sorted(needed - adapted.keys()):
+            raise ValueError(f"{missing[0]} is missing")
+        return adapted
 
 
 def read_metrics(run: Run) -> dict[str, Any]:
