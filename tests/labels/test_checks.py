@@ -259,3 +259,10 @@ def test_no_sample_needs_a_given_label_if_names_are_verified():
 def test_what_a_masked_array_hides_is_not_verified():
     verified = np.ma.masked_array([0, 1, 2, 1], mask=[False, False, False, True])
     assert check_labels([0, 1, 2, 0], verified).trusted.tolist() == [True, True, True, False]
+
+
+def test_labels_of_types_that_have_no_order_are_an_error():
+    given = np.array(["2020-01-01", "2020-01-02"], dtype="datetime64[D]")
+    verified = pd.Series([pd.Timestamp("2020-01-01"), None], dtype=object)
+    with pytest.raises(InputError, match=r"several types \(Timestamp, date\): write all"):
+        check_labels(given, verified)

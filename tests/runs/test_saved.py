@@ -1,6 +1,7 @@
 """A saved classifier is whole or not there, and knows after loading what it knew before."""
 
 import copy
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +17,11 @@ import pudistill
 from pudistill import InputError, PUDistillClassifier
 from pudistill.exceptions import DataNotice
 from pudistill.methods import CrossEntropyClassifier
+from pudistill.runs.certificates import certify_run
 from pudistill.runs.fit import fit_run
-from pudistill.runs.folder import Run
+from pudistill.runs.folder import SUMS, Run
 from pudistill.runs.settings import Settings
+from pudistill.utils.files import checksum_of, from_npz, to_npz
 
 STORED = Path(__file__).parents[1] / "stored" / "0.1.0"
 QUICK = {"n_members": 3, "max_iter": 2}
@@ -161,6 +164,7 @@ def test_runs_of_earlier_versions_still_load():
     assert len(loaded.label_table_) == len(loaded.label_arrays_) == 150
     assert loaded.noise_ is None  # its intervals did not say what they hold for
     assert loaded.expected_accuracy_.n == 30
+    assert "What to expect" in pudistill.report(loaded).html
     with pytest.raises(InputError, match="No label can be certified"):
         loaded.certify()
 
@@ -199,3 +203,193 @@ def test_numbers_that_a_run_keeps_as_texts_are_no_surprise(tmp_path):
     assert loaded.score(X, y.astype(str)) > 0.9
     pudistill.save(PUDistillClassifier(**QUICK).fit(X, y, np.arange(150) < 150), tmp_path / "saved")
     assert pudistill.load(tmp_path / "saved").score(X, y) > 0.9
+
+
+def with_index(classifier, entries):
+    """Return a classifier whose samples have another index, without another fit."""
+    other = copy.copy(classifier)
+    other.label_arrays_ = replace(classifier.label_arrays_, index=pd.Index(entries))
+    other.__dict__.pop("label_table_", None)
+    return other
+
+
+@pytest.mark.parametrize(
+    ("entries", "restored"),
+    [
+        (np.arange(150) - 50, np.arange(150) - 50),
+        (np.arange(150, dtype=np.uint64) + 2**63, [str(2**63 + n) for n in range(150)]),
+        ([str(10**25 + n) for n in range(150)], [str(10**25 + n) for n in range(150)]),
+        (["١٢"] * 150, ["١٢"] * 150),
+    ],
+)
+def test_an_index_of_any_numbers_can_be_read_again(fitted, tmp_path, entries, restored):
+    loaded = pudistill.load(pudistill.save(with_index(fitted, entries), tmp_path / "run"))
+    assert loaded.label_table_.index.tolist() == list(restored)
+
+
+def test_what_cannot_be_read_again_is_not_left_behind(fitted, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OverflowError("too large")
+
+    monkeypatch.setattr("pudistill.runs.saved.restore_results", fail)
+    with pytest.raises(InputError, match="OverflowError"):
+        pudistill.save(fitted, tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_learner_that_is_not_stored_is_not_replaced_by_another(fitted, tmp_path):
+    own = copy.copy(fitted).set_params(
+        student=DummyClassifier(),
+        transition_matrix=pd.DataFrame(np.eye(3)),
+        random_state=np.int64(7),
+        warm_start=True,
+    )
+    loaded = pudistill.load(pudistill.save(own, tmp_path / "run"))
+    assert loaded.transition_matrix == np.eye(3).tolist()
+    assert loaded.random_state == 7
+    X, given, verified = data(NAMES)
+    with pytest.raises(InputError, match=r"`student` .* is not stored: pass it with set_params"):
+        loaded.fit(X, given, verified)
+    assert "student is not stored" in repr(loaded)
+    again = pudistill.load(pudistill.save(loaded, tmp_path / "again"))
+    assert again.set_params(student=None).fit(X, given, verified).score(X, given) > 0.3
+
+
+def test_each_result_is_kept_also_without_the_others(fitted, tmp_path):
+    alone = copy.copy(fitted)
+    alone.noise_, alone.adapted_, alone.cut_short_ = None, None, ["the filter"]
+    loaded = pudistill.load(pudistill.save(alone, tmp_path / "run"))
+    assert loaded.noise_ is None
+    for name in ("comparison_", "expected_accuracy_", "label_accuracy_", "cut_short_", "n_iter_"):
+        assert getattr(loaded, name) == getattr(alone, name), name
+    assert pudistill.report(loaded).html == pudistill.report(alone).html
+    assert "What to expect" in pudistill.report(loaded).html
+
+
+def test_classes_keep_their_type(fitted, tmp_path):
+    for classes in (np.array(["a", "bb", "c"]), np.array([1, 3, 5], dtype=np.int8)):
+        other = copy.copy(fitted)
+        other.classes_ = classes
+        other.label_arrays_ = replace(fitted.label_arrays_, names=classes)
+        loaded = pudistill.load(pudistill.save(other, tmp_path / classes.dtype.name))
+        assert loaded.classes_.dtype == loaded.predict(data(NAMES)[0]).dtype == classes.dtype
+
+
+@pytest.mark.parametrize("name", ["labels.parquet", "held_out_labels.npz", "metrics.json"])
+def test_a_file_that_is_missing_is_named(saved, tmp_path, name):
+    run = shutil.copytree(saved, tmp_path / "run")
+    (run / name).unlink()
+    with pytest.raises(InputError, match=f"{name} is missing or damaged"):
+        pudistill.load(run)
+
+
+class _Extended(PUDistillClassifier):
+    pass
+
+
+def test_what_cannot_be_saved_is_one_sentence(fitted, tmp_path):
+    dates = copy.copy(fitted)
+    dates.classes_ = np.array(["2020-01-01", "2020-01-02", "2020-01-03"], dtype="datetime64[D]")
+    own = copy.copy(fitted)
+    own.__class__ = _Extended
+    X, y = load_iris(return_X_y=True)
+    for other, message in (
+        (DummyClassifier().fit(X, y), "this is a DummyClassifier: pass one of those"),
+        (own, "_Extended is a class of your own"),
+        (dates, "Class labels of the type datetime64.*cannot be stored: fit with texts"),
+    ):
+        with pytest.raises(InputError, match=message):
+            pudistill.save(other, tmp_path / "run")
+    for act in (pudistill.save, pudistill.report):
+        with pytest.raises(InputError, match="holds a null character"):
+            act(fitted, f"{tmp_path}/a\0b")
+    with pytest.raises(InputError, match="holds a null character"):
+        pudistill.load("a\0b")
+    with pytest.raises(InputError, match="this is a DummyClassifier"):
+        pudistill.report(DummyClassifier().fit(X, y))
+    assert pudistill.report(own).html == pudistill.report(fitted).html
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def tampered(saved, tmp_path_factory):
+    return shutil.copytree(saved, tmp_path_factory.mktemp("tampered") / "run")
+
+
+def rewrite(run, name, content):
+    """Write a file and its checksum, as whoever tampered with it would."""
+    sums = (run / SUMS).read_text().splitlines()
+    (run / name).write_bytes(content)
+    lines = [
+        f"{checksum_of(content)}  {name}" if line.endswith(f"  {name}") else line for line in sums
+    ]
+    (run / SUMS).write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("noise.rate", "<b>"),
+        ("noise.rate", 1.5),
+        ("noise.rate", 10**400),
+        ("noise.rate_interval", [0.1]),
+        ("noise.basis", {"a": 1}),
+        ("noise.transition_matrix", [[1.0]]),
+        ("noise.class_rate", [0.1, 0.2, -1e308]),
+        ("noise.class_rate_interval", [[0.1]]),
+        ("expected_accuracy.value", None),
+        ("expected_accuracy", {"value": -1e308, "interval": [0.1, 1.0], "n": 9}),
+        ("expected_accuracy.metric", "<b>"),
+        ("expected_accuracy.n", -1),
+        ("expected_label_accuracy.interval", [0.1, "1"]),
+        ("comparison.candidates", [{"name": "student"}]),
+        ("comparison.why", 1),
+        ("adapted", {"a": "<b>"}),
+        ("adapted", {"rounds": 1.0}),
+        ("filter_settings", [{}]),
+        ("n_conflicts", "1"),
+        ("cut_short", "all"),
+    ],
+)
+def test_metrics_that_were_tampered_with_are_refused(saved, tampered, place, value):
+    metrics = json.loads((saved / "metrics.json").read_text())
+    *holders, last = place.split(".")
+    holder = metrics
+    for name in holders:
+        holder = holder[name]
+    holder[last] = value
+    rewrite(tampered, "metrics.json", json.dumps(metrics).encode())
+    with pytest.raises(InputError) as refused:
+        pudistill.load(tampered)
+    assert last in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("score", lambda score: score + 1),
+        ("score", lambda score: score[:-1]),
+        ("worth", lambda worth: worth * 0),
+        ("worth", lambda worth: worth * np.nan),
+        ("label", lambda label: label + 100),
+        ("label", lambda label: label.astype(float)),
+        ("names", lambda names: names[:, None]),
+    ],
+)
+def test_held_out_labels_that_were_tampered_with_are_refused(saved, tmp_path, name, change):
+    run = shutil.copytree(saved, tmp_path / "run")
+    arrays = from_npz((saved / "held_out_labels.npz").read_bytes())
+    arrays[name] = change(arrays[name])
+    rewrite(run, "held_out_labels.npz", to_npz(arrays))
+    for act in (pudistill.load, lambda run: certify_run(Run.open_fit(run), 0.1, 0.95)):
+        with pytest.raises(InputError, match=f"damaged, because its array '{name}'"):
+            act(run)
+
+
+def test_a_report_does_without_what_was_not_kept(saved, tampered):
+    metrics = json.loads((saved / "metrics.json").read_text())
+    for name in ("noise", "adapted", "comparison", "expected_accuracy", "expected_label_accuracy"):
+        rest = {key: value for key, value in metrics.items() if key != name}
+        rewrite(tampered, "metrics.json", json.dumps(rest).encode())
+        assert "given labels" in pudistill.report(pudistill.load(tampered)).html, name

@@ -552,7 +552,14 @@ def _sorted_classes(given: np.ndarray, verified: np.ndarray) -> np.ndarray:
             f"Given labels are text and numbers, such as {min(texts)!r} and {number!r}: write all "
             "the same way."
         )
-    classes = sorted(found)
+    try:
+        classes = sorted(found)
+    except TypeError as error:
+        kinds = sorted({type(label).__name__ for label in found})
+        raise InputError(
+            f"Given and verified labels are of several types ({', '.join(kinds)}): write all the "
+            "same way, as texts or whole numbers."
+        ) from error
     keep_object = given.dtype == object and any(isinstance(name, str) for name in classes)
     return np.array(classes, dtype=object if keep_object else None)
 

@@ -223,7 +223,7 @@ def promises(
     >>> promises(run, pd.DataFrame(columns=["id", "label", "weight"])).n_verified
     60
     """
-    if not (run.path / FILE).exists():
+    if not run.has(FILE):
         raise InputError(
             f"Nothing can be promised of {run.path}: it has no {FILE}, which `pudistill fit` "
             "writes with --method default and without verified labels for all samples."

@@ -129,7 +129,7 @@ def expected_gain(run: Run, table: pd.DataFrame, is_left: np.ndarray, max_error:
     """
     n = len(table)
     uniform = Gain(np.where(is_left, 0.0, np.nan), np.full(n, AT_RANDOM, dtype=object))
-    if not (run.path / FILE).exists():
+    if not run.has(FILE):
         warn_user(NO_SCORES, TrustedWarning)
         return uniform
     held_out, names = read_held_out_labels(run)

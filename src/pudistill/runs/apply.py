@@ -212,7 +212,7 @@ def _decide(run: Run, certified: bool, max_error: float) -> pd.DataFrame:
     """
     table = run.read_table("labels").set_index("id")
     label, accepted = table["label"].astype(object), pd.Series(None, table.index, dtype=object)
-    if certified or (run.path / FILE).exists():
+    if certified or run.has(FILE):
         try:
             _, judged = certify_run(run, max_error, 0.95)
         except InputError:

@@ -10,9 +10,11 @@ from pudistill.distillation.certified_labels import CertifiedLabels, certify, ju
 from pudistill.distillation.held_out_labels import HeldOutLabels
 from pudistill.estimates.certificates import accept
 from pudistill.exceptions import InputError
+from pudistill.labels.checks import MISSING
 from pudistill.runs.folder import Run
 
 FILE = "held_out_labels.npz"
+ROUNDING = 1e-6  # of single precision, in which scores are stored
 MAX_ERRORS = (0.01, 0.02, 0.05, 0.1)  # of which the report says how many labels can be used
 
 
@@ -31,8 +33,19 @@ def write_held_out_labels(run: Run, classifier: PUDistillClassifier) -> None:
 
 
 def read_held_out_labels(run: Run) -> tuple[HeldOutLabels, np.ndarray]:
-    """Read what labels of a run are certified by, and the names of the labels."""
+    """Read what labels of a run are certified by, and the names of the labels.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, or an array cannot be what its name says.
+    """
     stored = run.read_arrays(FILE)
+    if (wrong := _implausible(stored)) is not None:
+        raise InputError(
+            f"{run.path / FILE} is damaged, because its array {wrong!r} is missing or holds values "
+            "that cannot be: restore a copy of it."
+        )
     held_out = HeldOutLabels(
         label=stored["label"],
         score=stored["score"],
@@ -43,6 +56,31 @@ def read_held_out_labels(run: Run) -> tuple[HeldOutLabels, np.ndarray]:
         given_score=stored.get("given_score"),
     )
     return held_out, stored["names"].astype(object)
+
+
+def _implausible(stored: dict[str, np.ndarray]) -> str | None:
+    """Return the name of an array that cannot be what `write_held_out_labels` has written."""
+    missing = {"label", "names", "score", "worth", "doubt"} - stored.keys()
+    if missing:
+        return min(missing)
+    n, n_names = len(np.atleast_1d(stored["label"])), stored["names"].size
+    types = {"label": "i", "draw_order": "iuf", "names": "U", "doubt": "U"}
+    shapes: dict[str, tuple[int, ...]] = {"names": (n_names,), "worth": (), "doubt": ()}
+    ranges = {
+        "label": (MISSING, n_names - 1),
+        "score": (0, 1 + ROUNDING),
+        "given_score": (0, 1 + ROUNDING),
+        "worth": (np.nextafter(0, 1), 1 + ROUNDING),
+        "draw_weight": (0, np.finfo(float).max),
+    }
+    for name, values in stored.items():
+        if values.dtype.kind not in types.get(name, "f") or values.shape != shapes.get(name, (n,)):
+            return name
+        if name in ranges:
+            low, high = ranges[name]
+            if ((values < low) | (values > high)).any():  # a missing score is NaN
+                return name
+    return "worth" if np.isnan(stored["worth"]) else None
 
 
 def certify_run(
@@ -69,7 +107,7 @@ def certify_run(
     InputError
         If the run has nothing that a promise could rest on, or a number is out of range.
     """
-    if not (run.path / FILE).exists():
+    if not run.has(FILE):
         raise InputError(
             f"No label of {run.path} can be certified: it has no {FILE}, which `pudistill fit` "
             "writes with --method default and without verified labels for all samples."
@@ -113,7 +151,7 @@ def accepted_at(
 
 def accepted_in(run: Run) -> np.ndarray | None:
     """Return `accepted_at` of a run's labels; None if none of them can be certified."""
-    if not (run.path / FILE).exists():
+    if not run.has(FILE):
         return None
     held_out, names = read_held_out_labels(run)
 

@@ -363,6 +363,10 @@ class Run:
             )
         return sums
 
+    def has(self, name: str) -> bool:
+        """Return whether the run has written a file; if it is missing now, reading it says so."""
+        return name in self._sums or (self.path / name).exists()
+
     def warnings(self) -> list[str]:
         """Return the warnings in the log of the run."""
         return warnings_in(self.path)

@@ -1,5 +1,6 @@
 """What a run has learned: the file ``learned.npz``, from which an update starts, and results."""
 
+import re
 import shutil
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -18,11 +19,13 @@ from pudistill.pu_filter.estimator import TieredPUFilter
 from pudistill.runs.certificates import FILE as CERTIFIED_BY
 from pudistill.runs.certificates import read_held_out_labels
 from pudistill.runs.folder import Run
+from pudistill.runs.stored_metrics import checked_noise, read_metrics
 from pudistill.utils.arrays import rowwise
 from pudistill.utils.shown import listed
 
 Accuracy = TypeVar("Accuracy", bound=ExpectedAccuracy)
 FILE = "learned.npz"
+WHOLE_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,17}")
 OF_FILTER = ("folds_", "clean_labels_", "team_labels_", "votes_", "n_iter_", "n_conflicts_")
 
 
@@ -59,7 +62,7 @@ def restore_learned(run: Run, classifier: PUDistillClassifier, module: Any = Non
     InputError
         If the run holds nothing to start from.
     """
-    if not (run.path / FILE).exists():
+    if not run.has(FILE):
         raise InputError(
             f"{run.path} cannot be updated: it has no {FILE}, which `pudistill fit` writes with "
             "--method default. Run `pudistill fit` with all verified labels instead."
@@ -75,11 +78,11 @@ def restore_filter(run: Run) -> TieredPUFilter:
 
     The members themselves are not stored.
     """
-    found, metrics = TieredPUFilter(), run.read_json("metrics.json")
+    found, metrics = TieredPUFilter(), read_metrics(run)
     found.history_ = run.read_table("history")
     found.settings_ = pd.DataFrame(metrics["filter_settings"])
     found.n_conflicts_ = int(metrics["n_conflicts"])
-    if (run.path / FILE).exists():
+    if run.has(FILE):
         learned = run.read_arrays(FILE)
         for name in OF_FILTER:
             setattr(found, name, learned[name])
@@ -102,11 +105,11 @@ def restore_results(run: Run, classifier: NoisyLabelClassifier) -> None:
     InputError
         If a file is damaged.
     """
-    is_ours, metrics = isinstance(classifier, PUDistillClassifier), run.read_json("metrics.json")
+    is_ours, metrics = isinstance(classifier, PUDistillClassifier), read_metrics(run)
     held_out, names = None, None
-    if is_ours and (run.path / CERTIFIED_BY).exists():
+    if is_ours and run.has(CERTIFIED_BY):
         held_out, names = read_held_out_labels(run)
-    if (run.path / "labels.parquet").exists():
+    if is_ours or run.has("labels.parquet"):
         table = run.read_table("labels")
         of_none = classifier.no_class_label
         arrays = LabelTable.of_frame(table, classifier.classes_, names, of_none)
@@ -122,12 +125,12 @@ def restore_results(run: Run, classifier: NoisyLabelClassifier) -> None:
     classifier.held_out_labels_ = held_out
     if "filter_settings" in metrics:
         classifier.filter_ = restore_filter(run)
+        n_iter = classifier.filter_.history_.groupby("class_name").size()  # a row for each
+        classifier.n_iter_ = int(max([1, *n_iter]))
+    classifier.cut_short_ = metrics.get("cut_short", [])
     if found := metrics.get("noise") or metrics.get("unknown_noise"):
         noise = NoiseEstimate.from_dict(found, classifier.classes_)
-        n_classes = len(classifier.classes_)
-        if noise is not None and noise.transition_matrix.shape != (n_classes, n_classes):
-            raise ValueError("the transition matrix is not about its classes")
-        classifier.noise_ = noise
+        classifier.noise_ = None if noise is None else checked_noise(noise)
     classifier.expected_accuracy_ = _accuracy(ExpectedAccuracy, metrics.get("expected_accuracy"))
     of_labels = metrics.get("expected_label_accuracy")
     classifier.label_accuracy_ = _accuracy(LabelAccuracy, of_labels)
@@ -137,7 +140,7 @@ def restore_results(run: Run, classifier: NoisyLabelClassifier) -> None:
         classifier.comparison_ = Comparison(
             found["shipped"], found["why"], found["candidates"], classifier.expected_accuracy_
         )
-    if (run.path / FILE).exists():
+    if run.has(FILE):
         _restore_predictions(run, classifier)
 
 
@@ -146,9 +149,12 @@ def _accuracy(kind: type[Accuracy], found: dict[str, Any] | None) -> Accuracy | 
 
 
 def _index_of(ids: pd.Series) -> pd.Index:
-    """Return the index that ids were written from: row numbers, other whole numbers or texts."""
+    """Return the index that ids were written from: row numbers, other whole numbers or texts.
+
+    Numbers that 64 bits cannot hold stay texts.
+    """
     names = ids.to_numpy(dtype=object)
-    if all(name.isdecimal() and (name == "0" or name[0] != "0") for name in names):
+    if all(map(WHOLE_NUMBER.fullmatch, names)):
         numbers = pd.Index(names.astype(np.int64))
         return pd.RangeIndex(len(ids)) if numbers.equals(pd.RangeIndex(len(ids))) else numbers
     return pd.Index(names)

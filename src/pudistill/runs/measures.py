@@ -58,13 +58,16 @@ def own_metrics(classifier: PUDistillClassifier) -> dict[str, Any]:
     if hasattr(classifier, "filter_"):
         metrics["n_conflicts"] = classifier.filter_.n_conflicts_
         metrics["filter_settings"] = _filter_settings(classifier)
-    if classifier.time_limit is not None and hasattr(classifier, "cut_short_"):
-        metrics["cut_short"] = classifier.cut_short_
-    if classifier.noise_ is not None and classifier.comparison_ and classifier.adapted_:
-        comparison, expected = classifier.comparison_, classifier.expected_accuracy_
-        name = "noise" if classifier.noise_.basis != NOTHING else "unknown_noise"  # not reported
-        metrics[name] = classifier.noise_.to_dict()
+    cut_short = getattr(classifier, "cut_short_", [])
+    if cut_short or classifier.time_limit is not None:
+        metrics["cut_short"] = cut_short
+    expected = classifier.expected_accuracy_
+    if (noise := classifier.noise_) is not None:
+        name = "noise" if noise.basis != NOTHING else "unknown_noise"  # not reported
+        metrics[name] = noise.to_dict()
+    if classifier.adapted_:
         metrics["adapted"] = {name: round(value, 3) for name, value in classifier.adapted_.items()}
+    if (comparison := classifier.comparison_) is not None:
         metrics["comparison"] = {
             "shipped": comparison.shipped,
             "why": comparison.why,
@@ -72,15 +75,15 @@ def own_metrics(classifier: PUDistillClassifier) -> dict[str, Any]:
             "n": 0 if expected is None else expected.n,
             "candidates": comparison.candidates,
         }
-        if expected is not None:
-            metrics["expected_accuracy"] = asdict(expected)
-        if classifier.label_accuracy_ is not None:
-            metrics["expected_label_accuracy"] = asdict(classifier.label_accuracy_)
-        if (classes := classifier.class_accuracy_) is not None:
-            named = classes.rename(index=str).rename_axis("class_name").reset_index()
-            metrics["class_accuracy"] = named.to_dict("records")
-        if (certificates := certificate_metrics(classifier)) is not None:
-            metrics["certificates"] = certificates
+    if expected is not None:
+        metrics["expected_accuracy"] = asdict(expected)
+    if classifier.label_accuracy_ is not None:
+        metrics["expected_label_accuracy"] = asdict(classifier.label_accuracy_)
+    if (classes := classifier.class_accuracy_) is not None:
+        named = classes.rename(index=str).rename_axis("class_name").reset_index()
+        metrics["class_accuracy"] = named.to_dict("records")
+    if (certificates := certificate_metrics(classifier)) is not None:
+        metrics["certificates"] = certificates
     return metrics
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from sklearn.base import clone
@@ -23,6 +23,32 @@ if TYPE_CHECKING:
     from pudistill.learners.base import NoisyLabelClassifier
 
 ENCODER = "encoder.skops"  # the encoder of texts and mixed tables
+CHANGES_NO_RESULT = ("verbose", "memory")  # parameters that are not stored
+LARGEST_CLASS_LABEL = 16  # bytes of a number
+
+
+class NotStored:
+    """Stands for a parameter that the files do not hold, such as a learner; `fit` says so.
+
+    Parameters
+    ----------
+    name : str
+        Name of the parameter.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"<{self.name} is not stored>"
+
+    @property
+    def fit(self) -> NoReturn:
+        """Raise an `InputError`: whatever looks for this method wants to train."""
+        raise InputError(
+            f"The `{self.name}` that this classifier was fitted with is not stored: pass it with "
+            f"set_params({self.name}=...), or None for the default, before you call fit."
+        )
 
 
 def model_files(classifier: Any, feature_names: Sequence[str] | None = None) -> dict[str, bytes]:
@@ -44,15 +70,18 @@ def model_files(classifier: Any, feature_names: Sequence[str] | None = None) -> 
     model = classifier.fitted_model
     members = model.members if isinstance(model, Mixture) else [model]
     stored = [dump(member) for member in members]
-    params = classifier.get_params(deep=False)
+    classes = classifier.classes_
+    params = {
+        name: _as_json(value)
+        for name, value in classifier.get_params(deep=False).items()
+        if name not in CHANGES_NO_RESULT and not isinstance(value, np.random.RandomState)
+    }
     meta = {
         "class": type(classifier).__name__,
-        "params": {
-            name: value
-            for name, value in params.items()
-            if _is_scalar(value) and name != "verbose"  # which changes no result
-        },
-        "classes": classifier.classes_.tolist(),
+        "params": {name: value for name, value in params.items() if _is_plain(value)},
+        "not_stored": [name for name, value in params.items() if not _is_plain(value)],
+        "classes": _checked_classes(classes),
+        "class_type": "str" if classes.dtype.kind == "U" else classes.dtype.name,
         "n_features_in": getattr(classifier, "n_features_in_", None),
         "feature_names_in": list(getattr(classifier, "feature_names_in_", feature_names or [])),
         "picture_shape": getattr(classifier, "picture_shape_", None),
@@ -101,7 +130,8 @@ def restore_classifier(
     classifier : NoisyLabelClassifier
         A classifier that can predict; other results of `fit` are missing.
     """
-    classifier = _classifier_class(meta["class"])(**meta["params"])
+    not_stored = {name: NotStored(name) for name in meta.get("not_stored", ())}
+    classifier = _classifier_class(meta["class"])(**meta["params"] | not_stored)
     learners = [
         read_learner(_learner_name(n, network), network)
         for n, network in enumerate(meta["learners"])
@@ -112,7 +142,10 @@ def restore_classifier(
         model = Mixture(learners, mixture["weights"], temperatures, len(meta["classes"]))
     classifier.fitted_model, classifier.fitted_learners_ = model, learners
     has_names = all(isinstance(label, str) for label in meta["classes"])
-    classifier.classes_ = np.array(meta["classes"], dtype=object if has_names else None)
+    class_type = meta.get("class_type") or (object if has_names else None)
+    if np.dtype(class_type).itemsize > LARGEST_CLASS_LABEL:  # as much memory for each prediction
+        raise ValueError(f"class_type is {class_type!r}")
+    classifier.classes_ = np.array(meta["classes"], dtype=class_type)
     if meta["n_features_in"]:
         classifier.n_features_in_ = meta["n_features_in"]
     if meta["feature_names_in"]:
@@ -135,8 +168,27 @@ def _classifier_class(name: str) -> type:
     return PUDistillClassifier if name == PUDistillClassifier.__name__ else load_class(name)
 
 
-def _is_scalar(value: Any) -> bool:
+def _as_json(value: Any) -> Any:
+    """Return numbers and arrays of NumPy and pandas as JSON can hold them, all else as it is."""
+    if hasattr(value, "to_numpy"):
+        value = value.to_numpy()
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
     return value is None or isinstance(value, bool | int | float | str)
+
+
+def _checked_classes(classes: np.ndarray) -> list[Any]:
+    names = classes.tolist()
+    if classes.dtype.kind in "mM" or not _is_plain(names):
+        raise InputError(
+            f"Class labels of the type {type(classes[0]).__name__}, such as {names[0]!r}, cannot "
+            "be stored: fit with texts or numbers, such as those of astype(str)."
+        )
+    return names
 
 
 def check_storable(learner: Any, X: Any, codes: np.ndarray) -> None:

@@ -1,5 +1,6 @@
 """Save a fitted classifier as a run folder, load it again, and make its report."""
 
+import copy
 import html
 import os
 import shutil
@@ -58,8 +59,10 @@ def load(path: str | Path, *, module: "NetworkFactory | None" = None) -> NoisyLa
         A classifier that can predict, with the label table. A `PUDistillClassifier` also has the
         attributes of its fit that the folder holds: ``noise_``, ``comparison_``, ``shipped_``,
         ``expected_accuracy_``, ``label_accuracy_``, ``held_out_labels_`` (so that `certify` works),
-        ``filter_`` (without its members), and what ``warm_start`` needs. ``teachers_`` and
-        ``targets_`` are not stored. Its method `to_datasets` returns the data of a run with the
+        ``filter_`` (without its members), ``n_iter_``, ``cut_short_``, and what ``warm_start``
+        needs. ``teachers_`` and ``targets_`` are not stored, and neither are learners that were
+        passed as parameters: pass them with ``set_params`` before you call ``fit`` again, which
+        says so. Its method `to_datasets` returns the data of a run with the
         corrected labels. What `save` wrote has labels of the type that they had. Those of a run
         of the command line are texts, also if they are numbers in the data: ``classes_`` is then
         ``['0', '1', '10', '2']``, and predictions equal ``y.astype(str)``, not ``y``.
@@ -93,22 +96,32 @@ def load(path: str | Path, *, module: "NetworkFactory | None" = None) -> NoisyLa
     >>> bool((loaded.predict(X) == y).all()), loaded.noise_.basis
     (True, 'bound')
     """
-    run = Run.open_fit(Path(path))
+    run = Run.open_fit(_checked(path))
     classifier, config = run.read_model(module), run.read_config()
+    _restore_results(run, classifier)
+    settings = {name: config[name] for name in ReadSettings.model_fields if name in config}
+    if "data" in config:
+        _say_if_numbers_are_texts(path, classifier.classes_)
+        classifier.source_ = Source(config["data"], ReadOptions(**settings), "noise" not in config)
+    return classifier
+
+
+def _restore_results(run: Run, classifier: NoisyLabelClassifier) -> None:
     try:
         restore_results(run, classifier)
     except InputError:
         raise
     except Exception as error:  # what somebody else wrote can raise anything
         raise InputError(
-            f"{path} holds results that cannot be read ({type(error).__name__}: {error}): restore "
-            "a copy of it."
+            f"{run.path} holds results that cannot be read ({type(error).__name__}: {error}): "
+            "restore a copy of it."
         ) from error
-    settings = {name: config[name] for name in ReadSettings.model_fields if name in config}
-    if "data" in config:
-        _say_if_numbers_are_texts(path, classifier.classes_)
-        classifier.source_ = Source(config["data"], ReadOptions(**settings), "noise" not in config)
-    return classifier
+
+
+def _checked(path: str | Path) -> Path:
+    if "\0" in str(path):
+        raise InputError(f"{str(path)!r} is no path, because it holds a null character: remove it.")
+    return Path(path)
 
 
 def _say_if_numbers_are_texts(path: str | Path, classes: np.ndarray) -> None:
@@ -137,14 +150,16 @@ def save(classifier: NoisyLabelClassifier, folder: str | Path) -> Path:
         The folder. It holds the files of `pudistill fit`, except what only the command line knows:
         where the data are, and its log. ``pudistill predict``, ``certify`` and ``report`` work on
         it; commands that read the data again, such as ``review`` and ``apply``, say that they
-        cannot. In its tables, labels are texts, and ids are the index of the samples. Methods other
-        than `PUDistillClassifier` keep no label table: only their model is stored.
+        cannot. In its tables, labels are texts, and ids are the index of the samples as texts.
+        After `load`, an index is one of whole numbers if all of its entries look like such, also if
+        they were texts; dates and all other entries are texts. Methods other than
+        `PUDistillClassifier` keep no label table: only their model is stored.
 
     Raises
     ------
     InputError
-        If the folder exists or cannot be written, or the classifier contains a type that cannot be
-        stored safely.
+        If the folder exists or cannot be written, or the classifier is of a class of your own or
+        contains a type that cannot be stored safely.
     NotFittedError
         If the classifier is not fitted.
 
@@ -162,7 +177,12 @@ def save(classifier: NoisyLabelClassifier, folder: str | Path) -> Path:
     >>> bool(pudistill.load(folder).noise_.rate == classifier.noise_.rate)
     True
     """
-    path, results = Path(folder), _results_of(classifier)
+    path, results = _checked(folder), _results_of(classifier)
+    if not type(classifier).__module__.startswith("pudistill."):
+        raise InputError(
+            f"{type(classifier).__name__} is a class of your own, which no folder can hold: fit "
+            "and save an object of the class of pudistill that it extends."
+        )
     if os.path.lexists(path):
         raise InputError(f"{path} already exists: choose another folder.")
     try:
@@ -246,7 +266,7 @@ def report(classifier: NoisyLabelClassifier, path: str | Path | None = None) -> 
     >>> "given labels" in pudistill.report(classifier).html
     True
     """
-    results, target = _results_of(classifier), None if path is None else Path(path)
+    results, target = _results_of(classifier), None if path is None else _checked(path)
     if results.table is None:
         raise InputError(
             f"A {type(classifier).__name__} keeps no labels to report: use a PUDistillClassifier, "
@@ -276,7 +296,12 @@ class _Results:
 
 
 def _results_of(classifier: NoisyLabelClassifier) -> _Results:
-    check_is_fitted(classifier)
+    if not isinstance(classifier, NoisyLabelClassifier):
+        raise InputError(
+            "Only a PUDistillClassifier or an object of another class of pudistill.methods is "
+            f"stored and reported, and this is a {type(classifier).__name__}: pass one of those."
+        )
+    check_is_fitted(classifier, classifier._model_name)
     classes, table = [str(name) for name in classifier.classes_], None
     metrics: dict[str, Any] = {"n_classes": len(classes), "classes": classes}
     if hasattr(classifier, "label_arrays_"):
@@ -306,7 +331,7 @@ def _settings_of(classifier: NoisyLabelClassifier) -> dict[str, Any]:
     }
     if not isinstance(classifier, PUDistillClassifier):
         names = {system.class_name: name for name, system in METHODS.items()}
-        params["method"] = names[type(classifier).__name__]
+        params["method"] = names.get(type(classifier).__name__)
     return {
         name: params[name]
         for name in Settings.model_fields
@@ -350,11 +375,14 @@ def _write(run: Run, classifier: NoisyLabelClassifier, results: _Results) -> Non
         write_learned(run, classifier)
     run.write_model(classifier)
     run.finish(results.metrics)
+    # What could not be read again must not be found out later.
+    loaded = copy.copy(classifier)
     if own_network_in(run.read_json("model/model.json")) is None:
         try:
-            run.read_model()  # what could not be read again must not be found out later
+            loaded = run.read_model()
         except InputError as error:
             raise InputError(
                 f"This {type(classifier).__name__} cannot be stored safely ({error}): choose "
                 "another learner."
             ) from error
+    _restore_results(run, loaded)

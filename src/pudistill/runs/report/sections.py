@@ -299,7 +299,7 @@ def adapted_section(adapted: Mapping[str, float] | None) -> dict | None:
         ``facts``: pairs of a quantity and its value; ``models``: for each noise-free model, its
         name, its share of the first guess and its sharpness.
     """
-    if not adapted:
+    if not adapted or "rounds" not in adapted:  # only what an update starts from is known
         return None
     shares = {
         "student_share": "the student",
