@@ -69,7 +69,7 @@ def _shown(
 
 
 def _values(dataset: TrustedDataset, rows: np.ndarray) -> list[str]:
-    """Write the values of some rows of a table, each with the name of its column."""
+    """Write the values of some rows of a table that are not missing, with their columns' names."""
     X = dataset.X
     part = X.iloc[rows, :MOST_VALUES] if dataset.is_frame else X[:, :MOST_VALUES][rows]
     table = pd.DataFrame(np.asarray(part))
@@ -78,6 +78,7 @@ def _values(dataset: TrustedDataset, rows: np.ndarray) -> list[str]:
         ", ".join(
             f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
             for name, value in zip(names, row, strict=True)
+            if not (pd.api.types.is_scalar(value) and pd.isna(value))
         )
         for row in table.itertuples(index=False)
     ]
