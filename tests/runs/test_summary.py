@@ -31,11 +31,11 @@ def test_the_gallery_holds_the_beginnings_of_changed_texts():
 
 def test_missing_values_of_a_row_are_left_out(tmp_path):
     (tmp_path / "t.csv").write_text(
-        "id,income,job,label\n1,20.5,cook,cat\n2,,nurse,cat\n3,30.5,,cat\n"
+        "id,income,job,label\n1,20.5,cook,dog\n2,,nurse,cat\n3,30.5,,cat\n"
     )
     dataset = load_dataset(tmp_path / "t.csv")
     labels = check_labels(dataset.y, ["dog", None, None], for_fit=False)
-    proba = np.array([[0.1, 0.9]] * 3)
+    proba = np.array([[0.1, 0.9]] * 3)  # a dog
     table = model_label_table(labels, proba, Outliers.unknown(3))
     shown = gallery(dataset, table)["texts"].tolist()
     assert sorted(shown) == ["income 30.5", "job nurse"]
