@@ -56,5 +56,6 @@ def test_unwanted_outputs_are_found():
 
 @pytest.mark.slow
 def test_tutorial_runs():
+    pytest.importorskip("ipykernel")
     stored = nbformat.read(SCRIPT.with_name("own_predictions.ipynb"), as_version=4)
     assert len(execute.executed("own_predictions").cells) == len(stored.cells)
