@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pandas as pd
 import pytest
 
 from pudistill import PUDistillClassifier
@@ -99,3 +100,30 @@ def test_a_classifier_says_how_each_class_fares():
     assert found["n"].sum() == 100
     assert (found["after"] > found["before"]).all()
     assert not found["is_harmed"].any()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_intervals_hold_the_share_of_samples_that_nobody_verified():
+    held, harmed_though_helped, n_helped = [], 0, 0
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        y = rng.choice(3, size=600, p=[0.5, 0.3, 0.2])
+        X = rng.normal(size=(600, 6))
+        X[:, 0] += 1.8 * (y == 1)
+        X[:, 1] += 1.8 * (y == 2)
+        wrong = rng.random(600) < np.where(np.abs(X[:, 0] - 0.9) < 0.7, 0.4, 0.15)
+        given = np.where(wrong, (y + rng.integers(1, 3, 600)) % 3, y)
+        verified = pd.Series(y).sample(120, random_state=seed)
+        classifier = PUDistillClassifier(n_members=5, random_state=0)
+        classifier.fit(X, given, trusted=verified)
+        label = classifier.label_table_["label"].to_numpy()
+        for name, row in classifier.class_accuracy_.iterrows():
+            rows = np.setdiff1d(np.flatnonzero(y == name), verified.index)
+            share = (label[rows] == name).mean()
+            held.append(row["low"] <= share <= row["high"])
+            is_helped = share > (given[rows] == name).mean()
+            n_helped += is_helped
+            harmed_though_helped += is_helped and row["is_harmed"]
+    assert np.mean(held) >= 0.93
+    assert harmed_though_helped <= 0.1 * n_helped
