@@ -269,6 +269,7 @@ def test_networks_do_not_read_words(group):
 
 @pytest.mark.parametrize("benchmark", [coverage, comparison, sources])
 def test_cells_are_computed_and_summarised(benchmark, group, data, tmp_path):
+    pytest.importorskip("torch")
     quick = replace(group.problem, filter={"n_members": 2, "max_iter": 1})
     names = [name for name in benchmark.METHODS if "cleanlab" not in name]
     if benchmark is comparison:

@@ -122,6 +122,7 @@ def test_fit_a_table_then_predict_new_rows(command, wine, tmp_path):
 
 
 def test_another_method_leaves_the_same_run_folder(command, wine, tmp_path):
+    pytest.importorskip("torch")
     right = wine.drop(columns=["label", "trusted"]).rename(columns={"true_label": "label"})
     right.to_csv("test.csv", index=False)
     options = ("--method", "co_teaching", "--test-data", "test.csv", "--output", "run")
@@ -223,6 +224,7 @@ def test_an_interrupted_run_continues_where_it_stopped(command, wine, tmp_path, 
 
 @pytest.mark.usefixtures("brief_training")
 def test_fit_an_image_folder_with_a_trusted_file_then_predict(command, tmp_path):
+    pytest.importorskip("torch")
     X, y = load_digits(n_class=3, return_X_y=True)
     rng = np.random.default_rng(0)
     names = np.array(["zero", "one", "two"])
@@ -467,6 +469,7 @@ def test_bad_pictures_are_named(command, tmp_path):
 
 @pytest.mark.usefixtures("brief_training")
 def test_bad_pictures_can_be_left_out_and_are_listed(command, tmp_path):
+    pytest.importorskip("torch")
     X, y = load_digits(n_class=2, return_X_y=True)
     for i in range(60):
         path = tmp_path / "pictures" / str(y[i]) / f"{i}.png"
@@ -551,6 +554,7 @@ def test_predict_refuses_samples_that_do_not_fit_the_run(command, wine, tmp_path
 
 @pytest.mark.usefixtures("brief_training")
 def test_one_command_runs_several_experiments(command, tmp_path):
+    pytest.importorskip("torch")
     code, out, err = command("reproduce", "table3", "table1", "--output", "all")
     assert code == 0
     assert "CleanNet" in out
