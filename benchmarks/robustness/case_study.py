@@ -32,6 +32,7 @@ from benchmarks.common.problems import (
     Problem,
     Split,
     cifar10_features,
+    in_codes,
     logistic_regression,
     on_features,
 )
@@ -82,11 +83,7 @@ def from_tables(folder: str, name: str, label: str, data: Path, _: int) -> Split
 def noisy_cifar10(kind: str, level: float, data: Path, seed: int) -> Split:
     """Read features of CIFAR-10, and make wrong labels."""
     split = cifar10_features(data, seed)
-    codes = {
-        CIFAR10_CLASSES.index(name): CIFAR10_CLASSES.index(wrong)
-        for name, wrong in CIFAR10_MAP.items()
-    }
-    class_map = codes if kind == "asymmetric" else None
+    class_map = in_codes(CIFAR10_MAP, CIFAR10_CLASSES) if kind == "asymmetric" else None
     given = corrupt_labels(split.y, kind, level, class_map=class_map, random_state=seed).y
     return split._replace(given=given)
 

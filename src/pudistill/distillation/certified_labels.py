@@ -8,7 +8,6 @@ import pandas as pd
 from markupsafe import Markup
 from sklearn.utils.validation import check_is_fitted
 
-from pudistill.data.draws import Draws
 from pudistill.distillation.class_accuracy import accuracy_by_class
 from pudistill.distillation.held_out_labels import HeldOutLabels
 from pudistill.estimates.certificates import Curve, accept
@@ -219,12 +218,7 @@ def held_out_shares(classifier: Any) -> pd.DataFrame:
     """
     held_out, table = held_out_of(classifier), classifier.label_arrays_
     judged_curve(table.label, table.trusted, held_out)  # its errors are those of this function
-    rows = np.flatnonzero(table.trusted & ~np.isnan(held_out.score) & (held_out.label >= 0))
-    weight = None
-    if held_out.draw_weight is not None and held_out.draw_order is not None:
-        rows = rows[~np.isnan(held_out.draw_weight[rows])]
-        draws = Draws(held_out.draw_weight, held_out.draw_order)
-        weight = draws.for_means(int((~table.trusted).sum()))[rows]
+    rows, weight = held_out.counted(table.trusted)
     score, is_right = held_out.score[rows], held_out.label[rows] == table.label[rows]
     n_bins = int(np.clip(len(rows) // SAMPLES_PER_BIN, 1, MOST_BINS))
     edges = np.unique(np.quantile(score, np.linspace(0, 1, n_bins + 1)[1:-1]))

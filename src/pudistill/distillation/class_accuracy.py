@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from pudistill.data.draws import Draws
 from pudistill.distillation.held_out_labels import HeldOutLabels
 from pudistill.estimates.shares import rectified_share, weighted_mean
 from pudistill.exceptions import DataWarning, warn_user
@@ -42,19 +41,13 @@ def accuracy_by_class(table: LabelTable, held_out: HeldOutLabels) -> pd.DataFram
     """
     if held_out.given_score is None:
         return None
-    rows = np.flatnonzero(
-        table.trusted & (held_out.label >= 0) & (table.given >= 0) & ~np.isnan(held_out.score)
-    )
-    weight = None
-    if held_out.draw_weight is not None and held_out.draw_order is not None:
-        rows = rows[~np.isnan(held_out.draw_weight[rows])]
-        draws = Draws(held_out.draw_weight, held_out.draw_order)
-        weight = draws.for_means(int((~table.trusted).sum()))
+    rows, weight = held_out.counted(table.trusted)
+    had_label = table.given[rows] >= 0
     found: dict[Any, dict[str, Any]] = {}
-    for code in np.unique(table.label[rows]):
-        of_class = rows[table.label[rows] == code]
+    for code in np.unique(table.label[rows[had_label]]):
+        among = had_label & (table.label[rows] == code)
+        of_class, of_draw = rows[among], None if weight is None else weight[among]
         was_right, is_right = table.given[of_class] == code, held_out.label[of_class] == code
-        of_draw = None if weight is None else weight[of_class]
         after = rectified_share(
             is_right,
             np.full(len(of_class), np.nan),

@@ -81,6 +81,18 @@ class HeldOutLabels:
         weight, order = (None, None) if draws is None else draws
         return replace(self, draw_weight=weight, draw_order=order)
 
+    def counted(self, trusted: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the rows of verified samples that means are counted on, and their weights.
+
+        These were held out, and drawn, if not all draws were uniform; None: all count alike.
+        """
+        is_judged = trusted & (self.label >= 0) & ~np.isnan(self.score)
+        if self.draw_weight is None or self.draw_order is None:
+            return np.flatnonzero(is_judged), None
+        rows = np.flatnonzero(is_judged & ~np.isnan(self.draw_weight))
+        draws = Draws(self.draw_weight, self.draw_order)
+        return rows, draws.for_means(int((~trusted).sum()))[rows]
+
     def with_no_class(self, labels: Labels) -> "HeldOutLabels":
         """Add the samples that were verified to be of no class: any label of theirs is wrong."""
         if not labels.no_class.any():

@@ -123,10 +123,6 @@ def restore_results(run: Run, classifier: NoisyLabelClassifier) -> None:
         return
     classifier.__dict__.update(dict.fromkeys(OF_DEFAULT_METHOD))
     classifier.held_out_labels_ = held_out
-    if "filter_settings" in metrics:
-        classifier.filter_ = restore_filter(run)
-        n_iter = classifier.filter_.history_.groupby("class_name").size()  # a row for each
-        classifier.n_iter_ = int(max([1, *n_iter]))
     classifier.cut_short_ = metrics.get("cut_short", [])
     if found := metrics.get("noise") or metrics.get("unknown_noise"):
         noise = NoiseEstimate.from_dict(found, classifier.classes_)
@@ -142,6 +138,11 @@ def restore_results(run: Run, classifier: NoisyLabelClassifier) -> None:
         )
     if run.has(FILE):
         _restore_predictions(run, classifier)
+    elif "filter_settings" in metrics:
+        classifier.filter_ = restore_filter(run)
+    if "filter_settings" in metrics:
+        n_iter = classifier.filter_.history_.groupby("class_name").size()  # a row for each
+        classifier.n_iter_ = int(max([1, *n_iter]))
 
 
 def _accuracy(kind: type[Accuracy], found: dict[str, Any] | None) -> Accuracy | None:
