@@ -20,8 +20,8 @@ from pudistill.learners.soft_targets import weighted_copies
 from pudistill.learners.tasks import Training, train_all, unfitted_learner
 from pudistill.utils import arrays
 
-# Cross-fits of many samples end this many times as far from the minimum as other fits: 0.001 of a
-# unit of log-loss, which no label notices. Students are fitted to the learner's own tolerance.
+# Cross-fits end this many times as far from the minimum as other fits: 0.001 of a unit of log-loss,
+# which no label notices, in half the steps. Students are fitted to the learner's own tolerance.
 ROUGH = 3.0
 
 
@@ -186,7 +186,7 @@ def cross_fit(
             seed=seed,
             sample_weight=None if sample_weight is None else sample_weight[seen],
             start=start,
-            rough=ROUGH if len(labels) >= MANY_SAMPLES else 1.0,
+            rough=ROUGH,
         )
         for start, seen in zip(
             starts,

