@@ -44,17 +44,18 @@ def test_labels_that_err_where_predictions_do_count_less():
     chain = chain_of(proba, given, 2000)
     readout = Readout.fit([chain], originals)
     labels = readout.labels(chain)
-    plain = Readout().labels(chain)
+    plain = Readout(of_label=1.0).labels(chain)
     right = labels.argmax(axis=1) == truth
     assert abs(labels.max(axis=1).mean() - right.mean()) < 0.03
     assert plain.max(axis=1).mean() - (plain.argmax(axis=1) == truth).mean() > 0.05
 
 
-def test_few_samples_leave_bayes_rule_as_it_is():
+def test_few_samples_hardly_move_the_exponents():
     proba, given, truth = simulated(4, too_sure=3.0)
     originals = Originals(truth, given, np.arange(4))
     readout = Readout.fit([chain_of(proba, given, 4)], originals)
     assert 0.4 < readout.of_prediction < 1.6
+    assert readout.of_label == pytest.approx(Readout().of_label, rel=0.3)
 
 
 @pytest.mark.parametrize("n_held_out", [0, None])
@@ -62,6 +63,12 @@ def test_without_originals_or_held_out_samples_nothing_is_fitted(n_held_out):
     proba, given, truth = simulated(10)
     originals = None if n_held_out is None else Originals(truth, given, np.arange(10))
     assert Readout.fit([chain_of(proba, given, n_held_out or 0)], originals) == Readout()
+
+
+def test_given_labels_count_less_than_bayes_rule_says_where_nothing_measures_it():
+    """Predictions and labels are often wrong about the same samples."""
+    assert Readout.fit([], None).of_prediction == 1
+    assert 0.5 < Readout.fit([], None).of_label < 1
 
 
 def test_verified_labels_stay():
