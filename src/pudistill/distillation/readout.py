@@ -17,9 +17,9 @@ from pudistill.labels.pseudo_labels import PROBA_FLOOR, bayes_rule, one_hot
 from pudistill.learners.calibration import PRIOR_SPREAD, log_likelihood, scaled
 from pudistill.utils.arrays import rowwise
 
-# Exponent of the given labels where nothing measures it, and the centre of its prior. Where
-# originals are known, the fitted exponents are 0.2 to 0.8 on real noise, and 0.5 to 1.1 on noise that
-# depends on the class alone, because the transition matrix is uncertain.
+# Exponent of the given labels where nothing measures it, and the centre of its prior. Where it can
+# be measured, it is 0.2 to 0.8 on real noise, and 0.5 to 1.1 on noise that depends on the class
+# alone, because the transition matrix is uncertain.
 TYPICAL = 0.7
 
 # Prior standard deviation of the logarithm of an exponent with several sources, whose product is
