@@ -96,21 +96,25 @@ def test_teams_of_the_filter_leave_out_whole_groups():
 
 
 def test_the_expected_accuracy_is_that_of_new_groups():
-    rng = np.random.default_rng(0)
-    groups = np.repeat(np.arange(60), 8)
-    y = rng.integers(2, size=60)[groups]
-    X = rng.normal(size=(60, 30))[groups] + 0.05 * rng.normal(size=(480, 30))
-    X[:, 0] += y
-    trusted = rng.permutation(480) < 120
-    given = np.where(trusted | (rng.random(480) > 0.2), y, 1 - y)
-    new_y = rng.integers(2, size=2000)
-    new = rng.normal(size=(2000, 30))
-    new[:, 0] += new_y
-    classifier = PUDistillClassifier(**QUICK).fit(X, given, trusted, groups)
-    low, high = classifier.expected_accuracy_.interval
-    assert low <= classifier.score(new, new_y) <= high
-    assert high < 0.8
-    assert len(classifier.label_table_) == 480
+    n_held = 0
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        groups = np.repeat(np.arange(60), 8)
+        y = rng.integers(2, size=60)[groups]
+        X = rng.normal(size=(60, 30))[groups] + 0.05 * rng.normal(size=(480, 30))
+        X[:, 0] += y
+        trusted = rng.permutation(480) < 120
+        given = np.where(trusted | (rng.random(480) > 0.2), y, 1 - y)
+        new_y = rng.integers(2, size=2000)
+        new = rng.normal(size=(2000, 30))
+        new[:, 0] += new_y
+        classifier = PUDistillClassifier(**QUICK).fit(X, given, trusted, groups)
+        low, high = classifier.expected_accuracy_.interval
+        n_held += low <= classifier.score(new, new_y) <= high
+        assert high < 0.9  # samples of known groups are all predicted right
+        assert len(classifier.label_table_) == 480
+    # Fewer hold in one of ten thousand cases, if each holds with 95 %.
+    assert n_held >= 6
 
 
 def test_networks_keep_groups_apart():
