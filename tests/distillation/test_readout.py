@@ -55,7 +55,7 @@ def test_few_samples_hardly_move_the_exponents():
     originals = Originals(truth, given, np.arange(4))
     readout = Readout.fit([chain_of(proba, given, 4)], originals)
     assert 0.4 < readout.of_prediction < 1.6
-    assert readout.of_label == pytest.approx(Readout().of_label, rel=0.3)
+    assert 0.6 < readout.of_label < 1.6
 
 
 @pytest.mark.parametrize("n_held_out", [0, None])

@@ -17,9 +17,10 @@ from pudistill.labels.pseudo_labels import PROBA_FLOOR, bayes_rule, one_hot
 from pudistill.learners.calibration import PRIOR_SPREAD, log_likelihood, scaled
 from pudistill.utils.arrays import rowwise
 
-# Exponent of the given labels where nothing measures it, and the centre of its prior. Where it can
-# be measured, it is 0.2 to 0.8 on real noise, and 0.5 to 1.1 on noise that depends on the class
-# alone, because the transition matrix is uncertain.
+# Exponent of the given labels where nothing measures it. Where it can be measured, it is 0.2 to 0.8
+# on real noise, and 0.5 to 1.1 on noise that depends on the class alone, because the transition
+# matrix is uncertain. As the centre of the prior it did harm: the interval of the corrected labels'
+# accuracy held in 92 instead of 96 % of the draws of a set.
 TYPICAL = 0.7
 
 # Prior standard deviation of the logarithm of an exponent with several sources, whose product is
@@ -41,7 +42,7 @@ class Readout(NamedTuple):
 
     @classmethod
     def fit(cls, chains: Sequence[Predictions], originals: Originals | None) -> "Readout":
-        """Fit by maximum a posteriori: close to the default values if there are few samples.
+        """Fit by maximum a posteriori: close to 1 if there are few samples.
 
         Parameters
         ----------
@@ -67,15 +68,14 @@ class Readout(NamedTuple):
         scale = scaled(np.concatenate(weights)) if weights else None
         has_sources = any(chain.noise.by_source is not None for chain in chains)
         spread = SPREAD_WITH_SOURCES if has_sources else PRIOR_SPREAD
-        centre = np.log(cls())
 
         def loss(logs: np.ndarray) -> float:
             posterior = cls(*np.exp(logs)).posterior(of_prediction, of_label)
             gain = log_likelihood(posterior, known)
             total = gain.sum() if scale is None else scale @ gain
-            return -total + 0.5 * ((logs - centre) ** 2).sum() / spread**2
+            return -total + 0.5 * (logs**2).sum() / spread**2
 
-        return cls(*map(float, np.exp(minimize(loss, centre, method="Nelder-Mead").x)))
+        return cls(*map(float, np.exp(minimize(loss, np.zeros(2), method="Nelder-Mead").x)))
 
     def posterior(self, proba: np.ndarray, likelihood_of_labels: np.ndarray) -> np.ndarray:
         """Combine predictions with the likelihood of the labels, (n_samples, n_classes) each."""
