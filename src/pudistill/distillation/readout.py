@@ -49,7 +49,7 @@ class Readout(NamedTuple):
         chains : sequence of Predictions
             Those of the views that hold verified samples out.
         originals : Originals or None
-            Verified samples with the labels that they were given; None: nothing is fitted.
+            Verified samples with the labels that they were given; None: the default exponents.
         """
         if originals is None:
             return cls()
