@@ -191,3 +191,11 @@ def test_other_labels_are_refused(change, message):
     classifier = PUDistillClassifier(warm_start=True, **fast).fit(X, given, trusted)
     with pytest.raises(InputError, match=message):
         classifier.fit(*change(X, given, trusted))
+
+
+def test_a_fit_with_a_given_rule_has_no_folds_to_keep_and_is_repeated():
+    X, y, given = noisy()
+    rule = {"threshold": 0.9, "min_votes": 0.5}
+    updated = classifier(**rule).fit(X, given, verified(y, 60)).fit(X, given, verified(y, 100))
+    anew = classifier(**rule, warm_start=False).fit(X, given, verified(y, 100))
+    np.testing.assert_array_equal(updated.targets_, anew.targets_)

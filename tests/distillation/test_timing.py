@@ -1,5 +1,6 @@
 """The time of a fit: its estimate, its limit, and its first result."""
 
+import copy
 import warnings
 
 import joblib
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_wine
 from sklearn.naive_bayes import GaussianNB
+from sklearn.svm import LinearSVC
 
 from pudistill import PUDistillClassifier, TimeLimitWarning
 from pudistill.distillation import first_result
@@ -165,3 +167,27 @@ def test_the_semi_supervised_network_is_part_of_the_estimate():
     without, whole = noise_free(False), noise_free(True)
     assert whole.n_models == without.n_models + 6, "one with each view"
     assert whole.least == whole.seconds, "a time limit cannot cut it short"
+
+
+def test_if_all_labels_are_trusted_one_student_is_trained(noisy):
+    estimate = classifier().estimate_time(*noisy[:2], np.ones(178, dtype=bool))
+    assert [step.name for step in estimate.steps] == ["student"]
+    assert estimate.seconds > 0
+
+
+def test_samples_without_labels_can_come_first(noisy):
+    X, given, trusted = noisy
+    given = np.where(trusted | (np.arange(178) % 50 == 1), given, np.nan)
+    svm = PUDistillClassifier(LinearSVC(), n_members=3, max_iter=2, random_state=0)
+    order = np.random.default_rng(0).permutation(178)
+    X, given, trusted = (np.repeat(part[order], 20, axis=0) for part in (X, given, trusted))
+    assert svm.estimate_time(X, given, trusted).seconds > 0
+
+
+def test_an_update_is_estimated_as_one(noisy, whole):
+    with warnings.catch_warnings(record=True) as recorded:
+        warnings.simplefilter("always", TimeLimitWarning)
+        copy.deepcopy(whole).set_params(warm_start=True, time_limit="1h").fit(*noisy)
+    assert not recorded
+    estimate = TimeEstimate([Step("filter", 800, 60, 10)], {"b=2": 39}, 8).scaled(0.5)
+    assert estimate == TimeEstimate([Step("filter", 400, 30, 5)], {}, 4)

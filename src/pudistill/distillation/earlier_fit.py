@@ -19,6 +19,17 @@ from pudistill.utils.shown import listed
 OF_SAMPLES = ("folds_", "clean_labels_", "team_labels_", "votes_")
 
 
+def can_be_updated(classifier: Any) -> bool:
+    """Return whether a fit can start from what a classifier has learned.
+
+    It must have been fitted by the default method. With a filter whose rule is given, there are no
+    folds to keep: the earlier predictions of a view would know labels that the new view holds out.
+    """
+    if getattr(classifier, "cross_fitted_proba_", None) is None:
+        return False
+    return not classifier.held_out_proba_ or classifier.filter_.folds_.max() >= 0
+
+
 @dataclass(frozen=True)
 class EarlierFit:
     """What an earlier fit of the same samples has learned; some have been verified since.
@@ -52,13 +63,13 @@ class EarlierFit:
     seed: int
 
     @classmethod
-    def of(cls, classifier: Any, labels: Labels) -> "EarlierFit | None":
-        """Return what a classifier has learned; None if it was not fitted by the default method.
+    def of(cls, classifier: Any, labels: Labels) -> "EarlierFit":
+        """Return what a classifier has learned.
 
         Parameters
         ----------
         classifier : PUDistillClassifier
-            A fitted classifier, or one from `pudistill.load`.
+            A fitted classifier, or one from `pudistill.load`, for which `can_be_updated` holds.
         labels : Labels
             The labels of the same samples in the same order; samples may have been added at the
             end.
@@ -69,8 +80,6 @@ class EarlierFit:
             If there are fewer samples, other classes or other labels, or a sample that was verified
             is not verified any more.
         """
-        if getattr(classifier, "cross_fitted_proba_", None) is None:
-            return None
         is_same = np.array_equal(classifier.classes_, labels.classes)
         table = classifier.label_table_
         if not is_same or len(labels.given) < len(table):

@@ -175,7 +175,7 @@ class TimeEstimate:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Seconds between which the actual time mostly is."""
+        """Range, in seconds, that the actual time is usually in."""
         return RANGE[0] * self.seconds, RANGE[1] * self.seconds
 
     def __str__(self) -> str:
@@ -192,6 +192,18 @@ class TimeEstimate:
             named = "half" if share > 0.4 else "a third" if share > 0.28 else "a quarter"
             text += f" With {option} it would take about {named} of that."
         return text
+
+    def scaled(self, share: float) -> "TimeEstimate":
+        """Return the estimate of a fit that takes this share of the time."""
+        steps = [
+            step._replace(
+                n_models=share * step.n_models,
+                seconds=share * step.seconds,
+                least=share * step.least,
+            )
+            for step in self.steps
+        ]
+        return TimeEstimate(steps, {}, share * self.least_uncompared)
 
     def shortened_to(self, seconds: float) -> "TimeEstimate":
         """Return the estimate of the same fit with a time limit."""
@@ -253,7 +265,7 @@ class _Rates(NamedTuple):
 
 
 def estimate_time(work: Work) -> TimeEstimate:
-    """Estimate how long a fit takes, from one or two fits on a few samples.
+    """Estimate how long a fit takes, from short trial fits on few samples.
 
     Parameters
     ----------
@@ -265,8 +277,6 @@ def estimate_time(work: Work) -> TimeEstimate:
     estimate : TimeEstimate
         The estimate.
     """
-    if work.labels.trusted.all():
-        return TimeEstimate([], {}, 0.0)
     with warnings.catch_warnings(), caching_to(None), display(None), one_thread():
         warnings.simplefilter("ignore")  # the fit itself will issue them
         rates = _measure(work)
@@ -293,6 +303,8 @@ def _steps(work: Work, rates: _Rates) -> list[Step]:
     n_trusted = max(int(labels.drawn.sum()), 1)
     n_noisy, views = n - n_trusted, work.n_views
     is_network, cores = continues_training(work.student), os.cpu_count() or 1
+    if labels.trusted.all():  # only a student is trained
+        return [Step("student", 1, rates.model(n), rates.model(n))]
     model, few, many = rates.model, 0.8 * n_trusted, n_classes >= MANY_CLASSES
     is_linear = learns_in_blocks(work.student, work.X)
     warm = WARM if is_linear and n >= MANY_SAMPLES else 1.0
@@ -439,7 +451,9 @@ def _measure(work: Work) -> _Rates:
 def _cost_uncalibrated(work: Work, order: np.ndarray) -> float:
     """Return the share of a calibrated fit's time that one without calibration takes."""
     codes = np.where(work.labels.verified == MISSING, work.labels.given, work.labels.verified)
-    rows = order[:UNCALIBRATED_TRIAL][codes[order[:UNCALIBRATED_TRIAL]] != MISSING]
+    labelled = order[codes[order] != MISSING]
+    of_each_class = labelled[np.unique(codes[labelled], return_index=True)[1]]
+    rows = np.union1d(labelled[:UNCALIBRATED_TRIAL], of_each_class)
     tasks = [
         Training(
             work.student, work.X, one_hot(codes[rows], work.labels.n_classes), role, 0, rows=rows
@@ -451,7 +465,7 @@ def _cost_uncalibrated(work: Work, order: np.ndarray) -> float:
 
 
 def _time_model(work: Work, order: np.ndarray) -> tuple[Callable[[float], float], float]:
-    """Time one or two fits of all classes; return the seconds by size, and those of predictions."""
+    """Time fits of ever more samples; return seconds by size, and those of a prediction."""
     n, n_classes = len(order), work.labels.n_classes
     codes = np.where(work.labels.verified == MISSING, work.labels.given, work.labels.verified)
     of_each_class = np.unique(np.where(codes == MISSING, 0, codes), return_index=True)[1]

@@ -8,6 +8,7 @@ from typing import Any
 from joblib import effective_n_jobs
 from sklearn.base import clone
 
+from pudistill.distillation.earlier_fit import can_be_updated
 from pudistill.distillation.time_estimate import WORTH_SAYING, TimeEstimate, Work, estimate_time
 from pudistill.exceptions import TimeLimitWarning, warn_user
 from pudistill.labels.checks import Labels
@@ -15,19 +16,25 @@ from pudistill.labels.samples import check_samples, split_off_no_class
 from pudistill.utils.progress import expect, wants_estimate
 from pudistill.utils.time_limit import duration, is_time_up, limited_by, note_cut, seconds_of
 
+# Share of the time of a fit that an update takes: measured were a quarter to a half of it
+# (benchmarks/results/update.json).
+UPDATE = 0.4
+
 
 class TimedFit:
     """The part of a `PUDistillClassifier` that estimates and limits the time of its fit."""
 
     compare: bool
+    method: str
     n_jobs: int | None
     warm_start: bool
     time_limit: Any
+    cut_short_: list[str]
 
     def estimate_time(
         self, X: Any, y: Any, trusted: Any = None, groups: Any = None
     ) -> TimeEstimate:
-        """Estimate how long `fit` takes on this machine, from one or two fits on a few samples.
+        """Estimate how long `fit` takes on this machine, from short trial fits on few samples.
 
         Parameters
         ----------
@@ -50,18 +57,22 @@ class TimedFit:
         """Describe what a fit has to do."""
         raise NotImplementedError
 
+    @property
+    def _is_update(self) -> bool:
+        """Whether `fit` starts from an earlier fit."""
+        return self.warm_start and self.method == "default" and can_be_updated(self)
+
     @contextmanager
     def _in_time(self, X: Any, labels: Labels) -> Iterator[None]:
         """Estimate the time of a fit if somebody wants to know it, and keep to the limit."""
-        self.cut_short_: list[str] = []
         seconds, begin = seconds_of(self.time_limit), time.time()
-        # An update takes a fraction of the time, and is estimated by nothing yet.
-        is_update = self.warm_start and getattr(self, "cross_fitted_proba_", None) is not None
-        if seconds is None and (is_update or not wants_estimate()):
+        if seconds is None and (self._is_update or not wants_estimate()):
             yield
             return
         X, labels, _ = split_off_no_class(X, labels)
         estimate = estimate_time(self._work(X, labels))
+        if self._is_update:
+            estimate = estimate.scaled(UPDATE)
         limit, limit_text = None, self.time_limit
         if not isinstance(limit_text, str):
             limit_text = f"{seconds} s"
