@@ -1,5 +1,7 @@
 """`correct_labels`: labels and predictions in, corrected labels and their noise out."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 
 from pudistill import InputError, PUDistillClassifier, TrustedWarning, correct_labels
+from pudistill.exceptions import DataNotice
 
 
 def simulate(n=1500, n_verified=150, *, seed=0, level=0.3):
@@ -243,3 +246,24 @@ def test_it_shows_itself_in_sentences():
     assert "of the corrected labels that nobody verified are right" in found._repr_html_()
     assert "<table" in found._repr_html_()
     assert "cannot be told" in repr(correct_labels(given, proba))
+
+
+def test_the_order_of_whole_numbers_as_texts_is_named():
+    proba, y, given, is_verified = simulate()
+    names = np.array(["10", "11", "9"])  # scikit-learn's order
+    labels = (names[given], proba, np.where(is_verified, names[y], None))
+    with pytest.warns(DataNotice, match="numeric order of the classes, '9', '10', '11'"):
+        correct_labels(*labels)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = correct_labels(*labels, classes=names)
+    assert (found.label_table["label"] == names[y]).mean() > (given == y).mean()
+
+
+def test_errors_name_the_argument():
+    proba, y, given, is_verified = simulate()
+    trusted, folds = np.where(is_verified, y, np.nan), np.where(is_verified, 0, -1)
+    with pytest.raises(InputError, match=r"held_out_proba\[0\] has shape \(1499, 3\)"):
+        correct_labels(given, proba, trusted, held_out_proba=[proba[1:]], folds=folds)
+    with pytest.raises(InputError, match="folds belong to held_out_proba"):
+        correct_labels(given, proba, trusted, folds=folds)

@@ -10,7 +10,7 @@ from pudistill.distillation.held_out_labels import HeldOutLabels
 from pudistill.estimates.shares import rectified_share, weighted_mean
 from pudistill.exceptions import DataWarning, warn_user
 from pudistill.labels.table import LabelTable
-from pudistill.utils.shown import first_few
+from pudistill.utils.shown import first_few, shown
 
 # A class is called harmed if chance alone would lose so many more labels than it gains in at most
 # this share of the cases. With many classes, some are called so by chance: it is no proof, and the
@@ -77,8 +77,8 @@ def warn_of_harm(classes: pd.DataFrame | None) -> None:
     if classes is None:
         return
     harmed = [
-        f"class {name!r}: of {row['n']} verified samples of it, {row['lost']} right labels would "
-        f"become wrong, and {row['gained']} wrong ones right"
+        f"class {shown(name)}: of {row['n']} verified samples of it, {row['lost']} right labels "
+        f"would become wrong, and {row['gained']} wrong ones right"
         for name, row in classes[classes["is_harmed"]].iterrows()
     ]
     if harmed:

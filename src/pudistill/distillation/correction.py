@@ -29,7 +29,7 @@ from pudistill.distillation.transition import fit_transition_matrix
 from pudistill.distillation.views import View, held_out_weight, whole_view
 from pudistill.distillation.views import held_out_proba as collect_held_out
 from pudistill.estimates.shares import LEVEL
-from pudistill.exceptions import DataWarning, InputError, TrustedWarning, warn_user
+from pudistill.exceptions import DataNotice, DataWarning, InputError, TrustedWarning, warn_user
 from pudistill.labels.alignment import aligned, index_of
 from pudistill.labels.annotations import (
     NO_NOISE_GROUPS,
@@ -150,7 +150,9 @@ def correct_labels(
     groups, noise_groups : array-like of shape (n_samples,), default=None
         As for `PUDistillClassifier.fit`.
     classes : array-like of shape (n_classes,), default=None
-        Classes of the columns of an array; by default all labels, sorted, or ``0, 1, ...``.
+        Class of each column of an array; by default all labels, sorted, or ``0, 1, ...``. Labels
+        that are whole numbers written as text, such as "2" and "10", are sorted as numbers.
+        scikit-learn sorts them as text: pass ``classes=model.classes_`` with its predictions.
     held_out_proba : sequence of ndarray of shape (n_samples, n_classes), default=None
         For each fold of `folds`, predictions by models that have not learned the verified labels of
         that fold, such as `PUDistillClassifier.held_out_proba_`. By default, `pred_probs`.
@@ -201,6 +203,8 @@ def correct_labels(
     index = index_of(labels)
     proba, of_all = _read(labels, pred_probs, trusted, classes, no_class_label)
     n = len(of_all.given)
+    if folds is not None and held_out_proba is None:
+        raise InputError("folds belong to held_out_proba: pass both, or leave folds out.")
     if groups is not None:
         of_all = replace(of_all, groups=check_groups(aligned("groups", groups, index, n), n))
     if noise_groups is not None and of_all.sources is not None:
@@ -217,8 +221,8 @@ def correct_labels(
     else:
         names = _columns(pred_probs, classes) or None
         of_folds = [
-            _matched(part, of_all, index, _columns(part, None) or names)[0]
-            for part in held_out_proba
+            _matched(part, of_all, index, _columns(part, None) or names, f"held_out_proba[{i}]")[0]
+            for i, part in enumerate(held_out_proba)
         ]
         folds = _checked_folds(folds, len(of_folds), n)
         of_folds = [take_rows(of_fold, rows) for of_fold in of_folds]
@@ -338,8 +342,13 @@ def _columns(pred_probs: Any, classes: Any) -> list:
 
 
 def _matched(
-    pred_probs: Any, labels: Labels, index: pd.Index | None, classes: Any
+    pred_probs: Any,
+    labels: Labels,
+    index: pd.Index | None,
+    classes: Any,
+    name: str = "pred_probs",
 ) -> tuple[np.ndarray, Labels]:
+    """Return checked predictions, and labels as codes of their columns; errors have the `name`."""
     pred_probs = as_frame(pred_probs)
     n = len(labels.given)
     names = _columns(pred_probs, classes)
@@ -347,16 +356,16 @@ def _matched(
         own = pred_probs.index
         if index is None and not (is_integer_dtype(own) and own.is_monotonic_increasing):
             warn_user(
-                "pred_probs has an index and the labels have none: rows are taken in their order. "
-                "If that is wrong, pass the labels as a Series.",
+                f"{name} has an index and the labels have none: rows are taken in their order. If "
+                " that is wrong, pass the labels as a Series.",
                 DataWarning,
             )
-        pred_probs = aligned("pred_probs", pred_probs, index, n)
-    proba = _probabilities(pred_probs, n)
-    return _in_order(proba, labels, np.array(names) if names else None)
+        pred_probs = aligned(name, pred_probs, index, n)
+    proba = _probabilities(pred_probs, n, name)
+    return _in_order(proba, labels, np.array(names) if names else None, name)
 
 
-def _probabilities(values: Any, n_samples: int) -> np.ndarray:
+def _probabilities(values: Any, n_samples: int, name: str) -> np.ndarray:
     """Return predictions whose rows sum to 1."""
     try:
         proba = np.asarray(values, dtype=None if hasattr(values, "dtype") else float)
@@ -364,11 +373,11 @@ def _probabilities(values: Any, n_samples: int) -> np.ndarray:
         proba = np.asarray(values, dtype=object)
     if proba.ndim != 2 or proba.shape[1] < 2 or len(proba) != n_samples:
         raise InputError(
-            f"pred_probs has shape {proba.shape}: pass a row for each of the {n_samples:,} labels, "
-            "and a column for each class."
+            f"{name} has shape {proba.shape}: pass a row for each of the {n_samples:,} labels, and "
+            "a column for each class."
         )
     if proba.dtype.kind not in "fiub":
-        raise InputError(f"pred_probs holds {proba.dtype} in place of numbers: pass probabilities.")
+        raise InputError(f"{name} holds {proba.dtype} in place of numbers: pass probabilities.")
     if proba.dtype.kind != "f":
         proba = proba.astype(float)
     total = rowwise(lambda block: block.sum(axis=1, dtype=float), proba)
@@ -378,7 +387,7 @@ def _probabilities(values: Any, n_samples: int) -> np.ndarray:
         row = int(np.flatnonzero(~is_right)[0])
         values_of_row = ", ".join(f"{value:.3g}" for value in proba[row, :5])
         raise InputError(
-            f"Row {row} of pred_probs ({values_of_row}{', ...' if proba.shape[1] > 5 else ''}) is "
+            f"Row {row} of {name} ({values_of_row}{', ...' if proba.shape[1] > 5 else ''}) is "
             "no distribution: probabilities are at least 0 and sum to 1. Of logits, pass the "
             "softmax."
         )
@@ -386,7 +395,7 @@ def _probabilities(values: Any, n_samples: int) -> np.ndarray:
 
 
 def _in_order(
-    proba: np.ndarray, labels: Labels, classes: np.ndarray | None
+    proba: np.ndarray, labels: Labels, classes: np.ndarray | None, name: str
 ) -> tuple[np.ndarray, Labels]:
     """Return predictions with sorted classes, and labels as codes of these classes."""
     n_columns, found = proba.shape[1], labels.classes
@@ -396,20 +405,27 @@ def _in_order(
         # As texts, whole numbers are sorted by their value.
         are_whole = all(isinstance(name, str) and is_whole(name) for name in found.tolist())
         classes = found[np.argsort(found.astype(int), kind="stable")] if are_whole else found
+        if classes.tolist() != found.tolist() and len(found) == n_columns:
+            warn_user(
+                f"The columns of {name} are taken in the numeric order of the classes, "
+                f"{listed(classes)}. scikit-learn's order is that of texts, {listed(found)}: if it "
+                "is that of your predictions, pass the classes, or a frame with named columns.",
+                DataNotice,
+            )
     elif classes.dtype.kind in "OU" and found.dtype.kind in "iuf":
         numbers = pd.to_numeric(pd.Series(classes), errors="coerce")
         classes = classes if numbers.isna().any() else numbers.to_numpy()  # names of columns
     names = classes.tolist()
     if len(names) != n_columns:
         raise InputError(
-            f"pred_probs has {n_columns} columns, but there are {len(names)} classes, "
+            f"{name} has {n_columns} columns, but there are {len(names)} classes, "
             f"{listed(classes)}: name the class of each column as `classes`."
         )
     if len({*names}) < len(names):
-        raise InputError(f"Two columns of pred_probs are of one class: {listed(classes)}.")
+        raise InputError(f"Two columns of {name} are of one class: {listed(classes)}.")
     if unknown := [name for name in found.tolist() if name not in names]:
         raise InputError(
-            f"No column of pred_probs is of the class {shown(unknown[0])}, which occurs among the "
+            f"No column of {name} is of the class {shown(unknown[0])}, which occurs among the "
             f"labels: its columns are {listed(classes)}. Name them as `classes`."
         )
     order = np.argsort(classes, kind="stable")
