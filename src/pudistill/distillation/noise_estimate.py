@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from pudistill.distillation.clusters import effective_size
+from pudistill.distillation.clusters import sample_worth
 from pudistill.distillation.predictions import Predictions
 from pudistill.distillation.sentences import confusions, most_involved, noise_headline
 from pudistill.distillation.source_estimate import SourceNoise, estimate_sources
@@ -31,6 +31,7 @@ from pudistill.estimates.shares import (
 )
 from pudistill.labels.checks import Labels
 from pudistill.learners.linear import MANY_CLASSES
+from pudistill.utils.arrays import without_nan
 from pudistill.utils.formats import estimate, plain, shorten
 from pudistill.utils.notebook import ShownAsText, shaded_table
 from pudistill.utils.shown import listed, shown
@@ -71,9 +72,10 @@ class NoiseEstimate(ShownAsText):
     transition_matrix : ndarray of shape (n_classes, n_classes)
         `T[c, j] = P(given = j | true = c)`; rows sum to 1.
     transition_interval : ndarray of shape (2, n_classes, n_classes)
-        Lower and upper ends of its 95 % intervals.
+        Lower and upper ends of its 95 % intervals; (0, 1) everywhere with 129 classes or more.
     rate : float in [0, 1]
-        Share of wrong labels; NaN if there are no labels to estimate it from.
+        Share of wrong labels; NaN if `basis` is "nothing". Then `transition_matrix` and
+        `class_rate` are what the models guess, with the intervals (0, 1).
     rate_interval : tuple of two floats
         Its 95 % interval.
     class_rate : ndarray of shape (n_classes,)
@@ -163,13 +165,10 @@ class NoiseEstimate(ShownAsText):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the estimate as a dictionary for JSON, without the class labels."""
-        values = {name: value for name, value in vars(self).items() if name != "classes"}
-        values["rate"] = None if np.isnan(self.rate) else self.rate  # JSON has no NaN
-        values["per_source"] = None if self.per_source is None else self.per_source.to_dict()
-        return {
-            name: value.tolist() if isinstance(value, np.ndarray) else value
-            for name, value in values.items()
-        }
+        values = {name: without_nan(v) for name, v in vars(self).items() if name != "classes"}
+        if self.per_source is not None:
+            values["per_source"] = self.per_source.to_dict()
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], classes: np.ndarray) -> "NoiseEstimate | None":
@@ -189,7 +188,7 @@ class NoiseEstimate(ShownAsText):
         found["rate"] = np.nan if found["rate"] is None else found["rate"]
         found["rate_interval"] = tuple(found["rate_interval"])
         if found.get("per_source") is not None:
-            found["per_source"] = SourceNoise.from_dict(found["per_source"])
+            found["per_source"] = SourceNoise.from_dict(found["per_source"], len(classes))
         return cls(classes=classes, **found)
 
 
@@ -320,9 +319,7 @@ def _of_originals(
     """Estimate shares from the originals, rectified by predictions that have not seen them."""
     n, n_classes = len(originals.given), len(prior)
     is_wrong = originals.given != originals.verified
-    worth = 1.0
-    if originals.groups is not None:
-        worth = effective_size(is_wrong, originals.groups) / n
+    worth = sample_worth(is_wrong, originals.groups)
     # Predicted shares: of each verified sample by the chain that holds it out, less their mean over
     # the samples that are not verified.
     posterior = np.full((n, n_classes), np.nan)
@@ -376,9 +373,8 @@ def _of_groups(
     rate, interval = np.full(n_groups, np.nan), np.tile([0.0, 1.0], (n_groups, 1))
     for g in range(n_groups):
         among, n_rest = group == g, int((groups[rows] == g).sum())
-        worth = 1.0
-        if originals.groups is not None and among.any():
-            worth = effective_size(is_wrong[among], originals.groups[among]) / among.sum()
+        groups_among = None if originals.groups is None else originals.groups[among]
+        worth = sample_worth(is_wrong[among], groups_among)
         weight = None if originals.weight is None else originals.weight[among]
         share = rectified_share(
             is_wrong[among], controls[among], n_rest, worth=worth, weight=weight
@@ -420,12 +416,10 @@ def _bounds(
 
     def most(is_error: np.ndarray, level: float) -> float:
         """Return the upper bound of the share of errors among the samples at `rows`."""
-        size = float(len(held_out))
-        if groups is not None:
-            size = effective_size(is_error, groups[held_out])
-        share = is_error.mean()
+        worth = sample_worth(is_error, None if groups is None else groups[held_out])
+        share, size = is_error.mean(), worth * len(held_out)
         if weight is not None:
-            worth, stands_for = size / len(held_out), weight[held_out]
+            stands_for = weight[held_out]
             share = weighted_mean(is_error, stands_for)
             size = worth * worth_of_weighted(is_error, stands_for)[1]
         return exact_interval(share, 1 / (1 / size + 1 / len(rows)), 2 * level - 1)[1]

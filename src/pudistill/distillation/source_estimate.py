@@ -9,12 +9,11 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
 
-from pudistill.distillation.clusters import effective_size
+from pudistill.distillation.clusters import sample_worth
 from pudistill.distillation.predictions import Predictions
 from pudistill.distillation.source_model import SourceModel, representatives, weighted
 from pudistill.distillation.transition import Originals
 from pudistill.estimates.shares import (
-    exact_interval,
     mean_interval,
     rectified_share,
     weighted_mean,
@@ -22,7 +21,7 @@ from pudistill.estimates.shares import (
 from pudistill.labels.checks import Labels
 from pudistill.labels.pseudo_labels import PROBA_FLOOR
 from pudistill.labels.sources import Sources
-from pudistill.utils.arrays import BLOCK_SIZE
+from pudistill.utils.arrays import BLOCK_SIZE, without_nan
 
 # Sources whose correlation is at least this are listed as alike, at most so many pairs.
 ALIKE, MOST_PAIRS = 0.3, 50
@@ -111,20 +110,20 @@ class SourceNoise:
     def to_dict(self) -> dict[str, Any]:
         """Return the estimate as a dictionary for JSON, without matrices if these are large."""
         left_out = BY_CLASS if self.transition_matrix.size > MOST_ENTRIES else ()
-        values = {
-            name: value.tolist() if isinstance(value, np.ndarray) else value
-            for name, value in vars(self).items()
-        }
-        values["rate"] = [None if np.isnan(rate) else rate for rate in self.rate.tolist()]
+        values = {name: without_nan(value) for name, value in vars(self).items()}
         return values | dict.fromkeys(left_out)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "SourceNoise":
+    def from_dict(cls, values: Mapping[str, Any], n_classes: int) -> "SourceNoise":
         """Return the estimate that `to_dict` has written; matrices that it left out are NaN."""
-        n_sources = len(values["names"])
+        S, C = len(values["names"]), n_classes
         found: dict[str, Any] = {name: np.array(value) for name, value in values.items()}
-        for name in ("rate", *BY_CLASS):
-            found[name] = np.array(values[name] or [None] * n_sources, dtype=float)
+        found["rate"] = np.array(values["rate"], dtype=float)
+        for name, shape in zip(BY_CLASS, [(S, C), (S, C, 2), (S, C, C)], strict=True):
+            left_out = values[name] is None
+            found[name] = (
+                np.full(shape, np.nan) if left_out else np.array(values[name], dtype=float)
+            )
         alike = [(one, other, value) for one, other, value in values["alike"]]
         return cls(**found | {"copy_of": list(values["copy_of"]), "alike": alike})
 
@@ -179,7 +178,7 @@ def estimate_sources(
             truth = labels.verified[part.row]
             groups = None if labels.groups is None else labels.groups[part.row]
             is_wrong, n_rest = part.code != truth, int(n_labels[s])
-            worth = _size(is_wrong, groups) / len(is_wrong)
+            worth = sample_worth(is_wrong, groups)
             of_part = None if weight is None else weight[part.row]
             share = rectified_share(
                 is_wrong, controls[of_source], n_rest, worth=worth, weight=of_part
@@ -321,23 +320,13 @@ def _class_intervals(
     intervals = np.tile([0.0, 1.0], (n_classes, 1))
     for c in np.unique(truth):
         in_class = truth == c
-        size = _size(is_wrong[in_class], None if groups is None else groups[in_class])
-        n_of_class = n_rest * in_class.mean()
-        if weight is not None:
-            n_of_class = max(n_rest * weighted_mean(in_class, weight), 1.0)
-            worth = size / in_class.sum()
-            intervals[c] = mean_interval(
-                is_wrong[in_class], weight[in_class], n_of_class, worth=worth
-            )
-            continue
-        size = 1 / (1 / size + 1 / n_of_class)
-        intervals[c] = exact_interval(is_wrong[in_class].mean(), size)
+        intervals[c] = mean_interval(
+            is_wrong[in_class],
+            None if weight is None else weight[in_class],
+            n_rest=max(n_rest * weighted_mean(in_class, weight), 1.0),
+            worth=sample_worth(is_wrong[in_class], None if groups is None else groups[in_class]),
+        )
     return intervals
-
-
-def _size(is_wrong: np.ndarray, groups: np.ndarray | None) -> float:
-    """Return how many independent samples tell as much."""
-    return len(is_wrong) if groups is None else effective_size(is_wrong, groups)
 
 
 def _alike(model: SourceModel, names: np.ndarray) -> list[tuple[str, str, float]]:

@@ -162,3 +162,12 @@ def compute_in_blocks(
 def take_rows(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Return rows of an array; see `empty`."""
     return rowwise(lambda block: array[block], rows)
+
+
+def without_nan(value: Any) -> Any:
+    """Return a value for JSON, which has no NaN: arrays as nested lists, None in place of NaN."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [without_nan(entry) for entry in value]
+    return None if isinstance(value, float) and np.isnan(value) else value

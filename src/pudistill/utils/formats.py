@@ -26,9 +26,9 @@ def percent(share: float, digits: int | None = None) -> Markup:
     >>> [str(percent(share)).replace("&nbsp;", " ") for share in (0.5, 0.996, 0.0001, float("nan"))]
     ['50 %', '99.6 %', '&lt;0.1 %', '–']
     """
-    percentage = 100 * share
-    if pd.isna(percentage):
+    if pd.isna(share):
         return Markup("–")
+    percentage = 100 * share
     if digits is None:
         digits = 1 if 0 < percentage < 1 or 99 < percentage < 100 else 0
         if 0 < percentage < 0.05:
