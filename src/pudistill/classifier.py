@@ -121,8 +121,8 @@ class PUDistillClassifier(
         networks start that read given labels. Default method only.
     warm_start : bool, default=False
         Whether `fit` starts from what the last fit, or the run that `pudistill.load` read, has
-        learned from the same samples, some of which have been verified since. It takes about a
-        quarter of the time. New samples may follow at the end. Default method only.
+        learned from the same samples, some of which have been verified since. It takes a
+        quarter to half of the time. New samples may follow at the end. Default method only.
     no_class_label : str, int or None, default="none of these"
         The verified label of samples that are of no class. These samples are in no training. They
         only teach `label_table_` which other samples are unlike those of every class.
@@ -147,7 +147,9 @@ class PUDistillClassifier(
     filter_ : TieredPUFilter
         The filter, with votes, clean set and history.
     teachers_ : list of fitted estimators
-        Teachers, for classes 0 … C - 1; empty if all samples are trusted.
+        Teachers, for classes 0 … C - 1; empty if all samples are trusted, none is, or the filter
+        found no sample. Then `teacher_proba_` is that of a model of the trusted samples, or the
+        votes of the sources.
     teacher_proba_ : ndarray of shape (n_noisy, n_classes)
         The teachers' average prediction for the noisy samples, `f_t`.
     targets_ : ndarray of shape (n_samples, n_classes)
@@ -159,15 +161,16 @@ class PUDistillClassifier(
     noise_ : NoiseEstimate or None
         Noise in the given labels: ``transition_matrix``, ``rate``, ``class_rate`` and their
         intervals. Outliers are left out, because none of their labels can be right. This attribute
-        and the next eight belong to the default method; they are None if `method` is "paper" or all
-        samples are trusted.
+        and those up to `adapted_` are of the default method; they are None if `method` is "paper"
+        or all samples are trusted.
     comparison_ : Comparison or None
         Results of the candidates on held-out trusted samples, the choice, and the reason for it.
     shipped_ : str or None
         Name of the candidate in `comparison_` that `student_` is; "mixture" combines several.
     expected_accuracy_ : ExpectedAccuracy or None
         ``value`` of the `metric` on new samples, ``interval`` (95 %), ``n`` and ``metric``; None
-        without `compare`.
+        without `compare`, if no trusted sample could be held out, or if `single_model` has replaced
+        a mixture.
     label_accuracy_ : LabelAccuracy or None
         The accuracy of the corrected labels of the samples that nobody verified, likewise.
     held_out_labels_ : HeldOutLabels or None
@@ -183,10 +186,9 @@ class PUDistillClassifier(
         ``label`` (the corrected label), ``changed``, ``source`` ("trusted", "filter", "teacher",
         "student" or "given"), ``confidence`` (probability of `label`; 1 if trusted),
         ``given_quality`` (probability that `given` is right: sort by it to find wrong labels),
-        ``votes`` (of
-        the filter's members for `label`; missing if voting stopped early), ``outlier_score`` and
-        ``outlier`` (how unlike the trusted samples of every class it is, see `find_outliers`; the
-        confidence of outliers is at most 0.1).
+        ``votes`` (of the filter's members for `label`; missing if voting stopped early),
+        ``outlier_score`` and ``outlier`` (how unlike the trusted samples of every class it is, see
+        `find_outliers`; the confidence of outliers is at most 0.1).
     n_iter_ : int
         Largest number of iterations of the filter for a class; 1 if there was nothing to filter.
     cut_short_ : list of str
@@ -347,8 +349,8 @@ class PUDistillClassifier(
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, data frame} of shape (n_samples, n_features), or pictures \
-                of shape (n_samples, height, width[, channels])
+        X : {array-like, sparse matrix, data frame} of shape (n_samples, n_features), texts \
+                (sequence of str), or pictures of shape (n_samples, height, width[, channels])
             Samples of `D`.
         y : array-like of shape (n_samples,) or (n_samples, n_sources), or Annotations
             Given labels; a missing value (NaN, None, NA) where a sample has none. A Series is
@@ -390,7 +392,8 @@ class PUDistillClassifier(
         ------
         InputError
             If no sample is trusted, a class has no trusted sample, `trusted` is ambiguous, an index
-            cannot be aligned, exact copies are verified differently, or a weight is below 0.
+            cannot be aligned, exact copies are verified differently, a `sample_weight` is not above
+            0, or a `draw_weight` is negative.
         """
         names = index_of(X)
         of_samples = {"groups": groups, "noise_groups": noise_groups, "draw_weight": draw_weight}
@@ -454,8 +457,7 @@ class PUDistillClassifier(
 
     def _fit_teachers(self, X: Any, labels: Labels, eval_set: Any = None) -> "PUDistillClassifier":
         """Run lines 1-12 of Algorithm 1."""
-        is_update = self.warm_start and self.method == "default"
-        self._earlier = EarlierFit.of(self, labels) if is_update else None
+        self._earlier = EarlierFit.of(self, labels) if self._is_update else None
         self.classes_, self._fitted_labels = labels.classes, labels
         X, labels, _ = split_off_no_class(X, labels)
         filter_seed, teacher_seed = self._prepare(X, labels)
@@ -531,6 +533,7 @@ class PUDistillClassifier(
         for name in LEARNED_BY_STUDENT:
             self.__dict__.pop(name, None)
         self._noise_free = self._noise_free_c = None
+        self.cut_short_ = []
         self.fitted_on_frame_ = isinstance(X, pd.DataFrame)
         for role in (FILTER, TEACHER, STUDENT):
             check_can_be_calibrated(self._learner(role, X), labels)

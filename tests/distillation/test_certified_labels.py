@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from sklearn.datasets import make_classification
+from sklearn.exceptions import NotFittedError
 from sklearn.neighbors import KNeighborsClassifier
 
 from pudistill import PUDistillClassifier, corrupt_labels
@@ -135,3 +136,8 @@ def test_the_papers_method_certifies_nothing():
     classifier = PUDistillClassifier(method="paper", n_members=3, max_iter=2, random_state=0)
     with pytest.raises(InputError, match='fit with method="default"'):
         classifier.fit(X, given, trusted=verified).certify()
+
+
+def test_an_unfitted_classifier_says_so():
+    with pytest.raises(NotFittedError):
+        PUDistillClassifier().certify()

@@ -109,10 +109,10 @@ def test_a_certain_mistake_costs_much_but_not_everything():
 @pytest.mark.parametrize(
     ("student", "teacher", "words"),
     [
-        ((0, 40), (0, 50), "The teacher got 100.0% of the held-out trusted samples right, the st"),
+        ((0, 40), (0, 50), "The teachers got 100.0% of the held-out trusted samples right, the st"),
         ((0, 48), (0, 50), "a lead that chance explains"),
-        ((0, 45), (5, 50), "right, the teacher 90.0%: no difference.$"),
-        ((0, 50), (0, 45), "The student got 100.0% .* right, the teacher 90.0%.$"),
+        ((0, 45), (5, 50), "right, the teachers 90.0%: no difference.$"),
+        ((0, 50), (0, 45), "The student got 100.0% .* right, the teachers 90.0%.$"),
     ],
 )
 def test_the_reason_is_given(student, teacher, words):

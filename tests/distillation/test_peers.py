@@ -21,6 +21,7 @@ from pudistill.distillation.peers import (
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.views import ENOUGH_HELD_OUT, whole_view
 from pudistill.labels.checks import check_labels
+from pudistill.learners.calibration import Temperature
 from pudistill.learners.networks.classifier import TorchClassifier
 from pudistill.learners.networks.recipes import Recipe, scaled_learning_rate
 from pudistill.utils.time_limit import TimeLimit, limited_by
@@ -165,3 +166,21 @@ def test_they_are_trained_where_the_first_guess_can_be_weak(n, accuracy, expecte
     assert needs_peers(problem, whole, candidates, codes, None) == expected
     with limited_by(TimeLimit(0.0, {"student": 0.0})):
         assert not needs_peers(problem, whole, candidates, codes, None)
+
+
+@pytest.mark.parametrize("name", ["student", "teacher", "gold_loss_correction"])
+def test_candidates_are_judged_as_they_are_shipped(monkeypatch, name):
+    X, y, given, trusted = blobs()
+    judged_by = {}
+
+    def chosen(scores, *_):
+        judged_by.update(scores)
+        return name
+
+    monkeypatch.setattr("pudistill.distillation.comparison.choose", chosen)
+    soft = Temperature(0.05)  # calibration that nobody would mistake for none
+    monkeypatch.setattr(Temperature, "fit", staticmethod(lambda *_: soft))
+    classifier = PUDistillClassifier(LogisticRegression(), metric="neg_log_loss", **SMALL)
+    classifier.fit(X, given, trusted=trusted)
+    shipped = classifier.predict_proba(X[~trusted])[np.arange((~trusted).sum()), y[~trusted]]
+    assert judged_by[name].mean() == pytest.approx(np.log(shipped).mean(), abs=0.2)

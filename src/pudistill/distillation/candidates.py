@@ -42,9 +42,6 @@ from pudistill.utils.time_limit import is_time_up
 # Candidates that are not weighed in the mixture. All but the last are in the first guess already.
 NOT_MIXED = ("trusted_only", "teacher", "semi_supervised", "fine_tuned")
 
-# Candidates that are not calibrated yet.
-UNCALIBRATED = ("given_labels", "pruned_labels")
-
 
 @dataclass(frozen=True)
 class CandidateWeights:
@@ -56,7 +53,7 @@ class CandidateWeights:
         Weights of the first guess ("guess"), the student, the model of the given labels and, if
         they were trained, the peers; they sum to 1.
     temperatures : dict of str to Temperature
-        Calibrate the predictions in `UNCALIBRATED`.
+        Calibrate all predictions but the first guess, which is calibrated.
     """
 
     shares: dict[str, float]
@@ -77,11 +74,11 @@ class CandidateWeights:
         """
         if len(truth) == 0:
             shares = {name: float(name == "student") for name in predictions}
-            return cls(shares, {name: Temperature() for name in UNCALIBRATED})
+            return cls(shares, dict.fromkeys(shares.keys() - {"guess"}, Temperature()))
         temperatures = {
-            name: Temperature.fit(predictions[name], truth, weight)
-            for name in UNCALIBRATED
-            if name in predictions
+            name: Temperature.fit(proba, truth, weight)
+            for name, proba in predictions.items()
+            if name != "guess"
         }
         calibrated = {
             name: temperatures[name].apply(proba) if name in temperatures else proba
@@ -122,12 +119,15 @@ def judge(
     # have none either.
     views = [views[0], *(views[0].holding_out(view.held_out, None) for view in views[1:])]
     peers = None
+    teacher = collect_held_out(noise_free.models, "teacher")
+    if "teacher" in noise_free.models[0].by_name:
+        teacher = noise_free.first_guess.temperatures["teacher"].apply(teacher)  # as it is shipped
     n_steps = 2 * (len(views) - 1) + most_rounds(problem)  # the peers', too, if they are needed
     with stage("comparison", n_steps) as advance:
         candidates = {
             "trusted_only": collect_held_out(noise_free.models, "trusted_only"),
             **held_out_by_labels(problem, views, advance),
-            "teacher": collect_held_out(noise_free.models, "teacher"),
+            "teacher": teacher,
             "student": student_fit.held_out,
         }
         if "semi_supervised" in noise_free.models[0].by_name:
@@ -188,7 +188,7 @@ def ship(
     Parameters
     ----------
     name : str
-        The candidate, a key of `DESCRIPTIONS`.
+        The candidate, a key of `CANDIDATE_NAMES`.
     problem : Problem
         Samples, labels and learner.
     noise_free : NoiseFreeStage
@@ -228,12 +228,9 @@ def ship(
             (model, weights.shares["guess"] * weight, temperature)
             for model, weight, temperature in first_guess.members(models)
         ]
-        calibrated = {"student": student_fit.calibration.temperature, **weights.temperatures}
-        if peers is not None:
-            calibrated["gold_loss_correction"] = peers.gold.calibration.temperature
         for part, share in weights.shares.items():
             if part != "guess" and share > 0:
                 model = ship(part, problem, noise_free, student_fit, weights, peers)
-                members.append((model, share, calibrated[part]))
+                members.append((model, share, weights.temperatures[part]))
     parts, shares, temperatures = zip(*(part for part in members if part[1] > 0), strict=True)
     return Mixture(list(parts), list(shares), list(temperatures), problem.n_classes)

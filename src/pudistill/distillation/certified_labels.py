@@ -93,9 +93,11 @@ class CertifiedLabels(ShownAsText):
             )
         else:
             text = (
-                f"No label can be accepted yet: there are too few verified samples to be {sure} "
-                f"sure that at most {most} of the accepted labels are wrong."
+                f"No label can be accepted yet: the held-out verified samples do not show with "
+                f"{sure} confidence that at most {most} of any set of labels are wrong."
             )
+            if not self.more_verified:
+                text += " Verify more samples, or allow a larger `max_error`."
         if self.more_verified and (self.n_accepted < self.n_samples):
             brings = ", ".join(
                 f"{more:,} more for {share:.0%} of the labels"
@@ -289,5 +291,5 @@ class JudgesLabels:
         >>> bool((certified.labels != y)[certified.accepted].mean() <= 0.05)
         True
         """
-        table, held_out = self.label_arrays_, held_out_of(self)
+        held_out, table = held_out_of(self), self.label_arrays_
         return certify(table.names, table.label, table.trusted, held_out, max_error, confidence)

@@ -111,6 +111,23 @@ def effective_size(hits: np.ndarray, groups: np.ndarray) -> float:
     return float(1 / ((1 - weight) / np.clip(adjusted, smallest, n) + weight / smallest))
 
 
+def sample_worth(hits: np.ndarray, groups: np.ndarray | None) -> float:
+    """Return how many independent samples each sample is worth, in (0, 1], see `effective_size`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill.distillation.clusters import sample_worth
+    >>> sample_worth(np.array([True, True, False, False]), np.array([0, 0, 1, 1]))
+    0.5
+    >>> sample_worth(np.array([True, True, False, False]), None)
+    1.0
+    """
+    if groups is None or len(hits) == 0:
+        return 1.0
+    return effective_size(hits, groups) / len(hits)
+
+
 def draw_rows(n: int, groups: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
     """Draw a bootstrap sample: rows with replacement or, with groups, whole groups.
 

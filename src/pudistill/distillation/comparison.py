@@ -31,11 +31,11 @@ BOOTSTRAPS = 500
 DESCRIPTIONS = {
     "mixture": "the student in a mixture",
     "student": "the student",
-    "teacher": "the teacher",
-    "trusted_only": "training on the trusted samples only",
-    "semi_supervised": "training on the trusted samples and unlabelled pictures",
+    "teacher": "the teachers",
+    "trusted_only": "training on the trusted labels only",
+    "semi_supervised": "training on the trusted labels and unlabelled pictures",
     "given_labels": "training on the given labels",
-    "fine_tuned": "training on the given labels, then on the trusted samples",
+    "fine_tuned": "training on the given labels, then on the trusted ones",
     "pruned_labels": "training on the given labels that are not doubted",
     "gold_loss_correction": "Gold Loss Correction",
 }
@@ -131,7 +131,7 @@ class Comparison(ShownAsText):
     shipped : str
         Name of the candidate that is shipped.
     why : str
-        The reason, in one sentence.
+        The reason for the choice, and warnings about it, in sentences.
     candidates : list of dict
         ``name``, ``accuracy``, ``log_loss`` and ``score`` (the value of the metric that decides) of
         each candidate, on the held-out samples.

@@ -18,10 +18,9 @@ from pudistill.labels.pseudo_labels import one_hot
 from pudistill.learners.calibration import Temperature, log_likelihood
 from pudistill.learners.cross_fitting import cross_fit_proba
 
-# Held-out trusted samples a class, on average, below which trusted samples are very few.
-ENOUGH = 3
-# Trusted samples a class, on average, below which the first guess can be weak.
-STRONG = 10
+# Trusted samples a class, on average, below which these are very few, and below which the first
+# guess can be weak.
+ENOUGH, STRONG = 3, 10
 
 # Samples a class that count as labelled right before any is seen: labels are more often right. The
 # second value holds where fewer than so many votes of trusted samples say that they are not: if a

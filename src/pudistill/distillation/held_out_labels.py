@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pudistill.data.draws import Draws
-from pudistill.distillation.clusters import effective_size
+from pudistill.distillation.clusters import sample_worth
 from pudistill.distillation.comparison import LabelAccuracy
 from pudistill.distillation.predictions import Predictions
 from pudistill.distillation.random_sample import doubt_of_random_sample
@@ -180,9 +180,8 @@ def judge_all(
         if len(others):
             controls[held_out] = score[held_out] - score[others].mean()
     judged = np.flatnonzero(labels.trusted & (label != MISSING))
-    is_right, worth = label[judged] == labels.verified[judged], 1.0
-    if labels.groups is not None and len(judged):
-        worth = effective_size(is_right, labels.groups[judged]) / len(judged)
+    is_right = label[judged] == labels.verified[judged]
+    worth = sample_worth(is_right, None if labels.groups is None else labels.groups[judged])
     if doubt is None and (doubt := doubt_of_random_sample(labels, label, score)) is not None:
         warn_user(doubt, TrustedWarning)
     held_out = HeldOutLabels(label, score, worth, doubt).drawn_as(labels.draws)

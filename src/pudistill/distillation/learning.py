@@ -5,15 +5,16 @@ from typing import Any
 import numpy as np
 
 from pudistill.distillation.network_student import learn_by_likelihood
+from pudistill.distillation.noise_model import NoiseModel
+from pudistill.distillation.predictions import Predictions
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.rounds import learn_in_rounds, student_steps
 from pudistill.distillation.student import StudentFit, TransitionEstimator
 from pudistill.distillation.transition import Originals, fit_transition_matrix, known_originals
 from pudistill.distillation.views import View
 from pudistill.labels.checks import Labels
-from pudistill.labels.pseudo_labels import bayes_rule, likelihood
 from pudistill.learners.capabilities import continues_training
-from pudistill.utils.arrays import rowwise, take_rows
+from pudistill.utils.arrays import take_rows
 from pudistill.utils.progress import stage
 
 
@@ -63,13 +64,11 @@ def find_originals(
 ) -> tuple[Originals | None, str | None]:
     """Call `known_originals` with the noise rate that the first guess implies."""
     rows, weight = np.flatnonzero(labels.drawn), labels.drawn_weight()
-    given = view.given[view.labelled]
-    rate = 0.0
+    given, rate = view.given[view.labelled], 0.0
     if len(given):
-        proba = take_rows(guess, view.labelled)
-        T = fit_transition_matrix(proba, given)
-        right = rowwise(lambda p, codes: _given_label_proba(T, p, codes), proba, given)
-        rate = float(1 - right.mean())
+        T = fit_transition_matrix(take_rows(guess, view.labelled), given)
+        joint = Predictions(view, guess, NoiseModel(T)).joint(view.labelled, given)
+        rate = float(1 - np.trace(joint))
     return known_originals(
         labels.verified[rows],
         labels.given[rows],
@@ -79,8 +78,3 @@ def find_originals(
         groups=None if labels.groups is None else labels.groups[rows],
         weight=None if weight is None else weight[rows],
     )
-
-
-def _given_label_proba(T: np.ndarray, proba: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """Compute the posterior probability that each given label is right."""
-    return bayes_rule(proba, likelihood(T, given))[np.arange(len(given)), given]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import stdtrit
 
-from pudistill.distillation.clusters import effective_size, standard_error
+from pudistill.distillation.clusters import sample_worth, standard_error
 from pudistill.estimates.shares import (
     LEVEL,
     exact_interval,
@@ -180,11 +180,11 @@ def _mean_ratio(parts: np.ndarray, wholes: np.ndarray, weight: Weight) -> np.nda
 
 def _sizes(hits: np.ndarray, groups: np.ndarray | None, weight: Weight) -> tuple[float, float]:
     """Return the sizes for both ends of an interval."""
-    size = len(hits) if groups is None else effective_size(hits, groups)
+    worth = sample_worth(hits, groups)
     if weight is None:
-        return size, size
+        return worth * len(hits), worth * len(hits)
     low, high = worth_of_weighted(hits, weight)
-    return low * size / len(hits), high * size / len(hits)
+    return worth * low, worth * high
 
 
 def _share_and_ends(

@@ -81,7 +81,7 @@ def learn_by_likelihood(
         noise=noise,
         calibration=calibration,
         n_rounds=1,
-        held_out=calibration.temperature.apply(held_out),
+        held_out=held_out,
     )
 
 

@@ -15,10 +15,11 @@ from joblib import delayed
 
 from pudistill.distillation.few_trusted import given_label_proba, measured_matrix
 from pudistill.distillation.first_result import on_first_result
-from pudistill.distillation.noise_free_models import NoiseFreeModels, train_on_labels
+from pudistill.distillation.noise_free_models import NoiseFreeModels
 from pudistill.distillation.noise_model import NoiseModel
 from pudistill.distillation.problem import Problem
 from pudistill.distillation.rounds import learn_in_rounds
+from pudistill.distillation.self_training import train_on_labels
 from pudistill.distillation.student import StudentFit, TransitionEstimator
 from pudistill.distillation.views import View
 from pudistill.labels.checks import MISSING
@@ -38,7 +39,7 @@ class Peers:
     Attributes
     ----------
     held_out : dict of str to ndarray of shape (n_held_out, n_classes)
-        Predictions of "pruned_labels" (not calibrated) and "gold_loss_correction" (calibrated).
+        Predictions of "pruned_labels" and "gold_loss_correction"; not calibrated.
     pruned : View
         All labels except those that are doubted.
     gold : StudentFit

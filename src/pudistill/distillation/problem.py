@@ -1,4 +1,4 @@
-"""Samples, labels and learner, in one object for all steps of the default method."""
+"""The data, labels and learner of a step, passed as one object."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from pudistill.learners.tasks import Training, is_dealt
 
 @dataclass(frozen=True)
 class Problem:
-    """Samples, labels and learner, which all steps of the default method need.
+    """The data, labels and learner of a step.
 
     Attributes
     ----------
@@ -23,7 +23,7 @@ class Problem:
     labels : Labels
         Given and verified labels.
     student : classifier
-        Template of the student, and of all other models except the teachers.
+        Template of the models that the step trains; `teach` has another one for the teachers.
     n_jobs : int or None
         Number of workers.
     seed : int

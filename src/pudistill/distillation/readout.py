@@ -53,24 +53,24 @@ class Readout(NamedTuple):
         """
         if originals is None:
             return cls()
-        proba, labels, truth, weights = [], [], [], []
+        probas, likelihoods, truth, weights = [], [], [], []
         for chain in chains:
             held_out = originals.within(chain.view.held_out)
-            proba.append(chain.proba[held_out.rows])
-            labels.append(chain.noise.likelihood(held_out.given, rows=held_out.rows))
+            probas.append(chain.proba[held_out.rows])
+            likelihoods.append(chain.noise.likelihood(held_out.given, rows=held_out.rows))
             truth.append(held_out.verified)
             if held_out.weight is not None:
                 weights.append(held_out.weight)
         if sum(map(len, truth)) == 0:
             return cls()
-        known = one_hot(np.concatenate(truth), proba[0].shape[1])
-        of_prediction, of_label = np.concatenate(proba), np.concatenate(labels)
+        proba, likelihood = np.concatenate(probas), np.concatenate(likelihoods)
+        known = one_hot(np.concatenate(truth), proba.shape[1])
         scale = scaled(np.concatenate(weights)) if weights else None
         has_sources = any(chain.noise.by_source is not None for chain in chains)
         spread = SPREAD_WITH_SOURCES if has_sources else PRIOR_SPREAD
 
         def loss(logs: np.ndarray) -> float:
-            posterior = cls(*np.exp(logs)).posterior(of_prediction, of_label)
+            posterior = cls(*np.exp(logs)).posterior(proba, likelihood)
             gain = log_likelihood(posterior, known)
             total = gain.sum() if scale is None else scale @ gain
             return -total + 0.5 * (logs**2).sum() / spread**2
@@ -81,7 +81,7 @@ class Readout(NamedTuple):
         """Combine predictions with the likelihood of the labels, (n_samples, n_classes) each."""
         return bayes_rule(
             (proba + PROBA_FLOOR) ** self.of_prediction,
-            np.maximum(likelihood_of_labels, 0.0) ** self.of_label,
+            likelihood_of_labels**self.of_label,
         )
 
     def labels(self, chain: Predictions) -> np.ndarray:

@@ -158,7 +158,9 @@ def learn_and_ship(
     # The network of a view that holds samples out has read all given labels, or most of them.
     chains = [Predictions(*part, is_blind=part[0] is whole or not is_network) for part in parts]
     readout = Readout.fit(chains[1:], originals)
-    is_known = originals is not None or says_something(student_fit.held_out, labels, views)
+    is_known = originals is not None or says_something(
+        student_fit.calibrated_held_out, labels, views
+    )
     targets = readout.labels(chains[0]) if is_known else kept_labels(labels, student_fit.probas[0])
     student_fit = student_fit._replace(targets=targets)
     # 3. Compare the candidates on held-out trusted samples.

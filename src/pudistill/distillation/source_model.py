@@ -17,8 +17,8 @@ from pudistill.labels.pseudo_labels import bayes_rule, one_hot
 from pudistill.labels.sources import BLOCK_VALUES, Sources, count_common, count_labels
 from pudistill.utils.arrays import take_rows
 
-# Sources are merged if they say the same, or are silent together, on this share of the samples on
-# which either speaks, of at least so many: then they are copies.
+# Two sources are copies if they give the same label to at least this share of the samples that
+# either of them labels, and if these are at least so many.
 SAME, FEWEST_SAME = 0.98, 10
 
 # Number of verified labels of a source, and of verified samples, that all others together are

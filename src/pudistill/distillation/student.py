@@ -75,7 +75,7 @@ class StudentFit(NamedTuple):
         For each view, calibrated predictions, mixed with the first guess, of students that have not
         seen the sample's own label.
     targets : ndarray of shape (n_samples, n_classes)
-        Posterior labels: `proba` combined with the given and verified labels.
+        Posterior labels: ``probas[0]`` combined with the given and verified labels.
     noise : list of NoiseModel
         That of each view; `targets` were computed with the first.
     calibration : StudentCalibration
@@ -83,7 +83,7 @@ class StudentFit(NamedTuple):
     n_rounds : int
         Number of rounds.
     held_out : ndarray of shape (n_held_out, n_classes)
-        Calibrated predictions for the held-out samples of all views.
+        Predictions of the students for the samples that their views hold out, not calibrated.
     """
 
     student: Any
@@ -93,6 +93,11 @@ class StudentFit(NamedTuple):
     calibration: StudentCalibration
     n_rounds: int
     held_out: np.ndarray
+
+    @property
+    def calibrated_held_out(self) -> np.ndarray:
+        """The same predictions, calibrated."""
+        return self.calibration.temperature.apply(self.held_out)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from scipy.stats import binom
 from pudistill.exceptions import InputError
 from pudistill.labels.checks import MISSING
 from pudistill.labels.pseudo_labels import PROBA_FLOOR, bayes_rule
-from pudistill.utils.arrays import BLOCK_SIZE, rowwise, take_rows
+from pudistill.utils.arrays import BLOCK_SIZE, take_rows
 
 # Weight of a uniform prior, in samples, so that no label is ever impossible.
 SMOOTHING = 1.0
@@ -152,7 +152,6 @@ def fit_transition_matrix(
     given: np.ndarray,
     *,
     start: np.ndarray | None = None,
-    weights: np.ndarray | None = None,
     max_iter: int = 300,
     tol: float = 1e-4,
 ) -> np.ndarray:
@@ -169,8 +168,6 @@ def fit_transition_matrix(
         Given labels, none missing.
     start : ndarray of shape (n_classes, n_classes), default=None
         First matrix; uniform rows by default.
-    weights : ndarray of shape (n_samples,), default=None
-        Weights of the samples.
     max_iter, tol : int, float
         Stop after `max_iter` steps, or when no entry changes by more than `tol`.
 
@@ -192,16 +189,14 @@ def fit_transition_matrix(
     T = np.full((n_classes, n_classes), 1 / n_classes) if start is None else start
     order = np.argsort(given, kind="stable")
     ends = np.searchsorted(given[order], np.arange(n_classes + 1))
-    proba = weighted = take_rows(proba, order)
-    if weights is not None:
-        weighted = rowwise(lambda p, w: p * w[:, None], proba, weights[order])
-    parts = [[side[ends[j] : ends[j + 1]] for side in (proba, weighted)] for j in range(n_classes)]
+    proba = take_rows(proba, order)
+    parts = [proba[ends[j] : ends[j + 1]] for j in range(n_classes)]
     for _ in range(max_iter):
         previous = T
         counts = np.empty_like(T)
-        for j, (p, w) in enumerate(parts):
+        for j, p in enumerate(parts):
             evidence = p @ T[:, j] + 1e-300
-            counts[:, j] = T[:, j] * (w.T @ (1 / evidence))
+            counts[:, j] = T[:, j] * (p.T @ (1 / evidence))
         T = smoothed(counts)
         if np.abs(T - previous).max() < tol:
             break

@@ -72,12 +72,12 @@ class Temperature:
 def mixture_weights(
     predictions: Sequence[np.ndarray],
     known: np.ndarray,
-    prior: Sequence[float] | float = 1.0,
     weight: np.ndarray | None = None,
 ) -> np.ndarray:
     """Fit the weights of a mixture of several predictions.
 
-    The weights maximise the likelihood of the labels, with a Dirichlet prior.
+    The weights maximise the likelihood of the labels, with a Dirichlet prior: each prediction
+    counts as if it had explained one further sample.
 
     Parameters
     ----------
@@ -85,9 +85,6 @@ def mixture_weights(
         Calibrated predictions for samples that were not trained on.
     known : ndarray of shape (n_samples, n_classes)
         As for `Temperature.fit`.
-    prior : float or sequence of float of length n_predictions, default=1.0
-        Parameters of the prior, minus 1: each prediction counts as if it had explained this many
-        further samples.
     weight : ndarray of shape (n_samples,), default=None
         As for `Temperature.fit`.
 
@@ -105,15 +102,13 @@ def mixture_weights(
     [0.01, 0.99]
     """
     likelihoods = np.array([(proba * known).sum(axis=1) for proba in predictions]) + LOG_EPSILON
-    prior_counts = np.broadcast_to(np.asarray(prior, dtype=float), len(predictions))
-    weights, scale = prior_counts / prior_counts.sum(), scaled(weight)
+    weights, scale = np.full(len(predictions), 1 / len(predictions)), scaled(weight)
     n = len(known) if scale is None else scale.sum()
     for _ in range(MIXTURE_STEPS):
         responsibility = weights[:, None] * likelihoods
         responsibility /= responsibility.sum(axis=0)
         explained = responsibility.sum(axis=1) if scale is None else responsibility @ scale
-        counts = explained + prior_counts
-        weights = counts / (n + prior_counts.sum())
+        weights = (explained + 1) / (n + len(predictions))
     return weights
 
 
