@@ -302,12 +302,12 @@ def estimated(
     originals = None
     if not mask:
         originals = Originals(true[:n_verified], labels[:n_verified], np.arange(n_verified))
-    # Five chains, each of which holds a fifth of the verified samples out.
+    # Five views, each of which holds a fifth of the verified samples out.
     held_out = np.array_split(np.arange(n_verified), 5) if hold_out else []
     views = [whole, *(whole.holding_out(rows, None if mask else labels) for rows in held_out)]
-    chains = [Predictions(view, proba, NoiseModel(T)) for view in views]
+    by_view = [Predictions(view, proba, NoiseModel(T)) for view in views]
     assert checked.n_classes == n_classes
-    return estimate_noise(checked, chains, originals), true[n_verified:], labels[n_verified:]
+    return estimate_noise(checked, by_view, originals), true[n_verified:], labels[n_verified:]
 
 
 def coverage(draws):

@@ -13,7 +13,7 @@ from pudistill.distillation.views import View
 T = np.array([[0.9, 0.1], [0.2, 0.8]])
 
 
-def chain_of(proba, given, n_held_out):
+def predictions_of(proba, given, n_held_out):
     verified = np.full(len(given), -1)
     return Predictions(View(verified, given, np.arange(n_held_out)), proba, NoiseModel(T))
 
@@ -31,7 +31,7 @@ def simulated(n, *, too_sure=1.0, seed=0):
 def test_predictions_that_are_too_sure_count_less(too_sure):
     proba, given, truth = simulated(2000, too_sure=too_sure)
     originals = Originals(truth, given, np.arange(2000))
-    readout = Readout.fit([chain_of(proba, given, 2000)], originals)
+    readout = Readout.fit([predictions_of(proba, given, 2000)], originals)
     assert readout.of_prediction == pytest.approx(1 / too_sure, rel=0.15)
     assert readout.of_label == pytest.approx(1, rel=0.15)
 
@@ -41,10 +41,10 @@ def test_labels_that_err_where_predictions_do_count_less():
     # Annotators see what the model sees: their wrong labels are its wrong predictions.
     given = np.where(proba.argmax(axis=1) != truth, 1 - truth, given)
     originals = Originals(truth, given, np.arange(2000))
-    chain = chain_of(proba, given, 2000)
-    readout = Readout.fit([chain], originals)
-    labels = readout.labels(chain)
-    plain = Readout(of_label=1.0).labels(chain)
+    predictions = predictions_of(proba, given, 2000)
+    readout = Readout.fit([predictions], originals)
+    labels = readout.labels(predictions)
+    plain = Readout(of_label=1.0).labels(predictions)
     right = labels.argmax(axis=1) == truth
     assert abs(labels.max(axis=1).mean() - right.mean()) < 0.03
     assert plain.max(axis=1).mean() - (plain.argmax(axis=1) == truth).mean() > 0.05
@@ -53,7 +53,7 @@ def test_labels_that_err_where_predictions_do_count_less():
 def test_few_samples_hardly_move_the_exponents():
     proba, given, truth = simulated(4, too_sure=3.0)
     originals = Originals(truth, given, np.arange(4))
-    readout = Readout.fit([chain_of(proba, given, 4)], originals)
+    readout = Readout.fit([predictions_of(proba, given, 4)], originals)
     assert 0.4 < readout.of_prediction < 1.6
     assert 0.6 < readout.of_label < 1.6
 
@@ -62,7 +62,7 @@ def test_few_samples_hardly_move_the_exponents():
 def test_without_originals_or_held_out_samples_nothing_is_fitted(n_held_out):
     proba, given, truth = simulated(10)
     originals = None if n_held_out is None else Originals(truth, given, np.arange(10))
-    assert Readout.fit([chain_of(proba, given, n_held_out or 0)], originals) == Readout()
+    assert Readout.fit([predictions_of(proba, given, n_held_out or 0)], originals) == Readout()
 
 
 def test_given_labels_count_less_than_bayes_rule_says_where_nothing_measures_it():

@@ -120,8 +120,8 @@ def judge(
     views = [views[0], *(views[0].holding_out(view.held_out, None) for view in views[1:])]
     peers = None
     teacher = collect_held_out(noise_free.models, "teacher")
-    if "teacher" in noise_free.models[0].by_name:
-        teacher = noise_free.first_guess.temperatures["teacher"].apply(teacher)  # as it is shipped
+    if (calibration := noise_free.first_guess.temperatures.get("teacher")) is not None:
+        teacher = calibration.apply(teacher)  # as it is shipped
     n_steps = 2 * (len(views) - 1) + most_rounds(problem)  # the peers', too, if they are needed
     with stage("comparison", n_steps) as advance:
         candidates = {

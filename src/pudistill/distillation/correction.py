@@ -242,17 +242,17 @@ def correct_labels(
         T = fit_transition_matrix(take_rows(proba, whole.labelled), whole.given[whole.labelled])
         start = [NoiseModel(T)] * len(views)
     transition = TransitionEstimator.of(of_classes, originals)
-    chains = list(map(Predictions, views, probas, transition.estimate_all(views, probas, start)))
+    by_view = list(map(Predictions, views, probas, transition.estimate_all(views, probas, start)))
     is_known = originals is not None or says_something(
         collect_held_out(probas, views), of_classes, views
     )
-    readout = Readout.fit(chains[1:], originals)
-    targets = readout.labels(chains[0]) if is_known else kept_labels(of_classes, probas[0])
+    readout = Readout.fit(by_view[1:], originals)
+    targets = readout.labels(by_view[0]) if is_known else kept_labels(of_classes, probas[0])
     noise = estimate_noise(
-        of_classes, chains, originals, is_known=is_known, notes=[] if note is None else [note]
+        of_classes, by_view, originals, is_known=is_known, notes=[] if note is None else [note]
     )
     doubt = doubt_of_own_predictions(of_classes, proba, originals)
-    judged, accuracy = judge_all(of_classes, chains[1:], originals, targets, random_state, doubt)
+    judged, accuracy = judge_all(of_classes, by_view[1:], originals, targets, random_state, doubt)
     if (harm := _harm(of_classes, judged)) is not None:
         warn_user(harm, TrustedWarning)
         targets, accuracy = kept_labels(of_classes, probas[0]), _of_kept_labels(noise, accuracy)

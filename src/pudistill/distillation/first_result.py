@@ -76,7 +76,7 @@ def announce_first_result(
     if (wanted := _callback.get()) is None or time.monotonic() < wanted[1]:
         return
     callback, _ = wanted
-    chains = list(map(Predictions, views, probas, transition.estimate_all(views, probas)))
-    noise = estimate_noise(problem.labels, chains, transition.originals)
-    targets = posterior_labels(probas[0], chains[0].noise, views[0])
+    by_view = list(map(Predictions, views, probas, transition.estimate_all(views, probas)))
+    noise = estimate_noise(problem.labels, by_view, transition.originals)
+    targets = posterior_labels(probas[0], by_view[0].noise, views[0])
     callback(FirstResult(problem.labels, targets, noise))

@@ -1,8 +1,8 @@
 """What models that have not seen a sample's verified label say of it, for every sample alike.
 
-Each sample that nobody verified gets its label from the chain of models of one view, drawn at
-random. So verified samples, judged by the chain that holds them out, are a random part of all
-samples that this chain judges, and what is true of them is true of the others.
+Each sample that nobody verified gets its label from the models of one view, drawn at random. So
+verified samples, judged by the view that holds them out, are a random part of all samples that this
+view judges, and what is true of them is true of the others.
 """
 
 from collections.abc import Sequence
@@ -113,26 +113,26 @@ class HeldOutLabels:
 
 def judge_all(
     labels: Labels,
-    chains: Sequence[Predictions],
+    by_view: Sequence[Predictions],
     originals: Originals | None,
     targets: np.ndarray,
     seed: int,
     doubt: str | None = None,
 ) -> tuple[HeldOutLabels, LabelAccuracy | None]:
-    """Judge all samples by chains that hold verified samples out.
+    """Judge all samples by views that hold verified samples out.
 
     Parameters
     ----------
     labels : Labels
         Verified labels.
-    chains : sequence of Predictions
+    by_view : sequence of Predictions
         Those of the views that hold verified samples out.
     originals : Originals or None
         Verified samples with the labels that they were given.
     targets : ndarray of shape (n_samples, n_classes)
         Posterior labels; the likeliest class of each is the corrected label.
     seed : int
-        Decides which chain judges which of the samples that nobody verified.
+        Decides which view judges which of the samples that nobody verified.
     doubt : str, default=None
         A reason that is known already why no promise can be made.
 
@@ -146,34 +146,38 @@ def judge_all(
         all verified labels are no worse than those that have seen most of them. None if no verified
         sample was held out.
     """
-    n, rest, chain_of = len(labels.given), ~labels.trusted, np.full(len(labels.given), MISSING)
+    n, rest, view_of = len(labels.given), ~labels.trusted, np.full(len(labels.given), MISSING)
     label, score = np.full(n, MISSING), np.full(n, np.nan, dtype=np.float32)
     given_score = np.full(n, np.nan, dtype=np.float32)
-    sizes = np.array([len(chain.view.held_out) for chain in chains])
-    unread = [chain.view.unread for chain in chains if chain.view.unread is not None]
-    is_dealt = len(unread) == len(chains)
-    is_fair = originals is not None or is_dealt or all(chain.is_blind for chain in chains)
+    sizes = np.array([len(predictions.view.held_out) for predictions in by_view])
+    unread = [
+        predictions.view.unread for predictions in by_view if predictions.view.unread is not None
+    ]
+    is_dealt = len(unread) == len(by_view)
+    is_fair = (
+        originals is not None or is_dealt or all(predictions.is_blind for predictions in by_view)
+    )
     if sizes.sum() == 0 or not is_fair:
         reason = None if is_fair else UNFAIR
         return HeldOutLabels(label, score, 1.0, reason), None
-    if is_dealt:  # each chain judges what it has not read
+    if is_dealt:  # each view judges what it has not read
         for number, rows in enumerate(unread):
-            chain_of[rows] = number
+            view_of[rows] = number
     else:
         rng = np.random.default_rng(seed)
-        chain_of[rest] = rng.choice(len(chains), int(rest.sum()), p=sizes / sizes.sum())
-    # Control of each held-out sample: its score, less the mean of the others' by the same chain.
+        view_of[rest] = rng.choice(len(by_view), int(rest.sum()), p=sizes / sizes.sum())
+    # Control of each held-out sample: its score, less the mean of the others' by the same view.
     controls = np.full(n, np.nan)
-    for number, chain in enumerate(chains):
-        held_out = chain.view.held_out[labels.drawn[chain.view.held_out]]
-        others = np.flatnonzero(chain_of == number)
+    for number, predictions in enumerate(by_view):
+        held_out = predictions.view.held_out[labels.drawn[predictions.view.held_out]]
+        others = np.flatnonzero(view_of == number)
         rows = np.concatenate([held_out, others])
-        proba = chain.proba[rows]
+        proba = predictions.proba[rows]
         if originals is not None:
             # Not even the exponents have seen the labels that are judged.
-            readout = Readout.fit([*chains[:number], *chains[number + 1 :]], originals)
-            given = chain.view.given[rows]
-            proba = readout.posterior(proba, chain.noise.likelihood(given, rows=rows))
+            readout = Readout.fit([*by_view[:number], *by_view[number + 1 :]], originals)
+            given = predictions.view.given[rows]
+            proba = readout.posterior(proba, predictions.noise.likelihood(given, rows=rows))
             known = given != MISSING
             given_score[rows[known]] = proba[known, given[known]]
         label[rows], score[rows] = proba.argmax(axis=1), proba.max(axis=1)

@@ -194,7 +194,7 @@ class NoiseEstimate(ShownAsText):
 
 def estimate_noise(
     labels: Labels,
-    chains: Sequence[Predictions],
+    by_view: Sequence[Predictions],
     originals: Originals | None,
     *,
     is_known: bool = True,
@@ -207,7 +207,7 @@ def estimate_noise(
     ----------
     labels : Labels
         Given and verified labels.
-    chains : sequence of Predictions
+    by_view : sequence of Predictions
         Those of all labels, then those of the views that hold verified samples out.
     originals : Originals or None
         Verified samples, a random sample, with the labels that they were given.
@@ -223,7 +223,7 @@ def estimate_noise(
     estimate : NoiseEstimate
         The estimate.
     """
-    whole, classes = chains[0], labels.classes
+    whole, classes = by_view[0], labels.classes
     rows = whole.view.labelled
     if is_outlier is not None:
         rows = rows[~is_outlier[rows]]
@@ -237,15 +237,17 @@ def estimate_noise(
         notes += [NO_EVIDENCE] if n else []
         basis, shares = NOTHING, _Shares.unknown(n_classes)
     elif originals is not None:
-        basis, shares = ORIGINALS, _of_originals(chains, originals, rows, given, prior)
+        basis, shares = ORIGINALS, _of_originals(by_view, originals, rows, given, prior)
     else:
-        basis, shares = BOUND, _bounds(labels, chains, rows, given, joint)
+        basis, shares = BOUND, _bounds(labels, by_view, rows, given, joint)
     # 3. Of single classes little is known: their values are the models', if these are plausible.
     T = np.clip(whole.noise.T, *shares.plausible)
     T /= T.sum(axis=1, keepdims=True)
     group_rate, group_interval = None, None
     if originals is not None and basis == ORIGINALS and labels.noise_groups is not None:
-        group_rate, group_interval = _of_groups(labels.noise_groups, chains, originals, rows, given)
+        group_rate, group_interval = _of_groups(
+            labels.noise_groups, by_view, originals, rows, given
+        )
     class_rate = np.clip(1 - np.diagonal(T), *shares.class_rate)
     return NoiseEstimate(
         classes=classes,
@@ -260,7 +262,7 @@ def estimate_noise(
         class_rate_interval=shares.class_rate.T,
         class_prior=prior,
         warnings=[*notes, *_thin_classes(classes, prior * n)],
-        per_source=estimate_sources(labels, chains, originals, is_known=is_known),
+        per_source=estimate_sources(labels, by_view, originals, is_known=is_known),
         group_rate=group_rate,
         group_rate_interval=group_interval,
     )
@@ -285,32 +287,32 @@ class _Shares(NamedTuple):
 
 
 class _HeldOutPart(NamedTuple):
-    """Verified samples that a chain holds out, and what it says of them."""
+    """Verified samples that a view holds out, and what it says of them."""
 
-    chain: Predictions
+    predictions: Predictions
     held_out: np.ndarray  # (n_held_out,): positions among the originals
     posterior: np.ndarray  # (n_held_out, n_classes)
-    alike: np.ndarray  # (n_rows,), bool: rows that the chain knows no more of
+    alike: np.ndarray  # (n_rows,), bool: rows that the view knows no more of
 
 
 def _held_out_parts(
-    chains: Sequence[Predictions], originals: Originals, rows: np.ndarray
+    by_view: Sequence[Predictions], originals: Originals, rows: np.ndarray
 ) -> Iterator[_HeldOutPart]:
-    """Yield a part for each chain that holds verified samples out."""
-    for chain in chains[1:]:
-        held_out = np.flatnonzero(np.isin(originals.rows, chain.view.held_out))
+    """Yield a part for each view that holds verified samples out."""
+    for predictions in by_view[1:]:
+        held_out = np.flatnonzero(np.isin(originals.rows, predictions.view.held_out))
         if len(held_out) == 0:
             continue
-        posterior = chain.posterior(originals.rows[held_out], originals.given[held_out])
+        posterior = predictions.posterior(originals.rows[held_out], originals.given[held_out])
         # A network has read neither the given labels that it holds out, nor those of these samples.
         alike = np.ones(len(rows), dtype=bool)
-        if chain.view.unread is not None:
-            alike = np.isin(rows, chain.view.unread)
-        yield _HeldOutPart(chain, held_out, posterior, alike)
+        if predictions.view.unread is not None:
+            alike = np.isin(rows, predictions.view.unread)
+        yield _HeldOutPart(predictions, held_out, posterior, alike)
 
 
 def _of_originals(
-    chains: Sequence[Predictions],
+    by_view: Sequence[Predictions],
     originals: Originals,
     rows: np.ndarray,
     given: np.ndarray,
@@ -320,21 +322,22 @@ def _of_originals(
     n, n_classes = len(originals.given), len(prior)
     is_wrong = originals.given != originals.verified
     worth = sample_worth(is_wrong, originals.groups)
-    # Predicted shares: of each verified sample by the chain that holds it out, less their mean over
+    # Predicted shares: of each verified sample by the view that holds it out, less their mean over
     # the samples that are not verified.
     posterior = np.full((n, n_classes), np.nan)
-    chain_of, joints = np.zeros(n, dtype=int), np.zeros((len(chains), n_classes, n_classes))
-    for number, part in enumerate(_held_out_parts(chains, originals, rows), start=1):
+    view_of, joints = np.zeros(n, dtype=int), np.zeros((len(by_view), n_classes, n_classes))
+    for number, part in enumerate(_held_out_parts(by_view, originals, rows), start=1):
         held_out, alike = part.held_out, part.alike
         posterior[held_out] = part.posterior
-        chain_of[held_out], joints[number] = number, part.chain.joint(rows[alike], given[alike])
+        view_of[held_out] = number
+        joints[number] = part.predictions.joint(rows[alike], given[alike])
     right = posterior[np.arange(n), originals.given]
-    mean_right = np.trace(joints, axis1=1, axis2=2)[chain_of]
+    mean_right = np.trace(joints, axis1=1, axis2=2)[view_of]
     drawn: dict[str, Any] = {"worth": worth, "weight": originals.weight}
     rate = rectified_share(is_wrong, mean_right - right, len(rows), **drawn)
     shares = _Shares.unknown(n_classes)
     for c in range(n_classes):
-        among, means = originals.verified == c, joints[:, c][chain_of]
+        among, means = originals.verified == c, joints[:, c][view_of]
         of_class = {
             "n_rest": len(rows) * prior[c],
             "among": among,
@@ -354,7 +357,7 @@ def _of_originals(
 
 def _of_groups(
     groups: np.ndarray,
-    chains: Sequence[Predictions],
+    by_view: Sequence[Predictions],
     originals: Originals,
     rows: np.ndarray,
     given: np.ndarray,
@@ -363,12 +366,12 @@ def _of_groups(
     n_groups = int(groups.max()) + 1
     is_wrong, group = originals.given != originals.verified, groups[originals.rows]
     controls = np.full(len(is_wrong), np.nan)
-    for chain, held_out, posterior, unread in _held_out_parts(chains, originals, rows):
+    for predictions, held_out, posterior, alike in _held_out_parts(by_view, originals, rows):
         right = posterior[np.arange(len(held_out)), originals.given[held_out]]
         for g in np.unique(group[held_out]):
-            alike, of_group = unread & (groups[rows] == g), group[held_out] == g
-            if alike.any():
-                mean_right = np.trace(chain.joint(rows[alike], given[alike]))
+            in_group, of_group = alike & (groups[rows] == g), group[held_out] == g
+            if in_group.any():
+                mean_right = np.trace(predictions.joint(rows[in_group], given[in_group]))
                 controls[held_out[of_group]] = mean_right - right[of_group]
     rate, interval = np.full(n_groups, np.nan), np.tile([0.0, 1.0], (n_groups, 1))
     for g in range(n_groups):
@@ -385,7 +388,7 @@ def _of_groups(
 
 def _bounds(
     labels: Labels,
-    chains: Sequence[Predictions],
+    by_view: Sequence[Predictions],
     rows: np.ndarray,
     given: np.ndarray,
     joint: np.ndarray,
@@ -397,21 +400,23 @@ def _bounds(
     at most the error.
     """
     n_classes = len(joint)
-    judging = [chain for chain in chains[1:] if len(chain.view.held_out)]
+    judging = [predictions for predictions in by_view[1:] if len(predictions.view.held_out)]
     shares, rate = _Shares.unknown(n_classes), float(1 - np.trace(joint))
     if not judging:
         return shares._replace(rate=Share(rate, (0.0, 1.0)))
-    verified = chains[0].view.verified
-    sizes = np.array([len(chain.view.held_out) for chain in judging])
-    held_out = np.concatenate([chain.view.held_out for chain in judging])
+    verified = by_view[0].view.verified
+    sizes = np.array([len(predictions.view.held_out) for predictions in judging])
+    held_out = np.concatenate([predictions.view.held_out for predictions in judging])
     truth = verified[held_out]
     predicted = np.concatenate(
-        [chain.proba[chain.view.held_out].argmax(axis=1) for chain in judging]
+        [predictions.proba[predictions.view.held_out].argmax(axis=1) for predictions in judging]
     )
     # A network that has learned the given labels agrees with them: then two others, each of which
     # has learned one half, stand in for it.
-    blind = judging if judging[0].is_blind else [chains[0]] * len(judging)
-    counted = np.average([chain.counted(rows, given) for chain in blind], axis=0, weights=sizes)
+    blind = judging if judging[0].is_blind else [by_view[0]] * len(judging)
+    counted = np.average(
+        [predictions.counted(rows, given) for predictions in blind], axis=0, weights=sizes
+    )
     groups, weight = labels.groups, labels.drawn_weight()
 
     def most(is_error: np.ndarray, level: float) -> float:

@@ -1,4 +1,4 @@
-"""What a chain of models says of all samples."""
+"""Predictions of all samples by the models of one view."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -12,12 +12,12 @@ from pudistill.utils.arrays import BLOCK_SIZE
 
 
 class Predictions(NamedTuple):
-    """What a chain of models says of the samples, with `T` as it sees it.
+    """Predictions by the models of one view, and the noise estimated under them.
 
     Attributes
     ----------
     view : View
-        The labels that the chain has seen.
+        The labels that the models have seen.
     proba : ndarray of shape (n_samples, n_classes)
         Predictions of the true classes by models that have not seen the sample's verified label.
     noise : NoiseModel
@@ -32,11 +32,11 @@ class Predictions(NamedTuple):
     is_blind: bool = True
 
     def posterior(self, rows: np.ndarray, given: np.ndarray) -> np.ndarray:
-        """Return the probabilities of the true classes at `rows`, also by their given labels."""
+        """Combine predictions and given labels by Bayes' rule: (n_rows, n_classes)."""
         return bayes_rule(self.proba[rows], self.noise.likelihood(given, rows=rows))
 
     def joint(self, rows: np.ndarray, given: np.ndarray) -> np.ndarray:
-        """Return the predicted share of each pair of true and given class, as a matrix."""
+        """Return the share of each pair of true and given class by the posterior, as a matrix."""
         total = np.zeros_like(self.noise.T)
         for part in _parts(rows):
             posterior = self.posterior(rows[part], given[part])

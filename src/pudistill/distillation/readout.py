@@ -41,12 +41,12 @@ class Readout(NamedTuple):
     of_label: float = TYPICAL
 
     @classmethod
-    def fit(cls, chains: Sequence[Predictions], originals: Originals | None) -> "Readout":
+    def fit(cls, by_view: Sequence[Predictions], originals: Originals | None) -> "Readout":
         """Fit by maximum a posteriori: close to 1 if there are few samples.
 
         Parameters
         ----------
-        chains : sequence of Predictions
+        by_view : sequence of Predictions
             Those of the views that hold verified samples out.
         originals : Originals or None
             Verified samples with the labels that they were given; None: the default exponents.
@@ -54,10 +54,10 @@ class Readout(NamedTuple):
         if originals is None:
             return cls()
         probas, likelihoods, truth, weights = [], [], [], []
-        for chain in chains:
-            held_out = originals.within(chain.view.held_out)
-            probas.append(chain.proba[held_out.rows])
-            likelihoods.append(chain.noise.likelihood(held_out.given, rows=held_out.rows))
+        for predictions in by_view:
+            held_out = originals.within(predictions.view.held_out)
+            probas.append(predictions.proba[held_out.rows])
+            likelihoods.append(predictions.noise.likelihood(held_out.given, rows=held_out.rows))
             truth.append(held_out.verified)
             if held_out.weight is not None:
                 weights.append(held_out.weight)
@@ -66,7 +66,7 @@ class Readout(NamedTuple):
         proba, likelihood = np.concatenate(probas), np.concatenate(likelihoods)
         known = one_hot(np.concatenate(truth), proba.shape[1])
         scale = scaled(np.concatenate(weights)) if weights else None
-        has_sources = any(chain.noise.by_source is not None for chain in chains)
+        has_sources = any(predictions.noise.by_source is not None for predictions in by_view)
         spread = SPREAD_WITH_SOURCES if has_sources else PRIOR_SPREAD
 
         def loss(logs: np.ndarray) -> float:
@@ -84,12 +84,12 @@ class Readout(NamedTuple):
             likelihood_of_labels**self.of_label,
         )
 
-    def labels(self, chain: Predictions) -> np.ndarray:
+    def labels(self, predictions: Predictions) -> np.ndarray:
         """Return the posterior labels of all samples, (n_samples, n_classes)."""
         return rowwise(
-            lambda p, *labels: self.posterior(p, chain.noise.likelihood(*labels)),
-            chain.proba,
-            chain.view.given,
-            chain.view.verified,
-            np.arange(len(chain.proba)),
+            lambda p, *labels: self.posterior(p, predictions.noise.likelihood(*labels)),
+            predictions.proba,
+            predictions.view.given,
+            predictions.view.verified,
+            np.arange(len(predictions.proba)),
         )

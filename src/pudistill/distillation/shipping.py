@@ -156,12 +156,12 @@ def learn_and_ship(
     )
     parts = zip(views, student_fit.probas, student_fit.noise, strict=True)
     # The network of a view that holds samples out has read all given labels, or most of them.
-    chains = [Predictions(*part, is_blind=part[0] is whole or not is_network) for part in parts]
-    readout = Readout.fit(chains[1:], originals)
+    by_view = [Predictions(*part, is_blind=part[0] is whole or not is_network) for part in parts]
+    readout = Readout.fit(by_view[1:], originals)
     is_known = originals is not None or says_something(
         student_fit.calibrated_held_out, labels, views
     )
-    targets = readout.labels(chains[0]) if is_known else kept_labels(labels, student_fit.probas[0])
+    targets = readout.labels(by_view[0]) if is_known else kept_labels(labels, student_fit.probas[0])
     student_fit = student_fit._replace(targets=targets)
     # 3. Compare the candidates on held-out trusted samples.
     comparison, weights, peers = judge(problem, noise_free, student_fit, views)
@@ -172,7 +172,7 @@ def learn_and_ship(
     outliers = _outliers(problem, noise_free, student_fit.student, views, no_class)
     noise = estimate_noise(
         labels,
-        chains,
+        by_view,
         originals,
         is_known=is_known,
         is_outlier=outliers.is_outlier,
@@ -181,7 +181,7 @@ def learn_and_ship(
     doubt = None
     if problem.own_proba is not None:
         doubt = doubt_of_own_predictions(labels, problem.own_proba, originals)
-    judged = judge_all(labels, chains[1:], originals, targets, problem.seed, doubt)
+    judged = judge_all(labels, by_view[1:], originals, targets, problem.seed, doubt)
     if not is_known:
         warn_user(NO_EVIDENCE, TrustedWarning)
     # 5. Line 15: ship the chosen candidate, which can be the student.

@@ -130,7 +130,7 @@ class SourceNoise:
 
 def estimate_sources(
     labels: Labels,
-    chains: Sequence[Predictions],
+    by_view: Sequence[Predictions],
     originals: Originals | None,
     *,
     is_known: bool = True,
@@ -141,7 +141,7 @@ def estimate_sources(
     ----------
     labels : Labels
         Labels of several sources, and verified labels.
-    chains : sequence of Predictions
+    by_view : sequence of Predictions
         Those of all labels, then those of the views that hold verified samples out.
     originals : Originals or None
         Verified samples of which the sources say something.
@@ -153,7 +153,7 @@ def estimate_sources(
     noise : SourceNoise or None
         None if there is one source only, or no label to estimate from.
     """
-    sources, whole = labels.sources, chains[0]
+    sources, whole = labels.sources, by_view[0]
     rows = whole.view.labelled
     if sources is None or whole.noise.by_source is None or len(rows) == 0:
         return None
@@ -172,7 +172,7 @@ def estimate_sources(
     verified = _Annotations.of(sources, np.flatnonzero(labels.drawn))
     weight = labels.drawn_weight()
     if originals is not None:
-        controls = _controls(chains, verified, annotations, len(sources))
+        controls = _controls(by_view, verified, annotations, len(sources))
         for s, of_source in _by_source(verified.source):
             part = verified.only(of_source)
             truth = labels.verified[part.row]
@@ -242,13 +242,13 @@ def _by_source(source: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     yield from zip(found.tolist(), np.split(order, first[1:]), strict=True)
 
 
-def _decided(chain: Predictions, model: SourceModel, rows: np.ndarray) -> np.ndarray:
+def _decided(predictions: Predictions, model: SourceModel, rows: np.ndarray) -> np.ndarray:
     """Count the labels at `rows` that the model would change without each source."""
     decided = np.zeros(len(model.speaks), dtype=int)
     for start in range(0, len(rows), BLOCK_SIZE // 4):
         block = rows[start : start + BLOCK_SIZE // 4]
         logs, row, source, added = _parts(model, block)
-        logs += np.log(chain.proba[block] + PROBA_FLOOR)
+        logs += np.log(predictions.proba[block] + PROBA_FLOOR)
         differs = (logs[row] - added).argmax(axis=1) != logs.argmax(axis=1)[row]
         decided += np.bincount(source[differs], minlength=len(decided))
     return decided
@@ -273,37 +273,37 @@ def _blocks(row: np.ndarray) -> list[slice]:
 
 
 def _controls(
-    chains: Sequence[Predictions],
+    by_view: Sequence[Predictions],
     verified: _Annotations,
     annotations: _Annotations,
     n_sources: int,
 ) -> np.ndarray:
-    """Predict how probably each label of verified samples is wrong, by chains that hold them out.
+    """Predict how probably each label of verified samples is wrong, by views that hold them out.
 
     The mean of the predictions for the source's other labels is subtracted.
     """
     controls = np.full(len(verified.row), np.nan)
-    for chain in chains[1:]:
-        held_out = np.isin(verified.row, chain.view.held_out)
+    for predictions in by_view[1:]:
+        held_out = np.isin(verified.row, predictions.view.held_out)
         if not held_out.any():
             continue
         # A network has not read what is said of the samples that it holds out, nor of these.
         alike = annotations
-        if chain.view.unread is not None:
-            alike = annotations.only(np.isin(annotations.row, chain.view.unread))
-        mean = _mean_by(alike.source, _wrong(chain, alike), n_sources)
+        if predictions.view.unread is not None:
+            alike = annotations.only(np.isin(annotations.row, predictions.view.unread))
+        mean = _mean_by(alike.source, _wrong(predictions, alike), n_sources)
         part = verified.only(held_out)
-        controls[held_out] = _wrong(chain, part) - mean[part.source]
+        controls[held_out] = _wrong(predictions, part) - mean[part.source]
     return controls
 
 
-def _wrong(chain: Predictions, annotations: _Annotations) -> np.ndarray:
-    """Return how probably each label is wrong according to a chain."""
+def _wrong(predictions: Predictions, annotations: _Annotations) -> np.ndarray:
+    """Return how probably each label is wrong according to a view."""
     wrong = np.empty(len(annotations.row))
     for part in _blocks(annotations.row):
         rows, number = np.unique(annotations.row[part], return_inverse=True)
         shown = np.zeros(len(rows), dtype=int)  # any code: what the sources said counts
-        posterior = chain.posterior(rows, shown)
+        posterior = predictions.posterior(rows, shown)
         wrong[part] = 1 - posterior[number, annotations.code[part]]
     return wrong
 
