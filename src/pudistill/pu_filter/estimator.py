@@ -61,7 +61,8 @@ class TieredPUFilter(BaseEstimator):
         `threshold`.
     target_precision : float in (0, 1), default=0.95
         Share of right labels that the clean set of each class should have, if `threshold` or
-        `min_votes` is "auto". A class that cannot reach it adds no samples.
+        `min_votes` is "auto". For a class that no rule brings there, the filter takes the laxest of
+        the rules that accept no held-out trusted sample; if there is none, it adds no samples.
     tol : float or None, default=0.01
         Stop the iterations of a class when its clean set changes by at most this fraction of its
         size (with "auto": grows by at most this fraction); ``None`` runs all iterations.

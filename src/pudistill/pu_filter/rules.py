@@ -51,10 +51,11 @@ def choose_rule(
     Returns
     -------
     rule : Rule
-        Among rules of equal gain, the strictest. If no rule accepts any sample, the laxest, so
-        that the clean set can still grow. If no rule reaches the target, a rule that accepts
-        nothing: it needs more votes than there are members, and its precision is NaN. If no sample
-        is positive, the paper's rule.
+        Among rules of equal gain, the strictest. If no rule accepts any held-out sample, the
+        laxest, so that the clean set can still grow. If some rules accept held-out samples but none
+        with a positive gain, the laxest of the rules that accept none of them; only if there is no
+        such rule, a rule that accepts nothing: it needs more votes than there are members. In all
+        these cases the precision is NaN. If no sample is positive, the paper's rule.
 
     Examples
     --------
