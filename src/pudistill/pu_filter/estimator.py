@@ -103,9 +103,9 @@ class TieredPUFilter(BaseEstimator):
         Number of iterations of each class.
     settings_ : DataFrame
         For each class: ``class_name``, ``threshold`` and ``min_votes`` of the last iteration,
-        ``n_members`` (the size of a team, whose votes are counted), ``precision`` (measured on
-        held-out trusted samples; NaN if nothing was chosen, no rule reached the target, or the rule
-        accepts none of these samples) and ``n_clean``.
+        ``n_members`` (the size of a team, whose votes are counted), ``precision`` (of held-out
+        trusted samples, shrunk towards 0.99 as if 20 further samples had been seen; NaN if nothing
+        was chosen, or the rule accepts none of these samples) and ``n_clean``.
     folds_ : ndarray of shape (n_samples,), int
         For each trusted sample, and for all samples of its group, the team of members that left it
         out; -1 for all others.

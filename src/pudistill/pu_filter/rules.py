@@ -21,7 +21,7 @@ class Rule(NamedTuple):
 
     threshold: float  # `α`
     min_votes: int  # `θ`, among the members of a team
-    precision: float  # on held-out trusted samples; NaN if not measured
+    precision: float  # of held-out trusted samples, shrunk; NaN if none was accepted
 
 
 def choose_rule(
@@ -79,8 +79,8 @@ def choose_rule(
             precision = (n_right + PRIOR_SAMPLES * PRIOR_PRECISION) / (n_accepted + PRIOR_SAMPLES)
             gain = n_accepted * (precision - target_precision)
             if gain > best_gain or gain == best_gain == 0:  # 0: no rule has accepted anything yet
-                measured = precision if n_accepted else np.nan
-                best, best_gain = Rule(threshold, min_votes, measured), gain
+                estimate = precision if n_accepted else np.nan
+                best, best_gain = Rule(threshold, min_votes, estimate), gain
     return best
 
 
