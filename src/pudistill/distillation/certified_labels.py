@@ -46,7 +46,9 @@ class CertifiedLabels(ShownAsText):
     n_samples : int
         Number of samples that nobody verified.
     n_verified, n_wrong : int
-        Held-out verified samples that would have been accepted, and the wrong labels among them.
+        Held-out verified samples that would have been accepted, and the wrong labels among them;
+        with groups or weights, the numbers of independent samples, drawn uniformly, that these are
+        worth.
     curve : DataFrame
         Columns ``share`` (of the samples that nobody verified), ``error`` (share of wrong labels
         among held-out verified samples), ``low`` and ``high`` (its 95 % interval at this row).
