@@ -50,7 +50,10 @@ class Bets(NamedTuple):
 
     @property
     def largest(self) -> np.ndarray:
-        """Return a bound of each weight that was known before the draw: (n_drawn,)."""
+        """Return a bound of each weight, (n_drawn,).
+
+        1 for uniform draws; for all others 2 or, if larger, the largest weight seen.
+        """
         bound = max(USUAL_LARGEST, float(self.weight.max(initial=1.0)))
         return np.where(self.weight == 1, 1.0, bound)
 
@@ -96,6 +99,8 @@ class Bets(NamedTuple):
         -------
         capital : ndarray of shape (n_thresholds,)
             If the claim is true, the chance that the capital ever reaches `k` is at most ``1 / k``.
+            This is proved if no weight exceeds 2 (at least half of the draws at random); otherwise
+            the bound is taken from the draws themselves.
 
         Notes
         -----
