@@ -179,6 +179,7 @@ def test_eval_set_is_scored_and_not_kept(blobs):
     assert (labels >= 0).mean() > 0.5
     assert (labels == y[new])[labels >= 0].mean() > 0.95
     assert pu_filter.history_.groupby("class_name")["n_eval"].last().sum() >= (labels >= 0).sum()
+    assert pu_filter.fit(X[train], y[train], trusted[train]).eval_labels_ is None
 
 
 def test_eval_set_of_the_noisy_samples_themselves_gives_the_same_clean_set(blobs):

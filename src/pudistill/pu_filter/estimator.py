@@ -89,7 +89,9 @@ class TieredPUFilter(BaseEstimator):
         For each sample of the augmented clean set `P`, trusted samples included, the index of its
         class in `classes_`; -1 for all others.
     votes_ : ndarray of shape (n_samples, n_classes), int16
-        Votes of the last iteration; -1 where voting stopped early, and for trusted samples.
+        Votes of the last iteration; -1 where voting stopped early, and for trusted samples. Samples
+        verified to be of no class are voted on like noisy ones: their votes are here, and
+        `history_` and `settings_` count them. `clean_labels_` and `team_labels_` leave them out.
     n_conflicts_ : int
         Number of samples that more than one class accepts. Each goes to the class with the highest
         mean member probability; exact ties are dropped.
@@ -97,8 +99,8 @@ class TieredPUFilter(BaseEstimator):
         For each class and iteration: ``class_name``, ``iteration``, ``n_positives`` (trusted
         samples plus `m_k`), ``n_negatives`` (about half of them trusted: `m'_k`), ``n_clean``
         (noisy samples in the clean set), ``n_eval`` (the same in `eval_set`) and ``seconds``.
-    eval_labels_ : ndarray of shape (n_eval,), int
-        Like `clean_labels_`, for `eval_set`.
+    eval_labels_ : ndarray of shape (n_eval,), int, or None
+        Like `clean_labels_`, for `eval_set`; None without `eval_set`.
     n_iter_ : ndarray of shape (n_classes,), int
         Number of iterations of each class.
     settings_ : DataFrame
@@ -235,6 +237,7 @@ class TieredPUFilter(BaseEstimator):
         with user_messages([self.estimator], labels), caching_to(self.memory):
             self.fit_checked(X, labels, eval_set)
         self.clean_labels_[labels.no_class] = MISSING  # verified to be of no class
+        self.team_labels_[:, labels.no_class] = MISSING
         return self
 
     def fit_checked(self, X: Any, labels: Labels, eval_set: Any = None) -> "TieredPUFilter":
@@ -297,8 +300,7 @@ class TieredPUFilter(BaseEstimator):
         for team, found_by_team in enumerate(self.team_labels_):
             found_by_team[noisy], _ = team_found[team].resolve()
             found_by_team[self.folds_ == team] = MISSING
-        if eval_set is not None:
-            self.eval_labels_, _ = eval_found.resolve()
+        self.eval_labels_ = None if eval_set is None else eval_found.resolve()[0]
 
         # Records of rules and iterations.
         self.n_iter_ = np.array([len(history) for history in histories])
