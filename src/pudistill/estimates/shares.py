@@ -99,7 +99,7 @@ def rectified_share(
         The samples whose share is estimated, such as those of a class; all by default. Samples
         count only if they are among these.
     among_controls : ndarray of shape (n_verified,), default=None
-        The same as `controls`, for being among them.
+        The same as `controls`, for being among them; by default there are no such predictions.
     worth : float, default=1.0
         Number of independent samples that each verified sample is worth; less than 1 where samples
         of a group are alike.
@@ -134,8 +134,10 @@ def rectified_share(
     >>> round(value, 2), [round(end, 2) for end in interval]
     (0.18, [0.12, 0.24])
     """
-    if among is None or among_controls is None:
+    if among is None:
         among, among_controls = np.ones(len(outcomes), dtype=bool), np.zeros(len(outcomes))
+    elif among_controls is None:
+        among_controls = np.full(len(outcomes), np.nan)
     n, n_all = int(among.sum()), len(outcomes)
     if n == 0 or n_rest <= 0:
         return UNKNOWN
