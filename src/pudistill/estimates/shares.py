@@ -56,9 +56,24 @@ UNKNOWN = Share(np.nan, (0.0, 1.0))
 
 
 def exact_interval(share: float, n: float, level: float = LEVEL) -> tuple[float, float]:
-    """Compute the exact (Clopper-Pearson) interval of a share measured on `n` samples.
+    """Compute the Clopper-Pearson interval of a share.
 
-    Other intervals are too narrow near 0 and 1.
+    It is exact for an integer `n`; for a fractional `n`, an effective sample size, it is an
+    approximation. The normal approximation would be too narrow near 0 and 1.
+
+    Parameters
+    ----------
+    share : float in [0, 1]
+        The share that was measured.
+    n : float
+        Number of samples that it was measured on, above 0.
+    level : float in (0, 1), default=0.95
+        Confidence.
+
+    Returns
+    -------
+    low, high : float in [0, 1]
+        The ends of the interval.
 
     Examples
     --------
@@ -245,7 +260,8 @@ def mean_interval(
     level: float = LEVEL,
     worth: float = 1.0,
 ) -> tuple[float, float]:
-    """Compute the exact interval of a share among others than the samples it was measured on.
+    """Compute a Clopper-Pearson-type interval of a share among samples other than those it was
+    measured on.
 
     Parameters
     ----------
@@ -254,11 +270,16 @@ def mean_interval(
     weight : ndarray of shape (n_samples,) or None
         How many samples each stands for, up to a factor; None: all for as many.
     n_rest : float
-        Number of the others.
+        Number of the others, above 0; it can be infinite.
     level : float in (0, 1), default=0.95
         Confidence.
     worth : float, default=1.0
         Number of independent samples that each sample is worth.
+
+    Returns
+    -------
+    low, high : float in [0, 1]
+        The ends of the interval.
 
     Examples
     --------
