@@ -87,6 +87,35 @@ def exact_interval(share: float, n: float, level: float = LEVEL) -> tuple[float,
     return float(low), float(high)
 
 
+def two_sided_interval(
+    share: float, sizes: Sequence[float], level: float = LEVEL
+) -> tuple[float, float]:
+    """Compute an interval as `exact_interval` does, with a size of its own for each end.
+
+    Parameters
+    ----------
+    share : float in [0, 1]
+        The share that was measured.
+    sizes : sequence of two float
+        Number of samples for the lower and for the upper end, see `worth_of_weighted`.
+    level : float in (0, 1), default=0.95
+        Confidence.
+
+    Returns
+    -------
+    low, high : float in [0, 1]
+        The ends of the interval.
+
+    Examples
+    --------
+    >>> from pudistill.estimates.shares import two_sided_interval
+    >>> [round(end, 3) for end in two_sided_interval(0.9, (100, 50))]
+    [0.824, 0.967]
+    """
+    low, high = (exact_interval(share, size, level) for size in sizes)
+    return low[0], high[1]
+
+
 def rectified_share(
     outcomes: np.ndarray,
     controls: np.ndarray,
@@ -234,15 +263,9 @@ def _weighted_share(
     ]
     return Share(
         share,
-        _possible(_two_sided(share, sizes, level), n_rest),
-        _two_sided(share, sizes, 0.5),
+        _possible(two_sided_interval(share, sizes, level), n_rest),
+        two_sided_interval(share, sizes, 0.5),
     )
-
-
-def _two_sided(share: float, sizes: Sequence[float], level: float) -> tuple[float, float]:
-    """Return the exact interval whose ends have sizes of their own."""
-    low, high = (exact_interval(share, size, level) for size in sizes)
-    return low[0], high[1]
 
 
 def weighted_mean(values: np.ndarray, weight: np.ndarray | None) -> float:
@@ -293,7 +316,8 @@ def mean_interval(
     n = len(outcomes)
     sizes = (n, n) if weight is None else worth_of_weighted(outcomes, weight)
     share = float(np.clip(share, 0, 1))
-    return _two_sided(share, [1 / (1 / (worth * size) + 1 / n_rest) for size in sizes], level)
+    effective = [1 / (1 / (worth * size) + 1 / n_rest) for size in sizes]
+    return two_sided_interval(share, effective, level)
 
 
 def kish_size(weight: np.ndarray) -> float:
