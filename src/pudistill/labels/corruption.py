@@ -146,14 +146,15 @@ def corrupt_labels(
 
     Notes
     -----
-    The numbers of chosen samples are exact (to rounding), as in [1]_. The label that a trusted sample
-    would have got is drawn independently for each of them, with the same probability: trusted
-    samples are a random sample of the data, and their noise rate varies as in any random sample.
+    The numbers of chosen samples are exact (to rounding), as in [1]_. The label that a trusted
+    sample would have got is drawn independently for each of them, with the same probability:
+    trusted samples are a random sample of the data, and their noise rate varies as in any random
+    sample.
 
     For instance-dependent noise [3]_ draws flip rates from a normal distribution with the same
-    fraction as mean before truncation and standard deviation 0.1, truncated to [0, 1]. Truncation
-    moves the mean towards 1/2; here the rates are scaled back, so that level 0 changes no label and
-    a fraction of 1 all of them.
+    fraction as mean before truncation, and standard deviation 0.1, truncated to [0, 1]. Truncation
+    moves the mean towards 1/2; here the rates are scaled back, so that a fraction of 0 changes no
+    label and one of 1 all of them.
 
     References
     ----------
@@ -530,12 +531,10 @@ def _row_reader(X: Any, n_samples: int) -> Callable[[slice | np.ndarray], np.nda
             block = block.reshape(len(block), -1).astype(np.float64)
         except (TypeError, ValueError):
             raise InputError("X must be numbers: encode text and categories first.") from None
-        if not np.isfinite(block).all():
-            row = np.flatnonzero(~np.isfinite(block).all(axis=1))[0]
-            first = rows.start if isinstance(rows, slice) else rows[0]
-            raise InputError(
-                f"X has NaN or infinite values, first in row {first + row}: fill or drop them."
-            )
+        # All rows are read once in slices, before some are read again.
+        if isinstance(rows, slice) and not np.isfinite(block).all():
+            row = rows.start + np.flatnonzero(~np.isfinite(block).all(axis=1))[0]
+            raise InputError(f"X has NaN or infinite values, first in row {row}: fill or drop them.")
         return block
 
     return read
