@@ -118,15 +118,16 @@ class Curve(NamedTuple):
     def frame(self) -> pd.DataFrame:
         """Return ``share`` accepted, ``error`` and the ends of its 95 % interval, by threshold."""
         known = self.n_verified > 0
-        error = np.minimum(self.n_wrong[known] / self.n_verified[known], 1.0)
-        pairs = zip(error, self.n_verified[known], strict=True)
-        ends = np.array([exact_interval(*pair) for pair in pairs]).reshape(-1, 2)
-        if self.bets is not None:
-            found = [self.bets.share_wrong(threshold) for threshold in self.threshold[known]]
-            error, ends = np.array([value for value, _ in found]), np.array([e for _, e in found])
-            ends = ends.reshape(-1, 2)
-        share = self.n_accepted[known] / max(self.n_samples, 1)
-        return pd.DataFrame({"share": share, "error": error, "low": ends[:, 0], "high": ends[:, 1]})
+        if self.bets is None:
+            shares = np.minimum(self.n_wrong[known] / self.n_verified[known], 1.0)
+            pairs = zip(shares, self.n_verified[known], strict=True)
+            rows = [(error, *exact_interval(error, n)) for error, n in pairs]
+        else:
+            found = map(self.bets.share_wrong, self.threshold[known])
+            rows = [(error, *interval) for error, interval in found]
+        frame = pd.DataFrame(rows, columns=["error", "low", "high"], dtype=float)
+        frame.insert(0, "share", self.n_accepted[known] / max(self.n_samples, 1))
+        return frame
 
 
 class Accepted(NamedTuple):
