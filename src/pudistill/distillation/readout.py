@@ -14,7 +14,7 @@ from scipy.optimize import minimize
 from pudistill.distillation.predictions import Predictions
 from pudistill.distillation.transition import Originals
 from pudistill.labels.pseudo_labels import PROBA_FLOOR, bayes_rule, one_hot
-from pudistill.learners.calibration import PRIOR_SPREAD, log_likelihood, scaled
+from pudistill.learners.calibration import PRIOR_SPREAD, log_likelihood, scaled_to_kish_size
 from pudistill.utils.arrays import rowwise
 
 # Exponent of the given labels where nothing measures it. Where it can be measured, it is 0.2 to 0.8
@@ -65,7 +65,7 @@ class Readout(NamedTuple):
             return cls()
         known = one_hot(np.concatenate(truth), proba[0].shape[1])
         of_prediction, of_label = np.concatenate(proba), np.concatenate(labels)
-        scale = scaled(np.concatenate(weights)) if weights else None
+        scale = scaled_to_kish_size(np.concatenate(weights)) if weights else None
         has_sources = any(chain.noise.by_source is not None for chain in chains)
         spread = SPREAD_WITH_SOURCES if has_sources else PRIOR_SPREAD
 

@@ -534,7 +534,9 @@ def _row_reader(X: Any, n_samples: int) -> Callable[[slice | np.ndarray], np.nda
         # All rows are read once in slices, before some are read again.
         if isinstance(rows, slice) and not np.isfinite(block).all():
             row = rows.start + np.flatnonzero(~np.isfinite(block).all(axis=1))[0]
-            raise InputError(f"X has NaN or infinite values, first in row {row}: fill or drop them.")
+            raise InputError(
+                f"X has NaN or infinite values, first in row {row}: fill or drop them."
+            )
         return block
 
     return read
