@@ -32,8 +32,8 @@ def aligned(
     n_samples : int
         Number of samples.
     may_lack : bool, default=False
-        Whether `values` may lack samples, as verified labels do. A boolean Series is a mask, where
-        they are False; elsewhere they are missing values.
+        Whether `values` may lack samples, as verified labels do. Samples that a boolean Series
+        lacks are False; those that other values lack are missing values.
 
     Returns
     -------

@@ -21,8 +21,8 @@ from pudistill.learners.soft_targets import weighted_copies
 from pudistill.learners.tasks import Training, fit_params, train_all, unfitted_learner
 from pudistill.utils import arrays
 
-# Cross-fits end this many times as far from the minimum as other fits: 0.001 of a unit of log-loss,
-# which no label notices, in half the steps. Students are fitted to the learner's own tolerance.
+# Gradient tolerance of cross-fits, as a multiple of the learner's own: it costs about 0.001 of
+# log-loss, which changes no label, and halves the steps. Students use the learner's own.
 ROUGH = 3.0
 
 

@@ -340,7 +340,10 @@ def _can_be_stacked(task: Training) -> bool:
 
 
 def _fit_together(tasks: list[Training]) -> list:
-    """Fit logistic regressions together; those that do not converge so are trained one by one."""
+    """Fit logistic regressions together, by Newton's method.
+
+    Those for which it does not converge are trained one by one.
+    """
     fitted = fit_together(
         tasks[0].estimator,
         [task.samples for task in tasks],
