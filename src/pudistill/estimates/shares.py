@@ -283,8 +283,9 @@ def mean_interval(
     level: float = LEVEL,
     worth: float = 1.0,
 ) -> tuple[float, float]:
-    """Compute a Clopper-Pearson-type interval of a share among samples other than those it was
-    measured on.
+    """Compute a Clopper-Pearson-type interval of a share.
+
+    The share is that among samples other than those it was measured on.
 
     Parameters
     ----------

@@ -53,7 +53,8 @@ def calibrate_together(members: list, tasks: Iterable[Training]) -> list:
     """Give members that have only a ``decision_function`` one common sigmoid (Platt, 1999).
 
     The sigmoid is fitted on held-out decisions of copies, trained on the training sets of a few
-    members, with their weights. This is much cheaper than calibrating each member, and uses more samples.
+    members, with their weights. This is much cheaper than calibrating each member, and uses more
+    samples.
 
     Parameters
     ----------
