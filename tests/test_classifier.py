@@ -744,6 +744,26 @@ def test_bad_weights_are_named(blobs, sample_weight, message):
         PUDistillClassifier().fit(X, noisy, trusted=trusted, sample_weight=sample_weight)
 
 
+@pytest.mark.parametrize("indexed", ["X", "y"])
+def test_weights_follow_the_index_of_the_samples(blobs, indexed):
+    X, _, noisy, trusted = blobs
+    ids = pd.Index([f"p{n}" for n in range(len(X))])
+    weight = pd.Series(np.arange(1.0, len(X) + 1), index=ids)
+    shuffled = weight.sample(frac=1, random_state=0)
+    if indexed == "X":
+        X = pd.DataFrame(X, index=ids)
+    else:
+        noisy = pd.Series(noisy, index=ids)
+    classifier = PUDistillClassifier(**QUICK | SMALL | UNMEASURED)
+    for found in (shuffled, shuffled.to_dict()):
+        classifier.fit_teachers(X, noisy, trusted=trusted, sample_weight=found)
+        np.testing.assert_allclose(classifier._fitted_labels.sample_weight, weight / weight.mean())
+    with pytest.raises(InputError, match="`sample_weight` lacks the entry 'p0'"):
+        classifier.fit(X, noisy, trusted=trusted, sample_weight=shuffled.drop("p0"))
+    with pytest.raises(InputError, match="`sample_weight` lacks the entry 'p0'"):
+        classifier.fit_student(X, noisy, trusted=trusted, sample_weight=shuffled.drop("p0"))
+
+
 @pytest.mark.slow
 def test_many_classes_with_two_trusted_samples_each():
     rng, n_classes = np.random.default_rng(0), 130

@@ -94,6 +94,17 @@ def test_filter_folds_and_the_papers_method_cope(junky):
     assert paper.label_table_["label"][300] == NONE
 
 
+def test_the_filter_puts_samples_of_no_class_into_no_clean_set(junky):
+    X, given, verified, _ = junky
+    verified = verified.copy()
+    verified[250:300] = NONE  # although they look like samples of the classes
+    found = TieredPUFilter(threshold=0.6, min_votes="auto", **QUICK).fit(X, given, verified)
+    assert (found.team_labels_[:, 80:250] >= 0).mean() > 0.5
+    assert (found.votes_[250:300] > 0).any()
+    assert (found.team_labels_[:, 250:300] == -1).all()
+    assert (found.clean_labels_[250:300] == -1).all()
+
+
 def test_the_label_of_no_class_is_a_missing_label_unless_it_is_verified():
     with pytest.warns(TrustedWarning, match="1 given labels are 'none of these'"):
         labels = check_labels(["a", "b", NONE, NONE], np.array([True, True, True, False]))

@@ -190,8 +190,8 @@ class TestSamples:
             (sp.csr_array([[np.nan]]), "X holds nan"),
             ([], "0 samples"),
             (pd.DataFrame(index=[0, 1]), "0 feature"),
-            ("data.csv", "load_dataset"),
-            (None, "are no samples"),
+            ("data.csv", "X is 'data.csv', not samples: .*load_dataset"),
+            (None, "X is None, not samples"),
         ],
     )
     def test_samples_that_cannot_be_used_are_named(self, X, message):

@@ -398,7 +398,7 @@ class PUDistillClassifier(
         names = index_of(X)
         of_samples = {"groups": groups, "noise_groups": noise_groups, "draw_weight": draw_weight}
         X, labels = check_samples(self, X, y, trusted, self._learners(), **of_samples)
-        labels = with_weights(labels, sample_weight)
+        labels = with_weights(labels, sample_weight, index_of(y) if names is None else names)
         with self._at_work(labels), self._in_time(X, labels):
             self._fit_teachers(X, labels)  # lines 1-12
             return self._fit_student(X, labels, names, pred_probs)  # lines 13-15
@@ -416,14 +416,14 @@ class PUDistillClassifier(
     ) -> "PUDistillClassifier":
         """Run lines 1-12 of Algorithm 1: grow the clean set, train the teachers.
 
-        No given label of a noisy sample is read, so `fit_student` can be called any number of times
-        afterwards, with different given labels. Parameters and result are those of `fit`;
-        `eval_set` is that of `TieredPUFilter.fit`.
+        No given label of a noisy sample is read: `fit_student` can follow with any given labels.
+        Parameters and result are those of `fit`; `eval_set` is that of `TieredPUFilter.fit`.
         """
+        names = index_of(X)
         X, labels = check_samples(self, X, y, trusted, self._learners(), groups=groups)
         if eval_set is not None:
             eval_set = check_features(self, eval_set, self._learners(), reset=False)
-        labels = with_weights(labels, sample_weight)
+        labels = with_weights(labels, sample_weight, index_of(y) if names is None else names)
         with self._at_work(labels):
             return self._fit_teachers(X, labels, eval_set)
 
@@ -449,7 +449,7 @@ class PUDistillClassifier(
         names = index_of(X)
         of_samples = {"groups": groups, "noise_groups": noise_groups, "draw_weight": draw_weight}
         X, labels = check_samples(self, X, y, trusted, self._learners(), **of_samples, reset=False)
-        labels = with_weights(labels, sample_weight)
+        labels = with_weights(labels, sample_weight, index_of(y) if names is None else names)
         with self._at_work(labels):
             return self._fit_student(X, labels, names, pred_probs)
 

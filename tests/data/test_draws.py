@@ -45,6 +45,8 @@ def test_uniform_draws_are_none():
 def test_a_wrong_weight_is_an_error(wrong):
     with pytest.raises(InputError, match="draw weight of sample 1"):
         Draws.of(np.array([1.0, wrong]), np.arange(2))
+    with pytest.raises(InputError, match="draw weight of sample 70 is"):
+        Draws.of(np.array([1.0, wrong]), np.arange(2), np.array([60, 70]))
 
 
 LABELS = check_labels(["a", "b", "a", "b"], [None, "b", "b", "a"])

@@ -87,6 +87,17 @@ def test_more_verified_samples_bring_more():
     assert list(shares) == sorted(shares)
 
 
+def test_with_groups_as_many_more_samples_are_asked_for_as_they_are_worth_less():
+    # 320 samples that are worth a half are 160 independent ones, and 1 % needs 299 right ones.
+    independent = Curve.of(np.ones(160), np.zeros(160, dtype=bool), np.ones(10_000))
+    grouped = Curve.of(np.ones(320), np.zeros(320, dtype=bool), np.ones(10_000), worth=0.5)
+    assert with_more_verified(independent, 0.01) == [(160, 1.0)]
+    assert with_more_verified(grouped, 0.01) == [(320, 1.0)]
+    # No more can be verified than there are: 160 of 160 others can, 320 of 200 cannot.
+    few = Curve.of(np.ones(320), np.zeros(320, dtype=bool), np.ones(200), worth=0.5)
+    assert with_more_verified(few, 0.01) == []
+
+
 def test_without_samples_nothing_is_accepted():
     nothing = np.zeros(0)
     for curve in (

@@ -98,11 +98,12 @@ def test_predictions_of_some_samples_help_less():
 def test_a_share_among_some_counts_only_these():
     among = np.arange(300) % 3 == 0
     outcomes = among & (np.arange(300) % 6 == 0)
-    value, interval, _ = rectified_share(
-        outcomes, NONE[:300], np.inf, among=among, among_controls=NONE[:300]
-    )
-    assert value == 0.5
-    np.testing.assert_allclose(interval, exact_interval(0.5, 100))
+    for among_controls in (NONE[:300], None):
+        value, interval, _ = rectified_share(
+            outcomes, NONE[:300], np.inf, among=among, among_controls=among_controls
+        )
+        assert value == 0.5
+        np.testing.assert_allclose(interval, exact_interval(0.5, 100))
 
 
 def test_few_samples_that_are_not_verified_have_a_wide_interval():

@@ -72,13 +72,22 @@ def test_labels_are_aligned_with_each_other_where_samples_are_an_array(frame):
         (Y.reset_index(drop=True), TRUSTED, r"`y` holds the entry 0, .*`y.to_numpy\(\)`"),
         (Y, TRUSTED.rename({"p0": "p9"}), "`trusted` holds the entry 'p9'"),
         (Y, TRUSTED.dropna().rename({"p0": "p9"}), "`trusted` holds the entry 'p9'"),
-        (Y, {"p0": "a", "p7": "b"}, "`trusted` holds the entry 'p7'"),
+        (Y, {"p0": "a", "p7": "b"}, "`trusted` holds the entry 'p7'.*keys must be entries of the"),
         (Y, TRUSTED.iloc[[0, 1, 1, 2, 3, 4]], "entries occur more than once"),
     ],
 )
 def test_other_entries_are_an_error_that_says_how_to_align(frame, y, trusted, message):
     with pytest.raises(InputError, match=message):
         checked(frame, y, trusted)
+
+
+def test_row_numbers_in_messages_are_plain(frame):
+    for X, y in ((frame.to_numpy(), Y.tolist()), (frame.reset_index(drop=True), Y.tolist())):
+        with pytest.raises(InputError, match=r"^`trusted` holds the entry 120, .*row numbers if"):
+            checked(X, y, {0: "a", np.int64(120): "b"})
+    numbers = pd.Index(range(10, 16)).astype(object)
+    with pytest.raises(InputError, match="`y` lacks the entry 15 of the samples"):
+        checked(frame.set_axis(numbers), Y.set_axis(numbers).iloc[:5], TRUSTED.set_axis(numbers))
 
 
 def test_repeated_entries_are_accepted_in_the_same_order_only(frame):

@@ -64,6 +64,8 @@ def test_a_source_that_contradicts_itself_is_silent_there():
     with pytest.warns(DataWarning, match="contradict themselves 1 times, such as source 'Ann'"):
         labels = check_annotations(y)
     assert labels.given.tolist() == [-1, 1, 0]
+    with pytest.warns(DataWarning, match="source 'Ann' of sample p0: they are silent"):
+        check_annotations(y, index=pd.Index(["p0", "p1", "p2"]))
 
 
 def test_a_silent_source_is_left_out():
@@ -104,7 +106,7 @@ def test_a_sparse_matrix_is_refused():
 
 def test_minus_one_cannot_be_a_class():
     y = np.array([[-1, 1], [1, 1], [-1, -1]])
-    with pytest.raises(InputError, match="-1 is a verified label"):
+    with pytest.raises(InputError, match="-1 is among the verified labels, but in labels of"):
         check_annotations(y, np.array([-1, 1, np.nan]))
     with pytest.raises(InputError, match=r"only one class, 1: .*-1 means that a source is"):
         check_annotations(y)

@@ -141,6 +141,21 @@ def test_copies_that_are_verified_differently_are_listed():
     assert "p110" not in message
 
 
+def test_a_copy_of_a_sample_of_no_class_is_not_of_a_class():
+    X = np.vstack([MEASURED, MEASURED[:2]])
+    y = np.arange(102) % 2
+    verified = np.where(np.arange(102) < 20, y, None)
+    verified[100] = "none of these"
+    index = pd.Index([f"p{n}" for n in range(102)])
+    message = "Sample 'p100' was verified to be of no class, .* has the verified label 0: correct"
+    with pytest.raises(InputError, match=message):
+        labelled(y, verified, X, index=index)
+    verified[0] = None
+    labels = labelled(y, verified, X)
+    assert np.flatnonzero(labels.no_class).tolist() == [100]  # and not its copy
+    assert labels.verified[[0, 100, 101]].tolist() == [-1, -1, 1]
+
+
 def test_labels_that_nobody_verified_may_differ():
     X, y = np.vstack([MEASURED, MEASURED]), np.arange(200) // 100
     with pytest.warns(TrustedWarning):

@@ -96,6 +96,15 @@ def test_cross_validation_splits_no_group(seed):
     assert (tested == 1).all()
 
 
+def test_a_fold_without_trusted_samples_is_named():
+    groups = np.array([0, 0, 1, 1, 1, 2, 3, 3, 4])
+    y = np.array([0, 1, 1, 0, 1, 1, 1, 0, 0])
+    trusted = np.array([1, 1, 1, 1, 0, 1, 0, 1, 0], dtype=bool)
+    splits = TrustedKFold(3, shuffle=False).split(np.zeros((9, 1)), y, groups, trusted=trusted)
+    with pytest.raises(InputError, match="Fold 3 of 3 holds no trusted sample to score on: verify"):
+        list(splits)
+
+
 def test_cross_validation_keeps_copies_together_and_counts_groups():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(60, 5))

@@ -1,24 +1,29 @@
 """Cross-fitted predictions, mixtures of learners, and warnings from workers."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from joblib import delayed, parallel_config
 from scipy import sparse
+from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.datasets import make_blobs
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
 from pudistill import InputError
 from pudistill.learners.calibration import Temperature
-from pudistill.learners.cross_fitting import cross_fit, cross_fit_proba
+from pudistill.learners.cross_fitting import calibrate_together, cross_fit, cross_fit_proba
 from pudistill.learners.parallel import in_order
 from pudistill.learners.scoring import Mixture
+from pudistill.learners.tasks import Training, train
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +153,24 @@ def test_workers_do_not_change_the_result(blobs):
     with parallel_config("threading"):
         parallel = cross_fit_proba(LogisticRegression(), X, np.eye(3)[y], n_jobs=2, **args)
     np.testing.assert_array_equal(alone, parallel)
+
+
+@pytest.mark.parametrize("routing", [False, True])
+def test_copies_that_calibrate_members_learn_with_the_weights_of_the_task(routing):
+    y = np.arange(200) % 2
+    X = y[:, None] + np.random.default_rng(0).normal(size=(200, 2))
+    learner = make_pipeline(StandardScaler(), LinearSVC())
+    task = Training(learner, X, np.eye(2)[y], "member", seed=0)
+    member = train(task)
+
+    def calibrated(sample_weight):
+        with config_context(enable_metadata_routing=routing):
+            tasks = [replace(task, sample_weight=sample_weight)]
+            return calibrate_together([member], tasks)[0].predict_proba(X)[:, 1]
+
+    np.testing.assert_allclose(calibrated(np.ones(len(y))), calibrated(None))
+    # Copies that favour class 1 score higher than the member, so that its scores mean less.
+    assert (calibrated(np.where(y == 1, 3.0, 1.0)) < calibrated(None)).mean() > 0.9
 
 
 def test_learners_without_scores_are_named(blobs):

@@ -18,7 +18,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from pudistill import InputError, PUDistillClassifier
+from pudistill.labels.checks import check_labels
 from pudistill.learners.capabilities import takes_weights
+from pudistill.learners.messages import user_messages
 from pudistill.learners.tasks import Training, train
 from pudistill.methods import CrossEntropyClassifier
 from pudistill.runs.models import check_storable
@@ -126,6 +128,13 @@ def test_a_class_too_small_for_inner_folds_is_named(learner):
     classifier = PUDistillClassifier(learner, **QUICK)
     with pytest.raises(InputError, match=r"class 'eel' has only 3 trusted.*verify more.*\(cv\)"):
         classifier.fit(X, names, trusted=trusted)
+
+
+def test_an_error_of_inner_folds_may_have_no_text():
+    search = GridSearchCV(LogisticRegression(), {"C": [1.0]})
+    found = pytest.raises(InputError, match=r"could not be fitted \(ValueError\): class")
+    with found, user_messages([search], check_labels(Y, TRUSTED)):
+        raise ValueError
 
 
 def test_a_learners_own_warning_comes_once():

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -23,8 +24,9 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from pudistill import InputError, TieredPUFilter, TorchClassifier
 from pudistill.exceptions import DivergedError, RecoveredWarning
+from pudistill.labels.checks import check_labels
 from pudistill.labels.model_selection import deal_folds
-from pudistill.learners.tasks import _train
+from pudistill.learners.tasks import _train, train_all
 from pudistill.pu_filter.members import draw_training_set
 from pudistill.pu_filter.plan import THRESHOLDS, VOTE_SHARES
 from pudistill.pu_filter.rules import PRIOR_PRECISION, PRIOR_SAMPLES, choose_rule
@@ -177,6 +179,7 @@ def test_eval_set_is_scored_and_not_kept(blobs):
     assert (labels >= 0).mean() > 0.5
     assert (labels == y[new])[labels >= 0].mean() > 0.95
     assert pu_filter.history_.groupby("class_name")["n_eval"].last().sum() >= (labels >= 0).sum()
+    assert pu_filter.fit(X[train], y[train], trusted[train]).eval_labels_ is None
 
 
 def test_eval_set_of_the_noisy_samples_themselves_gives_the_same_clean_set(blobs):
@@ -593,6 +596,24 @@ def test_members_that_share_a_trunk_find_clean_samples(overlapping, network):
     parallel = clone(shared).set_params(n_jobs=2).fit(X, y, trusted)
     np.testing.assert_array_equal(shared.votes_, parallel.votes_)
     pd.testing.assert_frame_equal(shared.settings_, parallel.settings_)
+
+
+def test_trunks_learn_with_the_weights_of_the_samples(overlapping, network, monkeypatch):
+    X, y, trusted = overlapping
+    tasks = []
+
+    def record(found, n_jobs):
+        tasks.extend(found)
+        return train_all(tasks, n_jobs)
+
+    monkeypatch.setattr("pudistill.pu_filter.trunks.train_all", record)
+    labels = replace(check_labels(y, trusted), sample_weight=np.linspace(0.5, 1.5, 600))
+    quick = clone(network).set_params(epochs=1)
+    settings = AUTO | {"n_members": 5, "max_iter": 1}
+    TieredPUFilter(quick, share_trunk=True, random_state=0, **settings).fit_checked(X, labels)
+    assert len(tasks) == 5
+    for task in tasks:
+        np.testing.assert_array_equal(task.sample_weight, labels.sample_weight[task.rows])
 
 
 def test_a_trunk_can_be_the_end_of_a_pipeline(overlapping, network):

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pudistill.exceptions import InputError
+from pudistill.utils.shown import shown
 
 
 class Draws(NamedTuple):
@@ -44,7 +45,7 @@ class Draws(NamedTuple):
         is_wrong = ~np.isnan(weight) & ~(np.isfinite(weight) & (weight >= 0))
         if is_wrong.any():
             row = int(np.flatnonzero(is_wrong)[0])
-            name = row if ids is None else repr(ids[row])  # type: ignore[index]
+            name = row if ids is None else shown(ids[row])  # type: ignore[index]
             raise InputError(
                 f"The draw weight of sample {name} is {weight[row]:g}: it must be a finite number, "
                 "1 for a sample drawn at random, and 0 for one picked by hand."

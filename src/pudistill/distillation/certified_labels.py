@@ -11,12 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from pudistill.distillation.class_accuracy import accuracy_by_class
 from pudistill.distillation.held_out_labels import HeldOutLabels
 from pudistill.estimates.certificates import Curve, accept
-from pudistill.estimates.shares import (
-    LEVEL,
-    exact_interval,
-    weighted_mean,
-    worth_of_weighted,
-)
+from pudistill.estimates.shares import LEVEL, mean_interval, weighted_mean
 from pudistill.exceptions import InputError
 from pudistill.labels.table import LabelTable
 from pudistill.utils.notebook import ShownAsText
@@ -46,7 +41,9 @@ class CertifiedLabels(ShownAsText):
     n_samples : int
         Number of samples that nobody verified.
     n_verified, n_wrong : int
-        Held-out verified samples that would have been accepted, and the wrong labels among them.
+        Held-out verified samples that would have been accepted, and the wrong labels among them;
+        with groups or weights, the numbers of independent samples, drawn uniformly, that these are
+        worth.
     curve : DataFrame
         Columns ``share`` (of the samples that nobody verified), ``error`` (share of wrong labels
         among held-out verified samples), ``low`` and ``high`` (its 95 % interval at this row).
@@ -229,10 +226,9 @@ def held_out_shares(classifier: Any) -> pd.DataFrame:
         among = bin_of == number
         of_bin = None if weight is None else weight[among]
         share = float(np.clip(weighted_mean(is_right[among], of_bin), 0, 1))
-        sizes = (among.sum(),) * 2 if of_bin is None else worth_of_weighted(is_right[among], of_bin)
-        low, high = (exact_interval(share, size * held_out.worth) for size in sizes)
+        interval = mean_interval(is_right[among], of_bin, np.inf, worth=held_out.worth)
         mean = weighted_mean(score[among].astype(float), of_bin)
-        bins.append((int(among.sum()), float(np.clip(mean, 0, 1)), share, low[0], high[1]))
+        bins.append((int(among.sum()), float(np.clip(mean, 0, 1)), share, *interval))
     return pd.DataFrame(bins, columns=["n", "probability", "right", "low", "high"])
 
 

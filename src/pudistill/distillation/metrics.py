@@ -13,7 +13,7 @@ from scipy.special import stdtrit
 from pudistill.distillation.clusters import sample_worth, standard_error
 from pudistill.estimates.shares import (
     LEVEL,
-    exact_interval,
+    two_sided_interval,
     weighted_mean,
     worth_of_weighted,
 )
@@ -69,8 +69,7 @@ def _accuracy_interval(
 ) -> Interval:
     """Compute Clopper and Pearson's interval."""
     hits = proba.argmax(axis=1) == labels
-    low, high = (exact_interval(value, size) for size in _sizes(hits, groups, weight))
-    return low[0], high[1]
+    return two_sided_interval(value, _sizes(hits, groups, weight))
 
 
 def _balanced_accuracy(proba: np.ndarray, labels: np.ndarray, weight: Weight = None) -> np.ndarray:
@@ -197,8 +196,7 @@ def _share_and_ends(
     groups = None if groups is None else groups[rows]
     weight = None if weight is None else weight[rows]
     share = float(np.clip(weighted_mean(hits[rows], weight), 0, 1))
-    low, high = (exact_interval(share, size) for size in _sizes(hits[rows] > 0, groups, weight))
-    return share, low[0], high[1]
+    return share, *two_sided_interval(share, _sizes(hits[rows] > 0, groups, weight))
 
 
 def _combined(value: float, ends: np.ndarray, *, n_counted: int) -> Interval:

@@ -14,7 +14,7 @@ from scipy.optimize import minimize
 from pudistill.distillation.predictions import Predictions
 from pudistill.distillation.transition import Originals
 from pudistill.labels.pseudo_labels import PROBA_FLOOR, bayes_rule, one_hot
-from pudistill.learners.calibration import PRIOR_SPREAD, log_likelihood, scaled
+from pudistill.learners.calibration import PRIOR_SPREAD, log_likelihood, scaled_to_kish_size
 from pudistill.utils.arrays import rowwise
 
 # Exponent of the given labels where nothing measures it. Where it can be measured, it is 0.2 to 0.8
@@ -65,7 +65,7 @@ class Readout(NamedTuple):
             return cls()
         proba, likelihood = np.concatenate(probas), np.concatenate(likelihoods)
         known = one_hot(np.concatenate(truth), proba.shape[1])
-        scale = scaled(np.concatenate(weights)) if weights else None
+        scale = scaled_to_kish_size(np.concatenate(weights)) if weights else None
         has_sources = any(predictions.noise.by_source is not None for predictions in by_view)
         spread = SPREAD_WITH_SOURCES if has_sources else PRIOR_SPREAD
 

@@ -19,7 +19,12 @@ from pudistill.exceptions import InputError
 from pudistill.labels.checks import MISSING, Labels
 from pudistill.labels.pseudo_labels import bayes_rule, one_hot
 from pudistill.labels.sources import Sources
-from pudistill.learners.calibration import Temperature, log_likelihood, mixture_weights, scaled
+from pudistill.learners.calibration import (
+    Temperature,
+    log_likelihood,
+    mixture_weights,
+    scaled_to_kish_size,
+)
 from pudistill.learners.linear import MANY_CLASSES
 from pudistill.utils.arrays import rowwise, take_rows
 
@@ -219,7 +224,7 @@ class TransitionEstimator:
             likelihood = model.likelihood(held_out.given, rows=held_out.rows)
             posterior = bayes_rule(proba[held_out.rows], likelihood)
             truth = one_hot(held_out.verified, posterior.shape[1])
-            gain, scale = log_likelihood(posterior, truth), scaled(held_out.weight)
+            gain, scale = log_likelihood(posterior, truth), scaled_to_kish_size(held_out.weight)
             total += float(gain.sum() if scale is None else scale @ gain)
         return total
 

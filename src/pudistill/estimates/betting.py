@@ -1,9 +1,8 @@
-"""A test that few labels are wrong, from verified samples that were drawn unequally: by betting.
+"""Betting test that few labels are wrong, for verified samples drawn with unequal probabilities.
 
-Who bets against the claim that more than `max_error` of the accepted labels are wrong, at odds
-that are fair if this is just so, multiplies the stake by `1 / tail` with a chance of at most
-`tail`. This holds for any probabilities of the draws and, unlike a test by counts, whenever one
-looks.
+We bet against the claim that more than `max_error` of the accepted labels are wrong. If the claim
+is true, the capital ever reaches 1 / tail times the stake with probability at most `tail`. Unlike a
+test of counts, this holds for any known probabilities of the draws and at any stopping time.
 """
 
 from typing import NamedTuple
@@ -50,14 +49,17 @@ class Bets(NamedTuple):
 
     @property
     def largest(self) -> np.ndarray:
-        """Return a bound of each weight that was known before the draw: (n_drawn,)."""
+        """Return a bound of each weight, (n_drawn,).
+
+        1 for uniform draws; for all others 2 or, if larger, the largest weight seen.
+        """
         bound = max(USUAL_LARGEST, float(self.weight.max(initial=1.0)))
         return np.where(self.weight == 1, 1.0, bound)
 
     def counts(self, threshold: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return how many uniform draws the accepted samples are worth in a bet, and wrong ones.
+        """Return the accepted and the wrong samples at each threshold, (n_thresholds,) each.
 
-        Both are of shape (n_thresholds,).
+        They are numbers of uniform draws that tell as much in a bet.
         """
         accepted = self.score >= threshold[:, None]
         worth = self.worth * self.weight / self.largest
@@ -96,6 +98,8 @@ class Bets(NamedTuple):
         -------
         capital : ndarray of shape (n_thresholds,)
             If the claim is true, the chance that the capital ever reaches `k` is at most ``1 / k``.
+            This is proved if no weight exceeds 2 (at least half of the draws at random); otherwise
+            the bound is taken from the draws themselves.
 
         Notes
         -----

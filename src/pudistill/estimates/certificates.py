@@ -42,13 +42,14 @@ class Curve(NamedTuple):
     expected : ndarray of shape (n_thresholds,)
         Share of wrong labels among these, according to their scores.
     n_verified, n_wrong : ndarray of shape (n_thresholds,), int
-        Accepted verified samples, and the wrong labels among them; with groups, the numbers of
-        independent samples that these are worth.
+        Accepted verified samples, and the wrong labels among them; with groups or weights, the
+        numbers of independent samples, drawn uniformly, that these are worth.
     n_samples : int
         Number of samples that nobody verified.
     bets : Bets or None
-        The verified samples, if not all were drawn uniformly. Then `n_verified` and `n_wrong` are
-        numbers of uniform draws that tell about as much.
+        The verified samples, if not all were drawn uniformly.
+    worth : float
+        Number of independent samples that a verified sample is worth; less than 1 with groups.
     """
 
     threshold: np.ndarray
@@ -58,6 +59,7 @@ class Curve(NamedTuple):
     n_wrong: np.ndarray
     n_samples: int
     bets: Bets | None = None
+    worth: float = 1.0
 
     @classmethod
     def of(
@@ -99,7 +101,7 @@ class Curve(NamedTuple):
             bets = Bets(scores, is_wrong, weight, len(rest), worth)
             n_verified, n_wrong = bets.counts(threshold)
             counts = np.floor(n_verified).astype(int), np.ceil(n_wrong - 1e-9).astype(int)
-            return cls(threshold, n_accepted, expected, *counts, len(rest), bets)
+            return cls(threshold, n_accepted, expected, *counts, len(rest), bets, worth)
         order = np.argsort(-scores, kind="stable")
         n_verified = np.searchsorted(-scores[order], -threshold, side="right")
         n_wrong = np.concatenate([[0], np.cumsum(is_wrong[order])])[n_verified]
@@ -110,20 +112,22 @@ class Curve(NamedTuple):
             np.floor(n_verified * worth).astype(int),
             np.ceil(n_wrong * worth).astype(int),
             len(rest),
+            worth=worth,
         )
 
     def frame(self) -> pd.DataFrame:
         """Return ``share`` accepted, ``error`` and the ends of its 95 % interval, by threshold."""
         known = self.n_verified > 0
-        error = np.minimum(self.n_wrong[known] / self.n_verified[known], 1.0)
-        pairs = zip(error, self.n_verified[known], strict=True)
-        ends = np.array([exact_interval(*pair) for pair in pairs]).reshape(-1, 2)
-        if self.bets is not None:
-            found = [self.bets.share_wrong(threshold) for threshold in self.threshold[known]]
-            error, ends = np.array([value for value, _ in found]), np.array([e for _, e in found])
-            ends = ends.reshape(-1, 2)
-        share = self.n_accepted[known] / max(self.n_samples, 1)
-        return pd.DataFrame({"share": share, "error": error, "low": ends[:, 0], "high": ends[:, 1]})
+        if self.bets is None:
+            shares = np.minimum(self.n_wrong[known] / self.n_verified[known], 1.0)
+            pairs = zip(shares, self.n_verified[known], strict=True)
+            rows = [(error, *exact_interval(error, n)) for error, n in pairs]
+        else:
+            found = map(self.bets.share_wrong, self.threshold[known])
+            rows = [(error, *interval) for error, interval in found]
+        frame = pd.DataFrame(rows, columns=["error", "low", "high"], dtype=float)
+        frame.insert(0, "share", self.n_accepted[known] / max(self.n_samples, 1))
+        return frame
 
 
 class Accepted(NamedTuple):
@@ -216,8 +220,8 @@ def with_more_verified(
     -------
     advice : list of tuple of int and float
         Number of further verified samples, and the share of the others that could more likely than
-        not be accepted with them. Holds if labels are as often wrong as they were until now; empty
-        if far more than there are would bring nothing.
+        not be accepted with them. Holds if labels are as often wrong, and groups as alike, as they
+        were until now; empty if far more than there are would bring nothing.
     """
     n = int(curve.n_verified[-1]) if len(curve.threshold) else 0
     if n == 0:
@@ -225,13 +229,13 @@ def with_more_verified(
     # Where few samples were judged, the scores count more than what was seen.
     error = (curve.n_wrong + PRIOR * curve.expected) / (curve.n_verified + PRIOR)
     advice: list[tuple[int, float]] = []
-    for multiple in MULTIPLES[(MULTIPLES - 1) * n <= curve.n_samples]:
+    for multiple in MULTIPLES[(MULTIPLES - 1) * n <= curve.n_samples * curve.worth]:
         n_verified = (multiple * n * curve.n_accepted / curve.n_samples).astype(int)
         chance = _power(curve, n_verified, error, max_error, 1 - confidence)
         likely = np.flatnonzero(chance > 0.5)
         share = float(curve.n_accepted[likely[-1]] / curve.n_samples) if len(likely) else 0.0
         if share > (advice[-1][1] if advice else 0.0):
-            advice.append((int(np.ceil(n * (multiple - 1))), share))
+            advice.append((int(np.ceil(n * (multiple - 1) / curve.worth)), share))
     return advice
 
 

@@ -56,9 +56,24 @@ UNKNOWN = Share(np.nan, (0.0, 1.0))
 
 
 def exact_interval(share: float, n: float, level: float = LEVEL) -> tuple[float, float]:
-    """Compute the exact (Clopper-Pearson) interval of a share measured on `n` samples.
+    """Compute the Clopper-Pearson interval of a share.
 
-    Other intervals are too narrow near 0 and 1.
+    It is exact for an integer `n`; for a fractional `n`, an effective sample size, it is an
+    approximation. The normal approximation would be too narrow near 0 and 1.
+
+    Parameters
+    ----------
+    share : float in [0, 1]
+        The share that was measured.
+    n : float
+        Number of samples that it was measured on, above 0.
+    level : float in (0, 1), default=0.95
+        Confidence.
+
+    Returns
+    -------
+    low, high : float in [0, 1]
+        The ends of the interval.
 
     Examples
     --------
@@ -70,6 +85,35 @@ def exact_interval(share: float, n: float, level: float = LEVEL) -> tuple[float,
     low = beta.ppf(tail, right, wrong + 1) if right > 0 else 0.0
     high = beta.ppf(1 - tail, right + 1, wrong) if wrong > 0 else 1.0
     return float(low), float(high)
+
+
+def two_sided_interval(
+    share: float, sizes: Sequence[float], level: float = LEVEL
+) -> tuple[float, float]:
+    """Compute an interval as `exact_interval` does, with a size of its own for each end.
+
+    Parameters
+    ----------
+    share : float in [0, 1]
+        The share that was measured.
+    sizes : sequence of two float
+        Number of samples for the lower and for the upper end, see `worth_of_weighted`.
+    level : float in (0, 1), default=0.95
+        Confidence.
+
+    Returns
+    -------
+    low, high : float in [0, 1]
+        The ends of the interval.
+
+    Examples
+    --------
+    >>> from pudistill.estimates.shares import two_sided_interval
+    >>> [round(end, 3) for end in two_sided_interval(0.9, (100, 50))]
+    [0.824, 0.967]
+    """
+    low, high = (exact_interval(share, size, level) for size in sizes)
+    return low[0], high[1]
 
 
 def rectified_share(
@@ -99,7 +143,7 @@ def rectified_share(
         The samples whose share is estimated, such as those of a class; all by default. Samples
         count only if they are among these.
     among_controls : ndarray of shape (n_verified,), default=None
-        The same as `controls`, for being among them.
+        The same as `controls`, for being among them; by default there are no such predictions.
     worth : float, default=1.0
         Number of independent samples that each verified sample is worth; less than 1 where samples
         of a group are alike.
@@ -134,8 +178,10 @@ def rectified_share(
     >>> round(value, 2), [round(end, 2) for end in interval]
     (0.18, [0.12, 0.24])
     """
-    if among is None or among_controls is None:
+    if among is None:
         among, among_controls = np.ones(len(outcomes), dtype=bool), np.zeros(len(outcomes))
+    elif among_controls is None:
+        among_controls = np.full(len(outcomes), np.nan)
     n, n_all = int(among.sum()), len(outcomes)
     if n == 0 or n_rest <= 0:
         return UNKNOWN
@@ -217,15 +263,9 @@ def _weighted_share(
     ]
     return Share(
         share,
-        _possible(_two_sided(share, sizes, level), n_rest),
-        _two_sided(share, sizes, 0.5),
+        _possible(two_sided_interval(share, sizes, level), n_rest),
+        two_sided_interval(share, sizes, 0.5),
     )
-
-
-def _two_sided(share: float, sizes: Sequence[float], level: float) -> tuple[float, float]:
-    """Return the exact interval whose ends have sizes of their own."""
-    low, high = (exact_interval(share, size, level) for size in sizes)
-    return low[0], high[1]
 
 
 def weighted_mean(values: np.ndarray, weight: np.ndarray | None) -> float:
@@ -243,7 +283,9 @@ def mean_interval(
     level: float = LEVEL,
     worth: float = 1.0,
 ) -> tuple[float, float]:
-    """Compute the exact interval of a share among others than the samples it was measured on.
+    """Compute a Clopper-Pearson-type interval of a share.
+
+    The share is that among samples other than those it was measured on.
 
     Parameters
     ----------
@@ -252,11 +294,16 @@ def mean_interval(
     weight : ndarray of shape (n_samples,) or None
         How many samples each stands for, up to a factor; None: all for as many.
     n_rest : float
-        Number of the others.
+        Number of the others, above 0; it can be infinite.
     level : float in (0, 1), default=0.95
         Confidence.
     worth : float, default=1.0
         Number of independent samples that each sample is worth.
+
+    Returns
+    -------
+    low, high : float in [0, 1]
+        The ends of the interval.
 
     Examples
     --------
@@ -270,7 +317,8 @@ def mean_interval(
     n = len(outcomes)
     sizes = (n, n) if weight is None else worth_of_weighted(outcomes, weight)
     share = float(np.clip(share, 0, 1))
-    return _two_sided(share, [1 / (1 / (worth * size) + 1 / n_rest) for size in sizes], level)
+    effective = [1 / (1 / (worth * size) + 1 / n_rest) for size in sizes]
+    return two_sided_interval(share, effective, level)
 
 
 def kish_size(weight: np.ndarray) -> float:

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from pudistill.exceptions import InputError, TrustedWarning, warn_user
+from pudistill.utils.shown import shown
 
 
 def index_of(values: Any) -> pd.Index | None:
@@ -31,8 +32,8 @@ def aligned(
     n_samples : int
         Number of samples.
     may_lack : bool, default=False
-        Whether `values` may lack samples, as verified labels do. A boolean Series is a mask, where
-        they are False; elsewhere they are missing values.
+        Whether `values` may lack samples, as verified labels do. Samples that a boolean Series
+        lacks are False; those that other values lack are missing values.
 
     Returns
     -------
@@ -69,7 +70,7 @@ def aligned(
             f"The index of `{name}` is not that of the samples, and entries occur more than once: "
             f"sort its rows like the samples and pass `{name}.to_numpy()`."
         )
-    _check_entries(name, own, index, may_lack=may_lack)
+    _check_entries(name, own, index, may_lack=may_lack, by_key=by_key)
     if len(own) == n_samples and not by_key and (_counts_rows(own) or _counts_rows(index)):
         # A count of rows can be the default index of an object that was made of shuffled rows.
         warn_user(
@@ -92,15 +93,23 @@ def _counts_rows(index: pd.Index | None) -> bool:
     return isinstance(index, pd.RangeIndex) and index.start == 0 and index.step == 1
 
 
-def _check_entries(name: str, own: pd.Index, index: pd.Index, *, may_lack: bool) -> None:
+def _check_entries(
+    name: str, own: pd.Index, index: pd.Index, *, may_lack: bool, by_key: bool
+) -> None:
     """Raise an `InputError` if entries are unknown or, unless they `may_lack`, missing."""
     unknown, lacking = own.difference(index, sort=False), index.difference(own, sort=False)
     if len(unknown):
-        problem = f"holds the entry {unknown[0]!r}, which the index of the samples does not have"
+        entry = shown(unknown[0])
+        problem = f"holds the entry {entry}, which the index of the samples does not have"
     elif len(lacking) and not may_lack:
-        problem = f"lacks the entry {lacking[0]!r} of the samples"
+        problem = f"lacks the entry {shown(lacking[0])} of the samples"
     else:
         return
+    if by_key:
+        raise InputError(
+            f"`{name}` {problem}: its keys must be entries of the samples' index, or row numbers "
+            "if they have none."
+        )
     raise InputError(
         f"The index of `{name}` {problem}: pass `{name}.reindex(X.index)`, or "
         f"`{name}.to_numpy()` if it already has the order of the samples."

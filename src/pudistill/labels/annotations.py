@@ -76,13 +76,13 @@ def check_annotations(
     if not isinstance(y, Annotations):
         y = aligned("y", as_frame(y), index, np.shape(y)[0] if index is None else len(index))
         y = Annotations.from_columns(y)
-    y = _checked(y, no_class_label)
+    y = _checked(y, no_class_label, index)
     given = y.vote()
     verified = pd.Series(np.asarray(trusted, dtype=object).ravel())
     if (verified[verified.notna()] == -1).any():
         raise InputError(
-            "-1 is a verified label, but of sources it means that they are silent: give that class "
-            "another name."
+            "-1 is among the verified labels, but in labels of several sources -1 means that a "
+            "source gave none: rename that class."
         )
     if trusted is None:
         has_vote = given != None  # noqa: E711 (of each entry)
@@ -116,7 +116,7 @@ def check_annotations(
     return replace(labels, sources=Sources(np.array(y.names, dtype=object), said))
 
 
-def _checked(y: Annotations, no_class_label: Any) -> Annotations:
+def _checked(y: Annotations, no_class_label: Any, index: pd.Index | None) -> Annotations:
     """Leave out annotations that say nothing, and sources that are silent or said no class."""
     kept = np.arange(len(y.rows))
     is_text = isinstance(no_class_label, str)
@@ -132,10 +132,12 @@ def _checked(y: Annotations, no_class_label: Any) -> Annotations:
     once, is_torn = y.consistent()
     if is_torn.any():
         first = np.flatnonzero(is_torn)[0]
+        row = y.rows[first]
         n = len({*zip(y.rows[is_torn].tolist(), y.source[is_torn].tolist(), strict=True)})
         warn_user(
             f"Sources contradict themselves {n:,} times, such as source "
-            f"{shown(y.names[y.source[first]])} on row {y.rows[first]}: they are silent there.",
+            f"{shown(y.names[y.source[first]])} of sample {row if index is None else index[row]}: "
+            "they are silent there.",
             DataWarning,
         )
     y = y.only(once)

@@ -293,17 +293,21 @@ def _equals(values: np.ndarray, label: Any) -> np.ndarray:
     )
 
 
-def with_weights(labels: Labels, sample_weight: Any) -> Labels:
+def with_weights(labels: Labels, sample_weight: Any, index: pd.Index | None = None) -> Labels:
     """Return the labels with checked weights of the samples, scaled to a mean of 1.
+
+    A Series or a dict is aligned to `index`, that of the samples.
 
     Raises
     ------
     InputError
-        If there is not one number above 0 for each sample.
+        If there is not one number above 0 for each sample, or an index cannot be aligned.
     """
     if sample_weight is None:
         return labels
-    weights, n_samples = np.asarray(sample_weight), len(labels.given)
+    n_samples = len(labels.given)
+    values = aligned("sample_weight", sample_weight, index, n_samples)
+    weights = np.asarray(values.infer_objects() if isinstance(values, pd.Series) else values)
     if weights.ndim == 0:
         weights = np.full(n_samples, weights)
     if weights.shape != (n_samples,) or weights.dtype.kind not in "fiub":

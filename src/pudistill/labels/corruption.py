@@ -114,7 +114,8 @@ def corrupt_labels(
         - ``"pair"``: asymmetric; each class becomes the next class in sorted order, and the last
           class becomes the first.
         - ``"instance"``: the flip rate and the wrong class depend on the sample's features [3]_.
-          Flip rates vary around `level`, which is met on average, not exactly.
+          Flip rates vary around the fraction r / (1 - π) of `level`, which is met on average, not
+          exactly.
     level : float in [0, 1], default=0.5
         Noise level r. By default it is a share of the whole data set: with a trusted share π, a
         fraction r / (1 - π) of the noisy samples is chosen, which needs r + π <= 1. For
@@ -145,13 +146,15 @@ def corrupt_labels(
 
     Notes
     -----
-    Counts of noisy samples are exact (to rounding), as in [1]_. The label that a trusted sample
-    would have got is drawn independently for each of them, with the same probability: trusted
-    samples are a random sample of the data, and their noise rate varies as in any random sample.
+    The numbers of chosen samples are exact (to rounding), as in [1]_. The label that a trusted
+    sample would have got is drawn independently for each of them, with the same probability:
+    trusted samples are a random sample of the data, and their noise rate varies as in any random
+    sample.
 
-    For instance-dependent noise [3]_ draws flip rates from a normal distribution with mean `level`
-    and standard deviation 0.1, truncated to [0, 1]. Truncation moves the mean towards 1/2; here the
-    rates are scaled back, so that level 0 changes no label and level 1 all of them.
+    For instance-dependent noise [3]_ draws flip rates from a normal distribution with the same
+    fraction as mean before truncation, and standard deviation 0.1, truncated to [0, 1]. Truncation
+    moves the mean towards 1/2; here the rates are scaled back, so that a fraction of 0 changes no
+    label and one of 1 all of them.
 
     References
     ----------
@@ -528,11 +531,11 @@ def _row_reader(X: Any, n_samples: int) -> Callable[[slice | np.ndarray], np.nda
             block = block.reshape(len(block), -1).astype(np.float64)
         except (TypeError, ValueError):
             raise InputError("X must be numbers: encode text and categories first.") from None
-        if not np.isfinite(block).all():
-            row = np.flatnonzero(~np.isfinite(block).all(axis=1))[0]
-            first = rows.start if isinstance(rows, slice) else rows[0]
+        # All rows are read once in slices, before some are read again.
+        if isinstance(rows, slice) and not np.isfinite(block).all():
+            row = rows.start + np.flatnonzero(~np.isfinite(block).all(axis=1))[0]
             raise InputError(
-                f"X has NaN or infinite values, first in row {first + row}: fill or drop them."
+                f"X has NaN or infinite values, first in row {row}: fill or drop them."
             )
         return block
 

@@ -13,7 +13,7 @@ from pudistill.labels.alignment import aligned
 from pudistill.labels.checks import MISSING, Labels
 from pudistill.labels.copies import find_repeats
 from pudistill.labels.near_copies import MANY, share_of_near_copies
-from pudistill.utils.shown import first_few
+from pudistill.utils.shown import first_few, shown
 
 
 def with_groups(
@@ -27,6 +27,8 @@ def with_groups(
     warn: bool = True,
 ) -> Labels:
     """Return labels with groups, in which exact copies of a verified sample share its label.
+
+    Copies of a sample that was verified to be of no class do not share this verdict.
 
     Parameters
     ----------
@@ -54,7 +56,7 @@ def with_groups(
     Raises
     ------
     InputError
-        If copies are verified differently, or groups are wrong.
+        If copies are verified differently, as of a class and of none too, or groups are wrong.
     """
     n_samples = len(labels.given)
     if groups is not None:
@@ -80,6 +82,8 @@ def with_groups(
 def with_copies(labels: Labels, copies: np.ndarray, index: pd.Index | None = None) -> Labels:
     """Give exact copies of trusted samples their verified labels.
 
+    Copies of a sample that was verified to be of no class are left as they are.
+
     Parameters
     ----------
     labels : Labels
@@ -97,7 +101,7 @@ def with_copies(labels: Labels, copies: np.ndarray, index: pd.Index | None = Non
     Raises
     ------
     InputError
-        If copies of one sample have different verified labels.
+        If copies of one sample have different verified labels, or one of them is of no class.
     """
     rows = np.flatnonzero(labels.trusted)
     verified_of = np.full(copies.max() + 1, MISSING)
@@ -106,6 +110,13 @@ def with_copies(labels: Labels, copies: np.ndarray, index: pd.Index | None = Non
     if differs.any():
         raise InputError(_about_conflicts(labels, copies, rows[differs], index))
     verified = verified_of[copies]
+    if (in_doubt := labels.no_class & (verified != MISSING)).any():
+        row = np.flatnonzero(in_doubt)[0]
+        raise InputError(
+            f"Sample {shown(row if index is None else index[row])} was verified to be of no class, "
+            f"but an exact copy of it has the verified label {shown(labels.classes[verified[row]])}"
+            ": correct one of them."
+        )
     trusted = verified != MISSING
     copied = trusted & ~labels.trusted
     if not copied.any():

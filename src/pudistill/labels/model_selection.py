@@ -100,7 +100,8 @@ class TrustedKFold(BaseCrossValidator):
         Raises
         ------
         InputError
-            If a class has fewer than `n_splits` trusted samples, or groups with such samples.
+            If a class has fewer than `n_splits` trusted samples, or groups with such samples, or
+            groups leave a fold without any trusted sample.
         """
         index = index_of(X)
         labels = check_labels(y, trusted, index=index)
@@ -144,10 +145,15 @@ class TrustedKFold(BaseCrossValidator):
         for fold in range(self.n_splits):
             learned = np.unique(labels.verified[labels.trusted & (in_fold != fold)])
             if len(learned) < labels.n_classes:
-                name = np.delete(labels.classes, learned).tolist()[0]
+                name = shown(np.delete(labels.classes, learned)[0])
                 raise InputError(
-                    f"All trusted samples of class {name!r} are in groups of one fold: verify "
+                    f"All trusted samples of class {name} are in groups of one fold: verify "
                     "samples of it in more groups, or lower n_splits."
+                )
+            if not labels.trusted[in_fold == fold].any():
+                raise InputError(
+                    f"Fold {fold + 1} of {self.n_splits} holds no trusted sample to score on: "
+                    "verify samples in more groups, or lower n_splits."
                 )
         return in_fold
 

@@ -29,6 +29,7 @@ from pudistill.labels.annotations import (
 )
 from pudistill.labels.checks import Labels, with_draws
 from pudistill.labels.groups import check_noise_groups, with_groups
+from pudistill.utils.shown import shown
 
 # Half-precision samples are converted once if they take at most so much memory then; larger ones
 # are converted block by block, each time they are read.
@@ -58,7 +59,8 @@ def check_features(
     Returns
     -------
     X : ndarray, sparse matrix or data frame
-        The samples; a pandas data frame stays a data frame.
+        The samples. Texts and tables that were encoded are an array or a sparse matrix; any other
+        data frame stays a pandas data frame.
     """
     X = as_frame(X)
     _check_size(X)
@@ -174,8 +176,8 @@ def _check_size(X: Any) -> None:
     """Raise an `InputError` if there are no samples, or samples without columns."""
     if X is None or isinstance(X, str | bytes):
         raise InputError(
-            f"{X!r} are no samples: pass a table, an array or a list of texts; files are read by "
-            "pudistill.load_dataset."
+            f"X is {shown(X)}, not samples: pass a table, an array or a list of texts; files are "
+            "read by pudistill.load_dataset."
         )
     shape = X.shape if hasattr(X, "shape") else (len(X) if hasattr(X, "__len__") else 1,)
     if shape[:1] == (0,):
@@ -220,8 +222,8 @@ def _refuse_gaps_and_large_numbers(X: Any, *, nan_allowed: bool) -> None:
     what = f"X holds {X[(row, *column)]} in row {row}, column {', '.join(map(str, column))}"
     if np.isnan(X[(row, *column)]):
         raise InputError(
-            f"{what}, which is a missing value: pass a data frame, whose gaps are filled, or a "
-            "learner that accepts NaN."
+            f"{what}, which is a missing value: pass a data frame (pudistill then fills its gaps), "
+            "or use a learner that accepts NaN."
         )
     raise InputError(f"{what}, which is infinity or too large: correct the value.")
 

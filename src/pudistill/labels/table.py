@@ -26,7 +26,8 @@ class Outliers(NamedTuple):
         them, p is extrapolated. NaN if it is unknown.
     is_outlier : ndarray of shape (n_samples,), bool
         Whether a sample that is not trusted is an outlier, probably of no class: a tenth of all
-        outliers, at most, is expected to be of some class.
+        outliers, at most, is expected to be of some class, if the tail of the distances is as
+        assumed.
     in_a_class : ndarray of shape (n_samples,)
         Probability that a sample is of any class at all: for outliers, the expected share of
         samples of some class among all that are at least as unlike; 1 for all others.

@@ -7,6 +7,8 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 
+from pudistill.estimates.shares import kish_size
+
 PRIOR_SPREAD = 0.5  # prior standard deviation of the logarithm of a sharpness
 LARGEST_LOG = 3.0  # largest absolute logarithm of a sharpness
 LOG_EPSILON = 1e-12  # added before a logarithm is taken
@@ -53,7 +55,7 @@ class Temperature:
         weight : ndarray of shape (n_samples,), default=None
             How many samples each stands for, up to a factor; None: all for as many.
         """
-        log_proba, scale = np.log(proba + LOG_EPSILON), scaled(weight)
+        log_proba, scale = np.log(proba + LOG_EPSILON), scaled_to_kish_size(weight)
 
         def loss(log_sharpness: float) -> float:
             fitted = softmax(np.exp(log_sharpness) * log_proba, axis=1)
@@ -102,7 +104,7 @@ def mixture_weights(
     [0.01, 0.99]
     """
     likelihoods = np.array([(proba * known).sum(axis=1) for proba in predictions]) + LOG_EPSILON
-    weights, scale = np.full(len(predictions), 1 / len(predictions)), scaled(weight)
+    weights, scale = np.full(len(predictions), 1 / len(predictions)), scaled_to_kish_size(weight)
     n = len(known) if scale is None else scale.sum()
     for _ in range(MIXTURE_STEPS):
         responsibility = weights[:, None] * likelihoods
@@ -112,12 +114,20 @@ def mixture_weights(
     return weights
 
 
-def scaled(weight: np.ndarray | None) -> np.ndarray | None:
-    """Return positive weights whose sum is the number of equal samples that tell as much."""
+def scaled_to_kish_size(weight: np.ndarray | None) -> np.ndarray | None:
+    """Clip weights at 0, and scale them so that their sum is Kish's effective sample size.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill.learners.calibration import scaled_to_kish_size
+    >>> scaled_to_kish_size(np.array([1.0, 1.0, 2.0, -0.5])).round(2).tolist()
+    [0.67, 0.67, 1.33, 0.0]
+    """
     if weight is None:
         return None
     weight = np.maximum(weight, 0)
-    return weight * weight.sum() / max((weight**2).sum(), 1e-12)
+    return weight * kish_size(weight) / max(weight.sum(), 1e-12)
 
 
 def log_likelihood(proba: np.ndarray, known: np.ndarray) -> np.ndarray:

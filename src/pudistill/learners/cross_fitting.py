@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn import config_context
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -17,11 +18,11 @@ from pudistill.learners.linear import scaler_and_last
 from pudistill.learners.probabilities import calibration_folds
 from pudistill.learners.scoring import predict_proba, take
 from pudistill.learners.soft_targets import weighted_copies
-from pudistill.learners.tasks import Training, train_all, unfitted_learner
+from pudistill.learners.tasks import Training, fit_params, train_all, unfitted_learner
 from pudistill.utils import arrays
 
-# Cross-fits end this many times as far from the minimum as other fits: 0.001 of a unit of log-loss,
-# which no label notices, in half the steps. Students are fitted to the learner's own tolerance.
+# Gradient tolerance of cross-fits, as a multiple of the learner's own: it costs about 0.001 of
+# log-loss, which changes no label, and halves the steps. Students use the learner's own.
 ROUGH = 3.0
 
 
@@ -52,7 +53,8 @@ def calibrate_together(members: list, tasks: Iterable[Training]) -> list:
     """Give members that have only a ``decision_function`` one common sigmoid (Platt, 1999).
 
     The sigmoid is fitted on held-out decisions of copies, trained on the training sets of a few
-    members. This is much cheaper than calibrating each member, and uses more samples.
+    members, with their weights. This is much cheaper than calibrating each member, and uses more
+    samples.
 
     Parameters
     ----------
@@ -73,11 +75,14 @@ def calibrate_together(members: list, tasks: Iterable[Training]) -> list:
     for task in tasks:
         y = task.targets.argmax(axis=1)
         folds = calibration_folds(y, task.seed, task.groups)
-        decisions.append(
-            cross_val_predict(
-                unfitted_learner(task), task.samples, y, cv=folds, method="decision_function"
+        copy = unfitted_learner(task)
+        params = fit_params(copy, task.sample_weight)
+        # As for every fit of a learner, see `tasks`: routing is for calls of our own ``fit``.
+        with config_context(enable_metadata_routing=False):
+            found = cross_val_predict(
+                copy, task.samples, y, cv=folds, params=params, method="decision_function"
             )
-        )
+        decisions.append(found)
         labels.append(y)
     y = np.concatenate(labels)
     # Platt's targets: as if one more sample of each class had been seen.

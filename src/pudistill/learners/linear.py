@@ -186,8 +186,6 @@ def learns_in_blocks(learner: Any, X: Any) -> bool:
         return False
     if params.get("penalty", "l2") not in ("l2", "deprecated"):
         return False
-    if params.get("multi_class", "auto") not in ("auto", "multinomial", "deprecated"):
-        return False
     if issparse(X):
         return parts[0] is None and X.format == "csr" and X.dtype.kind == "f"
     return isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind == "f"

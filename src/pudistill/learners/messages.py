@@ -39,7 +39,7 @@ def user_messages(learners: Sequence[Any], labels: Labels) -> Iterator[None]:
             raise
         sizes = np.bincount(labels.verified[labels.trusted], minlength=labels.n_classes)
         name = shown(labels.classes[sizes.argmin()])
-        reason = str(error).strip().splitlines()[-1]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise InputError(
             f"{type(folded[0]).__name__} splits its training samples into folds, and could not be "
             f"fitted ({reason}): class {name} has only {sizes.min()} trusted samples, some of "

@@ -87,8 +87,8 @@ def _features(pictures: np.ndarray) -> np.ndarray:
     # 2. A histogram for each cell; a direction counts for the two orientations beside it.
     histograms = []
     for orientation in range(N_ORIENTATIONS):
-        distance = np.abs((direction - orientation + 0.5 * N_ORIENTATIONS) % N_ORIENTATIONS)
-        weight = np.maximum(0, 1 - np.abs(distance - 0.5 * N_ORIENTATIONS))
+        offset = (direction - orientation + 0.5 * N_ORIENTATIONS) % N_ORIENTATIONS
+        weight = np.maximum(0, 1 - np.abs(offset - 0.5 * N_ORIENTATIONS))
         histograms.append(_cells(strength * weight, N_CELLS))
     cells = np.stack(histograms, axis=3)
     # 3. Relative to the cells around.

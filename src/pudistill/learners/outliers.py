@@ -1,9 +1,10 @@
 """How unlike the trusted samples of every class a sample is, and which samples are of no class.
 
-The score is conformal: it ranks a sample among held-out trusted samples. Samples are declared
-outliers by the rule of Benjamini and Hochberg (1995), so that few of them are ordinary, whatever
-the data; see S. Bates, E. Candès, L. Lei, Y. Romano, M. Sesia, "Testing for Outliers with Conformal
-p-values", Annals of Statistics 51 (2023).
+The score ranks a sample among held-out trusted samples. Samples are declared outliers by the rule
+of Benjamini and Hochberg (1995), at an expected share of 10 % ordinary samples among them. Where
+p-values below 1 / (n + 1) are needed, the tail of the distances is extrapolated (`_p_values`), and
+this share rests on that model. Without it, see S. Bates, E. Candès, L. Lei, Y. Romano, M. Sesia,
+"Testing for Outliers with Conformal p-values", Annals of Statistics 51 (2023).
 """
 
 from collections.abc import Callable
@@ -70,8 +71,8 @@ def find_outliers(
         If it is a pipeline, its steps before the last compute the features of samples. If samples
         are pictures, it is a network that computes them, and has not learned from `held_out`.
     held_out : list of ndarray of int, default=None
-        Rows of trusted samples that are held out together; folds of all trusted samples by default,
-        except for pictures.
+        Rows of trusted samples that are held out together; by default folds of the trusted samples
+        (of at most 1,000, drawn at random), except for pictures.
     no_class : samples of shape (n_no_class, ...), default=None
         Further samples, which are known to be of no class.
     seed : int

@@ -1,4 +1,4 @@
-"""Checks of a file of a learner, and of the learner that is built from it.
+"""Checks of a learner that was just built from a file; `skops_files` checks the file itself.
 
 Compiled code of scikit-learn trusts the indices and the shapes in a fitted learner: wrong ones read
 foreign memory, or end the process. Every check here names what predictions rely on.
@@ -34,7 +34,8 @@ def check_learner(learner: Any) -> None:
     Parameters
     ----------
     learner : fitted estimator
-        A learner of scikit-learn, just built from a file. More jobs than cores become as many.
+        A learner of scikit-learn, just built from a file. An `n_jobs` above the number of cores is
+        lowered to it.
 
     Raises
     ------

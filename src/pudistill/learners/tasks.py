@@ -209,7 +209,7 @@ def _fit_on_targets(task: Training) -> Any:
     learner = unfitted_learner(task)
     final = final_step(learner)
     if getattr(final, "accepts_soft_targets", False):
-        return _fit(learner, task.samples, task.targets, _fit_params(learner, task.sample_weight))
+        return _fit(learner, task.samples, task.targets, fit_params(learner, task.sample_weight))
 
     # Any other learner gets weighted copies of the samples, or labels drawn from their targets.
     n_samples = len(task.targets)
@@ -227,7 +227,7 @@ def _fit_on_targets(task: Training) -> Any:
         X = task.samples
     else:
         X = _safe_indexing(task.X, rows if task.rows is None else task.rows[rows])
-    learner = _fit(learner, X, labels, {} if uniform else _fit_params(learner, weights))
+    learner = _fit(learner, X, labels, {} if uniform else fit_params(learner, weights))
     if task.role != "member":
         check_gives_scores(learner, "predict_proba")
     return learner
@@ -253,8 +253,11 @@ def unfitted_learner(task: Training) -> Any:
     return learner
 
 
-def _fit_params(learner: Any, sample_weight: np.ndarray | None) -> dict[str, np.ndarray]:
-    """Return the parameter of ``fit`` that passes weights to the learner inside pipelines."""
+def fit_params(learner: Any, sample_weight: np.ndarray | None) -> dict[str, np.ndarray]:
+    """Return the parameter of ``fit`` that passes weights to the learner inside pipelines.
+
+    It is empty without weights, and if the learner takes none.
+    """
     if sample_weight is None or not takes_weights(learner):
         return {}
     prefix = ""
@@ -267,10 +270,10 @@ def _fit_params(learner: Any, sample_weight: np.ndarray | None) -> dict[str, np.
     return {f"{prefix}sample_weight": sample_weight}
 
 
-def _fit(learner: Any, X: Any, y: np.ndarray, fit_params: dict[str, np.ndarray]) -> Any:
+def _fit(learner: Any, X: Any, y: np.ndarray, params: dict[str, np.ndarray]) -> Any:
     # A user enables metadata routing for calls of our ``fit``, not for our calls of learners.
     with config_context(enable_metadata_routing=False):
-        return learner.fit(widened(X), y, **fit_params)
+        return learner.fit(widened(X), y, **params)
 
 
 def train_all(tasks: Iterable[Training], n_jobs: int | None) -> Iterator[Any]:
@@ -337,7 +340,10 @@ def _can_be_stacked(task: Training) -> bool:
 
 
 def _fit_together(tasks: list[Training]) -> list:
-    """Fit logistic regressions together; those that do not converge so are trained one by one."""
+    """Fit logistic regressions together, by Newton's method.
+
+    Those for which it does not converge are trained one by one.
+    """
     fitted = fit_together(
         tasks[0].estimator,
         [task.samples for task in tasks],

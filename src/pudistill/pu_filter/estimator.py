@@ -61,7 +61,8 @@ class TieredPUFilter(BaseEstimator):
         `threshold`.
     target_precision : float in (0, 1), default=0.95
         Share of right labels that the clean set of each class should have, if `threshold` or
-        `min_votes` is "auto". A class that cannot reach it adds no samples.
+        `min_votes` is "auto". For a class that no rule brings there, the filter takes the laxest of
+        the rules that accept no held-out trusted sample; if there is none, it adds no samples.
     tol : float or None, default=0.01
         Stop the iterations of a class when its clean set changes by at most this fraction of its
         size (with "auto": grows by at most this fraction); ``None`` runs all iterations.
@@ -88,7 +89,9 @@ class TieredPUFilter(BaseEstimator):
         For each sample of the augmented clean set `P`, trusted samples included, the index of its
         class in `classes_`; -1 for all others.
     votes_ : ndarray of shape (n_samples, n_classes), int16
-        Votes of the last iteration; -1 where voting stopped early, and for trusted samples.
+        Votes of the last iteration; -1 where voting stopped early, and for trusted samples. Samples
+        verified to be of no class are voted on like noisy ones: their votes are here, and
+        `history_` and `settings_` count them. `clean_labels_` and `team_labels_` leave them out.
     n_conflicts_ : int
         Number of samples that more than one class accepts. Each goes to the class with the highest
         mean member probability; exact ties are dropped.
@@ -96,15 +99,15 @@ class TieredPUFilter(BaseEstimator):
         For each class and iteration: ``class_name``, ``iteration``, ``n_positives`` (trusted
         samples plus `m_k`), ``n_negatives`` (about half of them trusted: `m'_k`), ``n_clean``
         (noisy samples in the clean set), ``n_eval`` (the same in `eval_set`) and ``seconds``.
-    eval_labels_ : ndarray of shape (n_eval,), int
-        Like `clean_labels_`, for `eval_set`.
+    eval_labels_ : ndarray of shape (n_eval,), int, or None
+        Like `clean_labels_`, for `eval_set`; None without `eval_set`.
     n_iter_ : ndarray of shape (n_classes,), int
         Number of iterations of each class.
     settings_ : DataFrame
         For each class: ``class_name``, ``threshold`` and ``min_votes`` of the last iteration,
-        ``n_members`` (the size of a team, whose votes are counted), ``precision`` (measured on
-        held-out trusted samples; NaN if nothing was chosen, no rule reached the target, or the rule
-        accepts none of these samples) and ``n_clean``.
+        ``n_members`` (the size of a team, whose votes are counted), ``precision`` (of held-out
+        trusted samples, shrunk towards 0.99 as if 20 further samples had been seen; NaN if nothing
+        was chosen, or the rule accepts none of these samples) and ``n_clean``.
     folds_ : ndarray of shape (n_samples,), int
         For each trusted sample, and for all samples of its group, the team of members that left it
         out; -1 for all others.
@@ -234,6 +237,7 @@ class TieredPUFilter(BaseEstimator):
         with user_messages([self.estimator], labels), caching_to(self.memory):
             self.fit_checked(X, labels, eval_set)
         self.clean_labels_[labels.no_class] = MISSING  # verified to be of no class
+        self.team_labels_[:, labels.no_class] = MISSING
         return self
 
     def fit_checked(self, X: Any, labels: Labels, eval_set: Any = None) -> "TieredPUFilter":
@@ -296,8 +300,7 @@ class TieredPUFilter(BaseEstimator):
         for team, found_by_team in enumerate(self.team_labels_):
             found_by_team[noisy], _ = team_found[team].resolve()
             found_by_team[self.folds_ == team] = MISSING
-        if eval_set is not None:
-            self.eval_labels_, _ = eval_found.resolve()
+        self.eval_labels_ = None if eval_set is None else eval_found.resolve()[0]
 
         # Records of rules and iterations.
         self.n_iter_ = np.array([len(history) for history in histories])

@@ -21,7 +21,7 @@ class Rule(NamedTuple):
 
     threshold: float  # `α`
     min_votes: int  # `θ`, among the members of a team
-    precision: float  # on held-out trusted samples; NaN if not measured
+    precision: float  # of held-out trusted samples, shrunk; NaN if none was accepted
 
 
 def choose_rule(
@@ -51,10 +51,11 @@ def choose_rule(
     Returns
     -------
     rule : Rule
-        Among rules of equal gain, the strictest. If no rule accepts any sample, the laxest, so
-        that the clean set can still grow. If no rule reaches the target, a rule that accepts
-        nothing: it needs more votes than there are members, and its precision is NaN. If no sample
-        is positive, the paper's rule.
+        Among rules of equal gain, the strictest. If no rule accepts any held-out sample, the
+        laxest, so that the clean set can still grow. If some rules accept held-out samples but none
+        with a positive gain, the laxest of the rules that accept none of them; only if there is no
+        such rule, a rule that accepts nothing: it needs more votes than there are members. In all
+        these cases the precision is NaN. If no sample is positive, the paper's rule.
 
     Examples
     --------
@@ -78,8 +79,8 @@ def choose_rule(
             precision = (n_right + PRIOR_SAMPLES * PRIOR_PRECISION) / (n_accepted + PRIOR_SAMPLES)
             gain = n_accepted * (precision - target_precision)
             if gain > best_gain or gain == best_gain == 0:  # 0: no rule has accepted anything yet
-                measured = precision if n_accepted else np.nan
-                best, best_gain = Rule(threshold, min_votes, measured), gain
+                estimate = precision if n_accepted else np.nan
+                best, best_gain = Rule(threshold, min_votes, estimate), gain
     return best
 
 

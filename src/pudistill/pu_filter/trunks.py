@@ -36,13 +36,21 @@ def with_shared_trunks(inputs: FilterInputs, n_jobs: int | None) -> FilterInputs
 def _embed(inputs: FilterInputs, n_jobs: int | None = None) -> Embeddings:
     """Train a network for each team to classify the trusted samples outside its fold."""
     (X,), verified, plan = inputs.views, inputs.verified, inputs.plan
-    targets = one_hot(verified, verified.max() + 1)
+    targets, weight = one_hot(verified, verified.max() + 1), inputs.sample_weight
     rows_of_teams = [
         np.flatnonzero((verified != MISSING) & (inputs.folds != team))
         for team in range(plan.n_teams)
     ]
     tasks = (
-        Training(inputs.estimator, X, targets[rows], rows=rows, role="reference", seed=plan.seed)
+        Training(
+            inputs.estimator,
+            X,
+            targets[rows],
+            rows=rows,
+            role="reference",
+            seed=plan.seed,
+            sample_weight=None if weight is None else weight[rows],
+        )
         for rows in rows_of_teams
     )
     samples, eval_samples = [], []
