@@ -1,6 +1,7 @@
 """The candidates for the shipped model: their predictions, their comparison, and the models."""
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -139,7 +140,7 @@ def judge(
     mixed = of_guess | {name: candidates[name] for name in candidates if name not in NOT_MIXED}
     weights = CandidateWeights.fit(mixed, truth, weight)
     if weights.shares["student"] < 1:
-        candidates["mixture"] = weights.mix(mixed)
+        candidates["mixture"] = held_out_mixture(mixed, truth, weight, views)
     comparison = compare(
         candidates, codes, metric=problem.metric, groups=groups, weight=weight, seed=problem.seed
     )
@@ -147,6 +148,31 @@ def judge(
         warn_user(warning, TrustedWarning)
         comparison = replace(comparison, why=f"{comparison.why} {warning}")
     return comparison, weights, peers
+
+
+def held_out_mixture(
+    predictions: dict[str, np.ndarray],
+    truth: np.ndarray,
+    weight: np.ndarray | None,
+    views: list[View],
+) -> np.ndarray:
+    """Mix the predictions for the samples of each view by weights that the other views decide.
+
+    Weights that had seen the samples would make the mixture seem better than it is. With one view,
+    so many samples are held out that it does not matter.
+    """
+    ends = np.cumsum([len(view.held_out) for view in views])
+    parts = [np.arange(*part) for part in pairwise(ends)]
+    mixtures = []
+    for number, rows in enumerate(parts):
+        others = np.concatenate(parts[:number] + parts[number + 1 :] or [rows])
+        weights = CandidateWeights.fit(
+            {name: proba[others] for name, proba in predictions.items()},
+            truth[others],
+            None if weight is None else weight[others],
+        )
+        mixtures.append(weights.mix({name: proba[rows] for name, proba in predictions.items()}))
+    return np.concatenate(mixtures)
 
 
 def needs_peers(

@@ -25,6 +25,7 @@ from pudistill.estimates.shares import (
     Share,
     exact_interval,
     mean_interval,
+    possible_interval,
     rectified_share,
     weighted_mean,
     worth_of_weighted,
@@ -430,7 +431,8 @@ def _bounds(
         return exact_interval(share, 1 / (1 / size + 1 / len(rows)), 2 * level - 1)[1]
 
     disagreement, error = 1 - float(np.trace(counted)), most(predicted != truth, LEVEL)
-    low, high = max(0.0, disagreement - error), min(1.0, disagreement + error)
+    interval = max(0.0, disagreement - error), min(1.0, disagreement + error)
+    low, high = possible_interval(interval, len(rows))
     # The same by class: three bounds that hold together.
     level = 1 - (1 - LEVEL) / 3
     drawn = verified[labels.drawn]

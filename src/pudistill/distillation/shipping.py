@@ -23,6 +23,7 @@ from pudistill.distillation.noise_estimate import (
     estimate_noise,
 )
 from pudistill.distillation.noise_free_models import FirstGuess, NoiseFreeStage
+from pudistill.distillation.noise_model import NoiseModel
 from pudistill.distillation.paper import train_student
 from pudistill.distillation.peers import predict_by_pruned_labels
 from pudistill.distillation.predictions import Predictions
@@ -30,6 +31,7 @@ from pudistill.distillation.problem import Problem
 from pudistill.distillation.random_sample import doubt_of_own_predictions
 from pudistill.distillation.readout import Readout
 from pudistill.distillation.student import StudentFit
+from pudistill.distillation.transition import Originals, smoothed
 from pudistill.distillation.views import (
     View,
     deal_unread,
@@ -157,10 +159,9 @@ def learn_and_ship(
     parts = zip(views, student_fit.probas, student_fit.noise, strict=True)
     # The network of a view that holds samples out has read all given labels, or most of them.
     by_view = [Predictions(*part, is_blind=part[0] is whole or not is_network) for part in parts]
+    held_out = student_fit.calibrated_held_out
+    by_view, is_known = informed_predictions(by_view, held_out, labels, originals)
     readout = Readout.fit(by_view[1:], originals)
-    is_known = originals is not None or says_something(
-        student_fit.calibrated_held_out, labels, views
-    )
     targets = readout.labels(by_view[0]) if is_known else kept_labels(labels, student_fit.probas[0])
     student_fit = student_fit._replace(targets=targets)
     # 3. Compare the candidates on held-out trusted samples.
@@ -271,6 +272,46 @@ def says_something(held_out: np.ndarray, labels: Labels, views: list[View]) -> b
         return True
     gain = log_likelihood(held_out, truth) - truth @ np.log(share)
     return bool(gain.mean() > 1.5 * standard_error(gain, held_out_groups(views)))
+
+
+def informed_predictions(
+    by_view: list[Predictions],
+    held_out: np.ndarray,
+    labels: Labels,
+    originals: Originals | None,
+) -> tuple[list[Predictions], bool]:
+    """Replace predictions that say nothing by the shares of the classes, if originals are known.
+
+    Then only the given label says what the true one is, by the noise that the originals show.
+
+    Parameters
+    ----------
+    by_view : list of Predictions
+        Those of all labels, then those of the views that hold verified samples out.
+    held_out : ndarray of shape (n_held_out, n_classes)
+        Predictions for the samples that are held out.
+    labels : Labels
+        Verified labels.
+    originals : Originals or None
+        Verified samples with the labels that they were given.
+
+    Returns
+    -------
+    by_view : list of Predictions
+        Those to correct labels by.
+    is_known : bool
+        Whether anything is known about the labels.
+    """
+    says = says_something(held_out, labels, [predictions.view for predictions in by_view])
+    if says or originals is None or labels.sources is not None:
+        return by_view, says or originals is not None
+    found, shape = [], (len(labels.given), labels.n_classes)
+    for view in [predictions.view for predictions in by_view]:
+        share = np.bincount(view.verified[view.trusted], minlength=labels.n_classes) + 1.0
+        T = smoothed(originals.without(view.hidden).counted(labels.n_classes))
+        proba = np.broadcast_to(share / share.sum(), shape)
+        found.append(Predictions(view, proba, NoiseModel(T)))
+    return found, True
 
 
 def kept_labels(labels: Labels, proba: np.ndarray) -> np.ndarray:

@@ -205,7 +205,7 @@ def rectified_share(
         share = float(np.clip(share - factor * control.mean() * n_all / n, 0, 1))
         explained = correlation**2 * kept
     size = 1 / (spread * (1 - explained))
-    interval = _possible(exact_interval(share, size, level), n_rest)
+    interval = possible_interval(exact_interval(share, size, level), n_rest)
     return Share(share, interval, exact_interval(share, size, 0.5))
 
 
@@ -263,7 +263,7 @@ def _weighted_share(
     ]
     return Share(
         share,
-        _possible(two_sided_interval(share, sizes, level), n_rest),
+        possible_interval(two_sided_interval(share, sizes, level), n_rest),
         two_sided_interval(share, sizes, 0.5),
     )
 
@@ -357,13 +357,13 @@ def worth_of_weighted(outcomes: np.ndarray, weight: np.ndarray) -> tuple[float, 
     return max(low, 1e-3), max(high, 1e-3)
 
 
-def _possible(interval: tuple[float, float], n: float) -> tuple[float, float]:
+def possible_interval(interval: tuple[float, float], n: float) -> tuple[float, float]:
     """Widen an interval to multiples of 1 / n: the share of few samples can only be one of these.
 
     Examples
     --------
-    >>> from pudistill.estimates.shares import _possible
-    >>> _possible((0.01, 0.58), 5), _possible((0.02, 0.99), 1)
+    >>> from pudistill.estimates.shares import possible_interval
+    >>> possible_interval((0.01, 0.58), 5), possible_interval((0.02, 0.99), 1)
     ((0.0, 0.6), (0.0, 1.0))
     """
     n = min(n, 1e12)  # it can be infinite
