@@ -386,6 +386,17 @@ def test_parameters_override_the_recipe(few):
     assert recipe.learning_rate == RECIPES["paper"]["member"].learning_rate
 
 
+@pytest.mark.parametrize(
+    ("augment", "expected"),
+    [(True, ("flip", "crop")), (False, ()), ("shift", ("shift",)), (["flip"], ("flip",))],
+)
+def test_augmentation_by_flag_name_or_names(few, augment, expected):
+    fitted = TorchClassifier(augment=augment, **QUICK).fit(*few)
+    assert fitted.recipe_.augment == expected
+    again = TorchClassifier.from_state(*fitted.to_state())
+    assert again.get_params()["augment"] in (augment, expected)
+
+
 def test_centre_crop_in_training_and_prediction(few):
     X, y = few
     recipe = Recipe(epochs=2, learning_rate=0.1, centre_crop=6)

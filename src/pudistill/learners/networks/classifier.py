@@ -35,7 +35,6 @@ from pudistill.learners.networks.objectives import Objective
 from pudistill.learners.networks.own import check_own
 from pudistill.learners.networks.prediction import compute_embeddings, predict_probabilities
 from pudistill.learners.networks.recipes import (
-    AUGMENTATIONS,
     CONTINUED,
     Recipe,
     Role,
@@ -110,10 +109,10 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
     consistency_weight : float or None, default=None
         Weight of the consistency term on pictures: a class that is clear without strong
         augmentation is also the target with it. 0 switches it off.
-    augment : bool, callable, tuple of {"flip", "crop", "shift"} and callables, or None
-        Random changes of training pictures; True means flip and crop, None those of the recipe. A
-        callable, such as a transform of torchvision, takes a picture as a tensor of shape
-        ``(channels, height, width)`` and returns one of the same shape and type.
+    augment : bool, {"flip", "crop", "shift"}, callable, tuple of these, or None
+        Random changes of training pictures; True means flip and crop, False none, and None those of
+        the recipe. A callable, such as a transform of torchvision, takes a picture as a tensor of
+        shape ``(channels, height, width)`` and returns one of the same shape and type.
     balanced_bootstrap : bool or None, default=None
         Whether each epoch trains on as many samples of each class as the rarest class has, drawn
         anew; None means False. The class of a soft target is its most likely one.
@@ -197,7 +196,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         mixup: float | None = None,
         entropy_weight: float | None = None,
         consistency_weight: float | None = None,
-        augment: bool | Callable | tuple[str | Callable, ...] | None = None,
+        augment: bool | str | Callable | tuple[str | Callable, ...] | None = None,
         balanced_bootstrap: bool | None = None,
         normalisation: Normalisation | None = None,
         warm_start: bool = False,
@@ -482,8 +481,8 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
             raise InputError(f"mixup={self.mixup:g} cannot mix texts: leave it out.")
         augment = self.augment
         if isinstance(augment, bool):
-            augment = AUGMENTATIONS if augment else ()
-        elif callable(augment):
+            augment = ("flip", "crop") if augment else ()
+        elif isinstance(augment, str) or callable(augment):
             augment = (augment,)
         recipe = find_recipe(self.recipe, self.role, pictures=pictures, texts=texts)
         if self.lora_rank:
