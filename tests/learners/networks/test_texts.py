@@ -171,6 +171,26 @@ def test_lora_trains_few_weights_and_is_stored_as_a_plain_network(tiny_bert, rev
     )
 
 
+def test_lora_goes_on_with_new_matrices_whether_or_not_the_network_was_stored(tiny_bert, reviews):
+    pytest.importorskip("peft")
+    texts, y = reviews
+    fitted = network(tiny_bert, lora_rank=2, warm_start=True).fit(texts, y)
+    again = TorchClassifier.from_state(*fitted.to_state())
+    before = {name: weight.clone() for name, weight in again.module_.state_dict().items()}
+    mine, stored = fitted.fingerprint[-1], again.fingerprint[-1]
+    assert mine.keys() == stored.keys()
+    assert all(np.array_equal(mine[name], stored[name]) for name in mine)
+    again.fit(texts, y)
+    trained = [name for name, p in again.module_.named_parameters() if p.requires_grad]
+    assert any("lora_" in name for name in trained)
+    assert all("lora_" in name or name.startswith("head.") for name in trained)
+    weights = again.module_.state_dict()
+    name = "encoder.encoder.layer.0.output.dense"
+    assert torch.equal(weights[f"{name}.base_layer.weight"], before[f"{name}.weight"])
+    expected = fitted.fit(texts, y).predict_proba(texts)
+    np.testing.assert_allclose(again.predict_proba(texts), expected, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("rank", [None, 2])
 def test_an_interrupted_fine_tuning_continues_after_the_last_epoch(
     tiny_bert, reviews, tmp_path, monkeypatch, rank

@@ -50,6 +50,7 @@ from pudistill.learners.networks.state import (
 )
 from pudistill.learners.networks.texts import (
     StoredTokenizer,
+    merged,
     open_tokenizer,
     tokenise,
     with_lora,
@@ -292,6 +293,9 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         seed = rng.randint(2**31 - 1)
         if continues:
             self._check_continuation(classes)
+            if self.lora_rank is not None:  # a stored network has no low-rank matrices
+                with seeded(seed, hardware.device):
+                    self.module_ = with_lora(merged(self.module_), self.lora_rank)
         else:
             self.classes_ = classes
             self.in_shape_ = () if are_tokens(inputs) else network_shape(inputs)
@@ -301,7 +305,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
                 self.module_ = factory(self.in_shape_, len(classes))
                 if callable(self.module):
                     check_own(self.module_, self.in_shape_, len(classes))
-                if self.lora_rank:
+                if self.lora_rank is not None:
                     self.module_ = with_lora(self.module_, self.lora_rank)
 
         # 3. Make the job. Until it is trained, the estimator counts as not fitted.
@@ -456,7 +460,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         about = (type(self).__name__, self.get_params(deep=False))
         if not self.__sklearn_is_fitted__():
             return about
-        weights = self.module_.state_dict().items()
+        weights = merged(self.module_).state_dict().items()
         arrays = {name: np.ascontiguousarray(w.numpy(force=True)) for name, w in weights}
         return *about, self.classes_.tolist(), self.normalisation_, arrays
 
@@ -485,7 +489,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         elif isinstance(augment, str) or callable(augment):
             augment = (augment,)
         recipe = find_recipe(self.recipe, self.role, pictures=pictures, texts=texts)
-        if self.lora_rank:
+        if self.lora_rank is not None:
             recipe = replace(recipe, learning_rate=LORA_FACTOR * recipe.learning_rate)
         recipe = recipe.changed(
             epochs=self.epochs,

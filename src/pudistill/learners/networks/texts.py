@@ -348,6 +348,7 @@ def merged(network: nn.Module) -> nn.Module:
         part.merge()
         parent, _, child = name.rpartition(".")
         setattr(network.get_submodule(parent), child, part.get_base_layer())
+    del network.encoder.peft_config
     return network
 
 
