@@ -397,6 +397,17 @@ def test_augmentation_by_flag_name_or_names(few, augment, expected):
     assert again.get_params()["augment"] in (augment, expected)
 
 
+def test_a_network_of_a_device_that_is_not_here_predicts_on_another(few):
+    fitted = TorchClassifier(**QUICK).fit(*few)
+    arrays, meta = fitted.to_state()
+    meta["params"]["device"] = "cuda:99"
+    again = TorchClassifier.from_state(arrays, meta)
+    assert again.device == "auto"
+    assert again.predict(few[0]).shape == (len(few[0]),)
+    meta["params"]["device"] = "cpu"
+    assert TorchClassifier.from_state(arrays, meta).device == "cpu"
+
+
 def test_centre_crop_in_training_and_prediction(few):
     X, y = few
     recipe = Recipe(epochs=2, learning_rate=0.1, centre_crop=6)
