@@ -26,6 +26,7 @@ from pudistill.learners.networks.objectives import Objective
 from pudistill.learners.networks.recipes import RECIPES, Recipe
 from pudistill.learners.networks.registry import OBJECTIVES
 from pudistill.learners.networks.state import check_storable
+from pudistill.utils.checkpoint import Checkpoint, saving_to
 
 QUICK = {"epochs": 2, "batch_size": 32, "device": "cpu", "random_state": 0}
 
@@ -406,6 +407,33 @@ def test_a_network_of_a_device_that_is_not_here_predicts_on_another(few):
     assert again.predict(few[0]).shape == (len(few[0]),)
     meta["params"]["device"] = "cpu"
     assert TorchClassifier.from_state(arrays, meta).device == "cpu"
+
+
+class InMemory(Checkpoint):
+    is_due = True
+    parts = None
+
+    def load(self):
+        return self.parts
+
+    def save(self, **parts):
+        self.parts = parts
+
+
+def test_a_checkpoint_of_another_kind_of_device_is_not_continued(few, monkeypatch):
+    trained = []
+    monkeypatch.setattr(
+        "pudistill.learners.networks.fitting.epoch_ended", lambda epoch, _: trained.append(epoch)
+    )
+    checkpoint = InMemory()
+    with saving_to(checkpoint):
+        first, same = (TorchClassifier(**QUICK).fit(*few) for _ in range(2))
+        assert trained == [1, 2], "the second training has nothing left to do"
+        checkpoint.parts |= {"device": np.array("cuda"), "generator": np.zeros(16, np.uint8)}
+        other = TorchClassifier(**QUICK).fit(*few)
+    assert trained == [1, 2, 1, 2]
+    assert same_weights(weights(first), weights(same))
+    assert same_weights(weights(first), weights(other))
 
 
 def test_centre_crop_in_training_and_prediction(few):

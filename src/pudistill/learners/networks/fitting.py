@@ -91,6 +91,7 @@ def fit_objective(
                         **trainers[0].state(),
                         losses=np.array(losses),
                         learning_rate=np.array(job.recipe.learning_rate),
+                        device=np.array(device.type),
                         drawn=global_random_states(device),
                     )
     except BaseException:
@@ -129,8 +130,11 @@ def _restore(checkpoint: Checkpoint, trainer: Trainer, draws: bool) -> list[floa
     job = trainer.jobs[0]
     done = checkpoint.load()
     # A checkpoint with another learning rate is of another attempt; see `fit_with_retry`. One
-    # without a state of the optimiser is of an earlier version.
-    if done is None or done["learning_rate"] != job.recipe.learning_rate or "optimiser" not in done:
+    # without a device is of an earlier version.
+    if done is None or done["learning_rate"] != job.recipe.learning_rate or "device" not in done:
+        return []
+    # Random states of a GPU and of a CPU do not fit each other: train this network anew.
+    if str(done["device"]) != job.hardware.device.type:
         return []
     trainer.restore(done)
     if draws:
