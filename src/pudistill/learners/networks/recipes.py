@@ -62,7 +62,8 @@ class Recipe:
         Largest learning rate of the schedule, positive.
     schedule : {"step", "one_cycle"}, default="step"
         ``"step"`` multiplies the rate by `factor` at every milestone; ``"one_cycle"`` rises
-        linearly over the first `warm_up` of all steps and falls linearly to zero over the rest.
+        linearly from zero over the first `warm_up` of all steps, so that the first step has a rate
+        of 0, and falls linearly to zero over the rest.
     milestones : tuple of float, default=()
         Epochs after which the step schedule lowers the rate.
     factor : float, default=0.1
