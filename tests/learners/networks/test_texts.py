@@ -11,6 +11,7 @@ import torch
 from pudistill import PUDistillClassifier, TorchClassifier
 from pudistill.exceptions import DataWarning, InputError
 from pudistill.learners.cache import StageCache, caching_to
+from pudistill.learners.networks.recipes import Recipe
 from pudistill.learners.networks.texts import (
     build_untrained_text,
     open_tokenizer,
@@ -138,6 +139,8 @@ def test_what_a_text_network_cannot_do_is_one_sentence(tiny_bert, reviews):
     texts, y = reviews
     with pytest.raises(InputError, match="cannot mix texts"):
         network(tiny_bert, mixup=1.0).fit(texts, y)
+    with pytest.raises(InputError, match="mixup=2 cannot mix texts: set mixup=0"):
+        network(tiny_bert, recipe=Recipe(epochs=1, learning_rate=0.1, mixup=2)).fit(texts, y)
     with pytest.raises(InputError, match="recipe='paper' is for pictures"):
         network(tiny_bert, recipe="paper").fit(texts, y)
     with pytest.raises(InputError, match="cannot read texts"):

@@ -481,8 +481,6 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
                 raise InputError(
                     f"{name}={value!r} is for pictures, but X holds none: leave it out."
                 )
-        if self.mixup and texts:
-            raise InputError(f"mixup={self.mixup:g} cannot mix texts: leave it out.")
         augment = self.augment
         if isinstance(augment, bool):
             augment = ("flip", "crop") if augment else ()
@@ -500,6 +498,8 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
             consistency_weight=self.consistency_weight,
             augment=None if augment is None else tuple(augment),
         )
+        if recipe.mixup and texts:
+            raise InputError(f"mixup={recipe.mixup:g} cannot mix texts: set mixup=0.")
         if self.role in CONTINUED:
             recipe = recipe.continued(CONTINUED[self.role])
         return replace(recipe, learning_rate=recipe.learning_rate * learning_rate_scale())
