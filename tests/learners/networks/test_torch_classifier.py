@@ -21,6 +21,7 @@ from torch import nn
 from pudistill.exceptions import InputError, RecoveredWarning
 from pudistill.learners.networks.classifier import TorchClassifier
 from pudistill.learners.networks.fitting import fit_together
+from pudistill.learners.networks.hardware import Hardware
 from pudistill.learners.networks.normalisation import Normalisation
 from pudistill.learners.networks.objectives import Objective
 from pudistill.learners.networks.recipes import RECIPES, Recipe
@@ -407,6 +408,14 @@ def test_a_network_of_a_device_that_is_not_here_predicts_on_another(few):
     assert again.predict(few[0]).shape == (len(few[0]),)
     meta["params"]["device"] = "cpu"
     assert TorchClassifier.from_state(arrays, meta).device == "cpu"
+
+
+def test_tables_are_float32_only_on_a_device_without_float64(few):
+    table = np.zeros((2, 3))
+    for device, dtype in (("mps", np.float32), ("cpu", np.float64)):
+        hardware = Hardware(torch.device(device), torch.float32, bf16=False)
+        assert hardware.supported(table).dtype == dtype
+        assert hardware.supported(few[0]) is few[0]
 
 
 class InMemory(Checkpoint):

@@ -289,6 +289,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
 
         # 2. Build the network, or keep that of the last fit.
         hardware = self._hardware_for(inputs)
+        inputs = hardware.supported(inputs)
         rng = check_random_state(self.random_state)
         seed = rng.randint(2**31 - 1)
         if continues:
@@ -383,7 +384,8 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         inputs = self._check_inputs(X, self.recipe_, fitted=True)
         hardware = self._hardware_for(inputs)
-        return function(self._module_on(hardware), inputs, self.normalisation_, hardware)
+        module = self._module_on(hardware)
+        return function(module, hardware.supported(inputs), self.normalisation_, hardware)
 
     def _hardware_for(self, inputs: np.ndarray) -> Hardware:
         pictures = inputs.ndim == 4 or are_tokens(inputs)

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -36,6 +36,12 @@ class Hardware:
     def autocast(self) -> torch.autocast:
         """Return the context in which the network's forward pass runs."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+
+    def supported(self, inputs: Any) -> Any:
+        """Return samples in a type that the device has: a Mac's GPU has no float64."""
+        if self.device.type == "mps" and inputs.dtype == np.float64:
+            return inputs.astype(np.float32)
+        return inputs
 
 
 def choose_hardware(
