@@ -124,6 +124,19 @@ def test_what_is_wrong_with_a_network_is_one_sentence(few, own, problem):
         TorchClassifier(own, **QUICK).fit(*few)
 
 
+def out_of_memory(in_shape, n_classes):
+    class OutOfMemory(Net):
+        def forward(self, x):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    return OutOfMemory(in_shape, n_classes)
+
+
+def test_a_lack_of_memory_is_no_fault_of_the_pictures(few):
+    with pytest.raises(InputError, match=r"out of memory\.\): lower batch_size, or use a smaller"):
+        TorchClassifier(out_of_memory, **QUICK).fit(*few)
+
+
 @pytest.mark.filterwarnings("ignore:A network is trained once more")
 def test_a_network_that_diverges_is_named_by_its_loss(few):
     with pytest.raises(DivergedError, match="became nan in epoch 1"):
