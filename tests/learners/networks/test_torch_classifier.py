@@ -21,7 +21,7 @@ from torch import nn
 from pudistill.exceptions import InputError, RecoveredWarning
 from pudistill.learners.networks.classifier import TorchClassifier
 from pudistill.learners.networks.fitting import fit_together
-from pudistill.learners.networks.hardware import Hardware
+from pudistill.learners.networks.hardware import Hardware, seeded
 from pudistill.learners.networks.normalisation import Normalisation
 from pudistill.learners.networks.objectives import Objective
 from pudistill.learners.networks.recipes import RECIPES, Recipe
@@ -416,6 +416,15 @@ def test_tables_are_float32_only_on_a_device_without_float64(few):
         hardware = Hardware(torch.device(device), torch.float32, bf16=False)
         assert hardware.supported(table).dtype == dtype
         assert hardware.supported(few[0]) is few[0]
+
+
+def test_seeding_the_cpu_leaves_gpus_alone(monkeypatch):
+    before = torch.get_rng_state()
+    expected = torch.rand(3, generator=torch.Generator().manual_seed(5))
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", None)  # `torch.manual_seed` would call it
+    with seeded(5, torch.device("cpu")):
+        assert torch.equal(torch.rand(3), expected)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 class InMemory(Checkpoint):

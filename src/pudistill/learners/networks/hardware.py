@@ -116,7 +116,7 @@ _seeding = threading.RLock()
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed PyTorch's global generators inside the ``with`` block, and restore them after it.
+    """Seed PyTorch's global generators of the CPU and of `device`, and restore them after it.
 
     Initial weights and dropout can draw from these generators only. Threads take turns, so that
     the result depends only on the seed.
@@ -124,7 +124,13 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     accelerators = [] if device.type == "cpu" else [device]
     device_type = "cuda" if device.type == "cpu" else device.type
     with _seeding, torch.random.fork_rng(accelerators, device_type=device_type):
-        torch.manual_seed(seed)
+        # Not by `torch.manual_seed`, which seeds all GPUs: only that of `device` is restored.
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        elif accelerators:
+            torch.get_device_module(device).manual_seed(seed)
         yield
 
 
