@@ -12,7 +12,7 @@ from markupsafe import Markup
 from pudistill.distillation.sentences import most_involved
 from pudistill.methods.registry import METHODS, OURS, SYSTEMS
 from pudistill.runs.report import plots
-from pudistill.runs.report.changes import MOST_ROWS, Changes, as_json
+from pudistill.runs.report.changes import Changes, as_json
 from pudistill.runs.report.counts import LabelCounts
 from pudistill.runs.report.pages import fill
 from pudistill.runs.report.sections import (
@@ -171,6 +171,7 @@ def render(summary: RunSummary) -> str:
     >>> "1 of 2 given labels was changed (50&nbsp;%)" in page
     True
     """
+    changes = _table_of_changes(summary)  # corrections name samples and classes in full
     summary = _with_short_names(summary)
     labels = summary.labels
     versions = summary.metrics.get("versions") or {}
@@ -185,6 +186,7 @@ def render(summary: RunSummary) -> str:
         sources=_source_counts(labels),
         notes=summary.notes,
         sections={name: prepare(summary) for name, prepare in SECTIONS.items()},
+        changes=changes,
         settings=dict(flatten(summary.settings)),
         numbers=dict(flatten(numbers)),
         versions=dict(flatten(versions)),
@@ -203,8 +205,27 @@ def _with_short_names(summary: RunSummary) -> RunSummary:
         metrics=metrics,
         classes=shortened(summary.classes),
         pictures={shortened(name): picture for name, picture in summary.pictures.items()},
+        texts={shortened(name): text for name, text in summary.texts.items()},
         notes=shortened(summary.notes, LONGEST_SENTENCE),
     )
+
+
+def _table_of_changes(summary: RunSummary) -> dict[str, Any] | None:
+    """Prepare the table of all changed samples, if the run has it."""
+    changes, none = summary.changes, summary.settings.get("no_class_label")
+    if changes is None:
+        return None
+    rows = changes.rows()
+    none = None if none is None else str(none)
+    data = as_json(changes, rows, summary.classes, summary.texts, summary.pictures, none)
+    return {
+        "data": Markup(data),
+        "n_rows": len(rows),
+        "n_changed": changes.n_changed,
+        "has_texts": bool(summary.texts),
+        "n_pictures": rows["id"].astype(str).isin(summary.pictures).sum(),
+        "no_class_label": none,
+    }
 
 
 def _headline(labels: LabelCounts) -> Markup:
@@ -345,26 +366,7 @@ def samples_section(summary: RunSummary) -> dict[str, Any] | None:
         {"title": title, "samples": [_sample(row, summary) for row in rows.to_dict("records")]}
         for title, rows in parts.items()
     ]
-    section: dict[str, Any] = {"galleries": galleries, "data": None}
-    if summary.changes is not None:
-        no_class_label = summary.settings.get("no_class_label")
-        section |= {
-            "data": Markup(
-                as_json(
-                    summary.changes,
-                    summary.classes,
-                    summary.texts,
-                    summary.pictures,
-                    None if no_class_label is None else str(no_class_label),
-                )
-            ),
-            "n_rows": min(summary.changes.n_changed, MOST_ROWS),
-            "n_changed": summary.changes.n_changed,
-            "has_texts": bool(summary.texts),
-            "n_pictures": summary.changes.rows()["id"].astype(str).isin(summary.pictures).sum(),
-            "no_class_label": no_class_label,
-        }
-    return section
+    return {"galleries": galleries}
 
 
 def unlike_section(summary: RunSummary) -> dict[str, Any] | None:
