@@ -53,8 +53,8 @@ def as_onnx(estimator: Any, path: Path, about: dict[str, str]) -> None:
     Parameters
     ----------
     estimator : TorchClassifier
-        The network. The file takes pictures of the size of ``in_shape_`` only: those of `fit`, after
-        the centre crop of its recipe.
+        The network. The file takes pictures of the size of ``in_shape_`` only: those of `fit`,
+        after the centre crop of its recipe.
     path : Path
         The file.
     about : dict of str to str
