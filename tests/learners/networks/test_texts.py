@@ -149,6 +149,9 @@ def test_what_a_text_network_cannot_do_is_one_sentence(tiny_bert, reviews):
         network(tiny_bert).fit(texts, y).predict(np.zeros((2, 3)))
     with pytest.raises(InputError, match="lora_rank=2 is for text models"):
         TorchClassifier("mlp", lora_rank=2).fit(np.eye(4), [0, 1, 0, 1])
+    for rank in (0, -1):
+        with pytest.raises(InputError, match=f"lora_rank={rank} must be at least 1, or None"):
+            network(tiny_bert, lora_rank=rank).fit(texts, y)
 
 
 def test_a_stored_description_names_no_other_network(tiny_bert, reviews):

@@ -126,10 +126,10 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         Where to compute; with ``"auto"``, `accelerate` chooses.
     precision : {"auto", "fp32", "bf16"}, default="auto"
         Arithmetic; see :func:`pudistill.learners.networks.hardware.choose_hardware`.
-    lora_rank : int or None, default=None
-        For text models: train matrices of this rank beside the encoder's, which stay as they are,
-        at ten times the learning rate (LoRA; needs the package peft). They are added to them when
-        the network is stored.
+    lora_rank : int >= 1 or None, default=None
+        For text models: freeze the encoder and train low-rank matrices beside its linear layers, at
+        ten times the recipe's learning rate (LoRA; needs the package peft). Storing the network
+        adds them to the encoder's weights. None: train all weights.
     random_state : int, RandomState or None, default=None
         Seeds initial weights, dropout, order of the samples, augmentation and mixup. On a CPU the
         same state gives the same network. PyTorch's global random state does not change.
