@@ -18,7 +18,7 @@ from torch import Tensor
 from pudistill.exceptions import InputError
 from pudistill.learners.networks.hardware import Precision, choose_hardware
 from pudistill.learners.networks.own import reason_of
-from pudistill.learners.networks.prediction import N_AHEAD, PREDICTION_VALUES
+from pudistill.learners.networks.prediction import N_AHEAD, prediction_values
 from pudistill.learners.networks.pretrained import load_config, loading_model
 from pudistill.utils.threads import one_thread, prefetch
 
@@ -155,9 +155,8 @@ class Embedder(ABC):
         """Return features of shape (n, n_features)."""
 
     def _n_at_once(self, n_values: int) -> int:
-        """Return the batch size for samples of `n_values` inputs; see `PREDICTION_VALUES`."""
-        device = "cpu" if self.hardware.device.type == "cpu" else "accelerator"
-        return max(1, PREDICTION_VALUES[device] // n_values)
+        """Return the batch size for samples of `n_values` inputs."""
+        return max(1, prediction_values(self.hardware.device) // n_values)
 
     def _compute_checksum(self, untrained: set[str]) -> str:
         total = sha256()

@@ -27,10 +27,32 @@ def soft_loss(logits: Tensor, targets: Tensor, entropy_weight: float = 0.0) -> T
         Mean over the batch.
     """
     log_probabilities = logits.log_softmax(dim=1)
-    loss = -(targets * log_probabilities).sum(dim=1)
+    return sample_losses(-log_probabilities, log_probabilities, targets, entropy_weight).mean()
+
+
+def sample_losses(
+    losses: Tensor, log_probabilities: Tensor, targets: Tensor, entropy_weight: float
+) -> Tensor:
+    """Loss of each sample from those of all classes, plus the entropy of its prediction.
+
+    Parameters
+    ----------
+    losses : Tensor of shape (n, n_classes)
+        The loss that each class would have as the label.
+    log_probabilities : Tensor of shape (n, n_classes)
+        The network's predictions.
+    targets, entropy_weight : Tensor of shape (n, n_classes), float
+        As for `soft_loss`.
+
+    Returns
+    -------
+    losses : Tensor of shape (n,)
+        Multiplied by the samples' weights, as the targets are.
+    """
+    loss = (targets * losses).sum(dim=1)
     if entropy_weight:
         loss = loss + entropy_weight * targets.sum(dim=1) * entropy(log_probabilities)
-    return loss.mean()
+    return loss
 
 
 def likelihood_loss(

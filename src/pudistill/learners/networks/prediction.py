@@ -22,6 +22,11 @@ TOKEN_VALUES = 512  # that a token of a text counts as
 N_AHEAD = 4
 
 
+def prediction_values(device: torch.device) -> int:
+    """Return the number of input values in a batch of prediction."""
+    return PREDICTION_VALUES["cpu" if device.type == "cpu" else "accelerator"]
+
+
 def predict_probabilities(
     module: nn.Module,
     inputs: np.ndarray | LazyPictures,
@@ -140,8 +145,7 @@ def _forward(
     """Put `module` in evaluation mode; apply `function` to all inputs, batch by batch."""
     module.eval()
     mean, inverse_scale = normalisation.on(hardware)
-    n_values = PREDICTION_VALUES["cpu" if hardware.device.type == "cpu" else "accelerator"]
-    batches = _batches(inputs, n_values)
+    batches = _batches(inputs, prediction_values(hardware.device))
 
     def load(rows: slice | np.ndarray) -> np.ndarray:
         # Copied batch by batch: `inputs` can be a read-only map of a file larger than memory.
