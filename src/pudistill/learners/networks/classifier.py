@@ -143,11 +143,13 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
     feature_names_in_ : ndarray of shape (n_features,)
         Names of the columns. Only for feature tables whose columns all have string names.
     in_shape_ : tuple of int
-        Shape of a sample: ``(channels, height, width)`` or ``(n_features,)``.
+        Shape of a sample: ``(channels, height, width)``, ``(n_features,)``, or ``()`` for texts.
     module_ : nn.Module
         The network.
+    tokenizer_ : StoredTokenizer
+        Turns texts into the network's inputs. Only for texts.
     normalisation_ : Normalisation
-        Mean and scale of each channel or feature.
+        Mean and scale of each channel or feature; 0 and 1 for texts.
     recipe_ : Recipe
         The recipe that was carried out, with all changes.
     loss_curve_ : list of float
@@ -230,8 +232,9 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n, n_features), (n, height, width) or (n, height, width, channels)
-            A feature table, or pictures: uint8, or of any numeric dtype.
+        X : array-like of shape (n, n_features), (n, height, width) or \
+                (n, height, width, channels), or sequence of n str
+            A feature table; pictures: uint8, or of any numeric dtype; or texts.
         y : array-like of shape (n,), or of shape (n, n_classes) with n_classes >= 2
             Labels of any kind, or soft targets: floats whose rows sum to 1. With
             ``loss="likelihood"``, likelihoods of shape (n, n_classes): non-negative numbers, at
@@ -338,7 +341,8 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n, n_features), (n, height, width) or (n, height, width, channels)
+        X : array-like of shape (n, n_features), (n, height, width) or \
+                (n, height, width, channels), or sequence of n str
             Samples of the kind and shape that the network was trained on.
 
         Returns
@@ -353,7 +357,8 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n, n_features), (n, height, width) or (n, height, width, channels)
+        X : array-like of shape (n, n_features), (n, height, width) or \
+                (n, height, width, channels), or sequence of n str
             Samples of the kind and shape that the network was trained on.
 
         Returns
@@ -369,7 +374,8 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n, n_features), (n, height, width) or (n, height, width, channels)
+        X : array-like of shape (n, n_features), (n, height, width) or \
+                (n, height, width, channels), or sequence of n str
             Samples of the kind and shape that the network was trained on.
 
         Returns

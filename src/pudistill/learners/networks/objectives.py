@@ -31,7 +31,8 @@ class Batch:
     ----------
     rows : Tensor of shape (n,), int64
         Their positions in the training data.
-    raw : Tensor of shape (n, height, width, channels) or (n, n_features)
+    raw : Tensor of shape (n, height, width, channels) or (n, n_features), or tokens, int32 of \
+            shape (n, n_tokens)
         The samples as they are stored.
     label : Tensor of shape (n, n_classes)
         Their rows of the targets that `Objective.transform_targets` returned.
