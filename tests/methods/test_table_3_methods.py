@@ -203,7 +203,7 @@ def meta_step(rate, middle, n_label_sets=1):
         Recipe(epochs=2, learning_rate=0.1, batch_size=5),
         torch.zeros(3).double(),
         torch.ones(3).double(),
-        choose_hardware("cpu", "auto", pictures=False),
+        choose_hardware("cpu", "auto", is_table=True),
         generator(),
         np.random.RandomState(0),
         network,

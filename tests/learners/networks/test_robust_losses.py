@@ -59,7 +59,7 @@ def batch_of(targets=TARGETS, recipe=RECIPE):
         recipe,
         torch.zeros(2),
         torch.ones(2),
-        choose_hardware("cpu", "fp32", pictures=False),
+        choose_hardware("cpu", "fp32", is_table=True),
         torch.Generator().manual_seed(0),
         np.random.RandomState(0),
         torch.nn.Identity(),

@@ -394,8 +394,8 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         return function(module, hardware.supported(inputs), self.normalisation_, hardware)
 
     def _hardware_for(self, inputs: np.ndarray) -> Hardware:
-        pictures = inputs.ndim == 4 or are_tokens(inputs)
-        return choose_hardware(self.device, self.precision, pictures=pictures)
+        is_table = inputs.ndim == 2 and not are_tokens(inputs)
+        return choose_hardware(self.device, self.precision, is_table=is_table)
 
     def _open_tokenizer(self) -> StoredTokenizer:
         if not (isinstance(self.module, str) and self.module.startswith(PRETRAINED)):

@@ -59,7 +59,7 @@ class Embedder(ABC):
 
     def __init__(self, name: str, device: str = "auto", precision: Precision = "auto") -> None:
         self.name = name
-        self.hardware = choose_hardware(device, precision, pictures=True)
+        self.hardware = choose_hardware(device, precision, is_table=False)
         remedy = f"name a model for {self.kind} on the hub, or a folder that holds one"
         with loading_model(name, remedy) as transformers:
             model, info = transformers.AutoModel.from_pretrained(

@@ -45,7 +45,7 @@ class Hardware:
 
 
 def choose_hardware(
-    device: str | torch.device, precision: Precision, *, pictures: bool
+    device: str | torch.device, precision: Precision, *, is_table: bool
 ) -> Hardware:
     """Choose device and precision.
 
@@ -58,11 +58,11 @@ def choose_hardware(
     device : str or torch.device
         ``"auto"``, or any value that :class:`torch.device` accepts.
     precision : {"auto", "fp32", "bf16"}
-        ``"auto"`` means bfloat16 for pictures if the hardware computes it itself. Feature tables
-        on a CPU are cheap, so they use float64, in which a sample of weight 2 and two copies of
-        it give the same network up to the last digits.
-    pictures : bool
-        Whether the samples are pictures.
+        ``"auto"`` means bfloat16 if the hardware computes it itself, except for feature tables.
+        Those on a CPU are cheap, so they use float64, in which a sample of weight 2 and two copies
+        of it give the same network up to the last digits.
+    is_table : bool
+        Whether the samples are a feature table, and not pictures or texts.
 
     Returns
     -------
@@ -71,7 +71,7 @@ def choose_hardware(
     Examples
     --------
     >>> from pudistill.learners.networks.hardware import choose_hardware
-    >>> choose_hardware("cpu", "fp32", pictures=True)
+    >>> choose_hardware("cpu", "fp32", is_table=False)
     Hardware(device=device(type='cpu'), dtype=torch.float32, bf16=False)
     """
     if precision not in ("auto", "fp32", "bf16"):
@@ -92,7 +92,7 @@ def choose_hardware(
             ) from error
     if precision != "auto":
         return Hardware(chosen, torch.float32, bf16=precision == "bf16")
-    if not pictures:
+    if is_table:
         return Hardware(
             chosen, torch.float64 if chosen.type == "cpu" else torch.float32, bf16=False
         )

@@ -73,7 +73,7 @@ def params_from_json(params: dict[str, Any], module: NetworkFactory | None) -> d
         params["augment"] = tuple(params["augment"])
     if params["device"] != "auto":
         try:
-            choose_hardware(params["device"], "auto", pictures=True)
+            choose_hardware(params["device"], "auto", is_table=False)
         except InputError:  # another machine trained the network
             params["device"] = "auto"
     return params
