@@ -51,8 +51,8 @@ LABEL_COLUMNS = {
     "votes": "How many members of the filter voted for the label; empty if voting stopped early.",
 }
 
-# Metrics with a section of their own, and those of which nothing is known; the list of numbers
-# leaves them out.
+# Metrics that the page shows elsewhere, and ``unknown_noise``, an estimate that says nothing: the
+# list of numbers leaves them out.
 IN_SECTIONS = {
     "adapted",
     "certificates",
@@ -95,6 +95,11 @@ class RunSummary:
         - ``expected_accuracy``: ``value``, ``interval`` ([low, high]), ``n``, the number of
           held-out trusted samples, and ``metric``.
         - ``expected_label_accuracy``: the same of the corrected labels.
+        - ``class_accuracy``: a dict for each class, with ``class_name``, ``n`` (its verified
+          samples), ``before`` and ``after`` (shares of their labels that are right as given and
+          when corrected), ``low`` and ``high`` (95 % interval of ``after``), ``gained`` and
+          ``lost`` (labels that became right, and wrong) and ``is_harmed``; see
+          ``PUDistillClassifier.class_accuracy_``.
         - ``certificates``: ``n_samples``, ``by_max_error`` (for each ``max_error``: ``n_accepted``,
           ``n_verified``, ``n_wrong`` and ``more_verified``) and ``curve`` (lists ``share``,
           ``error``, ``low`` and ``high``); or only ``refused``, the reason.
@@ -104,7 +109,8 @@ class RunSummary:
         - ``noise``: ``rate``, ``rate_interval`` ([low, high]); by class, in the order of `classes`:
           ``class_rate``, ``class_rate_interval`` and ``class_prior``; ``transition_matrix`` (row:
           true class, column: given label) and ``transition_interval`` ([low, high], each a matrix);
-          ``sources`` (of the estimate, with weights that sum to 1), ``warnings``.
+          ``basis`` (what the estimate rests on), ``per_source`` (the noise of each of several
+          sources, or None) and ``warnings``; see `NoiseEstimate.to_dict`.
         - ``adapted``: quantities that were fitted to the data; see
           ``PUDistillClassifier.adapted_``.
         - ``filter_settings``: a dict for each class, with ``class_name``, ``threshold``,
