@@ -113,9 +113,21 @@ class DependsOnValues(nn.Module):
 
 def test_a_network_that_cannot_be_exported_is_named(pictures, tmp_path):
     own = TorchClassifier(DependsOnValues, epochs=1, random_state=0).fit(*pictures)
-    with pytest.raises(InputError, match="DependsOnValues cannot be exported by PyTorch"):
+    problem = r"DependsOnValues cannot be exported by PyTorch .*: remove from its forward\(\) the"
+    with pytest.raises(InputError, match=problem):
         as_torch_export(own, tmp_path / "model.pt2", {})
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_not_the_fault_of_the_network(tmp_path, monkeypatch):
+    table = TorchClassifier("mlp", epochs=1, random_state=0).fit(np.eye(4), [0, 1, 0, 1])
+
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", fail)
+    with pytest.raises(OSError, match="No space left"):
+        as_torch_export(table, tmp_path / "model.pt2", {})
 
 
 @pytest.mark.slow  # PyTorch's exporter loads packages for seconds

@@ -141,7 +141,7 @@ def test_what_a_text_network_cannot_do_is_one_sentence(tiny_bert, reviews):
         network(tiny_bert, mixup=1.0).fit(texts, y)
     with pytest.raises(InputError, match="mixup=2 cannot mix texts: set mixup=0"):
         network(tiny_bert, recipe=Recipe(epochs=1, learning_rate=0.1, mixup=2)).fit(texts, y)
-    with pytest.raises(InputError, match="recipe='paper' is for pictures"):
+    with pytest.raises(InputError, match="recipe='paper' is not for texts"):
         network(tiny_bert, recipe="paper").fit(texts, y)
     with pytest.raises(InputError, match="cannot read texts"):
         TorchClassifier("mlp").fit(texts, y)

@@ -91,9 +91,11 @@ def as_onnx(estimator: Any, path: Path, about: dict[str, str]) -> None:
 def as_torch_export(estimator: Any, path: Path, about: dict[str, str]) -> None:
     """Write a fitted network by `torch.export`; parameters and errors are those of `as_onnx`."""
     name = type(estimator.module_).__name__
-    remedy = "leave out of its forward what depends on values"
+    remedy = "remove from its forward() the branches that depend on the values of tensors"
     with _failing_as(f"The network {name} cannot be exported by PyTorch", remedy):
-        torch.export.save(_program_of(estimator), path, extra_files=about)
+        content = io.BytesIO()  # PyTorch's own errors of a full disk look like any other
+        torch.export.save(_program_of(estimator), content, extra_files=about)
+        path.write_bytes(content.getvalue())
 
 
 def _program_of(estimator: Any) -> ExportedProgram:
@@ -123,7 +125,7 @@ def _failing_as(problem: str, remedy: str) -> Iterator[None]:
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
-    except InputError:
+    except (InputError, OSError):  # such as that of a full disk
         raise
     except Exception as error:  # of any kind
         cause = error.__cause__ if isinstance(error.__cause__, Exception) else error

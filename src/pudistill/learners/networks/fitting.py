@@ -118,8 +118,8 @@ def _process_group_for(network: TrainableNetwork, jobs: Sequence[Job]) -> Proces
     if can_be_sent and jobs[0].hardware.device == group.device:
         return group
     warn_user(
-        f"One of {group.size} processes trains this network alone: the others cannot share a "
-        "method's own loss, a network that a function builds, or another device.",
+        "The main process trains this network alone: a network with a method's own loss, one that a "
+        f"callable builds, or one on another device cannot be shared among {group.size} processes.",
         UserWarning,
     )
     return SINGLE_PROCESS

@@ -397,7 +397,7 @@ def find_recipe(
         if recipe == "fast" and not pictures:
             name = "fast_text" if texts else "fast_table"
         if texts and name != "fast_text":
-            raise InputError(f"recipe={recipe!r} is for pictures: leave it out for texts.")
+            raise InputError(f"recipe={recipe!r} is not for texts: leave it out.")
         found = RECIPES[name][role or "student"]
     if pictures:
         return found
