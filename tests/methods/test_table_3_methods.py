@@ -52,7 +52,7 @@ def blobs():
 
 
 def job_of(X, labels, **params):
-    return TorchClassifier(random_state=0, **params).start(X, np.eye(3)[labels])
+    return TorchClassifier(random_state=0, **params).make_job(X, np.eye(3)[labels])
 
 
 # MetaCleaner

@@ -100,7 +100,7 @@ def test_a_class_a_function_and_a_network_can_be_trained(few, own):
 def test_training_starts_from_the_weights_of_a_network_and_leaves_it_alone(few):
     own = Net((1, 8, 8), 10)
     before = own.last.weight.detach().clone()
-    started = TorchClassifier(own, **QUICK).start(*few)
+    started = TorchClassifier(own, **QUICK).make_job(*few)
     assert torch.equal(started.module.last.weight, before)
     TorchClassifier(own, **QUICK).fit(*few)
     assert torch.equal(own.last.weight, before)

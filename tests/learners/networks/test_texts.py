@@ -166,7 +166,7 @@ def test_a_stored_description_names_no_other_network(tiny_bert, reviews):
 def test_lora_trains_few_weights_and_is_stored_as_a_plain_network(tiny_bert, reviews):
     pytest.importorskip("peft")
     texts, y = reviews
-    fitted = network(tiny_bert, lora_rank=2).fit(texts, y)
+    fitted = network(tiny_bert, lora_rank=2, precision="fp32").fit(texts, y)
     trained = [name for name, p in fitted.module_.named_parameters() if p.requires_grad]
     assert all("lora_" in name or name.startswith("head.") for name in trained)
     arrays, meta = fitted.to_state()
@@ -180,7 +180,8 @@ def test_lora_trains_few_weights_and_is_stored_as_a_plain_network(tiny_bert, rev
 def test_lora_goes_on_with_new_matrices_whether_or_not_the_network_was_stored(tiny_bert, reviews):
     pytest.importorskip("peft")
     texts, y = reviews
-    fitted = network(tiny_bert, lora_rank=2, warm_start=True).fit(texts, y)
+    settings = {"lora_rank": 2, "warm_start": True, "precision": "fp32"}
+    fitted = network(tiny_bert, **settings).fit(texts, y)
     again = TorchClassifier.from_state(*fitted.to_state())
     before = {name: weight.clone() for name, weight in again.module_.state_dict().items()}
     mine, stored = fitted.fingerprint[-1], again.fingerprint[-1]
@@ -257,7 +258,7 @@ def test_the_command_line_fine_tunes_and_predicts(tiny_bert, reviews, command, t
 
 def test_a_feature_that_never_varies_does_not_spoil_the_training(tiny_bert, reviews):
     texts, y = reviews
-    job = network(tiny_bert).start(texts, y)
+    job = network(tiny_bert).make_job(texts, y)
     with torch.no_grad():
         norm = job.module.encoder.encoder.layer[-1].output.LayerNorm
         norm.weight[0], norm.bias[0] = 1e-20, 0.3

@@ -257,10 +257,10 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         RecoveredWarning
             If the training diverged (its loss was not finite) and is repeated.
         """
-        fit_with_retry(self, self.start(X, y, sample_weight))
+        fit_with_retry(self, self.make_job(X, y, sample_weight))
         return self
 
-    def start(self, X: Any, y: Any, sample_weight: Any = None) -> Job:
+    def make_job(self, X: Any, y: Any, sample_weight: Any = None) -> Job:
         """Check the data and build the network, without training it.
 
         `fit_objective` trains the job that is returned, even after its objective was replaced.
@@ -285,7 +285,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         objective, balanced = self._find_objective(), bool(self.balanced_bootstrap)
         y = objective.check_targets(y, inputs, recipe, balanced=balanced)
         used = weights > 0
-        used[used] = objective.teaches(y[used], recipe)
+        used[used] = objective.informative_rows(y[used], recipe)
         if not used.all():
             inputs, y, weights = inputs[used], y[used], weights[used]
         classes, targets = as_targets(y)
@@ -297,9 +297,6 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         seed = rng.randint(2**31 - 1)
         if continues:
             self._check_continuation(classes)
-            if self.lora_rank is not None:  # a stored network has no low-rank matrices
-                with seeded(seed, hardware.device):
-                    self.module_ = with_lora(merged(self.module_), self.lora_rank)
         else:
             self.classes_ = classes
             self.in_shape_ = () if are_tokens(inputs) else network_shape(inputs)
@@ -309,8 +306,9 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
                 self.module_ = factory(self.in_shape_, len(classes))
                 if callable(self.module):
                     check_own(self.module_, self.in_shape_, len(classes))
-                if self.lora_rank is not None:
-                    self.module_ = with_lora(self.module_, self.lora_rank)
+        if self.lora_rank is not None:  # new matrices, as a stored network has none
+            with seeded(seed, hardware.device):
+                self.module_ = with_lora(merged(self.module_), self.lora_rank)
 
         # 3. Make the job. Until it is trained, the estimator counts as not fitted.
         self.n_iter_ = 0

@@ -41,7 +41,7 @@ class TrainableNetwork(Protocol):
     recipe_: Recipe
     n_iter_: int
 
-    def start(self, X: Any, y: Any, sample_weight: Any = None) -> Job:
+    def make_job(self, X: Any, y: Any, sample_weight: Any = None) -> Job:
         """Check the data and build the network, without training it."""
 
     def record_epochs(self, losses: Sequence[float]) -> Any:
@@ -65,8 +65,8 @@ def fit_objective(
     first, job = networks[0], jobs[0]
     device, epochs = job.hardware.device, job.recipe.epochs
     # Built-in networks draw no random numbers while they train; others can have dropout.
-    draws = not is_built_in(first.module) or job.recipe.has_transforms
-    randomness = seeded(job.seed if seed is None else seed, device) if draws else nullcontext()
+    is_random = not is_built_in(first.module) or job.recipe.has_transforms
+    randomness = seeded(job.seed if seed is None else seed, device) if is_random else nullcontext()
     try:
         with randomness, _epoch_bar(first, epochs) as advance:
             # 1. Choose the processes that train, and set up a trainer for each job.
@@ -75,7 +75,7 @@ def fit_objective(
             # 2. Continue from the checkpoint, if there is one.
             saves = len(trainers) == 1 and trainers[0].can_be_saved
             checkpoint = current_checkpoint() if saves else NOWHERE
-            losses = _restore(checkpoint, trainers[0], draws)
+            losses = _restore(checkpoint, trainers[0], is_random)
             if losses:
                 advance(len(losses))
             # 3. Train, one epoch of each job at a time.
@@ -118,14 +118,15 @@ def _process_group_for(network: TrainableNetwork, jobs: Sequence[Job]) -> Proces
     if can_be_sent and jobs[0].hardware.device == group.device:
         return group
     warn_user(
-        "The main process trains this network alone: a network with a method's own loss, one that a "
-        f"callable builds, or one on another device cannot be shared among {group.size} processes.",
+        "The main process trains this network alone: a network with a method's own loss, one that "
+        f"a callable builds, or one on another device cannot be shared among {group.size} "
+        "processes.",
         UserWarning,
     )
     return SINGLE_PROCESS
 
 
-def _restore(checkpoint: Checkpoint, trainer: Trainer, draws: bool) -> list[float]:
+def _restore(checkpoint: Checkpoint, trainer: Trainer, is_random: bool) -> list[float]:
     """Continue from a checkpoint; return the losses of the epochs that are done."""
     job = trainer.jobs[0]
     done = checkpoint.load()
@@ -137,7 +138,7 @@ def _restore(checkpoint: Checkpoint, trainer: Trainer, draws: bool) -> list[floa
     if str(done["device"]) != job.hardware.device.type:
         return []
     trainer.restore(done)
-    if draws:
+    if is_random:
         set_global_random_states(done["drawn"], job.hardware.device)
     return done["losses"].tolist()
 
@@ -261,7 +262,7 @@ def fit_together(
     True
     """
     waiting = [
-        (network, network.start(*data)) for network, data in zip(networks, samples, strict=True)
+        (network, network.make_job(*data)) for network, data in zip(networks, samples, strict=True)
     ]
     diverged: DivergedError | None = None
     while waiting:

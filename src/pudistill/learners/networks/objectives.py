@@ -187,8 +187,8 @@ class Objective:
         del recipe, balanced
         return check_target_values(y, inputs)
 
-    def teaches(self, y: np.ndarray, recipe: Recipe) -> np.ndarray:
-        """Return on which samples the loss depends, (n,), bool; the others are left out.
+    def informative_rows(self, y: np.ndarray, recipe: Recipe) -> np.ndarray:
+        """Return which samples the loss depends on, (n,), bool; the training leaves out the others.
 
         `y` is as from `check_targets`.
         """
