@@ -558,13 +558,14 @@ class SIGUA(TargetLoss):
 
     def loss(self, logits: Tensor, targets: Tensor, batch: Batch) -> Tensor:
         """See `TargetLoss`."""
-        log_probabilities, weight = logits.log_softmax(dim=1), batch.recipe.entropy_weight
-        losses = (targets * -log_probabilities).sum(dim=1)
+        by_class, weight = cross_entropy(logits), batch.recipe.entropy_weight
+        losses = (targets * by_class).sum(dim=1)
         share = kept_share(self.noise_rate, self.warm_up, self.epoch, batch.recipe.epochs)
         trusted = self.trusted
         if trusted is not None:
             trusted = trusted.to(batch.rows.device)[batch.rows]
         kept, others = split_by_loss(losses / targets.sum(dim=1), share, trusted)
-        learned = sample_losses(-log_probabilities, log_probabilities, targets, weight)[kept].mean()
+        with_entropy = sample_losses(by_class, logits.log_softmax(dim=1), targets, weight)
+        learned = with_entropy[kept].mean()
         unlearned = others[: int(self.unlearned * len(others))]
         return learned - self.scale * losses[unlearned].mean() if len(unlearned) else learned
