@@ -19,7 +19,7 @@ def training(network: str, shape: tuple[int, ...], n: int, n_trials: int) -> Fig
     from pudistill.learners.networks.hardware import choose_hardware
     from pudistill.learners.networks.recipes import Recipe
 
-    hardware = choose_hardware("auto", "auto", pictures=True)
+    hardware = choose_hardware("auto", "auto", is_table=False)
     rng = np.random.default_rng(0)
     pictures = rng.integers(0, 256, (n, *shape), dtype=np.uint8)
     labels = rng.integers(N_CLASSES, size=n)

@@ -46,7 +46,7 @@ def batch_of(rows, labels=LABELS, n_classes=3, raw=None):
         PLAIN,
         torch.zeros(2),
         torch.ones(2),
-        choose_hardware("cpu", "fp32", pictures=False),
+        choose_hardware("cpu", "fp32", is_table=True),
         torch.Generator().manual_seed(0),
         np.random.RandomState(0),
         torch.nn.Identity(),
@@ -190,7 +190,7 @@ class FixedJob:
     def __init__(self, proba, labels):
         self.proba = proba
         self.targets = np.eye(proba.shape[1])[labels]
-        self.hardware = choose_hardware("cpu", "fp32", pictures=False)
+        self.hardware = choose_hardware("cpu", "fp32", is_table=True)
         self.recipe = PLAIN
         self.module = torch.nn.Identity()
 

@@ -52,7 +52,7 @@ def blobs():
 
 
 def job_of(X, labels, **params):
-    return TorchClassifier(random_state=0, **params).start(X, np.eye(3)[labels])
+    return TorchClassifier(random_state=0, **params).make_job(X, np.eye(3)[labels])
 
 
 # MetaCleaner
@@ -203,7 +203,7 @@ def meta_step(rate, middle, n_label_sets=1):
         Recipe(epochs=2, learning_rate=0.1, batch_size=5),
         torch.zeros(3).double(),
         torch.ones(3).double(),
-        choose_hardware("cpu", "auto", pictures=False),
+        choose_hardware("cpu", "auto", is_table=True),
         generator(),
         np.random.RandomState(0),
         network,

@@ -35,7 +35,7 @@ def batch_of(labels, n_classes=3):
         Recipe(epochs=2, learning_rate=0.1, batch_size=4),
         torch.zeros(2, dtype=torch.float64),
         torch.ones(2, dtype=torch.float64),
-        choose_hardware("cpu", "auto", pictures=False),
+        choose_hardware("cpu", "auto", is_table=True),
         torch.Generator().manual_seed(0),
         np.random.RandomState(0),
         torch.nn.Identity(),

@@ -39,7 +39,7 @@ def batch_of(x, labels, n_classes, network=None):
         PLAIN,
         torch.zeros(x.shape[1], dtype=torch.float64),
         torch.ones(x.shape[1], dtype=torch.float64),
-        choose_hardware("cpu", "auto", pictures=False),
+        choose_hardware("cpu", "auto", is_table=True),
         torch.Generator().manual_seed(0),
         np.random.RandomState(0),
         network,

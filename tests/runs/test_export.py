@@ -13,6 +13,7 @@ from torch import nn
 from pudistill import TorchClassifier
 from pudistill.exceptions import InputError
 from pudistill.learners.networks.exported import as_onnx, as_torch_export
+from pudistill.learners.networks.recipes import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def test_an_exported_program_gives_the_same_probabilities(network, pictures, tmp
     assert json.loads(extra["classes"]) == [0, 1, 2]
 
 
-def test_a_table_and_a_centred_crop(tmp_path):
+def test_a_table(tmp_path):
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(60, 4)), np.arange(60) % 2
     table = TorchClassifier("mlp", epochs=2, random_state=0).fit(X, y)
@@ -46,6 +47,16 @@ def test_a_table_and_a_centred_crop(tmp_path):
     program = torch.export.load(tmp_path / "table.pt2").module()
     found = program(torch.tensor(X, dtype=torch.float32)).numpy(force=True)
     np.testing.assert_allclose(found, table.predict_proba(X), atol=1e-5)
+
+
+def test_the_file_takes_pictures_as_the_network_sees_them(pictures, tmp_path):
+    X, y = pictures
+    recipe = Recipe(epochs=1, learning_rate=0.1, centre_crop=6)
+    cropped = TorchClassifier(recipe=recipe, random_state=0).fit(X, y)
+    as_torch_export(cropped, tmp_path / "cropped.pt2", {})
+    program = torch.export.load(tmp_path / "cropped.pt2").module()
+    found = program(torch.tensor(X[:, 1:7, 1:7])).numpy(force=True)
+    np.testing.assert_allclose(found, cropped.predict_proba(X), atol=0.02)
 
 
 LOADER = """
@@ -102,9 +113,21 @@ class DependsOnValues(nn.Module):
 
 def test_a_network_that_cannot_be_exported_is_named(pictures, tmp_path):
     own = TorchClassifier(DependsOnValues, epochs=1, random_state=0).fit(*pictures)
-    with pytest.raises(InputError, match="DependsOnValues cannot be exported by PyTorch"):
+    problem = r"DependsOnValues cannot be exported by PyTorch .*: remove from its forward\(\) the"
+    with pytest.raises(InputError, match=problem):
         as_torch_export(own, tmp_path / "model.pt2", {})
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_not_the_fault_of_the_network(tmp_path, monkeypatch):
+    table = TorchClassifier("mlp", epochs=1, random_state=0).fit(np.eye(4), [0, 1, 0, 1])
+
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", fail)
+    with pytest.raises(OSError, match="No space left"):
+        as_torch_export(table, tmp_path / "model.pt2", {})
 
 
 @pytest.mark.slow  # PyTorch's exporter loads packages for seconds

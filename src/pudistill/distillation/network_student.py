@@ -38,14 +38,31 @@ def learn_by_likelihood(
 ) -> StudentFit:
     """Train a network on the likelihood of the given labels, without rounds.
 
-    `trained` are networks that start the trainings, one for each view, which have read no given
-    label and nothing that their view holds out; where there is none, a training starts anew.
+    Parameters
+    ----------
+    problem : Problem
+        The data and settings.
+    views : list of View
+        First that of all verified samples, then those that hold samples out.
+    guesses : list of ndarray of shape (n_samples, n_classes)
+        The first guess of each view.
+    transition : TransitionEstimator
+        Estimates the transition matrix of each view.
+    trained : list of fitted network or None
+        ``trained[i]`` is the network from whose weights the training of ``views[i]`` continues, or
+        None to start from new weights. It has read no given label, and nothing that its view holds
+        out.
+
+    Returns
+    -------
+    fit : StudentFit
+        The network, and its predictions of all samples in each view.
     """
     whole, truth = views[0], held_out_truth(views, problem.n_classes)
     # 1. Estimate the transition matrix of each view under the first guess.
     noise = transition.estimate_all(views, guesses)
-    # 2. Predict all samples by networks that have not read their given labels, except in views that
-    # hold samples out, whose network judges only what it has not read.
+    # 2. Predict all samples by networks that have not read their given labels. The network of a
+    # view that holds samples out is used only for samples whose labels it has not read.
     networks = []
     if problem.earlier is None:
         networks = _networks_to_predict(problem, views, noise, trained)
@@ -88,11 +105,11 @@ def learn_by_likelihood(
 def _networks_to_predict(
     problem: Problem, views: list[View], noise: list[NoiseModel], trained: list[Any]
 ) -> list[tuple[View, Training]]:
-    """List the networks that predict: the labels that each reads, and its training.
+    """Return, for each network that predicts, the labels it reads and its training.
 
-    Those that hide the given labels of one part of the samples each come first: two halves, and a
-    network for the view that holds samples out; or, with several such views, the parts that were
-    dealt to them.
+    First come the networks that each hide the given labels of one part of the samples. With at most
+    one view that holds samples out, the parts are two halves, and the network of that view follows.
+    With several, each view's own network hides the part dealt to it.
     """
     whole, others = views[0], list(zip(views[1:], noise[1:], trained[1:], strict=True))
     if len(views) > 2:

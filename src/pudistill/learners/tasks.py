@@ -336,7 +336,7 @@ def _can_be_stacked(task: Training) -> bool:
     network = task.estimator
     if not isinstance(network, TorchClassifier):
         return False
-    return choose_hardware(network.device, "fp32", pictures=True).device.type != "cpu"
+    return choose_hardware(network.device, "fp32", is_table=False).device.type != "cpu"
 
 
 def _fit_together(tasks: list[Training]) -> list:

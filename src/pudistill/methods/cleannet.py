@@ -155,7 +155,7 @@ class CleanNetClassifier(NetworkMethod):
             precision=network.precision,
             random_state=seed,
         )
-        job = embedding.start(features, samples.targets)
+        job = embedding.make_job(features, samples.targets)
         verified = torch.tensor(samples.trusted, device=job.hardware.device)
         objective = Relevance(verified, job.recipe.batch_size)
         fit_objective([embedding], [replace(job, objective=objective)], seed)

@@ -91,7 +91,7 @@ class DeepBilevelClassifier(NetworkMethod):
 
     def _learn(self, samples: LabelledSamples, seed: int) -> Any:
         network = self._make_network(seed)
-        job = network.start(samples.X, samples.targets)
+        job = network.make_job(samples.X, samples.targets)
         size = job.recipe.batch_size // self.n_parts
         if size < 2:
             raise InputError(

@@ -106,7 +106,7 @@ class DeepSelfClassifier(NetworkMethod):
     def _learn(self, samples: LabelledSamples, seed: int) -> Any:
         network_seed, draw_seed = derive_seeds(seed, 2)
         network = self._make_network(network_seed)
-        job = network.start(samples.X, samples.targets)
+        job = network.make_job(samples.X, samples.targets)
         objective = SelfLearning(
             job,
             samples,

@@ -155,7 +155,7 @@ class DivideMixClassifier(NetworkMethod):
 
         # 2. Two networks, and the division of the samples that they share.
         networks = [self._make_network(network_seed) for network_seed in network_seeds]
-        jobs = [network.start(samples.X, samples.targets) for network in networks]
+        jobs = [network.make_job(samples.X, samples.targets) for network in networks]
         epochs = jobs[0].recipe.epochs
         division = CoDivision(
             jobs,

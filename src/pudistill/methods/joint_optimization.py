@@ -108,7 +108,7 @@ class JointOptimizationClassifier(NetworkMethod):
         first_seed, second_seed = derive_seeds(seed, 2)
         network = self._make_network(first_seed)
         network.set_params(recipe=constant_rate_recipe(network, samples.X))
-        job = network.start(samples.X, samples.targets)
+        job = network.make_job(samples.X, samples.targets)
         prior = np.full(samples.n_classes, 1 / samples.n_classes)
         if samples.trusted.any():
             prior = samples.targets[samples.trusted].mean(axis=0)

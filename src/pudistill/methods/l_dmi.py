@@ -104,7 +104,7 @@ class LDMIClassifier(NetworkMethod):
     def _learn(self, samples: LabelledSamples, seed: int) -> Any:
         first_seed, second_seed = derive_seeds(seed, 2)
         network = self._make_network(first_seed)
-        job = network.start(samples.X, samples.targets)
+        job = network.make_job(samples.X, samples.targets)
         epochs = max(1, round(self.warm_up * job.recipe.epochs))
         fit_objective([network], [replace(job, recipe=job.recipe.with_epochs(epochs))], first_seed)
         recipe = constant_rate_recipe(
@@ -118,7 +118,7 @@ class LDMIClassifier(NetworkMethod):
         # Continue from the weights of the first training; the recipe decides everything else.
         from_recipe = {"learning_rate": None, "batch_size": None, "epochs": None}
         network.set_params(recipe=recipe, random_state=second_seed, warm_start=True, **from_recipe)
-        job = network.start(samples.X, samples.targets)
+        job = network.make_job(samples.X, samples.targets)
         fit_objective([network], [replace(job, objective=Determinant())], second_seed)
         return network
 

@@ -104,7 +104,7 @@ class LossCorrectionClassifier(NetworkMethod):
 
     def _learn(self, samples: LabelledSamples, seed: int) -> Any:
         network = self._make_network(seed)
-        job = network.start(samples.X, samples.targets)
+        job = network.make_job(samples.X, samples.targets)
         objective = DynamicBootstrapping(
             job,
             samples.trusted,

@@ -109,7 +109,7 @@ class MentorNetClassifier(NetworkMethod):
         noise_seed, network_seed = derive_seeds(seed, 2)
         self.percentile_ = self._find_percentile(samples, noise_seed)
         network = self._make_network(network_seed)
-        job = network.start(samples.X, samples.targets)
+        job = network.make_job(samples.X, samples.targets)
         objective = MentorNet(
             torch.tensor(samples.trusted, device=job.hardware.device),
             percentile=self.percentile_,

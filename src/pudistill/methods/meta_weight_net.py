@@ -115,7 +115,7 @@ class MetaWeightNetClassifier(NetworkMethod):
             return self._fit_network(samples, seed)
         network_seed, meta_seed = derive_seeds(seed, 2)
         network = self._make_network(network_seed)
-        job = network.start(samples.X, samples.targets)
+        job = network.make_job(samples.X, samples.targets)
         hardware = job.hardware
         with seeded(meta_seed, hardware.device):
             weighting = weighting_network(self.n_hidden).to(hardware.device, hardware.dtype)

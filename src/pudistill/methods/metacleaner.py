@@ -91,7 +91,7 @@ class MetaCleanerClassifier(NetworkMethod):
     def _learn(self, samples: LabelledSamples, seed: int) -> Any:
         network_seed, weighting_seed = derive_seeds(seed, 2)
         network = self._make_network(network_seed)
-        job = network.start(samples.X, samples.targets)
+        job = network.make_job(samples.X, samples.targets)
         if job.recipe.batch_size < self.set_size:
             raise InputError(
                 f"set_size={self.set_size} is larger than a batch of {job.recipe.batch_size} "

@@ -142,7 +142,7 @@ class MLNTClassifier(NetworkMethod):
     def _learn(self, samples: LabelledSamples, seed: int) -> Any:
         plain_seed, *seeds = derive_seeds(seed, 1 + self.n_trainings)
         plain = self._make_network(plain_seed)
-        batch_size = plain.start(samples.X, samples.targets).recipe.batch_size
+        batch_size = plain.make_job(samples.X, samples.targets).recipe.batch_size
         if batch_size <= self.n_neighbours:
             raise InputError(
                 f"n_neighbours={self.n_neighbours} other samples do not fit into a batch of "
@@ -164,7 +164,7 @@ class MLNTClassifier(NetworkMethod):
     ) -> TorchClassifier:
         """Train a network; return its teacher."""
         network = self._make_network(seed)
-        job = network.start(samples.X, samples.targets)
+        job = network.make_job(samples.X, samples.targets)
         device, dtype = job.hardware.device, job.hardware.dtype
         warm_up = round(self.warm_up * job.recipe.epochs)
         objective = NoiseTolerance(

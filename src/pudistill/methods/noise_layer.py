@@ -111,7 +111,7 @@ class NoiseLayerMethod(NetworkMethod):
 
     def _learn(self, samples: LabelledSamples, seed: int) -> Any:
         network = self._make_network(seed)
-        job = network.start(samples.X, samples.targets)
+        job = network.make_job(samples.X, samples.targets)
         layer = self._make_layer(samples.n_classes).to(job.hardware.device, job.hardware.dtype)
         objective = Adaptation(
             layer,

@@ -109,7 +109,7 @@ class PENCILClassifier(NetworkMethod):
         first_seed, second_seed = derive_seeds(seed, 2)
         # 1. The given labels, then the labels too, at a constant learning rate.
         network = self._make_network(first_seed)
-        job = network.start(samples.X, samples.targets)
+        job = network.make_job(samples.X, samples.targets)
         n_kept = max(1, round(KEPT * job.recipe.epochs))
         n_trained = max(1, round(TRAINED * job.recipe.epochs))
         recipe = replace(job.recipe.with_epochs(n_kept + n_trained), schedule="step", milestones=())
@@ -125,7 +125,7 @@ class PENCILClassifier(NetworkMethod):
         # 2. The final distributions, from the weights so far.
         objective.labels_are_final = True
         network.set_params(random_state=second_seed, warm_start=True)
-        job = network.start(samples.X, samples.targets)
+        job = network.make_job(samples.X, samples.targets)
         fit_objective([network], [replace(job, objective=objective)], second_seed)
         self.label_distributions_ = objective.labels.softmax(dim=1).numpy(force=True)
         return network

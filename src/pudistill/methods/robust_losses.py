@@ -37,7 +37,7 @@ class RobustLossMethod(NetworkMethod):
     def _fit_loss(self, objective: Objective, samples: LabelledSamples, seed: int) -> Any:
         """Train a network on the labels of the samples with an objective."""
         network = self._make_network(seed)
-        job = network.start(samples.X, samples.targets)
+        job = network.make_job(samples.X, samples.targets)
         fit_with_retry(network, replace(job, objective=objective))
         return network
 

@@ -94,7 +94,7 @@ class SmallLossMethod(NetworkMethod):
         networks: list[TorchClassifier] = [
             self._make_network(network_seed) for network_seed in derive_seeds(pair_seed, 2)
         ]
-        jobs: list[Job] = [network.start(samples.X, samples.targets) for network in networks]
+        jobs: list[Job] = [network.make_job(samples.X, samples.targets) for network in networks]
         trusted = torch.tensor(samples.trusted, device=jobs[0].hardware.device)
         objective = self._make_objective(
             self.noise_rate_, jobs[0].recipe.epochs, self.warm_up, trusted

@@ -94,7 +94,7 @@ def learners_at_once(learner: Any) -> int | None:
     from pudistill.learners.networks.hardware import choose_hardware
 
     device = final_step(learner).device
-    return -1 if choose_hardware(device, "auto", pictures=True).device.type == "cpu" else None
+    return -1 if choose_hardware(device, "auto", is_table=False).device.type == "cpu" else None
 
 
 def make_learner(settings: Settings, X: np.ndarray) -> BaseEstimator:

@@ -23,8 +23,10 @@ def export_run(run: Run, output: Path, *, module: Any = None) -> None:
     run : Run
         A finished run whose model is one network.
     output : Path
-        The file, ``.onnx`` or ``.pt2`` (`torch.export`). It maps samples, as `fit` took them (uint8
-        pictures, or a table of float32), to probabilities, and holds the names of the classes.
+        The file, ``.onnx`` or ``.pt2`` (`torch.export`). It maps samples to probabilities, and
+        holds the names of the classes. Samples are a table of float32, or uint8 pictures of exactly
+        the size that the network sees (after the recipe's centre crop), of shape
+        ``(n, height, width)`` if grey and ``(n, height, width, 3)`` in colour.
     module : callable or nn.Module, optional
         The network of the user's own, if the run used one.
 

@@ -214,7 +214,7 @@ def check_storable(learner: Any, X: Any, codes: np.ndarray) -> None:
         check_storable(learner)
         rows = np.unique(codes, return_index=True)[1]  # a sample of each class
         if len(rows) > 1:
-            clone(learner).start(take(X, rows), codes[rows])
+            clone(learner).make_job(take(X, rows), codes[rows])
         return
     from pudistill.labels.pseudo_labels import one_hot
     from pudistill.learners.tasks import Training, train

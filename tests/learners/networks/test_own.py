@@ -100,7 +100,7 @@ def test_a_class_a_function_and_a_network_can_be_trained(few, own):
 def test_training_starts_from_the_weights_of_a_network_and_leaves_it_alone(few):
     own = Net((1, 8, 8), 10)
     before = own.last.weight.detach().clone()
-    started = TorchClassifier(own, **QUICK).start(*few)
+    started = TorchClassifier(own, **QUICK).make_job(*few)
     assert torch.equal(started.module.last.weight, before)
     TorchClassifier(own, **QUICK).fit(*few)
     assert torch.equal(own.last.weight, before)
@@ -122,6 +122,19 @@ def test_training_starts_from_the_weights_of_a_network_and_leaves_it_alone(few):
 def test_what_is_wrong_with_a_network_is_one_sentence(few, own, problem):
     with pytest.raises(InputError, match=problem):
         TorchClassifier(own, **QUICK).fit(*few)
+
+
+def out_of_memory(in_shape, n_classes):
+    class OutOfMemory(Net):
+        def forward(self, x):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    return OutOfMemory(in_shape, n_classes)
+
+
+def test_a_lack_of_memory_is_no_fault_of_the_pictures(few):
+    with pytest.raises(InputError, match=r"out of memory\.\): lower batch_size, or use a smaller"):
+        TorchClassifier(out_of_memory, **QUICK).fit(*few)
 
 
 @pytest.mark.filterwarnings("ignore:A network is trained once more")

@@ -1,6 +1,7 @@
 """Two processes that train together, by gloo on the CPU, make the steps of one process."""
 
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import distributed, multiprocessing, nn
 
 from pudistill.exceptions import InputError
+from pudistill.learners.networks import launch
 from pudistill.learners.networks.architectures import mlp, small_cnn
 from pudistill.learners.networks.batches import move_to_device
 from pudistill.learners.networks.hardware import Hardware, seeded
@@ -154,3 +156,23 @@ def test_a_synchronised_network_is_the_same_network():
 def test_a_file_that_another_machine_does_not_have_is_named(tmp_path):
     with pytest.raises(InputError, match=r"gone.npy cannot be read by all processes .*same path"):
         _open_mapped(MappedArray(str(tmp_path / "gone.npy"), np.dtype("u1"), 0, (3,)))
+
+
+@pytest.mark.parametrize("error", [RuntimeError, torch.OutOfMemoryError])
+def test_a_process_without_memory_ends_so_that_the_others_do_not_wait_for_it(monkeypatch, error):
+    class Failing(Trainer):
+        def run_epoch(self):
+            raise InputError("It cannot compute a batch.") from error("reason")
+
+    class Scripted(ProcessGroup):
+        def receive(self):
+            return next(messages)
+
+    training = job()
+    messages = iter([("train", training, Trainer([training]).state()), ("epoch",), ("end",)])
+    monkeypatch.setattr(launch, "Trainer", Failing)
+    monkeypatch.setattr(launch.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(launch.distributed, "destroy_process_group", lambda: None)
+    ends_early = pytest.raises(InputError) if error is torch.OutOfMemoryError else nullcontext()
+    with ends_early:
+        launch._train_with_main(Scripted())

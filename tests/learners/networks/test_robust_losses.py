@@ -59,7 +59,7 @@ def batch_of(targets=TARGETS, recipe=RECIPE):
         recipe,
         torch.zeros(2),
         torch.ones(2),
-        choose_hardware("cpu", "fp32", pictures=False),
+        choose_hardware("cpu", "fp32", is_table=True),
         torch.Generator().manual_seed(0),
         np.random.RandomState(0),
         torch.nn.Identity(),
@@ -269,7 +269,7 @@ def test_every_loss_trains_a_network(name):
 @pytest.mark.parametrize("name", ["generalised_cross_entropy", "sigua"])
 def test_an_interrupted_training_goes_on_in_its_epoch(name):
     network = TorchClassifier(loss=name, random_state=0, epochs=4)
-    whole, half, rest = (copy.deepcopy(network).start(*IRIS) for _ in range(3))
+    whole, half, rest = (copy.deepcopy(network).make_job(*IRIS) for _ in range(3))
     losses = list(Trainer([whole]))
     stopped, goes_on = Trainer([half]), Trainer([rest])
     assert stopped.can_be_saved

@@ -11,6 +11,7 @@ import torch
 from pudistill import PUDistillClassifier, TorchClassifier
 from pudistill.exceptions import DataWarning, InputError
 from pudistill.learners.cache import StageCache, caching_to
+from pudistill.learners.networks.recipes import Recipe
 from pudistill.learners.networks.texts import (
     build_untrained_text,
     open_tokenizer,
@@ -138,7 +139,9 @@ def test_what_a_text_network_cannot_do_is_one_sentence(tiny_bert, reviews):
     texts, y = reviews
     with pytest.raises(InputError, match="cannot mix texts"):
         network(tiny_bert, mixup=1.0).fit(texts, y)
-    with pytest.raises(InputError, match="recipe='paper' is for pictures"):
+    with pytest.raises(InputError, match="mixup=2 cannot mix texts: set mixup=0"):
+        network(tiny_bert, recipe=Recipe(epochs=1, learning_rate=0.1, mixup=2)).fit(texts, y)
+    with pytest.raises(InputError, match="recipe='paper' is not for texts"):
         network(tiny_bert, recipe="paper").fit(texts, y)
     with pytest.raises(InputError, match="cannot read texts"):
         TorchClassifier("mlp").fit(texts, y)
@@ -146,6 +149,9 @@ def test_what_a_text_network_cannot_do_is_one_sentence(tiny_bert, reviews):
         network(tiny_bert).fit(texts, y).predict(np.zeros((2, 3)))
     with pytest.raises(InputError, match="lora_rank=2 is for text models"):
         TorchClassifier("mlp", lora_rank=2).fit(np.eye(4), [0, 1, 0, 1])
+    for rank in (0, -1):
+        with pytest.raises(InputError, match=f"lora_rank={rank} must be at least 1, or None"):
+            network(tiny_bert, lora_rank=rank).fit(texts, y)
 
 
 def test_a_stored_description_names_no_other_network(tiny_bert, reviews):
@@ -160,7 +166,7 @@ def test_a_stored_description_names_no_other_network(tiny_bert, reviews):
 def test_lora_trains_few_weights_and_is_stored_as_a_plain_network(tiny_bert, reviews):
     pytest.importorskip("peft")
     texts, y = reviews
-    fitted = network(tiny_bert, lora_rank=2).fit(texts, y)
+    fitted = network(tiny_bert, lora_rank=2, precision="fp32").fit(texts, y)
     trained = [name for name, p in fitted.module_.named_parameters() if p.requires_grad]
     assert all("lora_" in name or name.startswith("head.") for name in trained)
     arrays, meta = fitted.to_state()
@@ -169,6 +175,27 @@ def test_lora_trains_few_weights_and_is_stored_as_a_plain_network(tiny_bert, rev
     np.testing.assert_allclose(
         again.predict_proba(texts), fitted.predict_proba(texts), rtol=1e-4, atol=1e-6
     )
+
+
+def test_lora_goes_on_with_new_matrices_whether_or_not_the_network_was_stored(tiny_bert, reviews):
+    pytest.importorskip("peft")
+    texts, y = reviews
+    settings = {"lora_rank": 2, "warm_start": True, "precision": "fp32"}
+    fitted = network(tiny_bert, **settings).fit(texts, y)
+    again = TorchClassifier.from_state(*fitted.to_state())
+    before = {name: weight.clone() for name, weight in again.module_.state_dict().items()}
+    mine, stored = fitted.fingerprint[-1], again.fingerprint[-1]
+    assert mine.keys() == stored.keys()
+    assert all(np.array_equal(mine[name], stored[name]) for name in mine)
+    again.fit(texts, y)
+    trained = [name for name, p in again.module_.named_parameters() if p.requires_grad]
+    assert any("lora_" in name for name in trained)
+    assert all("lora_" in name or name.startswith("head.") for name in trained)
+    weights = again.module_.state_dict()
+    name = "encoder.encoder.layer.0.output.dense"
+    assert torch.equal(weights[f"{name}.base_layer.weight"], before[f"{name}.weight"])
+    expected = fitted.fit(texts, y).predict_proba(texts)
+    np.testing.assert_allclose(again.predict_proba(texts), expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("rank", [None, 2])
@@ -231,7 +258,7 @@ def test_the_command_line_fine_tunes_and_predicts(tiny_bert, reviews, command, t
 
 def test_a_feature_that_never_varies_does_not_spoil_the_training(tiny_bert, reviews):
     texts, y = reviews
-    job = network(tiny_bert).start(texts, y)
+    job = network(tiny_bert).make_job(texts, y)
     with torch.no_grad():
         norm = job.module.encoder.encoder.layer[-1].output.LayerNorm
         norm.weight[0], norm.bias[0] = 1e-20, 0.3

@@ -21,11 +21,13 @@ from torch import nn
 from pudistill.exceptions import InputError, RecoveredWarning
 from pudistill.learners.networks.classifier import TorchClassifier
 from pudistill.learners.networks.fitting import fit_together
+from pudistill.learners.networks.hardware import Hardware, seeded
 from pudistill.learners.networks.normalisation import Normalisation
 from pudistill.learners.networks.objectives import Objective
 from pudistill.learners.networks.recipes import RECIPES, Recipe
 from pudistill.learners.networks.registry import OBJECTIVES
 from pudistill.learners.networks.state import check_storable
+from pudistill.utils.checkpoint import Checkpoint, saving_to
 
 QUICK = {"epochs": 2, "batch_size": 32, "device": "cpu", "random_state": 0}
 
@@ -384,6 +386,72 @@ def test_parameters_override_the_recipe(few):
     recipe = network.fit(*few).recipe_
     assert (recipe.epochs, recipe.batch_size, recipe.mixup, recipe.augment) == (2, 32, 1.0, ())
     assert recipe.learning_rate == RECIPES["paper"]["member"].learning_rate
+
+
+@pytest.mark.parametrize(
+    ("augment", "expected"),
+    [(True, ("flip", "crop")), (False, ()), ("shift", ("shift",)), (["flip"], ("flip",))],
+)
+def test_augmentation_by_flag_name_or_names(few, augment, expected):
+    fitted = TorchClassifier(augment=augment, **QUICK).fit(*few)
+    assert fitted.recipe_.augment == expected
+    again = TorchClassifier.from_state(*fitted.to_state())
+    assert again.get_params()["augment"] in (augment, expected)
+
+
+def test_a_network_of_a_device_that_is_not_here_predicts_on_another(few):
+    fitted = TorchClassifier(**QUICK).fit(*few)
+    arrays, meta = fitted.to_state()
+    meta["params"]["device"] = "cuda:99"
+    again = TorchClassifier.from_state(arrays, meta)
+    assert again.device == "auto"
+    assert again.predict(few[0]).shape == (len(few[0]),)
+    meta["params"]["device"] = "cpu"
+    assert TorchClassifier.from_state(arrays, meta).device == "cpu"
+
+
+def test_tables_are_float32_only_on_a_device_without_float64(few):
+    table = np.zeros((2, 3))
+    for device, dtype in (("mps", np.float32), ("cpu", np.float64)):
+        hardware = Hardware(torch.device(device), torch.float32, bf16=False)
+        assert hardware.supported(table).dtype == dtype
+        assert hardware.supported(few[0]) is few[0]
+
+
+def test_seeding_the_cpu_leaves_gpus_alone(monkeypatch):
+    before = torch.get_rng_state()
+    expected = torch.rand(3, generator=torch.Generator().manual_seed(5))
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", None)  # `torch.manual_seed` would call it
+    with seeded(5, torch.device("cpu")):
+        assert torch.equal(torch.rand(3), expected)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+class InMemory(Checkpoint):
+    is_due = True
+    parts = None
+
+    def load(self):
+        return self.parts
+
+    def save(self, **parts):
+        self.parts = parts
+
+
+def test_a_checkpoint_of_another_kind_of_device_is_not_continued(few, monkeypatch):
+    trained = []
+    monkeypatch.setattr(
+        "pudistill.learners.networks.fitting.epoch_ended", lambda epoch, _: trained.append(epoch)
+    )
+    checkpoint = InMemory()
+    with saving_to(checkpoint):
+        first, same = (TorchClassifier(**QUICK).fit(*few) for _ in range(2))
+        assert trained == [1, 2], "the second training has nothing left to do"
+        checkpoint.parts |= {"device": np.array("cuda"), "generator": np.zeros(16, np.uint8)}
+        other = TorchClassifier(**QUICK).fit(*few)
+    assert trained == [1, 2, 1, 2]
+    assert same_weights(weights(first), weights(same))
+    assert same_weights(weights(first), weights(other))
 
 
 def test_centre_crop_in_training_and_prediction(few):

@@ -619,9 +619,9 @@ def test_seeding_restores_the_state_of_pytorch():
 def test_hardware_of_different_precision_can_be_used_in_one_process():
     accelerate = pytest.importorskip("accelerate")
     host = accelerate.Accelerator(cpu=True, mixed_precision="no")
-    assert choose_hardware("auto", "bf16", pictures=True).bf16
-    assert not choose_hardware("auto", "fp32", pictures=True).bf16
-    assert choose_hardware("cpu", "auto", pictures=False).dtype == torch.float64
+    assert choose_hardware("auto", "bf16", is_table=False).bf16
+    assert not choose_hardware("auto", "fp32", is_table=False).bf16
+    assert choose_hardware("cpu", "auto", is_table=True).dtype == torch.float64
     assert host.mixed_precision == "no"
 
 
@@ -631,4 +631,4 @@ def test_hardware_of_different_precision_can_be_used_in_one_process():
 )
 def test_impossible_hardware_is_named(device, precision, named):
     with pytest.raises(InputError, match=named):
-        choose_hardware(device, precision, pictures=True)
+        choose_hardware(device, precision, is_table=False)

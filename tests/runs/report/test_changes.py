@@ -132,10 +132,27 @@ def test_a_label_is_accepted_in_the_smallest_error_that_certifies_it(tmp_path):
     assert len({*found[~trusted]}) > 2
 
 
+def test_what_corrections_name_is_not_shortened():
+    table = label_table()
+    eel, folder = "eel" + 400 * "x", 400 * "y" + "/"
+    table["label"] = table["label"].replace("eel", eel)
+    table["id"] = folder + table["id"]
+    texts = {name: f"text of {name[-4:]}" for name in table["id"]}
+    pictures = dict.fromkeys(table["id"], np.zeros((2, 2), np.uint8))
+    page = report_of(table, classes=["cat", "dog", eel], texts=texts)
+    data = data_of(page)
+    assert data["names"][: data["classes"]] == ["cat", "dog", eel] == data["names"]
+    assert data["ids"][0] == f"{folder}s117"
+    assert data["texts"][0] == "text of s117"
+    assert page.count("text of s117") == 2, "also among the surest changes"
+    page = report_of(table, classes=["cat", "dog", eel], pictures=pictures)
+    assert len(data_of(page)["pictures"]) == len(data["ids"])
+
+
 def test_json_is_compact():
     changes = Changes()
     list(changes.watch([label_table()]))
-    text = as_json(changes, ["cat", "dog", "eel"], {}, {}, None)
+    text = as_json(changes, changes.rows(), ["cat", "dog", "eel"], {}, {}, None)
     assert len(text) < 1500
 
 

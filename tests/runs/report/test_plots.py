@@ -99,9 +99,12 @@ def test_the_larger_a_share_the_stronger_its_colour():
     assert strongest(0.05) < strongest(0.5) < strongest(0.9)
 
 
-def test_names_in_capitals_have_room():
-    svg = flip_heat_map(square(np.ones((2, 2), dtype=int), ["AUTOMOBILE WWWWW", "B"]))
-    assert float(re.search(r'viewBox="0 0 [\d.]+ (\d+)', svg).group(1)) > 2 * 46 + 16 * 8
+@pytest.mark.parametrize(
+    ("name", "width"), [("AUTOMOBILE WWWWW", 16 * 8), ("自動車とＴ" * 3, 15 * 12)]
+)
+def test_wide_characters_have_room(name, width):
+    svg = flip_heat_map(square(np.ones((2, 2), dtype=int), [name, "B"]))
+    assert float(re.search(r'viewBox="0 0 [\d.]+ (\d+)', svg).group(1)) > 2 * 46 + width
 
 
 def test_curve_names_noises_methods_and_levels():

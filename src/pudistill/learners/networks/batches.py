@@ -62,11 +62,7 @@ def balanced_order(labels: Tensor, generator: Generator) -> Tensor:
     order : Tensor of shape (n_present_classes * n_rarest,), int64
         Indices into `labels`.
     """
-
-    def shuffled(n: int) -> Tensor:
-        return torch.randperm(n, generator=generator, device=labels.device)
-
-    random_order = shuffled(len(labels))
+    random_order = _shuffled(len(labels), generator)
     by_class = random_order[labels[random_order].argsort(stable=True)]
     sizes = labels.bincount()
     sizes = sizes[sizes > 0]
@@ -75,7 +71,7 @@ def balanced_order(labels: Tensor, generator: Generator) -> Tensor:
     chosen = by_class[
         (starts[:, None] + torch.arange(int(sizes.min()), device=labels.device)).ravel()
     ]
-    return chosen[shuffled(len(chosen))]
+    return chosen[_shuffled(len(chosen), generator)]
 
 
 def shared_batches(
@@ -104,23 +100,25 @@ def shared_batches(
         Indices, each batch in random order. Every uncertain sample is in one batch; the
         certain samples are repeated, each time in a new order.
     """
-
-    def shuffled(n: int) -> Tensor:
-        return torch.randperm(n, generator=generator, device=certain.device)
-
     certain_rows, uncertain_rows = certain.nonzero().ravel(), (~certain).nonzero().ravel()
     n_uncertain = max(1, round((1 - share) * batch_size))
-    parts = split_batches(uncertain_rows[shuffled(len(uncertain_rows))], n_uncertain)
+    parts = split_batches(uncertain_rows[_shuffled(len(uncertain_rows), generator)], n_uncertain)
     # From the largest part, not from `batch_size`, which small data do not fill.
     n_certain = round(share / (1 - share) * len(parts[0]))
     n_certain = max(1, min(n_certain, batch_size - len(parts[0])))
     n_rounds = -(-n_certain * len(parts) // len(certain_rows))
-    drawn = torch.cat([certain_rows[shuffled(len(certain_rows))] for _ in range(n_rounds)])
+    orders = [_shuffled(len(certain_rows), generator) for _ in range(n_rounds)]
+    drawn = torch.cat([certain_rows[order] for order in orders])
     batches = (
         torch.cat([drawn[i * n_certain : (i + 1) * n_certain], part])
         for i, part in enumerate(parts)
     )
-    return tuple(batch[shuffled(len(batch))] for batch in batches)
+    return tuple(batch[_shuffled(len(batch), generator)] for batch in batches)
+
+
+def _shuffled(n: int, generator: Generator) -> Tensor:
+    """Return the numbers from 0 to n - 1 in random order, on the generator's device."""
+    return torch.randperm(n, generator=generator, device=generator.device)
 
 
 class BatchFeed:
@@ -270,5 +268,4 @@ def _epochs(
         elif too_few:
             yield shared_batches(certain, share, batch_size, generator)
         else:
-            order = torch.randperm(len(targets), generator=generator, device=device)
-            yield split_batches(order, batch_size)
+            yield split_batches(_shuffled(len(targets), generator), batch_size)

@@ -35,7 +35,6 @@ from pudistill.learners.networks.objectives import Objective
 from pudistill.learners.networks.own import check_own
 from pudistill.learners.networks.prediction import compute_embeddings, predict_probabilities
 from pudistill.learners.networks.recipes import (
-    AUGMENTATIONS,
     CONTINUED,
     Recipe,
     Role,
@@ -51,6 +50,7 @@ from pudistill.learners.networks.state import (
 )
 from pudistill.learners.networks.texts import (
     StoredTokenizer,
+    merged,
     open_tokenizer,
     tokenise,
     with_lora,
@@ -110,10 +110,10 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
     consistency_weight : float or None, default=None
         Weight of the consistency term on pictures: a class that is clear without strong
         augmentation is also the target with it. 0 switches it off.
-    augment : bool, callable, tuple of {"flip", "crop", "shift"} and callables, or None
-        Random changes of training pictures; True means flip and crop, None those of the recipe. A
-        callable, such as a transform of torchvision, takes a picture as a tensor of shape
-        ``(channels, height, width)`` and returns one of the same shape and type.
+    augment : bool, {"flip", "crop", "shift"}, callable, tuple of these, or None
+        Random changes of training pictures; True means flip and crop, False none, and None those of
+        the recipe. A callable, such as a transform of torchvision, takes a picture as a tensor of
+        shape ``(channels, height, width)`` and returns one of the same shape and type.
     balanced_bootstrap : bool or None, default=None
         Whether each epoch trains on as many samples of each class as the rarest class has, drawn
         anew; None means False. The class of a soft target is its most likely one.
@@ -126,10 +126,10 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         Where to compute; with ``"auto"``, `accelerate` chooses.
     precision : {"auto", "fp32", "bf16"}, default="auto"
         Arithmetic; see :func:`pudistill.learners.networks.hardware.choose_hardware`.
-    lora_rank : int or None, default=None
-        For text models: train matrices of this rank beside the encoder's, which stay as they are,
-        at ten times the learning rate (LoRA; needs the package peft). They are added to them when
-        the network is stored.
+    lora_rank : int >= 1 or None, default=None
+        For text models: freeze the encoder and train low-rank matrices beside its linear layers, at
+        ten times the recipe's learning rate (LoRA; needs the package peft). Storing the network
+        adds them to the encoder's weights. None: train all weights.
     random_state : int, RandomState or None, default=None
         Seeds initial weights, dropout, order of the samples, augmentation and mixup. On a CPU the
         same state gives the same network. PyTorch's global random state does not change.
@@ -143,11 +143,13 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
     feature_names_in_ : ndarray of shape (n_features,)
         Names of the columns. Only for feature tables whose columns all have string names.
     in_shape_ : tuple of int
-        Shape of a sample: ``(channels, height, width)`` or ``(n_features,)``.
+        Shape of a sample: ``(channels, height, width)``, ``(n_features,)``, or ``()`` for texts.
     module_ : nn.Module
         The network.
+    tokenizer_ : StoredTokenizer
+        Turns texts into the network's inputs. Only for texts.
     normalisation_ : Normalisation
-        Mean and scale of each channel or feature.
+        Mean and scale of each channel or feature; 0 and 1 for texts.
     recipe_ : Recipe
         The recipe that was carried out, with all changes.
     loss_curve_ : list of float
@@ -197,7 +199,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         mixup: float | None = None,
         entropy_weight: float | None = None,
         consistency_weight: float | None = None,
-        augment: bool | Callable | tuple[str | Callable, ...] | None = None,
+        augment: bool | str | Callable | tuple[str | Callable, ...] | None = None,
         balanced_bootstrap: bool | None = None,
         normalisation: Normalisation | None = None,
         warm_start: bool = False,
@@ -230,8 +232,9 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n, n_features), (n, height, width) or (n, height, width, channels)
-            A feature table, or pictures: uint8, or of any numeric dtype.
+        X : array-like of shape (n, n_features), (n, height, width) or \
+                (n, height, width, channels), or sequence of n str
+            A feature table; pictures: uint8, or of any numeric dtype; or texts.
         y : array-like of shape (n,), or of shape (n, n_classes) with n_classes >= 2
             Labels of any kind, or soft targets: floats whose rows sum to 1. With
             ``loss="likelihood"``, likelihoods of shape (n, n_classes): non-negative numbers, at
@@ -254,10 +257,10 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         RecoveredWarning
             If the training diverged (its loss was not finite) and is repeated.
         """
-        fit_with_retry(self, self.start(X, y, sample_weight))
+        fit_with_retry(self, self.make_job(X, y, sample_weight))
         return self
 
-    def start(self, X: Any, y: Any, sample_weight: Any = None) -> Job:
+    def make_job(self, X: Any, y: Any, sample_weight: Any = None) -> Job:
         """Check the data and build the network, without training it.
 
         `fit_objective` trains the job that is returned, even after its objective was replaced.
@@ -282,13 +285,14 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         objective, balanced = self._find_objective(), bool(self.balanced_bootstrap)
         y = objective.check_targets(y, inputs, recipe, balanced=balanced)
         used = weights > 0
-        used[used] = objective.teaches(y[used], recipe)
+        used[used] = objective.informative_rows(y[used], recipe)
         if not used.all():
             inputs, y, weights = inputs[used], y[used], weights[used]
         classes, targets = as_targets(y)
 
         # 2. Build the network, or keep that of the last fit.
         hardware = self._hardware_for(inputs)
+        inputs = hardware.supported(inputs)
         rng = check_random_state(self.random_state)
         seed = rng.randint(2**31 - 1)
         if continues:
@@ -302,8 +306,9 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
                 self.module_ = factory(self.in_shape_, len(classes))
                 if callable(self.module):
                     check_own(self.module_, self.in_shape_, len(classes))
-                if self.lora_rank:
-                    self.module_ = with_lora(self.module_, self.lora_rank)
+        if self.lora_rank is not None:  # new matrices, as a stored network has none
+            with seeded(seed, hardware.device):
+                self.module_ = with_lora(merged(self.module_), self.lora_rank)
 
         # 3. Make the job. Until it is trained, the estimator counts as not fitted.
         self.n_iter_ = 0
@@ -334,7 +339,8 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n, n_features), (n, height, width) or (n, height, width, channels)
+        X : array-like of shape (n, n_features), (n, height, width) or \
+                (n, height, width, channels), or sequence of n str
             Samples of the kind and shape that the network was trained on.
 
         Returns
@@ -349,7 +355,8 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n, n_features), (n, height, width) or (n, height, width, channels)
+        X : array-like of shape (n, n_features), (n, height, width) or \
+                (n, height, width, channels), or sequence of n str
             Samples of the kind and shape that the network was trained on.
 
         Returns
@@ -365,7 +372,8 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n, n_features), (n, height, width) or (n, height, width, channels)
+        X : array-like of shape (n, n_features), (n, height, width) or \
+                (n, height, width, channels), or sequence of n str
             Samples of the kind and shape that the network was trained on.
 
         Returns
@@ -380,11 +388,12 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         inputs = self._check_inputs(X, self.recipe_, fitted=True)
         hardware = self._hardware_for(inputs)
-        return function(self._module_on(hardware), inputs, self.normalisation_, hardware)
+        module = self._module_on(hardware)
+        return function(module, hardware.supported(inputs), self.normalisation_, hardware)
 
     def _hardware_for(self, inputs: np.ndarray) -> Hardware:
-        pictures = inputs.ndim == 4 or are_tokens(inputs)
-        return choose_hardware(self.device, self.precision, pictures=pictures)
+        is_table = inputs.ndim == 2 and not are_tokens(inputs)
+        return choose_hardware(self.device, self.precision, is_table=is_table)
 
     def _open_tokenizer(self) -> StoredTokenizer:
         if not (isinstance(self.module, str) and self.module.startswith(PRETRAINED)):
@@ -457,7 +466,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         about = (type(self).__name__, self.get_params(deep=False))
         if not self.__sklearn_is_fitted__():
             return about
-        weights = self.module_.state_dict().items()
+        weights = merged(self.module_).state_dict().items()
         arrays = {name: np.ascontiguousarray(w.numpy(force=True)) for name, w in weights}
         return *about, self.classes_.tolist(), self.normalisation_, arrays
 
@@ -478,15 +487,13 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
                 raise InputError(
                     f"{name}={value!r} is for pictures, but X holds none: leave it out."
                 )
-        if self.mixup and texts:
-            raise InputError(f"mixup={self.mixup:g} cannot mix texts: leave it out.")
         augment = self.augment
         if isinstance(augment, bool):
-            augment = AUGMENTATIONS if augment else ()
-        elif callable(augment):
+            augment = ("flip", "crop") if augment else ()
+        elif isinstance(augment, str) or callable(augment):
             augment = (augment,)
         recipe = find_recipe(self.recipe, self.role, pictures=pictures, texts=texts)
-        if self.lora_rank:
+        if self.lora_rank is not None:
             recipe = replace(recipe, learning_rate=LORA_FACTOR * recipe.learning_rate)
         recipe = recipe.changed(
             epochs=self.epochs,
@@ -497,6 +504,8 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
             consistency_weight=self.consistency_weight,
             augment=None if augment is None else tuple(augment),
         )
+        if recipe.mixup and texts:
+            raise InputError(f"mixup={recipe.mixup:g} cannot mix texts: set mixup=0.")
         if self.role in CONTINUED:
             recipe = recipe.continued(CONTINUED[self.role])
         return replace(recipe, learning_rate=recipe.learning_rate * learning_rate_scale())

@@ -18,7 +18,7 @@ from torch import Tensor
 from pudistill.exceptions import InputError
 from pudistill.learners.networks.hardware import Precision, choose_hardware
 from pudistill.learners.networks.own import reason_of
-from pudistill.learners.networks.prediction import N_AHEAD, PREDICTION_VALUES
+from pudistill.learners.networks.prediction import N_AHEAD, batches_by_length, prediction_values
 from pudistill.learners.networks.pretrained import load_config, loading_model
 from pudistill.utils.threads import one_thread, prefetch
 
@@ -59,7 +59,7 @@ class Embedder(ABC):
 
     def __init__(self, name: str, device: str = "auto", precision: Precision = "auto") -> None:
         self.name = name
-        self.hardware = choose_hardware(device, precision, pictures=True)
+        self.hardware = choose_hardware(device, precision, is_table=False)
         remedy = f"name a model for {self.kind} on the hub, or a folder that holds one"
         with loading_model(name, remedy) as transformers:
             model, info = transformers.AutoModel.from_pretrained(
@@ -155,9 +155,8 @@ class Embedder(ABC):
         """Return features of shape (n, n_features)."""
 
     def _n_at_once(self, n_values: int) -> int:
-        """Return the batch size for samples of `n_values` inputs; see `PREDICTION_VALUES`."""
-        device = "cpu" if self.hardware.device.type == "cpu" else "accelerator"
-        return max(1, PREDICTION_VALUES[device] // n_values)
+        """Return the batch size for samples of `n_values` inputs."""
+        return max(1, prediction_values(self.hardware.device) // n_values)
 
     def _compute_checksum(self, untrained: set[str]) -> str:
         total = sha256()
@@ -275,16 +274,9 @@ class TextEmbedder(Embedder):
         texts = [text if text.strip() else self.tokenizer.pad_token for text in X]
         tokens = self.tokenizer(texts, truncation=True, max_length=self._n_tokens)
         lengths = np.array([len(text_tokens) for text_tokens in tokens["input_ids"]])
-        by_length = np.argsort(lengths, kind="stable")  # needs little padding
-        start = 0
-        while start < len(X):
-            # The longest text that could be in the batch limits its size.
-            longest = lengths[by_length[min(start + self._n_at_once(self._width), len(X)) - 1]]
-            stop = start + self._n_at_once(self._width * int(longest))
-            rows = by_length[start:stop]
+        for rows in batches_by_length(lengths, lambda n: self._n_at_once(self._width * n), 1):
             batch = {key: [values[row] for row in rows] for key, values in tokens.items()}
             yield rows, self.tokenizer.pad(batch, return_tensors="pt")
-            start = stop
 
     def _inputs(self, samples: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         return samples

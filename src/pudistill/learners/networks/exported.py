@@ -33,19 +33,14 @@ class RawToProbabilities(nn.Module):
     def __init__(self, estimator: Any) -> None:
         super().__init__()
         self.network = copy.deepcopy(estimator.module_).cpu().float().eval()
-        self.crop = estimator.recipe_.centre_crop
         scales = estimator.normalisation_
         self.register_buffer("mean", torch.as_tensor(scales.mean, dtype=torch.float32))
         self.register_buffer("scale", torch.as_tensor(scales.scale, dtype=torch.float32))
 
     def forward(self, samples: Tensor) -> Tensor:
-        """Map samples as `fit` takes them to probabilities ``(n, n_classes)``."""
-        if samples.ndim > 2:
-            pictures = samples if samples.ndim == 4 else samples[..., None]
-            if self.crop is not None:
-                top, left = (max(0, size - self.crop) // 2 for size in pictures.shape[1:3])
-                pictures = pictures[:, top : top + self.crop, left : left + self.crop]
-            samples = pictures
+        """Map samples, of which pictures have been cropped, to probabilities ``(n, n_classes)``."""
+        if samples.ndim == 3:  # grey pictures
+            samples = samples[..., None]
         values = (samples.float() - self.mean) / self.scale
         if values.ndim == 4:
             values = values.permute(0, 3, 1, 2)
@@ -58,7 +53,8 @@ def as_onnx(estimator: Any, path: Path, about: dict[str, str]) -> None:
     Parameters
     ----------
     estimator : TorchClassifier
-        The network. It keeps the size of the pictures that it was trained on.
+        The network. The file takes pictures of the size of ``in_shape_`` only: those of `fit`,
+        after the centre crop of its recipe.
     path : Path
         The file.
     about : dict of str to str
@@ -95,9 +91,11 @@ def as_onnx(estimator: Any, path: Path, about: dict[str, str]) -> None:
 def as_torch_export(estimator: Any, path: Path, about: dict[str, str]) -> None:
     """Write a fitted network by `torch.export`; parameters and errors are those of `as_onnx`."""
     name = type(estimator.module_).__name__
-    remedy = "leave out of its forward what depends on values"
+    remedy = "remove from its forward() the branches that depend on the values of tensors"
     with _failing_as(f"The network {name} cannot be exported by PyTorch", remedy):
-        torch.export.save(_program_of(estimator), path, extra_files=about)
+        content = io.BytesIO()  # PyTorch's own errors of a full disk look like any other
+        torch.export.save(_program_of(estimator), content, extra_files=about)
+        path.write_bytes(content.getvalue())
 
 
 def _program_of(estimator: Any) -> ExportedProgram:
@@ -127,7 +125,7 @@ def _failing_as(problem: str, remedy: str) -> Iterator[None]:
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
-    except InputError:
+    except (InputError, OSError):  # such as that of a full disk
         raise
     except Exception as error:  # of any kind
         cause = error.__cause__ if isinstance(error.__cause__, Exception) else error

@@ -41,7 +41,7 @@ class TrainableNetwork(Protocol):
     recipe_: Recipe
     n_iter_: int
 
-    def start(self, X: Any, y: Any, sample_weight: Any = None) -> Job:
+    def make_job(self, X: Any, y: Any, sample_weight: Any = None) -> Job:
         """Check the data and build the network, without training it."""
 
     def record_epochs(self, losses: Sequence[float]) -> Any:
@@ -65,8 +65,8 @@ def fit_objective(
     first, job = networks[0], jobs[0]
     device, epochs = job.hardware.device, job.recipe.epochs
     # Built-in networks draw no random numbers while they train; others can have dropout.
-    draws = not is_built_in(first.module) or job.recipe.has_transforms
-    randomness = seeded(job.seed if seed is None else seed, device) if draws else nullcontext()
+    is_random = not is_built_in(first.module) or job.recipe.has_transforms
+    randomness = seeded(job.seed if seed is None else seed, device) if is_random else nullcontext()
     try:
         with randomness, _epoch_bar(first, epochs) as advance:
             # 1. Choose the processes that train, and set up a trainer for each job.
@@ -75,7 +75,7 @@ def fit_objective(
             # 2. Continue from the checkpoint, if there is one.
             saves = len(trainers) == 1 and trainers[0].can_be_saved
             checkpoint = current_checkpoint() if saves else NOWHERE
-            losses = _restore(checkpoint, trainers[0], draws)
+            losses = _restore(checkpoint, trainers[0], is_random)
             if losses:
                 advance(len(losses))
             # 3. Train, one epoch of each job at a time.
@@ -91,6 +91,7 @@ def fit_objective(
                         **trainers[0].state(),
                         losses=np.array(losses),
                         learning_rate=np.array(job.recipe.learning_rate),
+                        device=np.array(device.type),
                         drawn=global_random_states(device),
                     )
     except BaseException:
@@ -117,23 +118,27 @@ def _process_group_for(network: TrainableNetwork, jobs: Sequence[Job]) -> Proces
     if can_be_sent and jobs[0].hardware.device == group.device:
         return group
     warn_user(
-        f"One of {group.size} processes trains this network alone: the others cannot share a "
-        "method's own loss, a network that a function builds, or another device.",
+        "The main process trains this network alone: a network with a method's own loss, one that "
+        f"a callable builds, or one on another device cannot be shared among {group.size} "
+        "processes.",
         UserWarning,
     )
     return SINGLE_PROCESS
 
 
-def _restore(checkpoint: Checkpoint, trainer: Trainer, draws: bool) -> list[float]:
+def _restore(checkpoint: Checkpoint, trainer: Trainer, is_random: bool) -> list[float]:
     """Continue from a checkpoint; return the losses of the epochs that are done."""
     job = trainer.jobs[0]
     done = checkpoint.load()
     # A checkpoint with another learning rate is of another attempt; see `fit_with_retry`. One
-    # without a state of the optimiser is of an earlier version.
-    if done is None or done["learning_rate"] != job.recipe.learning_rate or "optimiser" not in done:
+    # without a device is of an earlier version.
+    if done is None or done["learning_rate"] != job.recipe.learning_rate or "device" not in done:
+        return []
+    # Random states of a GPU and of a CPU do not fit each other: train this network anew.
+    if str(done["device"]) != job.hardware.device.type:
         return []
     trainer.restore(done)
-    if draws:
+    if is_random:
         set_global_random_states(done["drawn"], job.hardware.device)
     return done["losses"].tolist()
 
@@ -257,7 +262,7 @@ def fit_together(
     True
     """
     waiting = [
-        (network, network.start(*data)) for network, data in zip(networks, samples, strict=True)
+        (network, network.make_job(*data)) for network, data in zip(networks, samples, strict=True)
     ]
     diverged: DivergedError | None = None
     while waiting:

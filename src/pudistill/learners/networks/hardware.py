@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -37,9 +37,15 @@ class Hardware:
         """Return the context in which the network's forward pass runs."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
+    def supported(self, inputs: Any) -> Any:
+        """Return samples in a type that the device has: a Mac's GPU has no float64."""
+        if self.device.type == "mps" and inputs.dtype == np.float64:
+            return inputs.astype(np.float32)
+        return inputs
+
 
 def choose_hardware(
-    device: str | torch.device, precision: Precision, *, pictures: bool
+    device: str | torch.device, precision: Precision, *, is_table: bool
 ) -> Hardware:
     """Choose device and precision.
 
@@ -52,11 +58,11 @@ def choose_hardware(
     device : str or torch.device
         ``"auto"``, or any value that :class:`torch.device` accepts.
     precision : {"auto", "fp32", "bf16"}
-        ``"auto"`` means bfloat16 for pictures if the hardware computes it itself. Feature tables
-        on a CPU are cheap, so they use float64, in which a sample of weight 2 and two copies of
-        it give the same network up to the last digits.
-    pictures : bool
-        Whether the samples are pictures.
+        ``"auto"`` means bfloat16 if the hardware computes it itself, except for feature tables.
+        Those on a CPU are cheap, so they use float64, in which a sample of weight 2 and two copies
+        of it give the same network up to the last digits.
+    is_table : bool
+        Whether the samples are a feature table, and not pictures or texts.
 
     Returns
     -------
@@ -65,7 +71,7 @@ def choose_hardware(
     Examples
     --------
     >>> from pudistill.learners.networks.hardware import choose_hardware
-    >>> choose_hardware("cpu", "fp32", pictures=True)
+    >>> choose_hardware("cpu", "fp32", is_table=False)
     Hardware(device=device(type='cpu'), dtype=torch.float32, bf16=False)
     """
     if precision not in ("auto", "fp32", "bf16"):
@@ -86,7 +92,7 @@ def choose_hardware(
             ) from error
     if precision != "auto":
         return Hardware(chosen, torch.float32, bf16=precision == "bf16")
-    if not pictures:
+    if is_table:
         return Hardware(
             chosen, torch.float64 if chosen.type == "cpu" else torch.float32, bf16=False
         )
@@ -110,7 +116,7 @@ _seeding = threading.RLock()
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed PyTorch's global generators inside the ``with`` block, and restore them after it.
+    """Seed PyTorch's global generators of the CPU and of `device`, and restore them after it.
 
     Initial weights and dropout can draw from these generators only. Threads take turns, so that
     the result depends only on the seed.
@@ -118,7 +124,13 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     accelerators = [] if device.type == "cpu" else [device]
     device_type = "cuda" if device.type == "cpu" else device.type
     with _seeding, torch.random.fork_rng(accelerators, device_type=device_type):
-        torch.manual_seed(seed)
+        # Not by `torch.manual_seed`, which seeds all GPUs: only that of `device` is restored.
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        elif accelerators:
+            torch.get_device_module(device).manual_seed(seed)
         yield
 
 

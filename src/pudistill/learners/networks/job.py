@@ -22,8 +22,9 @@ class Job:
     ----------
     module : nn.Module
         A network on ``hardware.device``, which is trained in place.
-    inputs : ndarray or LazyPictures of shape (n, height, width, channels), or (n, n_features)
-        Raw pictures or features.
+    inputs : ndarray or LazyPictures of shape (n, height, width, channels), or (n, n_features), \
+            or tokens, int32 of shape (n, n_tokens)
+        Raw pictures, features or texts.
     targets : ndarray of shape (n, n_classes)
         Target probabilities, or other targets that `objective` accepts.
     normalisation : Normalisation

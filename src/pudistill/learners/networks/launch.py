@@ -9,7 +9,6 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 
@@ -100,8 +99,13 @@ def _train_with_main(group: ProcessGroup) -> None:
                 case ("epoch",):
                     # Seeds dropout, which each process draws for its own part of the batch.
                     torch.manual_seed(group.size * trainer.epoch + group.rank)
-                    with suppress(InputError):  # the main process meets the same error
+                    try:
                         trainer.run_epoch()
+                    except InputError as error:
+                        # The main process meets the same error, but may itself have enough memory:
+                        # it would wait for this process forever.
+                        if isinstance(error.__cause__, torch.OutOfMemoryError):
+                            raise
                 case ("end",):
                     break
     except ConnectionError:

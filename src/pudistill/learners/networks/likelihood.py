@@ -57,11 +57,11 @@ class Likelihood(Objective):
             )
         return likelihoods
 
-    def teaches(self, y: np.ndarray, recipe: Recipe) -> np.ndarray:
+    def informative_rows(self, y: np.ndarray, recipe: Recipe) -> np.ndarray:
         """Leave out samples whose label says nothing, unless a term needs no label."""
         says_something = (y != y[:, :1]).any(axis=1)
         if recipe.consistency_weight or recipe.entropy_weight or not says_something.any():
-            return super().teaches(y, recipe)
+            return super().informative_rows(y, recipe)
         return says_something
 
     def transform_targets(self, targets: np.ndarray) -> np.ndarray:
@@ -78,13 +78,13 @@ class Likelihood(Objective):
         recipe, pictures = batch.recipe, batch.augmented()
         view = batch.network_input(pictures)
         if recipe.consistency_weight:
-            return _with_consistency(batch, pictures, view)
+            return _semi_supervised_loss(batch, pictures, view)
         return view, lambda logits: likelihood_loss(
             logits, batch.label, batch.weight, recipe.entropy_weight
         )
 
 
-def _with_consistency(batch: Batch, pictures: Tensor, view: Tensor) -> tuple[Tensor, LossFn]:
+def _semi_supervised_loss(batch: Batch, pictures: Tensor, view: Tensor) -> tuple[Tensor, LossFn]:
     """Add the consistency term to the likelihood; see `Recipe`.
 
     Parameters

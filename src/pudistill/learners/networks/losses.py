@@ -27,10 +27,32 @@ def soft_loss(logits: Tensor, targets: Tensor, entropy_weight: float = 0.0) -> T
         Mean over the batch.
     """
     log_probabilities = logits.log_softmax(dim=1)
-    loss = -(targets * log_probabilities).sum(dim=1)
+    return sample_losses(-log_probabilities, log_probabilities, targets, entropy_weight).mean()
+
+
+def sample_losses(
+    losses: Tensor, log_probabilities: Tensor, targets: Tensor, entropy_weight: float
+) -> Tensor:
+    """Loss of each sample from those of all classes, plus the entropy of its prediction.
+
+    Parameters
+    ----------
+    losses : Tensor of shape (n, n_classes)
+        The loss that each class would have as the label.
+    log_probabilities : Tensor of shape (n, n_classes)
+        The network's predictions.
+    targets, entropy_weight : Tensor of shape (n, n_classes), float
+        As for `soft_loss`.
+
+    Returns
+    -------
+    losses : Tensor of shape (n,)
+        Multiplied by the samples' weights, as the targets are.
+    """
+    loss = (targets * losses).sum(dim=1)
     if entropy_weight:
         loss = loss + entropy_weight * targets.sum(dim=1) * entropy(log_probabilities)
-    return loss.mean()
+    return loss
 
 
 def likelihood_loss(
@@ -86,7 +108,7 @@ def label_posterior(logits: Tensor, log_likelihood: Tensor) -> Tensor:
 
 
 def consistency_loss(logits: Tensor, posterior: Tensor, weights: Tensor) -> Tensor:
-    """Cross-entropy of strongly augmented views to the likeliest class by the weak views.
+    """Cross-entropy of strongly augmented views, with the weak views' likeliest class as the label.
 
     FixMatch's scheme [1]_ with the posterior in place of the prediction. If nothing is known of any
     label except the trusted labels, it is FixMatch.
@@ -175,7 +197,7 @@ def kept_share(noise_rate: float, warm_up: float, epoch: int, n_epochs: int) -> 
 
 
 def split_by_loss(
-    losses: Tensor, kept_share: float, trusted: Tensor | None = None
+    losses: Tensor, share: float, trusted: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Split a batch into the samples of smallest loss and the others.
 
@@ -183,7 +205,7 @@ def split_by_loss(
     ----------
     losses : Tensor of shape (n,)
         Losses of the samples.
-    kept_share : float in [0, 1]
+    share : float in [0, 1]
         Share of the samples that is kept; at least one sample is, and all trusted samples are.
     trusted : Tensor of shape (n,), bool, or None, default=None
         Samples that are kept whatever their loss.
@@ -197,10 +219,10 @@ def split_by_loss(
     --------
     >>> import torch
     >>> from pudistill.learners.networks.losses import split_by_loss
-    >>> split_by_loss(torch.tensor([3.0, 1.0, 4.0, 2.0]), kept_share=0.5)
+    >>> split_by_loss(torch.tensor([3.0, 1.0, 4.0, 2.0]), share=0.5)
     (tensor([1, 3]), tensor([0, 2]))
     """
-    ranked, n_kept = losses.detach(), max(1, int(kept_share * len(losses)))
+    ranked, n_kept = losses.detach(), max(1, int(share * len(losses)))
     if trusted is not None:
         ranked = ranked.masked_fill(trusted, -math.inf)
         n_kept = max(n_kept, int(trusted.sum()))

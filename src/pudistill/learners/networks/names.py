@@ -16,7 +16,7 @@ def is_built_in(module: Any) -> bool:
 def import_path(network: Any) -> str | None:
     """Return ``package.module:name`` of a callable, or of the class of a network.
 
-    It is None for what has no such name, as a lambda.
+    None if it has no such name, as a lambda has none.
     """
     network = getattr(network, "func", network)  # of a functools.partial
     named = network if hasattr(network, "__qualname__") else type(network)

@@ -31,7 +31,8 @@ class Batch:
     ----------
     rows : Tensor of shape (n,), int64
         Their positions in the training data.
-    raw : Tensor of shape (n, height, width, channels) or (n, n_features)
+    raw : Tensor of shape (n, height, width, channels) or (n, n_features), or tokens, int32 of \
+            shape (n, n_tokens)
         The samples as they are stored.
     label : Tensor of shape (n, n_classes)
         Their rows of the targets that `Objective.transform_targets` returned.
@@ -186,8 +187,8 @@ class Objective:
         del recipe, balanced
         return check_target_values(y, inputs)
 
-    def teaches(self, y: np.ndarray, recipe: Recipe) -> np.ndarray:
-        """Return on which samples the loss depends, (n,), bool; the others are left out.
+    def informative_rows(self, y: np.ndarray, recipe: Recipe) -> np.ndarray:
+        """Return which samples the loss depends on, (n,), bool; the training leaves out the others.
 
         `y` is as from `check_targets`.
         """

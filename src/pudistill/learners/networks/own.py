@@ -155,7 +155,9 @@ def naming_failures(network: nn.Module, batch: Tensor) -> Iterator[None]:
     except Exception as error:  # the user's code can raise anything
         shape = tuple(batch.shape)
         remedy = "change the network"
-        if batch.ndim == 4:
+        if isinstance(error, torch.OutOfMemoryError):
+            remedy = "lower batch_size, or use a smaller network"
+        elif batch.ndim == 4:
             remedy = (
                 "resize the pictures (image_size of load_dataset, --image-size) to the size that "
                 "it needs, or change it"

@@ -22,6 +22,11 @@ TOKEN_VALUES = 512  # that a token of a text counts as
 N_AHEAD = 4
 
 
+def prediction_values(device: torch.device) -> int:
+    """Return the number of input values in a batch of prediction."""
+    return PREDICTION_VALUES["cpu" if device.type == "cpu" else "accelerator"]
+
+
 def predict_probabilities(
     module: nn.Module,
     inputs: np.ndarray | LazyPictures,
@@ -140,8 +145,7 @@ def _forward(
     """Put `module` in evaluation mode; apply `function` to all inputs, batch by batch."""
     module.eval()
     mean, inverse_scale = normalisation.on(hardware)
-    n_values = PREDICTION_VALUES["cpu" if hardware.device.type == "cpu" else "accelerator"]
-    batches = _batches(inputs, n_values)
+    batches = _batches(inputs, prediction_values(hardware.device))
 
     def load(rows: slice | np.ndarray) -> np.ndarray:
         # Copied batch by batch: `inputs` can be a read-only map of a file larger than memory.
@@ -168,13 +172,38 @@ def _batches(inputs: np.ndarray | LazyPictures, n_values: int) -> list[Any]:
         size = max(1, n_values // int(np.prod(inputs.shape[1:])))
         return [slice(start, start + size) for start in range(0, len(inputs), size)]
     lengths = (np.asarray(inputs) >= 0).sum(axis=1)
+    return list(
+        batches_by_length(lengths, lambda length: max(1, n_values // (TOKEN_VALUES * length)))
+    )
+
+
+def batches_by_length(
+    lengths: np.ndarray, batch_size: Callable[[int], int], shortest: int | None = None
+) -> Iterator[np.ndarray]:
+    """Yield the rows of each batch of texts of about the same length, which need little padding.
+
+    Parameters
+    ----------
+    lengths : ndarray of shape (n_texts,), int
+        Number of tokens of each text.
+    batch_size : callable
+        Maps a length to the number of texts of that length in a batch.
+    shortest : int or None, default=None
+        At most the length of any text. It says how many texts could be in a batch, of which the
+        longest limits its size; None: the first text of the batch says that.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pudistill.learners.networks.prediction import batches_by_length
+    >>> [rows.tolist() for rows in batches_by_length(np.array([9, 1, 2, 1]), lambda n: 8 // n or 1)]
+    [[1], [3], [2], [0]]
+    """
     by_length = np.argsort(lengths, kind="stable")
-    batches, start = [], 0
-    while start < len(inputs):
-        # The longest text that could be in the batch limits its size.
-        size = max(1, n_values // (TOKEN_VALUES * int(lengths[by_length[start]])))
-        last = by_length[min(start + size, len(inputs)) - 1]
-        size = max(1, n_values // (TOKEN_VALUES * int(lengths[last])))
-        batches.append(by_length[start : start + size])
+    start = 0
+    while start < len(lengths):
+        first = int(lengths[by_length[start]]) if shortest is None else shortest
+        last = by_length[min(start + batch_size(first), len(lengths)) - 1]
+        size = batch_size(int(lengths[last]))
+        yield by_length[start : start + size]
         start += size
-    return batches

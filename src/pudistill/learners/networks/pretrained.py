@@ -51,8 +51,7 @@ class PretrainedNetwork(nn.Module):
     @property
     def architecture(self) -> dict[str, Any]:
         """The configuration, as JSON, from which `build_untrained` builds the network."""
-        config = self.model.config
-        return layers_of(config) | {"num_labels": config.num_labels}
+        return layers_of(self.model.config)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map pictures ``(n, channels, H, W)`` to logits ``(n, n_classes)``."""
@@ -76,14 +75,15 @@ class Pretrained:
     A network with random weights, stored as on the hub:
 
     >>> import tempfile
+    >>> import torch
     >>> from transformers import ResNetConfig, ResNetForImageClassification
     >>> from pudistill.learners.networks.pretrained import Pretrained
     >>> folder = tempfile.mkdtemp()
     >>> config = ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[1], layer_type="basic")
     >>> ResNetForImageClassification(config).save_pretrained(folder)
     >>> network = Pretrained(folder)((3, 32, 32), n_classes=5)
-    >>> network.architecture["num_labels"]
-    5
+    >>> network(torch.zeros(2, 3, 32, 32)).shape
+    torch.Size([2, 5])
     """
 
     def __init__(self, name: str) -> None:

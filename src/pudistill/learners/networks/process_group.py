@@ -8,7 +8,6 @@ of the batch.
 """
 
 import copy
-import logging
 import pickle
 import threading
 import warnings
@@ -29,7 +28,6 @@ from pudistill.utils.mapped import MappedArray
 
 CPU = torch.device("cpu")
 MIN_ROWS = 2  # per process: batch normalisation needs more than one sample
-log = logging.getLogger(__name__)
 
 
 class ProcessGroup:

@@ -62,7 +62,8 @@ class Recipe:
         Largest learning rate of the schedule, positive.
     schedule : {"step", "one_cycle"}, default="step"
         ``"step"`` multiplies the rate by `factor` at every milestone; ``"one_cycle"`` rises
-        linearly over the first `warm_up` of all steps and falls linearly to zero over the rest.
+        linearly from zero over the first `warm_up` of all steps, so that the first step has a rate
+        of 0, and falls linearly to zero over the rest.
     milestones : tuple of float, default=()
         Epochs after which the step schedule lowers the rate.
     factor : float, default=0.1
@@ -396,7 +397,7 @@ def find_recipe(
         if recipe == "fast" and not pictures:
             name = "fast_text" if texts else "fast_table"
         if texts and name != "fast_text":
-            raise InputError(f"recipe={recipe!r} is for pictures: leave it out for texts.")
+            raise InputError(f"recipe={recipe!r} is not for texts: leave it out.")
         found = RECIPES[name][role or "student"]
     if pictures:
         return found

@@ -16,7 +16,7 @@ from torch import Tensor
 from pudistill.exceptions import InputError
 from pudistill.learners.networks.cross_entropy import TargetLoss
 from pudistill.learners.networks.input_checks import check_target_values
-from pudistill.learners.networks.losses import entropy, kept_share, split_by_loss
+from pudistill.learners.networks.losses import entropy, kept_share, sample_losses, split_by_loss
 from pudistill.learners.networks.objectives import Batch
 from pudistill.learners.networks.recipes import Recipe
 
@@ -204,13 +204,8 @@ def mean_loss(losses: Tensor, logits: Tensor, targets: Tensor, batch: Batch) -> 
 
     `losses` has the shape (n, C); for the others see `TargetLoss.loss`.
     """
-    return ((targets * losses).sum(dim=1) + entropy_term(logits, targets, batch)).mean()
-
-
-def entropy_term(logits: Tensor, targets: Tensor, batch: Batch) -> Tensor | float:
-    """Return the recipe's entropy term of each sample."""
     weight = batch.recipe.entropy_weight
-    return weight * targets.sum(dim=1) * entropy(logits.log_softmax(dim=1)) if weight else 0.0
+    return sample_losses(losses, logits.log_softmax(dim=1), targets, weight).mean()
 
 
 class RobustLoss(TargetLoss):
@@ -563,12 +558,14 @@ class SIGUA(TargetLoss):
 
     def loss(self, logits: Tensor, targets: Tensor, batch: Batch) -> Tensor:
         """See `TargetLoss`."""
-        losses = (targets * cross_entropy(logits)).sum(dim=1)
+        by_class, weight = cross_entropy(logits), batch.recipe.entropy_weight
+        losses = (targets * by_class).sum(dim=1)
         share = kept_share(self.noise_rate, self.warm_up, self.epoch, batch.recipe.epochs)
         trusted = self.trusted
         if trusted is not None:
             trusted = trusted.to(batch.rows.device)[batch.rows]
         kept, others = split_by_loss(losses / targets.sum(dim=1), share, trusted)
-        learned = (losses + entropy_term(logits, targets, batch))[kept].mean()
+        with_entropy = sample_losses(by_class, logits.log_softmax(dim=1), targets, weight)
+        learned = with_entropy[kept].mean()
         unlearned = others[: int(self.unlearned * len(others))]
         return learned - self.scale * losses[unlearned].mean() if len(unlearned) else learned

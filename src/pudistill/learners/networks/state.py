@@ -12,7 +12,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from pudistill.exceptions import InputError
 from pudistill.learners.networks.architectures import NetworkFactory, find_factory
 from pudistill.learners.networks.embedding import LONGEST_TEXT
-from pudistill.learners.networks.hardware import seeded
+from pudistill.learners.networks.hardware import choose_hardware, seeded
 from pudistill.learners.networks.names import PRETRAINED, import_path
 from pudistill.learners.networks.normalisation import Normalisation
 from pudistill.learners.networks.pretrained import PretrainedNetwork, build_untrained
@@ -71,6 +71,11 @@ def params_from_json(params: dict[str, Any], module: NetworkFactory | None) -> d
         params["recipe"] = _recipe_from_json(params["recipe"])
     if isinstance(params["augment"], list):
         params["augment"] = tuple(params["augment"])
+    if params["device"] != "auto":
+        try:
+            choose_hardware(params["device"], "auto", is_table=False)
+        except InputError:  # another machine trained the network
+            params["device"] = "auto"
     return params
 
 

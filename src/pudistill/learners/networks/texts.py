@@ -13,6 +13,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -313,10 +314,18 @@ def with_lora(network: nn.Module, rank: int) -> nn.Module:
     -------
     network : TextNetwork
 
+    Raises
+    ------
+    InputError
+        If the rank is less than 1, the network has no linear layers or reads no texts, or the
+        package peft is missing.
+
     References
     ----------
     E. J. Hu and others, "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022.
     """
+    if not (isinstance(rank, Integral) and int(rank) >= 1):
+        raise InputError(f"lora_rank={rank} must be at least 1, or None.")
     if not isinstance(network, TextNetwork):
         raise InputError(
             f"lora_rank={rank} is for text models (module='transformers:NAME' on texts): leave it "
@@ -348,6 +357,7 @@ def merged(network: nn.Module) -> nn.Module:
         part.merge()
         parent, _, child = name.rpartition(".")
         setattr(network.get_submodule(parent), child, part.get_base_layer())
+    del network.encoder.peft_config
     return network
 
 

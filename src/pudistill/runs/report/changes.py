@@ -76,6 +76,7 @@ class Changes:
 
 def as_json(
     changes: Changes,
+    rows: pd.DataFrame,
     classes: Sequence[str],
     texts: Mapping[str, str],
     pictures: Mapping[str, np.ndarray],
@@ -87,6 +88,8 @@ def as_json(
     ----------
     changes : Changes
         The samples.
+    rows : DataFrame
+        Those of the table, from ``changes.rows()``.
     classes : sequence of str
         Names of the classes.
     texts, pictures : mapping
@@ -99,7 +102,6 @@ def as_json(
     text : str
         JSON that can stand inside of a ``script`` element.
     """
-    rows = changes.rows()
     ids = [str(name) for name in rows["id"]]
     names = list(dict.fromkeys([*classes, *map(str, rows["given"]), *map(str, rows["label"])]))
     sources = list(dict.fromkeys(rows["source"].astype(str)))

@@ -114,13 +114,12 @@ def _table(kind: Any, results: pd.DataFrame) -> dict[str, Any]:
 
 
 def _row(method: str, accuracy: "pd.Series[float]", best: "pd.Series[float]") -> Mapping[str, Any]:
-    cells = [
-        {"accuracy": percent(value, 1), "is_best": value == best.get(level)}
-        for level, value in accuracy.items()
-    ]
     is_ceiling = method == "true_labels"
     return {
         "name": title_of(method),
         "is_ours": method == OURS,
-        "cells": [{**cell, "is_best": cell["is_best"] and not is_ceiling} for cell in cells],
+        "cells": [
+            {"accuracy": percent(value, 1), "is_best": value == best.get(level) and not is_ceiling}
+            for level, value in accuracy.items()
+        ],
     }

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from pudistill.distillation.sentences import most_involved
 from pudistill.methods.registry import METHODS, OURS, SYSTEMS
 from pudistill.runs.report import plots
-from pudistill.runs.report.changes import MOST_ROWS, Changes, as_json
+from pudistill.runs.report.changes import Changes, as_json
 from pudistill.runs.report.counts import LabelCounts
 from pudistill.runs.report.pages import fill
 from pudistill.runs.report.sections import (
@@ -51,8 +51,8 @@ LABEL_COLUMNS = {
     "votes": "How many members of the filter voted for the label; empty if voting stopped early.",
 }
 
-# Metrics with a section of their own, and those of which nothing is known; the list of numbers
-# leaves them out.
+# Metrics that the page shows elsewhere, and ``unknown_noise``, an estimate that says nothing: the
+# list of numbers leaves them out.
 IN_SECTIONS = {
     "adapted",
     "certificates",
@@ -95,6 +95,11 @@ class RunSummary:
         - ``expected_accuracy``: ``value``, ``interval`` ([low, high]), ``n``, the number of
           held-out trusted samples, and ``metric``.
         - ``expected_label_accuracy``: the same of the corrected labels.
+        - ``class_accuracy``: a dict for each class, with ``class_name``, ``n`` (its verified
+          samples), ``before`` and ``after`` (shares of their labels that are right as given and
+          when corrected), ``low`` and ``high`` (95 % interval of ``after``), ``gained`` and
+          ``lost`` (labels that became right, and wrong) and ``is_harmed``; see
+          ``PUDistillClassifier.class_accuracy_``.
         - ``certificates``: ``n_samples``, ``by_max_error`` (for each ``max_error``: ``n_accepted``,
           ``n_verified``, ``n_wrong`` and ``more_verified``) and ``curve`` (lists ``share``,
           ``error``, ``low`` and ``high``); or only ``refused``, the reason.
@@ -104,7 +109,8 @@ class RunSummary:
         - ``noise``: ``rate``, ``rate_interval`` ([low, high]); by class, in the order of `classes`:
           ``class_rate``, ``class_rate_interval`` and ``class_prior``; ``transition_matrix`` (row:
           true class, column: given label) and ``transition_interval`` ([low, high], each a matrix);
-          ``sources`` (of the estimate, with weights that sum to 1), ``warnings``.
+          ``basis`` (what the estimate rests on), ``per_source`` (the noise of each of several
+          sources, or None) and ``warnings``; see `NoiseEstimate.to_dict`.
         - ``adapted``: quantities that were fitted to the data; see
           ``PUDistillClassifier.adapted_``.
         - ``filter_settings``: a dict for each class, with ``class_name``, ``threshold``,
@@ -171,6 +177,7 @@ def render(summary: RunSummary) -> str:
     >>> "1 of 2 given labels was changed (50&nbsp;%)" in page
     True
     """
+    changes = _table_of_changes(summary)  # corrections name samples and classes in full
     summary = _with_short_names(summary)
     labels = summary.labels
     versions = summary.metrics.get("versions") or {}
@@ -185,6 +192,7 @@ def render(summary: RunSummary) -> str:
         sources=_source_counts(labels),
         notes=summary.notes,
         sections={name: prepare(summary) for name, prepare in SECTIONS.items()},
+        changes=changes,
         settings=dict(flatten(summary.settings)),
         numbers=dict(flatten(numbers)),
         versions=dict(flatten(versions)),
@@ -203,8 +211,27 @@ def _with_short_names(summary: RunSummary) -> RunSummary:
         metrics=metrics,
         classes=shortened(summary.classes),
         pictures={shortened(name): picture for name, picture in summary.pictures.items()},
+        texts={shortened(name): text for name, text in summary.texts.items()},
         notes=shortened(summary.notes, LONGEST_SENTENCE),
     )
+
+
+def _table_of_changes(summary: RunSummary) -> dict[str, Any] | None:
+    """Prepare the table of all changed samples, if the run has it."""
+    changes, none = summary.changes, summary.settings.get("no_class_label")
+    if changes is None:
+        return None
+    rows = changes.rows()
+    none = None if none is None else str(none)
+    data = as_json(changes, rows, summary.classes, summary.texts, summary.pictures, none)
+    return {
+        "data": Markup(data),
+        "n_rows": len(rows),
+        "n_changed": changes.n_changed,
+        "has_texts": bool(summary.texts),
+        "n_pictures": rows["id"].astype(str).isin(summary.pictures).sum(),
+        "no_class_label": none,
+    }
 
 
 def _headline(labels: LabelCounts) -> Markup:
@@ -345,26 +372,7 @@ def samples_section(summary: RunSummary) -> dict[str, Any] | None:
         {"title": title, "samples": [_sample(row, summary) for row in rows.to_dict("records")]}
         for title, rows in parts.items()
     ]
-    section: dict[str, Any] = {"galleries": galleries, "data": None}
-    if summary.changes is not None:
-        no_class_label = summary.settings.get("no_class_label")
-        section |= {
-            "data": Markup(
-                as_json(
-                    summary.changes,
-                    summary.classes,
-                    summary.texts,
-                    summary.pictures,
-                    None if no_class_label is None else str(no_class_label),
-                )
-            ),
-            "n_rows": min(summary.changes.n_changed, MOST_ROWS),
-            "n_changed": summary.changes.n_changed,
-            "has_texts": bool(summary.texts),
-            "n_pictures": summary.changes.rows()["id"].astype(str).isin(summary.pictures).sum(),
-            "no_class_label": no_class_label,
-        }
-    return section
+    return {"galleries": galleries}
 
 
 def unlike_section(summary: RunSummary) -> dict[str, Any] | None:

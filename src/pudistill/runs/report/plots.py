@@ -9,6 +9,7 @@ import re
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
+from unicodedata import east_asian_width
 
 import matplotlib as mpl
 import numpy as np
@@ -76,7 +77,7 @@ _STYLE: dict[Any, Any] = {
     "figure.dpi": 72,  # one unit of the figure is one CSS pixel
 }
 
-CHARACTER, CAPITAL = 6.6, 8.2  # average width of a character in px at 12 px
+CHARACTER, CAPITAL, EAST_ASIAN = 6.6, 8.2, 12.0  # mean width of a character in px at 12 px
 PAGE_WIDTH = 940
 MAX_METHOD_NAME = 28
 
@@ -396,8 +397,10 @@ def standalone(svg: str) -> str:
 
 def _width(text: str) -> float:
     """Estimate the width of text in px at a size of 12 px; the browser's font is unknown."""
-    n_capitals = sum(map(str.isupper, text))
-    return n_capitals * CAPITAL + (len(text) - n_capitals) * CHARACTER
+    narrow = [character for character in text if east_asian_width(character) not in "WF"]
+    n_capitals = sum(map(str.isupper, narrow))
+    width = n_capitals * CAPITAL + (len(narrow) - n_capitals) * CHARACTER
+    return width + (len(text) - len(narrow)) * EAST_ASIAN
 
 
 def _figure(width: float, height: float) -> Figure:
