@@ -70,3 +70,17 @@ def test_a_wrong_weight_is_an_error():
     X, _, given, trusted, weights = reviewed(0)
     with pytest.raises(InputError, match="picked by hand"):
         PUDistillClassifier().fit(X, given, trusted, draw_weight=-weights)
+
+
+def test_both_steps_of_a_fit_know_what_was_picked_by_hand():
+    X, _, given, trusted, weights = reviewed(0)
+    weights = weights.copy()
+    weights.iloc[:20] = 0.0  # picked by hand
+    fast = {"n_members": 3, "max_iter": 2, "random_state": 0}
+    classifier = PUDistillClassifier(**fast)
+    classifier.fit_teachers(X, given, trusted, draw_weight=weights)
+    stepwise = classifier.fit_student(X, given, trusted, draw_weight=weights).targets_
+    whole = PUDistillClassifier(**fast).fit(X, given, trusted, draw_weight=weights).targets_
+    np.testing.assert_array_equal(stepwise, whole)
+    with pytest.raises(InputError, match="draw_weight marks other samples as picked by hand"):
+        classifier.fit_student(X, given, trusted)

@@ -34,7 +34,7 @@ from pudistill.distillation.timing import TimedFit
 from pudistill.distillation.transition import checked_transition_matrix
 from pudistill.exceptions import InputError
 from pudistill.labels.alignment import index_of
-from pudistill.labels.checks import NO_TRUSTED, Labels, check_same_labels, with_weights
+from pudistill.labels.checks import NO_TRUSTED, Labels, check_same_labels
 from pudistill.labels.pseudo_labels import LABEL_TYPES
 from pudistill.labels.samples import check_features, check_samples, is_pictures, split_off_no_class
 from pudistill.labels.table import Outliers, label_table
@@ -395,10 +395,9 @@ class PUDistillClassifier(
             cannot be aligned, exact copies are verified differently, a `sample_weight` is not above
             0, or a `draw_weight` is negative.
         """
-        names = index_of(X)
-        of_samples = {"groups": groups, "noise_groups": noise_groups, "draw_weight": draw_weight}
-        X, labels = check_samples(self, X, y, trusted, self._learners(), **of_samples)
-        labels = with_weights(labels, sample_weight, index_of(y) if names is None else names)
+        names, weights = index_of(X), {"sample_weight": sample_weight, "draw_weight": draw_weight}
+        options = {"groups": groups, "noise_groups": noise_groups, **weights}
+        X, labels = check_samples(self, X, y, trusted, self._learners(), **options)
         with self._at_work(labels), self._in_time(X, labels):
             self._fit_teachers(X, labels)  # lines 1-12
             return self._fit_student(X, labels, names, pred_probs)  # lines 13-15
@@ -412,6 +411,7 @@ class PUDistillClassifier(
         groups: Any = None,
         *,
         sample_weight: Any = None,
+        draw_weight: Any = None,
         eval_set: Any = None,
     ) -> "PUDistillClassifier":
         """Run lines 1-12 of Algorithm 1: grow the clean set, train the teachers.
@@ -419,11 +419,10 @@ class PUDistillClassifier(
         No given label of a noisy sample is read: `fit_student` can follow with any given labels.
         Parameters and result are those of `fit`; `eval_set` is that of `TieredPUFilter.fit`.
         """
-        names = index_of(X)
-        X, labels = check_samples(self, X, y, trusted, self._learners(), groups=groups)
+        weights = {"sample_weight": sample_weight, "draw_weight": draw_weight}
+        X, labels = check_samples(self, X, y, trusted, self._learners(), groups=groups, **weights)
         if eval_set is not None:
             eval_set = check_features(self, eval_set, self._learners(), reset=False)
-        labels = with_weights(labels, sample_weight, index_of(y) if names is None else names)
         with self._at_work(labels):
             return self._fit_teachers(X, labels, eval_set)
 
@@ -446,10 +445,9 @@ class PUDistillClassifier(
         that the teachers were fitted with; given labels of noisy samples can differ.
         """
         check_is_fitted(self, "teachers_")
-        names = index_of(X)
-        of_samples = {"groups": groups, "noise_groups": noise_groups, "draw_weight": draw_weight}
-        X, labels = check_samples(self, X, y, trusted, self._learners(), **of_samples, reset=False)
-        labels = with_weights(labels, sample_weight, index_of(y) if names is None else names)
+        names, weights = index_of(X), {"sample_weight": sample_weight, "draw_weight": draw_weight}
+        options = {"groups": groups, "noise_groups": noise_groups, **weights, "reset": False}
+        X, labels = check_samples(self, X, y, trusted, self._learners(), **options)
         with self._at_work(labels):
             return self._fit_student(X, labels, names, pred_probs)
 

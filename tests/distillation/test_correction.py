@@ -9,6 +9,7 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 
 from pudistill import InputError, PUDistillClassifier, TrustedWarning, correct_labels
+from pudistill.distillation import correction
 from pudistill.exceptions import DataNotice
 
 
@@ -194,15 +195,23 @@ def test_a_mask_cannot_show_what_predictions_have_learned_so_nothing_is_certifie
         found.certify(max_error=0.2)
 
 
-def test_corrections_that_verified_samples_show_to_be_harmful_are_not_made():
+def test_predictions_that_say_nothing_correct_nothing():
     proba, y, given, is_verified = simulate()
     shuffled = proba[:, [2, 0, 1]]
-    with pytest.warns(TrustedWarning, match="Check that the rows of pred_probs"):
+    with pytest.warns(TrustedWarning, match="check that the rows of pred_probs"):
         found = correct_labels(given, shuffled, np.where(is_verified, y, np.nan))
     rest = ~is_verified
     assert (found.label_table["label"] == given)[rest].all()
     low, high = found.label_accuracy.interval
     assert low < (given == y)[rest].mean() < high
+
+
+def test_corrections_that_verified_samples_show_to_be_harmful_are_not_made(monkeypatch):
+    monkeypatch.setattr(correction, "informed_predictions", lambda by_view, *_: (by_view, True))
+    proba, y, given, is_verified = simulate()
+    with pytest.warns(TrustedWarning, match="Check that the rows of pred_probs"):
+        found = correct_labels(given, proba[:, [2, 0, 1]], np.where(is_verified, y, np.nan))
+    assert (found.label_table["label"] == given)[~is_verified].all()
 
 
 def test_whole_numbers_as_texts_are_columns_by_their_value():

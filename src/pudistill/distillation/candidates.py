@@ -27,6 +27,7 @@ from pudistill.distillation.student import StudentFit
 from pudistill.distillation.views import (
     ENOUGH_HELD_OUT,
     View,
+    fit_for_each_view,
     held_out_groups,
     held_out_proba,
     held_out_truth,
@@ -158,21 +159,23 @@ def held_out_mixture(
 ) -> np.ndarray:
     """Mix the predictions for the samples of each view by weights that the other views decide.
 
-    Weights that had seen the samples would make the mixture seem better than it is. With one view,
-    so many samples are held out that it does not matter.
+    Weights that had seen the samples would make the mixture seem better than it is.
     """
+
+    def at(rows: np.ndarray | slice) -> dict[str, np.ndarray]:
+        return {name: proba[rows] for name, proba in predictions.items()}
+
+    of_views = fit_for_each_view(
+        lambda rows: CandidateWeights.fit(
+            at(rows), truth[rows], None if weight is None else weight[rows]
+        ),
+        views,
+    )
     ends = np.cumsum([len(view.held_out) for view in views])
-    parts = [np.arange(*part) for part in pairwise(ends)]
-    mixtures = []
-    for number, rows in enumerate(parts):
-        others = np.concatenate(parts[:number] + parts[number + 1 :] or [rows])
-        weights = CandidateWeights.fit(
-            {name: proba[others] for name, proba in predictions.items()},
-            truth[others],
-            None if weight is None else weight[others],
-        )
-        mixtures.append(weights.mix({name: proba[rows] for name, proba in predictions.items()}))
-    return np.concatenate(mixtures)
+    parts = [slice(*part) for part in pairwise(ends)]
+    return np.concatenate(
+        [weights.mix(at(part)) for weights, part in zip(of_views[1:], parts, strict=True)]
+    )
 
 
 def needs_peers(

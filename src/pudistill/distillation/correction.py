@@ -26,7 +26,13 @@ from pudistill.distillation.sentences import label_accuracy_sentence, noise_sent
 from pudistill.distillation.shipping import informed_predictions, kept_labels
 from pudistill.distillation.student import TransitionEstimator
 from pudistill.distillation.transition import fit_transition_matrix
-from pudistill.distillation.views import View, held_out_weight, whole_view
+from pudistill.distillation.views import (
+    View,
+    fit_for_each_view,
+    held_out_truth,
+    held_out_weight,
+    whole_view,
+)
 from pudistill.distillation.views import held_out_proba as collect_held_out
 from pudistill.estimates.shares import LEVEL
 from pudistill.exceptions import DataNotice, DataWarning, InputError, TrustedWarning, warn_user
@@ -39,7 +45,6 @@ from pudistill.labels.annotations import (
 from pudistill.labels.checks import MISSING, Labels, check_labels, with_draws
 from pudistill.labels.groups import check_groups, check_noise_groups
 from pudistill.labels.model_selection import deal_groups
-from pudistill.labels.pseudo_labels import one_hot
 from pudistill.labels.table import MODEL, LabelTable, Outliers, label_table
 from pudistill.learners.calibration import Temperature
 from pudistill.utils.arrays import rowwise, take_rows
@@ -471,17 +476,13 @@ def _calibrated(
     probas: list[np.ndarray], views: list[View], weight: np.ndarray | None
 ) -> list[np.ndarray]:
     """Calibrate the predictions of each view on the samples that the other views hold out."""
-    truth = [one_hot(views[0].verified[view.held_out], probas[0].shape[1]) for view in views]
-    parts = [proba[view.held_out] for proba, view in zip(probas, views, strict=True)]
-    calibrated = []
-    for number, proba in enumerate(probas):
-        others = [other for other in range(1, len(views)) if other != number]
-        temperature = Temperature()
-        if others:
-            temperature = Temperature.fit(
-                np.concatenate([parts[other] for other in others]),
-                np.concatenate([truth[other] for other in others]),
-                held_out_weight(weight, [views[other] for other in others]),
-            )
-        calibrated.append(rowwise(temperature.apply, proba))
-    return calibrated
+    truth, held_out = held_out_truth(views, probas[0].shape[1]), collect_held_out(probas, views)
+    weight = held_out_weight(weight, views)
+    temperatures = fit_for_each_view(
+        lambda rows: Temperature.fit(
+            held_out[rows], truth[rows], None if weight is None else weight[rows]
+        ),
+        views,
+    )
+    parts = zip(temperatures, probas, strict=True)
+    return [rowwise(temperature.apply, proba) for temperature, proba in parts]

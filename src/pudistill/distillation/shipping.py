@@ -57,6 +57,13 @@ NOTHING_VERIFIED = (
     "at random."
 )
 
+NO_BETTER_THAN_GUESSES = (
+    "Held-out verified samples are predicted no better than by guesses, so the given labels alone "
+    "say what a label should be. Find features that say more about the classes. If you passed "
+    "predictions of your own, check that the rows of pred_probs are in the order of the labels, "
+    "and its columns in that of the classes."
+)
+
 # Predictions for held-out samples are better than guesses if chance makes them as good in fewer
 # cases than this.
 CHANCE = 0.1
@@ -305,6 +312,7 @@ def informed_predictions(
     says = says_something(held_out, labels, [predictions.view for predictions in by_view])
     if says or originals is None or labels.sources is not None:
         return by_view, says or originals is not None
+    warn_user(NO_BETTER_THAN_GUESSES, TrustedWarning)
     found, shape = [], (len(labels.given), labels.n_classes)
     for view in [predictions.view for predictions in by_view]:
         share = np.bincount(view.verified[view.trusted], minlength=labels.n_classes) + 1.0

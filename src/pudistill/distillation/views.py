@@ -1,6 +1,9 @@
 """Views of the labels: with all trusted samples, and with some of them held out."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 
@@ -9,6 +12,7 @@ from pudistill.labels.pseudo_labels import one_hot
 
 # Held-out trusted samples that suffice to compare candidates; more would cost time and add little.
 ENOUGH_HELD_OUT = 400
+Fitted = TypeVar("Fitted")
 
 
 @dataclass(frozen=True)
@@ -167,3 +171,30 @@ def held_out_truth(views: list[View], n_classes: int) -> np.ndarray:
     """Collect the verified labels of held-out samples as one-hot rows; `views[0]` has them."""
     codes = np.concatenate([views[0].verified[view.held_out] for view in views])
     return one_hot(codes, n_classes)
+
+
+def fit_for_each_view(fit: Callable[[np.ndarray], Fitted], views: Sequence[View]) -> list[Fitted]:
+    """Fit, for each view, on the held-out samples of the other views.
+
+    What was fitted on some samples makes predictions for these look better than they are. If one
+    view holds samples out, all share what is fitted on them: so many that it hardly matters.
+
+    Parameters
+    ----------
+    fit : callable
+        Gets positions among the held-out samples of all views, in their order, int; returns what
+        was fitted on these.
+    views : sequence of View
+        All labels; then the same labels with some trusted samples held out.
+
+    Returns
+    -------
+    fitted : list
+        What was fitted for each view; for the first on all held-out samples.
+    """
+    ends = np.cumsum([len(view.held_out) for view in views])
+    rows = np.arange(ends[-1])
+    of_all = fit(rows)
+    if len(views) <= 2:
+        return [of_all] * len(views)
+    return [of_all, *(fit(np.delete(rows, slice(*part))) for part in pairwise(ends))]

@@ -230,7 +230,7 @@ def _check_are_names(given: np.ndarray) -> None:
 
 
 def check_same_labels(labels: Labels, fitted: Labels) -> None:
-    """Raise an `InputError` unless verified labels and groups are those of an earlier fit."""
+    """Raise an `InputError` unless verified samples and groups are those of an earlier fit."""
     is_same = (
         np.array_equal(labels.classes, fitted.classes)
         and np.array_equal(labels.verified, fitted.verified)
@@ -245,6 +245,11 @@ def check_same_labels(labels: Labels, fitted: Labels) -> None:
         raise InputError(
             "The groups are not those that the teachers were fitted with: pass the same `groups`, "
             "or call fit_teachers, or fit, again."
+        )
+    if not np.array_equal(labels.drawn, fitted.drawn):
+        raise InputError(
+            "draw_weight marks other samples as picked by hand than when the teachers were fitted: "
+            "pass the same `draw_weight` to fit_teachers and fit_student."
         )
 
 

@@ -27,7 +27,7 @@ from pudistill.labels.annotations import (
     check_given,
     has_several_sources,
 )
-from pudistill.labels.checks import Labels, with_draws
+from pudistill.labels.checks import Labels, with_draws, with_weights
 from pudistill.labels.groups import check_noise_groups, with_groups
 from pudistill.utils.shown import shown
 
@@ -119,12 +119,13 @@ def check_samples(
     *,
     groups: Any = None,
     noise_groups: Any = None,
+    sample_weight: Any = None,
     draw_weight: Any = None,
     reset: bool = True,
 ) -> tuple[Any, Labels]:
     """Return checked samples and labels.
 
-    See `check_features`, `check_given`, `with_groups` and `with_draws`.
+    See `check_features`, `check_given`, `with_groups`, `with_weights` and `with_draws`.
     """
     index, X = index_of(X), as_frame(X)
     # Encoded texts can be equal although the texts differ: in a number or a rare word.
@@ -156,7 +157,7 @@ def check_samples(
     labels = with_groups(
         labels, X, groups, index, texts=texts, are_verified=are_verified, warn=reset
     )
-    return X, with_draws(labels, draw_weight, index)
+    return X, with_draws(with_weights(labels, sample_weight, index), draw_weight, index)
 
 
 def _new_encoder(X: Any, learners: Sequence[Any]) -> TableEncoder | None:
