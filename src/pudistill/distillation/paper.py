@@ -282,7 +282,7 @@ class MakesPseudoLabels:
         if copied is not None and len(copied) == len(labels.given):
             verified = np.where(copied, self._fitted_labels.verified, labels.verified)
             labels = replace(labels, trusted=labels.trusted | copied, verified=verified)
-        check_same_labels(labels, replace(self._fitted_labels, groups=None))
+        check_same_labels(labels, replace(self._fitted_labels, groups=None, picked=None))
         return self._pseudo_labels(labels.take(~labels.no_class))
 
     def _pseudo_labels(self: Any, labels: Labels) -> np.ndarray:

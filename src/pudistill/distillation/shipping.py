@@ -166,7 +166,10 @@ def learn_and_ship(
     parts = zip(views, student_fit.probas, student_fit.noise, strict=True)
     # The network of a view that holds samples out has read all given labels, or most of them.
     by_view = [Predictions(*part, is_blind=part[0] is whole or not is_network) for part in parts]
+    # Predictions of the user's own model can say more than the student.
     held_out = student_fit.calibrated_held_out
+    if problem.own_proba is not None:
+        held_out = held_out_proba(student_fit.probas, views)
     by_view, is_known = informed_predictions(by_view, held_out, labels, originals)
     readout = Readout.fit(by_view[1:], originals)
     targets = readout.labels(by_view[0]) if is_known else kept_labels(labels, student_fit.probas[0])

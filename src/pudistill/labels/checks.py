@@ -246,7 +246,7 @@ def check_same_labels(labels: Labels, fitted: Labels) -> None:
             "The groups are not those that the teachers were fitted with: pass the same `groups`, "
             "or call fit_teachers, or fit, again."
         )
-    if not np.array_equal(labels.drawn, fitted.drawn):
+    if not np.array_equal(labels.picked, fitted.picked):  # type: ignore[arg-type]
         raise InputError(
             "draw_weight marks other samples as picked by hand than when the teachers were fitted: "
             "pass the same `draw_weight` to fit_teachers and fit_student."
