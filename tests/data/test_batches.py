@@ -56,7 +56,7 @@ def test_samples_of_a_batch_without_groups_are_of_none(table):
 
 def test_wrong_batches_are_refused(table):
     may = table("may", ids=True)
-    with pytest.raises(InputError, match="id 'may-0' of may occurs before"):
+    with pytest.raises(InputError, match="id 'may-0' of may is already used"):
         with_batch(may, may)
     with pytest.raises(InputError, match="other columns"):
         with_batch(may, table("wide", ids=True, z=[1.0, 1.0, 2.0, 2.0]))

@@ -121,7 +121,10 @@ def test_suggestions_of_pudistill_are_no_answers(answers):
         ),
         ([{"id": 1, "data": {}, "annotations": 7}], "is not as the tool writes it"),
         ([{"id": 1, "annotation_id": 1, "annotator": 1, "mood": "x"}], "no question is called"),
-        ([{"id": "a", "fields": {}, "responses": {"p": [], "q": []}}], "the questions 'p', 'q'"),
+        (
+            [{"id": "a", "fields": {}, "responses": {"p": [], "q": []}}],
+            "several questions, 'p', 'q'",
+        ),
         ({"classes": ["cat"], "labels": {"cat/1": 7}}, "is not as the tool writes it"),
     ],
 )

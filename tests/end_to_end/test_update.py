@@ -122,7 +122,7 @@ def test_what_cannot_be_updated_is_a_sentence(command, run, tmp_path):
     assert code == 2
     assert "t9999" in err
     code, _, err = command("update", "run", "--add", "trees.csv")
-    assert (code, "occurs before" in err) == (2, True), err
+    assert (code, "is already used" in err) == (2, True), err
     # The data have changed since.
     write_trusted("more.csv", run, range(1, 240, 6))
     table = pd.read_csv("trees.csv")

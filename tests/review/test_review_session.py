@@ -262,7 +262,7 @@ def test_decided_samples_are_listed_the_last_first(text_run, start, mixed_queue)
     [
         ("id,weight\nt4,1\nt99,1\n", "'t99', which the run does not have"),
         ("name\nt4\n", "no column id"),
-        ("id,weight\nt4,-1\n", "row 2: the weight '-1' is no number above 0"),
+        ("id,weight\nt4,-1\n", "row 2: the weight '-1' is not a number above 0"),
         ("id,weight\nt4,nan\n", "row 2: the weight 'nan'"),
         ("id\nt4\nt4\n", "'t4' twice"),
         ("", "cannot be read"),

@@ -7,7 +7,7 @@ import shutil
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -39,9 +39,6 @@ from pudistill.cli.review_commands import next_samples, review, start, update
 from pudistill.cli.running import fit_and_print
 from pudistill.exceptions import InputError, torch_extra
 from pudistill.experiments.sweep_defaults import SWEEP_LEVELS, SWEEP_METHODS, SWEEP_NOISES
-
-if TYPE_CHECKING:
-    pass
 
 
 class _Group(TyperGroup):
@@ -318,6 +315,7 @@ def resume(
 
     command, config = Run.begun(run)
     repeated = {"learner": learner, "features_cache": features_cache}
+    repeated["tracker"] = config.get("tracker")  # the run began with it
     Settings.check_trust(config, repeated, f"pudistill resume {shlex.quote(str(run))}")
     if time_limit is not None and command != "fit":
         raise InputError(f"{run} is not a run of `pudistill fit`: resume it without --time-limit.")

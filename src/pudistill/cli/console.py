@@ -142,7 +142,8 @@ def print_progress(progress: "Progress") -> None:
         f"{described(name, '')} ({duration(seconds)[0]})" for name, seconds in progress.done.items()
     ]
     now, later = progress.begun, [described(name, "") for name in progress.to_come]
-    state = "is being computed" if progress.is_running else "was interrupted"
+    states = {True: "is being computed", False: "was interrupted", None: "is not finished"}
+    state = states[progress.is_running]
     lines = [f"The run in {progress.path} {state}."]
     if done:
         lines.append(f"Done: {', '.join(done)}.")
@@ -160,8 +161,8 @@ def print_progress(progress: "Progress") -> None:
         if noise := first.get("noise"):
             lines.append(plain(noise_sentence(noise)))
         lines.append(first["note"])
-    if not progress.is_running:
-        lines.append(f"Continue with: {_program()} resume {place}")
+    if progress.is_running is False:
+        lines.append(f"Continue with: {program()} resume {place}")
     results.print("\n".join(lines), soft_wrap=True)
 
 
@@ -189,7 +190,7 @@ def print_curve(run: "Run") -> None:
     )
 
 
-def _program() -> str:
+def program() -> str:
     """Return the words that start this program in a shell."""
     if shutil.which("pudistill"):
         return "pudistill"
@@ -206,7 +207,7 @@ def print_outputs(run: "Run") -> None:
     results.print(
         f"Corrected labels: {run.path / 'labels.csv'}\n"
         f"Report:           {run.path / 'report.html'}\n"
-        f"New samples:      {_program()} predict {shlex.quote(str(run.path))} DATA{again}",
+        f"New samples:      {program()} predict {shlex.quote(str(run.path))} DATA{again}",
         soft_wrap=True,
     )
 
@@ -237,7 +238,7 @@ def _how_to_continue(folder: Path, options: str) -> str:
     """Name the command that continues."""
     place = shlex.quote(str(folder))
     if (folder / "config.toml").exists():
-        again = f"pudistill resume {place}{options}"
+        again = f"{program()} resume {place}{options}"
     elif (folder / "units").exists():
         again = f"the same command with --output {place}"
     else:

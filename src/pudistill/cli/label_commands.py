@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pudistill.cli.console import messages, print_noise, printable, progress_bars, results
+from pudistill.cli.console import messages, print_noise, printable, program, progress_bars, results
 from pudistill.cli.options import OWN_NETWORK, check_free, complete_tools, names_in, takes_settings
 from pudistill.exceptions import InputError
 
@@ -168,7 +168,7 @@ def apply(
 ) -> None:
     """Write a corrected copy of a run's data: a table, a folder of pictures, an .npz file.
 
-    Tables keep rows and columns and get given, confidence and accepted (certified?).
+    Tables keep rows and columns, and get the columns given, confidence and accepted (certified).
     Pictures get into the folder of their class.
     Samples that were verified as none of these get that label.
     Outliers that nobody verified keep their given label, listed in review.csv.
@@ -192,9 +192,8 @@ def apply(
     if not dry_run:
         messages.print(f"Corrected data: {output}", soft_wrap=True)
     if applied.undo_list is not None and not dry_run:
-        again = (
-            f"pudistill apply {shlex.quote(str(run))} --undo {shlex.quote(str(applied.undo_list))}"
-        )
+        undo_list = shlex.quote(str(applied.undo_list))
+        again = f"{program()} apply {shlex.quote(str(run))} --undo {undo_list}"
         messages.print(f"Undo with: {again}", soft_wrap=True)
 
 
@@ -243,7 +242,9 @@ def export(
         raise InputError(f"--output is missing: name a file for {to}.")
     check_free(output)
     with progress_bars():
-        n_samples, hint = export_labels(Run.open_with_data(run), to, output, only=only)
+        n_samples, hint = export_labels(
+            Run.open_with_data(run), to, output, only=only, learner=learner
+        )
     messages.print(f"{n_samples:,} samples written to {output}. {hint}", soft_wrap=True)
 
 

@@ -15,6 +15,7 @@ from pudistill.cli.console import (
     messages,
     print_accuracy,
     print_outputs,
+    program,
     progress_bars,
     results,
 )
@@ -76,9 +77,9 @@ def next_samples(
     n_random = int((queue["part"] == "random").sum())
     results.print(
         f"{len(queue):,} samples to verify: {n_random:,} at random, {len(queue) - n_random:,} by "
-        "what is gained. Correct the column label where it is wrong, and run `pudistill update "
-        f"{run} --trusted {path}`. Or add the rows to your trusted table with their weights, in "
-        "this order, and fit again.",
+        f"what is gained. Correct the column label where it is wrong, and run `{program()} update "
+        f"{shlex.quote(str(run))} --trusted {shlex.quote(str(path))}`. Or add the rows to your "
+        "trusted table with their weights, in this order, and fit again.",
         soft_wrap=True,
     )
     messages.print(f"Written to {path}.", soft_wrap=True)
@@ -288,7 +289,7 @@ def _print_result(review: "Review") -> None:
     if promised is not None and promised.look > 1:
         low, high = promised.labels_right.interval
         messages.print(
-            f"The intervals above are those of one look. This was look {promised.look}: with 95% "
+            f"The intervals above hold for a single look. This was look {promised.look}: with 95% "
             f"confidence in all looks together, {low:.0%} to {high:.0%} of the corrected labels "
             "are right.",
             soft_wrap=True,
@@ -337,7 +338,7 @@ def _print_end(run: Path, session: "ReviewSession") -> None:
     )
     if n_verified:
         place = shlex.quote(str(run))
-        messages.print(f"Learn from them with: pudistill update {place}", soft_wrap=True)
+        messages.print(f"Learn from them with: {program()} update {place}", soft_wrap=True)
 
 
 def update(

@@ -72,6 +72,11 @@ def with_annotations(dataset: TrustedDataset, path: Path, options: ReadOptions) 
     frame = frame[frame["label"].notna()]
     if frame.empty:
         raise InputError(f"{path} holds no label: add a row for each label that somebody gave.")
+    if (is_blank := frame["id"].isna()).any():
+        raise InputError(
+            f"{path}: row {frame.index[is_blank][0]} (counted from 0) has no id in column "
+            f"{wanted[0]!r}: give every row the id of its sample."
+        )
     frame["id"] = like_known(frame["id"], {*dataset.ids})
     frame["label"] = like_known(frame["label"], known)
     annotations = Annotations.from_table(frame, pd.Index(dataset.ids, dtype=object))

@@ -51,8 +51,8 @@ def with_batch(dataset: TrustedDataset, batch: TrustedDataset) -> TrustedDataset
     ids = pd.Index(np.concatenate([np.asarray(dataset.ids, object), np.asarray(batch.ids, object)]))
     if ids.has_duplicates:
         raise InputError(
-            f"The id {ids[ids.duplicated()][0]!r} of {batch.name} occurs before: give each sample "
-            "an id of its own."
+            f"The id {ids[ids.duplicated()][0]!r} of {batch.name} is already used: give each "
+            "sample an id of its own."
         )
     of_samples: dict[str, Any] = {
         name: _joined(getattr(dataset, name), getattr(batch, name))

@@ -169,3 +169,23 @@ def complete_trust(
             "agree, or leave the mask out."
         )
     return known, verified, np.zeros(len(y), dtype=bool)
+
+
+def without_apostrophes(names: Iterable[str], of_data: Iterable[str]) -> np.ndarray:
+    """Take back the apostrophes that `to_csv` writes before names that look like formulas.
+
+    Names that the data have stay as they are.
+
+    Examples
+    --------
+    >>> from pudistill.data.columns import without_apostrophes
+    >>> without_apostrophes(["'=a", "'-b", "c"], ["=a", "'-b", "c"]).tolist()
+    ['=a', "'-b", 'c']
+    """
+    found = np.array([*names], dtype=object)
+    marked = [n for n, name in enumerate(found) if name[:1] == "'" and name[1:2] in FORMULA_STARTS]
+    if marked:
+        known = {*of_data}
+        for n in marked:
+            found[n] = found[n] if found[n] in known else found[n][1:]
+    return found

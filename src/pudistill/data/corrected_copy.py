@@ -269,9 +269,20 @@ def _text(value: Any) -> str:
     return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
+# What an object that holds a whole data set has.
+OF_COCO = {"images", "annotations", "categories"}
+
+
+def _no_rows(source: Path) -> InputError:
+    return InputError(
+        f"{source}: a corrected copy of JSON is written for a list of objects, or lines of "
+        "objects: pudistill.load(RUN).to_datasets().to_json(FILE) writes one."
+    )
+
+
 def _copy_json(
     source: Path,
-    table: Any,  # noqa: ARG001
+    table: Any,
     output: Path,
     column: str | None,
     spelling: dict[str, Any],
@@ -279,7 +290,7 @@ def _copy_json(
     _: int,
 ) -> int:
     """Copy JSON: a list of objects, or lines of objects."""
-    encoding = encoding_of(source, None)
+    encoding = encoding_of(source, table.encoding)
     with open_text(source, encoding) as text:
         content = text.read().strip()
     is_list = content.startswith("[")
@@ -287,11 +298,10 @@ def _copy_json(
     try:
         parsed = [json.loads(line) for line in lines]
     except ValueError as error:  # an object on several lines, as in COCO
-        raise InputError(
-            f"{source}: a corrected copy of JSON is written for a list of objects, or lines of "
-            "objects: pudistill.load(RUN).to_datasets().to_json(FILE) writes one."
-        ) from error
+        raise _no_rows(source) from error
     found: list[Any] = parsed[0] if is_list else parsed
+    if len(found) != len(new) or any({*row} >= OF_COCO for row in found[:1]):
+        raise _no_rows(source)
     if is_list and found and {"data", "annotations"} <= {*found[0]}:
         raise InputError(
             f"{source}: these are tasks of Label Studio: `pudistill export RUN --to label-studio` "

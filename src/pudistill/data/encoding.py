@@ -372,7 +372,8 @@ def _typed_kind(column: pd.Series) -> str | None:
 
 
 def _holds_lists(known: pd.Series) -> bool:
-    return any(map(types.is_list_like, known.head(100)))  # map of a sparse column can fail
+    some = known if known.dtype == object else known.head(100)
+    return any(map(types.is_list_like, some))  # map of a sparse column can fail
 
 
 def _styles(table: pd.DataFrame) -> dict[str, str]:

@@ -281,6 +281,8 @@ def _remove_abandoned(where: Path) -> None:
     """Remove the folders of processes that were killed: nobody holds their locks."""
     for folder in where.glob(f"{FOLDER}*"):
         try:
+            if folder.is_symlink() or (folder / LOCK).is_symlink():  # not made by this module
+                continue
             if time.time() - folder.stat().st_mtime > MIN_SECONDS_OLD:
                 with FileLock(folder / LOCK, timeout=0):
                     shutil.rmtree(folder, ignore_errors=True)

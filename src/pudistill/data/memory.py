@@ -88,6 +88,6 @@ class Budget:
         if self.left < 0:
             raise InputError(
                 f"{self.path}: its {self.n_packed:,} bytes unpack to more than {self.limit:,}, as "
-                "those of files do that are made to fill the memory: if it is yours, write it "
-                "without compression and dictionaries, or give a part of it."
+                "those of a decompression bomb do: if you trust the file, write it without "
+                "compression and dictionaries, or give a part of it."
             )

@@ -80,7 +80,7 @@ def number_styles(
             f"{where}: there are words among numbers, {first_few(found)}: correct them, leave them "
             "empty, or drop the column."
         )
-    return styles | dict.fromkeys(unclear, *clear)
+    return styles | (dict.fromkeys(unclear, *clear) if unclear else {})
 
 
 def number_in(text: str, style: str) -> float | str:

@@ -95,7 +95,6 @@ def decode_pictures(
     InputError
         If a picture cannot be read, or differs in size from the first one.
     """
-    _require_pillow(origin)
     readable = np.zeros(len(ids), dtype=bool)
     skipped: list[tuple[str, str]] = []
     writer: _ArrayWriter | PictureWriter | None = None
@@ -156,15 +155,6 @@ def find_picture(folder: Path, name: str) -> Path:
         names = [name]
     files = [folder / part / name for name in names for part in ("", "images")]
     return next((file for file in files if file.is_file()), files[0])
-
-
-def _require_pillow(origin: Path) -> None:
-    try:
-        import PIL  # noqa: F401
-    except ImportError:
-        raise InputError(
-            f"{origin}: reading pictures needs Pillow: pip install 'pudistill[torch]'."
-        ) from None
 
 
 class _ArrayWriter:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from pudistill.data.columns import row_numbers
+from pudistill.data.columns import like_known, row_numbers
 from pudistill.data.frames import name_of
 from pudistill.data.image_folder import find_pictures
 from pudistill.data.loading import load_dataset
@@ -103,6 +103,9 @@ def with_corrected_labels(
         if ids is None:
             ids = row_numbers(len(original))
             given = given if source.has_own_labels else None
+            if given is not None:  # a column with gaps can have the class 1 as 1.0
+                has_label = given != None  # noqa: E711
+                given[has_label] = like_known(given[has_label], {*labels["given"].dropna()})
         else:
             given = None
         rows = _rows_by_id(where, labels, ids, given)
@@ -164,7 +167,8 @@ def _read(where: Path, table: Table, options: ReadOptions) -> "datasets.Dataset"
         return datasets.Dataset(InMemoryTable(columns))
     except (ValueError, TypeError, NotImplementedError) as error:
         raise InputError(
-            f"{where}: datasets cannot hold these columns ({error}): leave out the column."
+            f"{where}: datasets cannot hold these columns ({error}): drop the column that "
+            "the error names."
         ) from error
 
 

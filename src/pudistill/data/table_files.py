@@ -196,10 +196,12 @@ class ArrowTable:
     table : pyarrow.Table
     folder : Path
         Where relative paths of pictures begin.
+    encoding : str, default=None
+        The encoding that the user named, of a file of text.
     """
 
-    def __init__(self, table: pa.Table, folder: Path) -> None:
-        self.table, self.folder = plain(table), folder
+    def __init__(self, table: pa.Table, folder: Path, encoding: str | None = None) -> None:
+        self.table, self.folder, self.encoding = plain(table), folder, encoding
         self.schema = self.table.schema
 
     def read(self, names: list[str], as_text: Iterable[str]) -> pa.Table:  # noqa: ARG002
@@ -241,12 +243,16 @@ def _arrow_files(files: list[Path]) -> ArrowTable:
     return ArrowTable(table, files[0].parent)
 
 
+def _json_table(read: Callable[..., pa.Table], file: Path, encoding: str | None) -> ArrowTable:
+    return ArrowTable(read(file, encoding), file.parent, encoding)
+
+
 _ONE_TABLE: dict[str, Callable[[Path, str | None], Table]] = {
     ".csv": _Csv,
     ".tsv": _Csv,
-    ".jsonl": lambda file, encoding: ArrowTable(read_json_lines(file, encoding), file.parent),
-    ".ndjson": lambda file, encoding: ArrowTable(read_json_lines(file, encoding), file.parent),
-    ".json": lambda file, encoding: ArrowTable(read_json(file, encoding), file.parent),
+    ".jsonl": partial(_json_table, read_json_lines),
+    ".ndjson": partial(_json_table, read_json_lines),
+    ".json": partial(_json_table, read_json),
 }
 _SHARDS: dict[str, Callable[[list[Path]], Table]] = {
     ".parquet": _Parquet,

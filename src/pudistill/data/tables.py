@@ -1,7 +1,7 @@
 """Tables with a column of pictures or of texts, or with features."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import partial
@@ -165,14 +165,14 @@ def identify(
     """Read the column of ids and the column of given labels, each None if there is none."""
     roles = _roles_without_samples(path, table, options)
 
-    def read(role: str | None) -> np.ndarray | None:
+    def read(role: str | None, names: Callable[..., np.ndarray]) -> np.ndarray | None:
         if role is None:
             return None
         with as_table_error(path):
             column = table.read([role], as_text=roles.texts)[role]
-        return read_names(path, table.schema, role, column)
+        return names(path, table.schema, role, column)
 
-    return read(roles.id), read(roles.label)
+    return read(roles.id, read_ids), read(roles.label, read_names)
 
 
 def picture_column(path: Path, table: Table, options: "ReadOptions") -> str | None:
@@ -218,9 +218,14 @@ class _Roles:
 
 def _assign_roles(path: Path, schema: pa.Schema, options: "ReadOptions") -> _Roles:
     """Decide by the options, or else by names and types, what each column holds."""
+    sources = _source_columns(path, schema, options)
+    # A named column of labels that new samples lack is not replaced by another one. Of samples to
+    # predict, a column such as `y` can be a feature, but never `label`.
+    is_absent = options.label_column is not None and not options.labels_required
+    are_new = not (options.columns_required or options.labels_required)
+    usual = [n for n in LABEL_COLUMNS if n in NO_FEATURES] if are_new else [*LABEL_COLUMNS]
     if not options.columns_required:
         options = options.without_columns(set(schema.names))
-    sources = _source_columns(path, schema, options)
     if sources:
         options = options.model_copy(update={"label_column": None, "labels_required": False})
     taken = _named_columns(path, schema, options) | {*sources}
@@ -235,7 +240,7 @@ def _assign_roles(path: Path, schema: pa.Schema, options: "ReadOptions") -> _Rol
         return name
 
     true_label, verified_label = find(None, TRUE_LABEL), find(None, VERIFIED_LABEL)
-    label = find(options.label_column, *(() if sources else LABEL_COLUMNS))
+    label = find(options.label_column, *(() if sources or is_absent else usual))
     if label is None and options.labels_required:
         raise InputError(
             f"{path}: there is no column of labels among {listed(schema.names)}: name it with "

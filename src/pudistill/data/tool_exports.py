@@ -264,7 +264,8 @@ def _one_question(path: Path, names: Iterable[str]) -> str:
         return QUESTION
     if len(found) > 1:
         raise InputError(
-            f"{path}: there are the questions {listed(found)}: call that of the class {QUESTION!r}."
+            f"{path}: there are several questions, {listed(found)}: name the one about the class "
+            f"{QUESTION!r}."
         )
     return found[0]
 

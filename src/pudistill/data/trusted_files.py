@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pudistill.data.columns import FORMULA_STARTS, like_known, row_numbers, without_decimals
+from pudistill.data.columns import like_known, row_numbers, without_apostrophes, without_decimals
 from pudistill.data.dataset import TrustedDataset
 from pudistill.data.frames import name_of
 from pudistill.data.options import ReadOptions
@@ -165,7 +165,7 @@ def read_trusted(
     with as_table_error(path):
         columns = table.read(wanted, as_text=wanted)
     ids = read_ids(path, table.schema, id_column, columns[id_column])
-    ids = _without_apostrophes(ids, dataset.ids)
+    ids = without_apostrophes(ids, dataset.ids)
     weights = _read_weights(path, table, ids) if WEIGHT in of_draws.intersection(names) else None
     if label_column is None:
         return list(ids), None, weights
@@ -178,18 +178,7 @@ def read_trusted(
             "the row."
         )
     known = {*dataset.y, *dataset.verified} - {None}
-    return list(ids), like_known(_without_apostrophes(labels, known), known), weights
-
-
-def _without_apostrophes(names: Any, of_data: Iterable[str]) -> np.ndarray:
-    """Take back the apostrophes that `to_csv` writes before names that look like formulas."""
-    found = np.array(names, dtype=object)
-    marked = [n for n, name in enumerate(found) if name[:1] == "'" and name[1:2] in FORMULA_STARTS]
-    if marked:
-        known = {*of_data}
-        for n in marked:
-            found[n] = found[n] if found[n] in known else found[n][1:]
-    return found
+    return list(ids), like_known(without_apostrophes(labels, known), known), weights
 
 
 def _read_weights(path: Path, table: Table, ids: np.ndarray) -> list[float]:

@@ -110,6 +110,8 @@ def _write_npz(dataset: TrustedDataset, file: IO[bytes], path: Path) -> None:
         raise InputError(
             f"{path}: .npz cannot hold words, dates or missing values: write .parquet or .csv."
         )
+    if _groups_of(dataset):
+        raise InputError(f"{path}: .npz cannot hold groups: write .parquet or .csv.")
     arrays = {"X": dataset.X, "trusted": dataset.trusted, "ids": _unicode(dataset.ids, path)}
     for part, labels in _label_columns(dataset).items():
         arrays[{"label": "y", "true_label": "true_labels"}.get(part, "verified")] = _unicode(

@@ -78,10 +78,11 @@ def reproduce(
 
     The folder, ``<experiment>-<scale>`` in `output`, holds ``config.toml``, ``cells.csv`` and
     ``cells.parquet``, ``table.md``, ``metrics.json`` and what every run has (see `Run`).
-    Experiments that compare methods or variants add ``figure.svg``; if some methods follow the
-    paper's protocol, ``figure-trusted.svg`` shows them with knowledge of the trusted samples. If
-    the folder exists with other settings, ``<experiment>-<scale>-2`` is made, and so on; with the
-    same settings it is returned as it is, or continued where it was interrupted.
+    Experiments that compare variants add ``figure.svg``. Those that compare methods draw two:
+    ``figure.svg`` of those in the paper's protocol and the baselines, and ``figure-trusted.svg`` of
+    those that know the trusted samples; a figure without methods is left out. If the folder exists
+    with other settings, ``<experiment>-<scale>-2`` is made, and so on; with the same settings it is
+    returned as it is, or continued where it was interrupted.
 
     Parameters
     ----------

@@ -30,7 +30,7 @@ VERIFIED_SHARE = 0.5
 # Sizes of the layers; the authors' are 256 to 512 and 128, for features of ResNet-50.
 N_HIDDEN, N_EMBEDDED = 128, 64
 EMBEDDING_RECIPE = Recipe(
-    epochs=1,  # half of the network's: batches with repeated verified samples are twice as many
+    epochs=1,  # those of the embedding are given to it
     learning_rate=1e-3,
     schedule="one_cycle",
     batch_size=64,
@@ -150,6 +150,7 @@ class CleanNetClassifier(NetworkMethod):
             lambda in_shape, n_classes: JointEmbedding(references),  # noqa: ARG005
             recipe=EMBEDDING_RECIPE,
             role="member",  # whose epochs are not reported: it is no classifier of the samples
+            # Batches that repeat verified samples are twice as many.
             epochs=max(1, network.recipe_.epochs // 2),
             device=network.device,
             precision=network.precision,

@@ -17,9 +17,10 @@ from pudistill.learners.networks.losses import prior_loss, soft_loss
 from pudistill.learners.networks.objectives import Batch, LossFn, Objective
 from pudistill.methods.base import LabelledSamples, NetworkMethod
 
-# Losses are clipped to these percentiles, as in the authors' code.
+# Losses outside these percentiles are clipped for the fit of the mixture; the authors leave them
+# out of it, and keep scaled losses 1e-3 away from 0 and 1.
 PERCENTILES = (5, 95)
-MARGIN = 1e-4  # smallest distance of a scaled loss from 0 and 1
+MARGIN = 1e-4
 EM_STEPS = 10
 
 

@@ -145,7 +145,7 @@ def weights_of(weighting: nn.Module, losses: Tensor) -> Tensor:
 
 
 class MetaWeightNet(Objective):
-    """The objective of the classifier, which trains the weighting network in each step, too.
+    """The objective of the classifier, which also trains the weighting network.
 
     Parameters
     ----------

@@ -136,14 +136,14 @@ class NoiseLayerClassifier(NoiseLayerMethod):
     """Train a transition matrix above the network's softmax, together with the network.
 
     The probability of a given label is ``sum_c p(c | x) T[c, given]``. For a share of the epochs
-    `T` is the identity; then it is trained like every other weight. For trusted samples the loss is
-    the cross-entropy of their labels, without `T`.
+    the loss leaves `T` out, which weight decay alone moves; then it is trained like every other
+    weight. For trusted samples the loss is the cross-entropy of their labels, without `T`.
 
     As the authors do, each step projects the rows of `T` to probabilities, and weight decay keeps
     the network from learning the noise itself and leaving `T` the identity: it is that of the
-    recipe. Their theory has the trace of `T` in its place, which `trace_weight` adds. The learning
-    rate of `T` is a tenth of the network's, because at the full rate `T` can become a permutation
-    of the classes before the network knows them.
+    recipe. Their theory has the trace of `T` in its place, which `trace_weight` adds. The
+    gradient of `T` counts a tenth, and its weight decay in full, because at the full rate `T` can
+    become a permutation of the classes before the network knows them.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ class NoiseLayerClassifier(NoiseLayerMethod):
         Weight of the mean of the diagonal of `T` in the loss. Positive values help networks that
         learn the noise within few steps; in a long training they lead to a wrong `T`.
     warm_up : float in [0, 1], default=0.1
-        Share of the epochs in which `T` is the identity.
+        Share of the epochs in which the loss leaves `T` out.
     use_trusted : bool, default=True
         Whether trusted samples have their verified labels, which are learned without `T`. False:
         the paper's protocol, in which only the paper's own method knows which samples are trusted.

@@ -131,7 +131,7 @@ class Decisions:
         self._file_lock = FileLock(self.folder / LOCK)
         self._thread_lock = threading.RLock()
         self._end = 0  # bytes of the log that were read
-        self._of: dict[str, list[Decision]] = {}  # by id, since the last undo
+        self._of: dict[str, Decision] = {}  # the decision in force, by id
         self._n = 0
         with self.locked():
             pass
@@ -176,17 +176,16 @@ class Decisions:
 
     def of(self, sample: str) -> Decision | None:
         """Return the decision in force about a sample."""
-        known = self._of.get(sample)
-        return known[-1] if known else None
+        return self._of.get(sample)
 
     def last_of(self, session: str) -> Decision | None:
         """Return the last decision of a page that is in force."""
-        own = (known[-1] for known in self._of.values() if known[-1].session == session)
+        own = (decision for decision in self._of.values() if decision.session == session)
         return max(own, key=lambda decision: decision.n, default=None)
 
     def in_force(self) -> list[Decision]:
         """Return the decisions in force, in their order; also those to skip a sample."""
-        return sorted((known[-1] for known in self._of.values()), key=lambda decision: decision.n)
+        return sorted(self._of.values(), key=lambda decision: decision.n)
 
     def current(self) -> pd.DataFrame:
         """Return the verified labels: columns id, label, weight, when and who, in their order.
@@ -212,7 +211,7 @@ class Decisions:
         if decision.action == "undo":
             self._of.pop(decision.id, None)
         else:
-            self._of.setdefault(decision.id, []).append(decision)
+            self._of[decision.id] = decision
 
     def _write(self, content: bytes) -> None:
         with named_in_errors(self.path):
@@ -248,15 +247,15 @@ class Decisions:
         with self.path.open("rb") as file:
             file.seek(self._end)
             lines = file.readlines()
-        for number, line in enumerate(lines, start=1):
+        for line in lines:
             try:
                 if not line.endswith(b"\n"):
                     raise ValueError("it is not complete")
                 decision = Decision.of_line(line)
                 if decision.n != self._n + 1:
                     raise ValueError(f"it has the number {decision.n} in place of {self._n + 1}")
-            except (ValueError, TypeError, RecursionError) as error:
-                if number < len(lines):
+            except (AttributeError, ValueError, TypeError, RecursionError) as error:
+                if line.endswith(b"\n"):
                     raise InputError(
                         f"{self.path}: line {self._n + 1} is damaged ({error}): restore a copy of "
                         "this file."

@@ -479,7 +479,7 @@ def _read_decided(
 def _in_order_of_drawing(run: Run, ids: np.ndarray, was_drawn: np.ndarray) -> np.ndarray:
     """Return positions of drawn samples; of those in queues, up to the first undecided one."""
     position = {name: at for at, name in enumerate(ids)}
-    queued = [name for path in queues(run) for name in ids_of(path)]
+    queued = [name for path in queues(run) for name in ids_of(path, ids)]
     in_queues = {*queued}
     in_order = [position[name] for name in _until_gap(queued, position)]
     decided = [at for at in in_order if was_drawn[at]]

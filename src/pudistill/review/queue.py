@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pudistill.data.columns import without_apostrophes
 from pudistill.exceptions import InputError
 from pudistill.review.decisions import Decisions
 from pudistill.review.run_table import RunTable
@@ -81,8 +82,7 @@ def read_queue(path: Path, table: RunTable) -> list[Entry]:
         raise InputError(f"{path} has no column id: give a queue that `pudistill next` wrote.")
     if repeated := queue["id"][queue["id"].duplicated()].tolist():
         raise InputError(f"{path} names the sample {shown(repeated[0])} twice: remove one row.")
-    # Ids that a spreadsheet would run as formulas are written with an apostrophe.
-    ids = queue["id"].str.replace(r"^'(?=[=+\-@])", "", regex=True)
+    ids = without_apostrophes(queue["id"], table.ids.to_pylist())
     rows = table.rows_of(ids, path)
     entries = []
     for n, row in enumerate(rows.tolist()):
@@ -102,7 +102,10 @@ def _weight(text: str, path: Path, n: int) -> float | None:
     except ValueError:
         weight = 0.0
     if not 0 < weight < np.inf:
-        raise InputError(f"{path}, row {n + 2}: the weight {text!r} is no number above 0: mend it.")
+        raise InputError(
+            f"{path}, row {n + 2}: the weight {text!r} is not a number above 0: correct it, or "
+            "leave it empty for a sample picked by hand."
+        )
     return weight
 
 

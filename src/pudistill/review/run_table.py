@@ -60,7 +60,7 @@ class RunTable:
                 names=tuple(names.to_pylist()),
                 given=_codes(given, names),
                 label=_codes(label, names),
-                source=_codes(pc.cast(table["source"], pa.string()), pa.array(SOURCES)),
+                source=_codes(pc.cast(table["source"], pa.string()), pa.array(SOURCES), np.int8),
                 trusted=table["trusted"].to_numpy().astype(bool),
                 confidence=table["confidence"].to_numpy().astype(np.float32),
             )
@@ -144,9 +144,9 @@ class RunTable:
         ]
 
 
-def _codes(column: Any, names: Any) -> np.ndarray:
+def _codes(column: Any, names: Any, dtype: type = np.int32) -> np.ndarray:
     codes = pc.fill_null(pc.index_in(column, value_set=names), NONE)
-    return codes.to_numpy().astype(np.int8 if len(names) == len(SOURCES) else np.int32)
+    return codes.to_numpy().astype(dtype)
 
 
 def _name(names: tuple[str, ...], code: int) -> str | None:

@@ -25,14 +25,13 @@ from pudistill.data.readers import BUNDLED, find_format
 from pudistill.exceptions import DataWarning, InputError
 from pudistill.review.run_table import NONE, RunTable
 from pudistill.runs.folder import Run
-from pudistill.runs.inputs import load_data
+from pudistill.runs.inputs import load_data, names_after_merging
 from pudistill.runs.settings import Settings
 from pudistill.runs.summary import pictures_of
 from pudistill.utils.shown import shown
 
 LARGEST_PICTURE = 1600  # pixels of the longer side that a page gets
 LONGEST_TEXT = 20_000  # characters that a page gets at first
-MOST_VALUES = 12  # of a row that a page shows at first
 _DECODING = threading.Lock()
 N_COMPARED, N_BINS = 5_000, 10  # rows and parts by which columns are ranked
 
@@ -171,7 +170,9 @@ def open_samples(run: Run, config: Mapping[str, Any], table: RunTable) -> Sample
     if is_folder and settings.annotations is None and not settings.added:
         options = ReadOptions.read(settings.read_options())
         folder = image_folder.find_pictures(source, options)
-        given = np.array(folder.labels, dtype=object) if settings.noise is None else None
+        new_names = names_after_merging(settings.merge)
+        names: list[Any] = [new_names.get(str(name), name) for name in folder.labels]
+        given = np.array(names, dtype=object) if settings.noise is None else None
         rows = _rows_in(run, table, settings.data, np.array(folder.ids, dtype=object), given)
         samples = Samples("picture", None, files=[folder.files[row] for row in rows])
         _check_gallery(run, table, settings, samples)

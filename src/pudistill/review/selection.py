@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from pudistill.data.columns import without_apostrophes
 from pudistill.distillation.held_out_labels import HeldOutLabels
 from pudistill.exceptions import InputError, TrustedWarning, warn_user
 from pudistill.review.drawing import CHOSEN, RANDOM, draw
@@ -235,16 +236,18 @@ def write_queue(
         What it holds.
     """
     earlier = queues(run)
-    drawn = [*leave_out, *(name for path in earlier for name in ids_of(path))]
+    of_run = run.read_table("labels")["id"] if earlier else ()
+    drawn = [*leave_out, *(name for path in earlier for name in ids_of(path, of_run))]
     seeds = np.random.SeedSequence([seed, len(earlier)]).generate_state(1)
     queue = next_samples(run, budget, seed=int(seeds[0]), leave_out=drawn, **options)
-    path = new_queue(run) if output is None else output
-    write_atomic(path, to_csv(queue).encode())
-    return path, queue
+    if output is None:
+        return write_new_queue(run, queue), queue
+    write_atomic(output, to_csv(queue).encode())
+    return output, queue
 
 
-def new_queue(run: Run) -> Path:
-    """Create the file of the next queue of a run, so that no other process takes its name."""
+def write_new_queue(run: Run, queue: pd.DataFrame) -> Path:
+    """Write the next queue of a run, under a name that no other process takes; return its path."""
     path = run.path / FOLDER / f"queue-{len(queues(run)) + 1}.csv"
     path.parent.mkdir(exist_ok=True)
     try:
@@ -253,6 +256,11 @@ def new_queue(run: Run) -> Path:
         raise InputError(
             f"{path} was written by another command just now: run this one again."
         ) from None
+    try:
+        write_atomic(path, to_csv(queue).encode())
+    except BaseException:
+        path.unlink(missing_ok=True)  # an empty file would be read as a queue
+        raise
     return path
 
 
@@ -262,12 +270,12 @@ def queues(run: Run) -> list[Path]:
     return list(itertools.takewhile(Path.exists, numbered))
 
 
-def ids_of(path: Path) -> list[str]:
-    """Return the ids in a queue."""
+def ids_of(path: Path, of_run: Iterable[str]) -> list[str]:
+    """Return the ids in a queue of a run with some ids."""
     try:
         ids = pd.read_csv(path, dtype=str, keep_default_na=False, usecols=["id"])["id"]
     except (OSError, ValueError) as error:
         raise InputError(
             f"{path}: cannot be read as a queue ({error}): move it away if it is none."
         ) from error
-    return ids.str.replace(r"^'(?=[=+\-@])", "", regex=True).tolist()
+    return without_apostrophes(ids, of_run).tolist()

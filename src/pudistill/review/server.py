@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -160,8 +161,10 @@ class ReviewServer:
         while True:
             self._changed.wait()
             self._changed.clear()
-            if self.session is not None:
-                self.session.write_trusted()
+            session = self.session  # another thread can close it
+            if session is not None:
+                with suppress(OSError):  # written again after the next decision, and at the end
+                    session.write_trusted()
             time.sleep(SECONDS_BETWEEN_TABLES)
 
 

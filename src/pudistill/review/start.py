@@ -22,16 +22,15 @@ from pudistill.review.decisions import Decisions, as_table
 from pudistill.review.drawing import CHOSEN, RANDOM, draw
 from pudistill.review.first_draw import first_gain
 from pudistill.review.promises import Promises, looks_at, promises
-from pudistill.review.selection import ids_of, new_queue, queues, write_queue
+from pudistill.review.selection import ids_of, queues, write_new_queue, write_queue
 from pudistill.review.update import write_decided
 from pudistill.runs.certificates import FILE, MAX_ERRORS
 from pudistill.runs.environment import versions
 from pudistill.runs.fit import fit_run
-from pudistill.runs.folder import Run, to_csv
+from pudistill.runs.folder import Run
 from pudistill.runs.inputs import load_data, names_after_merging
 from pudistill.runs.settings import Settings
 from pudistill.runs.summary import gallery
-from pudistill.utils.files import write_atomic
 
 # A class is fitted from this many verified samples on. If this many samples that are labelled so
 # were verified, and fewer are of the class, its labels are left out.
@@ -149,7 +148,7 @@ class Review:
     def queue(self) -> pd.DataFrame:
         """What the queue holds."""
         path = queues(self.run)[-1]
-        return pd.read_csv(path).assign(id=ids_of(path))
+        return pd.read_csv(path).assign(id=ids_of(path, self.dataset.ids))
 
     def _draw(self) -> None:
         """Draw the next queue of the last run, unless nothing is left."""
@@ -168,7 +167,7 @@ class Review:
         gain[dataset.trusted] = np.nan
         ids = pd.Index(np.asarray(dataset.ids, dtype=object))
         for path in earlier:
-            gain[ids.get_indexer(ids_of(path))] = np.nan
+            gain[ids.get_indexer(ids_of(path, self.dataset.ids))] = np.nan
         lacking = self._lacking(self._decided())
         if lacking:  # only these are worth more than others
             gain = np.where(np.isin(dataset.y, lacking), gain, np.where(np.isnan(gain), gain, 0.0))
@@ -186,7 +185,7 @@ class Review:
                 "reason": np.where(found.is_chosen, FIRST, AT_RANDOM),
             }
         )
-        write_atomic(new_queue(run), to_csv(queue).encode())
+        write_new_queue(run, queue)
 
     def _decided_tables(self) -> list[Path]:
         """Write the decisions of each run as a trusted table, in the order of drawing."""
@@ -198,15 +197,17 @@ class Review:
 
     def _lacking(self, decided: pd.DataFrame) -> list[str]:
         """Return the given labels of which too few samples are verified, and not enough asked."""
-        new_names = names_after_merging(self.settings.merge)
-        dataset, of_class = self.dataset, Counter(decided["label"].replace(new_names))
-        of_class.update(self.dataset.verified[self.dataset.trusted])
-        rows = pd.Index(np.asarray(dataset.ids, dtype=object)).get_indexer(decided["id"])
-        asked = Counter(dataset.y[rows])
+        new_names, dataset = names_after_merging(self.settings.merge), self.dataset
+        of_class = Counter(decided["label"].replace(new_names))
+        of_class.update(dataset.verified[dataset.trusted])
+        # Those that were skipped have been asked, too.
+        drawn = [name for path in queues(self.run) for name in ids_of(path, dataset.ids)]
+        rows = pd.Index(np.asarray(dataset.ids, dtype=object)).get_indexer(drawn)
+        asked, available = Counter(dataset.y[rows]), Counter(dataset.y[~dataset.trusted])
         return [
             name
             for name in {*dataset.y} - {None, dataset.no_class_label}
-            if of_class[name] < FEWEST_OF_CLASS and asked[name] < ASKED
+            if of_class[name] < FEWEST_OF_CLASS and asked[name] < min(ASKED, available[name])
         ]
 
     def learn(self) -> bool:
@@ -225,6 +226,11 @@ class Review:
         verified = {new_names.get(name, name) for name in verified}
         if last.path.name == "0" and (self._lacking(decided) or len(verified) < 2):
             self._draw()
+            if self.queue.empty:
+                raise InputError(
+                    f"{self.folder}: all samples are decided, and they are of fewer than two "
+                    "classes: there is nothing to learn."
+                )
             return False
         changes: dict[str, Any] = {"more_trusted": [*map(str, tables)]}
         if self._starts_from_last(verified, len(decided) + int(self.dataset.trusted.sum())):

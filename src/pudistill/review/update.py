@@ -52,7 +52,9 @@ def settings_for_update(
     config = run.read_config()
     if learner is not None:
         config["learner"] = learner
-    given = {} if learner is None else {"learner": learner}
+    given = {"tracker": config.get("tracker")}
+    if learner is not None:
+        given["learner"] = learner
     Settings.check_trust(config, given, f"pudistill update {path}")
     settings = Settings.read(config)
     if not trusted and (decided := write_decided(run)) is not None:

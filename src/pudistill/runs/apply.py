@@ -126,7 +126,8 @@ def apply_run(
         raise InputError(f"--link cannot be {shown(link)}: it is one of {listed(WAYS)}.")
     source, options = data_of(run)
     known = find_format(source)
-    assert known is not None  # it was read for the fit
+    if known is None:
+        raise InputError(f"{source} is not the data that were fitted any more: put them back.")
     if link != "copy" and known.module != "image_folder":
         raise InputError(f"{source} is no folder of pictures: leave --link out.")
     if link == "move" and not dry_run and (output / UNDO_LIST).is_file():
@@ -190,7 +191,7 @@ def data_of(run: Run) -> tuple[Path, ReadOptions]:
         )
         raise InputError(f"The data of {run.path}, {source}, {problem}.")
     held_out = {"labels_required": False, "columns_required": True}
-    return source, ReadOptions(**settings | held_out)
+    return source, ReadOptions.read(settings | held_out)
 
 
 def _check_free(output: Path, *, is_folder: bool) -> Path:
@@ -207,8 +208,9 @@ def _check_free(output: Path, *, is_folder: bool) -> Path:
 def _decide(run: Run, certified: bool, max_error: float) -> pd.DataFrame:
     """Return what every sample of the run gets.
 
-    The columns ``given``, ``label`` (missing where there is none), ``suggested``, ``confidence`` of
-    the label, ``accepted``, ``differs`` (from the given label) and ``review``.
+    The columns ``given``, ``label`` (missing where there is none) and its ``confidence``;
+    ``suggested`` and ``suggested_confidence``, what the run proposes; ``accepted``, ``differs``
+    (from the given label), ``outlier`` and ``review``.
     """
     table = run.read_table("labels").set_index("id")
     label, accepted = table["label"].astype(object), pd.Series(None, table.index, dtype=object)
@@ -295,7 +297,8 @@ def rows_of(run: Run, source: Path, labels: pd.DataFrame, ids: Any, given: Any) 
         )
     if given is not None:
         known = np.flatnonzero(rows >= 0)
-        fitted = labels["given"].to_numpy()[rows[known]]
+        then = labels["given"].astype(object)
+        fitted = then.where(then.notna(), None).to_numpy()[rows[known]]
         new_names = names_after_merging(config.get("merge", []))
         now = np.array([new_names.get(label, label) for label in given], dtype=object)[known]
         is_other = (fitted != now) & (fitted != None) & (now != None)  # noqa: E711

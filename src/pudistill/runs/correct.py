@@ -83,7 +83,8 @@ def read_predictions(
     dataset : TrustedDataset
         The samples.
     id_column : str, default=None
-        Column of ids in a table; by default ``id`` or ``ids``, if that is no class.
+        Column of ids; if the table lacks it, ``id`` or ``ids``, unless that is a class. Without
+        any, rows have the order of the samples.
     """
     if path.suffix.lower() != ".npy":
         if classes is not None:
@@ -118,8 +119,8 @@ def _read_table(path: Path, dataset: TrustedDataset, id_column: str | None) -> p
     names = table.schema.names
     of_ids = id_column if id_column in names else None
     if of_ids is None:
-        wanted = {*ID_COLUMNS} - {*dataset.classes}
-        of_ids = next((name for name in names if name.lower() in wanted), None)
+        can_be = (name for name in names if name not in dataset.classes)
+        of_ids = next((name for name in can_be if name.lower() in ID_COLUMNS), None)
     read = table.read(names, [] if of_ids is None else [of_ids])
     frame = read.to_pandas(ignore_metadata=True)
     _check_columns(path, frame.drop(columns=[] if of_ids is None else of_ids), dataset)

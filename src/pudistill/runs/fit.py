@@ -84,7 +84,8 @@ def fit_run(settings: Settings, output: Path) -> Run:
     Raises
     ------
     InputError
-        If the data or the settings are wrong; no folder is left then.
+        If the data or the settings are wrong; a new folder is removed again, unless a stage has
+        finished.
     """
     settings = with_columns(settings)
     config = settings.to_config()

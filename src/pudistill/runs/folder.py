@@ -152,6 +152,7 @@ class Run:
         if path.is_dir():
             cls(path)._check_links()
         with _locked(path):
+            cls.check_free(path, config)  # again: another process may have finished the run
             if (path / SUMS).is_file():
                 cls(path)._reopen()
             try:

@@ -206,6 +206,8 @@ def with_noise(
     trusted = np.zeros(len(dataset), dtype=bool)
     for name in dataset.classes:
         rows = np.flatnonzero(right == name)
+        if len(rows) == 0:  # no sample is truly of it
+            continue
         n_trusted = max(1, round(trusted_fraction * len(rows)))
         trusted[rng.choice(rows, n_trusted, replace=False)] = True
     # Rounding makes the share of trusted samples differ slightly from `trusted_fraction`. Compute

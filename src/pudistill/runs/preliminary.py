@@ -90,8 +90,8 @@ class Progress:
     ----------
     path : Path
         Its folder.
-    is_running : bool
-        Whether a process is at work in it.
+    is_running : bool or None
+        Whether a process is at work in it; None if that cannot be found out.
     done : dict of str to float
         Seconds of the finished stages, by name.
     begun : str or None
@@ -103,7 +103,7 @@ class Progress:
     """
 
     path: Path
-    is_running: bool
+    is_running: bool | None
     done: dict[str, float]
     begun: str | None
     to_come: Sequence[str]
@@ -150,12 +150,14 @@ def _first_metrics(path: Path) -> dict[str, Any] | None:
     return metrics
 
 
-def _is_locked(path: Path) -> bool:
-    """Whether a process is at work in a run folder."""
+def _is_locked(path: Path) -> bool | None:
+    """Whether a process is at work in a run folder; None if that cannot be found out."""
     lock = FileLock(path / LOCK, timeout=0)
     try:
         lock.acquire()
-    except (Timeout, OSError):
+    except Timeout:
         return True
+    except OSError:  # a folder without permission to write
+        return None
     lock.release()
     return False

@@ -102,7 +102,9 @@ def load(path: str | Path, *, module: "NetworkFactory | None" = None) -> NoisyLa
     settings = {name: config[name] for name in ReadSettings.model_fields if name in config}
     if "data" in config:
         _say_if_numbers_are_texts(path, classifier.classes_)
-        classifier.source_ = Source(config["data"], ReadOptions(**settings), "noise" not in config)
+        classifier.source_ = Source(
+            config["data"], ReadOptions.read(settings), "noise" not in config
+        )
     return classifier
 
 

@@ -411,7 +411,7 @@ class Settings(ReadSettings):
             only_for="methods default and paper",
         ),
     ] = None
-    seed: Annotated[int, Field(ge=0, lt=2**31), Setting(RUNNING, "Seed of all random numbers.")] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32), Setting(RUNNING, "Seed of all random numbers.")] = 0
 
     @classmethod
     def read(cls, values: dict[str, Any]) -> Self:
@@ -475,6 +475,12 @@ class Settings(ReadSettings):
                 f"The settings name the folder {str(cache)!r} for features, which would be written "
                 f"to: if you agree, repeat it: {command} --features-cache "
                 f"{shlex.quote(str(cache))}"
+            )
+        tracker = values.get("tracker")
+        if tracker in ("mlflow", "wandb") and repeated.get("tracker") != tracker:
+            raise InputError(
+                f"The settings name the tracker {tracker!r}, which would get settings and results: "
+                f"if you agree, repeat it: {command} --tracker {tracker}"
             )
 
     def trusted_options(self) -> str:

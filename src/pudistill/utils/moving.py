@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath
 
 from pudistill.exceptions import InputError
 from pudistill.utils.files import sync_folder, write_atomic
@@ -59,7 +59,7 @@ def read_undo_list(path: Path, source: Path) -> list[tuple[Path, Path]]:
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            about = json.loads(file.readline().removeprefix(_ABOUT))["from"]
+            about = str(json.loads(file.readline().removeprefix(_ABOUT))["from"])
             rows = list(csv.reader(file))
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise InputError(f"{path}: this is no list of moved files ({error}): name one.") from error
@@ -72,9 +72,9 @@ def read_undo_list(path: Path, source: Path) -> list[tuple[Path, Path]]:
 
 def _leads_out(row: list[str]) -> bool:
     """Return whether a row is no pair of paths that stay within their folders."""
-    paths = [PurePosixPath(name) for name in row]
+    paths = [PurePath(name) for name in row]
     return len(row) != 2 or any(
-        path.is_absolute() or not path.parts or ".." in path.parts for path in paths
+        path.anchor or not path.parts or ".." in path.parts for path in paths
     )
 
 

@@ -277,10 +277,15 @@ class ObjectStore:
             checksum = zlib.adler32(np.ascontiguousarray(array).data.cast("B"))
             stored = self._stored.get(key)
             if stored is None or stored.checksum != checksum:
-                is_alive = ref(array, lambda _: self._stored.pop(key, None))
+                is_alive = ref(array, lambda _: self._forget(key))
                 self._stored[key] = _StoredArray(self._put(array), checksum, is_alive)
             self._checked.add(key)
         return self._stored[key].reference
+
+    def _forget(self, key: int) -> None:
+        """Forget an array that is gone: another one can get its address."""
+        self._stored.pop(key, None)
+        self._checked.discard(key)
 
 
 def _serialise(func: Any, object_store: ObjectStore) -> tuple:

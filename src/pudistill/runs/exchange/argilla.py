@@ -17,9 +17,9 @@ from pudistill.utils.files import write_atomic
 
 def write(_: Run, samples: Samples, output: Path) -> str:
     """Write records as JSON, and the settings of their data set beside them."""
+    records = [_record(sample, samples) for sample in samples]
     settings = beside(output, f"{output.stem}-settings.json")
     write_atomic(settings, json.dumps(settings_of(samples), indent=1).encode())
-    records = [_record(sample, samples) for sample in samples]
     write_atomic(output, json.dumps(records, ensure_ascii=False, indent=1).encode())
     return (
         f"rg.Settings.from_json({str(settings)!r}) are the settings of the data set; "

@@ -36,7 +36,9 @@ def check_tool(name: str) -> None:
         )
 
 
-def export_labels(run: Run, to: str, output: Path, *, only: Path | None = None) -> tuple[int, str]:
+def export_labels(
+    run: Run, to: str, output: Path, *, only: Path | None = None, learner: str | None = None
+) -> tuple[int, str]:
     """Write samples and labels of a run for another tool.
 
     Parameters
@@ -49,6 +51,8 @@ def export_labels(run: Run, to: str, output: Path, *, only: Path | None = None) 
         The file, which must not exist yet.
     only : Path, optional
         A table with a column ``id``: the samples to export. By default all that nobody verified.
+    learner : str, optional
+        The own network of the run, for "cleanlab", which trains it.
 
     Returns
     -------
@@ -64,10 +68,13 @@ def export_labels(run: Run, to: str, output: Path, *, only: Path | None = None) 
     """
     check_tool(to)
     tool = TOOLS[to]
+    if learner is not None and to != "cleanlab":
+        raise InputError(f"{to} needs no learner: leave --learner out.")
     if output.suffix.lower() not in tool.suffixes:
         raise InputError(f"{output}: let the file end in {' or '.join(tool.suffixes)}.")
     samples = samples_of(run, only, is_shown=tool.shows_samples)
     if not len(samples):
         raise InputError(f"All samples of {run.path} are verified: there is nothing to export.")
     write = import_module(f"pudistill.runs.exchange.{tool.module}").write
-    return len(samples), write(run, samples, output)
+    options = {} if learner is None else {"learner": learner}
+    return len(samples), write(run, samples, output, **options)

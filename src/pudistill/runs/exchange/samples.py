@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pudistill.data.batches import with_batch
+from pudistill.data.columns import without_apostrophes
 from pudistill.data.image_folder import find_pictures, training_folder
 from pudistill.data.loading import load_dataset
 from pudistill.data.options import ReadOptions, ReadSettings
@@ -169,7 +170,7 @@ def samples_of(run: Run, only: Path | None = None, *, is_shown: bool = True) -> 
     if not is_shown:
         rows = np.zeros(len(table), dtype=int)
     elif known is not None and known.module == "image_folder" and not config.get("added"):
-        found = find_pictures(source, ReadOptions(**settings | {"skip_bad": True}))
+        found = find_pictures(source, ReadOptions.read(settings | {"skip_bad": True}))
         rows = _rows_in(run, source, labels, table, found.ids, found.labels)
         folder, kind = training_folder(source), IMAGE
     else:
@@ -201,8 +202,7 @@ def _only(labels: pd.DataFrame, only: Path) -> pd.DataFrame:
         raise InputError(f"{only}: there is no column 'id': name the samples to export there.")
     names = [name for name in ("id", *ABOUT_DRAW) if name in queue.schema.names]
     chosen = queue.read(names, ["id"]).to_pandas()
-    # Ids that a spreadsheet would run as formulas are written with an apostrophe.
-    ids = chosen["id"].astype(str).str.replace(r"^'(?=[=+\-@])", "", regex=True)
+    ids = without_apostrophes(chosen["id"].astype(str), labels["id"])
     rows = pd.Index(labels["id"]).get_indexer(pd.Index(ids))
     if (rows < 0).any():
         raise InputError(
