@@ -148,3 +148,12 @@ def test_what_contradicts_itself_has_no_vote():
 def test_missing_labels_are_left_out():
     found = Annotations(2, ["Ann"], [0, 1, 1], [0, 0, 0], [np.nan, -1, 3])
     assert said(found) == {(1, "Ann", 3)}
+
+
+def test_an_annotation_without_an_id_is_an_error(tmp_path):
+    pd.DataFrame({"id": ["a", "b"], "x": [0.0, 1.0], "label": ["cat", "dog"]}).to_csv(
+        tmp_path / "plain.csv", index=False
+    )
+    LONG.assign(id=["a", None, "b"]).to_csv(tmp_path / "long.csv", index=False)
+    with pytest.raises(InputError, match=r"row 1 \(counted from 0\) has no id in column 'id'"):
+        load_dataset(tmp_path / "plain.csv", annotations=tmp_path / "long.csv")

@@ -380,3 +380,19 @@ def test_equal_labels_are_one_object(kind, tmp_path):
     y = load_dataset(tmp_path / "data.parquet").y
     assert y.tolist() == ["10", None, "20", "10", "20"] * 2
     assert len({id(name) for name in y}) == 3
+
+
+def test_a_feature_called_like_a_label_is_a_feature_of_new_samples(csv):
+    new = {"labels_required": False, "columns_required": False}
+    path = csv("id,x,y\na,1,2\nb,3,4\n")
+    found = load_dataset(path, **new)
+    assert found.feature_names == ("x", "y")
+    named = load_dataset(path, label_column="species", **new)
+    assert named.feature_names == ("x", "y")
+    fitted = csv("id,x,y,label\na,1,2,cat\nb,3,4,dog\n", "fitted.csv")
+    assert load_dataset(fitted).feature_names == ("x", "y")
+
+
+def test_decimal_commas_and_thousands_in_two_columns(csv):
+    path = csv('id;a;b;label\nx;1,5;"1,234.5";cat\ny;2,5;"2,000.5";dog\n')
+    np.testing.assert_allclose(np.asarray(load_dataset(path).X, float)[:, 0], [1.5, 2.5])

@@ -171,3 +171,14 @@ def test_fit_reads_the_trusted_table(tmp_path):
     read = load_dataset(Path(tmp_path / "data.csv"), trusted=path)
     assert read.trusted.tolist() == [n == 3 for n in range(8)]
     assert (read.verified[3], read.draws.weight[3]) == ("dog", 0.5)
+
+
+@pytest.mark.parametrize("line", [b"{}\n", b"5\n", b'{"n": 2, "mood": "good"}\n'])
+def test_a_last_line_that_is_complete_is_never_dropped(tmp_path, line):
+    decisions = Decisions(tmp_path)
+    decisions.append(cat(0))
+    content = decisions.path.read_bytes() + line
+    decisions.path.write_bytes(content)
+    with pytest.raises(InputError, match=r"line 2 is damaged .* restore a copy"):
+        Decisions(tmp_path)
+    assert decisions.path.read_bytes() == content

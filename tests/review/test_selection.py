@@ -221,3 +221,14 @@ def test_all_looks_together_spend_the_error():
     look, n, following = last_look(60, 1000)
     assert (look, n, following) == (13, 888, 1110)
     assert last_look(60, n) == (look, n, following)
+
+
+def test_a_queue_that_cannot_be_written_leaves_no_file(run, monkeypatch):
+    def full(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("pudistill.review.selection.write_atomic", full)
+    before = queues(run)
+    with pytest.raises(OSError, match="no space"):
+        write_queue(run, 5)
+    assert queues(run) == before

@@ -172,3 +172,27 @@ def test_a_folder_of_something_else_is_refused(begin):
         Review(Settings(data="iris"), review.folder)
     with pytest.raises(InputError, match="holds a run"):
         Review(Settings(data="iris"), review.run.path)
+
+
+def test_a_label_that_a_few_samples_have_does_not_keep_a_review_from_learning(tmp_path, data):
+    table = pd.read_csv(tmp_path / "trees.csv")
+    table.loc[:2, "label"] = "asch"  # a slip
+    table.to_csv(tmp_path / "trees.csv", index=False)
+    settings = Settings.read({"data": str(tmp_path / "trees.csv"), **LIGHT})
+    review = Review(settings, tmp_path / "review", 30)
+    for _ in range(4):
+        answer(review, data)
+        if review.learn():
+            break
+    assert review.run.path.name == "1"
+
+
+def test_a_review_of_samples_of_one_class_ends(tmp_path):
+    X = np.random.default_rng(0).normal(size=12)
+    table = pd.DataFrame({"id": [f"t{n}" for n in range(12)], "x": X, "label": ["ash", "elm"] * 6})
+    table.to_csv(tmp_path / "trees.csv", index=False)
+    settings = Settings.read({"data": str(tmp_path / "trees.csv"), **LIGHT})
+    review = Review(settings, tmp_path / "review", 20)
+    answer(review, dict.fromkeys(table["id"], "ash"))
+    with pytest.raises(InputError, match="of fewer than two classes: there is nothing to learn"):
+        review.learn()

@@ -106,3 +106,15 @@ def test_columns_that_are_no_probabilities_are_named(folder):
     (folder / "bad.npz").write_bytes(b"")
     with pytest.raises(InputError, match="is no table"):
         corrected(folder, "bad.npz")
+
+
+def test_a_class_called_id_is_no_column_of_ids(tmp_path):
+    rng = np.random.default_rng(0)
+    y = np.array(["ID", "MT"])[rng.integers(2, size=300)]
+    pd.DataFrame({"id": [f"s{n}" for n in range(300)], "label": y}).to_csv(
+        tmp_path / "labels.csv", index=False
+    )
+    proba = np.where(y[:, None] == ["ID", "MT"], 0.9, 0.1)
+    pd.DataFrame(proba, columns=["ID", "MT"]).to_csv(tmp_path / "proba.csv", index=False)
+    settings = Settings.read({"data": str(tmp_path / "labels.csv")})
+    assert (correct_table(settings, tmp_path / "proba.csv")[1].frame()["label"] == y).all()

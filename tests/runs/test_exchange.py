@@ -202,3 +202,12 @@ def test_fiftyone_labels_name_the_suggestion(of_photos, tmp_path):
         "pudistill_suggestion": "dog",
         "given": "cat",
     }
+
+
+def test_an_export_runs_no_module_that_only_the_run_names(of_texts, tmp_path):
+    table, data = of_texts.read_table("labels"), Path(of_texts.read_config()["data"])
+    run = finished_run(tmp_path / "run-own", data, table, learner="mine:Learner")
+    with pytest.raises(InputError, match="whose module would be imported and run"):
+        export_labels(run, "cleanlab", tmp_path / "p.npz")
+    with pytest.raises(InputError, match="csv needs no learner"):
+        export_labels(run, "csv", tmp_path / "p.csv", learner="mine:Learner")

@@ -14,7 +14,13 @@ from pudistill.data.loading import load_dataset
 from pudistill.methods.registry import load_class
 from pudistill.runs.fit import fit_run
 from pudistill.runs.folder import Run
-from pudistill.runs.inputs import as_raw, like_training_data, load_data, with_columns
+from pudistill.runs.inputs import (
+    as_raw,
+    like_training_data,
+    load_data,
+    with_columns,
+    with_noise,
+)
 from pudistill.runs.predict import predict_run
 from pudistill.runs.settings import Settings
 
@@ -149,3 +155,14 @@ def test_a_learner_that_accepts_gaps_gets_those_of_tomorrow(tmp_path):
         warnings.simplefilter("error")
         found = predict_run(run, str(tmp_path / "tomorrow.csv"))
     assert list(found["label"]) == list(classifier.predict(table[["a", "b"]]))
+
+
+def test_a_given_label_that_is_never_right_takes_no_trusted_sample(tmp_path):
+    y = np.repeat(["cat", "dog"], 20)
+    given = y.astype(object)
+    given[0] = "catt"
+    table = pd.DataFrame({"x": np.arange(40.0), "label": given, "true_label": y})
+    table.to_csv(tmp_path / "data.csv", index=False)
+    dataset = load_dataset(tmp_path / "data.csv")
+    found = with_noise(dataset, "symmetric", 0.2, 0.2, seed=0)
+    assert found.trusted.sum() == 8
