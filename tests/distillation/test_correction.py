@@ -198,7 +198,9 @@ def test_a_mask_cannot_show_what_predictions_have_learned_so_nothing_is_certifie
 def test_predictions_that_say_nothing_correct_nothing():
     proba, y, given, is_verified = simulate()
     shuffled = proba[:, [2, 0, 1]]
-    with pytest.warns(TrustedWarning, match="check that the rows of pred_probs"):
+    with pytest.warns(
+        TrustedWarning, match="no better than by guesses.* Check that the rows of pred_probs"
+    ):
         found = correct_labels(given, shuffled, np.where(is_verified, y, np.nan))
     rest = ~is_verified
     assert (found.label_table["label"] == given)[rest].all()

@@ -23,7 +23,7 @@ from pudistill.distillation.predictions import Predictions
 from pudistill.distillation.random_sample import doubt_of_own_predictions
 from pudistill.distillation.readout import Readout
 from pudistill.distillation.sentences import label_accuracy_sentence, noise_sentence
-from pudistill.distillation.shipping import informed_predictions, kept_labels
+from pudistill.distillation.shipping import CHECK_ORDER, informed_predictions, kept_labels
 from pudistill.distillation.student import TransitionEstimator
 from pudistill.distillation.transition import fit_transition_matrix
 from pudistill.distillation.views import (
@@ -249,7 +249,9 @@ def correct_labels(
     transition = TransitionEstimator.of(of_classes, originals)
     by_view = list(map(Predictions, views, probas, transition.estimate_all(views, probas, start)))
     held_out_probas = collect_held_out(probas, views)
-    by_view, is_known = informed_predictions(by_view, held_out_probas, of_classes, originals)
+    by_view, is_known = informed_predictions(
+        by_view, held_out_probas, of_classes, originals, CHECK_ORDER
+    )
     readout = Readout.fit(by_view[1:], originals)
     targets = readout.labels(by_view[0]) if is_known else kept_labels(of_classes, probas[0])
     noise = estimate_noise(

@@ -59,9 +59,12 @@ NOTHING_VERIFIED = (
 
 NO_BETTER_THAN_GUESSES = (
     "Held-out verified samples are predicted no better than by guesses, so the given labels alone "
-    "say what a label should be. Find features that say more about the classes. If you passed "
-    "predictions of your own, check that the rows of pred_probs are in the order of the labels, "
-    "and its columns in that of the classes."
+    "say what a label should be. {}."
+)
+FIND_FEATURES = "Find features that say more about the classes"
+CHECK_ORDER = (
+    "Check that the rows of pred_probs are in the order of the labels, and its columns in that of "
+    "the classes"
 )
 
 # Predictions for held-out samples are better than guesses if chance makes them as good in fewer
@@ -167,10 +170,10 @@ def learn_and_ship(
     # The network of a view that holds samples out has read all given labels, or most of them.
     by_view = [Predictions(*part, is_blind=part[0] is whole or not is_network) for part in parts]
     # Predictions of the user's own model can say more than the student.
-    held_out = student_fit.calibrated_held_out
+    held_out, remedy = student_fit.calibrated_held_out, FIND_FEATURES
     if problem.own_proba is not None:
-        held_out = held_out_proba(student_fit.probas, views)
-    by_view, is_known = informed_predictions(by_view, held_out, labels, originals)
+        held_out, remedy = held_out_proba(student_fit.probas, views), CHECK_ORDER
+    by_view, is_known = informed_predictions(by_view, held_out, labels, originals, remedy)
     readout = Readout.fit(by_view[1:], originals)
     targets = readout.labels(by_view[0]) if is_known else kept_labels(labels, student_fit.probas[0])
     student_fit = student_fit._replace(targets=targets)
@@ -289,6 +292,7 @@ def informed_predictions(
     held_out: np.ndarray,
     labels: Labels,
     originals: Originals | None,
+    remedy: str,
 ) -> tuple[list[Predictions], bool]:
     """Replace predictions that say nothing by the shares of the classes, if originals are known.
 
@@ -304,6 +308,8 @@ def informed_predictions(
         Verified labels.
     originals : Originals or None
         Verified samples with the labels that they were given.
+    remedy : str
+        What to do about predictions that say nothing, for the warning.
 
     Returns
     -------
@@ -315,7 +321,7 @@ def informed_predictions(
     says = says_something(held_out, labels, [predictions.view for predictions in by_view])
     if says or originals is None or labels.sources is not None:
         return by_view, says or originals is not None
-    warn_user(NO_BETTER_THAN_GUESSES, TrustedWarning)
+    warn_user(NO_BETTER_THAN_GUESSES.format(remedy), TrustedWarning)
     found, shape = [], (len(labels.given), labels.n_classes)
     for view in [predictions.view for predictions in by_view]:
         share = np.bincount(view.verified[view.trusted], minlength=labels.n_classes) + 1.0
