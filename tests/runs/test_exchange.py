@@ -13,6 +13,7 @@ from benchmarks import exchange
 from pudistill.data.loading import load_dataset
 from pudistill.exceptions import InputError
 from pudistill.runs.exchange.registry import TOOLS, export_labels
+from pudistill.runs.folder import Run
 
 PICTURES = ["cat/1.png", "cat/2.png", "dog/1.png", "dog/3.png"]
 LABEL = ["dog", "cat", "dog", "cat"]
@@ -211,3 +212,11 @@ def test_an_export_runs_no_module_that_only_the_run_names(of_texts, tmp_path):
         export_labels(run, "cleanlab", tmp_path / "p.npz")
     with pytest.raises(InputError, match="csv needs no learner"):
         export_labels(run, "csv", tmp_path / "p.csv", learner="mine:Learner")
+
+
+def test_an_export_of_a_tracked_run_tracks_nothing_and_writes_one_file(tmp_path, monkeypatch):
+    read = Run.read_config
+    elsewhere = {"tracker": "wandb", "features_cache": str(tmp_path / "cache")}
+    monkeypatch.setattr(Run, "read_config", lambda run: read(run) | elsewhere)
+    export_labels(Run.open_with_data(IRIS), "cleanlab", tmp_path / "p.npz")
+    assert [path.name for path in tmp_path.iterdir()] == ["p.npz"]

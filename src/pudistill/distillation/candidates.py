@@ -1,7 +1,6 @@
 """The candidates for the shipped model: their predictions, their comparison, and the models."""
 
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -30,6 +29,7 @@ from pudistill.distillation.views import (
     fit_for_each_view,
     held_out_groups,
     held_out_proba,
+    held_out_slices,
     held_out_truth,
     held_out_weight,
     whole_view,
@@ -139,9 +139,14 @@ def judge(
             candidates |= peers.held_out
     of_guess = {"guess": held_out_proba(noise_free.guesses, views)}
     mixed = of_guess | {name: candidates[name] for name in candidates if name not in NOT_MIXED}
-    weights = CandidateWeights.fit(mixed, truth, weight)
+    weights, *of_views = fit_weights(mixed, truth, weight, views)
     if weights.shares["student"] < 1:
-        candidates["mixture"] = held_out_mixture(mixed, truth, weight, views)
+        candidates["mixture"] = np.concatenate(
+            [
+                own.mix({name: proba[rows] for name, proba in mixed.items()})
+                for own, rows in zip(of_views, held_out_slices(views[1:]), strict=True)
+            ]
+        )
     comparison = compare(
         candidates, codes, metric=problem.metric, groups=groups, weight=weight, seed=problem.seed
     )
@@ -151,30 +156,23 @@ def judge(
     return comparison, weights, peers
 
 
-def held_out_mixture(
+def fit_weights(
     predictions: dict[str, np.ndarray],
     truth: np.ndarray,
     weight: np.ndarray | None,
     views: list[View],
-) -> np.ndarray:
-    """Mix the predictions for the samples of each view by weights that the other views decide.
+) -> list[CandidateWeights]:
+    """Fit the weights of the mixture on all held-out samples, and for each view on the others'.
 
     Weights that had seen the samples would make the mixture seem better than it is.
     """
-
-    def at(rows: np.ndarray | slice) -> dict[str, np.ndarray]:
-        return {name: proba[rows] for name, proba in predictions.items()}
-
-    of_views = fit_for_each_view(
+    return fit_for_each_view(
         lambda rows: CandidateWeights.fit(
-            at(rows), truth[rows], None if weight is None else weight[rows]
+            {name: proba[rows] for name, proba in predictions.items()},
+            truth[rows],
+            None if weight is None else weight[rows],
         ),
         views,
-    )
-    ends = np.cumsum([len(view.held_out) for view in views])
-    parts = [slice(*part) for part in pairwise(ends)]
-    return np.concatenate(
-        [weights.mix(at(part)) for weights, part in zip(of_views[1:], parts, strict=True)]
     )
 
 

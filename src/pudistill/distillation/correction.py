@@ -288,8 +288,7 @@ def _harm(labels: Labels, judged: HeldOutLabels) -> str | None:
         return None
     return (
         f"Of {len(loss):,} verified samples, {before.sum():,} had the right label before the "
-        f"correction and {after.sum():,} after it, so labels were kept. Check that the rows of "
-        "pred_probs are in the order of the labels, and its columns in that of the classes."
+        f"correction and {after.sum():,} after it, so labels were kept. {CHECK_ORDER}."
     )
 
 
@@ -363,7 +362,7 @@ def _matched(
         if index is None and not (is_integer_dtype(own) and own.is_monotonic_increasing):
             warn_user(
                 f"{name} has an index and the labels have none: rows are taken in their order. If "
-                " that is wrong, pass the labels as a Series.",
+                "that is wrong, pass the labels as a Series.",
                 DataWarning,
             )
         pred_probs = aligned(name, pred_probs, index, n)

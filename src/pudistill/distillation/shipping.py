@@ -318,12 +318,13 @@ def informed_predictions(
     is_known : bool
         Whether anything is known about the labels.
     """
-    says = says_something(held_out, labels, [predictions.view for predictions in by_view])
+    views = [predictions.view for predictions in by_view]
+    says = says_something(held_out, labels, views)
     if says or originals is None or labels.sources is not None:
         return by_view, says or originals is not None
     warn_user(NO_BETTER_THAN_GUESSES.format(remedy), TrustedWarning)
     found, shape = [], (len(labels.given), labels.n_classes)
-    for view in [predictions.view for predictions in by_view]:
+    for view in views:
         share = np.bincount(view.verified[view.trusted], minlength=labels.n_classes) + 1.0
         T = smoothed(originals.without(view.hidden).counted(labels.n_classes))
         proba = np.broadcast_to(share / share.sum(), shape)

@@ -192,9 +192,14 @@ def fit_for_each_view(fit: Callable[[np.ndarray], Fitted], views: Sequence[View]
     fitted : list
         What was fitted for each view; for the first on all held-out samples.
     """
-    ends = np.cumsum([len(view.held_out) for view in views])
-    rows = np.arange(ends[-1])
+    rows = np.arange(sum(len(view.held_out) for view in views))
     of_all = fit(rows)
     if len(views) <= 2:
         return [of_all] * len(views)
-    return [of_all, *(fit(np.delete(rows, slice(*part))) for part in pairwise(ends))]
+    return [of_all, *(fit(np.delete(rows, part)) for part in held_out_slices(views[1:]))]
+
+
+def held_out_slices(views: Sequence[View]) -> list[slice]:
+    """Return where the samples of each view are among the held-out samples of all views."""
+    ends = np.cumsum([0, *(len(view.held_out) for view in views)]).tolist()
+    return [slice(*part) for part in pairwise(ends)]

@@ -82,7 +82,7 @@ def read_queue(path: Path, table: RunTable) -> list[Entry]:
         raise InputError(f"{path} has no column id: give a queue that `pudistill next` wrote.")
     if repeated := queue["id"][queue["id"].duplicated()].tolist():
         raise InputError(f"{path} names the sample {shown(repeated[0])} twice: remove one row.")
-    ids = without_apostrophes(queue["id"], table.ids.to_pylist())
+    ids = without_apostrophes(queue["id"], map(str, table.ids))
     rows = table.rows_of(ids, path)
     entries = []
     for n, row in enumerate(rows.tolist()):

@@ -1,7 +1,7 @@
 """Which samples of a run to verify next: some at random, some by what is gained."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -236,8 +236,7 @@ def write_queue(
         What it holds.
     """
     earlier = queues(run)
-    of_run = run.read_table("labels")["id"] if earlier else ()
-    drawn = [*leave_out, *(name for path in earlier for name in ids_of(path, of_run))]
+    drawn = [*leave_out, *(name for path in earlier for name in ids_of(path, _ids(run)))]
     seeds = np.random.SeedSequence([seed, len(earlier)]).generate_state(1)
     queue = next_samples(run, budget, seed=int(seeds[0]), leave_out=drawn, **options)
     if output is None:
@@ -268,6 +267,11 @@ def queues(run: Run) -> list[Path]:
     """List the queues in a run folder, in the order in which they were drawn."""
     numbered = (run.path / FOLDER / f"queue-{number}.csv" for number in itertools.count(1))
     return list(itertools.takewhile(Path.exists, numbered))
+
+
+def _ids(run: Run) -> Iterator[str]:
+    """Yield the ids of a run; the table is only read if they are asked for."""
+    yield from run.read_table("labels")["id"]
 
 
 def ids_of(path: Path, of_run: Iterable[str]) -> list[str]:

@@ -70,7 +70,8 @@ def cross_fitted(
     proba : ndarray of shape (n_samples, n_classes)
     """
     given_learner = {} if learner is None else {"learner": learner}
-    config = {name: value for name, value in run.read_config().items() if name != "features_cache"}
+    # Nothing is written but the file, and nothing is tracked.
+    config = {n: v for n, v in run.read_config().items() if n not in ("features_cache", "tracker")}
     config |= given_learner
     Settings.check_trust(config, given_learner, f"pudistill export {run.path} --to cleanlab")
     settings = Settings.read(config)
