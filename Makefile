@@ -58,7 +58,7 @@ format: .venv/.installed-dev
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-# Measure the speed; DATA is the folder that holds cifar10-features/, fashion-mnist/ and real-noise/.
+# Measure the speed; DATA is the folder that holds cifar10/, cifar10-features/, fashion-mnist/, real-noise/ and texts/.
 DATA ?= ../shared/data
 
 bench: .venv/.installed-bench

@@ -6,6 +6,7 @@ The digits of the demo, half of which have the label of the next digit. The demo
 labels, drawn at random from each class; the review asks for as many, in three queues.
 """
 
+import argparse
 import sys
 import tempfile
 from pathlib import Path
@@ -63,6 +64,7 @@ def measured(seed: int, folder: Path) -> list[dict]:
 
 
 def main() -> int:
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     rows = []
     for seed in SEEDS:
         with tempfile.TemporaryDirectory() as folder:
