@@ -1,6 +1,7 @@
 """Record the machine, versions, commit and duration of a benchmark, and store its results."""
 
 import argparse
+import hashlib
 import json
 import os
 import platform
@@ -27,7 +28,7 @@ def add_data_option(parser: argparse.ArgumentParser) -> None:
 
 
 def commit() -> str:
-    """Return the checked-out commit, marked `+changes` if files of the package differ from it.
+    """Return the checked-out commit; if files of the package differ, with a hash of the changes.
 
     Outside of a repository, as in a source distribution, return the version instead.
     """
@@ -43,8 +44,9 @@ def commit() -> str:
             check=True,
         ).stdout.strip()
 
-    changed = git("status", "--porcelain", "--", "src")
-    return git("rev-parse", "--short", "HEAD") + ("+changes" if changed else "")
+    changes = git("status", "--porcelain", "--", "src") + git("diff", "HEAD", "--", "src")
+    mark = f"+{hashlib.sha256(changes.encode()).hexdigest()[:7]}" if changes else ""
+    return git("rev-parse", "--short", "HEAD") + mark
 
 
 def log_run(folder: Path, command: str, seconds: float, at_commit: str) -> None:

@@ -18,6 +18,7 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from benchmarks.common.paired import packed
 from pudistill import PUDistillClassifier, corrupt_labels, load_dataset
+from pudistill.experiments import paper
 from pudistill.labels.checks import MISSING
 from pudistill.labels.corruption import (
     CIFAR10_CLASSES,
@@ -38,7 +39,6 @@ KNOWN = "pudistill (originals known)"
 N_JOBS = 2
 # Of so many test samples, results say which were predicted right, for paired comparisons.
 FEW_TEST_SAMPLES = 2000
-LEVELS_IN_TENS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 class Noise(NamedTuple):
@@ -78,9 +78,11 @@ def draw_trusted(y: np.ndarray, share: float, rng: np.random.Generator) -> np.nd
 def draw_at_random(y: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
     """Draw a share of all samples, again until each class has one; return a mask."""
     trusted = np.zeros(len(y), dtype=bool)
-    while len(np.unique(y[trusted])) < len(np.unique(y)):
+    n_classes = len(np.unique(y))
+    n_drawn = max(n_classes, round(share * len(y)))
+    while len(np.unique(y[trusted])) < n_classes:
         trusted[:] = False
-        trusted[rng.choice(len(y), round(share * len(y)), replace=False)] = True
+        trusted[rng.choice(len(y), n_drawn, replace=False)] = True
     return trusted
 
 
@@ -315,7 +317,7 @@ PROBLEMS = (
         svm,
         trusted=0.05,
         seeds=5,
-        levels=LEVELS_IN_TENS,
+        levels=paper.LEVELS,
         # The paper's method with λ = 0.9 is the slowest here: soft labels need weighted copies.
         seeds_of={"paper_per_level": 1, "true_matrix": 2, KNOWN: 2},
     ),

@@ -13,7 +13,6 @@ from benchmarks.common.problems import (
     ANY,
     EXTREMES,
     KNOWN,
-    LEVELS_IN_TENS,
     Group,
     Noise,
     Problem,
@@ -21,14 +20,12 @@ from benchmarks.common.problems import (
 )
 from pudistill.classifier import PUDistillClassifier
 from pudistill.distillation.first_result import FirstResult, on_first_result
+from pudistill.experiments import paper
 from pudistill.labels.checks import MISSING
 from pudistill.labels.corruption import CorruptedLabels
 from pudistill.labels.pseudo_labels import one_hot
 from pudistill.methods.registry import load_class
 
-# The authors' λ and η at each level.
-PAPER_SYMMETRIC = ((0.4, 0.5, 0.5, 0.5, 0.9, 0.9, 0.9), (0.8, 0.9, 0.6, 0.5, 0.6, 0.5, 0.5))
-PAPER_ASYMMETRIC = ((0.4, 0.4, 0.5, 0.7, 0.8, 0.9, 0.9), (0.8, 0.6, 0.5, 0.5, 0.5, 0.5, 0.5))
 PAPER_FIXED = (0.5, 0.7)
 
 
@@ -109,9 +106,9 @@ def paper_fixed(group: Group, _: Noise, noisy: CorruptedLabels) -> dict:
 
 
 def paper_per_level(group: Group, noise: Noise, noisy: CorruptedLabels) -> dict:
-    blends, confidences = PAPER_ASYMMETRIC if noise.kind == "asymmetric" else PAPER_SYMMETRIC
-    nearest = int(np.argmin(np.abs(np.array(LEVELS_IN_TENS) - noise.level)))
-    return students_result(group, noisy, blends[nearest], confidences[nearest])
+    kind = noise.kind if noise.kind in paper.TUNED else "symmetric"
+    nearest = min(paper.LEVELS, key=lambda level: abs(level - noise.level))
+    return students_result(group, noisy, **paper.tuned(kind, nearest))
 
 
 def students_result(

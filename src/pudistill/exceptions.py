@@ -48,12 +48,19 @@ class InputError(ValueError):
 class DivergedError(InputError):
     """The loss of a training stopped being a finite number.
 
+    Attributes
+    ----------
+    was_repeated : bool
+        Whether a training at a smaller learning rate has ended like this, too.
+
     Examples
     --------
     >>> from pudistill.exceptions import DivergedError, InputError
     >>> issubclass(DivergedError, InputError)  # whoever catches that catches this
     True
     """
+
+    was_repeated = False
 
 
 class TrustedWarning(UserWarning):

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from pudistill.classifier import PUDistillClassifier
 from pudistill.data.loading import load_dataset
@@ -16,6 +17,7 @@ from pudistill.exceptions import InputError
 from pudistill.experiments import evaluation
 from pudistill.experiments.curve import accuracy_curve, curve_run, is_curve, write_curve_report
 from pudistill.experiments.curve_settings import CurveSettings
+from pudistill.experiments.measuring import measure
 from pudistill.experiments.systems import PREPARE
 from pudistill.learners.cache import StageCache
 from pudistill.runs.classifiers import build_classifier
@@ -260,6 +262,7 @@ def test_a_folder_in_use_is_left_alone(tmp_path):
         ({"levels": [-0.1]}, "from 0 to 1"),
         ({"levels": [0.9]}, "no level can be more than 0.8"),
         ({"n_members": 0}, "n_members"),
+        ({"methods": ["trusted_only", "semi_supervised"]}, "semi_supervised needs pictures"),
     ],
 )
 def test_wrong_settings_are_named_and_leave_no_folder(tmp_path, changes, message):
@@ -298,6 +301,38 @@ def test_noises_that_give_the_same_labels_are_computed_once(wine, tmp_path, call
     assert len(calls) - n_before == 3
     again = accuracy_curve(train, test, settings, stages=StageCache(tmp_path / "units"))
     pd.testing.assert_frame_equal(again, alone)
+
+
+def test_a_cell_that_another_process_stored_meanwhile_shifts_no_other_cell(wine, tmp_path):
+    levels, stages = [0.1, 0.2, 0.3], StageCache(tmp_path / "units")
+    settings = settings_of(levels=levels, noises=["symmetric"], methods=["trusted_only"])
+
+    def returns_its_level(evaluator):
+        return lambda noisy: noisy.level
+
+    def is_overtaken(evaluator):
+        def score(noisy):
+            if noisy.level == levels[0]:
+                second = settings.model_copy(update={"levels": levels[1:2]})
+                measure(*wine, second, {"new": returns_its_level}, stages=stages)
+            return noisy.level
+
+        return score
+
+    for _ in range(2):  # measured, then read
+        results = measure(*wine, settings, {"new": is_overtaken}, stages=stages)
+        assert list(results["accuracy"]) == levels
+
+
+def test_pictures_on_disk_have_the_same_fingerprint_in_each_process(tmp_path):
+    folder = tmp_path / "pictures"
+    for name in ("a", "b"):
+        (folder / name).mkdir(parents=True)
+        Image.new("RGB", (4, 4), "red").save(folder / name / "1.png")
+    settings = settings_of(learner="small_cnn")
+    loads = (load_dataset(folder, lazy=True) for _ in range(2))
+    prints = {evaluation.Evaluator(settings, data, data).fingerprint() for data in loads}
+    assert len(prints) == 1
 
 
 def test_finished_cells_survive_a_method_that_fails(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import gzip
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from pudistill.experiments.curve_settings import CurveSettings
 from pudistill.experiments.evaluation import Evaluator, NoisyDataset
 from pudistill.experiments.reproduce import EXPERIMENTS
 from pudistill.experiments.scales import SCALES
+from pudistill.experiments.tables import as_markdown
 from pudistill.methods.registry import METHODS, load_class
 from pudistill.runs.inputs import with_noise
 
@@ -53,6 +55,33 @@ def test_figures_show_ours_and_the_best_others():
 
 
 @pytest.mark.usefixtures("brief_training")
+def test_only_the_second_figure_shows_methods_that_know_the_trusted_samples():
+    methods = ["cross_entropy", "cleannet", "jocor", "jocor_as_published", "paper", "pudistill"]
+    results = pd.DataFrame({"method": methods, "noise": "symmetric", "level": 0.3, "seed": 0})
+    results = results.assign(overall_level=0.3, accuracy=0.5, best_over_epochs=0.5, seconds=1)
+    measured = SimpleNamespace(methods=methods, is_cifar10=False, curve=lambda *_, **__: results)
+    curves = levels.table5(measured).curves
+    others = {
+        "jocor_as_published": "figure",
+        "cleannet": "figure-trusted",
+        "jocor": "figure-trusted",
+    }
+    for name, curve in curves.items():
+        assert {*curve["method"]} == {m for m in methods if others.get(m, name) == name}
+
+
+def test_a_seed_that_diverged_is_counted():
+    results = pd.DataFrame(
+        {"accuracy": [0.8, np.nan], "best_over_epochs": [0.9, np.nan], "seed": [0, 1]}
+    )
+    results = results.assign(
+        method="mixup", noise="symmetric", level=0.3, overall_level=0.3, seconds=1
+    )
+    cells = levels._average_over_seeds(results, lambda _: None)
+    table = as_markdown("Title", "", cells, {})
+    assert "| mixup | 80.0, 1 of 2 seeds diverged (90.0) |" in table
+
+
 def test_the_same_command_again_computes_nothing(tmp_path, monkeypatch):
     options = {"levels": [0.3], "compared": ["cross_entropy"]}
     first = run(tmp_path, **options)
@@ -198,13 +227,14 @@ def test_clothing1m_is_measured_if_it_is_there(clothing, tiny_resnet, tmp_path, 
     monkeypatch.setattr(scales, "CLOTHING1M_SIZE", 32)
     quick = {"n_members": 2, "min_votes": 2, "max_iter": 1, "threshold": 0.5}
     monkeypatch.setattr(paper, "ON_CLOTHING1M", paper.ON_CLOTHING1M | quick)
-    compared = ["cross_entropy", "co_teaching", "paper"]
+    compared = ["cross_entropy", "co_teaching", "paper", "given_labels", "true_labels"]
     options = {"data": tmp_path, "compared": compared}
     table = pd.read_csv(run(tmp_path / "out", "table3", **options).path / "cells.csv")
     rows = table.set_index("method")
     assert rows.loc["PUDistill (paper)", "paper"] == 77.7
     measured = rows[rows["final"].notna()]
-    assert set(measured.index) == {*("Cross Entropy", "Co-teaching", "PUDistill (paper)")}
+    ours = {"PUDistill (paper)", "trained on the given labels"}
+    assert set(measured.index) == {"Cross Entropy", "Co-teaching", *ours}
     assert (measured["best"] >= measured["final"]).all()
     assert rows.loc["CleanNet", "status"] == "not run"
     assert rows.loc["CleanNet", "paper"] == 74.69
@@ -229,6 +259,10 @@ def test_damaged_features_are_named(tmp_path):
     folder.mkdir()
     (folder / "features.npz").write_bytes(b"PK\x03\x04 and no more")
     with pytest.raises(InputError, match=r"features.npz: .*cannot be read"):
+        run(tmp_path / "out", scale="cpu", data=folder)
+    X, y = np.zeros((5, 2)), np.zeros(4)
+    np.savez(folder / "features.npz", X=X, y=y, X_test=X, y_test=y)
+    with pytest.raises(InputError, match=r"features.npz: .*5 samples have 4 labels"):
         run(tmp_path / "out", scale="cpu", data=folder)
 
 

@@ -14,10 +14,12 @@ from sklearn.mixture import GaussianMixture
 
 from pudistill import TorchClassifier
 from pudistill.labels.checks import Labels
+from pudistill.labels.samples import check_samples
 from pudistill.learners.networks.hardware import choose_hardware
 from pudistill.learners.networks.losses import prior_loss
 from pudistill.learners.networks.objectives import Batch
-from pudistill.learners.networks.recipes import Recipe
+from pudistill.learners.networks.recipes import Recipe, scaled_learning_rate
+from pudistill.methods import l_dmi
 from pudistill.methods.base import LabelledSamples
 from pudistill.methods.co_teaching import CoTeaching
 from pudistill.methods.dividemix import CoDivision, DivideMix, sharpen, small_loss_proba
@@ -249,6 +251,35 @@ def test_each_network_is_divided_by_the_other():
     labelled = torch.cat([batch[: len(batch) // 2] for batch in batches])
     assert sorted(labelled.tolist()) == sorted(np.flatnonzero(by_first > 0.5).tolist())
     assert all(set(b[len(b) // 2 :].tolist()) <= set(range(1, 40)) for b in batches)
+
+
+def test_without_a_sample_that_is_probably_right_all_labels_are_learned():
+    labels = np.arange(100) % 2
+    jobs = [FixedJob(confident(labels), 1 - labels) for _ in range(2)]
+    division = CoDivision(jobs, np.zeros(100, dtype=bool), n_averaged=1, seed=0)
+    objective = objective_of(division, threshold=1.0)
+    objective.begin_epoch(1)
+    assert objective.clean is None
+    assert objective.batches(torch.Generator()) is None
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.1])
+@pytest.mark.parametrize("own_rate", [None, 0.5])
+def test_the_second_training_of_l_dmi_has_a_share_of_the_rate_of_the_first(
+    scale, own_rate, monkeypatch
+):
+    rates = []
+    monkeypatch.setattr(
+        l_dmi,
+        "fit_objective",
+        lambda networks, jobs, seed: rates.append(jobs[0].recipe.learning_rate),
+    )
+    X, y = RNG.normal(size=(40, 2)), np.arange(40) % 2
+    method = l_dmi.LDMIClassifier(TorchClassifier("mlp", learning_rate=own_rate), random_state=0)
+    with scaled_learning_rate(scale):
+        checked = check_samples(method, X, y, None, [method.estimator])[1]
+        method._learn(LabelledSamples(X, y, np.zeros(40, dtype=bool), 2, checked), 0)
+    assert rates[1] == pytest.approx(0.03 * rates[0])
 
 
 def objective_of(division, own=0, **params):

@@ -31,7 +31,7 @@ from pudistill.methods.deepself import (
     choose_prototypes,
     correct_by_prototypes,
 )
-from pudistill.methods.metacleaner import CleanHallucinating, MetaCleaner, draw_sets, hallucinate
+from pudistill.methods.metacleaner import CleanHallucinating, MetaCleaner, hallucinate
 from pudistill.methods.mlnt import NoiseTolerance, nearest, perturb
 from pudistill.utils.progress import epoch_callback
 
@@ -76,15 +76,6 @@ def test_a_meta_cleaner_starts_from_the_plain_mean_and_learns_the_weights():
     cross_entropy(logits, torch.tensor([0, 0, 1, 1])).backward()
     assert cleaner.weighting[2].weight.grad.abs().sum() > 0
     assert network[0].weight.grad.abs().sum() > 0
-
-
-@pytest.mark.parametrize("set_size", [1, 3, 7])
-def test_sets_are_of_one_class_and_hold_every_sample(set_size):
-    labels = torch.tensor([0] * 2 + [2] * 5 + [3] * 9)
-    sets = draw_sets(labels, set_size, generator())
-    assert sets.shape == (sum(-(-n // set_size) for n in (2, 5, 9)), set_size)
-    assert (labels[sets] == labels[sets[:, :1]]).all()
-    assert set(sets.ravel().tolist()) == set(range(16))
 
 
 def test_batches_hold_whole_sets():

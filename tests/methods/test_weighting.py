@@ -17,11 +17,12 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from pudistill import InputError, TorchClassifier
+from pudistill.learners.networks.batches import same_label_rows
 from pudistill.learners.networks.hardware import choose_hardware
 from pudistill.learners.networks.objectives import Batch
 from pudistill.learners.networks.recipes import Recipe
 from pudistill.methods import DeepBilevelClassifier, MentorNetClassifier, MetaWeightNetClassifier
-from pudistill.methods.deep_bilevel import DeepBilevel, agreement, same_label_rows
+from pudistill.methods.deep_bilevel import DeepBilevel, agreement
 from pudistill.methods.mentornet import MentorNet, curriculum
 from pudistill.methods.meta_weight_net import MetaWeightNet, weighting_network
 
@@ -237,7 +238,7 @@ def test_the_gradient_is_the_weighted_sum_of_those_of_the_mini_batches():
 
 
 @given(
-    st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(2, 6), st.integers(0, 2**31)
+    st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(1, 6), st.integers(0, 2**31)
 )
 def test_mini_batches_have_the_same_labels_and_reach_every_sample(labels, n_parts, seed):
     labels = torch.tensor(labels)
@@ -248,7 +249,7 @@ def test_mini_batches_have_the_same_labels_and_reach_every_sample(labels, n_part
     trusted = torch.zeros(len(labels), dtype=torch.bool)
     for label in labels.unique():
         trusted[(labels == label).nonzero()[0]] = True
-    rows = same_label_rows(labels, n_parts, generator(seed), trusted)
+    rows = same_label_rows(labels, n_parts + 1, generator(seed), trusted)
     assert trusted[rows[:, 0]].all()
     assert set(rows[:, 1:].ravel().tolist()) == set(range(len(labels)))
     assert (labels[rows] == labels[rows][:, :1]).all()

@@ -7,9 +7,9 @@ from pydantic import Field
 
 from pudistill.exceptions import InputError, as_input_error
 from pudistill.experiments.sweep_defaults import SWEEP_LEVELS, SWEEP_METHODS, SWEEP_NOISES
-from pudistill.experiments.systems import PREPARE
+from pudistill.experiments.systems import PREPARE, check_semi_supervised
 from pudistill.methods.registry import METHODS
-from pudistill.runs.classifiers import build_classifier, build_pudistill
+from pudistill.runs.classifiers import build_classifier, build_pudistill, make_learner
 from pudistill.runs.settings import Settings
 
 Noise = Literal["symmetric", "asymmetric", "pair", "instance"]
@@ -80,6 +80,8 @@ class CurveSettings(Settings):
         """Raise `InputError` if a classifier rejects its parameters or its learner."""
         with as_input_error():
             build_pudistill(self, X)._validate_params()
+        if "semi_supervised" in self.methods:
+            check_semi_supervised(make_learner(self, X), X)
         for name in self.methods:
             if name in METHODS:
                 build_classifier(self.model_copy(update={"method": name}), X)

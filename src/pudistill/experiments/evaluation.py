@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import joblib
 import numpy as np
 
 from pudistill.data.dataset import TrustedDataset
+from pudistill.data.hashing import key_of
 from pudistill.distillation.paper import average_proba
 from pudistill.labels.checks import MISSING
 from pudistill.labels.pseudo_labels import one_hot
@@ -121,7 +121,7 @@ class Evaluator:
         """Hash everything that an accuracy depends on, except the system and the given labels."""
         settings = self.settings.model_dump(exclude={"noises", "levels", "methods", "n_jobs"})
         data = (self.clean.X, self.clean.true_labels, self.clean.verified)
-        return joblib.hash((settings, data, self.test.X, self.test.y))
+        return key_of((settings, data, self.test.X, self.test.y))
 
     def _codes(self, labels: np.ndarray) -> np.ndarray:
         return class_codes(labels, self.clean.classes)

@@ -123,8 +123,9 @@ def _compare_systems(setup: Setup, noises: list[str]) -> Result:
     results = setup.curve({name: PREPARE_COMPARED[name] for name in setup.methods}, noises=noises)
     # Two figures: all systems by the paper's protocol, and all that know the trusted samples.
     is_published = results["method"].isin(AS_PUBLISHED)
-    has_twin = results["method"].isin(AS_PUBLISHED.values())
-    curves = {"figure": results[~has_twin], "figure-trusted": results[~is_published]}
+    knows_trusted = [name for name, system in METHODS.items() if not system.ignores_trusted]
+    is_told = results["method"].isin(set(knows_trusted) - {PAPER, OURS})
+    curves = {"figure": results[~is_told], "figure-trusted": results[~is_published]}
     drawn = {name: _best(curve) for name, curve in curves.items()}
     is_cut = any(len(drawn[name]) < len(curve) for name, curve in curves.items())
     titles = {
@@ -208,6 +209,7 @@ def _average_over_seeds(
             best=("best", "mean"),
             best_std=("best", "std"),
             seeds=("seed", "nunique"),
+            diverged=("accuracy", lambda found: found.isna().sum()),
             seconds=("seconds", "mean"),
         )
         .reset_index()

@@ -58,7 +58,7 @@ def measure(
     -------
     results : DataFrame
         The columns of `curve.accuracy_curve`, and ``best_over_epochs`` (the largest test accuracy
-        after any epoch of the last network, which no user can know; for our classifier, which is a
+        after any epoch of the last training, which no user can know; for our classifier, which is a
         mixture, the accuracy) and ``seconds`` (without the work that all noise settings share).
     """
     levels, _ = settings.split_levels()
@@ -87,7 +87,8 @@ def measure_on(
             cells = _measure_system(name, prepare, evaluator, noisy_datasets, fingerprint)
             for noisy, cell in zip(noisy_datasets, cells, strict=True):
                 rows.append((*noisy[:2], noisy.overall_level, name, *map(float, cell)))
-                advance(1, detail=f"{name}, {noisy.noise} {noisy.level:.0%}".replace("_", " "))
+                level = "" if np.isnan(noisy.level) else f" {noisy.level:.0%}"
+                advance(1, detail=f"{name}, {noisy.noise}{level}".replace("_", " "))
     return pd.DataFrame(rows, columns=[*COLUMNS, "best_over_epochs", "seconds"])
 
 
@@ -128,10 +129,10 @@ def _measure_system(
                 missing[key_hash] = n
 
     # 3. Measure them, several at once. Our classifier is a mixture, which has no epochs.
-    measured: Iterator[Cell] = iter(())
+    measured: Iterator[tuple[str, Cell]] = iter(())
     if missing:
         fit_and_score = prepare(evaluator)
-        tracks_epochs = evaluator.tracks_epochs and name != OURS
+        tracks_epochs = evaluator.tracks_epochs and not name.startswith(OURS)
         tasks = (
             joblib.delayed(_measure_cell)(
                 fit_and_score, evaluator, noisy_datasets[n], tracks_epochs
@@ -139,13 +140,18 @@ def _measure_system(
             for n in missing.values()
         )
         n_jobs = evaluator.n_jobs(name)
-        measured = in_order(tasks, n_jobs, alone=n_jobs == 1)
+        measured = zip(missing, in_order(tasks, n_jobs, alone=n_jobs == 1), strict=True)
 
-    # 4. Yield all cells in order; cache each measured cell as soon as it is finished.
+    # 4. Yield all cells in order; cache each measured cell as soon as it is finished. Another
+    # process that shares the cache may have stored a cell meanwhile: its measurement is skipped.
     cells: dict[str, Cell] = {}
     for key, key_hash in zip(keys, hashes, strict=True):
         if key_hash not in cells:
-            cells[key_hash] = cell(fingerprint, name, key, lambda: next(measured))
+
+            def compute(wanted: str = key_hash) -> Cell:
+                return next(found for key_hash, found in measured if key_hash == wanted)
+
+            cells[key_hash] = cell(fingerprint, name, key, compute)
         yield from [cells[key_hash]] * (len(noisy_datasets) // len(keys))
 
 

@@ -43,18 +43,23 @@ class Experiment(NamedTuple):
         What a user can choose.
     uses_scale_data : bool
         Whether it runs on the scale's data; False: on Clothing1M only.
+    uses_clothing1m : bool
+        Whether it runs on Clothing1M, too, if that is there.
     """
 
     run: Callable[[Setup], Result]
     options: tuple[str, ...] = ()
     uses_scale_data: bool = True
+    uses_clothing1m: bool = False
 
 
 EXPERIMENTS = {
-    "table1": Experiment(teachers.table1),
-    "table2": Experiment(teachers.table2),
-    "table3": Experiment(own_noise.table3, ("methods",), uses_scale_data=False),
-    "table4": Experiment(teachers.table4),
+    "table1": Experiment(teachers.table1, uses_clothing1m=True),
+    "table2": Experiment(teachers.table2, uses_clothing1m=True),
+    "table3": Experiment(
+        own_noise.table3, ("methods",), uses_scale_data=False, uses_clothing1m=True
+    ),
+    "table4": Experiment(teachers.table4, uses_clothing1m=True),
     "table5": Experiment(table5, ("levels", "methods")),
     "table6": Experiment(table6, ("levels",)),
     "fig1": Experiment(fig1, ("levels",)),
@@ -128,11 +133,12 @@ def reproduce(
         "experiment": experiment,
         "scale": scale,
         "data": "" if data is None else str(data.resolve()),
-        "has_clothing1m": find_folder(data, "clothing1m") is not None,
         "skip_bad": skip_bad,
         "seeds": seeds,
         **{name: chosen[name] for name in record.options},
     }
+    if record.uses_clothing1m:
+        config["has_clothing1m"] = find_folder(data, "clothing1m") is not None
     path, is_finished = _place(output, f"{experiment}-{scale}", config)
     if is_finished:
         return Run.open(path)

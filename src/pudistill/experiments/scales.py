@@ -85,16 +85,20 @@ def _cifar10_features(data: Path | None, _: bool) -> TrainAndTest:
     path = _require_folder(data, "cifar10-features") / "features.npz"
     try:
         with np.load(path, allow_pickle=False) as file:
-            parts = [(file["X"], file["y"]), (file["X_test"], file["y_test"])]
+            train, test = (
+                _with_correct_labels(file[f"X{part}"].astype(np.float32), file[f"y{part}"])
+                for part in ("", "_test")
+            )
     except Exception as error:  # a damaged archive raises errors of many types
         raise InputError(
             f"{path}: the arrays X, y, X_test and y_test cannot be read ({error}): fetch it anew."
         ) from error
-    train, test = (_with_correct_labels(X.astype(np.float32), y) for X, y in parts)
     return TrainAndTest(train, test)
 
 
 def _with_correct_labels(X: np.ndarray, y: np.ndarray) -> TrustedDataset:
+    if len(X) != len(y):
+        raise ValueError(f"{len(X)} samples have {len(y)} labels")
     n = len(y)
     return TrustedDataset(
         X=X,
@@ -125,6 +129,8 @@ def _cifar10(data: Path | None, skip_bad: bool) -> TrainAndTest:
 def _holds_jpegs(table: Path) -> bool:
     """Return whether the pictures of a table are JPEGs, whose compression changed them."""
     file = next(iter(sorted(table.glob("*.parquet"))), table)
+    if file.suffix != ".parquet":  # a folder of pictures
+        return False
     for batch in ParquetFile(file).iter_batches(1):
         pictures = [value for value in batch.to_pylist()[0].values() if isinstance(value, dict)]
         return bool(pictures) and (pictures[0].get("bytes") or b"").startswith(b"\xff\xd8")

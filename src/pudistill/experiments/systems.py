@@ -41,8 +41,7 @@ def trusted_only(evaluator: Evaluator) -> FitAndScore:
 def semi_supervised(evaluator: Evaluator) -> FitAndScore:
     """Train the learner on the trusted pictures, and on all others without a label."""
     clean, learner, seed = evaluator.clean, evaluator.learner, evaluator.settings.seed
-    if not (clean.is_pictures and continues_training(learner)):
-        raise InputError("semi_supervised needs pictures and a network: leave this method out.")
+    check_semi_supervised(learner, clean.X)
     verified = class_codes(clean.verified, clean.classes)
     view = View(verified, np.full(len(verified), MISSING), np.arange(0))
 
@@ -56,10 +55,17 @@ def semi_supervised(evaluator: Evaluator) -> FitAndScore:
     return fit_and_score
 
 
+def check_semi_supervised(learner: Any, X: Any) -> None:
+    """Raise `InputError` if a learner cannot learn from samples without labels."""
+    if not (X.ndim > 2 and continues_training(learner)):
+        raise InputError("semi_supervised needs pictures and a network: leave this method out.")
+
+
 def true_labels(evaluator: Evaluator) -> FitAndScore:
     """Train the learner on all true labels: the ceiling."""
     labels = evaluator.clean.true_labels
-    assert labels is not None
+    if labels is None:
+        raise InputError("true_labels needs data with known true labels: leave this method out.")
     return lambda noisy: evaluator.learner_accuracy(labels)  # noqa: ARG005
 
 

@@ -52,7 +52,8 @@ def as_markdown(title: str, about: str, cells: pd.DataFrame, titles: Mapping[str
 def _cell(row: Any) -> str:
     if pd.isna(row.final):
         return "diverged"
-    spread = f" ± {row.final_std:.1f}" if row.seeds > 1 else ""
+    spread = f" ± {row.final_std:.1f}" if pd.notna(row.final_std) else ""
+    spread += f", {row.diverged} of {row.seeds} seeds diverged" if row.diverged else ""
     reported = f" [{row.paper:.1f}]" if pd.notna(row.paper) else ""
     return f"{row.final:.1f}{spread} ({row.best:.1f}){reported}"
 

@@ -106,7 +106,6 @@ def table4(setup: Setup) -> Result:
                     n_teachers=1,
                     # Without a bootstrap the teacher learns the whole clean set, unbalanced.
                     balance=bootstrap,
-                    sample_weight=None if bootstrap else np.ones(len(labels)),
                     seed=seed,
                 )
             proba = predict_proba(teacher, setup.test.X, n_classes)

@@ -131,9 +131,12 @@ class Method(NoisyLabelClassifier):
         if not self.learned_from_.all():
             samples = samples.take(np.flatnonzero(self.learned_from_))
         if len(np.unique(samples.labels)) < 2:
+            found = "Known labels are all of one class"
+            if not len(samples.labels):
+                found = "No label is known"
+            remedy = "" if self.use_trusted else "set use_trusted=True, or "
             raise InputError(
-                "All given labels are of one class: there is nothing to learn without the labels "
-                "of trusted samples; set use_trusted=True."
+                f"{found}: there is nothing to learn; {remedy}give labels of two classes or more."
             )
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         with user_messages([self.estimator], labels):
@@ -145,6 +148,8 @@ class Method(NoisyLabelClassifier):
         try:
             return self._learn(samples, seed)
         except DivergedError as error:
+            if error.was_repeated:
+                raise
             warn_user(
                 f"{type(self).__name__} is trained again at {RETRY_FACTOR:g} times the learning "
                 f"rate: {error}",

@@ -11,6 +11,7 @@ from sklearn.utils._param_validation import Interval
 from torch import Generator, Tensor
 
 from pudistill.exceptions import InputError
+from pudistill.learners.networks.batches import same_label_rows
 from pudistill.learners.networks.fitting import fit_objective
 from pudistill.learners.networks.losses import soft_loss
 from pudistill.learners.networks.objectives import Batch, Objective
@@ -156,48 +157,6 @@ class DeepBilevel(Objective):
         for weight, *of_parts in zip(weights, *gradients[1:], strict=True):
             weight.grad = torch.tensordot(shares, torch.stack(of_parts), dims=1).to(weight.dtype)
         return torch.stack(losses).mean()
-
-
-def same_label_rows(
-    labels: Tensor, n_parts: int, generator: Generator, validation: Tensor | None = None
-) -> Tensor:
-    """Draw rows of `n_parts` samples that have one label, so that each sample is drawn.
-
-    Parameters
-    ----------
-    labels : Tensor of shape (n_samples,), int64
-        Class codes.
-    n_parts : int
-        Number of samples in a row.
-    generator : torch.Generator
-        Source of randomness, on the device of `labels`.
-    validation : Tensor of shape (n_samples,), bool, default=None
-        Samples from which the first of each row is drawn, at least one of each class that occurs;
-        None: from all that are not yet drawn.
-
-    Returns
-    -------
-    rows : Tensor of shape (n_rows, n_parts), int64
-        In random order. The last row of a class is filled with samples that were drawn already.
-    """
-
-    def shuffled(rows: Tensor) -> Tensor:
-        return rows[torch.randperm(len(rows), generator=generator, device=rows.device)]
-
-    def filled(rows: Tensor, n: int) -> Tensor:
-        return shuffled(rows).repeat(-(-n // len(rows)))[:n]
-
-    n_drawn = n_parts if validation is None else n_parts - 1
-    groups = []
-    for label in labels.unique():
-        of_class = (labels == label).nonzero().ravel()
-        n_rows = -(-len(of_class) // n_drawn)
-        group = filled(of_class, n_rows * n_drawn).view(n_rows, n_drawn)
-        if validation is not None:
-            first = filled(of_class[validation[of_class]], n_rows)
-            group = torch.cat([first[:, None], group], dim=1)
-        groups.append(group)
-    return shuffled(torch.cat(groups))
 
 
 def agreement(

@@ -14,7 +14,7 @@ from sklearn.mixture import GaussianMixture
 from sklearn.utils._param_validation import Interval
 from torch import Generator, Tensor, nn
 
-from pudistill.learners.networks.batches import split_batches
+from pudistill.learners.networks.batches import shuffled, split_batches
 from pudistill.learners.networks.fitting import fit_objective
 from pudistill.learners.networks.job import Job
 from pudistill.learners.networks.losses import prior_loss, soft_loss
@@ -301,7 +301,7 @@ class DivideMix(Objective):
         self.unlabelled_weight = unlabelled_weight
         self.warm_up, self.ramp_up, self.warm_up_penalty = warm_up, ramp_up, warm_up_penalty
         self.threshold, self.sharpness, self.alpha = threshold, sharpness, alpha
-        self.clean: Tensor | None = None  # (n_samples,) probabilities; None during the warm-up
+        self.clean: Tensor | None = None  # (n_samples,) probabilities; None: all are labelled
         self.progress = 0.0
 
     def begin_epoch(self, epoch: int) -> None:
@@ -314,6 +314,8 @@ class DivideMix(Objective):
         self.clean = torch.tensor(
             self.division.clean_proba[1 - self.own], dtype=hardware.dtype, device=hardware.device
         )
+        if not (self.clean > self.threshold).any():  # no sample is labelled: learn all labels
+            self.clean = None
         self.peer.eval()
 
     def batches(self, generator: Generator) -> tuple[Tensor, ...] | None:
@@ -321,18 +323,13 @@ class DivideMix(Objective):
         if self.clean is None:
             return None
         is_labelled = self.clean > self.threshold
-        if is_labelled.all() or not is_labelled.any():  # there is nothing to divide
+        if is_labelled.all():  # there is nothing to divide
             return None
-
-        def shuffled(rows: Tensor) -> Tensor:
-            order = torch.randperm(len(rows), generator=generator, device=rows.device)
-            return rows[order]
-
         labelled, unlabelled = (mask.nonzero().ravel() for mask in (is_labelled, ~is_labelled))
         half = max(1, self.division.jobs[self.own].recipe.batch_size // 2)
-        parts = split_batches(shuffled(labelled), half)
+        parts = split_batches(shuffled(labelled, generator), half)
         n_rounds = -(-len(labelled) // len(unlabelled))
-        others = torch.cat([shuffled(unlabelled) for _ in range(n_rounds)])
+        others = torch.cat([shuffled(unlabelled, generator) for _ in range(n_rounds)])
         starts = np.cumsum([0, *(len(part) for part in parts)])
         return tuple(
             torch.cat([part, others[start : start + len(part)]])

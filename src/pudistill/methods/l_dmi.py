@@ -107,17 +107,24 @@ class LDMIClassifier(NetworkMethod):
         job = network.make_job(samples.X, samples.targets)
         epochs = max(1, round(self.warm_up * job.recipe.epochs))
         fit_objective([network], [replace(job, recipe=job.recipe.with_epochs(epochs))], first_seed)
+        share, rate = self.learning_rate_share, network.learning_rate
         recipe = constant_rate_recipe(
             network,
             samples.X,
-            learning_rate=job.recipe.learning_rate * self.learning_rate_share,
             batch_size=self.batch_size,
             epochs=job.recipe.epochs,
             min_steps=0,
         )
-        # Continue from the weights of the first training; the recipe decides everything else.
-        from_recipe = {"learning_rate": None, "batch_size": None, "epochs": None}
-        network.set_params(recipe=recipe, random_state=second_seed, warm_start=True, **from_recipe)
+        # Continue from the weights of the first training. `make_job` applies what else scales the
+        # learning rate.
+        network.set_params(
+            recipe=replace(recipe, learning_rate=share * recipe.learning_rate),
+            learning_rate=None if rate is None else share * rate,
+            batch_size=None,
+            epochs=None,
+            random_state=second_seed,
+            warm_start=True,
+        )
         job = network.make_job(samples.X, samples.targets)
         fit_objective([network], [replace(job, objective=Determinant())], second_seed)
         return network

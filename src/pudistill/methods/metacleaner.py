@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import Interval
 from torch import Generator, Tensor, nn
 
 from pudistill.exceptions import InputError
-from pudistill.learners.networks.batches import split_batches
+from pudistill.learners.networks.batches import same_label_rows, split_batches
 from pudistill.learners.networks.fitting import fit_objective
 from pudistill.learners.networks.hardware import seeded
 from pudistill.learners.networks.losses import soft_loss
@@ -166,38 +166,6 @@ def hallucinate(logits: Tensor, weights: Tensor) -> Tensor:
     return (weights[:, None] @ logits.unflatten(0, weights.shape)).squeeze(1)
 
 
-def draw_sets(labels: Tensor, set_size: int, generator: Generator) -> Tensor:
-    """Draw sets of samples that have the same label.
-
-    Every sample is in a set. The last set of a class is filled with samples that are drawn again.
-
-    Parameters
-    ----------
-    labels : Tensor of shape (n,), int64
-        Class of each sample.
-    set_size : int
-        Number of samples in a set.
-    generator : torch.Generator
-        Source of randomness, on the device of `labels`.
-
-    Returns
-    -------
-    sets : Tensor of shape (n_sets, set_size), int64
-        Positions of the samples, in random order.
-    """
-
-    def shuffled(rows: Tensor) -> Tensor:
-        return rows[torch.randperm(len(rows), generator=generator, device=rows.device)]
-
-    sets = []
-    for label in labels.unique():
-        rows = (labels == label).nonzero().ravel()
-        n_drawn = -(-len(rows) // set_size) * set_size
-        drawn = torch.cat([shuffled(rows) for _ in range(-(-n_drawn // len(rows)))])
-        sets.append(drawn[:n_drawn].view(-1, set_size))
-    return shuffled(torch.cat(sets))
-
-
 class CleanHallucinating(Objective):
     """The cross-entropy of `MetaCleaner`: batches hold whole sets.
 
@@ -216,7 +184,7 @@ class CleanHallucinating(Objective):
 
     def batches(self, generator: Generator) -> tuple[Tensor, ...]:
         """Draw sets, and split them into batches."""
-        sets = draw_sets(self.labels, self.set_size, generator)
+        sets = same_label_rows(self.labels, self.set_size, generator)
         parts = split_batches(sets, self.batch_size // self.set_size)
         return tuple(part.ravel() for part in parts)
 

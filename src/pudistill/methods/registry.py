@@ -92,7 +92,7 @@ _RECORDS = [
     System("jocor", "JoCoR", "JoCoRClassifier", accepts_noise_level=True),
     System("dividemix", "DivideMix", "DivideMixClassifier", accepts_noise_level=True),
     System("forward_correction", "Forward", "ForwardCorrectionClassifier"),
-    System("l_dmi", "L_DMI", "LDMIClassifier"),
+    System("l_dmi", "L_DMI", "LDMIClassifier", ignores_trusted=True),
     System(
         "gold_loss_correction",
         "Gold Loss Correction",

@@ -13,6 +13,7 @@ from sklearn.preprocessing import MinMaxScaler
 from sklearn.svm import SVC
 
 from pudistill.classifier import PUDistillClassifier
+from pudistill.data.encoding import is_texts
 from pudistill.exceptions import InputError, torch_extra
 from pudistill.learners.capabilities import continues_training, final_step
 from pudistill.learners.defaults import default_learner
@@ -48,9 +49,14 @@ def build_classifier(settings: Settings, X: np.ndarray) -> PUDistillClassifier |
         settings = settings.model_copy(update={"learner": "mlp"})
     learner = _learner_or_none(settings, X)
     if issubclass(method, NetworkMethod) and not continues_training(learner):
+        choice = f"choose one of {', '.join(NETWORKS)}"
+        if is_texts(X):
+            choice = "choose transformers:NAME, or let a model compute features of the texts"
+        elif settings.learner != "auto":
+            choice += ", or auto"
         raise InputError(
             f"The method {settings.method} needs a network, and the learner {settings.learner} is "
-            f"not one: choose one of {', '.join(NETWORKS)}, or auto."
+            f"not one for these data: {choice}."
         )
     parallel = {"n_jobs": settings.n_jobs} if "n_jobs" in method().get_params() else {}
     classifier = method(learner, random_state=settings.seed, **parallel)

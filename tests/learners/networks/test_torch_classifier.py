@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris
 from sklearn.exceptions import DataConversionWarning, NotFittedError
@@ -27,6 +28,7 @@ from pudistill.learners.networks.objectives import Objective
 from pudistill.learners.networks.recipes import RECIPES, Recipe
 from pudistill.learners.networks.registry import OBJECTIVES
 from pudistill.learners.networks.state import check_storable
+from pudistill.methods import CrossEntropyClassifier
 from pudistill.utils.checkpoint import Checkpoint, saving_to
 
 QUICK = {"epochs": 2, "batch_size": 32, "device": "cpu", "random_state": 0}
@@ -569,6 +571,20 @@ def test_bad_settings(few, settings, named):
 def test_bad_data(few, spoil, named):
     with pytest.raises(ValueError, match=named):
         TorchClassifier(**QUICK).fit(*spoil(*few))
+
+
+def test_a_sparse_table_is_refused_with_a_remedy(few):
+    X, y = few
+    with pytest.raises(InputError, match=r"sparse matrix.*toarray\(\).*transformers"):
+        TorchClassifier(**QUICK).fit(csr_matrix(X.reshape(len(X), -1)), y)
+
+
+def test_a_method_does_not_repeat_a_training_that_was_repeated(few):
+    X, y = few
+    network = TorchClassifier(**QUICK | {"learning_rate": 1e30})
+    with pytest.warns(RecoveredWarning) as warned, pytest.raises(InputError):
+        CrossEntropyClassifier(network).fit(X, y, trusted=np.arange(len(y)) < 20)
+    assert len(warned) == 1
 
 
 def test_a_network_whose_training_failed_does_not_predict(few):

@@ -62,7 +62,7 @@ def balanced_order(labels: Tensor, generator: Generator) -> Tensor:
     order : Tensor of shape (n_present_classes * n_rarest,), int64
         Indices into `labels`.
     """
-    random_order = _shuffled(len(labels), generator)
+    random_order = _random_order(len(labels), generator)
     by_class = random_order[labels[random_order].argsort(stable=True)]
     sizes = labels.bincount()
     sizes = sizes[sizes > 0]
@@ -71,7 +71,7 @@ def balanced_order(labels: Tensor, generator: Generator) -> Tensor:
     chosen = by_class[
         (starts[:, None] + torch.arange(int(sizes.min()), device=labels.device)).ravel()
     ]
-    return chosen[_shuffled(len(chosen), generator)]
+    return shuffled(chosen, generator)
 
 
 def shared_batches(
@@ -102,21 +102,64 @@ def shared_batches(
     """
     certain_rows, uncertain_rows = certain.nonzero().ravel(), (~certain).nonzero().ravel()
     n_uncertain = max(1, round((1 - share) * batch_size))
-    parts = split_batches(uncertain_rows[_shuffled(len(uncertain_rows), generator)], n_uncertain)
+    parts = split_batches(shuffled(uncertain_rows, generator), n_uncertain)
     # From the largest part, not from `batch_size`, which small data do not fill.
     n_certain = round(share / (1 - share) * len(parts[0]))
     n_certain = max(1, min(n_certain, batch_size - len(parts[0])))
     n_rounds = -(-n_certain * len(parts) // len(certain_rows))
-    orders = [_shuffled(len(certain_rows), generator) for _ in range(n_rounds)]
-    drawn = torch.cat([certain_rows[order] for order in orders])
+    drawn = torch.cat([shuffled(certain_rows, generator) for _ in range(n_rounds)])
     batches = (
         torch.cat([drawn[i * n_certain : (i + 1) * n_certain], part])
         for i, part in enumerate(parts)
     )
-    return tuple(batch[_shuffled(len(batch), generator)] for batch in batches)
+    return tuple(shuffled(batch, generator) for batch in batches)
 
 
-def _shuffled(n: int, generator: Generator) -> Tensor:
+def same_label_rows(
+    labels: Tensor, n_parts: int, generator: Generator, validation: Tensor | None = None
+) -> Tensor:
+    """Draw rows of `n_parts` samples that have one label, so that each sample is drawn.
+
+    Parameters
+    ----------
+    labels : Tensor of shape (n_samples,), int64
+        Class codes.
+    n_parts : int
+        Number of samples in a row.
+    generator : torch.Generator
+        Source of randomness, on the device of `labels`.
+    validation : Tensor of shape (n_samples,), bool, default=None
+        Samples from which the first of each row is drawn, at least one of each class that occurs;
+        None: from all that are not yet drawn.
+
+    Returns
+    -------
+    rows : Tensor of shape (n_rows, n_parts), int64
+        In random order. The last row of a class is filled with samples that were drawn already.
+    """
+
+    def filled(rows: Tensor, n: int) -> Tensor:
+        return shuffled(rows, generator).repeat(-(-n // len(rows)))[:n]
+
+    n_drawn = n_parts if validation is None else n_parts - 1
+    groups = []
+    for label in labels.unique():
+        of_class = (labels == label).nonzero().ravel()
+        n_rows = -(-len(of_class) // n_drawn)
+        group = filled(of_class, n_rows * n_drawn).view(n_rows, n_drawn)
+        if validation is not None:
+            first = filled(of_class[validation[of_class]], n_rows)
+            group = torch.cat([first[:, None], group], dim=1)
+        groups.append(group)
+    return shuffled(torch.cat(groups), generator)
+
+
+def shuffled(rows: Tensor, generator: Generator) -> Tensor:
+    """Return the rows in random order."""
+    return rows[_random_order(len(rows), generator)]
+
+
+def _random_order(n: int, generator: Generator) -> Tensor:
     """Return the numbers from 0 to n - 1 in random order, on the generator's device."""
     return torch.randperm(n, generator=generator, device=generator.device)
 
@@ -268,4 +311,4 @@ def _epochs(
         elif too_few:
             yield shared_batches(certain, share, batch_size, generator)
         else:
-            yield split_batches(_shuffled(len(targets), generator), batch_size)
+            yield split_batches(_random_order(len(targets), generator), batch_size)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -528,6 +529,11 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
             raise InputError(
                 f"X has the shape {shape_of(X)}, but this {type(self).__name__} was trained on "
                 f"{known}. Reshape your data to samples of the shape {self.in_shape_}."
+            )
+        if issparse(X):
+            raise InputError(
+                "X is a sparse matrix, which networks cannot read: pass X.toarray(). For texts, "
+                "use a text model (transformers:NAME), or features that a model computes."
             )
         with as_input_error():
             if not are_pictures(X):

@@ -160,8 +160,9 @@ def fit_with_retry(network: TrainableNetwork, job: Job) -> None:
         network.recipe_ = replace(job.recipe, learning_rate=rate)
         try:
             fit_objective([network], [replace(job, recipe=network.recipe_)])
-        except DivergedError:
+        except DivergedError as again:
             current_checkpoint().remove()
+            again.was_repeated = True
             raise
 
 

@@ -210,8 +210,8 @@ class Recipe:
         return recipe if epochs is None else recipe.with_epochs(replace(self, epochs=epochs).epochs)
 
 
-# The paper's settings, section IV-C. Teachers and student also use mixup and entropy
-# regularisation; the paper gives μ = 2 and no entropy weight: 0.8 is from the authors' code.
+# The paper's settings, section IV-A3. Teachers and student also use mixup and entropy
+# regularisation (IV-B); the paper gives μ = 2 and no entropy weight: 0.8 is from the authors' code.
 _paper_member = Recipe(
     epochs=30,
     learning_rate=0.01,
