@@ -273,6 +273,33 @@ def test_bad_parameters_are_named(blobs, params, message):
         PUDistillClassifier(**(PAPER | params)).fit(X, noisy, trusted=trusted)
 
 
+@pytest.mark.parametrize(
+    ("params", "pred_probs", "message"),
+    [
+        ({"transition_matrix": np.eye(5)}, None, "transition_matrix has shape"),
+        ({}, np.ones((3, 2)), "pred_probs"),
+        (PAPER, np.ones((3, 2)), 'pred_probs is for method="default"'),
+        ({"n_jobs": 0}, None, "'n_jobs' parameter"),
+    ],
+)
+def test_what_the_user_knows_is_checked_before_any_training(
+    blobs, params, pred_probs, message, monkeypatch
+):
+    X, _, noisy, trusted = blobs
+    monkeypatch.setattr(PUDistillClassifier, "_new_filter", None)
+    with pytest.raises(ValueError, match=message):
+        PUDistillClassifier(**params).fit(X, noisy, trusted=trusted, pred_probs=pred_probs)
+
+
+def test_a_number_of_votes_is_a_share_where_fewer_members_suffice():
+    y = np.arange(1_800) % 2
+    X = y[:, None] + np.random.default_rng(0).normal(size=(1_800, 2))
+    classifier = PUDistillClassifier(threshold=0.5, min_votes=15, random_state=0)
+    found = classifier.fit_teachers(X, y, np.arange(1_800) < 900).filter_
+    assert found.n_members < 20
+    assert found.min_votes == 15 / 20
+
+
 def test_a_pipeline_can_impute_missing_features(blobs, quick):
     X, y, noisy, trusted = blobs
     X = np.where(np.random.default_rng(0).random(X.shape) < 0.02, np.nan, X)

@@ -5,7 +5,14 @@ import pytest
 
 from pudistill import PUDistillClassifier
 from pudistill.cli import console
-from pudistill.exceptions import DataNotice, DataWarning, TrustedWarning, warn_user
+from pudistill.exceptions import (
+    DataNotice,
+    DataWarning,
+    DivergedError,
+    TrustedWarning,
+    as_input_error,
+    warn_user,
+)
 
 
 def test_a_warning_points_at_the_line_that_called_the_package():
@@ -25,6 +32,11 @@ def test_a_warning_outside_the_package_points_at_its_caller():
     assert [(str(w.message), w.category, w.filename) for w in caught] == [
         ("look twice", TrustedWarning, __file__)
     ]
+
+
+def test_an_error_for_users_keeps_its_class():
+    with pytest.raises(DivergedError), as_input_error():
+        raise DivergedError("The loss became nan.")
 
 
 def test_a_notice_is_no_warning(capsys):

@@ -186,7 +186,7 @@ class PUDistillClassifier(
         ``label`` (the corrected label), ``changed``, ``source`` ("trusted", "filter", "teacher",
         "student" or "given"), ``confidence`` (probability of `label`; 1 if trusted),
         ``given_quality`` (probability that `given` is right: sort by it to find wrong labels),
-        ``votes`` (of the filter's members for `label`; missing if voting stopped early),
+        ``votes`` (of the filter's members for `label`; missing if not accepted),
         ``outlier_score`` and ``outlier`` (how unlike the trusted samples of every class it is, see
         `find_outliers`; the confidence of outliers is at most 0.1).
     n_iter_ : int
@@ -398,9 +398,10 @@ class PUDistillClassifier(
         names, weights = index_of(X), {"sample_weight": sample_weight, "draw_weight": draw_weight}
         options = {"groups": groups, "noise_groups": noise_groups, **weights}
         X, labels = check_samples(self, X, y, trusted, self._learners(), **options)
+        own_proba = predictions_for(labels, pred_probs, names, self.method)
         with self._at_work(labels), self._in_time(X, labels):
             self._fit_teachers(X, labels)  # lines 1-12
-            return self._fit_student(X, labels, names, pred_probs)  # lines 13-15
+            return self._fit_student(X, labels, names, own_proba)  # lines 13-15
 
     @_fit_context(prefer_skip_nested_validation=False)
     def fit_teachers(
@@ -448,13 +449,15 @@ class PUDistillClassifier(
         names, weights = index_of(X), {"sample_weight": sample_weight, "draw_weight": draw_weight}
         options = {"groups": groups, "noise_groups": noise_groups, **weights, "reset": False}
         X, labels = check_samples(self, X, y, trusted, self._learners(), **options)
+        own_proba = predictions_for(labels, pred_probs, names, self.method)
         with self._at_work(labels):
-            return self._fit_student(X, labels, names, pred_probs)
+            return self._fit_student(X, labels, names, own_proba)
 
     # Algorithm 1 on checked samples; line numbers are the paper's.
 
     def _fit_teachers(self, X: Any, labels: Labels, eval_set: Any = None) -> "PUDistillClassifier":
         """Run lines 1-12 of Algorithm 1."""
+        checked_transition_matrix(self.transition_matrix, labels.n_classes)  # before long work
         self._earlier = EarlierFit.of(self, labels) if self._is_update else None
         self.classes_, self._fitted_labels = labels.classes, labels
         X, labels, _ = split_off_no_class(X, labels)
@@ -483,15 +486,11 @@ class PUDistillClassifier(
         return self
 
     def _fit_student(
-        self, X: Any, labels: Labels, index: pd.Index | None, pred_probs: Any
+        self, X: Any, labels: Labels, index: pd.Index | None, own: np.ndarray | None
     ) -> "PUDistillClassifier":
         """Run lines 13-15 of Algorithm 1."""
         check_same_labels(labels, self._fitted_labels)
-        all_labels, own = labels, None
-        if pred_probs is not None and self.method != "default":
-            raise InputError('pred_probs is for method="default": leave it out.')
-        if pred_probs is not None:
-            own = predictions_for(labels, pred_probs, index)[~labels.no_class]
+        all_labels, own = labels, None if own is None else own[~labels.no_class]
         X, labels, no_class = split_off_no_class(X, labels)
         if self.method == "default" and not labels.trusted.all():
             # Lines 13-15, with posterior labels in place of pseudo-labels: see `learn_and_ship`.

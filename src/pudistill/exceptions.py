@@ -162,5 +162,7 @@ def as_input_error() -> Iterator[None]:
     """Raise a ValueError of scikit-learn or of a learner as an `InputError`."""
     try:
         yield
+    except InputError:
+        raise
     except ValueError as error:
         raise InputError(str(error)) from error

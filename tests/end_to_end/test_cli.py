@@ -2,11 +2,13 @@
 
 import io
 import json
+import os
 import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -17,7 +19,9 @@ from rich.console import Console
 from sklearn.datasets import load_digits, load_wine
 
 import pudistill
+from pudistill.cli import console
 from pudistill.cli.console import progress_bars
+from pudistill.cli.review_commands import _free_folder
 from pudistill.data.loading import load_dataset
 from pudistill.runs.folder import Run
 from pudistill.runs.settings import DEMO
@@ -524,6 +528,46 @@ def test_a_folder_that_cannot_be_written_to_is_named(command, tmp_path, monkeypa
     monkeypatch.setattr("tempfile.mkstemp", refuse_to_write)
     args = ["corrupt", "wine", "--output", "noisy.csv"]
     refuse(command, tmp_path, *args, says="noisy.csv: Permission denied.")
+
+
+def test_outputs_can_have_any_name_and_no_output_at_all(command, wine, tmp_path, monkeypatch):
+    wine.to_csv("noisy.csv", index=False)
+    assert command("fit", "noisy.csv", "--output", "run:fire:-2026", *FAST)[0] == 0
+    for name in ("x:fire:.csv", f"{'n' * 250}.csv"):
+        assert f"written to {name}" in command(
+            "predict", "run:fire:-2026", "noisy.csv", "--output", name
+        )[2].replace("\n", "")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", None)
+        console.print_csv("id,label\n")
+    # Only the number of an update is counted on.
+    run = tmp_path / "run:fire:-2026"
+    assert _free_folder(run).name == "run:fire:-2026-2"
+    monkeypatch.chdir(run)
+    assert _free_folder(Path()) == run.with_name("run:fire:-2026-2")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "run.json").write_text("{}")
+    assert _free_folder(tmp_path / "a-2") == tmp_path / "a-2"
+
+
+def test_a_terminal_of_unknown_width_shows_errors():
+    code = "from pudistill.cli.start import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "certify", "nosuch"],
+        env=os.environ | {"COLUMNS": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "nosuch holds no run" in done.stderr
+
+
+def test_a_method_that_diverged_everywhere_is_in_the_table_of_a_sweep(tmp_path, capsys):
+    rows = [("pair", 0.3, "mixup", np.nan), ("pair", 0.3, "pudistill", 0.9)]
+    table = pd.DataFrame(rows, columns=["noise", "level", "method", "accuracy"])
+    console.print_curve(SimpleNamespace(path=tmp_path, read_table=lambda _: table))
+    lines = capsys.readouterr().out.splitlines()
+    assert any("Mixup" in line and "–" in line for line in lines)
 
 
 def test_version(command):

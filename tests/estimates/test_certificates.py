@@ -98,6 +98,15 @@ def test_with_groups_as_many_more_samples_are_asked_for_as_they_are_worth_less()
     assert with_more_verified(few, 0.01) == []
 
 
+def test_groups_do_not_change_the_share_of_wrong_labels():
+    is_wrong = np.arange(30) == 7
+    for worth in (1.0, 0.5, 0.1):
+        frame = Curve.of(np.ones(30), is_wrong, np.ones(1_000), worth=worth).frame()
+        assert frame["error"].tolist() == pytest.approx([1 / 30])
+        assert (frame["low"] <= 1 / 30).all()
+        assert (frame["high"] >= 1 / 30).all()
+
+
 def test_without_samples_nothing_is_accepted():
     nothing = np.zeros(0)
     for curve in (

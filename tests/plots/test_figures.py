@@ -151,6 +151,13 @@ def test_the_accuracy_curve_has_exact_intervals_if_it_knows_the_test_samples():
     assert (low, high) == pytest.approx(exact_interval(0.9, 50))
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["ours"]
     assert not plots.accuracy_curve(results, ax=axis()).collections
+    # A training that diverged is left out; of several seeds, the mean has the interval.
+    seeds = pd.concat([results, results.assign(accuracy=[0.7, np.nan])])
+    (ends,) = plots.accuracy_curve(seeds, n_test=50, ax=axis()).collections
+    drawn = [segment[:, 1] for segment in ends.get_segments()]
+    np.testing.assert_allclose(drawn, [exact_interval(0.8, 50), exact_interval(0.9, 50)])
+    with pytest.raises(InputError, match="every training diverged"):
+        plots.accuracy_curve(results.assign(accuracy=np.nan))
     with pytest.raises(InputError, match="lack the columns accuracy"):
         plots.accuracy_curve(results.drop(columns="accuracy"))
     both = pd.concat([results.assign(noise="pair"), results.assign(noise="symmetric")])

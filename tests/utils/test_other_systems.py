@@ -80,6 +80,11 @@ def test_names_that_windows_reads_as_something_else(name):
     assert not files.can_name_folder(name, on_windows=True)
 
 
+def test_a_name_that_no_file_system_takes():
+    assert files.can_name_folder("ä" * 127)
+    assert not files.can_name_folder("ä" * 128)
+
+
 @pytest.mark.parametrize("name", ["cat", "console", "none of these", "Größe", "a.b", "comet"])
 def test_names_for_all_systems(name):
     assert files.can_name_folder(name, on_windows=True)

@@ -18,9 +18,9 @@ from pudistill.cli.console import (
     describe,
     interruptible,
     messages,
+    print_csv,
     print_curve,
     print_progress,
-    printable,
     progress_bars,
     results,
     show_warning,
@@ -83,7 +83,9 @@ def main() -> None:
     """Run the command line; after an error that the user can correct, exit with code 2."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8")  # in any locale: a label can be any text
+            # In any locale: a label can be any text, and a file name any bytes.
+            errors = "backslashreplace" if stream is sys.stderr else "surrogateescape"
+            stream.reconfigure(encoding="utf-8", errors=errors)
     warnings.showwarning = show_warning
     try:
         if _is_launched():
@@ -224,8 +226,7 @@ def predict(
     options = {"features": features, "skip_bad": values["skip_bad"], "learner": learner}
     predictions = predict_run(Run.open_fit(run), values["data"], **options)
     if output is None:
-        text = to_csv(predictions)
-        sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
+        print_csv(to_csv(predictions))
     else:
         write_atomic(output, to_csv(predictions).encode())
         messages.print(f"{len(predictions):,} predictions written to {output}.", soft_wrap=True)
@@ -487,7 +488,7 @@ def reproduce(
     """Repeat the paper's tables and figures; show our numbers beside the paper's."""
     from pudistill.experiments.reproduce import EXPERIMENTS, check_names
 
-    wanted = list(EXPERIMENTS) if experiments == ["all"] else experiments
+    wanted = list(EXPERIMENTS) if "all" in experiments else experiments
     check_names("experiment", wanted, EXPERIMENTS)
     options = {
         "scale": scale,

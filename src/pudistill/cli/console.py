@@ -34,8 +34,9 @@ class _Console(Console):
 
 
 # Progress goes to stderr, so that stdout can be piped. Paths and class names are no markup.
-messages = _Console(file=cast("IO[str]", UnfailingStderr()), highlight=False, markup=False)
-results = _Console(highlight=False, markup=False)
+_AS_IT_IS: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
+messages = _Console(file=cast("IO[str]", UnfailingStderr()), **_AS_IT_IS)
+results = _Console(**_AS_IT_IS)
 
 
 def describe(error: OSError) -> str:
@@ -168,26 +169,34 @@ def print_progress(progress: "Progress") -> None:
 
 def print_curve(run: "Run") -> None:
     """Print the accuracies of a sweep, one table for each kind of noise."""
+    import pandas as pd
     from rich.table import Table
 
     from pudistill.methods.registry import OURS, title_of
 
     curve = run.read_table("curve")
     for noise, part in curve.groupby("noise", sort=False):
-        shown = part.pivot_table(index="method", columns="level", values="accuracy", sort=False)
+        shown = part.groupby(["method", "level"], sort=False)["accuracy"].mean().unstack()
         table = Table(title=f"Accuracy, {noise} noise of", title_justify="left")
         table.add_column("")
         for level in shown.columns:
             table.add_column(f"{level:.0%}", justify="right")
         for method, row in shown.iterrows():
             style = "bold" if method == OURS else ""
-            table.add_row(title_of(str(method)), *(f"{value:.1%}" for value in row), style=style)
+            cells = ("–" if pd.isna(value) else f"{value:.1%}" for value in row)
+            table.add_row(title_of(str(method)), *cells, style=style)
         results.print(table)
     results.print(
         f"Table:  {run.path / 'curve.csv'}\nCurve:  {run.path / 'curve.svg'}\n"
         f"Report: {run.path / 'report.html'}",
         soft_wrap=True,
     )
+
+
+def print_csv(text: str) -> None:
+    """Print a table, if there is a standard output."""
+    if sys.stdout is not None:
+        sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
 
 
 def program() -> str:
@@ -220,7 +229,11 @@ def interruptible(folder: Path, options: str = "") -> Iterator[None]:
         raise KeyboardInterrupt
 
     # Batch systems stop a job with SIGTERM.
-    before = {which: signal.signal(which, interrupt) for which in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        which: signal.signal(which, interrupt)
+        for which in (signal.SIGINT, signal.SIGTERM)
+        if signal.getsignal(which) is not signal.SIG_IGN
+    }
     try:
         yield
     except KeyboardInterrupt:

@@ -1,13 +1,12 @@
 """Commands about labels that train nothing: certify, correct, apply and export."""
 
 import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from pudistill.cli.console import messages, print_noise, printable, program, progress_bars, results
+from pudistill.cli.console import messages, print_csv, print_noise, program, progress_bars, results
 from pudistill.cli.options import OWN_NETWORK, check_free, complete_tools, names_in, takes_settings
 from pudistill.exceptions import InputError
 
@@ -138,12 +137,13 @@ def apply(
         ),
     ] = False,
     max_error: Annotated[
-        float,
+        float | None,
         typer.Option(
             metavar="SHARE",
             help="Largest share of wrong labels among the certified ones that nobody verified.",
+            show_default="0.01",
         ),
-    ] = 0.01,
+    ] = None,
     link: Annotated[
         str,
         typer.Option(
@@ -178,16 +178,21 @@ def apply(
 
     finished = Run.open_with_data(run)
     if undo is not None:
+        if dry_run or certified or output is not None:
+            raise InputError(
+                "--undo moves pictures back: leave --dry-run, --certified and --output out."
+            )
         n_moved = undo_run(finished, undo)
         messages.print(f"{n_moved:,} pictures are back at their places.", soft_wrap=True)
         return
     if output is None:
         raise InputError("--output is missing: name a file or a folder that does not exist yet.")
-    options: dict[str, Any] = {"certified": certified, "max_error": max_error}
+    if max_error is not None and not certified:
+        raise InputError("--max-error says which labels are certified: add --certified.")
+    options: dict[str, Any] = {"certified": certified, "max_error": max_error or 0.01}
     applied = apply_run(finished, output, link=link, dry_run=dry_run, **options)
     if dry_run:
-        text = to_csv(applied.changes)
-        sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
+        print_csv(to_csv(applied.changes))
     messages.print(summary_of(applied, dry_run=dry_run), soft_wrap=True)
     if not dry_run:
         messages.print(f"Corrected data: {output}", soft_wrap=True)

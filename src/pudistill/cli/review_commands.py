@@ -323,8 +323,8 @@ def _announce(url: str, no_open: bool) -> None:
     messages.print(f"Review: {url}", soft_wrap=True)
     messages.print("Stop with Ctrl-C; every decision is stored at once.", soft_wrap=True)
     if not no_open:
-        with suppress(webbrowser.Error):
-            webbrowser.open(url)
+        # A browser in the terminal returns only when it is closed; the page is served meanwhile.
+        threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
 
 
 def _print_end(run: Path, session: "ReviewSession") -> None:
@@ -387,9 +387,11 @@ def update(
 
 
 def _free_folder(run: Path) -> Path:
-    """Return the run's path with the first number that is free."""
+    """Return the run's path with the first free number; that of an update is counted on."""
+    run = run if run.name not in ("", "..") else run.resolve()
     stem, _, number = run.name.rpartition("-")
-    return first_free(run.with_name(stem) if stem and number.isdigit() else run, 2)
+    is_update = number.isdigit() and (run.with_name(stem) / "run.json").exists()
+    return first_free(run.with_name(stem) if is_update else run, 2)
 
 
 def _user() -> str:

@@ -8,7 +8,10 @@ from types import FrameType
 
 def main() -> None:
     """Run the command line, which is imported here: that takes most of a short command's time."""
-    signal.signal(signal.SIGINT, _interrupt)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, _interrupt)
+    if os.environ.get("COLUMNS") == "0":  # some terminals do not know their width: rich prints none
+        del os.environ["COLUMNS"]
     try:
         from pudistill.cli.commands import main as run
 

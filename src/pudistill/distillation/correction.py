@@ -319,14 +319,20 @@ def _read(
     return _matched(pred_probs, found, index, classes)
 
 
-def predictions_for(labels: Labels, pred_probs: Any, index: pd.Index | None) -> np.ndarray:
+def predictions_for(
+    labels: Labels, pred_probs: Any, index: pd.Index | None, method: str
+) -> np.ndarray | None:
     """Check predictions of the classes of `labels`, for samples with an index or without one.
 
     Returns
     -------
-    proba : ndarray of shape (n_samples, n_classes)
-        The predictions, in the order of samples and classes.
+    proba : ndarray of shape (n_samples, n_classes) or None
+        The predictions, in the order of samples and classes; None if `pred_probs` is None.
     """
+    if pred_probs is None:
+        return None
+    if method != "default":
+        raise InputError('pred_probs is for method="default": leave it out.')
     proba, matched = _matched(pred_probs, labels, index, None)
     if matched.n_classes > labels.n_classes:
         names = np.setdiff1d(matched.classes, labels.classes)

@@ -1,5 +1,6 @@
 """The learners of filter, teachers and student."""
 
+from numbers import Integral
 from typing import Any
 
 from pudistill.distillation.noise_free_models import choose_noise_free_regularisation
@@ -69,6 +70,8 @@ class HasRoles:
         if is_paper:
             threshold = DEFAULT_THRESHOLD if threshold == "auto" else threshold
             min_votes = DEFAULT_MIN_VOTES if min_votes == "auto" else min_votes
+        elif isinstance(min_votes, Integral) and n_members < self.n_members >= min_votes:
+            min_votes = min_votes / self.n_members  # of fewer members, as many in proportion
         return TieredPUFilter(
             self._learner(FILTER, X),
             n_members=n_members,

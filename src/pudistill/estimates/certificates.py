@@ -44,6 +44,8 @@ class Curve(NamedTuple):
     n_verified, n_wrong : ndarray of shape (n_thresholds,), int
         Accepted verified samples, and the wrong labels among them; with groups or weights, the
         numbers of independent samples, drawn uniformly, that these are worth.
+    share_wrong : ndarray of shape (n_thresholds,)
+        Share of wrong labels among the accepted verified samples; 0 without any.
     n_samples : int
         Number of samples that nobody verified.
     bets : Bets or None
@@ -57,6 +59,7 @@ class Curve(NamedTuple):
     expected: np.ndarray
     n_verified: np.ndarray
     n_wrong: np.ndarray
+    share_wrong: np.ndarray
     n_samples: int
     bets: Bets | None = None
     worth: float = 1.0
@@ -101,7 +104,8 @@ class Curve(NamedTuple):
             bets = Bets(scores, is_wrong, weight, len(rest), worth)
             n_verified, n_wrong = bets.counts(threshold)
             counts = np.floor(n_verified).astype(int), np.ceil(n_wrong - 1e-9).astype(int)
-            return cls(threshold, n_accepted, expected, *counts, len(rest), bets, worth)
+            share = n_wrong / np.where(n_verified > 0, n_verified, 1)
+            return cls(threshold, n_accepted, expected, *counts, share, len(rest), bets, worth)
         order = np.argsort(-scores, kind="stable")
         n_verified = np.searchsorted(-scores[order], -threshold, side="right")
         n_wrong = np.concatenate([[0], np.cumsum(is_wrong[order])])[n_verified]
@@ -111,6 +115,7 @@ class Curve(NamedTuple):
             expected,
             np.floor(n_verified * worth).astype(int),
             np.ceil(n_wrong * worth).astype(int),
+            n_wrong / np.maximum(n_verified, 1),
             len(rest),
             worth=worth,
         )
@@ -119,8 +124,7 @@ class Curve(NamedTuple):
         """Return ``share`` accepted, ``error`` and the ends of its 95 % interval, by threshold."""
         known = self.n_verified > 0
         if self.bets is None:
-            shares = np.minimum(self.n_wrong[known] / self.n_verified[known], 1.0)
-            pairs = zip(shares, self.n_verified[known], strict=True)
+            pairs = zip(self.share_wrong[known], self.n_verified[known], strict=True)
             rows = [(error, *exact_interval(error, n)) for error, n in pairs]
         else:
             found = map(self.bets.share_wrong, self.threshold[known])
@@ -227,7 +231,8 @@ def with_more_verified(
     if n == 0:
         return []
     # Where few samples were judged, the scores count more than what was seen.
-    error = (curve.n_wrong + PRIOR * curve.expected) / (curve.n_verified + PRIOR)
+    n_wrong = curve.share_wrong * curve.n_verified
+    error = (n_wrong + PRIOR * curve.expected) / (curve.n_verified + PRIOR)
     advice: list[tuple[int, float]] = []
     for multiple in MULTIPLES[(MULTIPLES - 1) * n <= curve.n_samples * curve.worth]:
         n_verified = (multiple * n * curve.n_accepted / curve.n_samples).astype(int)

@@ -34,7 +34,7 @@ class Share(NamedTuple):
     value : float in [0, 1]
         The estimate; NaN if nothing is known.
     interval : tuple of two float
-        Its 95 % interval.
+        Its interval, of 95 % unless another level was asked for.
     middle : tuple of two float
         Its 50 % interval.
 
@@ -269,7 +269,10 @@ def _weighted_share(
 
 
 def weighted_mean(values: np.ndarray, weight: np.ndarray | None) -> float:
-    """Return the mean of values of shape (n_samples,) that stand for different numbers."""
+    """Return the mean of values of shape (n_samples,) that stand for different numbers.
+
+    If no value stands for anything, all count the same.
+    """
     if weight is None:
         return float(values.mean())
     total = float(weight.sum())

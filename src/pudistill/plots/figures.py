@@ -290,9 +290,13 @@ def accuracy_curve(
         raise InputError(f"The results lack {what}: pass those of `pudistill sweep`.")
     results = results.assign(method=results["method"].astype(str))
     for name in ("overall_level", "accuracy"):
+        is_missing = results[name].isna() if name == "accuracy" else False  # a training diverged
         results[name] = pd.to_numeric(results[name], errors="coerce")
-        if not results[name].between(0, 1).all():
+        if not (results[name].between(0, 1) | is_missing).all():
             raise InputError(f"The column {name} must hold shares from 0 to 1: write 0.95, not 95.")
+    results = results[results["accuracy"].notna()]
+    if results.empty:
+        raise InputError("No result has an accuracy: every training diverged.")
     if n_test is not None and not (is_integer(n_test) and n_test >= 1):
         raise InputError(f"n_test is {n_test!r}: pass the number of test samples, at least 1.")
     if "noise" in results and (kinds := list(results["noise"].unique()))[1:]:
@@ -313,7 +317,8 @@ def accuracy_curve(
 
 def _draw_ends(ax: Axes, rows: pd.DataFrame, n_test: int, colour: str) -> None:
     """Draw the intervals of one method's accuracies."""
-    level, accuracy = rows["overall_level"].to_numpy(), rows["accuracy"].to_numpy()
+    # Of several runs on the same test samples the mean is drawn.
+    level, accuracy = rows.groupby("overall_level")["accuracy"].mean().reset_index().to_numpy().T
     ends = np.array([exact_interval(value, n_test) for value in accuracy])
     ax.vlines(level, ends[:, 0], ends[:, 1], color=colour, linewidth=1, alpha=0.7)
 

@@ -89,15 +89,17 @@ class TieredPUFilter(BaseEstimator):
         For each sample of the augmented clean set `P`, trusted samples included, the index of its
         class in `classes_`; -1 for all others.
     votes_ : ndarray of shape (n_samples, n_classes), int16
-        Votes of the last iteration; -1 where voting stopped early, and for trusted samples. Samples
-        verified to be of no class are voted on like noisy ones: their votes are here, and
-        `history_` and `settings_` count them. `clean_labels_` and `team_labels_` leave them out.
+        Votes of the last iteration, in the teams that accept a sample; -1 where most teams do not,
+        where voting stopped early, and for trusted samples. Samples verified to be of no class are
+        voted on like noisy ones: their votes are here, and `history_` and `settings_` count them.
+        `clean_labels_` and `team_labels_` leave them out.
     n_conflicts_ : int
         Number of samples that more than one class accepts. Each goes to the class with the highest
         mean member probability; exact ties are dropped.
     history_ : DataFrame
         For each class and iteration: ``class_name``, ``iteration``, ``n_positives`` (trusted
-        samples plus `m_k`), ``n_negatives`` (about half of them trusted: `m'_k`), ``n_clean``
+        samples plus `m_k`) and ``n_negatives`` (about half of them trusted: `m'_k`), both of the
+        first member, ``n_clean``
         (noisy samples in the clean set), ``n_eval`` (the same in `eval_set`) and ``seconds``.
     eval_labels_ : ndarray of shape (n_eval,), int, or None
         Like `clean_labels_`, for `eval_set`; None without `eval_set`.
@@ -160,7 +162,11 @@ class TieredPUFilter(BaseEstimator):
         "target_precision": [Interval(Real, 0, 1, closed="neither")],
         "tol": [Interval(Real, 0, None, closed="left"), None],
         "share_trunk": ["boolean"],
-        "n_jobs": [Integral, None],
+        "n_jobs": [
+            Interval(Integral, 1, None, closed="left"),
+            Interval(Integral, None, -1, closed="right"),
+            None,
+        ],
         "memory": [str, HasMethods(["cache"]), None],
         "random_state": ["random_state"],
     }
@@ -325,6 +331,7 @@ class TieredPUFilter(BaseEstimator):
             estimator,
             plan,
             labels.drawn,
+            labels.classes,
             labels.groups,
             labels.sample_weight,
         )

@@ -32,12 +32,13 @@ class Iteration(NamedTuple):
     """Iteration `k` (from 0) for class `c`, with its number of workers and its progress."""
 
     c: int
+    class_name: str
     k: int
     n_jobs: int | None
     advance: Advance
 
     def __str__(self) -> str:
-        return f"class {self.c + 1}, iteration {self.k + 1}"
+        return f"class {self.class_name}, iteration {self.k + 1}"
 
 
 class TrainingSet(NamedTuple):

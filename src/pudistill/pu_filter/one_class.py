@@ -123,7 +123,7 @@ def filter_class(
             state.save(checkpoint)  # a run with more time continues from here
             break
         start, k = time.perf_counter(), len(state.history)
-        iteration = Iteration(c, k, n_jobs, advance)
+        iteration = Iteration(c, str(inputs.classes[c]), k, n_jobs, advance)
         was_clean = accepted_by_team(state.tallies)
 
         # Lines 4-6: draw the training set of each of the N members.

@@ -125,5 +125,6 @@ class FilterInputs(NamedTuple):
     estimator: Any  # template of the members
     plan: Plan
     held_out: np.ndarray  # (n_samples,) bool: trusted samples that a team is judged on
+    classes: np.ndarray  # (n_classes,) class labels
     groups: np.ndarray | None = None  # (n_samples,) codes of groups
     sample_weight: np.ndarray | None = None  # (n_samples,) weights in the training of members

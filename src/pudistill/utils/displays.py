@@ -84,7 +84,9 @@ def showing(verbose: bool | int) -> Iterator[None]:
     if not verbose or progress.has_display():
         yield
         return
-    console = Console(file=cast("IO[str]", UnfailingStderr()), highlight=False, markup=False)
+    console = Console(
+        file=cast("IO[str]", UnfailingStderr()), highlight=False, markup=False, emoji=False
+    )
     if _is_notebook():
         with NotebookBars() as table, progress.display(table):
             yield

@@ -18,6 +18,7 @@ import numpy as np
 from pudistill.utils.archives import check_archive
 
 TEMPORARY = ".writing"  # suffix of a file that is not complete
+LONGEST_FILE_NAME = 255  # bytes, on all common file systems
 # What Windows refuses as a name, or reads as something else: devices, signs, and ends that it cuts.
 _NOT_ON_WINDOWS = re.compile(
     r'(con|prn|aux|nul|com\d|lpt\d)(\..*)?|.*[<>:"|?*\x00-\x1f].*|.*[. ]', re.IGNORECASE | re.DOTALL
@@ -55,7 +56,8 @@ def open_atomic(path: Path) -> Iterator[IO[bytes]]:
     b'whole'
     """
     with named_in_errors(path):
-        descriptor, name = tempfile.mkstemp(TEMPORARY, f".{path.name}-", path.parent)
+        # The temporary name is longer, and the system may allow no more than 255 bytes.
+        descriptor, name = tempfile.mkstemp(TEMPORARY, f".{path.name[:40]}-", path.parent)
         temporary = Path(name)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -104,6 +106,8 @@ def can_name_folder(name: str, *, on_windows: bool = os.name == "nt") -> bool:
     False
     """
     if name == "" or name.startswith(".") or any(sign in name for sign in "/\\\0"):
+        return False
+    if len(os.fsencode(name)) > LONGEST_FILE_NAME:
         return False
     return not (on_windows and _NOT_ON_WINDOWS.fullmatch(name))
 

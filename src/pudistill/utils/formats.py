@@ -48,11 +48,14 @@ def estimate(value: float, interval: Sequence[float]) -> tuple[Markup, Markup]:
     ['47 %', '44 to 50 %']
     >>> [text.unescape().replace(chr(160), " ") for text in estimate(0.031, [0.026, 0.038])]
     ['3.1 %', '2.6 to 3.8 %']
+    >>> [text.unescape().replace(chr(160), " ") for text in estimate(0.997, [0.97, 1])]
+    ['99.7 %', '97.0 to 100.0 %']
     """
     low, high = interval
     if pd.isna(low) or pd.isna(high):
         return percent(value), Markup("–")
-    digits = int(high - low < NARROW)
+    is_close = 0 < value < 0.005 or 0.995 <= value < 1  # no share is written as none or all
+    digits = int(high - low < NARROW or is_close)
     return percent(value, digits), percent_range(low, high, digits)
 
 
@@ -171,8 +174,8 @@ def shorten(name: object, length: int = 18) -> str:
 
 
 def compact(count: float) -> str:
-    """Write a count in at most four characters: 987, 1.2k, 15k, 3.4M."""
-    for suffix, size in (("M", 1e6), ("k", 1e3)):
+    """Write a count in at most four characters: 987, 1.2k, 15k, 3.4M, 2G."""
+    for suffix, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if count >= size * 0.9995:
             return f"{count / size:.{int(count < 9.95 * size)}f}".removesuffix(".0") + suffix
     return f"{count:.0f}"

@@ -274,7 +274,10 @@ class ObjectStore:
         """Return the reference to an array; an array that has changed is put there again."""
         key = id(array)
         if key not in self._checked:
-            checksum = zlib.adler32(np.ascontiguousarray(array).data.cast("B"))
+            as_bytes = (
+                np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+            )  # dates have no buffer
+            checksum = zlib.adler32(as_bytes.data)
             stored = self._stored.get(key)
             if stored is None or stored.checksum != checksum:
                 is_alive = ref(array, lambda _: self._forget(key))
