@@ -25,7 +25,14 @@ from pudistill.cli.console import (
     results,
     show_warning,
 )
-from pudistill.cli.label_commands import FinishedRun, apply, certify, correct, export
+from pudistill.cli.label_commands import (
+    FinishedRun,
+    apply,
+    certify,
+    correct,
+    export,
+    write_csv,
+)
 from pudistill.cli.options import (
     OWN_NETWORK,
     SettingsCommand,
@@ -220,7 +227,6 @@ def predict(
     """Predict the classes of new samples."""
     from pudistill.runs.folder import Run, to_csv
     from pudistill.runs.predict import predict_run
-    from pudistill.utils.files import write_atomic
 
     check_free(output)
     options = {"features": features, "skip_bad": values["skip_bad"], "learner": learner}
@@ -228,8 +234,7 @@ def predict(
     if output is None:
         print_csv(to_csv(predictions))
     else:
-        write_atomic(output, to_csv(predictions).encode())
-        messages.print(f"{len(predictions):,} predictions written to {output}.", soft_wrap=True)
+        write_csv(predictions, output, "predictions")
 
 
 @app.command(epilog="Example: pudistill report run")

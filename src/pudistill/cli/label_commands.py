@@ -7,7 +7,14 @@ from typing import Annotated, Any
 import typer
 
 from pudistill.cli.console import messages, print_csv, print_noise, program, progress_bars, results
-from pudistill.cli.options import OWN_NETWORK, check_free, complete_tools, names_in, takes_settings
+from pudistill.cli.options import (
+    OWN_NETWORK,
+    check_free,
+    complete_tools,
+    completion,
+    names_in,
+    takes_settings,
+)
 from pudistill.exceptions import InputError
 
 
@@ -59,7 +66,7 @@ def certify(
     certified, table = certify_run(Run.open_fit(run), max_error, confidence)
     results.print(str(certified), soft_wrap=True)
     if output is not None:
-        _write(table, output)
+        write_csv(table, output)
         n_verified = int((table["accepted"] & table["trusted"]).sum())
         hint = f"Use the rows whose column accepted is True: {certified.n_accepted:,} and the "
         if not certified.n_accepted:
@@ -116,7 +123,7 @@ def correct(
     )
     accuracy = corrected.label_accuracy
     print_noise(corrected.noise.to_dict(), None if accuracy is None else vars(accuracy))
-    _write(table, output)
+    write_csv(table, output)
 
 
 def apply(
@@ -150,9 +157,7 @@ def apply(
             metavar="copy|hardlink|symlink|move",
             help="How pictures get into the folder of their class. Only move touches your data: it "
             "first writes undo.csv, and goes on after an interruption if the command is repeated.",
-            autocompletion=lambda incomplete: [
-                way for way in ("copy", "hardlink", "symlink", "move") if way.startswith(incomplete)
-            ],
+            autocompletion=completion(("copy", "hardlink", "symlink", "move")),
         ),
     ] = "copy",
     dry_run: Annotated[
@@ -264,11 +269,12 @@ def _export_network(run: Path, to: Path, learner: str | None) -> None:
     messages.print(f"Network: {to}", soft_wrap=True)
 
 
-def _write(table: Any, output: Path) -> None:
+def write_csv(table: Any, output: Path, what: str = "labels") -> None:
+    """Write a table to a file that does not exist yet, and say so."""
     from pudistill.runs.folder import csv_parts
     from pudistill.utils.files import open_atomic
 
     with open_atomic(output) as file:
         for text in csv_parts(table):
             file.write(text.encode())
-    messages.print(f"{len(table):,} labels written to {output}.", soft_wrap=True)
+    messages.print(f"{len(table):,} {what} written to {output}.", soft_wrap=True)

@@ -6,7 +6,7 @@ shown: the list of commands does not need them.
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, TypeVar, get_origin
@@ -110,7 +110,7 @@ def _parameter(name: str, defaults: dict[str, Any]) -> inspect.Parameter:
             metavar="" if field.annotation is bool else setting.metavar,
             show_default=setting.default_text or True,
             rich_help_panel=setting.panel,
-            autocompletion=_completion(choices) if choices else None,
+            autocompletion=completion(choices) if choices else None,
         )
     kind = _option_type(field.annotation)
     annotation = Annotated[kind | None if default is None else kind, info]  # type: ignore[valid-type]
@@ -127,7 +127,9 @@ def _option_type(annotation: Any) -> Any:
     return str if len(kinds) > 1 or get_origin(kinds[0]) is Literal else kinds[0]
 
 
-def _completion(choices: tuple[str, ...]) -> Callable[[str], list[str]]:
+def completion(choices: Sequence[str]) -> Callable[[str], list[str]]:
+    """Return what completes one of the choices in a shell."""
+
     def complete(incomplete: str) -> list[str]:
         return [choice for choice in choices if choice.startswith(incomplete)]
 

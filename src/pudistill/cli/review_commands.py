@@ -31,6 +31,15 @@ if TYPE_CHECKING:
 SECONDS_BETWEEN_LOOKS = 0.2  # at whether all is decided
 PASSWORD = "PUDISTILL_REVIEW_PASSWORD"
 
+Who = Annotated[
+    str | None,
+    typer.Option(help="Your name, for the list of decisions.", show_default="your user name"),
+]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0: any that is free.")]
+NoOpen = Annotated[
+    bool, typer.Option("--no-open", metavar="", help="Do not open the page in a browser.")
+]
+
 
 def next_samples(
     run: FinishedRun,
@@ -95,10 +104,7 @@ def review(
         ),
     ] = None,
     budget: Annotated[int, typer.Option(min=1, help="Samples of a new queue.")] = 50,
-    who: Annotated[
-        str | None,
-        typer.Option(help="Your name, for the list of decisions.", show_default="your user name"),
-    ] = None,
+    who: Who = None,
     show_suggestion: Annotated[
         bool,
         typer.Option(
@@ -115,9 +121,7 @@ def review(
             help="Ask also for samples that somebody else has decided or is looking at.",
         ),
     ] = False,
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port of the page; 0: any that is free.")
-    ] = 0,
+    port: Port = 0,
     host: Annotated[
         str,
         typer.Option(help="Address to listen at. One that others can reach needs a password."),
@@ -133,23 +137,20 @@ def review(
     password_file: Annotated[
         Path | None, typer.Option(help="File whose first line is the password.")
     ] = None,
-    no_open: Annotated[
-        bool, typer.Option("--no-open", metavar="", help="Do not open the page in a browser.")
-    ] = False,
+    no_open: NoOpen = False,
 ) -> None:
     """Verify labels of a run on a local web page."""
     server_class = _server_class()
     from pudistill.runs.folder import Run
 
     opened = Run.open_with_data(run)
-    name = _user() if who is None else who.strip()
 
     def open_session() -> "ReviewSession":
         """Read the samples while the page is already there: the imports alone take seconds."""
         from pudistill.review.samples import open_samples
         from pudistill.review.session import Options, ReviewSession
 
-        options = Options(queue, budget, name, show_suggestion, again)
+        options = Options(queue, budget, _name(who), show_suggestion, again)
         return ReviewSession(opened, options, open_samples)
 
     server = server_class(open_session, host, port, _password(password, password_file))
@@ -175,16 +176,9 @@ def start(
         ),
     ] = None,
     budget: Annotated[int, typer.Option(min=1, help="Samples to ask before each fit.")] = 50,
-    who: Annotated[
-        str | None,
-        typer.Option(help="Your name, for the list of decisions.", show_default="your user name"),
-    ] = None,
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port of the page; 0: any that is free.")
-    ] = 0,
-    no_open: Annotated[
-        bool, typer.Option("--no-open", metavar="", help="Do not open the page in a browser.")
-    ] = False,
+    who: Who = None,
+    port: Port = 0,
+    no_open: NoOpen = False,
     **values: Any,
 ) -> None:
     """Begin with no verified label: verify samples on a page, and fit again and again."""
@@ -239,7 +233,7 @@ def _session_of(review: "Review", who: str | None) -> "ReviewSession":
     from pudistill.review.session import Options, ReviewSession
 
     options = Options(
-        who=_user() if who is None else who.strip(),
+        who=_name(who),
         draws=False,
         learns=True,
         looks_before=review.looks_before,
@@ -394,9 +388,12 @@ def _free_folder(run: Path) -> Path:
     return first_free(run.with_name(stem) if is_update else run, 2)
 
 
-def _user() -> str:
+def _name(who: str | None) -> str:
+    """Return the name of who decides, by default the user's."""
     import getpass
 
+    if who is not None:
+        return who.strip()
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a user without a name, as in containers

@@ -119,6 +119,18 @@ class FinishedLines:
         self._console.print(f"{described(name, place)}: {seconds:.1f} s", soft_wrap=True)
 
 
+class _Steps:
+    """Steps of a stage, and how many of them are done."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.done = total, 0.0
+
+    def advance(self, steps: float, to: float | None) -> float:
+        """Go on by some steps or to a step; return the share that is done."""
+        self.done = self.done + steps if to is None else to
+        return min(self.done / self.total, 1.0) if self.total else 0.0
+
+
 class _Row(NamedTuple):
     """A stage as the bars of a notebook show it."""
 
@@ -154,13 +166,11 @@ class NotebookBars:
     @contextmanager
     def task(self, name: str, total: int, place: str) -> Iterator[Advance]:
         """Show a bar; the result advances it."""
-        start, done, number = time.monotonic(), 0.0, len(self._rows)
+        start, done, number = time.monotonic(), _Steps(total), len(self._rows)
         self._rows.append(_Row(described(name, place), 0.0, 0.0, ""))
 
         def advance(steps: float = 1, detail: str = "", *, to: float | None = None) -> None:
-            nonlocal done
-            done = done + steps if to is None else to
-            share, seconds = min(done / max(total, 1), 1.0), time.monotonic() - start
+            share, seconds = done.advance(steps, to), time.monotonic() - start
             self._rows[number] = _Row(self._rows[number].name, share, seconds, detail)
             self._draw()
 
@@ -252,14 +262,12 @@ class Lines:
     @contextmanager
     def task(self, name: str, total: int, place: str) -> "Iterator[Advance]":
         """Say how far a stage is; the result advances it."""
-        done, start = 0.0, time.monotonic()
+        done, start = _Steps(total), time.monotonic()
 
         def advance(steps: float = 1, *_: str, to: float | None = None, **__: str) -> None:
-            nonlocal done
-            done = done + steps if to is None else to
+            share = done.advance(steps, to)
             if time.monotonic() - self._last >= self._every:
                 self._last = time.monotonic()
-                share = min(done / total, 1.0) if total else 0.0
                 left = self._pace.left_of_stage(name, self._last - start, share)
                 about = ""
                 if left is not None and self._pace.expected:
@@ -339,17 +347,14 @@ class Bars:
     @contextmanager
     def task(self, name: str, total: int, place: str) -> "Iterator[Advance]":
         """Show a bar; the result advances it."""
-        start, done = time.monotonic(), 0.0
+        start, done = time.monotonic(), _Steps(total)
         bar = self._bars.add_task(described(name, place), total=total, detail="", ends=None)
 
         def advance(steps: float = 1, detail: str = "", *, to: float | None = None) -> None:
-            nonlocal done
-            done = done + steps if to is None else to
-            share = min(done / total, 1.0) if total else 0.0
-            now = time.monotonic()
+            share, now = done.advance(steps, to), time.monotonic()
             left = self._pace.left_of_stage(name, now - start, share)
             ends = None if left is None else now + left
-            self._bars.update(bar, completed=done, detail=printable(detail), ends=ends)
+            self._bars.update(bar, completed=done.done, detail=printable(detail), ends=ends)
             if self._whole is not None and left is not None:
                 left, passed = self._pace.left_of_run(left, name), now - self._begin
                 share = passed / (passed + left + 1e-9)
