@@ -15,6 +15,7 @@ from pudistill.distillation.noise_estimate import (
     ORIGINALS,
     NoiseEstimate,
     _thin_classes,
+    _with_rates,
     estimate_noise,
 )
 from pudistill.distillation.noise_model import NoiseModel
@@ -380,6 +381,12 @@ def test_values_lie_in_their_intervals(mask):
     low, high = found.class_rate_interval.T
     assert ((low <= found.class_rate) & (found.class_rate <= high)).all()
     np.testing.assert_allclose(found.transition_matrix.sum(axis=1), 1)
+
+
+def test_a_matrix_gets_the_rates_of_its_classes_in_its_own_proportions():
+    T = np.array([[0.7, 0.2, 0.1], [0, 1, 0], [0.5, 0.5, 0]])
+    found = _with_rates(T, np.array([0.6, 0.4, 0.0]))
+    np.testing.assert_allclose(found, [[0.4, 0.4, 0.2], [0.2, 0.6, 0.2], [0, 0, 1]])
 
 
 def test_a_class_with_few_samples_is_named():

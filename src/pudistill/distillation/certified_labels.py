@@ -94,7 +94,7 @@ class CertifiedLabels(ShownAsText):
                 f"{sure} confidence that at most {most} of any set of labels are wrong."
             )
             if not self.more_verified:
-                text += " Verify more samples, or allow a larger `max_error`."
+                text += " Verify more samples, or allow a larger share of wrong labels."
         if self.more_verified and (self.n_accepted < self.n_samples):
             brings = ", ".join(
                 f"{more:,} more for {share:.0%} of the labels"
@@ -169,8 +169,8 @@ def judged_curve(label: np.ndarray, trusted: np.ndarray, held_out: HeldOutLabels
     if not is_judged.any():
         raise InputError(
             "No label can be certified: no verified sample was held out to judge by. Verify at "
-            "least three samples of each class, chosen at random, and fit with compare=True and "
-            "without a time limit."
+            "least three samples of each class, chosen at random, and fit again, without "
+            "--no-compare (compare=False) and --time-limit."
         )
     rest, weight = held_out.score[~trusted], None
     if held_out.draw_weight is not None and held_out.draw_order is not None:

@@ -250,6 +250,7 @@ def estimate_noise(
             labels.noise_groups, by_view, originals, rows, given
         )
     class_rate = np.clip(1 - np.diagonal(T), *shares.class_rate)
+    T = _with_rates(T, class_rate)
     return NoiseEstimate(
         classes=classes,
         basis=basis,
@@ -267,6 +268,15 @@ def estimate_noise(
         group_rate=group_rate,
         group_rate_interval=group_interval,
     )
+
+
+def _with_rates(T: np.ndarray, rate: np.ndarray) -> np.ndarray:
+    """Return a matrix whose classes have these shares of wrong labels, in the same proportions."""
+    even = 1 - np.eye(len(T))
+    off = T * even
+    off = np.where(off.sum(axis=1, keepdims=True) > 0, off, even)
+    off *= (rate / np.maximum(off.sum(axis=1), np.finfo(float).tiny))[:, None]
+    return off + np.diag(1 - rate)
 
 
 class _Shares(NamedTuple):

@@ -66,8 +66,8 @@ def noise_sentence(noise: Mapping[str, Any]) -> Markup:
         ).format(rate)
     return Markup(
         "Of the labels that nobody verified, {} are wrong, whatever the noise; about {} if it "
-        "depends on the class alone. Verified labels beside the given ones, in place of a mask, "
-        "would tell more."
+        "depends on the class alone. Keep the given labels of verified samples, and pass the "
+        "verified ones beside them: that tells more."
     ).format(interval, rate)
 
 

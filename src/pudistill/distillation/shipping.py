@@ -180,8 +180,7 @@ def learn_and_ship(
     # 3. Compare the candidates on held-out trusted samples.
     comparison, weights, peers = judge(problem, noise_free, student_fit, views)
     if labels.trusted.any() and are_very_few(labels):
-        warn_user(too_few := warning_of_few(labels), TrustedWarning)
-        comparison = replace(comparison, why=f"{comparison.why} {too_few}")
+        warn_user(warning_of_few(labels), TrustedWarning)
     # 4. Estimate the noise under the student's predictions; outliers may be of no class.
     outliers = _outliers(problem, noise_free, student_fit.student, views, no_class)
     noise = estimate_noise(

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import to_hex, to_rgb
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 from pudistill.methods.registry import OURS, SYSTEMS, title_of
 from pudistill.utils.formats import compact, shorten
@@ -219,8 +219,8 @@ def draw_error_curve(axes: Axes, curve: pd.DataFrame, colours: Colours) -> None:
     axes.plot(share, error, color=colour, linewidth=2)
     most = min(1.0, max(0.05, 1.05 * curve["high"].max()))  # the whole band
     axes.set(xlim=(0, 1), ylim=(0, most), xlabel="share of the labels that is accepted")
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=int(most < 0.1), symbol=" %"))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
 
 
 class Look(NamedTuple):

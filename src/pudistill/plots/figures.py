@@ -327,7 +327,7 @@ def _axis(ax: Axes | None) -> Axes:
     if ax is None:
         from matplotlib import pyplot as plt
 
-        ax = plt.subplots()[1]
+        ax = plt.subplots(layout="constrained")[1]
     if not isinstance(ax, Axes):
         raise InputError(
             f"ax is of type {type(ax).__name__}: pass one axis, such as plt.subplots()[1] or an "

@@ -43,6 +43,6 @@ def as_rows(promises: Promises) -> dict[str, Any]:
     note = (
         f"Known {rests}, about the labels that nobody verified. {looks} Each row holds with "
         f"{100 * promises.confidence:.4g}\xa0%, so that all looks together hold with 95\xa0%: stop "
-        "whenever you like."
+        "whenever you like. The report looks once, so its intervals are narrower."
     )
     return {"rows": rows, "note": note}

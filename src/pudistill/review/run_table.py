@@ -132,7 +132,7 @@ class RunTable:
 
     def pairs(self) -> list[tuple[str, str, int]]:
         """Return given and corrected label of the changes, with their number, most first."""
-        is_changed = (self.given != self.label) & (self.given != NONE)
+        is_changed = (self.given != self.label) & (self.given != NONE) & ~self.trusted
         n = len(self.names)
         codes, counts = np.unique(
             self.given[is_changed].astype(np.int64) * n + self.label[is_changed], return_counts=True

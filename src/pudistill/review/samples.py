@@ -100,7 +100,7 @@ class Samples:
         if self.kind == "text":
             return " ".join(self.text(row)[: 2 * n_characters].split())[:n_characters]
         shown_values = self.values(row)[:4] if self.kind == "values" else []
-        return ", ".join(f"{name} {value}" for name, value in shown_values)
+        return ", ".join(f"{name}: {value}" for name, value in shown_values)
 
     def values(self, row: int) -> list[tuple[str, str]]:
         """Return names and values of all columns, those that tell classes apart best first."""

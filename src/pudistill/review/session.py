@@ -437,7 +437,8 @@ class ReviewSession:
             rows = [row for row in (self._row_of(d.id) for d in reversed(decided)) if row in kept]
             start = sheet * N_IN_GRID
             entries = [self._entries.get(r, picked(r)) for r in rows[start : start + N_IN_GRID]]
-            return {"samples": [self._card(entry) for entry in entries], "n": len(rows)}
+            cards = [self._card(entry) for entry in entries]
+            return {"samples": cards, "before": start, "n": len(rows)}
         entries = self.take(page, who, scope, wanted, N_IN_GRID)
         n = len(self._candidates(scope, wanted).rows)
         return {"samples": [self._card(entry) for entry in entries], "n": n}

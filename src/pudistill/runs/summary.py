@@ -76,7 +76,7 @@ def _values(dataset: TrustedDataset, rows: np.ndarray) -> list[str]:
     names = list(dataset.feature_names or [])[:MOST_VALUES]
     return [
         ", ".join(
-            f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+            f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}"
             for name, value in zip(names, row, strict=True)
             if not (pd.api.types.is_scalar(value) and pd.isna(value))
         )

@@ -168,9 +168,10 @@ def flatten(settings: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str
 
 
 def shorten(name: object, length: int = 18) -> str:
-    """Put a name on one line, and cut it if it is too long for a figure."""
+    """Put a name on one line, and cut its middle if it is too long for a figure."""
     text = " ".join(str(name).split()) or "(empty)"
-    return text if len(text) <= length else text[: length - 1] + "…"
+    n_end = min(5, (length - 1) // 2)
+    return text if len(text) <= length else f"{text[: length - 1 - n_end]}…{text[-n_end:]}"
 
 
 def compact(count: float) -> str:

@@ -210,6 +210,7 @@ def test_compact(count, text):
 
 
 def test_shorten():
-    assert shorten("x" * 30, 5) == "xxxx…"
+    assert shorten("class number 12", 14) == "class nu…er 12"
+    assert shorten("x" * 30, 5) == "xx…xx"
     assert shorten(" two\n words ") == "two words"
     assert shorten("") == "(empty)"

@@ -93,7 +93,7 @@ def test_each_class_has_its_rate_its_interval_and_what_it_is_called():
 def test_a_bound_is_called_one_and_says_what_would_tell_more():
     text = text_of(noise=noise_of(CONFUSED, basis="bound", interval=(0.2, 0.7)))
     assert "20 to 70 % are wrong, whatever the noise; about 47 % if it depends on the" in text
-    assert "Verified labels beside the given ones, in place of a mask, would tell more." in text
+    assert "pass the verified ones beside them: that tells more." in text
 
 
 def test_a_rate_that_cannot_be_told_is_not_stated():
@@ -312,7 +312,7 @@ def test_the_labels_that_can_be_used_are_listed_by_their_largest_error():
     ]
     section = certificates_section({"n_samples": 2000, "by_max_error": rows, "curve": curve})
     one, ten = section["rows"]
-    assert one["judged_by"] == "too few"
+    assert one["judged_by"] == "–"
     assert one["more"].unescape().replace(chr(160), " ") == "300 more: 40 % and 900 more: 60 %"
     assert ten["judged_by"] == "120, of which 7 wrong"
     assert ten["share"].unescape().replace(chr(160), " ") == "75 %"

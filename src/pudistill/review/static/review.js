@@ -189,11 +189,13 @@ function showEnd(state) {
     waitForNextRun(state);
     return;
   }
+  promisedAt = null; // the last decisions count, too
+  askPromisesSoon(state.n_verified);
   $("sample").replaceChildren(make("div", { class: "end" },
     make("h2", {}, filtered ? "Nothing is left here" : "This queue is done"),
     make("p", {}, filtered
       ? "No sample that nobody has decided passes the filter."
-      : `${number(state.n_verified)} samples are verified. Stop the command with Ctrl-C, or go on.`),
+      : `${number(state.n_verified)} samples are verified. Stop the command with Ctrl-C and run pudistill update RUN to learn from them, or go on.`),
     filtered
       ? make("button", { type: "button", class: "main", onclick: () => { $("filter").reset(); refresh(); } }, "Clear the filter")
       : make("button", { type: "button", class: "main", onclick: more }, "Ask for more samples")));
@@ -447,7 +449,7 @@ async function showGrid() {
     : isDecided ? `${number(result.n)} decided, the last ones first.`
       : `${number(result.samples.length)} of those that nobody has decided. Select several and give them one label.`;
   $("earlier").hidden = !isDecided || gridSheet === 0;
-  $("later").hidden = !isDecided || (gridSheet + 1) * result.samples.length >= result.n;
+  $("later").hidden = !isDecided || result.before + result.samples.length >= result.n;
   $("cards").classList.toggle("wide", gridSamples.some((of) => of.kind !== "picture"));
   $("cards").replaceChildren(...result.samples.map((of, n) => {
     const box = make("input", { type: "checkbox", "data-n": n, onclick: (event) => check(event, n) });
@@ -457,8 +459,8 @@ async function showGrid() {
       } })
       : make("span", { class: "excerpt" }, of.excerpt);
     return make("li", {}, make("label", {}, box, picture,
-      make("span", { class: "name" }, of.given ?? "no label",
-        of.suggestion === undefined ? null : make("span", { class: "about" }, ` → ${of.suggestion ?? "none"}`),
+      make("span", { class: "name" }, make("bdi", {}, of.given ?? "no label"),
+        of.suggestion === undefined ? null : make("span", { class: "about" }, " → ", make("bdi", {}, of.suggestion ?? "none")),
         of.decided === null ? null : make("b", { class: "decided" }, ` ✓ ${of.decided}`))));
   }));
   $("live").textContent = $("grid-about").textContent;
@@ -585,7 +587,7 @@ async function start() {
   $("run").textContent = about.run;
   $("who").value = localStorage.getItem("who") || about.who;
   const form = $("filter").elements;
-  options(form.pair, about.pairs.map(([given, label, n]) => [JSON.stringify([given, label]), `${given} → ${label} (${number(n)})`]));
+  options(form.pair, about.pairs.map(([given, label, n]) => [JSON.stringify([given, label]), `\u2068${given}\u2069 → \u2068${label}\u2069 (${number(n)})`]));
   options(form.given, about.labels.map((name) => [JSON.stringify(name), name]));
   options(form.source, about.sources.map((name) => [name, name]));
   assignKeys();

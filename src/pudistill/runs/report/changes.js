@@ -36,8 +36,9 @@
 
   // Sorting: a permutation for each column, made when it is first needed.
   const permutations = {};
+  const collate = new Intl.Collator("en", { numeric: true }).compare;
   const ranks = (values) => {
-    const order = [...new Set(values)].sort((a, b) => a < b ? -1 : a > b ? 1 : 0);
+    const order = [...new Set(values)].sort((a, b) => typeof a === "string" ? collate(a, b) : a - b);
     const rank = new Map(order.map((value, position) => [value, position]));
     return values.map((value) => rank.get(value));
   };
@@ -146,7 +147,8 @@
   };
   const focus = (i) => {
     const button = body.querySelector(`button[data-row="${i}"]`);
-    if (button) button.focus({ preventScroll: false });
+    if (button) button.focus({ preventScroll: true });
+    (body.querySelector(".opened") || button)?.scrollIntoView({ block: "nearest" }); // above the bar
   };
   const number = (value) => value.toLocaleString("en");
   const count = () => {

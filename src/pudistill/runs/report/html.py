@@ -35,7 +35,7 @@ from pudistill.utils.formats import (
 LABEL_COLUMNS = {
     "id": "The sample's id in the data, or its file name or row number.",
     "given": "The label in the data.",
-    "trusted": "Whether the label was verified beforehand. A verified label is never changed.",
+    "trusted": "Whether the label was verified beforehand; then label is the verified one.",
     "label": "The corrected label: use this one.",
     "changed": "Whether label differs from given.",
     "source": "The source of the label: trusted (it was verified), filter (enough members of the "

@@ -77,7 +77,7 @@ _STYLE: dict[Any, Any] = {
     "figure.dpi": 72,  # one unit of the figure is one CSS pixel
 }
 
-CHARACTER, CAPITAL, EAST_ASIAN = 6.6, 8.2, 12.0  # mean width of a character in px at 12 px
+CHARACTER, CAPITAL, EAST_ASIAN = 7.5, 8.8, 12.0  # mean width of a character in px at 12 px
 PAGE_WIDTH = 940
 MAX_METHOD_NAME = 28
 

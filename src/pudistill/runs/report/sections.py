@@ -20,7 +20,9 @@ from pudistill.distillation.sentences import (
     measured_on,
     most_involved,
     noise_headline,
+    noise_sentence,
 )
+from pudistill.plots.drawing import LEAST_DRAWN_SHARE
 from pudistill.runs.report import plots
 from pudistill.utils.formats import (
     class_word,
@@ -84,6 +86,7 @@ def _class_rows(noise: Mapping[str, Any], matrix: pd.DataFrame) -> list[dict[str
         share, share_interval = estimate(
             others[code, instead], (lows[code, instead], highs[code, instead])
         )
+        is_any = others[code, instead] >= LEAST_DRAWN_SHARE
         rows.append(
             {
                 "class_name": matrix.index[code],
@@ -92,9 +95,9 @@ def _class_rows(noise: Mapping[str, Any], matrix: pd.DataFrame) -> list[dict[str
                 "high": high,
                 "shown_rate": shown_rate,
                 "rate_interval": rate_interval,
-                "instead": matrix.columns[instead],
-                "share": share,
-                "share_interval": share_interval,
+                "instead": matrix.columns[instead] if is_any else "–",
+                "share": share if is_any else "",
+                "share_interval": share_interval if is_any else "",
             }
         )
     return rows
@@ -164,9 +167,10 @@ def expectation_section(metrics: Mapping[str, Any]) -> dict | None:
     comparison = comparison or {}
     metric = METRICS[(expected or {}).get("metric", "accuracy")]
     is_shown = metric.title in ("accuracy", "log loss")  # of every candidate anyway
-    shipped, headlines = comparison.get("shipped"), []
+    shipped, noise = comparison.get("shipped"), metrics.get("noise")
+    headlines = [noise_sentence(noise)] if noise else []  # to compare with what is right afterwards
     if of_labels := metrics.get("expected_label_accuracy"):
-        basis = (metrics.get("noise") or {}).get("basis")
+        basis = (noise or {}).get("basis")
         headlines.append(label_accuracy_sentence(of_labels, basis))
     if expected:
         headlines.append(expectation_sentence(expected))
@@ -178,8 +182,8 @@ def expectation_section(metrics: Mapping[str, Any]) -> dict | None:
         }
         for row in metrics.get("class_accuracy") or []
     ]
-    if len(classes) > MAX_CLASSES_IN_TABLE:
-        classes.sort(key=lambda row: (not row["is_harmed"], row["gained"] - row["lost"]))
+    is_long = len(classes) > MAX_CLASSES_IN_TABLE
+    classes.sort(key=lambda row: (not row["is_harmed"], is_long and row["gained"] - row["lost"]))
     return {
         "headlines": headlines,
         "classes": classes,
@@ -225,7 +229,7 @@ def certificates_section(certificates: Mapping[str, Any] | None) -> dict | None:
             "share": percent(row["n_accepted"] / max(n_samples, 1)),
             "judged_by": f"{integer(row['n_verified'])}, of which {integer(row['n_wrong'])} wrong"
             if row["n_accepted"]
-            else "too few",
+            else "–",
             "more": listed(
                 [
                     Markup("{} more: {}").format(integer(more), percent(share))
@@ -233,7 +237,7 @@ def certificates_section(certificates: Mapping[str, Any] | None) -> dict | None:
                 ]
             )
             if row["more_verified"]
-            else ("" if row["n_accepted"] else "far more"),
+            else ("" if row["n_accepted"] else "no number that helps"),
         }
         for row in certificates["by_max_error"]
     ]
@@ -307,6 +311,7 @@ def adapted_section(adapted: Mapping[str, float] | None) -> dict | None:
         "pruned_labels_share": "training on the given labels that are not doubted",
         "gold_loss_correction_share": "Gold Loss Correction",
     }
+    in_mixture = sum(adapted.get(key, 0.0) for key in shares)
     facts = [
         ("rounds of learning", integer(adapted["rounds"])),
         ("trusted samples held out in turn", integer(adapted["held_out_trusted_samples"])),
@@ -314,6 +319,11 @@ def adapted_section(adapted: Mapping[str, float] | None) -> dict | None:
             (f"share of {model} in the mixture", percent(adapted[key]))
             for key, model in shares.items()
             if key in adapted
+        ),
+        *(
+            [("share of the first guess in the mixture", percent(max(0.0, 1 - in_mixture)))]
+            if in_mixture
+            else []
         ),
         ("sharpness of the student", f"{adapted['sharpness_of_student']:.2f}"),
     ]
