@@ -24,6 +24,12 @@ settings.load_profile("untimed")
 DATA = Path(os.environ.get("PUDISTILL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
+# Packages of extras, whose tests are skipped where they are not installed.
+OPTIONAL = {
+    *("torch", "accelerate", "safetensors", "ray", "datasets", "transformers", "peft", "onnx"),
+    *("onnxscript", "onnxruntime", "starlette", "uvicorn", "tensorboard", "distributed", "httpx"),
+    *("imblearn", "jupytext", "nbclient", "numpydoc", "playwright", "polars", "cleanlab", "dask"),
+}
 MISSING = re.compile(r"No module named '(\w+)|needs? (\w+), which is not installed")
 
 
@@ -42,7 +48,7 @@ def pytest_runtest_makereport(item, call):
 def _skipped_without_packages(report, path):
     if report.outcome == "failed":
         names = {name for match in MISSING.findall(report.longreprtext) for name in match if name}
-        missing = sorted(name for name in names if find_spec(name) is None)
+        missing = sorted(name for name in names & OPTIONAL if find_spec(name) is None)
         if missing:
             report.outcome = "skipped"
             report.longrepr = (str(path), 0, f"Skipped: {', '.join(missing)} is not installed")

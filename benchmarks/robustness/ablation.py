@@ -45,7 +45,7 @@ def once() -> AbstractContextManager:
 
 
 def always_to_the_end() -> AbstractContextManager:
-    return patch("pudistill.distillation.rounds.best_round", lambda held_out, _: len(held_out))
+    return patch("pudistill.distillation.rounds.best_round", lambda held_out, *_: len(held_out))
 
 
 def student_alone() -> AbstractContextManager:
@@ -56,9 +56,9 @@ def student_alone() -> AbstractContextManager:
 def given_labels_out() -> AbstractContextManager:
     fit = CandidateWeights.fit
 
-    def without(predictions: dict[str, Any], truth: Any, groups: Any = None) -> CandidateWeights:
+    def without(predictions: dict[str, Any], truth: Any, weight: Any = None) -> CandidateWeights:
         # As if all given labels were wrong.
-        return fit(predictions | {"given_labels": 1 - truth}, truth, groups)
+        return fit(predictions | {"given_labels": 1 - truth}, truth, weight)
 
     return patch.object(CandidateWeights, "fit", without)
 

@@ -17,7 +17,16 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import cross_val_predict
 
-from benchmarks.common.facts import commit, described, installed, machine, markdown, write_results
+from benchmarks.common.facts import (
+    RESULTS,
+    add_data_option,
+    commit,
+    described,
+    installed,
+    machine,
+    markdown,
+    write_results,
+)
 from benchmarks.common.problems import Split
 from benchmarks.common.real_noise import SHARES, from_arrays, plain
 from pudistill import Annotations, correct_labels
@@ -87,10 +96,9 @@ def share_of(held: list[bool]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
+    add_data_option(parser)
     parser.add_argument("--draws", type=int, default=200)
-    output = Path(__file__).parents[1] / "results" / "source_intervals.json"
-    parser.add_argument("--output", type=Path, default=output)
+    parser.add_argument("--output", type=Path, default=RESULTS / "source_intervals.json")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     rows, start = [], time.perf_counter()

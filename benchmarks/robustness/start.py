@@ -64,14 +64,16 @@ def measured(seed: int, folder: Path) -> list[dict]:
 
 
 def main() -> int:
-    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=RESULTS / "start.json")
+    options = parser.parse_args()
     rows = []
     for seed in SEEDS:
         with tempfile.TemporaryDirectory() as folder:
             rows += measured(seed, Path(folder))
     table = pd.DataFrame(rows)
     facts = {"command": COMMAND, **machine(), "commit": commit(), "versions": installed()}
-    write_results(table, facts, RESULTS / "start.json")
+    write_results(table, facts, options.output)
     print(markdown(table.groupby(["method", "verified"], as_index=False).mean(numeric_only=True)))
     return 0
 

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from cleanlab.filter import find_label_issues
 from sklearn.datasets import load_digits
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
@@ -25,6 +24,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks.common.facts import (
+    RESULTS,
     add_data_option,
     commit,
     described,
@@ -65,6 +65,8 @@ def problems(data: Path, seed: int) -> Iterator[tuple[str, np.ndarray, np.ndarra
 
 def measured(given: np.ndarray, truth: np.ndarray, proba: np.ndarray, seed: int) -> dict:
     """Return the shares of right labels before and after, and how well wrong ones are ranked."""
+    from cleanlab.filter import find_label_issues
+
     is_verified = np.random.default_rng(seed).random(len(truth)) < VERIFIED
     favourite, rest = proba.argmax(axis=1), ~is_verified
     alone = correct_labels(given, proba).label_table
@@ -84,7 +86,7 @@ def measured(given: np.ndarray, truth: np.ndarray, proba: np.ndarray, seed: int)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_data_option(parser)
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/unverified"))
+    parser.add_argument("--output", type=Path, default=RESULTS / "unverified")
     options, begin, rows = parser.parse_args(), time.time(), []
     warnings.simplefilter("ignore", UserWarning)
     for seed in SEEDS:

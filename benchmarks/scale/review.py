@@ -21,6 +21,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def write_run(folder: Path, n: int) -> Path:
     run = Run.create(folder / "run", settings.to_config())
     table = {"id": ids, "given": names[given], "trusted": trusted, "label": names[label]}
     table |= {"changed": given != label, "confidence": rng.random(n)}
-    table |= {"given_quality": rng.random(n)}
+    table |= {"given_quality": rng.random(n), "outlier": False}
     table |= {"source": np.select([trusted, given != label], ["trusted", "student"], "given")}
     run.write_table("labels", pd.DataFrame(table))
     run.write_arrays("gallery.npz", {})
@@ -298,15 +299,14 @@ def measure_reviewers(scratch: Path, n_each: int) -> dict[str, Any]:
         run = write_run(scratch / f"reviewers-{n_servers}", 10_000)
         servers = [Server(run, "--budget", "2000") for _ in range(n_servers)]
         shown: list[list[int]] = [[], []]
-        threads = [
-            threading.Thread(target=review_many, args=(servers[n % n_servers], who, n_each, rows))
-            for n, (who, rows) in enumerate(zip(("Ann", "Bob"), shown, strict=True))
-        ]
         start = time.perf_counter()
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(2) as threads:
+            reviews = [
+                threads.submit(review_many, servers[n % n_servers], who, n_each, rows)
+                for n, (who, rows) in enumerate(zip(("Ann", "Bob"), shown, strict=True))
+            ]
+        for review in reviews:
+            review.result()
         seconds = time.perf_counter() - start
         for server in servers:
             server.stop()
@@ -323,7 +323,7 @@ def measure_reviewers(scratch: Path, n_each: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     kinds = ("latency", "kills", "browser-kills", "reviewers")
-    parser.add_argument("kinds", nargs="*", choices=kinds, default=kinds)
+    parser.add_argument("kinds", nargs="*", choices=kinds, default=[])
     parser.add_argument("--samples", type=int, default=1_000_000)
     parser.add_argument("--keys", type=int, default=200)
     parser.add_argument("--kills", type=int, default=50)
@@ -332,7 +332,7 @@ def main() -> None:
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     results = json.loads(options.output.read_text()) if options.output.exists() else {}
-    for kind in options.kinds:
+    for kind in options.kinds or kinds:
         with tempfile.TemporaryDirectory() as name:
             scratch = Path(name)
             if kind == "latency":

@@ -43,7 +43,9 @@ def compare(
             1,
             warm_up=False,  # each call takes seconds
             plain_fit=lambda: clone(plain).fit(encoded, codes),
-            cleanlab=lambda: CleanLearning(clone(plain)).fit(encoded, codes),
+            cleanlab=lambda: CleanLearning(
+                clone(plain), find_label_issues_kwargs={"n_jobs": 1}
+            ).fit(encoded, codes),
             gold_loss_correction=lambda: GoldLossCorrectionClassifier(
                 estimator, random_state=0
             ).fit(samples, given, trusted),

@@ -164,7 +164,8 @@ def paper_filter_of_a_class(data: Path) -> Figures:
     )
     verified = np.where(group.trusted, group.y, -1)
     folds = np.full(len(verified), -1)
-    inputs = FilterInputs([group.X], [], verified, folds, group.learner, plan)
+    judged, classes = np.zeros(len(verified), dtype=bool), np.arange(N_CLASSES)
+    inputs = FilterInputs([group.X], [], verified, folds, group.learner, plan, judged, classes)
     start = time.perf_counter()
     found = filter_class(0, inputs)
     minutes = (time.perf_counter() - start) / 60

@@ -2,11 +2,13 @@
 
 import ast
 import importlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import benchmarks
+from benchmarks.common.problems import PROBLEMS, Group, Noise
 from benchmarks.robustness import ablation
 
 ROOT = Path(benchmarks.__file__).parent
@@ -23,16 +25,15 @@ def test_imports_from_the_package_exist(name):
                     importlib.import_module(f"{node.module}.{imported.name}")
 
 
-@pytest.mark.parametrize(
-    "switch",
-    [
-        ablation.once,
-        ablation.always_to_the_end,
-        ablation.student_alone,
-        ablation.given_labels_out,
-        ablation.calibration_off,
-    ],
-)
-def test_parts_that_the_ablation_switches_off_exist(switch):
-    with switch():
-        pass
+@pytest.fixture(scope="module")
+def group(tmp_path_factory):
+    problem = next(problem for problem in PROBLEMS if problem.name == "breast_cancer")
+    small = replace(problem, filter={"n_members": 3, "max_iter": 1})
+    return Group(small, 0, Path("nowhere"), tmp_path_factory.mktemp("filters"))
+
+
+@pytest.mark.parametrize("name", ablation.VARIANTS)
+def test_every_variant_of_the_ablation_runs(group, name):
+    noise = Noise("symmetric", 0.3)
+    result = ablation.VARIANTS[name].result(group, noise, group.corrupt(noise))
+    assert result["test_accuracy"] > 0.5

@@ -50,7 +50,7 @@ def test_of_equal_votes_those_of_reliable_sources_win():
         lambda n: st.lists(st.lists(st.integers(-1, 2), min_size=n, max_size=n), min_size=1)
     )
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_no_other_label_has_more_votes(codes):
     codes = np.array(codes)
     for row, label in zip(codes, Annotations.from_columns(codes).vote(), strict=True):

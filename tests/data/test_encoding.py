@@ -191,7 +191,7 @@ def test_a_stored_encoder_gives_the_same_numbers_and_holds_no_foreign_type(table
     assert abs(difference).max() == 0
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     columns=st.lists(
         st.sampled_from(["float", "Int64", "boolean", "string", "category", "date", "object"]),

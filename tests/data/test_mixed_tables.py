@@ -128,7 +128,7 @@ def frames(draw):
     return frame.loc[:, ["label", *draw(st.permutations(list(frame)[1:]))]]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(frames())
 def test_a_frame_is_the_same_whatever_its_format(frame):
     with tempfile.TemporaryDirectory() as folder:

@@ -395,4 +395,5 @@ def test_a_feature_called_like_a_label_is_a_feature_of_new_samples(csv):
 
 def test_decimal_commas_and_thousands_in_two_columns(csv):
     path = csv('id;a;b;label\nx;1,5;"1,234.5";cat\ny;2,5;"2,000.5";dog\n')
-    np.testing.assert_allclose(np.asarray(load_dataset(path).X, float)[:, 0], [1.5, 2.5])
+    X = np.asarray(load_dataset(path).X, float)
+    np.testing.assert_allclose(X, [[1.5, 1234.5], [2.5, 2000.5]])

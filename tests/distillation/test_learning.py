@@ -66,7 +66,7 @@ def test_a_view_hides_the_verified_labels_of_held_out_samples(known_before):
     assert whole.verified.tolist() == [1, -1, 0, 0, 1]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(n=st.integers(0, 1500), n_folds=st.integers(2, 6), seed=st.integers(0, 100))
 def test_folds_are_held_out_until_there_are_enough_samples(n, n_folds, seed):
     folds = np.random.default_rng(seed).integers(-1, n_folds, n)

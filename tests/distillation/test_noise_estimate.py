@@ -102,7 +102,7 @@ def test_known_classes_are_counted():
     np.testing.assert_allclose(found, counts / counts.sum(axis=1, keepdims=True), atol=0.02)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10_000), n_classes=st.integers(2, 5))
 def test_the_names_of_the_classes_do_not_matter(seed, n_classes):
     rng = np.random.default_rng(seed)
@@ -114,7 +114,7 @@ def test_the_names_of_the_classes_do_not_matter(seed, n_classes):
     np.testing.assert_allclose(renamed, found[np.ix_(order, order)], atol=1e-6)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10_000))
 def test_the_order_of_the_samples_does_not_matter(seed):
     proba, _, labels = simulate(symmetric(3, 0.5), 80, seed=seed)
@@ -182,7 +182,7 @@ def test_two_classes_have_rates_only():
     np.testing.assert_allclose(alike, [[0.7, 0.3], [0.3, 0.7]], atol=0.01)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     n_classes=st.integers(2, 6), seed=st.integers(0, 10_000), scale=st.sampled_from([0, 1, 30, 1e5])
 )

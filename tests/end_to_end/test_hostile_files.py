@@ -379,7 +379,7 @@ def tables(draw):
 
 
 @pytest.mark.filterwarnings("ignore::pudistill.DataWarning")
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 @given(tables(), st.sampled_from(["parquet", "csv"]))
 def test_any_table_is_read_or_refused(tmp_path_factory, table, kind):
     path = tmp_path_factory.getbasetemp() / f"any.{kind}"

@@ -23,7 +23,7 @@ def test_without_predictions_it_is_the_exact_interval(n_counted, n):
     np.testing.assert_allclose(exact_interval(n_counted / n, n), expected)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     seed=st.integers(0, 10_000),
     n=st.integers(1, 300),
@@ -147,7 +147,7 @@ def test_intervals_hold_for_unequal_draws(share, n, distorted):
     assert abs(np.mean(errors)) < 0.01
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 10_000), n=st.integers(1, 200), share=st.floats(0, 1))
 def test_weighted_intervals_hold_the_value(seed, n, share):
     rng = np.random.default_rng(seed)

@@ -175,7 +175,7 @@ def test_instance_noise_reads_pictures_frames_and_sparse_matrices_alike_in_any_b
 # What holds for all kinds
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     kind=st.sampled_from(KINDS),
     level=st.floats(0, 1),

@@ -37,7 +37,7 @@ def test_groups_are_joined_by_chains():
     assert joined(None, None) is None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10_000),
     n=st.integers(1, 80),

@@ -55,7 +55,7 @@ def test_blend_and_confidence_at_their_ends():
 
 
 @pytest.mark.parametrize("label_type", LABEL_TYPES)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     logits=hnp.arrays(
         float, st.tuples(st.integers(1, 20), st.integers(2, 6)), elements=st.floats(-5, 5)
@@ -125,7 +125,7 @@ def test_labels_that_are_always_wrong_in_the_same_way_are_as_good_as_right_ones(
         np.testing.assert_allclose(result, one_hot(GIVEN, 3))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     n_classes=st.integers(2, 6),
     seed=st.integers(0, 10_000),
@@ -146,7 +146,7 @@ def test_posteriors_are_probabilities_and_do_not_depend_on_scale(n_classes, seed
     np.testing.assert_array_equal(result[sure], one_hot(verified[sure], n_classes))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(seed=st.integers(0, 10_000), rate=st.floats(0.05, 0.6))
 def test_a_given_label_makes_its_class_more_likely_if_most_labels_are_right(seed, rate):
     rng = np.random.default_rng(seed)

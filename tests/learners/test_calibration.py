@@ -62,7 +62,7 @@ def test_a_prediction_that_was_certain_and_wrong_stays_finite():
     assert (temperature.apply(np.eye(2)) > 0).all()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(sharpness=st.floats(0.1, 5), seed=st.integers(0, 1000))
 def test_calibration_keeps_probabilities_and_their_order(sharpness, seed):
     proba, _ = calibrated(10, seed=seed)

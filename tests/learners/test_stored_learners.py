@@ -11,6 +11,7 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 import numpy as np
 import pytest
 from scipy import sparse
+from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_iris
@@ -78,6 +79,9 @@ CASES = 100
 
 def fitted(name):
     learner, samples = LEARNERS[name]
+    # The same file in each process, so that a case can be run again by its number.
+    seeds = [key for key in learner.get_params() if key.endswith("random_state")]
+    learner = clone(learner).set_params(**dict.fromkeys(seeds, 0))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return learner.fit(samples, y[: samples.shape[0]]), samples

@@ -118,4 +118,4 @@ def test_labels_that_say_nothing_leave_the_trusted_samples_to_learn_from():
     method = methods.BackwardCorrectionClassifier(TorchClassifier(epochs=30), random_state=0)
     method.fit(X, given_labels, np.where(TRUSTED, Y, np.nan))
     np.testing.assert_array_equal(method.transition_matrix_, np.full((3, 3), 1 / 3))
-    assert np.isfinite(method.predict_proba(X)).all()
+    assert method.score(X, Y) > 0.9

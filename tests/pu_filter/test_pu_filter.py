@@ -49,7 +49,7 @@ def blobs():
 # Cascade voting -----------------------------------------------------------------------------
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     n_members=st.integers(1, 12),
     n_samples=st.integers(0, 40),
@@ -87,7 +87,7 @@ def test_cascade_selects_exactly_what_full_voting_selects(
 # Training sets ------------------------------------------------------------------------------
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     sizes=st.tuples(*[st.integers(low, 30) for low in (1, 0, 1, 0)]), seed=st.integers(0, 10_000)
 )
@@ -286,7 +286,7 @@ def test_threshold_outside_its_range_is_refused(blobs, threshold):
 # Chosen rules: folds --------------------------------------------------------------------------
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     sizes=st.lists(st.integers(1, 12), min_size=1, max_size=5),
     n_noisy=st.integers(0, 20),
@@ -374,7 +374,7 @@ def test_if_no_rule_accepts_anything_the_laxest_is_chosen():
     assert np.isnan(rule.precision)  # nothing was accepted, so nothing is measured
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     n_members=st.integers(1, 5),
     n_samples=st.integers(0, 120),

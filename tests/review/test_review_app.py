@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import threading
 import urllib.error
 import urllib.request
@@ -225,10 +226,14 @@ def test_other_machines_need_a_password(text_run):
     assert ("token" in server.url, "0.0.0.0" in server.url) == (False, False)
 
 
-def test_a_port_in_use_is_a_sentence():
+def test_a_port_in_use_is_a_sentence(monkeypatch):
+    def unknown(*_, **__):
+        raise socket.gaierror("Name or service not known")
+
     with_port = ReviewServer(lambda: None)
     with pytest.raises(InputError, match=f"Port {with_port.port} is in use"):
         ReviewServer(lambda: None, port=with_port.port)
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
     with pytest.raises(InputError, match="Cannot listen at no-such-host"):
         ReviewServer(lambda: None, host="no-such-host.invalid", password="long enough")
 

@@ -60,6 +60,9 @@ class BackwardCorrectionClassifier(ForwardCorrectionClassifier):
     """
 
     def _learn_corrected(self, samples: LabelledSamples, seed: int) -> Any:
+        says_nothing = np.ptp(self.transition_matrix_, axis=0).max() < 1e-9  # all classes are alike
+        if says_nothing and samples.trusted.any():
+            samples = samples.take(np.flatnonzero(samples.trusted))
         targets = samples.targets.copy()
         inverse = stable_inverse(self.transition_matrix_)
         targets[~samples.trusted] = inverse[samples.labels[~samples.trusted]]

@@ -271,6 +271,8 @@ def strong_augment(pictures: Tensor, generator: Generator) -> Tensor:
     .. [1] K. Sohn et al., "FixMatch: Simplifying semi-supervised learning with consistency and
        confidence", NeurIPS 2020.
     """
+    if not len(pictures):
+        return pictures
     changed = pictures.float()
     for change in (random_affine, random_light, random_cutout):
         changed = change(changed, generator)
