@@ -41,7 +41,7 @@ from pudistill.utils.files import write_atomic
 
 # Problems of `benchmarks.robustness` with class-dependent noise, and the most draws of those whose
 # fits take long.
-TABLES = ("breast_cancer", "digits", "fashion-mnist table", "cifar10-features, 2 % trusted")
+TABLES = ("breast_cancer", "fashion-mnist table", "cifar10-features, 2 % trusted")
 MOST_DRAWS = {"fashion-mnist table": 100, "cifar10-features, 2 % trusted": 4}
 TABLE_NOISES = (Noise("symmetric", 0.5), Noise("asymmetric", 0.5))
 FIRST_SEED = 100
