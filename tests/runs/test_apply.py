@@ -382,11 +382,12 @@ class TestPictures:
         undo_run(finished, undo_list)
         assert content_of(tmp_path / "all" / "train") == before
 
-    def test_options_that_have_no_effect_are_refused(self, of_photos, tmp_path, command):
+    def test_options_that_cannot_be_are_refused(self, of_photos, tmp_path, command):
         code, _, err = command("apply", of_photos.path, "--undo", "undo.csv", "--dry-run")
         assert (code, "leave --dry-run" in err) == (2, True)
-        code, _, err = command("apply", of_photos.path, "--output", "new", "--max-error", "0.1")
-        assert (code, "add --certified" in err) == (2, True)
+        for error in ("0", "5"):
+            code, _, err = command("apply", of_photos.path, "--output", "new", "--max-error", error)
+            assert (code, f"max_error is {float(error)}" in err) == (2, True)
 
     def test_a_move_can_be_undone(self, of_photos, photos, tmp_path):
         before = content_of(photos)

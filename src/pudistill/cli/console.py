@@ -176,7 +176,9 @@ def print_curve(run: "Run") -> None:
 
     curve = run.read_table("curve")
     for noise, part in curve.groupby("noise", sort=False):
-        shown = part.groupby(["method", "level"], sort=False)["accuracy"].mean().unstack()
+        shown = part.pivot_table(
+            index="method", columns="level", values="accuracy", sort=False, dropna=False
+        )
         table = Table(title=f"Accuracy, {noise} noise of", title_justify="left")
         table.add_column("")
         for level in shown.columns:

@@ -144,13 +144,13 @@ def apply(
         ),
     ] = False,
     max_error: Annotated[
-        float | None,
+        float,
         typer.Option(
             metavar="SHARE",
-            help="Largest share of wrong labels among the certified ones that nobody verified.",
-            show_default="0.01",
+            help="Largest share of wrong labels among the certified ones that nobody verified: "
+            "decides the column accepted.",
         ),
-    ] = None,
+    ] = 0.01,
     link: Annotated[
         str,
         typer.Option(
@@ -192,9 +192,7 @@ def apply(
         return
     if output is None:
         raise InputError("--output is missing: name a file or a folder that does not exist yet.")
-    if max_error is not None and not certified:
-        raise InputError("--max-error says which labels are certified: add --certified.")
-    options: dict[str, Any] = {"certified": certified, "max_error": max_error or 0.01}
+    options: dict[str, Any] = {"certified": certified, "max_error": max_error}
     applied = apply_run(finished, output, link=link, dry_run=dry_run, **options)
     if dry_run:
         print_csv(to_csv(applied.changes))

@@ -318,7 +318,12 @@ def _announce(url: str, no_open: bool) -> None:
     messages.print("Stop with Ctrl-C; every decision is stored at once.", soft_wrap=True)
     if not no_open:
         # A browser in the terminal returns only when it is closed; the page is served meanwhile.
-        threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+        threading.Thread(target=_open, args=(url,), daemon=True).start()
+
+
+def _open(url: str) -> None:
+    with suppress(webbrowser.Error):
+        webbrowser.open(url)
 
 
 def _print_end(run: Path, session: "ReviewSession") -> None:

@@ -107,6 +107,12 @@ class CertifiedLabels(ShownAsText):
         return text
 
 
+def check_share(name: str, value: Any) -> None:
+    """Raise `InputError` unless a value is a number between 0 and 1."""
+    if isinstance(value, bool) or not isinstance(value, float | int) or not 0 < value < 1:
+        raise InputError(f"{name} is {value!r}: it must be a number between 0 and 1.")
+
+
 def certify(
     names: np.ndarray,
     label: np.ndarray,
@@ -135,9 +141,8 @@ def certify(
     InputError
         If a number is out of range, or there is nothing that a promise could rest on.
     """
-    for name, value in (("max_error", max_error), ("confidence", confidence)):
-        if isinstance(value, bool) or not isinstance(value, float | int) or not 0 < value < 1:
-            raise InputError(f"{name} is {value!r}: it must be a number between 0 and 1.")
+    check_share("max_error", max_error)
+    check_share("confidence", confidence)
     curve = judged_curve(label, trusted, held_out)
     found = accept(curve, max_error, confidence)
     is_new = ~trusted & (held_out.score >= found.threshold)

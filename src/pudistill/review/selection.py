@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pudistill.data.columns import without_apostrophes
+from pudistill.distillation.certified_labels import check_share
 from pudistill.distillation.held_out_labels import HeldOutLabels
 from pudistill.exceptions import InputError, TrustedWarning, warn_user
 from pudistill.review.drawing import CHOSEN, RANDOM, draw
@@ -115,8 +116,7 @@ def _check(budget: Any, n_left: int, random_share: float, max_error: float) -> N
             f"The random share is {random_share:g}: it must be above 0 and at most 1, because "
             "estimates need samples that can be any."
         )
-    if not 0 < max_error < 1:
-        raise InputError(f"max_error is {max_error!r}: it must be a number between 0 and 1.")
+    check_share("max_error", max_error)
 
 
 def expected_gain(run: Run, table: pd.DataFrame, is_left: np.ndarray, max_error: float) -> Gain:

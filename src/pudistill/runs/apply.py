@@ -21,6 +21,7 @@ from pudistill.data.pictures import find_picture
 from pudistill.data.readers import find_format
 from pudistill.data.table_sources import open_table
 from pudistill.data.tables import identify, label_column, picture_column
+from pudistill.distillation.certified_labels import check_share
 from pudistill.exceptions import InputError
 from pudistill.runs.certificates import FILE, certify_run
 from pudistill.runs.folder import Run, to_csv
@@ -124,6 +125,7 @@ def apply_run(
     """
     if link not in WAYS:
         raise InputError(f"--link cannot be {shown(link)}: it is one of {listed(WAYS)}.")
+    check_share("max_error", max_error)
     source, options = data_of(run)
     known = find_format(source)
     if known is None:
