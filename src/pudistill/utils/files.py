@@ -107,7 +107,7 @@ def can_name_folder(name: str, *, on_windows: bool = os.name == "nt") -> bool:
     """
     if name == "" or name.startswith(".") or any(sign in name for sign in "/\\\0"):
         return False
-    if len(os.fsencode(name)) > LONGEST_FILE_NAME:
+    if len(name.encode(errors="surrogatepass")) > LONGEST_FILE_NAME:
         return False
     return not (on_windows and _NOT_ON_WINDOWS.fullmatch(name))
 
