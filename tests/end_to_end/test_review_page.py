@@ -148,7 +148,7 @@ def test_many_at_once_with_a_filter(browser, run):
     with serving(run) as server, opened(browser, server) as page:
         page.click("#filters summary")
         page.select_option("[name=scope]", "all")
-        page.select_option("[name=pair]", label="owl → cat (12)")
+        page.select_option("[name=pair]", label="\u2068owl\u2069 → \u2068cat\u2069 (12)")
         page.click("#filter button:not([type=reset])")
         page.click("#view-grid")
         has_cards(page, 12)

@@ -38,4 +38,4 @@ def test_missing_values_of_a_row_are_left_out(tmp_path):
     proba = np.array([[0.1, 0.9]] * 3)  # a dog
     table = model_label_table(labels, proba, Outliers.unknown(3))
     shown = gallery(dataset, table)["texts"].tolist()
-    assert sorted(shown) == ["income 30.5", "job nurse"]
+    assert sorted(shown) == ["income: 30.5", "job: nurse"]

@@ -341,6 +341,7 @@ class Settings(ReadSettings):
             RUNNING,
             "Number of learners trained at the same time; -1: one per core.",
             default_text="-1, and 1 for networks on a GPU",
+            expected="a whole number other than 0",
         ),
     ] = None
     lora_rank: Annotated[
