@@ -75,7 +75,7 @@ def _values(name: str, field: FieldInfo) -> str:
     if str in alternatives(field.annotation):
         return "text"  # the column "meaning" says more
     if ranges:
-        kinds = ranges
+        kinds = [" or ".join(ranges)]
     elif limits:
         kinds = [f"{kind} {' and '.join(limits)}" for kind in kinds]
     elif choices and bool in alternatives(field.annotation):
