@@ -144,13 +144,16 @@ def clothing(tmp_path):
 
 @pytest.fixture(scope="session")
 def tiny_resnet(tmp_path_factory):
-    """Store a small ResNet of random weights as the hub stores one."""
+    """Store a small ResNet of random weights, always the same, as the hub stores one."""
     transformers = pytest.importorskip("transformers")
+    torch = pytest.importorskip("torch")
     folder = tmp_path_factory.mktemp("hub") / "resnet-50"
     config = transformers.ResNetConfig(
         embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", num_labels=5
     )
-    transformers.ResNetForImageClassification(config).save_pretrained(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        transformers.ResNetForImageClassification(config).save_pretrained(folder)
     return folder
 
 
