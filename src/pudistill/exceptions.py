@@ -11,7 +11,7 @@ LONGEST_MESSAGE = 2000  # characters
 LIBRARIES = {"pudistill", "sklearn", "joblib", "contextlib"}
 
 
-def shortened(message: str) -> str:
+def without_middle(message: str) -> str:
     """Return a message, without its middle if it is too long because of a text that it quotes."""
     half = LONGEST_MESSAGE // 2
     if len(message) <= LONGEST_MESSAGE:
@@ -42,7 +42,7 @@ class InputError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(shortened(message))
+        super().__init__(without_middle(message))
 
 
 class DivergedError(InputError):

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from pudistill.exceptions import DataNotice, shortened
+from pudistill.exceptions import DataNotice, without_middle
 from pudistill.utils.displays import Bars, Lines, UnfailingStderr, described
 from pudistill.utils.terminal import printable
 from pudistill.utils.time_limit import duration
@@ -48,7 +48,9 @@ def describe(error: OSError) -> str:
 
 def complain(kind: str, style: str, message: str) -> None:
     """Print an error, a warning or a notice."""
-    messages.print(Text.assemble((kind, style), " ", printable(shortened(message))), soft_wrap=True)
+    messages.print(
+        Text.assemble((kind, style), " ", printable(without_middle(message))), soft_wrap=True
+    )
 
 
 def show_warning(message: Warning | str, *_: object, **__: object) -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from pudistill.distillation.metrics import METRICS
-from pudistill.utils.formats import class_word, estimate, integer, listed, percent
+from pudistill.utils.formats import class_word, estimate, integer, joined_by_and, percent
 
 CANDIDATE_NAMES = {
     "given_labels": "trained on the given labels",
@@ -118,7 +118,7 @@ def noise_headline(noise: Mapping[str, Any], matrix: pd.DataFrame) -> Markup:
         )
         for true, given, share in _notable_confusions(matrix)
     ]
-    return Markup("{} {}.").format(sentence, listed(notable)) if notable else sentence
+    return Markup("{} {}.").format(sentence, joined_by_and(notable)) if notable else sentence
 
 
 def _notable_confusions(matrix: pd.DataFrame) -> list[tuple[str, str, float]]:

@@ -100,13 +100,13 @@ def value(content: Any) -> str:
     return str(content)
 
 
-def listed(parts: Sequence[str | Markup]) -> Markup:
+def joined_by_and(parts: Sequence[str | Markup]) -> Markup:
     """Join parts of a sentence: a, b and c.
 
     Examples
     --------
-    >>> from pudistill.utils.formats import listed
-    >>> str(listed(["cat", "dog", "eel"]))
+    >>> from pudistill.utils.formats import joined_by_and
+    >>> str(joined_by_and(["cat", "dog", "eel"]))
     'cat, dog and eel'
     """
     *most, last = parts
