@@ -27,7 +27,7 @@ from pudistill.utils.formats import (
     LONGEST_SENTENCE,
     flatten,
     integer,
-    listed,
+    joined_by_and,
     percent,
     shortened,
 )
@@ -294,7 +294,7 @@ def _comparison(accuracy: Mapping[str, float], own: str) -> Markup | None:
         distance = "level with" if points.startswith("0.0") else points
         title = SYSTEMS[name].title
         parts.append(f"{distance} {'one ' if title.startswith('trained') else ''}{title}")
-    return Markup("The classifier of {} is {}.").format(SYSTEMS[own].title, listed(parts))
+    return Markup("The classifier of {} is {}.").format(SYSTEMS[own].title, joined_by_and(parts))
 
 
 def changes_section(summary: RunSummary) -> dict[str, Any] | None:

@@ -28,7 +28,7 @@ from pudistill.utils.formats import (
     class_word,
     estimate,
     integer,
-    listed,
+    joined_by_and,
     percent,
 )
 
@@ -230,7 +230,7 @@ def certificates_section(certificates: Mapping[str, Any] | None) -> dict | None:
             "judged_by": f"{integer(row['n_verified'])}, of which {integer(row['n_wrong'])} wrong"
             if row["n_accepted"]
             else "–",
-            "more": listed(
+            "more": joined_by_and(
                 [
                     Markup("{} more: {}").format(integer(more), percent(share))
                     for more, share in row["more_verified"]
@@ -268,7 +268,7 @@ def filter_section(settings: Sequence[Mapping[str, Any]] | None) -> dict | None:
     switched_off = [row for row in settings if row["min_votes"] > row["n_members"]]
     without_samples = [row for row in settings if row["n_clean"] == 0 and row not in switched_off]
     sentences = [
-        Markup(sentence).format(listed([class_word(str(row["class_name"])) for row in rows]))
+        Markup(sentence).format(joined_by_and([class_word(str(row["class_name"])) for row in rows]))
         for sentence, rows in (
             ("No setting was precise enough for {}.", switched_off),
             ("The filter found no sample of {} besides the trusted samples.", without_samples),
