@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.common.facts import commit
-from pudistill.runs.environment import machine
+from benchmarks.common.facts import facts
 from pudistill.runs.report.changes import Changes
 from pudistill.runs.report.counts import count_labels
 from pudistill.runs.report.html import RunSummary, render
@@ -112,8 +111,7 @@ def main() -> None:
         f"opens in {found['open']:.0f} ms (goal {OPEN}), slowest filter {slowest:.0f} ms ({FILTER})"
     )
     if options.output is not None:
-        result = {"rows": options.rows, "bytes": size, "ms": found}
-        result |= {"commit": commit(), "machine": machine()}
+        result = {"rows": options.rows, "bytes": size, "ms": found} | facts()
         options.output.write_text(json.dumps(result, indent=2) + "\n")
 
 

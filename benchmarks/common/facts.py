@@ -5,7 +5,9 @@ import hashlib
 import json
 import os
 import platform
+import shlex
 import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,12 @@ def add_data_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", type=Path, default=default, help="default: $PUDISTILL_DATA or ../shared/data"
     )
+
+
+def facts() -> dict[str, Any]:
+    """Return the command that was typed, the machine, the commit and the versions."""
+    command = shlex.join(["python", *sys.orig_argv[1:]])
+    return {"command": command, **machine(), "commit": commit(), "versions": installed()}
 
 
 def commit() -> str:
@@ -120,9 +128,10 @@ def markdown(table: pd.DataFrame) -> str:
 
 def described(run: dict[str, Any]) -> str:
     """Describe a run in a sentence, for the head of a table."""
+    commits = run.get("commits") or [run["commit"]]
     return (
         f"`{run['command']}`, {run['device']}, {run['cores']} cores, commit "
-        f"{', '.join(run['commits'])}; {run['wall_minutes']} minutes in all runs together. "
+        f"{', '.join(commits)}; {run['wall_minutes']} minutes in all runs together. "
         "Versions: " + ", ".join(f"{k} {v}" for k, v in run["versions"].items()) + ".\n"
     )
 

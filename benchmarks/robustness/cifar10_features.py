@@ -8,16 +8,14 @@ filter and one set of teachers, which read no noisy label.
 
 import argparse
 import json
-import os
-import platform
 import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import sklearn
 from sklearn.linear_model import LogisticRegression
 
+from benchmarks.common.facts import facts
 from benchmarks.common.problems import draw_trusted
 from pudistill import PUDistillClassifier, corrupt_labels
 from pudistill.labels.corruption import CIFAR10_CLASSES
@@ -80,8 +78,7 @@ def main() -> None:
         "clean_set": {"size": int(found.sum()), "precision": float(right.mean())},
         "test_accuracy": rows,
         "seconds": seconds,
-        "device": f"CPU, {os.cpu_count()} cores",
-        "versions": {"python": platform.python_version(), "sklearn": sklearn.__version__},
+        **facts(),
     }
     options.output.write_text(json.dumps(result, indent=2) + "\n")
 

@@ -10,18 +10,15 @@ output, so an interrupted run continues where it stopped.
 
 import argparse
 import json
-import os
-import platform
 import resource
 import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from joblib import Parallel, delayed
 
-from benchmarks.common.facts import commit
+from benchmarks.common.facts import facts
 from benchmarks.common.problems import draw_trusted
 from pudistill import PUDistillClassifier, TorchClassifier, corrupt_labels, load_dataset
 from pudistill.distillation.paper import average_proba
@@ -121,9 +118,7 @@ def main() -> None:
         "one_teacher_on_other_data": gap,
         "seconds": seconds,
         "peak_memory_mib_without_workers": own_peak // 1024,
-        "device": f"CPU, {os.cpu_count()} cores",
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "commit": commit(),
+        **facts(),
     }
     options.output.write_text(json.dumps(result, indent=2))
 

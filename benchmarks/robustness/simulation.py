@@ -19,14 +19,12 @@ import pandas as pd
 from scipy.special import expit, logit
 from scipy.stats import binom
 
-from benchmarks.common.facts import RESULTS, commit, described, installed, markdown, write_results
+from benchmarks.common.facts import RESULTS, described, facts, markdown, write_results
 from benchmarks.robustness.coverage import GOAL, MAX_ERRORS, ROUNDING
 from pudistill.estimates.certificates import Curve, certified
 from pudistill.estimates.shares import exact_interval, rectified_share
-from pudistill.runs.environment import machine
 from pudistill.utils.files import write_atomic
 
-COMMAND = "python -m benchmarks.robustness.simulation"
 # Samples that nobody verified, for each that is.
 REST = 10
 # Sum of the parameters of the beta distribution of the samples' probabilities: less is surer.
@@ -233,13 +231,7 @@ def main() -> None:
     rows = pd.DataFrame(
         [row for setting in settings() for row in simulated(setting, options.draws)]
     )
-    run = {
-        "command": f"{COMMAND} --draws {options.draws}",
-        **machine(),
-        "commits": [commit()],
-        "wall_minutes": round((time.time() - start) / 60),
-        "versions": installed(),
-    }
+    run = facts() | {"wall_minutes": round((time.time() - start) / 60)}
     summarise(rows, run, options.output)
 
 

@@ -20,10 +20,8 @@ from sklearn.model_selection import cross_val_predict
 from benchmarks.common.facts import (
     RESULTS,
     add_data_option,
-    commit,
     described,
-    installed,
-    machine,
+    facts,
     markdown,
     write_results,
 )
@@ -35,7 +33,6 @@ from pudistill.utils.files import write_atomic
 SETS = ("labelme", "sentiment", "youtube")
 # Verified labels of a source from which its interval is counted once more.
 SEVERAL = 10
-COMMAND = "python -m benchmarks.robustness.source_intervals --data ../shared/data"
 
 
 def predictions(split: Split) -> np.ndarray:
@@ -122,9 +119,7 @@ def main() -> None:
                 }
             )
             print(rows[-1], flush=True)
-        minutes = round((time.perf_counter() - start) / 60)
-        run = {"command": COMMAND, **machine(), "commits": [commit()]}
-        run |= {"wall_minutes": minutes, "versions": installed()}
+        run = facts() | {"wall_minutes": round((time.perf_counter() - start) / 60)}
         write_results(pd.DataFrame(rows), run, options.output)
     text = "\n".join(
         [

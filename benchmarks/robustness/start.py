@@ -14,17 +14,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.common.facts import RESULTS, commit, installed, markdown, write_results
+from benchmarks.common.facts import RESULTS, facts, markdown, write_results
 from pudistill import corrupt_labels, load
 from pudistill.data.loading import load_dataset
 from pudistill.review.decisions import Decision, Decisions
 from pudistill.review.start import Review
-from pudistill.runs.environment import machine
 from pudistill.runs.fit import fit_run
 from pudistill.runs.settings import DEMO, Settings
 
 BUDGET, N_QUEUES, SEEDS = 23, 3, range(3)
-COMMAND = "python -m benchmarks.robustness.start"
 
 
 def measured(seed: int, folder: Path) -> list[dict]:
@@ -72,8 +70,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             rows += measured(seed, Path(folder))
     table = pd.DataFrame(rows)
-    facts = {"command": COMMAND, **machine(), "commit": commit(), "versions": installed()}
-    write_results(table, facts, options.output)
+    write_results(table, facts(), options.output)
     print(markdown(table.groupby(["method", "verified"], as_index=False).mean(numeric_only=True)))
     return 0
 

@@ -26,10 +26,8 @@ from sklearn.preprocessing import StandardScaler
 from benchmarks.common.facts import (
     RESULTS,
     add_data_option,
-    commit,
     described,
-    installed,
-    machine,
+    facts,
     markdown,
     write_results,
 )
@@ -37,7 +35,6 @@ from benchmarks.common.real_noise import from_arrays
 from pudistill import correct_labels, corrupt_labels
 from pudistill.utils.files import write_atomic
 
-COMMAND = "python -m benchmarks.robustness.unverified --data ../shared/data"
 SEEDS, LEVEL, VERIFIED = range(3), 0.25, 0.1
 MODELS = {
     "random forest": lambda seed: RandomForestClassifier(100, random_state=seed),
@@ -97,8 +94,7 @@ def main() -> None:
                 rows.append(about | measured(given, truth, proba, seed))
                 print(rows[-1], flush=True)
     results = pd.DataFrame(rows)
-    run = {"command": COMMAND, **machine(), "commits": [commit()], "versions": installed()}
-    run["wall_minutes"] = round((time.time() - begin) / 60, 1)
+    run = facts() | {"wall_minutes": round((time.time() - begin) / 60, 1)}
     write_results(results, run, options.output.with_suffix(".json"))
     means = results.drop(columns="seed").groupby(["problem", "model"], sort=False).mean()
     for name in (*SHARES, "changed"):

@@ -25,10 +25,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common.facts import RESULTS, add_data_option, commit, installed
+from benchmarks.common.facts import RESULTS, add_data_option, facts
 from benchmarks.common.memory import Memory, run_watched
 from benchmarks.scale.generated import write_features, write_model, write_pictures, write_table
-from pudistill.runs.environment import machine
 from pudistill.utils.files import write_atomic
 
 # The goal of the filter is about 10^6 samples with N = 10 and K = 3.
@@ -187,7 +186,7 @@ def main() -> None:
         return
     results = json.loads(options.output.read_text()) if options.output.exists() else {}
     if options.kind in WORK:
-        about = {**machine(), "commit": commit(), "versions": installed()}
+        about = facts()
         for n_rows in options.rows:
             known = results.setdefault(options.kind, [])
             if n_rows in map(_rows, known):

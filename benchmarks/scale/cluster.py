@@ -10,8 +10,6 @@ separately. Both must give the same labels.
 import argparse
 import json
 import os
-import shlex
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -21,10 +19,9 @@ from joblib import parallel_config
 from joblib.parallel import get_active_backend
 from sklearn.base import clone
 
-from benchmarks.common.facts import RESULTS, add_data_option, commit, installed
+from benchmarks.common.facts import RESULTS, add_data_option, facts
 from pudistill import TieredPUFilter
 from pudistill.labels.corruption import corrupt_labels
-from pudistill.runs.environment import machine
 from pudistill.utils.cluster import running_on
 from pudistill.utils.files import write_atomic
 
@@ -88,10 +85,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--output", type=Path, default=RESULTS / "cluster.json")
     options = parser.parse_args()
-    run = {"commit": commit(), "command": shlex.join(["python", *sys.argv]), **machine()}
+    about = facts()
     samples = problem(options.data, options.samples)
-    figures = measure(samples, options.members, options.rounds)
-    result = run | {"versions": installed()} | figures
+    result = about | measure(samples, options.members, options.rounds)
     write_atomic(options.output, json.dumps(result, indent=1).encode() + b"\n")
     print(json.dumps(result, indent=1))
 

@@ -16,13 +16,12 @@ import psutil
 from joblib import Parallel, delayed
 from joblib.externals.loky import get_reusable_executor
 
-from benchmarks.common.facts import commit, installed
+from benchmarks.common.facts import facts
 from pudistill import TieredPUFilter, TorchClassifier
 from pudistill.data.loading import load_dataset
 from pudistill.experiments.curve import accuracy_curve
 from pudistill.experiments.curve_settings import CurveSettings
 from pudistill.learners.cache import StageCache
-from pudistill.runs.environment import machine
 from pudistill.runs.inputs import with_noise
 from pudistill.utils.files import write_atomic
 from pudistill.utils.progress import display
@@ -120,8 +119,7 @@ def main() -> None:
     }
     for name, result in results.items():
         print(name, result)
-    about = {**machine(), "commit": commit(), "versions": installed()}
-    write_atomic(args.output, json.dumps({**about, "results": results}, indent=1).encode())
+    write_atomic(args.output, json.dumps({**facts(), "results": results}, indent=1).encode())
 
 
 if __name__ == "__main__":

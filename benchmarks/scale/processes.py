@@ -16,10 +16,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.common.facts import RESULTS, add_data_option, commit, installed
+from benchmarks.common.facts import RESULTS, add_data_option, facts
 from pudistill.data.loading import load_dataset
 from pudistill.data.writing import write_table
-from pudistill.runs.environment import machine
 from pudistill.runs.inputs import with_noise
 from pudistill.utils.files import write_atomic
 
@@ -77,8 +76,7 @@ def main() -> None:
                 rows.append(run(n_processes, seed, Path(name)))
                 print(rows[-1], flush=True)
     print(pd.DataFrame(rows).groupby("processes")[["accuracy", "seconds"]].mean())
-    about = {**machine(), "commit": commit(), "versions": installed()}
-    result = {**about, "pictures": options.pictures, "rows": rows}
+    result = {**facts(), "pictures": options.pictures, "rows": rows}
     write_atomic(options.output, json.dumps(result, indent=1).encode())
 
 

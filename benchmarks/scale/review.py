@@ -31,10 +31,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
-from benchmarks.common.facts import RESULTS, commit, installed
+from benchmarks.common.facts import RESULTS, facts
 from pudistill.review.decisions import Decisions
 from pudistill.review.selection import write_queue
-from pudistill.runs.environment import machine
 from pudistill.runs.folder import Run
 from pudistill.runs.settings import Settings
 from pudistill.utils.files import write_atomic
@@ -343,9 +342,8 @@ def main() -> None:
                 found = measure_browser_kills(scratch, options.kills)
             else:
                 found = measure_reviewers(scratch, options.decisions)
-        results[kind] = found | {"machine": {**machine(), "commit": commit()}}
+        results[kind] = found | {"machine": facts()}
         print(json.dumps({kind: found}, indent=1))
-        results["versions"] = installed()
         write_atomic(options.output, json.dumps(results, indent=1).encode())
 
 

@@ -23,14 +23,13 @@ import pandas as pd
 from joblib import parallel_config
 from sklearn.datasets import load_digits
 
-from benchmarks.common.facts import RESULTS, add_data_option, commit, installed
+from benchmarks.common.facts import RESULTS, add_data_option, facts
 from benchmarks.common.problems import Split, cyclic_map, draw_at_random, held_out
 from benchmarks.common.real_noise import from_arrays
 from benchmarks.robustness.next_samples import credit
 from pudistill import PUDistillClassifier, corrupt_labels
 from pudistill.data.encoding import TableEncoder
 from pudistill.labels.checks import MISSING
-from pudistill.runs.environment import machine
 from pudistill.utils.files import write_atomic
 
 N_MORE, N_SEEDS = 50, 3
@@ -129,10 +128,8 @@ def main() -> None:
             if any(each["seed"] == seed for each in repeats):
                 continue
             with parallel_config("sequential"):
-                repeats.append(measure(*PROBLEMS[name], options.data, seed))
+                repeats.append(measure(*PROBLEMS[name], options.data, seed) | facts())
             results[name] = {"medians": summary(repeats), "repeats": repeats}
-            results["machine"] = {**machine(), "commit": commit()}
-            results["versions"] = installed()
             write_atomic(options.output, json.dumps(results, indent=1).encode())
             print(name, json.dumps(results[name]["medians"]), flush=True)
 

@@ -11,7 +11,6 @@ the table is made from them.
 
 import argparse
 import json
-import shlex
 import signal
 import sys
 import time
@@ -21,18 +20,10 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.common.facts import (
-    RESULTS,
-    add_data_option,
-    commit,
-    described,
-    installed,
-    markdown,
-)
+from benchmarks.common.facts import RESULTS, add_data_option, described, facts, markdown
 from benchmarks.common.memory import run_watched
 from benchmarks.speed.measurement import PEAK, PICTURES, Goal
 from benchmarks.speed.rows import ROWS
-from pudistill.runs.environment import machine
 from pudistill.utils.files import write_atomic
 
 
@@ -42,7 +33,7 @@ def measured(name: str, options: Any) -> dict[str, Any] | None:
     command += ["--child", name]
     if options.pictures:
         command += ["--pictures", str(options.pictures)]
-    at_commit = commit()
+    about = facts()
     start = time.perf_counter()
     output, memory = run_watched(command)
     if output is None:
@@ -51,10 +42,7 @@ def measured(name: str, options: Any) -> dict[str, Any] | None:
     return {
         "row": name,
         "seconds": time.perf_counter() - start,
-        "commit": at_commit,
-        "command": shlex.join(["python", "-m", "benchmarks.speed", *sys.argv[1:]]),
-        **machine(),
-        "versions": installed(),
+        **about,
         "figures": json.loads(output.splitlines()[-1]) | {PEAK: peak},
     }
 
