@@ -8,8 +8,6 @@ command again (``rm benchmarks/results/robustness.cells/*/*/pudistill*``).
 
 import argparse
 import json
-import shlex
-import sys
 import time
 import traceback
 import warnings
@@ -21,7 +19,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from joblib import Parallel, delayed
 
-from benchmarks.common.facts import RESULTS, add_data_option, commit, log_run, write_runs
+from benchmarks.common.facts import RESULTS, add_data_option, facts, log_run, write_runs
 from benchmarks.common.problems import N_JOBS, Group, Noise, Problem
 from pudistill.labels.corruption import CorruptedLabels
 from pudistill.utils.cluster import running_on
@@ -86,7 +84,8 @@ def cells_folder(output: Path) -> Path:
         noise = Noise(row["kind"], row["level"])
         store(folder, Cell(row["problem"], row["seed"], noise, row["method"]), row)
     if known:
-        write_runs(folder, known["run"]["runs"])
+        where = {name: known["run"][name] for name in ("device", "cores", "versions")}
+        write_runs(folder, [where | run for run in known["run"]["runs"]])
     return folder
 
 
@@ -106,15 +105,17 @@ def compute_missing(
     """
     start = time.time()
     deadline = start + 60 * options.max_minutes
-    at_commit = commit()
-    rest = (methods, folder, deadline, at_commit)
-    place = (options.data.resolve(), folder / f"filters {at_commit}")
+    about = facts()
+    rest = (methods, folder, deadline, about["commit"])
+    place = (options.data.resolve(), folder / f"filters {about['commit']}")
     todo = [
         (problem, [cell for cell in cells if not (folder / cell.path).exists()])
         for problem, cells in work
     ]
     todo = [(problem, cells) for problem, cells in todo if cells]
     print(f"{sum(len(cells) for _, cells in todo)} cells to compute", flush=True)
+    if not todo:
+        return 0
     n_jobs = options.jobs if options.cluster is None else -1
     try:
         with running_on(options.cluster):
@@ -134,7 +135,7 @@ def compute_missing(
                     tasks = (delayed(_work)(group, [cell], *rest) for cell in cells)
                     failures += sum(parallel(tasks))
     finally:
-        log_run(folder, shlex.join(sys.argv), time.time() - start, at_commit)
+        log_run(folder, about, time.time() - start)
     return failures
 
 

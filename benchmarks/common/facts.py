@@ -57,10 +57,9 @@ def commit() -> str:
     return git("rev-parse", "--short", "HEAD") + mark
 
 
-def log_run(folder: Path, command: str, seconds: float, at_commit: str) -> None:
-    """Append how long a command took to the log beside the cells."""
-    run = {"command": command, "seconds": round(seconds), "commit": at_commit}
-    write_runs(folder, [*read_runs(folder), run])
+def log_run(folder: Path, about: dict[str, Any], seconds: float) -> None:
+    """Append a command, as `facts` describes it, and its duration to the log beside the cells."""
+    write_runs(folder, [*read_runs(folder), about | {"seconds": round(seconds)}])
 
 
 def read_runs(folder: Path) -> list[dict[str, Any]]:
@@ -75,16 +74,19 @@ def write_runs(folder: Path, runs: list[dict[str, Any]]) -> None:
 
 
 def run_facts(folder: Path, rows: pd.DataFrame, command: str) -> dict[str, Any]:
-    """Return machine, versions, commits and duration of all cells."""
+    """Return machines, latest versions, commits and duration of all cells."""
     runs = read_runs(folder)
+    here = {**machine(), "versions": installed()}  # for logs that do not say where they ran
+    found = [here | run for run in runs] or [here]
     teachers = sum(float(per_group.sum()) for per_group in teacher_seconds(rows).values())
     return {
         "command": command,
-        **machine(),
+        "device": ", ".join(dict.fromkeys(run["device"] for run in found)),
+        "cores": found[-1]["cores"],
         "commits": sorted(rows["commit"].unique()),
         "wall_minutes": round(sum(run["seconds"] for run in runs) / 60),
         "core_minutes_of_cells": round((rows["seconds"].sum() + teachers) / 60),
-        "versions": installed(),
+        "versions": found[-1]["versions"],
         "runs": runs,
     }
 

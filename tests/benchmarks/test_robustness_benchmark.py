@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -5,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.common import cells, problems
+from benchmarks.common import cells, facts, problems
 from benchmarks.robustness import ablation, report, systems
 
 
@@ -74,7 +75,7 @@ def test_every_cell_has_a_file_of_its_own():
     assert len({cell.path for cell in cells}) == len(cells)
 
 
-def test_a_cell_is_computed_once_and_goes_on_from_committed_results(tmp_path):
+def test_a_cell_is_computed_once_and_goes_on_from_committed_results(tmp_path, monkeypatch):
     options = cells.options_parser("Test.", "test.json", [0]).parse_args(
         ["--output", str(tmp_path / "test.json")]
     )
@@ -87,9 +88,15 @@ def test_a_cell_is_computed_once_and_goes_on_from_committed_results(tmp_path):
     rows = cells.read_cells(folder)
     assert rows["test_accuracy"].between(0.8, 1).tolist() == [True]
     report.summarise(folder, options.output)
+    run = json.loads(options.output.read_bytes())["run"]
     folder.rename(tmp_path / "elsewhere")
-    again = cells.read_cells(cells.cells_folder(options.output))
-    pd.testing.assert_frame_equal(again, rows)
+    folder = cells.cells_folder(options.output)
+    pd.testing.assert_frame_equal(cells.read_cells(folder), rows)
+    # A summary on another machine does not say that the cells were computed there.
+    monkeypatch.setattr(facts, "machine", lambda: {"device": "other", "cores": 99})
+    monkeypatch.setattr(facts, "installed", dict)
+    report.summarise(folder, options.output)
+    assert json.loads(options.output.read_bytes())["run"] == run
 
 
 def test_ablation_learns_from_the_first_guess_of_the_models_that_it_names():
