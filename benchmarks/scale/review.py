@@ -1,6 +1,7 @@
 """Measure the page of `pudistill review`: how quick it is, and that no decision is ever lost.
 
-    python -m benchmarks.scale.review latency kills browser-kills reviewers
+    python -m benchmarks.scale.review
+    python -m benchmarks.scale.review --only kills reviewers
 
 `latency`: from a key to the next sample in a run of a million samples, over HTTP and in Chromium.
 `kills`: the server is killed at random moments, while decisions are sent. `browser-kills`: the
@@ -322,7 +323,7 @@ def measure_reviewers(scratch: Path, n_each: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     kinds = ("latency", "kills", "browser-kills", "reviewers")
-    parser.add_argument("kinds", nargs="*", choices=kinds, default=[])
+    parser.add_argument("--only", nargs="+", choices=kinds, default=kinds)
     parser.add_argument("--samples", type=int, default=1_000_000)
     parser.add_argument("--keys", type=int, default=200)
     parser.add_argument("--kills", type=int, default=50)
@@ -331,7 +332,7 @@ def main() -> None:
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     results = json.loads(options.output.read_text()) if options.output.exists() else {}
-    for kind in options.kinds or kinds:
+    for kind in options.only:
         with tempfile.TemporaryDirectory() as name:
             scratch = Path(name)
             if kind == "latency":
