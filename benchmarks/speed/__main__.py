@@ -24,6 +24,7 @@ from benchmarks.common.facts import RESULTS, add_data_option, described, facts, 
 from benchmarks.common.memory import run_watched
 from benchmarks.speed.measurement import PEAK, PICTURES, Goal
 from benchmarks.speed.rows import ROWS
+from pudistill.runs.environment import machine
 from pudistill.utils.files import write_atomic
 
 
@@ -38,13 +39,9 @@ def measured(name: str, options: Any) -> dict[str, Any] | None:
     output, memory = run_watched(command)
     if output is None:
         return None
-    peak = round(max(sample.mib for sample in memory))
-    return {
-        "row": name,
-        "seconds": time.perf_counter() - start,
-        **about,
-        "figures": json.loads(output.splitlines()[-1]) | {PEAK: peak},
-    }
+    found = json.loads(output.splitlines()[-1])
+    found["figures"][PEAK] = round(max(sample.mib for sample in memory))
+    return {"row": name, "seconds": time.perf_counter() - start, **about, **found}
 
 
 def summarise(results: dict[str, dict], output: Path) -> None:
@@ -112,7 +109,9 @@ def main() -> None:
     options = parser.parse_args()
     PICTURES["limit"] = options.pictures
     if options.child:
-        print(json.dumps(ROWS[options.child].measure(options.data)))
+        figures = ROWS[options.child].measure(options.data)
+        # Only a process that has imported PyTorch knows its GPU.
+        print(json.dumps({**machine(), "figures": figures}))
         return
     results = {}
     if options.output.exists():
