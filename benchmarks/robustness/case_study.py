@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 
 from benchmarks.common.cells import (
@@ -36,10 +35,9 @@ from benchmarks.common.problems import (
     logistic_regression,
     on_features,
 )
-from benchmarks.common.real_noise import REAL_PROBLEMS, real
+from benchmarks.common.real_noise import REAL_PROBLEMS, from_table, real
 from benchmarks.robustness.real_noise import METHODS, OURS
 from pudistill import corrupt_labels
-from pudistill.data.encoding import TableEncoder
 from pudistill.labels.corruption import CIFAR10_CLASSES, CIFAR10_MAP
 from pudistill.utils.files import write_atomic
 
@@ -54,30 +52,7 @@ SYSTEMS = {
     "true_labels": "all labels right",
 }
 CEILING = "true_labels"
-# Training samples with given labels, test samples, right labels of the training samples.
-FILES = {
-    "credit": ("credit", "credit_test", "credit_truth"),
-    "texts": ("texts", "test", "truth"),
-}
 COMMAND = "python -m benchmarks.robustness.case_study --data ../shared/data"
-
-
-def from_tables(folder: str, name: str, label: str, data: Path, _: int) -> Split:
-    """Read a table whose right labels are known, and encode it as `fit` does."""
-    train, test, truth = (pd.read_csv(data / folder / f"{part}.csv") for part in FILES[name])
-    key = train.columns[0]
-    right = truth.set_index(key)["true"].reindex(train[key])
-    classes = np.unique(right)
-    encoder = TableEncoder()
-    # A single column of texts is encoded as texts.
-    features = train.columns.drop([key, label])
-    used = features[0] if len(features) == 1 else features
-    X = encoder.fit_transform(train[used])
-    y, given, y_test = (
-        np.searchsorted(classes, labels.astype(str))
-        for labels in (right, train[label], test[label])
-    )
-    return Split(X, y, encoder.transform(test[used]), y_test, given)
 
 
 def noisy_cifar10(kind: str, level: float, data: Path, seed: int) -> Split:
@@ -92,11 +67,11 @@ PROBLEMS = (
     *(problem for problem in REAL_PROBLEMS if problem.trusted == 0.1),
     real(
         "credit, 3 % verified",
-        partial(from_tables, "tables", "credit", "Status"),
+        partial(from_table, "credit"),
         trusted=100 / 3524,
         learner=logistic_regression,
     ),
-    real("texts, 10 % verified", partial(from_tables, "texts", "texts", "label"), trusted=0.1),
+    real("texts, 10 % verified", partial(from_table, "texts"), trusted=0.1),
     *(
         real(
             f"CIFAR-10, {kind} {100 * level:.0f} %, 2 % verified",

@@ -32,15 +32,13 @@ from benchmarks.common.problems import (
     Group,
     Noise,
     Problem,
-    Split,
     draw_at_random,
     held_out,
     logistic_regression,
 )
-from benchmarks.common.real_noise import from_arrays, from_texts, plain
+from benchmarks.common.real_noise import from_arrays, from_table, from_texts, plain
 from benchmarks.robustness import stopping
 from pudistill import PUDistillClassifier
-from pudistill.data.encoding import TableEncoder
 from pudistill.labels.checks import MISSING
 from pudistill.labels.corruption import CorruptedLabels
 from pudistill.review.drawing import draw
@@ -57,21 +55,6 @@ QUICK = {"n_members": 5, "max_iter": 3}  # of the filter, as all is fitted seven
 COMMAND = "python -m benchmarks.robustness.next_samples --data ../shared/data"
 
 
-def credit(data: Path, _: int) -> Split:
-    """Read the table of loans."""
-    tables = data / "tables"
-    train, test = (pd.read_csv(tables / f"{name}.csv") for name in ("credit", "credit_test"))
-    true = pd.read_csv(tables / "credit_truth.csv").set_index("customer")["true"]
-    encoder, unused = TableEncoder(), ["customer", "Status"]
-    X = encoder.fit_transform(train.drop(columns=unused))
-    codes = [
-        (names == "good").to_numpy(dtype=int)
-        for names in (true[train["customer"]], test["Status"], train["Status"])
-    ]
-    X_test = encoder.transform(test.drop(columns=unused))
-    return Split(X, codes[0], X_test, codes[1], codes[2])
-
-
 problem = partial(Problem, kinds=(), extremes=(), draw=draw_at_random)
 PROBLEMS = (
     problem(
@@ -79,7 +62,7 @@ PROBLEMS = (
     ),
     problem("sentiment", partial(from_arrays, "sentiment"), plain, trusted=0.03, seeds=3),
     problem("youtube", partial(from_arrays, "youtube"), plain, trusted=0.03, seeds=3),
-    problem("credit", credit, logistic_regression, trusted=0.03, seeds=2),
+    problem("credit", partial(from_table, "credit"), logistic_regression, trusted=0.03, seeds=2),
     problem("labelme", partial(from_arrays, "labelme"), plain, trusted=0.1, seeds=1),
     problem("hausa", partial(from_texts, "hausa"), plain, trusted=0.05, seeds=1),
 )

@@ -19,16 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from joblib import parallel_config
 from sklearn.datasets import load_digits
 
 from benchmarks.common.facts import RESULTS, add_data_option, facts
 from benchmarks.common.problems import Split, cyclic_map, draw_at_random, held_out
-from benchmarks.common.real_noise import from_arrays
-from benchmarks.robustness.next_samples import credit
+from benchmarks.common.real_noise import from_arrays, from_table
 from pudistill import PUDistillClassifier, corrupt_labels
-from pudistill.data.encoding import TableEncoder
 from pudistill.labels.checks import MISSING
 from pudistill.utils.files import write_atomic
 
@@ -44,25 +41,12 @@ def digits(data: Path, seed: int) -> Split:
     return split._replace(given=noisy.y)
 
 
-def texts(data: Path, _: int) -> Split:
-    """Read texts as words, as `fit` does."""
-    folder = data / "texts"
-    train, test = (pd.read_csv(folder / f"{name}.csv") for name in ("texts", "test"))
-    true = pd.read_csv(folder / "truth.csv").set_index("id")["true"][train["id"]]
-    classes, encoder = np.unique(true), TableEncoder()
-    X = encoder.fit_transform(train["text"].tolist())
-    y, given, y_test = (
-        np.searchsorted(classes, labels) for labels in (true, train["label"], test["label"])
-    )
-    return Split(X, y, encoder.transform(test["text"].tolist()), y_test, given)
-
-
 # The data, and the share that is verified at the start.
 PROBLEMS: dict[str, tuple[Callable[[Path, int], Split], float]] = {
     "labelme": (partial(from_arrays, "labelme"), 0.1),
     "digits": (digits, 0.05),
-    "credit": (credit, 0.03),
-    "texts": (texts, 0.1),
+    "credit": (partial(from_table, "credit"), 0.03),
+    "texts": (partial(from_table, "texts"), 0.1),
 }
 
 
