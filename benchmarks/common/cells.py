@@ -8,6 +8,7 @@ command again (``rm benchmarks/results/robustness.cells/*/*/pudistill*``).
 
 import argparse
 import json
+import sys
 import time
 import traceback
 import warnings
@@ -50,6 +51,7 @@ class Cell(NamedTuple):
         return Path(self.problem, noise, f"{self.method}, seed {self.seed}.json")
 
 
+RESULTS_OF_CELLS = "*/*/*.json"
 Work = tuple[Problem, Sequence[Cell]]  # the cells of one seed; those of one noise follow each other
 
 
@@ -75,6 +77,22 @@ def options_parser(description: str, output: str, seeds: Sequence[int]) -> argpa
     return parser
 
 
+def compute_and_summarise(
+    work: Sequence[Work],
+    methods: Mapping[str, Method],
+    summarise: Callable[[Path, Path], None],
+    options: Any,
+) -> None:
+    """Compute the cells that have no result, write the tables, and exit: with 1 if any failed."""
+    folder = cells_folder(options.output)
+    failures = 0 if options.summary else compute_missing(work, methods, folder, options)
+    if any(folder.glob(RESULTS_OF_CELLS)):
+        summarise(folder, options.output)
+    else:
+        print("No cell is finished yet.")
+    sys.exit(1 if failures else 0)
+
+
 def cells_folder(output: Path) -> Path:
     """Return the folder of finished cells; if it is new, fill it from the results in `output`."""
     folder = output.with_suffix(".cells").resolve()
@@ -91,7 +109,7 @@ def cells_folder(output: Path) -> Path:
 
 def read_cells(folder: Path) -> pd.DataFrame:
     """Read all finished cells."""
-    rows = pd.DataFrame([json.loads(path.read_bytes()) for path in folder.glob("*/*/*.json")])
+    rows = pd.DataFrame([json.loads(path.read_bytes()) for path in folder.glob(RESULTS_OF_CELLS)])
     order = ["problem", "kind", "level", "seed", "method"]
     return rows.sort_values(order, ignore_index=True) if len(rows) else rows
 

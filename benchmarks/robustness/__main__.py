@@ -11,9 +11,7 @@ training on trusted or true labels, self-training) are computed once for all noi
 seed.
 """
 
-import sys
-
-from benchmarks.common.cells import Cell, cells_folder, compute_missing, options_parser
+from benchmarks.common.cells import Cell, compute_and_summarise, options_parser
 from benchmarks.common.problems import PROBLEMS
 from benchmarks.robustness.report import summarise
 from benchmarks.robustness.systems import METHODS, cells_of
@@ -24,7 +22,6 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--levels", nargs="+", type=float, help="grid cells of these levels only")
     options = parser.parse_args()
-    folder = cells_folder(options.output)
 
     def chosen(cell: Cell) -> bool:
         of_level = options.levels is None or cell.noise.level in (0, *options.levels)
@@ -37,9 +34,7 @@ def main() -> None:
         for seed in options.seeds
         if seed < problem.seeds
     ]
-    failures = 0 if options.summary else compute_missing(work, METHODS, folder, options)
-    summarise(folder, options.output)
-    sys.exit(1 if failures else 0)
+    compute_and_summarise(work, METHODS, summarise, options)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ Breast cancer, digits and Fashion-MNIST as a table, as in `benchmarks.robustness
 test accuracy in %. An interrupted command continues where it stopped.
 """
 
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
@@ -17,14 +16,7 @@ from unittest.mock import patch
 
 import pandas as pd
 
-from benchmarks.common.cells import (
-    Cell,
-    Method,
-    cells_folder,
-    compute_missing,
-    options_parser,
-    read_cells,
-)
+from benchmarks.common.cells import Cell, Method, compute_and_summarise, options_parser, read_cells
 from benchmarks.common.facts import described, markdown, run_facts, write_results
 from benchmarks.common.problems import PROBLEMS, Group, Noise
 from pudistill.distillation.candidates import CandidateWeights
@@ -173,7 +165,6 @@ def shown(table: pd.DataFrame) -> str:
 
 def main() -> None:
     options = options_parser(__doc__, "ablation.json", range(2)).parse_args()
-    folder = cells_folder(options.output)
     work = [
         (
             problem,
@@ -188,9 +179,7 @@ def main() -> None:
         if problem.name in ON and problem.name.startswith(tuple(options.only))
         for seed in options.seeds
     ]
-    failures = 0 if options.summary else compute_missing(work, VARIANTS, folder, options)
-    summarise(folder, options.output)
-    sys.exit(1 if failures else 0)
+    compute_and_summarise(work, VARIANTS, summarise, options)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ labels that are right, and processor time. All have the same features, the same 
 and the same verified samples, drawn at random. An interrupted command continues where it stopped.
 """
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from benchmarks.common.cells import (
-    Cell,
-    cells_folder,
-    compute_missing,
-    options_parser,
-    read_cells,
-)
+from benchmarks.common.cells import Cell, compute_and_summarise, options_parser, read_cells
 from benchmarks.common.facts import described, markdown, run_facts, write_results
 from benchmarks.common.paired import mean_and_error
 from benchmarks.common.problems import (
@@ -167,16 +160,13 @@ def cells_of(problem: Problem, seed: int) -> list[Cell]:
 
 def main() -> None:
     options = options_parser(__doc__, "case_study.json", range(5)).parse_args()
-    folder = cells_folder(options.output)
     work = [
         (problem, cells_of(problem, seed))
         for seed in options.seeds
         for problem in PROBLEMS
         if problem.name.startswith(tuple(options.only))
     ]
-    failures = 0 if options.summary else compute_missing(work, METHODS, folder, options)
-    summarise(folder, options.output)
-    sys.exit(1 if failures else 0)
+    compute_and_summarise(work, METHODS, summarise, options)
 
 
 if __name__ == "__main__":

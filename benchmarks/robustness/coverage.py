@@ -9,7 +9,6 @@ called before. An interrupted command continues where it stopped. See also
 `benchmarks.robustness.simulation`, for thousands of draws without classifiers.
 """
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,7 @@ import pandas as pd
 from scipy.stats import binom
 from sklearn.metrics import confusion_matrix
 
-from benchmarks.common.cells import (
-    Cell,
-    Method,
-    cells_folder,
-    compute_missing,
-    options_parser,
-    read_cells,
-)
+from benchmarks.common.cells import Cell, Method, compute_and_summarise, options_parser, read_cells
 from benchmarks.common.facts import described, markdown, run_facts, write_results
 from benchmarks.common.problems import KNOWN, PROBLEMS, REAL, Group, Noise, Problem
 from benchmarks.common.real_noise import REAL_PROBLEMS
@@ -346,16 +338,13 @@ def main() -> None:
     parser = options_parser(__doc__, "coverage.json", ())
     parser.add_argument("--draws", type=int, default=200, help="of each problem")
     options = parser.parse_args()
-    folder = cells_folder(options.output)
     work = [
         (problem, cells)
         for problem, cells in draws(options.draws)
         if problem.name.startswith(tuple(options.only))
         and (not options.seeds or cells[0].seed in options.seeds)
     ]
-    failures = 0 if options.summary else compute_missing(work, METHODS, folder, options)
-    summarise(folder, options.output)
-    sys.exit(1 if failures else 0)
+    compute_and_summarise(work, METHODS, summarise, options)
 
 
 if __name__ == "__main__":

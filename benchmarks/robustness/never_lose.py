@@ -6,12 +6,11 @@ Small problems, where a wrong choice is easy: 5 and 15 % trusted, symmetric nois
 interrupted command continues where it stopped.
 """
 
-import sys
 from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.common.cells import cells_folder, compute_missing, options_parser, read_cells
+from benchmarks.common.cells import compute_and_summarise, options_parser, read_cells
 from benchmarks.common.facts import described, markdown, run_facts, write_results
 from benchmarks.common.paired import chance, unpacked
 from benchmarks.common.problems import KNOWN
@@ -114,16 +113,13 @@ def summarise(folder: Path, output: Path) -> None:
 
 def main() -> None:
     options = options_parser(__doc__, "never_lose.json", range(30)).parse_args()
-    folder = cells_folder(options.output)
     work = [
         (problem, list(cells_of(problem, seed)))
         for seed in options.seeds
         for problem in LOSABLE_PROBLEMS
         if problem.name.startswith(tuple(options.only))
     ]
-    failures = 0 if options.summary else compute_missing(work, METHODS, folder, options)
-    summarise(folder, options.output)
-    sys.exit(1 if failures else 0)
+    compute_and_summarise(work, METHODS, summarise, options)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ fit count how often estimates from chosen samples hold the truth, and others whe
 true whenever one stops. An interrupted command continues where it stopped.
 """
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,7 @@ import numpy as np
 import pandas as pd
 from sklearn.datasets import load_digits
 
-from benchmarks.common.cells import (
-    Cell,
-    Method,
-    cells_folder,
-    compute_missing,
-    options_parser,
-    read_cells,
-)
+from benchmarks.common.cells import Cell, Method, compute_and_summarise, options_parser, read_cells
 from benchmarks.common.facts import described, markdown, run_facts, write_results
 from benchmarks.common.problems import (
     REAL,
@@ -277,8 +269,7 @@ def stopped(output: Path) -> pd.DataFrame:
 
 def summarise(folder: Path, output: Path) -> None:
     """Write the tables."""
-    if (rows := read_cells(folder)).empty:
-        return
+    rows = read_cells(folder)
     run = run_facts(folder, rows, COMMAND)
     write_results(rows, run, output)
     text = "\n".join(
@@ -307,7 +298,6 @@ def summarise(folder: Path, output: Path) -> None:
 def main() -> None:
     parser = options_parser(__doc__, "next_samples.json", range(3))
     options = parser.parse_args()
-    folder = cells_folder(options.output)
     work = [
         (problem, [Cell(problem.name, seed, noise_of(problem), "review")])
         for problem in PROBLEMS
@@ -315,9 +305,7 @@ def main() -> None:
         for seed in options.seeds
         if seed < problem.seeds
     ]
-    failures = 0 if options.summary else compute_missing(work, METHODS, folder, options)
-    summarise(folder, options.output)
-    sys.exit(1 if failures else 0)
+    compute_and_summarise(work, METHODS, summarise, options)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@
 that read noisy labels know the true transition matrix. An interrupted command continues.
 """
 
-import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,14 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common.cells import (
-    Cell,
-    Method,
-    cells_folder,
-    compute_missing,
-    options_parser,
-    read_cells,
-)
+from benchmarks.common.cells import Cell, Method, compute_and_summarise, options_parser, read_cells
 from benchmarks.common.facts import described, markdown, run_facts, write_results
 from benchmarks.common.problems import ANY, PROBLEMS, Group, Noise, small_cnn
 from pudistill.distillation.network_student import train_semi_supervised
@@ -118,7 +110,6 @@ def summarise(folder: Path, output: Path) -> None:
 
 def main() -> None:
     options = options_parser(__doc__, "pictures.json", range(1)).parse_args()
-    folder = cells_folder(options.output)
     problem = next(each for each in PROBLEMS if each.name == "fashion-mnist networks")
     settings = [(name, noise) for noise in NOISES for name in READING]
     settings += [(name, ANY) for name in IGNORING]
@@ -129,9 +120,7 @@ def main() -> None:
         )
         for seed in options.seeds
     ]
-    failures = 0 if options.summary else compute_missing(work, VARIANTS, folder, options)
-    summarise(folder, options.output)
-    sys.exit(1 if failures else 0)
+    compute_and_summarise(work, VARIANTS, summarise, options)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ they are measured only where `--methods` names them. An interrupted command cont
 stopped.
 """
 
-import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,14 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.common.cells import (
-    Cell,
-    Method,
-    cells_folder,
-    compute_missing,
-    options_parser,
-    read_cells,
-)
+from benchmarks.common.cells import Cell, Method, compute_and_summarise, options_parser, read_cells
 from benchmarks.common.facts import described, markdown, run_facts, write_results
 from benchmarks.common.paired import difference, mean_and_error, unpacked
 from benchmarks.common.problems import ANY, KNOWN, REAL, Group, Noise, Problem, mlp
@@ -340,16 +332,13 @@ def main() -> None:
     options = parser.parse_args()
     chosen = set(options.methods) | (set(NETWORKS) if "networks" in options.methods else set())
     names = [name for name in METHODS if name in chosen]
-    folder = cells_folder(options.output)
     work = [
         (problem, list(cells_of(problem, seed, names)))
         for seed in options.seeds
         for problem in REAL_PROBLEMS
         if problem.name.startswith(tuple(options.only))
     ]
-    failures = 0 if options.summary else compute_missing(work, METHODS, folder, options)
-    summarise(folder, options.output)
-    sys.exit(1 if failures else 0)
+    compute_and_summarise(work, METHODS, summarise, options)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ more: copies of the most active one, near copies, or an adversary. An interrupte
 where it stopped.
 """
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,14 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.common.cells import (
-    Cell,
-    Method,
-    cells_folder,
-    compute_missing,
-    options_parser,
-    read_cells,
-)
+from benchmarks.common.cells import Cell, Method, compute_and_summarise, options_parser, read_cells
 from benchmarks.common.facts import described, markdown, run_facts, write_results
 from benchmarks.common.paired import mean_and_error
 from benchmarks.common.problems import REAL, Group, Noise, Problem
@@ -277,16 +269,13 @@ def main() -> None:
     parser = options_parser(__doc__, "sources.json", range(5))
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     options = parser.parse_args()
-    folder = cells_folder(options.output)
     work = [
         (problem, list(cells_of(problem, seed, options.methods)))
         for seed in options.seeds
         for problem in PROBLEMS
         if problem.name.startswith(tuple(options.only))
     ]
-    failures = 0 if options.summary else compute_missing(work, METHODS, folder, options)
-    summarise(folder, options.output)
-    sys.exit(1 if failures else 0)
+    compute_and_summarise(work, METHODS, summarise, options)
 
 
 if __name__ == "__main__":
