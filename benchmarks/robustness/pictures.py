@@ -119,6 +119,7 @@ def main() -> None:
             [Cell(problem.name, seed, noise, name) for name, noise in settings],
         )
         for seed in options.seeds
+        if problem.name.startswith(tuple(options.only))
     ]
     compute_and_summarise(work, VARIANTS, summarise, options)
 

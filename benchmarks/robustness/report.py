@@ -196,7 +196,6 @@ def with_errors(rows: pd.DataFrame) -> pd.DataFrame:
     runs["rate_width"] = high - low
     low, high = bounds(runs["preliminary_interval"])
     runs["preliminary_inside"] = runs["noise_rate"].between(low, high).where(low.notna())
-    runs["preliminary_width"] = high - low
     low, high = bounds(runs["interval"])
     accuracy = runs["test_accuracy"].astype(float)
     runs["inside"] = accuracy.between(low, high).where(low.notna())

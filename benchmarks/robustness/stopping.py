@@ -34,7 +34,7 @@ class Broken(NamedTuple):
     plain_certified: bool
 
 
-def simulate(seed: int, random_share: float = 0.5) -> Broken:
+def simulate(seed: int) -> Broken:
     """Review a simulated run to the end, looking after every batch."""
     rng = np.random.default_rng(seed)
     n, every = N_SAMPLES, np.arange(N_SAMPLES)
@@ -53,7 +53,7 @@ def simulate(seed: int, random_share: float = 0.5) -> Broken:
         trusted,
     )
     gain = np.where(trusted, np.nan, (1 - score) ** 2 + 1e-4)
-    drawn = draw(gain, N_REVIEWED, random_share, rng)
+    drawn = draw(gain, N_REVIEWED, 0.5, rng)
     rows = drawn.rows
     decided = Decided(
         rows,
