@@ -17,8 +17,7 @@ from pudistill.labels.checks import Labels
 from pudistill.labels.samples import check_samples
 from pudistill.learners.networks.hardware import choose_hardware
 from pudistill.learners.networks.losses import prior_loss
-from pudistill.learners.networks.objectives import Batch
-from pudistill.learners.networks.recipes import Recipe, scaled_learning_rate
+from pudistill.learners.networks.recipes import scaled_learning_rate
 from pudistill.methods import l_dmi
 from pudistill.methods.base import LabelledSamples
 from pudistill.methods.co_teaching import CoTeaching
@@ -30,29 +29,12 @@ from pudistill.methods.label_distillation import best_blend
 from pudistill.methods.loss_correction import BetaMixture, DynamicBootstrapping, sample_losses
 from pudistill.methods.noise_level import NoiseLevel, anchor_matrix, estimate_noise_level
 from pudistill.utils.progress import epoch_callback
+from tests.helpers.training import PLAIN, batch_of
 
-PLAIN = Recipe(epochs=2, learning_rate=0.1, batch_size=4)
 RNG = np.random.default_rng(0)
 LOGITS = torch.tensor(RNG.normal(size=(2, 6, 3)))
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2])
 PROBA = softmax(LOGITS.numpy(), axis=2)
-
-
-def batch_of(rows, labels=LABELS, n_classes=3, raw=None):
-    rows = torch.tensor(rows)
-    return Batch(
-        rows,
-        torch.zeros(len(rows), 2, dtype=torch.float64) if raw is None else raw,
-        torch.eye(n_classes, dtype=torch.float64)[labels[rows]],
-        torch.ones(len(rows)),
-        PLAIN,
-        torch.zeros(2),
-        torch.ones(2),
-        choose_hardware("cpu", "fp32", is_table=True),
-        torch.Generator().manual_seed(0),
-        np.random.RandomState(0),
-        torch.nn.Identity(),
-    )
 
 
 # Small losses
@@ -70,7 +52,7 @@ def test_the_share_to_learn_from_falls_to_one_minus_the_noise_rate():
 def test_co_teaching_learns_samples_with_a_small_loss_in_the_other_network():
     objective = CoTeaching(0.5, 10, 0.1, torch.zeros(6, dtype=torch.bool))
     objective.begin_epoch(5)
-    batch = batch_of(range(6))
+    batch = batch_of(LABELS)
     _, loss_fn = objective(batch)
     losses = -np.log(PROBA[:, range(6), LABELS])
     easy = np.argsort(losses, axis=1)[:, :3]
@@ -83,7 +65,7 @@ def test_trusted_samples_are_never_left_out():
     objective = CoTeaching(0.9, 10, 0.1, torch.arange(6) == worst)
     objective.begin_epoch(9)
     losses = torch.tensor(-np.log(PROBA[0, range(6), LABELS]))
-    assert objective.smallest(losses, batch_of(range(6))).tolist() == [worst]
+    assert objective.smallest(losses, batch_of(LABELS)).tolist() == [worst]
 
 
 @pytest.mark.parametrize("agreement", [0.0, 0.3, 1.0])
@@ -109,7 +91,7 @@ def test_both_terms_of_joint_optimization():
         keep_until=1,
         n_averaged=2,
     )
-    _, loss_fn = objective(batch_of(range(6)))
+    _, loss_fn = objective(batch_of(LABELS))
     p = PROBA[0]
     supervised = -np.log(p[range(6), LABELS]).mean()
     spread = rel_entr(prior, p.mean(axis=0)).sum()
@@ -134,7 +116,7 @@ def test_labels_become_the_average_of_the_last_predictions():
         objective.begin_epoch(epoch)
         if epoch < 2:
             torch.testing.assert_close(objective.current, given_labels)
-        _, loss_fn = objective(batch_of(range(6)))
+        _, loss_fn = objective(batch_of(LABELS))
         loss_fn(answer)
     average = (PROBA[0] + PROBA[1]) / 2  # of epochs 0 and 1
     np.testing.assert_allclose(objective.current[1:], average[1:])
@@ -319,7 +301,7 @@ def test_labels_are_refined_and_guessed():
     objective.clean = torch.tensor([0.9, 0.6, 0.1, 0.2], dtype=torch.float64)
     objective.progress = 0.5
     raw = torch.arange(4.0, dtype=torch.float64)[:, None].expand(4, 2)
-    inputs, loss_fn = objective(batch_of(range(4), raw=raw))
+    inputs, loss_fn = objective(batch_of(LABELS[:4], raw))
     assert inputs[:, 0].tolist() == [0, 1, 0, 1, 2, 3, 2, 3]
 
     own, peer = softmax(answers.numpy(), axis=2)

@@ -13,9 +13,6 @@ from torch.nn.functional import cross_entropy, kl_div, scaled_dot_product_attent
 
 from pudistill import InputError, TorchClassifier
 from pudistill.labels.checks import check_labels
-from pudistill.learners.networks.hardware import choose_hardware
-from pudistill.learners.networks.objectives import Batch
-from pudistill.learners.networks.recipes import Recipe
 from pudistill.methods import (
     CleanNetClassifier,
     DeepSelfClassifier,
@@ -34,12 +31,9 @@ from pudistill.methods.deepself import (
 from pudistill.methods.metacleaner import CleanHallucinating, MetaCleaner, hallucinate
 from pudistill.methods.mlnt import NoiseTolerance, nearest, perturb
 from pudistill.utils.progress import epoch_callback
+from tests.helpers.training import batch_of, generator
 
 RNG = np.random.default_rng(0)
-
-
-def generator():
-    return torch.Generator().manual_seed(0)
 
 
 @pytest.fixture(scope="module")
@@ -186,19 +180,7 @@ def meta_step(rate, middle, n_label_sets=1):
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(3, 4), middle, nn.Linear(4, 3)).double()
     x, labels = torch.randn(5, 3).double(), torch.tensor([0, 1, 2, 0, 1])
-    batch = Batch(
-        torch.arange(5),
-        x,
-        torch.eye(3).double()[labels],
-        torch.ones(5),
-        Recipe(epochs=2, learning_rate=0.1, batch_size=5),
-        torch.zeros(3).double(),
-        torch.ones(3).double(),
-        choose_hardware("cpu", "auto", is_table=True),
-        generator(),
-        np.random.RandomState(0),
-        network,
-    )
+    batch = batch_of(labels, x, network=network)
     other = nn.Sequential(nn.Linear(3, 4), copy.deepcopy(middle), nn.Linear(4, 3)).double()
     objective = tolerance(other, x, meta_learning_rate=rate, n_label_sets=n_label_sets)
     objective.n_averaged, objective.teacher_momentum, objective.progress = 1, 0.5, 1.0

@@ -13,33 +13,14 @@ from scipy.special import log_softmax, softmax
 from scipy.stats import entropy
 
 from pudistill import TorchClassifier
-from pudistill.learners.networks.hardware import choose_hardware
-from pudistill.learners.networks.objectives import Batch
-from pudistill.learners.networks.recipes import Recipe
 from pudistill.methods import NoiseLayerClassifier, NoiseLayerDropoutClassifier, PENCILClassifier
 from pudistill.methods.noise_layer import Adaptation, StochasticLayer, nearest_probabilities
 from pudistill.methods.noise_layer_dropout import SoftmaxLayer
 from pudistill.methods.pencil import PENCIL, classification_loss
+from tests.helpers.training import batch_of
 
 LOGITS = torch.tensor([[1.0, -0.5, 0.2], [0.0, 2.0, -1.0]], dtype=torch.float64)
 PROBA = softmax(LOGITS.numpy(), axis=1)
-
-
-def batch_of(labels, n_classes=3):
-    n = len(labels)
-    return Batch(
-        torch.arange(n),
-        torch.zeros(n, 2, dtype=torch.float64),
-        torch.eye(n_classes, dtype=torch.float64)[labels],
-        torch.ones(n),
-        Recipe(epochs=2, learning_rate=0.1, batch_size=4),
-        torch.zeros(2, dtype=torch.float64),
-        torch.ones(2, dtype=torch.float64),
-        choose_hardware("cpu", "auto", is_table=True),
-        torch.Generator().manual_seed(0),
-        np.random.RandomState(0),
-        torch.nn.Identity(),
-    )
 
 
 # PENCIL

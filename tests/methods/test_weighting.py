@@ -18,37 +18,13 @@ from torch.nn.functional import cross_entropy
 
 from pudistill import InputError, TorchClassifier
 from pudistill.learners.networks.batches import same_label_rows
-from pudistill.learners.networks.hardware import choose_hardware
-from pudistill.learners.networks.objectives import Batch
-from pudistill.learners.networks.recipes import Recipe
 from pudistill.methods import DeepBilevelClassifier, MentorNetClassifier, MetaWeightNetClassifier
 from pudistill.methods.deep_bilevel import DeepBilevel, agreement
 from pudistill.methods.mentornet import MentorNet, curriculum
 from pudistill.methods.meta_weight_net import MetaWeightNet, weighting_network
+from tests.helpers.training import PLAIN, batch_of, generator
 
-PLAIN = Recipe(epochs=2, learning_rate=0.1, batch_size=4)
 EVERY_STEP = {"meta_learning_rate": 0.001, "meta_interval": 1, "warm_up": 0}
-
-
-def batch_of(x, labels, n_classes, network=None):
-    n = len(x)
-    return Batch(
-        torch.arange(n),
-        x,
-        torch.eye(n_classes, dtype=torch.float64)[labels],
-        torch.ones(n),
-        PLAIN,
-        torch.zeros(x.shape[1], dtype=torch.float64),
-        torch.ones(x.shape[1], dtype=torch.float64),
-        choose_hardware("cpu", "auto", is_table=True),
-        torch.Generator().manual_seed(0),
-        np.random.RandomState(0),
-        network,
-    )
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 # Meta-Weight-Net
@@ -66,7 +42,7 @@ def meta_step(rate=0.5):
     """Make a step on four noisy and two trusted samples; return everything that took part."""
     noisy = torch.tensor([[1, 0, 2], [0, 1, -1], [1, 1, 0], [-1, 2, 1]]).double()
     meta = torch.tensor([[2, 1, 0], [0, -1, 1]]).double()
-    batch = batch_of(torch.cat([noisy, meta]), torch.tensor([0, 1, 1, 0, 0, 1]), 2)
+    batch = batch_of([0, 1, 1, 0, 0, 1], torch.cat([noisy, meta]), n_classes=2)
     network = linear([[0, 0.1, 0.2], [0.3, 0.4, 0.5]], [0.1, -0.2])
     weighting = weighting_network(3)
     weighting[0] = linear([[0.5], [-0.3], [0.8]], [0.1, 0.4, -0.2])
@@ -160,7 +136,7 @@ def test_the_curriculum_is_that_of_the_authors_code(epoch, expected):
 def test_the_loss_of_mentornet_by_hand():
     labels = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1, 2, 0])
     trusted = torch.arange(10) == 3
-    batch = batch_of(torch.zeros(10, 2).double(), labels, 3)
+    batch = batch_of(labels)
     logits = torch.randn(10, 3, generator=generator(1), dtype=torch.float64)
     losses = cross_entropy(logits, labels, reduction="none")
     objective = MentorNet(trusted, percentile=0.5, decay=0.5, n_epochs=100)
@@ -222,7 +198,7 @@ def test_the_gradient_is_the_weighted_sum_of_those_of_the_mini_batches():
     labels = torch.tensor([0, 1, 2, 0] * 3)
     network = linear(np.zeros((3, 3)).tolist(), [0.0, 0.0, 0.0])
     objective = DeepBilevel(labels, torch.zeros(12, dtype=torch.bool), n_parts=3, size=4, mu=0.01)
-    loss = objective.backward(batch_of(x, labels, 3, network), 0.1)
+    loss = objective.backward(batch_of(labels, x, network=network), 0.1)
     # Of a linear network at zero: the gradient of the weights is the mean of (1/3 - y) x.
     residual = 1 / 3 - np.eye(3)[labels]
     parts = [

@@ -40,6 +40,7 @@ from pudistill.runs.models import check_storable
 from pudistill.runs.predict import predict_run
 from pudistill.utils.files import write_atomic
 from pudistill.utils.progress import stage
+from tests.helpers.training import dropout_network
 
 LEARNERS = [
     LogisticRegression(max_iter=1000),
@@ -258,11 +259,6 @@ def test_the_filter_continues_after_the_last_iteration(tmp_path, monkeypatch, le
     columns = ["iteration", "n_positives", "n_clean"]
     assert again.history_[columns].equals(expected.history_[columns])
     assert not list(units.folder.glob("*.part.npz"))
-
-
-def dropout_network(in_shape, n_classes):
-    n_inputs = int(np.prod(in_shape))
-    return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(n_inputs, n_classes))
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,7 @@ from torch.nn.functional import cross_entropy as torch_cross_entropy
 
 from pudistill import InputError, TorchClassifier
 from pudistill.learners.networks.fitting import fit_together
-from pudistill.learners.networks.hardware import choose_hardware
 from pudistill.learners.networks.losses import entropy, split_by_loss
-from pudistill.learners.networks.objectives import Batch
 from pudistill.learners.networks.recipes import Recipe
 from pudistill.learners.networks.registry import OBJECTIVES
 from pudistill.learners.networks.robust_losses import (
@@ -37,6 +35,7 @@ from pudistill.learners.networks.robust_losses import (
     taylor_cross_entropy,
 )
 from pudistill.learners.networks.trainer import Trainer
+from tests.helpers.training import batch_of
 
 RECIPE = Recipe(epochs=10, learning_rate=0.1, batch_size=4)
 LOGITS = torch.tensor(
@@ -49,26 +48,9 @@ CORRECTED = torch.tensor(np.linalg.inv(T))[LABELS]
 ROBUST = sorted(set(OBJECTIVES) - {"cross_entropy", "likelihood"})
 
 
-def batch_of(targets=TARGETS, recipe=RECIPE):
-    n = len(targets)
-    return Batch(
-        torch.arange(n),
-        torch.zeros(n, 2, dtype=torch.float64),
-        targets,
-        torch.ones(n, dtype=torch.float64),
-        recipe,
-        torch.zeros(2),
-        torch.ones(2),
-        choose_hardware("cpu", "fp32", is_table=True),
-        torch.Generator().manual_seed(0),
-        np.random.RandomState(0),
-        torch.nn.Identity(),
-    )
-
-
 def loss_of(objective, logits=LOGITS, targets=TARGETS, epoch=0, recipe=RECIPE):
     objective.begin_epoch(epoch)
-    return objective.loss(logits, targets, batch_of(targets, recipe))
+    return objective.loss(logits, targets, batch_of(targets, recipe=recipe))
 
 
 # Values

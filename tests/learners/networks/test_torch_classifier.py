@@ -30,6 +30,7 @@ from pudistill.learners.networks.registry import OBJECTIVES
 from pudistill.learners.networks.state import check_storable
 from pudistill.methods import CrossEntropyClassifier
 from pudistill.utils.checkpoint import Checkpoint, saving_to
+from tests.helpers.training import dropout_network
 
 QUICK = {"epochs": 2, "batch_size": 32, "device": "cpu", "random_state": 0}
 
@@ -56,12 +57,6 @@ def weights(estimator):
 
 def same_weights(a, b):
     return all(torch.equal(a[name], b[name]) for name in a)
-
-
-def dropout_network(in_shape, n_classes):
-    return nn.Sequential(
-        nn.Flatten(), nn.Dropout(0.5), nn.Linear(int(np.prod(in_shape)), n_classes)
-    )
 
 
 def one_logit(in_shape, _):
