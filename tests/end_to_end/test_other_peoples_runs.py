@@ -28,6 +28,7 @@ from pudistill.runs.folder import SUMS, Run
 from pudistill.runs.predict import predict_run
 from pudistill.runs.settings import Settings
 from pudistill.utils.files import checksum_of, from_npz, to_npz
+from tests.helpers.runs import sign
 
 SMALL = {"data": "iris", "noise": "symmetric", "n_members": 2, "max_iter": 1, "compare": False}
 SMALL |= {"n_jobs": 1, "trusted_fraction": 0.2}
@@ -55,13 +56,6 @@ def finished_network(tmp_path_factory):
 @pytest.fixture
 def others(finished, tmp_path):
     return shutil.copytree(finished, tmp_path / "others")
-
-
-def sign(run):
-    """Write the checksums of a run anew, as whoever tampered with it would."""
-    names = [line[66:] for line in (run / SUMS).read_text().splitlines()]
-    lines = [f"{checksum_of((run / name).read_bytes())}  {name}\n" for name in names]
-    (run / SUMS).write_text("".join(lines))
 
 
 def edit_json(run, name, change):

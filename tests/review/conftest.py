@@ -10,6 +10,7 @@ from pudistill.review.samples import open_samples
 from pudistill.review.session import Options, ReviewSession
 from pudistill.runs.folder import Run
 from pudistill.runs.settings import Settings
+from tests.helpers.runs import label_rows
 
 CLASSES = ["cat", "dog", "owl"]
 
@@ -22,17 +23,10 @@ def label_table(ids, given, classes):
         classes[(classes.index(name) + 1) % len(classes)] if is_changed else name
         for name, is_changed in zip(given, changed, strict=True)
     ]
-    return pd.DataFrame(
-        {
-            "id": ids,
-            "given": given,
-            "trusted": np.arange(n) < 3,
-            "label": label,
-            "changed": changed,
-            "source": np.where(np.arange(n) < 3, "trusted", np.where(changed, "student", "given")),
-            "confidence": np.linspace(0, 1, n),
-        }
-    )
+    trusted = np.arange(n) < 3
+    source = np.where(trusted, "trusted", np.where(changed, "student", "given"))
+    sure = np.linspace(0, 1, n)
+    return label_rows(ids, given, label, trusted=trusted, source=source, confidence=sure)
 
 
 def write_run(folder, data, ids, given, classes=CLASSES, **settings):

@@ -17,12 +17,12 @@ import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
-from finished_run import finished_run, label_rows
 from PIL import Image
 
 from pudistill.data.loading import load_dataset
 from pudistill.exceptions import InputError
 from pudistill.runs.apply import apply_run, undo_run
+from tests.helpers.runs import finished_run, label_rows
 
 IDS = ["a", "b", "c", "d"]
 GIVEN, LABEL = ["cat", "dog", "cat", None], ["cat", "cat", "dog", "dog"]

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from finished_run import finished_run, label_rows
 from PIL import Image
 
 from benchmarks import exchange
@@ -14,6 +13,7 @@ from pudistill.data.loading import load_dataset
 from pudistill.exceptions import InputError
 from pudistill.runs.exchange.registry import TOOLS, export_labels
 from pudistill.runs.folder import Run
+from tests.helpers.runs import finished_run, label_rows
 
 PICTURES = ["cat/1.png", "cat/2.png", "dog/1.png", "dog/3.png"]
 LABEL = ["dog", "cat", "dog", "cat"]

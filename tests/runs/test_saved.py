@@ -19,9 +19,10 @@ from pudistill.exceptions import DataNotice
 from pudistill.methods import CrossEntropyClassifier
 from pudistill.runs.certificates import certify_run
 from pudistill.runs.fit import fit_run
-from pudistill.runs.folder import SUMS, Run
+from pudistill.runs.folder import Run
 from pudistill.runs.settings import Settings
-from pudistill.utils.files import checksum_of, from_npz, to_npz
+from pudistill.utils.files import from_npz, to_npz
+from tests.helpers.runs import sign
 
 STORED = Path(__file__).parents[1] / "stored" / "0.1.0"
 QUICK = {"n_members": 3, "max_iter": 2}
@@ -318,12 +319,8 @@ def tampered(saved, tmp_path_factory):
 
 def rewrite(run, name, content):
     """Write a file and its checksum, as whoever tampered with it would."""
-    sums = (run / SUMS).read_text().splitlines()
     (run / name).write_bytes(content)
-    lines = [
-        f"{checksum_of(content)}  {name}" if line.endswith(f"  {name}") else line for line in sums
-    ]
-    (run / SUMS).write_text("\n".join(lines) + "\n")
+    sign(run)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from pudistill.runs.report import changes as module
 from pudistill.runs.report.changes import Changes, as_json
 from pudistill.runs.report.counts import count_labels
 from pudistill.runs.report.html import RunSummary, render
+from tests.helpers.runs import label_rows
 
 NASTY = '</script><script>alert("1")</script><!--'
 
@@ -25,17 +26,9 @@ def label_table(n=120):
     rows = np.arange(n)
     given = np.where(rows % 2, "cat", "dog")
     label = np.where(rows % 3 == 0, np.where(rows % 2, "dog", "eel"), given)
-    return pd.DataFrame(
-        {
-            "id": [f"s{row:03}" for row in rows],
-            "given": given,
-            "trusted": rows % 18 == 0,
-            "label": label,
-            "changed": given != label,
-            "source": np.where(rows % 4, "student", "filter"),
-            "confidence": (rows + 1) / n,
-        }
-    )
+    ids, source = [f"s{row:03}" for row in rows], np.where(rows % 4, "student", "filter")
+    sure = (rows + 1) / n
+    return label_rows(ids, given, label, trusted=rows % 18 == 0, source=source, confidence=sure)
 
 
 def report_of(table, accepted=None, **contents):

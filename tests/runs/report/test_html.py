@@ -13,19 +13,15 @@ from pudistill.exceptions import InputError
 from pudistill.runs.report import html
 from pudistill.runs.report.counts import count_labels
 from pudistill.runs.report.html import RunSummary, render
+from tests.helpers.runs import label_rows
 
 NASTY = "<script>alert(1)</script>"
 
 
-def label_table(given, label, *, source="filter", confidence=0.9, trusted=False, ids=None):
-    frame = pd.DataFrame({"given": given, "label": label}, dtype=object)
-    frame.insert(0, "id", ids if ids is not None else [f"{n}.png" for n in range(len(frame))])
-    frame["trusted"] = trusted
-    frame["changed"] = frame["given"].ne(frame["label"]) & frame["given"].notna()
-    frame["source"] = source
-    frame["confidence"] = confidence
-    frame["votes"] = pd.array([20] * len(frame), dtype="Int64")
-    return frame
+def label_table(given, label, ids=None, **columns):
+    ids = [f"{n}.png" for n in range(len(given))] if ids is None else ids
+    columns = {"source": "filter", "confidence": 0.9, "votes": 20} | columns
+    return label_rows(ids, given, label, **columns).drop(columns=["outlier_score", "outlier"])
 
 
 def history_of(classes, n_iterations=3):
