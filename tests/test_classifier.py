@@ -34,6 +34,7 @@ from pudistill import (
 )
 from pudistill.labels.pseudo_labels import one_hot
 from pudistill.learners.defaults import default_learner
+from tests.helpers.pictures import digit_pictures
 
 QUICK = {"n_members": 5, "max_iter": 2, "random_state": 0}
 SMALL = {"n_members": 3, "max_iter": 2}  # less to train; for tests of what any size shows
@@ -354,8 +355,7 @@ def test_a_learner_that_cannot_be_calibrated_is_named(blobs, quick):
 
 
 def test_a_networks_settings_are_those_of_its_role():
-    X, y = load_digits(n_class=2, return_X_y=True)
-    X, y = (X[:80] * 15).astype(np.uint8).reshape(-1, 8, 8), y[:80]
+    X, y = digit_pictures(80, 2)
     classifier = PUDistillClassifier(
         filter_estimator=TorchClassifier(epochs=1),
         teacher=TorchClassifier(epochs=2, mixup=2.0, balanced_bootstrap=False),

@@ -2,19 +2,15 @@
 
 import gzip
 import shutil
-import struct
 
 import numpy as np
 import pytest
 
 from pudistill.data.loading import load_dataset
 from pudistill.exceptions import InputError
+from tests.helpers.pictures import idx
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (4, 3, 2), dtype=np.uint8)
-
-
-def idx(array):
-    return struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
 
 
 @pytest.fixture

@@ -2,23 +2,17 @@
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from pudistill.data.loading import load_dataset
 from pudistill.exceptions import InputError
-
-
-def draw(path, shade=0, size=(5, 4)):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("L", size, shade).save(path)
-    return path
+from tests.helpers.pictures import write_picture
 
 
 @pytest.fixture
 def folder(tmp_path):
     root = tmp_path / "pets"
     for row, name in enumerate(["dog/b.PNG", "cat/2.jpeg", "cat/10.bmp", "cat/ä ö.gif"]):
-        draw(root / name, shade=row)
+        write_picture(root / name, row)
     return root
 
 
@@ -39,9 +33,7 @@ def test_labels_are_folders_and_ids_are_paths(folder):
 def test_real_pictures(real_data, tmp_path):
     data = load_dataset(real_data("cifar10/test-00000-of-00001.parquet")).take(range(60))
     for picture, label, name in zip(data.X, data.y, data.ids, strict=True):
-        path = tmp_path / label / f"{name}.png"
-        path.parent.mkdir(exist_ok=True)
-        Image.fromarray(picture).save(path)
+        write_picture(tmp_path / label / f"{name}.png", picture)
     read = load_dataset(tmp_path)
     order = [list(data.ids).index(name.split("/")[1].removesuffix(".png")) for name in read.ids]
     np.testing.assert_array_equal(read.X, data.X[order])
@@ -57,7 +49,7 @@ def test_trusted_file_names_paths(folder, tmp_path):
 
 
 def test_flat_folder_where_no_labels_are_required(tmp_path):
-    draw(tmp_path / "new.png")
+    write_picture(tmp_path / "new.png")
     data = load_dataset(tmp_path, labels_required=False)
     assert list(data.ids) == ["new.png"]
     assert list(data.y) == [None]
@@ -89,14 +81,14 @@ def test_nothing_is_left_when_all_are_skipped(tmp_path):
 
 
 def test_different_sizes(folder):
-    draw(folder / "dog" / "z.png", size=(9, 9))
+    write_picture(folder / "dog" / "z.png", size=(9, 9))
     with pytest.raises(InputError, match=r"10\.bmp 5 x 4 and .*dog/z\.png 9 x 9: .*--image-size N"):
         load_dataset(folder)
     assert load_dataset(folder, image_size=3).X.shape == (5, 3, 3)
 
 
 def test_one_class_only(tmp_path):
-    draw(tmp_path / "dog" / "1.png")
+    write_picture(tmp_path / "dog" / "1.png")
     with pytest.raises(InputError, match="only one class, 'dog'"):
         load_dataset(tmp_path)
 
@@ -104,7 +96,7 @@ def test_one_class_only(tmp_path):
 def test_refuses_other_shapes_of_folders(folder):
     with pytest.raises(InputError, match=r"lies too deep: .*<label>/<file>; .* name .*pets as"):
         load_dataset(folder.parent)
-    stray = draw(folder / "stray.png")
+    stray = write_picture(folder / "stray.png")
     with pytest.raises(InputError, match=r"stray\.png: this picture lies beside"):
         load_dataset(folder)
     stray.unlink()

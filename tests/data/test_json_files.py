@@ -4,10 +4,10 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from pudistill.data.loading import load_dataset
 from pudistill.exceptions import InputError
+from tests.helpers.pictures import write_picture
 
 
 @pytest.fixture
@@ -91,9 +91,7 @@ class TestLabelStudio:
     ):
         names = [f"/data/upload/3/0a1b2c3d-cat{n}.png" for n in range(2)]
         for n in range(2):
-            path = tmp_path / (place % n)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.new("L", (5, 4), n).save(path)
+            write_picture(tmp_path / (place % n), n)
         if kind == "json":
             data = load_dataset(written([task(n, "ab"[n], image=names[n]) for n in range(2)]))
         else:
@@ -104,8 +102,7 @@ class TestLabelStudio:
         assert list(data.y) == ["a", "b"]
 
     def test_local_files(self, written, tmp_path):
-        (tmp_path / "pets").mkdir()
-        Image.new("L", (5, 4)).save(tmp_path / "pets" / "a b.png")
+        write_picture(tmp_path / "pets" / "a b.png")
         names = ["/data/local-files/?d=pets/a%20b.png"] * 2
         path = written([task(n, "ab"[n], image=names[n]) for n in range(2)])
         assert load_dataset(path).X.shape == (2, 4, 5)
@@ -148,9 +145,8 @@ class TestCoco:
 
     @pytest.mark.parametrize("folder", [".", "images"])
     def test_classes_of_images(self, written, tmp_path, folder):
-        (tmp_path / folder).mkdir(exist_ok=True)
         for n in range(3):
-            Image.new("L", (5, 4), n).save(tmp_path / folder / f"{n}.png")
+            write_picture(tmp_path / folder / f"{n}.png", n)
         data = load_dataset(written(self.content(), "annotations.json"))
         np.testing.assert_array_equal(data.X[:, 0, 0], [0, 1, 2])
         assert list(data.y) == ["dog", None, "cat"]

@@ -1,6 +1,5 @@
 """Pictures on disk give the same results, and their number does not increase the memory."""
 
-import io
 import os
 import pickle
 import subprocess
@@ -15,7 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from sklearn.datasets import load_digits
 from sklearn.utils import _safe_indexing
 from torch import nn
 
@@ -27,15 +25,10 @@ from pudistill.data.pictures import decode_pictures
 from pudistill.exceptions import InputError
 from pudistill.runs.fit import fit_run
 from pudistill.runs.settings import Settings
+from tests.helpers.pictures import digit_pictures, saved
 
 RNG = np.random.default_rng(0)
 N_DIGITS = 90
-
-
-def saved(picture, kind="PNG"):
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, kind)
-    return file.getvalue()
 
 
 def decode(contents, **options):
@@ -61,10 +54,9 @@ def in_shards(folder, encoded, labels, n_shards=3):
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
     """Digits in shards; the files and what they hold."""
-    X, y = load_digits(n_class=3, return_X_y=True)
-    pictures = (X[:N_DIGITS] * 15).astype(np.uint8).reshape(-1, 8, 8)
+    pictures, y = digit_pictures(N_DIGITS, 3)
     encoded = [saved(picture, "JPEG") for picture in pictures]
-    return in_shards(tmp_path_factory.mktemp("data") / "digits", encoded, y[:N_DIGITS])
+    return in_shards(tmp_path_factory.mktemp("data") / "digits", encoded, y)
 
 
 @pytest.mark.parametrize("n_in_cache", [0, 3, 5, 100])
@@ -261,11 +253,8 @@ for folder in sys.argv[1:]:
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path):
     # Pictures of a single colour are decoded fast, and a comment makes their files large.
-    picture, file = Image.new("RGB", (96, 96), "teal"), io.BytesIO()
-    picture.save(file, "JPEG", comment=RNG.bytes(15_000))
-    folders = [
-        in_shards(tmp_path / str(n), [file.getvalue()] * n, np.arange(n) % 2) for n in (300, 1500)
-    ]
+    picture = saved(Image.new("RGB", (96, 96), "teal"), "JPEG", comment=RNG.bytes(15_000))
+    folders = [in_shards(tmp_path / str(n), [picture] * n, np.arange(n) % 2) for n in (300, 1500)]
     command = [sys.executable, "-c", PEAK, *folders]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     few, many = map(float, done.stdout.split())

@@ -11,17 +11,11 @@ from PIL import Image
 
 from pudistill.data.pictures import decode_pictures, encode_picture, resize_pictures
 from pudistill.exceptions import InputError
+from tests.helpers.pictures import saved
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (6, 4, 3), dtype=np.uint8)
 GREY = RNG.integers(0, 256, (6, 4), dtype=np.uint8)
-
-
-def saved(picture, kind="PNG", **options):
-    file = io.BytesIO()
-    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
-    image.save(file, kind, **options)
-    return file.getvalue()
 
 
 def decode(*contents, **options):

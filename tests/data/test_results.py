@@ -9,7 +9,6 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from PIL import Image
 
 import pudistill
 from pudistill.data.loading import load_dataset
@@ -17,6 +16,7 @@ from pudistill.data.options import ReadOptions
 from pudistill.data.results import Source, with_corrected_labels
 from pudistill.exceptions import DataWarning, InputError
 from pudistill.methods import MixupClassifier
+from tests.helpers.pictures import write_picture
 
 LABELS = pd.DataFrame(
     {
@@ -148,8 +148,7 @@ class TestOfARun:
 
     def test_folder_of_pictures(self, tmp_path):
         for n, name in enumerate(["cat/0.png", "cat/1.png", "dog/2.png", "dog/3.png"]):
-            (tmp_path / name).parent.mkdir(exist_ok=True)
-            Image.new("L", (5, 4), n).save(tmp_path / name)
+            write_picture(tmp_path / name, n)
         table = LABELS.assign(id=load_dataset(tmp_path).ids)[1:]
         result = with_corrected_labels(table, source=self.source(tmp_path))
         assert np.asarray(result[3]["image"])[0, 0] == 3

@@ -14,6 +14,7 @@ from PIL import Image
 
 from pudistill.data.loading import load_dataset
 from pudistill.exceptions import DataWarning, InputError
+from tests.helpers.pictures import write_picture
 
 FRAME = pd.DataFrame({"u": [1.0, 2, 3], "label": ["a", "b", "a"]})
 DATA = hf.Dataset.from_pandas(FRAME)
@@ -226,7 +227,7 @@ class TestImageFolders:
     @pytest.fixture
     def folder(self, tmp_path):
         for n in range(4):
-            Image.new("L", (5, 4), n).save(tmp_path / f"{n}.png")
+            write_picture(tmp_path / f"{n}.png", n)
         return tmp_path
 
     ROWS = pd.DataFrame({"file_name": ["2.png", "0.png"], "label": ["x", "y"], "size": [1, 2]})
@@ -245,9 +246,8 @@ class TestImageFolders:
 
     def test_metadata_of_splits(self, folder):
         for split in ("train", "test"):
-            (folder / split).mkdir()
             for n in range(4):
-                Image.new("L", (5, 4), n).save(folder / split / f"{n}.png")
+                write_picture(folder / split / f"{n}.png", n)
             self.ROWS.iloc[: 1 + (split == "train")].to_csv(
                 folder / split / "metadata.csv", index=False
             )
@@ -257,23 +257,19 @@ class TestImageFolders:
     def test_folders_of_splits(self, tmp_path):
         for split in ("train", "test"):
             for n, label in enumerate(("cat", "dog")):
-                path = tmp_path / split / label / f"{n}.png"
-                path.parent.mkdir(parents=True)
-                Image.new("L", (5, 4), n).save(path)
+                write_picture(tmp_path / split / label / f"{n}.png", n)
         with pytest.warns(DataWarning, match="'train' is read, and 'test' is not"):
             data = load_dataset(tmp_path)
         assert list(data.ids) == ["cat/0.png", "dog/1.png"]
 
     def test_labels_that_are_called_like_splits(self, tmp_path):
         for label in ("train", "test"):
-            (tmp_path / label).mkdir()
-            Image.new("L", (5, 4)).save(tmp_path / label / "0.png")
+            write_picture(tmp_path / label / "0.png")
         assert list(load_dataset(tmp_path).y) == ["test", "train"]
 
     def test_tables_and_archives_beside_folders_of_labels_are_ignored(self, tmp_path):
         for label in ("cat", "dog"):
-            (tmp_path / label).mkdir()
-            Image.new("L", (5, 4)).save(tmp_path / label / "0.png")
+            write_picture(tmp_path / label / "0.png")
         for name in ("checked.csv", "photos.tar", "README.md"):
             (tmp_path / name).touch()
         assert list(load_dataset(tmp_path).y) == ["cat", "dog"]

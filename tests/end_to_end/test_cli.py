@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from filelock import FileLock
-from PIL import Image
 from rich.console import Console
 from sklearn.datasets import load_digits, load_wine
 
@@ -26,6 +25,7 @@ from pudistill.data.loading import load_dataset
 from pudistill.runs.folder import Run
 from pudistill.runs.settings import DEMO
 from pudistill.utils.progress import expect, planned, stage
+from tests.helpers.pictures import digit_pictures, write_picture
 
 QUICK = ["--n-members", "3", "--max-iter", "2", "--threshold", "0.7", "--min-confidence", "0.5"]
 FAST = [*QUICK, "--no-compare"]  # for tests that need no accuracies
@@ -229,22 +229,18 @@ def test_an_interrupted_run_continues_where_it_stopped(command, wine, tmp_path, 
 @pytest.mark.usefixtures("brief_training")
 def test_fit_an_image_folder_with_a_trusted_file_then_predict(command, tmp_path):
     pytest.importorskip("torch")
-    X, y = load_digits(n_class=3, return_X_y=True)
+    pictures, y = digit_pictures(300, 3)
     rng = np.random.default_rng(0)
     names = np.array(["zero", "one", "two"])
     trusted = []
     for i in range(240):
         given = names[y[i]] if rng.random() < 0.6 else names[(y[i] + 1) % 3]
-        path = tmp_path / "pictures" / given / f"{i:03}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((X[i].reshape(8, 8) * 15).astype(np.uint8)).save(path)
+        write_picture(tmp_path / "pictures" / given / f"{i:03}.png", pictures[i])
         if i % 6 == 0:
             trusted.append({"id": f"{given}/{i:03}.png", "label": names[y[i]]})
     pd.DataFrame(trusted).to_csv("checked.csv", index=False)
-    (tmp_path / "new").mkdir()
     for i in range(240, 300):
-        picture = Image.fromarray((X[i].reshape(8, 8) * 15).astype(np.uint8))
-        picture.save(tmp_path / "new" / f"{i}.png")
+        write_picture(tmp_path / "new" / f"{i}.png", pictures[i])
 
     options = ["--trusted", "checked.csv", "--test-fraction", "0.25", *QUICK]
     code, _, _ = command("fit", "pictures", "--output", "run", *options)
@@ -456,16 +452,15 @@ def test_bad_noise_is_named(command, tmp_path):
 
 
 def test_bad_pictures_are_named(command, tmp_path):
-    for name, size in (("cat/a.png", 8), ("cat/b.png", 8), ("dog/c.png", 8), ("dog/d.png", 8)):
-        (tmp_path / "pictures" / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.zeros((size, size), np.uint8)).save(tmp_path / "pictures" / name)
+    for name in ("cat/a.png", "cat/b.png", "dog/c.png", "dog/d.png"):
+        write_picture(tmp_path / "pictures" / name, size=(8, 8))
     fit = ["fit", "pictures", "--output", "run"]
     refuse(command, tmp_path, *fit, says="no trusted sample at all")
     whole = (tmp_path / "pictures/dog/d.png").read_bytes()
     (tmp_path / "pictures/dog/d.png").write_bytes(whole[:40])
     refuse(command, tmp_path, *fit, says="dog/d.png")
     (tmp_path / "pictures/dog/d.png").unlink()
-    Image.fromarray(np.zeros((9, 8), np.uint8)).save(tmp_path / "pictures/dog/d.png")
+    write_picture(tmp_path / "pictures/dog/d.png", size=(8, 9))
     refuse(command, tmp_path, *fit, says="--image-size")
     (tmp_path / "empty").mkdir()
     refuse(command, tmp_path, "fit", "empty", "--output", "run", says="empty")
@@ -474,11 +469,9 @@ def test_bad_pictures_are_named(command, tmp_path):
 @pytest.mark.usefixtures("brief_training")
 def test_bad_pictures_can_be_left_out_and_are_listed(command, tmp_path):
     pytest.importorskip("torch")
-    X, y = load_digits(n_class=2, return_X_y=True)
+    pictures, y = digit_pictures(60, 2)
     for i in range(60):
-        path = tmp_path / "pictures" / str(y[i]) / f"{i}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((X[i].reshape(8, 8) * 15).astype(np.uint8)).save(path)
+        write_picture(tmp_path / "pictures" / str(y[i]) / f"{i}.png", pictures[i])
     broken = tmp_path / "pictures" / "0" / "broken.png"
     broken.write_bytes(b"no picture")
     pd.DataFrame({"id": [f"{y[i]}/{i}.png" for i in range(20)]}).to_csv("checked.csv", index=False)

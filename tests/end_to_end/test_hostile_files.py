@@ -1,7 +1,6 @@
 """A file with any content gives a result or an error of one sentence, soon, and harms nothing."""
 
 import gzip
-import io
 import pickle
 import random
 import signal
@@ -20,7 +19,6 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.naive_bayes import GaussianNB
 
@@ -34,6 +32,7 @@ from pudistill.runs.predict import predict_run
 from pudistill.runs.settings import Settings
 from pudistill.runs.summary import write_report
 from pudistill.utils.files import checksum_of
+from tests.helpers.pictures import idx, saved
 from tests.helpers.runs import sign
 
 SEED = 0
@@ -132,14 +131,7 @@ class Target(NamedTuple):
 
 
 def encoded_picture(kind, shape=(7, 5, 3)):
-    picture = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, kind)
-    return file.getvalue()
-
-
-def idx(array):
-    return struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
+    return saved(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8), kind)
 
 
 def table_file(name, folder, dataset):

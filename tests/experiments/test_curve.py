@@ -9,7 +9,6 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
 from pudistill.classifier import PUDistillClassifier
 from pudistill.data.loading import load_dataset
@@ -23,6 +22,7 @@ from pudistill.learners.cache import StageCache
 from pudistill.runs.classifiers import build_classifier
 from pudistill.runs.folder import Run
 from pudistill.runs.inputs import with_noise
+from tests.helpers.pictures import write_picture
 
 QUICK = {
     "data": "wine",
@@ -327,8 +327,7 @@ def test_a_cell_that_another_process_stored_meanwhile_shifts_no_other_cell(wine,
 def test_pictures_on_disk_have_the_same_fingerprint_in_each_process(tmp_path):
     folder = tmp_path / "pictures"
     for name in ("a", "b"):
-        (folder / name).mkdir(parents=True)
-        Image.new("RGB", (4, 4), "red").save(folder / name / "1.png")
+        write_picture(folder / name / "1.png")
     settings = settings_of(learner="small_cnn")
     loads = (load_dataset(folder, lazy=True) for _ in range(2))
     prints = {evaluation.Evaluator(settings, data, data).fingerprint() for data in loads}

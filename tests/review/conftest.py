@@ -3,13 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
 from pudistill.review.queue import Entry
 from pudistill.review.samples import open_samples
 from pudistill.review.session import Options, ReviewSession
 from pudistill.runs.folder import Run
 from pudistill.runs.settings import Settings
+from tests.helpers.pictures import write_picture
 from tests.helpers.runs import label_rows
 
 CLASSES = ["cat", "dog", "owl"]
@@ -57,8 +57,7 @@ def picture_run(tmp_path):
     rng = np.random.default_rng(0)
     for n in range(12):
         path = tmp_path / "photos" / CLASSES[n % 3] / f"{n:02}.{'gif' if n == 4 else 'png'}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(path)
+        write_picture(path, rng.integers(0, 256, (8, 8, 3), np.uint8))
     files = sorted((tmp_path / "photos").rglob("*.*"))
     ids = [path.relative_to(tmp_path / "photos").as_posix() for path in files]
     return write_run(

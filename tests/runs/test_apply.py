@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 from pudistill.data.loading import load_dataset
 from pudistill.exceptions import InputError
 from pudistill.runs.apply import apply_run, undo_run
+from tests.helpers.pictures import write_picture
 from tests.helpers.runs import finished_run, label_rows
 
 IDS = ["a", "b", "c", "d"]
@@ -297,9 +297,8 @@ class TestRefusals:
 
 def test_a_folder_with_a_table_takes_its_pictures_along(run, tmp_path):
     folder = tmp_path / "data"
-    (folder / "images").mkdir(parents=True)
     for name in IDS:
-        Image.new("L", (4, 4), ord(name)).save(folder / "images" / f"{name}.png")
+        write_picture(folder / "images" / f"{name}.png", ord(name))
     rows = [f"images/{name}.png,{label or ''}" for name, label in zip(IDS, GIVEN, strict=True)]
     written(folder / "metadata.csv", "\n".join(["file_name,label", *rows]))
     apply_run(run(folder, label_rows("0123", GIVEN, LABEL)), tmp_path / "copy")
@@ -326,9 +325,7 @@ PICTURES = ["cat/1.png", "cat/2.png", "dog/1.png", "dog/3.png"]
 @pytest.fixture
 def photos(tmp_path):
     for shade, name in enumerate(PICTURES):
-        path = tmp_path / "photos" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("L", (4, 4), 10 * shade).save(path)
+        write_picture(tmp_path / "photos" / name, 10 * shade)
     (tmp_path / "photos" / "cat" / "notes.txt").write_text("mine")
     return tmp_path / "photos"
 
@@ -369,8 +366,7 @@ class TestPictures:
         assert list(again.y) == ["dog", "dog", "dog", "none of these"]
 
     def test_of_several_splits_the_training_split_is_sorted(self, run, photos, tmp_path):
-        (tmp_path / "all" / "test" / "cat").mkdir(parents=True)
-        Image.new("L", (4, 4)).save(tmp_path / "all" / "test" / "cat" / "9.png")
+        write_picture(tmp_path / "all" / "test" / "cat" / "9.png")
         before = content_of(photos)
         photos.rename(tmp_path / "all" / "train")
         given = [name.split("/")[0] for name in PICTURES]

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
 from benchmarks import exchange
 from pudistill.data.loading import load_dataset
 from pudistill.exceptions import InputError
 from pudistill.runs.exchange.registry import TOOLS, export_labels
 from pudistill.runs.folder import Run
+from tests.helpers.pictures import write_picture
 from tests.helpers.runs import finished_run, label_rows
 
 PICTURES = ["cat/1.png", "cat/2.png", "dog/1.png", "dog/3.png"]
@@ -24,9 +24,7 @@ IRIS = Path(__file__).parents[1] / "stored" / "0.1.0" / "logistic_regression"
 @pytest.fixture
 def of_photos(tmp_path):
     for shade, name in enumerate(PICTURES):
-        path = tmp_path / "photos" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("L", (4, 4), shade).save(path)
+        write_picture(tmp_path / "photos" / name, shade)
     given = [name.split("/")[0] for name in PICTURES]
     table = label_rows(PICTURES, given, LABEL, trusted=[False, False, True, False])
     return finished_run(tmp_path / "run-photos", tmp_path / "photos", table, no_class_label="none")

@@ -7,19 +7,19 @@ import sys
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
 from torch import nn
 
 from pudistill import TorchClassifier
 from pudistill.exceptions import InputError
 from pudistill.learners.networks.exported import as_onnx, as_torch_export
 from pudistill.learners.networks.recipes import Recipe
+from tests.helpers.pictures import digit_pictures
 
 
 @pytest.fixture(scope="module")
 def pictures():
-    digits = load_digits()
-    return (digits.images[:120] * 15).astype(np.uint8), digits.target[:120] % 3
+    X, y = digit_pictures(120)
+    return X, y % 3
 
 
 @pytest.fixture(scope="module")

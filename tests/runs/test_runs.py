@@ -40,6 +40,7 @@ from pudistill.runs.models import check_storable
 from pudistill.runs.predict import predict_run
 from pudistill.utils.files import write_atomic
 from pudistill.utils.progress import stage
+from tests.helpers.pictures import digit_pictures
 from tests.helpers.training import dropout_network
 
 LEARNERS = [
@@ -79,8 +80,7 @@ def test_every_common_learner_can_be_stored(run, learner):
 
 
 def test_a_network_for_pictures_is_stored_without_pickle(run):
-    X, y = load_digits(n_class=3, return_X_y=True)
-    X = (X * 15).astype(np.uint8).reshape(-1, 8, 8)
+    X, y = digit_pictures(n_class=3)
     classifier = PUDistillClassifier(TorchClassifier(epochs=1), random_state=0)
     classifier.fit(X, y, trusted=np.ones(len(y), dtype=bool))
     run.write_model(classifier)

@@ -22,6 +22,7 @@ from pudistill.learners.networks.embedding import (
 from pudistill.runs.fit import fit_run
 from pudistill.runs.folder import Run
 from pudistill.runs.settings import Settings
+from tests.helpers.pictures import write_picture
 
 transformers = pytest.importorskip("transformers")
 
@@ -95,8 +96,7 @@ def photos(tmp_path, pictures):
     for n, picture in enumerate(pictures):
         new, label = n >= 80, names[n % 2 if n % 8 else 1 - n % 2]
         folder = tmp_path / ("new" if new else f"photos/{label}")
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(folder / f"{n:02}.png")
+        write_picture(folder / f"{n:02}.png", picture)
         if n < 80 and n % 5 < 2:
             trusted.append({"id": f"{label}/{n:02}.png", "label": names[n % 2]})
     pd.DataFrame(trusted).to_csv(tmp_path / "checked.csv", index=False)

@@ -5,13 +5,13 @@ import sys
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
 from torch import nn
 
 from pudistill import PUDistillClassifier, TorchClassifier
 from pudistill.exceptions import DivergedError, InputError
 from pudistill.learners.cache import StageCache
 from pudistill.learners.networks.own import build_own
+from tests.helpers.pictures import digit_pictures
 
 QUICK = {"epochs": 2, "batch_size": 32, "device": "cpu", "random_state": 0}
 
@@ -85,8 +85,7 @@ def broken(in_shape, n_classes):
 
 @pytest.fixture(scope="module")
 def few():
-    digits = load_digits()
-    return (digits.images[:150] * 15).astype(np.uint8), digits.target[:150]
+    return digit_pictures(150)
 
 
 @pytest.mark.parametrize("own", [Net, with_classes_only, like_torchvision, Net((1, 8, 8), 10)])

@@ -13,7 +13,7 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 from sklearn.base import clone
-from sklearn.datasets import load_digits, load_iris
+from sklearn.datasets import load_iris
 from sklearn.exceptions import DataConversionWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.utils.estimator_checks import check_estimator
@@ -30,6 +30,7 @@ from pudistill.learners.networks.registry import OBJECTIVES
 from pudistill.learners.networks.state import check_storable
 from pudistill.methods import CrossEntropyClassifier
 from pudistill.utils.checkpoint import Checkpoint, saving_to
+from tests.helpers.pictures import digit_pictures
 from tests.helpers.training import dropout_network
 
 QUICK = {"epochs": 2, "batch_size": 32, "device": "cpu", "random_state": 0}
@@ -37,8 +38,7 @@ QUICK = {"epochs": 2, "batch_size": 32, "device": "cpu", "random_state": 0}
 
 @pytest.fixture(scope="module")
 def digits():
-    data = load_digits()
-    return (data.images * 15).astype(np.uint8), data.target
+    return digit_pictures()
 
 
 @pytest.fixture(scope="module")
