@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from pudistill import TorchClassifier
-from pudistill.exceptions import InputError
+from pudistill.exceptions import DataWarning, InputError
 from pudistill.learners.networks.exported import as_onnx, as_torch_export
 from pudistill.learners.networks.recipes import Recipe
 from tests.helpers.pictures import digit_pictures
@@ -47,6 +47,13 @@ def test_a_table(tmp_path):
     program = torch.export.load(tmp_path / "table.pt2").module()
     found = program(torch.tensor(X, dtype=torch.float32)).numpy(force=True)
     np.testing.assert_allclose(found, table.predict_proba(X), atol=1e-5)
+
+
+def test_a_feature_that_single_precision_loses_is_named(tmp_path):
+    X = np.random.default_rng(0).normal((0, 1.7e9), 1, (60, 2))
+    network = TorchClassifier(epochs=1, random_state=0).fit(X, np.arange(60) % 2)
+    with pytest.warns(DataWarning, match="Feature number 1 varies so little"):
+        as_torch_export(network, tmp_path / "model.pt2", {})
 
 
 def test_the_file_takes_pictures_as_the_network_sees_them(pictures, tmp_path):
@@ -113,7 +120,7 @@ class DependsOnValues(nn.Module):
 
 def test_a_network_that_cannot_be_exported_is_named(pictures, tmp_path):
     own = TorchClassifier(DependsOnValues, epochs=1, random_state=0).fit(*pictures)
-    problem = r"DependsOnValues cannot be exported by PyTorch .*: remove from its forward\(\) the"
+    problem = r"DependsOnValues cannot be exported by PyTorch .*, and remove branches that depend"
     with pytest.raises(InputError, match=problem):
         as_torch_export(own, tmp_path / "model.pt2", {})
     assert not list(tmp_path.iterdir())

@@ -10,8 +10,10 @@ from scipy.stats import beta
 from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
+from pudistill.exceptions import InputError
 from pudistill.learners.networks.augmentation import mixup
 from pudistill.learners.networks.fitting import fit_objective
+from pudistill.learners.networks.input_checks import are_texts
 from pudistill.learners.networks.job import Job
 from pudistill.learners.networks.losses import prior_loss, soft_loss
 from pudistill.learners.networks.objectives import Batch, LossFn, Objective
@@ -104,6 +106,8 @@ class LossCorrectionClassifier(NetworkMethod):
         self.random_state = random_state
 
     def _learn(self, samples: LabelledSamples, seed: int) -> Any:
+        if are_texts(samples.X):
+            raise InputError("Loss correction cannot mix texts: choose another method.")
         network = self._make_network(seed)
         job = network.make_job(samples.X, samples.targets)
         objective = DynamicBootstrapping(

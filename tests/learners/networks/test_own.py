@@ -220,3 +220,99 @@ def test_the_command_line_takes_a_network_from_a_file(few, command, tmp_path, mo
     code, _, err = command("fit", "table.npz", "--epochs", 2, "--output", "other")
     assert code == 2
     assert "epochs is for networks" in err.replace("\n", " ")
+
+
+class LeNet(nn.Module):
+    """Flattens with `view`, as in many tutorials, which needs contiguous pictures."""
+
+    def __init__(self, in_shape, n_classes):
+        super().__init__()
+        self.first = nn.Conv2d(in_shape[0], 8, 3, padding=1)
+        self.last = nn.Linear(8 * in_shape[1] * in_shape[2], n_classes)
+
+    def forward(self, x):
+        x = self.first(x).relu()
+        return self.last(x.view(len(x), -1))
+
+
+def test_a_network_that_flattens_with_view_learns_and_is_loaded(few):
+    X, y = few
+    network = TorchClassifier(LeNet, **QUICK).fit(X, y)
+    again = TorchClassifier.from_state(*network.to_state(), module=LeNet)
+    np.testing.assert_array_equal(again.predict(X), network.predict(X))
+
+
+def test_pictures_are_channels_last_where_the_network_reads_them(few):
+    network = TorchClassifier(Net, **QUICK).fit(*few)
+    weight = network.module_.first.weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+
+
+class StartsWithFloats(nn.Module):
+    def __init__(self, in_shape, n_classes):
+        super().__init__()
+        self.cell, self.last = nn.GRUCell(in_shape[0], 4), nn.Linear(4, n_classes)
+
+    def forward(self, x):
+        return self.last(self.cell(x, torch.zeros(len(x), 4)))
+
+
+def test_a_network_may_make_tensors_of_the_default_type():
+    X, y = np.repeat([[0.0], [1.0]], 30, axis=0), np.repeat([0, 1], 30)
+    assert TorchClassifier(StartsWithFloats, **QUICK | {"epochs": 20}).fit(X, y).score(X, y) == 1
+
+
+class KeepsItsOutput(nn.Module):
+    """Adds to its features what it computed last."""
+
+    def __init__(self, n_classes):
+        super().__init__()
+        self.first, self.last = nn.Linear(1, 4), nn.Linear(4, n_classes)
+        self.kept = torch.zeros(1, 4)
+
+    def forward(self, x):
+        hidden = self.first(x) + self.kept
+        self.kept = hidden.detach()[:1]
+        return self.last(hidden)
+
+
+def test_a_network_that_keeps_tensors_can_train_after_a_prediction():
+    X, y = np.repeat([[0.0], [1.0]], 30, axis=0), np.repeat([0, 1], 30)
+    network = TorchClassifier(KeepsItsOutput, warm_start=True, **QUICK).fit(X, y)
+    network.predict(X[:40])
+    assert network.fit(X[:40], y[:40]).n_iter_ == 2
+
+
+def one_logit_row_too_many(n_classes):
+    return nn.Sequential(nn.Linear(1, n_classes), nn.Unflatten(0, (1, -1)))
+
+
+def sparse(n_classes):
+    class Sparse(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = nn.Embedding(2, n_classes, sparse=True)
+
+        def forward(self, x):
+            return self.table(x[:, 0].long().clamp(0, 1))
+
+    return Sparse()
+
+
+class CannotBeCopied(nn.Linear):
+    def __deepcopy__(self, memo):
+        raise RuntimeError("only leaf tensors can be copied")
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (one_logit_row_too_many, r"returns the shape \(1, 2, 2\)"),
+        (sparse, "sparse=False"),
+        (CannotBeCopied(1, 2), "pass a function that makes it"),
+    ],
+)
+def test_networks_that_cannot_be_trained_are_refused_in_a_sentence(module, message):
+    X, y = np.repeat([[0.0], [1.0]], 30, axis=0), np.repeat([0, 1], 30)
+    with pytest.raises(InputError, match=message):
+        TorchClassifier(module, **QUICK).fit(X, y)

@@ -88,6 +88,17 @@ def test_damaged_weights_are_named(tiny_resnet, tmp_path, pictures):
         TorchClassifier(f"transformers:{folder}").fit(*pictures)
 
 
+def test_weights_that_would_be_random_are_named(tiny_resnet, tmp_path, pictures):
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(tiny_resnet, tmp_path / "resnet")
+    file = folder / "model.safetensors"
+    last = {name: w for name, w in load_file(file).items() if name.startswith("classifier")}
+    save_file(last, file, metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"lacks .* of its weights, such as resnet"):
+        TorchClassifier(f"transformers:{folder}").fit(*pictures)
+
+
 def test_grey_pictures(tiny_resnet, pictures):
     X, y = pictures
     network = TorchClassifier(f"transformers:{tiny_resnet}", epochs=1, random_state=0)

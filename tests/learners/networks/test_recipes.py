@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from typing import get_args
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -98,6 +99,13 @@ def test_find_recipe():
     [
         {"epochs": 0},
         {"epochs": 2.5},
+        {"learning_rate": "0.1"},
+        {"factor": np.nan},
+        {"momentum": 2},
+        {"nesterov": True, "momentum": 0},
+        {"milestones": 3},
+        {"centre_crop": 0},
+        {"min_steps": -5},
         {"batch_size": 0},
         {"learning_rate": 0.0},
         {"learning_rate": float("nan")},

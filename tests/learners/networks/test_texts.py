@@ -19,6 +19,7 @@ from pudistill.learners.networks.texts import (
     train_head,
 )
 from pudistill.learners.tasks import Training, train
+from pudistill.methods import CoTeachingClassifier, LossCorrectionClassifier
 
 transformers = pytest.importorskip("transformers")
 
@@ -262,5 +263,32 @@ def test_a_feature_that_never_varies_does_not_spoil_the_training(tiny_bert, revi
     with torch.no_grad():
         norm = job.module.encoder.encoder.layer[-1].output.LayerNorm
         norm.weight[0], norm.bias[0] = 1e-20, 0.3
+        job.module.head.weight.zero_()
     train_head(job)
     assert job.module.inverse_scale.max() < 100
+
+
+def test_methods_train_the_last_layer_first(tiny_bert, reviews):
+    texts, y = reviews
+    method = CoTeachingClassifier(network(tiny_bert, epochs=3), random_state=0)
+    assert method.fit(texts, y, trusted=np.ones(60, bool)).score(texts, y) > 0.9
+
+
+def test_a_method_that_mixes_samples_refuses_texts(tiny_bert, reviews):
+    with pytest.raises(InputError, match="cannot mix texts"):
+        LossCorrectionClassifier(network(tiny_bert)).fit(*reviews, trusted=np.ones(60, bool))
+
+
+def test_a_model_without_some_of_its_weights_is_refused(tiny_bert, reviews, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(tiny_bert, tmp_path / "bert")
+    kept = {k: w for k, w in load_file(folder / "model.safetensors").items() if "atten" not in k}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match="lacks 10 of its weights"):
+        network(folder).fit(*reviews)
+
+
+def test_half_a_surrogate_pair_is_no_reason_to_fail(tiny_bert, reviews):
+    texts, y = reviews
+    assert len(network(tiny_bert).fit(texts, y).predict(["\ud800 good"])) == 1

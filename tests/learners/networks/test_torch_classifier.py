@@ -444,6 +444,8 @@ def test_a_checkpoint_of_another_kind_of_device_is_not_continued(few, monkeypatc
     with saving_to(checkpoint):
         first, same = (TorchClassifier(**QUICK).fit(*few) for _ in range(2))
         assert trained == [1, 2], "the second training has nothing left to do"
+        assert same.n_iter_ == 2
+        assert same.loss_curve_ == first.loss_curve_
         checkpoint.parts |= {"device": np.array("cuda"), "generator": np.zeros(16, np.uint8)}
         other = TorchClassifier(**QUICK).fit(*few)
     assert trained == [1, 2, 1, 2]
@@ -602,13 +604,49 @@ def diverging(rng):
 
 def test_a_training_that_diverged_is_repeated_at_a_smaller_rate():
     X, y = diverging(np.random.default_rng(0))
-    steep = TorchClassifier(learning_rate=30, epochs=30, random_state=0)
+    steep = TorchClassifier(learning_rate=30, epochs=30, batch_size=40, random_state=0)
     with pytest.warns(RecoveredWarning, match=r"learning_rate=3:.*became"):
         network = steep.fit(X, y)
     assert network.recipe_.learning_rate == 3
     assert np.isfinite(network.loss_curve_).all()
     slow = clone(steep).set_params(learning_rate=3).fit(X, y)
-    assert len(slow.loss_curve_) == len(network.loss_curve_)
+    assert same_weights(weights(slow), weights(network))
+
+
+def test_a_refit_that_fails_leaves_no_fitted_network(few):
+    def broken(in_shape, n_classes):
+        raise RuntimeError("no such layer")
+
+    network = TorchClassifier(**QUICK).fit(*few)
+    with pytest.raises(InputError, match="no such layer"):
+        network.set_params(module=broken).fit(few[0], few[1] + 10)
+    with pytest.raises(NotFittedError):
+        network.predict(few[0])
+
+
+@pytest.mark.parametrize("precision", ["auto", "fp32"])
+def test_features_that_vary_little_beside_their_mean_are_learned(precision):
+    seconds = np.random.default_rng(0).uniform(0, 60, size=400)
+    X, y = 1.7e9 + seconds[:, None], (seconds > 30).astype(int)
+    network = TorchClassifier(precision=precision, epochs=20, random_state=0).fit(X, y)
+    assert network.score(X, y) > 0.95
+
+
+@pytest.mark.parametrize("value", [0.7, 1 / 3, 200.3])
+def test_a_constant_channel_is_known_as_constant(value):
+    pictures = np.full((100, 28, 28, 1), value, np.float32)
+    assert Normalisation.of(pictures, np.ones(100)).scale == 1
+
+
+def test_a_training_of_a_single_step_learns():
+    X, y = np.repeat([[0.0], [1.0]], 20, axis=0), np.repeat([0, 1], 20)
+    network = TorchClassifier(epochs=1, batch_size=40, learning_rate=1, random_state=0).fit(X, y)
+    assert network.predict_proba([[1.0]])[0, 1] > 0.5
+
+
+def test_labels_of_several_types_are_refused():
+    with pytest.raises(InputError, match="int and str"):
+        TorchClassifier().fit([[0.0], [1.0]], np.array(["a", 1], dtype=object))
 
 
 def test_a_network_that_diverges_in_a_stack_leaves_the_others_alone():

@@ -33,7 +33,7 @@ from pudistill.learners.networks.job import Job
 from pudistill.learners.networks.names import PRETRAINED
 from pudistill.learners.networks.normalisation import Normalisation
 from pudistill.learners.networks.objectives import Objective
-from pudistill.learners.networks.own import check_own
+from pudistill.learners.networks.own import check_own, needs_contiguous
 from pudistill.learners.networks.prediction import compute_embeddings, predict_probabilities
 from pudistill.learners.networks.recipes import (
     CONTINUED,
@@ -54,6 +54,7 @@ from pudistill.learners.networks.texts import (
     merged,
     open_tokenizer,
     tokenise,
+    train_head,
     with_lora,
 )
 
@@ -262,7 +263,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def make_job(self, X: Any, y: Any, sample_weight: Any = None) -> Job:
-        """Check the data and build the network, without training it.
+        """Check the data and build the network; only a text model's new last layer is trained.
 
         `fit_objective` trains the job that is returned, even after its objective was replaced.
 
@@ -298,7 +299,8 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         seed = rng.randint(2**31 - 1)
         if continues:
             self._check_continuation(classes)
-        else:
+        self.n_iter_ = 0  # until it is trained, the estimator counts as not fitted
+        if not continues:
             self.classes_ = classes
             self.in_shape_ = () if are_tokens(inputs) else network_shape(inputs)
             self.normalisation_ = self._normalisation_of(inputs, weights)
@@ -311,10 +313,9 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
             with seeded(seed, hardware.device):
                 self.module_ = with_lora(merged(self.module_), self.lora_rank)
 
-        # 3. Make the job. Until it is trained, the estimator counts as not fitted.
-        self.n_iter_ = 0
+        # 3. Make the job.
         self.recipe_ = recipe.for_n_samples(self._samples_per_epoch(targets))
-        return Job(
+        job = Job(
             self._module_on(hardware),
             inputs,
             targets,
@@ -327,11 +328,12 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
             balanced=balanced,
             seed=seed,
         )
+        train_head(job)
+        return job
 
     def record_epochs(self, losses: Sequence[float]) -> Self:
         """Mark the estimator as fitted; record the mean loss of each epoch."""
-        self.loss_curve_ = list(losses)
-        self.n_iter_ = len(losses)
+        self.loss_curve_, self.n_iter_ = list(losses), len(losses)
         self.module_.eval()
         return self
 
@@ -365,8 +367,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         labels : ndarray of shape (n,)
             Values of `classes_`.
         """
-        probabilities = self.predict_proba(X)
-        return self.classes_[probabilities.argmax(axis=1)]
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
     def embed(self, X: Any) -> np.ndarray:
         """Compute the inputs of the network's last linear layer.
@@ -389,12 +390,14 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         inputs = self._check_inputs(X, self.recipe_, fitted=True)
         hardware = self._hardware_for(inputs)
-        module = self._module_on(hardware)
-        return function(module, hardware.supported(inputs), self.normalisation_, hardware)
+        inputs = hardware.supported(inputs)
+        return function(self._module_on(hardware), inputs, self.normalisation_, hardware)
 
     def _hardware_for(self, inputs: np.ndarray) -> Hardware:
         is_table = inputs.ndim == 2 and not are_tokens(inputs)
-        return choose_hardware(self.device, self.precision, is_table=is_table)
+        hardware = choose_hardware(self.device, self.precision, is_table=is_table)
+        # A network of the user's own can make tensors of PyTorch's default type.
+        return replace(hardware, dtype=torch.float32) if callable(self.module) else hardware
 
     def _open_tokenizer(self) -> StoredTokenizer:
         if not (isinstance(self.module, str) and self.module.startswith(PRETRAINED)):
@@ -556,7 +559,7 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         return pictures
 
     def _find_objective(self) -> Objective:
-        if self.loss not in OBJECTIVES:
+        if not (isinstance(self.loss, str) and self.loss in OBJECTIVES):
             raise InputError(f"loss={self.loss!r} is unknown: choose one of {tuple(OBJECTIVES)}.")
         return OBJECTIVES[self.loss]()
 
@@ -592,6 +595,6 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
     def _module_on(self, hardware: Hardware) -> nn.Module:
         """Move the network to the device, where it stays."""
         self.module_.to(device=hardware.device, dtype=hardware.dtype)
-        if len(self.in_shape_) == 3:
+        if len(self.in_shape_) == 3 and not needs_contiguous(self.module_):
             self.module_.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return self.module_

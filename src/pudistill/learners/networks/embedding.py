@@ -19,7 +19,7 @@ from pudistill.exceptions import InputError
 from pudistill.learners.networks.hardware import Precision, choose_hardware
 from pudistill.learners.networks.own import reason_of
 from pudistill.learners.networks.prediction import N_AHEAD, batches_by_length, prediction_values
-from pudistill.learners.networks.pretrained import load_config, loading_model
+from pudistill.learners.networks.pretrained import check_complete, load_config, loading_model
 from pudistill.utils.threads import one_thread, prefetch
 
 # Largest number of tokens of a text: the cost of attention grows with its square.
@@ -70,7 +70,8 @@ class Embedder(ABC):
             )
             self._prepare(transformers, model)
         self.model = model.float().eval()
-        self._uses_pooler = _is_pooler_trained(name, info["missing_keys"])
+        check_complete(name, info["missing_keys"])
+        self._uses_pooler = not info["missing_keys"]
         self.checksum = self._compute_checksum(info["missing_keys"])
         self.model.to(self.hardware.device)
 
@@ -447,17 +448,6 @@ def _poolings(name: str, config: Mapping[str, Any]) -> list[str]:
             f"one of {', '.join(POOLINGS.values())}."
         )
     return [pooling for key, pooling in POOLINGS.items() if key in chosen] or ["mean"]
-
-
-def _is_pooler_trained(name: str, untrained: set[str]) -> bool:
-    """Return whether the pooler has trained weights; raise an error if another layer lacks them."""
-    missing = sorted(weight for weight in untrained if "pooler" not in weight)
-    if missing:
-        raise InputError(
-            f"{name} lacks {len(missing)} of its weights, such as {missing[0]}, so that its "
-            "features would be random: name a complete model."
-        )
-    return not untrained
 
 
 def _read_json(name: str, file: str) -> Any:

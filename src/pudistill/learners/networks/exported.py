@@ -10,12 +10,15 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from pudistill.exceptions import InputError
+from pudistill.exceptions import DataWarning, InputError, warn_user
 from pudistill.learners.networks.own import reason_of
+
+LARGEST_MEAN = 2**18  # of a feature, as a multiple of its scale: single precision has 24 bits
 
 
 class RawToProbabilities(nn.Module):
@@ -73,6 +76,7 @@ def as_onnx(estimator: Any, path: Path, about: dict[str, str]) -> None:
             f"ONNX needs {error.name}, which is not installed: pip install 'pudistill[onnx]', or "
             "export to .pt2."
         ) from error
+    _warn_of_lost_features(estimator)
     name = type(estimator.module_).__name__
     with _failing_as(f"The network {name} cannot be written as ONNX", "export it to .pt2"):
         program = torch.onnx.export(
@@ -90,12 +94,28 @@ def as_onnx(estimator: Any, path: Path, about: dict[str, str]) -> None:
 
 def as_torch_export(estimator: Any, path: Path, about: dict[str, str]) -> None:
     """Write a fitted network by `torch.export`; parameters and errors are those of `as_onnx`."""
+    _warn_of_lost_features(estimator)
     name = type(estimator.module_).__name__
-    remedy = "remove from its forward() the branches that depend on the values of tensors"
+    remedy = (
+        "write x.shape[0] for len(x) in its forward(), and remove branches that depend on the "
+        "values of tensors"
+    )
     with _failing_as(f"The network {name} cannot be exported by PyTorch", remedy):
         content = io.BytesIO()  # PyTorch's own errors of a full disk look like any other
         torch.export.save(_program_of(estimator), content, extra_files=about)
         path.write_bytes(content.getvalue())
+
+
+def _warn_of_lost_features(estimator: Any) -> None:
+    scales = estimator.normalisation_
+    lost = np.abs(scales.mean) > LARGEST_MEAN * scales.scale
+    if lost.any():
+        warn_user(
+            f"Feature number {lost.argmax()} varies so little beside its mean that it is lost in "
+            "single precision, in which the file reads it: subtract the mean from it, and train "
+            "again.",
+            DataWarning,
+        )
 
 
 def _program_of(estimator: Any) -> ExportedProgram:

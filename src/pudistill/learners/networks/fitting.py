@@ -23,7 +23,6 @@ from pudistill.learners.networks.process_group import (
     current_process_group,
 )
 from pudistill.learners.networks.recipes import RETRY_FACTOR, Recipe
-from pudistill.learners.networks.texts import train_head
 from pudistill.learners.networks.trainer import Trainer
 from pudistill.utils.checkpoint import NOWHERE, Checkpoint, current_checkpoint
 from pudistill.utils.progress import epoch_ended, stage
@@ -42,7 +41,7 @@ class TrainableNetwork(Protocol):
     n_iter_: int
 
     def make_job(self, X: Any, y: Any, sample_weight: Any = None) -> Job:
-        """Check the data and build the network, without training it."""
+        """Check the data and build the network; see `TorchClassifier.make_job`."""
 
     def record_epochs(self, losses: Sequence[float]) -> Any:
         """Mark the estimator as fitted; record the mean loss of each epoch."""
@@ -78,6 +77,8 @@ def fit_objective(
             losses = _restore(checkpoint, trainers[0], is_random)
             if losses:
                 advance(len(losses))
+                for network in networks:
+                    network.record_epochs(losses)
             # 3. Train, one epoch of each job at a time.
             for epoch_losses in zip(*trainers, strict=True):
                 losses.append(float(np.mean(epoch_losses)))
@@ -145,8 +146,7 @@ def _restore(checkpoint: Checkpoint, trainer: Trainer, is_random: bool) -> list[
 
 def fit_with_retry(network: TrainableNetwork, job: Job) -> None:
     """Train a network; if it diverges, train it again from the same weights at a smaller rate."""
-    train_head(job)
-    weights = copy.deepcopy(job.module.state_dict())
+    weights, drawn = copy.deepcopy(job.module.state_dict()), job.rng.get_state()
     try:
         fit_objective([network], [job])
     except DivergedError as error:
@@ -157,6 +157,7 @@ def fit_with_retry(network: TrainableNetwork, job: Job) -> None:
         )
         current_checkpoint().remove()
         job.module.load_state_dict(weights)
+        job.rng.set_state(drawn)
         network.recipe_ = replace(job.recipe, learning_rate=rate)
         try:
             fit_objective([network], [replace(job, recipe=network.recipe_)])

@@ -84,8 +84,8 @@ def choose_hardware(
     else:
         try:
             chosen = torch.device(device)
-            torch.empty(0, device=chosen)
-        except (RuntimeError, AssertionError, TypeError) as error:
+            torch.empty(0, device=chosen).tolist()  # "meta" holds no values
+        except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
             raise InputError(
                 f'device={device!r} is not available on this machine: pass "cpu", or "auto" for '
                 "the best available device."
@@ -137,8 +137,8 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 def global_random_states(device: torch.device) -> list[np.ndarray]:
     """Return the states of PyTorch's global generators: the CPU's, and that of a GPU."""
     states = [torch.get_rng_state()]
-    if device.type == "cuda":
-        states.append(torch.cuda.get_rng_state(device))
+    if device.type != "cpu":
+        states.append(torch.get_device_module(device).get_rng_state(device))
     return [state.numpy() for state in states]
 
 
@@ -147,4 +147,4 @@ def set_global_random_states(states: list[np.ndarray], device: torch.device) -> 
     cpu_state, *gpu_states = (torch.tensor(state) for state in states)
     torch.set_rng_state(cpu_state)
     for state in gpu_states:
-        torch.cuda.set_rng_state(state, device)
+        torch.get_device_module(device).set_rng_state(state, device)

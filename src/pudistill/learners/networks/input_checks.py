@@ -30,7 +30,13 @@ def check_target_values(y: Any, inputs: np.ndarray, *, signed: bool = False) -> 
             y = column_or_1d(y, warn=True)
             check_consistent_length(inputs, y)
             assert_all_finite(y, input_name="y")
-            check_classification_targets(y)
+            try:
+                check_classification_targets(y)
+            except TypeError as error:  # they cannot be sorted
+                kinds = sorted({type(label).__name__ for label in y})
+                raise InputError(
+                    f"y has labels of the types {' and '.join(kinds)}: use one type."
+                ) from error
         return y
     with as_input_error():
         check_consistent_length(inputs, y)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
+import numpy as np
 import torch
 from accelerate import PartialState
 from torch import distributed
@@ -98,7 +99,8 @@ def _train_with_main(group: ProcessGroup) -> None:
                     trainer.restore(state)
                 case ("epoch",):
                     # Seeds dropout, which each process draws for its own part of the batch.
-                    torch.manual_seed(group.size * trainer.epoch + group.rank)
+                    numbers = (trainer.jobs[0].seed, trainer.epoch, group.rank)
+                    torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
                     try:
                         trainer.run_epoch()
                     except InputError as error:

@@ -18,7 +18,11 @@ def network_input(batch: Tensor, mean: Tensor, inverse_scale: Tensor) -> Tensor:
     """
     if batch.ndim == 2 and not batch.is_floating_point():
         return batch
-    normalised = (batch.to(mean.dtype) - mean) * inverse_scale
+    dtype = inverse_scale.dtype
+    if batch.dtype == torch.float64:  # features that vary little beside their mean
+        normalised = (batch - mean).to(dtype) * inverse_scale
+    else:
+        normalised = (batch.to(dtype) - mean.to(dtype)) * inverse_scale
     return normalised.permute(0, 3, 1, 2) if normalised.ndim == 4 else normalised
 
 
@@ -63,7 +67,7 @@ class Normalisation:
                 for first in range(start, end, at_once):
                     block = np.asarray(inputs[first : min(first + at_once, end)])
                     values = block.reshape(len(block), -1, n_channels) - centre
-                    means.append((values**power).mean(axis=1))
+                    means.append((values**power).mean(axis=1, dtype=np.float64))
                 total += share[start:end] @ np.concatenate(means)
             return total
 
@@ -74,7 +78,8 @@ class Normalisation:
         return cls(mean, np.where(constant, 1.0, scale))
 
     def on(self, hardware: Hardware) -> tuple[Tensor, Tensor]:
-        """Return mean and 1 / scale as tensors."""
-        mean = torch.as_tensor(self.mean, dtype=hardware.dtype, device=hardware.device)
+        """Return mean, in double precision where the device has it, and 1 / scale as tensors."""
+        dtype = torch.float32 if hardware.device.type == "mps" else torch.float64
+        mean = torch.as_tensor(self.mean, dtype=dtype, device=hardware.device)
         scale = torch.as_tensor(self.scale, dtype=hardware.dtype, device=hardware.device)
         return mean, scale.reciprocal()

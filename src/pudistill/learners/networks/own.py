@@ -53,7 +53,13 @@ def build_own(module: Any, in_shape: tuple[int, ...], n_classes: int) -> nn.Modu
     """
     name = name_of(module)
     if isinstance(module, nn.Module):
-        return copy.deepcopy(module).cpu().float()
+        try:
+            return copy.deepcopy(module).cpu().float()
+        except Exception as error:  # of any kind, as layers can forbid it
+            raise InputError(
+                f"{name} cannot be copied ({reason_of(error)}): pass a function that makes it, of "
+                f"the form {SIGNATURE}."
+            ) from error
     try:
         bound = _bind(module, in_shape, n_classes)
     except TypeError as error:
@@ -124,10 +130,43 @@ def check_own(network: nn.Module, in_shape: tuple[int, ...], n_classes: int) -> 
             f"The network {type(network).__name__} has no parameters that can be trained: give it "
             "layers with weights, and do not freeze all of them."
         )
+    if any(getattr(layer, "sparse", False) is True for layer in network.modules()):
+        raise InputError(
+            f"The network {type(network).__name__} has an embedding with sparse gradients, which "
+            "the optimiser cannot use: make it with sparse=False."
+        )
     batch = torch.zeros(2, *in_shape)
     network.eval()
     with torch.no_grad(), naming_failures(network, batch):
-        check_logits(network(batch), (2, n_classes))
+        logits = check_logits(network(batch), (2, n_classes))
+    if logits.ndim != 2:
+        raise _wrong_shape(logits, (2, n_classes))
+    if len(in_shape) == 3:
+        _choose_layout(network, in_shape)
+
+
+def _choose_layout(network: nn.Module, in_shape: tuple[int, ...]) -> None:
+    """Let a network read contiguous pictures if it cannot read channels_last, the faster layout.
+
+    ``x.view(len(x), -1)`` behind a convolution is the usual reason.
+    """
+    n_channels, *sides = in_shape
+    try:
+        trial = copy.deepcopy(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        with torch.no_grad():
+            trial(torch.zeros(2, *sides, n_channels).permute(0, 3, 1, 2))
+    except Exception:  # the user's code can raise anything
+        network.register_forward_pre_hook(_make_contiguous)
+
+
+def _make_contiguous(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    # `contiguous()` leaves the strides of channels_last where there is only one channel.
+    return tuple(part.clone(memory_format=torch.contiguous_format) for part in inputs)
+
+
+def needs_contiguous(network: nn.Module) -> bool:
+    """Return whether a network that `check_own` tried cannot read pictures in channels_last."""
+    return _make_contiguous in network._forward_pre_hooks.values()
 
 
 def check_logits(logits: Any, expected: tuple[int, int]) -> Tensor:
@@ -138,11 +177,15 @@ def check_logits(logits: Any, expected: tuple[int, int]) -> Tensor:
             f"of logits, of shape (n, n_classes), here {expected}."
         )
     if logits.shape[-2:] != expected:
-        raise InputError(
-            f"The module returns the shape {tuple(logits.shape)} for a batch: it must return "
-            f"logits of shape (n, n_classes), here {expected}."
-        )
+        raise _wrong_shape(logits, expected)
     return logits
+
+
+def _wrong_shape(logits: Tensor, expected: tuple[int, int]) -> InputError:
+    return InputError(
+        f"The module returns the shape {tuple(logits.shape)} for a batch: it must return "
+        f"logits of shape (n, n_classes), here {expected}."
+    )
 
 
 @contextmanager
@@ -157,6 +200,8 @@ def naming_failures(network: nn.Module, batch: Tensor) -> Iterator[None]:
         remedy = "change the network"
         if isinstance(error, torch.OutOfMemoryError):
             remedy = "lower batch_size, or use a smaller network"
+        elif len(batch) == 1:
+            remedy = "pass more samples, or raise batch_size"
         elif batch.ndim == 4:
             remedy = (
                 "resize the pictures (image_size of load_dataset, --image-size) to the size that "

@@ -134,7 +134,7 @@ def last_layer_inputs(module: nn.Module) -> Iterator[list[Tensor]]:
             hook.remove()
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: a network may keep a tensor for its next training
 def _forward(
     module: nn.Module,
     function: Callable[[Tensor], Tensor],

@@ -1,7 +1,7 @@
 """Networks with pretrained weights, from Hugging Face's `transformers`."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -98,13 +98,36 @@ class Pretrained:
             )
         remedy = "name a model for image classification on the hub, or a folder that holds one"
         with loading_model(self.name, remedy) as transformers:
-            model = transformers.AutoModelForImageClassification.from_pretrained(
+            model, info = transformers.AutoModelForImageClassification.from_pretrained(
                 self.name,
                 config=load_config(transformers, self.name, num_labels=n_classes),
                 ignore_mismatched_sizes=True,
+                output_loading_info=True,
                 trust_remote_code=False,
             )
+        untrained = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
+        # Only the last layer is new, which lies outside of the model that it was added to.
+        inner = f"{model.base_model_prefix}."
+        check_complete(self.name, {name for name in untrained if name.startswith(inner)})
         return PretrainedNetwork(model)
+
+
+def check_complete(name: str, untrained: Collection[str]) -> None:
+    """Raise `InputError` if a model lacks trained weights for more than its pooler.
+
+    Parameters
+    ----------
+    name : str
+        The model, for the message.
+    untrained : collection of str
+        Names of the weights that were not loaded, and are random.
+    """
+    missing = sorted(weight for weight in untrained if "pooler" not in weight)
+    if missing:
+        raise InputError(
+            f"{name} lacks {len(missing)} of its weights, such as {missing[0]}, which would be "
+            "random: name a complete model."
+        )
 
 
 def build_untrained(architecture: dict[str, Any], n_classes: int) -> PretrainedNetwork:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
 from pudistill.exceptions import InputError
@@ -48,6 +48,35 @@ def scaled_learning_rate(scale: float) -> Iterator[None]:
 def learning_rate_scale() -> float:
     """Return the factor of the learning rate that applies here."""
     return _learning_rate_scale.get()
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral)
+
+
+# What each number in a recipe must be.
+_COUNT = (lambda value: _is_whole(value) and value >= 1, "a whole number of at least 1")
+_AT_LEAST_0 = (lambda value: value >= 0, "a number of at least 0")
+_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "epochs": _COUNT,
+    "batch_size": _COUNT,
+    "centre_crop": (_COUNT[0], f"{_COUNT[1]}, or None"),
+    "min_steps": (
+        lambda value: _is_whole(value) and value >= 0,
+        "a whole number of at least 0",
+    ),
+    "learning_rate": (lambda value: value > 0, "a positive number"),
+    "factor": (lambda value: 0 < value <= 1, "in (0, 1]"),
+    "momentum": (lambda value: 0 <= value < 1, "in [0, 1)"),
+    "weight_decay": _AT_LEAST_0,
+    "mixup": _AT_LEAST_0,
+    "entropy_weight": _AT_LEAST_0,
+    "consistency_weight": _AT_LEAST_0,
+    "consistency_threshold": (lambda value: 0 < value <= 1, "in (0, 1], or None"),
+    "warm_up": (lambda value: 0 < value < 1, "in (0, 1)"),
+    "trusted_share": (lambda value: 0 <= value < 1, "in [0, 1)"),
+}
+_OPTIONAL = ("centre_crop", "consistency_threshold")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,24 +164,17 @@ class Recipe:
     min_steps: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
+        for name, (holds, rule) in _RULES.items():
             value = getattr(self, name)
-            if not (isinstance(value, Integral) and int(value) >= 1):
-                raise InputError(f"{name}={value!r} must be a whole number of at least 1.")
-        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
-            raise InputError(f"learning_rate={self.learning_rate!r} must be a positive number.")
-        at_least_0 = ("mixup", "entropy_weight", "consistency_weight", "momentum", "weight_decay")
-        for name in at_least_0:
-            value = getattr(self, name)
-            if not (value >= 0 and math.isfinite(value)):
-                raise InputError(f"{name}={value!r} must be a number of at least 0.")
-        threshold = self.consistency_threshold
-        if threshold is not None and not 0 < threshold <= 1:
-            raise InputError(f"consistency_threshold={threshold!r} must be in (0, 1], or None.")
-        if not 0 < self.warm_up < 1:
-            raise InputError(f"warm_up={self.warm_up!r} must be in (0, 1).")
-        if not 0 <= self.trusted_share < 1:
-            raise InputError(f"trusted_share={self.trusted_share!r} must be in [0, 1).")
+            if value is None and name in _OPTIONAL:
+                continue
+            if not (isinstance(value, Real) and math.isfinite(value) and holds(value)):
+                raise InputError(f"{name}={value!r} must be {rule}.")
+        if self.nesterov and not self.momentum:
+            raise InputError("nesterov=True needs a momentum: set momentum=0.9, or nesterov=False.")
+        milestones = self.milestones
+        if not (isinstance(milestones, tuple) and all(isinstance(m, Real) for m in milestones)):
+            raise InputError(f"milestones={milestones!r} must be a tuple of numbers of epochs.")
         if self.schedule not in get_args(Schedule):
             raise InputError(
                 f"schedule={self.schedule!r} is unknown: choose one of {get_args(Schedule)}."
@@ -389,7 +411,7 @@ def find_recipe(
     if isinstance(recipe, Recipe):
         found = _semi_supervised(recipe) if role == "semi_supervised" else recipe
     else:
-        if recipe not in RECIPES:
+        if not (isinstance(recipe, str) and recipe in RECIPES):
             raise InputError(f"recipe={recipe!r} is unknown: choose one of {sorted(RECIPES)}.")
         if role is not None and role not in get_args(Role):
             raise InputError(f"role={role!r} is unknown: choose one of {get_args(Role)}.")

@@ -15,6 +15,7 @@ from pudistill.learners.networks.embedding import LONGEST_TEXT
 from pudistill.learners.networks.hardware import choose_hardware, seeded
 from pudistill.learners.networks.names import PRETRAINED, import_path
 from pudistill.learners.networks.normalisation import Normalisation
+from pudistill.learners.networks.own import check_own
 from pudistill.learners.networks.pretrained import PretrainedNetwork, build_untrained
 from pudistill.learners.networks.recipes import Recipe
 from pudistill.learners.networks.texts import (
@@ -134,6 +135,8 @@ def restore_state(estimator: Any, arrays: dict[str, np.ndarray], meta: dict[str,
             f"The stored weights do not fit the network {meta['params']['module']}: load them with "
             "the module they were trained with."
         ) from error
+    if callable(estimator.module) and len(estimator.in_shape_) == 3:
+        check_own(network, estimator.in_shape_, n_classes)  # which layout of pictures it reads
     estimator.module_ = network.eval()
 
 

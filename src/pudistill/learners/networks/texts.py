@@ -26,6 +26,7 @@ from pudistill.learners.networks.job import Job
 from pudistill.learners.networks.normalisation import Normalisation
 from pudistill.learners.networks.prediction import compute_embeddings
 from pudistill.learners.networks.pretrained import (
+    check_complete,
     config_of_layers,
     layers_of,
     load_config,
@@ -84,7 +85,8 @@ class _Tokenizer:
 
     def __call__(self, texts: Sequence[str]) -> list[np.ndarray]:
         most = MOST_CHARACTERS * self._n_tokens
-        cut = [text[:most] for text in texts]
+        # Half of a surrogate pair, which damaged files hold, is no character.
+        cut = [text[:most].encode("utf-8", "replace").decode() for text in texts]
         new = [text for text in dict.fromkeys(cut) if text not in self._known]
         encodings = self._tokenizer.encode_batch(new)
         found = {
@@ -239,11 +241,12 @@ class PretrainedText:
                     f"further here: name a model of one of the types "
                     f"{', '.join(sorted(TEXT_MODEL_TYPES))}."
                 )
-            encoder = transformers.AutoModel.from_pretrained(
-                self.name, config=config, trust_remote_code=False
-            ).float()
+            encoder, info = transformers.AutoModel.from_pretrained(
+                self.name, config=config, output_loading_info=True, trust_remote_code=False
+            )
             setup = text_setup(transformers, self.name, config)
-        return TextNetwork(_without_pooler(encoder), setup.poolings, n_classes)
+        check_complete(self.name, info["missing_keys"])
+        return TextNetwork(_without_pooler(encoder.float()), setup.poolings, n_classes)
 
 
 def _without_pooler(encoder: Any) -> Any:
@@ -286,7 +289,8 @@ def train_head(job: Job) -> None:
     # Encoders have features that hardly vary, and will once the encoder is trained.
     floor = SMALLEST_SCALE * np.median(scales.scale)
     scales = replace(scales, scale=np.maximum(scales.scale, floor))
-    network.mean, network.inverse_scale = scales.on(job.hardware)
+    mean, network.inverse_scale = scales.on(job.hardware)
+    network.mean = mean.to(job.hardware.dtype)
     recipe = replace(HEAD, trusted_share=job.recipe.trusted_share)
     head = replace(
         job,

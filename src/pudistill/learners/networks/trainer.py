@@ -108,6 +108,8 @@ class Trainer:
         for number, drawn in enumerate(zip(*batches, strict=True)):
             n_drawn = len(drawn[0][0])
             rate = self.recipe.rate(epoch + number / n_batches[0])
+            if self.recipe.epochs * n_batches[0] == 1:
+                rate = self.recipe.learning_rate  # the first step of a one-cycle schedule has 0
             total += self._step(drawn, rate) * n_drawn
             n_samples += n_drawn
         # 3. Copy weights and batch statistics back to the networks.
