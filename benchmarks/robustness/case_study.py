@@ -123,7 +123,8 @@ def draw(rows: pd.DataFrame, path: Path) -> None:
         panel.tick_params(axis="x", labelsize=8)
     panels.flat[0].invert_yaxis()
     figure.supxlabel("test accuracy beside training with all labels right, in points", fontsize=9)
-    figure.savefig(path, metadata={"Date": None})
+    with plt.rc_context({"svg.hashsalt": "case_study"}):
+        figure.savefig(path, metadata={"Date": None})
 
 
 def summarise(folder: Path, output: Path) -> None:

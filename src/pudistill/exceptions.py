@@ -1,5 +1,6 @@
 """Errors and warnings whose messages are written for the user."""
 
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -42,7 +43,8 @@ class InputError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(without_middle(message))
+        on_one_line = re.sub(r"\s*\n\s*", " ", message)  # other libraries' messages have several
+        super().__init__(without_middle(on_one_line.strip()))
 
 
 class DivergedError(InputError):
