@@ -47,6 +47,17 @@ class InputError(ValueError):
         super().__init__(without_middle(on_one_line.strip()))
 
 
+class OwnModuleError(InputError):
+    """The network that the user passes for stored weights is not the one that they belong to.
+
+    Examples
+    --------
+    >>> from pudistill.exceptions import InputError, OwnModuleError
+    >>> issubclass(OwnModuleError, InputError)  # it is not the file that is damaged
+    True
+    """
+
+
 class DivergedError(InputError):
     """The loss of a training stopped being a finite number.
 

@@ -19,7 +19,7 @@ from pudistill.learners.capabilities import continues_training, final_step
 from pudistill.learners.defaults import default_learner
 from pudistill.learners.networks.names import NAMES_OF_SIZES, PRETRAINED
 from pudistill.methods.base import Method, NetworkMethod
-from pudistill.methods.registry import METHODS, load_class
+from pudistill.methods.registry import METHODS, OURS, load_class
 from pudistill.runs.settings import NETWORKS, Settings, imports_module
 
 # Names of the default learner, unless the samples are pictures.
@@ -70,6 +70,12 @@ def build_pudistill(settings: Settings, X: np.ndarray) -> PUDistillClassifier:
     params = {name: getattr(settings, name) for name in same_name}
     params["tol"] = None if settings.all_iterations else settings.tol
     learner = _learner_or_none(settings, X)
+    learns_pictures = X.ndim > 2 and continues_training(learner)
+    if settings.semi_supervised and not (settings.method == OURS and learns_pictures):
+        raise InputError(
+            "The setting semi_supervised is for networks that learn pictures by the default "
+            "method: leave it out."
+        )
     if settings.n_jobs is None:
         params["n_jobs"] = learners_at_once(learner)
     return PUDistillClassifier(learner, random_state=settings.seed, **params)
@@ -190,9 +196,15 @@ def _import_own(name: str) -> Any:
     if imports_module(name) and (folder := str(Path.cwd())) not in sys.path:
         sys.path.append(folder)  # and stays: workers import the module, too
     try:
-        return getattr(importlib.import_module(module_name), attribute)
-    except Exception as error:  # the user's module can raise anything
+        own = getattr(importlib.import_module(module_name), attribute)
+    except (Exception, SystemExit) as error:  # the user's module can raise anything
         raise _unusable(name, error) from error
+    if hasattr(own, "forward") and not isinstance(own, type):
+        raise InputError(
+            f"The learner {name!r} is a network, of which a run cannot store where it came from: "
+            "name the class, or a function that makes it."
+        )
+    return own
 
 
 def _makes_network(own: Any) -> bool:
@@ -213,7 +225,7 @@ def _makes_network(own: Any) -> bool:
     )
 
 
-def _unusable(name: str, error: Exception) -> InputError:
+def _unusable(name: str, error: BaseException) -> InputError:
     known = ", ".join(["auto", "logistic_regression", "svm", *NETWORKS, f"{PRETRAINED}NAME"])
     return InputError(
         f"The learner {name!r} cannot be used ({error}): choose one of {known}, name a class as in "

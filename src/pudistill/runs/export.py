@@ -54,7 +54,7 @@ def _only_network(classifier: Any, run: Run) -> Any:
     model = classifier.fitted_model
     if isinstance(model, Mixture):
         raise InputError(
-            f"The model of {run.path} mixes {len(model.members)} models: fit with --single-model "
+            f"The model of {run.path} is a mixture of calibrated models: fit with --single-model "
             "to get one network."
         )
     if not is_network(model):

@@ -29,7 +29,7 @@ from filelock import FileLock, Timeout
 
 from pudistill.data.columns import FORMULA_STARTS
 from pudistill.data.memory import Budget, release_unused, require_memory
-from pudistill.exceptions import DamagedWarning, InputError, warn_user
+from pudistill.exceptions import DamagedWarning, InputError, OwnModuleError, warn_user
 from pudistill.labels.checks import MISSING
 from pudistill.labels.table import LabelTable
 from pudistill.learners.cache import StageCache
@@ -460,6 +460,8 @@ class Run:
             if (self.path / SUMS).is_file() and self._sums.get(name) != checksum_of(content):
                 raise ValueError(f"its checksum is not the one in {SUMS}")
             return read(content)
+        except OwnModuleError:
+            raise
         except Exception as error:  # a damaged file can make a reader raise anything
             raise InputError(
                 f"{path} is missing or damaged ({error}): {self._remedy(name)}."

@@ -17,7 +17,6 @@ from pudistill.runs.classifiers import own_network
 from pudistill.runs.folder import Run
 from pudistill.runs.inputs import (
     as_raw,
-    check_classes,
     like_training_data,
     load_embedder,
     with_words,
@@ -72,6 +71,8 @@ def predict_run(
         columns_required=False,
         **options,
     )
+    # Labels are not read: folders of new pictures can be months or cameras.
+    dataset = replace(dataset, y=np.full(len(dataset), None, dtype=object))
     if features is not None:
         dataset = with_own_features(dataset, Path(features))
     embedder = load_embedder(settings, dataset)
@@ -80,7 +81,6 @@ def predict_run(
             proba = _predict_proba(classifier, dataset)
     else:
         _check_same_model(run, embedder)
-        check_classes(dataset, classifier.classes_)
         with _of_run(run):
             proba = np.concatenate(list(_predict_blocks(classifier, embedder, dataset.X)))
     if proba.shape != (len(dataset), len(classifier.classes_)):
@@ -124,7 +124,6 @@ def _predict_proba(classifier: Any, dataset: TrustedDataset) -> np.ndarray:
     A classifier that encodes words and texts itself also finds and checks the columns.
     """
     if classifier.encoder_ is not None:
-        check_classes(dataset, classifier.classes_)
         return classifier.predict_proba(as_raw(dataset))
     shape = classifier.picture_shape_
     if shape is None and not hasattr(classifier, "n_features_in_"):  # it has learned from texts
@@ -133,7 +132,6 @@ def _predict_proba(classifier: Any, dataset: TrustedDataset) -> np.ndarray:
                 f"{dataset.name} holds no texts, which the run was fitted on: name their column "
                 "with --text-column of `pudistill fit`, or give texts."
             )
-        check_classes(dataset, classifier.classes_)
         return classifier.predict_proba(dataset.X)
     if shape is not None and len(shape) == 3 and dataset.X.ndim == 3:
         dataset = replace(dataset, X=dataset.X[..., None][..., [0] * shape[2]])

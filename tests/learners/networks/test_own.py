@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pudistill import PUDistillClassifier, TorchClassifier
-from pudistill.exceptions import DivergedError, InputError
+from pudistill.exceptions import DivergedError, InputError, OwnModuleError
 from pudistill.learners.cache import StageCache
 from pudistill.learners.networks.own import build_own
 from tests.helpers.pictures import digit_pictures
@@ -299,6 +299,37 @@ def sparse(n_classes):
     return Sparse()
 
 
+class Detached(nn.Linear):
+    def __init__(self, n_classes):
+        super().__init__(1, n_classes)
+
+    def forward(self, x):
+        return super().forward(x).detach()
+
+
+class WithoutValues(nn.Linear):
+    def __init__(self, n_classes):
+        super().__init__(1, n_classes, device="meta")
+
+
+class UnusedLayer(nn.Linear):
+    def __init__(self, n_classes):
+        super().__init__(1, n_classes)
+        self.unused = nn.LazyLinear(3)
+
+
+class Misspelt(nn.Linear):
+    def __init__(self, n_classes):
+        super().__init__(1, n_classes)
+
+    def forward(self, x):
+        return self.frist(x)
+
+
+def with_another_argument(hidden, n_classes):
+    return nn.Linear(hidden, n_classes)
+
+
 class CannotBeCopied(nn.Linear):
     def __deepcopy__(self, memo):
         raise RuntimeError("only leaf tensors can be copied")
@@ -310,9 +341,32 @@ class CannotBeCopied(nn.Linear):
         (one_logit_row_too_many, r"returns the shape \(1, 2, 2\)"),
         (sparse, "sparse=False"),
         (CannotBeCopied(1, 2), "pass a function that makes it"),
+        (Detached, r"leave out detach\(\)"),
+        (WithoutValues, "meta tensor"),
+        (UnusedLayer, "never uses the layer of unused"),
+        (Misspelt, r"no attribute 'frist'\): correct its forward"),
+        (with_another_argument, "missing a required argument: 'hidden'"),
     ],
 )
 def test_networks_that_cannot_be_trained_are_refused_in_a_sentence(module, message):
     X, y = np.repeat([[0.0], [1.0]], 30, axis=0), np.repeat([0, 1], 30)
     with pytest.raises(InputError, match=message):
         TorchClassifier(module, **QUICK).fit(X, y)
+
+
+def without_arguments():
+    return nn.Linear(1, 2)
+
+
+def test_a_function_without_arguments_can_make_the_network():
+    X, y = np.repeat([[0.0], [1.0]], 30, axis=0), np.repeat([0, 1], 30)
+    assert TorchClassifier(without_arguments, **QUICK).fit(X, y).n_iter_ == 2
+
+
+def test_another_network_than_the_stored_one_is_not_a_damaged_file():
+    X, y = np.repeat([[0.0], [1.0]], 30, axis=0), np.repeat([0, 1], 30)
+    state = TorchClassifier(without_arguments, **QUICK).fit(X, y).to_state()
+    with pytest.raises(OwnModuleError, match=r"StartsWithFloats does not fit .*without_arguments"):
+        TorchClassifier.from_state(*state, module=StartsWithFloats)
+    with pytest.raises(OwnModuleError, match="makes none"):
+        TorchClassifier.from_state(*state, module=5)

@@ -494,8 +494,8 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
         augment = self.augment
         if isinstance(augment, bool):
             augment = ("flip", "crop") if augment else ()
-        elif isinstance(augment, str) or callable(augment):
-            augment = (augment,)
+        elif not isinstance(augment, list | tuple | None):
+            augment = (augment,)  # a name, a callable, or an error
         recipe = find_recipe(self.recipe, self.role, pictures=pictures, texts=texts)
         if self.lora_rank is not None:
             recipe = replace(recipe, learning_rate=LORA_FACTOR * recipe.learning_rate)

@@ -6,7 +6,7 @@ import logging
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -95,15 +95,9 @@ def as_onnx(estimator: Any, path: Path, about: dict[str, str]) -> None:
 def as_torch_export(estimator: Any, path: Path, about: dict[str, str]) -> None:
     """Write a fitted network by `torch.export`; parameters and errors are those of `as_onnx`."""
     _warn_of_lost_features(estimator)
-    name = type(estimator.module_).__name__
-    remedy = (
-        "write x.shape[0] for len(x) in its forward(), and remove branches that depend on the "
-        "values of tensors"
-    )
-    with _failing_as(f"The network {name} cannot be exported by PyTorch", remedy):
-        content = io.BytesIO()  # PyTorch's own errors of a full disk look like any other
-        torch.export.save(_program_of(estimator), content, extra_files=about)
-        path.write_bytes(content.getvalue())
+    content = io.BytesIO()  # PyTorch's own errors of a full disk look like any other
+    torch.export.save(_program_of(estimator), content, extra_files=about)
+    path.write_bytes(content.getvalue())
 
 
 def _warn_of_lost_features(estimator: Any) -> None:
@@ -130,19 +124,28 @@ def _program_of(estimator: Any) -> ExportedProgram:
         shape = (2, *sides) if channels == 1 else (2, *sides, channels)
         example = torch.zeros(shape, dtype=torch.uint8)
     batch = Dim("n", min=1)
-    return torch.export.export(
-        RawToProbabilities(estimator), (example,), dynamic_shapes=({0: batch},)
-    )
+    problem = f"The network {type(estimator.module_).__name__} cannot be exported by PyTorch"
+    with _failing_as(problem, _REMEDY):
+        return torch.export.export(
+            RawToProbabilities(estimator), (example,), dynamic_shapes=({0: batch},)
+        )
+    raise AssertionError("_failing_as raises, too")
+
+
+_REMEDY = (
+    "write x.shape[0] for len(x) in its forward(), and remove branches that depend on the values "
+    "of tensors"
+)
 
 
 @contextmanager
 def _failing_as(problem: str, remedy: str) -> Iterator[None]:
-    """Raise whatever PyTorch raises as an `InputError`; silence what it prints."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # it warns of packages that are not needed
+    """Raise whatever PyTorch raises as an `InputError`; silence what it prints and logs."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    printed = io.StringIO()
     try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        with warnings.catch_warnings(), redirect_stdout(printed), redirect_stderr(printed):
             warnings.simplefilter("ignore")
             yield
     except (InputError, OSError):  # such as that of a full disk
@@ -153,4 +156,4 @@ def _failing_as(problem: str, remedy: str) -> Iterator[None]:
         reason = f"it lacks the operator {lacks[1]}" if lacks else reason_of(cause)
         raise InputError(f"{problem} ({reason}): {remedy}.") from error
     finally:
-        logger.setLevel(level)
+        logging.disable(disabled)

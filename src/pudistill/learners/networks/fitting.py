@@ -163,8 +163,12 @@ def fit_with_retry(network: TrainableNetwork, job: Job) -> None:
             fit_objective([network], [replace(job, recipe=network.recipe_)])
         except DivergedError as again:
             current_checkpoint().remove()
-            again.was_repeated = True
-            raise
+            repeated = DivergedError(
+                f"{again} It was repeated at a tenth of the rate already: check the network and "
+                "its inputs."
+            )
+            repeated.was_repeated = True
+            raise repeated from again
 
 
 def stacking_pays(jobs: Sequence[Job]) -> bool:

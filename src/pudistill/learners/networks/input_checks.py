@@ -9,6 +9,7 @@ from sklearn.utils.validation import _check_sample_weight, assert_all_finite, co
 
 from pudistill.data.encoding import is_texts
 from pudistill.exceptions import InputError, as_input_error
+from pudistill.utils.shown import shown
 
 
 def shape_of(X: Any) -> tuple[int, ...]:
@@ -124,6 +125,6 @@ def as_targets(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     classes, codes = np.unique(y, return_inverse=True)
     if len(classes) < 2:
         raise InputError(
-            f"y has only one class, {classes[0]!r}: a classifier needs samples of at least two."
+            f"y has only one class, {shown(classes[0])}: a classifier needs samples of two or more."
         )
     return classes, np.eye(len(classes))[codes]

@@ -3,12 +3,13 @@
 import copy
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from pudistill.exceptions import InputError
 from pudistill.learners.networks.names import NAMES_OF_SIZES, import_path
@@ -58,7 +59,7 @@ def build_own(module: Any, in_shape: tuple[int, ...], n_classes: int) -> nn.Modu
         except Exception as error:  # of any kind, as layers can forbid it
             raise InputError(
                 f"{name} cannot be copied ({reason_of(error)}): pass a function that makes it, of "
-                f"the form {SIGNATURE}."
+                f"the form {SIGNATURE}, with its weights on the CPU."
             ) from error
     try:
         bound = _bind(module, in_shape, n_classes)
@@ -69,9 +70,11 @@ def build_own(module: Any, in_shape: tuple[int, ...], n_classes: int) -> nn.Modu
         ) from error
     try:
         network = bound()
+        if isinstance(network, nn.Module):
+            network = network.cpu().float()
     except InputError:
         raise
-    except Exception as error:  # the user's code can raise anything
+    except (Exception, SystemExit) as error:  # the user's code can raise anything
         raise InputError(
             f"{name} failed for in_shape={in_shape} and n_classes={n_classes} "
             f"({reason_of(error)}): correct it; it is called as {SIGNATURE}."
@@ -81,7 +84,7 @@ def build_own(module: Any, in_shape: tuple[int, ...], n_classes: int) -> nn.Modu
             f"{name} returned {type(network).__name__}, but {SIGNATURE}, must return a torch.nn."
             "Module."
         )
-    return network.cpu().float()
+    return network
 
 
 def _bind(module: Callable, in_shape: tuple[int, ...], n_classes: int) -> Callable[[], Any]:
@@ -93,12 +96,12 @@ def _bind(module: Callable, in_shape: tuple[int, ...], n_classes: int) -> Callab
     sizes = dict(zip(NAMES_OF_SIZES, (in_shape, n_classes, n_classes), strict=True))
     named = {name: sizes[name] for name in sizes if name in signature.parameters}
     kinds = {parameter.kind for parameter in signature.parameters.values()}
-    if not named and kinds <= {inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD}:
+    takes_keywords = {inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD}
+    if not named and kinds and kinds <= takes_keywords:
         named = {"num_classes": n_classes}
-    if named:
-        with suppress(TypeError):
-            signature.bind(**named)
-            return partial(module, **named)
+    if named or not kinds:
+        signature.bind(**named)
+        return partial(module, **named)
     signature.bind(in_shape, n_classes)
     return partial(module, in_shape, n_classes)
 
@@ -137,10 +140,21 @@ def check_own(network: nn.Module, in_shape: tuple[int, ...], n_classes: int) -> 
         )
     batch = torch.zeros(2, *in_shape)
     network.eval()
-    with torch.no_grad(), naming_failures(network, batch):
+    with naming_failures(network, batch):
         logits = check_logits(network(batch), (2, n_classes))
     if logits.ndim != 2:
         raise _wrong_shape(logits, (2, n_classes))
+    if not logits.requires_grad:
+        raise InputError(
+            f"The logits of the network {type(network).__name__} do not depend on its parameters: "
+            "leave out detach() and torch.no_grad() in its forward()."
+        )
+    unused = [name for name, weight in network.named_parameters() if is_lazy(weight)]
+    if unused:
+        raise InputError(
+            f"The forward() of {type(network).__name__} never uses the layer of {unused[0]}, whose "
+            "size is open: remove the layer, or give it its size."
+        )
     if len(in_shape) == 3:
         _choose_layout(network, in_shape)
 
@@ -200,6 +214,8 @@ def naming_failures(network: nn.Module, batch: Tensor) -> Iterator[None]:
         remedy = "change the network"
         if isinstance(error, torch.OutOfMemoryError):
             remedy = "lower batch_size, or use a smaller network"
+        elif not isinstance(error, RuntimeError):  # as PyTorch's own errors of shapes are
+            remedy = "correct its forward()"
         elif len(batch) == 1:
             remedy = "pass more samples, or raise batch_size"
         elif batch.ndim == 4:
@@ -213,6 +229,6 @@ def naming_failures(network: nn.Module, batch: Tensor) -> Iterator[None]:
         ) from error
 
 
-def reason_of(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
     """Return the first line of an error's message, or the name of its class."""
     return (str(error).strip() or type(error).__name__).split("\n")[0]

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from pudistill.exceptions import InputError
+from pudistill.exceptions import InputError, OwnModuleError
 from pudistill.learners.networks.architectures import NetworkFactory, find_factory
 from pudistill.learners.networks.embedding import LONGEST_TEXT
 from pudistill.learners.networks.hardware import choose_hardware, seeded
 from pudistill.learners.networks.names import PRETRAINED, import_path
 from pudistill.learners.networks.normalisation import Normalisation
-from pudistill.learners.networks.own import check_own
+from pudistill.learners.networks.own import check_own, name_of, reason_of
 from pudistill.learners.networks.pretrained import PretrainedNetwork, build_untrained
 from pudistill.learners.networks.recipes import Recipe
 from pudistill.learners.networks.texts import (
@@ -66,6 +66,11 @@ def params_from_json(params: dict[str, Any], module: NetworkFactory | None) -> d
             raise InputError(
                 f"The network was built by {params['module']['callable']}: pass that as module= "
                 "to load it."
+            )
+        if not callable(module):
+            raise OwnModuleError(
+                f"module={module!r} is no network and makes none: pass "
+                f"{params['module']['callable']}, which the network was built by."
             )
         params["module"] = module
     if isinstance(params["recipe"], dict):
@@ -126,17 +131,23 @@ def restore_state(estimator: Any, arrays: dict[str, np.ndarray], meta: dict[str,
     with seeded(0, torch.device("cpu")):
         if not callable(estimator.module):
             _check_sizes(build, weights, str(meta["params"]["module"]))
-        network = build()
-    try:
-        # `assign` keeps the stored precision.
-        network.load_state_dict(weights, assign=True)
-    except RuntimeError as error:
-        raise InputError(
-            f"The stored weights do not fit the network {meta['params']['module']}: load them with "
-            "the module they were trained with."
-        ) from error
-    if callable(estimator.module) and len(estimator.in_shape_) == 3:
-        check_own(network, estimator.in_shape_, n_classes)  # which layout of pictures it reads
+        try:
+            network = build()
+            # `assign` keeps the stored precision.
+            network.load_state_dict(weights, assign=True)
+            if callable(estimator.module) and len(estimator.in_shape_) == 3:
+                check_own(network, estimator.in_shape_, n_classes)  # the layout that it reads
+        except (RuntimeError, InputError) as error:
+            if callable(estimator.module):
+                raise OwnModuleError(
+                    f"{name_of(estimator.module)} does not fit the stored weights "
+                    f"({reason_of(error)}): pass {meta['params']['module']['callable']} as it was "
+                    "when they were trained."
+                ) from error
+            raise InputError(
+                f"The stored weights do not fit the network {meta['params']['module']}: load them "
+                "with the module they were trained with."
+            ) from error
     estimator.module_ = network.eval()
 
 
