@@ -245,7 +245,7 @@ FIT_SETTINGS = {"n_members": 2, "max_iter": 1, "n_jobs": 1, "method": "paper"}
 def start_with_workers(folder):
     """Start a run, and wait until its workers have begun to filter and imported the learner."""
     fit = ["fit", "digits", "--learner", "svm", "--output", "run", "--n-jobs", "2"]
-    fit += ["--n-members", "4"]
+    fit += ["--n-members", "20"]  # so that even a fast machine starts workers
     fit += ["--config", "settings.toml"]
     (folder / "settings.toml").write_text('noise = "symmetric"\ndata = "digits"\n')
     process = pudistill(folder, *fit)

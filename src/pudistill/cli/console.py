@@ -165,7 +165,7 @@ def print_progress(progress: "Progress") -> None:
             lines.append(plain(noise_sentence(noise)))
         lines.append(first["note"])
     if progress.is_running is False:
-        lines.append(f"Continue with: {program()} resume {place}")
+        lines.append(f"Continue with: {program()} resume {place}{options_to_repeat(progress.path)}")
     results.print("\n".join(lines), soft_wrap=True)
 
 
@@ -209,6 +209,14 @@ def program() -> str:
         return "pudistill"
     is_module = Path(sys.argv[0]).name == "__main__.py"
     return "python -m pudistill" if is_module else shlex.quote(sys.argv[0])
+
+
+def options_to_repeat(run: Path) -> str:
+    """Return the options that a further command on a run must repeat, as part of a command."""
+    from pudistill.runs.folder import Run
+    from pudistill.runs.settings import Settings
+
+    return Settings.read({"data": ""} | Run(run).read_config()).trusted_options()
 
 
 def print_outputs(run: "Run") -> None:

@@ -13,6 +13,7 @@ import typer
 
 from pudistill.cli.console import (
     messages,
+    options_to_repeat,
     print_accuracy,
     print_outputs,
     program,
@@ -87,8 +88,8 @@ def next_samples(
     results.print(
         f"{len(queue):,} samples to verify: {n_random:,} at random, {len(queue) - n_random:,} by "
         f"what is gained. Correct the column label where it is wrong, and run `{program()} update "
-        f"{shlex.quote(str(run))} --trusted {shlex.quote(str(path))}`. Or add the rows to your "
-        "trusted table with their weights, in this order, and fit again.",
+        f"{shlex.quote(str(run))} --trusted {shlex.quote(str(path))}{options_to_repeat(run)}`. Or "
+        "add the rows to your trusted table with their weights, in this order, and fit again.",
         soft_wrap=True,
     )
     messages.print(f"Written to {path}.", soft_wrap=True)
@@ -337,7 +338,8 @@ def _print_end(run: Path, session: "ReviewSession") -> None:
     )
     if n_verified:
         place = shlex.quote(str(run))
-        messages.print(f"Learn from them with: {program()} update {place}", soft_wrap=True)
+        again = f"{program()} update {place}{options_to_repeat(run)}"
+        messages.print(f"Learn from them with: {again}", soft_wrap=True)
 
 
 def update(

@@ -58,10 +58,11 @@ NOTHING_VERIFIED = (
 )
 
 NO_BETTER_THAN_GUESSES = (
-    "Held-out verified samples are predicted no better than by guesses, so the given labels alone "
-    "say what a label should be. {}."
+    "The models that correct labels predict held-out verified samples no better than by guesses, "
+    "so the given labels alone say what a label should be. {}."
 )
 FIND_FEATURES = "Find features that say more about the classes"
+TRAIN_LONGER = "Train the network longer, or choose another one"
 CHECK_ORDER = (
     "Check that the rows of pred_probs are in the order of the labels, and its columns in that of "
     "the classes"
@@ -170,7 +171,8 @@ def learn_and_ship(
     # The network of a view that holds samples out has read all given labels, or most of them.
     by_view = [Predictions(*part, is_blind=part[0] is whole or not is_network) for part in parts]
     # Predictions of the user's own model can say more than the student.
-    held_out, remedy = student_fit.calibrated_held_out, FIND_FEATURES
+    held_out = student_fit.calibrated_held_out
+    remedy = TRAIN_LONGER if is_network else FIND_FEATURES
     if problem.own_proba is not None:
         held_out, remedy = held_out_proba(student_fit.probas, views), CHECK_ORDER
     by_view, is_known = informed_predictions(by_view, held_out, labels, originals, remedy)

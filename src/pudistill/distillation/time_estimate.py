@@ -34,7 +34,7 @@ from pudistill.learners.networks.recipes import find_recipe
 from pudistill.learners.scoring import predict_proba
 from pudistill.learners.tasks import Training, train, train_all
 from pudistill.pu_filter.plan import N_TEAMS, at_most_needed
-from pudistill.utils.progress import display
+from pudistill.utils.progress import display, tracking_trainings
 from pudistill.utils.threads import one_thread
 from pudistill.utils.time_limit import TimeLimit, duration
 
@@ -277,7 +277,8 @@ def estimate_time(work: Work) -> TimeEstimate:
     estimate : TimeEstimate
         The estimate.
     """
-    with warnings.catch_warnings(), caching_to(None), display(None), one_thread():
+    unlogged = tracking_trainings(lambda *_: None)
+    with warnings.catch_warnings(), caching_to(None), display(None), one_thread(), unlogged:
         warnings.simplefilter("ignore")  # the fit itself will issue them
         rates = _measure(work)
     steps = _steps(work, rates)
