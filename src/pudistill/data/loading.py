@@ -10,7 +10,8 @@ from pudistill.data.memory import release_unused
 from pudistill.data.names import NO_CLASS_LABEL
 from pudistill.data.options import COLUMN_OPTIONS, ReadOptions
 from pudistill.data.readers import BUNDLED, FORMATS_HELP, find_format
-from pudistill.exceptions import InputError
+from pudistill.exceptions import DataNotice, InputError, warn_user
+from pudistill.utils.shown import first_few
 
 
 def load_dataset(
@@ -169,6 +170,9 @@ def load_dataset(
         # Ids must be unique before samples can be found by them.
         validate(dataset, labels_required, name, samples_required)
         dataset = dataset.with_trusted(*read_trusted(Path(trusted), dataset, options))
+    if dataset.skipped:
+        files = [f"{file} ({why})" for file, why in dataset.skipped]
+        warn_user(f"Left out of {name}: {first_few(files)}.", DataNotice)
     release_unused()
     return validate(dataset.without_minus_one(), labels_required, name, samples_required)
 

@@ -22,8 +22,10 @@ from pudistill.runs.inputs import (
     with_words,
 )
 from pudistill.runs.settings import Settings
+from pudistill.utils.warning_log import each_once
 
 
+@each_once()  # each network of a mixture warns of the same samples
 def predict_run(
     run: Run,
     source: str,
