@@ -503,7 +503,7 @@ def test_a_custom_network_must_be_passed_again(few):
     arrays, meta = TorchClassifier(dropout_network, **QUICK).fit(*few).to_state()
     with pytest.raises(InputError, match="dropout_network"):
         TorchClassifier.from_state(arrays, meta)
-    with pytest.raises(InputError, match="do not fit"):
+    with pytest.raises(InputError, match="does not fit the stored weights"):
         TorchClassifier.from_state(arrays, meta, module=lambda _, c: nn.Linear(3, c))
 
 

@@ -358,16 +358,16 @@ class TorchClassifier(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n, n_features), (n, height, width) or \
-                (n, height, width, channels), or sequence of n str
-            Samples of the kind and shape that the network was trained on.
+        X : array-like of shape (n, ...) or sequence of n str
+            As for `predict_proba`.
 
         Returns
         -------
         labels : ndarray of shape (n,)
             Values of `classes_`.
         """
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        proba = self.predict_proba(X)
+        return self.classes_[proba.argmax(axis=1)]
 
     def embed(self, X: Any) -> np.ndarray:
         """Compute the inputs of the network's last linear layer.

@@ -99,7 +99,8 @@ def _bind(module: Callable, in_shape: tuple[int, ...], n_classes: int) -> Callab
     takes_keywords = {inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD}
     if not named and kinds and kinds <= takes_keywords:
         named = {"num_classes": n_classes}
-    if named or not kinds:
+    ignores_one = any(name.startswith("_") for name in signature.parameters)
+    if (named and not ignores_one) or not kinds:
         signature.bind(**named)
         return partial(module, **named)
     signature.bind(in_shape, n_classes)
