@@ -216,7 +216,9 @@ def options_to_repeat(run: Path) -> str:
     from pudistill.runs.folder import Run
     from pudistill.runs.settings import Settings
 
-    return Settings.read({"data": ""} | Run(run).read_config()).trusted_options()
+    config = Run(run).read_config()  # of a sweep, it has further settings
+    known = {name: value for name, value in config.items() if name in Settings.model_fields}
+    return Settings.read({"data": ""} | known).trusted_options()
 
 
 def print_outputs(run: "Run") -> None:

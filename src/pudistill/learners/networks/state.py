@@ -144,6 +144,8 @@ def restore_state(estimator: Any, arrays: dict[str, np.ndarray], meta: dict[str,
                     f"({reason_of(error)}): pass {meta['params']['module']['callable']} as it was "
                     "when they were trained."
                 ) from error
+            if isinstance(error, InputError):
+                raise
             raise InputError(
                 f"The stored weights do not fit the network {meta['params']['module']}: load them "
                 "with the module they were trained with."
